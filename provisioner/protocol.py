@@ -1,0 +1,235 @@
+"""The wire contract between a build VM and everybody else: the job it is given, the reports it sends back.
+
+Both sides import this one file, so it obeys the stricter side's rules: standard library only, Python 3.9, cheap to
+import. It holds shapes and their JSON, nothing that acts. A document with an unknown key, a missing key or a value of
+the wrong type is a ProtocolError that names the key: old and new provisioners must never half-understand each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+VERSION = 1
+
+BUILD = "build"
+VERIFY = "verify"
+PHASES = (BUILD, VERIFY)
+
+STARTED = "started"  # the provisioner runs; `resumed_at` names the step that it goes on with, None on the first boot
+STEP_STARTED = "step-started"
+STEP_FINISHED = "step-finished"
+STEP_FAILED = "step-failed"  # one try failed; `final` tells whether another follows
+REBOOTING = "rebooting"  # a step asked for a reboot; the provisioner reports `started` again after it
+HEARTBEAT = "heartbeat"  # alive; carries no fact, takes no sequence number (always 0)
+COMPLETED = "completed"  # every step done and the machine's state cleaned; the VM powers itself off next
+FAILED = "failed"  # the job cannot be done; the VM powers itself off next
+REPORT_KINDS = (STARTED, STEP_STARTED, STEP_FINISHED, STEP_FAILED, REBOOTING, HEARTBEAT, COMPLETED, FAILED)
+
+REBOOT_STATUS = 194  # 3010 modulo 256: what the managed image builders take as "reboot, then go on after this step"
+OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
+SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
+
+
+class ProtocolError(ValueError):
+    """A document that is not of this contract; the text names the key and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class RunScript:
+    """Run a script of the context; working directory is the context."""
+
+    script: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CopyFiles:
+    """Copy a file or a folder's contents from the context into the image."""
+
+    source: str
+    destination: str
+    owner: str = "root:root"
+    mode: Optional[str] = None  # octal, of files; folders get execute where they have read. None keeps the context's
+
+
+@dataclass(frozen=True)
+class InstallPackages:
+    """Install packages with the distribution's own manager (apt, dnf or zypper)."""
+
+    packages: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reboot:
+    """Reboot, then go on with the next step."""
+
+
+ACTIONS: Mapping[str, type] = {
+    "run-script": RunScript,
+    "copy-files": CopyFiles,
+    "install-packages": InstallPackages,
+    "reboot": Reboot,
+}
+"""Every action a step can name, and the closed schema of its inputs."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action on the build VM."""
+
+    name: str
+    action: str
+    inputs: Mapping[str, Any]  # of ACTIONS[action]'s shape
+    timeout: float = 3600.0  # seconds, of one try
+    retries: int = 0  # further tries after a failed first one
+    idempotent: bool = True  # may be run again when a power cut interrupted it
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the provisioner is told to do: one document, job.json on the cidata."""
+
+    build_id: str
+    attempt: int
+    key: str  # hex; signs this attempt's reports and nothing else
+    steps: Tuple[Step, ...]
+    phase: str = BUILD
+    publish_url: Optional[str] = None  # Pub/Sub's REST `...:publish`; None: the report port alone
+    token_url: Optional[str] = None  # metadata server's access token, for publish_url; None: no Authorization header
+    report_port: str = "/dev/ttyS2"  # serial port 3; the console is used where the machine has no such port
+    heartbeat: float = 20.0  # seconds between heartbeats
+    clean: bool = True  # remove this machine's identity, logs and caches after the steps
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the provisioner says back. A claim, never a proof: readers check before anything irreversible."""
+
+    build_id: str
+    attempt: int
+    phase: str
+    sequence: int  # 1, 2, 3 ... over all boots of an attempt; 0 for heartbeats
+    kind: str
+    time: float  # the guest's clock, Unix seconds
+    step: Optional[int] = None  # index into Job.steps
+    tries: int = 0  # which try of the step, from 1
+    exit_status: Optional[int] = None  # 128 + signal number when killed by a signal
+    seconds: Optional[float] = None
+    final: bool = False
+    resumed_at: Optional[int] = None
+    message: str = ""  # one line for people
+    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step
+    version: int = VERSION
+
+
+def sign(key: str, data: bytes) -> str:
+    """HMAC-SHA-256 over the exact bytes of a report's data, in hex. `key` is the job's, in hex."""
+    return hmac.new(bytes.fromhex(key), data, hashlib.sha256).hexdigest()
+
+
+def encode(document: Any) -> bytes:
+    """The JSON of a Job or a Report: keys sorted, no spaces, so that equal documents are equal bytes."""
+    return json.dumps(asdict(document), sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_job(data: bytes) -> Job:
+    """Read job.json. Raises ProtocolError, also for a step whose inputs are not of its action's shape."""
+    job: Job = _decode(Job, _object(data), "job")
+    _known(job.version, (VERSION,), "job.version")
+    _known(job.phase, PHASES, "job.phase")
+    for index, step in enumerate(job.steps):
+        decode_inputs(step, f"job.steps[{index}]")
+    return job
+
+
+def decode_inputs(step: Step, where: str = "step") -> Any:
+    """Give a step's inputs as the dataclass of its action. Raises ProtocolError."""
+    _known(step.action, tuple(ACTIONS), where + ".action")
+    return _decode(ACTIONS[step.action], step.inputs, where + ".inputs")
+
+
+def decode_report(data: bytes) -> Report:
+    """Read a report as it came over the wire. Raises ProtocolError."""
+    report: Report = _decode(Report, _object(data), "report")
+    _known(report.version, (VERSION,), "report.version")
+    _known(report.kind, REPORT_KINDS, "report.kind")
+    _known(report.phase, PHASES, "report.phase")
+    return report
+
+
+def _object(data: bytes) -> Dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ProtocolError(f"not a JSON object but {type(document).__name__}")
+    return document
+
+
+def _known(value: Any, choices: Tuple[Any, ...], where: str) -> None:
+    if value not in choices:
+        raise ProtocolError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_text_map(value: Any) -> bool:
+    return _is_map(value) and all(isinstance(item, str) for item in value.values())
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+_CHECKS: Mapping[str, Any] = {
+    "str": lambda value: isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: _is_number(value) and isinstance(value, int),
+    "float": _is_number,
+    "Mapping[str, str]": _is_text_map,
+    "Mapping[str, Any]": _is_map,
+    "Tuple[str, ...]": _is_texts,
+    "Tuple[Step, ...]": lambda value: isinstance(value, list),
+}
+
+
+def _decode(shape: Any, document: Any, where: str) -> Any:
+    """Build a `shape` from a JSON object, its keys exactly the dataclass's fields (defaults may be left out)."""
+    if not isinstance(document, dict):
+        raise ProtocolError(f"{where}: needs an object, not {type(document).__name__}")
+    unknown = sorted(set(document) - {entry.name for entry in fields(shape)})
+    if unknown:
+        raise ProtocolError(f"{where}.{unknown[0]}: unknown key")
+    values: Dict[str, Any] = {}
+    for entry in fields(shape):
+        if entry.name in document:
+            values[entry.name] = _value(str(entry.type), document[entry.name], f"{where}.{entry.name}")
+    try:
+        return shape(**values)
+    except TypeError as error:  # a field without a default is missing; Python's text names it
+        raise ProtocolError(f"{where}: {error}") from error
+
+
+def _value(kind: str, value: Any, where: str) -> Any:
+    if kind.startswith("Optional["):
+        if value is None:
+            return None
+        kind = kind[len("Optional[") : -1]
+    if not _CHECKS[kind](value):
+        raise ProtocolError(f"{where}: needs {kind}, not {value!r:.80}")
+    if kind == "Tuple[Step, ...]":
+        steps: List[Step] = [_decode(Step, item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return tuple(steps)
+    return tuple(value) if kind == "Tuple[str, ...]" else value

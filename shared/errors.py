@@ -1,0 +1,83 @@
+"""Every exception that Goldsmith raises on purpose. Library code never exits the process; goldsmith/ maps these.
+
+    GoldsmithError                anything below; carries the remedy as its last sentence
+    ├── InputError                what a person wrote is wrong: exit status 2, nothing created
+    │   ├── SpecError             problems of one spec, all of them, each with file, line and column
+    │   └── ImageFileError        a file given as an image is not one, or is damaged
+    ├── EnvironmentFault          this machine or project lacks something: exit status 3, nothing left behind
+    │   ├── MissingTool           a program is not installed; names the package that has it
+    │   └── NoSpace               the disk is full, or would be
+    ├── StoreError                state could not be read or written
+    │   ├── NotFound              no such build, image or object
+    │   ├── AlreadyExists         the document is there; for events this is the dedupe
+    │   └── Conflict              somebody else wrote first; load again and decide again
+    └── CloudError                a call to a factory's adapter failed
+        ├── Transient             may work if done again later: redelivery retries it
+        └── Permanent             will not work however often: the build fails with this text
+"""
+
+from collections.abc import Sequence
+
+
+class GoldsmithError(Exception):
+    """Anything that Goldsmith raises on purpose."""
+
+
+class InputError(GoldsmithError):
+    """What a person wrote is wrong; nothing has been created."""
+
+
+class SpecError(InputError):
+    """All problems of one spec, each `FILE:LINE:COLUMN: path.to.key: what is wrong; what to write instead`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class ImageFileError(InputError):
+    """A file given as an image is not one, or is damaged."""
+
+
+class EnvironmentFault(GoldsmithError):  # noqa: N818 - it is the machine that is at fault
+    """This machine or project lacks something that a build needs."""
+
+
+class MissingTool(EnvironmentFault):
+    """A program is not installed."""
+
+    def __init__(self, program: str, package: str) -> None:
+        super().__init__(f"{program} is not installed; install it with: apt-get install {package}")
+        self.program = program
+
+
+class NoSpace(EnvironmentFault):
+    """The disk is full, or would be."""
+
+
+class StoreError(GoldsmithError):
+    """State could not be read or written."""
+
+
+class NotFound(StoreError):
+    """There is no such build, image or object."""
+
+
+class AlreadyExists(StoreError):
+    """The document is there already."""
+
+
+class Conflict(StoreError):
+    """Somebody else wrote first; load again and decide again."""
+
+
+class CloudError(GoldsmithError):
+    """A call to a factory's adapter failed."""
+
+
+class Transient(CloudError):
+    """May work if done again later."""
+
+
+class Permanent(CloudError):
+    """Will not work however often it is tried."""
