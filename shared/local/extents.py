@@ -1,0 +1,146 @@
+"""Which bytes of a sparse file hold data, and copies that touch nothing else.
+
+A raw disk of 10 GiB holds a few hundred megabytes; the rest are holes, which the file system knows and gives away for
+nothing. Whoever reads a disk here asks for its extents first. Comparing blocks with zeros instead takes 4 to 19 s.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import EnvironmentFault, ImageFileError, NoSpace
+
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_NO_SEEK_HOLE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_CLONE = {*_NO_SEEK_HOLE, errno.EXDEV, errno.ENOTTY, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ETXTBSY}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PIECE = 32 << 20  # copied by one system call: an interrupt waits no longer than this takes, some 20 ms
+
+
+def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Give (offset, length) in bytes of each run of data below `size`, in order; what lies between are holes.
+
+    Where the file system cannot tell holes from data, the whole file is one run: right, only slower. Moves the
+    file's position.
+    """
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data from here to the end
+                return
+            if error.errno not in _NO_SEEK_HOLE:
+                raise
+            start, end = offset, size
+        if start >= size:
+            return
+        end = min(end, size)
+        yield start, end - start
+        offset = end
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[int]:
+    """Make a new file and give its descriptor; when the block fails in any way, nothing is left behind.
+
+    A file system that is full becomes NoSpace, any other fault of the system EnvironmentFault; both name `path`.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _fault(path, error) from error
+    try:
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _fault(path, error) from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def need_space(folder: Path, needed: int) -> None:
+    """Raise NoSpace unless `needed` bytes are free in the file system of `folder`."""
+    try:
+        state = os.statvfs(folder)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: {error.strerror}; give a folder that exists") from error
+    free = state.f_bavail * state.f_frsize
+    if needed > free:
+        raise NoSpace(
+            f"{folder}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; "
+            "free some space, or choose a folder on another file system"
+        )
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file with its holes: a clone where the file system can (XFS, Btrfs), else its extents alone.
+
+    `target` appears whole or not at all, and replaces a file of that name. It outlives the death of this process, but
+    is not forced to the disk. Faults: ImageFileError (source), NoSpace, EnvironmentFault.
+    """
+    try:
+        reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageFileError(f"{source}: {error.strerror}") from error
+    staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with written_file(staged) as writer:
+            if not _clone(reader, writer):
+                _copy_extents(reader, writer, target.parent)
+            staged.replace(target)
+    finally:
+        os.close(reader)
+
+
+def _clone(reader: int, writer: int) -> bool:
+    try:
+        fcntl.ioctl(writer, _FICLONE, reader)
+    except OSError as error:
+        if error.errno in _NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def _copy_extents(reader: int, writer: int, folder: Path) -> None:
+    size = os.fstat(reader).st_size
+    extents = list(data_extents(reader, size))
+    need_space(folder, sum(length for _, length in extents))
+    os.ftruncate(writer, size)
+    for offset, length in extents:
+        end = offset + length
+        while offset < end:
+            offset += _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
+
+
+def _copy_piece(reader: int, writer: int, offset: int, length: int) -> int:
+    """Copy at most `length` bytes, at least one; in the kernel where both file systems allow it."""
+    try:
+        copied = os.copy_file_range(reader, writer, length, offset, offset)
+    except OSError as error:
+        if error.errno not in _NO_CLONE:
+            raise
+        copied = os.pwrite(writer, os.pread(reader, min(length, 1 << 20), offset), offset)
+    if copied == 0:
+        raise ImageFileError(
+            f"the file that is being copied became shorter than {offset} bytes; stop what writes to it"
+        )
+    return copied
+
+
+def _fault(path: Path, error: OSError) -> EnvironmentFault:
+    if error.errno in _FULL:
+        return NoSpace(f"{path.parent}: the file system is full ({error.strerror}); free some space and try again")
+    if error.errno == errno.EEXIST:
+        return EnvironmentFault(f"{path}: exists already; remove it or choose another name")
+    return EnvironmentFault(f"{path}: cannot be written: {error.strerror}; is {path.parent} a folder you may write to?")
