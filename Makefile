@@ -1,0 +1,73 @@
+# What people and CI do with this checkout. Every target works in a fresh clone on Debian 12 or Ubuntu 24.04, as root
+# or with sudo, and asks nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+# Makes .venv; 3.11 or newer.
+PYTHON ?= python3
+export PYTHON
+export PATH := $(PATH):/usr/sbin:/sbin
+unexport PYTHONPATH
+
+PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
+SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run)
+# One worker more than cores: tests that boot a machine also wait for it.
+TEST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: packages .venv/.ready ## install what is missing: apt packages, .venv, .venv/bin/goldsmith
+
+.PHONY: packages
+packages:
+	@setup/apt-packages.sh base
+
+.venv/.ready: requirements.txt requirements-dev.txt constraints.txt | packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "setup: Goldsmith needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)." \
+			"Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "setup: installing the pinned Python packages into .venv" >&2
+	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r requirements-dev.txt
+	@ln -sfn ../../setup/goldsmith .venv/bin/goldsmith
+	@touch $@
+
+.PHONY: check
+check: setup ## linters, types, and the project's own rules; seconds
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict $(PYTHON_SOURCES)
+	shellcheck $(SHELL_SOURCES)
+	.venv/bin/python -m pytest -q tests/project
+
+.PHONY: test
+test: setup ## all tests, virtual machines included; minutes
+	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
+
+.PHONY: bench
+bench: setup ## measure against other tools, as in docs/performance.md
+	@setup/apt-packages.sh base peers
+	.venv/bin/python -m benchmarks
+
+.PHONY: bundle
+bundle: setup ## the provisioner as one file, build/provisioner.pyz
+	@mkdir -p build
+	@.venv/bin/python -m shared.bundle build/provisioner.pyz
+	@sha256sum build/provisioner.pyz
+
+.PHONY: demo
+demo: setup ## build examples/hello into out/
+	@.venv/bin/goldsmith images bootstrap debian-12
+	@.venv/bin/goldsmith build examples/hello/build.yaml --output out
+
+.PHONY: clean
+clean: ## remove build/ and caches; images, out/ and .venv stay
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
