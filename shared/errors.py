@@ -1,19 +1,19 @@
 """Every exception that Goldsmith raises on purpose. Library code never exits the process; goldsmith/ maps these.
 
-    GoldsmithError                anything below; carries the remedy as its last sentence
-    ├── InputError                what a person wrote is wrong: exit status 2, nothing created
-    │   ├── SpecError             problems of one spec, all of them, each with file, line and column
-    │   └── ImageFileError        a file given as an image is not one, or is damaged
-    ├── EnvironmentFault          this machine or project lacks something: exit status 3, nothing left behind
-    │   ├── MissingTool           a program is not installed; names the package that has it
-    │   └── NoSpace               the disk is full, or would be
-    ├── StoreError                state could not be read or written
-    │   ├── NotFound              no such build, image or object
-    │   ├── AlreadyExists         the document is there; for events this is the dedupe
-    │   └── Conflict              somebody else wrote first; load again and decide again
-    └── CloudError                a call to a factory's adapter failed
-        ├── Transient             may work if done again later: redelivery retries it
-        └── Permanent             will not work however often: the build fails with this text
+GoldsmithError                anything below; carries the remedy as its last sentence
+├── InputError                what a person wrote is wrong: exit status 2, nothing created
+│   ├── SpecError             problems of one spec, all of them, each with file, line and column
+│   └── ImageFileError        a file given as an image is not one, or is damaged
+├── EnvironmentFault          this machine or project lacks something: exit status 3, nothing left behind
+│   ├── MissingTool           a program is not installed; names the package that has it
+│   └── NoSpace               the disk is full, or would be
+├── StoreError                state could not be read or written
+│   ├── NotFound              no such build, image or object
+│   ├── AlreadyExists         the document is there; for events this is the dedupe
+│   └── Conflict              somebody else wrote first; load again and decide again
+└── CloudError                a call to a factory's adapter failed
+    ├── Transient             may work if done again later: redelivery retries it
+    └── Permanent             will not work however often: the build fails with this text
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class ImageFileError(InputError):
     """A file given as an image is not one, or is damaged."""
 
 
-class EnvironmentFault(GoldsmithError):  # noqa: N818 - it is the machine that is at fault
+class EnvironmentFault(GoldsmithError):
     """This machine or project lacks something that a build needs."""
 
 
@@ -53,6 +53,10 @@ class MissingTool(EnvironmentFault):
 
 class NoSpace(EnvironmentFault):
     """The disk is full, or would be."""
+
+
+class PoisonMessage(GoldsmithError):
+    """A message that can never be read."""
 
 
 class StoreError(GoldsmithError):

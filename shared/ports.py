@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Protocol
 
-from .build import Build
-from .events import Event
-from .plan import MachinePlan
+from provisioner.protocol import Job
+
+from .build import ArchiveRecord, Build
+from .events import Event, Stop
+from .plan import Context, MachinePlan, Plan
 
 Status = Literal["starting", "running", "stopping", "stopped"]
-ResourceKind = Literal["machine", "disk", "image", "object", "file"]
+ResourceKind = Literal["machine", "disk", "image", "object"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class MachineRequest:
     source_image: str
     plan: MachinePlan
     labels: Mapping[str, str]
-    cidata: Mapping[str, bytes | Path]  # member name -> contents or the file that holds them
+    job: Job  # delivered with the provisioner as cidata
+    context: Context | None
     max_seconds: float  # the machine ends by itself after this, even when everything else is down
 
 
@@ -76,8 +78,8 @@ class Machine:
     name: str
     zone: str
     status: Status
-    preempted: bool = False
-    detail: str = ""  # how it stopped, when it did not power itself off: for people
+    how: Stop | None = None  # how it stopped, where that is known
+    detail: str = ""  # the same for people, when it did not power itself off
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,15 @@ class Resource:
     build_id: str
 
 
+@dataclass(frozen=True)
+class Package:
+    """A package that is installed in an image."""
+
+    name: str
+    version: str
+    architecture: str
+
+
 class Clock(Protocol):
     """The server's time; nothing else decides a deadline."""
 
@@ -97,9 +108,25 @@ class Clock(Protocol):
         """Give Unix seconds."""
         ...
 
+    def pause(self, most: float) -> None:
+        """Wait for a random part of `most` seconds, so that writers in conflict come apart."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work says how far it is. It may raise, to stop work that nobody wants any more."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say that `done` of `total` bytes are done; 0 of 0 names a new piece of work."""
+        ...
+
 
 class Compute(Protocol):
     """Compute Engine, as far as an image build needs it."""
+
+    def check(self, plan: Plan) -> None:
+        """Say what stands in the way of a plan before anything is made. EnvironmentFault, InputError."""
+        ...
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image up by name."""
@@ -111,6 +138,14 @@ class Compute(Protocol):
 
     def create_image(self, request: ImageRequest) -> Image:
         """Make an image of a stopped machine's boot disk and wait until it is ready."""
+        ...
+
+    def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
+        """Write an image as a tar.gz that Compute Engine imports, whole and verified, to a URI or path."""
+        ...
+
+    def packages(self, project: str, name: str) -> Sequence[Package] | None:
+        """List what is installed in an image; None where the adapter cannot look inside."""
         ...
 
     def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
@@ -198,6 +233,10 @@ class Bucket(Protocol):
 
     def delete(self, uri: str) -> None:
         """Delete an object; absent is fine."""
+        ...
+
+    def publish(self, staged: str, final: str) -> None:
+        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
         ...
 
 

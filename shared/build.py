@@ -1,0 +1,110 @@
+"""A build's state, as one frozen document: what Firestore and SQLite keep, what the CLI and the dashboard show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from .orders import Order
+from .plan import Plan
+
+
+class State(StrEnum):
+    """Where a build is; always towards `finished`, but for the way back of a lost VM."""
+
+    PREPARING = "preparing"
+    PROVISIONING = "provisioning"
+    EXPORTING = "exporting"
+    VERIFYING = "verifying"
+    PUBLISHING = "publishing"
+    CLEANING = "cleaning"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a build ended; decided once, on the way into `cleaning`."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One thing that a build may have made and must delete. Written before the thing is made."""
+
+    kind: Literal["machine", "disk", "image", "object"]
+    name: str  # a resource's name, or an object's URI or path
+    project: str = ""
+    zone: str = ""  # "" until it is known; clean-up then looks in all zones of the plan
+    keep: bool = False  # the image, once it is fit to be published
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What is known of one step, from the provisioner's reports."""
+
+    name: str
+    action: str
+    status: Literal["waiting", "running", "done", "failed"] = "waiting"
+    tries: int = 0
+    exit_status: int | None = None
+    seconds: float | None = None
+    output: str = ""  # the tail of a failed step's output
+    sequence: int = 0  # of the newest report applied to this step, within `attempt`
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class ArchiveRecord:
+    """The tar.gz of an image, with what a person needs to check it."""
+
+    bytes: int
+    sha256: str  # of the tar.gz: `sha256sum NAME.tar.gz`
+    tar_sha256: str  # of the tar stream: `gzip -dc NAME.tar.gz | sha256sum`
+    disk_bytes: int  # the size of disk.raw, holes too
+    data_bytes: int  # what is not holes
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The image that a build made."""
+
+    project: str
+    name: str
+    id: str
+    archive: ArchiveRecord | None = None
+
+
+@dataclass(frozen=True)
+class Build:
+    """One run of a plan."""
+
+    id: str
+    name: str
+    request: str  # the whole digest of what asked for it
+    plan: Plan | None  # None for a request that was rejected: nothing was made and nothing will be
+    state: State
+    created: float  # Unix seconds, as all times here; always the server's
+    updated: float
+    deadline: float
+    wake_at: float  # when a tick looks at this build again if nothing else happens
+    outcome: Outcome | None = None
+    reason: str = ""  # why the outcome is what it is, for people
+    attempt: int = 1
+    zone: str = ""  # of the machine in use
+    steps: tuple[StepRecord, ...] = ()
+    verify_steps: tuple[StepRecord, ...] = ()
+    ledger: tuple[LedgerEntry, ...] = ()
+    outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
+    orders: int = 0  # how many orders have been given; the newest one's number
+    image: ImageRecord | None = None
+    last_seen: float = 0.0  # the last sign of life of the VM in use; 0 before the first
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state is State.FINISHED

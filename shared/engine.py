@@ -1,0 +1,118 @@
+"""The only writer of a build's state: takes events, lets lifecycle.py decide, saves, publishes the orders.
+
+    load build@v ──► decide ──► save(build, event, if still v) ──► publish outbox ──► save(outbox emptied)
+         ▲                          │ Conflict: somebody else wrote
+         └──────── pause ◄──────────┘
+
+The event and what it leads to are one conditional write, so that of two deliveries one wins and the other is a
+duplicate. Orders stand in the outbox of that write: a process that dies before it has published them leaves them to
+the next one that looks (resend), and one that dies after it publishes them twice, which every worker bears.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from .build import Build
+from .errors import AlreadyExists, Conflict, StoreError, Transient
+from .events import BuildRejected, BuildRequested, Event, Ticked, is_heartbeat
+from .lifecycle import Decision, begin, decide
+from .messages import order_message
+from .ports import Bus, Clock, Store
+
+LOG = logging.getLogger(__name__)
+
+TRIES = 12  # of a conditional write; each waits up to PAUSE longer than the one before
+PAUSE = 0.05  # seconds
+
+Listener = Callable[[Build, Event], None]
+
+
+class Engine:
+    """Drives builds through their lifecycle. Any number of engines may work on one store."""
+
+    def __init__(self, store: Store, bus: Bus, clock: Clock, listener: Listener | None = None) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._listener = listener
+
+    def request(self, event: BuildRequested | BuildRejected) -> Build:
+        """Begin a build. The same request again gives the build that there is; StoreError for another with its id."""
+        event = replace(event, time=self._clock.now())
+        decision = begin(event)
+        try:
+            self._store.create(decision.build, event)
+        except AlreadyExists:
+            existing = self._store.load(event.build_id).build
+            if existing.request != decision.build.request:
+                raise StoreError(
+                    f"build id {event.build_id} belongs to another request already; give the spec another name"
+                ) from None
+            return self.resend(existing.id)
+        self._tell(decision.build, event)
+        return self._publish(decision.build)
+
+    def receive(self, event: Event) -> str:
+        """Apply an event; give "" or the reason why it changed nothing. Transient when there are too many conflicts."""
+        now = self._clock.now()
+        if is_heartbeat(event):
+            self._store.touch(event.build_id, now)
+            return ""
+        event = replace(event, time=now)
+        return self._write(event.build_id, event)
+
+    def tick(self, build_id: str) -> str:
+        """Let time pass for one build."""
+        now = self._clock.now()
+        return self._write(build_id, Ticked(build_id=build_id, event_id=f"t{now:.3f}", time=now))
+
+    def resend(self, build_id: str) -> Build:
+        """Publish what a process that died may have left in the outbox; give the build."""
+        return self._publish(self._store.load(build_id).build)
+
+    def _write(self, build_id: str, event: Event) -> str:
+        for tries in range(TRIES):
+            stored = self._store.load(build_id)
+            decision: Decision = decide(stored.build, event)
+            if decision.ignored:
+                LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
+                return decision.ignored
+            try:
+                self._store.save(decision.build, stored.version, event)
+            except AlreadyExists:
+                self._publish(stored.build)
+                return f"{event.event_id} has been recorded before"
+            except Conflict:
+                self._clock.pause(PAUSE * (tries + 1))
+                continue
+            self._tell(decision.build, event)
+            self._publish(decision.build)
+            return ""
+        raise Transient(f"build {build_id} is written to by too many at once; {event.event_id} will be redelivered")
+
+    def _tell(self, build: Build, event: Event) -> None:
+        if self._listener is not None:
+            self._listener(build, event)
+
+    def _publish(self, build: Build) -> Build:
+        if not build.outbox:
+            return build
+        for order in build.outbox:
+            self._bus.publish(order_message(order, replace(build, outbox=())))
+        sent = {order.number for order in build.outbox}
+        for tries in range(TRIES):
+            stored = self._store.load(build.id)
+            left = tuple(order for order in stored.build.outbox if order.number not in sent)
+            emptied = replace(stored.build, outbox=left)
+            if left == stored.build.outbox:
+                return emptied
+            try:
+                self._store.save(emptied, stored.version)
+            except Conflict:
+                self._clock.pause(PAUSE * (tries + 1))
+                continue
+            return emptied
+        return build  # published all the same; whoever looks next publishes again and empties the outbox

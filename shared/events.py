@@ -1,0 +1,198 @@
+"""Events: facts about a build, as frozen values. What they lead to is decided in lifecycle.py alone.
+
+`event_id` is what the fact is, so that the same fact delivered twice is the same document: `b1-r000007` for the seventh
+report of the build VM's first attempt, `o4-ImageExported` for what came of the fourth order. `time` is the server's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from provisioner.protocol import HEARTBEAT, Report
+
+from .build import Build, ImageRecord, LedgerEntry
+from .errors import StoreError
+from .orders import Order, OrderKind
+from .plan import Plan
+
+Stop = Literal["powered-off", "panicked", "lost", "preempted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fact:
+    build_id: str
+    event_id: str
+    time: float  # Unix seconds, when the engine received it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequested(_Fact):
+    """Somebody asked for a build, and the request is good."""
+
+    plan: Plan
+    unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
+    kind: Literal["BuildRequested"] = "BuildRequested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRejected(_Fact):
+    """Somebody asked for a build, and the request is bad."""
+
+    name: str
+    request: str
+    reason: str
+    kind: Literal["BuildRejected"] = "BuildRejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStarted(_Fact):
+    """A worker has made a VM, for the build or for verification."""
+
+    attempt: int
+    phase: str  # protocol.PHASES
+    zone: str
+    kind: Literal["MachineStarted"] = "MachineStarted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported(_Fact):
+    """The provisioner said something; the signature was good."""
+
+    report: Report
+    kind: Literal["Reported"] = "Reported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStopped(_Fact):
+    """A VM was seen stopped or gone."""
+
+    attempt: int
+    phase: str
+    how: Stop
+    claim: str | None = None  # `completed` or `failed`, when such a report stands on its report port
+    detail: str = ""
+    kind: Literal["MachineStopped"] = "MachineStopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageExported(_Fact):
+    """The image exists, in no family; the archive, if one was asked for, under its staged name."""
+
+    image: ImageRecord
+    kind: Literal["ImageExported"] = "ImageExported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLabelled(_Fact):
+    """The image has its labels, is in its family, and the archive has its name."""
+
+    kind: Literal["ImageLabelled"] = "ImageLabelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesDeprecated(_Fact):
+    """The family's older images are deprecated."""
+
+    names: tuple[str, ...]
+    kind: Literal["ImagesDeprecated"] = "ImagesDeprecated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanedUp(_Fact):
+    """A clean-up has ended; what could not be deleted yet remains in the ledger."""
+
+    remaining: tuple[LedgerEntry, ...] = ()
+    kind: Literal["CleanedUp"] = "CleanedUp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderFailed(_Fact):
+    """An order cannot be carried out, however often it is tried."""
+
+    order: OrderKind
+    attempt: int
+    reason: str
+    kind: Literal["OrderFailed"] = "OrderFailed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRequested(_Fact):
+    """Somebody wants the build to end."""
+
+    reason: str
+    kind: Literal["CancelRequested"] = "CancelRequested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticked(_Fact):
+    """Time has passed; `time` says how much."""
+
+    kind: Literal["Ticked"] = "Ticked"
+
+
+Event: TypeAlias = (
+    BuildRequested
+    | BuildRejected
+    | MachineStarted
+    | Reported
+    | MachineStopped
+    | ImageExported
+    | ImageLabelled
+    | ImagesDeprecated
+    | CleanedUp
+    | OrderFailed
+    | CancelRequested
+    | Ticked
+)
+
+
+def report_id(report: Report) -> str:
+    """The id of the event that a report becomes: `b1-r000007`, or `v...` in verification."""
+    return f"{report.phase[0]}{report.attempt}-r{report.sequence:06d}"
+
+
+def is_heartbeat(event: Event) -> bool:
+    """Whether an event only says that the VM is alive."""
+    return isinstance(event, Reported) and event.report.kind == HEARTBEAT
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def to_json(document: Event | Build | Order) -> dict[str, Any]:
+    """An event, a build or an order as a JSON document."""
+    shape: Any = type(document)
+    result: dict[str, Any] = _adapter(shape).dump_python(document, mode="json")
+    return result
+
+
+def _read(shape: Any, document: Any, what: str) -> Any:
+    try:
+        return _adapter(shape).validate_python(json.loads(document) if isinstance(document, bytes | str) else document)
+    except (ValidationError, ValueError) as error:
+        raise StoreError(f"{what} cannot be read: {error}") from error
+
+
+def read_event(document: Any) -> Event:
+    """Read an event from its JSON document, bytes or text. Raises StoreError."""
+    event: Event = _read(Annotated[Event, Field(discriminator="kind")], document, "event")
+    return event
+
+
+def read_build(document: Any) -> Build:
+    """Read a build from its JSON document, bytes or text. Raises StoreError."""
+    build: Build = _read(Build, document, "build")
+    return build
+
+
+def read_order(document: Any) -> Order:
+    """Read an order from its JSON document, bytes or text. Raises StoreError."""
+    order: Order = _read(Order, document, "order")
+    return order

@@ -1,0 +1,26 @@
+"""Who may speak for a build VM: one key an attempt, derived from a master key that no VM ever sees."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from provisioner.protocol import Report, sign
+
+
+class Keys:
+    """Derives and checks with the master key: at least 32 bytes, a secret of the functions (or of this machine)."""
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) < 32:
+            raise ValueError("the master key needs at least 32 bytes")
+        self._master = master
+
+    def of_attempt(self, build_id: str, attempt: int) -> str:
+        """The key, in hex, that one attempt's VM signs its reports with."""
+        return hmac.new(self._master, f"{build_id}\n{attempt}".encode(), hashlib.sha256).hexdigest()
+
+    def good(self, report: Report, data: bytes, signature: str) -> bool:
+        """Whether `signature` over the exact bytes was made by the VM that the report says it is from."""
+        wanted = sign(self.of_attempt(report.build_id, report.attempt), data)
+        return hmac.compare_digest(wanted.encode(), signature.encode())

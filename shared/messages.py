@@ -1,0 +1,108 @@
+"""Events, orders and reports as messages on the bus, and back. What cannot be read is a PoisonMessage: dropped."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+from provisioner.protocol import SERIAL_MARK, ProtocolError, Report, decode_report
+
+from .build import Build
+from .errors import PoisonMessage, StoreError
+from .events import Event, Reported, read_event, read_order, report_id, to_json
+from .keys import Keys
+from .orders import FINISHED_TOPIC, WORKER_TOPIC, Order
+from .ports import Message
+
+REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
+EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
+VERSION = 1
+
+
+def _data(document: dict[str, object]) -> bytes:
+    return json.dumps({"version": VERSION, **document}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def order_message(order: Order, build: Build) -> Message:
+    """An order for a worker; or, for `announce`, the finished build, whole, for other pipelines."""
+    attributes = {"build_id": order.build_id, "attempt": str(order.attempt), "order": order.kind}
+    if order.kind == "announce":
+        outcome = {"outcome": str(build.outcome)}
+        return Message(FINISHED_TOPIC, _data(to_json(build)), {**attributes, **outcome}, order.build_id)
+    return Message(WORKER_TOPIC, _data(to_json(order)), attributes, order.build_id)
+
+
+def event_message(event: Event) -> Message:
+    """A worker's fact."""
+    return Message(
+        EVENTS_TOPIC, _data(to_json(event)), {"build_id": event.build_id, "kind": event.kind}, event.build_id
+    )
+
+
+def report_message(report: Report, data: bytes, signature: str) -> Message:
+    """A report as the provisioner publishes it, for one that was found on a serial port instead."""
+    attributes = {
+        "build_id": report.build_id,
+        "attempt": str(report.attempt),
+        "phase": report.phase,
+        "kind": report.kind,
+        "signature": signature,
+    }
+    return Message(REPORTS_TOPIC, data, attributes, report.build_id)
+
+
+def read_order_message(message: Message) -> Order:
+    """Read what order_message() wrote. Raises PoisonMessage."""
+    try:
+        return read_order(_unversioned(message.data))
+    except StoreError as error:
+        raise PoisonMessage(str(error)) from error
+
+
+def read_event_message(message: Message) -> Event:
+    """Read what event_message() wrote. Raises PoisonMessage."""
+    try:
+        return read_event(_unversioned(message.data))
+    except StoreError as error:
+        raise PoisonMessage(str(error)) from error
+
+
+def _unversioned(data: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PoisonMessage(f"not JSON: {error}") from error
+    if not isinstance(document, dict) or document.pop("version", None) != VERSION:
+        raise PoisonMessage(f"not an object of version {VERSION}")
+    return document
+
+
+def read_report_message(message: Message, keys: Keys) -> Reported:
+    """Read a VM's report and check its signature. Raises PoisonMessage. The event's time is left to the engine."""
+    try:
+        report = decode_report(message.data)
+    except ProtocolError as error:
+        raise PoisonMessage(str(error)) from error
+    if not keys.good(report, message.data, message.attributes.get("signature", "")):
+        raise PoisonMessage(f"a report for {report.build_id} attempt {report.attempt} has a wrong signature")
+    return Reported(build_id=report.build_id, event_id=report_id(report), time=0.0, report=report)
+
+
+def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase: str) -> list[tuple[Report, Message]]:
+    """The good reports of one VM in the text of a serial port, in its order; everything else there is noise."""
+    found = []
+    for line in output.split(b"\n"):
+        words = line.strip().split(b" ")
+        if len(words) != 3 or words[0] != SERIAL_MARK.encode():
+            continue
+        try:
+            data = base64.b64decode(words[1], validate=True)
+            report = decode_report(data)
+            signature = words[2].decode("ascii")
+        except (binascii.Error, ProtocolError, UnicodeDecodeError):
+            continue
+        ours = (report.build_id, report.attempt, report.phase) == (build_id, attempt, phase)
+        if ours and keys.good(report, data, signature):
+            found.append((report, report_message(report, data, signature)))
+    return found

@@ -1,0 +1,41 @@
+"""Orders: something that we ask the world to do, as frozen values. Facts that come back are in events.py.
+
+An order names the build and not what to do with it: the worker reads the plan from the store, and drops an order that
+the build has since moved past. `number` counts a build's orders; a redelivered order keeps its number, so that the
+fact it leads to keeps its id and is recorded once. An order given anew gets a new number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+OrderKind = Literal[
+    "create_resources",  # the build VM and its boot disk, of this attempt
+    "export_image",  # an image of the boot disk, in no family yet, and the archive when one is asked for
+    "verify_image",  # a VM booted from the new image, and the verify steps on it
+    "label_image",  # publication: labels, family, the archive's final name
+    "deprecate_images",  # the family's older images
+    "clean_up",  # all of the ledger but what is kept
+    "announce",  # the finished build, whole, to builds-finished
+]
+ORDER_KINDS: tuple[OrderKind, ...] = get_args(OrderKind)
+
+WORKER_TOPIC = "build-orders"
+FINISHED_TOPIC = "builds-finished"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order of one build."""
+
+    build_id: str
+    number: int  # 1, 2, 3 ... within the build
+    kind: OrderKind
+    attempt: int
+    failures: int = 0  # how often its worker has failed for a reason that may pass
+
+    @property
+    def topic(self) -> str:
+        """Where the order is published."""
+        return FINISHED_TOPIC if self.kind == "announce" else WORKER_TOPIC

@@ -1,0 +1,74 @@
+"""The names of everything that a build may make, and the ledger entries that are written before it is made.
+
+Names are a function of the build alone, so that a redelivered order finds what an earlier one made, and a sweep can
+tell whose a resource is. A machine brings its cidata with it: whoever deletes the machine deletes both.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from provisioner.protocol import BUILD
+
+from .build import LedgerEntry
+from .plan import Plan
+
+BUILD_LABEL = "goldsmith-build"
+ATTEMPT_LABEL = "goldsmith-attempt"
+EXPIRES_LABEL = "goldsmith-expires"
+
+EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
+
+
+def resource_name(build_id: str, attempt: int, what: str) -> str:
+    """`gs-BUILDID-aN-WHAT`: 63 characters at most, since a build id has 45 at most and `what` 10."""
+    return f"gs-{build_id}-a{attempt}-{what}"
+
+
+def machine_name(build_id: str, attempt: int, phase: str) -> str:
+    """The VM of an attempt: the one that builds, or the one that verifies."""
+    return resource_name(build_id, attempt, "vm" if phase == BUILD else "verify")
+
+
+def boot_disk_name(build_id: str, attempt: int, phase: str) -> str:
+    """The VM's boot disk. The building one outlives its VM: the next attempt goes on with it."""
+    if phase == BUILD:
+        return resource_name(build_id, 1, "boot")
+    return resource_name(build_id, attempt, "verifyboot")
+
+
+def labels(plan: Plan, attempt: int) -> dict[str, str]:
+    """What every machine and disk carries; a sweep deletes what has outlived `goldsmith-expires`."""
+    expires = plan.requested + plan.timeout + EXPIRY_MARGIN
+    return {BUILD_LABEL: plan.build_id, ATTEMPT_LABEL: str(attempt), EXPIRES_LABEL: str(int(expires))}
+
+
+def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of a VM and its boot disk, in the order in which they are deleted."""
+    project = plan.machine.project
+    return (
+        LedgerEntry("machine", machine_name(plan.build_id, attempt, phase), project),
+        LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase), project),
+    )
+
+
+def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of the image and, when one is asked for, of its archive under the staged name."""
+    image = LedgerEntry("image", plan.image.name, plan.image.project)
+    if plan.image.export_to is None:
+        return (image,)
+    return (image, LedgerEntry("object", staged_export(plan)))
+
+
+def staged_export(plan: Plan) -> str:
+    """Where the archive is written before publication gives it its name: a hidden name in the same folder."""
+    target = plan.image.export_to
+    assert target is not None, "only asked where the plan has an export"
+    folder, _, name = target.rpartition("/")
+    return f"{folder}/.{plan.build_id}.{name}" if folder else f".{plan.build_id}.{name}"
+
+
+def manifest_of(export: str) -> str:
+    """The manifest beside an archive: NAME.json for NAME.tar.gz."""
+    name = PurePosixPath(export).name
+    return export[: -len(name)] + name.removesuffix(".tar.gz") + ".json"
