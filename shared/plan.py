@@ -75,6 +75,8 @@ class MachinePlan:
     spot: bool = False
     boot: str = "direct"  # one machine only: direct or firmware
     internet: bool = True  # one machine only: whether the guest may reach other hosts
+    cpus: int = 2  # one machine only
+    memory_mb: int = 1024  # one machine only
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,4 @@ class Plan:
     verify_steps: tuple[Step, ...] | None = None  # None: the image is not asked to be verified
     timeout: float = 3600.0  # seconds from the request to the deadline
     attempts: int = 3
+    silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
