@@ -1,0 +1,44 @@
+"""The set of adapters in use, and the only module that knows which adapters exist; it imports them lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .keys import Keys
+from .ports import Bucket, Bus, Clock, Compute, Progress, Store
+
+if TYPE_CHECKING:
+    from .local.factory import LocalFactory
+
+
+@dataclass(frozen=True)
+class ReportTarget:
+    """Where this factory's build VMs send their reports."""
+
+    publish_url: str  # Pub/Sub's REST `...:publish`
+    token_url: str | None  # the metadata server's access token; None where none is needed
+    port: str = "/dev/ttyS2"  # serial port 3, beside the console
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Everything a worker needs of the world."""
+
+    compute: Compute
+    store: Store
+    bucket: Bucket
+    bus: Bus
+    clock: Clock
+    keys: Keys
+    reports: ReportTarget
+    logs: str  # URI or folder; the logs of a build are stored below LOGS/BUILDID/
+    progress: Progress
+
+
+def local(home: Path, progress: Progress | None = None) -> LocalFactory:
+    """Give the factory of this machine, with all its state below `home`."""
+    from .local.factory import LocalFactory
+
+    return LocalFactory(home, progress)

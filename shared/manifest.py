@@ -1,0 +1,49 @@
+"""NAME.json beside NAME.tar.gz: what is in the image and how it came about, for people and for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .build import Build, StepRecord
+from .plan import Plan
+from .ports import Package
+
+
+def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None) -> bytes:
+    """The manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages (null: unknown)."""
+    archive = build.image.archive if build.image else None
+    document: dict[str, Any] = {
+        "version": 1,
+        "image": {
+            "project": plan.image.project,
+            "name": plan.image.name,
+            "id": build.image.id if build.image else None,
+            "family": plan.image.family,
+            "description": plan.image.description,
+            "labels": plan.image.labels,
+            "licenses": plan.image.licenses,
+            "architecture": plan.source.architecture,
+            "disk_size_gb": plan.image.disk_size_gb,
+        },
+        "archive": asdict(archive) if archive else None,
+        "content_digest": plan.content_digest,
+        "source": asdict(plan.source),
+        "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
+        "steps": [_step(record) for record in build.steps],
+        "verify": [_step(record) for record in build.verify_steps] if plan.verify_steps is not None else None,
+        "packages": None if packages is None else [asdict(package) for package in packages],
+    }
+    return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _step(record: StepRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "action": record.action,
+        "tries": record.tries,
+        "exit_status": record.exit_status,
+        "seconds": record.seconds,
+    }

@@ -1,0 +1,74 @@
+"""What each order does, one file each. A worker looks, acts, looks again, and gives one fact; it never writes state.
+
+A worker may be called twice for one order, late, or at the same time as another call for the same order. It raises
+Transient for what may pass (the order is redelivered) and Permanent for what will not (the build fails with the text).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from ..build import Build
+from ..errors import EnvironmentFault, InputError, NotFound, Permanent, PoisonMessage
+from ..events import Event, OrderFailed
+from ..factory import Factory
+from ..lifecycle import ORDER_OF
+from ..messages import event_message
+from ..orders import Order, OrderKind
+from .clean_up import clean_up
+from .create_resources import create_resources
+from .deprecate_images import deprecate_images
+from .export_image import export_image
+from .label_image import label_image
+from .verify_image import verify_image
+
+LOG = logging.getLogger(__name__)
+
+Worker = Callable[[Build, Order, Factory], Event]
+
+WORKERS: Mapping[OrderKind, Worker] = {
+    "create_resources": create_resources,
+    "export_image": export_image,
+    "verify_image": verify_image,
+    "label_image": label_image,
+    "deprecate_images": deprecate_images,
+    "clean_up": clean_up,
+}
+"""`announce` has no worker: other pipelines read it."""
+
+
+def carry_out(order: Order, factory: Factory) -> None:
+    """Do what an order asks for and publish the fact. Transient means: redeliver the order."""
+    try:
+        build = factory.store.load(order.build_id).build
+    except NotFound as error:
+        raise PoisonMessage(f"order {order.number} is of no build that there is: {order.build_id}") from error
+    if is_stale(order, build):
+        LOG.info("build %s has moved past order %d, %s", build.id, order.number, order.kind)
+        return
+    try:
+        fact = WORKERS[order.kind](build, order, factory)
+    except (Permanent, InputError, EnvironmentFault) as error:
+        fact = OrderFailed(
+            build_id=order.build_id,
+            event_id=fact_id(order, "OrderFailed"),
+            time=factory.clock.now(),
+            order=order.kind,
+            attempt=order.attempt,
+            reason=str(error),
+        )
+    factory.bus.publish(event_message(fact))
+
+
+def is_stale(order: Order, build: Build) -> bool:
+    """Whether the build has moved past an order: doing it now would make what nobody deletes."""
+    wanted = {ORDER_OF.get(build.state)}
+    if "label_image" in wanted:
+        wanted.add("deprecate_images")
+    return order.kind not in wanted or order.attempt != build.attempt
+
+
+def fact_id(order: Order, kind: str) -> str:
+    """The id of the event that comes of an order: the same however often the order is redelivered."""
+    return f"o{order.number}-{kind}"

@@ -1,0 +1,47 @@
+"""deprecate_images: the older images of the family, in favour of the new one. Never a newer one, never all at once."""
+
+from __future__ import annotations
+
+from ..build import Build
+from ..errors import CloudError, Permanent, Transient
+from ..events import ImagesDeprecated
+from ..factory import Factory
+from ..orders import Order
+from .machines import planned
+
+
+def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDeprecated:
+    """Deprecate each active image of the family that is older than ours, but for the `keep` newest of them."""
+    plan = planned(build)
+    policy = plan.image.deprecate_old
+    if not plan.image.family or policy is None:  # an empty family would match every image of the project
+        raise Permanent("output.deprecate_old needs output.family")
+    ours = factory.compute.image(plan.image.project, plan.image.name)
+    if ours is None:
+        raise Permanent(f"image {plan.image.name} is gone from project {plan.image.project}")
+    family = factory.compute.images(plan.image.project, family=plan.image.family)
+    older = [image for image in family if image.name != ours.name and image.created < ours.created]
+    active = [image for image in older if image.deprecated is None]
+    deletes_at = None if policy.ttl_seconds is None else factory.clock.now() + policy.ttl_seconds
+    faults: list[CloudError] = []
+    done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order
+    for image in active[policy.keep :]:
+        try:
+            factory.compute.deprecate_image(image.project, image.name, ours.name, deletes_at)
+            done.append(image.name)
+        except CloudError as error:
+            faults.append(error)
+    _raise(faults)
+    return ImagesDeprecated(
+        build_id=build.id,
+        event_id=f"o{order.number}-ImagesDeprecated",
+        time=factory.clock.now(),
+        names=tuple(sorted(done)),
+    )
+
+
+def _raise(faults: list[CloudError]) -> None:
+    if not faults:
+        return
+    text = "; ".join(str(fault) for fault in faults)
+    raise Permanent(text) if all(isinstance(fault, Permanent) for fault in faults) else Transient(text)

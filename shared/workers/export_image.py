@@ -1,0 +1,59 @@
+"""export_image: an image of the build VM's boot disk, in no family, and its archive under a staged name.
+
+The VM has claimed to be done. Before its disk is read it must be seen stopped: a disk in use gives a corrupt image.
+"""
+
+from __future__ import annotations
+
+from provisioner.protocol import BUILD
+
+from .. import resources
+from ..build import Build, ImageRecord
+from ..errors import Permanent, Transient
+from ..events import ImageExported
+from ..factory import Factory
+from ..orders import Order
+from ..plan import Plan
+from ..ports import Image, ImageRequest
+from .machines import planned
+
+STOPS_WITHIN = 120.0  # seconds from the last report to a VM that has powered itself off
+
+
+def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
+    """Make the image and, when the plan has an export, the archive."""
+    plan = planned(build)
+    machine = resources.machine_name(build.id, build.attempt, BUILD)
+    zone = build.zone or "".join(plan.machine.zones[:1])
+    if not factory.compute.wait_until_stopped(machine, zone, STOPS_WITHIN):
+        raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN:.0f} s")
+    image = _ensure_image(plan, zone, factory)
+    archive = None
+    if plan.image.export_to is not None:
+        archive = factory.compute.export_image(
+            image.project, image.name, resources.staged_export(plan), plan.image.compression, factory.progress
+        )
+    return ImageExported(
+        build_id=build.id,
+        event_id=f"o{order.number}-ImageExported",
+        time=factory.clock.now(),
+        image=ImageRecord(image.project, image.name, image.id, archive),
+    )
+
+
+def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
+    existing = factory.compute.image(plan.image.project, plan.image.name)
+    if existing is not None and existing.labels.get(resources.BUILD_LABEL) != plan.build_id:
+        raise Permanent(f"image {existing.name} of project {existing.project} was made by somebody else meanwhile")
+    return existing or factory.compute.create_image(
+        ImageRequest(
+            project=plan.image.project,
+            name=plan.image.name,
+            source_disk=resources.boot_disk_name(plan.build_id, 1, BUILD),
+            zone=zone,
+            description=plan.image.description,
+            labels={resources.BUILD_LABEL: plan.build_id},
+            licenses=plan.image.licenses,
+            architecture=plan.source.architecture,
+        )
+    )

@@ -1,0 +1,22 @@
+"""label_image: publication. The verified image gets its labels and joins its family; the archive gets its name."""
+
+from __future__ import annotations
+
+from .. import resources
+from ..build import Build
+from ..events import ImageLabelled
+from ..factory import Factory
+from ..manifest import manifest
+from ..orders import Order
+from .machines import planned
+
+
+def label_image(build: Build, order: Order, factory: Factory) -> ImageLabelled:
+    """Ensure each fact of publication; the archive's name comes last, so that who sees it finds all the rest."""
+    plan = planned(build)
+    factory.compute.label_image(plan.image.project, plan.image.name, plan.image.labels, plan.image.family)
+    if plan.image.export_to is not None:
+        packages = factory.compute.packages(plan.image.project, plan.image.name)
+        factory.bucket.write(resources.manifest_of(plan.image.export_to), manifest(build, plan, packages))
+        factory.bucket.publish(resources.staged_export(plan), plan.image.export_to)
+    return ImageLabelled(build_id=build.id, event_id=f"o{order.number}-ImageLabelled", time=factory.clock.now())

@@ -1,0 +1,66 @@
+"""What the building and the verifying VM have in common: the job they are given, and how they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from provisioner.protocol import BUILD, Job
+
+from .. import resources
+from ..build import Build
+from ..errors import Transient
+from ..events import MachineStarted
+from ..factory import Factory
+from ..orders import Order
+from ..plan import Plan
+from ..ports import MachineRequest
+
+OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, when everything else is down
+
+
+def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
+    """Give the document that the VM's provisioner works from."""
+    return Job(
+        build_id=plan.build_id,
+        attempt=attempt,
+        key=factory.keys.of_attempt(plan.build_id, attempt),
+        steps=plan.steps if phase == BUILD else plan.verify_steps or (),
+        phase=phase,
+        publish_url=factory.reports.publish_url,
+        token_url=factory.reports.token_url,
+        report_port=factory.reports.port,
+        clean=phase == BUILD,
+    )
+
+
+def start_machine(build: Build, order: Order, factory: Factory, phase: str, fact_id: str) -> MachineStarted:
+    """Make and start the VM of a phase. Transient when the build moved on meanwhile: clean-up deletes the VM."""
+    plan = planned(build)
+    image = plan.source if phase == BUILD else plan.image
+    request = MachineRequest(
+        name=resources.machine_name(plan.build_id, order.attempt, phase),
+        boot_disk=resources.boot_disk_name(plan.build_id, order.attempt, phase),
+        source_project=image.project,
+        source_image=image.name,
+        plan=plan.machine if phase == BUILD else replace(plan.machine, disk_size_gb=plan.image.disk_size_gb),
+        labels=resources.labels(plan, order.attempt),
+        job=job_of(plan, order.attempt, phase, factory),
+        context=plan.context,
+        max_seconds=max(60.0, build.deadline + OUTLIVES - factory.clock.now()),
+    )
+    zone = factory.compute.create_machine(request)
+    return MachineStarted(
+        build_id=build.id,
+        event_id=fact_id,
+        time=factory.clock.now(),
+        attempt=order.attempt,
+        phase=phase,
+        zone=zone,
+    )
+
+
+def planned(build: Build) -> Plan:
+    """The plan of a build that was not rejected: only those get orders for workers that make something."""
+    if build.plan is None:
+        raise Transient(f"build {build.id} has no plan")
+    return build.plan
