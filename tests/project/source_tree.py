@@ -1,0 +1,108 @@
+"""How the project's rules see a source tree: its files, and what each Python module imports.
+
+The rules in this folder are functions from a tree to the list of what breaks them, as `PATH:LINE: sentence`. Each is
+held to this checkout, and to a small bad tree, which shows that it can fail.
+"""
+
+import ast
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NOT_SOURCE = {"build", "out", "__pycache__"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One Python file of a tree."""
+
+    path: Path  # relative to the tree
+    name: str  # dotted; a package's is that of its folder
+    is_package: bool
+    text: str
+    tree: ast.Module
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports."""
+
+    module: Module
+    target: str  # absolute and dotted; of `from a.b import c` it is a.b.c
+    line: int
+    lazy: bool  # inside a function or under TYPE_CHECKING: not done when the module is imported
+
+    def at(self, sentence: str) -> str:
+        """Put the place of the import before what is wrong with it."""
+        return f"{self.module.path}:{self.line}: {sentence}"
+
+
+def files(root: Path, *suffixes: str) -> list[Path]:
+    """Give the tree's files whose names end in one of `suffixes`, sorted, without what tools and builds have made."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in NOT_SOURCE and (name == ".ci" or name[0] != ".")]
+        found += [Path(folder, name) for name in names if name.endswith(suffixes)]
+    return sorted(found)
+
+
+def modules(root: Path, *folders: str) -> list[Module]:
+    """Parse the tree's Python files, or only those below some of its folders."""
+    return [
+        _module(path, root) for path in files(root, ".py") if not folders or path.relative_to(root).parts[0] in folders
+    ]
+
+
+def _module(path: Path, root: Path) -> Module:
+    relative = path.relative_to(root)
+    is_package = path.name == "__init__.py"
+    parts = relative.parent.parts if is_package else relative.with_suffix("").parts
+    text = path.read_text(encoding="utf-8")
+    return Module(relative, ".".join(parts), is_package, text, ast.parse(text, str(relative)))
+
+
+def imports(module: Module) -> Iterator[Import]:
+    """Give everything a module imports, wherever it does so."""
+    yield from _imports(module, module.tree.body, lazy=False)
+
+
+def _imports(module: Module, nodes: Sequence[ast.AST], *, lazy: bool) -> Iterator[Import]:
+    for node in nodes:
+        for target in _targets(module, node):
+            yield Import(module, target, getattr(node, "lineno", 0), lazy)
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
+            isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        )
+        yield from _imports(module, list(ast.iter_child_nodes(node)), lazy=lazy or inside)
+
+
+def _targets(module: Module, node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = ".".join(part for part in (_base(module, node.level), node.module) if part)
+        return [f"{base}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in {
+        "__import__",
+        "import_module",
+        "importlib.import_module",
+    }:
+        named = node.args[0] if node.args else None
+        return [named.value] if isinstance(named, ast.Constant) and isinstance(named.value, str) else []
+    return []
+
+
+def _base(module: Module, level: int) -> str:
+    """Give the package that a relative import with `level` dots starts from; empty for an absolute one."""
+    if level == 0:
+        return ""
+    parts = module.name.split(".")
+    return ".".join(parts[: len(parts) - level + module.is_package])
+
+
+def is_within(name: str, package: str) -> bool:
+    """Tell whether a dotted name is the package or something in it."""
+    return name == package or name.startswith(package + ".")
