@@ -28,7 +28,8 @@ MAY_IMPORT_OF_OURS = {
 
 ADAPTERS = ("shared.gcp", "shared.local")
 FACTORY = "shared.factory"
-OUTER = (FACTORY, "shared.workers", "shared.watch", "shared.bundle", *ADAPTERS)  # all of shared/ that is not the core
+ACTING = ("shared.requests", "shared.workers", "shared.watch", "shared.bundle")  # what uses a factory, or files
+OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
 
 ONLY_IN = {"google": "shared.gcp", "typer": "goldsmith", "rich": "goldsmith"}
 

@@ -1,0 +1,69 @@
+"""Modules and functions stay small enough to be read in one go."""
+
+import ast
+from pathlib import Path
+
+from source_tree import ROOT, modules
+
+MODULE_LINES = 400
+FUNCTION_LINES = 40
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def too_long(root: Path) -> list[str]:
+    """Find modules of more than MODULE_LINES lines, and functions of more than FUNCTION_LINES.
+
+    A function is counted from its `def` to its last line, without its docstring and without its decorators.
+    """
+    found: list[str] = []
+    for module in modules(root):
+        lines = len(module.text.splitlines())
+        if lines > MODULE_LINES:
+            found.append(f"{module.path}:1: the module has {lines} lines, {lines - MODULE_LINES} too many: divide it")
+        for node in ast.walk(module.tree):
+            if (
+                isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and (over := _length(node) - FUNCTION_LINES) > 0
+            ):
+                found.append(
+                    f"{module.path}:{node.lineno}: {node.name}() has {_length(node)} lines without its docstring, "
+                    f"{over} too many: divide it"
+                )
+    return found
+
+
+def _length(function: Function) -> int:
+    length = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function, clean=False) is not None:
+        docstring = function.body[0]
+        length -= (docstring.end_lineno or docstring.lineno) - docstring.lineno + 1
+    return length
+
+
+def test_modules_and_functions_are_short() -> None:
+    assert too_long(ROOT) == []
+
+
+def test_long_module_is_found(tmp_path: Path) -> None:
+    (tmp_path / "fits.py").write_text("x = 1\n" * 400)
+    (tmp_path / "long.py").write_text("x = 1\n" * 403)
+    assert too_long(tmp_path) == ["long.py:1: the module has 403 lines, 3 too many: divide it"]
+
+
+def test_long_function_is_found(tmp_path: Path) -> None:
+    body = "    x = 1\n" * 39
+    (tmp_path / "some.py").write_text(
+        "def fits():\n"
+        + '    """One\n    two\n    three."""\n'
+        + body
+        + "\n\nasync def long():\n"
+        + body
+        + "    y = 2\n"
+    )
+    assert too_long(tmp_path) == ["some.py:46: long() has 41 lines without its docstring, 1 too many: divide it"]
+
+
+def test_long_method_within_a_function_is_found(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text("class A:\n    @property\n    def b(self):\n" + "        x = 1\n" * 40)
+    assert too_long(tmp_path) == ["some.py:3: b() has 41 lines without its docstring, 1 too many: divide it"]

@@ -1,0 +1,120 @@
+"""Words that must not be in the source: names that say nothing, work left for later, tests that do not test.
+
+Only names in the syntax tree, docstrings and comments are looked at, so that the lists below do not find themselves.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from source_tree import ROOT, Module, files, imports, is_within, modules
+
+EMPTY_NAMES = ("utils", "util", "common", "helpers", "helper", "misc")
+LEFT_FOR_LATER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\b[Ff]or now\b")
+UNFINISHED = ("NotImplementedError",)
+PATCHING_MODULES = ("unittest.mock", "mock", "pytest_mock")
+PATCHING_ARGUMENTS = ("monkeypatch", "mocker")
+UNTESTED = ("skip", "skipif", "xfail", "importorskip", "skipTest", "expectedFailure", "skipIf", "skipUnless")
+
+
+def empty_names(root: Path) -> list[str]:
+    """Find modules and packages whose names tell nothing about what is in them."""
+    return [
+        f"{module.path}:1: {part} says nothing about what is in it: name it after that"
+        for module in modules(root)
+        for part in (module.name.split(".")[-1],)
+        if part in EMPTY_NAMES or part.removeprefix("test_") in EMPTY_NAMES
+    ]
+
+
+def leftovers(root: Path) -> list[str]:
+    """Find what was left for later, and tests that patch, skip or expect to fail."""
+    found = [f"{module.path}:{line}: {what}" for module in modules(root) for line, what in sorted(_in_python(module))]
+    for path in [*files(root, ".sh", ".yaml", ".yml", ".toml", ".tf", "Makefile", "run"), *files(root / "setup", "")]:
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if word := LEFT_FOR_LATER.search(text.partition("#")[2]):
+                found.append(f"{path.relative_to(root)}:{number}: {word[0]}: do it, or leave it out")
+    return found
+
+
+def _in_python(module: Module) -> Iterator[tuple[int, str]]:
+    for line, text in _prose(module):
+        if word := LEFT_FOR_LATER.search(text):
+            yield line, f"{word[0]}: do it, or leave it out"
+    for found in imports(module):
+        if any(is_within(found.target, patching) for patching in PATCHING_MODULES):
+            yield found.line, f"{found.target}: pass a real local adapter or a fake in, patch nothing"
+        if found.target.split(".")[0] in {"pytest", "unittest"} and found.target.split(".")[-1] in UNTESTED:
+            yield found.line, f"{found.target}: a test runs or is not there"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name) and node.id in UNFINISHED:
+            yield node.lineno, f"{node.id}: write it, or leave it out (a Protocol's method has `...`)"
+        if isinstance(node, ast.arg) and node.arg in PATCHING_ARGUMENTS:
+            yield node.lineno, f"{node.arg}: pass a real local adapter or a fake in, patch nothing"
+        if isinstance(node, ast.Attribute) and node.attr in UNTESTED and _is_of_a_test_library(node.value):
+            yield node.lineno, f"{ast.unparse(node)}: a test runs or is not there"
+
+
+def _is_of_a_test_library(value: ast.expr) -> bool:
+    return ast.unparse(value) in {"pytest", "pytest.mark", "unittest", "self"}
+
+
+def _prose(module: Module) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(module.tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+            yield node.body[0].lineno, ast.get_docstring(node) or ""
+
+
+def test_modules_have_telling_names() -> None:
+    assert empty_names(ROOT) == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    assert leftovers(ROOT) == []
+
+
+@pytest.mark.parametrize("path", ["shared/utils.py", "tests/test_helpers.py", "shared/common/__init__.py"])
+def test_empty_name_is_found(tmp_path: Path, path: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("")
+    [found] = empty_names(tmp_path)
+    assert found.startswith(f"{path}:1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("x = 1  # TODO: more", 1, "TODO"),
+        ("# Good enough for now.", 1, "for now"),
+        ('def f():\n    """Do it. FIXME soon."""', 2, "FIXME"),
+        ("def f():\n    raise NotImplementedError", 2, "NotImplementedError"),
+        ("from unittest import mock", 1, "unittest.mock"),
+        ("def f():\n    import unittest.mock", 2, "unittest.mock"),
+        ("def test_x(monkeypatch): ...", 1, "monkeypatch"),
+        ("import pytest\n@pytest.mark.xfail\ndef test_x(): ...", 2, "pytest.mark.xfail"),
+        ("import pytest\n@pytest.mark.skipif(True)\ndef test_x(): ...", 2, "pytest.mark.skipif"),
+        ("import pytest\npytest.skip('no')", 2, "pytest.skip"),
+        ("from pytest import importorskip", 1, "pytest.importorskip"),
+    ],
+)
+def test_leftover_in_python_is_found(tmp_path: Path, text: str, line: int, word: str) -> None:
+    (tmp_path / "some.py").write_text(text + "\n")
+    [found] = leftovers(tmp_path)
+    assert found.startswith(f"some.py:{line}: {word}: ")
+
+
+def test_leftover_in_a_makefile_is_found(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("all: # TODO\n")
+    assert leftovers(tmp_path) == ["Makefile:1: TODO: do it, or leave it out"]
+
+
+def test_words_in_strings_and_other_skips_are_not_found(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text("WORDS = 'TODO monkeypatch'\ncursor.skip(3)\nreturns = NotImplemented\n")
+    assert leftovers(tmp_path) == []
