@@ -90,6 +90,7 @@ class Resource:
     name: str
     zone: str
     build_id: str
+    expires: float  # Unix seconds; its build has cleaned up long before
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Compute(Protocol):
         ...
 
     def labelled(self, project: str) -> Iterator[Resource]:
-        """List all resources that carry a goldsmith-build label."""
+        """List the machines and disks that carry a goldsmith-build label; images are kept for their users."""
         ...
 
 

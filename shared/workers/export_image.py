@@ -17,7 +17,7 @@ from ..plan import Plan
 from ..ports import Image, ImageRequest
 from .machines import planned
 
-STOPS_WITHIN = 120.0  # seconds from the last report to a VM that has powered itself off
+STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
 def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
@@ -25,8 +25,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     plan = planned(build)
     machine = resources.machine_name(build.id, build.attempt, BUILD)
     zone = build.zone or "".join(plan.machine.zones[:1])
-    if not factory.compute.wait_until_stopped(machine, zone, STOPS_WITHIN):
-        raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN:.0f} s")
+    _wait_until_stopped(machine, zone, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
     if plan.image.export_to is not None:
@@ -39,6 +38,14 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         time=factory.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive),
     )
+
+
+def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
+    for waited in range(STOPS_WITHIN):
+        if factory.compute.wait_until_stopped(machine, zone, 1.0):
+            return
+        factory.progress(f"waiting for {machine} to stop", waited, STOPS_WITHIN)
+    raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:

@@ -1,0 +1,64 @@
+"""From a spec to a request for a build: resolve the source, make the plan, and look whether anything has to be made.
+
+All that can be found out before something is made is found out here: the image's name is taken, the content is there
+already, the machine or project cannot carry the plan. What raises leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from .build import ImageRecord
+from .errors import InputError
+from .events import BuildRequested
+from .factory import Factory
+from .names import DIGEST_LABEL
+from .plan import Context, Plan, SourceImage, make_plan
+from .ports import Image
+from .spec import Spec
+
+DIGEST_LABEL_LENGTH = 40  # hex digits: a label's value ends at 63 characters
+
+
+def request_build(
+    spec: Spec,
+    factory: Factory,
+    *,
+    source: SourceImage,
+    context: Context | None,
+    request: str,
+    provisioner_version: str,
+) -> BuildRequested:
+    """Give the event that asks for a build of `spec`. `request` is what asked for it. InputError, EnvironmentFault."""
+    plan = make_plan(
+        spec,
+        source=source,
+        context=context,
+        request=request,
+        requested=factory.clock.now(),
+        provisioner_version=provisioner_version,
+    )
+    unchanged = find_unchanged(plan, spec.rebuild == "changed", factory)
+    if unchanged is None:
+        factory.compute.check(plan)
+    record = None if unchanged is None else ImageRecord(unchanged.project, unchanged.name, unchanged.id)
+    return BuildRequested(
+        build_id=plan.build_id, event_id="request", time=factory.clock.now(), plan=plan, unchanged=record
+    )
+
+
+def find_unchanged(plan: Plan, anywhere: bool, factory: Factory) -> Image | None:
+    """The image that has the plan's content already: of the plan's name, or `anywhere` in the output project."""
+    digest = plan.content_digest[:DIGEST_LABEL_LENGTH]
+    named = factory.compute.image(plan.image.project, plan.image.name)
+    if named is not None and named.labels.get(DIGEST_LABEL) == digest:
+        return named
+    if named is not None:
+        raise InputError(
+            f"output.name: image {named.name} exists in project {named.project} with other content; "
+            "choose another name, or delete it first"
+        )
+    if not anywhere:
+        return None
+    for image in factory.compute.images(plan.image.project, family=plan.image.family):
+        if image.labels.get(DIGEST_LABEL) == digest and image.deprecated is None:
+            return image
+    return None

@@ -1,0 +1,36 @@
+"""Deletes what carries our labels and belongs to no build that still works: the net below every other clean-up."""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import CloudError, NotFound
+from .factory import Factory
+from .ports import Resource
+
+LOG = logging.getLogger(__name__)
+
+
+def sweep(project: str, factory: Factory) -> list[Resource]:
+    """Delete the orphans of a project; give those that were deleted. What cannot be deleted is logged, and left."""
+    deleted = []
+    for resource in list(factory.compute.labelled(project)):
+        if not is_orphan(resource, factory):
+            continue
+        try:
+            factory.compute.delete(resource.kind, resource.name, project, resource.zone)
+        except CloudError as error:
+            LOG.warning("orphan %s %s cannot be deleted: %s", resource.kind, resource.name, error)
+            continue
+        LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)
+        deleted.append(resource)
+    return deleted
+
+
+def is_orphan(resource: Resource, factory: Factory) -> bool:
+    """Whether nobody else will delete a resource: its build has finished, or is unknown here and out of time."""
+    try:
+        build = factory.store.load(resource.build_id).build
+    except NotFound:
+        return resource.expires <= factory.clock.now()
+    return build.finished
