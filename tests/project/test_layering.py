@@ -28,8 +28,11 @@ MAY_IMPORT_OF_OURS = {
 
 ADAPTERS = ("shared.gcp", "shared.local")
 FACTORY = "shared.factory"
-ACTING = ("shared.requests", "shared.workers", "shared.watch", "shared.bundle")  # what uses a factory, or files
+ACTING = ("shared.bundle", "shared.requests", "shared.sweep", "shared.watch", "shared.workers")  # with files, a factory
 OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
+
+# They put the parts together on one machine, as functions/ and Google's services do in the cloud.
+COMPOSITION = ("shared.local.dispatcher", "shared.local.factory")
 
 ONLY_IN = {"google": "shared.gcp", "typer": "goldsmith", "rich": "goldsmith"}
 
@@ -67,7 +70,7 @@ def _why_not(found: Import) -> str:
     if any(is_within(target, ours) for ours in OURS):
         if not any(is_within(target, allowed) for allowed in MAY_IMPORT_OF_OURS[top]):
             return f"of ours, {top} may import only {', '.join(MAY_IMPORT_OF_OURS[top])}"
-        return _why_not_within_shared(found)
+        return _why_not_within_shared(found) if is_within(target, "shared") else ""
     if top == "provisioner" and target.split(".")[0] not in sys.stdlib_module_names:
         return "the provisioner runs where there is only the standard library"
     for package, home in ONLY_IN.items():
@@ -85,9 +88,9 @@ def _why_not_within_shared(found: Import) -> str:
                 return f"only {FACTORY} knows the adapters"
             if not found.lazy:
                 return "an adapter is imported inside the function that needs it: the other's packages may be absent"
-    if home and is_within(target, "shared") and not is_within(target, home) and not is_core(target):
+    if home and importer not in COMPOSITION and not is_within(target, home) and not is_core(target):
         return "an adapter may import its own folder and the core"
-    if is_core(importer) and is_within(target, "shared") and not is_core(target):
+    if is_core(importer) and not is_core(target):
         return "the core imports nothing but the core"
     return ""
 
