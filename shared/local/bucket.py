@@ -1,0 +1,86 @@
+"""The bucket on this machine: an object's URI is a path, absolute or relative to one folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from pathlib import Path
+
+from ..errors import EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
+from .extents import written_file
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class LocalBucket:
+    """Objects as files. `root` is what relative URIs start from."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, uri: str) -> bytes:
+        """Read an object. NotFound."""
+        path = self._path(uri)
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise NotFound(f"{path}: {error.strerror}; there is no such object") from error
+        except OSError as error:
+            raise _fault(path, error) from error
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Write an object, making its folders; it is whole or not there, also after a power cut."""
+        path = self._path(uri)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _fault(path, error) from error
+        staged = path.with_name(f".{secrets.token_hex(8)}.part")
+        with written_file(staged) as fd:
+            _write_all(fd, data)
+            os.fsync(fd)
+            try:
+                staged.replace(path)
+            except OSError as error:  # a folder of this name, say
+                raise _fault(path, error) from error
+        _sync_folder(path.parent)
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; absent is fine."""
+        path = self._path(uri)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:  # something on the way is a file, so the object cannot be there
+            return
+        except OSError as error:
+            raise _fault(path, error) from error
+
+    def _path(self, uri: str) -> Path:
+        if uri.startswith("gs://"):
+            raise Permanent(f"{uri}: gs:// needs Google Cloud, and this factory is this machine; give a path")
+        if _SCHEME.match(uri) or not uri or "\0" in uri:
+            raise Permanent(f"{uri!r} is not a path on this machine; give a path")
+        return self._root / uri
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _fault(path: Path, error: OSError) -> GoldsmithError:
+    if error.errno in _FULL:
+        return NoSpace(f"{path}: {error.strerror}; free some space on its file system")
+    return EnvironmentFault(f"{path}: {error.strerror}; give a path in a folder that you may use")

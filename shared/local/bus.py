@@ -1,0 +1,159 @@
+"""The bus on this machine: a durable queue in SQLite, one line per build.
+
+publish() is the port. The rest is for the one process that carries a build out: it receives, in the order of
+publishing, whatever is meant for that build, on every topic. A message stays until it is acknowledged. While it is
+being worked on, its row names the bus that holds it, and by that the process; the messages of a process that was
+killed are delivered again, to whoever comes next, at once.
+
+Finished builds' announcements have no receiver of their own here: the newest 1,000 are kept for who wants to read them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..orders import FINISHED_TOPIC
+from ..ports import Message
+from .database import Database
+from .processes import is_alive, this_process
+
+ANNOUNCEMENTS_KEPT = 1000
+
+_POLL = 0.1  # seconds between looks for what other processes publish; a look is one indexed SELECT, some 20 µs
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that is this process's to work on, until it is acknowledged or given back."""
+
+    message: Message
+    id: int
+    attempt: int  # 1 for the first delivery, counting those whose holder died
+    _bus: LocalBus = field(repr=False, compare=False)
+
+    def acknowledge(self) -> None:
+        """Say that the message has been dealt with; it is gone."""
+        self._bus._acknowledge(self.id)  # the two halves of one thing; nobody else may call it
+
+    def retry(self, delay: float) -> None:
+        """Give the message back, to be delivered again after `delay` seconds."""
+        self._bus._give_back(self.id, delay)
+
+
+class LocalBus:
+    """Messages by build. Thread-safe; any number of processes may use the same database at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._process = this_process()
+        self._holder = f"{self._process}#{secrets.token_hex(4)}"
+        self._arrival = threading.Condition()
+        self._arrivals = 0
+
+    def publish(self, message: Message) -> None:
+        """Put a message in the line of the build that its ordering key names. It outlives this process."""
+        attributes = json.dumps(dict(message.attributes))
+        with self._database.transaction() as connection:
+            if message.topic == FINISHED_TOPIC:
+                connection.execute(
+                    "INSERT INTO announcements (build_id, attributes, data) VALUES (?, ?, ?)",
+                    (message.ordering_key, attributes, message.data),
+                )
+                connection.execute(
+                    "DELETE FROM announcements WHERE id <= (SELECT max(id) FROM announcements) - ?",
+                    (ANNOUNCEMENTS_KEPT,),
+                )
+            else:
+                connection.execute(
+                    "INSERT INTO messages (build_id, topic, attributes, data) VALUES (?, ?, ?, ?)",
+                    (message.ordering_key, message.topic, attributes, message.data),
+                )
+        self._notify()
+
+    def receive(self, *, build_id: str, seconds: float) -> Delivery | None:
+        """Wait up to `seconds` for a build's next message, and hold it; None when there is none.
+
+        Oldest first; those that others hold, or whose delay has not passed, are left out.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            seen = self._arrivals  # before the look: what arrives after the look must not be slept through
+            delivery = self._take(build_id)
+            left = end - time.monotonic()
+            if delivery is not None or left <= 0:
+                return delivery
+            with self._arrival:
+                self._arrival.wait_for(lambda: self._arrivals != seen, min(left, _POLL))  # noqa: B023 - called here only
+
+    def pending(self, build_id: str) -> int:
+        """Count a build's messages that are not acknowledged, held and delayed ones too."""
+        count: int = self._database.read("SELECT count(*) FROM messages WHERE build_id = ?", (build_id,))[0][0]
+        return count
+
+    def forget(self, build_id: str) -> None:
+        """Drop all messages of a build that is finished."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM messages WHERE build_id = ?", (build_id,))
+
+    def announcements(self) -> Sequence[Message]:
+        """Give the newest announcements of finished builds, oldest of them first."""
+        rows = self._database.read("SELECT data, attributes, build_id FROM announcements ORDER BY id")
+        return [Message(FINISHED_TOPIC, data, json.loads(attributes), key) for data, attributes, key in rows]
+
+    def close(self) -> None:
+        """Give back, without a delay, whatever this bus still holds."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE messages SET holder = NULL WHERE holder = ?", (self._holder,))
+
+    def _take(self, build_id: str) -> Delivery | None:
+        rows = self._database.read(
+            "SELECT id, holder FROM messages WHERE build_id = ? AND not_before <= ? ORDER BY id",
+            (build_id, time.time()),
+        )
+        for number, holder in rows:
+            if not self._is_held(holder):
+                delivery = self._hold(number, holder)
+                if delivery is not None:
+                    return delivery
+        return None
+
+    def _is_held(self, holder: str | None) -> bool:
+        if holder is None:
+            return False
+        process = holder.partition("#")[0]
+        return process == self._process or is_alive(process)
+
+    def _hold(self, number: int, holder: str | None) -> Delivery | None:
+        """Take a message from nobody, or from the dead; None when another process was faster."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "UPDATE messages SET holder = ?, deliveries = deliveries + 1 WHERE id = ? AND holder IS ?"
+                " RETURNING topic, data, attributes, build_id, deliveries",
+                (self._holder, number, holder),
+            ).fetchall()
+        if not rows:
+            return None
+        topic, data, attributes, build_id, deliveries = rows[0]
+        return Delivery(Message(topic, data, json.loads(attributes), build_id), number, deliveries, self)
+
+    def _acknowledge(self, number: int) -> None:
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM messages WHERE id = ? AND holder = ?", (number, self._holder))
+
+    def _give_back(self, number: int, delay: float) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE messages SET holder = NULL, not_before = ? WHERE id = ? AND holder = ?",
+                (time.time() + delay, number, self._holder),
+            )
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._arrival:
+            self._arrivals += 1
+            self._arrival.notify_all()

@@ -1,0 +1,137 @@
+"""The store on this machine: the documents that Firestore would hold, in SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..build import Build
+from ..errors import AlreadyExists, Conflict, NotFound, StoreError
+from ..events import Event, read_build, read_event, to_json
+from ..ports import Stored
+from .database import Database
+
+
+class LocalStore:
+    """Builds and their events. Thread-safe; any number of processes may use the same database at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, build: Build, event: Event) -> None:
+        """Write a new build and its first event, atomically. AlreadyExists when there is such a build."""
+        document = _text(build)
+        with self._database.transaction() as connection:
+            try:
+                connection.execute(
+                    "INSERT INTO builds (id, version, state, created, updated, wake_at, last_seen, document)"
+                    " VALUES (?, 1, ?, ?, ?, ?, ?, ?)",
+                    (build.id, build.state, build.created, build.updated, build.wake_at, build.last_seen, document),
+                )
+            except sqlite3.IntegrityError as error:
+                raise AlreadyExists(f"build {build.id} exists already") from error
+            _record(connection, build.id, event)
+
+    def load(self, build_id: str) -> Stored:
+        """Read a build and its version. NotFound; StoreError when its document is damaged."""
+        rows = self._database.read("SELECT version, document, last_seen FROM builds WHERE id = ?", (build_id,))
+        if not rows:
+            raise _unknown(build_id)
+        version, document, last_seen = rows[0]
+        return Stored(self._build(build_id, document, last_seen), str(version))
+
+    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+        """Write build and event in one step if the build's version is still `expected`; give the new version.
+
+        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
+        nothing is written then.
+
+            process A   load (7) ── decide ── save(7) → 8
+            process B      load (7) ── decide ────────── save(7) → Conflict; load (8), decide again
+        """
+        document = _text(build)
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT version FROM builds WHERE id = ?", (build.id,)).fetchone()
+            if row is None:
+                raise _unknown(build.id)
+            if event is not None:
+                _record(connection, build.id, event)
+            if str(row[0]) != expected:
+                raise Conflict(f"build {build.id} was written by somebody else; load it again")
+            connection.execute(
+                "UPDATE builds SET version = ?, state = ?, created = ?, updated = ?, wake_at = ?,"
+                " last_seen = max(last_seen, ?), document = ? WHERE id = ?",
+                (
+                    *(row[0] + 1, build.state, build.created, build.updated, build.wake_at),
+                    *(build.last_seen, document, build.id),
+                ),
+            )
+            return str(row[0] + 1)
+
+    def touch(self, build_id: str, seen: float) -> None:
+        """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE builds SET last_seen = max(last_seen, ?) WHERE id = ?", (seen, build_id))
+
+    def builds(self, *, unfinished: bool = False) -> Sequence[Build]:
+        """List builds, newest first. StoreError names every build whose document is damaged."""
+        where = "WHERE state <> 'finished'" if unfinished else ""
+        rows = self._database.read(f"SELECT id, document, last_seen FROM builds {where} ORDER BY created DESC, id DESC")  # noqa: S608 - two constants
+        builds, damages = [], []
+        for row in rows:
+            try:
+                builds.append(self._build(*row))
+            except StoreError as error:
+                damages.append(str(error))
+        if damages:
+            raise StoreError("\n".join(damages))
+        return builds
+
+    def events(self, build_id: str) -> Sequence[Event]:
+        """List a build's recorded events in the order they were applied; none for an unknown build."""
+        rows = self._database.read(
+            "SELECT event_id, document FROM events WHERE build_id = ? ORDER BY position", (build_id,)
+        )
+        return [self._event(build_id, *row) for row in rows]
+
+    def _build(self, build_id: str, document: str, last_seen: float) -> Build:
+        try:
+            build = read_build(document)
+        except StoreError as error:
+            raise self._damage(f"the document of build {build_id}", error) from error
+        if build.id != build_id:
+            raise StoreError(f"{self._database.path}: the document of build {build_id} is that of build {build.id}")
+        return replace(build, last_seen=max(build.last_seen, last_seen))
+
+    def _event(self, build_id: str, event_id: str, document: str) -> Event:
+        try:
+            return read_event(document)
+        except StoreError as error:
+            raise self._damage(f"event {event_id} of build {build_id}", error) from error
+
+    def _damage(self, what: str, error: StoreError) -> StoreError:
+        return StoreError(
+            f"{self._database.path}: {what} is damaged, or of another version of Goldsmith: {error}; "
+            "update Goldsmith, or move the file away to start anew"
+        )
+
+
+def _record(connection: sqlite3.Connection, build_id: str, event: Event) -> None:
+    try:
+        connection.execute(
+            "INSERT INTO events (build_id, event_id, document) VALUES (?, ?, ?)",
+            (build_id, event.event_id, _text(event)),
+        )
+    except sqlite3.IntegrityError as error:
+        raise AlreadyExists(f"build {build_id} has event {event.event_id} already") from error
+
+
+def _text(document: Build | Event) -> str:
+    # ASCII: what a guest printed may hold halves of characters, which only JSON's escapes can carry.
+    return json.dumps(to_json(document), separators=(",", ":"), ensure_ascii=True)
+
+
+def _unknown(build_id: str) -> NotFound:
+    return NotFound(f"there is no build {build_id}; `goldsmith builds list` shows them all")

@@ -1,0 +1,193 @@
+"""What every Store must do: SQLite on this machine, Firestore in the cloud.
+
+A subclass whose name begins with Test gives the fixture `store`: an empty one.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from shared.build import Build, Outcome, State
+from shared.errors import AlreadyExists, Conflict, NotFound
+from shared.orders import Order
+from shared.ports import Store, Stored
+from tests import values
+
+
+class StoreContract:
+    @pytest.fixture
+    def store(self) -> Store:
+        raise NotImplementedError
+
+    def test_what_is_created_is_loaded(self, store: Store) -> None:
+        build = full_build()
+        store.create(build, values.requested())
+        assert store.load(build.id).build == build
+        assert list(store.events(build.id)) == [values.requested()]
+
+    def test_a_rejected_request_has_no_plan(self, store: Store) -> None:
+        build = values.build(plan=None, state=State.CLEANING, outcome=Outcome.FAILED, reason="bad spec")
+        store.create(build, values.rejected())
+        assert store.load(build.id).build == build
+
+    def test_a_build_is_created_once(self, store: Store) -> None:
+        store.create(values.build(), values.requested())
+        with pytest.raises(AlreadyExists, match=values.BUILD_ID):
+            store.create(values.build(reason="another"), values.requested(event_id="another"))
+        assert store.load(values.BUILD_ID).build == values.build()
+        assert len(store.events(values.BUILD_ID)) == 1
+
+    def test_an_unknown_build_is_not_found(self, store: Store) -> None:
+        with pytest.raises(NotFound, match="nobody-1"):
+            store.load("nobody-1")
+        with pytest.raises(NotFound, match=values.BUILD_ID):
+            store.save(values.build(), "1", values.cancel_requested())
+        assert list(store.events("nobody-1")) == []
+        assert list(store.builds()) == []
+
+    def test_save_writes_build_and_event(self, store: Store) -> None:
+        before = created(store)
+        after = replace(before.build, state=State.PROVISIONING, zone="here", updated=values.NOON + 2)
+        version = store.save(after, before.version, values.machine_started())
+        assert store.load(after.id) == Stored(after, version)
+        assert version != before.version
+        assert list(store.events(after.id)) == [values.requested(), values.machine_started()]
+
+    def test_save_without_an_event_writes_the_build(self, store: Store) -> None:
+        before = created(store)
+        after = replace(before.build, outbox=(Order(before.build.id, 1, "create_resources", 1),), orders=1)
+        version = store.save(after, before.version)
+        assert store.load(after.id) == Stored(after, version)
+        assert len(store.events(after.id)) == 1
+
+    def test_saving_the_same_build_is_a_write(self, store: Store) -> None:
+        before = created(store)
+        version = store.save(before.build, before.version)
+        assert version != before.version
+        with pytest.raises(Conflict):
+            store.save(before.build, before.version)
+
+    def test_every_kind_of_event_survives_in_order(self, store: Store) -> None:
+        stored = created(store)
+        version = stored.version
+        told = [replace(event, event_id=f"e{number}") for number, event in enumerate(values.every_event())]
+        for event in told:
+            version = store.save(stored.build, version, event)
+        assert list(store.events(values.BUILD_ID)) == [values.requested(), *told]
+
+    def test_what_a_guest_printed_survives(self, store: Store) -> None:
+        output = "\x00\x1b[31m\u2028 \ud83d half a character, ünïcödé 🙂"
+        stored = created(store)
+        store.save(stored.build, stored.version, values.reported(output=output, message="'; DROP TABLE builds; --"))
+        assert store.events(values.BUILD_ID)[1] == values.reported(output=output, message="'; DROP TABLE builds; --")
+
+    def test_a_save_of_an_old_version_conflicts_and_writes_nothing(self, store: Store) -> None:
+        before = created(store)
+        now = replace(before.build, zone="first")
+        version = store.save(now, before.version, values.machine_started())
+        with pytest.raises(Conflict, match=values.BUILD_ID):
+            store.save(replace(before.build, zone="second"), before.version, values.cancel_requested())
+        assert store.load(now.id) == Stored(now, version)
+        assert values.cancel_requested() not in store.events(now.id)
+
+    def test_a_recorded_event_is_not_written_again(self, store: Store) -> None:
+        stored = created(store)
+        version = store.save(stored.build, stored.version, values.reported())
+        with pytest.raises(AlreadyExists, match=values.reported().event_id):
+            store.save(replace(stored.build, zone="twice"), version, values.reported(time=values.NOON + 99))
+        assert store.load(values.BUILD_ID) == Stored(stored.build, version)
+        assert list(store.events(values.BUILD_ID)) == [values.requested(), values.reported()]
+
+    def test_a_duplicate_of_an_old_version_is_a_duplicate(self, store: Store) -> None:
+        """Both hold; told of a conflict, the engine would load and decide again, for nothing."""
+        stored = created(store)
+        store.save(stored.build, stored.version, values.reported())
+        with pytest.raises(AlreadyExists):
+            store.save(stored.build, stored.version, values.reported())
+
+    def test_an_event_id_belongs_to_its_build(self, store: Store) -> None:
+        stored = created(store)
+        other = created(store, id="other-0123456789ab")
+        store.save(stored.build, stored.version, values.reported())
+        store.save(other.build, other.version, values.reported(build_id=other.build.id))
+        assert len(store.events(values.BUILD_ID)) == len(store.events(other.build.id)) == 2
+
+    def test_touch_moves_last_seen_and_not_the_version(self, store: Store) -> None:
+        before = created(store)
+        store.touch(values.BUILD_ID, values.NOON + 30)
+        after = store.load(values.BUILD_ID)
+        assert after == Stored(replace(before.build, last_seen=values.NOON + 30), before.version)
+        assert store.builds()[0].last_seen == values.NOON + 30
+        store.save(after.build, before.version, values.machine_started())
+
+    def test_last_seen_never_moves_back(self, store: Store) -> None:
+        before = created(store)
+        store.touch(values.BUILD_ID, values.NOON + 30)
+        store.touch(values.BUILD_ID, values.NOON + 20)
+        assert store.load(values.BUILD_ID).build.last_seen == values.NOON + 30
+        store.save(before.build, before.version)  # loaded before the touch, so it knows nothing of it
+        assert store.load(values.BUILD_ID).build.last_seen == values.NOON + 30
+
+    def test_an_unknown_build_is_not_touched(self, store: Store) -> None:
+        store.touch("nobody-1", values.NOON)
+        assert list(store.builds()) == []
+
+    def test_builds_are_listed_newest_first(self, store: Store) -> None:
+        for name, age in (("b", 20.0), ("c", 30.0), ("a", 10.0)):
+            created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
+        assert [build.id[0] for build in store.builds()] == ["a", "b", "c"]
+
+    def test_finished_builds_can_be_left_out(self, store: Store) -> None:
+        done, busy = created(store, id="done-0123456789ab"), created(store, id="busy-0123456789ab")
+        store.save(replace(done.build, state=State.FINISHED, outcome=Outcome.SUCCEEDED), done.version)
+        store.save(replace(busy.build, state=State.CLEANING, outcome=Outcome.SUCCEEDED), busy.version)
+        assert [build.id for build in store.builds(unfinished=True)] == [busy.build.id]
+        assert {build.id for build in store.builds()} == {done.build.id, busy.build.id}
+
+    def test_of_two_writers_one_wins(self, store: Store) -> None:
+        """Four threads count to 40 in one build: every write that was confirmed is there, none is there twice."""
+        created(store)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda writer: count(store, writer, 10), range(4)))
+        stored = store.load(values.BUILD_ID)
+        assert stored.build.orders == 40
+        assert len(store.events(values.BUILD_ID)) == 41
+
+
+def created(store: Store, **changes: object) -> Stored:
+    build = values.build(**changes)
+    store.create(build, values.requested(build_id=build.id))
+    return store.load(build.id)
+
+
+def count(store: Store, writer: int, times: int) -> None:
+    """Raise the number of orders of the build `times` times, with an event of its own each time."""
+    done = 0
+    while done < times:
+        stored = store.load(values.BUILD_ID)
+        try:
+            event = values.ticked(event_id=f"w{writer}-{done}")
+            store.save(replace(stored.build, orders=stored.build.orders + 1), stored.version, event)
+            done += 1
+        except Conflict:
+            continue
+
+
+def full_build() -> Build:
+    """A build in which no field has its default."""
+    return values.build(
+        state=State.CLEANING,
+        outcome=Outcome.FAILED,
+        reason="step greet failed",
+        attempt=2,
+        zone="here",
+        verify_steps=values.build().steps,
+        ledger=(values.ledger_entry(), values.ledger_entry(kind="image", keep=True)),
+        outbox=(Order(values.BUILD_ID, 7, "clean_up", 2, failures=1),),
+        orders=7,
+        image=values.image_record(),
+        last_seen=values.NOON + 12.5,
+    )
