@@ -54,11 +54,13 @@ def newer_features(folder: Path) -> str:
 
 
 def test_provisioner_parses_as_python_3_9() -> None:
-    assert newer_syntax(ROOT / "provisioner") == []
+    found = newer_syntax(ROOT / "provisioner")
+    assert not found, "\n".join(found)
 
 
 def test_provisioner_evaluates_no_newer_annotation() -> None:
-    assert newer_annotations(ROOT / "provisioner") == []
+    found = newer_annotations(ROOT / "provisioner")
+    assert not found, "\n".join(found)
 
 
 def test_provisioner_uses_what_python_3_9_has() -> None:

@@ -73,11 +73,13 @@ def _prose(module: Module) -> Iterator[tuple[int, str]]:
 
 
 def test_modules_have_telling_names() -> None:
-    assert empty_names(ROOT) == []
+    found = empty_names(ROOT)
+    assert not found, "\n".join(found)
 
 
 def test_nothing_is_left_for_later() -> None:
-    assert leftovers(ROOT) == []
+    found = leftovers(ROOT)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("path", ["shared/utils.py", "tests/test_helpers.py", "shared/common/__init__.py"])
