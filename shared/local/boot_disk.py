@@ -1,0 +1,160 @@
+"""A bootable disk file from a folder that holds a root file system: no root, no loop device, no mount.
+
+    sector 0          boot code of the BIOS, protective MBR
+    1 MiB             BIOS boot partition (number 14): GRUB's core image
+    2 MiB             EFI system partition (number 15): GRUB as the removable medium's boot program
+    66 MiB to the end root (number 1): ext4; the last one, so that it can grow with the disk
+
+The partition numbers are those of Debian's own cloud images. All sizes are explicit and aligned to 1 MiB: sfdisk
+rounds down, and a file system that is larger than its partition fails only in the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .boot_loader import SECTOR, bios_boot, efi_program
+from .programs import run
+
+MIB = 1 << 20
+GIB = 1 << 30
+BLOCK = 4096
+_BIOS_START, _BIOS_SIZE = 1 * MIB, 1 * MIB
+_EFI_START, _EFI_SIZE = 2 * MIB, 64 * MIB
+ROOT_START = 66 * MIB
+
+_TABLE = """\
+label: gpt
+label-id: {disk}
+first-lba: 2048
+start={root_start}, size={root_size}, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, uuid={root}, name="root"
+14: start={bios_start}, size={bios_size}, type=21686148-6449-6E6F-744E-656564454649, uuid={bios}, name="bios"
+15: start={efi_start}, size={efi_size}, type=C12A7328-F81F-11D2-BA4B-00C93EC93B2E, uuid={efi}, name="esp"
+"""
+
+# The host's mke2fs.conf is left out: newer e2fsprogs turn on features that Debian 12's GRUB cannot read.
+_MKE2FS_CONF = """\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    default_mntopts = acl,user_xattr
+    enable_periodic_fsck = 0
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
+[fs_types]
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The identifiers of a disk and of what is on it."""
+
+    disk: str
+    root_partition: str
+    bios_partition: str
+    efi_partition: str
+    root: str  # of the root file system
+    hash_seed: str
+
+    @classmethod
+    def derived(cls, seed: str) -> Identity:
+        """Give identifiers that depend on `seed` alone, so that the same seed gives the same disk."""
+        names = ("disk", "root-partition", "bios-partition", "efi-partition", "root", "hash-seed")
+        return cls(*(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}/{name}")) for name in names))
+
+
+def assemble(
+    tree: Path,
+    disk: Path,
+    *,
+    size: int,
+    identity: Identity,
+    scratch: Path,
+    as_owner: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Write a disk of `size` bytes (a multiple of 1 MiB) whose root holds what is below `tree`.
+
+    `as_owner` is the command before mke2fs, where the tree's owners are seen right in another user namespace only.
+    """
+    with disk.open("wb") as file:
+        file.truncate(size)
+    root_size = size - ROOT_START - MIB  # the last MiB has the backup partition table
+    _partition(disk, identity, root_size)
+    _make_root(tree, disk, root_size, identity, scratch, as_owner, environment or {})
+    efi = _efi_partition(identity, scratch, environment or {})
+    boot = bios_boot(identity.root, _BIOS_START // SECTOR, scratch)
+    if len(boot.core) > _BIOS_SIZE:
+        raise ValueError(f"GRUB's core image has {len(boot.core)} bytes, its partition {_BIOS_SIZE}")
+    with disk.open("r+b") as file:
+        os.pwrite(file.fileno(), boot.boot_code, 0)
+        os.pwrite(file.fileno(), boot.core, _BIOS_START)
+        _write_sparse(file.fileno(), efi, _EFI_START)
+        os.fsync(file.fileno())
+
+
+def _partition(disk: Path, identity: Identity, root_size: int) -> None:
+    table = _TABLE.format(
+        disk=identity.disk,
+        root=identity.root_partition,
+        bios=identity.bios_partition,
+        efi=identity.efi_partition,
+        root_start=ROOT_START // SECTOR,
+        root_size=root_size // SECTOR,
+        bios_start=_BIOS_START // SECTOR,
+        bios_size=_BIOS_SIZE // SECTOR,
+        efi_start=_EFI_START // SECTOR,
+        efi_size=_EFI_SIZE // SECTOR,
+    )
+    run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", disk], stdin=table)
+
+
+def _make_root(
+    tree: Path,
+    disk: Path,
+    size: int,
+    identity: Identity,
+    scratch: Path,
+    as_owner: Sequence[str],
+    environment: Mapping[str, str],
+) -> None:
+    configuration = scratch / "mke2fs.conf"
+    configuration.write_text(_MKE2FS_CONF)
+    options = (
+        f"offset={ROOT_START},nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,"
+        f"hash_seed={identity.hash_seed}"
+    )
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-L", "root", "-m", "0", "-U", identity.root]
+    run(
+        [*as_owner, *command, "-E", options, "-d", tree, disk, str(size // BLOCK)],
+        environment={**environment, "MKE2FS_CONFIG": str(configuration)},
+    )
+
+
+def _efi_partition(identity: Identity, scratch: Path, environment: Mapping[str, str]) -> Path:
+    image = scratch / "efi.img"
+    with image.open("wb") as file:
+        file.truncate(_EFI_SIZE)
+    serial = identity.efi_partition.replace("-", "")[:8]
+    run(["mkfs.vfat", "-F", "32", "-s", "1", "-n", "ESP", "-i", serial, "--invariant", image])
+    program = scratch / "BOOTX64.EFI"
+    program.write_bytes(efi_program(identity.root, scratch))
+    run(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"], environment=environment)
+    run(["mcopy", "-m", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"], environment=environment)
+    return image
+
+
+def _write_sparse(target: int, source: Path, at: int) -> None:
+    """Copy a small file into `target`, all but its pages of zeroes."""
+    data = source.read_bytes()
+    for start in range(0, len(data), BLOCK):
+        page = data[start : start + BLOCK]
+        if any(page):
+            os.pwrite(target, page, at + start)

@@ -1,0 +1,77 @@
+"""Run one program of the host to its end: list arguments, no shell, and an error that quotes what it said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import EnvironmentFault, MissingTool
+
+PACKAGES: Mapping[str, str] = {
+    "apt-helper": "apt",
+    "debugfs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "grub-mkimage": "grub-common",
+    "mcopy": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmd": "mtools",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-img": "qemu-utils",
+    "sfdisk": "fdisk",
+}
+"""Which Debian package has a program that Goldsmith runs."""
+
+_QUOTED_LINES = 12
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # not on an ordinary user's PATH in Debian; mke2fs lives there
+
+
+class ProgramFailed(EnvironmentFault):
+    """A program ended with an error; the text quotes its last lines."""
+
+    def __init__(self, program: str, status: int, output: str) -> None:
+        lines = [line for line in output.strip().splitlines() if line.strip()][-_QUOTED_LINES:]
+        super().__init__(f"{program} ended with status {status}:\n" + "\n".join(f"    {line}" for line in lines))
+        self.program = program
+        self.status = status
+        self.output = output
+
+
+def find(program: str) -> str:
+    """Give the program's path. Raises MissingTool."""
+    path = shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _SYSTEM_FOLDERS)
+    if path is None:
+        raise MissingTool(program, PACKAGES.get(program, program))
+    return path
+
+
+def run(
+    arguments: Sequence[str | Path],
+    *,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    pass_files: Sequence[int] = (),
+) -> str:
+    """Run a program and give its standard output as text.
+
+    `environment` is added to this process's. Raises MissingTool when there is no such program, ProgramFailed when it
+    ends with another status than 0.
+    """
+    command = [find(str(arguments[0])), *(str(argument) for argument in arguments[1:])]
+    done = subprocess.run(
+        command,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+        pass_fds=tuple(pass_files),
+        check=False,
+    )
+    if done.returncode:
+        raise ProgramFailed(str(arguments[0]), done.returncode, done.stderr or done.stdout)
+    return done.stdout

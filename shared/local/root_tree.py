@@ -1,0 +1,170 @@
+"""The root file system of a bootstrapped image: which packages, which files of ours, what is taken out again.
+
+mmdebstrap does the work, as root or in a user namespace. Our files go in as one tar (so that they belong to root in
+either mode), the rest are commands in the new root.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .boot_loader import configuration
+
+BASE_PACKAGES = (
+    # boots
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "zstd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "dbus",
+    "libpam-systemd",
+    # network
+    "systemd-resolved",
+    "systemd-timesyncd",
+    "iproute2",
+    "netbase",
+    "ca-certificates",
+    "openssh-server",
+    # cloud
+    "cloud-init",
+    "cloud-guest-utils",
+    "fdisk",
+    "e2fsprogs",
+    "python3",
+    # people
+    "sudo",
+    "curl",
+    "less",
+    "procps",
+    "vim-tiny",
+)
+
+_INITRD_MODULES = "virtio_pci\nvirtio_scsi\nvirtio_blk\nsd_mod\nnvme\next4\n"
+
+_NETWORK = """\
+# Every Ethernet interface that nobody else configures (cloud-init's files sort before this one) asks DHCP.
+[Match]
+Type=ether
+Kind=!*
+
+[Network]
+DHCP=yes
+
+[DHCPv4]
+UseMTU=yes
+UseDomains=yes
+"""
+
+_CLOUD = """\
+# Only the places that this image is meant for are asked: looking for every other cloud costs seconds.
+datasource_list: [NoCloud, GCE, None]
+ssh_genkeytypes: [ed25519, ecdsa]
+"""
+
+_HOST_KEYS = """\
+[Unit]
+Description=Make the SSH host keys that are missing
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
+"""
+
+_NEEDS_HOST_KEYS = """\
+[Unit]
+Wants=ssh-host-keys.service
+After=ssh-host-keys.service
+"""
+
+_EXCLUDES = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+
+_FINISH = """\
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+systemctl --quiet enable systemd-networkd.service
+systemctl --quiet disable ssh.service
+systemctl --quiet enable ssh.socket
+update-initramfs -c -k all
+for kernel in /boot/vmlinuz-*; do linux-update-symlinks install "${kernel#/boot/vmlinuz-}" "$kernel"; done
+rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /vmlinuz.old /initrd.img.old
+rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old /etc/*- /var/cache/apt/*.bin
+find /var/log -type f -delete
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where packages come from: lines of sources.list, and the suite that the first of them names."""
+
+    suite: str
+    lines: tuple[str, ...]
+
+
+def files(root_uuid: str, source: Source) -> Mapping[str, str]:
+    """Give the text of each file that is ours, by its path in the root file system."""
+    return {
+        "etc/apt/apt.conf.d/99mmdebstrap": 'Acquire::Languages "none";\n',
+        "etc/apt/sources.list": "".join(f"{line}\n" for line in source.lines),
+        "etc/cloud/cloud.cfg.d/10_datasources.cfg": _CLOUD,
+        "etc/dpkg/dpkg.cfg.d/99mmdebstrap": "".join(f"{line}\n" for line in _EXCLUDES),
+        "etc/fstab": f"UUID={root_uuid} / ext4 defaults,x-systemd.growfs 0 1\n",
+        "etc/hostname": "localhost\n",
+        "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+        "etc/initramfs-tools/conf.d/modules": "MODULES=list\nCOMPRESS=zstd\n",
+        "etc/initramfs-tools/modules": _INITRD_MODULES,
+        "etc/systemd/network/80-ethernet-dhcp.network": _NETWORK,
+        "etc/systemd/system/ssh-host-keys.service": _HOST_KEYS,
+        "etc/systemd/system/ssh.service.d/host-keys.conf": _NEEDS_HOST_KEYS,
+        "boot/grub/grub.cfg": configuration([f"root=UUID={root_uuid}", "ro", "console=tty0", "console=ttyS0,115200"]),
+    }
+
+
+def overlay(members: Mapping[str, str], time: int) -> bytes:
+    """Pack files as a tar whose bytes depend on them and `time` (Unix seconds) alone. Folders are those above them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for folder in sorted({str(parent) for name in members for parent in Path(name).parents} - {"."}):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, time
+            archive.addfile(entry)
+        for name, text in sorted(members.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(text.encode()), 0o644, time
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def command(
+    tree: Path, source: Source, packages: Sequence[str], mode: str, overlay_file: Path, finish_file: Path
+) -> list[str]:
+    """Give the mmdebstrap command that makes `tree`."""
+    return [
+        "mmdebstrap",
+        f"--mode={mode}",
+        "--variant=apt",
+        "--format=directory",
+        f"--include={','.join(packages)}",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt={option}" for option in (*_EXCLUDES, "force-unsafe-io")),
+        f"--customize-hook=tar-in {overlay_file} /",
+        f'--customize-hook=chroot "$1" /bin/sh -c "$(cat {finish_file})"',
+        source.suite,
+        str(tree),
+        *source.lines,
+    ]
