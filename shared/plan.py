@@ -6,9 +6,20 @@ source and request give the same plan, byte for byte, on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from provisioner.protocol import Step
+
+from .errors import InputError
+from .identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
+from .names import LOCAL
+
+if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
+    from .spec import Spec, SpecStep
+
+__all__ = ["Context", "Deprecation", "ImagePlan", "MachinePlan", "Plan", "SourceImage", "build_id", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -97,3 +108,107 @@ class Plan:
     timeout: float = 3600.0  # seconds from the request to the deadline
     attempts: int = 3
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
+
+
+def make_plan(
+    spec: Spec,
+    *,
+    source: SourceImage,
+    context: Context | None,
+    request: bytes | str,
+    requested: float,
+    provisioner_version: str,
+) -> Plan:
+    """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
+
+    Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
+    too long, too many labels.
+    """
+    steps = _steps(spec.steps, source.architecture, spec.build.timeout)
+    verify_steps = _steps(spec.verify.steps, source.architecture, spec.build.timeout) if spec.verify else None
+    digest = content_digest(source.id, steps, verify_steps, context.digest if context else None, provisioner_version)
+    disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
+    return Plan(
+        build_id=build_id(spec.name, request),
+        request=request_digest(request),
+        name=spec.name,
+        requested=requested,
+        source=source,
+        content_digest=digest,
+        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
+        machine=_machine(spec, disk_size_gb),
+        steps=steps,
+        context=context,
+        verify_steps=verify_steps,
+        timeout=spec.build.timeout,
+        attempts=spec.build.attempts,
+        silence=spec.build.silence,
+    )
+
+
+def _steps(steps: Iterable[SpecStep], architecture: str, longest: float) -> tuple[Step, ...]:
+    """Give the steps that this architecture runs; none may take longer than the build."""
+    return tuple(
+        Step(
+            name=step.name,
+            action=step.action,
+            inputs=step.inputs,
+            timeout=min(step.timeout or longest, longest),
+            retries=step.retries,
+            idempotent=step.idempotent,
+        )
+        for step in steps
+        if step.when is None or step.when.arch == architecture
+    )
+
+
+def _disk_size(asked: int | None, source: SourceImage) -> int:
+    if asked is not None and asked < source.disk_size_gb:
+        raise InputError(
+            f"output.disk_size_gb: {asked} GB is less than the {source.disk_size_gb} GB of the source image "
+            f"{source.project}/{source.name}; write {source.disk_size_gb} or more, or leave the key out"
+        )
+    return asked or source.disk_size_gb
+
+
+def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int) -> ImagePlan:
+    output = spec.output
+    if output.name_suffix is not None:
+        name = suffixed_name(source.name, output.name_suffix)
+    else:
+        name = output.name or image_name(spec.name, requested, digest)
+    inherited = source.labels if output.inherit_labels else {}
+    old, export = output.deprecate_old, output.export
+    return ImagePlan(
+        project=output.project or spec.build.project or LOCAL,
+        name=name,
+        family=output.family,
+        description=spec.description or f"Derivative of {source.project}/{source.name}",
+        labels=image_labels(inherited, output.labels, build, source.name, digest),
+        licenses=output.licenses,
+        disk_size_gb=disk_size_gb,
+        deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
+        export_to=export.to if export else None,
+        compression=export.compression if export else "fast",
+    )
+
+
+def _machine(spec: Spec, disk_size_gb: int) -> MachinePlan:
+    build, local = spec.build, spec.local
+    return MachinePlan(
+        project=build.project or spec.output.project or LOCAL,
+        zones=build.zones,
+        machine_type=build.machine_type,
+        disk_type=build.disk_type,
+        disk_size_gb=disk_size_gb,
+        network=build.network,
+        subnet=build.subnet,
+        external_ip=build.external_ip,
+        service_account=build.service_account,
+        gpu_type=build.gpu_type,
+        spot=build.spot,
+        boot=local.boot,
+        internet=local.network,
+        cpus=local.cpus,
+        memory_mb=local.memory_mb,
+    )

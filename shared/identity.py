@@ -1,0 +1,101 @@
+"""Who a build is and what its image holds: the build id, the content digest, the image's name and labels.
+
+Everything is derived from values that are known before anything is made, so that the same request is the same build
+and the same contents have the same digest, on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from provisioner.protocol import Step
+
+from .errors import InputError
+from .names import (
+    BUILD_LABEL,
+    DIGEST_LABEL,
+    LABEL_COUNT,
+    NAME_LENGTH,
+    RESERVED_LABELS,
+    SOURCE_LABEL,
+    as_label_value,
+    resource_name,
+)
+
+ID_DIGITS = 12  # of the request's digest, in the build id; the plan keeps the whole of it, so a collision is seen
+NAME_DIGITS = 8  # of the content digest, in an image's name
+LABEL_DIGITS = 40  # of the content digest, in its label
+
+
+def request_digest(request: bytes | str) -> str:
+    """Give the SHA-256, in hex, of what asked for a build."""
+    return hashlib.sha256(request.encode() if isinstance(request, str) else request).hexdigest()
+
+
+def build_id(name: str, request: bytes | str) -> str:
+    """Give `NAME-12HEX`, 45 characters at most: the same request is the same build."""
+    return f"{name}-{request_digest(request)[:ID_DIGITS]}"
+
+
+def content_digest(
+    source_id: str,
+    steps: Iterable[Step],
+    verify_steps: Iterable[Step] | None,
+    context_digest: str | None,
+    provisioner_version: str,
+) -> str:
+    """Give the SHA-256, in hex, over all that makes an image's contents what they are.
+
+    Of a step it takes what is done, not its name, nor how long or how often it may be tried.
+    """
+    document = {
+        "context": context_digest,
+        "provisioner": provisioner_version,
+        "source": source_id,
+        "steps": [_done(step) for step in steps],
+        "verify": None if verify_steps is None else [_done(step) for step in verify_steps],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _done(step: Step) -> dict[str, Any]:
+    return {"action": step.action, "inputs": dict(step.inputs)}
+
+
+def image_name(name: str, requested: float, digest: str) -> str:
+    """Give `NAME-UTCDATE-DIGEST8`: 50 characters at most, since a spec's name has 32 at most."""
+    return f"{name}-{datetime.fromtimestamp(requested, UTC):%Y%m%d}-{digest[:NAME_DIGITS]}"
+
+
+def suffixed_name(source_name: str, suffix: str) -> str:
+    """Append a suffix to the source image's name. InputError when the result is no name."""
+    name = source_name + suffix
+    try:
+        return resource_name(name)
+    except ValueError as error:
+        raise InputError(
+            f"output.name_suffix: the image would be named {name}, {len(name)} characters, and Compute Engine takes at "
+            f"most {NAME_LENGTH} lower-case letters, digits and dashes; shorten the suffix, or write output.name"
+        ) from error
+
+
+def image_labels(
+    inherited: Mapping[str, str], asked: Mapping[str, str], build: str, source_name: str, digest: str
+) -> dict[str, str]:
+    """Merge labels: the source's, over them the spec's, over them our own. InputError when there are too many.
+
+    The source's own goldsmith labels tell of another build and are left behind.
+    """
+    labels = {key: value for key, value in inherited.items() if not key.startswith(RESERVED_LABELS)}
+    labels |= asked
+    labels |= {BUILD_LABEL: build, SOURCE_LABEL: as_label_value(source_name), DIGEST_LABEL: digest[:LABEL_DIGITS]}
+    if len(labels) > LABEL_COUNT:
+        raise InputError(
+            f"output.inherit_labels: the image would carry {len(labels)} labels, and Compute Engine takes at most "
+            f"{LABEL_COUNT}; leave inherit_labels out, or write fewer labels"
+        )
+    return labels

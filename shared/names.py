@@ -1,0 +1,119 @@
+"""Compute Engine's rules for names and labels, in one place.
+
+The spec is held to them when it is read and every name that a plan makes obeys them, so that a name is never refused
+after money has been spent. Each check gives its text back or raises ValueError saying what to write instead.
+https://cloud.google.com/compute/docs/naming-resources, https://cloud.google.com/compute/docs/labeling-resources
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+NAME_LENGTH = 63  # of images, families, machines, disks
+LABEL_LENGTH = 63  # characters, of a label's key and of its value
+LABEL_BYTES = 128  # the same in UTF-8
+LABEL_COUNT = 64  # labels that one resource can carry
+LOCAL = "local"  # the project of this machine's image catalogue
+RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
+BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
+SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
+DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_SUFFIX = re.compile(r"[-a-z0-9]*[a-z0-9]")
+_PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
+_LICENSE = re.compile(r"projects/[-a-z0-9.:]+/global/licenses/[a-z]([-a-z0-9]*[a-z0-9])?")
+_ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
+
+
+def quoted(text: str) -> str:
+    """Show a text inside a message, cut when it is long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def resource_name(text: str, longest: int = NAME_LENGTH) -> str:
+    """Check the name of an image, family or machine."""
+    if len(text) > longest or not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a valid name; write at most {longest} lower-case letters, digits and dashes, "
+            f"a letter first and no dash last{_example(text, longest)}"
+        )
+    return text
+
+
+def _example(text: str, longest: int) -> str:
+    """Propose the nearest valid name, where one can be made of `text`."""
+    near = re.sub(r"[^a-z0-9]+", "-", text.lower())
+    near = re.sub(r"^[^a-z]+", "", near)[:longest].rstrip("-")
+    return f", for example {near}" if near else ""
+
+
+def name_suffix(text: str) -> str:
+    """Check what is appended to the name of the source image."""
+    if len(text) >= NAME_LENGTH or not _SUFFIX.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a valid end of a name; write lower-case letters, digits and dashes, "
+            "no dash last, such as -hello"
+        )
+    return text
+
+
+def project_id(text: str) -> str:
+    """Check a project's id (not its number or display name), or `local`."""
+    if text != LOCAL and not _PROJECT.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a project id; write the id that `gcloud projects list` shows, such as cos-cloud, "
+            f"or {LOCAL} for the images of this machine"
+        )
+    return text
+
+
+def zone(text: str) -> str:
+    """Check the form of a zone's name."""
+    if not _ZONE.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is not a zone; write one such as us-central1-a")
+    return text
+
+
+def license_path(text: str) -> str:
+    """Check the path of a licence."""
+    if not _LICENSE.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is not a licence; write it as projects/PROJECT/global/licenses/NAME")
+    return text
+
+
+def label_key(text: str) -> str:
+    """Check a label's key."""
+    if not text or not _is_label(text) or text[0] in "_-" or unicodedata.category(text[0]).startswith("N"):
+        raise ValueError(
+            f"{quoted(text)} is not a valid label key; write at most {LABEL_LENGTH} lower-case letters, digits, "
+            "dashes and underscores, a letter first"
+        )
+    return text
+
+
+def label_value(text: str) -> str:
+    """Check a label's value; it may be empty."""
+    if not _is_label(text):
+        raise ValueError(
+            f"{quoted(text)} is not a valid label value; write at most {LABEL_LENGTH} lower-case letters, digits, "
+            "dashes and underscores"
+        )
+    return text
+
+
+def as_label_value(text: str) -> str:
+    """Turn any text into a label value, keeping what can be kept."""
+    kept = "".join(character if _is_label(character) else "-" for character in text.lower())[:LABEL_LENGTH]
+    while len(kept.encode()) > LABEL_BYTES:
+        kept = kept[:-1]
+    return kept
+
+
+def _is_label(text: str) -> bool:
+    r"""Whether a text matches `[\p{Ll}\p{Lo}\p{N}_-]*` within the limits: letters of all scripts without case count."""
+    if len(text) > LABEL_LENGTH or len(text.encode(errors="replace")) > LABEL_BYTES:
+        return False
+    categories = (unicodedata.category(character) for character in text if character not in "_-")
+    return all(category in ("Ll", "Lo") or category.startswith("N") for category in categories)

@@ -1,0 +1,90 @@
+"""A spec in a file, checked together with the files that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from .context import missing_file, scan
+from .errors import InputError, SpecError
+from .spec import Spec
+from .spec_document import TEXT_LIMIT, KeyPath, Problem
+from .spec_inputs import CONTEXT_FILES
+from .spec_text import NO_OVERRIDES, read_spec
+
+__all__ = ["beside", "load_spec", "read_spec"]
+
+
+def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
+    """Read a spec and check it together with the files beside it. Raises InputError, SpecError."""
+    try:
+        size, data = path.stat().st_size, b""
+        if size <= TEXT_LIMIT:
+            data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: the spec cannot be read: {why}; check the path") from error
+    if size > TEXT_LIMIT:
+        raise SpecError([f"{path}:1:1: spec: is longer than 1 MiB; move data into files of the context"])
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise SpecError([f"{path}:{line}:{column}: spec: is not UTF-8; save the file as UTF-8"]) from error
+    return read_spec(text, str(path), overrides, lambda data: check_context(data, path.parent))
+
+
+def beside(spec_path: Path, place: str) -> Path:
+    """Give the path of what a spec names: relative to the spec's own folder."""
+    return spec_path.parent / place
+
+
+def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
+    """Give the problems of what a spec's values name in `folder`. The values may be wrong in any way."""
+    problems: list[Problem] = []
+    source = data.get("source")
+    file = source.get("file") if isinstance(source, dict) else None
+    if _is_local(file) and not _is_file(folder / file):
+        problems.append(Problem(("source", "file"), f"there is no file {folder / file}; write a path beside the spec"))
+    wanted = list(_named_files(data))
+    context = data.get("context")
+    if context is None:
+        text = "is a file of the context, and the spec has no context; write context: . for the spec's own folder"
+        return problems + [Problem(path, text) for path, _, _ in wanted]
+    if not _is_local(context):
+        return problems
+    members, faults = scan(folder / context)
+    problems += [Problem(("context",), fault) for fault in faults]
+    if members is None:
+        return problems
+    for path, name, action in wanted:
+        fault = missing_file(members, name, folder_allowed=action == "copy-files")
+        if fault:
+            problems.append(Problem(path, f"{fault}; the context is {folder / context}"))
+    return problems
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system takes
+        return False
+
+
+def _is_local(place: Any) -> TypeGuard[str]:
+    return isinstance(place, str) and bool(place) and "\0" not in place and not place.startswith("gs:")
+
+
+def _named_files(data: Mapping[str, Any]) -> Iterable[tuple[KeyPath, str, str]]:
+    """Give the path, the text and the action of every input that names a file of the context."""
+    verify = data.get("verify")
+    lists: list[tuple[KeyPath, Any]] = [(("steps",), data.get("steps"))]
+    lists += [(("verify", "steps"), verify.get("steps"))] if isinstance(verify, dict) else []
+    for where, steps in lists:
+        for index, step in enumerate(steps if isinstance(steps, tuple) else ()):
+            action, inputs = (step.get("action"), step.get("inputs")) if isinstance(step, dict) else (None, None)
+            key = CONTEXT_FILES.get(action) if isinstance(action, str) else None
+            if key and isinstance(inputs, dict) and isinstance(inputs.get(key), str):
+                yield (*where, index, "inputs", key), inputs[key], str(action)
