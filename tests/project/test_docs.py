@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documents import CODE_SPAN, Line, documents, headings, lines
-from source_tree import ROOT, files
+
+from tests.project.documents import CODE_SPAN, Line, documents, headings, lines
+from tests.project.source_tree import ROOT, files
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 OUTSIDE = re.compile(r"[a-z][a-z0-9+.-]*:")  # a URL's scheme

@@ -13,7 +13,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT, Import, Module, imports, is_within, modules
+
+from tests.project.source_tree import ROOT, Import, Module, imports, is_within, modules
 
 OURS = ("main", "functions", "goldsmith", "provisioner", "shared", "emulator", "tests", "benchmarks")
 

@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT, imports, modules
+
+from tests.project.source_tree import ROOT, imports, modules
 
 LISTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
 PIN = re.compile(r"([A-Za-z][\w.-]*)==(\d[\w.]*)")

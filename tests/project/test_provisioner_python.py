@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from source_tree import ROOT, files
+from tests.project.source_tree import ROOT, files
 
 OLDEST = (3, 9)
 POSTPONED = "from __future__ import annotations"

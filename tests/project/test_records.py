@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import headings
-from source_tree import ROOT
+
+from tests.project.documents import headings
+from tests.project.source_tree import ROOT
 
 RECORD = re.compile(r"(\d{4})-[a-z0-9]+(?:-[a-z0-9]+)*\.md")
 PARTS = ["Status", "Context", "Decision", "Consequences"]

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from source_tree import ROOT, modules
+from tests.project.source_tree import ROOT, modules
 
 MODULE_LINES = 400
 FUNCTION_LINES = 40

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT, Module, files, imports, is_within, modules
+
+from tests.project.source_tree import ROOT, Module, files, imports, is_within, modules
 
 EMPTY_NAMES = ("utils", "util", "common", "helpers", "helper", "misc")
 LEFT_FOR_LATER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\b[Ff]or now\b")
