@@ -49,6 +49,7 @@ check: setup ## linters, types, and the project's own rules; seconds
 
 .PHONY: test
 test: setup ## all tests, virtual machines included; minutes
+	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
 
 .PHONY: bench
@@ -64,8 +65,10 @@ bundle: setup ## the provisioner as one file, build/provisioner.pyz
 
 .PHONY: demo
 demo: setup ## build examples/hello into out/
-	@.venv/bin/goldsmith images bootstrap debian-12
+	@.venv/bin/goldsmith images list --family debian-12 --json | grep -q '"name"' \
+		|| .venv/bin/goldsmith images bootstrap debian-12
 	@.venv/bin/goldsmith build examples/hello/build.yaml --output out
+	@echo "The image is $$(ls -t out/*.tar.gz | head -n 1); its manifest is beside it."
 
 .PHONY: clean
 clean: ## remove build/ and caches; images, out/ and .venv stay
