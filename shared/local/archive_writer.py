@@ -1,0 +1,191 @@
+"""Write a raw disk's archive: only its data is read, each piece once, and threads compress it meanwhile."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..errors import EnvironmentFault, ImageFileError, Permanent
+from . import sparse_tar
+from .crc32 import SparseCrc32, crc32, joined
+from .extents import data_extents, written_file
+from .gzip_stream import Level, Member, Part, ahead, deflate, threads
+
+MEMBER = "disk.raw"
+CHUNK = 512 << 10  # bytes that one call compresses: larger ones save less than 0.1 %, and all threads have one each
+
+Progress = Callable[[int, int], None]
+Run = tuple[int, int]  # offset, length
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What write_archive() has written."""
+
+    path: Path
+    bytes: int
+    sha256: str  # of the archive
+    crc32: str  # of disk.raw, holes being zeros: 8 hex digits
+    disk_bytes: int
+    data_bytes: int  # of disk_bytes; the rest are holes
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    part: Part
+    crcs: Sequence[tuple[Run, int]]  # of the disk's runs in it
+
+
+def write_archive(
+    disk: Path,
+    target: Path,
+    *,
+    level: Level = "fast",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Archive:
+    """Write the archive of a disk that nobody writes to; `progress` gets bytes of data done, and in all.
+
+    `target` is to be a name of the caller's own, which publish_archive() makes the final one: a file that an earlier,
+    killed run has left there is replaced. On failure nothing is left. Faults: ImageFileError (no such disk),
+    Permanent (the disk changed meanwhile, or the export was cancelled), NoSpace, EnvironmentFault.
+    """
+    started = time.monotonic()
+    with _opened(disk) as reader:
+        before = os.fstat(reader)
+        size = before.st_size
+        runs = sparse_tar.whole_blocks(data_extents(reader, size), size)
+        _remove(target)
+        with written_file(target) as writer:
+            output = _HashedOutput(writer)
+            member = Member(output.write)
+            head = sparse_tar.header(MEMBER, size, runs)
+            member.add(Part(deflate(head, level), len(head), crc32(head)))
+            crc = _add_data(member, partial(_compress, reader, disk, level), runs, progress, cancelled)
+            tail = sparse_tar.trailer(member.length)
+            member.add(Part(deflate(tail, level), len(tail), crc32(tail)))
+            member.finish()
+            _refuse_change(disk, before, os.fstat(reader))
+    return Archive(
+        path=target,
+        bytes=output.length,
+        sha256=output.digest.hexdigest(),
+        crc32=f"{crc.up_to(size):08x}",
+        disk_bytes=size,
+        data_bytes=sum(length for _, length in runs),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _add_data(
+    member: Member,
+    compress: Callable[[Sequence[Run]], _Chunk],
+    runs: Sequence[Run],
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+) -> SparseCrc32:
+    """Add the runs of the disk to the stream; give their CRC-32."""
+    crc = SparseCrc32()
+    done, total = 0, sum(length for _, length in runs)
+    workers = threads()
+    with closing(ahead((partial(compress, chunk) for chunk in _chunks(runs)), workers, 2 * workers)) as chunks:
+        for chunk in chunks:
+            if cancelled and cancelled():
+                raise Permanent("the export was cancelled; nothing of it is left")
+            member.add(chunk.part)
+            for (offset, length), piece in chunk.crcs:
+                crc.add(offset, length, piece)
+            done += chunk.part.length
+            if progress:
+                progress(done, total)
+    return crc
+
+
+def _chunks(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Cut runs into, and collect small ones to, chunks of CHUNK bytes."""
+    chunk: list[Run] = []
+    room = CHUNK
+    for start, length in runs:
+        offset, end = start, start + length
+        while offset < end:
+            taken = min(end - offset, room)
+            chunk.append((offset, taken))
+            offset += taken
+            room -= taken
+            if room == 0:
+                yield chunk
+                chunk, room = [], CHUNK
+    if chunk:
+        yield chunk
+
+
+def _compress(reader: int, disk: Path, level: Level, chunk: Sequence[Run]) -> _Chunk:
+    """Read and compress a chunk: what a thread does."""
+    plain = memoryview(bytearray(sum(length for _, length in chunk)))
+    crcs = []
+    whole = position = 0
+    for offset, length in chunk:
+        piece = plain[position : position + length]
+        _read(reader, disk, offset, piece)
+        crc = crc32(piece)
+        crcs.append(((offset, length), crc))
+        whole = joined(whole, crc, length)
+        position += length
+    return _Chunk(Part(deflate(plain, level), len(plain), whole), crcs)
+
+
+def _read(reader: int, disk: Path, offset: int, into: memoryview) -> None:
+    while into:
+        try:
+            got = os.preadv(reader, [into], offset)
+        except OSError as error:
+            raise EnvironmentFault(f"{disk}: cannot be read at byte {offset}: {error.strerror}") from error
+        if got == 0:
+            raise Permanent(f"{disk}: ends at byte {offset} now; stop what writes to it, then export again")
+        offset += got
+        into = into[got:]
+
+
+class _HashedOutput:
+    """A file and the SHA-256 of what was written to it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.digest = hashlib.sha256()
+        self.length = 0
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.length += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+
+@contextmanager
+def _opened(disk: Path) -> Iterator[int]:
+    try:
+        fd = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageFileError(f"{disk}: {error.strerror}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _remove(target: Path) -> None:
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def _refuse_change(disk: Path, before: os.stat_result, after: os.stat_result) -> None:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Permanent(f"{disk}: changed while it was exported; stop what writes to it, then export again")
