@@ -161,6 +161,9 @@ def is_heartbeat(event: Event) -> bool:
     return isinstance(event, Reported) and event.report.kind == HEARTBEAT
 
 
+_ANY_EVENT = Annotated[Event, Field(discriminator="kind")]  # made once: each one made is another key of the cache
+
+
 @cache
 def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
@@ -182,7 +185,7 @@ def _read(shape: Any, document: Any, what: str) -> Any:
 
 def read_event(document: Any) -> Event:
     """Read an event from its JSON document, bytes or text. Raises StoreError."""
-    event: Event = _read(Annotated[Event, Field(discriminator="kind")], document, "event")
+    event: Event = _read(_ANY_EVENT, document, "event")
     return event
 
 
