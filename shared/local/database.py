@@ -22,13 +22,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, StoreError, Transient
 
 APPLICATION_ID = 0x474F4C44  # "GOLD", in the file's header: tells this database from any other
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+Migrations: TypeAlias = tuple[tuple[str, ...], ...]
+
+MIGRATIONS: Migrations = (
     (
         # `version` counts the writes of a document: what a conditional write compares. `last_seen` moves between
         # them (heartbeats) and is not part of what it compares. The other columns repeat the document, to be searched.
@@ -59,8 +61,9 @@ _BARRED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM
 class Database:
     """An open state.db. Thread-safe; `path` is made, with its folder, where it does not exist."""
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path, *, patience: float = PATIENCE, migrations: Migrations = MIGRATIONS) -> None:
         self.path = path
+        self._migrations = migrations
         self._turn = threading.RLock()
         _make_private(path)
         with _mapped(path):
@@ -110,7 +113,7 @@ class Database:
         # (NORMAL: 1.3 ms), and seconds while a machine's disk is being written. What it would protect from is a power
         # cut, which ends the build's machine as well, and leaves the state of some seconds before it, consistent.
         self._pragma("synchronous = NORMAL")
-        if self._pragma("user_version") == len(MIGRATIONS) and self._pragma("application_id") == APPLICATION_ID:
+        if self._pragma("user_version") == len(self._migrations) and self._pragma("application_id") == APPLICATION_ID:
             return
         self._refuse_strangers()
         if self._pragma("journal_mode = WAL") != "wal":
@@ -124,20 +127,20 @@ class Database:
         version, owner = self._pragma("user_version"), self._pragma("application_id")
         if owner != APPLICATION_ID and (version or self.read("SELECT name FROM sqlite_schema")):
             raise StoreError(f"{self.path} is not Goldsmith's database; move it away, or set GOLDSMITH_HOME elsewhere")
-        if version > len(MIGRATIONS):
+        if version > len(self._migrations):
             raise StoreError(
-                f"{self.path} was written by a newer Goldsmith (schema {version}, this one knows {len(MIGRATIONS)}); "
+                f"{self.path} was written by a newer Goldsmith (schema {version}, ours is {len(self._migrations)}); "
                 "upgrade this one, or choose another GOLDSMITH_HOME"
             )
 
     def _migrate(self) -> None:
         with self.transaction() as connection:
             self._refuse_strangers()  # another process may have been first
-            for statements in MIGRATIONS[self._pragma("user_version") :]:
+            for statements in self._migrations[self._pragma("user_version") :]:
                 for statement in statements:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
 
     def _pragma(self, text: str) -> Any:
         rows = self.read(f"PRAGMA {text}")

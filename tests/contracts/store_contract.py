@@ -1,6 +1,6 @@
 """What every Store must do: SQLite on this machine, Firestore in the cloud.
 
-A subclass whose name begins with Test gives the fixture `store`: an empty one.
+A subclass, its name beginning with Test, brings the fixture `store`: an empty one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build import Build, Outcome, State
+from shared.build import ArchiveRecord, Build, Outcome, State
 from shared.errors import AlreadyExists, Conflict, NotFound
 from shared.orders import Order
 from shared.ports import Store, Stored
@@ -18,10 +18,6 @@ from tests import values
 
 
 class StoreContract:
-    @pytest.fixture
-    def store(self) -> Store:
-        raise NotImplementedError
-
     def test_what_is_created_is_loaded(self, store: Store) -> None:
         build = full_build()
         store.create(build, values.requested())
@@ -188,6 +184,6 @@ def full_build() -> Build:
         ledger=(values.ledger_entry(), values.ledger_entry(kind="image", keep=True)),
         outbox=(Order(values.BUILD_ID, 7, "clean_up", 2, failures=1),),
         orders=7,
-        image=values.image_record(),
+        image=values.image_record(archive=ArchiveRecord(1000, "a1" * 32, "b2" * 32, "c3" * 4, 10 << 30, 600 << 20)),
         last_seen=values.NOON + 12.5,
     )

@@ -1,24 +1,234 @@
-"""The SQLite store: the contract, and what only it can suffer."""
+"""The SQLite store: the contract, a model of it, other processes, sudden death, damage."""
 
 from __future__ import annotations
 
+import random
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from shared.build import Build, State
+from shared.errors import AlreadyExists, Conflict, NotFound, StoreError
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from tests.contracts.store_contract import StoreContract
+from tests import values
+from tests.contracts.store_contract import StoreContract, created
+from tests.local.contenders import add_events, count_up, hear, other_process
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "home" / "state.db") as opened:
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "state.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    with Database(path) as opened:
         yield opened
 
 
+@pytest.fixture
+def store(database: Database) -> LocalStore:
+    return LocalStore(database)
+
+
 class TestLocalStore(StoreContract):
-    @pytest.fixture
-    def store(self, database: Database) -> LocalStore:
-        return LocalStore(database)
+    pass
+
+
+def test_several_processes_write_one_build(store: LocalStore, path: Path) -> None:
+    created(store)
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(other_process(add_events, path))[1] for _ in range(3)]
+        for number, pipe in enumerate(pipes):
+            pipe.send(f"p{number}")
+        assert [hear(pipe) for pipe in pipes] == ["done"] * 3
+    assert store.load(values.BUILD_ID).build.orders == 75
+    written = [event.event_id for event in store.events(values.BUILD_ID)][1:]
+    assert sorted(written) == sorted(f"p{process}-{number}" for process in range(3) for number in range(25))
+
+
+def test_a_long_history_is_read_at_once(store: LocalStore) -> None:
+    """The reader of events is made once, not for each event, which takes 40 ms."""
+    stored = created(store)
+    version = stored.version
+    for number in range(200):
+        version = store.save(stored.build, version, values.reported(sequence=number))
+    began = time.monotonic()
+    assert len(store.events(values.BUILD_ID)) == 201
+    assert time.monotonic() - began < 1
+
+
+def test_a_killed_process_leaves_whole_writes(store: LocalStore, path: Path, database: Database) -> None:
+    """Kill -9 at 20 random moments: what was confirmed is there, and build and events always agree."""
+    created(store)
+    moments = random.Random(20261120)
+    orders = 0
+    for _ in range(20):
+        with other_process(count_up, path) as (process, pipe):
+            confirmed = hear(pipe)
+            assert confirmed > orders
+            time.sleep(moments.uniform(0, 0.01))  # the moment of death is what is being varied
+            process.kill()
+            process.join(10)
+            confirmed = max(confirmed, *everything_said(pipe))
+        orders = store.load(values.BUILD_ID).build.orders
+        assert orders >= confirmed
+        events = [event.event_id for event in store.events(values.BUILD_ID)]
+        assert events[1:] == [f"tick-{number}" for number in range(1, orders + 1)]
+    assert database.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def everything_said(pipe: Connection) -> list[int]:
+    """Give what a process that is dead has said, from its pipe's buffer."""
+    said = [0]
+    while True:
+        try:
+            said.append(pipe.recv())
+        except EOFError:
+            return said
+
+
+@pytest.mark.parametrize("document", ["", "{", "[]", "null", '{"id": "x"}', '{"id": 1, "state": "lost"}'])
+def test_a_damaged_build_is_named_wherever_it_is_met(store: LocalStore, database: Database, document: str) -> None:
+    created(store)
+    created(store, id="whole-0123456789ab")
+    with database.transaction() as connection:
+        connection.execute("UPDATE builds SET document = ? WHERE id = ?", (document, values.BUILD_ID))
+    with pytest.raises(StoreError, match=f"state.db: the document of build {values.BUILD_ID} is damaged"):
+        store.load(values.BUILD_ID)
+    for unfinished in (True, False):
+        with pytest.raises(StoreError, match=f"the document of build {values.BUILD_ID} is damaged"):
+            store.builds(unfinished=unfinished)
+    assert store.load("whole-0123456789ab").build.id == "whole-0123456789ab"
+
+
+def test_every_damaged_build_is_named_at_once(store: LocalStore, database: Database) -> None:
+    for name in ("one", "two"):
+        created(store, id=f"{name}-0123456789ab")
+    with database.transaction() as connection:
+        connection.execute("UPDATE builds SET document = '{}'")
+    with pytest.raises(StoreError, match=r"(?s)two-0123456789ab.*one-0123456789ab"):
+        store.builds()
+
+
+def test_another_builds_document_is_not_believed(store: LocalStore, database: Database) -> None:
+    created(store)
+    created(store, id="other-0123456789ab")
+    with database.transaction() as connection:
+        connection.execute("UPDATE builds SET document = (SELECT document FROM builds WHERE id LIKE 'other-%')")
+    with pytest.raises(StoreError, match=f"build {values.BUILD_ID} is that of build other-0123456789ab"):
+        store.load(values.BUILD_ID)
+
+
+def test_a_damaged_event_is_named(store: LocalStore, database: Database) -> None:
+    created(store)
+    with database.transaction() as connection:
+        connection.execute("""UPDATE events SET document = '{"kind": "Unheard"}'""")
+    with pytest.raises(StoreError, match=f"event requested of build {values.BUILD_ID} is damaged"):
+        store.events(values.BUILD_ID)
+
+
+IDS = st.sampled_from(["a-0123456789ab", "b-0123456789ab", "c-0123456789ab"])
+EVENT_IDS = st.none() | st.integers(0, 6).map(str)
+TIMES = st.integers(0, 100).map(float)
+
+
+@dataclass
+class Known:
+    """What the store should know of one build."""
+
+    build: Build
+    version: str
+    events: list[str]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any sequence of calls against a dict; also over closing and opening again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.model: dict[str, Known] = {}
+        self.stale: dict[str, list[str]] = {}
+        self.open()
+
+    def open(self) -> None:
+        self.database = Database(self.folder / "state.db")
+        self.store = LocalStore(self.database)
+
+    def teardown(self) -> None:
+        self.database.close()
+        shutil.rmtree(self.folder)
+
+    @rule()
+    def reopen(self) -> None:
+        self.database.close()
+        self.open()
+
+    @rule(build_id=IDS, age=TIMES, seen=TIMES)
+    def create(self, build_id: str, age: float, seen: float) -> None:
+        build = values.build(id=build_id, created=values.NOON - age, last_seen=seen)
+        event = values.requested(build_id=build_id)
+        if build_id in self.model:
+            with pytest.raises(AlreadyExists):
+                self.store.create(build, event)
+            return
+        self.store.create(build, event)
+        self.model[build_id] = Known(build, self.store.load(build_id).version, [event.event_id])
+        self.stale[build_id] = ["", "none"]
+
+    @rule(build_id=IDS, state=st.sampled_from(State), event_id=EVENT_IDS, seen=TIMES, late=st.booleans())
+    def save(self, build_id: str, state: State, event_id: str | None, seen: float, late: bool) -> None:
+        event = None if event_id is None else values.ticked(build_id=build_id, event_id=event_id)
+        known = self.model.get(build_id)
+        if known is None:
+            with pytest.raises(NotFound):
+                self.store.save(values.build(id=build_id), "1", event)
+            return
+        build = replace(known.build, state=state, last_seen=seen)
+        expected = self.stale[build_id][-1] if late else known.version
+        if event_id in known.events:
+            with pytest.raises(AlreadyExists):
+                self.store.save(build, expected, event)
+        elif late:
+            with pytest.raises(Conflict):
+                self.store.save(build, expected, event)
+        else:
+            self.stale[build_id].append(known.version)
+            known.version = self.store.save(build, expected, event)
+            known.build = replace(build, last_seen=max(seen, known.build.last_seen))
+            known.events += [] if event_id is None else [event_id]
+            assert known.version not in self.stale[build_id]
+
+    @rule(build_id=IDS, seen=TIMES)
+    def touch(self, build_id: str, seen: float) -> None:
+        self.store.touch(build_id, seen)
+        if build_id in self.model:
+            known = self.model[build_id]
+            known.build = replace(known.build, last_seen=max(seen, known.build.last_seen))
+
+    @invariant()
+    def agrees(self) -> None:
+        for build_id, known in self.model.items():
+            stored = self.store.load(build_id)
+            assert (stored.build, stored.version) == (known.build, known.version)
+            assert [event.event_id for event in self.store.events(build_id)] == known.events
+        everything = [known.build for known in self.model.values()]
+        newest_first = sorted(everything, key=lambda build: (build.created, build.id), reverse=True)
+        assert list(self.store.builds()) == newest_first
+        assert list(self.store.builds(unfinished=True)) == [build for build in newest_first if not build.finished]
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

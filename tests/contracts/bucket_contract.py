@@ -1,0 +1,75 @@
+"""What every Bucket must do: files on this machine, Cloud Storage in the cloud.
+
+A subclass, its name beginning with Test, brings the fixtures `bucket` and `uri`: uri("a/b") is an object's URI there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.errors import NotFound
+from shared.ports import Bucket
+
+Uri = Callable[[str], str]
+
+
+class BucketContract:
+    @pytest.mark.parametrize("data", [b"", b"{}", bytes(range(256)) * 4096], ids=["empty", "small", "a megabyte"])
+    def test_what_is_written_is_read(self, bucket: Bucket, uri: Uri, data: bytes) -> None:
+        bucket.write(uri("one"), data)
+        assert bucket.read(uri("one")) == data
+
+    def test_an_object_is_written_over(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("one"), b"a longer text at first")
+        bucket.write(uri("one"), b"short")
+        assert bucket.read(uri("one")) == b"short"
+
+    def test_folders_need_not_be_made(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("specs/of a team/hellö.yaml"), b"1")
+        bucket.write(uri("specs/other.yaml"), b"2")
+        assert bucket.read(uri("specs/of a team/hellö.yaml")) == b"1"
+        assert bucket.read(uri("specs/other.yaml")) == b"2"
+
+    def test_an_absent_object_is_not_found(self, bucket: Bucket, uri: Uri) -> None:
+        with pytest.raises(NotFound, match="nothing"):
+            bucket.read(uri("nothing"))
+        with pytest.raises(NotFound, match="here"):
+            bucket.read(uri("nothing/here"))
+
+    def test_a_prefix_is_not_an_object(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("folder/one"), b"1")
+        with pytest.raises(NotFound, match="folder"):
+            bucket.read(uri("folder"))
+
+    def test_a_deleted_object_is_gone(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("one"), b"1")
+        bucket.write(uri("two"), b"2")
+        bucket.delete(uri("one"))
+        with pytest.raises(NotFound):
+            bucket.read(uri("one"))
+        assert bucket.read(uri("two")) == b"2"
+
+    def test_absent_is_as_good_as_deleted(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.delete(uri("nothing"))
+        bucket.delete(uri("nothing/here"))
+
+    def test_a_reader_never_sees_a_part(self, bucket: Bucket, uri: Uri) -> None:
+        """Three threads write whole objects of one letter each; whatever is read is one of them."""
+        size = 200_000
+        bucket.write(uri("one"), b"0" * size)
+
+        def write(letter: int) -> None:
+            for _ in range(10):
+                bucket.write(uri("one"), bytes([letter]) * size)
+
+        with ThreadPoolExecutor(3) as pool:
+            writers = [pool.submit(write, letter) for letter in b"123"]
+            while not all(writer.done() for writer in writers):
+                data = bucket.read(uri("one"))
+                assert len(data) == size
+                assert data == data[:1] * size
+            for writer in writers:
+                writer.result()
