@@ -103,18 +103,18 @@ class Catalogue:
         """
         _check(name, family, labels or {})
         with faults(self.folder), self._staging() as scratch:
-            entry = scratch.path / "entry"
-            entry.mkdir()
+            (entry := scratch.path / "entry").mkdir()
+            taken = self._taken(name)
             if (self.folder / name).exists():
-                raise self._taken(name)
+                raise taken
             _bring(disk, entry / DISK, transfer)
             state = (entry / DISK).stat()
             created = self._clock.now()
             image = Image(
-                project=LOCAL,
-                name=name,
-                id=_image_id(name, created, state.st_size),
-                created=created,
+                LOCAL,
+                name,
+                _image_id(name, created, state.st_size),
+                created,
                 family=family,
                 description=description,
                 architecture=architecture,
@@ -125,7 +125,7 @@ class Catalogue:
                 source_disk=source_disk,
             )
             _write(entry / RECORD, encode(image))
-            _publish(entry, self.folder / name, self._taken(name))
+            _publish(entry, self.folder / name, taken)
             if transfer == "move":
                 disk.unlink()
         return image

@@ -53,25 +53,32 @@ def run(
     *,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
-    pass_files: Sequence[int] = (),
 ) -> str:
     """Run a program and give its standard output as text.
 
     `environment` is added to this process's. Raises MissingTool when there is no such program, ProgramFailed when it
     ends with another status than 0.
     """
-    command = [find(str(arguments[0])), *(str(argument) for argument in arguments[1:])]
-    done = subprocess.run(
-        command,
+    done = complete(arguments, stdin=stdin, environment=environment)
+    if done.returncode:
+        raise ProgramFailed(str(arguments[0]), done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def complete(
+    arguments: Sequence[str | Path],
+    *,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program whose exit status does not tell everything; give that, its output and its complaints."""
+    return subprocess.run(
+        [find(str(arguments[0])), *(str(argument) for argument in arguments[1:])],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
-        errors="replace",
+        errors="surrogateescape",
         env={**os.environ, **(environment or {})},
-        pass_fds=tuple(pass_files),
         check=False,
     )
-    if done.returncode:
-        raise ProgramFailed(str(arguments[0]), done.returncode, done.stderr or done.stdout)
-    return done.stdout

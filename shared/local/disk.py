@@ -1,0 +1,237 @@
+"""Partition tables of raw disk files: read and checked here, changed by sfdisk; no root, no loop device.
+
+A disk whose table is damaged, or speaks of more bytes than the file has, is an ImageFileError that names the file and
+the byte. Layouts: UEFI specification 2.10, section 5 (GPT) and figure 5.1 (MBR).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ImageFileError
+from .programs import run
+
+SECTOR = 512
+MIB = 1 << 20
+
+ROOT_TYPES = frozenset(
+    [
+        "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",  # Linux root, x86-64
+        "b921b045-1df0-41c3-af44-4c6f280d3fae",  # Linux root, ARM64
+        "3cb8e202-3b7e-47dd-8a3c-7ff2a13cfcec",  # ChromeOS root: Container-Optimized OS has two, the first is booted
+    ]
+)
+LINUX_TYPES = frozenset(
+    ["0fc63daf-8483-4772-8e79-3d69d8477de4", "0x83", "0x8e", "e6d6d379-f507-44c2-a23c-238f2a3df928"]
+)
+EFI_TYPES = frozenset(["c12a7328-f81f-11d2-ba4b-00c93ec93b2e", "0xef"])
+BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"
+
+_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
+_ENTRY_HEAD = struct.Struct("<16s16sQQQ72s")
+_MBR_ENTRY = struct.Struct("<B3xB3xII")
+_EXTENDED = (0x05, 0x0F, 0x85)
+_MOST_ENTRIES = 1024
+_MAGIC = (  # file system, offset, bytes
+    ("ext4", 0x438, b"\x53\xef"),
+    ("xfs", 0, b"XFSB"),
+    ("btrfs", 0x10040, b"_BHRfS_M"),
+    ("squashfs", 0, b"hsqs"),
+    ("erofs", 0x400, b"\xe2\xe1\xf5\xe0"),
+    ("lvm", 0x218, b"LVM2 001"),
+    ("luks", 0, b"LUKS\xba\xbe"),
+    ("swap", 0xFF6, b"SWAPSPACE2"),
+    ("vfat", 82, b"FAT32   "),
+    ("vfat", 54, b"FAT16   "),
+    ("vfat", 54, b"FAT12   "),
+)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of a disk. `start` and `size` in bytes; `type` a GUID in lower case, or 0xNN in an MBR."""
+
+    number: int
+    start: int
+    size: int
+    type: str
+    uuid: str | None = None
+    name: str = ""
+    file_system: str | None = None  # as found by its magic: ext4 (all of ext2 to ext4), xfs, btrfs, lvm, vfat, ...
+
+
+@dataclass(frozen=True)
+class PartitionTable:
+    """What is on a disk, in the order of the partitions' numbers. `needs` is the least size of the disk in bytes."""
+
+    kind: Literal["gpt", "mbr"]
+    partitions: tuple[Partition, ...]
+    needs: int
+    bios_code: bool  # whether the first sector holds code for a BIOS to run
+
+
+def read_table(path: Path) -> PartitionTable:
+    """Read and check a disk's partition table. Raises ImageFileError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageFileError(f"{path}: {error.strerror}") from error
+    try:
+        return _Reader(path, descriptor, os.fstat(descriptor).st_size).table()
+    finally:
+        os.close(descriptor)
+
+
+def find_root(table: PartitionTable) -> Partition | None:
+    """Find the root partition: by its type; else the only, or the largest, Linux file system."""
+    for partition in table.partitions:
+        if partition.type in ROOT_TYPES:
+            return partition
+    candidates = [partition for partition in table.partitions if partition.type in LINUX_TYPES]
+    return max(candidates, key=lambda partition: partition.size, default=None)
+
+
+def grow_disk(path: Path, size: int) -> None:
+    """Make a disk file `size` bytes (rounded up to 1 MiB), and its last partition as large as then fits.
+
+    Only the partition grows, and only if it is the root: its file system is grown by the machine. The rest of a disk
+    whose last partition is another one stays free. ImageFileError when the disk is larger already.
+    """
+    size = -(-size // MIB) * MIB
+    present = path.stat().st_size
+    table = read_table(path)
+    if size < present:
+        raise ImageFileError(f"{path}: has {present} bytes and cannot be shrunk to {size}; ask for a larger disk")
+    os.truncate(path, size)
+    options = ["--quiet", "--no-reread", "--no-tell-kernel"]
+    if table.kind == "gpt":
+        run(["sfdisk", *options, "--relocate", "gpt-bak-std", path])
+    last = max(table.partitions, key=lambda partition: partition.start, default=None)
+    if last is not None and last == find_root(table):
+        run(["sfdisk", *options, "--wipe=never", "-N", str(last.number), path], stdin=",+\n")
+
+
+class _Reader:
+    """Reads the table of one open disk."""
+
+    def __init__(self, path: Path, descriptor: int, size: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._size = size
+
+    def table(self) -> PartitionTable:
+        """Read whichever table there is."""
+        first = self._read(0, SECTOR)
+        if first[510:] != b"\x55\xaa":
+            raise self._wrong(510, "no partition table; give a whole disk, not a file system or an empty file")
+        code = any(first[:440])
+        entries = [_MBR_ENTRY.unpack_from(first, 446 + 16 * index) for index in range(4)]
+        if any(kind == 0xEE for _, kind, _, _ in entries):
+            return self._gpt(code)
+        partitions = tuple(self._mbr(entries))
+        needs = max((partition.start + partition.size for partition in partitions), default=SECTOR)
+        self._refuse_truncated(needs, 446)
+        return PartitionTable("mbr", partitions, needs, code)
+
+    def _gpt(self, code: bool) -> PartitionTable:
+        backup, entries_at, count, width, entries_crc = self._header(1)
+        needs = (backup + 1) * SECTOR
+        self._refuse_truncated(needs, SECTOR + 32)
+        if not 128 <= width <= 4096 or width % 8 or count > _MOST_ENTRIES:
+            raise self._wrong(SECTOR + 80, f"a partition table of {count} entries of {width} bytes")
+        data = self._read(entries_at * SECTOR, count * width)
+        if zlib.crc32(data) != entries_crc:
+            raise self._wrong(entries_at * SECTOR, "the checksum of the partition entries is wrong")
+        self._header(backup)
+        partitions = tuple(self._gpt_partitions(data, count, width, needs))
+        return PartitionTable("gpt", partitions, needs, code)
+
+    def _header(self, sector: int) -> tuple[int, int, int, int, int]:
+        """Check a GPT header; give the other header's sector, the entries' sector, their number, width and checksum."""
+        at = sector * SECTOR
+        data = self._read(at, SECTOR)
+        signature, _, length, crc, _, own, other, _, _, _, entries, count, width, entries_crc = _HEADER.unpack_from(
+            data
+        )
+        if signature != b"EFI PART":
+            raise self._wrong(at, "no GPT header where one should be")
+        if not _HEADER.size <= length <= SECTOR:
+            raise self._wrong(at + 12, f"a GPT header of {length} bytes")
+        if zlib.crc32(data[:16] + bytes(4) + data[20:length]) != crc:
+            raise self._wrong(at + 16, "the checksum of the GPT header is wrong")
+        if own != sector:
+            raise self._wrong(at + 24, f"a GPT header that says that it is in sector {own}, and is in {sector}")
+        return other, entries, count, width, entries_crc
+
+    def _gpt_partitions(self, data: bytes, count: int, width: int, needs: int) -> Iterator[Partition]:
+        for index in range(count):
+            kind, own, first, last, _, name = _ENTRY_HEAD.unpack_from(data, index * width)
+            if kind == bytes(16):
+                continue
+            if not 0 < first <= last or (last + 1) * SECTOR > needs:
+                raise self._wrong(2 * SECTOR + index * width, f"partition {index + 1} lies outside of the disk")
+            yield self._partition(
+                index + 1,
+                first,
+                last + 1 - first,
+                str(uuid.UUID(bytes_le=kind)),
+                str(uuid.UUID(bytes_le=own)),
+                name.decode("utf-16-le", "replace").partition("\0")[0],
+            )
+
+    def _mbr(self, entries: list[tuple[int, int, int, int]]) -> Iterator[Partition]:
+        for index, (_, kind, start, sectors) in enumerate(entries):
+            if kind in _EXTENDED:
+                yield from self._logical(start)
+            elif kind and sectors:
+                yield self._partition(index + 1, start, sectors, f"{kind:#04x}")
+
+    def _logical(self, base: int) -> Iterator[Partition]:
+        """Follow the chain of an extended partition, whose links are relative to its first sector."""
+        link, number = 0, 5
+        while number < _MOST_ENTRIES:
+            at = (base + link) * SECTOR
+            sector = self._read(at, SECTOR)
+            if sector[510:] != b"\x55\xaa":
+                raise self._wrong(at + 510, "a logical partition without its signature")
+            _, kind, start, sectors = _MBR_ENTRY.unpack_from(sector, 446)
+            if kind and sectors:
+                yield self._partition(number, base + link + start, sectors, f"{kind:#04x}")
+            _, kind, following, _ = _MBR_ENTRY.unpack_from(sector, 462)
+            if kind not in _EXTENDED or following <= link:
+                return
+            link, number = following, number + 1
+
+    def _partition(
+        self, number: int, first: int, sectors: int, kind: str, own: str | None = None, name: str = ""
+    ) -> Partition:
+        start = first * SECTOR
+        return Partition(number, start, sectors * SECTOR, kind, own, name, self._file_system(start))
+
+    def _file_system(self, start: int) -> str | None:
+        for name, offset, magic in _MAGIC:
+            if os.pread(self._descriptor, len(magic), start + offset) == magic:
+                return name
+        return None
+
+    def _read(self, at: int, length: int) -> bytes:
+        if at + length > self._size:
+            raise self._wrong(self._size, f"the file ends here, and should go on to byte {at + length} at least")
+        return os.pread(self._descriptor, length, at)
+
+    def _refuse_truncated(self, needs: int, at: int) -> None:
+        if self._size < needs:
+            raise self._wrong(
+                at,
+                f"truncated: its partition table speaks of {needs} bytes and the file has {self._size}; copy it again",
+            )
+
+    def _wrong(self, at: int, what: str) -> ImageFileError:
+        return ImageFileError(f"{self._path}: byte {at}: {what}")
