@@ -153,6 +153,5 @@ _LIMITS = {
     "greater_than_equal": ("is too small; write at least {limit}", "ge"),
     "less_than_equal": ("is too large; write at most {limit}", "le"),
     "string_too_long": ("is too long; write at most {limit} characters", "max_length"),
-    "too_short": ("has too few entries; write at least {limit}", "min_length"),
     "too_long": ("has too many entries; write at most {limit}", "max_length"),
 }

@@ -21,6 +21,7 @@ from .names import quoted
 from .plan import Context
 
 SHOWN_PROBLEMS = 10
+HINTED_MEMBERS = 2000  # how many names are compared with a wrong one
 MEMBER_TIME = 315532800  # 1980-01-01: the oldest time that tar, zip and vfat all hold and none warns about
 
 
@@ -58,17 +59,16 @@ def pack_context(place: Path, target: Path) -> Context:
         raise InputError(f"{place}: the context cannot be packed: {error}; check the files") from error
 
 
-def missing_file(members: Members, name: str, folder_allowed: bool) -> str | None:
-    """Say why `name` cannot be used as a file (or folder) of a context; None when it can."""
+def missing_file(members: Members, name: str, folder_allowed: bool, place: Path) -> str | None:
+    """Say why `name` cannot be used as a file (or folder) of the context at `place`; None when it can."""
     path = resolve(members, name)
     if path is None:
-        return f"{quoted(name)} leads out of the context; write the path of a file in it"
+        return f"{quoted(name)} leads out of the context {place}; write the path of a file in it"
     member = members.get(path)
     if path and not member:
-        close = difflib.get_close_matches(name, list(members)[:2000], n=1)
-        return f"{quoted(name)} is not in the context; " + (
-            f"did you mean {close[0]}?" if close else "write the path of a file in it"
-        )
+        close = difflib.get_close_matches(name, list(members)[:HINTED_MEMBERS], n=1)
+        hint = f"did you mean {close[0]}?" if close else "write the path of a file in it"
+        return f"{quoted(name)} is not in the context {place}; {hint}"
     if not folder_allowed and (not member or member.kind != "file"):
         return f"{quoted(name)} is a folder; write the path of a file"
     return None

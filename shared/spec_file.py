@@ -60,9 +60,9 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     if members is None:
         return problems
     for path, name, action in wanted:
-        fault = missing_file(members, name, folder_allowed=action == "copy-files")
+        fault = missing_file(members, name, action == "copy-files", folder / context)
         if fault:
-            problems.append(Problem(path, f"{fault}; the context is {folder / context}"))
+            problems.append(Problem(path, fault))
     return problems
 
 

@@ -70,6 +70,12 @@ def _package(text: str) -> str:
     return text
 
 
+def _some_packages(packages: tuple[str, ...]) -> tuple[str, ...]:
+    if not packages:  # pydantic's min_length would also count wrong entries as missing
+        raise ValueError("is empty; write at least one package")
+    return packages
+
+
 ContextPath = Annotated[str, AfterValidator(_context_path)]
 
 _CHECKED: Mapping[tuple[str, str], Any] = {
@@ -80,7 +86,7 @@ _CHECKED: Mapping[tuple[str, str], Any] = {
     ("copy-files", "owner"): Annotated[str, AfterValidator(_owner)],
     ("copy-files", "mode"): Annotated[str, AfterValidator(_mode)] | None,
     ("install-packages", "packages"): Annotated[
-        tuple[Annotated[str, AfterValidator(_package)], ...], Field(min_length=1)
+        tuple[Annotated[str, AfterValidator(_package)], ...], AfterValidator(_some_packages)
     ],
 }
 """Closer types of single inputs; others have the dataclass's own."""

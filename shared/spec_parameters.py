@@ -76,9 +76,7 @@ class _Substitution:
                 self.problems.append(Problem(path, fault))
                 return match[0]
             self.grown += len(self.values[name])
-            if self.grown > GROWTH_LIMIT:
-                return ""
-            return self.values[name]
+            return self.values[name] if self.grown <= GROWTH_LIMIT else ""
 
         before = self.grown
         result = _REFERENCE.sub(replace, text)
@@ -96,7 +94,7 @@ class _Substitution:
             return f"refers to {quoted(reference)}, and parameters cannot refer to each other; write its value out"
         if name in self.values:
             return None
-        keep = f"or write ${reference} to keep it as text"
+        keep = f"write ${reference} to keep it as text"
         if not self.values:
-            return f"{quoted(reference)} names no parameter; declare it under {KEY}, {keep}"
-        return f"{quoted(reference)} names no parameter; {nearest(name, self.values)} {keep[0].upper()}{keep[1:]}"
+            return f"{quoted(reference)} names no parameter; declare it under {KEY}, or {keep}"
+        return f"{quoted(reference)} names no parameter; {keep}; {nearest(name, self.values)}"

@@ -1,0 +1,126 @@
+"""Loading a spec from a file, with the files that it names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InputError, SpecError
+from shared.spec_file import beside, load_spec
+
+GOOD = """\
+name: hello
+source: {project: local, family: debian-12}
+steps: []
+"""
+STEP = """\
+name: hello
+source: {project: local, family: debian-12}
+steps:
+  - name: greet
+    action: run-script
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "spec.yaml").write_text(text)
+    return folder / "spec.yaml"
+
+
+def file_problems(path: Path, text: str) -> list[str]:
+    """Give the problems of a spec in `path`, told with the file's name, here without it."""
+    spec = write(path, text)
+    with pytest.raises(SpecError) as caught:
+        load_spec(spec)
+    assert all(problem.startswith(f"{spec}:") for problem in caught.value.problems)
+    return [problem.removeprefix(f"{spec}:").replace(str(path), "DIR") for problem in caught.value.problems]
+
+
+def test_spec_is_loaded_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/preload.sh").write_text("true\n")
+    path = write(tmp_path, STEP + "    inputs: {script: ./preload.sh}\ncontext: files\n")
+    spec = load_spec(path)
+    assert spec.steps[0].inputs["script"] == "./preload.sh"
+    assert beside(path, "files") == tmp_path / "files"
+
+
+def test_missing_spec_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/no.yaml: the spec cannot be read: No such file")):
+        load_spec(tmp_path / "no.yaml")
+    with pytest.raises(InputError, match="the spec cannot be read: Is a directory; check the path"):
+        load_spec(tmp_path)
+    with pytest.raises(InputError, match="the spec cannot be read: embedded null byte; check the path"):
+        load_spec(tmp_path / "a\0b")
+
+
+def test_spec_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_bytes(b"name: hello\ndescription: caf\xe9\n")
+    with pytest.raises(SpecError, match=r"spec\.yaml:2:17: spec: is not UTF-8; save the file as UTF-8"):
+        load_spec(tmp_path / "spec.yaml")
+
+
+def test_spec_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(SpecError, match=r"spec\.yaml:1:1: spec: is longer than 1 MiB"):
+        load_spec(tmp_path / "spec.yaml")
+
+
+def test_files_are_checked_even_when_the_spec_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "preload.sh").write_text("true\n")
+    (tmp_path / "files").mkdir()
+    text = """\
+nam: hello
+source: {file: base.raw}
+context: .
+steps:
+  - {name: a, action: run-script, inputs: {script: prelod.sh}}
+  - {name: b, action: run-script, inputs: {script: files}}
+  - {name: c, action: copy-files, inputs: {source: files, destination: /x}}
+verify:
+  steps:
+    - {name: a, action: copy-files, inputs: {source: etc, destination: /x}}
+"""
+    assert file_problems(tmp_path, text) == [
+        "1:1: nam: unknown key; did you mean name?",
+        "1:1: name: is missing; add this key",
+        "2:10: source.file: there is no file DIR/base.raw; write a path beside the spec",
+        "5:44: steps[0].inputs.script: 'prelod.sh' is not in the context DIR; did you mean preload.sh?",
+        "6:44: steps[1].inputs.script: 'files' is a folder; write the path of a file",
+        "10:46: verify.steps[0].inputs.source: 'etc' is not in the context DIR; write the path of a file in it",
+    ]
+
+
+def test_step_that_needs_a_context(tmp_path: Path) -> None:
+    assert file_problems(tmp_path, STEP + "    inputs: {script: a}\n") == [
+        "6:14: steps[0].inputs.script: is a file of the context, and the spec has no context; "
+        "write context: . for the spec's own folder"
+    ]
+
+
+def test_context_that_is_not_there(tmp_path: Path) -> None:
+    assert file_problems(tmp_path, GOOD + "context: files\n") == [
+        "4:1: context: DIR/files does not exist; write the path of a folder or tar archive"
+    ]
+    assert "name too long" in file_problems(tmp_path, GOOD + f"context: {'x' * 300}\n")[0]
+    assert "there is no file" in file_problems(tmp_path, f"name: a\nsource: {{file: {'x' * 300}}}\nsteps: []\n")[0]
+
+
+def test_context_that_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\3\4" + b"x" * 2000)
+    (problem,) = file_problems(tmp_path, GOOD + "context: a.zip\n")
+    assert problem.startswith("4:1: context: DIR/a.zip is no whole tar archive (")
+
+
+def test_script_that_is_a_link_out_of_the_context(tmp_path: Path) -> None:
+    (tmp_path / "out.sh").symlink_to("/bin/sh")
+    assert file_problems(tmp_path, STEP + "    inputs: {script: out.sh}\ncontext: .\n") == [
+        "6:14: steps[0].inputs.script: 'out.sh' leads out of the context DIR; write the path of a file in it",
+        "7:1: context: 'out.sh' is a link to '/bin/sh', which leads out of the context or in a circle; "
+        "copy the file instead",
+    ]
+
+
+def test_context_in_a_bucket_is_not_looked_at(tmp_path: Path) -> None:
+    text = STEP + "    inputs: {script: a}\ncontext: gs://bucket/context.tar.gz\n"
+    assert load_spec(write(tmp_path, text)).context == "gs://bucket/context.tar.gz"
