@@ -12,16 +12,22 @@ from ..errors import EnvironmentFault, MissingTool
 
 PACKAGES: Mapping[str, str] = {
     "apt-helper": "apt",
+    "busybox": "busybox-static",
     "debugfs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "grub-mkimage": "grub-common",
+    "lz4": "lz4",
     "mcopy": "mtools",
+    "mformat": "mtools",
     "mke2fs": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mmd": "mtools",
     "mmdebstrap": "mmdebstrap",
     "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
     "sfdisk": "fdisk",
+    "socat": "socat",
+    "zstd": "zstd",
 }
 """Which Debian package has a program that Goldsmith runs."""
 
