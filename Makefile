@@ -15,6 +15,7 @@ unexport PYTHONPATH
 
 PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
 SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run)
+BENCHMARKS ?= $(basename $(notdir $(shell grep -l '^if __name__' benchmarks/*.py)))
 # One worker more than cores: tests that boot a machine also wait for it.
 TEST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
@@ -50,12 +51,13 @@ check: setup ## linters, types, and the project's own rules; seconds
 .PHONY: test
 test: setup ## all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
-	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
+	timeout --foreground --signal INT --kill-after 1m 25m \
+		.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
 
 .PHONY: bench
 bench: setup ## measure against other tools, as in docs/performance.md
 	@setup/apt-packages.sh base peers
-	.venv/bin/python -m benchmarks
+	@for name in $(BENCHMARKS); do .venv/bin/python -m benchmarks.$$name; done
 
 .PHONY: bundle
 bundle: setup ## the provisioner as one file, build/provisioner.pyz
