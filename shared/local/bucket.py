@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
-import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
-from .extents import written_file
+from .archive import publish_archive
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -38,14 +40,13 @@ class LocalBucket:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _fault(path, error) from error
-        staged = path.with_name(f".{secrets.token_hex(8)}.part")
-        with written_file(staged) as fd:
-            _write_all(fd, data)
-            os.fsync(fd)
-            try:
+        try:
+            with _staged(path) as (fd, staged):
+                _write_all(fd, data)
+                os.fsync(fd)
                 staged.replace(path)
-            except OSError as error:  # a folder of this name, say
-                raise _fault(path, error) from error
+        except OSError as error:
+            raise _fault(path, error) from error
         _sync_folder(path.parent)
 
     def delete(self, uri: str) -> None:
@@ -58,12 +59,49 @@ class LocalBucket:
         except OSError as error:
             raise _fault(path, error) from error
 
+    def publish(self, staged: str, final: str) -> None:
+        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
+        source, target = self._path(staged), self._path(final)
+        if source.exists() or not target.exists():
+            publish_archive(source, target)
+
     def _path(self, uri: str) -> Path:
         if uri.startswith("gs://"):
             raise Permanent(f"{uri}: gs:// needs Google Cloud, and this factory is this machine; give a path")
         if _SCHEME.match(uri) or not uri or "\0" in uri:
             raise Permanent(f"{uri!r} is not a path on this machine; give a path")
         return self._root / uri
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[tuple[int, Path]]:
+    """Open the one file that `path` is written in before it has its name; writers of one object take turns.
+
+    What a killed writer leaves is used by the next, which redelivery brings; what a failing one leaves is removed.
+    """
+    staged = path.with_name(f".{path.name}.part")
+    fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        while not _is_at(fd, staged):  # the writer before us has given it its name
+            os.close(fd)
+            fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
+        try:
+            yield fd, staged
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write_all(fd: int, data: bytes) -> None:
