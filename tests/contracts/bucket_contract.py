@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.errors import NotFound
+from shared.errors import AlreadyExists, NotFound
 from shared.ports import Bucket
 
 Uri = Callable[[str], str]
@@ -73,3 +73,23 @@ class BucketContract:
                 assert data == data[:1] * size
             for writer in writers:
                 writer.result()
+
+    def test_a_staged_object_gets_its_name_once(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("staged"), b"image")
+        bucket.publish(uri("staged"), uri("final"))
+        assert bucket.read(uri("final")) == b"image"
+        with pytest.raises(NotFound):
+            bucket.read(uri("staged"))
+        bucket.publish(uri("staged"), uri("final"))  # a redelivery finds it done
+        assert bucket.read(uri("final")) == b"image"
+
+    def test_publishing_replaces_nothing(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("staged"), b"ours")
+        bucket.write(uri("final"), b"somebody else's")
+        with pytest.raises(AlreadyExists, match="final"):
+            bucket.publish(uri("staged"), uri("final"))
+        assert bucket.read(uri("final")) == b"somebody else's"
+
+    def test_what_was_never_staged_cannot_be_published(self, bucket: Bucket, uri: Uri) -> None:
+        with pytest.raises(NotFound, match="staged"):
+            bucket.publish(uri("staged"), uri("final"))
