@@ -32,6 +32,7 @@ FACTORY = "shared.factory"
 # What works on files, or with a factory in hand.
 ACTING = (
     "shared.bundle",
+    "shared.cidata",
     "shared.context",
     "shared.context_members",
     "shared.requests",
@@ -41,6 +42,8 @@ ACTING = (
     "shared.workers",
 )
 OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
+
+CIDATA = "shared.cidata"  # reads the provisioner's sources, and every adapter gives the outcome to its VMs
 
 # They put the parts together on one machine, as functions/ and Google's services do in the cloud.
 COMPOSITION = ("shared.local.dispatcher", "shared.local.factory")
@@ -97,7 +100,8 @@ def _why_not_within_shared(found: Import) -> str:
                 return f"only {FACTORY} knows the adapters"
             if not found.lazy:
                 return "an adapter is imported inside the function that needs it: the other's packages may be absent"
-    if home and importer not in COMPOSITION and not is_within(target, home) and not is_core(target):
+    allowed = is_core(target) or is_within(target, CIDATA)
+    if home and importer not in COMPOSITION and not is_within(target, home) and not allowed:
         return "an adapter may import its own folder and the core"
     if is_core(importer) and not is_core(target):
         return "the core imports nothing but the core"

@@ -1,0 +1,61 @@
+"""Do the job on a cidata: `python3 provisioner.pyz --cidata DIR`.
+
+--cidata DIR    where job.json and context.tar are
+--root DIR      the image's files (/)
+--state DIR     where to remember how far the job has come (ROOT/var/lib/goldsmith)
+--console PATH  where people look (/dev/console); - is standard output
+--no-power      leave the machine on: end with status 0 (completed), 1 (failed) or 194 (wants a reboot)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .machine import END_FAILED, Machine, NoMachine
+from .output import Console
+from .protocol import ProtocolError, decode_job
+from .session import Session
+
+
+class Options:
+    """The command line."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        """Read it. ValueError; KeyError when --cidata is missing."""
+        self.power = "--no-power" not in arguments
+        rest = [argument for argument in arguments if argument != "--no-power"]
+        given = dict(zip(rest[::2], rest[1::2]))
+        if len(rest) % 2 or not set(given) <= {"--cidata", "--root", "--state", "--console"}:
+            raise ValueError(f"arguments {arguments}")
+        self.cidata = os.path.abspath(given["--cidata"])
+        self.root = os.path.abspath(given.get("--root", "/"))
+        self.state = os.path.abspath(given.get("--state", os.path.join(self.root, "var/lib/goldsmith")))
+        self.console = given.get("--console", "/dev/console")
+
+
+def main(arguments: list[str]) -> int:
+    """Give the exit status, where nothing turns the machine off before."""
+    try:
+        options = Options(arguments)
+    except (ValueError, KeyError):
+        print(__doc__, file=sys.stderr)
+        return 2
+    os.umask(0o022)
+    console = Console(options.console)
+    machine = Machine(console) if options.power else NoMachine(console)
+    path = os.path.join(options.cidata, "job.json")
+    try:
+        with open(path, "rb") as file:
+            job = decode_job(file.read())
+        os.makedirs(os.path.join(options.state, "logs"), mode=0o700, exist_ok=True)
+        session = Session(job, options.cidata, options.root, options.state, console, machine)
+    except (OSError, ProtocolError) as error:  # nothing to sign a report with, or nowhere to remember it
+        console.say(f"{path}: {error}")
+        machine.turn_off(failed=True)
+        return END_FAILED
+    return session.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

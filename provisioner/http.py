@@ -1,0 +1,122 @@
+"""As much HTTP/1.1 as a report needs: one request on one connection, its whole answer, all within one time limit.
+
+Python's own client takes 0.4 s to import on an emulated CPU, most of it for parsing mail headers.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ANSWER_LIMIT = 1 << 20  # bytes
+
+
+class HttpError(OSError):
+    """The answer is not HTTP, or too long."""
+
+
+def request(method: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> tuple[int, bytes]:
+    """Send one request; give the answer's status and body. OSError, HttpError among them, when there is none."""
+    until = time.monotonic() + seconds
+    secure, host, port, target = split_url(url)
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(body)}"] if body or method == "POST" else []
+    connection = socket.create_connection((host, port), seconds)
+    try:
+        if secure:
+            connection = _secured(connection, host)
+        connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        return _read_answer(connection, until)
+    finally:
+        connection.close()
+
+
+def split_url(url: str) -> tuple[bool, str, int, str]:
+    """Give whether it is https, the host, the port and the path with its query. HttpError for what is no URL."""
+    scheme, mark, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    host, colon, port = authority.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = authority, "443" if scheme == "https" else "80"
+    if scheme not in ("http", "https") or not mark or not host or not port.isdigit():
+        raise HttpError(f"{url!r} is not a URL of http or https")
+    return scheme == "https", host.strip("[]"), int(port), slash + path or "/"
+
+
+def _secured(connection: socket.socket, host: str) -> socket.socket:
+    import ssl  # slow to import, and one machine's reports go by plain HTTP
+
+    return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+
+
+def _read_answer(connection: socket.socket, until: float) -> tuple[int, bytes]:
+    received = b""
+    while True:
+        head, blank, body = received.partition(b"\r\n\r\n")
+        if blank:
+            status, headers = _parse_head(head)
+            whole = _body(headers, body)
+            if whole is not None:
+                return status, whole
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no whole answer in time")
+        connection.settimeout(left)
+        data = connection.recv(65536)
+        if not data:
+            return _at_end(received)
+        received += data
+        if len(received) > ANSWER_LIMIT:
+            raise HttpError(f"an answer of more than {ANSWER_LIMIT} bytes")
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *rest = head.decode("latin-1").split("\r\n")
+    version, _, status = first.partition(" ")
+    if not version.startswith("HTTP/1.") or not status[:3].isdigit():
+        raise HttpError(f"not an HTTP answer: {first[:80]!r}")
+    pairs = (line.partition(":") for line in rest)
+    return int(status[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _body(headers: Mapping[str, str], body: bytes) -> bytes | None:
+    """Give the body if all of it is here."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return _dechunked(body)
+    length = headers.get("content-length", "")
+    if length.isdigit() and len(body) >= int(length):
+        return body[: int(length)]
+    return None
+
+
+def _dechunked(body: bytes) -> bytes | None:
+    whole = b""
+    while True:
+        size, end, rest = body.partition(b"\r\n")
+        if not end:
+            return None
+        try:
+            length = int(size.split(b";")[0], 16)
+        except ValueError as error:
+            raise HttpError(f"not the size of a chunk: {size[:80]!r}") from error
+        if length == 0:
+            return whole
+        if len(rest) < length + 2:
+            return None
+        whole, body = whole + rest[:length], rest[length + 2 :]
+
+
+def _at_end(received: bytes) -> tuple[int, bytes]:
+    """Judge an answer that ended with its connection: right only if it named no length."""
+    head, blank, body = received.partition(b"\r\n\r\n")
+    if not blank:
+        raise HttpError("the connection was closed before an answer")
+    status, headers = _parse_head(head)
+    if "content-length" in headers or "transfer-encoding" in headers:
+        raise HttpError("the connection was closed in the middle of the answer")
+    return status, body

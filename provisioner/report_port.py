@@ -1,0 +1,65 @@
+"""Reports on a serial port of the machine, one line each: for hosts that a VM cannot reach, and when nothing works."""
+
+from __future__ import annotations
+
+import binascii
+import os
+import termios
+
+from .output import Console, writable
+from .protocol import SERIAL_MARK, Job, sign
+from .reports import Way
+
+PATIENCE = 10.0  # seconds that a port may take no byte before a report is given up
+
+
+class ReportPort(Way):
+    """Writes to job.report_port, or to the console where the machine has no such port."""
+
+    def __init__(self, job: Job, console: Console) -> None:
+        super().__init__(job)
+        self._console = console
+        self._handle = open_raw(job.report_port)
+        self._lead = b"\n"  # ends what a power cut left of a line
+
+    def deliver(self, reports: list[bytes]) -> bool:
+        """Write them, a line each."""
+        lines = b"".join(self._line(report) for report in reports)
+        if self._handle is None:
+            self._console.write(b"\n" + lines)
+            return True
+        view = memoryview(self._lead + lines)
+        self._lead = b""
+        try:
+            while view:
+                if not writable(self._handle, self.seconds_left(PATIENCE)):
+                    self._lead = b"\n"
+                    return False
+                view = view[os.write(self._handle, view) :]
+        except OSError as error:
+            self._console.say(f"{self.job.report_port}: {error.strerror}")
+            return False
+        return True
+
+    def _line(self, data: bytes) -> bytes:
+        text = binascii.b2a_base64(data, newline=False).decode()
+        return f"{SERIAL_MARK} {text} {sign(self.job.key, data)}\n".encode()
+
+
+def open_raw(path: str) -> int | None:
+    """Open a port so that bytes go out as they are; None where there is none that works."""
+    flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_APPEND
+    try:
+        handle = os.open(path, flags)
+    except OSError:
+        return None
+    if not os.isatty(handle):
+        return handle
+    try:
+        _, _, control, _, in_speed, out_speed, characters = termios.tcgetattr(handle)
+        control = control & ~(termios.CSIZE | termios.PARENB) | termios.CS8 | termios.CLOCAL
+        termios.tcsetattr(handle, termios.TCSANOW, [0, 0, control, 0, in_speed, out_speed, characters])
+    except termios.error:  # the kernel makes four ttyS nodes whether the hardware is there or not
+        os.close(handle)
+        return None
+    return handle

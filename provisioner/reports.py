@@ -1,0 +1,105 @@
+"""Reports leave by two ways at once: Pub/Sub's REST `:publish`, and one line each on the report port.
+
+Each way has a thread and a queue of its own, so that a dead network delays neither the steps nor the serial line. No
+failure here fails a build: the host reads the serial port when nothing is published.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from abc import ABC, abstractmethod
+
+from .protocol import HEARTBEAT, Job, Report, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+BATCH = 100  # reports sent together when they have piled up
+
+
+class Way(threading.Thread, ABC):
+    """One way for reports to leave, in order, with heartbeats while there is nothing else to say."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(daemon=True)
+        self.job = job
+        self.delivered: set[bytes] = set()
+        self._queue: collections.deque[bytes] = collections.deque()
+        self._changed = threading.Condition()
+        self._give_up: Optional[float] = None
+
+    @abstractmethod
+    def deliver(self, reports: list[bytes]) -> bool:
+        """Send reports, and tell whether they arrived. Runs in this way's thread."""
+
+    def send(self, reports: list[bytes]) -> None:
+        """Take reports; returns at once."""
+        with self._changed:
+            self._queue.extend(reports)
+            self._changed.notify()
+
+    def close(self, give_up: float) -> None:
+        """Take no more; what is queued is tried until monotonic time `give_up`."""
+        with self._changed:
+            self._give_up = give_up
+            self._changed.notify()
+
+    def seconds_left(self, wanted: float) -> float:
+        """Give how much of `wanted` close() leaves; 0 when nothing should be tried any more."""
+        return wanted if self._give_up is None else max(0.0, min(wanted, self._give_up - time.monotonic()))
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two tries, no longer than close() allows."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while (left := self.seconds_left(until - time.monotonic())) > 0:
+                self._changed.wait(left)
+
+    def run(self) -> None:
+        """Send until closed and empty."""
+        while batch := self._next_batch():
+            if self.deliver(batch):
+                self.delivered.update(batch)
+
+    def _next_batch(self) -> list[bytes]:
+        with self._changed:
+            if not self._queue and self._give_up is None:
+                self._changed.wait_for(lambda: self._queue or self._give_up is not None, self.job.heartbeat)
+            if self._queue:
+                return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            return [] if self._give_up is not None else [self._heartbeat()]
+
+    def _heartbeat(self) -> bytes:
+        return encode(Report(self.job.build_id, self.job.attempt, self.job.phase, 0, HEARTBEAT, time.time()))
+
+
+class Reporter:
+    """All the ways of one job. The first one's success is what counts as delivery."""
+
+    def __init__(self, ways: list[Way]) -> None:
+        self._ways = ways
+        for way in ways:
+            way.start()
+
+    def send(self, reports: list[bytes]) -> None:
+        """Send reports, as encoded, without waiting."""
+        for way in self._ways:
+            way.send(reports)
+
+    def delivered(self) -> set[bytes]:
+        """Give the reports that have arrived since the last call."""
+        way = self._ways[0]
+        arrived = way.delivered
+        way.delivered = set()
+        return arrived
+
+    def drain(self, seconds: float) -> None:
+        """Wait until everything has left or been given up; nothing can be sent afterwards."""
+        give_up = time.monotonic() + seconds
+        for way in self._ways:
+            way.close(give_up)
+        for way in self._ways:
+            way.join(max(0.0, give_up - time.monotonic()) + 1.0)

@@ -1,0 +1,140 @@
+"""One boot's part of a job: remember, unpack, run the steps, clean, tell, and turn the machine off."""
+
+from __future__ import annotations
+
+import os
+
+from .context import ContextError, unpack
+from .journal import Journal
+from .machine import NoMachine
+from .output import Console
+from .protocol import COMPLETED, FAILED, REBOOTING, Job
+from .report_port import ReportPort
+from .reports import Reporter, Way
+from .runner import Runner
+from .state import LOST_SEQUENCE, DamagedState, State, load_state
+
+DRAIN_SECONDS = 10.0  # for the last reports to leave, on a network that may be dead
+SHOWN_PROBLEMS = 5
+
+
+class Session:
+    """A job on this machine, from boot to power-off."""
+
+    def __init__(self, job: Job, cidata: str, root: str, folder: str, console: Console, machine: NoMachine) -> None:
+        """Read the state in `folder` and send what an earlier boot could not. OSError."""
+        self._job = job
+        self._archive = os.path.join(cidata, "context.tar")
+        self._root = root
+        self._folder = folder
+        self._context = os.path.join(folder, "context")
+        self._console = console
+        self._machine = machine
+        self._resumed = False
+        self._damage = ""
+        path = os.path.join(folder, "state.json")
+        state = self._recall(path)
+        self._reporter = _reporter(job, console)
+        self._journal = Journal(path, job, state, self._reporter)
+
+    def run(self) -> int:
+        """Go on until the job ends or the machine must restart; return only where nothing turns it off."""
+        try:
+            outcome = self._journal.state.ended or self._work()
+        except OSError as error:
+            outcome = FAILED
+            problem = f"the provisioner cannot go on: {error}"
+            self._console.say(problem)
+            self._journal.report_unwritten(FAILED, message=problem)
+        if outcome == COMPLETED:
+            self._machine.trim()  # while the last report is on its way
+        self._reporter.drain(DRAIN_SECONDS)
+        if outcome == REBOOTING:
+            return self._machine.reboot()
+        if outcome == COMPLETED and self._job.clean:
+            self._forget("")
+        self._console.say(f"the job has {'completed' if outcome == COMPLETED else 'failed'}")
+        return self._machine.turn_off(failed=outcome == FAILED)
+
+    def _recall(self, path: str) -> State:
+        try:
+            state = load_state(path, self._job)
+        except DamagedState as error:
+            self._damage = f"{error}; how far the job had come is lost"
+        else:
+            self._resumed = state is not None
+            if state is not None:
+                return state
+        fresh = State(self._job.build_id, self._job.phase, self._job.attempt)
+        fresh.sequence = LOST_SEQUENCE if self._damage else 0
+        return fresh
+
+    def _work(self) -> str:
+        note = self._machine.prepare()
+        if note:
+            self._console.say(note)
+        problem = self._damage or self._unpack()
+        if problem:
+            return self._fail(problem)
+        os.chdir(self._context)  # the steps' working directory
+        logs = os.path.join(self._folder, "logs")
+        runner = Runner(self._job, self._journal, self._console, self._root, self._context, logs)
+        outcome = runner.run(note, self._resumed)
+        os.chdir("/")
+        if outcome == COMPLETED:
+            self._complete()
+        return outcome
+
+    def _unpack(self) -> str:
+        """Put the context in place, once; give what is wrong with it, or nothing."""
+        if self._journal.state.unpacked:
+            return ""
+        self._forget("/context")  # what a power cut left of it, or another build
+        os.makedirs(self._context)
+        if not os.path.exists(self._archive):
+            return ""
+        try:
+            unpack(self._archive, self._context)
+        except ContextError as error:
+            return str(error)
+        os.sync()  # before the state says that it is all there
+        self._journal.state.unpacked = True
+        return ""
+
+    def _fail(self, problem: str) -> str:
+        self._console.say(problem)
+        self._journal.state.ended = FAILED
+        self._journal.report(FAILED, message=problem)
+        self._journal.commit()
+        return FAILED
+
+    def _complete(self) -> None:
+        problems = []
+        if self._job.clean:
+            from .clean_machine import clean  # read while the steps are over anyway, not before they start
+
+            self._machine.silence()
+            problems = clean(self._root)
+            self._forget("/context", "/logs")
+        shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
+        if shown:
+            self._console.say(shown)
+        self._journal.state.ended = COMPLETED
+        self._journal.report(COMPLETED, message=shown)
+        self._journal.commit()
+
+    def _forget(self, *below: str) -> None:
+        """Remove parts of the state; "" is all of it."""
+        from .tree import Tree
+
+        folder, name = os.path.split(os.path.realpath(self._folder))
+        Tree(folder).remove(*(name + part for part in below))
+
+
+def _reporter(job: Job, console: Console) -> Reporter:
+    ways: list[Way] = [ReportPort(job, console)]
+    if job.publish_url is not None:
+        from .publisher import Publisher  # brings a network stack that other jobs do without
+
+        ways.insert(0, Publisher(job, job.publish_url, console))
+    return Reporter(ways)

@@ -1,0 +1,153 @@
+"""Delete and empty files below a root that somebody else laid out: no link is followed, no mount is entered.
+
+Each part of a path is opened relative to the one before it and never through a link, so that nothing outside can be
+reached, even while somebody swaps folders for links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
+DEEPEST = 150  # levels; each holds a handle while what is below it is removed
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Tree:
+    """The files below a root. `problems` says what could not be done; that is not an error.
+
+    A pattern is a path relative to the root, of which each part may have one `*`.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.problems: list[str] = []
+        self._root = os.path.realpath(root)
+        self._mounts = mount_points()
+
+    def remove(self, *patterns: str) -> None:
+        """Remove files, links, and folders with all that is in them."""
+        for pattern in patterns:
+            for folder, path in self._matches(pattern):
+                self._attempt(self._remove, folder, path)
+
+    def remove_inside(self, pattern: str, keep: tuple[str, ...] = ()) -> None:
+        """Empty folders but for the names in `keep`."""
+        for folder, path in self._matches(pattern + "/*"):
+            if os.path.basename(path) not in keep:
+                self._attempt(self._remove, folder, path)
+
+    def empty(self, *patterns: str) -> None:
+        """Cut files to length 0, and keep them: what has them open goes on writing to nothing that counts."""
+        for pattern in patterns:
+            for folder, path in self._matches(pattern):
+                self._attempt(truncate, folder, path)
+
+    def files(self, pattern: str) -> Iterator[tuple[int, str]]:
+        """Give all files below a folder, each as a handle of its folder and its path."""
+        for folder, path in self._matches(pattern):
+            yield from self._files(folder, path)
+
+    def remove_file(self, folder: int, path: str) -> None:
+        """Remove a file that files() gave."""
+        self._attempt(self._remove, folder, path)
+
+    def empty_file(self, folder: int, path: str) -> None:
+        """Empty a file that files() gave."""
+        self._attempt(truncate, folder, path)
+
+    def _attempt(self, act: Callable[[int, str], None], folder: int, path: str) -> None:
+        try:
+            act(folder, path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.problems.append(f"{path}: {error.strerror}")
+
+    def _matches(self, pattern: str) -> Iterator[tuple[int, str]]:
+        handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield from self._below(handle, "", pattern.split("/"))
+        finally:
+            os.close(handle)
+
+    def _below(self, folder: int, path: str, parts: list[str]) -> Iterator[tuple[int, str]]:
+        before, star, after = parts[0].partition("*")
+        names = [before]
+        if star:
+            names = [name for name in os.listdir(folder) if name.startswith(before) and name.endswith(after)]
+        for name in names:
+            here = f"{path}/{name}"
+            if len(parts) == 1:
+                yield folder, here
+                continue
+            try:
+                inner = os.open(name, _FOLDER, dir_fd=folder)
+            except OSError:  # not there, or no folder: a link is none of ours
+                continue
+            try:
+                yield from self._below(inner, here, parts[1:])
+            finally:
+                os.close(inner)
+
+    def _is_foreign(self, folder: int, path: str, found: os.stat_result) -> bool:
+        if found.st_dev != os.fstat(folder).st_dev or path.count("/") > DEEPEST:
+            return True
+        return self._root.rstrip("/") + path in self._mounts
+
+    def _remove(self, folder: int, path: str) -> None:
+        name = os.path.basename(path)
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if self._is_foreign(folder, path, found):
+            self.problems.append(f"{path}: is another file system, or too deep: left as it is")
+        elif not stat.S_ISDIR(found.st_mode):
+            os.unlink(name, dir_fd=folder)
+        else:
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+            try:
+                for entry in os.listdir(inner):
+                    self._attempt(self._remove, inner, f"{path}/{entry}")
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=folder)
+
+    def _files(self, folder: int, path: str) -> Iterator[tuple[int, str]]:
+        try:
+            inner = os.open(os.path.basename(path), _FOLDER, dir_fd=folder)
+        except OSError:
+            return
+        try:
+            for entry in os.listdir(inner):
+                here = f"{path}/{entry}"
+                found = os.stat(entry, dir_fd=inner, follow_symlinks=False)
+                if self._is_foreign(inner, here, found):
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    yield from self._files(inner, here)
+                elif stat.S_ISREG(found.st_mode):
+                    yield inner, here
+        finally:
+            os.close(inner)
+
+
+def truncate(folder: int, path: str) -> None:
+    """Cut a file to length 0. OSError for a link or a device."""
+    handle = os.open(os.path.basename(path), os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def mount_points() -> set[str]:
+    """Give the paths at which something is mounted."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return {line.split(" ", 5)[4] for line in file}
+    except FileNotFoundError:
+        return set()
