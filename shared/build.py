@@ -65,6 +65,7 @@ class ArchiveRecord:
     bytes: int
     sha256: str  # of the tar.gz: `sha256sum NAME.tar.gz`
     tar_sha256: str  # of the tar stream: `gzip -dc NAME.tar.gz | sha256sum`
+    crc32: str  # of disk.raw, holes read as zeros, in hex
     disk_bytes: int  # the size of disk.raw, holes too
     data_bytes: int  # what is not holes
 
@@ -95,14 +96,14 @@ class Build:
     outcome: Outcome | None = None
     reason: str = ""  # why the outcome is what it is, for people
     attempt: int = 1
-    zone: str = ""  # of the machine in use
+    zone: str = ""  # of the machine in use; "" until a worker has made it
     steps: tuple[StepRecord, ...] = ()
     verify_steps: tuple[StepRecord, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     orders: int = 0  # how many orders have been given; the newest one's number
     image: ImageRecord | None = None
-    last_seen: float = 0.0  # the last sign of life of the VM in use; 0 before the first
+    last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
 
     @property
     def finished(self) -> bool:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .build import Build
-from .errors import AlreadyExists, Conflict, StoreError, Transient
-from .events import BuildRejected, BuildRequested, Event, Ticked, is_heartbeat
-from .lifecycle import Decision, begin, decide
+from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, Transient
+from .events import BuildRejected, BuildRequested, Event, Reported, Ticked, is_heartbeat
+from .lifecycle import Decision, begin, decide, speaks
 from .messages import order_message
 from .ports import Bus, Clock, Store
 
@@ -56,13 +56,17 @@ class Engine:
         return self._publish(decision.build)
 
     def receive(self, event: Event) -> str:
-        """Apply an event; give "" or the reason why it changed nothing. Transient when there are too many conflicts."""
+        """Apply an event; give "" or the reason why it changed nothing.
+
+        Transient when there are too many conflicts; PoisonMessage for an event of no build that there is.
+        """
         now = self._clock.now()
-        if is_heartbeat(event):
-            self._store.touch(event.build_id, now)
-            return ""
-        event = replace(event, time=now)
-        return self._write(event.build_id, event)
+        try:
+            if isinstance(event, Reported) and is_heartbeat(event):
+                return self._note_life(event, now)
+            return self._write(event.build_id, replace(event, time=now))
+        except NotFound as error:
+            raise PoisonMessage(f"{event.event_id} is of no build that there is: {event.build_id}") from error
 
     def tick(self, build_id: str) -> str:
         """Let time pass for one build."""
@@ -73,12 +77,19 @@ class Engine:
         """Publish what a process that died may have left in the outbox; give the build."""
         return self._publish(self._store.load(build_id).build)
 
+    def _note_life(self, event: Reported, now: float) -> str:
+        if not speaks(self._store.load(event.build_id).build, event):  # of an earlier VM, which may well be alive still
+            return "it is a heartbeat of a VM that is not in use"
+        self._store.touch(event.build_id, now)
+        return ""
+
     def _write(self, build_id: str, event: Event) -> str:
         for tries in range(TRIES):
             stored = self._store.load(build_id)
             decision: Decision = decide(stored.build, event)
             if decision.ignored:
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
+                self._publish(stored.build)  # the first delivery may have died between its write and its orders
                 return decision.ignored
             try:
                 self._store.save(decision.build, stored.version, event)

@@ -18,9 +18,9 @@ class Keys:
 
     def of_attempt(self, build_id: str, attempt: int) -> str:
         """The key, in hex, that one attempt's VM signs its reports with."""
-        return hmac.new(self._master, f"{build_id}\n{attempt}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._master, f"{build_id}\n{attempt}".encode(errors="replace"), hashlib.sha256).hexdigest()
 
     def good(self, report: Report, data: bytes, signature: str) -> bool:
         """Whether `signature` over the exact bytes was made by the VM that the report says it is from."""
         wanted = sign(self.of_attempt(report.build_id, report.attempt), data)
-        return hmac.compare_digest(wanted.encode(), signature.encode())
+        return hmac.compare_digest(wanted.encode(), signature.encode(errors="replace"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from provisioner.protocol import BUILD, COMPLETED, FAILED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY
+from provisioner.protocol import BUILD, COMPLETED, FAILED, PHASES, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY
 
 from . import resources
 from .build import Build, LedgerEntry, Outcome, State
@@ -33,6 +33,14 @@ from .events import (
 )
 from .orders import Order, OrderKind
 from .plan import Plan
+from .reasons import (
+    cancel_reason,
+    deadline_reason,
+    order_reason,
+    reported_reason,
+    silence_reason,
+    stopped_reason,
+)
 from .steps import note_report, waiting
 
 ORDER_OF: Mapping[State, OrderKind] = {
@@ -47,6 +55,7 @@ ORDER_OF: Mapping[State, OrderKind] = {
 
 PATIENCE = 900.0  # seconds until an order without an answer is given again: longer than any redelivery takes
 CLEANING_PATIENCE = 60.0  # clean-up is cheap to repeat, and what it deletes costs money
+CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
 
 Guard: TypeAlias = Callable[[Build, Any], bool]
 Effect: TypeAlias = Callable[[Build, Any], Build]
@@ -78,7 +87,6 @@ class Rule:
 
 MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
 MAIN_PATH = (State.PREPARING, State.PROVISIONING, State.EXPORTING, State.VERIFYING, State.PUBLISHING)
-UNFINISHED = (*MAIN_PATH, State.CLEANING)
 
 
 def advance(build: Build, event: Event) -> tuple[Build, tuple[Order, ...]]:
@@ -128,7 +136,7 @@ def _blank(event: Event, name: str, request: str, deadline: float, plan: Plan | 
 
 
 def _apply(rule: Rule, build: Build, event: Event) -> Decision:
-    after = replace(build, updated=event.time)
+    after = replace(build, updated=max(build.updated, event.time))
     if rule.then is not None:
         after = rule.then(after, event)
     if rule.outcome is not None:
@@ -144,8 +152,10 @@ def _apply(rule: Rule, build: Build, event: Event) -> Decision:
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
-    after = replace(build, state=state, last_seen=event.time, wake_at=event.time + PATIENCE)
-    after = _write_ledger(after)
+    after = replace(build, state=state, last_seen=event.time)
+    if state in (State.PREPARING, State.VERIFYING):  # a new VM: nobody knows yet where it will run
+        after = replace(after, zone="")
+    after = _wake(_write_ledger(after), event)
     kind = ORDER_OF.get(state)
     if kind is None:
         return Decision(after)
@@ -155,25 +165,32 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
 
 def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
     order = Order(build.id, build.orders + 1, kind, build.attempt)
-    patience = CLEANING_PATIENCE if kind == "clean_up" else PATIENCE
-    after = replace(build, orders=order.number, outbox=(*build.outbox, order), wake_at=event.time + patience)
-    return after, order
+    after = replace(build, orders=order.number, outbox=(*build.outbox, order))
+    return _wake(after, event), order
+
+
+def _wake(build: Build, event: Event) -> Build:
+    """Set when a tick next looks: never later than a tick has something to say."""
+    if build.outcome is not None:
+        stuck = (event.time - build.deadline) / CLEANING_EASE
+        return replace(build, wake_at=event.time + max(CLEANING_PATIENCE, stuck))
+    patience = build.plan.silence if build.plan is not None and has_machine(build) else PATIENCE
+    return replace(build, wake_at=min(event.time + patience, build.deadline))
 
 
 def _write_ledger(build: Build) -> Build:
     """Write down what the state's order may make, before anybody makes it."""
-    if build.plan is None:
-        return build
-    made: tuple[LedgerEntry, ...] = ()
-    if build.state is State.PREPARING:
-        made = resources.of_machine(build.plan, build.attempt, BUILD)
-    elif build.state is State.EXPORTING:
-        made = resources.of_image(build.plan)
-    elif build.state is State.VERIFYING:
-        made = resources.of_machine(build.plan, build.attempt, VERIFY)
-    elif build.state is State.PUBLISHING:  # from here on the image is good: no later failure throws it away
+    if build.state is State.PUBLISHING:  # from here on the image is good: no later failure throws it away
         return replace(build, ledger=tuple(replace(e, keep=e.kind == "image") for e in build.ledger))
-    return replace(build, ledger=(*build.ledger, *(entry for entry in made if entry not in build.ledger)))
+    kind = ORDER_OF.get(build.state)
+    if build.plan is None or kind is None:
+        return build
+    return _owe(build, resources.of_order(build.plan, kind, build.attempt))
+
+
+def _owe(build: Build, made: tuple[LedgerEntry, ...]) -> Build:
+    new = tuple(entry for entry in made if not resources.is_in(entry, build.ledger))
+    return replace(build, ledger=(*build.ledger, *new))
 
 
 # --- guards: when a rule holds
@@ -189,6 +206,11 @@ def phase_of(build: Build) -> str:
     return VERIFY if build.state is State.VERIFYING else BUILD
 
 
+def has_machine(build: Build) -> bool:
+    """A VM is at work: silence means something. In `verifying` only once a worker has made it."""
+    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
+
+
 def is_current(build: Build, event: MachineStarted | MachineStopped) -> bool:
     """The VM is the one in use."""
     return event.attempt == build.attempt and event.phase == phase_of(build)
@@ -199,28 +221,36 @@ def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
     return event.attempt == build.attempt and event.phase == BUILD
 
 
-def _speaks(build: Build, event: Reported) -> bool:
+def is_of_build(build: Build, event: MachineStarted) -> bool:
+    """The VM is one that this build has asked for."""
+    return 1 <= event.attempt <= build.attempt and event.phase in PHASES
+
+
+def speaks(build: Build, event: Reported) -> bool:
+    """The report is of the VM in use."""
     return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
 
 
 def says_completed(build: Build, event: Reported) -> bool:
     """The VM in use says that its job is done."""
-    return _speaks(build, event) and event.report.kind == COMPLETED
+    return speaks(build, event) and event.report.kind == COMPLETED
 
 
 def says_failed(build: Build, event: Reported) -> bool:
     """The VM in use says that its job cannot be done."""
-    return _speaks(build, event) and event.report.kind == FAILED
+    return speaks(build, event) and event.report.kind == FAILED
 
 
 def goes_on(build: Build, event: Reported) -> bool:
     """The VM in use says that it is at work."""
-    return _speaks(build, event) and event.report.kind not in (COMPLETED, FAILED)
+    return speaks(build, event) and event.report.kind not in (COMPLETED, FAILED)
 
 
 def tells_of_step(build: Build, event: Reported) -> bool:
-    """A late word on a step of this attempt."""
-    return event.report.attempt == build.attempt and event.report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
+    """A late word on a step of this attempt; of verification only once there was one."""
+    report = event.report
+    heard = report.phase == BUILD or build.state is not State.EXPORTING
+    return heard and report.attempt == build.attempt and report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
 
 
 def may_go_on(build: Build, event: MachineStopped) -> bool:
@@ -264,12 +294,18 @@ def past_deadline(build: Build, event: Event) -> bool:
 
 def is_silent(build: Build, event: Event) -> bool:
     """The VM in use has given no sign of life for too long."""
-    return build.plan is not None and event.time - build.last_seen >= build.plan.silence
+    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence
+    return silent and has_machine(build)
 
 
 def is_overdue(build: Build, event: Event) -> bool:
     """The state's order has had no answer for too long."""
     return event.time >= build.wake_at
+
+
+def is_overdue_machine(build: Build, event: Event) -> bool:
+    """The order for the VM has had no answer for too long; a VM that is at work is left alone."""
+    return is_overdue(build, event) and not has_machine(build)
 
 
 # --- effects: what else changes
@@ -282,8 +318,14 @@ def take_report(build: Build, event: Reported) -> Build:
 
 
 def take_machine(build: Build, event: MachineStarted) -> Build:
-    """Note where the VM runs."""
-    return replace(build, zone=event.zone)
+    """Note where the VM runs; its silence counts from now on."""
+    placed = replace(build, zone=event.zone, last_seen=max(build.last_seen, event.time))
+    return _wake(placed, event) if has_machine(placed) else placed
+
+
+def owe_machine(build: Build, event: MachineStarted) -> Build:
+    """Write the VM into the ledger again: a clean-up may have struck it just before it was made."""
+    return _owe(build, resources.of_machine(build.plan, event.attempt, event.phase)) if build.plan else build
 
 
 def take_image(build: Build, event: ImageExported) -> Build:
@@ -298,51 +340,8 @@ def next_attempt(build: Build, _event: MachineStopped) -> Build:
 
 def keep_remaining(build: Build, event: CleanedUp) -> Build:
     """Strike from the ledger what is gone."""
-    kept = tuple(entry for entry in build.ledger if entry.keep or entry in event.remaining)
-    return replace(build, ledger=kept, wake_at=event.time + CLEANING_PATIENCE)
-
-
-# --- reasons: why the outcome is what it is
-
-
-def reported_reason(_build: Build, event: Reported) -> str:
-    """The provisioner's own words."""
-    return event.report.message or "the provisioner failed and did not say why"
-
-
-_STOPS = {
-    "powered-off": "powered itself off before its job was done",
-    "panicked": "had a kernel panic",
-    "lost": "was lost",
-    "preempted": "was preempted",
-}
-
-
-def stopped_reason(build: Build, event: MachineStopped) -> str:
-    """How the VM ended."""
-    detail = f": {event.detail}" if event.detail else ""
-    spent = f", in the last of {build.attempt} attempts" if event.how in ("lost", "preempted") else ""
-    return f"the {event.phase} VM {_STOPS[event.how]}{spent}{detail}"
-
-
-def order_reason(_build: Build, event: OrderFailed) -> str:
-    """The worker's words."""
-    return f"{event.order}: {event.reason}"
-
-
-def cancel_reason(_build: Build, event: CancelRequested) -> str:
-    """The words of whoever cancelled."""
-    return event.reason
-
-
-def deadline_reason(build: Build, _event: Event) -> str:
-    """How long the build was allowed to take, and what it was doing."""
-    return f"not done {build.deadline - build.created:.0f} s after the request, still {build.state}"
-
-
-def silence_reason(build: Build, event: Event) -> str:
-    """How long the VM was silent."""
-    return f"no sign of life from the VM for {event.time - build.last_seen:.0f} s"
+    kept = tuple(entry for entry in build.ledger if entry.keep or resources.is_in(entry, event.remaining))
+    return _wake(replace(build, ledger=kept), event)
 
 
 S = State
@@ -372,17 +371,17 @@ RULES: tuple[Rule, ...] = (
     # publication
     Rule((S.PUBLISHING,), ImageLabelled, wants_deprecation, gives="deprecate_images"),
     Rule((S.PUBLISHING,), ImageLabelled, always, S.CLEANING, Outcome.SUCCEEDED),
-    Rule((S.PUBLISHING,), ImagesDeprecated, always, S.CLEANING, Outcome.SUCCEEDED),
+    Rule((S.PUBLISHING,), ImagesDeprecated, wants_deprecation, S.CLEANING, Outcome.SUCCEEDED),
     # clean-up
     Rule((S.CLEANING,), CleanedUp, is_clean, S.FINISHED, then=keep_remaining),
     Rule((S.CLEANING,), CleanedUp, always, then=keep_remaining),
-    Rule((S.CLEANING,), MachineStarted, always, gives="clean_up"),
+    Rule((S.CLEANING,), MachineStarted, is_of_build, then=owe_machine, gives="clean_up"),
     # whatever the state
     Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason),
-    Rule(UNFINISHED, Reported, tells_of_step, then=take_report),
+    Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),
     Rule((S.PREPARING,), Ticked, is_overdue, gives="create_resources"),
     Rule((S.EXPORTING,), Ticked, is_overdue, gives="export_image"),
-    Rule((S.VERIFYING,), Ticked, is_overdue, gives="verify_image"),
+    Rule((S.VERIFYING,), Ticked, is_overdue_machine, gives="verify_image"),
     Rule((S.PUBLISHING,), Ticked, is_overdue, gives="label_image"),
     Rule((S.CLEANING,), Ticked, is_overdue, gives="clean_up"),
 )

@@ -138,7 +138,7 @@ class Compute(Protocol):
         ...
 
     def create_image(self, request: ImageRequest) -> Image:
-        """Make an image of a stopped machine's boot disk and wait until it is ready."""
+        """Make an image of a stopped machine's boot disk, unless there is one, and wait until it is ready."""
         ...
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
@@ -158,11 +158,11 @@ class Compute(Protocol):
         ...
 
     def create_machine(self, request: MachineRequest) -> str:
-        """Make and start a machine; give the zone it runs in."""
+        """Make and start a machine, unless there is one, whatever its status; give its zone, which is never empty."""
         ...
 
     def machine(self, name: str, zone: str) -> Machine | None:
-        """Look a machine up."""
+        """Look a machine up. A zone of "" is asked for where a plan names no zones."""
         ...
 
     def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
@@ -209,7 +209,7 @@ class Store(Protocol):
         ...
 
     def touch(self, build_id: str, seen: float) -> None:
-        """Move last_seen, and neither the version nor anything else. An unknown build is ignored."""
+        """Move last_seen on, never back, and neither the version nor anything else. An unknown build is ignored."""
         ...
 
     def builds(self, *, unfinished: bool = False) -> Sequence[Build]:

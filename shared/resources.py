@@ -6,11 +6,13 @@ tell whose a resource is. A machine brings its cidata with it: whoever deletes t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from provisioner.protocol import BUILD
+from provisioner.protocol import BUILD, VERIFY
 
 from .build import LedgerEntry
+from .orders import OrderKind
 from .plan import Plan
 
 BUILD_LABEL = "goldsmith-build"
@@ -58,6 +60,20 @@ def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
     if plan.image.export_to is None:
         return (image,)
     return (image, LedgerEntry("object", staged_export(plan)))
+
+
+def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of everything that an order may make."""
+    if kind == "create_resources":
+        return of_machine(plan, attempt, BUILD)
+    if kind == "verify_image":
+        return of_machine(plan, attempt, VERIFY)
+    return of_image(plan) if kind == "export_image" else ()
+
+
+def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:
+    """Whether one of the entries is of the same thing, whatever is known of its zone and whether it is kept."""
+    return any((entry.kind, entry.project, entry.name) == (one.kind, one.project, one.name) for one in entries)
 
 
 def staged_export(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.protocol import STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY, Report, Step
+from provisioner.protocol import OUTPUT_LIMIT, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY, Report, Step
 
 from .build import Build, StepRecord
 
@@ -39,6 +39,6 @@ def _after(record: StepRecord, report: Report) -> StepRecord:
             status="failed" if report.final else "running",
             exit_status=report.exit_status,
             seconds=report.seconds,
-            output=report.output,
+            output=report.output[-OUTPUT_LIMIT:],
         )
     return seen

@@ -6,30 +6,35 @@ that the VM gave them; the engine knows which ones it has had. Called by every t
 
 from __future__ import annotations
 
-from provisioner.protocol import BUILD, COMPLETED, FAILED, HEARTBEAT
+from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT
 
-from . import resources
 from .build import Build, State
 from .errors import NotFound
 from .events import MachineStopped
 from .factory import Factory
 from .lifecycle import phase_of
 from .messages import event_message, serial_reports
+from .ports import Machine
+from .workers.machines import find_machine
 
 REPORT_PORT = 3
 WATCHED = (State.PROVISIONING, State.VERIFYING)
+QUIET = 60.0  # seconds: three heartbeats that have not come
 
 
 def watch(build: Build, factory: Factory) -> bool:
     """Publish what the VM in use could not say itself; give whether it was seen stopped."""
-    if build.state not in WATCHED or not build.zone:
+    if build.state not in WATCHED:
         return False
     phase = phase_of(build)
-    name = resources.machine_name(build.id, build.attempt, phase)
-    machine = factory.compute.machine(name, build.zone)
-    if machine is not None and machine.status != "stopped":
+    machine = find_machine(build, phase, factory)
+    if machine is None and not build.zone:  # not made yet, for all we know
         return False
-    claim = publish_unheard(build, factory, phase) if machine is not None else None
+    if machine is not None and machine.status != "stopped":
+        if factory.clock.now() - build.last_seen >= QUIET:
+            publish_unheard(build, machine, factory, phase)
+        return False
+    claim = publish_unheard(build, machine, factory, phase) if machine is not None else None
     fact = MachineStopped(
         build_id=build.id,
         event_id=f"{phase[0]}{build.attempt}-stopped",
@@ -44,11 +49,10 @@ def watch(build: Build, factory: Factory) -> bool:
     return True
 
 
-def publish_unheard(build: Build, factory: Factory, phase: str = BUILD) -> str | None:
+def publish_unheard(build: Build, machine: Machine, factory: Factory, phase: str) -> str | None:
     """Publish every report on the VM's report port; give the kind of its last word, if that is one."""
-    name = resources.machine_name(build.id, build.attempt, phase)
     try:
-        output, _next = factory.compute.serial_output(name, build.zone, REPORT_PORT, 0)
+        output, _next = factory.compute.serial_output(machine.name, machine.zone, REPORT_PORT, 0)
     except NotFound:
         return None
     claim = None

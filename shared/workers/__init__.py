@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ..build import Build
-from ..errors import EnvironmentFault, InputError, NotFound, Permanent, PoisonMessage
+from ..errors import GoldsmithError, NotFound, PoisonMessage, Transient
 from ..events import Event, OrderFailed
 from ..factory import Factory
 from ..lifecycle import ORDER_OF
@@ -21,6 +21,7 @@ from .create_resources import create_resources
 from .deprecate_images import deprecate_images
 from .export_image import export_image
 from .label_image import label_image
+from .undo import undo
 from .verify_image import verify_image
 
 LOG = logging.getLogger(__name__)
@@ -40,16 +41,19 @@ WORKERS: Mapping[OrderKind, Worker] = {
 
 def carry_out(order: Order, factory: Factory) -> None:
     """Do what an order asks for and publish the fact. Transient means: redeliver the order."""
-    try:
-        build = factory.store.load(order.build_id).build
-    except NotFound as error:
-        raise PoisonMessage(f"order {order.number} is of no build that there is: {order.build_id}") from error
+    worker = WORKERS.get(order.kind)
+    if worker is None:
+        raise PoisonMessage(f"no worker carries out {order.kind}, order {order.number} of {order.build_id}")
+    build = _load(order, factory)
     if is_stale(order, build):
         LOG.info("build %s has moved past order %d, %s", build.id, order.number, order.kind)
+        undo(order, build, factory)
         return
     try:
-        fact = WORKERS[order.kind](build, order, factory)
-    except (Permanent, InputError, EnvironmentFault) as error:
+        fact = worker(build, order, factory)
+    except (Transient, PoisonMessage):
+        raise
+    except GoldsmithError as error:
         fact = OrderFailed(
             build_id=order.build_id,
             event_id=fact_id(order, "OrderFailed"),
@@ -59,6 +63,14 @@ def carry_out(order: Order, factory: Factory) -> None:
             reason=str(error),
         )
     factory.bus.publish(event_message(fact))
+    undo(order, _load(order, factory), factory)
+
+
+def _load(order: Order, factory: Factory) -> Build:
+    try:
+        return factory.store.load(order.build_id).build
+    except NotFound as error:
+        raise PoisonMessage(f"order {order.number} is of no build that there is: {order.build_id}") from error
 
 
 def is_stale(order: Order, build: Build) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from .. import resources
 from ..build import Build, LedgerEntry
 from ..errors import CloudError, EnvironmentFault, NotFound
 from ..events import CleanedUp
@@ -13,13 +14,13 @@ from ..orders import Order
 LOG = logging.getLogger(__name__)
 
 CONSOLE = 1  # serial port
-ORDER = ("machine", "disk", "object", "image")  # a disk cannot be deleted while a machine uses it
+DELETION_ORDER = ("machine", "disk", "object", "image")  # a disk cannot be deleted while a machine uses it
 
 
 def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     """Delete what can be deleted; what cannot yet remains, and is tried again."""
-    doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: ORDER.index(entry.kind))
-    remaining = tuple(entry for entry in doomed if not _delete(entry, build, factory))
+    doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
+    remaining = tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
     return CleanedUp(
         build_id=build.id,
         event_id=f"o{order.number}-CleanedUp",
@@ -30,30 +31,38 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
 
 def log_uri(factory: Factory, build_id: str, machine: str) -> str:
     """Where a machine's console log is stored once the machine is gone."""
-    return f"{factory.logs}/{build_id}/{machine}.log"
+    return factory.logs.replace("{build_id}", build_id) + f"/{machine}.log"
 
 
-def _delete(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
+def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
+    """Delete one thing of a build, a machine only once its log is safe; give whether it is gone."""
     try:
         if entry.kind == "object":
             factory.bucket.delete(entry.name)
-            return True
-        for zone in _zones(entry, build):
-            if entry.kind == "machine":
-                _store_log(entry.name, zone, build, factory)
-            factory.compute.delete(entry.kind, entry.name, entry.project, zone)
+        elif entry.kind == "image":
+            _delete_image(entry, build, factory)
+        else:
+            _delete_in_zones(entry, build, factory)
     except (CloudError, EnvironmentFault) as error:
         LOG.warning("build %s: %s %s cannot be deleted yet: %s", build.id, entry.kind, entry.name, error)
         return False
     return True
 
 
-def _zones(entry: LedgerEntry, build: Build) -> tuple[str, ...]:
-    """Where the thing may be: a worker that died can have made it in any zone of the plan."""
-    if entry.zone:
-        return (entry.zone,)
-    zones = build.plan.machine.zones if build.plan else ()
-    return zones or (build.zone,)
+def _delete_image(entry: LedgerEntry, build: Build, factory: Factory) -> None:
+    """Delete our image: the ledger has its name from before it was made, and somebody else may have been faster."""
+    image = factory.compute.image(entry.project, entry.name)
+    if image is not None and image.labels.get(resources.BUILD_LABEL) == build.id:
+        factory.compute.delete("image", entry.name, entry.project, "")
+
+
+def _delete_in_zones(entry: LedgerEntry, build: Build, factory: Factory) -> None:
+    """Delete a machine or a disk wherever it may be: a worker that died can have made it in any zone of the plan."""
+    planned = build.plan.machine.zones if build.plan else ()
+    for zone in (entry.zone,) if entry.zone else planned or (build.zone,):
+        if entry.kind == "machine":
+            _store_log(entry.name, zone, build, factory)
+        factory.compute.delete(entry.kind, entry.name, entry.project, zone)
 
 
 def _store_log(machine: str, zone: str, build: Build, factory: Factory) -> None:
@@ -61,4 +70,7 @@ def _store_log(machine: str, zone: str, build: Build, factory: Factory) -> None:
         output, _next = factory.compute.serial_output(machine, zone, CONSOLE, 0)
     except NotFound:
         return  # never made, or deleted by an earlier delivery of this order
-    factory.bucket.write(log_uri(factory, build.id, machine), output)
+    try:
+        factory.bucket.write(log_uri(factory, build.id, machine), output)
+    except EnvironmentFault as error:  # a full disk, say: what is deleted next makes room, so it must not wait
+        LOG.warning("build %s: the log of %s is lost: %s", build.id, machine, error)

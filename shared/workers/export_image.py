@@ -15,7 +15,7 @@ from ..factory import Factory
 from ..orders import Order
 from ..plan import Plan
 from ..ports import Image, ImageRequest
-from .machines import planned
+from .machines import find_machine, planned
 
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
@@ -24,7 +24,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     """Make the image and, when the plan has an export, the archive."""
     plan = planned(build)
     machine = resources.machine_name(build.id, build.attempt, BUILD)
-    zone = build.zone or "".join(plan.machine.zones[:1])
+    zone = build.zone or _zone_of(machine, build, factory)
     _wait_until_stopped(machine, zone, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
@@ -40,6 +40,14 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     )
 
 
+def _zone_of(machine: str, build: Build, factory: Factory) -> str:
+    """Find the VM that has said it is done before its worker could say where it is."""
+    found = find_machine(build, BUILD, factory)
+    if found is None:
+        raise Transient(f"{machine} is in none of the plan's zones, and nobody has said where it is")
+    return found.zone
+
+
 def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
     for waited in range(STOPS_WITHIN):
         if factory.compute.wait_until_stopped(machine, zone, 1.0):
@@ -49,10 +57,8 @@ def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
 
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
-    existing = factory.compute.image(plan.image.project, plan.image.name)
-    if existing is not None and existing.labels.get(resources.BUILD_LABEL) != plan.build_id:
-        raise Permanent(f"image {existing.name} of project {existing.project} was made by somebody else meanwhile")
-    return existing or factory.compute.create_image(
+    _refuse_foreign(factory.compute.image(plan.image.project, plan.image.name), plan)
+    image = factory.compute.create_image(  # also of one that is there: it may not be ready yet
         ImageRequest(
             project=plan.image.project,
             name=plan.image.name,
@@ -64,3 +70,13 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
             architecture=plan.source.architecture,
         )
     )
+    _refuse_foreign(image, plan)
+    return image
+
+
+def _refuse_foreign(image: Image | None, plan: Plan) -> None:
+    if image is not None and image.labels.get(resources.BUILD_LABEL) != plan.build_id:
+        raise Permanent(
+            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
+            "choose another name for the output"
+        )

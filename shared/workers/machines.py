@@ -8,12 +8,12 @@ from provisioner.protocol import BUILD, Job
 
 from .. import resources
 from ..build import Build
-from ..errors import Transient
+from ..errors import Permanent
 from ..events import MachineStarted
 from ..factory import Factory
 from ..orders import Order
 from ..plan import Plan
-from ..ports import MachineRequest
+from ..ports import Machine, MachineRequest
 
 OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, when everything else is down
 
@@ -34,7 +34,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
 
 
 def start_machine(build: Build, order: Order, factory: Factory, phase: str, fact_id: str) -> MachineStarted:
-    """Make and start the VM of a phase. Transient when the build moved on meanwhile: clean-up deletes the VM."""
+    """Make and start the VM of a phase."""
     plan = planned(build)
     image = plan.source if phase == BUILD else plan.image
     request = MachineRequest(
@@ -59,8 +59,19 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str, fact
     )
 
 
+def find_machine(build: Build, phase: str, factory: Factory) -> Machine | None:
+    """Look this attempt's VM up; in all zones of the plan while no worker has said which one it is in."""
+    name = resources.machine_name(build.id, build.attempt, phase)
+    zones = (build.plan.machine.zones if build.plan else ()) or ("",)
+    for zone in (build.zone,) if build.zone else zones:
+        machine = factory.compute.machine(name, zone)
+        if machine is not None:
+            return machine
+    return None
+
+
 def planned(build: Build) -> Plan:
     """The plan of a build that was not rejected: only those get orders for workers that make something."""
     if build.plan is None:
-        raise Transient(f"build {build.id} has no plan")
+        raise Permanent(f"build {build.id} has no plan")
     return build.plan

@@ -1,0 +1,364 @@
+"""An honest world in memory: the ports of shared/ports.py without a disk, a network or a clock that runs by itself.
+
+Fakes, not mocks: they keep what they are given as the real adapters do - documents as JSON, messages until somebody
+takes them, a disk that cannot be deleted while a machine has it - and raise the classes of errors.py. A Fuse ends "the
+process" at the n-th call of an adapter, before or after the call has had its effect.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from shared import resources
+from shared.build import ArchiveRecord, Build
+from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
+from shared.events import Event, Stop, read_build, read_event, to_json
+from shared.plan import Plan
+from shared.ports import (
+    Image,
+    ImageRequest,
+    Machine,
+    MachineRequest,
+    Message,
+    Package,
+    Progress,
+    Resource,
+    ResourceKind,
+    Status,
+    Stored,
+)
+from tests.values import NOON
+
+PACKAGES = (Package("base-files", "12.4", "amd64"), Package("libc6", "2.36-9", "amd64"))
+
+
+class Died(BaseException):
+    """The process was killed here. Not an Exception: nothing in the code under test may catch it."""
+
+
+class Fuse:
+    """Counts the calls of all adapters of one process; burns through at one of them."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.count = 0
+        self._last = last
+
+    def touch(self) -> None:
+        self.count += 1
+        if self.count == self._last:
+            raise Died(f"killed at call {self.count}")
+
+
+class FakeClock:
+    """Stands still until it is stepped; a pause is a step."""
+
+    def __init__(self, time: float = NOON) -> None:
+        self.time = time
+
+    def now(self) -> float:
+        return self.time
+
+    def pause(self, most: float) -> None:
+        self.time += most
+
+
+@dataclass
+class _Document:
+    text: str
+    version: int
+    last_seen: float
+    events: dict[str, str]
+
+
+class MemoryStore:
+    """Builds and events as JSON, under one lock."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self._lock = threading.Lock()
+        self._documents: dict[str, _Document] = {}
+
+    def create(self, build: Build, event: Event) -> None:
+        self.fuse.touch()
+        with self._lock:
+            if build.id in self._documents:
+                raise AlreadyExists(f"there is a build {build.id}")
+            self._documents[build.id] = _Document(_text(build), 1, build.last_seen, {event.event_id: _text(event)})
+        self.fuse.touch()
+
+    def load(self, build_id: str) -> Stored:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build_id)
+            return Stored(_build(document), str(document.version))
+
+    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build.id)
+            if event is not None and event.event_id in document.events:
+                raise AlreadyExists(f"build {build.id} has event {event.event_id} already")
+            if str(document.version) != expected:
+                raise Conflict(f"build {build.id} was written by somebody else")
+            document.text = _text(build)
+            document.version += 1
+            document.last_seen = max(document.last_seen, build.last_seen)
+            if event is not None:
+                document.events[event.event_id] = _text(event)
+            version = str(document.version)
+        self.fuse.touch()
+        return version
+
+    def touch(self, build_id: str, seen: float) -> None:
+        self.fuse.touch()
+        with self._lock:
+            if build_id in self._documents:
+                self._documents[build_id].last_seen = max(self._documents[build_id].last_seen, seen)
+
+    def builds(self, *, unfinished: bool = False) -> Sequence[Build]:
+        self.fuse.touch()
+        with self._lock:
+            found = sorted(map(_build, self._documents.values()), key=lambda build: -build.created)
+        return [build for build in found if not (unfinished and build.finished)]
+
+    def events(self, build_id: str) -> Sequence[Event]:
+        self.fuse.touch()
+        with self._lock:
+            document = self._documents.get(build_id)
+            return [read_event(text) for text in document.events.values()] if document else []
+
+    def _find(self, build_id: str) -> _Document:
+        if build_id not in self._documents:
+            raise NotFound(f"there is no build {build_id}")
+        return self._documents[build_id]
+
+
+def _text(document: Build | Event) -> str:
+    return json.dumps(to_json(document))
+
+
+def _build(document: _Document) -> Build:
+    build = read_build(document.text)
+    return replace(build, last_seen=max(build.last_seen, document.last_seen))
+
+
+class MemoryBus:
+    """Keeps every message until somebody takes it out of `waiting`."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.waiting: list[Message] = []
+        self.published: list[Message] = []  # all there ever were
+
+    def publish(self, message: Message) -> None:
+        self.fuse.touch()
+        self.waiting.append(message)
+        self.published.append(message)
+        self.fuse.touch()
+
+
+class MemoryBucket:
+    """Objects in a dictionary."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.objects: dict[str, bytes] = {}
+
+    def read(self, uri: str) -> bytes:
+        self.fuse.touch()
+        if uri not in self.objects:
+            raise NotFound(f"there is no object {uri}")
+        return self.objects[uri]
+
+    def write(self, uri: str, data: bytes) -> None:
+        self.fuse.touch()
+        self.objects[uri] = data
+        self.fuse.touch()
+
+    def delete(self, uri: str) -> None:
+        self.fuse.touch()
+        self.objects.pop(uri, None)
+        self.fuse.touch()
+
+    def publish(self, staged: str, final: str) -> None:
+        self.fuse.touch()
+        if staged not in self.objects:
+            if final not in self.objects:
+                raise NotFound(f"there is neither {staged} nor {final}")
+            return
+        if self.objects.get(final, self.objects[staged]) != self.objects[staged]:
+            raise AlreadyExists(f"there is another object {final}")
+        self.objects[final] = self.objects.pop(staged)
+        self.fuse.touch()
+
+
+@dataclass
+class FakeDisk:
+    """A disk: what has been done on it."""
+
+    zone: str
+    labels: Mapping[str, str]
+    source: str
+    steps_done: set[str] = field(default_factory=set)  # by phase and index, as the provisioner's journal has them
+    sequence: int = 0
+
+
+@dataclass
+class FakeMachine:
+    """A machine that somebody has asked for; its guest is in tests/world.py."""
+
+    request: MachineRequest
+    zone: str
+    status: Status = "running"
+    how: Stop | None = None
+    serial: dict[int, bytes] = field(default_factory=lambda: {1: b"console\n", 3: b""})
+
+    def stop(self, how: Stop = "powered-off") -> None:
+        self.status, self.how = "stopped", how
+
+
+class FakeCompute:
+    """Compute Engine's rules, as far as a build can run into them."""
+
+    def __init__(self, clock: FakeClock, bucket: MemoryBucket, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.machines: dict[str, FakeMachine] = {}
+        self.disks: dict[str, FakeDisk] = {}
+        self.all_images: dict[str, Image] = {}
+        self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
+        self._clock = clock
+        self._bucket = bucket
+
+    def check(self, plan: Plan) -> None:
+        self._call("check")
+
+    def image(self, project: str, name: str) -> Image | None:
+        self._call("image")
+        return self.all_images.get(name)
+
+    def images(self, project: str, *, family: str | None = None, prefix: str = "") -> Sequence[Image]:
+        self._call("images")
+        found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
+        return sorted(found, key=lambda image: -image.created)
+
+    def create_image(self, request: ImageRequest) -> Image:
+        self._call("create_image")
+        if request.name in self.all_images:
+            return self.all_images[request.name]
+        disk = self.disks.get(request.source_disk)
+        if disk is None or disk.zone != request.zone:
+            raise Permanent(f"there is no disk {request.source_disk} in {request.zone}")
+        if any(m.request.boot_disk == request.source_disk and m.status != "stopped" for m in self.machines.values()):
+            raise Permanent(f"disk {request.source_disk} is in use")
+        image = Image(
+            project=request.project,
+            name=request.name,
+            id=f"sha256-{request.name}",
+            created=self._clock.now(),
+            labels=dict(request.labels),
+            licenses=request.licenses,
+            source_disk=request.source_disk,
+        )
+        self.all_images[request.name] = image
+        self.fuse.touch()
+        return image
+
+    def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
+        self._call("export_image")
+        progress("writing", 0, 0)
+        self._bucket.objects[target] = f"archive of {self.all_images[name].id}".encode()
+        self.fuse.touch()
+        return ArchiveRecord(
+            bytes=1000, sha256="a1" * 32, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
+        )
+
+    def packages(self, project: str, name: str) -> Sequence[Package] | None:
+        self._call("packages")
+        return PACKAGES
+
+    def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
+        self._call("label_image")
+        self.all_images[name] = replace(self._found(name), labels=dict(labels), family=family)
+        self.fuse.touch()
+
+    def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
+        self._call("deprecate_image")
+        self.all_images[name] = replace(
+            self._found(name), deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at
+        )
+        self.fuse.touch()
+
+    def create_machine(self, request: MachineRequest) -> str:
+        self._call("create_machine")
+        if request.name in self.machines:
+            return self.machines[request.name].zone
+        disk = self.disks.get(request.boot_disk)
+        if disk is None:
+            zone = request.plan.zones[-1] if request.plan.zones else "here"  # the first ones have a stockout
+            disk = self.disks[request.boot_disk] = FakeDisk(zone, request.labels, request.source_image)
+            self.fuse.touch()
+        if any(machine.request.boot_disk == request.boot_disk for machine in self.machines.values()):
+            raise Transient(f"disk {request.boot_disk} is in use")
+        self.machines[request.name] = FakeMachine(request, disk.zone)
+        self.fuse.touch()
+        return disk.zone
+
+    def machine(self, name: str, zone: str) -> Machine | None:
+        self._call("machine")
+        machine = self._in_zone(name, zone)
+        return None if machine is None else Machine(name, machine.zone, machine.status, machine.how)
+
+    def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
+        self._call("wait_until_stopped")
+        machine = self._in_zone(name, zone)
+        if machine is None or machine.status == "stopped":
+            return True
+        self._clock.pause(seconds)
+        return False
+
+    def serial_output(self, name: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
+        self._call("serial_output")
+        machine = self._in_zone(name, zone)
+        if machine is None:
+            raise NotFound(f"there is no machine {name} in {zone}")
+        return machine.serial[port][start:], len(machine.serial[port])
+
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+        self._call("delete")
+        if kind == "machine" and self._in_zone(name, zone) is not None:
+            del self.machines[name]
+        elif kind == "disk" and name in self.disks and zone in (self.disks[name].zone, ""):
+            if any(machine.request.boot_disk == name for machine in self.machines.values()):
+                raise Transient(f"disk {name} is in use")
+            del self.disks[name]
+        elif kind == "image":
+            self.all_images.pop(name, None)
+        self.fuse.touch()
+
+    def labelled(self, project: str) -> Iterator[Resource]:
+        for name, machine in self.machines.items():
+            yield _resource("machine", name, machine.zone, machine.request.labels)
+        for name, disk in self.disks.items():
+            yield _resource("disk", name, disk.zone, disk.labels)
+
+    def _call(self, method: str) -> None:
+        self.fuse.touch()
+        if method in self.faults:
+            raise self.faults.pop(method)
+
+    def _found(self, name: str) -> Image:
+        if name not in self.all_images:
+            raise NotFound(f"there is no image {name}")
+        return self.all_images[name]
+
+    def _in_zone(self, name: str, zone: str) -> FakeMachine | None:
+        machine = self.machines.get(name)
+        return machine if machine is not None and zone in (machine.zone, "") else None
+
+
+def _resource(kind: ResourceKind, name: str, zone: str, labels: Mapping[str, str]) -> Resource:
+    expires = float(labels[resources.EXPIRES_LABEL])
+    return Resource(kind, name, zone, labels[resources.BUILD_LABEL], expires)

@@ -1,0 +1,344 @@
+"""The engine over an honest world: duplicates, disorder, conflicts, and death at every call."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FINISHED
+from shared.build import Build, Outcome, State
+from shared.engine import TRIES, Engine
+from shared.errors import Conflict, PoisonMessage, StoreError, Transient
+from shared.events import Event
+from shared.orders import FINISHED_TOPIC
+from shared.plan import Deprecation, Plan
+from shared.ports import Image
+from tests import values
+from tests.fakes import Died, FakeClock, MemoryBus, MemoryStore
+from tests.world import Guest, World
+
+ARCHIVE = "out/hello.tar.gz"
+OLDER = Image("local", "hello-older", "sha256-older", created=values.NOON - 1000, family="hello")
+
+
+def whole_plan() -> Plan:
+    """A plan that makes use of every order there is."""
+    plan = values.plan()
+    image = replace(plan.image, export_to=ARCHIVE, deprecate_old=Deprecation(ttl_seconds=60.0))
+    zones = replace(plan.machine, zones=("full", "here"))
+    return replace(plan, verify_steps=plan.steps, image=image, machine=zones)
+
+
+def world(guest: Guest | None = None, seed: int | None = None) -> World:
+    draw = random.Random(seed)
+    made = World(guest, (lambda _count: 0) if seed is None else draw.randrange)
+    made.compute.all_images[OLDER.name] = OLDER
+    return made
+
+
+def end(made: World) -> tuple[object, ...]:
+    """What must be the same whatever happened on the way."""
+    build = made.build()
+    ledger = {(entry.kind, entry.name, entry.keep) for entry in build.ledger}
+    older = made.compute.all_images[OLDER.name].deprecated
+    return build.state, build.outcome, build.reason, build.attempt, ledger, made.left(), older
+
+
+def announcements(made: World) -> int:
+    return sum(message.topic == FINISHED_TOPIC for message in made.bus.published)
+
+
+GUESTS = {
+    "succeeds": Guest(),
+    "step fails": Guest(fails_at=0),
+    "verification fails": Guest(fails_at=0, phase="verify"),
+    "preempted": Guest(ends_at=0),
+    "panics": Guest(ends_at=0, ends="panicked"),
+    "verifying VM lost": Guest(ends_at=0, ends="lost", phase="verify"),
+    "offline": Guest(offline=True),
+}
+
+
+class TestWholeBuild:
+    def test_succeeds_and_leaves_only_what_was_asked_for(self) -> None:
+        made = world()
+        build = made.run(whole_plan())
+        assert (build.state, build.outcome) == (State.FINISHED, Outcome.SUCCEEDED)
+        assert made.left() == {
+            "machines": [],
+            "disks": [],
+            "images": ["hello-20261120", "hello-older"],
+            "objects": ["out/hello.json", ARCHIVE],
+        }
+        assert made.compute.all_images["hello-20261120"].family == "hello"
+        assert made.compute.all_images[OLDER.name].replacement == "hello-20261120"
+        assert announcements(made) == 1
+
+    @pytest.mark.parametrize("name", ["step fails", "verification fails", "panics"])
+    def test_a_failure_leaves_nothing(self, name: str) -> None:
+        made = world(GUESTS[name])
+        build = made.run(whole_plan())
+        assert (build.state, build.outcome) == (State.FINISHED, Outcome.FAILED)
+        assert made.left() == {"machines": [], "disks": [], "images": ["hello-older"], "objects": []}
+
+    def test_hazard_4_a_preempted_build_goes_on_at_the_step_that_was_cut_off(self) -> None:
+        steps = tuple(replace(values.plan().steps[0], name=name) for name in ("one", "two"))
+        made = world(Guest(ends_at=1))
+        build = made.run(replace(values.plan(), steps=steps))
+        assert (build.outcome, build.attempt) == (Outcome.SUCCEEDED, 2)
+        assert [(record.attempt, record.status) for record in build.steps] == [(1, "done"), (2, "done")]
+
+    def test_hazard_4_the_budget_of_attempts_ends(self) -> None:
+        made = world(Guest(ends_at=0))
+        build = made.run(replace(values.plan(), attempts=1))
+        assert (build.outcome, build.reason) == (
+            Outcome.FAILED,
+            "the build VM was preempted, in the last of 1 attempts",
+        )
+
+
+class TestDisorder:
+    @pytest.mark.parametrize("name", GUESTS)
+    def test_hazard_2_every_message_twice(self, name: str) -> None:
+        once, twice = world(GUESTS[name]), Twice(GUESTS[name])
+        once.run(whole_plan())
+        twice.compute.all_images[OLDER.name] = OLDER
+        twice.run(whole_plan())
+        assert end(twice) == end(once)
+
+    @pytest.mark.parametrize("name", GUESTS)
+    @given(seed=st.integers(0, 2**32))
+    @settings(max_examples=15, deadline=None)
+    def test_hazard_2_messages_in_any_order(self, name: str, seed: int) -> None:
+        straight, shuffled = world(GUESTS[name]), world(GUESTS[name], seed)
+        straight.run(whole_plan())
+        shuffled.run(whole_plan())
+        assert end(shuffled) == end(straight)
+
+    def test_hazard_2_the_whole_history_again_after_the_end_changes_nothing(self) -> None:
+        made = world()
+        made.run(whole_plan())
+        before, history = made.build(), list(made.store.events(values.BUILD_ID))
+        for event in history:
+            assert made.engine.receive(event)
+        assert made.build() == before
+
+    def test_hazard_3_reports_that_never_arrive_are_read_from_the_report_port(self) -> None:
+        made = world(Guest(offline=True))
+        build = made.run(whole_plan())
+        assert build.outcome is Outcome.SUCCEEDED
+        assert [record.status for record in build.steps] == ["done"]
+
+
+class Twice(World):
+    """Delivers every message twice."""
+
+    def handle(self) -> bool:
+        message = self.bus.waiting[0]
+        done = super().handle()
+        if done:
+            try:
+                self.deliver(message)
+            except Transient:
+                self.bus.waiting.append(message)
+        return done
+
+
+class TestDeath:
+    @pytest.mark.parametrize("name", GUESTS)
+    def test_at_every_call_of_every_adapter(self, name: str) -> None:
+        straight = world(GUESTS[name])
+        straight.run(whole_plan())
+        calls = straight.calls
+        assert calls > 50
+        for call in range(1, calls + 1, 1 if name == "succeeds" else 5):
+            made = world(GUESTS[name])
+            made.run(whole_plan(), burn_at=call)
+            assert made.deaths == 1
+            assert end(made) == end(straight), f"killed at call {call} of {calls}"
+            assert_nothing_lost(made)
+
+    def test_of_a_request_that_is_not_repeated_is_found_by_the_next_tick(self) -> None:
+        made = world()
+        made.burn_at(3)  # written, and nothing published
+        with pytest.raises(Died):
+            made.engine.request(values.requested())
+        assert made.build().outbox
+        assert not made.bus.published
+        made.finish()
+        assert made.build().outcome is Outcome.SUCCEEDED
+
+
+def assert_nothing_lost(made: World) -> None:
+    build = made.build()
+    orders = {
+        message.attributes["order"]: int(message.attributes["attempt"])
+        for message in made.bus.published
+        if "order" in message.attributes
+    }
+    assert {"create_resources", "clean_up", "announce"} <= set(orders)
+    assert build.outbox == ()
+    assert announcements(made) >= 1
+    events = Counter(event.event_id for event in made.store.events(build.id))
+    assert set(events.values()) == {1}
+
+
+class TestRequest:
+    def test_twice_is_one_build(self) -> None:
+        made = world()
+        first = made.engine.request(values.requested())
+        second = made.engine.request(values.requested())
+        assert first == second
+        assert len(made.store.builds()) == 1
+
+    def test_of_another_with_the_same_id_is_an_error(self) -> None:
+        made = world()
+        made.engine.request(values.requested())
+        other = values.requested(plan=values.plan(request="f" * 64))
+        with pytest.raises(StoreError, match="another request"):
+            made.engine.request(other)
+
+    def test_its_time_is_the_server_s(self) -> None:
+        made = world()
+        build = made.engine.request(values.requested(time=0.0))
+        assert (build.created, build.deadline) == (values.NOON, values.NOON + build.plan.timeout if build.plan else 0)
+
+    def test_that_was_rejected_is_a_finished_build(self) -> None:
+        made = world()
+        made.engine.request(values.rejected())
+        made.finish()
+        build = made.build()
+        assert (build.state, build.outcome, build.ledger) == (State.FINISHED, Outcome.FAILED, ())
+        assert "unknown key" in build.reason
+        assert announcements(made) == 1
+
+    def test_hazard_6_same_content_is_unchanged_and_nothing_is_made(self) -> None:
+        made = world()
+        made.engine.request(values.requested(unchanged=values.image_record(name="hello-older")))
+        made.finish()
+        build = made.build()
+        assert (build.outcome, build.image) == (Outcome.UNCHANGED, values.image_record(name="hello-older"))
+        assert made.left()["images"] == ["hello-older"]
+        assert not made.booted
+
+
+class TestReceive:
+    def test_an_event_of_no_build_is_poison(self) -> None:
+        with pytest.raises(PoisonMessage, match="nobody-1"):
+            world().engine.receive(values.machine_started(build_id="nobody-1"))
+        with pytest.raises(PoisonMessage, match="nobody-1"):
+            world().engine.receive(values.reported(build_id="nobody-1", kind=HEARTBEAT, sequence=0))
+
+    def test_a_request_by_the_back_door_changes_nothing(self) -> None:
+        made = started()
+        assert "changes nothing" in made.engine.receive(values.requested())
+
+    def test_hazard_9_times_are_the_server_s_and_never_the_guest_s(self) -> None:
+        made = started()
+        made.clock.time += 10
+        made.engine.receive(replace(values.reported(time=values.NOON + 1e6), report=values.report(time=1e12)))
+        build = made.build()
+        assert (build.last_seen, build.updated) == (values.NOON + 10, values.NOON + 10)
+        assert made.store.events(build.id)[-1].time == values.NOON + 10
+
+    def test_a_heartbeat_moves_last_seen_and_records_nothing(self) -> None:
+        made = started()
+        before = made.build()
+        made.clock.time += 50
+        made.engine.receive(values.reported(kind=HEARTBEAT, sequence=0))
+        assert made.build() == replace(before, last_seen=values.NOON + 50)
+        assert len(made.store.events(before.id)) == 2
+
+    def test_hazard_2_a_heartbeat_of_an_earlier_attempt_does_not_hide_a_hung_vm(self) -> None:
+        made = started()
+        made.engine.receive(values.machine_stopped(how="lost", claim=None))
+        made.engine.receive(values.machine_started(attempt=2, event_id="o2-MachineStarted"))
+        made.clock.time += 300
+        assert made.engine.receive(values.reported(kind=HEARTBEAT, sequence=0))
+        made.engine.tick(values.BUILD_ID)
+        assert (made.build().outcome, made.build().reason) == (Outcome.FAILED, "no sign of life from the VM for 300 s")
+
+    def test_the_listener_hears_each_change_once(self) -> None:
+        heard: list[tuple[Build, Event]] = []
+        made = World()
+        engine = Engine(made.store, made.bus, made.clock, lambda build, event: heard.append((build, event)))
+        engine.request(values.requested())
+        for _ in range(2):
+            engine.receive(values.machine_started())
+        assert [(build.state, event.kind) for build, event in heard] == [
+            (State.PREPARING, "BuildRequested"),
+            (State.PROVISIONING, "MachineStarted"),
+        ]
+
+
+def started() -> World:
+    made = World()
+    made.engine.request(values.requested())
+    made.engine.receive(values.machine_started())
+    return made
+
+
+class TestManyEngines:
+    def test_two_of_them_in_threads_record_every_event_once(self) -> None:
+        """Four threads, each with an engine of its own, deliver one history, each in another order."""
+        steps = tuple(replace(values.plan().steps[0], name=f"step-{number}") for number in range(10))
+        reports = [
+            values.reported(kind=STEP_FINISHED, sequence=index + 2, step=index, tries=1, exit_status=0)
+            for index in range(len(steps))
+        ]
+        store, bus, clock = MemoryStore(), MemoryBus(), FakeClock()
+        Engine(store, bus, clock).request(values.requested(plan=values.plan(steps=steps)))
+        history: list[Event] = [values.machine_started(), values.reported(), *reports]
+
+        def deliver(seed: int) -> None:
+            engine = Engine(store, bus, clock)
+            for event in random.Random(seed).sample(history, len(history)):
+                engine.receive(event)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(deliver, range(4)))
+        build = store.load(values.BUILD_ID).build
+        assert [record.status for record in build.steps] == ["done"] * len(steps)
+        recorded = [event.event_id for event in store.events(build.id)]
+        assert sorted(recorded) == sorted({*recorded})
+        assert len(recorded) == 1 + len(history)
+
+    def test_a_conflict_is_decided_again_on_what_is_there(self) -> None:
+        """While one engine wants to export, another cancels: the build stays cancelled."""
+        made = started()
+        engine = Engine(Contested(made.store, times=1, cancels=True), made.bus, made.clock)
+        assert "changes nothing" in engine.receive(values.reported(kind=COMPLETED))
+        assert made.build().outcome is Outcome.CANCELLED
+
+    def test_too_many_conflicts_are_transient(self) -> None:
+        made = started()
+        engine = Engine(Contested(made.store, times=TRIES), made.bus, made.clock)
+        with pytest.raises(Transient, match="too many"):
+            engine.receive(values.cancel_requested())
+        assert made.build().outcome is None
+
+
+class Contested(MemoryStore):
+    """The documents of another store, in which somebody else - who may cancel the build - is faster `times` times."""
+
+    def __init__(self, store: MemoryStore, times: int, *, cancels: bool = False) -> None:
+        super().__init__()
+        self._documents = store._documents
+        self._times = times
+        self._cancels = cancels
+
+    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+        if self._times > 0:
+            self._times -= 1
+            if self._cancels:
+                stored = self.load(build.id)
+                lost = replace(stored.build, state=State.CLEANING, outcome=Outcome.CANCELLED)
+                super().save(lost, stored.version, values.cancel_requested())
+            raise Conflict("somebody else wrote first")
+        return super().save(build, expected, event)
