@@ -77,19 +77,21 @@ def assemble(
     size: int,
     identity: Identity,
     scratch: Path,
-    as_owner: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
+    as_owner: Sequence[str],
+    time: int,
 ) -> None:
     """Write a disk of `size` bytes (a multiple of 1 MiB) whose root holds what is below `tree`.
 
-    `as_owner` is the command before mke2fs, where the tree's owners are seen right in another user namespace only.
+    `as_owner` stands before mke2fs where the tree's owners are seen right in another user namespace only. Whatever
+    tells a time in a file system tells `time` (Unix seconds).
     """
+    environment = {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time)}
     with disk.open("wb") as file:
         file.truncate(size)
     root_size = size - ROOT_START - MIB  # the last MiB has the backup partition table
     _partition(disk, identity, root_size)
-    _make_root(tree, disk, root_size, identity, scratch, as_owner, environment or {})
-    efi = _efi_partition(identity, scratch, environment or {})
+    _make_root(tree, disk, root_size, identity, scratch, as_owner, environment)
+    efi = _efi_partition(identity, scratch, environment)
     boot = bios_boot(identity.root, _BIOS_START // SECTOR, scratch)
     if len(boot.core) > _BIOS_SIZE:
         raise ValueError(f"GRUB's core image has {len(boot.core)} bytes, its partition {_BIOS_SIZE}")

@@ -37,6 +37,7 @@ class Catalogue:
     """The image catalogue below `home`. Any number of processes may use it at once."""
 
     def __init__(self, home: Path, clock: Clock) -> None:
+        self.home = home
         self.folder = home / "images"
         self._clock = clock
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import EnvironmentFault, MissingTool
@@ -25,7 +26,9 @@ PACKAGES: Mapping[str, str] = {
     "mmdebstrap": "mmdebstrap",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
+    "unshare": "util-linux",
     "socat": "socat",
     "zstd": "zstd",
 }
@@ -50,7 +53,7 @@ def find(program: str) -> str:
     """Give the program's path. Raises MissingTool."""
     path = shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _SYSTEM_FOLDERS)
     if path is None:
-        raise MissingTool(program, PACKAGES.get(program, program))
+        raise MissingTool(program, PACKAGES.get(Path(program).name, program))
     return path
 
 
@@ -88,3 +91,39 @@ def complete(
         env={**os.environ, **(environment or {})},
         check=False,
     )
+
+
+def follow(
+    arguments: Sequence[str | Path],
+    each_line: Callable[[str], None],
+    *,
+    environment: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
+) -> None:
+    """Run a long program and hand over each line that it writes, as it comes. It dies with this process.
+
+    The program inherits the descriptors in `keep_open`. Raises as run() does; when `each_line` raises, the program is
+    killed first.
+    """
+    command = [find("setpriv"), "--pdeathsig", "KILL", find(str(arguments[0])), *map(str, arguments[1:])]
+    last: deque[str] = deque(maxlen=_QUOTED_LINES)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+        pass_fds=tuple(keep_open),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last.append(line)
+                each_line(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise ProgramFailed(str(arguments[0]), process.returncode, "".join(last))

@@ -7,12 +7,16 @@ either mode), the rest are commands in the new root.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .boot_loader import configuration
+from .package_source import PackageSource
+from .programs import follow, run
+from .scratch import Scratch
 
 BASE_PACKAGES = (
     # boots
@@ -108,14 +112,14 @@ find /var/log -type f -delete
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where packages come from: lines of sources.list, and the suite that the first of them names."""
+class Tree:
+    """A root file system in a folder, and what stands before commands that must see its owners."""
 
-    suite: str
-    lines: tuple[str, ...]
+    path: Path
+    as_owner: Sequence[str]
 
 
-def files(root_uuid: str, source: Source) -> Mapping[str, str]:
+def files(root_uuid: str, source: PackageSource) -> Mapping[str, str]:
     """Give the text of each file that is ours, by its path in the root file system."""
     return {
         "etc/apt/apt.conf.d/99mmdebstrap": 'Acquire::Languages "none";\n',
@@ -149,13 +153,60 @@ def overlay(members: Mapping[str, str], time: int) -> bytes:
     return buffer.getvalue()
 
 
-def command(
-    tree: Path, source: Source, packages: Sequence[str], mode: str, overlay_file: Path, finish_file: Path
+def make_tree(
+    scratch: Scratch,
+    source: PackageSource,
+    packages: Sequence[str],
+    root_uuid: str,
+    time: int,
+    progress: Callable[[str], None],
+) -> Tree:
+    """Install packages and our files in a new folder below `scratch`; no time in it is later than `time`.
+
+    `progress` gets a line for each stage. Raises MissingTool, and EnvironmentFault with what mmdebstrap said.
+    """
+    as_owner = owner_command()
+    overlay_file, finish_file, tree = scratch.path / "overlay.tar", scratch.path / "finish", scratch.path / "tree"
+    overlay_file.write_bytes(overlay(files(root_uuid, source), time))
+    finish_file.write_text(_FINISH)
+    command = _mmdebstrap(tree, source, packages, overlay_file, finish_file)
+    environment = {"SOURCE_DATE_EPOCH": str(time), "INITRD": "No"}  # one initrd at the end, not one a package
+    follow(
+        [*_confined(), *command],
+        lambda line: progress(line[3:]) if line.startswith("I: ") else None,
+        environment=environment,
+        keep_open=[scratch.lock],
+    )
+    for newer, touched in (("-newermt", "-m"), ("-newerat", "-a")):
+        run([*as_owner, "find", tree, newer, f"@{time}", "-exec", "touch", "-h", touched, "-d", f"@{time}", "{}", "+"])
+    return Tree(tree, as_owner)
+
+
+def owner_command() -> list[str]:
+    """Give what stands before a command that must see the owners of a tree's files as they are in the image."""
+    return [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a scratch folder that may hold a tree. Never crosses into another file system."""
+    run([*owner_command(), "rm", "-rf", "--one-file-system", path / "tree"])
+    run(["rm", "-rf", "--one-file-system", path])
+
+
+def _confined() -> list[str]:
+    """Give what stands before mmdebstrap so that all of its processes end with it.
+
+    Without root it makes a process namespace of its own.
+    """
+    return ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"] if os.geteuid() == 0 else []
+
+
+def _mmdebstrap(
+    tree: Path, source: PackageSource, packages: Sequence[str], overlay_file: Path, finish_file: Path
 ) -> list[str]:
-    """Give the mmdebstrap command that makes `tree`."""
     return [
         "mmdebstrap",
-        f"--mode={mode}",
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
         "--variant=apt",
         "--format=directory",
         f"--include={','.join(packages)}",
