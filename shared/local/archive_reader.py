@@ -16,9 +16,9 @@ from .archive_writer import MEMBER, Archive, Progress
 from .crc32 import SparseCrc32, crc32
 from .gzip_stream import in_background, inflated
 
-_PIECE = 256 << 10  # bytes of the file that are read at a time
-_WINDOW = 4  # inflated pieces, of at most 1 MiB, that wait to be looked at
-_RUN = 1 << 20
+_PIECE = 64 << 10  # bytes of the file that are read at a time
+_WINDOW = 8  # inflated pieces that wait to be looked at
+_RUN = 256 << 10  # bytes looked at in one go: what a core's cache holds, and malloc keeps
 _RECORD = 10240
 _END = 1024  # two blocks of zeros end a tar archive
 

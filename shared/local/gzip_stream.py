@@ -27,7 +27,7 @@ HEADER = b"\x1f\x8b\x08\0" + bytes(4) + b"\0\xff"  # deflate; no name, no time, 
 _LAST_BLOCK = b"\x03\0"  # an empty block that is marked as the last
 _RAW = -15  # deflate without a header of its own, 32 KiB window
 _GZIP = 31
-_INFLATED = 1 << 20  # at most this much at a time: a bomb of zeros inflates a thousandfold
+_INFLATED = 256 << 10  # at most this much at a time: a bomb of zeros inflates a thousandfold
 _MAX_THREADS = 32  # 19 GB/s of data; more would only take memory
 
 
