@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -93,6 +95,21 @@ def test_many_open_a_new_one_at_once(path: Path) -> None:
         list(pool.map(open_and_announce, range(8)))
     with Database(path) as database:
         assert sorted(announced(database)) == [str(number) for number in range(8)]
+
+
+def test_databases_of_a_folder_are_opened_one_after_the_other(path: Path) -> None:
+    """Without it, one in 30 times that several processes make the file at once, some are told that it is locked."""
+    path.parent.mkdir()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(Database, path)
+            assert not wait([opening], timeout=0.1).done
+            fcntl.flock(folder, fcntl.LOCK_UN)
+            opening.result(10).close()
+    finally:
+        os.close(folder)
 
 
 def test_a_writer_waits_for_its_turn_and_then_says_so(database: Database, path: Path) -> None:
