@@ -160,9 +160,9 @@ class SpecStep(Closed):
     @field_validator("inputs")
     @classmethod
     def _of_the_action(cls, inputs: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Hold the inputs to their action's schema, and fill in its defaults."""
+        """Hold the inputs to their action's schema, fill in its defaults, and keep them as JSON has them."""
         action = info.data.get("action")  # absent when it is no action: that is its own problem
-        return INPUTS[action].model_validate(inputs).model_dump() if action else inputs
+        return INPUTS[action].model_validate(inputs).model_dump(mode="json") if action else inputs
 
 
 def _names_taken(steps: Any, where: Loc) -> Iterator[Rule]:

@@ -1,0 +1,215 @@
+"""Plans: golden documents, names that always keep Compute Engine's rules, errors that only show with the source.
+
+`.venv/bin/python tests/shared/test_plan.py` writes the golden plans anew; look at the difference before committing it.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.protocol import Job, decode_job, encode
+from shared import names
+from shared.errors import InputError
+from shared.plan import Context, Plan, SourceImage, build_id, make_plan
+from shared.resources import machine_name
+from shared.spec import Spec
+from shared.spec_text import read_spec
+
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+REQUESTED = 1795176000.0  # 2026-11-20 12:00:00 UTC
+
+DEBIAN = SourceImage("local", "debian-12-20261101", "sha256-0123", family="debian-12", disk_size_gb=3)
+COS = SourceImage(
+    "cos-cloud",
+    "cos-stable-109-17800-66-27",
+    "4815162342",
+    labels={"team": "cos", "milestone": "109", "goldsmith-build": "older-0123456789ab"},
+    licenses=("projects/cos-cloud/global/licenses/cos",),
+)
+CONTEXT = Context("/builds/hello/context.tar", "c0" * 32, 10240)
+
+CASES: dict[str, tuple[Path, SourceImage, Context | None]] = {
+    "hello": (EXAMPLES / "hello/build.yaml", DEBIAN, CONTEXT),
+    "everything": (GOLDEN / "everything.yaml", COS, replace(CONTEXT, uri="gs://my-bucket/contexts/everything.tar.gz")),
+    "arm": (GOLDEN / "arm.yaml", replace(COS, name="cos-arm64-stable-109-17800-66-27", architecture="arm64"), None),
+}
+
+
+def plan_of(case: str) -> Plan:
+    """Plan one of the golden specs."""
+    path, source, context = CASES[case]
+    spec = read_spec(path.read_text(), str(path))
+    return planned(spec, source=source, context=context)
+
+
+def planned(spec: Spec, **changes: Any) -> Plan:
+    """Plan a spec with values that do not matter, but for `changes`."""
+    values: dict[str, Any] = {
+        "source": DEBIAN,
+        "context": None,
+        "request": "bucket/specs/build.yaml/1",
+        "requested": REQUESTED,
+        "provisioner_version": "0123abcd",
+    }
+    return make_plan(spec, **(values | changes))
+
+
+def document(plan: Plan) -> str:
+    """Write a plan the way the golden files hold it."""
+    return json.dumps(asdict(plan), indent=2) + "\n"
+
+
+def spec_with(text: str = "", steps: str = "[]") -> Spec:
+    return read_spec(f"name: hello\nsource: {{project: local, family: debian-12}}\nsteps: {steps}\n{text}", "s")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plan_is_the_golden_one(case: str) -> None:
+    assert document(plan_of(case)) == (GOLDEN / f"{case}.plan.json").read_text()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_planned_steps_are_of_the_wire_contract(case: str) -> None:
+    plan = plan_of(case)
+    for steps in (plan.steps, plan.verify_steps or ()):
+        job = Job(plan.build_id, 1, "00", steps)
+        assert encode(decode_job(encode(job))) == encode(job)
+
+
+def test_same_request_is_the_same_build() -> None:
+    spec = spec_with()
+    assert planned(spec) == planned(spec)
+    assert planned(spec).build_id == build_id("hello", b"bucket/specs/build.yaml/1")
+    assert planned(spec, request="bucket/specs/build.yaml/2").build_id != planned(spec).build_id
+
+
+STEP = "[{name: a, action: run-script, inputs: {script: a}}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "changes"),
+    [
+        ("", STEP, {"source": replace(DEBIAN, id="sha256-4567")}),
+        ("", STEP, {"context": CONTEXT}),
+        ("", STEP, {"provisioner_version": "4567"}),
+        ("", "[{name: a, action: run-script, inputs: {script: b}}]", {}),
+        ("", "[{name: a, action: run-script, inputs: {script: a, env: {A: b}}}]", {}),
+        ("", "[{name: a, action: reboot}]", {}),
+        ("verify: {}", STEP, {}),
+        ("verify: {steps: [{name: a, action: reboot}]}", STEP, {}),
+    ],
+)
+def test_other_contents_have_another_digest(text: str, steps: str, changes: dict[str, Any]) -> None:
+    assert planned(spec_with(text, steps), **changes).content_digest != planned(spec_with("", STEP)).content_digest
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "changes"),
+    [
+        ("", STEP, {"request": "other", "requested": 0.0}),
+        ("", STEP, {"source": replace(DEBIAN, name="renamed", labels={"a": "b"})}),
+        ("output: {family: a, labels: {b: c}}\nbuild: {machine_type: e2-small}", STEP, {}),
+        ("", "[{name: b, action: run-script, inputs: {script: a, env: {}}, timeout: 1m, retries: 3}]", {}),
+    ],
+)
+def test_equal_contents_have_the_same_digest(text: str, steps: str, changes: dict[str, Any]) -> None:
+    assert planned(spec_with(text, steps), **changes).content_digest == planned(spec_with("", STEP)).content_digest
+
+
+def test_step_runs_no_longer_than_the_build() -> None:
+    steps = (
+        "[{name: a, action: reboot, timeout: 2h}, {name: b, action: reboot}, {name: c, action: reboot, timeout: 1m}]"
+    )
+    plan = planned(spec_with("build: {timeout: 30m}\nverify: {steps: [{name: a, action: reboot}]}", steps))
+    assert [step.timeout for step in plan.steps] == [1800, 1800, 60]
+    assert plan.verify_steps is not None
+    assert plan.verify_steps[0].timeout == 1800
+
+
+def test_steps_of_other_architectures_are_left_out() -> None:
+    spec = spec_with(
+        "verify: {steps: [{name: v, action: reboot, when: {arch: arm64}}]}",
+        "[{name: a, action: reboot, when: {arch: arm64}}, {name: b, action: reboot, when: {arch: x86_64}}]",
+    )
+    assert [step.name for step in planned(spec).steps] == ["b"]
+    assert planned(spec).verify_steps == ()
+    assert [step.name for step in planned(spec, source=replace(DEBIAN, architecture="arm64")).steps] == ["a"]
+
+
+def test_disk_is_as_large_as_the_source_or_larger() -> None:
+    assert planned(spec_with()).image.disk_size_gb == planned(spec_with()).machine.disk_size_gb == 3
+    assert planned(spec_with("output: {disk_size_gb: 20}")).machine.disk_size_gb == 20
+    with pytest.raises(InputError) as caught:
+        planned(spec_with("output: {disk_size_gb: 2}"))
+    assert str(caught.value) == (
+        "output.disk_size_gb: 2 GB is less than the 3 GB of the source image local/debian-12-20261101; "
+        "write 3 or more, or leave the key out"
+    )
+
+
+def test_suffix_is_appended_to_the_source() -> None:
+    spec = spec_with("output: {name_suffix: -hello}")
+    assert planned(spec).image.name == "debian-12-20261101-hello"
+    with pytest.raises(InputError) as caught:
+        planned(spec, source=replace(DEBIAN, name="d" * 60))
+    assert str(caught.value) == (
+        f"output.name_suffix: the image would be named {'d' * 60}-hello, 66 characters, and Compute Engine "
+        "takes at most 63 lower-case letters, digits and dashes; shorten the suffix, or write output.name"
+    )
+
+
+def test_projects_stand_in_for_each_other() -> None:
+    def projects(text: str) -> tuple[str, str]:
+        plan = planned(spec_with(text))
+        return plan.image.project, plan.machine.project
+
+    assert projects("") == ("local", "local")
+    assert projects("build: {project: builders}") == ("builders", "builders")
+    assert projects("output: {project: images}") == ("images", "images")
+    assert projects("output: {project: images}\nbuild: {project: builders}") == ("images", "builders")
+
+
+def test_labels_are_inherited_only_when_asked_for() -> None:
+    own = {"goldsmith-build", "goldsmith-source", "goldsmith-digest"}
+    assert set(planned(spec_with(), source=COS).image.labels) == own
+    labels = planned(spec_with("output: {inherit_labels: true, labels: {team: mine}}"), source=COS).image.labels
+    assert set(labels) == own | {"team", "milestone"}
+    assert (labels["team"], labels["goldsmith-build"]) == ("mine", build_id("hello", "bucket/specs/build.yaml/1"))
+
+
+def test_too_many_inherited_labels() -> None:
+    many = replace(DEBIAN, labels={f"key{number}": "x" for number in range(62)})
+    assert len(planned(spec_with(), source=many).image.labels) == 3
+    with pytest.raises(InputError) as caught:
+        planned(spec_with("output: {inherit_labels: true}"), source=many)
+    assert str(caught.value) == (
+        "output.inherit_labels: the image would carry 65 labels, and Compute Engine takes at most 64; "
+        "leave inherit_labels out, or write fewer labels"
+    )
+
+
+@given(
+    name=st.from_regex(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?", fullmatch=True),
+    request=st.binary(max_size=20),
+    requested=st.floats(min_value=0, max_value=4e9),
+    source=st.text(max_size=80),
+)
+def test_names_and_labels_always_keep_the_rules(name: str, request: bytes, requested: float, source: str) -> None:
+    spec = spec_with().model_copy(update={"name": name})
+    plan = planned(spec, request=request, requested=requested, source=replace(DEBIAN, name=source))
+    assert names.resource_name(plan.image.name)
+    assert names.resource_name(machine_name(plan.build_id, spec.build.attempts, "verify"))
+    for key, value in plan.image.labels.items():
+        assert names.label_key(key) == key
+        assert names.label_value(value) == value
+
+
+if __name__ == "__main__":
+    for case in CASES:
+        (GOLDEN / f"{case}.plan.json").write_text(document(plan_of(case)))
