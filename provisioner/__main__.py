@@ -4,6 +4,7 @@
 --root DIR      the image's files (/)
 --state DIR     where to remember how far the job has come (ROOT/var/lib/goldsmith)
 --console PATH  where people look (/dev/console); - is standard output
+--drain SECONDS how long the last reports may take to leave before the machine goes down (10)
 --no-power      leave the machine on: end with status 0 (completed), 1 (failed) or 194 (wants a reboot)
 """
 
@@ -15,7 +16,7 @@ import sys
 from .machine import END_FAILED, Machine, NoMachine
 from .output import Console
 from .protocol import ProtocolError, decode_job
-from .session import Session
+from .session import Places, Session
 
 
 class Options:
@@ -26,12 +27,13 @@ class Options:
         self.power = "--no-power" not in arguments
         rest = [argument for argument in arguments if argument != "--no-power"]
         given = dict(zip(rest[::2], rest[1::2]))
-        if len(rest) % 2 or not set(given) <= {"--cidata", "--root", "--state", "--console"}:
+        if len(rest) % 2 or not set(given) <= {"--cidata", "--root", "--state", "--console", "--drain"}:
             raise ValueError(f"arguments {arguments}")
         self.cidata = os.path.abspath(given["--cidata"])
         self.root = os.path.abspath(given.get("--root", "/"))
         self.state = os.path.abspath(given.get("--state", os.path.join(self.root, "var/lib/goldsmith")))
         self.console = given.get("--console", "/dev/console")
+        self.drain = float(given.get("--drain", "10"))  # seconds
 
 
 def main(arguments: list[str]) -> int:
@@ -49,12 +51,12 @@ def main(arguments: list[str]) -> int:
         with open(path, "rb") as file:
             job = decode_job(file.read())
         os.makedirs(os.path.join(options.state, "logs"), mode=0o700, exist_ok=True)
-        session = Session(job, options.cidata, options.root, options.state, console, machine)
+        session = Session(job, Places(options.cidata, options.root, options.state), console, machine)
     except (OSError, ProtocolError) as error:  # nothing to sign a report with, or nowhere to remember it
         console.say(f"{path}: {error}")
         machine.turn_off(failed=True)
         return END_FAILED
-    return session.run()
+    return session.run(options.drain)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ was packed by shared/context.py: files, folders and links, with GNU or PAX names
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +92,10 @@ def _place(file: BinaryIO, member: Member, folder: str) -> None:
 
 def _clear(path: str) -> None:
     """Make room: what stood here before may be a link, through which nothing may be written."""
-    with suppress(FileNotFoundError):
+    try:  # noqa: SIM105 - contextlib is imported by nothing else here
         os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _write(file: BinaryIO, member: Member, path: str) -> None:

@@ -6,10 +6,7 @@ to stop, and turning off is ending.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
-import struct
 import time
 
 from . import process
@@ -75,6 +72,9 @@ class Machine(NoMachine):
 
     def trim(self) -> None:
         """FITRIM on all disks; what fstrim does, without starting it."""
+        import fcntl
+        import struct
+
         os.sync()  # blocks freed by files that were only just removed are not free on the disk yet
         for path in _mounted(TRIMMED):
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -111,6 +111,8 @@ class Machine(NoMachine):
 
     def _relinquish_journal(self) -> None:
         """Let journald close its files on the disk and go on in memory: `journalctl --relinquish-var`, in Varlink."""
+        import socket
+
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(JOURNAL_SECONDS)
         try:

@@ -10,7 +10,6 @@ import os
 import select
 import threading
 import time
-from contextlib import suppress
 
 from .output import Output
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 # Their numbers on every architecture that Compute Engine has; the signal module is slow to import.
 SIGKILL, SIGPIPE, SIGTERM, SIGXFSZ = 9, 13, 15, 25
 
-GRACE = 5.0  # seconds between TERM and KILL
+GRACE = 3.0  # seconds between TERM and KILL
 LAST_WORDS = 0.3  # seconds for output of what outlives the program, such as tee in `exec > >(tee log)`
 LONGEST_POLL = 3600.0  # seconds; poll() takes no more than 24 days
 CHUNK = 65536
@@ -98,8 +97,10 @@ def _wait(child: int, written: int) -> None:
 
 
 def _signal(group: int, number: int) -> None:
-    with suppress(ProcessLookupError):
+    try:  # noqa: SIM105 - contextlib is imported by nothing else here
         os.killpg(group, number)
+    except ProcessLookupError:
+        pass
 
 
 def _follow(child: int, readable: int, exited: int, output: Output, deadline: float) -> bool:

@@ -7,8 +7,6 @@ the wrong type is a ProtocolError that names the key: old and new provisioners m
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -129,7 +127,9 @@ class Report:
 
 def sign(key: str, data: bytes) -> str:
     """HMAC-SHA-256 over the exact bytes of a report's data, in hex. `key` is the job's, in hex."""
-    return hmac.new(bytes.fromhex(key), data, hashlib.sha256).hexdigest()
+    import hmac  # on a build VM its import, which loads OpenSSL, goes on beside the first step
+
+    return hmac.new(bytes.fromhex(key), data, "sha256").hexdigest()
 
 
 def encode(document: Any) -> bytes:

@@ -6,12 +6,12 @@ import binascii
 import json
 import time
 
-from .http import request
 from .output import Console
 from .protocol import Job, decode_report, sign
 from .reports import Way
 
 TRIES = 6
+LAST_TRIES = 3  # while the machine waits for us to turn itself off
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 REQUEST_SECONDS = 15.0
 TOKEN_MARGIN = 60.0  # seconds before its end at which a token is fetched anew
@@ -33,7 +33,7 @@ class Publisher(Way):
         problem = ""
         for number in range(TRIES):
             seconds = self.seconds_left(REQUEST_SECONDS)
-            if seconds <= 0:
+            if seconds <= 0 or (self.is_closing() and number >= LAST_TRIES):
                 break
             problem = self._post(body, seconds)
             if not problem:
@@ -58,6 +58,8 @@ class Publisher(Way):
 
     def _post(self, body: bytes, seconds: float) -> str:
         """Publish once; give what went wrong, or an empty string."""
+        from .http import request  # in this thread, beside the first step: sockets are slow to import
+
         try:
             headers = {"Content-Type": "application/json", **self._authorization(seconds)}
             status, answer = request("POST", self._url, headers, body, seconds)
@@ -72,6 +74,8 @@ class Publisher(Way):
     def _authorization(self, seconds: float) -> dict[str, str]:
         if self.job.token_url is None:
             return {}
+        from .http import request
+
         if not self._token or time.monotonic() >= self._token_until:
             status, answer = request("GET", self.job.token_url, {"Metadata-Flavor": "Google"}, b"", seconds)
             if status != 200:

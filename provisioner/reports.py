@@ -47,6 +47,10 @@ class Way(threading.Thread, ABC):
             self._give_up = give_up
             self._changed.notify()
 
+    def is_closing(self) -> bool:
+        """Tell whether the machine waits for what is still queued."""
+        return self._give_up is not None
+
     def seconds_left(self, wanted: float) -> float:
         """Give how much of `wanted` close() leaves; 0 when nothing should be tried any more."""
         return wanted if self._give_up is None else max(0.0, min(wanted, self._give_up - time.monotonic()))

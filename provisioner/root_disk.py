@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 
 from .output import Console
 from .process import find_program
@@ -36,14 +35,17 @@ def grow_root(console: Console) -> str:
 def file_system_size(head: bytes) -> Optional[int]:
     """Give the size in bytes that a file system's first HEAD bytes tell; None for those we do not know."""
     if head[0x438:0x43A] == b"\x53\xef":
-        low, log, high = (struct.unpack_from("<I", head, 0x400 + at)[0] for at in (4, 24, 0x150))
-        return int((low + (high << 32)) * (1024 << log))
+        blocks = _number(head, 0x404, 4) + (_number(head, 0x550, 4) << 32)
+        return blocks * (1024 << _number(head, 0x418, 4))
     if head[:4] == b"XFSB":
-        block, blocks = struct.unpack_from(">IQ", head, 4)
-        return int(block * blocks)
+        return int.from_bytes(head[4:8], "big") * int.from_bytes(head[8:16], "big")
     if head[0x10040:0x10048] == b"_BHRfS_M":
-        return int(struct.unpack_from("<Q", head, 0x10070)[0])
+        return _number(head, 0x10070, 8)
     return None
+
+
+def _number(head: bytes, at: int, size: int) -> int:
+    return int.from_bytes(head[at : at + size], "little")
 
 
 def _root_mount() -> tuple[str, str]:
@@ -61,11 +63,11 @@ def _root_mount() -> tuple[str, str]:
 
 def _grow(kind: str, name: str, partition: int, console: Console) -> str:
     command, package = {
-        "ext4": (["resize2fs", f"/dev/{name}"], "e2fsprogs"),
+        "ext": (["resize2fs", f"/dev/{name}"], "e2fsprogs"),
         "xfs": (["xfs_growfs", "/"], "xfsprogs"),
         "btrfs": (["btrfs", "filesystem", "resize", "max", "/"], "btrfs-progs"),
-    }.get(kind, (["", kind], ""))
-    program = find_program(command[0]) if command[0] else ""
+    }["ext" if kind.startswith("ext") else kind]
+    program = find_program(command[0])
     if not program:
         return f"the root file system stays smaller than its disk: this image has no {command[0]} (package {package})"
     child = os.posix_spawn(program, command, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from .context import ContextError, unpack
 from .journal import Journal
 from .machine import NoMachine
 from .output import Console
@@ -14,31 +13,41 @@ from .reports import Reporter, Way
 from .runner import Runner
 from .state import LOST_SEQUENCE, DamagedState, State, load_state
 
-DRAIN_SECONDS = 10.0  # for the last reports to leave, on a network that may be dead
 SHOWN_PROBLEMS = 5
+
+
+class Places:
+    """The folders of a job."""
+
+    def __init__(self, cidata: str, root: str, state: str) -> None:
+        self.archive = os.path.join(cidata, "context.tar")
+        self.root = root
+        self.state = state
+        self.context = os.path.join(state, "context")
+        self.logs = os.path.join(state, "logs")
 
 
 class Session:
     """A job on this machine, from boot to power-off."""
 
-    def __init__(self, job: Job, cidata: str, root: str, folder: str, console: Console, machine: NoMachine) -> None:
-        """Read the state in `folder` and send what an earlier boot could not. OSError."""
+    def __init__(self, job: Job, places: Places, console: Console, machine: NoMachine) -> None:
+        """Read the state and send what an earlier boot could not. OSError."""
         self._job = job
-        self._archive = os.path.join(cidata, "context.tar")
-        self._root = root
-        self._folder = folder
-        self._context = os.path.join(folder, "context")
+        self._places = places
         self._console = console
         self._machine = machine
         self._resumed = False
         self._damage = ""
-        path = os.path.join(folder, "state.json")
+        path = os.path.join(places.state, "state.json")
         state = self._recall(path)
         self._reporter = _reporter(job, console)
         self._journal = Journal(path, job, state, self._reporter)
 
-    def run(self) -> int:
-        """Go on until the job ends or the machine must restart; return only where nothing turns it off."""
+    def run(self, drain: float) -> int:
+        """Go on until the job ends or the machine must restart; return only where nothing turns it off.
+
+        `drain` is how many seconds the last reports may take to leave, on a network that may be dead.
+        """
         try:
             outcome = self._journal.state.ended or self._work()
         except OSError as error:
@@ -48,7 +57,7 @@ class Session:
             self._journal.report_unwritten(FAILED, message=problem)
         if outcome == COMPLETED:
             self._machine.trim()  # while the last report is on its way
-        self._reporter.drain(DRAIN_SECONDS)
+        self._reporter.drain(drain)
         if outcome == REBOOTING:
             return self._machine.reboot()
         if outcome == COMPLETED and self._job.clean:
@@ -76,9 +85,9 @@ class Session:
         problem = self._damage or self._unpack()
         if problem:
             return self._fail(problem)
-        os.chdir(self._context)  # the steps' working directory
-        logs = os.path.join(self._folder, "logs")
-        runner = Runner(self._job, self._journal, self._console, self._root, self._context, logs)
+        os.chdir(self._places.context)  # the steps' working directory
+        places = self._places
+        runner = Runner(self._job, self._journal, self._console, places.root, places.context, places.logs)
         outcome = runner.run(note, self._resumed)
         os.chdir("/")
         if outcome == COMPLETED:
@@ -90,11 +99,13 @@ class Session:
         if self._journal.state.unpacked:
             return ""
         self._forget("/context")  # what a power cut left of it, or another build
-        os.makedirs(self._context)
-        if not os.path.exists(self._archive):
+        os.makedirs(self._places.context)
+        if not os.path.exists(self._places.archive):
             return ""
+        from .context import ContextError, unpack
+
         try:
-            unpack(self._archive, self._context)
+            unpack(self._places.archive, self._places.context)
         except ContextError as error:
             return str(error)
         os.sync()  # before the state says that it is all there
@@ -114,7 +125,7 @@ class Session:
             from .clean_machine import clean  # read while the steps are over anyway, not before they start
 
             self._machine.silence()
-            problems = clean(self._root)
+            problems = clean(self._places.root)
             self._forget("/context", "/logs")
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
         if shown:
@@ -127,7 +138,7 @@ class Session:
         """Remove parts of the state; "" is all of it."""
         from .tree import Tree
 
-        folder, name = os.path.split(os.path.realpath(self._folder))
+        folder, name = os.path.split(os.path.realpath(self._places.state))
         Tree(folder).remove(*(name + part for part in below))
 
 

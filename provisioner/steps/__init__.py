@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 
 from .. import process
 from ..output import Output
@@ -62,6 +61,6 @@ class Workshop:
 
 def act(step: Step, workshop: Workshop) -> int:
     """Do a step once and give its exit status. StepError; TimedOut; OSError."""
-    module = import_module("." + ACTION_MODULES[step.action], __name__)
+    module = __import__(f"{__name__}.{ACTION_MODULES[step.action]}", fromlist=("act",))  # only what this job needs
     status: int = module.act(decode_inputs(step), workshop)
     return status
