@@ -59,9 +59,10 @@ class Request:
 
 
 def bootstrap(
+    name: str,
     catalogue: Catalogue,
-    name: str = "debian-12",
     *,
+    home: Path,
     release: str | None = None,
     packages: Sequence[str] = (),
     mirror: str | None = None,
@@ -71,11 +72,12 @@ def bootstrap(
     """Make an image of a distribution, or give the one that was made of the same packages before.
 
     `name` is the system (a key of SYSTEMS) and the image's family; `release` another suite of it, whose family is
-    then debian-RELEASE; `packages` are added to the base. Without a network, the newest earlier image of the same
-    request is given and `progress` told. Raises InputError, MissingTool, NoSpace, EnvironmentFault.
+    then debian-RELEASE; `packages` are added to the base. What is made is kept below `home`/cache. Without a network,
+    the newest earlier image of the same request is given and `progress` told.
+    Raises InputError, MissingTool, NoSpace, EnvironmentFault.
     """
     request = _request(name, release, packages, mirror, size_gb)
-    kept = catalogue.home / "cache" / "bootstrap" / request.digest
+    kept = home / "cache" / "bootstrap" / request.digest
     kept.mkdir(parents=True, exist_ok=True)
     with locked(kept):  # whoever asks for the same at the same time waits, and finds it made
         try:

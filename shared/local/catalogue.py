@@ -37,7 +37,6 @@ class Catalogue:
     """The image catalogue below `home`. Any number of processes may use it at once."""
 
     def __init__(self, home: Path, clock: Clock) -> None:
-        self.home = home
         self.folder = home / "images"
         self._clock = clock
 
@@ -103,7 +102,7 @@ class Catalogue:
         where the catalogue is on another file system. AlreadyExists when there is an image of that name.
         """
         _check(name, family, labels or {})
-        with faults(self.folder), self._staging() as scratch:
+        with faults(self.folder), self.staging() as scratch:
             (entry := scratch.path / "entry").mkdir()
             taken = self._taken(name)
             if (self.folder / name).exists():
@@ -147,7 +146,7 @@ class Catalogue:
         _checked(resource_name, name)
         if not (self.folder / name).exists():
             return False
-        with faults(self.folder), self._staging() as scratch:  # renamed away first: nobody sees half an image
+        with faults(self.folder), self.staging() as scratch:  # renamed away first: nobody sees half an image
             try:
                 (self.folder / name).rename(scratch.path / "entry")
             except FileNotFoundError:
@@ -160,6 +159,13 @@ class Catalogue:
         due = [image.name for image in self.list() if image.deletes_at is not None and image.deletes_at <= now]
         return [name for name in due if self.delete(name)]
 
+    @contextmanager
+    def staging(self) -> Iterator[Scratch]:
+        """Give a folder to make a disk in, on the catalogue's file system; it is gone after the block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(self.folder) as scratch:
+            yield scratch
+
     def _names(self) -> Iterator[str]:
         try:
             entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
@@ -168,12 +174,6 @@ class Catalogue:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir():
                 yield entry.name
-
-    @contextmanager
-    def _staging(self) -> Iterator[Scratch]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(self.folder) as scratch:
-            yield scratch
 
     def _missing(self, name: str) -> NotFound:
         return NotFound(f"there is no image {name} in {self.folder}; `goldsmith images list` shows those there are")

@@ -20,6 +20,7 @@ PACKAGES: Mapping[str, str] = {
     "lz4": "lz4",
     "mcopy": "mtools",
     "mformat": "mtools",
+    "mdir": "mtools",
     "mke2fs": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mmd": "mtools",

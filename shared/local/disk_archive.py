@@ -1,0 +1,122 @@
+"""Take disk.raw out of a tar.gz, Compute Engine's form of an image. The counterpart of archive_writer.py.
+
+Nothing in the archive decides where anything is written: one member, disk.raw, goes to the given file, and an archive
+with another member is refused. What a small file can make of itself is bounded by the size in the member's header, and
+that by the space that is free.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+from isal import igzip
+
+from ..errors import ImageFileError
+from .extents import need_space, written_file
+
+_MEMBER = "disk.raw"
+_LARGEST = 64 << 40  # bytes; the largest disk of Compute Engine
+_PIECE = 1 << 20
+_BLOCK = 64 << 10  # runs of zeroes that are shorter are written
+_ZEROS = bytes(_PIECE)
+_SPACE_LOOK = 256 << 20  # bytes between looks at the free space
+_PADDING = 1 << 20  # bytes that may follow the archive's end: GNU tar fills its last record
+
+
+def unpack(archive: Path, disk: Path) -> None:
+    """Write the disk in `archive` as a sparse file. Raises ImageFileError, NoSpace; leaves nothing then."""
+    try:
+        with _opened(archive) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
+            member = _check(archive, tar.next())
+            with written_file(disk) as target:
+                _copy(tar, member, target, disk.parent)
+            _expect_end(archive, tar, plain)
+    except ImageFileError:
+        disk.unlink(missing_ok=True)
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, igzip.BadGzipFile, OverflowError) as error:
+        disk.unlink(missing_ok=True)
+        raise ImageFileError(f"{archive}: is damaged, or cut short: {error}; copy it again") from error
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    plain: IO[bytes] = igzip.open(archive, "rb")  # type: ignore[no-untyped-call]  # the library has no types here
+    return plain
+
+
+def _check(archive: Path, member: tarfile.TarInfo | None) -> tarfile.TarInfo:
+    if member is None:
+        raise ImageFileError(f"{archive}: the tar archive in it is empty; it should hold {_MEMBER}")
+    if member.name.removeprefix("./") != _MEMBER:
+        raise _other(archive, member.name)
+    if not member.isreg():
+        raise ImageFileError(f"{archive}: {_MEMBER} in it is a link, a folder or a device; it should be a file")
+    if not 0 < member.size <= _LARGEST:
+        raise ImageFileError(f"{archive}: {_MEMBER} in it has {member.size} bytes; a disk has up to {_LARGEST}")
+    return member
+
+
+def _other(archive: Path, name: str) -> ImageFileError:
+    return ImageFileError(f"{archive}: holds {name[:80]!r}; a disk's archive holds {_MEMBER} and nothing else")
+
+
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: int, folder: Path) -> None:
+    """Write the member's data where it belongs; what is zero stays a hole."""
+    contents = tar.extractfile(member)
+    if contents is None:
+        raise ImageFileError(f"{_MEMBER} has no contents")
+    runs = _runs(member)
+    if member.issparse():
+        need_space(folder, sum(length for _, length in runs))
+    os.ftruncate(target, member.size)
+    for start, length in runs:
+        contents.seek(start)
+        _copy_run(contents, target, start, start + length, folder)
+
+
+def _runs(member: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Give the (offset, length) pairs of the data of a member; in order and inside of it, or ImageFileError."""
+    if not member.issparse():
+        return [(0, member.size)]
+    # typeshed has None or bytes here; tarfile keeps (offset, length) pairs, unused entries among them.
+    pairs = [pair for pair in cast("list[tuple[int, int]]", member.sparse) if pair[1]]
+    end = 0
+    for offset, length in pairs:
+        if offset < end or length < 0 or offset + length > member.size:
+            raise ImageFileError(f"the map of {_MEMBER} is damaged at its entry for byte {offset}; copy the file again")
+        end = offset + length
+    return pairs
+
+
+def _copy_run(contents: IO[bytes], target: int, start: int, end: int, folder: Path) -> None:
+    looked = start - _SPACE_LOOK
+    while start < end:
+        if start - looked >= _SPACE_LOOK:
+            need_space(folder, _SPACE_LOOK if end - start > _SPACE_LOOK else 0)
+            looked = start
+        piece = contents.read(min(_PIECE, end - start))
+        if not piece:
+            raise ImageFileError(f"{_MEMBER} ends at byte {start}, before its size; copy the file again")
+        if piece != _ZEROS[: len(piece)]:
+            _write_blocks(target, piece, start)
+        start += len(piece)
+
+
+def _write_blocks(target: int, piece: bytes, at: int) -> None:
+    for offset in range(0, len(piece), _BLOCK):
+        block = piece[offset : offset + _BLOCK]
+        if block != _ZEROS[: len(block)]:
+            os.pwrite(target, block, at + offset)
+
+
+def _expect_end(archive: Path, tar: tarfile.TarFile, plain: IO[bytes]) -> None:
+    """Read to the end of the compressed stream, whose checksum is only then known to be right."""
+    following = tar.next()
+    if following is not None:
+        raise _other(archive, following.name)
+    if len(plain.read(_PADDING + 1)) > _PADDING:
+        raise ImageFileError(f"{archive}: goes on after the end of the tar archive; copy it again")
