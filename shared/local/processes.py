@@ -11,15 +11,24 @@ _DEAD = {"Z", "X"}  # proc(5): a zombie has ended, and only waits for its parent
 
 def this_process() -> str:
     """Name this process like no other, before or after it: `BOOT:PID:START`, START in clock ticks since the boot."""
-    pid = os.getpid()
-    return f"{_boot()}:{pid}:{_start(pid)}"
+    return name_of(os.getpid())
+
+
+def name_of(pid: int) -> str:
+    """Name another process in the same way; what names one that has ended is never alive again."""
+    return f"{boot_id()}:{pid}:{_start(pid)}"
+
+
+def pid_of(name: str) -> int:
+    """Give the pid in a name."""
+    return int(name.split(":")[1])
 
 
 def is_alive(name: str) -> bool:
     """Whether the process that this_process() named is still running. False for any other text."""
     boot, _, rest = name.partition(":")
     pid, _, start = rest.partition(":")
-    return boot == _boot() and pid.isdecimal() and start != "" and _start(int(pid)) == start
+    return boot == boot_id() and pid.isdecimal() and start != "" and _start(int(pid)) == start
 
 
 def _start(pid: int) -> str:
@@ -32,5 +41,6 @@ def _start(pid: int) -> str:
 
 
 @cache
-def _boot() -> str:
+def boot_id() -> str:
+    """Name this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

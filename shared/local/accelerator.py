@@ -1,0 +1,106 @@
+"""Is there a KVM that works? Answered by starting a machine on it, never by looking at /dev/kvm.
+
+A /dev/kvm that is present and hangs its guests has been seen, and one that cannot be opened is common. The probe is a
+boot sector of 6 bytes that makes QEMU exit by itself; it has two seconds. The answer is kept until the host boots
+anew or has another QEMU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from .processes import boot_id
+from .programs import find
+from .scratch import faults, scratch_folder
+
+QEMU = "qemu-system-x86_64"
+DEVICE = Path("/dev/kvm")
+PROBE_SHARE = 0.8  # of the time, for the machine; the rest for ending it
+EXIT_PORT, EXIT_VALUE = 0xF4, 0x31
+EXIT_STATUS = EXIT_VALUE << 1 | 1  # what isa-debug-exit makes of a value
+
+BOOT_SECTOR = bytes([0xB0, EXIT_VALUE, 0xE6, EXIT_PORT, 0xEB, 0xFE]).ljust(510, b"\0") + b"\x55\xaa"
+"""mov al, EXIT_VALUE; out EXIT_PORT, al; jmp $"""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How machines run here, and for people, why."""
+
+    name: Literal["kvm", "tcg"]
+    reason: str
+
+
+def accelerator(home: Path, timeout: float = 2.0, device: Path = DEVICE) -> Accelerator:
+    """Find out, or remember, how machines run on this host; takes `timeout` seconds at most. Raises MissingTool."""
+    qemu = Path(find(QEMU))
+    status = qemu.stat()
+    key = f"{boot_id()} {qemu} {status.st_size} {status.st_mtime_ns} {device} {_access(device)}"
+    kept = home / "cache" / "accelerator.json"
+    remembered = _recall(kept, key)
+    if remembered is not None:
+        return remembered
+    found = _probe(str(qemu), timeout, device)
+    _keep(kept, key, found)
+    return found
+
+
+def _access(device: Path) -> str:
+    """What may change without a boot: whether the device is there, and whether this user may open it."""
+    return f"{device.exists()} {os.access(device, os.R_OK | os.W_OK)}"
+
+
+def _probe(qemu: str, timeout: float, device: Path) -> Accelerator:
+    if not device.exists():
+        return Accelerator("tcg", f"there is no {device}; machines are emulated, and slow")
+    if not os.access(device, os.R_OK | os.W_OK):
+        remedy = "add yourself to the group kvm, and log in again"
+        return Accelerator("tcg", f"{device} may not be opened ({remedy}); machines are emulated, and slow")
+    with tempfile.NamedTemporaryFile(prefix="goldsmith-probe-") as sector:
+        sector.write(BOOT_SECTOR)
+        sector.flush()
+        return _boot(qemu, sector.name, timeout, device)
+
+
+def _boot(qemu: str, sector: str, timeout: float, device: Path) -> Accelerator:
+    command = [
+        *(qemu, "-accel", "kvm", "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-m", "16"),
+        *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1"),
+        *("-drive", f"if=ide,format=raw,file={sector}"),
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, complaint = process.communicate(timeout=timeout * PROBE_SHARE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel may outlive its killing
+            process.communicate(timeout=timeout * (1 - PROBE_SHARE))
+        return Accelerator("tcg", f"{device} is there, and a machine on it hangs; machines are emulated, and slow")
+    if process.returncode == EXIT_STATUS:
+        return Accelerator("kvm", f"a machine on {device} runs")
+    last = complaint.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}"
+    return Accelerator("tcg", f"{device} is there, and QEMU cannot use it ({last}); machines are emulated, and slow")
+
+
+def _recall(kept: Path, key: str) -> Accelerator | None:
+    try:
+        document = json.loads(kept.read_text())
+        return Accelerator(document["name"], document["reason"]) if document["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not asked before, or damaged: ask again
+
+
+def _keep(kept: Path, key: str, found: Accelerator) -> None:
+    with faults(kept.parent):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(kept.parent) as scratch:
+            written = scratch.path / "accelerator.json"
+            written.write_text(json.dumps({"key": key, **asdict(found)}))
+            written.replace(kept)
