@@ -18,6 +18,7 @@ from .ports import Message
 REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
 VERSION = 1
+REPORT_LIMIT = 64 * 1024  # bytes: some ten times the largest that a provisioner sends; a guest may send anything
 
 
 def _data(document: dict[str, object]) -> bytes:
@@ -81,12 +82,18 @@ def _unversioned(data: bytes) -> dict[str, object]:
 def read_report_message(message: Message, keys: Keys) -> Reported:
     """Read a VM's report and check its signature. Raises PoisonMessage. The event's time is left to the engine."""
     try:
-        report = decode_report(message.data)
+        report = _decode_report(message.data)
     except ProtocolError as error:
         raise PoisonMessage(str(error)) from error
     if not keys.good(report, message.data, message.attributes.get("signature", "")):
         raise PoisonMessage(f"a report for {report.build_id} attempt {report.attempt} has a wrong signature")
     return Reported(build_id=report.build_id, event_id=report_id(report), time=0.0, report=report)
+
+
+def _decode_report(data: bytes) -> Report:
+    if len(data) > REPORT_LIMIT:
+        raise ProtocolError(f"a report of {len(data)} bytes; {REPORT_LIMIT} is the most")
+    return decode_report(data)
 
 
 def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase: str) -> list[tuple[Report, Message]]:
@@ -98,7 +105,7 @@ def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase
             continue
         try:
             data = base64.b64decode(words[1], validate=True)
-            report = decode_report(data)
+            report = _decode_report(data)
             signature = words[2].decode("ascii")
         except (binascii.Error, ProtocolError, UnicodeDecodeError):
             continue

@@ -80,8 +80,8 @@ def staged_export(plan: Plan) -> str:
     """Where the archive is written before publication gives it its name: a hidden name in the same folder."""
     target = plan.image.export_to
     assert target is not None, "only asked where the plan has an export"
-    folder, _, name = target.rpartition("/")
-    return f"{folder}/.{plan.build_id}.{name}" if folder else f".{plan.build_id}.{name}"
+    folder, slash, name = target.rpartition("/")
+    return f"{folder}{slash}.{plan.build_id}.{name}"
 
 
 def manifest_of(export: str) -> str:

@@ -1,0 +1,151 @@
+"""Prints docs/lifecycle.md, all of it, from the table in shared/lifecycle.py and the docstrings of what it names.
+
+python -m docs.generate_lifecycle > docs/lifecycle.md
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
+
+from shared.build import Outcome, State
+from shared.events import Event
+from shared.lifecycle import CLEANING_PATIENCE, MAIN_PATH, ORDER_OF, PATIENCE, RULES, Rule, always
+from shared.orders import ORDER_KINDS
+
+INTRODUCTION = f"""\
+# The lifecycle of a build
+
+Made from `shared/lifecycle.py` by `python -m docs.generate_lifecycle > docs/lifecycle.md`; a test holds the two
+together, so change the table there, never this page.
+
+A build is in one of {len(State)} states. An event leads it on by the first rule that holds; one that no rule is for
+(late, twice, of an earlier attempt, of another build) is ignored with a reason. The outcome is decided once, on the way
+into `cleaning`, and every build passes `cleaning`. Entering a state gives the state's order, and writes into the ledger
+what that order may make. An order that is not answered within {PATIENCE:.0f} s is given again; a clean-up after
+{CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
+"""
+
+ANNOUNCE = "The finished build, whole, to the topic builds-finished."
+ABSENT = "–"
+
+
+def page() -> str:
+    """Give the whole document."""
+    parts = [
+        INTRODUCTION,
+        diagram(),
+        "## Rules\n\nThe first that holds wins.\n",
+        rules(),
+        "## Events\n",
+        table(("event", "what has happened"), ((kind.__name__, sentence(kind)) for kind in get_args(Event))),
+        "## Orders\n",
+        table(("order", "given on entering", "what is asked for"), map(order, ORDER_KINDS)),
+        "## Outcomes\n",
+        table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
+    ]
+    return "\n".join(parts)
+
+
+def diagram() -> str:
+    """Give the state diagram; a rule for the whole main path is one arrow."""
+    main = [f"        {line}" for line in arrows(rule for rule in RULES if rule.at != MAIN_PATH and on_main_path(rule))]
+    rest = [f"    {line}" for line in arrows(rule for rule in RULES if rule.at == MAIN_PATH or not on_main_path(rule))]
+    return "\n".join(
+        [
+            "```mermaid",
+            "stateDiagram-v2",
+            "    [*] --> preparing : BuildRequested",
+            "    [*] --> cleaning : BuildRejected, or BuildRequested and unchanged",
+            '    state "main path" as main {',
+            *main,
+            "    }",
+            *rest,
+            "    finished --> [*]",
+            "```",
+            "",
+        ]
+    )
+
+
+def on_main_path(rule: Rule) -> bool:
+    """Tell whether a rule stays within the main path."""
+    return rule.to in MAIN_PATH and set(rule.at) <= set(MAIN_PATH)
+
+
+def arrows(chosen: Iterable[Rule]) -> list[str]:
+    """Give the arrows of rules that enter a state, those between the same two states as one."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for rule in chosen:
+        for state in ("main",) if rule.at == MAIN_PATH else rule.at:
+            if rule.to is not None:
+                labels.setdefault((state, rule.to), []).append(label(rule))
+    return [f"{start} --> {end} : {'<br/>'.join(texts)}" for (start, end), texts in labels.items()]
+
+
+def label(rule: Rule) -> str:
+    """Give what an arrow says: the event, and its guard when it has one."""
+    return rule.on.__name__ + ("" if rule.when is always else f", {rule.when.__name__}")
+
+
+def rules() -> str:
+    """Give all rules, in their order."""
+    heads = ("in", "on", "when", "to", "outcome", "order", "also")
+    return table(heads, (row(rule) for rule in RULES))
+
+
+def row(rule: Rule) -> Sequence[str]:
+    """Give one rule's line."""
+    at = "the main path" if rule.at == MAIN_PATH else ", ".join(rule.at)
+    given = rule.gives or (ORDER_OF.get(rule.to) if rule.to else None)
+    return (
+        at,
+        rule.on.__name__,
+        sentence(rule.when),
+        rule.to or ABSENT,
+        rule.outcome or ABSENT,
+        code(given) if given else ABSENT,
+        sentence(rule.then) if rule.then else ABSENT,
+    )
+
+
+def order(kind: str) -> Sequence[str]:
+    """Give one order's line: the first line of its worker's module."""
+    states = [state for state, given in ORDER_OF.items() if given == kind]
+    if kind == "announce":
+        return code(kind), ", ".join(states), ANNOUNCE
+    module = importlib.import_module(f"shared.workers.{kind}")
+    return code(kind), ", ".join(states) or ABSENT, sentence(module).removeprefix(f"{kind}: ")
+
+
+def deciders(outcome: Outcome) -> str:
+    """Give the rules that decide an outcome."""
+    found = list(dict.fromkeys(label(rule) for rule in RULES if rule.outcome is outcome))
+    if outcome is Outcome.UNCHANGED:
+        found.append("BuildRequested, when an image has this content already")
+    if outcome is Outcome.FAILED:
+        found.append("BuildRejected")
+    return "; ".join(found)
+
+
+def sentence(thing: Callable[..., Any] | object) -> str:
+    """Give the first line of a docstring."""
+    return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+def code(text: str) -> str:
+    """Set a text as code."""
+    return f"`{text}`"
+
+
+def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Give a Markdown table."""
+    shown = [heads, ["---"] * len(heads), *lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in shown)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

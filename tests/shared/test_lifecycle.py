@@ -1,0 +1,380 @@
+"""Every row of the table, by name, and what the table leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from docs.generate_lifecycle import page
+from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED
+from shared import resources
+from shared.build import Build, LedgerEntry, Outcome, State
+from shared.events import Event
+from shared.lifecycle import (
+    CLEANING_PATIENCE,
+    ORDER_OF,
+    PATIENCE,
+    RULES,
+    Rule,
+    advance,
+    always,
+    begin,
+    decide,
+    keep_remaining,
+)
+from shared.orders import OrderKind
+from shared.plan import Deprecation, Plan
+from tests import values
+
+S, O = State, Outcome  # noqa: E741 - the table below is read by columns
+LATER = values.NOON + 30
+MACHINE = LedgerEntry("machine", f"gs-{values.BUILD_ID}-a1-vm", "local")
+DISK = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "local")
+
+
+def verifying_plan() -> Plan:
+    return values.plan(verify_steps=values.plan().steps)
+
+
+def deprecating_plan() -> Plan:
+    plan = values.plan()
+    return replace(plan, image=replace(plan.image, deprecate_old=Deprecation()))
+
+
+def at(state: State, **changes: object) -> Build:
+    """A build in a state, as it is there; in `cleaning` and `finished` with an outcome."""
+    over = state in (S.CLEANING, S.FINISHED)
+    default = {
+        "outcome": O.FAILED if over else None,
+        "zone": "here" if state in (S.PROVISIONING, S.EXPORTING, S.PUBLISHING) else "",
+        "last_seen": values.NOON,
+        "wake_at": values.NOON + 900,
+        "ledger": (MACHINE, DISK),
+        "orders": 1,
+    }
+    return values.build(state=state, **{**default, **changes})
+
+
+def verify_at(state: State, **changes: object) -> Build:
+    return at(state, plan=verifying_plan(), **changes)
+
+
+def said(kind: str, phase: str = "build", **changes: object) -> Event:
+    return values.reported(time=LATER, kind=kind, phase=phase, **changes)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, named by what it is on and when, and one event that it is for."""
+
+    rule: str
+    build: Build
+    event: Event
+    to: State
+    outcome: Outcome | None = None
+    order: OrderKind | None = None
+
+
+def fails(rule: str, build: Build, event: Event) -> Case:
+    return Case(rule, build, event, S.CLEANING, O.FAILED, "clean_up")
+
+
+AT_DEADLINE = values.ticked(time=values.NOON + 3600)
+AT_900 = values.ticked(time=values.NOON + 900)
+AT_300 = values.ticked(time=values.NOON + 300)
+LOST = values.machine_stopped(time=LATER, how="lost", claim=None)
+OFF = values.machine_stopped(time=LATER, claim=None)
+VERIFY_LOST = replace(LOST, phase="verify")
+STEP = said(STEP_FINISHED, sequence=3, step=0)
+FAR = {"deadline": values.NOON + 1e5}
+
+CASES = [
+    *(
+        Case("CancelRequested always", at(state), values.cancel_requested(), S.CLEANING, O.CANCELLED, "clean_up")
+        for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING)
+    ),
+    *(
+        Case("Ticked past_deadline", at(state), AT_DEADLINE, S.CLEANING, O.TIMED_OUT, "clean_up")
+        for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING)
+    ),
+    fails("Ticked is_silent", at(S.PROVISIONING), AT_300),
+    fails("Ticked is_silent", verify_at(S.VERIFYING, zone="here"), AT_300),
+    Case("Reported says_completed", at(S.PREPARING), said(COMPLETED), S.EXPORTING, None, "export_image"),
+    Case("Reported says_completed", at(S.PROVISIONING), said(COMPLETED), S.EXPORTING, None, "export_image"),
+    fails("Reported says_failed", at(S.PREPARING), said(FAILED)),
+    fails("Reported says_failed", at(S.PROVISIONING), said(FAILED)),
+    Case("Reported goes_on", at(S.PREPARING), said(STARTED), S.PROVISIONING),
+    Case("Reported goes_on", at(S.PROVISIONING), said(STEP_STARTED, step=0), S.PROVISIONING),
+    Case("Reported goes_on", verify_at(S.VERIFYING), said(STARTED, "verify"), S.VERIFYING),
+    Case("MachineStarted is_current", at(S.PREPARING), values.machine_started(), S.PROVISIONING),
+    Case("MachineStarted is_current_build_machine", at(S.PROVISIONING), values.machine_started(), S.PROVISIONING),
+    Case("MachineStarted is_current_build_machine", at(S.EXPORTING), values.machine_started(), S.EXPORTING),
+    Case("MachineStopped may_go_on", at(S.PREPARING), LOST, S.PREPARING, None, "create_resources"),
+    Case("MachineStopped may_go_on", at(S.PROVISIONING), LOST, S.PREPARING, None, "create_resources"),
+    fails("MachineStopped has_ended", at(S.PREPARING), OFF),
+    fails("MachineStopped has_ended", at(S.PROVISIONING), OFF),
+    fails("MachineStopped has_ended", at(S.PROVISIONING, attempt=3), replace(LOST, attempt=3)),
+    Case(
+        "ImageExported wants_verification",
+        verify_at(S.EXPORTING),
+        values.image_exported(),
+        S.VERIFYING,
+        None,
+        "verify_image",
+    ),
+    Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
+    Case(
+        "Reported says_completed", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.PUBLISHING, None, "label_image"
+    ),
+    fails("Reported says_failed", verify_at(S.VERIFYING), said(FAILED, "verify")),
+    Case("MachineStarted is_current", verify_at(S.VERIFYING), values.machine_started(phase="verify"), S.VERIFYING),
+    Case("MachineStopped may_go_on", verify_at(S.VERIFYING), VERIFY_LOST, S.VERIFYING, None, "verify_image"),
+    fails("MachineStopped has_ended", verify_at(S.VERIFYING), replace(OFF, phase="verify")),
+    Case(
+        "ImageLabelled wants_deprecation",
+        at(S.PUBLISHING, plan=deprecating_plan()),
+        values.image_labelled(),
+        S.PUBLISHING,
+        None,
+        "deprecate_images",
+    ),
+    Case("ImageLabelled always", at(S.PUBLISHING), values.image_labelled(), S.CLEANING, O.SUCCEEDED, "clean_up"),
+    Case(
+        "ImagesDeprecated wants_deprecation",
+        at(S.PUBLISHING, plan=deprecating_plan()),
+        values.images_deprecated(),
+        S.CLEANING,
+        O.SUCCEEDED,
+        "clean_up",
+    ),
+    Case("CleanedUp is_clean", at(S.CLEANING), values.cleaned_up(), S.FINISHED, O.FAILED, "announce"),
+    Case("CleanedUp always", at(S.CLEANING), values.cleaned_up(remaining=(DISK,)), S.CLEANING, O.FAILED),
+    Case("MachineStarted is_of_build", at(S.CLEANING), values.machine_started(), S.CLEANING, O.FAILED, "clean_up"),
+    fails("OrderFailed is_our_order", at(S.PREPARING), values.order_failed()),
+    fails("OrderFailed is_our_order", at(S.EXPORTING), values.order_failed(order="export_image")),
+    fails("OrderFailed is_our_order", at(S.VERIFYING), values.order_failed(order="verify_image")),
+    fails("OrderFailed is_our_order", at(S.PUBLISHING), values.order_failed(order="label_image")),
+    fails("OrderFailed is_our_order", at(S.PUBLISHING), values.order_failed(order="deprecate_images")),
+    *(
+        Case("Reported tells_of_step", verify_at(state), STEP, state, O.FAILED if state is S.CLEANING else None)
+        for state in (S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING)
+    ),
+    Case("Ticked is_overdue", at(S.PREPARING, **FAR), AT_900, S.PREPARING, None, "create_resources"),
+    Case("Ticked is_overdue", at(S.EXPORTING, **FAR), AT_900, S.EXPORTING, None, "export_image"),
+    Case("Ticked is_overdue_machine", verify_at(S.VERIFYING, **FAR), AT_900, S.VERIFYING, None, "verify_image"),
+    Case("Ticked is_overdue", at(S.PUBLISHING, **FAR), AT_900, S.PUBLISHING, None, "label_image"),
+    Case("Ticked is_overdue", at(S.CLEANING), AT_900, S.CLEANING, O.FAILED, "clean_up"),
+]
+
+
+def name(rule: Rule) -> str:
+    return f"{rule.on.__name__} {rule.when.__name__}"
+
+
+def rule_of(build: Build, event: Event) -> Rule | None:
+    """The rule that decides, by the same search as decide()."""
+    return next((r for r in RULES if build.state in r.at and isinstance(event, r.on) and r.when(build, event)), None)
+
+
+class TestRules:
+    @pytest.mark.parametrize("case", CASES, ids=[f"{case.rule} in {case.build.state}" for case in CASES])
+    def test_rule(self, case: Case) -> None:
+        found = rule_of(case.build, case.event)
+        assert found is not None
+        assert name(found) == case.rule
+        decision = decide(case.build, case.event)
+        assert (decision.build.state, decision.build.outcome, decision.ignored) == (case.to, case.outcome, "")
+        assert tuple(order.kind for order in decision.orders) == ((case.order,) if case.order else ())
+        assert decision.build.outbox == decision.orders
+        assert advance(case.build, case.event) == (decision.build, decision.orders)
+
+    def test_every_rule_is_reached_by_one_of_them(self) -> None:
+        """So no rule is hidden by an earlier one either: the first that holds decided in each."""
+        reached = {id(rule_of(case.build, case.event)) for case in CASES}
+        assert [name(rule) for rule in RULES if id(rule) not in reached] == []
+
+    def test_every_state_that_waits_for_an_order_gives_it_again(self) -> None:
+        again = {state for rule in RULES for state in rule.at if rule.gives and rule.gives == ORDER_OF.get(state)}
+        assert again == set(ORDER_OF) - {S.FINISHED}
+
+    def test_only_the_main_path_decides_an_outcome_and_only_on_the_way_to_cleaning(self) -> None:
+        for rule in RULES:
+            assert (rule.outcome is not None) == (rule.to is S.CLEANING)
+            assert S.CLEANING not in rule.at or rule.to in (None, S.FINISHED)
+            assert S.FINISHED not in rule.at
+
+
+PAIRS = [(state, event) for state in State for event in values.every_event()]
+
+
+class TestIgnored:
+    @pytest.mark.parametrize(("state", "event"), PAIRS, ids=[f"{event.kind} in {state}" for state, event in PAIRS])
+    def test_what_is_not_in_the_table_changes_nothing_and_says_why(self, state: State, event: Event) -> None:
+        build = at(state)
+        decision = decide(build, event)
+        if any(state in rule.at and isinstance(event, rule.on) for rule in RULES):
+            assert decision.ignored == "" or decision.build is build
+        else:
+            assert (decision.build, decision.orders) == (build, ())
+            assert decision.ignored == f"{event.kind} changes nothing in a build that is {state}"
+
+    def test_an_event_of_another_build(self) -> None:
+        decision = decide(at(S.PREPARING), values.cancel_requested(build_id="other-0123456789ab"))
+        assert "other-0123456789ab" in decision.ignored
+
+    @pytest.mark.parametrize("attempt", [1, 3])
+    def test_hazard_2_an_event_of_another_attempt(self, attempt: int) -> None:
+        words: list[Event] = [
+            said(kind, attempt=attempt, step=0) for kind in (STARTED, STEP_FINISHED, COMPLETED, FAILED)
+        ]
+        stops: list[Event] = [replace(stop, attempt=attempt) for stop in (LOST, OFF, VERIFY_LOST)]
+        rest: list[Event] = [values.machine_started(attempt=attempt), values.order_failed(attempt=attempt)]
+        for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING):
+            for event in (*words, *stops, *rest):
+                assert decide(at(state, attempt=2), event).ignored
+
+    @pytest.mark.parametrize("kind", [COMPLETED, FAILED, STARTED, STEP_FINISHED])
+    def test_the_build_vm_cannot_speak_for_the_verifying_one(self, kind: str) -> None:
+        for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING):
+            assert decide(verify_at(state), said(kind, "verify", step=0, sequence=9)).ignored
+        assert decide(verify_at(S.VERIFYING), said(COMPLETED, "build")).ignored
+
+    def test_a_stop_whose_last_word_is_on_its_way(self) -> None:
+        """The claim is taken from the report itself, which is signed; the stop alone decides nothing."""
+        for claim in (COMPLETED, FAILED):
+            assert decide(at(S.PROVISIONING), replace(LOST, claim=claim)).ignored
+
+
+class TestBegin:
+    def test_a_good_request_gives_the_first_order(self) -> None:
+        decision = begin(values.requested())
+        build = decision.build
+        assert (build.state, build.outcome, build.attempt) == (S.PREPARING, None, 1)
+        assert build.ledger == (MACHINE, DISK)
+        assert [(order.number, order.kind, order.attempt) for order in build.outbox] == [(1, "create_resources", 1)]
+        assert (build.deadline, build.wake_at) == (values.NOON + 3600, values.NOON + PATIENCE)
+
+    def test_a_bad_request_fails_at_once(self) -> None:
+        build = begin(values.rejected()).build
+        assert (build.state, build.outcome, build.plan, build.ledger) == (S.CLEANING, O.FAILED, None, ())
+
+    def test_the_same_content_is_unchanged(self) -> None:
+        build = begin(values.requested(unchanged=values.image_record())).build
+        assert (build.state, build.outcome, build.image) == (S.CLEANING, O.UNCHANGED, values.image_record())
+        assert build.ledger == ()
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("build", "event", "reason"),
+        [
+            (at(S.PROVISIONING), said(FAILED, message="step greet failed"), "step greet failed"),
+            (at(S.PROVISIONING), said(FAILED), "the provisioner failed and did not say why"),
+            (at(S.PROVISIONING), OFF, "the build VM powered itself off before its job was done"),
+            (at(S.PROVISIONING), replace(OFF, how="panicked", detail="Oops"), "the build VM had a kernel panic: Oops"),
+            (at(S.PREPARING), values.order_failed(), "create_resources: quota CPUS is used up"),
+            (at(S.PREPARING), values.cancel_requested(), "cancelled by a person"),
+            (at(S.EXPORTING), AT_DEADLINE, "not done 3600 s after the request, still exporting"),
+            (at(S.PROVISIONING), AT_300, "no sign of life from the VM for 300 s"),
+        ],
+    )
+    def test_reason(self, build: Build, event: Event, reason: str) -> None:
+        assert advance(build, event)[0].reason == reason
+
+    def test_a_guest_cannot_make_the_document_large(self) -> None:
+        build, _orders = advance(at(S.PROVISIONING), said(FAILED, message="x" * 10**6))
+        assert len(build.reason) == 1000
+
+
+class TestHazards:
+    def test_4_a_vm_that_is_not_made_yet_is_not_silent(self) -> None:
+        """The order's patience counts while a worker waits for a zone with room, not the VM's."""
+        assert decide(verify_at(S.VERIFYING, zone=""), AT_300).ignored
+        build, _ = advance(verify_at(S.VERIFYING, zone=""), values.machine_started(phase="verify", time=LATER + 500))
+        assert decide(build, values.ticked(time=LATER + 799)).ignored
+        assert advance(build, values.ticked(time=LATER + 800))[0].outcome is O.FAILED
+
+    def test_4_a_vm_at_work_is_not_asked_for_again(self) -> None:
+        build = verify_at(S.VERIFYING, zone="here", last_seen=values.NOON + 890)
+        assert decide(build, AT_900).ignored
+
+    def test_4_a_new_vm_is_not_looked_for_in_the_old_one_s_zone(self) -> None:
+        assert advance(at(S.PROVISIONING), LOST)[0].zone == ""
+        assert advance(verify_at(S.EXPORTING), values.image_exported())[0].zone == ""
+        assert advance(at(S.EXPORTING), values.image_exported())[0].zone == "here"
+
+    def test_9_what_is_decided_before_the_deadline_stays(self) -> None:
+        build, _ = advance(at(S.PUBLISHING), values.image_labelled())
+        assert decide(build, AT_DEADLINE).build.outcome is O.SUCCEEDED
+
+    def test_14_a_good_image_is_kept_whatever_fails_later(self) -> None:
+        image = LedgerEntry("image", "hello-20261120", "local")
+        build, _ = advance(at(S.EXPORTING, ledger=(MACHINE, DISK, image)), values.image_exported())
+        assert build.ledger == (MACHINE, DISK, replace(image, keep=True))
+        for event in (values.order_failed(order="label_image"), values.cancel_requested(), AT_DEADLINE):
+            over, _ = advance(build, event)
+            assert replace(image, keep=True) in advance(over, values.cleaned_up())[0].ledger
+
+    def test_14_only_a_verified_image_is_kept(self) -> None:
+        build, _ = advance(verify_at(S.EXPORTING), values.image_exported())
+        assert not any(entry.keep for entry in build.ledger)
+        over, _ = advance(build, said(FAILED, "verify"))
+        assert advance(over, values.cleaned_up())[0].ledger == ()
+
+
+class TestLedger:
+    def test_a_vm_that_was_made_too_late_is_written_down_again(self) -> None:
+        build, orders = advance(at(S.CLEANING, ledger=()), values.machine_started())
+        assert build.ledger == (MACHINE, DISK)
+        assert [order.kind for order in orders] == ["clean_up"]
+
+    def test_a_vm_that_was_never_asked_for_is_not(self) -> None:
+        assert decide(at(S.CLEANING), values.machine_started(attempt=2)).ignored
+        assert decide(at(S.CLEANING), values.machine_started(phase="party")).ignored
+
+    def test_what_remains_is_known_by_its_name(self) -> None:
+        """The worker may have looked before the zone was known."""
+        kept = keep_remaining(at(S.CLEANING), values.cleaned_up(remaining=(replace(DISK, zone="here"),)))
+        assert kept.ledger == (DISK,)
+
+    def test_the_next_attempt_keeps_the_disk_and_adds_a_machine(self) -> None:
+        build, _ = advance(at(S.PROVISIONING), LOST)
+        second = LedgerEntry("machine", resources.machine_name(build.id, 2, "build"), "local")
+        assert build.ledger == (MACHINE, DISK, second)
+
+
+class TestWaking:
+    def test_a_stuck_clean_up_is_repeated_ever_more_rarely(self) -> None:
+        build = at(S.CLEANING, outcome=O.TIMED_OUT)
+        waits = []
+        for hours in (1, 2, 25, 24 * 30):
+            time = values.NOON + 3600 * hours
+            after, _ = advance(build, values.cleaned_up(time=time, remaining=(DISK,)))
+            waits.append(after.wake_at - time)
+        assert waits == [CLEANING_PATIENCE, 150, 3600, 3600 * 719 / 24]
+
+    def test_a_heartbeat_alone_moves_no_state(self) -> None:
+        build, orders = advance(at(S.PROVISIONING), said(HEARTBEAT, sequence=0))
+        assert (build.state, orders, build.last_seen) == (S.PROVISIONING, (), LATER)
+
+    def test_time_that_runs_backwards_on_another_server_is_borne(self) -> None:
+        build = at(S.PROVISIONING, updated=LATER + 5, last_seen=LATER + 5)
+        after, _ = advance(build, said(STEP_FAILED, step=0, sequence=2))
+        assert (after.updated, after.last_seen) == (LATER + 5, LATER + 5)
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "lifecycle.md").read_text(encoding="utf-8")
+    assert written == page(), "run: python -m docs.generate_lifecycle > docs/lifecycle.md"
+
+
+def test_guards_that_always_hold_come_last() -> None:
+    """Of the rules for one event in one state, nothing comes after one that always holds."""
+    closed: set[tuple[State, type]] = set()
+    for rule in RULES:
+        for state in rule.at:
+            assert (state, rule.on) not in closed
+            if rule.when is always:
+                closed.add((state, rule.on))

@@ -1,0 +1,283 @@
+"""What holds for every build, whatever it is told: advance() over sequences that no test would think of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provisioner.protocol import COMPLETED, PHASES, REPORT_KINDS, STARTED, Report
+from shared import resources
+from shared.build import Build, ImageRecord, LedgerEntry, Outcome, State
+from shared.events import (
+    BuildRejected,
+    BuildRequested,
+    CancelRequested,
+    CleanedUp,
+    Event,
+    ImageExported,
+    ImageLabelled,
+    ImagesDeprecated,
+    MachineStarted,
+    MachineStopped,
+    OrderFailed,
+    Reported,
+    Ticked,
+    read_build,
+    to_json,
+)
+from shared.lifecycle import ORDER_OF, RULES, Decision, Rule, advance, begin, decide, phase_of
+from shared.orders import ORDER_KINDS
+from shared.plan import Deprecation, Plan
+from tests import values
+
+ATTEMPTS = 3
+LONG = 12  # hours of ticks are enough for whatever waits for anything
+
+attempts = st.integers(1, ATTEMPTS + 1) | st.integers(-5, 10**9)
+texts = st.text(max_size=20)
+ids = {"build_id": st.sampled_from([values.BUILD_ID] * 19 + ["other-0123456789ab"]), "event_id": texts}
+times = {"time": st.floats(values.NOON - 100, values.NOON + 5000)}
+phases = st.sampled_from([*PHASES, *PHASES, "", "party"])
+entries = st.builds(
+    LedgerEntry,
+    st.sampled_from(["machine", "disk", "image", "object"]),
+    st.sampled_from([f"gs-{values.BUILD_ID}-a1-vm", f"gs-{values.BUILD_ID}-a1-boot", "hello-20261120", "other"]),
+    st.just("local"),
+    st.sampled_from(["", "here"]),
+    st.booleans(),
+)
+reports = st.builds(
+    Report,
+    st.just(values.BUILD_ID),
+    attempts,
+    st.sampled_from(PHASES),
+    st.integers(-1, 10**14),
+    st.sampled_from(REPORT_KINDS),
+    st.floats(allow_nan=True),
+    step=st.none() | st.integers(-2, 5) | st.integers(),
+    tries=st.integers(-1, 10),
+    exit_status=st.none() | st.integers(),
+    seconds=st.none() | st.floats(),
+    final=st.booleans(),
+    message=texts,
+    output=texts,
+)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Reported, **ids, **times, report=reports),
+    st.builds(
+        MachineStarted, **ids, **times, attempt=attempts, phase=phases, zone=st.sampled_from(["", "here", "there"])
+    ),
+    st.builds(
+        MachineStopped,
+        **ids,
+        **times,
+        attempt=attempts,
+        phase=phases,
+        how=st.sampled_from(["powered-off", "panicked", "lost", "preempted"]),
+        claim=st.sampled_from([None, None, "completed", "failed", "nonsense"]),
+        detail=texts,
+    ),
+    st.builds(ImageExported, **ids, **times, image=st.builds(ImageRecord, texts, texts, texts)),
+    st.builds(ImageLabelled, **ids, **times),
+    st.builds(ImagesDeprecated, **ids, **times, names=st.just(())),
+    st.builds(CleanedUp, **ids, **times, remaining=st.lists(entries, max_size=3).map(tuple)),
+    st.builds(OrderFailed, **ids, **times, order=st.sampled_from(ORDER_KINDS), attempt=attempts, reason=texts),
+    st.builds(CancelRequested, **ids, **times, reason=texts),
+    st.builds(Ticked, **ids, **times),
+    st.sampled_from(values.every_event()),
+)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    plan = values.plan(attempts=draw(st.integers(1, ATTEMPTS)))
+    deprecation = draw(st.none() | st.just(Deprecation()))
+    export = draw(st.none() | st.just("out/hello.tar.gz"))
+    image = replace(plan.image, deprecate_old=deprecation, export_to=export)
+    return replace(plan, image=image, verify_steps=draw(st.none() | st.just(plan.steps)))
+
+
+beginnings: st.SearchStrategy[BuildRequested | BuildRejected] = st.one_of(
+    plans().map(lambda plan: values.requested(plan=plan)),
+    plans().map(lambda plan: values.requested(plan=plan)),
+    plans().map(lambda plan: values.requested(plan=plan)),
+    st.sampled_from([values.requested(unchanged=values.image_record()), values.rejected()]),
+)
+
+
+def awaited(build: Build) -> list[Event]:
+    """What leads a build on: without such events, hardly a story gets beyond `preparing`."""
+    time = build.updated + 1
+    done = said(build, COMPLETED)
+    by_state: dict[State, list[Event]] = {
+        State.PREPARING: [started(build), said(build, STARTED)],
+        State.PROVISIONING: [done],
+        State.EXPORTING: [values.image_exported(time=time)],
+        State.VERIFYING: [started(build), done],
+        State.PUBLISHING: [values.image_labelled(time=time), values.images_deprecated(time=time)],
+        State.CLEANING: [values.cleaned_up(time=time), values.cleaned_up(time=time, remaining=build.ledger)],
+        State.FINISHED: [values.cleaned_up(time=time)],
+    }
+    return by_state[build.state]
+
+
+def possible(build: Build) -> list[Event]:
+    """What may happen to a build in its attempt."""
+    stop = values.machine_stopped(time=build.updated + 1, attempt=build.attempt, phase=phase_of(build), claim=None)
+    order = ORDER_OF.get(build.state, "create_resources")
+    return [
+        *(said(build, kind) for kind in REPORT_KINDS),
+        started(build),
+        stop,
+        *[replace(stop, how="lost")] * 3,
+        values.order_failed(time=build.updated + 1, order=order, attempt=build.attempt),
+        *[values.ticked(time=build.wake_at)] * 4,
+    ]
+
+
+def said(build: Build, kind: str) -> Event:
+    where = {"attempt": build.attempt, "phase": phase_of(build), "step": 0, "sequence": build.orders}
+    return values.reported(time=build.updated + 1, **{"kind": kind, **where})
+
+
+def started(build: Build) -> Event:
+    return values.machine_started(time=build.updated + 1, attempt=build.attempt, phase=phase_of(build))
+
+
+@dataclass(frozen=True)
+class Story:
+    """A request and everything that the build is told after it."""
+
+    beginning: BuildRequested | BuildRejected
+    events: tuple[Event, ...]
+
+    def end(self) -> Build:
+        build = begin(self.beginning).build
+        for event in self.events:
+            build, _orders = advance(build, event)
+        return build
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    """Most events lead the build on, some may happen to it, and some are anything."""
+    beginning = draw(beginnings)
+    build, told = begin(beginning).build, []
+    for source in draw(st.lists(st.sampled_from("aaapp?"), max_size=20)):
+        chosen = {"a": awaited, "p": possible}.get(source)
+        event = draw(st.sampled_from(chosen(build)) if chosen else events)
+        told.append(event)
+        build, _orders = advance(build, event)
+    return Story(beginning, tuple(told))
+
+
+@settings(max_examples=300)
+@given(stories())
+def test_the_table_is_never_left(story: Story) -> None:
+    build = begin(story.beginning).build
+    for event in story.events:
+        decision = decide(build, event)
+        assert_step(build, event, decision)
+        build = decision.build
+
+
+def test_the_stories_reach_every_rule() -> None:
+    """Or the properties here would hold for nothing."""
+    reached: set[int] = set()
+
+    @settings(max_examples=500, derandomize=True, database=None)
+    @given(stories())
+    def collect(story: Story) -> None:
+        build = begin(story.beginning).build
+        for event in story.events:
+            reached.add(next((n for n, rule in enumerate(RULES) if holds(rule, build, event)), -1))
+            build, _orders = advance(build, event)
+
+    collect()
+    assert [(rule.on.__name__, rule.when.__name__) for n, rule in enumerate(RULES) if n not in reached] == []
+
+
+def holds(rule: Rule, build: Build, event: Event) -> bool:
+    same = event.build_id == build.id
+    return same and build.state in rule.at and isinstance(event, rule.on) and rule.when(build, event)
+
+
+def assert_step(before: Build, event: Event, decision: Decision) -> None:
+    after = decision.build
+    if decision.ignored:
+        assert (after, decision.orders) == (before, ())
+        return
+    rules = [rule for rule in RULES if before.state in rule.at and isinstance(event, rule.on)]
+    assert event.build_id == before.id
+    assert any(after.state == (rule.to or before.state) for rule in rules)
+    assert before.outcome in (None, after.outcome), "an outcome is decided once"
+    assert (after.outcome is not None) == (after.state in (State.CLEANING, State.FINISHED))
+    assert 1 <= before.attempt <= after.attempt <= (after.plan.attempts if after.plan else 1)
+    assert after.updated >= before.updated
+    assert after.outbox == (*before.outbox, *decision.orders)
+    assert after.orders == before.orders + len(decision.orders)
+    for order in decision.orders:
+        assert order.attempt == after.attempt
+        assert order.kind == ORDER_OF.get(after.state) or order.kind == "deprecate_images"
+        if after.plan is not None:
+            made = resources.of_order(after.plan, order.kind, order.attempt)
+            assert all(resources.is_in(entry, after.ledger) for entry in made), "written down before it is made"
+    if before.state is not State.CLEANING:
+        assert {key(entry) for entry in before.ledger} <= {key(entry) for entry in after.ledger}, (
+            "only clean-up strikes"
+        )
+    if after.finished:
+        assert all(entry.keep and entry.kind == "image" for entry in after.ledger)
+    if isinstance(event, Ticked):
+        assert event.time >= before.wake_at, "a tick before wake_at has nothing to say"
+
+
+def key(entry: LedgerEntry) -> tuple[str, str]:
+    return entry.kind, entry.name
+
+
+@given(stories())
+def test_no_state_is_stuck(story: Story) -> None:
+    """Once the deadline has passed and what there was is gone, ticks alone lead to the end."""
+    build = story.end()
+    outcome, time = build.outcome, max(build.deadline, values.NOON) + 1
+    if not build.finished:
+        build, _orders = advance(build, values.ticked(time=time))
+        assert build.state is State.CLEANING
+        assert outcome in (None, build.outcome)
+        build, _orders = advance(build, values.cleaned_up(time=time))
+    assert build.finished
+    assert build.outcome is not None
+    assert all(entry.keep for entry in build.ledger)
+
+
+@given(stories())
+def test_an_order_without_an_answer_is_given_again(story: Story) -> None:
+    """From every state, ticks alone give some order or move the build: no wake-up is lost."""
+    build = story.end()
+    if build.finished:
+        return
+    for minute in range(LONG * 60):
+        decision = decide(build, values.ticked(time=max(build.updated, values.NOON) + 60.0 * minute))
+        if decision.orders:
+            return
+    raise AssertionError(f"{build.state} waits for ever")
+
+
+@given(stories())
+def test_a_cancelled_build_never_publishes(story: Story) -> None:
+    build, _orders = advance(begin(story.beginning).build, values.cancel_requested())
+    for event in story.events:
+        build, orders = advance(build, event)
+        assert {order.kind for order in orders} <= {"clean_up", "announce"}
+    assert build.outcome in (Outcome.CANCELLED, Outcome.UNCHANGED, Outcome.FAILED)
+
+
+@settings(max_examples=50)
+@given(stories())
+def test_every_build_survives_its_store(story: Story) -> None:
+    build = story.end()
+    finite = replace(build, steps=(), verify_steps=())  # a report's NaN is refused on the wire; here it went round it
+    assert read_build(to_json(finite)) == finite

@@ -1,0 +1,33 @@
+"""NAME.json: golden, and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from provisioner.protocol import STEP_FINISHED
+from shared.build import ArchiveRecord
+from shared.manifest import manifest
+from shared.steps import note_report
+from tests import values
+from tests.fakes import PACKAGES
+
+GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
+ARCHIVE = ArchiveRecord(1000, "a1" * 32, "b2" * 32, "00c0ffee", 10 << 30, 600 << 20)
+
+
+def test_the_whole_document_is_golden() -> None:
+    done = values.report(kind=STEP_FINISHED, sequence=3, step=0, tries=1, exit_status=0, seconds=0.5)
+    build = note_report(values.build(image=values.image_record(archive=ARCHIVE)), done)
+    assert manifest(build, values.plan(), PACKAGES) == GOLDEN.read_bytes()
+
+
+def test_what_is_not_known_is_null() -> None:
+    document = json.loads(manifest(values.build(), values.plan(), None))
+    assert (document["archive"], document["packages"], document["verify"], document["image"]["id"]) == (None,) * 4
+
+
+def test_verification_without_steps_is_not_the_same_as_none() -> None:
+    plan = replace(values.plan(), verify_steps=())
+    assert json.loads(manifest(values.build(plan=plan), plan, None))["verify"] == []

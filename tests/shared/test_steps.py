@@ -1,0 +1,78 @@
+"""The step table, whatever order reports come in."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from provisioner.protocol import COMPLETED, OUTPUT_LIMIT, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
+from shared.build import Build, StepRecord
+from shared.steps import note_report, waiting
+from tests import values
+
+
+def word(kind: str, sequence: int, **changes: object) -> Report:
+    return values.report(**{"kind": kind, "sequence": sequence, "step": 0, "tries": 1, **changes})
+
+
+def after(*reports: Report) -> StepRecord:
+    build = values.build()
+    for report in reports:
+        build = note_report(build, report)
+    return build.steps[0]
+
+
+FAILED_ONCE = word(STEP_FAILED, 3, exit_status=3, seconds=0.5, output="no such file")
+FAILED_FOR_GOOD = word(STEP_FAILED, 5, tries=2, exit_status=4, final=True, output="still not")
+
+
+def test_before_anything_has_run_all_wait() -> None:
+    assert waiting(values.plan().steps) == (StepRecord("greet", "run-script"),)
+
+
+@pytest.mark.parametrize(
+    ("reports", "status", "exit_status", "output"),
+    [
+        ([word(STEP_STARTED, 2)], "running", None, ""),
+        ([word(STEP_STARTED, 2), word(STEP_FINISHED, 3, exit_status=0, seconds=1.5)], "done", 0, ""),
+        ([word(STEP_STARTED, 2), FAILED_ONCE], "running", 3, "no such file"),
+        ([FAILED_ONCE, word(STEP_STARTED, 4, tries=2), FAILED_FOR_GOOD], "failed", 4, "still not"),
+        ([FAILED_ONCE, word(STEP_FINISHED, 5, tries=2, exit_status=0)], "done", 0, ""),
+    ],
+)
+def test_statuses(reports: list[Report], status: str, exit_status: int | None, output: str) -> None:
+    record = after(*reports)
+    assert (record.status, record.exit_status, record.output) == (status, exit_status, output)
+
+
+def test_hazard_2_the_newest_word_counts_in_any_order() -> None:
+    words = (word(STEP_STARTED, 2), FAILED_ONCE, word(STEP_STARTED, 4, tries=2), FAILED_FOR_GOOD)
+    ends = {(after(*order).status, after(*order).exit_status, after(*order).tries) for order in permutations(words)}
+    assert ends == {("failed", 4, 2)}
+
+
+def test_the_next_attempt_is_newer_whatever_its_sequence() -> None:
+    first, second = word(STEP_STARTED, 90), word(STEP_FINISHED, 2, attempt=2, exit_status=0)
+    assert after(first, second).status == after(second, first).status == "done"
+
+
+@pytest.mark.parametrize("step", [None, -1, 1, 10**12])
+def test_a_step_that_is_not_in_the_plan_changes_nothing(step: int | None) -> None:
+    build = values.build()
+    assert note_report(build, word(STEP_STARTED, 2, step=step)) is build
+
+
+def test_a_report_that_names_a_step_and_tells_nothing_of_it() -> None:
+    assert after(word(COMPLETED, 9)).status == "waiting"
+
+
+def test_verification_has_its_own_table() -> None:
+    build: Build = values.build(verify_steps=waiting(values.plan().steps))
+    noted = note_report(build, word(STEP_FINISHED, 2, phase="verify"))
+    assert (noted.steps[0].status, noted.verify_steps[0].status) == ("waiting", "done")
+
+
+def test_a_guest_cannot_make_the_document_large() -> None:
+    output = "x" * OUTPUT_LIMIT + "the end"
+    assert after(word(STEP_FAILED, 3, output=output)).output == output[-OUTPUT_LIMIT:]
