@@ -14,7 +14,7 @@ python=${PYTHON:-python3}
 base() {
 	cat <<-END
 		ca-certificates /etc/ssl/certs/ca-certificates.crt
-		python3 $python
+		python3 python3
 		python3-venv python:ensurepip
 		qemu-system-x86 qemu-system-x86_64
 		qemu-system-data /usr/share/qemu/qboot.rom
@@ -31,6 +31,8 @@ base() {
 		e2fsprogs mke2fs
 		busybox-static /usr/share/doc/busybox-static
 		socat socat
+		lz4 lz4
+		zstd zstd
 		grub-common grub-mkimage
 		grub-pc-bin /usr/lib/grub/i386-pc/boot.img
 		grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/normal.mod
@@ -44,7 +46,6 @@ peers() {
 		guestfs-tools virt-customize
 		pigz pigz
 		isal igzip
-		zstd zstd
 		mkosi mkosi optional
 		packer packer optional
 	END
