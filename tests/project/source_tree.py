@@ -8,6 +8,7 @@ import ast
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,13 @@ def _module(path: Path, root: Path) -> Module:
     is_package = path.name == "__init__.py"
     parts = relative.parent.parts if is_package else relative.with_suffix("").parts
     text = path.read_text(encoding="utf-8")
-    return Module(relative, ".".join(parts), is_package, text, ast.parse(text, str(relative)))
+    return Module(relative, ".".join(parts), is_package, text, _parse(text))
+
+
+@cache
+def _parse(text: str) -> ast.Module:
+    """Parse each text once, for all rules; nobody changes the tree."""
+    return ast.parse(text)
 
 
 def imports(module: Module) -> Iterator[Import]:
