@@ -81,7 +81,7 @@ def _imports(module: Module, nodes: Sequence[ast.AST], *, lazy: bool) -> Iterato
         for target in _targets(module, node):
             yield Import(module, target, getattr(node, "lineno", 0), lazy)
         inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
-            isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING"
         )
         yield from _imports(module, list(ast.iter_child_nodes(node)), lazy=lazy or inside)
 
@@ -100,6 +100,11 @@ def _targets(module: Module, node: ast.AST) -> list[str]:
         named = node.args[0] if node.args else None
         return [named.value] if isinstance(named, ast.Constant) and isinstance(named.value, str) else []
     return []
+
+
+def _last_name(node: ast.expr) -> str:
+    """Give `c` of `a.b.c` and of `c`; empty for what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _base(module: Module, level: int) -> str:
