@@ -1,0 +1,121 @@
+"""Which units of the image's systemd a direct boot does without, and how they are held back.
+
+Nothing of this is in the image. MASKED are named on the kernel's command line: systemd's own chores, which no step
+asks for. DEFERRED are held back until the job begins, by a condition below /run: steps can start, enable and disable
+them as ever (a mask would make `systemctl enable ssh` fail). GENERATORS are replaced by nothing, so that what they
+would have made is not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .initramfs import Member
+
+BOOTED = "/run/goldsmith/booted"  # made by guest/start
+
+MASKED = (
+    # state that belongs to one machine, not to an image
+    "systemd-random-seed.service",
+    "systemd-machine-id-commit.service",
+    "systemd-firstboot.service",
+    "systemd-journal-flush.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-hwdb-update.service",
+    "systemd-pstore.service",
+    "systemd-repart.service",
+    # nobody logs in, and nobody is asked for a password
+    "getty.target",
+    "serial-getty@ttyS0.service",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    # mounts and sockets that start a program or load a module, for things that load it themselves when used
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-kernel-config.mount",
+    "sys-fs-fuse-connections.mount",
+    "dev-hugepages.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "modprobe@drm.service",
+    "systemd-fsckd.socket",
+    "systemd-initctl.socket",
+    "systemd-rfkill.socket",
+    "systemd-pcrphase.service",
+    "systemd-pcrphase-sysinit.service",
+)
+
+DEFERRED = (
+    # the initrd has set the network up already
+    "NetworkManager.service",
+    "NetworkManager-wait-online.service",
+    "networking.service",
+    "systemd-network-generator.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",  # else it starts its service until systemd forbids it
+    "systemd-networkd-wait-online.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "wicked.service",
+    # services and timers that do nothing for a build, and would change the image behind its back
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "chrony.service",
+    "chronyd.service",
+    "cron.service",
+    "crond.service",
+    "dnf-makecache.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "google-guest-agent.service",
+    "google-osconfig-agent.service",
+    "google-shutdown-scripts.service",
+    "google-startup-scripts.service",
+    "logrotate.timer",
+    "man-db.timer",
+    "motd-news.timer",
+    "rsyslog.service",
+    "snapd.seeded.service",
+    "snapd.service",
+    "snapd.socket",
+    "ssh-host-keys.service",
+    "ssh.service",
+    "ssh.socket",
+    "sshd.service",
+    "systemd-binfmt.service",
+    "systemd-growfs-root.service",  # the provisioner lets the root grow
+    "systemd-growfs@.service",
+    "systemd-logind.service",
+    "systemd-tmpfiles-clean.timer",
+    "unattended-upgrades.service",
+)
+
+GENERATORS = (
+    "cloud-init-generator",
+    "systemd-bless-boot-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-system-update-generator",
+    "systemd-veritysetup-generator",
+)
+
+
+def kernel_parameters() -> tuple[str, ...]:
+    """The words for the kernel's command line."""
+    return ("cloud-init=disabled", *(f"systemd.mask={unit}" for unit in MASKED))
+
+
+def overlay() -> Mapping[str, Member]:
+    """The files below /run (path relative to it -> member)."""
+    condition = Member.file(f"[Unit]\nConditionPathExists={BOOTED}\n".encode())
+    return {
+        **{f"systemd/system/{unit}.d/50-goldsmith.conf": condition for unit in DEFERRED},
+        **{f"systemd/system-generators/{name}": Member.link("/dev/null") for name in GENERATORS},
+    }

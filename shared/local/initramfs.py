@@ -1,0 +1,59 @@
+"""The file system that a kernel starts from: a cpio archive in the `newc` form that Linux reads.
+
+Documentation/driver-api/early-userspace/buffer-format.rst. Owners are root, times are 0: the same members give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file: its contents, and its mode with the file's type as in stat(2)."""
+
+    content: bytes
+    mode: int
+
+    @classmethod
+    def file(cls, content: bytes, *, executable: bool = False) -> Member:
+        """A plain file."""
+        return cls(content, stat.S_IFREG | (0o755 if executable else 0o644))
+
+    @classmethod
+    def link(cls, target: str) -> Member:
+        """A symbolic link."""
+        return cls(target.encode(), stat.S_IFLNK | 0o777)
+
+    @classmethod
+    def folder(cls) -> Member:
+        """A folder; those that a path leads through need not be named."""
+        return cls(b"", stat.S_IFDIR | 0o755)
+
+
+def archive(members: Mapping[str, Member]) -> bytes:
+    """Pack members (path without a leading slash -> member), folders before what is in them."""
+    whole: dict[str, Member] = {}
+    for path, member in members.items():
+        for parent in PurePosixPath(path).parents:
+            if str(parent) != ".":
+                whole.setdefault(str(parent), Member.folder())
+        whole[path] = member
+    records = [_record(number, path, member) for number, (path, member) in enumerate(sorted(whole.items()), 1)]
+    return b"".join(records) + _record(0, "TRAILER!!!", Member(b"", 0))
+
+
+def _record(number: int, path: str, member: Member) -> bytes:
+    name = path.encode() + b"\0"
+    links = 2 if stat.S_ISDIR(member.mode) else 1
+    fields = (number, member.mode, 0, 0, links, 0, len(member.content), 0, 0, 0, 0, len(name), 0)
+    head = b"070701" + "".join(f"{value:08X}" for value in fields).encode() + name
+    return _padded(head) + _padded(member.content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

@@ -1,0 +1,107 @@
+"""Machines of this host: QEMU processes that live as long as the process that started them, and are seen by all.
+
+A machine is started on one thread that lives as long as its Machines object: the kernel ties a child's life to the
+thread that made it (PR_SET_PDEATHSIG), so when this process ends, however it ends, its machines are killed with it.
+Everything that a machine uses of ours goes with it: the HTTP server's socket is abstract, the serial ports are
+inherited sockets, and what QEMU starts for a connection ends when QEMU does. Only files in the machine's own folder
+are left: cidata.iso, console.log, reports.log, machine.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from ..errors import AlreadyExists
+from ..ports import Machine, Message
+from . import direct_boot
+from .accelerator import QEMU
+from .build_folder import BuildFolder
+from .machine_process import MachineProcess, Outcome
+from .machine_record import Record
+from .machine_start import TIED, launch
+from .programs import find
+from .qemu_command import MachineSpec
+
+__all__ = ["MachineSpec", "Machines"]
+
+KILL_SECONDS = 10.0
+STOPPED = "it was stopped"
+
+
+class Machines:
+    """The machines below `home`; `publish` takes the reports that they send. Close it, or use it as a context."""
+
+    def __init__(self, home: Path, publish: Callable[[Message], None]) -> None:
+        self._home = home
+        self._publish = publish
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="machine-starter")
+        self._ours: dict[str, MachineProcess] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the machines that this object has started."""
+        for machine in list(self._ours.values()):
+            machine.kill(STOPPED)
+        self._starter.shutdown()
+
+    def check(self, boot: str) -> None:
+        """Look for the programs that a machine needs. MissingTool, EnvironmentFault."""
+        for program in (QEMU, "socat", TIED[0]):
+            find(program)
+        if boot == "direct":
+            direct_boot.static_busybox()
+
+    def start(self, spec: MachineSpec) -> None:
+        """Start a machine. AlreadyExists while it runs; MissingTool, NoSpace, EnvironmentFault, ImageFileError."""
+        record = Record.read(spec.folder)
+        if record is not None and record.machine(spec.name).status != "stopped":
+            raise AlreadyExists(f"machine {spec.name} is running")
+        machine = launch(spec, self._home, self._publish, self._starter, _write_outcome)
+        Record.of(machine.process.pid).write(spec.folder)
+        self._ours[spec.name] = machine
+        machine.watch()
+
+    def status(self, name: str) -> Machine | None:
+        """Look a machine up, whichever process started it. None when there is none of that name."""
+        record = Record.read(self._folder(name))
+        return None if record is None else record.machine(name)
+
+    def wait(self, name: str, seconds: float) -> bool:
+        """Wait for a machine to end; True when it has (or is not there) within `seconds`."""
+        ours = self._ours.get(name)
+        if ours is not None:
+            return ours.wait(seconds)
+        record = Record.read(self._folder(name))
+        return record is None or record.how is not None or record.wait(seconds)
+
+    def stop(self, name: str) -> None:
+        """End a machine at once, whichever process started it; absent is fine."""
+        ours = self._ours.get(name)
+        if ours is not None:
+            ours.kill(STOPPED)
+            return
+        folder = self._folder(name)
+        record = Record.read(folder)
+        if record is not None and record.how is None:
+            record.kill()
+            record.wait(KILL_SECONDS)
+            replace(record, how="lost", detail=STOPPED).write(folder)
+
+    def _folder(self, name: str) -> Path:
+        ours = self._ours.get(name)
+        return BuildFolder.of_resource(self._home, name).machine(name) if ours is None else ours.spec.folder
+
+
+def _write_outcome(spec: MachineSpec, machine: MachineProcess, outcome: Outcome) -> None:
+    """Tell every process how a machine ended, before anybody here is woken."""
+    record = Record.of(machine.process.pid)
+    replace(record, how=outcome.how, detail=outcome.detail).write(spec.folder)

@@ -1,0 +1,156 @@
+"""QEMU's command line, as a pure function of the machine that is wanted.
+
+Both ways to boot share the serial ports (1 the console, 3 the reports), the network and what the guest reaches over it.
+A direct boot has its disks on one NVMe controller, which kernels have built in; a firmware boot has them on
+virtio-scsi, as Compute Engine does. The guest's address, gateway and name server are the ones that guest/init knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .accelerator import QEMU
+from .metadata_server import ADDRESS
+
+NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
+
+# Emulated: what x86-64-v2 needs, random numbers, and nothing that makes guests load modules for it.
+CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
+DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # a build that the host does not survive is made anew
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """A machine that is wanted.
+
+    `folder` is its own, and takes the CIDATA disk, console.log, reports.log and machine.json. `cidata` maps names to
+    contents, or to the files that hold them.
+    """
+
+    name: str
+    folder: Path
+    disk: Path  # raw
+    cidata: Mapping[str, bytes | Path]
+    boot: str = "direct"  # or firmware
+    cpus: int = 2
+    memory_mb: int = 1024
+    internet: bool = True
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """What a direct boot starts. `rom` says whether QEMU has the small firmware that only starts kernels."""
+
+    kernel: Path
+    initrd: Path
+    command_line: str
+    rom: bool
+
+
+@dataclass(frozen=True)
+class UefiFiles:
+    """UEFI's firmware and this machine's own copy of its variables."""
+
+    code: Path
+    variables: Path
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What ties the process to ours: sockets that it inherits as descriptors, and the HTTP server's name."""
+
+    console: int
+    reports: int
+    http: str
+
+
+Firmware = KernelFiles | UefiFiles | Literal["bios"]
+
+
+def command(
+    spec: MachineSpec, cidata: Path, firmware: Firmware, accelerator: Literal["kvm", "tcg"], wiring: Wiring, socat: str
+) -> list[str]:
+    """Give the whole command line; `cidata` is the disk, `socat` the program's path."""
+    return [
+        QEMU,
+        *("-name", f"{_escaped(spec.name)},process=goldsmith-vm"),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-sandbox", "on,obsolete=deny"),  # a stricter one kills what QEMU starts for connections
+        *("-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"),
+        *("-machine", "q35,usb=off,smbus=off,vmport=off"),
+        *("-cpu", CPU[accelerator], "-smp", str(spec.cpus), "-m", f"{spec.memory_mb}M"),
+        *_firmware(firmware),
+        *_disks(spec.disk, cidata, direct=isinstance(firmware, KernelFiles)),
+        *_serial_ports(wiring),
+        *_network(wiring, socat, internet=spec.internet),
+    ]
+
+
+def _firmware(firmware: Firmware) -> list[str]:
+    if isinstance(firmware, KernelFiles):
+        return [
+            *(("-bios", "qboot.rom") if firmware.rom else ()),
+            *("-kernel", str(firmware.kernel), "-initrd", str(firmware.initrd), "-append", firmware.command_line),
+        ]
+    if isinstance(firmware, UefiFiles):
+        return [
+            *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(firmware.code)}"),
+            *("-drive", f"if=pflash,unit=1,format=raw,file={_escaped(firmware.variables)}"),
+        ]
+    return []
+
+
+def _disks(disk: Path, cidata: Path, *, direct: bool) -> list[str]:
+    drives = [
+        *("-drive", f"if=none,id=root,format=raw,{DISK_OPTIONS},file={_escaped(disk)}"),
+        *("-drive", f"if=none,id=cidata,format=raw,readonly=on,file={_escaped(cidata)}"),
+    ]
+    if direct:
+        return [
+            *drives,
+            *("-device", "nvme,serial=goldsmith"),
+            *("-device", "nvme-ns,drive=root,nsid=1", "-device", "nvme-ns,drive=cidata,nsid=2"),
+        ]
+    return [
+        *drives,
+        *("-device", "virtio-scsi-pci"),
+        *("-device", "scsi-hd,drive=root,lun=1,bootindex=1,werror=report,rerror=report"),
+        *("-device", "scsi-hd,drive=cidata,lun=2"),
+    ]
+
+
+def _serial_ports(wiring: Wiring) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=console,fd={wiring.console}"),
+        *("-chardev", f"socket,id=reports,fd={wiring.reports}"),
+        *("-serial", "chardev:console", "-serial", "null", "-serial", "chardev:reports"),
+    ]
+
+
+def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:
+    """One process of socat for each connection to the server.
+
+    QEMU can forward to a socket by itself, but all connections would then share it, and get each other's answers.
+    """
+    options = [
+        *(
+            "user",
+            "id=net",
+            f"net={NETWORK}",
+            f"host={GATEWAY}",
+            f"dns={NAME_SERVER}",
+            f"dhcpstart={GUEST}",
+            "ipv6=off",
+        ),
+        *(() if internet else ("restrict=on",)),
+        f"guestfwd=tcp:{ADDRESS}:80-cmd:{_escaped(socat)} - ABSTRACT-CONNECT:{wiring.http}",
+    ]
+    return ["-netdev", ",".join(options), "-device", "virtio-net-pci,netdev=net,romfile="]
+
+
+def _escaped(value: str | Path) -> str:
+    """QEMU's option lists are separated by commas; a comma of the value's own is doubled."""
+    return str(value).replace(",", ",,")
