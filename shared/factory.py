@@ -10,7 +10,9 @@ from .keys import Keys
 from .ports import Bucket, Bus, Clock, Compute, Progress, Store
 
 if TYPE_CHECKING:
-    from .local.factory import LocalFactory
+    from .local.console import Console as Console
+    from .local.doctor import Finding as Finding
+    from .local.factory import LocalFactory as LocalFactory
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,19 @@ class Factory:
     clock: Clock
     keys: Keys
     reports: ReportTarget
-    logs: str  # URI or folder; the logs of a build are stored below LOGS/BUILDID/
+    logs: str  # URI or folder with {build_id} in it: where the consoles of a build's VMs are kept
     progress: Progress
 
 
 def local(home: Path, progress: Progress | None = None) -> LocalFactory:
     """Give the factory of this machine, with all its state below `home`."""
-    from .local.factory import LocalFactory
+    from .local.factory import open_factory
 
-    return LocalFactory(home, progress)
+    return open_factory(home, progress)
+
+
+def examine(home: Path) -> list[Finding]:
+    """Look for what builds need of this machine."""
+    from .local.doctor import examine
+
+    return examine(home)

@@ -1,4 +1,6 @@
-"""From a spec to a request for a build: resolve the source, make the plan, and look whether anything has to be made.
+"""From a spec to a request for a build, and the request for a build's end.
+
+A request resolves the source, makes the plan and looks whether anything has to be made.
 
 All that can be found out before something is made is found out here: the image's name is taken, the content is there
 already, the machine or project cannot carry the plan. What raises leaves nothing behind.
@@ -6,16 +8,18 @@ already, the machine or project cannot carry the plan. What raises leaves nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .build import ImageRecord
 from .errors import InputError
-from .events import BuildRequested
+from .events import BuildRequested, CancelRequested
 from .factory import Factory
+from .identity import LABEL_DIGITS
+from .messages import event_message
 from .names import DIGEST_LABEL
 from .plan import Context, Plan, SourceImage, make_plan
 from .ports import Image
 from .spec import Spec
-
-DIGEST_LABEL_LENGTH = 40  # hex digits: a label's value ends at 63 characters
 
 
 def request_build(
@@ -26,15 +30,21 @@ def request_build(
     context: Context | None,
     request: str,
     provisioner_version: str,
+    amend: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> BuildRequested:
-    """Give the event that asks for a build of `spec`. `request` is what asked for it. InputError, EnvironmentFault."""
-    plan = make_plan(
-        spec,
-        source=source,
-        context=context,
-        request=request,
-        requested=factory.clock.now(),
-        provisioner_version=provisioner_version,
+    """Give the event that asks for a build of `spec`. `request` is what asked for it. InputError, EnvironmentFault.
+
+    `amend` puts into the plan what the caller was told beside the spec, such as where the archive goes.
+    """
+    plan = amend(
+        make_plan(
+            spec,
+            source=source,
+            context=context,
+            request=request,
+            requested=factory.clock.now(),
+            provisioner_version=provisioner_version,
+        )
     )
     unchanged = find_unchanged(plan, spec.rebuild == "changed", factory)
     if unchanged is None:
@@ -47,7 +57,7 @@ def request_build(
 
 def find_unchanged(plan: Plan, anywhere: bool, factory: Factory) -> Image | None:
     """The image that has the plan's content already: of the plan's name, or `anywhere` in the output project."""
-    digest = plan.content_digest[:DIGEST_LABEL_LENGTH]
+    digest = plan.content_digest[:LABEL_DIGITS]
     named = factory.compute.image(plan.image.project, plan.image.name)
     if named is not None and named.labels.get(DIGEST_LABEL) == digest:
         return named
@@ -62,3 +72,10 @@ def find_unchanged(plan: Plan, anywhere: bool, factory: Factory) -> Image | None
         if image.labels.get(DIGEST_LABEL) == digest and image.deprecated is None:
             return image
     return None
+
+
+def cancel(build_id: str, reason: str, factory: Factory) -> None:
+    """Ask for the end of a build, whoever runs it."""
+    now = factory.clock.now()
+    event = CancelRequested(build_id=build_id, event_id=f"cancel-{now:.3f}", time=now, reason=reason)
+    factory.bus.publish(event_message(event))

@@ -1,0 +1,109 @@
+"""goldsmith build: from a spec file to an image in the catalogue and, with --output, its archive and manifest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from shared.build import Build, Outcome
+from shared.errors import InputError
+from shared.events import BuildRequested
+from shared.interruption import Interruption
+from shared.plan import Plan
+
+from .console import following
+from .home import open_factory
+from .images import export_existing
+from .specs import prepare, read
+from .view import View, view
+
+if TYPE_CHECKING:
+    from shared.factory import LocalFactory
+
+
+INTERRUPTED = 130
+
+
+def build(
+    path: Path,
+    output: Path | None,
+    parameters: Mapping[str, str],
+    *,
+    boot: str | None,
+    compression: str | None,
+    key: str | None,
+    as_json: bool,
+) -> int:
+    """Build; give the exit status. InputError and EnvironmentFault come before anything is made."""
+    spec = read(path, parameters)
+    _one_of("--boot", boot, ("direct", "firmware"))
+    _one_of("--compression", compression, ("fast", "best"))
+    screen = view(as_json)
+
+    def amend(plan: Plan) -> Plan:
+        return _with_options(plan, output, boot, compression)
+
+    with (
+        open_factory(screen.progress) as factory,
+        prepare(spec, path, factory, key or str(uuid.uuid4()), amend) as request,
+    ):
+        return _run(request, factory, screen)
+
+
+def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
+    interruption = Interruption()
+    with _signals(interruption), screen, following(factory.console(request.build_id), screen.console):
+        done = factory.run(request, screen.event, interruption)
+    if done.outcome is Outcome.UNCHANGED and done.image is not None:
+        export_existing(factory, done.image.name, request.plan.image.export_to, request.plan.image.compression)
+    screen.end(done, factory.logs_of(done.id))
+    return _status(done, interruption)
+
+
+def _status(done: Build, interruption: Interruption) -> int:
+    if done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
+        return 0
+    return INTERRUPTED if interruption.asked else 1
+
+
+def _with_options(plan: Plan, output: Path | None, boot: str | None, compression: str | None) -> Plan:
+    image, machine = plan.image, plan.machine
+    if output is not None:
+        image = replace(image, export_to=str(output.absolute() / f"{image.name}.tar.gz"))
+    if compression is not None:
+        image = replace(image, compression=compression)
+    if boot is not None:
+        machine = replace(machine, boot=boot)
+    return replace(plan, image=image, machine=machine)
+
+
+def _one_of(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise InputError(f"{option} {value}: choose {' or '.join(choices)}")
+
+
+@contextmanager
+def _signals(interruption: Interruption) -> Iterator[None]:
+    """Take Ctrl-C, a closed terminal and `kill` as a wish to cancel; a third Ctrl-C ends at once."""
+    presses = 0
+
+    def ask(number: int, _frame: FrameType | None) -> Literal[None]:
+        nonlocal presses
+        presses += 1
+        interruption.ask(f"cancelled by {signal.Signals(number).name}")
+        if presses > 2:
+            os._exit(INTERRUPTED)  # what is left is picked up by the next command
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""goldsmith builds: what has been built on this machine, and what runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from shared.build import Build
+from shared.errors import InputError
+from shared.events import to_json
+from shared.requests import cancel as ask_to_cancel
+
+from .home import open_factory
+from .tables import print_json, print_table, when
+from .view import summary
+
+if TYPE_CHECKING:
+    from shared.factory import LocalFactory
+
+
+POLL = 0.25  # seconds between looks at a console that is followed
+
+
+def list_builds(*, as_json: bool) -> None:
+    """Print all builds, newest first."""
+    with open_factory() as factory:
+        builds = factory.store.builds()
+    if as_json:
+        print_json([to_json(build) for build in builds])
+        return
+    rows = [
+        (build.id, build.state, build.outcome or "", when(build.created), f"{build.updated - build.created:.0f} s")
+        for build in builds
+    ]
+    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), rows)
+
+
+def show(build_id: str, *, as_json: bool) -> None:
+    """Print one build."""
+    with open_factory() as factory:
+        build = find(factory, build_id)
+        logs = factory.logs_of(build.id)
+    if as_json:
+        print_json(to_json(build))
+        return
+    lines = [
+        ("build", build.id),
+        ("state", build.state + (f", {build.outcome}" if build.outcome else "")),
+        ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
+        ("attempt", str(build.attempt)),
+        ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger) or "nothing"),
+    ]
+    for name, value in lines:
+        sys.stdout.write(f"{name + ':':<11} {value}\n")
+    for record in (*build.steps, *build.verify_steps):
+        took = "" if record.seconds is None else f"{record.seconds:.1f} s"
+        status = "" if record.exit_status is None else f"exit status {record.exit_status}"
+        sys.stdout.write(
+            f"  {record.name:<24} {record.action:<18} {record.status:<8} {took:>8}  {status}".rstrip() + "\n"
+        )
+    if build.outcome:
+        sys.stdout.write("\n".join(summary(build, logs)) + "\n")
+
+
+def logs(build_id: str, *, follow: bool) -> None:
+    """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
+    with open_factory(recover=False) as factory:
+        build = find(factory, build_id)
+        console = factory.console(build.id)
+        while True:
+            last = not follow or factory.is_finished(build.id)
+            sys.stdout.buffer.write(console.read())
+            sys.stdout.flush()
+            if last:
+                return
+            time.sleep(POLL)
+
+
+def cancel(build_id: str) -> None:
+    """Ask the process that runs a build to end it; a build that no process runs is ended here."""
+    with open_factory(recover=False) as factory:
+        build = find(factory, build_id)
+        if build.finished:
+            raise InputError(f"build {build.id} is finished already: {build.outcome}")
+        ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory)
+        ended = factory.wait_until_finished(build.id)
+    sys.stdout.write(f"build {ended.id} is {ended.outcome}\n")
+
+
+def find(factory: LocalFactory, build_id: str) -> Build:
+    """Find a build by its id or an unambiguous beginning of it. InputError."""
+    matching = [build for build in factory.store.builds() if build.id.startswith(build_id)]
+    exact = [build for build in matching if build.id == build_id]
+    if len(exact or matching) == 1:
+        return (exact or matching)[0]
+    if matching:
+        raise InputError(
+            f"{build_id} begins {len(matching)} builds: {', '.join(b.id for b in matching[:5])}; write more"
+        )
+    raise InputError(f"there is no build {build_id}; see: goldsmith builds list")

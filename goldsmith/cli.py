@@ -1,0 +1,205 @@
+"""The commands, their arguments and their help. What a command does is in the module that it imports when it runs.
+
+Imports at the top would cost every command, `--help` too, what only one needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="goldsmith",
+    help="Golden images: the same spec builds the same image on this machine and on Google Cloud.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+builds = typer.Typer(no_args_is_help=True, help="Builds of this machine: running and finished.")
+images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
+app.add_typer(builds, name="builds")
+app.add_typer(images, name="images")
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec: a YAML or JSON file.")]
+Parameters = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
+    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter of the spec another value."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
+ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
+
+
+@app.command()
+def build(
+    spec: SpecFile,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
+    ] = None,
+    parameters: Parameters = None,
+    boot: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="direct|firmware", help="How the build VM boots; instead of the spec's local.boot."),
+    ] = None,
+    compression: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="fast|best", help="Of the archive: fast, or best at a third of the speed."),
+    ] = None,
+    key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TEXT", help="Idempotency key: the same key again is the same build, not another one."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Build the image of a spec on this machine."""
+    from .build import build as run
+
+    raise typer.Exit(run(spec, output, _pairs(parameters), boot=boot, compression=compression, key=key, as_json=json))
+
+
+@app.command()
+def validate(spec: SpecFile, parameters: Parameters = None) -> None:
+    """Check a spec and the files that it names; create nothing."""
+    from .specs import validate as run
+
+    run(spec, _pairs(parameters))
+
+
+@app.command()
+def plan(spec: SpecFile, parameters: Parameters = None, json: AsJson = False) -> None:
+    """Show what a build of the spec would make; create nothing."""
+    from .specs import plan as run
+
+    run(spec, _pairs(parameters), as_json=json)
+
+
+@app.command()
+def sweep(json: AsJson = False) -> None:
+    """Finish or clean up what killed runs have left, and delete what belongs to no build."""
+    from .upkeep import sweep as run
+
+    run(as_json=json)
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Check what builds need of this machine, and say how to get what is missing."""
+    from .doctor import doctor as run
+
+    raise typer.Exit(run(as_json=json))
+
+
+@builds.command("list")
+def builds_list(json: AsJson = False) -> None:
+    """List builds, newest first."""
+    from .builds import list_builds
+
+    list_builds(as_json=json)
+
+
+@builds.command("show")
+def builds_show(build_id: BuildId, json: AsJson = False) -> None:
+    """Show one build: its steps, its outcome, what it made."""
+    from .builds import show
+
+    show(build_id, as_json=json)
+
+
+@builds.command("logs")
+def builds_logs(
+    build_id: BuildId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is finished.")] = False,
+) -> None:
+    """Print the console of a build's VM."""
+    from .builds import logs
+
+    logs(build_id, follow=follow)
+
+
+@builds.command("cancel")
+def builds_cancel(build_id: BuildId) -> None:
+    """End a running build and clean up after it."""
+    from .builds import cancel
+
+    cancel(build_id)
+
+
+@images.command("list")
+def images_list(
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045
+    json: AsJson = False,
+) -> None:
+    """List images, newest first."""
+    from .images import list_images
+
+    list_images(family, as_json=json)
+
+
+@images.command("show")
+def images_show(name: ImageName, json: AsJson = False) -> None:
+    """Show one image, and what is inside."""
+    from .images import show
+
+    show(name, as_json=json)
+
+
+@images.command("import")
+def images_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raw disk, a qcow2, or a tar.gz with disk.raw.")],
+    name: Annotated[Optional[str], typer.Option(metavar="NAME", help="Its name; else made from the file's.")] = None,  # noqa: UP045
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins.")] = None,  # noqa: UP045
+) -> None:
+    """Take a disk image into the catalogue, after checking it."""
+    from .images import import_file
+
+    import_file(file, name, family)
+
+
+@images.command("export")
+def images_export(
+    name: ImageName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where NAME.tar.gz goes.")],
+    compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
+) -> None:
+    """Write an image as the tar.gz that Compute Engine imports."""
+    from .images import export
+
+    export(name, output, compression)
+
+
+@images.command("bootstrap")
+def images_bootstrap(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12.")],
+    release: Annotated[Optional[str], typer.Option(metavar="NAME", help="Another release, such as trixie.")] = None,  # noqa: UP045
+    packages: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--package", metavar="NAME", help="A further package; may be given several times."),
+    ] = None,
+    mirror: Annotated[Optional[str], typer.Option(metavar="URL", help="Where the packages come from.")] = None,  # noqa: UP045
+) -> None:
+    """Make a minimal bootable image from a distribution's packages."""
+    from .images import bootstrap
+
+    bootstrap(system, release, packages or [], mirror)
+
+
+@images.command("delete")
+def images_delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to delete.")]) -> None:
+    """Delete images from the catalogue."""
+    from .images import delete
+
+    delete(names)
+
+
+def _pairs(parameters: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for parameter in parameters or []:
+        name, equals, value = parameter.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"--set {parameter}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs

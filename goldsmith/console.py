@@ -1,0 +1,47 @@
+"""Follows what the steps write on the VM's console, and hands it to the view line by line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.factory import Console
+
+
+STEP_MARK = "[step "  # what the provisioner puts before each line that a step writes
+POLL = 0.25  # seconds
+LONGEST = 65536  # bytes of an unfinished line; a step may write anything
+
+
+@contextmanager
+def following(console: Console, show: Callable[[list[str]], None]) -> Iterator[None]:
+    """Show the steps' output while the block runs; at its end, once the build is finished, the rest of it."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_follow, args=(console, show, ended), name="console", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _follow(console: Console, show: Callable[[list[str]], None], ended: threading.Event) -> None:
+    left = b""
+    last = False
+    while not last:
+        last = ended.wait(POLL)
+        *whole, left = (left + console.read()).split(b"\n")
+        left = left[-LONGEST:]
+        lines = [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
+        of_steps = [printable(line[line.index(STEP_MARK) :]) for line in lines if STEP_MARK in line]
+        if of_steps:
+            show(of_steps)
+
+
+def printable(line: str) -> str:
+    """A line without what would move a terminal's cursor or change its colours."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "\N{REPLACEMENT CHARACTER}" for letter in line)

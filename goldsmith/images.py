@@ -1,0 +1,120 @@
+"""goldsmith images: the catalogue of this machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import InputError
+from shared.ports import Image
+
+from .home import open_factory
+from .tables import megabytes, print_json, print_table, when
+
+if TYPE_CHECKING:
+    from shared.factory import LocalFactory
+
+
+def list_images(family: str | None, *, as_json: bool) -> None:
+    """Print images, newest first; damaged entries go to standard error."""
+    with open_factory() as factory:
+        found = factory.catalogue.list(family=family, damaged=_complain)
+    if as_json:
+        print_json([asdict(image) for image in found])
+        return
+    print_table(("IMAGE", "FAMILY", "DISK", "DATA", "CREATED", "DEPRECATED"), [_row(image) for image in found])
+
+
+def _row(image: Image) -> tuple[str, ...]:
+    size, data = f"{image.disk_size_gb} GB", megabytes(image.archive_bytes)
+    return (image.name, image.family or "", size, data, when(image.created), image.deprecated or "")
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """Print one image and what is inside its disk."""
+    with open_factory() as factory:
+        image = _find(factory, name)
+        contents = factory.describe(name)
+    if as_json:
+        print_json({"image": asdict(image), "contents": asdict(contents)})
+        return
+    lines = [
+        ("image", f"{image.project}/{image.name}, id {image.id}"),
+        ("family", image.family or "none"),
+        ("created", when(image.created)),
+        ("disk", f"{image.disk_size_gb} GB, {megabytes(image.archive_bytes)} of data, {image.architecture}"),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.labels.items())) or "none"),
+    ]
+    if image.deprecated:
+        lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement}"))
+    for key, value in lines:
+        sys.stdout.write(f"{key + ':':<12} {value}\n")
+    sys.stdout.write(f"{contents}\n")
+
+
+def import_file(file: Path, name: str | None, family: str | None) -> None:
+    """Take a file into the catalogue."""
+    with open_factory(_say) as factory:
+        image = factory.import_image(file, name, family)
+        contents = factory.describe(image.name)
+    sys.stdout.write(f"image {image.project}/{image.name}\n{contents}\n")
+
+
+def export(name: str, output: Path, compression: str) -> None:
+    """Write an image's archive into a folder."""
+    if compression not in ("fast", "best"):
+        raise InputError(f"--compression {compression}: choose fast or best")
+    with open_factory() as factory:
+        _find(factory, name)
+        target = output.absolute() / f"{name}.tar.gz"
+        if target.exists():
+            raise InputError(f"{target} exists already; remove it, or choose another folder")
+        export_existing(factory, name, str(target), compression)
+    sys.stdout.write(f"archive {target}\n")
+
+
+def export_existing(factory: LocalFactory, name: str, target: str | None, compression: str) -> None:
+    """Write the archive of an image that is there already, unless the file is there too."""
+    if target is None or Path(target).exists():
+        return
+    staged = str(Path(target).with_name(f".{Path(target).name}.new"))
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        factory.compute.export_image("local", name, staged, compression, factory.progress)
+        factory.bucket.publish(staged, target)
+    finally:
+        factory.bucket.delete(staged)
+
+
+def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:
+    """Make an image of a distribution's packages; the catalogue has it afterwards, newest of its family."""
+    with open_factory(_say) as factory:
+        image = factory.bootstrap(system, release, packages, mirror)
+    sys.stdout.write(f"image {image.project}/{image.name}, newest of family {image.family}\n")
+
+
+def delete(names: list[str]) -> None:
+    """Delete images; all are looked up before the first is deleted."""
+    with open_factory() as factory:
+        for name in names:
+            _find(factory, name)
+        for name in names:
+            factory.catalogue.delete(name)
+            sys.stdout.write(f"deleted image {name}\n")
+
+
+def _find(factory: LocalFactory, name: str) -> Image:
+    image = factory.catalogue.get(name)
+    if image is None:
+        raise InputError(f"there is no image {name}; see: goldsmith images list")
+    return image
+
+
+def _say(what: str, done: int, total: int) -> None:
+    sys.stderr.write(f"{what} {done * 100 // total} %\n" if total else f"{what}\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"goldsmith: {text}\n")

@@ -1,0 +1,35 @@
+"""Plain tables and JSON on standard output: what a person reads and a program parses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_json(document: Any) -> None:
+    """Print a document, indented, keys sorted."""
+    sys.stdout.write(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows below their heads, columns as wide as they need to be; nothing at all is said to be so."""
+    if not rows:
+        sys.stdout.write("none\n")
+        return
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    for row in [heads, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def when(seconds: float) -> str:
+    """A time as people of any zone read it: 2026-11-20 13:05:11Z."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+
+
+def megabytes(count: int) -> str:
+    """A size in MB of 10^6 bytes, as disks and downloads are sold."""
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,24 @@
+"""goldsmith sweep: what killed runs have left, and what has outlived its time."""
+
+from __future__ import annotations
+
+import sys
+
+from .home import open_factory
+from .tables import print_json
+
+
+def sweep(*, as_json: bool) -> None:
+    """Finish killed builds, delete orphans and images that are due, and say what was done."""
+    with open_factory(recover=False) as factory:
+        builds = factory.recover()
+        deleted = factory.sweep()
+    if as_json:
+        print_json({"builds": {build.id: build.outcome for build in builds}, "deleted": deleted})
+        return
+    for build in builds:
+        sys.stdout.write(f"build {build.id} was left by a killed process; it is {build.outcome} now\n")
+    for name in deleted:
+        sys.stdout.write(f"deleted {name}\n")
+    if not builds and not deleted:
+        sys.stdout.write("nothing to do\n")

@@ -1,0 +1,114 @@
+"""Where one build keeps its files on this machine, and who runs it.
+
+HOME/builds/ID/lock           flocked by the process that runs the build; the kernel drops it with the process
+HOME/builds/ID/labels.json    what its machines and disks are labelled with, written before they are made
+HOME/builds/ID/context.tar    the packed context
+HOME/builds/ID/disks/         boot disks
+HOME/builds/ID/machines/      one folder a VM: cidata, console, reports
+HOME/builds/ID/logs/          consoles of VMs that are gone; all that stays of a finished build
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+
+_RESOURCE = re.compile(r"gs-(?P<build_id>.+)-a[0-9]+-[a-z]+")
+
+
+class BuildFolder:
+    """The folder of one build below `home`. Nothing is made before it is needed."""
+
+    def __init__(self, home: Path, build_id: str) -> None:
+        self.build_id = build_id
+        self.path = home / "builds" / build_id
+        self.context = self.path / "context.tar"
+        self.logs = self.path / "logs"
+        self._lock = self.path / "lock"
+        self._labels = self.path / "labels.json"
+
+    @classmethod
+    def of_resource(cls, home: Path, name: str) -> BuildFolder:
+        """The folder that a machine or disk is in, by its name. InputError when the name is not one of ours."""
+        match = _RESOURCE.fullmatch(name)
+        if match is None:
+            raise InputError(f"{name} is not the name of a machine or disk of a build")
+        return cls(home, match["build_id"])
+
+    def disk(self, name: str) -> Path:
+        """The path of a boot disk."""
+        return self.path / "disks" / f"{name}.raw"
+
+    def machine(self, name: str) -> Path:
+        """The folder of a VM."""
+        return self.path / "machines" / name
+
+    def machines(self) -> list[str]:
+        """The names of the VMs that have a folder."""
+        return _names(self.path / "machines")
+
+    def disks(self) -> list[str]:
+        """The names of the boot disks."""
+        return [name.removesuffix(".raw") for name in _names(self.path / "disks")]
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        """Write down the labels, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        staged = self._labels.with_suffix(".new")
+        staged.write_text(json.dumps(dict(labels), sort_keys=True))
+        staged.replace(self._labels)
+
+    def labels(self) -> dict[str, str]:
+        """The labels; empty before they were written, or when the file is damaged."""
+        try:
+            document = json.loads(self._labels.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(key): str(value) for key, value in document.items()} if isinstance(document, dict) else {}
+
+    @contextmanager
+    def running(self) -> Iterator[bool]:
+        """Hold the build while this process runs it; gives False, and holds nothing, when another process does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def tidy(self) -> None:
+        """Remove all but the logs: what a finished build leaves."""
+        for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
+            if entry == self.logs:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def build_ids(home: Path) -> list[str]:
+    """The ids of all builds that have a folder."""
+    return _names(home / "builds")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,148 @@
+"""Carries each message to what handles it, until the build is finished; in the cloud, subscriptions do this.
+
+Reports and events go to the engine on this thread, orders to their workers on one other, one at a time: while an export
+runs, the deadline, a cancellation and the VM's death are still noticed. A worker whose result nobody wants any more is
+stopped at its next word of progress.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from ..build import Build
+from ..engine import Engine, Listener
+from ..errors import NotFound, PoisonMessage, Transient
+from ..events import Event
+from ..factory import Factory
+from ..interruption import Interruption
+from ..messages import (
+    EVENTS_TOPIC,
+    REPORTS_TOPIC,
+    read_event_message,
+    read_order_message,
+    read_report_message,
+)
+from ..orders import WORKER_TOPIC, Order
+from ..requests import cancel
+from ..watch import watch
+from ..workers import carry_out, is_stale
+from .bus import Delivery, LocalBus
+
+LOG = logging.getLogger(__name__)
+
+TICK = 0.5  # seconds between looks at the VM and the deadline
+RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before an order is delivered again; the last for all that follow
+
+
+class Abandoned(Transient):
+    """The worker's result is not wanted any more: the build has moved on."""
+
+
+class Dispatcher:
+    """Runs builds of this machine to their end, one at a time."""
+
+    def __init__(self, factory: Factory, bus: LocalBus, listener: Listener | None = None) -> None:
+        self._factory = replace(factory, progress=self._progress)
+        self._say = factory.progress
+        self._bus = bus
+        self._listener = listener
+        self.engine = Engine(factory.store, factory.bus, factory.clock, self._heard)
+        self._build: Build | None = None
+        self._order: Order | None = None  # what the worker is at
+        self._work: set[Future[None]] = set()
+        self._fault: BaseException | None = None  # of a worker, and nothing that it is meant to raise
+
+    def run(self, build_id: str, interruption: Interruption) -> Build:
+        """Handle the build's messages until it is finished; give it as it ended.
+
+        A worker's unforeseen exception ends the build like any failure, cleans up, and is raised then.
+        """
+        self._build = build = self.engine.resend(build_id)
+        cancelled = False
+        next_tick = 0.0
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker") as pool:
+            while not build.finished or self._work:
+                if interruption.asked and not cancelled:
+                    cancelled = True
+                    cancel(build_id, interruption.reason, self._factory)
+                delivery = self._bus.receive(build_id=build_id, seconds=max(0.0, next_tick - time.monotonic()))
+                if delivery is not None:
+                    self._handle(delivery, pool)
+                self._reap()
+                if time.monotonic() >= next_tick:
+                    self._tick(build_id)
+                    next_tick = time.monotonic() + TICK
+                build = self._build
+        self._bus.forget(build_id)
+        if self._fault is not None:
+            raise self._fault
+        return build
+
+    def _heard(self, build: Build, event: Event) -> None:
+        self._build = build
+        if self._listener is not None:
+            self._listener(build, event)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        order, build = self._order, self._build
+        if order is not None and build is not None and is_stale(order, build):
+            raise Abandoned(f"build {build.id} is {build.state} and does not want {order.kind} any more")
+        self._say(what, done, total)
+
+    def _tick(self, build_id: str) -> None:
+        build = self._factory.store.load(build_id).build
+        self._build = build  # another process may have written, for one to cancel the build
+        if not build.finished:
+            self.engine.tick(build_id, heard=watch(build, self._factory))
+
+    def _handle(self, delivery: Delivery, pool: ThreadPoolExecutor) -> None:
+        message = delivery.message
+        if message.topic == WORKER_TOPIC:
+            self._work.add(pool.submit(self._carry_out, delivery))
+            return
+        try:
+            if message.topic == REPORTS_TOPIC:
+                self.engine.receive(read_report_message(message, self._factory.keys))
+            elif message.topic == EVENTS_TOPIC:
+                self.engine.receive(read_event_message(message))
+        except (PoisonMessage, NotFound) as error:
+            LOG.warning("dropped a message of %s: %s", message.topic, error)
+        except Transient as error:
+            _again(delivery, error)
+            return
+        delivery.acknowledge()
+
+    def _carry_out(self, delivery: Delivery) -> None:
+        """On the worker's thread."""
+        try:
+            self._order = read_order_message(delivery.message)
+            carry_out(self._order, self._factory)
+        except PoisonMessage as error:
+            LOG.warning("dropped an order: %s", error)
+        except Transient as error:
+            _again(delivery, error)
+            return
+        finally:
+            self._order = None
+        delivery.acknowledge()
+
+    def _reap(self) -> None:
+        for future in [future for future in self._work if future.done()]:
+            self._work.remove(future)
+            fault = future.exception()
+            if fault is None:
+                continue
+            if self._fault is not None:  # the clean-up after the first fault has one too: leave it to the next command
+                raise fault
+            self._fault = fault
+            assert self._build is not None, "workers start after the build was loaded"
+            cancel(self._build.id, f"internal fault: {type(fault).__name__}: {fault}", self._factory)
+
+
+def _again(delivery: Delivery, error: Transient) -> None:
+    seconds = RETRY[min(delivery.attempt, len(RETRY)) - 1]
+    LOG.info("%s; again in %.1f s", error, seconds)
+    delivery.retry(seconds)

@@ -1,0 +1,216 @@
+"""The factory of this machine: state.db, the catalogue, QEMU; and what a build needs here beside the ports."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from ..build import Build, State
+from ..context import pack_context
+from ..engine import Listener
+from ..errors import NotFound
+from ..events import BuildRequested
+from ..factory import Factory, ReportTarget
+from ..interruption import Interruption
+from ..keys import Keys
+from ..messages import REPORTS_TOPIC
+from ..plan import Context, SourceImage
+from ..ports import Image, Progress
+from ..requests import cancel
+from ..sources import as_source, resolve
+from ..spec import Source, Spec
+from ..spec_file import beside
+from ..sweep import sweep
+from .bootstrap import bootstrap
+from .bucket import LocalBucket
+from .build_folder import BuildFolder, build_ids
+from .bus import LocalBus
+from .catalogue import Catalogue
+from .clock import LocalClock
+from .compute import LocalCompute
+from .console import Console
+from .database import Database
+from .dispatcher import Dispatcher
+from .image_contents import ImageContents, describe
+from .image_file import file_name, image_name, import_image
+from .machine import Machines
+from .store import LocalStore
+
+PROJECT = "local"
+PUBLISH_URL = f"http://169.254.169.254/v1/projects/{PROJECT}/topics/{REPORTS_TOPIC}:publish"
+LOST = "the process that ran this build has ended"
+POLL = 0.2  # seconds between looks at a build that another process runs
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class LocalFactory(Factory):
+    """The factory of this machine. Close it, or use it as a context manager."""
+
+    home: Path
+    catalogue: Catalogue
+    queue: LocalBus  # what `bus` is, with its reading end
+    _closing: ExitStack = field(repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def resolve(self, source: Source, folder: Path) -> SourceImage:
+        """Find the image that a spec starts from; a file beside the spec joins the catalogue first, once."""
+        if source.file is None:
+            return resolve(source, self.compute)
+        file = beside(folder / "spec", source.file)
+        name = file_name(file)
+        image = self.catalogue.get(name) or import_image(file, name, self.catalogue, progress=self._say)
+        return as_source(image)
+
+    @contextmanager
+    def packed_context(self, spec: Spec, path: Path, build_id: str) -> Iterator[Context | None]:
+        """Pack the spec's context into the build's folder; what the block leaves there of an unborn build goes."""
+        folder = BuildFolder(self.home, build_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield None if spec.context is None else pack_context(beside(path, spec.context), folder.context)
+        finally:
+            if not self._is_unfinished(build_id):
+                folder.tidy()
+
+    def import_image(self, file: Path, name: str | None, family: str | None) -> Image:
+        """Take a disk image into the catalogue, after checking it. ImageFileError, NoSpace, AlreadyExists."""
+        return import_image(file, name or image_name(file), self.catalogue, family=family, progress=self._say)
+
+    def bootstrap(self, system: str, release: str | None, packages: list[str], mirror: str | None) -> Image:
+        """Make an image of a distribution's packages, or give the one that there is of the same packages."""
+        return bootstrap(
+            system,
+            self.catalogue,
+            home=self.home,
+            release=release,
+            packages=packages,
+            mirror=mirror,
+            progress=self._say,
+        )
+
+    def describe(self, image: str) -> ImageContents:
+        """Say what is inside an image. NotFound."""
+        return describe(self.catalogue.disk(image))
+
+    def _say(self, text: str) -> None:
+        self.progress(text, 0, 0)
+
+    def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
+        """Run a build to its end in this process; wait for it where another process runs it already."""
+        with BuildFolder(self.home, request.build_id).running() as ours:
+            if not ours:
+                return self.wait_until_finished(request.build_id)
+            dispatcher = Dispatcher(self, self.queue, listener)
+            dispatcher.engine.request(request)
+            return dispatcher.run(request.build_id, interruption)
+
+    def recover(self) -> list[Build]:
+        """Finish what killed processes have left: a build whose VM was done goes on, any other is cancelled."""
+        recovered: list[Build] = []
+        for build in self.store.builds(unfinished=True):
+            folder = BuildFolder(self.home, build.id)
+            with folder.running() as ours:
+                if ours and self._is_unfinished(build.id):
+                    if build.state in (State.PREPARING, State.PROVISIONING):
+                        cancel(build.id, LOST, self)
+                    recovered.append(Dispatcher(self, self.queue).run(build.id, Interruption()))
+            if ours:
+                folder.tidy()
+        return recovered
+
+    def sweep(self) -> list[str]:
+        """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
+        deleted = [f"{resource.kind} {resource.name}" for resource in sweep(PROJECT, self)]
+        for build_id in build_ids(self.home):
+            folder = BuildFolder(self.home, build_id)
+            with folder.running() as ours:
+                if ours and not self._is_unfinished(build_id):
+                    folder.tidy()
+        return deleted + [f"image {name}" for name in self.catalogue.purge()]
+
+    def wait_until_finished(self, build_id: str) -> Build:
+        """Wait for a build, whichever process runs it; one that no process runs is ended here."""
+        while True:
+            self.recover()
+            build = self.store.load(build_id).build
+            if build.finished:
+                return build
+            time.sleep(POLL)
+
+    def logs_of(self, build_id: str) -> str:
+        """The folder with the consoles of a finished build's VMs."""
+        return str(BuildFolder(self.home, build_id).logs)
+
+    def console(self, build_id: str) -> Console:
+        """Give a reader of the consoles of a build's VMs; there need not be any yet."""
+        return Console(BuildFolder(self.home, build_id), self.compute, self.bucket)
+
+    def is_finished(self, build_id: str) -> bool:
+        """Whether a build has come to its end. NotFound."""
+        return self.store.load(build_id).build.finished
+
+    def _is_unfinished(self, build_id: str) -> bool:
+        try:
+            return not self.store.load(build_id).build.finished
+        except NotFound:
+            return False
+
+
+def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
+    """Open the factory whose state is below `home`; the folder is made where it does not exist."""
+    with ExitStack() as stack:
+        database = stack.enter_context(Database(home / "state.db"))
+        queue = LocalBus(database)
+        stack.callback(queue.close)
+        clock = LocalClock()
+        catalogue = Catalogue(home, clock)
+        machines = stack.enter_context(Machines(home, queue.publish))
+        return LocalFactory(
+            compute=LocalCompute(home, catalogue, machines, clock),
+            store=LocalStore(database),
+            bucket=LocalBucket(home),
+            bus=queue,
+            clock=clock,
+            keys=Keys(_master_key(home)),
+            reports=ReportTarget(PUBLISH_URL, None),
+            logs=str(home / "builds" / "{build_id}" / "logs"),
+            progress=progress or _silent,
+            home=home,
+            catalogue=catalogue,
+            queue=queue,
+            _closing=stack.pop_all(),
+        )
+
+
+def _master_key(home: Path) -> bytes:
+    """This machine's own master key, made once, readable by its owner alone."""
+    path = home / "master.key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        staged = home / f".master.key.{os.getpid()}"
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        try:
+            os.link(staged, path)  # whoever is first; the others take its key
+        except FileExistsError:
+            pass
+        finally:
+            staged.unlink()
+        return path.read_bytes()
