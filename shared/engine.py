@@ -68,10 +68,10 @@ class Engine:
         except NotFound as error:
             raise PoisonMessage(f"{event.event_id} is of no build that there is: {event.build_id}") from error
 
-    def tick(self, build_id: str) -> str:
-        """Let time pass for one build."""
+    def tick(self, build_id: str, *, heard: bool = False) -> str:
+        """Let time pass for one build; `heard` is what watch() gave just before."""
         now = self._clock.now()
-        return self._write(build_id, Ticked(build_id=build_id, event_id=f"t{now:.3f}", time=now))
+        return self._write(build_id, Ticked(build_id=build_id, event_id=f"t{now:.3f}", time=now, heard=heard))
 
     def resend(self, build_id: str) -> Build:
         """Publish what a process that died may have left in the outbox; give the build."""

@@ -132,6 +132,7 @@ class CancelRequested(_Fact):
 class Ticked(_Fact):
     """Time has passed; `time` says how much."""
 
+    heard: bool = False  # the watch has just published something of the VM that nobody had heard
     kind: Literal["Ticked"] = "Ticked"
 
 

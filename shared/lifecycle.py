@@ -292,10 +292,10 @@ def past_deadline(build: Build, event: Event) -> bool:
     return event.time >= build.deadline
 
 
-def is_silent(build: Build, event: Event) -> bool:
-    """The VM in use has given no sign of life for too long."""
+def is_silent(build: Build, event: Ticked) -> bool:
+    """The VM in use has given no sign of life for too long, and none is on its way."""
     silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence
-    return silent and has_machine(build)
+    return silent and has_machine(build) and not event.heard
 
 
 def is_overdue(build: Build, event: Event) -> bool:

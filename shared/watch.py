@@ -1,20 +1,23 @@
 """Looks at a build's VM itself, not only at its messages: a VM that is gone says nothing.
 
 Reports that never came over the bus are read from the VM's report port and published from here, with the signatures
-that the VM gave them; the engine knows which ones it has had. Called by every tick.
+that the VM gave them. Called before every tick, which is told the result: after an outage of ours a VM may seem silent
+whose every word stands on its report port.
 """
 
 from __future__ import annotations
 
-from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT
+from collections.abc import Sequence
+
+from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
 
 from .build import Build, State
 from .errors import NotFound
-from .events import MachineStopped
+from .events import MachineStopped, report_id
 from .factory import Factory
 from .lifecycle import phase_of
 from .messages import event_message, serial_reports
-from .ports import Machine
+from .ports import Machine, Message
 from .workers.machines import find_machine
 
 REPORT_PORT = 3
@@ -23,7 +26,7 @@ QUIET = 60.0  # seconds: three heartbeats that have not come
 
 
 def watch(build: Build, factory: Factory) -> bool:
-    """Publish what the VM in use could not say itself; give whether it was seen stopped."""
+    """Publish what the VM in use could not say itself; give whether there was anything."""
     if build.state not in WATCHED:
         return False
     phase = phase_of(build)
@@ -31,10 +34,11 @@ def watch(build: Build, factory: Factory) -> bool:
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
     if machine is not None and machine.status != "stopped":
-        if factory.clock.now() - build.last_seen >= QUIET:
-            publish_unheard(build, machine, factory, phase)
-        return False
-    claim = publish_unheard(build, machine, factory, phase) if machine is not None else None
+        quiet = factory.clock.now() - build.last_seen >= QUIET
+        return quiet and publish_unheard(build, machine_reports(build, machine, factory, phase), factory)
+    reports = machine_reports(build, machine, factory, phase) if machine is not None else []
+    publish_unheard(build, reports, factory)
+    words = [report.kind for report, _message in reports if report.kind in (COMPLETED, FAILED)]
     fact = MachineStopped(
         build_id=build.id,
         event_id=f"{phase[0]}{build.attempt}-stopped",
@@ -42,23 +46,26 @@ def watch(build: Build, factory: Factory) -> bool:
         attempt=build.attempt,
         phase=phase,
         how="lost" if machine is None else machine.how or "powered-off",
-        claim=claim,
+        claim=words[-1] if words else None,
         detail="" if machine is None else machine.detail,
     )
     factory.bus.publish(event_message(fact))
     return True
 
 
-def publish_unheard(build: Build, machine: Machine, factory: Factory, phase: str) -> str | None:
-    """Publish every report on the VM's report port; give the kind of its last word, if that is one."""
+def machine_reports(build: Build, machine: Machine, factory: Factory, phase: str) -> list[tuple[Report, Message]]:
+    """Read the good reports on the VM's report port; none when the VM goes while it is asked."""
     try:
         output, _next = factory.compute.serial_output(machine.name, machine.zone, REPORT_PORT, 0)
     except NotFound:
-        return None
-    claim = None
-    for report, message in serial_reports(output, factory.keys, build.id, build.attempt, phase):
-        if report.kind != HEARTBEAT:
-            factory.bus.publish(message)
-        if report.kind in (COMPLETED, FAILED):
-            claim = report.kind
-    return claim
+        return []
+    return serial_reports(output, factory.keys, build.id, build.attempt, phase)
+
+
+def publish_unheard(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> bool:
+    """Publish the reports that are not recorded as events; give whether there were any. Heartbeats are no facts."""
+    known = {event.event_id for event in factory.store.events(build.id)}
+    unheard = [message for report, message in reports if report.kind != HEARTBEAT and report_id(report) not in known]
+    for message in unheard:
+        factory.bus.publish(message)
+    return bool(unheard)

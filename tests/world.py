@@ -190,8 +190,7 @@ class World:
         """A minute passes: what expire_builds does."""
         self.clock.time += TICK
         for build in self.store.builds(unfinished=True):
-            watch(build, self.factory)
-            self.engine.tick(build.id)
+            self.engine.tick(build.id, heard=watch(build, self.factory))
 
     def handle(self) -> bool:
         """Handle one message; False when it has to wait, and goes to the end of the line."""

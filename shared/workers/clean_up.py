@@ -6,7 +6,7 @@ import logging
 
 from .. import resources
 from ..build import Build, LedgerEntry
-from ..errors import CloudError, EnvironmentFault, NotFound
+from ..errors import GoldsmithError, NotFound, Transient
 from ..events import CleanedUp
 from ..factory import Factory
 from ..orders import Order
@@ -43,7 +43,7 @@ def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
             _delete_image(entry, build, factory)
         else:
             _delete_in_zones(entry, build, factory)
-    except (CloudError, EnvironmentFault) as error:
+    except GoldsmithError as error:  # whatever it is, the rest of the ledger must not wait for it
         LOG.warning("build %s: %s %s cannot be deleted yet: %s", build.id, entry.kind, entry.name, error)
         return False
     return True
@@ -72,5 +72,7 @@ def _store_log(machine: str, zone: str, build: Build, factory: Factory) -> None:
         return  # never made, or deleted by an earlier delivery of this order
     try:
         factory.bucket.write(log_uri(factory, build.id, machine), output)
-    except EnvironmentFault as error:  # a full disk, say: what is deleted next makes room, so it must not wait
+    except Transient:
+        raise
+    except GoldsmithError as error:  # a full disk, say: what is deleted next makes room, so it must not wait
         LOG.warning("build %s: the log of %s is lost: %s", build.id, machine, error)

@@ -1,0 +1,94 @@
+"""Worlds in which a build is just where an order is given, with all that was made before: what workers meet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shared import resources
+from shared.build import Build, Outcome, State
+from shared.events import Event
+from shared.messages import read_event_message
+from shared.orders import Order, OrderKind
+from shared.plan import Deprecation, Plan
+from shared.ports import Image
+from shared.workers import carry_out
+from tests import values
+from tests.world import World
+
+ARCHIVE = "out/hello.tar.gz"
+IMAGE = "hello-20261120"
+VM, BOOT = f"gs-{values.BUILD_ID}-a1-vm", f"gs-{values.BUILD_ID}-a1-boot"
+VERIFY = f"gs-{values.BUILD_ID}-a1-verify"
+MAKERS: list[OrderKind] = ["create_resources", "export_image", "verify_image"]
+STATE_OF: dict[OrderKind, State] = {
+    "create_resources": State.PREPARING,
+    "export_image": State.EXPORTING,
+    "verify_image": State.VERIFYING,
+    "label_image": State.PUBLISHING,
+    "deprecate_images": State.PUBLISHING,
+    "clean_up": State.CLEANING,
+}
+
+
+def whole_plan(**image: object) -> Plan:
+    plan = values.plan()
+    made = replace(plan.image, labels={"goldsmith-build": plan.build_id}, export_to=ARCHIVE)
+    with_all = {"deprecate_old": Deprecation(ttl_seconds=60.0), **image}
+    zones = replace(plan.machine, zones=("full", "here"))
+    return replace(plan, image=replace(made, **with_all), verify_steps=plan.steps, machine=zones)  # type: ignore[arg-type]  # by name
+
+
+def older(name: str, age: float, **changes: object) -> Image:
+    default = Image("local", name, f"sha256-{name}", created=values.NOON - age, family="hello")
+    return replace(default, **changes)  # type: ignore[arg-type]  # fields of Image, by name
+
+
+def world_at(kind: OrderKind, plan: Plan | None = None) -> World:
+    """A world in which a build is just where that order is given, with all that was made before."""
+    world = World()
+    world.compute.all_images["old"] = older("old", 1000)
+    world.engine.request(values.requested(plan=plan or whole_plan()))
+    world.bus.waiting.clear()
+    if kind != "create_resources":
+        carry_out(order_of(world, "create_resources"), world.factory)
+        world.boot()
+    put(world, State.EXPORTING)
+    if kind not in ("create_resources", "export_image"):
+        carry_out(order_of(world, "export_image"), world.factory)
+    if kind == "clean_up":
+        put(world, State.VERIFYING)
+        carry_out(order_of(world, "verify_image"), world.factory)
+        world.boot()
+    put(world, STATE_OF[kind], outcome=Outcome.FAILED if kind == "clean_up" else None)
+    world.bus.waiting.clear()
+    return world
+
+
+def put(world: World, state: State, **changes: object) -> Build:
+    """Write the build as it is in a state, with the whole ledger."""
+    stored = world.store.load(values.BUILD_ID)
+    plan = stored.build.plan
+    assert plan is not None
+    ledger = tuple(entry for kind in MAKERS for entry in resources.of_order(plan, kind, 1))
+    if state is State.PUBLISHING:
+        ledger = tuple(replace(entry, keep=entry.kind == "image") for entry in ledger)
+    now = {"state": state, "ledger": ledger, "outbox": (), "zone": "here", "image": values.image_record(), **changes}
+    build: Build = replace(stored.build, **now)  # type: ignore[arg-type]  # fields of Build, by name
+    world.store.save(build, stored.version)
+    return build
+
+
+def order_of(world: World, kind: OrderKind, number: int = 1) -> Order:
+    return Order(values.BUILD_ID, number, kind, 1)
+
+
+def facts(world: World) -> list[Event]:
+    return [read_event_message(m) for m in world.bus.waiting if m.topic == "build-events"]
+
+
+def kinds(world: World) -> set[str]:
+    return {event.kind for event in facts(world)}
+
+
+def made_by(kind: OrderKind) -> set[str]:
+    return {entry.name for entry in resources.of_order(whole_plan(), kind, 1)}

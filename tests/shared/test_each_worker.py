@@ -1,0 +1,267 @@
+"""What each worker does of its own: which machine, which image, which names, in which order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from shared import resources
+from shared.build import LedgerEntry, Outcome, State
+from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, Transient
+from shared.lifecycle import begin
+from shared.plan import Deprecation
+from shared.ports import Image
+from shared.workers import carry_out
+from tests import values
+from tests.fakes import MemoryBucket
+from tests.shared.mid_build import (
+    ARCHIVE,
+    BOOT,
+    IMAGE,
+    VERIFY,
+    VM,
+    facts,
+    kinds,
+    older,
+    order_of,
+    put,
+    whole_plan,
+    world_at,
+)
+from tests.world import Guest, World
+
+
+class TestCreateResources:
+    def test_the_vm_gets_its_job_and_outlives_the_deadline_a_little(self) -> None:
+        world = world_at("create_resources")
+        carry_out(order_of(world, "create_resources"), world.factory)
+        request = world.compute.machines[VM].request
+        assert (request.boot_disk, request.source_image) == (BOOT, "debian-12-20261101")
+        assert (request.job.phase, request.job.steps, request.job.clean) == ("build", whole_plan().steps, True)
+        assert request.job.key == world.keys.of_attempt(values.BUILD_ID, 1)
+        assert request.max_seconds == 3600 + 600
+        assert request.labels == resources.labels(whole_plan(), 1)
+
+    def test_hazard_9_a_vm_that_is_made_late_still_gets_a_minute(self) -> None:
+        world = world_at("create_resources")
+        world.clock.time += 10_000
+        carry_out(order_of(world, "create_resources"), world.factory)
+        assert world.compute.machines[VM].request.max_seconds == 60
+
+    def test_hazard_4_the_next_attempt_takes_the_disk_over_from_a_vm_that_is_gone_for_good(self) -> None:
+        """An earlier VM that was only thought lost would write to the same disk; its log is kept."""
+        world = world_at("export_image")
+        second = resources.of_order(whole_plan(), "create_resources", 2)
+        first = resources.of_order(whole_plan(), "create_resources", 1)
+        put(world, State.PREPARING, attempt=2, zone="", ledger=(*first, second[0]))
+        carry_out(replace(order_of(world, "create_resources"), attempt=2), world.factory)
+        assert world.left()["machines"] == [second[0].name]
+        assert world.compute.machines[second[0].name].request.boot_disk == BOOT
+        assert f"logs/{values.BUILD_ID}/{VM}.log" in world.bucket.objects
+
+    def test_it_waits_while_that_vm_cannot_be_deleted(self) -> None:
+        world = world_at("export_image")
+        put(world, State.PREPARING, attempt=2, zone="")
+        world.compute.faults["delete"] = Transient("busy")
+        with pytest.raises(Transient, match=f"{VM} still has the boot disk"):
+            carry_out(replace(order_of(world, "create_resources"), attempt=2), world.factory)
+
+
+class TestExportImage:
+    def test_hazard_12_the_disk_of_a_running_vm_is_not_read(self) -> None:
+        world = world_at("export_image")
+        world.compute.machines[VM].status = "running"
+        with pytest.raises(Transient, match="has not stopped after 120 s"):
+            carry_out(order_of(world, "export_image"), world.factory)
+        assert IMAGE not in world.compute.all_images
+        world.compute.machines[VM].stop()
+        carry_out(order_of(world, "export_image"), world.factory)
+        assert kinds(world) == {"ImageExported"}
+
+    def test_hazard_12_a_vm_whose_zone_nobody_has_said_is_looked_for_in_all(self) -> None:
+        world = world_at("export_image")
+        put(world, State.EXPORTING, zone="")
+        world.compute.machines[VM].status = "running"
+        with pytest.raises(Transient, match="has not stopped"):
+            carry_out(order_of(world, "export_image"), world.factory)
+        del world.compute.machines[VM]
+        with pytest.raises(Transient, match="in none of the plan's zones"):
+            carry_out(order_of(world, "export_image"), world.factory)
+
+    def test_hazard_11_a_vm_that_says_done_and_stays_on_ends_at_the_deadline(self) -> None:
+        world = World(Guest(stays_on=True))
+        build = world.run(whole_plan(deprecate_old=None))
+        assert (build.outcome, build.reason) == (
+            Outcome.TIMED_OUT,
+            "not done 3600 s after the request, still exporting",
+        )
+        assert world.left() == {"machines": [], "disks": [], "images": [], "objects": []}
+
+    def test_hazard_6_somebody_else_s_image_of_that_name_is_an_error_and_stays(self) -> None:
+        world = world_at("export_image")
+        world.compute.all_images[IMAGE] = older(IMAGE, 5)
+        carry_out(order_of(world, "export_image"), world.factory)
+        [failed] = facts(world)
+        assert "made by somebody else" in getattr(failed, "reason", "")
+        put(world, State.CLEANING, outcome=Outcome.FAILED)
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert world.compute.all_images[IMAGE] == older(IMAGE, 5)
+        assert BOOT not in world.compute.disks
+
+    def test_hazard_7_an_image_that_is_there_is_waited_for_and_not_taken_for_ready(self) -> None:
+        world = world_at("export_image")
+        carry_out(order_of(world, "export_image"), world.factory)
+        world.compute.faults["create_image"] = Transient("the image is still being made")
+        with pytest.raises(Transient, match="still being made"):
+            carry_out(order_of(world, "export_image"), world.factory)
+
+
+class TestVerifyImage:
+    def test_a_vm_is_booted_from_the_new_image_with_the_verify_steps(self) -> None:
+        world = world_at("verify_image")
+        carry_out(order_of(world, "verify_image"), world.factory)
+        request = world.compute.machines[VERIFY].request
+        assert (request.source_image, request.job.phase, request.job.clean) == (IMAGE, "verify", False)
+
+
+class TestLabelImage:
+    def test_the_image_joins_its_family_and_the_archive_gets_its_name_and_its_manifest(self) -> None:
+        world = world_at("label_image")
+        assert world.compute.all_images[IMAGE].family is None
+        carry_out(order_of(world, "label_image"), world.factory)
+        assert world.compute.all_images[IMAGE].family == "hello"
+        assert sorted(world.bucket.objects) == ["out/hello.json", ARCHIVE]
+        document = json.loads(world.bucket.objects["out/hello.json"])
+        assert (document["build"]["id"], document["packages"][1]["name"]) == (values.BUILD_ID, "libc6")
+
+    def test_hazard_6_another_archive_of_that_name_is_an_error_and_stays_with_its_manifest(self) -> None:
+        world = world_at("label_image")
+        world.bucket.objects |= {ARCHIVE: b"another", "out/hello.json": b"{}"}
+        carry_out(order_of(world, "label_image"), world.factory)
+        assert kinds(world) == {"OrderFailed"}
+        assert (world.bucket.objects[ARCHIVE], world.bucket.objects["out/hello.json"]) == (b"another", b"{}")
+
+    def test_hazard_10_a_fact_that_fails_is_ensured_again_alone(self) -> None:
+        world = world_at("label_image")
+        world.compute.faults["packages"] = Transient("busy")
+        with pytest.raises(Transient):
+            carry_out(order_of(world, "label_image"), world.factory)
+        carry_out(order_of(world, "label_image"), world.factory)
+        assert ARCHIVE in world.bucket.objects
+
+
+class TestDeprecateImages:
+    def published(self, *images: Image, **deprecation: object) -> World:
+        world = world_at("label_image", whole_plan(deprecate_old=Deprecation(**deprecation)))  # type: ignore[arg-type]  # by name
+        carry_out(order_of(world, "label_image"), world.factory)
+        world.compute.all_images |= {image.name: image for image in images}
+        world.bus.waiting.clear()
+        return world
+
+    def deprecated(self, world: World) -> set[str]:
+        return {image.name for image in world.compute.all_images.values() if image.deprecated}
+
+    def test_older_ones_are_in_favour_of_ours(self) -> None:
+        world = self.published(older("older", 2000), ttl_seconds=60.0)
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        old = world.compute.all_images["old"]
+        assert (old.deprecated, old.replacement, old.deletes_at) == ("DEPRECATED", IMAGE, values.NOON + 60)
+        assert facts(world) == [
+            values.images_deprecated(event_id="o1-ImagesDeprecated", time=values.NOON, names=("old", "older"))
+        ]
+
+    def test_hazard_15_an_older_build_never_deprecates_a_newer_image(self) -> None:
+        world = self.published(older("newer", -10))
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert self.deprecated(world) == {"old"}
+
+    def test_hazard_10_the_newest_older_ones_stay_active_when_asked_and_ours_always(self) -> None:
+        world = self.published(*(older(f"older-{age}", 2000 + age) for age in range(3)), keep=2)
+        for number in (1, 2):
+            carry_out(order_of(world, "deprecate_images", number), world.factory)
+            assert self.deprecated(world) == {"older-1", "older-2"}
+
+    def test_hazard_10_other_families_are_left_alone(self) -> None:
+        world = self.published(older("other", 2000, family="other"), older("none", 2000, family=None))
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert self.deprecated(world) == {"old"}
+
+    @pytest.mark.parametrize("family", ["", None])
+    def test_hazard_10_an_empty_family_is_refused(self, family: str | None) -> None:
+        world = world_at("deprecate_images", whole_plan(family=family))
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert kinds(world) == {"OrderFailed"}
+        assert self.deprecated(world) == set()
+
+    def test_hazard_10_errors_are_collected_and_the_others_are_done(self) -> None:
+        world = self.published(older("older", 2000))
+        world.compute.faults["deprecate_image"] = Permanent("old is locked")
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert self.deprecated(world) == {"older"}
+        assert [getattr(fact, "reason", "") for fact in facts(world)] == ["old is locked"]
+
+    def test_hazard_14_a_failure_here_throws_no_image_away(self) -> None:
+        world = World()
+        world.compute.all_images["old"] = older("old", 1000)
+        world.compute.faults["deprecate_image"] = Permanent("old is locked")
+        build = world.run(whole_plan())
+        assert (build.outcome, build.reason) == (Outcome.FAILED, "deprecate_images: old is locked")
+        assert world.left()["images"] == [IMAGE, "old"]
+
+
+class TestCleanUp:
+    def test_hazard_13_logs_are_stored_before_the_vm_goes(self) -> None:
+        world = world_at("clean_up")
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert world.left()["machines"] == []
+        logs = [uri for uri in world.bucket.objects if uri.startswith("logs/")]
+        assert logs == [f"logs/{values.BUILD_ID}/{VM}.log", f"logs/{values.BUILD_ID}/{VERIFY}.log"]
+
+    def test_hazard_13_a_vm_whose_log_cannot_be_stored_yet_stays(self) -> None:
+        world = world_at("clean_up")
+        world.compute.faults["serial_output"] = Transient("busy")
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert world.left()["machines"] == [VM]
+        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT]
+
+    @pytest.mark.parametrize("fault", [NoSpace("full"), Permanent("forbidden"), GoldsmithError("odd")])
+    def test_a_log_that_can_never_be_stored_does_not_keep_a_vm_alive(self, fault: GoldsmithError) -> None:
+        """On a full disk, the VM's own disk is what has to go to make room."""
+        world = world_at("clean_up")
+        carry_out(order_of(world, "clean_up"), replace(world.factory, bucket=FullBucket(fault)))
+        assert (world.left()["machines"], world.left()["disks"]) == ([], [])
+
+    @pytest.mark.parametrize("fault", [Transient("busy"), Permanent("forbidden"), EnvironmentFault("odd")])
+    def test_what_cannot_be_deleted_remains_and_the_rest_goes(self, fault: GoldsmithError) -> None:
+        world = world_at("clean_up")
+        world.compute.faults["delete"] = fault
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT]
+        carry_out(order_of(world, "clean_up", 2), world.factory)
+        assert facts(world)[1] == values.cleaned_up(event_id="o2-CleanedUp", time=values.NOON)
+
+    def test_what_is_kept_stays(self) -> None:
+        world = world_at("clean_up")
+        image = LedgerEntry("image", IMAGE, "local")
+        put(world, State.CLEANING, outcome=Outcome.SUCCEEDED, ledger=(replace(image, keep=True),))
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert IMAGE in world.compute.all_images
+
+    def test_a_rejected_build_has_nothing_to_clean(self) -> None:
+        world = World()
+        world.store.create(begin(values.rejected()).build, values.rejected())
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert kinds(world) == {"CleanedUp"}
+
+
+class FullBucket(MemoryBucket):
+    """Takes nothing more, and lets everything go."""
+
+    def __init__(self, fault: GoldsmithError) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def write(self, uri: str, data: bytes) -> None:
+        raise self._fault

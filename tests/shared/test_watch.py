@@ -1,0 +1,187 @@
+"""Looking at the VM itself: what it wrote on its report port, whether it runs, how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, STARTED, STEP_STARTED, Report
+from shared.build import Outcome, State
+from shared.events import MachineStopped, Stop
+from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, read_event_message, read_report_message
+from shared.watch import QUIET, watch
+from tests import values
+from tests.fakes import FakeMachine
+from tests.world import Guest, World, signed
+
+VM = f"gs-{values.BUILD_ID}-a1-vm"
+
+
+def working(guest: Guest | None = None) -> World:
+    """A build that is provisioning; its VM runs, and its guest has said nothing yet."""
+    world = World(guest)
+    world.engine.request(values.requested(plan=values.plan(machine=replace(values.plan().machine, zones=("a", "b")))))
+    world.handle()
+    world.handle()
+    assert (world.build().state, world.build().zone, world.bus.waiting) == (State.PROVISIONING, "b", [])
+    return world
+
+
+def machine(world: World) -> FakeMachine:
+    return world.compute.machines[VM]
+
+
+def write(world: World, report: Report, *, attempt: int = 1) -> None:
+    """Let the guest write a report on its report port, signed with an attempt's key."""
+    job = replace(machine(world).request.job, key=world.keys.of_attempt(values.BUILD_ID, attempt))
+    machine(world).serial[3] += signed(report, job)[1]
+
+
+def stops(world: World) -> list[MachineStopped]:
+    found = [read_event_message(m) for m in world.bus.waiting if m.topic == EVENTS_TOPIC]
+    return [event for event in found if isinstance(event, MachineStopped)]
+
+
+def heard(world: World) -> list[str]:
+    found = [read_report_message(m, world.keys) for m in world.bus.waiting if m.topic == REPORTS_TOPIC]
+    return [event.report.kind for event in found]
+
+
+class TestStopped:
+    @pytest.mark.parametrize("how", ["powered-off", "panicked", "lost", "preempted"])
+    def test_how_it_stopped_is_told_with_the_fact(self, how: Stop) -> None:
+        world = working()
+        machine(world).stop(how)
+        assert watch(world.build(), world.factory)
+        [fact] = stops(world)
+        assert (fact.how, fact.claim, fact.attempt, fact.phase) == (how, None, 1, "build")
+
+    def test_hazard_4_one_that_is_gone_is_lost(self) -> None:
+        world = working()
+        del world.compute.machines[VM]
+        assert watch(world.build(), world.factory)
+        assert [fact.how for fact in stops(world)] == ["lost"]
+
+    @pytest.mark.parametrize("word", [COMPLETED, FAILED])
+    def test_hazard_3_its_last_word_is_published_and_claimed(self, word: str) -> None:
+        world = working()
+        write(world, values.report())
+        write(world, values.report(kind=word, sequence=2))
+        machine(world).stop()
+        assert watch(world.build(), world.factory)
+        assert heard(world) == [STARTED, word]
+        assert [fact.claim for fact in stops(world)] == [word]
+
+    def test_hazard_3_the_stop_cannot_overtake_the_word(self) -> None:
+        """Whatever arrives first, the build goes on: the claim holds the stop back."""
+        for first in (0, 1):
+            world = working()
+            write(world, values.report(kind=COMPLETED))
+            machine(world).stop("preempted")
+            watch(world.build(), world.factory)
+            for message in [world.bus.waiting[first], world.bus.waiting[1 - first]]:
+                world.deliver(message)
+            assert (world.build().state, world.build().attempt) == (State.EXPORTING, 1)
+
+    def test_one_that_stops_twice_is_one_fact(self) -> None:
+        world = working()
+        machine(world).stop()
+        watch(world.build(), world.factory)
+        world.clock.time += 60
+        watch(world.build(), world.factory)
+        assert len({fact.event_id for fact in stops(world)}) == 1
+
+
+class TestForged:
+    @pytest.mark.parametrize(
+        ("report", "attempt"),
+        [
+            (values.report(kind=COMPLETED), 2),
+            (values.report(kind=COMPLETED, attempt=2), 2),
+            (values.report(kind=COMPLETED, build_id="other-0123456789ab"), 1),
+            (values.report(kind=COMPLETED, phase="verify"), 1),
+        ],
+        ids=["bad signature", "other attempt", "other build", "other phase"],
+    )
+    def test_hazard_11_a_line_that_is_not_of_this_vm_is_no_claim(self, report: Report, attempt: int) -> None:
+        world = working()
+        write(world, report, attempt=attempt)
+        machine(world).serial[3] += b"goldsmith-report: completed 00\nBuildSucceeded\n"
+        machine(world).stop()
+        watch(world.build(), world.factory)
+        assert heard(world) == []
+        assert [fact.claim for fact in stops(world)] == [None]
+
+    def test_hazard_11_words_on_the_console_are_no_claim(self) -> None:
+        world = working()
+        write(world, values.report(kind=COMPLETED))
+        machine(world).serial[1], machine(world).serial[3] = machine(world).serial[3], b""
+        machine(world).stop()
+        watch(world.build(), world.factory)
+        assert [fact.claim for fact in stops(world)] == [None]
+
+
+class TestRunning:
+    def test_one_that_has_just_spoken_is_left_alone(self) -> None:
+        world = working()
+        write(world, values.report())
+        world.clock.time += QUIET - 1
+        assert not watch(world.build(), world.factory)
+        assert world.bus.waiting == []
+
+    def test_hazard_3_of_a_quiet_one_only_what_nobody_has_heard_is_published(self) -> None:
+        world = working()
+        for report in (values.report(), values.report(kind=HEARTBEAT, sequence=0)):
+            write(world, report)
+        world.engine.receive(values.reported())
+        write(world, values.report(kind=STEP_STARTED, sequence=2, step=0))
+        world.clock.time += QUIET
+        assert watch(world.build(), world.factory)
+        assert heard(world) == [STEP_STARTED]
+        world.settle()
+        world.clock.time += QUIET
+        assert not watch(world.build(), world.factory)
+
+    def test_hazard_3_after_an_outage_of_ours_a_vm_is_not_called_silent_that_was_not(self) -> None:
+        world = working()
+        write(world, values.report(kind=COMPLETED))
+        world.clock.time += 1000
+        world.engine.tick(values.BUILD_ID, heard=watch(world.build(), world.factory))
+        assert world.build().outcome is None
+        world.booted.add(VM)
+        machine(world).stop()
+        world.settle()
+        assert world.build().outcome is Outcome.SUCCEEDED
+
+    def test_hazard_4_a_hung_one_is_silent_in_the_end(self) -> None:
+        world = World(Guest(silent=True))
+        build = world.run(values.plan())
+        assert (build.outcome, build.reason) == (Outcome.FAILED, "no sign of life from the VM for 300 s")
+
+    @pytest.mark.parametrize("status", ["starting", "running", "stopping"])
+    def test_one_that_is_not_stopped_is_not(self, status: str) -> None:
+        world = working()
+        machine(world).status = status  # type: ignore[assignment]  # one of ports.Status
+        assert not watch(world.build(), world.factory)
+
+
+class TestNotWatched:
+    @pytest.mark.parametrize("state", [s for s in State if s not in (State.PROVISIONING, State.VERIFYING)])
+    def test_states_without_a_vm_at_work(self, state: State) -> None:
+        world = working()
+        machine(world).stop()
+        assert not watch(replace(world.build(), state=state), world.factory)
+        assert world.bus.waiting == []
+
+    def test_hazard_4_a_vm_that_is_not_made_yet_is_not_lost(self) -> None:
+        world = working()
+        for state in (State.PROVISIONING, State.VERIFYING):
+            assert not watch(replace(world.build(), state=state, attempt=2, zone=""), world.factory)
+        assert world.bus.waiting == []
+
+    def test_hazard_4_a_vm_whose_zone_nobody_has_said_is_found(self) -> None:
+        world = working()
+        machine(world).stop("preempted")
+        assert watch(replace(world.build(), zone=""), world.factory)
+        assert [fact.how for fact in stops(world)] == ["preempted"]
