@@ -165,9 +165,15 @@ def _tree(events: Iterator[Any]) -> _Node:
             root = node
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append(node)
+            if len(open_nodes) > DEPTH_LIMIT + 1:  # now, as libyaml's time grows with the square of the depth
+                raise _too_deep(node)
     if root is None or (root.kind == "scalar" and root.plain and root.text in _NOTHING):
         raise _Unreadable("is empty; start with the lines name: and source:", Position(1, 1))
     return root
+
+
+def _too_deep(node: _Node, path: KeyPath = ()) -> _Unreadable:
+    return _Unreadable(f"is nested more than {DEPTH_LIMIT} deep; write it flatter", node.position, path)
 
 
 def _node(event: Any, anchors: dict[str, _Node]) -> _Node:
@@ -202,7 +208,7 @@ class _Reader:
                 f"holds more than {VALUE_LIMIT} values, aliases expanded; write less", node.position, path
             )
         if len(path) > DEPTH_LIMIT:
-            raise _Unreadable(f"is nested more than {DEPTH_LIMIT} deep; write it flatter", node.position, path)
+            raise _too_deep(node, path)
         if node.kind == "map":
             return self.mapping(node, path)
         if node.kind == "list":

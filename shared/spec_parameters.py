@@ -17,6 +17,7 @@ from .spec_document import KeyPath, Problem
 
 KEY = "parameters"
 GROWTH_LIMIT = 4 << 20  # characters that all references of one spec may turn into
+HINTED_PROBLEMS = 100  # looking for the nearest of thousands of names, thousands of times, would take minutes
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
 
@@ -97,4 +98,5 @@ class _Substitution:
         keep = f"write ${reference} to keep it as text"
         if not self.values:
             return f"{quoted(reference)} names no parameter; declare it under {KEY}, or {keep}"
-        return f"{quoted(reference)} names no parameter; {keep}; {nearest(name, self.values)}"
+        hint = f"; {nearest(name, self.values)}" if len(self.problems) < HINTED_PROBLEMS else ""
+        return f"{quoted(reference)} names no parameter; {keep}{hint}"

@@ -26,6 +26,8 @@ Check = Callable[[Mapping[str, Any]], list[Problem]]
 
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
+TOLD_PROBLEMS = 100
+
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -35,7 +37,7 @@ def read_spec(
     """Read a spec from its text; `overrides` are values for its parameters. Raises SpecError."""
     document = read_document(text)
     if document.data is None:
-        raise SpecError([_line(filename, document, problem) for problem in document.problems])
+        raise SpecError(_lines(filename, document, document.problems))
     data, parameter_problems = substitute(document.data, overrides)
     problems = document.problems + parameter_problems
     spec = None
@@ -45,8 +47,7 @@ def read_spec(
         problems += _news((Problem(loc, what) for loc, what in problems_of(error)), problems)
     problems += _news(check(data), problems)
     if spec is None or problems:
-        problems.sort(key=lambda problem: problem.position or document.position(problem.path))
-        raise SpecError([_line(filename, document, problem) for problem in problems])
+        raise SpecError(_lines(filename, document, problems))
     return spec
 
 
@@ -56,9 +57,16 @@ def _news(found: Iterable[Problem], known: list[Problem]) -> list[Problem]:
     return [problem for problem in found if problem.path not in paths]
 
 
-def _line(filename: str, document: Document, problem: Problem) -> str:
-    position = problem.position or document.position(problem.path)
-    return f"{filename}:{position.line}:{position.column}: {key_path(problem.path)}: {problem.text}"
+def _lines(filename: str, document: Document, problems: Iterable[Problem]) -> list[str]:
+    """Write problems in the order of the file, the first TOLD_PROBLEMS of them."""
+    placed = [(problem.position or document.position(problem.path), problem) for problem in problems]
+    placed.sort(key=lambda pair: pair[0])
+    if len(placed) > TOLD_PROBLEMS:
+        more = Problem((), f"has {len(placed) - TOLD_PROBLEMS} more problems; mend those above first")
+        placed[TOLD_PROBLEMS:] = [(placed[TOLD_PROBLEMS][0], more)]
+    return [
+        f"{filename}:{place.line}:{place.column}: {key_path(problem.path)}: {problem.text}" for place, problem in placed
+    ]
 
 
 def key_path(path: KeyPath) -> str:
