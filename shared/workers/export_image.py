@@ -49,10 +49,10 @@ def _zone_of(machine: str, build: Build, factory: Factory) -> str:
 
 
 def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
-    for waited in range(STOPS_WITHIN):
+    for _second in range(STOPS_WITHIN):
         if factory.compute.wait_until_stopped(machine, zone, 1.0):
             return
-        factory.progress(f"waiting for {machine} to stop", waited, STOPS_WITHIN)
+        factory.progress(f"waiting for {machine} to stop", 0, 0)
     raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
