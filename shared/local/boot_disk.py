@@ -33,7 +33,7 @@ label-id: {disk}
 first-lba: 2048
 start={root_start}, size={root_size}, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, uuid={root}, name="root"
 14: start={bios_start}, size={bios_size}, type=21686148-6449-6E6F-744E-656564454649, uuid={bios}, name="bios"
-15: start={efi_start}, size={efi_size}, type=C12A7328-F81F-11D2-BA4B-00C93EC93B2E, uuid={efi}, name="esp"
+15: start={efi_start}, size={efi_size}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid={efi}, name="esp"
 """
 
 # The host's mke2fs.conf is left out: newer e2fsprogs turn on features that Debian 12's GRUB cannot read.

@@ -63,6 +63,7 @@ serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
 set timeout=0
+set gfxpayload=keep
 menuentry "Linux" {{
     linux /vmlinuz {" ".join(kernel_parameters)}
     initrd /initrd.img

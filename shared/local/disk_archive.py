@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import tarfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from ..errors import ImageFileError
 from .extents import need_space, written_file
@@ -24,28 +25,62 @@ _PIECE = 1 << 20
 _BLOCK = 64 << 10  # runs of zeroes that are shorter are written
 _ZEROS = bytes(_PIECE)
 _SPACE_LOOK = 256 << 20  # bytes between looks at the free space
+_INFLATE_ERROR = cast("type[Exception]", isal_zlib.error)  # declared as an instance in the library's stub
 _PADDING = 1 << 20  # bytes that may follow the archive's end: GNU tar fills its last record
+
+
+class _Plain:
+    """The tar stream of an archive. Whatever is wrong with the compressed file is an ImageFileError."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self._file: IO[bytes] = igzip.open(archive, "rb")  # type: ignore[no-untyped-call]  # no types in the library
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes; fewer only at the end."""
+        with self._faults():
+            return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        """Go forward."""
+        with self._faults():
+            return self._file.seek(position)
+
+    def seekable(self) -> bool:
+        """Say that seek() is there."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position in the tar stream."""
+        return self._file.tell()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError, _INFLATE_ERROR) as error:
+            raise ImageFileError(f"{self._archive}: is damaged, or cut short: {error}; copy it again") from error
 
 
 def unpack(archive: Path, disk: Path) -> None:
     """Write the disk in `archive` as a sparse file. Raises ImageFileError, NoSpace; leaves nothing then."""
     try:
-        with _opened(archive) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
+        with _Plain(archive) as plain, tarfile.open(fileobj=cast("IO[bytes]", plain), mode="r:") as tar:
             member = _check(archive, tar.next())
             with written_file(disk) as target:
-                _copy(tar, member, target, disk.parent)
+                _copy(archive, tar, member, target, disk.parent)
             _expect_end(archive, tar, plain)
-    except ImageFileError:
+    except (ImageFileError, tarfile.TarError, OverflowError) as error:
         disk.unlink(missing_ok=True)
-        raise
-    except (tarfile.TarError, EOFError, zlib.error, igzip.BadGzipFile, OverflowError) as error:
-        disk.unlink(missing_ok=True)
-        raise ImageFileError(f"{archive}: is damaged, or cut short: {error}; copy it again") from error
-
-
-def _opened(archive: Path) -> IO[bytes]:
-    plain: IO[bytes] = igzip.open(archive, "rb")  # type: ignore[no-untyped-call]  # the library has no types here
-    return plain
+        if isinstance(error, ImageFileError):
+            raise
+        raise ImageFileError(f"{archive}: holds no sound tar archive: {error}; copy it again") from error
 
 
 def _check(archive: Path, member: tarfile.TarInfo | None) -> tarfile.TarInfo:
@@ -64,21 +99,22 @@ def _other(archive: Path, name: str) -> ImageFileError:
     return ImageFileError(f"{archive}: holds {name[:80]!r}; a disk's archive holds {_MEMBER} and nothing else")
 
 
-def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: int, folder: Path) -> None:
+def _copy(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: int, folder: Path) -> None:
     """Write the member's data where it belongs; what is zero stays a hole."""
     contents = tar.extractfile(member)
     if contents is None:
-        raise ImageFileError(f"{_MEMBER} has no contents")
-    runs = _runs(member)
+        raise ImageFileError(f"{archive}: {_MEMBER} in it has no contents")
+    runs = _runs(archive, member)
     if member.issparse():
         need_space(folder, sum(length for _, length in runs))
     os.ftruncate(target, member.size)
     for start, length in runs:
         contents.seek(start)
-        _copy_run(contents, target, start, start + length, folder)
+        if not _copy_run(contents, target, start, start + length, folder):
+            raise ImageFileError(f"{archive}: {_MEMBER} in it ends before its size; copy the file again")
 
 
-def _runs(member: tarfile.TarInfo) -> list[tuple[int, int]]:
+def _runs(archive: Path, member: tarfile.TarInfo) -> list[tuple[int, int]]:
     """Give the (offset, length) pairs of the data of a member; in order and inside of it, or ImageFileError."""
     if not member.issparse():
         return [(0, member.size)]
@@ -87,12 +123,15 @@ def _runs(member: tarfile.TarInfo) -> list[tuple[int, int]]:
     end = 0
     for offset, length in pairs:
         if offset < end or length < 0 or offset + length > member.size:
-            raise ImageFileError(f"the map of {_MEMBER} is damaged at its entry for byte {offset}; copy the file again")
+            raise ImageFileError(
+                f"{archive}: the map of {_MEMBER} is damaged at its entry for byte {offset}; copy it again"
+            )
         end = offset + length
     return pairs
 
 
-def _copy_run(contents: IO[bytes], target: int, start: int, end: int, folder: Path) -> None:
+def _copy_run(contents: IO[bytes], target: int, start: int, end: int, folder: Path) -> bool:
+    """Write the run from `start` to `end`; False when the contents end before it does."""
     looked = start - _SPACE_LOOK
     while start < end:
         if start - looked >= _SPACE_LOOK:
@@ -100,10 +139,11 @@ def _copy_run(contents: IO[bytes], target: int, start: int, end: int, folder: Pa
             looked = start
         piece = contents.read(min(_PIECE, end - start))
         if not piece:
-            raise ImageFileError(f"{_MEMBER} ends at byte {start}, before its size; copy the file again")
+            return False
         if piece != _ZEROS[: len(piece)]:
             _write_blocks(target, piece, start)
         start += len(piece)
+    return True
 
 
 def _write_blocks(target: int, piece: bytes, at: int) -> None:
@@ -113,7 +153,7 @@ def _write_blocks(target: int, piece: bytes, at: int) -> None:
             os.pwrite(target, block, at + offset)
 
 
-def _expect_end(archive: Path, tar: tarfile.TarFile, plain: IO[bytes]) -> None:
+def _expect_end(archive: Path, tar: tarfile.TarFile, plain: _Plain) -> None:
     """Read to the end of the compressed stream, whose checksum is only then known to be right."""
     following = tar.next()
     if following is not None:

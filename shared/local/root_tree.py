@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,12 @@ BASE_PACKAGES = (
     "vim-tiny",
 )
 
-_INITRD_MODULES = "virtio_pci\nvirtio_scsi\nvirtio_blk\nsd_mod\nnvme\next4\n"
+# Disks that the root may be on, and all that a CIDATA disk may be on: cloud-init looks for it before udev runs again.
+_INITRD_MODULES = "".join(
+    f"{name}\n" for name in ("virtio_pci", "virtio_scsi", "virtio_blk", "sd_mod", "sr_mod", "ata_piix")
+)
+
+_STAGE = re.compile(r"I: [a-z][^/]*\.\.\.")  # what mmdebstrap says about where it is
 
 _NETWORK = """\
 # Every Ethernet interface that nobody else configures (cloud-init's files sort before this one) asks DHCP.
@@ -103,8 +109,11 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 systemctl --quiet enable systemd-networkd.service
 systemctl --quiet disable ssh.service
 systemctl --quiet enable ssh.socket
+systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer
+unset INITRD
 update-initramfs -c -k all
 for kernel in /boot/vmlinuz-*; do linux-update-symlinks install "${kernel#/boot/vmlinuz-}" "$kernel"; done
+test -e /vmlinuz && test -e /initrd.img
 rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /vmlinuz.old /initrd.img.old
 rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old /etc/*- /var/cache/apt/*.bin
 find /var/log -type f -delete
@@ -130,7 +139,7 @@ def files(root_uuid: str, source: PackageSource) -> Mapping[str, str]:
         "etc/hostname": "localhost\n",
         "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
         "etc/initramfs-tools/conf.d/modules": "MODULES=list\nCOMPRESS=zstd\n",
-        "etc/initramfs-tools/modules": _INITRD_MODULES,
+        "etc/initramfs-tools/modules": "".join(f"{module}\n" for module in _INITRD_MODULES),
         "etc/systemd/network/80-ethernet-dhcp.network": _NETWORK,
         "etc/systemd/system/ssh-host-keys.service": _HOST_KEYS,
         "etc/systemd/system/ssh.service.d/host-keys.conf": _NEEDS_HOST_KEYS,
@@ -173,7 +182,7 @@ def make_tree(
     environment = {"SOURCE_DATE_EPOCH": str(time), "INITRD": "No"}  # one initrd at the end, not one a package
     follow(
         [*_confined(), *command],
-        lambda line: progress(line[3:]) if line.startswith("I: ") else None,
+        lambda line: progress(line[3:]) if _STAGE.fullmatch(line) else None,
         environment=environment,
         keep_open=[scratch.lock],
     )

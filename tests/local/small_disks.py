@@ -7,7 +7,7 @@ from pathlib import Path
 MIB = 1 << 20
 ENVIRONMENT = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 LINUX_ROOT = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
-EFI = "C12A7328-F81F-11D2-BA4B-00C93EC93B2E"
+EFI = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 
 def tool(*arguments: str | Path, stdin: str = "") -> str:
