@@ -10,7 +10,8 @@ from .tree import Tree
 
 IDENTITY = (
     "etc/ssh/ssh_host_*",
-    "etc/udev/rules.d/*persistent-net*",
+    "etc/udev/rules.d/70-persistent-net*",
+    "etc/udev/rules.d/85-persistent-net*",
     "var/lib/NetworkManager/secret_key",
     "var/lib/systemd/credential.secret",
     "var/lib/systemd/random-seed",

@@ -69,6 +69,8 @@ def _next(file: BinaryIO) -> Member | None:
 
 def _place(file: BinaryIO, member: Member, folder: str) -> None:
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if "\0" in member.name + member.target or not (parts or member.kind == _FOLDER):
+        raise ContextError(f"context.tar: {member.name!r} is no name")
     if member.name.startswith("/") or ".." in parts:
         raise ContextError(f"context.tar: {member.name!r} leads out of the context")
     path = folder

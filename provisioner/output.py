@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LINE_LIMIT = 4096  # bytes; a longer line goes to the console in pieces
 CONSOLE_LIMIT = 4 << 20  # bytes of one try: a serial console takes 0.7 MB/s, and a step must not wait for it for long
 LOG_LIMIT = 32 << 20  # bytes of each of a log's two files: the log lies on the disk that becomes the image
-CONSOLE_PATIENCE = 5.0  # seconds a console may take no byte before it is written off
+CONSOLE_PATIENCE = 2.0  # seconds a console may take no byte before it is written off
 
 _CONTROLS = bytes(byte if (byte >= 32 and byte != 127) or byte in b"\t\n" else ord("?") for byte in range(256))
 
@@ -44,9 +44,12 @@ class Console:
         view = memoryview(data)
         while view and not self._dead:
             try:
-                view = view[os.write(self._handle, view) :]
+                if writable(self._handle, CONSOLE_PATIENCE):
+                    view = view[os.write(self._handle, view[: select.PIPE_BUF]) :]
+                else:
+                    self._dead = True
             except BlockingIOError:
-                self._dead = not writable(self._handle, CONSOLE_PATIENCE)
+                continue
             except OSError:
                 self._dead = True
 

@@ -142,6 +142,10 @@ def decode_job(data: bytes) -> Job:
     job: Job = _decode(Job, _object(data), "job")
     _known(job.version, (VERSION,), "job.version")
     _known(job.phase, PHASES, "job.phase")
+    try:
+        bytes.fromhex(job.key)
+    except ValueError as error:
+        raise ProtocolError("job.key: needs hexadecimal digits") from error
     for index, step in enumerate(job.steps):
         decode_inputs(step, f"job.steps[{index}]")
     return job

@@ -1,0 +1,243 @@
+"""Run the real provisioner.pyz in a process of its own, on a folder as root, and read what it reports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from provisioner.protocol import HEARTBEAT, SERIAL_MARK, Job, Report, Step, decode_report, sign
+from shared.cidata import cidata_files
+
+KEY = "5f" * 32
+TOKEN = {"access_token": "secret-token", "expires_in": 3600}
+
+
+def script(name: str, path: str = "", **settings: Any) -> Step:
+    """A run-script step; its script is `path`, by default the step's name."""
+    env = settings.pop("env", {})
+    return Step(name, "run-script", {"script": path or name, "env": env}, **settings)
+
+
+@dataclass
+class Ended:
+    """How one boot of a provisioner went."""
+
+    status: int
+    console: str
+
+
+@dataclass
+class Provisioning:
+    """A machine's folders, and the job that it is given."""
+
+    folder: Path
+    job: Job
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    options: Sequence[str] = ("--drain", "2")
+
+    def __post_init__(self) -> None:
+        self.root = self.folder / "root"
+        self.cidata = self.folder / "cidata"
+        self.state = self.root / "var/lib/goldsmith"
+        self.port = self.folder / "port"
+        self.root.mkdir(parents=True)
+        self.cidata.mkdir()
+        self.port.touch()
+        self.give(replace(self.job, report_port=str(self.port)))
+
+    def give(self, job: Job) -> None:
+        """Write the cidata of a job."""
+        self.job = job
+        context = self.folder / "context.tar"
+        with tarfile.open(context, "w") as archive:
+            for name, text in self.files.items():
+                path = self.folder / "member"
+                path.write_bytes(text if isinstance(text, bytes) else text.encode())
+                archive.add(path, name)
+        for name, data in cidata_files(job, context).items():
+            (self.cidata / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Boot; the console is the process's standard output."""
+        command = [sys.executable, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
+        command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
+        return subprocess.Popen([*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def run(self, seconds: float = 30.0) -> Ended:
+        """Boot and wait for the end."""
+        process = self.start()
+        try:
+            console, _ = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
+            process.wait()
+        return Ended(process.returncode, console.decode("utf-8", "replace"))
+
+    def reports(self) -> list[Report]:
+        """Give what came out of the report port, heartbeats left out, each as often as it came."""
+        return [report for report in map(decode_report, self.report_data()) if report.kind != HEARTBEAT]
+
+    def report_data(self) -> list[bytes]:
+        """Give the data of all reports on the port; their signatures are right."""
+        lines = [line.split(" ") for line in self.port.read_text().split("\n") if line]
+        assert all(line[0] == SERIAL_MARK and len(line) == 3 for line in lines), lines
+        found = [(base64.b64decode(line[1], validate=True), line[2]) for line in lines]
+        assert all(sign(self.job.key, data) == signature for data, signature in found)
+        return [data for data, _ in found]
+
+    def kinds(self) -> list[str]:
+        """Give the kinds of the reports."""
+        return [report.kind for report in self.reports()]
+
+    def kept(self, name: str) -> str:
+        """Read a file below the root."""
+        return (self.root / name).read_text()
+
+
+def job(*steps: Step, **settings: Any) -> Job:
+    """A job for a folder as root; its state is kept unless `clean` is set."""
+    return Job(
+        **{"build_id": "hello-0123456789ab", "attempt": 1, "key": KEY, "steps": steps, "clean": False, **settings}
+    )
+
+
+def check_numbers(data: Sequence[bytes]) -> list[Report]:
+    """Check that no number stands for two reports and none is left out; give the reports in the order of numbers."""
+    by_number: dict[int, bytes] = {}
+    for report in data:
+        number = decode_report(report).sequence
+        if not number:
+            continue  # a heartbeat
+        assert by_number.setdefault(number, report) == report, f"{number} stands for two reports"
+    assert sorted(by_number) == list(range(1, len(by_number) + 1))
+    return [decode_report(by_number[number]) for number in sorted(by_number)]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Cut the power: nothing of the provisioner runs on."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something holds; it is looked at every few milliseconds, since files cannot be waited for."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
+
+
+@dataclass
+class PubSub:
+    """A server that takes what a provisioner publishes. It answers with `statuses` in turn, then with 200."""
+
+    url: str = ""
+    token_url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    delay: float = 0.0  # seconds before each answer
+    chunked: bool = False
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    tokens_given: int = 0
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def data(self) -> list[bytes]:
+        """Give the data of all messages; their attributes and signatures are right."""
+        found = []
+        for message in self.messages:
+            data, attributes = base64.b64decode(message["data"]), message["attributes"]
+            report = decode_report(data)
+            assert attributes == {
+                "build_id": report.build_id,
+                "attempt": str(report.attempt),
+                "phase": report.phase,
+                "kind": report.kind,
+                "signature": sign(KEY, data),
+            }
+            assert message["orderingKey"] == report.build_id
+            found.append(data)
+        return found
+
+
+@contextmanager
+def pubsub(**settings: Any) -> Iterator[PubSub]:
+    """Serve Pub/Sub's `:publish` and the metadata server's token on the loopback."""
+    bus = PubSub(**settings)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            bus.closing.wait(bus.delay)
+            status = bus.statuses.pop(0) if bus.statuses else 200
+            bus.authorizations.append(self.headers["Authorization"])
+            if status == 200:
+                bus.messages += body["messages"]
+            self.answer(status, {"messageIds": ["1" for _ in body["messages"]]})
+
+        def do_GET(self) -> None:
+            assert self.headers["Metadata-Flavor"] == "Google"
+            bus.tokens_given += 1
+            self.answer(200, TOKEN)
+
+        def answer(self, status: int, document: object) -> None:
+            data = json.dumps(document).encode()
+            self.send_response(status)
+            if bus.chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+                data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (data[:5], data[5:], b""))
+            else:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            try:
+                self.wfile.write(data)
+            except ConnectionError:
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    bus.url = f"http://127.0.0.1:{server.server_port}/v1/projects/p/topics/build-reports:publish"
+    bus.token_url = f"http://127.0.0.1:{server.server_port}/computeMetadata/v1/token"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield bus
+    finally:
+        bus.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def free_port() -> int:
+    """Give a port on which nothing listens."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        return server.server_port
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs, and is not just waiting to be collected."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def environment(text: str) -> dict[str, str]:
+    """Read what env(1) printed."""
+    return dict(line.split("=", 1) for line in text.splitlines())

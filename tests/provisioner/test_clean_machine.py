@@ -1,0 +1,174 @@
+"""Cleaning: what made the machine this one is gone, what the image needs is there, nothing outside was touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.clean_machine import clean
+from provisioner.protocol import COMPLETED
+from provisioner.tree import DEEPEST
+from tests.provisioner.provisioning import Provisioning, job, script
+
+GONE = """
+    etc/ssh/ssh_host_ed25519_key etc/ssh/ssh_host_ed25519_key.pub etc/netplan/50-cloud-init.yaml
+    etc/network/interfaces.d/50-cloud-init etc/udev/rules.d/70-persistent-net.rules
+    var/lib/dbus/machine-id var/lib/systemd/random-seed var/lib/systemd/credential.secret
+    var/lib/cloud/instance/x var/lib/cloud/sem/y var/lib/dhcp/dhclient.eth0.leases var/lib/NetworkManager/eth0.lease
+    var/log/journal/0123/system.journal var/log/syslog.1 var/log/dpkg.log.2.gz var/log/cloud-init.log
+    var/log/cloud-init-output.log var/lib/apt/lists/deb_InRelease var/lib/apt/lists/partial/x
+    var/cache/apt/pkgcache.bin var/cache/apt/archives/curl.deb var/cache/dnf/x/y var/cache/zypp/z
+    tmp/t tmp/.X11-unix/X0 var/tmp/deep/er/file root/.bash_history root/.python_history home/ann/.bash_history
+""".split()  # noqa: SIM905 - readable
+EMPTIED = ["etc/machine-id", "var/log/syslog", "var/log/wtmp", "var/log/apt/history.log"]
+KEPT = """
+    etc/ssh/sshd_config etc/netplan/01-own.yaml var/cache/debconf/config.dat var/lib/cloud/seed/nocloud/user-data
+    var/lib/dpkg/status root/.bashrc home/ann/notes etc/hostname
+""".split()  # noqa: SIM905 - readable
+FOLDERS = """
+    var/cache/apt/archives var/lib/apt/lists var/log/journal var/log/apt tmp var/tmp var/lib/cloud
+""".split()  # noqa: SIM905 - readable
+LINKED = "tmp var/tmp var/log var/cache var/lib/cloud var/lib/apt/lists var root home/ann etc/ssh".split()  # noqa: SIM905
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine's files."""
+    root = tmp_path / "root"
+    for name in (*GONE, *EMPTIED, *KEPT):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def files(root: Path) -> set[str]:
+    """Give all that is not a folder, relative to the root."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def test_the_machine_is_cleaned(root: Path) -> None:
+    assert clean(str(root)) == []
+    assert files(root) == {*EMPTIED, *KEPT}
+    assert all((root / name).stat().st_size == 0 for name in EMPTIED)
+    assert all((root / name).read_text() == name for name in KEPT)
+    assert all((root / name).is_dir() for name in FOLDERS)
+
+
+def test_cleaning_twice_and_cleaning_nothing_are_fine(root: Path, tmp_path: Path) -> None:
+    assert clean(str(root)) == clean(str(root)) == []
+    (tmp_path / "bare").mkdir()
+    assert clean(str(tmp_path / "bare")) == []
+    assert list((tmp_path / "bare").iterdir()) == []
+
+
+def test_a_link_to_the_machine_id_stays(root: Path) -> None:
+    (root / "var/lib/dbus/machine-id").unlink()
+    (root / "var/lib/dbus/machine-id").symlink_to("/etc/machine-id")
+    clean(str(root))
+    assert (root / "var/lib/dbus/machine-id").readlink() == Path("/etc/machine-id")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "tmp",
+        "var/tmp",
+        "var/log",
+        "var/cache",
+        "var/lib/cloud",
+        "var/lib/apt/lists",
+        "var",
+        "root",
+        "home/ann",
+        "etc/ssh",
+    ],
+)
+def test_no_link_leads_out(root: Path, tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    names = ("x.1", "deep/x.gz", ".bash_history", "ssh_host_key", "cloud-init.log", "deep/machine-id")
+    for name in names:
+        (outside / name).write_text("precious")
+    subprocess.run(["rm", "-rf", str(root / link)], check=True)
+    (root / link).symlink_to(outside)
+    clean(str(root))
+    assert all((outside / name).read_text() == "precious" for name in names)
+    assert (root / link).is_symlink()
+
+
+def test_links_inside_go_and_their_targets_stay(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    links = ("tmp/l", "var/tmp/l", "var/lib/cloud/l", "var/lib/dhcp/l.leases", "root/.l_history", "etc/ssh/ssh_host_l")
+    for number, name in enumerate(links):
+        (root / name).symlink_to(outside if number % 2 else outside / "file")
+    for name in ("var/log/l", "var/cache/l", "etc/machine-id"):
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(outside / "file")
+    problems = clean(str(root))
+    assert (outside / "file").read_text() == "precious"
+    assert not any((root / name).is_symlink() for name in links)
+    assert problems == ["/etc/machine-id: Too many levels of symbolic links"]
+
+
+def test_what_is_no_file_does_not_stop_the_cleaning(root: Path) -> None:
+    (root / "tmp/dir.1").mkdir()
+    (root / "var/log/dir.gz").mkdir()
+    os.mkfifo(root / "var/log/fifo")
+    os.mkfifo(root / "tmp/fifo")
+    odd = os.fsdecode(b"od\xffd \n name")
+    (root / "tmp" / odd).touch()
+    assert clean(str(root)) == []
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_too_deep_is_a_problem_and_not_a_crash(root: Path) -> None:
+    handle = os.open(root / "tmp", os.O_RDONLY)
+    for _ in range(DEEPEST * 3):
+        os.mkdir("d", dir_fd=handle)
+        handle, above = os.open("d", os.O_RDONLY, dir_fd=handle), handle
+        os.close(above)
+    os.close(handle)
+    problems = clean(str(root))
+    assert any("too deep" in problem for problem in problems)
+    subprocess.run(["rm", "-rf", str(root / "tmp")], check=True)
+
+
+@pytest.fixture
+def mounted(root: Path) -> Iterator[Path]:
+    """Memory mounted, and a folder bound, into the machine's temporary folder."""
+    precious = root / "srv"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    places = [root / "tmp/memory", root / "tmp/bound"]
+    for place in places:
+        place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(places[0])], check=True)
+    subprocess.run(["mount", "--bind", str(precious), str(places[1])], check=True)
+    (places[0] / "file").write_text("precious")
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", *map(str, places)], check=True)
+
+
+def test_no_mount_is_entered(mounted: Path) -> None:
+    problems = clean(str(mounted))
+    assert sorted(problem.split(":")[0] for problem in problems) == ["/tmp/bound", "/tmp/memory"]
+    assert (mounted / "tmp/memory/file").read_text() == (mounted / "srv/file").read_text() == "precious"
+
+
+def test_a_cleaned_machine_has_no_trace_of_us(tmp_path: Path) -> None:
+    files_given = {"make": "mkdir -p $R/etc; echo id >$R/etc/machine-id"}
+    step = script("make", env={"R": str(tmp_path / "m/root")})
+    machine = Provisioning(tmp_path / "m", job(step, clean=True), files_given)
+    assert machine.run().status == 0
+    assert machine.kinds()[-1] == COMPLETED
+    assert machine.kept("etc/machine-id") == ""
+    assert files(machine.root) == {"etc/machine-id"}
+    assert list((machine.root / "var/lib").iterdir()) == []

@@ -1,0 +1,120 @@
+"""Unpacking the context gives what tarfile would give, for every archive that shared/context.py or GNU tar makes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.context import ContextError, unpack
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60).filter(
+    lambda name: name not in (".", "..") and len(name.encode()) < 250
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+
+
+def tree(folder: Path) -> dict[str, tuple[str, object]]:
+    """Give all that is below a folder."""
+    found: dict[str, tuple[str, object]] = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = ("link", str(path.readlink()))
+        elif path.is_dir():
+            found[name] = ("folder", None)
+        else:
+            found[name] = (f"file {path.stat().st_mode & 0o777:o}", path.read_bytes())
+    return found
+
+
+@given(
+    files=st.dictionaries(PATHS, st.binary(max_size=1500), max_size=5),
+    links=st.dictionaries(NAMES, PATHS, max_size=2),
+    shape=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+)
+def test_what_was_packed_comes_out(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], links: dict[str, str], shape: int
+) -> None:
+    folder = tmp_path_factory.mktemp("unpack")
+    kept = {name: data for name, data in files.items() if not any(other.startswith(name + "/") for other in files)}
+    roots = {name.split("/")[0] for name in kept}
+    with tarfile.open(folder / "context.tar", "w", format=shape) as archive:
+        for name, data in kept.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o755 if data else 0o640
+            archive.addfile(member, io.BytesIO(data))
+        for name, target in links.items():
+            if name not in roots:
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = tarfile.SYMTYPE, target
+                archive.addfile(member)
+    unpack(str(folder / "context.tar"), str(folder / "out"))
+    found = {name: kind for name, kind in tree(folder / "out").items() if kind[0] != "folder"}
+    expected: dict[str, tuple[str, object]] = {
+        name: ("file 755" if data else "file 640", data) for name, data in kept.items()
+    }
+    expected |= {name: ("link", target) for name, target in links.items() if name not in roots}
+    assert found == expected
+
+
+@pytest.mark.parametrize("shape", ["gnu", "pax", "ustar", "v7"])
+def test_tars_of_the_usual_program_come_out(tmp_path: Path, shape: str) -> None:
+    source = tmp_path / "source"
+    (source / "deep/er").mkdir(parents=True)
+    (source / "deep/er/file").write_bytes(b"x" * 3000)
+    (source / "link").symlink_to("deep/er/file")
+    (source / "empty").touch()
+    if shape != "v7":
+        (source / ("d" * 90)).mkdir()
+        (source / ("d" * 90) / ("n" * 90)).write_text("long name")
+    subprocess.run(["tar", f"--format={shape}", "-C", source, "-cf", tmp_path / "context.tar", "."], check=True)
+    unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"))
+    assert tree(tmp_path / "out") == tree(source)
+
+
+def test_unpacking_again_replaces(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    (tmp_path / "in").write_text("new")
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tmp_path / "context.tar", "in"], check=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/in").symlink_to(outside)
+    unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"))
+    assert ((tmp_path / "out/in").read_text(), outside.read_text()) == ("new", "precious")
+
+
+@given(st.binary(max_size=2048), st.integers(0, 3000), st.integers(0, 255))
+def test_garbage_is_refused_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, place: int, value: int
+) -> None:
+    folder = tmp_path_factory.mktemp("garbage")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("n" * 120)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    damaged = bytearray(packed.getvalue())
+    damaged[place] = value
+    (folder / "context.tar").write_bytes(damaged)
+    with suppress(ContextError, OSError):
+        unpack(str(folder / "context.tar"), str(folder / "out"))
+    assert {path.name for path in folder.iterdir()} <= {"context.tar", "out"}
+
+
+def test_a_size_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("x")
+        member.size = 9 << 30  # base-256 in the header
+        archive.addfile(member)
+    (tmp_path / "context.tar").write_bytes(packed.getvalue())
+    with pytest.raises(ContextError, match="in the middle of a member"):
+        unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"))
+    assert (tmp_path / "out/x").stat().st_size < 1 << 20
