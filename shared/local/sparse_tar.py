@@ -51,9 +51,8 @@ def header(name: str, size: int, extents: Extents) -> bytes:
 
 
 def trailer(written: int) -> bytes:
-    """Give what follows `written` bytes of headers and data: fill the block, two blocks of zeros, fill the record."""
-    end = written + -written % BLOCK + 2 * BLOCK
-    return bytes(end + -end % RECORD - written)
+    """Give what follows `written` bytes of headers and data: at least two blocks of zeros, up to a whole record."""
+    return bytes(2 * BLOCK + -(written + 2 * BLOCK) % RECORD)
 
 
 def _head(name: str, kind: bytes, stored: int, data_map: bytes, size: bytes) -> bytes:

@@ -66,6 +66,7 @@ LAYOUTS = {
     "unaligned end of data": (MIB + 77, [(MIB, 77)]),
     "unaligned end in a hole": (MIB + 77, [(0, BLOCK)]),
     "beyond 8 GiB": (10 * GIB, [(0, 3 * MIB), (9 * GIB, MIB), (10 * GIB - BLOCK, BLOCK)]),
+    "between 1 and 8 GiB": (7 * GIB, [(0, BLOCK), (5 * GIB, BLOCK), (7 * GIB - BLOCK, BLOCK)]),
     "one block of extensions": (MIB, [(i * 3 * BLOCK, BLOCK) for i in range(24)]),
     "thousands of extents": (32 * MIB, [(i * 2 * BLOCK, BLOCK) for i in range(3000)]),
 }
