@@ -58,6 +58,10 @@ class Request:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+Maker = Callable[[Request, Contents, str, Path, Progress], None]
+"""Writes the disk of a request; gets the archive's contents, the key, the path and where to say how far it is."""
+
+
 def bootstrap(
     name: str,
     catalogue: Catalogue,
@@ -68,12 +72,14 @@ def bootstrap(
     mirror: str | None = None,
     size_gb: int = 10,
     progress: Progress = lambda line: None,
+    make: Maker | None = None,
 ) -> Image:
     """Make an image of a distribution, or give the one that was made of the same packages before.
 
     `name` is the system (a key of SYSTEMS) and the image's family; `release` another suite of it, whose family is
     then debian-RELEASE; `packages` are added to the base. What is made is kept below `home`/cache. Without a network,
-    the newest earlier image of the same request is given and `progress` told.
+    the newest earlier image of the same request is given and `progress` told. `make` writes the disk, make_disk() if
+    it is not given.
     Raises InputError, MissingTool, NoSpace, EnvironmentFault.
     """
     request = _request(name, release, packages, mirror, size_gb)
@@ -89,7 +95,10 @@ def bootstrap(
         image_name = f"{request.family}-{time.strftime('%Y%m%d', time.gmtime(archive.written))}-{key[:12]}"
         disk = kept / f"{image_name}.raw"
         if not disk.exists():
-            _make(request, archive, key, disk, progress)
+            with scratch_folder(kept.parent) as staging:
+                staged = staging.path / disk.name
+                (make or make_disk)(request, archive, key, staged, progress)
+                staged.replace(disk)
             _forget_older(kept, disk)
         return _in_catalogue(catalogue, request, disk)
 
@@ -148,7 +157,8 @@ def _in_catalogue(catalogue: Catalogue, request: Request, disk: Path) -> Image:
         return image
 
 
-def _make(request: Request, archive: Contents, key: str, disk: Path, progress: Progress) -> None:
+def make_disk(request: Request, archive: Contents, key: str, disk: Path, progress: Progress) -> None:
+    """Make the disk of a request from what the archive holds, without a look at what was made before."""
     for program in ("mmdebstrap", "sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "grub-mkimage"):
         find(program)
     if not _KEYRING.exists():
@@ -156,23 +166,13 @@ def _make(request: Request, archive: Contents, key: str, disk: Path, progress: P
     need_space(disk.parent, _DISK_BYTES)
     written = int(os.environ.get("SOURCE_DATE_EPOCH", archive.written))
     identity = Identity.derived(key)
-    with (
-        scratch_folder(disk.parent.parent) as staging,
-        scratch_folder(_tree_parent(), mode=0o711, remove=remove_tree) as scratch,
-    ):
+    with scratch_folder(_tree_parent(), mode=0o711, remove=remove_tree) as scratch:
         tree = make_tree(scratch, archive.source, request.packages, identity.root, written, progress)
         progress("writing the disk")
-        staged = staging.path / "disk.raw"
+        size = request.size_gb * GIB
         assemble(
-            tree.path,
-            staged,
-            size=request.size_gb * GIB,
-            identity=identity,
-            scratch=scratch.path,
-            as_owner=tree.as_owner,
-            time=written,
+            tree.path, disk, size=size, identity=identity, scratch=scratch.path, as_owner=tree.as_owner, time=written
         )
-        staged.replace(disk)
 
 
 def _tree_parent() -> Path:

@@ -103,7 +103,8 @@ _EXCLUDES = (
     "path-include=/usr/share/doc/*/copyright",
 )
 
-_FINISH = """\
+# Run in the new root while /dev, /proc and /sys of this machine are mounted in it: nothing below them may be touched.
+FINISH = """\
 set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 systemctl --quiet enable systemd-networkd.service
@@ -177,7 +178,7 @@ def make_tree(
     as_owner = owner_command()
     overlay_file, finish_file, tree = scratch.path / "overlay.tar", scratch.path / "finish", scratch.path / "tree"
     overlay_file.write_bytes(overlay(files(root_uuid, source), time))
-    finish_file.write_text(_FINISH)
+    finish_file.write_text(FINISH)
     command = _mmdebstrap(tree, source, packages, overlay_file, finish_file)
     environment = {"SOURCE_DATE_EPOCH": str(time), "INITRD": "No"}  # one initrd at the end, not one a package
     follow(
