@@ -107,8 +107,7 @@ class Catalogue:
             taken = self._taken(name)
             if (self.folder / name).exists():
                 raise taken
-            _bring(disk, entry / DISK, transfer)
-            state = (entry / DISK).stat()
+            state = _bring(disk, entry / DISK, transfer)
             created = self._clock.now()
             image = Image(
                 LOCAL,
@@ -210,14 +209,15 @@ def _delete(name: str) -> str:
     return f"goldsmith images delete {name}"
 
 
-def _bring(disk: Path, target: Path, transfer: Transfer) -> None:
-    """Make `target` the same disk, forced to the file system and read-only."""
+def _bring(disk: Path, target: Path, transfer: Transfer) -> os.stat_result:
+    """Make `target` the same disk, forced to the file system and read-only; give its state."""
     if not disk.is_file():
         raise ImageFileError(f"{disk}: is not a file; give a raw disk image")
     if transfer == "copy" or not _link(disk, target):
         copy_sparse(disk, target)
     target.chmod(0o444)
     force(target)
+    return target.stat()
 
 
 def _link(disk: Path, target: Path) -> bool:
