@@ -41,6 +41,7 @@ def clean(root: str) -> list[str]:
         if path.endswith("/machine-id"):  # most images have a link to the other one here
             tree.remove_file(folder, path)
     tree.remove(*IDENTITY, *NETWORK, *HISTORIES)
+    tree.remove_link("etc/resolv.conf", "/run/goldsmith/")  # the direct boot's, in images that had none
     tree.remove_inside("var/lib/cloud", keep=SEED)
     for folder, path in tree.files("var/cache"):
         if not path.startswith(DEBCONF):

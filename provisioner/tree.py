@@ -42,6 +42,13 @@ class Tree:
             if os.path.basename(path) not in keep:
                 self._attempt(self._remove, folder, path)
 
+    def remove_link(self, pattern: str, target: str) -> None:
+        """Remove links whose target begins with `target`."""
+        for folder, path in self._matches(pattern):
+            name = os.path.basename(path)
+            if self._is_link(folder, name) and os.readlink(name, dir_fd=folder).startswith(target):
+                self._attempt(self._remove, folder, path)
+
     def empty(self, *patterns: str) -> None:
         """Cut files to length 0, and keep them: what has them open goes on writing to nothing that counts."""
         for pattern in patterns:
@@ -95,6 +102,12 @@ class Tree:
             finally:
                 os.close(inner)
 
+    def _is_link(self, folder: int, name: str) -> bool:
+        try:
+            return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return False
+
     def _is_foreign(self, folder: int, path: str, found: os.stat_result) -> bool:
         if found.st_dev != os.fstat(folder).st_dev or path.count("/") > DEEPEST:
             return True
@@ -136,10 +149,11 @@ class Tree:
 
 
 def truncate(folder: int, path: str) -> None:
-    """Cut a file to length 0. OSError for a link or a device."""
+    """Cut a file to length 0, if it is longer: an empty one keeps its time. OSError for a link or a device."""
     handle = os.open(os.path.basename(path), os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.ftruncate(handle, 0)
+        if os.fstat(handle).st_size:
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 

@@ -163,6 +163,21 @@ def test_no_mount_is_entered(mounted: Path) -> None:
     assert (mounted / "tmp/memory/file").read_text() == (mounted / "srv/file").read_text() == "precious"
 
 
+@pytest.mark.parametrize(("target", "stays"), [("/run/goldsmith/resolv.conf", False), ("/run/systemd/x", True)])
+def test_the_direct_boots_name_servers_go(root: Path, target: str, stays: bool) -> None:
+    (root / "etc/resolv.conf").symlink_to(target)
+    assert clean(str(root)) == []
+    assert (root / "etc/resolv.conf").is_symlink() == stays
+
+
+def test_empty_files_keep_their_time(root: Path) -> None:
+    for name in EMPTIED:
+        (root / name).write_text("")
+        os.utime(root / name, (5, 5))
+    clean(str(root))
+    assert {(root / name).stat().st_mtime for name in EMPTIED} == {5}
+
+
 def test_a_cleaned_machine_has_no_trace_of_us(tmp_path: Path) -> None:
     files_given = {"make": "mkdir -p $R/etc; echo id >$R/etc/machine-id"}
     step = script("make", env={"R": str(tmp_path / "m/root")})
