@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from shared.build import Build, Outcome
 from shared.errors import InputError
 from shared.events import BuildRequested
+from shared.identity import build_id
 from shared.interruption import Interruption
 from shared.plan import Plan
 
@@ -50,11 +51,14 @@ def build(
     def amend(plan: Plan) -> Plan:
         return _with_options(plan, output, boot, compression)
 
-    with (
-        open_factory(screen.progress) as factory,
-        prepare(spec, path, factory, key or str(uuid.uuid4()), amend) as request,
-    ):
-        return _run(request, factory, screen)
+    asked = f"goldsmith build {key or uuid.uuid4()}"
+    identity = build_id(spec.name, asked)
+    with open_factory(screen.progress) as factory, factory.building(identity) as ours:
+        if ours:
+            return _run(prepare(spec, path, factory, asked, amend), factory, screen)
+        done = factory.wait_until_finished(identity)  # the same key, in another process
+        screen.end(done, factory.logs_of(done.id))
+        return _status(done)
 
 
 def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
@@ -64,13 +68,11 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
     if done.outcome is Outcome.UNCHANGED and done.image is not None:
         export_existing(factory, done.image.name, request.plan.image.export_to, request.plan.image.compression)
     screen.end(done, factory.logs_of(done.id))
-    return _status(done, interruption)
+    return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else _status(done)
 
 
-def _status(done: Build, interruption: Interruption) -> int:
-    if done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
-        return 0
-    return INTERRUPTED if interruption.asked else 1
+def _status(done: Build) -> int:
+    return 0 if done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else 1
 
 
 def _with_options(plan: Plan, output: Path | None, boot: str | None, compression: str | None) -> Plan:

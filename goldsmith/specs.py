@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,23 +29,19 @@ def read(path: Path, parameters: Mapping[str, str]) -> Spec:
     return load_spec(path, parameters)
 
 
-@contextmanager
 def prepare(
-    spec: Spec, path: Path, factory: LocalFactory, key: str, amend: Callable[[Plan], Plan] = lambda plan: plan
-) -> Iterator[BuildRequested]:
-    """Give the request for a build. The packed context is there inside the block, and deleted after it."""
-    request = f"goldsmith build {key}"
-    source = factory.resolve(spec.source, path.parent)
-    with factory.packed_context(spec, path, build_id(spec.name, request)) as context:
-        yield request_build(
-            spec,
-            factory,
-            source=source,
-            context=context,
-            request=request,
-            provisioner_version=provisioner_version(),
-            amend=amend,
-        )
+    spec: Spec, path: Path, factory: LocalFactory, request: str, amend: Callable[[Plan], Plan] = lambda plan: plan
+) -> BuildRequested:
+    """Give the request for a build that the caller holds; its context is packed."""
+    return request_build(
+        spec,
+        factory,
+        source=factory.resolve(spec.source, path.parent),
+        context=factory.packed_context(spec, path, build_id(spec.name, request)),
+        request=request,
+        provisioner_version=provisioner_version(),
+        amend=amend,
+    )
 
 
 def validate(path: Path, parameters: Mapping[str, str]) -> None:
@@ -57,11 +53,13 @@ def validate(path: Path, parameters: Mapping[str, str]) -> None:
 def plan(path: Path, parameters: Mapping[str, str], *, as_json: bool) -> None:
     """Print what a build would make."""
     spec = read(path, parameters)
-    with open_factory() as factory, prepare(spec, path, factory, "plan") as request:
-        if as_json:
-            print_json(to_json(request)["plan"])
-            return
-        _print_plan(request.plan, request.unchanged is not None)
+    asked = f"goldsmith plan {uuid.uuid4()}"
+    with open_factory() as factory, factory.building(build_id(spec.name, asked)):
+        request = prepare(spec, path, factory, asked)
+    if as_json:
+        print_json(to_json(request)["plan"])
+        return
+    _print_plan(request.plan, request.unchanged is not None)
 
 
 def _print_plan(made: Plan, unchanged: bool) -> None:

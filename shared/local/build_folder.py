@@ -89,6 +89,10 @@ class BuildFolder:
         finally:
             os.close(descriptor)
 
+    def is_untidy(self) -> bool:
+        """Whether there is anything but logs."""
+        return _names(self.path) not in ([], [self.logs.name])
+
     def tidy(self) -> None:
         """Remove all but the logs: what a finished build leaves."""
         for entry in list(self.path.iterdir()) if self.path.is_dir() else []:

@@ -77,15 +77,24 @@ class LocalFactory(Factory):
         return as_source(image)
 
     @contextmanager
-    def packed_context(self, spec: Spec, path: Path, build_id: str) -> Iterator[Context | None]:
-        """Pack the spec's context into the build's folder; what the block leaves there of an unborn build goes."""
+    def building(self, build_id: str) -> Iterator[bool]:
+        """Hold a build from its packing to its end, so that no other process cleans it up meanwhile.
+
+        Gives False, and holds nothing, while another process has it.
+        """
         folder = BuildFolder(self.home, build_id)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        try:
-            yield None if spec.context is None else pack_context(beside(path, spec.context), folder.context)
-        finally:
-            if not self._is_unfinished(build_id):
-                folder.tidy()
+        with folder.running() as ours:
+            try:
+                yield ours
+            finally:
+                if ours and not self._is_unfinished(build_id):
+                    folder.tidy()
+
+    def packed_context(self, spec: Spec, path: Path, build_id: str) -> Context | None:
+        """Pack a spec's context into the folder of its build, which the caller holds."""
+        if spec.context is None:
+            return None
+        return pack_context(beside(path, spec.context), BuildFolder(self.home, build_id).context)
 
     def import_image(self, file: Path, name: str | None, family: str | None) -> Image:
         """Take a disk image into the catalogue, after checking it. ImageFileError, NoSpace, AlreadyExists."""
@@ -111,45 +120,38 @@ class LocalFactory(Factory):
         self.progress(text, 0, 0)
 
     def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
-        """Run a build to its end in this process; wait for it where another process runs it already."""
-        with BuildFolder(self.home, request.build_id).running() as ours:
-            if not ours:
-                return self.wait_until_finished(request.build_id)
-            dispatcher = Dispatcher(self, self.queue, listener)
-            dispatcher.engine.request(request)
-            return dispatcher.run(request.build_id, interruption)
+        """Run a build, which the caller holds, to its end in this process."""
+        dispatcher = Dispatcher(self, self.queue, listener)
+        dispatcher.engine.request(request)
+        return dispatcher.run(request.build_id, interruption)
 
     def recover(self) -> list[Build]:
         """Finish what killed processes have left: a build whose VM was done goes on, any other is cancelled."""
+        self._tidy()
         recovered: list[Build] = []
         for build in self.store.builds(unfinished=True):
-            folder = BuildFolder(self.home, build.id)
-            with folder.running() as ours:
-                if ours and self._is_unfinished(build.id):
-                    if build.state in (State.PREPARING, State.PROVISIONING):
-                        cancel(build.id, LOST, self)
-                    recovered.append(Dispatcher(self, self.queue).run(build.id, Interruption()))
-            if ours:
-                folder.tidy()
+            with self.building(build.id) as ours:
+                if not ours or not self._is_unfinished(build.id):
+                    continue
+                if build.state in (State.PREPARING, State.PROVISIONING):
+                    cancel(build.id, LOST, self)
+                recovered.append(Dispatcher(self, self.queue).run(build.id, Interruption()))
         return recovered
 
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
         deleted = [f"{resource.kind} {resource.name}" for resource in sweep(PROJECT, self)]
-        for build_id in build_ids(self.home):
-            folder = BuildFolder(self.home, build_id)
-            with folder.running() as ours:
-                if ours and not self._is_unfinished(build_id):
-                    folder.tidy()
+        self._tidy()
         return deleted + [f"image {name}" for name in self.catalogue.purge()]
 
     def wait_until_finished(self, build_id: str) -> Build:
-        """Wait for a build, whichever process runs it; one that no process runs is ended here."""
+        """Wait for a build that another process runs; one that no process runs any more is ended here. NotFound."""
         while True:
-            self.recover()
-            build = self.store.load(build_id).build
-            if build.finished:
-                return build
+            with self.building(build_id) as ours:
+                pass
+            if ours:
+                self.recover()
+                return self.store.load(build_id).build
             time.sleep(POLL)
 
     def logs_of(self, build_id: str) -> str:
@@ -163,6 +165,13 @@ class LocalFactory(Factory):
     def is_finished(self, build_id: str) -> bool:
         """Whether a build has come to its end. NotFound."""
         return self.store.load(build_id).build.finished
+
+    def _tidy(self) -> None:
+        """Remove what processes that were killed before a build began, or at its very end, have left in its folder."""
+        for build_id in build_ids(self.home):
+            if BuildFolder(self.home, build_id).is_untidy():
+                with self.building(build_id):
+                    pass
 
     def _is_unfinished(self, build_id: str) -> bool:
         try:
