@@ -12,6 +12,7 @@ rounds down, and a file system that is larger than its partition fails only in t
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ _MKE2FS_CONF = """\
     }
 """
 
+_FREE_INODES = re.compile(r"^(Inode count|Free inodes): *(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A root file system in a folder, and what stands before a command that must see its owners as they will be."""
+
+    path: Path
+    as_owner: Sequence[str]
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -70,35 +81,24 @@ class Identity:
         return cls(*(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}/{name}")) for name in names))
 
 
-def assemble(
-    tree: Path,
-    disk: Path,
-    *,
-    size: int,
-    identity: Identity,
-    scratch: Path,
-    as_owner: Sequence[str],
-    time: int,
-) -> None:
-    """Write a disk of `size` bytes (a multiple of 1 MiB) whose root holds what is below `tree`.
+def assemble(tree: Tree, disk: Path, *, size: int, identity: Identity, scratch: Path, time: int) -> None:
+    """Write a disk of `size` bytes (a multiple of 1 MiB) with a root file system that holds `tree`.
 
-    `as_owner` stands before mke2fs where the tree's owners are seen right in another user namespace only. Whatever
-    tells a time in a file system tells `time` (Unix seconds).
+    Whatever tells a time in a file system tells `time` (Unix seconds): the same tree gives the same bytes.
     """
-    environment = {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time)}
-    with disk.open("wb") as file:
-        file.truncate(size)
+    settled = {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time)}
     root_size = size - ROOT_START - MIB  # the last MiB has the backup partition table
-    _partition(disk, identity, root_size)
-    _make_root(tree, disk, root_size, identity, scratch, as_owner, environment)
-    efi = _efi_partition(identity, scratch, environment)
-    boot = bios_boot(identity.root, _BIOS_START // SECTOR, scratch)
-    if len(boot.core) > _BIOS_SIZE:
-        raise ValueError(f"GRUB's core image has {len(boot.core)} bytes, its partition {_BIOS_SIZE}")
-    with disk.open("r+b") as file:
+    with disk.open("w+b") as file:
+        file.truncate(size)
+        _partition(disk, identity, root_size)
+        _make_root(tree, file.fileno(), root_size, identity, scratch, settled)
+        _settle_change_times(disk, time, settled)
+        boot = bios_boot(identity.root, _BIOS_START // SECTOR, scratch)
+        if len(boot.core) > _BIOS_SIZE:
+            raise ValueError(f"GRUB's core image has {len(boot.core)} bytes, its partition {_BIOS_SIZE}")
         os.pwrite(file.fileno(), boot.boot_code, 0)
         os.pwrite(file.fileno(), boot.core, _BIOS_START)
-        _write_sparse(file.fileno(), efi, _EFI_START)
+        _write_sparse(file.fileno(), _efi_partition(identity, scratch, time, settled), _EFI_START)
         os.fsync(file.fileno())
 
 
@@ -118,29 +118,41 @@ def _partition(disk: Path, identity: Identity, root_size: int) -> None:
     run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", disk], stdin=table)
 
 
-def _make_root(
-    tree: Path,
-    disk: Path,
-    size: int,
-    identity: Identity,
-    scratch: Path,
-    as_owner: Sequence[str],
-    environment: Mapping[str, str],
-) -> None:
+def _make_root(tree: Tree, disk: int, size: int, identity: Identity, scratch: Path, settled: Mapping[str, str]) -> None:
+    """Let mke2fs write the root into the open file `disk`.
+
+    In a user namespace it is another user than ours: it gets the disk as a descriptor, because it may not enter the
+    disk's folder, and for the same reason it hurts nobody that anybody could write to the file in there.
+    """
     configuration = scratch / "mke2fs.conf"
     configuration.write_text(_MKE2FS_CONF)
+    configuration.chmod(0o644)
+    mode = os.fstat(disk).st_mode
+    os.fchmod(disk, 0o666)
     options = (
         f"offset={ROOT_START},nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,"
         f"hash_seed={identity.hash_seed}"
     )
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-L", "root", "-m", "0", "-U", identity.root]
     run(
-        [*as_owner, *command, "-E", options, "-d", tree, disk, str(size // BLOCK)],
-        environment={**environment, "MKE2FS_CONFIG": str(configuration)},
+        [*tree.as_owner, *command, "-E", options, "-d", tree.path, f"/proc/self/fd/{disk}", str(size // BLOCK)],
+        environment={**settled, "MKE2FS_CONFIG": str(configuration)},
+        keep_open=[disk],
     )
+    os.fchmod(disk, mode)
 
 
-def _efi_partition(identity: Identity, scratch: Path, environment: Mapping[str, str]) -> Path:
+def _settle_change_times(disk: Path, time: int, settled: Mapping[str, str]) -> None:
+    """Set every inode's change time, which mke2fs copies and nothing can set in a folder."""
+    source = f"{disk}?offset={ROOT_START}"
+    found = _FREE_INODES.findall(run(["dumpe2fs", "-h", source], environment=settled))
+    counts = {name: int(number) for name, number in found}
+    last = counts["Inode count"] - counts["Free inodes"]  # mke2fs gives them out in order
+    requests = "".join(f"set_inode_field <{inode}> ctime @{time}\n" for inode in (2, *range(11, last + 1)))
+    run(["debugfs", "-w", "-f", "-", source], stdin=requests, environment=settled)
+
+
+def _efi_partition(identity: Identity, scratch: Path, time: int, settled: Mapping[str, str]) -> Path:
     image = scratch / "efi.img"
     with image.open("wb") as file:
         file.truncate(_EFI_SIZE)
@@ -148,8 +160,9 @@ def _efi_partition(identity: Identity, scratch: Path, environment: Mapping[str, 
     run(["mkfs.vfat", "-F", "32", "-s", "1", "-n", "ESP", "-i", serial, "--invariant", image])
     program = scratch / "BOOTX64.EFI"
     program.write_bytes(efi_program(identity.root, scratch))
-    run(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"], environment=environment)
-    run(["mcopy", "-m", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"], environment=environment)
+    os.utime(program, (time, time))
+    run(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"], environment=settled)
+    run(["mcopy", "-m", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"], environment=settled)
     return image
 
 

@@ -170,9 +170,7 @@ def make_disk(request: Request, archive: Contents, key: str, disk: Path, progres
         tree = make_tree(scratch, archive.source, request.packages, identity.root, written, progress)
         progress("writing the disk")
         size = request.size_gb * GIB
-        assemble(
-            tree.path, disk, size=size, identity=identity, scratch=scratch.path, as_owner=tree.as_owner, time=written
-        )
+        assemble(tree, disk, size=size, identity=identity, scratch=scratch.path, time=written)
 
 
 def _tree_parent() -> Path:

@@ -63,13 +63,14 @@ def run(
     *,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
 ) -> str:
     """Run a program and give its standard output as text.
 
-    `environment` is added to this process's. Raises MissingTool when there is no such program, ProgramFailed when it
-    ends with another status than 0.
+    `environment` is added to this process's, and the program inherits the descriptors in `keep_open`.
+    Raises MissingTool when there is no such program, ProgramFailed when it ends with another status than 0.
     """
-    done = complete(arguments, stdin=stdin, environment=environment)
+    done = complete(arguments, stdin=stdin, environment=environment, keep_open=keep_open)
     if done.returncode:
         raise ProgramFailed(str(arguments[0]), done.returncode, done.stderr or done.stdout)
     return done.stdout
@@ -80,6 +81,7 @@ def complete(
     *,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a program whose exit status does not tell everything; give that, its output and its complaints."""
     return subprocess.run(
@@ -90,6 +92,7 @@ def complete(
         text=True,
         errors="surrogateescape",
         env={**os.environ, **(environment or {})},
+        pass_fds=tuple(keep_open),
         check=False,
     )
 

@@ -11,9 +11,9 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from .boot_disk import Tree
 from .boot_loader import configuration
 from .package_source import PackageSource
 from .programs import follow, run
@@ -55,6 +55,8 @@ _INITRD_MODULES = "".join(
     f"{name}\n" for name in ("virtio_pci", "virtio_scsi", "virtio_blk", "sd_mod", "sr_mod", "ata_piix")
 )
 
+# Makes the links of a merged /usr before anything is unpacked; else the package usrmerge does it later, with Perl.
+_MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 _STAGE = re.compile(r"I: [a-z][^/]*\.\.\.")  # what mmdebstrap says about where it is
 
 _NETWORK = """\
@@ -74,6 +76,7 @@ UseDomains=yes
 _CLOUD = """\
 # Only the places that this image is meant for are asked: looking for every other cloud costs seconds.
 datasource_list: [NoCloud, GCE, None]
+locale: false
 ssh_genkeytypes: [ed25519, ecdsa]
 """
 
@@ -121,20 +124,13 @@ find /var/log -type f -delete
 """
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A root file system in a folder, and what stands before commands that must see its owners."""
-
-    path: Path
-    as_owner: Sequence[str]
-
-
 def files(root_uuid: str, source: PackageSource) -> Mapping[str, str]:
     """Give the text of each file that is ours, by its path in the root file system."""
     return {
         "etc/apt/apt.conf.d/99mmdebstrap": 'Acquire::Languages "none";\n',
         "etc/apt/sources.list": "".join(f"{line}\n" for line in source.lines),
         "etc/cloud/cloud.cfg.d/10_datasources.cfg": _CLOUD,
+        "etc/default/locale": "LANG=C.UTF-8\n",
         "etc/dpkg/dpkg.cfg.d/99mmdebstrap": "".join(f"{line}\n" for line in _EXCLUDES),
         "etc/fstab": f"UUID={root_uuid} / ext4 defaults,x-systemd.growfs 0 1\n",
         "etc/hostname": "localhost\n",
@@ -179,6 +175,7 @@ def make_tree(
     overlay_file, finish_file, tree = scratch.path / "overlay.tar", scratch.path / "finish", scratch.path / "tree"
     overlay_file.write_bytes(overlay(files(root_uuid, source), time))
     finish_file.write_text(FINISH)
+    finish_file.chmod(0o644)  # read in the user namespace, by another user than ours
     command = _mmdebstrap(tree, source, packages, overlay_file, finish_file)
     environment = {"SOURCE_DATE_EPOCH": str(time), "INITRD": "No"}  # one initrd at the end, not one a package
     follow(
@@ -219,6 +216,7 @@ def _mmdebstrap(
         f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
         "--variant=apt",
         "--format=directory",
+        f"--hook-dir={_MERGED_USR}",
         f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
