@@ -90,9 +90,19 @@ def _renamed(tar: bytes) -> bytes:
 )
 def test_a_wrong_tar_stream_is_found(written: Archive, change: Callable[[bytes], bytes], message: str) -> None:
     wrong = _packed(change(gzip.decompress(written.path.read_bytes())), written)
-    with pytest.raises(ImageFileError, match=message):
+    with pytest.raises(ImageFileError, match=message) as caught:
         verify_archive(wrong.path, wrong)
+    assert caught.value.__traceback__, "holds on to all frames, so that nothing ends for being forgotten"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("export")]
+
+
+def test_a_tar_stream_without_its_end_is_found(tmp_path: Path) -> None:
+    """Header and data fill a record, so that only the blocks of zeros are missed."""
+    (tmp_path / "disk.raw").write_bytes(os.urandom(19 * 512))
+    whole = write_archive(tmp_path / "disk.raw", tmp_path / "staged")
+    wrong = _packed(gzip.decompress(whole.path.read_bytes())[:10240], whole)
+    with pytest.raises(ImageFileError, match="before the end of its last record"):
+        verify_archive(wrong.path, wrong)
 
 
 def test_an_absent_archive_is_named(written: Archive) -> None:
