@@ -30,7 +30,7 @@ _LOADER: type = getattr(
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
-_ESCAPED_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_ESCAPED_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NOTHING = ("", "~", "null", "Null", "NULL")
 
@@ -120,8 +120,7 @@ def _parse(text: str) -> _Node:
 
 def _join_pair(match: re.Match[str]) -> str:
     """Give the character of two escaped UTF-16 halves: JSON writes them, YAML refuses them."""
-    halves = bytes.fromhex(match[2] + match[3])
-    return match[1] + halves.decode("utf-16-be")
+    return bytes.fromhex(match[1] + match[2]).decode("utf-16-be")
 
 
 def _position_of(text: str, offset: int) -> Position:

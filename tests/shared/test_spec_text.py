@@ -135,7 +135,7 @@ def test_yaml_1_1_does_not_surprise() -> None:
 
 
 def test_json_is_read_as_well() -> None:
-    document = {"name": "hello", "description": 'tab\t"\\ud83d" 😀', "source": {"file": "a.raw"}, "steps": []}
+    document = {"name": "hello", "description": 'tab\t"\\ud83d\\ude00" 😀', "source": {"file": "a.raw"}, "steps": []}
     for text in (json.dumps(document), json.dumps(document, indent="\t", ensure_ascii=False)):
         assert read_spec(text, "s").description == document["description"]
 
