@@ -242,6 +242,14 @@ class TestCleanUp:
         carry_out(order_of(world, "clean_up", 2), world.factory)
         assert facts(world)[1] == values.cleaned_up(event_id="o2-CleanedUp", time=values.NOON)
 
+    @pytest.mark.parametrize("zone", ["", "full"])
+    def test_it_looks_in_all_zones_of_the_plan(self, zone: str) -> None:
+        """A worker that died may have made things in a zone that nobody has heard of."""
+        world = world_at("clean_up")
+        put(world, State.CLEANING, outcome=Outcome.FAILED, zone=zone)
+        carry_out(order_of(world, "clean_up"), world.factory)
+        assert (world.left()["machines"], world.left()["disks"]) == ([], [])
+
     def test_what_is_kept_stays(self) -> None:
         world = world_at("clean_up")
         image = LedgerEntry("image", IMAGE, "local")

@@ -16,9 +16,9 @@ from shared.build import Build, Outcome, State
 from shared.engine import TRIES, Engine
 from shared.errors import Conflict, PoisonMessage, StoreError, Transient
 from shared.events import Event
-from shared.orders import FINISHED_TOPIC
+from shared.orders import FINISHED_TOPIC, Order
 from shared.plan import Deprecation, Plan
-from shared.ports import Image
+from shared.ports import Image, Message
 from tests import values
 from tests.fakes import Died, FakeClock, MemoryBus, MemoryStore
 from tests.world import Guest, World
@@ -174,6 +174,31 @@ class TestDeath:
         made.finish()
         assert made.build().outcome is Outcome.SUCCEEDED
 
+    def test_before_its_orders_is_made_good_by_the_same_request(self) -> None:
+        made = world()
+        made.burn_at(3)
+        with pytest.raises(Died):
+            made.engine.request(values.requested())
+        made.burn_at(None)
+        assert made.engine.request(values.requested()).outbox == ()
+        assert len(made.bus.published) == 1
+
+    def test_before_its_orders_is_made_good_by_the_same_event(self) -> None:
+        """Also where the event would be applied a second time, were it not for its id."""
+        made = world()
+        made.engine.request(values.requested(plan=whole_plan()))
+        stored = made.store.load(values.BUILD_ID)
+        made.store.save(replace(stored.build, state=State.PUBLISHING), stored.version)
+        made.bus.waiting.clear()
+        made.burn_at(4)
+        with pytest.raises(Died):
+            made.engine.receive(values.image_labelled())
+        made.burn_at(None)
+        assert made.build().outbox
+        assert made.bus.waiting == []
+        assert "recorded before" in made.engine.receive(values.image_labelled())
+        assert [message.attributes["order"] for message in made.bus.waiting] == ["deprecate_images"]
+
 
 def assert_nothing_lost(made: World) -> None:
     build = made.build()
@@ -316,12 +341,37 @@ class TestManyEngines:
         assert "changes nothing" in engine.receive(values.reported(kind=COMPLETED))
         assert made.build().outcome is Outcome.CANCELLED
 
+    def test_an_order_that_another_engine_has_not_sent_yet_stays_in_the_outbox(self) -> None:
+        made = World()
+        unsent = Order(values.BUILD_ID, 2, "export_image", 1)
+        rival = Interrupting(made.store, unsent)
+        Engine(made.store, rival, made.clock).request(values.requested())
+        assert made.build().outbox == (unsent,)
+        assert made.engine.resend(values.BUILD_ID).outbox == ()
+        assert [message.attributes["order"] for message in made.bus.published] == ["export_image"]
+
     def test_too_many_conflicts_are_transient(self) -> None:
         made = started()
         engine = Engine(Contested(made.store, times=TRIES), made.bus, made.clock)
         with pytest.raises(Transient, match="too many"):
             engine.receive(values.cancel_requested())
         assert made.build().outcome is None
+
+
+class Interrupting(MemoryBus):
+    """A bus in whose first publish another engine writes an order, and dies before it has sent it."""
+
+    def __init__(self, store: MemoryStore, order: Order) -> None:
+        super().__init__()
+        self._store = store
+        self._order: Order | None = order
+
+    def publish(self, message: Message) -> None:
+        super().publish(message)
+        if self._order is not None:
+            stored = self._store.load(self._order.build_id)
+            self._store.save(replace(stored.build, outbox=(*stored.build.outbox, self._order)), stored.version)
+            self._order = None
 
 
 class Contested(MemoryStore):

@@ -355,6 +355,12 @@ class TestWaking:
             waits.append(after.wake_at - time)
         assert waits == [CLEANING_PATIENCE, 150, 3600, 3600 * 719 / 24]
 
+    def test_a_deadline_is_not_slept_through(self) -> None:
+        soon = values.requested(plan=values.plan(timeout=60.0))
+        assert begin(soon).build.wake_at == values.NOON + 60
+        build, _ = advance(begin(soon).build, values.machine_started())
+        assert build.wake_at == values.NOON + 60
+
     def test_a_heartbeat_alone_moves_no_state(self) -> None:
         build, orders = advance(at(S.PROVISIONING), said(HEARTBEAT, sequence=0))
         assert (build.state, orders, build.last_seen) == (S.PROVISIONING, (), LATER)
