@@ -138,7 +138,10 @@ class Compute(Protocol):
         ...
 
     def create_image(self, request: ImageRequest) -> Image:
-        """Make an image of a stopped machine's boot disk, unless there is one, and wait until it is ready."""
+        """Make an image of a stopped machine's boot disk and wait until it is ready; one of this disk may be there.
+
+        AlreadyExists for an image of that name of another disk.
+        """
         ...
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:

@@ -246,8 +246,11 @@ class FakeCompute:
 
     def create_image(self, request: ImageRequest) -> Image:
         self._call("create_image")
-        if request.name in self.all_images:
-            return self.all_images[request.name]
+        existing = self.all_images.get(request.name)
+        if existing is not None:
+            if existing.source_disk != request.source_disk:
+                raise AlreadyExists(f"there is another image {request.name}")
+            return existing
         disk = self.disks.get(request.source_disk)
         if disk is None or disk.zone != request.zone:
             raise Permanent(f"there is no disk {request.source_disk} in {request.zone}")

@@ -57,8 +57,13 @@ def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
 
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
-    _refuse_foreign(factory.compute.image(plan.image.project, plan.image.name), plan)
-    image = factory.compute.create_image(  # also of one that is there: it may not be ready yet
+    image = factory.compute.image(plan.image.project, plan.image.name)
+    if image is not None and image.labels.get(resources.BUILD_LABEL) != plan.build_id:
+        raise Permanent(
+            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
+            "choose another name for the output"
+        )
+    return factory.compute.create_image(  # also when it is there: it may not be ready yet
         ImageRequest(
             project=plan.image.project,
             name=plan.image.name,
@@ -70,13 +75,3 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
             architecture=plan.source.architecture,
         )
     )
-    _refuse_foreign(image, plan)
-    return image
-
-
-def _refuse_foreign(image: Image | None, plan: Plan) -> None:
-    if image is not None and image.labels.get(resources.BUILD_LABEL) != plan.build_id:
-        raise Permanent(
-            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
-            "choose another name for the output"
-        )
