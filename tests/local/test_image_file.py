@@ -2,6 +2,8 @@ import gzip
 import io
 import os
 import struct
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ from shared.local.clock import LocalClock
 from shared.local.image_contents import describe
 from shared.local.image_file import file_name, image_name, import_image
 from tests.local.small_disks import MIB, os_tree, partitioned, rooted, tool
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +239,47 @@ def test_a_taken_name_and_a_bad_one_are_seen_before_anything_is_read(catalogue: 
     with pytest.raises(InputError):
         import_image(disk.parent / "nothing", "Not A Name", catalogue)
     assert time.monotonic() - started < 1
+
+
+FULL = """
+import sys
+from pathlib import Path
+from shared.errors import GoldsmithError
+from shared.local.catalogue import Catalogue
+from shared.local.clock import LocalClock
+from shared.local.image_file import import_image
+
+catalogue = Catalogue(Path(sys.argv[1]), LocalClock())
+try:
+    import_image(Path(sys.argv[2]), "one", catalogue)
+except GoldsmithError as error:
+    print(type(error).__name__, error)
+print([path.name for path in catalogue.folder.iterdir()])
+"""
+ON_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=4m none "$1" && exec "$2" -c "$3" "$1" "$4"'
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2", "sparse tar.gz", "tar.gz"])
+def test_a_full_file_system_is_said_and_left_as_it_was(tmp_path: Path, kind: str) -> None:
+    source = partitioned(tmp_path / "disk.raw", "label: gpt\nstart=2048, type=linux\n", 16 * MIB)
+    with source.open("r+b") as file:
+        file.seek(4 * MIB)
+        file.write(os.urandom(8 * MIB))
+    file_of_kind = {"raw": source, "qcow2": tmp_path / "a.qcow2"}.get(kind, tmp_path / "a.tar.gz")
+    if kind == "qcow2":
+        tool("qemu-img", "convert", "-O", "qcow2", source, file_of_kind)
+    elif kind != "raw":
+        packed(file_of_kind, *(["-S"] if kind.startswith("sparse") else []), folder=tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    shell = ["sh", "-c", ON_A_SMALL_FILE_SYSTEM, "sh", str(home), sys.executable, FULL, str(file_of_kind)]
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", *shell], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    said, left = done.stdout.splitlines()
+    assert said.startswith("NoSpace "), done.stdout
+    assert str(home) in said
+    assert left == "[]"
 
 
 def test_what_is_inside_is_described(disk: Path) -> None:
