@@ -51,9 +51,7 @@ BASE_PACKAGES = (
 )
 
 # Disks that the root may be on, and all that a CIDATA disk may be on: cloud-init looks for it before udev runs again.
-_INITRD_MODULES = "".join(
-    f"{name}\n" for name in ("virtio_pci", "virtio_scsi", "virtio_blk", "sd_mod", "sr_mod", "ata_piix")
-)
+_INITRD_MODULES = ("virtio_pci", "virtio_scsi", "virtio_blk", "sd_mod", "sr_mod", "ata_piix")
 
 # Makes the links of a merged /usr before anything is unpacked; else the package usrmerge does it later, with Perl.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"

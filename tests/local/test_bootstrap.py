@@ -279,6 +279,7 @@ def test_our_files_are_the_same_bytes_every_time_and_belong_to_root() -> None:
     assert set(members) <= set(names)
     assert "UUID=11111111-2222-3333-4444-555555555555" in members["boot/grub/grub.cfg"]
     assert "UUID=11111111-2222-3333-4444-555555555555" in members["etc/fstab"]
+    assert {"virtio_scsi", "virtio_blk", "sd_mod"} <= set(members["etc/initramfs-tools/modules"].splitlines())
 
 
 def test_shell_text_among_our_files_is_sound() -> None:
