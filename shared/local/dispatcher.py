@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..build import Build
 from ..engine import Engine, Listener
-from ..errors import NotFound, PoisonMessage, Transient
+from ..errors import PoisonMessage, Transient
 from ..events import Event
 from ..factory import Factory
 from ..interruption import Interruption
@@ -108,7 +108,7 @@ class Dispatcher:
                 self.engine.receive(read_report_message(message, self._factory.keys))
             elif message.topic == EVENTS_TOPIC:
                 self.engine.receive(read_event_message(message))
-        except (PoisonMessage, NotFound) as error:
+        except PoisonMessage as error:
             LOG.warning("dropped a message of %s: %s", message.topic, error)
         except Transient as error:
             _again(delivery, error)
