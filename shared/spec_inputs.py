@@ -42,7 +42,7 @@ def _context_path(text: str) -> str:
 
 def _destination(text: str) -> str:
     if not text.startswith("/") or ".." in text.split("/"):
-        raise ValueError(f"{quoted(text)} is not an absolute path; write one such as /etc/motd")
+        raise ValueError(f"{quoted(text)} is not an absolute path without ..; write one such as /etc/motd")
     return _text(text)
 
 
