@@ -57,6 +57,10 @@ def test_the_next_attempt_is_newer_whatever_its_sequence() -> None:
     assert after(first, second).status == after(second, first).status == "done"
 
 
+def test_of_two_words_with_one_number_the_first_counts() -> None:
+    assert after(word(STEP_FINISHED, 3, exit_status=0), FAILED_ONCE).status == "done"
+
+
 @pytest.mark.parametrize("step", [None, -1, 1, 10**12])
 def test_a_step_that_is_not_in_the_plan_changes_nothing(step: int | None) -> None:
     build = values.build()
