@@ -23,6 +23,7 @@ MASKED = (
     "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service",
     "systemd-hwdb-update.service",
+    "systemd-sysusers.service",
     "systemd-pstore.service",
     "systemd-repart.service",
     # nobody logs in, and nobody is asked for a password
@@ -36,9 +37,11 @@ MASKED = (
     "sys-kernel-config.mount",
     "sys-fs-fuse-connections.mount",
     "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "proc-sys-fs-binfmt_misc.automount",
     "modprobe@drm.service",
     "systemd-fsckd.socket",
+    "systemd-journald-audit.socket",
     "systemd-initctl.socket",
     "systemd-rfkill.socket",
     "systemd-pcrphase.service",
@@ -107,6 +110,15 @@ GENERATORS = (
 )
 
 
+# The kernel makes all device nodes; what udev has to add are the other names of disks and partitions, and the modes of
+# control devices. Terminals, processors and buses would take it a second of an emulated CPU.
+COLDPLUG = """\
+[Service]
+ExecStart=
+ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --subsystem-match=net --subsystem-match=misc
+"""
+
+
 def kernel_parameters() -> tuple[str, ...]:
     """The words for the kernel's command line."""
     return ("cloud-init=disabled", *(f"systemd.mask={unit}" for unit in MASKED))
@@ -118,4 +130,7 @@ def overlay() -> Mapping[str, Member]:
     return {
         **{f"systemd/system/{unit}.d/50-goldsmith.conf": condition for unit in DEFERRED},
         **{f"systemd/system-generators/{name}": Member.link("/dev/null") for name in GENERATORS},
+        "systemd/system/systemd-udev-trigger.service.d/50-goldsmith.conf": Member.file(COLDPLUG.encode()),
+        # its socket starts it as soon as somebody calls
+        "systemd/system/multi-user.target.wants/dbus.service": Member.link("/dev/null"),
     }

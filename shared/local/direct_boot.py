@@ -34,6 +34,8 @@ PARAMETERS = (
     "console=ttyS0",
     "net.ifnames=0",  # the card is up before udev sees it, and cannot be renamed then
     "cryptomgr.notests",  # 0.4 s of an emulated CPU
+    "init_on_alloc=0",
+    "rcupdate.rcu_expedited=1",  # mounting and ending processes wait for RCU, and nothing else runs meanwhile
     "random.trust_cpu=on",  # else whatever needs random numbers waits 5 s for them
     "systemd.condition-first-boot=false",  # else systemd presets all units, and so changes the image
     *QUIET,

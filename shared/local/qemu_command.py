@@ -19,6 +19,9 @@ NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "16
 
 # Emulated: what x86-64-v2 needs, random numbers, and nothing that makes guests load modules for it.
 CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
+MACHINE = "q35,usb=off,smbus=off,vmport=off"
+NO_LEGACY = ",sata=off,i8042=off"  # what a kernel that QEMU starts would look for, and a firmware may use
+
 DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # a build that the host does not survive is made anew
 
 
@@ -80,7 +83,7 @@ def command(
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-sandbox", "on,obsolete=deny"),  # a stricter one kills what QEMU starts for connections
         *("-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"),
-        *("-machine", "q35,usb=off,smbus=off,vmport=off"),
+        *("-machine", MACHINE + (NO_LEGACY if isinstance(firmware, KernelFiles) else "")),
         *("-cpu", CPU[accelerator], "-smp", str(spec.cpus), "-m", f"{spec.memory_mb}M"),
         *_firmware(firmware),
         *_disks(spec.disk, cidata, direct=isinstance(firmware, KernelFiles)),
