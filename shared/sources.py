@@ -7,7 +7,7 @@ import re
 from .errors import InputError
 from .plan import SourceImage
 from .ports import Compute, Image
-from .spec import Source
+from .spec import COS_PROJECT, Source
 
 # cos-stable-68-10718-86-0: channel, milestone, then the build's three numbers, compared as numbers
 _COS_NAME = re.compile(r"cos-(?:[a-z0-9]+-)*?(?P<milestone>\d+)-(?P<build>\d+-\d+-\d+)")
@@ -15,7 +15,7 @@ _COS_NAME = re.compile(r"cos-(?:[a-z0-9]+-)*?(?P<milestone>\d+)-(?P<build>\d+-\d
 
 def resolve(source: Source, compute: Compute) -> SourceImage:
     """Find the source by name, family or milestone. InputError names the key and what there is instead."""
-    project = source.project
+    project = source.project or COS_PROJECT  # only a milestone may leave it out, and is of that project
     if source.image is not None:
         image = compute.image(project, source.image)
         if image is None:
