@@ -96,7 +96,7 @@ def copy_sparse(source: Path, target: Path) -> None:
     try:
         with written_file(staged) as writer:
             if not _clone(reader, writer):
-                _copy_extents(reader, writer, target.parent)
+                _copy_extents(reader, writer, source, target.parent)
             staged.replace(target)
     finally:
         os.close(reader)
@@ -112,7 +112,7 @@ def _clone(reader: int, writer: int) -> bool:
     return True
 
 
-def _copy_extents(reader: int, writer: int, folder: Path) -> None:
+def _copy_extents(reader: int, writer: int, source: Path, folder: Path) -> None:
     size = os.fstat(reader).st_size
     extents = list(data_extents(reader, size))
     need_space(folder, sum(length for _, length in extents))
@@ -120,22 +120,20 @@ def _copy_extents(reader: int, writer: int, folder: Path) -> None:
     for offset, length in extents:
         end = offset + length
         while offset < end:
-            offset += _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
+            copied = _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
+            if copied == 0:
+                raise ImageFileError(f"{source}: ends at byte {offset} now, while it is copied; stop what writes to it")
+            offset += copied
 
 
 def _copy_piece(reader: int, writer: int, offset: int, length: int) -> int:
-    """Copy at most `length` bytes, at least one; in the kernel where both file systems allow it."""
+    """Copy at most `length` bytes, none at the file's end; in the kernel where both file systems allow it."""
     try:
-        copied = os.copy_file_range(reader, writer, length, offset, offset)
+        return os.copy_file_range(reader, writer, length, offset, offset)
     except OSError as error:
         if error.errno not in _NO_CLONE:
             raise
-        copied = os.pwrite(writer, os.pread(reader, min(length, 1 << 20), offset), offset)
-    if copied == 0:
-        raise ImageFileError(
-            f"the file that is being copied became shorter than {offset} bytes; stop what writes to it"
-        )
-    return copied
+    return os.pwrite(writer, os.pread(reader, min(length, 1 << 20), offset), offset)
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:

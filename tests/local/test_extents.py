@@ -40,6 +40,13 @@ def test_extents_end_at_an_unaligned_end(tmp_path: Path) -> None:
     assert extents_of(sparse(tmp_path / "disk", MIB + 5, (MIB, b"tail!"))) == [(MIB, 5)]
 
 
+@pytest.mark.parametrize(("size", "expected"), [(4096, []), (MIB, []), (MIB + 5, [(MIB, 5)]), (9 * MIB, [(MIB, 4096)])])
+def test_what_lies_beyond_the_size_is_not_told(tmp_path: Path, size: int, expected: list[tuple[int, int]]) -> None:
+    """The file may have grown since its size was read."""
+    with sparse(tmp_path / "disk", 9 * MIB, (MIB, b"x" * 4096)).open("rb") as file:
+        assert list(data_extents(file.fileno(), size)) == expected
+
+
 def test_a_file_that_cannot_be_sought_for_holes_is_one_extent() -> None:
     # Files of /proc have no SEEK_DATA: the kernel answers EINVAL.
     with Path("/proc/self/status").open("rb") as file:
@@ -77,6 +84,13 @@ def test_a_copy_replaces_what_was_there_and_leaves_nothing_else(tmp_path: Path) 
 def test_an_absent_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match="nothing"):
         copy_sparse(tmp_path / "nothing", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_shorter_than_it_says_is_refused(tmp_path: Path) -> None:
+    """Files of /sys are said to have a page, whatever is in them."""
+    with pytest.raises(ImageFileError, match="online: ends at byte"):
+        copy_sparse(Path("/sys/devices/system/cpu/online"), tmp_path / "target")
     assert list(tmp_path.iterdir()) == []
 
 
