@@ -235,5 +235,10 @@ def _check_target(target: Path, needed: int) -> None:
         raise EnvironmentFault(f"{existing} is not a folder; choose another place for the archive")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise EnvironmentFault(f"{existing}: you may not write there; choose another place for the archive")
-    target.parent.mkdir(parents=True, exist_ok=True)
     _check_room(target.parent, needed, "the archive")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{target.parent}: cannot be made: {error.strerror}; choose another place for the archive"
+        ) from error

@@ -1,0 +1,45 @@
+"""What tests of the whole command line share: a home with one Debian in it, for each test its own."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.local import direct_boot
+from shared.local.accelerator import accelerator
+from tests.conftest import BASE_HOME
+from tests.system.command import Goldsmith
+
+
+@pytest.fixture(scope="session")
+def warm_cache(debian_disk: Path) -> Path:
+    """The cache of a home that has built from this Debian before, so that each test need not probe KVM again."""
+    with (BASE_HOME / "lock").open("w") as lock:  # pytest's workers all come here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        accelerator(BASE_HOME)
+        direct_boot.prepare(debian_disk, BASE_HOME)
+    return BASE_HOME / "cache"
+
+
+@pytest.fixture
+def goldsmith(debian_home: Path, warm_cache: Path, tmp_path: Path) -> Iterator[Goldsmith]:
+    """The command line, with a home of its own; whatever it started is ended with the test."""
+    for name in ("accelerator.json", "boot"):
+        source, target = warm_cache / name, debian_home / "cache" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+    with Goldsmith(debian_home, tmp_path) as command:
+        yield command
+
+
+@pytest.fixture
+def bare_goldsmith(tmp_path: Path) -> Iterator[Goldsmith]:
+    """The command line with an empty home."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with Goldsmith(home, tmp_path) as command:
+        yield command
