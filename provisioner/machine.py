@@ -10,23 +10,24 @@ import os
 import time
 
 from . import process
+from .free_blocks import FreeBlocks, disks
 from .output import Console
 from .root_disk import grow_root
 
 END, END_FAILED, END_REBOOT = 0, 1, 194  # exit statuses of a provisioner that turns nothing off
 
+JOURNAL_ON_DISK = "/run/systemd/journal/flushed"  # exists once journald writes below /var
 JOURNAL_SOCKET = "/run/systemd/journal/io.systemd.journal"
 JOURNAL_SECONDS = 5.0
 SYSLOG_PIDS = ("/run/rsyslogd.pid", "/run/syslog-ng.pid", "/run/syslogd.pid")
 STOP_SYSLOG = ("stop", "syslog.socket", "rsyslog.service", "syslog-ng.service")
 
-FITRIM = 0xC0185879  # linux/fs.h: _IOWR('X', 121, struct fstrim_range)
-TRIMMED = ("ext4", "xfs", "btrfs")
-
 SYSTEMD = "/run/systemd/system"  # exists while systemd is the init, sd_booted(3)
 SIGRTMIN = 34
 POWER_OFF_AT_ONCE = SIGRTMIN + 14  # systemd(1): no unit is stopped, so none writes its state back into the image
 REBOOT_IN_ORDER = SIGRTMIN + 5  # systemd(1): reboot.target, for what the steps installed and started
+SYSRQ = "/proc/sysrq-trigger"
+SYSRQ_SECONDS = 10.0
 PATIENCE = 120.0  # seconds for a machine to go down before it is tried by harder means
 
 
@@ -36,7 +37,7 @@ class NoMachine:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def prepare(self) -> str:
+    def prepare(self, *, first_boot: bool) -> str:
         """Make the machine ready for the steps; give a note for people."""
         return ""
 
@@ -46,7 +47,7 @@ class NoMachine:
     def trim(self) -> None:
         """Give free blocks back to the disks."""
 
-    def turn_off(self, failed: bool) -> int:
+    def turn_off(self, *, failed: bool) -> int:
         """End for good."""
         return END_FAILED if failed else END
 
@@ -58,35 +59,41 @@ class NoMachine:
 class Machine(NoMachine):
     """This machine."""
 
-    def prepare(self) -> str:
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._free_blocks = FreeBlocks(console)
+
+    def prepare(self, *, first_boot: bool) -> str:
         """Let the root file system fill its partition."""
-        return grow_root(self._console)
+        note = grow_root(self._console)
+        if first_boot:
+            self._free_blocks.remember()
+        return note
 
     def silence(self) -> None:
         """Kill what the steps left behind, and let no log daemon write to the disk."""
         process.kill_leftovers()
-        if os.path.isdir("/var/log/journal"):
+        if os.path.exists(JOURNAL_ON_DISK):
             self._relinquish_journal()
         if any(os.path.exists(path) for path in SYSLOG_PIDS):
             self._run("systemctl", *STOP_SYSLOG)
 
     def trim(self) -> None:
-        """FITRIM on all disks; what fstrim does, without starting it."""
-        import fcntl
-        import struct
+        """Give free blocks back to the disks."""
+        self._free_blocks.give_back()
 
-        os.sync()  # blocks freed by files that were only just removed are not free on the disk yet
-        for path in _mounted(TRIMMED):
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.ioctl(handle, FITRIM, struct.pack("QQQ", 0, 2**64 - 1, 0))
-            except OSError as error:
-                self._console.say(f"{path}: free blocks are not given back to the disk: {error.strerror}")
-            finally:
-                os.close(handle)
+    def turn_off(self, *, failed: bool) -> int:
+        """Power off with the file systems clean.
 
-    def turn_off(self, failed: bool) -> int:
-        """Power off at once and cleanly: systemd ends all processes, then syncs, unmounts and turns the machine off."""
+        If the kernel lets the only disk become read-only, then no process has a file of it open for writing, or one
+        that was deleted: nobody needs to be asked to end, and the power can go at once. Else systemd ends all
+        processes, unmounts and powers off, which takes 0.2 s longer on an emulated CPU.
+        """
+        self._console.flush()
+        if self._make_read_only():
+            with open(SYSRQ, "w", encoding="ascii") as trigger:
+                trigger.write("o")
+            time.sleep(SYSRQ_SECONDS)
         os.sync()
         return self._go_down(POWER_OFF_AT_ONCE, "poweroff")
 
@@ -95,19 +102,29 @@ class Machine(NoMachine):
         os.sync()
         return self._go_down(REBOOT_IN_ORDER, "reboot")
 
+    def _make_read_only(self) -> bool:
+        found = disks()
+        if [path for _, path, _ in found] != ["/"] or not os.access(SYSRQ, os.W_OK):
+            return False
+        device, path, _ = found[0]
+        return self._run("mount", "-o", "remount,ro", device, path) == 0
+
     def _go_down(self, number: int, program: str) -> int:
         if os.path.isdir(SYSTEMD):
             os.kill(1, number)
-            time.sleep(PATIENCE)  # ended by the signal that ends us
+            time.sleep(PATIENCE)  # cut short by what ends us
         self._run(program, "-f")
         time.sleep(PATIENCE)
         return END_FAILED
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str) -> int:
+        """Run a program without a word from it; give its exit status."""
         program = process.find_program(name)
-        if program:
-            child = os.posix_spawn(program, [name, *arguments], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-            os.waitpid(child, 0)
+        if not program:
+            return -1
+        quiet = [(os.POSIX_SPAWN_OPEN, handle, os.devnull, os.O_RDWR, 0) for handle in (1, 2)]
+        child = os.posix_spawn(program, [name, *arguments], {"PATH": "/usr/sbin:/usr/bin"}, file_actions=quiet)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def _relinquish_journal(self) -> None:
         """Let journald close its files on the disk and go on in memory: `journalctl --relinquish-var`, in Varlink."""
@@ -125,14 +142,3 @@ class Machine(NoMachine):
             self._console.say(f"journald may write to the disk until the end: {error}")
         finally:
             connection.close()
-
-
-def _mounted(kinds: tuple[str, ...]) -> list[str]:
-    """Give one mount point of each writable file system of these kinds."""
-    found: dict[str, str] = {}
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            device, path, kind, options = line.split(" ")[:4]
-            if kind in kinds and "rw" in options.split(","):
-                found.setdefault(device, path)
-    return list(found.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from .protocol import OUTPUT_LIMIT
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LINE_LIMIT = 4096  # bytes; a longer line goes to the console in pieces
 CONSOLE_LIMIT = 4 << 20  # bytes of one try: a serial console takes 0.7 MB/s, and a step must not wait for it for long
 LOG_LIMIT = 32 << 20  # bytes of each of a log's two files: the log lies on the disk that becomes the image
+TIOCOUTQ = 0x5411  # linux/tty: how many bytes a terminal has yet to send
+FLUSH_SECONDS = 1.0
 CONSOLE_PATIENCE = 2.0  # seconds a console may take no byte before it is written off
 
 _CONTROLS = bytes(byte if (byte >= 32 and byte != 127) or byte in b"\t\n" else ord("?") for byte in range(256))
@@ -39,6 +42,10 @@ class Console:
         """Print a line of the provisioner's own."""
         self.write(f"goldsmith: {text}\n".encode("utf-8", "replace"))
 
+    def flush(self) -> None:
+        """Wait until all of it has left."""
+        flush(self._handle)
+
     def write(self, data: bytes) -> None:
         """Print whole lines."""
         view = memoryview(data)
@@ -52,6 +59,18 @@ class Console:
                 continue
             except OSError:
                 self._dead = True
+
+
+def flush(handle: int) -> None:
+    """Wait until a terminal has sent what it took; what it has not sent is lost when the power goes."""
+    import fcntl
+
+    until = time.monotonic() + FLUSH_SECONDS
+    try:
+        while int.from_bytes(fcntl.ioctl(handle, TIOCOUTQ, bytes(4)), "little") and time.monotonic() < until:
+            time.sleep(0.001)
+    except OSError:
+        pass  # not a terminal, or one that does not tell
 
 
 def writable(handle: int, seconds: float) -> bool:

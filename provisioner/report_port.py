@@ -6,7 +6,7 @@ import binascii
 import os
 import termios
 
-from .output import Console, writable
+from .output import Console, flush, writable
 from .protocol import SERIAL_MARK, Job, sign
 from .reports import Way
 
@@ -40,6 +40,12 @@ class ReportPort(Way):
             self._console.say(f"{self.job.report_port}: {error.strerror}")
             return False
         return True
+
+    def run(self) -> None:
+        """Send until closed and empty, and until the port has sent it too."""
+        super().run()
+        if self._handle is not None:
+            flush(self._handle)
 
     def _line(self, data: bytes) -> bytes:
         text = binascii.b2a_base64(data, newline=False).decode()

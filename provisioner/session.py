@@ -79,7 +79,7 @@ class Session:
         return fresh
 
     def _work(self) -> str:
-        note = self._machine.prepare()
+        note = self._machine.prepare(first_boot=not self._resumed)
         if note:
             self._console.say(note)
         problem = self._damage or self._unpack()
