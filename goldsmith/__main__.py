@@ -12,31 +12,40 @@ import sys
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 
 from .cli import app
+from .text import complain
 
 FAILED = 1
 BAD_INPUT = 2
 ENVIRONMENT = 3
+INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command line; give the exit status, or leave with it where the command line itself is wrong."""
     try:
         app()
-    except InputError as error:
-        return _say(error, BAD_INPUT)
-    except EnvironmentFault as error:
-        return _say(error, ENVIRONMENT)
     except GoldsmithError as error:
-        return _say(error, FAILED)
-    except BrokenPipeError:  # `goldsmith builds list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        complain(str(error))
+        return _status(error)
+    except KeyboardInterrupt:  # before the command line was read; typer takes those that come later
+        return INTERRUPTED
+    finally:
+        _flush()
     return 0
 
 
-def _say(error: GoldsmithError, status: int) -> int:
-    sys.stderr.write(f"goldsmith: {error}\n")
-    return status
+def _status(error: GoldsmithError) -> int:
+    if isinstance(error, InputError):
+        return BAD_INPUT
+    return ENVIRONMENT if isinstance(error, EnvironmentFault) else FAILED
+
+
+def _flush() -> None:
+    """Write what is left; a reader that has gone (`goldsmith builds list | head`) is no fault of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from shared.requests import cancel as ask_to_cancel
 
 from .home import open_factory
 from .tables import print_json, print_table, when
-from .view import summary
+from .text import say
+from .words import summary
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
@@ -52,15 +53,13 @@ def show(build_id: str, *, as_json: bool) -> None:
         ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger) or "nothing"),
     ]
     for name, value in lines:
-        sys.stdout.write(f"{name + ':':<11} {value}\n")
+        say(f"{name + ':':<11} {value}")
     for record in (*build.steps, *build.verify_steps):
         took = "" if record.seconds is None else f"{record.seconds:.1f} s"
         status = "" if record.exit_status is None else f"exit status {record.exit_status}"
-        sys.stdout.write(
-            f"  {record.name:<24} {record.action:<18} {record.status:<8} {took:>8}  {status}".rstrip() + "\n"
-        )
+        say(f"  {record.name:<24} {record.action:<18} {record.status:<8} {took:>8}  {status}".rstrip())
     if build.outcome:
-        sys.stdout.write("\n".join(summary(build, logs)) + "\n")
+        say("\n".join(summary(build, logs)))
 
 
 def logs(build_id: str, *, follow: bool) -> None:
@@ -85,7 +84,7 @@ def cancel(build_id: str) -> None:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
         ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory)
         ended = factory.wait_until_finished(build.id)
-    sys.stdout.write(f"build {ended.id} is {ended.outcome}\n")
+    say(f"build {ended.id} is {ended.outcome}")
 
 
 def find(factory: LocalFactory, build_id: str) -> Build:

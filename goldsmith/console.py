@@ -37,11 +37,6 @@ def _follow(console: Console, show: Callable[[list[str]], None], ended: threadin
         *whole, left = (left + console.read()).split(b"\n")
         left = left[-LONGEST:]
         lines = [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
-        of_steps = [printable(line[line.index(STEP_MARK) :]) for line in lines if STEP_MARK in line]
+        of_steps = [line[line.index(STEP_MARK) :] for line in lines if STEP_MARK in line]
         if of_steps:
             show(of_steps)
-
-
-def printable(line: str) -> str:
-    """A line without what would move a terminal's cursor or change its colours."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "\N{REPLACEMENT CHARACTER}" for letter in line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 
 from shared import factory
 
 from .home import home
 from .tables import print_json
+from .text import say
 
 LACKING = 3
 
@@ -20,5 +20,5 @@ def doctor(*, as_json: bool) -> int:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            sys.stdout.write(f"{'ok' if finding.good else 'MISSING':<8} {finding.what:<20} {finding.text}\n")
+            say(f"{'ok' if finding.good else 'MISSING':<8} {finding.what:<20} {finding.text}")
     return 0 if all(finding.good for finding in findings) else LACKING

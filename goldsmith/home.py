@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared import factory
 from shared.ports import Progress
+
+from .text import complain
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
@@ -31,5 +32,5 @@ def open_factory(progress: Progress | None = None, *, recover: bool = True) -> L
     opened = factory.local(home(), progress)
     if recover:
         for build in opened.recover():
-            sys.stderr.write(f"goldsmith: build {build.id} was left by a killed process; it is {build.outcome} now\n")
+            complain(f"build {build.id} was left by a killed process; it is {build.outcome} now")
     return opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ from shared.errors import InputError
 from shared.ports import Image
 
 from .home import open_factory
+from .progress import shown
 from .tables import megabytes, print_json, print_table, when
+from .text import complain, say
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def list_images(family: str | None, *, as_json: bool) -> None:
     """Print images, newest first; damaged entries go to standard error."""
     with open_factory() as factory:
-        found = factory.catalogue.list(family=family, damaged=_complain)
+        found = factory.catalogue.list(family=family, damaged=complain)
     if as_json:
         print_json([asdict(image) for image in found])
         return
@@ -50,29 +51,29 @@ def show(name: str, *, as_json: bool) -> None:
     if image.deprecated:
         lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement}"))
     for key, value in lines:
-        sys.stdout.write(f"{key + ':':<12} {value}\n")
-    sys.stdout.write(f"{contents}\n")
+        say(f"{key + ':':<12} {value}")
+    say(str(contents))
 
 
 def import_file(file: Path, name: str | None, family: str | None) -> None:
     """Take a file into the catalogue."""
-    with open_factory(_say) as factory:
+    with shown() as progress, open_factory(progress) as factory:
         image = factory.import_image(file, name, family)
         contents = factory.describe(image.name)
-    sys.stdout.write(f"image {image.project}/{image.name}\n{contents}\n")
+    say(f"image {image.project}/{image.name}\n{contents}")
 
 
 def export(name: str, output: Path, compression: str) -> None:
     """Write an image's archive into a folder."""
     if compression not in ("fast", "best"):
         raise InputError(f"--compression {compression}: choose fast or best")
-    with open_factory() as factory:
+    with shown() as progress, open_factory(progress) as factory:
         _find(factory, name)
         target = output.absolute() / f"{name}.tar.gz"
         if target.exists():
             raise InputError(f"{target} exists already; remove it, or choose another folder")
         export_existing(factory, name, str(target), compression)
-    sys.stdout.write(f"archive {target}\n")
+    say(f"archive {target}")
 
 
 def export_existing(factory: LocalFactory, name: str, target: str | None, compression: str) -> None:
@@ -90,9 +91,9 @@ def export_existing(factory: LocalFactory, name: str, target: str | None, compre
 
 def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:
     """Make an image of a distribution's packages; the catalogue has it afterwards, newest of its family."""
-    with open_factory(_say) as factory:
+    with shown() as progress, open_factory(progress) as factory:
         image = factory.bootstrap(system, release, packages, mirror)
-    sys.stdout.write(f"image {image.project}/{image.name}, newest of family {image.family}\n")
+    say(f"image {image.project}/{image.name}, newest of family {image.family}")
 
 
 def delete(names: list[str]) -> None:
@@ -102,7 +103,7 @@ def delete(names: list[str]) -> None:
             _find(factory, name)
         for name in names:
             factory.catalogue.delete(name)
-            sys.stdout.write(f"deleted image {name}\n")
+            say(f"deleted image {name}")
 
 
 def _find(factory: LocalFactory, name: str) -> Image:
@@ -110,11 +111,3 @@ def _find(factory: LocalFactory, name: str) -> Image:
     if image is None:
         raise InputError(f"there is no image {name}; see: goldsmith images list")
     return image
-
-
-def _say(what: str, done: int, total: int) -> None:
-    sys.stderr.write(f"{what} {done * 100 // total} %\n" if total else f"{what}\n")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"goldsmith: {text}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -14,29 +15,32 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from provisioner.protocol import STEP_STARTED
 from shared.build import Build, StepRecord
 from shared.events import Event, Reported
 
-from .view import DOING, summary
+from .text import printable
+from .words import DOING, summary
 
-LINES = 8  # of the console
+LINES = 8  # of the console, at most
+FRAME = 4  # lines of the terminal that are neither steps nor console: spinner, progress, and two that say how many more
+STAY = 40  # steps that are left on the terminal at the end, at most
 
-_MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "red")}
+_MARKS = {"waiting": ("·", "dim"), "running": ("▸", "yellow"), "done": ("✓", "green"), "failed": ("✗", "red")}
 
 
 class LiveView:
     """Draws four times a second; everything else only changes what will be drawn."""
 
-    def __init__(self) -> None:
-        self._console = Console()
-        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+    def __init__(self, console: Console | None = None) -> None:
         self._lock = threading.Lock()
         self._build: Build | None = None
         self._lines: deque[str] = deque(maxlen=LINES)
         self._work: tuple[str, int, int] | None = None
-        self._start = time.monotonic()
-        self._step_started = time.monotonic()
+        self._start = self._step_started = time.monotonic()
         self._spinner = Spinner("dots")
+        self._console = console or Console()
+        self._live = Live(console=self._console, get_renderable=self.draw, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -50,7 +54,7 @@ class LiveView:
         with self._lock:
             if self._build is None or self._build.state is not build.state:
                 self._work = None
-            if isinstance(event, Reported):
+            if isinstance(event, Reported) and event.report.kind == STEP_STARTED:
                 self._step_started = time.monotonic()
             self._build = build
 
@@ -66,34 +70,79 @@ class LiveView:
 
     def end(self, build: Build, logs: str) -> None:
         """Print the steps and the summary, which stay."""
-        self._console.print(_steps(build, ""))
+        self._console.print(_steps(_records(build), STAY, ""))
         for line in summary(build, logs):
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
-    def _draw(self) -> RenderableType:
+    def draw(self) -> RenderableType:
+        """Give the picture of this moment; it fits the terminal, however many steps there are."""
         with self._lock:
             build, lines, work = self._build, list(self._lines), self._work
         if build is None:
             return self._spinner
-        self._spinner.update(text=Text(f"{build.id}  {DOING[build.state]}  {time.monotonic() - self._start:.0f} s"))
-        parts: list[RenderableType] = [self._spinner]
-        parts.append(_steps(build, f"{time.monotonic() - self._step_started:.1f} s"))
-        if work is not None and work[2]:
-            row = Table.grid(padding=(0, 1))
-            row.add_row(Text(f"  {work[0]}"), ProgressBar(total=work[2], completed=work[1], width=40))
-            parts.append(row)
-        parts.extend(Text(f"  │ {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines)
+        height = self._console.size.height
+        lines = lines[-max(1, min(LINES, height // 3)) :]
+        now = time.monotonic()
+        title = f"{printable(build.id)}  {DOING[build.state]}  {now - self._start:.0f} s"
+        self._spinner.update(text=Text(title, no_wrap=True, overflow="ellipsis"))
+        room = max(1, height - FRAME - len(lines))
+        parts: list[RenderableType] = [
+            self._spinner,
+            _steps(_records(build), room, f"{now - self._step_started:.1f} s"),
+        ]
+        if work is not None:
+            parts.append(_progress(*work))
+        parts.extend(
+            Text(f"  │ {printable(line)}", style="dim", no_wrap=True, overflow="ellipsis", tab_size=4) for line in lines
+        )
         return Group(*parts)
 
 
-def _steps(build: Build, running_for: str) -> Table:
+def _progress(what: str, done: int, total: int) -> RenderableType:
+    row = Table.grid(padding=(0, 1))
+    cells: list[RenderableType] = [Text(f"  {printable(what)}", no_wrap=True, overflow="ellipsis")]
+    if total:
+        cells += [ProgressBar(total=total, completed=done, width=30), Text(f"{done * 100 // total:3d} %")]
+    row.add_row(*cells)
+    return row
+
+
+def _records(build: Build) -> Sequence[StepRecord]:
+    return (*build.steps, *build.verify_steps)
+
+
+def _steps(records: Sequence[StepRecord], room: int, running_for: str) -> RenderableType:
+    """The steps in `room` rows, with what goes on in view, and how many there are above and below."""
+    first = _first_row(records, room)
     table = Table.grid(padding=(0, 2))
-    for record in (*build.steps, *build.verify_steps):
-        mark, style = _MARKS.get(record.status, ("▸", "yellow"))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    table.add_column(no_wrap=True, justify="right")
+    for record in records[first : first + room]:
+        mark, style = _MARKS[record.status]
         table.add_row(
-            f"  [{style}]{mark}[/]", Text(record.name), Text(record.action, style="dim"), _time(record, running_for)
+            Text(f"  {mark}", style=style),
+            Text(printable(record.name)),
+            Text(printable(record.action)),
+            _time(record, running_for),
         )
-    return table
+    parts: list[RenderableType] = [table]
+    if first:
+        parts.insert(0, Text(f"  … {first} steps before", style="dim"))
+    after = len(records) - first - room
+    if after > 0:
+        parts.append(Text(f"  … {after} more steps", style="dim"))
+    return Group(*parts)
+
+
+def _first_row(records: Sequence[StepRecord], room: int) -> int:
+    """The first step to show: what runs, failed or comes next stands in the middle."""
+    over = len(records) - room
+    if over <= 0:
+        return 0
+    waiting = (number for number, record in enumerate(records) if record.status != "done")
+    return min(over, max(0, next(waiting, len(records)) - room // 2))
 
 
 def _time(record: StepRecord, running_for: str) -> Text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from shared.spec import Spec
 from shared.spec_file import load_spec
 
 from .home import open_factory
+from .progress import shown
 from .tables import print_json
+from .text import say
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
@@ -47,14 +48,14 @@ def prepare(
 def validate(path: Path, parameters: Mapping[str, str]) -> None:
     """Say that a spec is good; SpecError says why not."""
     spec = read(path, parameters)
-    sys.stdout.write(f"{path}: good: {spec.name}, {len(spec.steps)} steps\n")
+    say(f"{path}: good: {spec.name}, {len(spec.steps)} steps")
 
 
 def plan(path: Path, parameters: Mapping[str, str], *, as_json: bool) -> None:
     """Print what a build would make."""
     spec = read(path, parameters)
     asked = f"goldsmith plan {uuid.uuid4()}"
-    with open_factory() as factory, factory.building(build_id(spec.name, asked)):
+    with shown() as progress, open_factory(progress) as factory, factory.building(build_id(spec.name, asked)):
         request = prepare(spec, path, factory, asked)
     if as_json:
         print_json(to_json(request)["plan"])
@@ -78,4 +79,4 @@ def _print_plan(made: Plan, unchanged: bool) -> None:
     if unchanged:
         lines.append(("unchanged", "an image with this content is there; nothing will be built"))
     for name, value in lines:
-        sys.stdout.write(f"{name + ':':<10} {value}\n")
+        say(f"{name + ':':<10} {value}")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from .text import printable, say
+
 
 def print_json(document: Any) -> None:
     """Print a document, indented, keys sorted."""
@@ -17,12 +19,13 @@ def print_json(document: Any) -> None:
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below their heads, columns as wide as they need to be; nothing at all is said to be so."""
     if not rows:
-        sys.stdout.write("none\n")
+        say("none")
         return
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    for row in [heads, *rows]:
+    table = [[printable(cell) for cell in row] for row in [heads, *rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
+    for row in table:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        say("  ".join(cells).rstrip())
 
 
 def when(seconds: float) -> str:

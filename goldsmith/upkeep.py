@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from .home import open_factory
 from .tables import print_json
+from .text import say
 
 
 def sweep(*, as_json: bool) -> None:
@@ -17,8 +16,8 @@ def sweep(*, as_json: bool) -> None:
         print_json({"builds": {build.id: build.outcome for build in builds}, "deleted": deleted})
         return
     for build in builds:
-        sys.stdout.write(f"build {build.id} was left by a killed process; it is {build.outcome} now\n")
+        say(f"build {build.id} was left by a killed process; it is {build.outcome} now")
     for name in deleted:
-        sys.stdout.write(f"deleted {name}\n")
+        say(f"deleted {name}")
     if not builds and not deleted:
-        sys.stdout.write("nothing to do\n")
+        say("nothing to do")

@@ -11,20 +11,12 @@ import threading
 import time
 from typing import Protocol, Self, TextIO
 
-from provisioner.protocol import REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
-from shared.build import Build, Outcome, State
-from shared.events import Event, MachineStarted, MachineStopped, Reported, to_json
+from shared.build import Build, State
+from shared.events import Event, to_json
 
-DOING = {
-    State.PREPARING: "making the build VM",
-    State.PROVISIONING: "running the steps",
-    State.EXPORTING: "making the image",
-    State.VERIFYING: "verifying the image",
-    State.PUBLISHING: "publishing the image",
-    State.CLEANING: "cleaning up",
-    State.FINISHED: "finished",
-}
-"""What each state means to the person who waits."""
+from .progress import Stages
+from .text import printable
+from .words import DOING, summary, tell
 
 
 class View(Protocol):
@@ -66,21 +58,40 @@ def view(as_json: bool) -> View:
     return PlainView(sys.stdout)
 
 
-class PlainView:
-    """One line for each thing that happens, with the seconds since the start."""
+class Lines:
+    """A stream that is written to line by line. When its reader goes away the build goes on, unseen."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._is_read = True
+
+    def write(self, line: str) -> None:
+        """Write one line, at once."""
+        with self._lock:
+            if not self._is_read:
+                return
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except BrokenPipeError:
+                self._is_read = False
+
+
+class PlainView:
+    """One line for each thing that happens, with the seconds since the start."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._lines = Lines(stream)
         self._start = time.monotonic()
         self._state: State | None = None
-        self._percent: tuple[str, int] = ("", -1)
+        self._stages = Stages(self._say)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.flush()
+        pass
 
     def event(self, build: Build, event: Event) -> None:
         """Say what changed."""
@@ -94,11 +105,8 @@ class PlainView:
             self._say(text)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Say every tenth part."""
-        tenth = done * 10 // total if total else 0
-        if (what, tenth) != self._percent:
-            self._percent = (what, tenth)
-            self._say(f"{what} {tenth * 10} %" if total else what)
+        """Say where a piece of work begins and ends."""
+        self._stages(what, done, total)
 
     def console(self, lines: list[str]) -> None:
         """Print them, set off."""
@@ -108,27 +116,24 @@ class PlainView:
     def end(self, build: Build, logs: str) -> None:
         """Print the summary."""
         for line in summary(build, logs):
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._lines.write(printable(line))
 
     def _say(self, text: str) -> None:
-        with self._lock:
-            self._stream.write(f"{time.monotonic() - self._start:6.1f} s  {text}\n")
-            self._stream.flush()
+        self._lines.write(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}")
 
 
 class JsonView:
     """One JSON object a line: {"event": ...} as each is applied, {"build": ...} at the end."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
+        self._lines = Lines(stream)
+        self._percent = ("", -1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.flush()
+        pass
 
     def event(self, build: Build, event: Event) -> None:
         """Print the event and the state it led to."""
@@ -137,8 +142,11 @@ class JsonView:
         self._print({"event": document, "state": build.state})
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Print it."""
-        self._print({"progress": what, "done": done, "total": total})
+        """Print each percent once."""
+        percent = (what, done * 100 // total if total else 0)
+        if percent != self._percent:
+            self._percent = percent
+            self._print({"progress": what, "done": done, "total": total})
 
     def console(self, lines: list[str]) -> None:
         """Print them as one object."""
@@ -149,52 +157,4 @@ class JsonView:
         self._print({"build": to_json(build), "logs": logs})
 
     def _print(self, document: dict[str, object]) -> None:
-        with self._lock:
-            self._stream.write(json.dumps(document, sort_keys=True) + "\n")
-            self._stream.flush()
-
-
-def tell(build: Build, event: Event) -> str:
-    """One line on an event, for people; "" when the state says it all."""
-    if isinstance(event, Reported):
-        return _tell_report(build, event.report)
-    if isinstance(event, MachineStarted):
-        return f"VM of attempt {event.attempt} started"
-    if isinstance(event, MachineStopped):
-        return f"VM of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
-    return ""
-
-
-def _tell_report(build: Build, report: Report) -> str:
-    table = build.verify_steps if report.phase == "verify" else build.steps
-    name = table[report.step].name if report.step is not None and report.step < len(table) else ""
-    took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
-    if report.kind == STARTED:
-        return "provisioner started" + (f", going on with step {report.resumed_at + 1}" if report.resumed_at else "")
-    if report.kind == STEP_STARTED:
-        return f"step {name}"
-    if report.kind == STEP_FINISHED:
-        return f"step {name} done{took}"
-    if report.kind == STEP_FAILED:
-        again = "" if report.final else ", trying again"
-        return f"step {name} failed{took}, exit status {report.exit_status}{again}"
-    return "rebooting the VM" if report.kind == REBOOTING else ""
-
-
-def summary(build: Build, logs: str) -> list[str]:
-    """What a person wants to know at the end, line by line."""
-    plan, image = build.plan, build.image
-    if build.outcome is Outcome.SUCCEEDED and plan is not None and image is not None:
-        family = f", newest of family {plan.image.family}" if plan.image.family else ""
-        lines = [f"image {image.project}/{image.name}{family}"]
-        if plan.image.export_to and image.archive:
-            lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
-        return lines
-    lines = [f"{build.outcome}: {build.reason}"]
-    if build.outcome is Outcome.UNCHANGED:
-        return lines
-    for record in (*build.steps, *build.verify_steps):
-        if record.status == "failed" and record.output:
-            lines += [f"the last lines of step {record.name}:"]
-            lines += [f"  {line}" for line in record.output.splitlines()[-20:]]
-    return [*lines, f"the whole log: {logs}"]
+        self._lines.write(json.dumps(document, sort_keys=True))

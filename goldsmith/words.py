@@ -1,0 +1,66 @@
+"""What is said of a build to a person: its states, its events and how it ended, in plain words."""
+
+from __future__ import annotations
+
+from provisioner.protocol import REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
+from shared.build import Build, Outcome, State
+from shared.events import Event, MachineStarted, MachineStopped, Reported
+
+DOING = {
+    State.PREPARING: "making the build VM",
+    State.PROVISIONING: "running the steps",
+    State.EXPORTING: "making the image",
+    State.VERIFYING: "verifying the image",
+    State.PUBLISHING: "publishing the image",
+    State.CLEANING: "cleaning up",
+    State.FINISHED: "finished",
+}
+"""What each state means to the person who waits."""
+
+LAST_LINES = 20  # of a failed step's output
+
+
+def tell(build: Build, event: Event) -> str:
+    """One line on an event, for people; "" when the state says it all."""
+    if isinstance(event, Reported):
+        return _tell_report(build, event.report)
+    if isinstance(event, MachineStarted):
+        return f"VM of attempt {event.attempt} started"
+    if isinstance(event, MachineStopped):
+        return f"VM of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
+    return ""
+
+
+def _tell_report(build: Build, report: Report) -> str:
+    table = build.verify_steps if report.phase == "verify" else build.steps
+    name = table[report.step].name if report.step is not None and report.step < len(table) else ""
+    took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
+    if report.kind == STARTED:
+        return "provisioner started" + (f", going on with step {report.resumed_at + 1}" if report.resumed_at else "")
+    if report.kind == STEP_STARTED:
+        return f"step {name}"
+    if report.kind == STEP_FINISHED:
+        return f"step {name} done{took}"
+    if report.kind == STEP_FAILED:
+        how = "" if report.exit_status is None else f", exit status {report.exit_status}"
+        return f"step {name} failed{took}{how}" + ("" if report.final else ", trying again")
+    return "rebooting the VM" if report.kind == REBOOTING else ""
+
+
+def summary(build: Build, logs: str) -> list[str]:
+    """What a person wants to know at the end, line by line."""
+    plan, image = build.plan, build.image
+    if build.outcome is Outcome.SUCCEEDED and plan is not None and image is not None:
+        family = f", newest of family {plan.image.family}" if plan.image.family else ""
+        lines = [f"image {image.project}/{image.name}{family}"]
+        if plan.image.export_to and image.archive:
+            lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
+        return lines
+    lines = [f"{build.outcome}: {build.reason}"]
+    if build.outcome is Outcome.UNCHANGED:
+        return lines
+    for record in (*build.steps, *build.verify_steps):
+        if record.status == "failed" and record.output:
+            lines.append(f"the last lines of step {record.name}:")
+            lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
+    return [*lines, f"the whole log: {logs}"]
