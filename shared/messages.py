@@ -15,6 +15,8 @@ from .keys import Keys
 from .orders import FINISHED_TOPIC, WORKER_TOPIC, Order
 from .ports import Message
 
+PLAIN_MARK = b"goldsmith: "
+PLAIN_LIMIT = 500  # characters
 REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
 VERSION = 1
@@ -113,3 +115,12 @@ def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase
         if ours and keys.good(report, data, signature):
             found.append((report, report_message(report, data, signature)))
     return found
+
+
+def plain_words(output: bytes) -> str:
+    """The last plain line that bootstrap.sh wrote to a serial port: why there could be no report. "" without one.
+
+    Nobody has signed it: it is for people to read, and decides nothing.
+    """
+    lines = [line for line in output.splitlines() if line.startswith(PLAIN_MARK)]
+    return lines[-1].removeprefix(PLAIN_MARK).decode("utf-8", "replace").strip()[:PLAIN_LIMIT] if lines else ""

@@ -16,7 +16,7 @@ from .errors import NotFound
 from .events import MachineStopped, report_id
 from .factory import Factory
 from .lifecycle import phase_of
-from .messages import event_message, serial_reports
+from .messages import event_message, plain_words, serial_reports
 from .ports import Machine, Message
 from .workers.machines import find_machine
 
@@ -47,7 +47,7 @@ def watch(build: Build, factory: Factory) -> bool:
         phase=phase,
         how="lost" if machine is None else machine.how or "powered-off",
         claim=words[-1] if words else None,
-        detail="" if machine is None else machine.detail,
+        detail="" if machine is None else machine.detail or _excuse(machine, factory),
     )
     factory.bus.publish(event_message(fact))
     return True
@@ -60,6 +60,15 @@ def machine_reports(build: Build, machine: Machine, factory: Factory, phase: str
     except NotFound:
         return []
     return serial_reports(output, factory.keys, build.id, build.attempt, phase)
+
+
+def _excuse(machine: Machine, factory: Factory) -> str:
+    """What the start script said on the report port of a machine that it turned off, such as one without python3."""
+    try:
+        output, _next = factory.compute.serial_output(machine.name, machine.zone, REPORT_PORT, 0)
+    except NotFound:
+        return ""
+    return plain_words(output)
 
 
 def publish_unheard(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> bool:

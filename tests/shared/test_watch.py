@@ -57,6 +57,14 @@ class TestStopped:
         [fact] = stops(world)
         assert (fact.how, fact.claim, fact.attempt, fact.phase) == (how, None, 1, "build")
 
+    def test_the_start_script_s_last_plain_words_are_told(self) -> None:
+        world = working()
+        machine(world).serial[3] += b"\r\nnoise\ngoldsmith: first\r\ngoldsmith: this image has no python3\r\n"
+        machine(world).stop("powered-off")
+        assert watch(world.build(), world.factory)
+        [fact] = stops(world)
+        assert (fact.claim, fact.detail) == (None, "this image has no python3")
+
     def test_hazard_4_one_that_is_gone_is_lost(self) -> None:
         world = working()
         del world.compute.machines[VM]

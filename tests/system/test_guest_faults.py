@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from shared.local.catalogue import Catalogue
+from shared.local.clock import LocalClock
+from shared.local.extents import copy_sparse
 from shared.local.root_files import RootFiles
+from tests.local.small_disks import tool
+from tests.system.archives import root_partition
 from tests.system.command import Document, Done, Goldsmith, is_event, prints
 
 pytestmark = pytest.mark.vm
@@ -174,3 +179,20 @@ def test_the_deadline_ends_the_machine_within_seconds(goldsmith: Goldsmith) -> N
     assert (done.status, last["outcome"]) == (1, "timed_out")
     assert last["reason"].startswith("not done 12 s after the request")
     goldsmith.traces.assert_none()
+
+
+def test_an_image_without_python_is_told_at_once(goldsmith: Goldsmith) -> None:
+    catalogue = Catalogue(goldsmith.home, LocalClock())
+    (base,) = catalogue.list()
+    disk = goldsmith.folder / "snakeless.raw"
+    copy_sparse(catalogue.disk(base.name), disk)
+    disk.chmod(0o600)
+    start, _ = root_partition(disk)
+    tool("debugfs", "-w", "-R", "rm /usr/bin/python3", f"{disk}?offset={start}")
+    catalogue.add(disk, "snakeless-1", transfer="move", family="snakeless")
+    spec = goldsmith.spec([{"name": "never", "script": "true\n"}], source={"project": "local", "family": "snakeless"})
+    done, build = goldsmith.build(spec)
+    assert catalogue.get("snakeless-1") is not None
+    catalogue.delete("snakeless-1")
+    assert_failed(goldsmith, done, build, "this image has no python3; the provisioner needs 3.9 or later")
+    assert build["updated"] - build["created"] < build["plan"]["silence"]
