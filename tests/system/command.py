@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
 
+from tests.system.small_place import SmallPlace
 from tests.system.traces import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,13 +109,14 @@ class Running:
 
 
 class Goldsmith:
-    """The command line with one home. Leaving the context ends what was started."""
+    """The command line with one home, run in a small place or not. Leaving the context ends what was started."""
 
-    def __init__(self, home: Path, folder: Path) -> None:
+    def __init__(self, home: Path, folder: Path, place: SmallPlace | None = None) -> None:
         self.home = home
         self.folder = folder
         self.output = folder / "out"
         self.traces = Traces(home)
+        self._enter = () if place is None else place.enter
         self._running: list[Running] = []
 
     def __enter__(self) -> Self:
@@ -129,7 +131,7 @@ class Goldsmith:
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Running:
         """Start a command; Running.until reads its JSON."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "goldsmith", *(str(argument) for argument in arguments)],
+            [*self._enter, sys.executable, "-m", "goldsmith", *(str(argument) for argument in arguments)],
             cwd=ROOT,
             env={**os.environ, "GOLDSMITH_HOME": str(self.home), **(environment or {})},
             stdin=subprocess.DEVNULL,
