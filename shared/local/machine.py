@@ -21,7 +21,7 @@ from . import direct_boot
 from .accelerator import QEMU
 from .build_folder import BuildFolder
 from .machine_process import MachineProcess, Outcome
-from .machine_record import Record
+from .machine_record import ZONE, Record
 from .machine_start import TIED, launch
 from .programs import find
 from .qemu_command import MachineSpec
@@ -72,6 +72,9 @@ class Machines:
 
     def status(self, name: str) -> Machine | None:
         """Look a machine up, whichever process started it. None when there is none of that name."""
+        ours = self._ours.get(name)
+        if ours is not None and not ours.wait(0):  # ended, perhaps; its last words are read before it is said how
+            return Machine(name, ZONE, "running")
         record = Record.read(self._folder(name))
         return None if record is None else record.machine(name)
 
