@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from shared.requests import cancel as ask_to_cancel
 
 from .home import open_factory
 from .tables import print_json, print_table, when
-from .text import say
+from .text import printable_lines, say
 from .words import summary
 
 if TYPE_CHECKING:
@@ -67,13 +68,22 @@ def logs(build_id: str, *, follow: bool) -> None:
     with open_factory(recover=False) as factory:
         build = find(factory, build_id)
         console = factory.console(build.id)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             last = not follow or factory.is_finished(build.id)
-            sys.stdout.buffer.write(console.read())
-            sys.stdout.flush()
+            _write_console(console.read(), decoder)
             if last:
                 return
             time.sleep(POLL)
+
+
+def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
+    """To a terminal, without what would steer it; to a file or program, byte for byte."""
+    if sys.stdout.isatty():
+        sys.stdout.write(printable_lines(decoder.decode(output)))
+    else:
+        sys.stdout.buffer.write(output)
+    sys.stdout.flush()
 
 
 def cancel(build_id: str) -> None:

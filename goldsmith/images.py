@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import InputError
+from shared.errors import AlreadyExists, InputError
 from shared.ports import Image
 
 from .home import open_factory
@@ -58,7 +58,10 @@ def show(name: str, *, as_json: bool) -> None:
 def import_file(file: Path, name: str | None, family: str | None) -> None:
     """Take a file into the catalogue."""
     with shown() as progress, open_factory(progress) as factory:
-        image = factory.import_image(file, name, family)
+        try:
+            image = factory.import_image(file, name, family)
+        except AlreadyExists as error:  # here it is the person's choice of a name
+            raise InputError(str(error)) from error
         contents = factory.describe(image.name)
     say(f"image {image.project}/{image.name}\n{contents}")
 

@@ -20,7 +20,7 @@ from shared.build import Build, StepRecord
 from shared.events import Event, Reported
 
 from .text import printable
-from .words import DOING, summary
+from .words import DOING, summary, tell
 
 LINES = 8  # of the console, at most
 FRAME = 4  # lines of the terminal that are neither steps nor console: spinner, progress, and two that say how many more
@@ -54,9 +54,13 @@ class LiveView:
         with self._lock:
             if self._build is None or self._build.state is not build.state:
                 self._work = None
-            if isinstance(event, Reported) and event.report.kind == STEP_STARTED:
-                self._step_started = time.monotonic()
             self._build = build
+            if isinstance(event, Reported) and event.report.step is not None:
+                self._work = None  # the table tells it
+                if event.report.kind == STEP_STARTED:
+                    self._step_started = time.monotonic()
+            elif text := tell(build, event):
+                self._work = (text, 0, 0)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Remember how far the work is."""

@@ -9,6 +9,7 @@ already, the machine or project cannot carry the plan. What raises leaves nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .build import ImageRecord
 from .errors import InputError
@@ -19,7 +20,9 @@ from .messages import event_message
 from .names import DIGEST_LABEL
 from .plan import Context, Plan, SourceImage, make_plan
 from .ports import Image
-from .spec import Spec
+
+if TYPE_CHECKING:  # a tenth of a second of pydantic, which whoever only cancels does not need
+    from .spec import Spec
 
 
 def request_build(

@@ -1,4 +1,8 @@
-"""The factory of this machine: state.db, the catalogue, QEMU; and what a build needs here beside the ports."""
+"""The factory of this machine: state.db, the catalogue, QEMU; and what a build needs here beside the ports.
+
+Every command opens it. What only some of them need (reading specs, packing, importing, carrying out orders) is imported
+where it is used: all of it together would double the time that `goldsmith builds list` takes.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..build import Build, State
-from ..context import pack_context
 from ..engine import Listener
 from ..errors import NotFound
 from ..events import BuildRequested
@@ -23,11 +26,7 @@ from ..messages import REPORTS_TOPIC
 from ..plan import Context, SourceImage
 from ..ports import Image, Progress
 from ..requests import cancel
-from ..sources import as_source, resolve
-from ..spec import Source, Spec
-from ..spec_file import beside
 from ..sweep import sweep
-from .bootstrap import bootstrap
 from .bucket import LocalBucket
 from .build_folder import BuildFolder, build_ids
 from .bus import LocalBus
@@ -36,11 +35,12 @@ from .clock import LocalClock
 from .compute import LocalCompute
 from .console import Console
 from .database import Database
-from .dispatcher import Dispatcher
-from .image_contents import ImageContents, describe
-from .image_file import file_name, image_name, import_image
 from .machine import Machines
 from .store import LocalStore
+
+if TYPE_CHECKING:
+    from ..spec import Source, Spec
+    from .image_contents import ImageContents
 
 PROJECT = "local"
 PUBLISH_URL = f"http://169.254.169.254/v1/projects/{PROJECT}/topics/{REPORTS_TOPIC}:publish"
@@ -69,6 +69,10 @@ class LocalFactory(Factory):
 
     def resolve(self, source: Source, folder: Path) -> SourceImage:
         """Find the image that a spec starts from; a file beside the spec joins the catalogue first, once."""
+        from ..sources import as_source, resolve
+        from ..spec_file import beside
+        from .image_file import file_name, import_image
+
         if source.file is None:
             return resolve(source, self.compute)
         file = beside(folder / "spec", source.file)
@@ -92,16 +96,23 @@ class LocalFactory(Factory):
 
     def packed_context(self, spec: Spec, path: Path, build_id: str) -> Context | None:
         """Pack a spec's context into the folder of its build, which the caller holds."""
+        from ..context import pack_context
+        from ..spec_file import beside
+
         if spec.context is None:
             return None
         return pack_context(beside(path, spec.context), BuildFolder(self.home, build_id).context)
 
     def import_image(self, file: Path, name: str | None, family: str | None) -> Image:
         """Take a disk image into the catalogue, after checking it. ImageFileError, NoSpace, AlreadyExists."""
+        from .image_file import image_name, import_image
+
         return import_image(file, name or image_name(file), self.catalogue, family=family, progress=self._say)
 
     def bootstrap(self, system: str, release: str | None, packages: list[str], mirror: str | None) -> Image:
         """Make an image of a distribution's packages, or give the one that there is of the same packages."""
+        from .bootstrap import bootstrap
+
         return bootstrap(
             system,
             self.catalogue,
@@ -114,6 +125,8 @@ class LocalFactory(Factory):
 
     def describe(self, image: str) -> ImageContents:
         """Say what is inside an image. NotFound."""
+        from .image_contents import describe
+
         return describe(self.catalogue.disk(image))
 
     def _say(self, text: str) -> None:
@@ -121,6 +134,8 @@ class LocalFactory(Factory):
 
     def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""
+        from .dispatcher import Dispatcher
+
         dispatcher = Dispatcher(self, self.queue, listener)
         dispatcher.engine.request(request)
         return dispatcher.run(request.build_id, interruption)
@@ -135,8 +150,13 @@ class LocalFactory(Factory):
                     continue
                 if build.state in (State.PREPARING, State.PROVISIONING):
                     cancel(build.id, LOST, self)
-                recovered.append(Dispatcher(self, self.queue).run(build.id, Interruption()))
+                recovered.append(self._finish(build.id))
         return recovered
+
+    def _finish(self, build_id: str) -> Build:
+        from .dispatcher import Dispatcher
+
+        return Dispatcher(self, self.queue).run(build_id, Interruption())
 
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
