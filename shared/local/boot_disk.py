@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .boot_loader import SECTOR, bios_boot, efi_program
 from .programs import run
+from .tree_owner import as_owner
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -56,14 +57,6 @@ _FREE_INODES = re.compile(r"^(Inode count|Free inodes): *(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A root file system in a folder, and what stands before a command that must see its owners as they will be."""
-
-    path: Path
-    as_owner: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Identity:
     """The identifiers of a disk and of what is on it."""
 
@@ -81,7 +74,7 @@ class Identity:
         return cls(*(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}/{name}")) for name in names))
 
 
-def assemble(tree: Tree, disk: Path, *, size: int, identity: Identity, scratch: Path, time: int) -> None:
+def assemble(tree: Path, disk: Path, *, size: int, identity: Identity, scratch: Path, time: int) -> None:
     """Write a disk of `size` bytes (a multiple of 1 MiB) with a root file system that holds `tree`.
 
     Whatever tells a time in a file system tells `time` (Unix seconds): the same tree gives the same bytes.
@@ -118,7 +111,7 @@ def _partition(disk: Path, identity: Identity, root_size: int) -> None:
     run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", disk], stdin=table)
 
 
-def _make_root(tree: Tree, disk: int, size: int, identity: Identity, scratch: Path, settled: Mapping[str, str]) -> None:
+def _make_root(tree: Path, disk: int, size: int, identity: Identity, scratch: Path, settled: Mapping[str, str]) -> None:
     """Let mke2fs write the root into the open file `disk`.
 
     In a user namespace it is another user than ours: it gets the disk as a descriptor, because it may not enter the
@@ -133,9 +126,9 @@ def _make_root(tree: Tree, disk: int, size: int, identity: Identity, scratch: Pa
         f"offset={ROOT_START},nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,"
         f"hash_seed={identity.hash_seed}"
     )
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-L", "root", "-m", "0", "-U", identity.root]
+    format_as = ("-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-L", "root", "-m", "0", "-U", identity.root)
     run(
-        [*tree.as_owner, *command, "-E", options, "-d", tree.path, f"/proc/self/fd/{disk}", str(size // BLOCK)],
+        as_owner("mke2fs", *format_as, "-E", options, "-d", tree, f"/proc/self/fd/{disk}", str(size // BLOCK)),
         environment={**settled, "MKE2FS_CONFIG": str(configuration)},
         keep_open=[disk],
     )

@@ -28,8 +28,9 @@ from .catalogue import Catalogue
 from .extents import need_space
 from .package_source import Contents, Unreachable, contents
 from .programs import find
-from .root_tree import BASE_PACKAGES, make_tree, remove_tree
+from .root_tree import BASE_PACKAGES, make_tree
 from .scratch import locked, scratch_folder
+from .tree_owner import remove_tree
 
 SYSTEMS = {"debian-12": "bookworm"}
 _SMALLEST_GB = 2

@@ -13,11 +13,11 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .boot_disk import Tree
 from .boot_loader import configuration
 from .package_source import PackageSource
 from .programs import follow, run
 from .scratch import Scratch
+from .tree_owner import as_owner
 
 BASE_PACKAGES = (
     # boots
@@ -164,12 +164,11 @@ def make_tree(
     root_uuid: str,
     time: int,
     progress: Callable[[str], None],
-) -> Tree:
+) -> Path:
     """Install packages and our files in a new folder below `scratch`; no time in it is later than `time`.
 
     `progress` gets a line for each stage. Raises MissingTool, and EnvironmentFault with what mmdebstrap said.
     """
-    as_owner = owner_command()
     overlay_file, finish_file, tree = scratch.path / "overlay.tar", scratch.path / "finish", scratch.path / "tree"
     overlay_file.write_bytes(overlay(files(root_uuid, source), time))
     finish_file.write_text(FINISH)
@@ -183,19 +182,9 @@ def make_tree(
         keep_open=[scratch.lock],
     )
     for newer, touched in (("-newermt", "-m"), ("-newerat", "-a")):
-        run([*as_owner, "find", tree, newer, f"@{time}", "-exec", "touch", "-h", touched, "-d", f"@{time}", "{}", "+"])
-    return Tree(tree, as_owner)
-
-
-def owner_command() -> list[str]:
-    """Give what stands before a command that must see the owners of a tree's files as they are in the image."""
-    return [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a scratch folder that may hold a tree. Never crosses into another file system."""
-    run([*owner_command(), "rm", "-rf", "--one-file-system", path / "tree"])
-    run(["rm", "-rf", "--one-file-system", path])
+        touch = ("touch", "-h", touched, "-d", f"@{time}")
+        run(as_owner("find", tree, newer, f"@{time}", "-exec", *touch, "{}", "+"))
+    return tree
 
 
 def _confined() -> list[str]:
