@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -22,6 +23,8 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run the command line; give the exit status, or leave with it where the command line itself is wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8 costs letters, not the build
     try:
         app()
     except GoldsmithError as error:

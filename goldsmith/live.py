@@ -85,10 +85,12 @@ class LiveView:
         if build is None:
             return self._spinner
         height = self._console.size.height
-        lines = lines[-max(1, min(LINES, height // 3)) :]
+        few = max(0, min(len(lines), LINES, height // 3, height - FRAME - 1))
+        lines = lines[len(lines) - few :]
         now = time.monotonic()
-        title = f"{printable(build.id)}  {DOING[build.state]}  {now - self._start:.0f} s"
-        self._spinner.update(text=Text(title, no_wrap=True, overflow="ellipsis"))
+        title = Text(f"{printable(build.id)}  {DOING[build.state]}  {now - self._start:.0f} s")
+        title.truncate(self._console.size.width - 2, overflow="ellipsis")  # the spinner itself would wrap it
+        self._spinner.update(text=title)
         room = max(1, height - FRAME - len(lines))
         parts: list[RenderableType] = [
             self._spinner,
@@ -119,7 +121,7 @@ def _steps(records: Sequence[StepRecord], room: int, running_for: str) -> Render
     """The steps in `room` rows, with what goes on in view, and how many there are above and below."""
     first = _first_row(records, room)
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, min_width=3)
     table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
     table.add_column(no_wrap=True, justify="right")

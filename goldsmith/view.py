@@ -99,7 +99,7 @@ class PlainView:
             if self._state is None:
                 self._say(f"build {build.id}")
             self._state = build.state
-            self._say(f"{build.state}: {DOING[build.state]}")
+            self._say(f"{build.state}: {build.outcome if build.finished else DOING[build.state]}")
         text = tell(build, event)
         if text:
             self._say(text)

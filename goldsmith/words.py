@@ -12,7 +12,7 @@ DOING = {
     State.EXPORTING: "making the image",
     State.VERIFYING: "verifying the image",
     State.PUBLISHING: "publishing the image",
-    State.CLEANING: "cleaning up",
+    State.CLEANING: "deleting what the build used",
     State.FINISHED: "finished",
 }
 """What each state means to the person who waits."""
