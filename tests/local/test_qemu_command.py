@@ -1,0 +1,104 @@
+"""QEMU's command line: what each way to boot has, and what no name or path can change."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from shared.local.programs import find
+from shared.local.qemu_command import Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
+
+WIRING = Wiring(console=7, reports=9, http="goldsmith-1")
+KERNEL = KernelFiles(Path("/c/kernel"), Path("/c/initrd"), "console=ttyS0 a=b", rom=True)
+
+
+def line(
+    firmware: Firmware = "bios", disk: str = "/f/disk.raw", internet: bool = True, wiring: Wiring = WIRING
+) -> list[str]:
+    spec = MachineSpec("vm", Path("/f"), Path(disk), {}, cpus=3, memory_mb=2048, internet=internet)
+    return command(spec, Path("/f/cidata.iso"), firmware, "tcg", wiring, "/usr/bin/socat")
+
+
+def after(arguments: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(arguments) if name == option]
+
+
+def test_direct_boot_starts_the_kernel_itself() -> None:
+    arguments = line(KERNEL)
+    assert after(arguments, "-kernel") == ["/c/kernel"]
+    assert after(arguments, "-initrd") == ["/c/initrd"]
+    assert after(arguments, "-append") == ["console=ttyS0 a=b"]
+    assert after(arguments, "-bios") == ["qboot.rom"]
+    assert "nvme-ns,drive=root,nsid=1" in arguments
+    assert "nvme-ns,drive=cidata,nsid=2" in arguments
+
+
+def test_without_the_small_firmware_the_usual_one_starts_the_kernel() -> None:
+    assert "-bios" not in line(KernelFiles(Path("/k"), Path("/i"), "", rom=False))
+
+
+def test_firmware_boot_has_disks_as_the_cloud_has_them() -> None:
+    arguments = line("bios")
+    assert not {"-kernel", "-append", "-bios"} & set(arguments)
+    assert "virtio-scsi-pci" in arguments
+    assert any(argument.startswith("scsi-hd,drive=root") for argument in arguments)
+
+
+def test_uefi_has_its_own_variables_and_shares_the_code() -> None:
+    code, variables, *_ = after(line(UefiFiles(Path("/code"), Path("/f/variables"))), "-drive")
+    assert "readonly=on" in code
+    assert code.endswith("file=/code")
+    assert "readonly" not in variables
+    assert variables.endswith("file=/f/variables")
+
+
+def test_only_the_internet_is_restricted() -> None:
+    (open_,), (closed,) = after(line(), "-netdev"), after(line(internet=False), "-netdev")
+    assert "restrict=on" not in open_
+    assert "restrict=on" in closed
+    assert closed.replace("restrict=on,", "") == open_
+    assert open_.endswith("guestfwd=tcp:169.254.169.254:80-cmd:/usr/bin/socat - ABSTRACT-CONNECT:goldsmith-1")
+
+
+def test_machine_has_three_serial_ports_and_its_size() -> None:
+    arguments = line()
+    assert after(arguments, "-serial") == ["chardev:console", "null", "chardev:reports"]
+    assert after(arguments, "-chardev") == ["socket,id=console,fd=7", "socket,id=reports,fd=9"]
+    assert (after(arguments, "-smp"), after(arguments, "-m")) == (["3"], ["2048M"])
+
+
+def test_source_disk_is_written_and_cidata_is_not() -> None:
+    root, cidata = after(line(), "-drive")
+    assert "readonly" not in root
+    assert "discard=unmap" in root
+    assert "readonly=on" in cidata
+
+
+@pytest.mark.parametrize("folder", ["/f/a,readonly=on", "/f/a b", "/f/ü,,x"])
+def test_path_cannot_add_options(folder: str) -> None:
+    root, _ = after(line(disk=f"{folder}/disk.raw"), "-drive")
+    assert root.endswith(f"file={folder.replace(',', ',,')}/disk.raw")
+
+
+@pytest.mark.parametrize("firmware", [KERNEL, "bios", UefiFiles(Path("/code"), Path("/variables"))])
+def test_qemu_knows_every_option(firmware: Firmware, tmp_path: Path) -> None:
+    """QEMU reads its whole command line before it opens what the options name; the first absent file ends it."""
+    with ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
+        wiring = Wiring(ends[0].fileno(), ends[2].fileno(), "goldsmith-1")
+        arguments = line(firmware, disk=str(tmp_path / "absent.raw"), wiring=wiring)
+        done = subprocess.run(
+            [find(arguments[0]), *arguments[1:]],
+            pass_fds=(wiring.console, wiring.reports),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr
