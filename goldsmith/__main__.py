@@ -26,7 +26,7 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8 costs letters, not the build
     try:
-        app()
+        app(prog_name="goldsmith")
     except GoldsmithError as error:
         complain(str(error))
         return _status(error)
@@ -44,11 +44,13 @@ def _status(error: GoldsmithError) -> int:
 
 
 def _flush() -> None:
-    """Write what is left; a reader that has gone (`goldsmith builds list | head`) is no fault of ours."""
+    """Write what is left, or Python would at its end and complain; a reader that has gone (`| head`) is no fault."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            complain(f"standard output: {error.strerror}")
 
 
 if __name__ == "__main__":

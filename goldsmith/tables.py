@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from .text import printable, say
 
 def print_json(document: Any) -> None:
     """Print a document, indented, keys sorted."""
-    sys.stdout.write(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    say(json.dumps(document, indent=2, sort_keys=True))
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,6 +6,8 @@ import sys
 import unicodedata
 from typing import TextIO
 
+from shared.errors import EnvironmentFault
+
 
 def printable(text: str) -> str:
     """Give one line without what would move a terminal's cursor, change its colours or turn the writing around."""
@@ -21,7 +23,12 @@ def printable_lines(text: str) -> str:
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Write lines to standard output, or to the stream that is given."""
-    (stream or sys.stdout).write(printable_lines(text) + "\n")
+    try:
+        (stream or sys.stdout).write(printable_lines(text) + "\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EnvironmentFault(f"the output cannot be written: {error.strerror}") from error
 
 
 def complain(text: str) -> None:

@@ -56,7 +56,7 @@ def summary(build: Build, logs: str) -> list[str]:
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
         return lines
-    lines = [f"{build.outcome}: {build.reason}"]
+    lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:
         return lines
     for record in (*build.steps, *build.verify_steps):
