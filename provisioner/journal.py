@@ -25,7 +25,7 @@ class Journal:
     def __init__(self, path: str, job: Job, state: State, reporter: Reporter) -> None:
         """Send what `state` does not know to have arrived."""
         self.state = state
-        self._path = path
+        self.path = path
         self._job = job
         self._reporter = reporter
         self._prepared: list[str] = []
@@ -43,7 +43,7 @@ class Journal:
         delivered = {report.decode() for report in self._reporter.delivered()}
         unsent = [text for text in self.state.unsent if text not in delivered]
         self.state.unsent = (unsent + self._prepared)[-UNSENT_LIMIT:]
-        write_whole(self._path, self.state.encode())
+        write_whole(self.path, self.state.encode())
         self._send_prepared()
 
     def report_unwritten(self, kind: str, **facts: Any) -> None:

@@ -10,7 +10,7 @@ import os
 import time
 
 from . import process
-from .free_blocks import FreeBlocks, disks
+from .free_blocks import disks, give_back
 from .output import Console
 from .root_disk import grow_root
 
@@ -37,7 +37,7 @@ class NoMachine:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def prepare(self, *, first_boot: bool) -> str:
+    def prepare(self) -> str:
         """Make the machine ready for the steps; give a note for people."""
         return ""
 
@@ -59,16 +59,9 @@ class NoMachine:
 class Machine(NoMachine):
     """This machine."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._free_blocks = FreeBlocks(console)
-
-    def prepare(self, *, first_boot: bool) -> str:
+    def prepare(self) -> str:
         """Let the root file system fill its partition."""
-        note = grow_root(self._console)
-        if first_boot:
-            self._free_blocks.remember()
-        return note
+        return grow_root(self._console)
 
     def silence(self) -> None:
         """Kill what the steps left behind, and let no log daemon write to the disk."""
@@ -80,7 +73,7 @@ class Machine(NoMachine):
 
     def trim(self) -> None:
         """Give free blocks back to the disks."""
-        self._free_blocks.give_back()
+        give_back(self._console)
 
     def turn_off(self, *, failed: bool) -> int:
         """Power off with the file systems clean.
@@ -104,10 +97,9 @@ class Machine(NoMachine):
 
     def _make_read_only(self) -> bool:
         found = disks()
-        if [path for _, path, _ in found] != ["/"] or not os.access(SYSRQ, os.W_OK):
+        if [disk.path for disk in found] != ["/"] or not os.access(SYSRQ, os.W_OK):
             return False
-        device, path, _ = found[0]
-        return self._run("mount", "-o", "remount,ro", device, path) == 0
+        return self._run("mount", "-o", "remount,ro", found[0].device, "/") == 0
 
     def _go_down(self, number: int, program: str) -> int:
         if os.path.isdir(SYSTEMD):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .free_blocks import wipe
 from .journal import Journal
 from .machine import NoMachine
 from .output import Console
@@ -61,6 +62,7 @@ class Session:
         if outcome == REBOOTING:
             return self._machine.reboot()
         if outcome == COMPLETED and self._job.clean:
+            wipe(self._journal.path)
             self._forget("")
         self._console.say(f"the job has {'completed' if outcome == COMPLETED else 'failed'}")
         return self._machine.turn_off(failed=outcome == FAILED)
@@ -79,7 +81,7 @@ class Session:
         return fresh
 
     def _work(self) -> str:
-        note = self._machine.prepare(first_boot=not self._resumed)
+        note = self._machine.prepare()
         if note:
             self._console.say(note)
         problem = self._damage or self._unpack()
