@@ -9,13 +9,14 @@ are left: cidata.iso, console.log, reports.log, machine.json.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from ..errors import AlreadyExists
+from ..errors import AlreadyExists, EnvironmentFault
 from ..ports import Machine, Message
 from . import direct_boot
 from .accelerator import QEMU
@@ -27,6 +28,8 @@ from .programs import find
 from .qemu_command import MachineSpec
 
 __all__ = ["MachineSpec", "Machines"]
+
+LOG = logging.getLogger(__name__)
 
 KILL_SECONDS = 10.0
 STOPPED = "it was stopped"
@@ -97,7 +100,7 @@ class Machines:
         if record is not None and record.how is None:
             record.kill()
             record.wait(KILL_SECONDS)
-            replace(record, how="lost", detail=STOPPED).write(folder)
+            _note_end(replace(record, how="lost", detail=STOPPED), folder)
 
     def _folder(self, name: str) -> Path:
         ours = self._ours.get(name)
@@ -107,4 +110,11 @@ class Machines:
 def _write_outcome(spec: MachineSpec, machine: MachineProcess, outcome: Outcome) -> None:
     """Tell every process how a machine ended, before anybody here is woken."""
     record = Record.of(machine.process.pid)
-    replace(record, how=outcome.how, detail=outcome.detail).write(spec.folder)
+    _note_end(replace(record, how=outcome.how, detail=outcome.detail), spec.folder)
+
+
+def _note_end(record: Record, folder: Path) -> None:
+    try:
+        record.write(folder)
+    except EnvironmentFault as error:  # a full disk: the process has ended, and others will take it for lost
+        LOG.warning("how a machine ended is not written down: %s", error)

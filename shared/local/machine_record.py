@@ -17,6 +17,7 @@ from pathlib import Path
 from ..events import Stop
 from ..ports import Machine
 from .processes import is_alive, name_of, pid_of
+from .scratch import faults
 
 ZONE = "local"
 RECORD = "machine.json"
@@ -46,9 +47,9 @@ class Record:
             return None
 
     def write(self, folder: Path) -> None:
-        """Write it whole or not at all; a folder that was deleted meanwhile needs none."""
+        """Write it whole or not at all; a folder that was deleted meanwhile needs none. NoSpace, EnvironmentFault."""
         staged = folder / f".{RECORD}.{os.getpid()}"
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), faults(folder):
             staged.write_text(json.dumps(asdict(self)))
             staged.replace(folder / RECORD)
 
