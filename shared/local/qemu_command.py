@@ -17,8 +17,8 @@ from .metadata_server import ADDRESS
 
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
-# Emulated: what x86-64-v2 needs, random numbers, and nothing that makes guests load modules for it.
-CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
+# Emulated: what distributions ask for (x86-64-v3, random numbers), and no virtualization, for which guests load modules.
+CPU = {"tcg": "max,svm=off", "kvm": "host"}
 MACHINE = "q35,usb=off,smbus=off,vmport=off"
 NO_LEGACY = ",sata=off,i8042=off"  # what a kernel that QEMU starts would look for, and a firmware may use
 
