@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,8 @@ class Goldsmith:
             if running.process.poll() is None:
                 running.kill()
         self.traces.wait_for_no_process()
+        for bulky in (self.home / "images", self.output, self.folder / "unpacked"):
+            shutil.rmtree(bulky, ignore_errors=True)  # pytest keeps the folders of some runs
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Running:
         """Start a command; Running.until reads its JSON."""

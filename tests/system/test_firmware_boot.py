@@ -1,0 +1,27 @@
+"""The way of the cloud on this machine: BIOS, boot loader, cloud-init, which finds the CIDATA disk (NoCloud)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.archives import debugfs
+from tests.system.command import ROOT, Goldsmith
+
+pytestmark = pytest.mark.vm
+
+
+def test_hello_by_firmware(goldsmith: Goldsmith) -> None:
+    done, build = goldsmith.build(ROOT / "examples" / "hello" / "build.yaml", "--boot", "firmware")
+    assert done.status == 0, done.text
+    (image,) = goldsmith.images()
+    disk = goldsmith.home / "images" / image["name"] / "disk.raw"
+    assert debugfs(disk, "cat /var/lib/hello") == "hello from x86_64\n"
+    assert debugfs(disk, "cat /etc/machine-id") == ""
+    assert "goldsmith" not in debugfs(disk, "ls -p /var/lib")
+    assert "instance" not in debugfs(disk, "ls -p /var/lib/cloud")
+    (log,) = Path(done.documents()[-1]["logs"]).iterdir()
+    assert "GRUB" in log.read_text(errors="replace") or "Booting" in log.read_text(errors="replace")
+    assert build["plan"]["machine"]["boot"] == "firmware"
+    goldsmith.traces.assert_none()

@@ -1,0 +1,116 @@
+"""kill -9 of the builder at twenty moments: the next command finishes the build or cleans it, and nothing is left.
+
+Once the VM has said that it is done, the build is finished by whoever comes next; before that it is cancelled, since
+its VM dies with its builder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.system.archives import assert_whole
+from tests.system.command import Document, Goldsmith, event_of, is_event, is_report, prints
+
+pytestmark = pytest.mark.vm
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When it is killed: some seconds after a document of --json, or after its start."""
+
+    after: Callable[[Document], bool] | None
+    seconds: float = 0.0
+    ends: tuple[str | None, ...] = ("cancelled",)  # outcomes that are right; None: there is no build
+
+
+def works(what: str, percent: int) -> Callable[[Document], bool]:
+    """Want the progress of long work."""
+
+    def wanted(document: Document) -> bool:
+        return (
+            str(document.get("progress", "")).startswith(what) and document["done"] * 100 >= percent * document["total"]
+        )
+
+    return wanted
+
+
+def is_state(state: str) -> Callable[[Document], bool]:
+    """Want a state."""
+    return lambda document: bool(event_of(document)) and document["state"] == state
+
+
+DONE = ("succeeded",)
+
+MOMENTS = {
+    "as Python starts": Moment(None, 0.05, (None,)),
+    "as it reads the spec": Moment(None, 0.4, (None, "cancelled")),
+    "as it begins": Moment(None, 0.8, (None, "cancelled")),
+    "when the build is written down": Moment(is_event("BuildRequested")),
+    "as the disk is copied": Moment(is_event("BuildRequested"), 0.2),
+    "as the machine is made": Moment(is_event("BuildRequested"), 1.0),
+    "when the machine runs": Moment(is_event("MachineStarted")),
+    "as the machine boots": Moment(is_event("MachineStarted"), 2.0),
+    "when the provisioner has started": Moment(is_report("started")),
+    "when a step has started": Moment(is_report("step-started", 0)),
+    "as a step prints": Moment(prints("halfway"), ends=("cancelled", "succeeded")),
+    "when a step is finished": Moment(is_report("step-finished", 0), ends=("cancelled", "succeeded")),
+    "when the machine says that it is done": Moment(is_report("completed"), ends=DONE),
+    "as the machine stops": Moment(is_report("completed"), 0.5, DONE),
+    "when the archive is begun": Moment(works("writing the archive", 0), ends=DONE),
+    "when half of the archive is written": Moment(works("writing the archive", 50), ends=DONE),
+    "when the archive is written": Moment(works("writing the archive", 100), ends=DONE),
+    "when the archive is proved": Moment(works("proving the archive", 90), ends=DONE),
+    "when the image is made": Moment(is_event("ImageExported"), ends=DONE),
+    "when the image is published": Moment(is_event("ImageLabelled"), ends=DONE),
+    "when all is clean": Moment(is_state("finished"), ends=DONE),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+def test_a_killed_builder_leaves_nothing(goldsmith: Goldsmith, moment: Moment) -> None:
+    spec = goldsmith.spec([{"name": "one", "script": "echo halfway\necho one > /var/lib/one\n"}])
+    running = goldsmith.start("build", spec, "--json", "--output", goldsmith.output)
+    if moment.after is not None:
+        running.until(moment.after)
+    if moment.seconds:
+        running.ends_within(moment.seconds)
+    running.kill()
+    goldsmith.traces.wait_for_no_process()
+    outcome = assert_recovered(goldsmith)
+    assert outcome in moment.ends
+    assert_output(goldsmith.output, outcome)
+    assert [image["name"] for image in goldsmith.images()] == (
+        [image_name(goldsmith.output)] if outcome in DONE else []
+    )
+    swept = goldsmith.run("sweep")
+    assert swept.status == 0, swept.text
+    goldsmith.traces.assert_none()
+    assert goldsmith.run("sweep").out == "nothing to do\n"
+
+
+def assert_recovered(goldsmith: Goldsmith) -> str | None:
+    """List the builds, which ends those that were left. Give the outcome of the one that there is."""
+    builds = goldsmith.builds()
+    assert len(builds) <= 1
+    for build in builds:
+        assert build["state"] == "finished"
+        assert [entry["kind"] for entry in build["ledger"]] == (["image"] if build["outcome"] in DONE else [])
+    return builds[0]["outcome"] if builds else None
+
+
+def assert_output(folder: Path, outcome: str | None) -> None:
+    """The archive and its manifest are there as a whole, or nothing is, hidden or not."""
+    if outcome in DONE:
+        assert_whole(folder)
+    else:
+        assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def image_name(folder: Path) -> str:
+    """The name of the image whose archive is in the folder."""
+    (manifest,) = folder.glob("*.json")
+    return manifest.stem

@@ -1,0 +1,50 @@
+"""The new image is booted before it joins its family; older images of the family are retired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.command import Document, Goldsmith
+
+pytestmark = pytest.mark.vm
+
+
+def release(goldsmith: Goldsmith, number: int, verify: Document | None = None) -> Path:
+    """A spec of family releases; two images of it stay, one beside the newest."""
+    steps = [{"name": "one", "script": f"echo {number} > /var/lib/release\n"}]
+    output = {"name": f"release-{number}", "family": "releases", "deprecate_old": {"keep": 1, "ttl": "30d"}}
+    more = {} if verify is None else {"verify": verify}
+    return goldsmith.spec(steps, name=f"release-{number}", output=output, **more)
+
+
+def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
+    for number in (1, 2):
+        done, _ = goldsmith.build(release(goldsmith, number))
+        assert done.status == 0, done.text
+    done, _ = goldsmith.build(release(goldsmith, 3, {"steps": []}))
+    assert done.status == 0, done.text
+    assert "verifying" in {document.get("state") for document in done.documents()}
+    found = {image["name"]: (image["family"], image["deprecated"]) for image in goldsmith.images()}
+    assert found == {
+        "release-3": ("releases", None),
+        "release-2": ("releases", None),
+        "release-1": ("releases", "DEPRECATED"),
+    }
+    goldsmith.traces.assert_none()
+
+
+def test_an_image_that_fails_verification_is_deleted(goldsmith: Goldsmith) -> None:
+    """The verifying VM sees the new image, not the source; what it finds wrong keeps the image out of the family."""
+    check = {"name": "check", "action": "run-script", "inputs": {"script": "check.sh"}}
+    spec = release(goldsmith, 1, {"steps": [check]})
+    (spec.parent / "context" / "check.sh").write_text("echo found $(cat /var/lib/release)\nexit 3\n")
+    done, build = goldsmith.build(spec, "--output", goldsmith.output)
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert build["reason"] == "step 'check' failed: exit status 3"
+    assert build["verify_steps"][0]["output"].strip() == "found 1"
+    assert build["ledger"] == []
+    assert goldsmith.images() == []
+    assert list(goldsmith.output.iterdir()) == []
+    goldsmith.traces.assert_none()
