@@ -17,7 +17,7 @@ from .metadata_server import ADDRESS
 
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
-# Emulated: what distributions ask for (x86-64-v3, random numbers), and no virtualization, for which guests load modules.
+# Emulated: all that distributions ask for (x86-64-v3, random numbers); no virtualization, which loads modules.
 CPU = {"tcg": "max,svm=off", "kvm": "host"}
 MACHINE = "q35,usb=off,smbus=off,vmport=off"
 NO_LEGACY = ",sata=off,i8042=off"  # what a kernel that QEMU starts would look for, and a firmware may use
