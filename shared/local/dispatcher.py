@@ -79,7 +79,7 @@ class Dispatcher:
         self._bus.forget(build_id)
         if self._fault is not None:
             raise self._fault
-        return build
+        return self._factory.store.load(build_id).build  # what the listener heard had its last orders in its outbox yet
 
     def _heard(self, build: Build, event: Event) -> None:
         self._build = build

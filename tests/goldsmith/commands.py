@@ -1,4 +1,4 @@
-"""Runs the command line as a process of its own, forked from one that has the imports done: milliseconds, not seconds."""
+"""Runs the command line as a process of its own, forked from one that has the imports done, in milliseconds."""
 
 from __future__ import annotations
 

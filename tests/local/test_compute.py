@@ -1,0 +1,237 @@
+"""This machine as a Compute, without a VM: what check() refuses, disks, images, serial output, deletion."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared import resources
+from shared.errors import AlreadyExists, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
+from shared.local.build_folder import BuildFolder
+from shared.local.catalogue import Catalogue
+from shared.local.clock import LocalClock
+from shared.local.compute import LocalCompute
+from shared.local.machine import Machines
+from shared.plan import Plan
+from shared.ports import ImageRequest, Message, Resource
+from tests.local.small_disks import os_tree, rooted
+from tests.values import BUILD_ID, NOON, plan
+
+VM, BOOT = f"gs-{BUILD_ID}-a1-vm", f"gs-{BUILD_ID}-a1-boot"
+SOURCE = plan().source.name
+MIB = 1 << 20
+
+
+def ignore(message: Message) -> None:
+    """No machine is started here."""
+
+
+def sparse(path: Path, size: int = 4 * MIB) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(MIB)
+        file.write(b"data" * 1024)
+    return path
+
+
+def nobody(what: str, done: int, total: int) -> None:
+    """Nobody is told."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def catalogue(home: Path, tmp_path: Path) -> Catalogue:
+    made = Catalogue(home, LocalClock())
+    made.add(sparse(tmp_path / "source.raw"), SOURCE, family="debian-12")
+    return made
+
+
+@pytest.fixture
+def compute(home: Path, catalogue: Catalogue) -> Iterator[LocalCompute]:
+    with Machines(home, ignore) as machines:
+        yield LocalCompute(home, catalogue, machines, LocalClock())
+
+
+def exporting_to(target: Path) -> Plan:
+    made = plan()
+    return replace(made, image=replace(made.image, export_to=str(target)))
+
+
+def image_request(**changes: object) -> ImageRequest:
+    default = ImageRequest("local", "new", BOOT, "local", "made", {"goldsmith-build": BUILD_ID}, ("x",), "arm64")
+    return replace(default, **changes)  # type: ignore[arg-type]  # fields of ImageRequest, by name
+
+
+def test_check_makes_the_folder_of_the_archive(compute: LocalCompute, tmp_path: Path) -> None:
+    compute.check(exporting_to(tmp_path / "new" / "out" / "x.tar.gz"))
+    assert list((tmp_path / "new" / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.json"])
+def test_check_refuses_what_would_be_replaced(compute: LocalCompute, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"{tmp_path}/{name} exists already; remove it, or choose another folder"):
+        compute.check(exporting_to(tmp_path / "x.tar.gz"))
+
+
+def test_check_refuses_a_file_where_the_folder_should_be(compute: LocalCompute, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(EnvironmentFault, match=f"{tmp_path}/out is not a folder; choose another place"):
+        compute.check(exporting_to(tmp_path / "out" / "below" / "x.tar.gz"))
+
+
+def test_check_refuses_a_place_that_cannot_be_written_to(compute: LocalCompute) -> None:
+    with pytest.raises(EnvironmentFault, match=r"^/proc/out: .* choose another place"):
+        compute.check(exporting_to(Path("/proc/out/x.tar.gz")))
+
+
+@pytest.mark.parametrize(("what", "place"), [("the archive", "out"), ("the build VM's disk", "home")])
+def test_check_looks_for_room(
+    compute: LocalCompute, catalogue: Catalogue, tmp_path: Path, home: Path, what: str, place: str
+) -> None:
+    """A data-free answer of the file system cannot be had; so the need is made larger than any disk."""
+    free = shutil.disk_usage(tmp_path).free
+    compute_of_little_room = _Greedy(home, catalogue, compute, need=free * (0.9 if place == "out" else 2))
+    with pytest.raises(NoSpace) as caught:
+        compute_of_little_room.check(exporting_to(Path("/dev/shm/out/x.tar.gz")))
+    assert what in str(caught.value)
+    assert "make room there, or choose another place" in str(caught.value)
+    assert not Path("/dev/shm/out").exists()
+
+
+class _Greedy(LocalCompute):
+    """A compute whose source images hold as much data as is said."""
+
+    def __init__(self, home: Path, catalogue: Catalogue, other: LocalCompute, need: float) -> None:
+        super().__init__(home, catalogue, other._machines, LocalClock())
+        self._need = need
+
+    def _data_bytes(self, image: str) -> int:
+        return int(self._need)
+
+
+def test_a_source_that_is_gone_is_named(compute: LocalCompute, catalogue: Catalogue) -> None:
+    catalogue.delete(SOURCE)
+    with pytest.raises(NotFound, match=SOURCE):
+        compute.check(plan())
+
+
+@pytest.mark.parametrize("call", ["image", "images", "packages", "export", "label", "deprecate"])
+def test_projects_of_the_cloud_are_refused_with_the_way_to_get_their_images(compute: LocalCompute, call: str) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "image": lambda: compute.image("cos-cloud", "x"),
+        "images": lambda: compute.images("cos-cloud"),
+        "packages": lambda: compute.packages("cos-cloud", "x"),
+        "export": lambda: compute.export_image("cos-cloud", "x", "x", "fast", nobody),
+        "label": lambda: compute.label_image("cos-cloud", "x", {}, None),
+        "deprecate": lambda: compute.deprecate_image("cos-cloud", "x", "y", None),
+    }
+    with pytest.raises(InputError, match=r"cos-cloud is on Google Cloud.*goldsmith images import"):
+        calls[call]()
+
+
+def test_image_is_made_once_of_one_disk_without_a_copy(compute: LocalCompute, home: Path, catalogue: Catalogue) -> None:
+    disk = sparse(BuildFolder(home, BUILD_ID).disk(BOOT))
+    made = compute.create_image(image_request())
+    assert (made.family, made.architecture, made.source_disk, made.licenses) == (None, "arm64", BOOT, ("x",))
+    assert catalogue.disk("new").samefile(disk)
+    assert compute.create_image(image_request(description="another word")) == made
+    other = f"gs-{BUILD_ID}-a2-boot"
+    sparse(BuildFolder(home, BUILD_ID).disk(other))
+    with pytest.raises(AlreadyExists, match="new"):
+        compute.create_image(image_request(source_disk=other))
+
+
+def test_image_of_a_disk_that_is_gone_fails_for_good(compute: LocalCompute) -> None:
+    with pytest.raises(Permanent, match=f"disk {BOOT} is gone"):
+        compute.create_image(image_request())
+
+
+def test_labels_family_and_deprecation_are_the_catalogues(compute: LocalCompute) -> None:
+    compute.label_image("local", SOURCE, {"team": "infra"}, "other")
+    compute.deprecate_image("local", SOURCE, "newer", NOON)
+    image = compute.image("local", SOURCE)
+    assert image is not None
+    assert (image.labels, image.family, image.deprecated) == ({"team": "infra"}, "other", "DEPRECATED")
+    assert (image.replacement, image.deletes_at) == ("newer", NOON)
+    assert compute.images("local", prefix="debian") == [image]
+    assert compute.images("local", family="debian-12") == []
+    assert compute.image("local", "nope") is None
+
+
+def test_export_tells_its_two_pieces_of_work(compute: LocalCompute, tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+    target = tmp_path / "x.tar.gz"
+    record = compute.export_image("local", SOURCE, str(target), "fast", lambda *words: said.append(words))
+    assert list(dict.fromkeys(what for what, _done, _total in said)) == ["writing the archive", "proving the archive"]
+    assert all(0 < done <= total for _what, done, total in said)
+    assert record.bytes == target.stat().st_size
+    assert (record.disk_bytes, record.data_bytes <= MIB) == (4 * MIB, True)
+
+
+def test_packages_are_read_from_the_disk_where_that_can_be(
+    compute: LocalCompute, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    catalogue.add(rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree")), "small")
+    packages = compute.packages("local", "small")
+    assert packages is not None
+    assert [package.name for package in packages] == ["adduser", "zlib1g"]
+
+
+def test_serial_output_goes_on_where_it_ended(compute: LocalCompute, home: Path) -> None:
+    folder = BuildFolder(home, BUILD_ID).machine(VM)
+    folder.mkdir(parents=True)
+    with pytest.raises(NotFound, match=VM):
+        compute.serial_output(VM, "local", 1, 0)
+    (folder / "console.log").write_bytes(b"hello")
+    (folder / "reports.log").write_bytes(b"report")
+    assert compute.serial_output(VM, "local", 1, 0) == (b"hello", 5)
+    assert compute.serial_output(VM, "local", 1, 5) == (b"", 5)
+    with (folder / "console.log").open("ab") as file:
+        file.write(b" world")
+    assert compute.serial_output(VM, "local", 1, 5) == (b" world", 11)
+    assert compute.serial_output(VM, "local", 3, 2) == (b"port", 6)
+
+
+def test_labelled_lists_what_builds_have_made(compute: LocalCompute, home: Path) -> None:
+    assert list(compute.labelled("local")) == []
+    folder = BuildFolder(home, BUILD_ID)
+    folder.label(resources.labels(plan(), 1))
+    folder.machine(VM).mkdir(parents=True)
+    sparse(folder.disk(BOOT))
+    expires = NOON + plan().timeout + resources.EXPIRY_MARGIN
+    assert list(compute.labelled("local")) == [
+        Resource("machine", VM, "local", BUILD_ID, expires),
+        Resource("disk", BOOT, "local", BUILD_ID, expires),
+    ]
+    (folder.path / "labels.json").write_text("{")
+    assert {resource.expires for resource in compute.labelled("local")} == {0.0}  # of whom nobody knows: due
+
+
+def test_everything_can_be_deleted_twice(compute: LocalCompute, home: Path) -> None:
+    folder = BuildFolder(home, BUILD_ID)
+    for _ in range(2):
+        compute.delete("machine", VM, "local", "local")
+        compute.delete("disk", BOOT, "local", "local")
+        compute.delete("image", SOURCE, "local", "")
+        assert list(compute.labelled("local")) == []
+        assert compute.image("local", SOURCE) is None
+        folder.machine(VM).mkdir(parents=True)
+        sparse(folder.disk(BOOT))
+    assert compute.machine(VM, "local") is None
+
+
+def test_only_resources_of_builds_can_be_deleted(compute: LocalCompute, tmp_path: Path) -> None:
+    for name in ("../../etc", "gs-x", "gs--a1-vm", str(tmp_path)):
+        with pytest.raises(InputError, match="is not the name of a machine or disk of a build"):
+            compute.delete("disk", name, "local", "")
+    assert Path("/etc").is_dir()
