@@ -164,7 +164,7 @@ class World:
         """Request a build and work until it is finished; a process that dies is started again."""
         fuse = self.burn_at(burn_at)
         request = values.requested(plan=plan)
-        while not self._survives(lambda: self.engine.request(request)):
+        while not self.survives(lambda: self.engine.request(request)):
             pass
         self.finish()
         self.calls = fuse.count
@@ -174,7 +174,7 @@ class World:
     def finish(self) -> None:
         """Work and let time pass until every build is finished and nothing waits."""
         for _ in range(TICKS):
-            if self._survives(self.settle) and self._survives(self.tick) and self._is_idle():
+            if self.survives(self.settle) and self.survives(self.tick) and self._is_idle():
                 return
         stuck = [(build.id, build.state, build.outbox) for build in self.store.builds(unfinished=True)]
         raise AssertionError(f"not finished after {TICKS} ticks: {stuck}, {self.bus.waiting}")
@@ -245,7 +245,8 @@ class World:
         self.bus.waiting.append(message)  # not a call of our process: no fuse
         self.bus.published.append(message)
 
-    def _survives(self, work: Callable[[], object]) -> bool:
+    def survives(self, work: Callable[[], object]) -> bool:
+        """Do some work of the process; False when it died of it, and another took its place."""
         try:
             work()
         except Died:
