@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,11 @@ class Finding:
 
 def examine(home: Path) -> list[Finding]:
     """Look at programs, accelerator, user namespaces and room."""
-    return [*_programs(), _accelerator(home), _namespaces(), _home(home)]
+    place = _home(home)
+    if place.good:
+        return [*_programs(), _accelerator(home), _namespaces(), place]
+    with tempfile.TemporaryDirectory() as elsewhere:  # the answer cannot be kept at home
+        return [*_programs(), _accelerator(Path(elsewhere)), _namespaces(), place]
 
 
 def _programs() -> Iterator[Finding]:
@@ -59,6 +64,8 @@ def _namespaces() -> Finding:
 def _home(folder: Path) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
+    if not existing.is_dir():
+        return Finding("home", False, f"{existing} is not a folder; set GOLDSMITH_HOME to one")
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding("home", False, f"{existing}: you may not write there; set GOLDSMITH_HOME to another folder")
     if free < ROOM:

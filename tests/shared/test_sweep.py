@@ -1,0 +1,62 @@
+"""The sweep: deletes what nobody else will delete, and nothing that a build still needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shared.build import Outcome, State
+from shared.errors import Permanent, Transient
+from shared.resources import EXPIRY_MARGIN
+from shared.sweep import sweep
+from tests import values
+from tests.shared.mid_build import BOOT, VM, put, world_at
+from tests.world import World
+
+EXPIRES = values.NOON + values.plan().timeout + EXPIRY_MARGIN
+
+
+@pytest.fixture
+def world() -> World:
+    """A build with a machine and a disk."""
+    made = world_at("export_image")
+    assert (set(made.compute.machines), set(made.compute.disks)) == ({VM}, {BOOT})
+    return made
+
+
+def deleted(world: World) -> list[str]:
+    return [resource.name for resource in sweep("local", world.factory)]
+
+
+def test_build_at_work_keeps_what_it_has_however_late_it_is(world: World) -> None:
+    world.clock.time = EXPIRES + 1_000_000
+    assert deleted(world) == []
+    assert set(world.compute.machines) == {VM}
+
+
+def test_finished_build_keeps_nothing(world: World) -> None:
+    put(world, State.FINISHED, outcome=Outcome.FAILED)
+    assert deleted(world) == [VM, BOOT]  # the disk after the machine that has it
+    assert world.left()["machines"] == world.left()["disks"] == []
+    assert deleted(world) == []
+    assert "old" in world.compute.all_images
+
+
+@pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT])])
+def test_unknown_build_keeps_what_it_has_until_its_time(world: World, late: float, gone: list[str]) -> None:
+    stranger = World()  # another installation's store, or one that was lost
+    stranger.clock.time = EXPIRES + late
+    factory = replace(world.factory, store=stranger.store, clock=stranger.clock)
+    assert [resource.name for resource in sweep("local", factory)] == gone
+
+
+@pytest.mark.parametrize("fault", [Permanent("no right"), Transient("busy")])
+def test_what_cannot_be_deleted_is_logged_and_left(
+    world: World, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(world, State.FINISHED, outcome=Outcome.FAILED)
+    world.compute.faults["delete"] = fault
+    assert deleted(world) == []  # and so the disk is in use
+    assert f"orphan machine {VM} cannot be deleted: {fault}" in caplog.text
+    assert deleted(world) == [VM, BOOT]
