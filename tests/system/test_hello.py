@@ -97,7 +97,21 @@ def assert_boots(disk: Path, folder: Path) -> None:
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", overlay)
     machine = subprocess.Popen(
         [
-            *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-accel", "tcg", "-machine", "q35", "-smp", "2"),
+            *(
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "qemu-system-x86_64",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-accel",
+                "tcg",
+                "-machine",
+                "q35",
+                "-smp",
+                "2",
+            ),
             *("-m", "768", "-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe"),
             *("-serial", "stdio", "-no-reboot"),
         ],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.archives import assert_whole
+from tests.system.archives import assert_agree
 from tests.system.command import Document, Goldsmith, event_of, is_event, is_report, prints
 
 pytestmark = pytest.mark.vm
@@ -105,7 +105,7 @@ def assert_recovered(goldsmith: Goldsmith) -> str | None:
 def assert_output(folder: Path, outcome: str | None) -> None:
     """The archive and its manifest are there as a whole, or nothing is, hidden or not."""
     if outcome in DONE:
-        assert_whole(folder)
+        assert_agree(folder)
     else:
         assert not folder.exists() or list(folder.iterdir()) == []
 
