@@ -181,6 +181,8 @@ def make_tree(
         environment=environment,
         keep_open=[scratch.lock],
     )
+    # What mmdebstrap had in /dev depends on its mode. Nothing of this machine is mounted there any more.
+    run(as_owner("find", tree / "dev", "-xdev", "-mindepth", "1", "-delete"))
     for newer, touched in (("-newermt", "-m"), ("-newerat", "-a")):
         touch = ("touch", "-h", touched, "-d", f"@{time}")
         run(as_owner("find", tree, newer, f"@{time}", "-exec", *touch, "{}", "+"))
