@@ -9,8 +9,9 @@ import pytest
 
 from shared.local.catalogue import Catalogue
 from shared.local.clock import LocalClock
-from tests.local.small_disks import rooted
+from tests.local.small_disks import rooted, tool
 from tests.system.command import Done, Goldsmith
+from tests.system.small_place import small_place
 
 BAD_INPUT, ENVIRONMENT = 2, 3
 
@@ -184,6 +185,15 @@ def test_an_output_folder_that_cannot_be_written_to_is_refused(goldsmith: Goldsm
     done = goldsmith.run("build", write_spec(goldsmith), "--output", "/proc/images")
     assert_refused(goldsmith, done, ENVIRONMENT, "/proc")
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_read_only_output_folder_is_refused(goldsmith: Goldsmith) -> None:
+    spec = write_spec(goldsmith)
+    with small_place(goldsmith.output, "1m") as place:
+        tool(*place.enter, "mount", "-o", "remount,ro", place.path)
+        with Goldsmith(goldsmith.home, goldsmith.folder, place) as inside:
+            done = inside.run("build", spec, "--output", place.path / "below")
+            assert_refused(inside, done, ENVIRONMENT, f"{place.path}: you may not write there")
 
 
 @pytest.mark.parametrize("command", [["builds", "list"], ["images", "list"], ["sweep"]])
