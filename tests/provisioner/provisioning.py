@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +18,6 @@ from provisioner.protocol import HEARTBEAT, SERIAL_MARK, Job, Report, Step, deco
 from shared.cidata import cidata_files
 
 KEY = "5f" * 32
-TOKEN = {"access_token": "secret-token", "expires_in": 3600}
 
 
 def script(name: str, path: str = "", **settings: Any) -> Step:
@@ -137,91 +133,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.005)
-
-
-@dataclass
-class PubSub:
-    """A server that takes what a provisioner publishes. It answers with `statuses` in turn, then with 200."""
-
-    url: str = ""
-    token_url: str = ""
-    statuses: list[int] = field(default_factory=list)
-    delay: float = 0.0  # seconds before each answer
-    chunked: bool = False
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    authorizations: list[str | None] = field(default_factory=list)
-    tokens_given: int = 0
-    closing: threading.Event = field(default_factory=threading.Event)
-
-    def data(self) -> list[bytes]:
-        """Give the data of all messages; their attributes and signatures are right."""
-        found = []
-        for message in self.messages:
-            data, attributes = base64.b64decode(message["data"]), message["attributes"]
-            report = decode_report(data)
-            assert attributes == {
-                "build_id": report.build_id,
-                "attempt": str(report.attempt),
-                "phase": report.phase,
-                "kind": report.kind,
-                "signature": sign(KEY, data),
-            }
-            assert message["orderingKey"] == report.build_id
-            found.append(data)
-        return found
-
-
-@contextmanager
-def pubsub(**settings: Any) -> Iterator[PubSub]:
-    """Serve Pub/Sub's `:publish` and the metadata server's token on the loopback."""
-    bus = PubSub(**settings)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            bus.closing.wait(bus.delay)
-            status = bus.statuses.pop(0) if bus.statuses else 200
-            bus.authorizations.append(self.headers["Authorization"])
-            if status == 200:
-                bus.messages += body["messages"]
-            self.answer(status, {"messageIds": ["1" for _ in body["messages"]]})
-
-        def do_GET(self) -> None:
-            assert self.headers["Metadata-Flavor"] == "Google"
-            bus.tokens_given += 1
-            self.answer(200, TOKEN)
-
-        def answer(self, status: int, document: object) -> None:
-            data = json.dumps(document).encode()
-            self.send_response(status)
-            if bus.chunked:
-                self.send_header("Transfer-Encoding", "chunked")
-                data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (data[:5], data[5:], b""))
-            else:
-                self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            try:
-                self.wfile.write(data)
-            except ConnectionError:
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    bus.url = f"http://127.0.0.1:{server.server_port}/v1/projects/p/topics/build-reports:publish"
-    bus.token_url = f"http://127.0.0.1:{server.server_port}/computeMetadata/v1/token"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield bus
-    finally:
-        bus.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def free_port() -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.protocol import COMPLETED, HEARTBEAT, SERIAL_MARK, decode_report
-from tests.provisioner.provisioning import Provisioning, check_numbers, free_port, job, pubsub, script
+from tests.provisioner.provisioning import Provisioning, check_numbers, free_port, job, script
+from tests.provisioner.pubsub_server import pubsub
 
 OK = {"ok": "true"}
 

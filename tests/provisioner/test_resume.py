@@ -22,7 +22,8 @@ from provisioner.protocol import (
 )
 from provisioner.runner import MOST_INTERRUPTIONS
 from provisioner.state import LOST_SEQUENCE
-from tests.provisioner.provisioning import Provisioning, check_numbers, job, kill, pubsub, script, wait_for
+from tests.provisioner.provisioning import Provisioning, check_numbers, job, kill, script, wait_for
+from tests.provisioner.pubsub_server import pubsub
 
 FIVE = tuple(f"s{number}" for number in range(5))
 KILL_AFTER = tuple(0.04 + 0.02 * moment for moment in range(20))  # seconds: from before the first step to the end
