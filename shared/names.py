@@ -17,6 +17,8 @@ LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
 BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
+ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made them
+EXPIRES_LABEL = "goldsmith-expires"  # on machines and disks: the Unix time after which a sweep may delete them
 SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 

@@ -12,12 +12,9 @@ from pathlib import PurePosixPath
 from provisioner.protocol import BUILD, VERIFY
 
 from .build import LedgerEntry
+from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL
 from .orders import OrderKind
 from .plan import Plan
-
-BUILD_LABEL = "goldsmith-build"
-ATTEMPT_LABEL = "goldsmith-attempt"
-EXPIRES_LABEL = "goldsmith-expires"
 
 EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
 

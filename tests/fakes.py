@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from shared import resources
 from shared.build import ArchiveRecord, Build
 from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
 from shared.events import Event, Stop, read_build, read_event, to_json
+from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.plan import Plan
 from shared.ports import (
     Image,
@@ -272,7 +272,7 @@ class FakeCompute:
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         self._call("export_image")
         progress("writing", 0, 0)
-        self._bucket.objects[target] = f"archive of {self.all_images[name].id}".encode()
+        self._bucket.objects[target] = f"archive of {self._found(name).id}".encode()
         self.fuse.touch()
         return ArchiveRecord(
             bytes=1000, sha256="a1" * 32, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
@@ -363,5 +363,5 @@ class FakeCompute:
 
 
 def _resource(kind: ResourceKind, name: str, zone: str, labels: Mapping[str, str]) -> Resource:
-    expires = float(labels[resources.EXPIRES_LABEL])
-    return Resource(kind, name, zone, labels[resources.BUILD_LABEL], expires)
+    expires = float(labels[EXPIRES_LABEL])
+    return Resource(kind, name, zone, labels[BUILD_LABEL], expires)

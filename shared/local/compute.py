@@ -11,7 +11,7 @@ from .. import resources
 from ..build import ArchiveRecord
 from ..cidata import cidata_files
 from ..errors import AlreadyExists, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
-from ..names import LOCAL
+from ..names import EXPIRES_LABEL, LOCAL
 from ..plan import Plan
 from ..ports import (
     Clock,
@@ -188,7 +188,7 @@ class LocalCompute:
         """List the machines and disks of all builds."""
         for build_id in build_ids(self._home):
             folder = BuildFolder(self._home, build_id)
-            expires = float(folder.labels().get(resources.EXPIRES_LABEL, 0))
+            expires = float(folder.labels().get(EXPIRES_LABEL, 0))
             for name in folder.machines():
                 yield Resource("machine", name, ZONE, build_id, expires)
             for name in folder.disks():

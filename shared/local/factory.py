@@ -233,7 +233,8 @@ def _master_key(home: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         staged = home / f".master.key.{os.getpid()}"
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # what is there already was left by a process that was killed here and had our number
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
         try:

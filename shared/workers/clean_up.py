@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from .. import resources
 from ..build import Build, LedgerEntry
 from ..errors import GoldsmithError, NotFound, Transient
 from ..events import CleanedUp
 from ..factory import Factory
+from ..names import BUILD_LABEL
 from ..orders import Order
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
 def _delete_image(entry: LedgerEntry, build: Build, factory: Factory) -> None:
     """Delete our image: the ledger has its name from before it was made, and somebody else may have been faster."""
     image = factory.compute.image(entry.project, entry.name)
-    if image is not None and image.labels.get(resources.BUILD_LABEL) == build.id:
+    if image is not None and image.labels.get(BUILD_LABEL) == build.id:
         factory.compute.delete("image", entry.name, entry.project, "")
 
 

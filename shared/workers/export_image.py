@@ -12,6 +12,7 @@ from ..build import Build, ImageRecord
 from ..errors import Permanent, Transient
 from ..events import ImageExported
 from ..factory import Factory
+from ..names import BUILD_LABEL
 from ..orders import Order
 from ..plan import Plan
 from ..ports import Image, ImageRequest
@@ -58,7 +59,7 @@ def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
     image = factory.compute.image(plan.image.project, plan.image.name)
-    if image is not None and image.labels.get(resources.BUILD_LABEL) != plan.build_id:
+    if image is not None and image.labels.get(BUILD_LABEL) != plan.build_id:
         raise Permanent(
             f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
             "choose another name for the output"
@@ -70,7 +71,7 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
             source_disk=resources.boot_disk_name(plan.build_id, 1, BUILD),
             zone=zone,
             description=plan.image.description,
-            labels={resources.BUILD_LABEL: plan.build_id},
+            labels={BUILD_LABEL: plan.build_id},
             licenses=plan.image.licenses,
             architecture=plan.source.architecture,
         )

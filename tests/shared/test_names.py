@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import names, resources
+from shared import names
 
 
 @pytest.mark.parametrize("text", ["a", "a-b", "debian-12", "a" * 63])
@@ -64,10 +64,6 @@ def test_any_text_can_become_a_label_value(text: str) -> None:
 
 def test_label_value_keeps_what_can_be_kept() -> None:
     assert names.as_label_value("Debian 12.raw") == "debian-12-raw"
-
-
-def test_build_label_is_the_one_that_a_sweep_looks_for() -> None:
-    assert names.BUILD_LABEL == resources.BUILD_LABEL
 
 
 def test_long_text_is_cut_in_messages() -> None:
