@@ -26,6 +26,10 @@ MASKED = (
     "systemd-sysusers.service",
     "systemd-pstore.service",
     "systemd-repart.service",
+    # what the initrd has done already
+    "kmod-static-nodes.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-remount-fs.service",
     # nobody logs in, and nobody is asked for a password
     "getty.target",
     "serial-getty@ttyS0.service",

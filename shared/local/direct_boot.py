@@ -128,13 +128,14 @@ def _modules_folder(root: RootFiles, release: str, disk: Path) -> str:
 
 
 def _modules(root: RootFiles, folder: str, tables: Mapping[str, bytes], disk: Path) -> dict[str, Member]:
-    """Read the modules that have to be loaded, named so that their order is that of their names."""
+    """Read the modules that have to be loaded, named so that their order is that of their names; and device nodes."""
     modules = Modules.read({name: data.decode("utf-8", "replace") for name, data in tables.items()})
     try:
         order = modules.order([*DRIVERS, str(root.partition.file_system)])
     except NoSuchModule as error:
         raise DirectBootImpossible(f"{disk}: its kernel has no driver {error}") from error
     members = _read_modules(root, folder, order, "modules", disk)
+    members |= {f"nodes/{path}": Member.character_device(*numbers) for path, numbers in modules.nodes.items()}
     if all(name in modules.paths or name in modules.builtin for name in FAT):
         members |= _read_modules(root, folder, modules.order(FAT), "modules-fat", disk)
     return members
@@ -170,7 +171,7 @@ def _programs(busybox: bytes) -> dict[str, Member]:
         "init": Member.file((GUEST / "init").read_bytes(), executable=True),
         "bin/busybox": Member.file(busybox, executable=True),
         **{f"bin/{name}": Member.link("busybox") for name in APPLETS},
-        **{name: Member.folder() for name in ("dev", "modules", "proc", "root", "run", "sys")},
+        **{name: Member.folder() for name in ("dev", "modules", "nodes", "proc", "root", "run", "sys")},
     }
 
 

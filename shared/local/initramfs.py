@@ -18,6 +18,7 @@ class Member:
 
     content: bytes
     mode: int
+    device: tuple[int, int] = (0, 0)  # major and minor number, of a device node
 
     @classmethod
     def file(cls, content: bytes, *, executable: bool = False) -> Member:
@@ -28,6 +29,11 @@ class Member:
     def link(cls, target: str) -> Member:
         """A symbolic link."""
         return cls(target.encode(), stat.S_IFLNK | 0o777)
+
+    @classmethod
+    def character_device(cls, major: int, minor: int) -> Member:
+        """A node of a character device, for root alone."""
+        return cls(b"", stat.S_IFCHR | 0o600, (major, minor))
 
     @classmethod
     def folder(cls) -> Member:
@@ -50,7 +56,7 @@ def archive(members: Mapping[str, Member]) -> bytes:
 def _record(number: int, path: str, member: Member) -> bytes:
     name = path.encode() + b"\0"
     links = 2 if stat.S_ISDIR(member.mode) else 1
-    fields = (number, member.mode, 0, 0, links, 0, len(member.content), 0, 0, 0, 0, len(name), 0)
+    fields = (number, member.mode, 0, 0, links, 0, len(member.content), 0, 0, *member.device, len(name), 0)
     head = b"070701" + "".join(f"{value:08X}" for value in fields).encode() + name
     return _padded(head) + _padded(member.content)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from pathlib import PurePosixPath
 
 from .programs import ProgramFailed, find
 
-TABLES = ("modules.dep", "modules.softdep", "modules.alias", "modules.builtin")
+TABLES = ("modules.dep", "modules.softdep", "modules.alias", "modules.builtin", "modules.devname")
+
+_NODE = re.compile(r"^[^# ]\S* ([a-z0-9_-]+(?:/[a-z0-9_-]+)*) c(\d+):(\d+)$", re.MULTILINE)
 
 
 class NoSuchModule(LookupError):
@@ -36,6 +39,7 @@ class Modules:
     before: Mapping[str, tuple[str, ...]]  # soft dependencies: loaded first where the kernel has them
     aliases: Mapping[str, str]  # without wildcards
     builtin: frozenset[str] = field(default_factory=frozenset)
+    nodes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # below /dev: opening one loads its module
 
     @classmethod
     def read(cls, tables: Mapping[str, str]) -> Modules:
@@ -58,7 +62,10 @@ class Modules:
             if len(words := line.split()) == 3 and words[0] == "alias" and "*" not in words[1]
         }
         builtin = frozenset(map(module_name, tables.get("modules.builtin", "").split()))
-        return cls(paths, needs, before, aliases, builtin)
+        nodes = {
+            match[1]: (int(match[2]), int(match[3])) for match in _NODE.finditer(tables.get("modules.devname", ""))
+        }
+        return cls(paths, needs, before, aliases, builtin, nodes)
 
     def order(self, wanted: Iterable[str]) -> list[str]:
         """Give the paths of all that has to be loaded for `wanted`, needs before what needs them. NoSuchModule."""
