@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
-from .archive import publish_archive
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -61,6 +60,8 @@ class LocalBucket:
 
     def publish(self, staged: str, final: str) -> None:
         """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
+        from .archive import publish_archive  # with two compressors, which only exports need
+
         source, target = self._path(staged), self._path(final)
         if source.exists() or not target.exists():
             publish_archive(source, target)

@@ -25,7 +25,6 @@ from ..ports import (
     ResourceKind,
 )
 from . import root_files
-from .archive import verify_archive, write_archive
 from .build_folder import BuildFolder, build_ids
 from .catalogue import Catalogue
 from .disk import grow_disk
@@ -91,6 +90,8 @@ class LocalCompute:
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         """Write the archive and read it back; both are told as progress."""
+        from .archive import verify_archive, write_archive
+
         self._only_local(project)
         path = Path(target)
         written = write_archive(

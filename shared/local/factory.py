@@ -36,6 +36,7 @@ from .compute import LocalCompute
 from .console import Console
 from .database import Database
 from .machine import Machines
+from .qemu_command import ADDRESS
 from .store import LocalStore
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from .image_contents import ImageContents
 
 PROJECT = "local"
-PUBLISH_URL = f"http://169.254.169.254/v1/projects/{PROJECT}/topics/{REPORTS_TOPIC}:publish"
+PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{PROJECT}/topics/{REPORTS_TOPIC}:publish"
 LOST = "the process that ran this build has ended"
 POLL = 0.2  # seconds between looks at a build that another process runs
 

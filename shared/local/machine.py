@@ -18,12 +18,10 @@ from typing import Self
 
 from ..errors import AlreadyExists, EnvironmentFault
 from ..ports import Machine, Message
-from . import direct_boot
 from .accelerator import QEMU
 from .build_folder import BuildFolder
 from .machine_process import MachineProcess, Outcome
 from .machine_record import ZONE, Record
-from .machine_start import TIED, launch
 from .programs import find
 from .qemu_command import MachineSpec
 
@@ -58,6 +56,9 @@ class Machines:
 
     def check(self, boot: str) -> None:
         """Look for the programs that a machine needs. MissingTool, EnvironmentFault."""
+        from . import direct_boot
+        from .machine_start import TIED
+
         for program in (QEMU, "socat", TIED[0]):
             find(program)
         if boot == "direct":
@@ -65,6 +66,8 @@ class Machines:
 
     def start(self, spec: MachineSpec) -> None:
         """Start a machine. AlreadyExists while it runs; MissingTool, NoSpace, EnvironmentFault, ImageFileError."""
+        from .machine_start import launch  # with an HTTP server and more that only a machine's start needs
+
         record = Record.read(spec.folder)
         if record is not None and record.machine(spec.name).status != "stopped":
             raise AlreadyExists(f"machine {spec.name} is running")

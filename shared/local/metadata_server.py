@@ -34,7 +34,6 @@ from .pubsub_json import PublishError, read_publish_request
 
 LOG = logging.getLogger(__name__)
 
-ADDRESS = "169.254.169.254"  # Compute Engine's metadata server
 BODY_LIMIT = 1 << 20  # bytes; a report is at most some 10 kB
 CONNECTIONS = 32
 PATIENCE = 10.0  # seconds between two pieces of one request

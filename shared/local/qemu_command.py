@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from .accelerator import QEMU
-from .metadata_server import ADDRESS
 
+ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
 # Emulated: all that distributions ask for (x86-64-v3, random numbers); no virtualization, which loads modules.
