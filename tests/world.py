@@ -198,11 +198,15 @@ class World:
         try:
             self.deliver(message)
         except Transient:
-            self.bus.waiting.remove(message)
+            self._take(message)
             self.bus.waiting.append(message)
             return False
-        self.bus.waiting.remove(message)
+        self._take(message)
         return True
+
+    def _take(self, message: Message) -> None:
+        if message in self.bus.waiting:  # else another process has handled it at the same time
+            self.bus.waiting.remove(message)
 
     def deliver(self, message: Message) -> None:
         """Do what the subscription of a message's topic does."""

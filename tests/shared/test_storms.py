@@ -30,24 +30,35 @@ LASTS = 400  # calls; a whole build makes some 160
 
 
 class StormFuse(Fuse):
-    """Kills the process, or fails a call before or after its effect, now and then, until the storm is over."""
+    """Until it is over, calls kill the process or fail, before or after their effect; others work meanwhile, always."""
 
-    def __init__(self, draw: random.Random, rage: float) -> None:
+    def __init__(self, draw: random.Random, rage: float, meanwhile: Callable[[], object]) -> None:
         super().__init__()
         self._draw = draw
         self._rage = rage
+        self._meanwhile = meanwhile
+        self._nested = False
 
     def touch(self) -> None:
         self.count += 1
         if self.count < LASTS and self._draw.random() < self._rage:
             raise self._draw.choice([Died, Transient])(f"the storm, at call {self.count}")
+        if not self._nested and self._draw.random() < 0.1:
+            self._nested = True
+            try:
+                for _ in range(self._draw.randint(1, 8)):
+                    self._meanwhile()
+            finally:
+                self._nested = False
 
 
 class StormWorld(World):
     """A world that is cancelled at some message, and takes its messages at random, some of them twice."""
 
-    def __init__(self, guest: Guest, draw: random.Random, cancel_at: int) -> None:
+    def __init__(self, guest: Guest, draw: random.Random, cancel_at: int, rage: float) -> None:
         super().__init__(guest, draw.randrange)
+        fuse = StormFuse(draw, rage, self.meanwhile)
+        self.store.fuse = self.bus.fuse = self.bucket.fuse = self.compute.fuse = fuse
         self.compute.all_images[OLDER.name] = OLDER
         self._draw = draw
         self._left = cancel_at
@@ -56,10 +67,18 @@ class StormWorld(World):
         self._left -= 1
         if self._left == 0:
             self.cancel()
+        if not self.bus.waiting:  # others have been busy while we published
+            return True
         message = self._draw.choice(self.bus.waiting)
         if self._draw.random() < 0.2:
             self.bus.waiting.append(message)
         return super().handle()
+
+    def meanwhile(self) -> None:
+        """Another process handles a message, while this one is in a call; or a guest runs on."""
+        if self.bus.waiting:
+            self.handle()
+        self.boot()
 
     def survives(self, work: Callable[[], object]) -> bool:
         try:
@@ -99,8 +118,7 @@ def guest_of(draw: random.Random) -> Guest:
 def test_after_the_storm_all_is_in_order(seed: int, rage: float) -> None:
     draw = random.Random(seed)
     plan = plan_of(draw)
-    world = StormWorld(guest_of(draw), draw, cancel_at=draw.choice([0, 0, draw.randint(1, 40)]))
-    world.store.fuse = world.bus.fuse = world.bucket.fuse = world.compute.fuse = StormFuse(draw, rage)
+    world = StormWorld(guest_of(draw), draw, draw.choice([0, 0, draw.randint(1, 40)]), rage)
     request = values.requested(plan=plan)
     while not world.survives(lambda: world.engine.request(request)):
         pass
@@ -137,8 +155,7 @@ def assert_in_order(world: World, plan: Plan) -> None:
 def test_a_storm_without_a_cancellation_or_a_bad_guest_is_weathered(seed: int) -> None:
     """Deaths and faults that pass cost time, never the build."""
     draw = random.Random(seed)
-    world = StormWorld(Guest(), draw, cancel_at=0)
-    world.store.fuse = world.bus.fuse = world.bucket.fuse = world.compute.fuse = StormFuse(draw, 0.05)
+    world = StormWorld(Guest(), draw, cancel_at=0, rage=0.05)
     plan = replace(plan_of(draw), attempts=3)
     while not world.survives(lambda: world.engine.request(values.requested(plan=plan))):
         pass
