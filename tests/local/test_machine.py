@@ -384,3 +384,13 @@ def test_firmware_boots_the_same_disk_with_cloud_init(host: Host, disk: Path) ->
     assert machine is not None
     assert (machine.how, machine.detail) == ("powered-off", ""), host.console
     assert "from cloud-init" in host.console
+
+
+@pytest.mark.vm
+def test_disk_without_boot_sector_boots_by_uefi(host: Host, disk: Path) -> None:
+    with disk.open("r+b") as file:
+        file.write(bytes(440))
+    host.machines.start(host.spec(disk, "", boot="firmware"))
+    host.wait_for("Linux version")
+    host.machines.stop(NAME)
+    assert (host.folder / "efi-variables.fd").exists()
