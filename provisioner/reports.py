@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 BATCH = 100  # reports sent together when they have piled up
 
 
-class Way(threading.Thread, ABC):
+class Way(ABC):
     """One way for reports to leave, in order, with heartbeats while there is nothing else to say."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(daemon=True)
         self.job = job
+        self._thread = threading.Thread(target=self.run, daemon=True)  # has one; Thread's own names are not ours to use
         self.delivered: set[bytes] = set()
         self._queue: collections.deque[bytes] = collections.deque()
         self._changed = threading.Condition()
@@ -34,6 +34,14 @@ class Way(threading.Thread, ABC):
     @abstractmethod
     def deliver(self, reports: list[bytes]) -> bool:
         """Send reports, and tell whether they arrived. Runs in this way's thread."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end, after close()."""
+        self._thread.join(seconds)
 
     def send(self, reports: list[bytes]) -> None:
         """Take reports; returns at once."""

@@ -26,7 +26,7 @@ from tests.provisioner.provisioning import Provisioning, check_numbers, job, kil
 from tests.provisioner.pubsub_server import pubsub
 
 FIVE = tuple(f"s{number}" for number in range(5))
-KILL_AFTER = tuple(0.04 + 0.02 * moment for moment in range(20))  # seconds: from before the first step to the end
+KILL_AFTER = tuple(0.04 + 0.035 * moment for moment in range(12))  # seconds: from before the first step to the end
 
 
 @pytest.mark.parametrize("action", ["script", "reboot"])
