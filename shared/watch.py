@@ -13,7 +13,7 @@ from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
 
 from .build import Build, State
 from .errors import NotFound
-from .events import MachineStopped, report_id
+from .events import MachineStopped, Reported, report_id
 from .factory import Factory
 from .lifecycle import phase_of
 from .messages import event_message, plain_words, serial_reports
@@ -34,8 +34,11 @@ def watch(build: Build, factory: Factory) -> bool:
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
     if machine is not None and machine.status != "stopped":
-        quiet = factory.clock.now() - build.last_seen >= QUIET
-        return quiet and publish_unheard(build, machine_reports(build, machine, factory, phase), factory)
+        if factory.clock.now() - build.last_seen < QUIET:
+            return False
+        unheard = machine_reports(build, machine, factory, phase)
+        note_life(build, unheard, factory)
+        return publish_unheard(build, unheard, factory)
     reports = machine_reports(build, machine, factory, phase) if machine is not None else []
     publish_unheard(build, reports, factory)
     words = [report.kind for report, _message in reports if report.kind in (COMPLETED, FAILED)]
@@ -69,6 +72,26 @@ def _excuse(machine: Machine, factory: Factory) -> str:
     except NotFound:
         return ""
     return plain_words(output)
+
+
+def note_life(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> None:
+    """Count heartbeats of a VM that reaches nothing but its report port, so that a long step is no silence.
+
+    They have the guest's times. What has passed there since its last recorded report has passed here since that came.
+    """
+    beats = [report.time for report, _message in reports if report.kind == HEARTBEAT]
+    recorded = [
+        event
+        for event in factory.store.events(build.id)
+        if isinstance(event, Reported)
+        and (event.report.attempt, event.report.phase) == (build.attempt, phase_of(build))
+    ]
+    if not beats or not recorded:
+        return
+    last = recorded[-1]
+    seen = min(last.time + beats[-1] - last.report.time, factory.clock.now())
+    if seen > build.last_seen:
+        factory.store.touch(build.id, seen)
 
 
 def publish_unheard(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> bool:

@@ -162,6 +162,32 @@ class TestRunning:
         world.settle()
         assert world.build().outcome is Outcome.SUCCEEDED
 
+    def test_one_that_reaches_only_its_report_port_is_no_silent_one(self) -> None:
+        world = working()
+        world.engine.receive(values.reported())
+        told, seconds = world.clock.time, values.plan().silence + QUIET
+        write(world, values.report(kind=HEARTBEAT, sequence=0, time=values.report().time + seconds - 10))
+        world.clock.time += seconds
+        world.engine.tick(values.BUILD_ID, heard=watch(world.build(), world.factory))
+        assert (world.build().outcome, world.build().last_seen) == (None, told + seconds - 10)
+
+    def test_hazard_11_a_heartbeat_from_the_future_is_one_of_now(self) -> None:
+        world = working()
+        world.engine.receive(values.reported())
+        write(world, values.report(kind=HEARTBEAT, sequence=0, time=values.report().time + 1e9))
+        world.clock.time += QUIET
+        watch(world.build(), world.factory)
+        assert world.build().last_seen == world.clock.time
+
+    def test_hazard_4_the_last_heartbeat_of_a_hung_one_ages(self) -> None:
+        world = working()
+        world.engine.receive(values.reported())
+        write(world, values.report(kind=HEARTBEAT, sequence=0, time=values.report().time + 20))
+        for _minute in range(7):
+            world.clock.time += QUIET
+            world.engine.tick(values.BUILD_ID, heard=watch(world.build(), world.factory))
+        assert world.build().outcome is Outcome.FAILED
+
     def test_hazard_4_a_hung_one_is_silent_in_the_end(self) -> None:
         world = World(Guest(silent=True))
         build = world.run(values.plan())
