@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Provisioning:
     job: Job
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     options: Sequence[str] = ("--drain", "2")
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = self.folder / "root"
@@ -69,7 +71,8 @@ class Provisioning:
         """Boot; the console is the process's standard output."""
         command = [sys.executable, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
         command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
-        return subprocess.Popen([*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        pipe, out = subprocess.PIPE, subprocess.STDOUT
+        return subprocess.Popen([*command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **self.env})
 
     def run(self, seconds: float = 30.0) -> Ended:
         """Boot and wait for the end."""

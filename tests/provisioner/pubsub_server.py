@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from provisioner.protocol import decode_report, sign
@@ -26,6 +28,7 @@ class PubSub:
     statuses: list[int] = field(default_factory=list)
     delay: float = 0.0  # seconds before each answer
     chunked: bool = False
+    certificate: Path | None = None  # with its key: serve by https
     messages: list[dict[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     tokens_given: int = 0
@@ -88,8 +91,14 @@ def pubsub(**settings: Any) -> Iterator[PubSub]:
     """Serve until the end of the block."""
     bus = PubSub(**settings)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"bus": bus}))
-    bus.url = f"http://127.0.0.1:{server.server_port}/v1/projects/p/topics/build-reports:publish"
-    bus.token_url = f"http://127.0.0.1:{server.server_port}/computeMetadata/v1/token"
+    scheme = "http"
+    if bus.certificate is not None:
+        scheme = "https"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(bus.certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    bus.url = f"{scheme}://127.0.0.1:{server.server_port}/v1/projects/p/topics/build-reports:publish"
+    bus.token_url = f"{scheme}://127.0.0.1:{server.server_port}/computeMetadata/v1/token"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:

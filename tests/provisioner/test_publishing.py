@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,23 @@ def test_both_ways_carry_the_same_reports(tmp_path: Path, chunked: bool) -> None
         assert machine.run().status == 0
         assert bus.data() == machine.report_data()
     assert bus.authorizations[0] is None
+
+
+def test_reports_go_by_tls_to_whom_the_image_trusts(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*command, "-keyout", certificate, "-out", f"{certificate}.x"], check=True, capture_output=True)
+    certificate.write_bytes(certificate.read_bytes() + Path(f"{certificate}.x").read_bytes())
+    with pubsub(certificate=certificate) as bus:
+        given = job(script("ok"), publish_url=bus.url, token_url=bus.token_url)
+        trusting = {"SSL_CERT_FILE": str(certificate)}
+        assert Provisioning(tmp_path / "trusting", given, OK, env=trusting).run().status == 0
+        assert [report.kind for report in check_numbers(bus.data())][-1] == COMPLETED
+        bus.messages.clear()
+        ended = Provisioning(tmp_path / "wary", given, OK, ("--drain", "0.5")).run()
+        assert (ended.status, bus.messages) == (0, [])
+        assert "certificate verify failed" in ended.console
 
 
 def test_a_token_is_fetched_once_and_again_when_it_is_refused(tmp_path: Path) -> None:
