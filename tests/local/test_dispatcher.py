@@ -32,7 +32,7 @@ from tests.fakes import FakeClock, FakeCompute, MemoryBucket
 from tests.world import MASTER, Guest
 
 ARCHIVE = "out/hello.tar.gz"
-LIMIT = 30  # seconds after which something that should happen has not
+LIMIT = 15  # seconds after which something that should happen has not
 
 
 class Cloud(FakeCompute):
@@ -61,7 +61,9 @@ class Cloud(FakeCompute):
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         self.exporting.set()
+        end = time.monotonic() + LIMIT
         while not self.go_on.wait(0.01):
+            assert time.monotonic() < end, "nobody has stopped the export"
             progress("writing the archive", 1, 2)
         archive = super().export_image(project, name, target, compression, progress)
         self.exported = True
