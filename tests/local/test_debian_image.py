@@ -21,7 +21,7 @@ runcmd:
   - [sh, -c, 'echo "result: $(hostname) $(systemctl --failed --no-legend | wc -l) failed" > /dev/ttyS0']
   - [sh, -c, 'echo "address: $(ip -4 -brief address show up scope global | wc -l)" > /dev/ttyS0']
   - [sh, -c, 'echo "root: $(df --output=size -BM / | tail -1)" > /dev/ttyS0']
-  - [sh, -c, 'echo "ssh: $(ssh-keyscan 127.0.0.1 2>/dev/null | grep -c ed25519)" > /dev/ttyS0']
+  - [sh, -c, 'echo "ssh: $(ssh-keyscan -T 240 -t ed25519 127.0.0.1 2>/dev/null | grep -c ed25519)" > /dev/ttyS0']
   - [poweroff]
 """
 
