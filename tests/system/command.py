@@ -152,7 +152,7 @@ class Goldsmith:
     def build(self, spec: Path, *arguments: str | Path) -> tuple[Done, Document]:
         """Run a build to its end; give what it said, and the whole build."""
         done = self.run("build", spec, "--json", *arguments)
-        assert "Traceback" not in done.text, done.text
+        assert "Traceback" not in done.err, done.err
         documents = done.documents()
         assert "build" in (documents or [{}])[-1], done.text
         return done, documents[-1]["build"]

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import pathlib
 import sys
 import time
-import urllib.error
 import urllib.request
 
 BUILD = json.loads(pathlib.Path("/var/lib/goldsmith/state.json").read_text(encoding="utf-8"))["build_id"]
@@ -29,7 +29,7 @@ def post(topic: str, body: bytes) -> None:
     request = urllib.request.Request(TOPIC.format(topic), data=body, headers={"Content-Type": "application/json"})
     try:
         urllib.request.urlopen(request, timeout=20).read()
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         sys.stdout.write(f"{topic}, {len(body)} bytes: {error}\n")
 
 
