@@ -137,6 +137,7 @@ def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:
     """One process of socat for each connection to the server.
 
     QEMU can forward to a socket by itself, but all connections would then share it, and get each other's answers.
+    What socat has to say of a connection would be an answer in it, and is thrown away.
     """
     options = [
         *(
@@ -149,7 +150,7 @@ def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:
             "ipv6=off",
         ),
         *(() if internet else ("restrict=on",)),
-        f"guestfwd=tcp:{ADDRESS}:80-cmd:{_escaped(socat)} - ABSTRACT-CONNECT:{wiring.http}",
+        f"guestfwd=tcp:{ADDRESS}:80-cmd:{_escaped(socat)} -lf/dev/null - ABSTRACT-CONNECT:{wiring.http}",
     ]
     return ["-netdev", ",".join(options), "-device", "virtio-net-pci,netdev=net,romfile="]
 
