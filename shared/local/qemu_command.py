@@ -17,8 +17,9 @@ from .accelerator import QEMU
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
-# Emulated: all that distributions ask for (x86-64-v3, random numbers); no virtualization, which loads modules.
-CPU = {"tcg": "max,svm=off", "kvm": "host"}
+# Emulated: what x86-64-v2 needs and random numbers. With `max`, mount and systemd's network services of a Debian that
+# boots by its firmware fail, and never come up.
+CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
 MACHINE = "q35,usb=off,smbus=off,vmport=off"
 NO_LEGACY = ",sata=off,i8042=off"  # what a kernel that QEMU starts would look for, and a firmware may use
 
