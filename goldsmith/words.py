@@ -33,7 +33,7 @@ def tell(build: Build, event: Event) -> str:
 
 def _tell_report(build: Build, report: Report) -> str:
     table = build.verify_steps if report.phase == "verify" else build.steps
-    name = table[report.step].name if report.step is not None and report.step < len(table) else ""
+    name = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
     took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
     if report.kind == STARTED:
         return "provisioner started" + (f", going on with step {report.resumed_at + 1}" if report.resumed_at else "")

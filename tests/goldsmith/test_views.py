@@ -265,6 +265,7 @@ def test_every_event_can_be_told() -> None:
         ({"kind": STARTED, "resumed_at": 2}, "provisioner started, going on with step 3"),
         ({"kind": STEP_STARTED, "step": 0}, "step greet"),
         ({"kind": STEP_STARTED, "step": 7}, "step "),  # a guest may say what it likes
+        ({"kind": STEP_STARTED, "step": -7}, "step "),
         ({"kind": STEP_FINISHED, "step": 0, "seconds": 1.26}, "step greet done in 1.3 s"),
         (
             {"kind": STEP_FAILED, "step": 0, "seconds": 2.0, "exit_status": 3, "final": True},
