@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .errors import CloudError, NotFound
+from .errors import GoldsmithError, NotFound
 from .factory import Factory
 from .ports import Resource
 
@@ -19,7 +19,7 @@ def sweep(project: str, factory: Factory) -> list[Resource]:
             continue
         try:
             factory.compute.delete(resource.kind, resource.name, project, resource.zone)
-        except CloudError as error:
+        except GoldsmithError as error:  # whatever it is, the other orphans must not wait for it
             LOG.warning("orphan %s %s cannot be deleted: %s", resource.kind, resource.name, error)
             continue
         LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.build import Outcome, State
-from shared.errors import Permanent, Transient
+from shared.errors import EnvironmentFault, Permanent, Transient
 from shared.resources import EXPIRY_MARGIN
 from shared.sweep import sweep
 from tests import values
@@ -51,7 +51,7 @@ def test_unknown_build_keeps_what_it_has_until_its_time(world: World, late: floa
     assert [resource.name for resource in sweep("local", factory)] == gone
 
 
-@pytest.mark.parametrize("fault", [Permanent("no right"), Transient("busy")])
+@pytest.mark.parametrize("fault", [Permanent("no right"), Transient("busy"), EnvironmentFault("no such mode")])
 def test_what_cannot_be_deleted_is_logged_and_left(
     world: World, fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
