@@ -34,8 +34,3 @@ class Order:
     kind: OrderKind
     attempt: int
     failures: int = 0  # how often its worker has failed for a reason that may pass
-
-    @property
-    def topic(self) -> str:
-        """Where the order is published."""
-        return FINISHED_TOPIC if self.kind == "announce" else WORKER_TOPIC
