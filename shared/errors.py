@@ -7,6 +7,7 @@ GoldsmithError                anything below; carries the remedy as its last sen
 ├── EnvironmentFault          this machine or project lacks something: exit status 3, nothing left behind
 │   ├── MissingTool           a program is not installed; names the package that has it
 │   └── NoSpace               the disk is full, or would be
+├── PoisonMessage             a message that can never be read: dropped, and logged
 ├── StoreError                state could not be read or written
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
