@@ -10,13 +10,14 @@ HOME/builds/ID/logs/          consoles of VMs that are gone; all that stays of a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
@@ -77,16 +78,32 @@ class BuildFolder:
     @contextmanager
     def running(self) -> Iterator[bool]:
         """Hold the build while this process runs it; gives False, and holds nothing, when another process does."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._take_lock()
+        if descriptor is None:
+            yield False
+            return
         try:
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def _take_lock(self) -> int | None:
+        """Lock the file of that name, not one that was tidied away after it was opened; None when another has it."""
+        while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self.path.mkdir()
+            try:
+                descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # the folder was tidied away at this moment
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
-                return
-            yield True
-        finally:
+                os.close(descriptor)
+                return None
+            if _is_at(descriptor, self._lock):
+                return descriptor
             os.close(descriptor)
 
     def is_untidy(self) -> bool:
@@ -96,19 +113,30 @@ class BuildFolder:
     def tidy(self) -> None:
         """Remove all but the logs: what a finished build leaves."""
         for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
-            if entry == self.logs:
+            if entry in (self.logs, self._lock):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        self._lock.unlink(missing_ok=True)  # last: from here on the folder may be another holder's
+        try:
             self.path.rmdir()
+        except OSError as error:  # there are logs, or somebody wants to run it again
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
 
 
 def build_ids(home: Path) -> list[str]:
     """The ids of all builds that have a folder."""
     return _names(home / "builds")
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _names(folder: Path) -> list[str]:

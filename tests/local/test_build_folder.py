@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -57,6 +58,31 @@ def test_one_process_holds_a_build_once(folder: BuildFolder) -> None:
             assert (first, second) == (True, False)
         with folder.running() as third:  # the second, which had nothing, has let nothing go
             assert not third
+
+
+def tidy_often(home: Path, pipe: Connection) -> None:
+    """Tidy the build up whenever it can be held, until something is said."""
+    pipe.send("ready")
+    while not pipe.poll():
+        folder = BuildFolder(home, BUILD_ID)
+        with folder.running() as ours:
+            if ours:
+                folder.tidy()
+
+
+def test_lock_that_was_tidied_away_holds_nothing(folder: BuildFolder, tmp_path: Path) -> None:
+    """Between opening and locking, another process may have removed the file, and a third may lock a new one."""
+    with other_process(tidy_often, tmp_path) as (_process, pipe):
+        assert hear(pipe) == "ready"
+        held = 0
+        until = time.monotonic() + 5
+        while held < 300 and time.monotonic() < until:
+            with folder.running() as ours:
+                if ours:
+                    held += 1
+                    assert (folder.path / "lock").exists()
+        pipe.send("enough")
+    assert held
 
 
 def test_build_is_let_go_when_its_block_fails(folder: BuildFolder) -> None:
