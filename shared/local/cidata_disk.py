@@ -29,7 +29,8 @@ _STAMP = bytes([80, 1, 1, 0, 0, 0, 0])  # years since 1900, month, day, hour, mi
 def write_cidata(files: Mapping[str, bytes | Path], target: Path) -> None:
     """Write a disk of these files (name -> contents, or the file that holds them) at `target`, whole or not at all.
 
-    Names are plain: no folders. Raises MissingTool, NoSpace, EnvironmentFault.
+    It holds the attempt's key and the context: only its owner may read it. Names are plain: no folders. Raises
+    MissingTool, NoSpace, EnvironmentFault.
     """
     with faults(target.parent), scratch_folder(target.parent) as scratch:
         tree = scratch.path / "tree"
@@ -39,6 +40,7 @@ def write_cidata(files: Mapping[str, bytes | Path], target: Path) -> None:
         os.utime(tree, (int(_EPOCH), int(_EPOCH)))
         image = scratch.path / "image"
         _write_image(tree, image)
+        image.chmod(0o600)
         image.replace(target)
 
 

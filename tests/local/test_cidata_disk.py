@@ -54,6 +54,12 @@ def test_files_come_back(tmp_path: Path) -> None:
     assert _read_iso(image, "context.tar") == context.read_bytes()
 
 
+def test_only_its_owner_reads_it(tmp_path: Path) -> None:
+    """job.json holds a key; and who set GOLDSMITH_HOME may have made a folder that is open to all."""
+    write_cidata(FILES, tmp_path / "cidata.iso")
+    assert (tmp_path / "cidata.iso").stat().st_mode & 0o777 == 0o600
+
+
 def test_same_files_same_bytes(tmp_path: Path) -> None:
     context = tmp_path / "context.tar"
     context.write_bytes(b"c" * 10_000)
