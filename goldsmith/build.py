@@ -6,14 +6,14 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from shared.build import Build, Outcome
-from shared.errors import InputError
+from shared.errors import InputError, NotFound
 from shared.events import BuildRequested
 from shared.identity import build_id
 from shared.interruption import Interruption
@@ -53,12 +53,15 @@ def build(
 
     asked = f"goldsmith build {key or uuid.uuid4()}"
     identity = build_id(spec.name, asked)
-    with open_factory(screen.progress) as factory, factory.building(identity) as ours:
-        if ours:
-            return _run(prepare(spec, path, factory, asked, amend), factory, screen)
-        done = factory.wait_until_finished(identity)  # the same key, in another process
-        screen.end(done, factory.logs_of(done.id))
-        return _status(done)
+    with open_factory(screen.progress) as factory:
+        while True:
+            with factory.building(identity) as ours:
+                if ours:
+                    return _run(prepare(spec, path, factory, asked, amend), factory, screen)
+            with suppress(NotFound):  # who held it was only tidying up, or had bad input: it is ours then
+                done = factory.wait_until_finished(identity)  # the same key, in another process
+                screen.end(done, factory.logs_of(done.id))
+                return _status(done)
 
 
 def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
