@@ -26,7 +26,7 @@ NETWORK = (
     "var/lib/dhcp/*.leases",
 )
 HISTORIES = ("home/*/.*_history", "home/*/.lesshst", "root/.*_history", "root/.lesshst")
-EMPTIED = ("tmp", "var/lib/apt/lists", "var/tmp")
+EMPTIED = ("tmp", "var/lib/apt/lists", "var/log/journal", "var/tmp")  # the journal's folder is named by the machine-id
 SEED = ("seed",)  # of cloud-init: where an image may bring its own configuration
 DEBCONF = "/var/cache/debconf/"  # answers to questions, not a cache
 CLOUD_INIT_LOGS = "/var/log/cloud-init"

@@ -56,6 +56,7 @@ def test_the_machine_is_cleaned(root: Path) -> None:
     assert all((root / name).stat().st_size == 0 for name in EMPTIED)
     assert all((root / name).read_text() == name for name in KEPT)
     assert all((root / name).is_dir() for name in FOLDERS)
+    assert list((root / "var/log/journal").iterdir()) == []  # its folder has the machine-id for a name
 
 
 def test_cleaning_twice_and_cleaning_nothing_are_fine(root: Path, tmp_path: Path) -> None:
