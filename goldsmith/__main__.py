@@ -30,6 +30,9 @@ def main() -> int:
     except GoldsmithError as error:
         complain(str(error))
         return _status(error)
+    except OSError as error:  # of a file that no code of ours expects to be wrong
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return ENVIRONMENT
     except KeyboardInterrupt:  # before the command line was read; typer takes those that come later
         return INTERRUPTED
     finally:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.bundle import provisioner_version
+from shared.errors import InputError
 from shared.events import BuildRequested, to_json
 from shared.identity import build_id
 from shared.plan import Plan
 from shared.quantities import format_duration
 from shared.requests import request_build
 from shared.spec import Spec
-from shared.spec_file import load_spec
+from shared.spec_file import beside, load_spec
 
 from .home import open_factory
 from .progress import shown
@@ -41,8 +43,18 @@ def prepare(
         context=factory.packed_context(spec, path, build_id(spec.name, request)),
         request=request,
         provisioner_version=provisioner_version(),
-        amend=amend,
+        amend=lambda plan: _placed(amend(plan), path),
     )
+
+
+def _placed(plan: Plan, path: Path) -> Plan:
+    """Put the archive where the spec says: a relative path starts at the spec's folder, as all of its paths do."""
+    target = plan.image.export_to
+    if target is None:
+        return plan
+    if target.startswith("gs:"):
+        raise InputError(f"output.export.to: {target} is on Google Cloud; write a path, or build with --output FOLDER")
+    return replace(plan, image=replace(plan.image, export_to=str(beside(path, target).absolute())))
 
 
 def validate(path: Path, parameters: Mapping[str, str]) -> None:

@@ -253,6 +253,29 @@ def test_validate_and_plan(run: Commands, home: Path, tmp_path: Path) -> None:
     assert "unknown key; did you mean name?" in bad.err
 
 
+def test_archive_is_placed_beside_the_spec(run: Commands, home: Path, tmp_path: Path) -> None:
+    add_image(home, tmp_path, "one")
+    spec = tmp_path / "specs" / "build.yaml"
+    spec.parent.mkdir()
+    for target, place in (("out/x.tar.gz", spec.parent / "out"), (f"{tmp_path}/x.tar.gz", tmp_path)):
+        export = f"output: {{export: {{to: {target}}}}}"
+        spec.write_text(f"{{name: x, source: {{project: local, image: one}}, steps: [], {export}}}")
+        assert run("plan", spec, "--json").document()["image"]["export_to"] == f"{place}/x.tar.gz"
+
+
+def test_archive_on_google_cloud_is_refused_before_anything_is_made(run: Commands, home: Path, tmp_path: Path) -> None:
+    add_image(home, tmp_path, "one")
+    spec = tmp_path / "build.yaml"
+    export = "output: {export: {to: gs://bucket/x.tar.gz}}"
+    spec.write_text(f"{{name: x, source: {{project: local, image: one}}, steps: [], {export}}}")
+    for command in ("plan", "build"):
+        done = run(command, spec)
+        assert (done.status, done.out) == (2, "")
+        assert "output.export.to: gs://bucket/x.tar.gz is on Google Cloud; write a path" in done.err
+    assert list((home / "builds").iterdir()) == []
+    assert not Path("gs:").exists()
+
+
 def test_doctor_says_what_there_is(run: Commands) -> None:
     done = run("doctor", "--json")
     findings = done.document()
@@ -265,6 +288,13 @@ def test_a_home_that_cannot_be_is_3(tmp_path: Path) -> None:
     done = Commands(tmp_path / "file", tmp_path)("builds", "list")
     assert (done.status, done.out) == (3, "")
     assert done.err == f"goldsmith: {tmp_path}/file is not a folder; set GOLDSMITH_HOME to one\n"
+
+
+def test_a_file_of_the_home_that_cannot_be_read_is_3(run: Commands, home: Path) -> None:
+    (home / "master.key").mkdir(parents=True)
+    done = run("builds", "list")
+    assert (done.status, done.out) == (3, "")
+    assert done.err == f"goldsmith: {home}/master.key: Is a directory\n"
 
 
 def test_damaged_state_is_1_and_named(run: Commands, home: Path) -> None:
