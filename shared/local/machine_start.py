@@ -18,6 +18,7 @@ from ..errors import MissingTool
 from ..ports import Message
 from . import direct_boot
 from .accelerator import accelerator
+from .build_folder import BuildFolder
 from .cidata_disk import write_cidata
 from .direct_boot import DirectBootImpossible
 from .disk import read_table
@@ -58,7 +59,8 @@ def launch(
             if text:
                 LOG.info("%s: %s", spec.name, text)
                 ports[0].file.write(f"goldsmith: {text}\n".encode())
-        server = stack.enter_context(MetadataServer(spec.name, machine_routes(publish)))
+        routes = machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id)
+        server = stack.enter_context(MetadataServer(spec.name, routes))
         stderr = stack.enter_context(tempfile.TemporaryFile())
         wiring = Wiring(ends[0].fileno(), ends[1].fileno(), server.socket_name)
         line = command(spec, cidata, firmware, found.name, wiring, find("socat"))

@@ -21,7 +21,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Self
@@ -80,8 +80,12 @@ class Route:
     answer: Callable[[Request], Response]
 
 
-def machine_routes(publish: Callable[[Message], None]) -> tuple[Route, ...]:
-    """What a build VM needs: the one topic that it may publish to, and a clear no for all metadata."""
+def machine_routes(publish: Callable[[Message], None], build_id: str) -> tuple[Route, ...]:
+    """What a VM of a build needs: the one topic that it may publish to, and a clear no for all metadata.
+
+    Whatever ordering key the guest names, its messages get into its own build's line: another one's is not its to fill,
+    and nobody would ever empty that of a build that there is not.
+    """
 
     def publish_reports(request: Request) -> Response:
         if request.groups["topic"] != REPORTS_TOPIC:
@@ -92,7 +96,7 @@ def machine_routes(publish: Callable[[Message], None]) -> tuple[Route, ...]:
             return Response.error(HTTPStatus.BAD_REQUEST, str(error))
         try:
             for message in messages:
-                publish(message)
+                publish(replace(message, ordering_key=build_id))
         except GoldsmithError as error:  # the sender tries again; nothing is lost
             LOG.warning("a report could not be taken: %s", error)
             return Response.error(HTTPStatus.SERVICE_UNAVAILABLE, "the message could not be stored; try again")

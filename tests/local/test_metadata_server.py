@@ -28,7 +28,7 @@ class Desk:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.full = False
-        self.server = MetadataServer("test", machine_routes(self._publish))
+        self.server = MetadataServer("test", machine_routes(self._publish, "b-1"))
 
     def _publish(self, message: Message) -> None:
         if self.full:
@@ -77,15 +77,15 @@ def desk() -> Iterator[Desk]:
         yield desk
 
 
-def test_messages_are_published_in_order(desk: Desk) -> None:
-    first = {"data": encoded(b"one"), "attributes": {"kind": "started"}, "orderingKey": "b-1"}
+def test_messages_are_published_in_order_and_in_the_line_of_their_build(desk: Desk) -> None:
+    first = {"data": encoded(b"one"), "attributes": {"kind": "started"}, "orderingKey": "b-2"}
     code, answer = desk.post(envelope(first, {"data": encoded(b"two")}))
     assert code == 200
     assert isinstance(answer["messageIds"], list)
     assert len(answer["messageIds"]) == 2
     assert desk.messages == [
         Message("build-reports", b"one", {"kind": "started"}, "b-1"),
-        Message("build-reports", b"two", {}, ""),
+        Message("build-reports", b"two", {}, "b-1"),
     ]
 
 
