@@ -72,7 +72,12 @@ class Machines:
         if record is not None and record.machine(spec.name).status != "stopped":
             raise AlreadyExists(f"machine {spec.name} is running")
         machine = launch(spec, self._home, self._publish, self._starter, _write_outcome)
-        Record.of(machine.process.pid).write(spec.folder)
+        try:
+            Record.of(machine.process.pid).write(spec.folder)
+        except BaseException:
+            machine.watch()
+            machine.kill(STOPPED)  # nobody could see it, nor end it
+            raise
         self._ours[spec.name] = machine
         machine.watch()
 

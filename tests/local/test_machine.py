@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import AlreadyExists, ImageFileError, MissingTool
+from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, MissingTool
 from shared.local.accelerator import accelerator
 from shared.local.extents import copy_sparse
 from shared.local.machine import STOPPED, Machines, MachineSpec
-from shared.local.machine_record import LOST, Record
+from shared.local.machine_record import LOST, RECORD, Record
 from shared.local.programs import find
 from shared.ports import Message
 
@@ -203,6 +203,15 @@ def test_disk_that_is_none_starts_nothing(host: Host, tmp_path: Path) -> None:
             host.machines.start(host.spec(tmp_path / "disk.raw", "", boot=boot))
     assert host.machines.status(NAME) is None
     assert sockets(NAME) == []
+
+
+def test_machine_that_cannot_be_written_down_is_ended(host: Host, blank_disk: Path) -> None:
+    (host.folder / RECORD).mkdir(parents=True)  # where its record should go
+    with pytest.raises(EnvironmentFault, match="directory"):
+        host.machines.start(host.spec(blank_disk, "", boot="firmware"))
+    assert processes(str(blank_disk)) == []
+    assert sockets(NAME) == []
+    assert host.machines.status(NAME) is None
 
 
 def test_running_machine_is_seen_and_stopped_from_elsewhere(host: Host, blank_disk: Path) -> None:
