@@ -93,10 +93,13 @@ class Dispatcher:
         self._say(what, done, total)
 
     def _tick(self, build_id: str) -> None:
-        build = self._factory.store.load(build_id).build
-        self._build = build  # another process may have written, for one to cancel the build
-        if not build.finished:
-            self.engine.tick(build_id, heard=watch(build, self._factory))
+        try:
+            build = self._factory.store.load(build_id).build
+            self._build = build  # another process may have written, for one to cancel the build
+            if not build.finished:
+                self.engine.tick(build_id, heard=watch(build, self._factory))
+        except Transient as error:  # such as a database that others write to for long
+            LOG.info("%s; again at the next tick", error)
 
     def _handle(self, delivery: Delivery, pool: ThreadPoolExecutor) -> None:
         message = delivery.message

@@ -231,6 +231,13 @@ def test_guest_that_nobody_hears_is_read_from_its_report_port(rig: Rig) -> None:
     assert rig.run().outcome is Outcome.SUCCEEDED
 
 
+def test_look_at_the_machine_that_fails_for_now_is_taken_again(rig: Rig) -> None:
+    rig.compute.guest = Guest(offline=True)
+    rig.compute.faults["machine"] = Transient("busy")
+    assert rig.run().outcome is Outcome.SUCCEEDED
+    assert rig.compute.faults == {}
+
+
 def test_failed_step_is_told_to_the_listener(rig: Rig) -> None:
     rig.compute.guest = Guest(fails_at=0)
     done = rig.run()
