@@ -1,6 +1,6 @@
 """The images of this machine, as Compute Engine keeps a project's: families, labels, deprecation.
 
-    HOME/images/NAME/disk.raw      the disk, sparse, read-only: builds put an overlay on it
+    HOME/images/NAME/disk.raw      the disk, sparse, read-only: builds work on a copy
     HOME/images/NAME/image.json    everything else
 
 An entry is a folder that is renamed into place when it is whole, so two processes that add the same name cannot both
