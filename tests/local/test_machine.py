@@ -26,7 +26,7 @@ from shared.local.extents import copy_sparse
 from shared.local.machine import STOPPED, Machines, MachineSpec
 from shared.local.machine_record import LOST, RECORD, Record
 from shared.local.programs import find
-from shared.ports import Message
+from shared.ports import Machine, Message
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = f"test{os.getpid()}"  # tests may run in several processes at once
@@ -209,9 +209,7 @@ def test_machine_that_cannot_be_written_down_is_ended(host: Host, blank_disk: Pa
     (host.folder / RECORD).mkdir(parents=True)  # where its record should go
     with pytest.raises(EnvironmentFault, match="directory"):
         host.machines.start(host.spec(blank_disk, "", boot="firmware"))
-    assert processes(str(blank_disk)) == []
-    assert sockets(NAME) == []
-    assert host.machines.status(NAME) is None
+    assert (processes(NAME), sockets(NAME), host.machines.status(NAME)) == ([], [], None)
 
 
 def test_running_machine_is_seen_and_stopped_from_elsewhere(host: Host, blank_disk: Path) -> None:
@@ -250,9 +248,7 @@ def test_stopped_machine_says_so_and_may_start_again(host: Host, blank_disk: Pat
         began = time.monotonic()
         host.machines.stop(NAME)
         assert time.monotonic() - began < 5
-        machine = host.machines.status(NAME)
-        assert machine is not None
-        assert (machine.how, machine.detail) == ("lost", STOPPED)
+        assert host.machines.status(NAME) == Machine(NAME, "local", "stopped", "lost", STOPPED)
         assert processes(NAME) == []
 
 
@@ -263,9 +259,7 @@ def test_another_process_with_the_same_pid_is_left_alone(host: Host) -> None:
         boot, pid, start = process.split(":")
         host.folder.mkdir(parents=True)
         Record(f"{boot}:{pid}:{int(start) - 1}").write(host.folder)
-        machine = host.machines.status(NAME)
-        assert machine is not None
-        assert (machine.status, machine.how, machine.detail) == ("stopped", "lost", LOST)
+        assert host.machines.status(NAME) == Machine(NAME, "local", "stopped", "lost", LOST)
         host.machines.stop(NAME)
         assert bystander.poll() is None
         Record(process).write(host.folder)
