@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared import factory
+from shared.errors import EnvironmentFault
 from shared.ports import Progress
 
 from .text import complain
@@ -16,6 +19,15 @@ if TYPE_CHECKING:
 
 
 VARIABLE = "GOLDSMITH_HOME"
+
+
+class Notes(logging.Handler):
+    """Shows what library code warns of as any other note: it may quote a guest."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one warning."""
+        with suppress(BrokenPipeError, EnvironmentFault):  # nobody reads it any more
+            complain(self.format(record))
 
 
 def home() -> Path:
@@ -29,6 +41,7 @@ def home() -> Path:
 
 def open_factory(progress: Progress | None = None, *, recover: bool = True) -> LocalFactory:
     """Give this machine's factory, after ending what a killed run has left, and saying so."""
+    logging.basicConfig(format="%(message)s", handlers=[Notes()])
     opened = factory.local(home(), progress)
     if recover:
         for build in opened.recover():

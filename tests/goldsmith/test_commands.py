@@ -14,10 +14,12 @@ import pytest
 
 from shared.build import Build, Outcome, State
 from shared.events import read_build
+from shared.local.bus import LocalBus
 from shared.local.catalogue import Catalogue
 from shared.local.clock import LocalClock
 from shared.local.database import Database
 from shared.local.store import LocalStore
+from shared.ports import Message
 from tests import values
 from tests.goldsmith.commands import Commands
 from tests.goldsmith.test_command_line_page import of_the_app
@@ -127,6 +129,15 @@ def test_what_a_killed_run_left_is_told_on_standard_error(run: Commands, home: P
     assert [build["outcome"] for build in done.document()] == ["cancelled"]
     assert done.err == f"goldsmith: build {LEFT.id} was left by a killed process; it is cancelled now\n"
     assert run("builds", "list").err == ""
+
+
+def test_what_a_guest_sent_cannot_steer_the_terminal(run: Commands, home: Path) -> None:
+    keep(home, LEFT)
+    with Database(home / "state.db") as database:
+        LocalBus(database).publish(Message("build-reports", b'{"\\u001b[2Jevil": 1}', {}, LEFT.id))
+    done = run("builds", "list")
+    assert "goldsmith: dropped a message of build-reports: report.\ufffd[2Jevil: unknown key\n" in done.err
+    assert "\x1b" not in done.err
 
 
 def test_sweep_tells_what_it_ended_and_deleted(run: Commands, home: Path) -> None:
