@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..build import Build, State
 from ..engine import Listener
-from ..errors import NotFound
+from ..errors import AlreadyExists, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
@@ -78,7 +78,13 @@ class LocalFactory(Factory):
             return resolve(source, self.compute)
         file = beside(folder / "spec", source.file)
         name = file_name(file)
-        image = self.catalogue.get(name) or import_image(file, name, self.catalogue, progress=self._say)
+        image = self.catalogue.get(name)
+        try:
+            image = image or import_image(file, name, self.catalogue, progress=self._say)
+        except AlreadyExists:  # another build of the same file was faster
+            image = self.catalogue.get(name)
+            if image is None:
+                raise
         return as_source(image)
 
     @contextmanager

@@ -18,6 +18,7 @@ from shared.errors import NotFound
 from shared.interruption import Interruption
 from shared.local.build_folder import BuildFolder, build_ids
 from shared.local.factory import LOST, LocalFactory, open_factory
+from shared.local.image_file import file_name
 from shared.orders import Order
 from shared.plan import ImagePlan, Plan
 from shared.ports import ImageRequest
@@ -203,6 +204,18 @@ def test_file_beside_the_spec_joins_the_catalogue_once(factory: LocalFactory, tm
     assert factory.resolve(source, tmp_path) == first
     assert [image.name for image in factory.catalogue.list()] == [first.name]
     assert factory.describe(first.name).system == "Debian GNU/Linux 12 (bookworm)"
+
+
+def test_file_that_another_build_has_just_brought_in_is_that_image(home: Path, tmp_path: Path) -> None:
+    file = rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree"))
+
+    def overtake(what: str, done: int, total: int) -> None:
+        if what.startswith("looking"):
+            others.catalogue.add(file, file_name(file))
+
+    with open_factory(home) as others, open_factory(home, overtake) as factory:
+        found = factory.resolve(Source.model_validate({"file": "small.raw"}), tmp_path)
+        assert [image.id for image in others.catalogue.list()] == [found.id]
 
 
 def test_source_by_name_is_looked_up(factory: LocalFactory, tmp_path: Path) -> None:
