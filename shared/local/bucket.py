@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
+from .scratch import is_at
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -84,7 +85,7 @@ def _staged(path: Path) -> Iterator[tuple[int, Path]]:
     fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        while not _is_at(fd, staged):  # the writer before us has given it its name
+        while not is_at(fd, staged):  # the writer before us has given it its name
             os.close(fd)
             fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -96,13 +97,6 @@ def _staged(path: Path) -> Iterator[tuple[int, Path]]:
             raise
     finally:
         os.close(fd)
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
+from .scratch import is_at
 
 _RESOURCE = re.compile(r"gs-(?P<build_id>.+)-a[0-9]+-[a-z]+")
 
@@ -102,7 +103,7 @@ class BuildFolder:
             except BlockingIOError:
                 os.close(descriptor)
                 return None
-            if _is_at(descriptor, self._lock):
+            if is_at(descriptor, self._lock):
                 return descriptor
             os.close(descriptor)
 
@@ -130,13 +131,6 @@ class BuildFolder:
 def build_ids(home: Path) -> list[str]:
     """The ids of all builds that have a folder."""
     return _names(home / "builds")
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _names(folder: Path) -> list[str]:

@@ -66,6 +66,14 @@ def locked(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name: a lock on one that was replaced or removed holds nothing."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def scratch_folder(
     parent: Path, mode: int = 0o700, remove: Callable[[Path], None] = shutil.rmtree
