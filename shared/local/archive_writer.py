@@ -47,13 +47,12 @@ def write_archive(
     *,
     level: Level = "fast",
     progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
 ) -> Archive:
     """Write the archive of a disk that nobody writes to; `progress` gets bytes of data done, and in all.
 
     `target` is to be a name of the caller's own, which publish_archive() makes the final one: a file that an earlier,
     killed run has left there is replaced. On failure nothing is left. Faults: ImageFileError (no such disk),
-    Permanent (the disk changed meanwhile, or the export was cancelled), NoSpace, EnvironmentFault.
+    Permanent (the disk changed meanwhile), NoSpace, EnvironmentFault, and whatever `progress` raises to end it.
     """
     started = time.monotonic()
     with _opened(disk) as reader:
@@ -66,7 +65,7 @@ def write_archive(
             member = Member(output.write)
             head = sparse_tar.header(MEMBER, size, runs)
             member.add(Part(deflate(head, level), len(head), crc32(head)))
-            crc = _add_data(member, partial(_compress, reader, disk, level), runs, progress, cancelled)
+            crc = _add_data(member, partial(_compress, reader, disk, level), runs, progress)
             tail = sparse_tar.trailer(member.length)
             member.add(Part(deflate(tail, level), len(tail), crc32(tail)))
             member.finish()
@@ -87,7 +86,6 @@ def _add_data(
     compress: Callable[[Sequence[Run]], _Chunk],
     runs: Sequence[Run],
     progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
 ) -> SparseCrc32:
     """Add the runs of the disk to the stream; give their CRC-32."""
     crc = SparseCrc32()
@@ -95,8 +93,6 @@ def _add_data(
     workers = threads()
     with closing(ahead((partial(compress, chunk) for chunk in _chunks(runs)), workers, 2 * workers)) as chunks:
         for chunk in chunks:
-            if cancelled and cancelled():
-                raise Permanent("the export was cancelled; nothing of it is left")
             member.add(chunk.part)
             for (offset, length), piece in chunk.crcs:
                 crc.add(offset, length, piece)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, NotFound, Permanent
+from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, NotFound, Permanent, Transient
 from shared.local.archive import Archive, publish_archive, verify_archive, write_archive
 from shared.local.extents import data_extents
 from shared.local.gzip_stream import Level
@@ -200,11 +200,14 @@ def test_a_disk_that_changes_is_refused(tmp_path: Path, change: Callable[[Path],
     _assert_nothing_left(tmp_path)
 
 
-def test_a_cancelled_export_leaves_nothing(tmp_path: Path) -> None:
-    disk = make_disk(tmp_path, 8 * MIB, [(0, 8 * MIB)])
-    answers = iter([False, True])
-    with pytest.raises(Permanent, match="cancelled"):
-        write_archive(disk, tmp_path / "staged", cancelled=lambda: next(answers))
+def test_an_export_that_progress_ends_leaves_nothing(tmp_path: Path) -> None:
+    """So the dispatcher ends an export that nobody wants any more."""
+
+    def unwanted(done: int, total: int) -> None:
+        raise Transient(f"not wanted after {done} of {total} bytes")
+
+    with pytest.raises(Transient, match="not wanted after"):
+        write_archive(make_disk(tmp_path, 8 * MIB, [(0, 8 * MIB)]), tmp_path / "staged", progress=unwanted)
     _assert_nothing_left(tmp_path)
 
 
