@@ -78,7 +78,7 @@ def _fetch(places: Sequence[tuple[str, str]], scratch: Path) -> list[bytes]:
     ]
     options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=10"]
     try:
-        run(["/usr/lib/apt/apt-helper", *options, "download-file", *requests])
+        run(["apt-helper", *options, "download-file", *requests])
         return [target.read_bytes() for target in targets]
     except (ProgramFailed, FileNotFoundError) as error:
         urls = ", ".join(requests[::2])

@@ -36,7 +36,7 @@ PACKAGES: Mapping[str, str] = {
 """Which Debian package has a program that Goldsmith runs."""
 
 _QUOTED_LINES = 12
-_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # not on an ordinary user's PATH in Debian; mke2fs lives there
+_SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/apt"  # not on a user's PATH in Debian: mke2fs, apt-helper
 
 
 class ProgramFailed(EnvironmentFault):

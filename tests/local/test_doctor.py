@@ -25,6 +25,11 @@ def test_it_looks_at_everything_that_builds_need(tmp_path: Path) -> None:
     assert all(text for _good, text in found.values())
 
 
+def test_what_make_setup_installs_is_found(tmp_path: Path) -> None:
+    found = examined(tmp_path / "home", tmp_path)
+    assert [found[program] for program in PACKAGES if not found[program][0]] == []
+
+
 def test_a_home_below_a_file_is_not_good(tmp_path: Path) -> None:
     (tmp_path / "file").touch(mode=0o700)
     found = examined(tmp_path / "file" / "home", tmp_path)
