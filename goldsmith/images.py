@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import AlreadyExists, InputError
+from shared.manifest import manifest
+from shared.names import LOCAL
 from shared.ports import Image
+from shared.resources import manifest_of
 
 from .home import open_factory
 from .progress import shown
@@ -80,16 +84,24 @@ def export(name: str, output: Path, compression: str) -> None:
 
 
 def export_existing(factory: LocalFactory, name: str, target: str | None, compression: str) -> None:
-    """Write the archive of an image that is there already, unless the file is there too."""
+    """Write the archive of an image that is there already, unless the file is there too.
+
+    The manifest goes with it where the build that made the image is known.
+    """
     if target is None or Path(target).exists():
         return
-    staged = str(Path(target).with_name(f".{Path(target).name}.new"))
+    staged = str(Path(target).with_name(f".{Path(target).name}.{os.getpid()}"))
     try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        factory.compute.export_image("local", name, staged, compression, factory.progress)
+        archive = factory.compute.export_image(LOCAL, name, staged, compression, factory.progress)
         factory.bucket.publish(staged, target)
     finally:
         factory.bucket.delete(staged)
+    made = factory.maker_of(name)
+    if made is None or made.plan is None or made.image is None:
+        return
+    exported = replace(made, image=replace(made.image, archive=archive))
+    packages = factory.compute.packages(LOCAL, name)
+    factory.bucket.write(manifest_of(target), manifest(exported, made.plan, packages))
 
 
 def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:

@@ -17,6 +17,7 @@ from .programs import find, run
 from .scratch import faults, scratch_folder
 
 LABEL = "cidata"
+_FOR_ROOT = ("-r", "-file-mode", "0400", "-dir-mode", "0500")  # job.json has the key that signs reports
 _EPOCH = "315532800"  # 1980-01-01, the first second that FAT can tell; any fixed time would do
 _MIB = 1 << 20
 
@@ -60,7 +61,7 @@ def _write_image(tree: Path, image: Path) -> None:
             find(command[0])
         except MissingTool:
             continue
-        run([*command, "-quiet", "-V", LABEL, "-r", "-J", "-o", image, tree], environment=environment)
+        run([*command, "-quiet", "-V", LABEL, *_FOR_ROOT, "-J", "-o", image, tree], environment=environment)
         _fix_times(image)
         return
     _write_fat(tree, image, environment)

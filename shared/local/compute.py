@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .. import resources
@@ -31,12 +32,14 @@ from .disk import grow_disk
 from .extents import copy_sparse
 from .machine import Machines, MachineSpec
 from .root_files import RootFiles, RootUnreadable
+from .scratch import faults
 
 ZONE = "local"
 GIB = 1 << 30
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 PACKED = 0.6  # an archive's size against the data in it, at the most that is usual
 CONSOLE, REPORTS = 1, 3  # serial ports
+STATE_FOLDER = "/var/lib/goldsmith"  # the provisioner's; the last thing that it deletes
 
 
 class LocalCompute:
@@ -71,6 +74,7 @@ class LocalCompute:
         disk = BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)
         if not disk.exists():
             raise Permanent(f"disk {request.source_disk} is gone; no image can be made of it")
+        _refuse_unclean(disk)
         try:
             return self._catalogue.add(
                 disk,
@@ -94,6 +98,7 @@ class LocalCompute:
 
         self._only_local(project)
         path = Path(target)
+        _make_folder(path.parent)
         written = write_archive(
             self._catalogue.disk(name),
             path,
@@ -133,10 +138,11 @@ class LocalCompute:
     def create_machine(self, request: MachineRequest) -> str:
         """Copy the source's disk unless an earlier attempt has one, and start QEMU on it."""
         folder = BuildFolder.of_resource(self._home, request.name)
-        folder.label(request.labels)
         disk = folder.disk(request.boot_disk)
-        if not disk.exists():
-            self._copy_disk(request, disk)
+        with faults(folder.path):
+            folder.label(request.labels)
+            if not disk.exists():
+                self._copy_disk(request, disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
             self._machines.start(
@@ -181,9 +187,11 @@ class LocalCompute:
         folder = BuildFolder.of_resource(self._home, name)
         if kind == "machine":
             self._machines.stop(name)
-            shutil.rmtree(folder.machine(name), ignore_errors=not folder.machine(name).exists())
+            with faults(folder.path), suppress(FileNotFoundError):
+                shutil.rmtree(folder.machine(name))
         elif kind == "disk":
-            folder.disk(name).unlink(missing_ok=True)
+            with faults(folder.path):
+                folder.disk(name).unlink(missing_ok=True)
 
     def labelled(self, project: str) -> Iterator[Resource]:
         """List the machines and disks of all builds."""
@@ -216,6 +224,16 @@ class LocalCompute:
             )
 
 
+def _refuse_unclean(disk: Path) -> None:
+    """A VM that lost its power after its last word has left its state behind, or a journal: that is no image."""
+    try:
+        root = RootFiles(disk)
+    except RootUnreadable:
+        return
+    if root.needs_recovery() or root.exists(STATE_FOLDER):
+        raise Permanent(f"the VM of disk {disk.stem} ended before it had cleaned up after the steps; build again")
+
+
 def _check_room(folder: Path, needed: int, what: str) -> None:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -224,6 +242,15 @@ def _check_room(folder: Path, needed: int, what: str) -> None:
             f"{folder}: {what} may need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; make room there, "
             "or choose another place"
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{folder}: cannot be made: {error.strerror}; choose another place for the archive"
+        ) from error
 
 
 def _check_target(target: Path, needed: int) -> None:
@@ -237,9 +264,3 @@ def _check_target(target: Path, needed: int) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise EnvironmentFault(f"{existing}: you may not write there; choose another place for the archive")
     _check_room(target.parent, needed, "the archive")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{target.parent}: cannot be made: {error.strerror}; choose another place for the archive"
-        ) from error

@@ -116,7 +116,7 @@ class Dispatcher:
         except Transient as error:
             _again(delivery, error)
             return
-        delivery.acknowledge()
+        _acknowledge(delivery)
 
     def _carry_out(self, delivery: Delivery) -> None:
         """On the worker's thread."""
@@ -130,7 +130,7 @@ class Dispatcher:
             return
         finally:
             self._order = None
-        delivery.acknowledge()
+        _acknowledge(delivery)
 
     def _reap(self) -> None:
         for future in [future for future in self._work if future.done()]:
@@ -148,4 +148,14 @@ class Dispatcher:
 def _again(delivery: Delivery, error: Transient) -> None:
     seconds = RETRY[min(delivery.attempt, len(RETRY)) - 1]
     LOG.info("%s; again in %.1f s", error, seconds)
-    delivery.retry(seconds)
+    try:
+        delivery.retry(seconds)
+    except Transient as fault:  # it stays ours until the bus is closed; a tick past wake_at gives the order again
+        LOG.warning("a message of %s cannot be given back: %s", delivery.message.topic, fault)
+
+
+def _acknowledge(delivery: Delivery) -> None:
+    try:
+        delivery.acknowledge()
+    except Transient as fault:  # it comes again with the next process, and changes nothing then
+        LOG.warning("a message of %s cannot be acknowledged: %s", delivery.message.topic, fault)

@@ -6,6 +6,7 @@ where it is used: all of it together would double the time that `goldsmith build
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, Self
 
 from ..build import Build, State
 from ..engine import Listener
-from ..errors import AlreadyExists, NotFound
+from ..errors import AlreadyExists, GoldsmithError, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
 from ..keys import Keys
 from ..messages import REPORTS_TOPIC
+from ..names import BUILD_LABEL, LOCAL
 from ..plan import Context, SourceImage
 from ..ports import Image, Progress
 from ..requests import cancel
@@ -43,8 +45,9 @@ if TYPE_CHECKING:
     from ..spec import Source, Spec
     from .image_contents import ImageContents
 
-PROJECT = "local"
-PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{PROJECT}/topics/{REPORTS_TOPIC}:publish"
+LOG = logging.getLogger(__name__)
+
+PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{LOCAL}/topics/{REPORTS_TOPIC}:publish"
 LOST = "the process that ran this build has ended"
 POLL = 0.2  # seconds between looks at a build that another process runs
 
@@ -130,6 +133,14 @@ class LocalFactory(Factory):
             progress=self._say,
         )
 
+    def maker_of(self, image: str) -> Build | None:
+        """Give the build that made an image of the catalogue; None for one that was imported or is from elsewhere."""
+        found = self.catalogue.get(image)
+        try:
+            return None if found is None else self.store.load(found.labels.get(BUILD_LABEL, "")).build
+        except NotFound:
+            return None
+
     def describe(self, image: str) -> ImageContents:
         """Say what is inside an image. NotFound."""
         from .image_contents import describe
@@ -155,9 +166,12 @@ class LocalFactory(Factory):
             with self.building(build.id) as ours:
                 if not ours or not self._is_unfinished(build.id):
                     continue
-                if build.state in (State.PREPARING, State.PROVISIONING):
-                    cancel(build.id, LOST, self)
-                recovered.append(self._finish(build.id))
+                try:
+                    if build.state in (State.PREPARING, State.PROVISIONING):
+                        cancel(build.id, LOST, self)
+                    recovered.append(self._finish(build.id))
+                except GoldsmithError as error:  # the other builds, and the command, go on without it
+                    LOG.warning("build %s, which a killed process has left, cannot be finished: %s", build.id, error)
         return recovered
 
     def _finish(self, build_id: str) -> Build:
@@ -167,7 +181,7 @@ class LocalFactory(Factory):
 
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
-        deleted = [f"{resource.kind} {resource.name}" for resource in sweep(PROJECT, self)]
+        deleted = [f"{resource.kind} {resource.name}" for resource in sweep(LOCAL, self)]
         self._tidy()
         return deleted + [f"image {name}" for name in self.catalogue.purge()]
 
@@ -244,6 +258,8 @@ def _master_key(home: Path) -> bytes:
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())  # before it has its name: a short key would stop every command
         try:
             os.link(staged, path)  # whoever is first; the others take its key
         except FileExistsError:

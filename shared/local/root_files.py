@@ -18,6 +18,7 @@ from .disk import Partition, find_root, read_table
 from .programs import complete
 
 _LINK_HOPS = 20
+_INCOMPATIBLE_AT, _NEEDS_RECOVERY = 1024 + 0x60, 0x4  # ext4's superblock: features that a reader must know
 _LISTED = re.compile(r"^/(\d+)/(\d+)/(\d+)/(\d+)/([^/]+)/(\d*)/$")  # inode, mode (octal), user, group, name, size
 _DPKG_STATUS = "/var/lib/dpkg/status"
 _FAST_LINK = re.compile(r'^Fast link dest: "(.*)"$', re.MULTILINE)
@@ -73,6 +74,12 @@ class RootFiles:
         self._disk = disk
         self._source = f"{disk}?offset={partition.start}"
         self._folders: dict[int, Mapping[str, Entry]] = {}
+
+    def needs_recovery(self) -> bool:
+        """Whether the file system was cut off in its work: a mount would replay its journal first."""
+        with self._disk.open("rb") as file:
+            file.seek(self.partition.start + _INCOMPATIBLE_AT)
+            return bool(int.from_bytes(file.read(4), "little") & _NEEDS_RECOVERY)
 
     def exists(self, path: str) -> bool:
         """Whether there is anything at a path."""

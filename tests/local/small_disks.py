@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 MIB = 1 << 20
@@ -36,6 +37,15 @@ def rooted(path: Path, tree: Path, size: int = 32 * MIB) -> Path:
     partitioned(path, table, size)
     add_ext4(path, 2 * MIB, size - 3 * MIB, tree)
     return path
+
+
+def left_clean(path: Path, *folders: str) -> Path:
+    """What a VM leaves that has finished its work: a GPT disk whose ext4 root has these folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as tree:
+        for folder in folders:
+            (Path(tree) / folder).mkdir(parents=True)
+        return rooted(path, Path(tree))
 
 
 def os_tree(folder: Path) -> Path:

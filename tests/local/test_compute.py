@@ -16,9 +16,10 @@ from shared.local.catalogue import Catalogue
 from shared.local.clock import LocalClock
 from shared.local.compute import LocalCompute
 from shared.local.machine import Machines
+from shared.local.root_files import RootFiles
 from shared.plan import Plan
 from shared.ports import ImageRequest, Message, Resource
-from tests.local.small_disks import os_tree, rooted
+from tests.local.small_disks import left_clean, os_tree, rooted, tool
 from tests.values import BUILD_ID, NOON, plan
 
 VM, BOOT = f"gs-{BUILD_ID}-a1-vm", f"gs-{BUILD_ID}-a1-boot"
@@ -71,9 +72,9 @@ def image_request(**changes: object) -> ImageRequest:
     return replace(default, **changes)  # type: ignore[arg-type]  # fields of ImageRequest, by name
 
 
-def test_check_makes_the_folder_of_the_archive(compute: LocalCompute, tmp_path: Path) -> None:
+def test_check_makes_nothing(compute: LocalCompute, tmp_path: Path) -> None:
     compute.check(exporting_to(tmp_path / "new" / "out" / "x.tar.gz"))
-    assert list((tmp_path / "new" / "out").iterdir()) == []
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.json"])
@@ -140,15 +141,30 @@ def test_projects_of_the_cloud_are_refused_with_the_way_to_get_their_images(comp
 
 
 def test_image_is_made_once_of_one_disk_without_a_copy(compute: LocalCompute, home: Path, catalogue: Catalogue) -> None:
-    disk = sparse(BuildFolder(home, BUILD_ID).disk(BOOT))
+    disk = left_clean(BuildFolder(home, BUILD_ID).disk(BOOT))
     made = compute.create_image(image_request())
     assert (made.family, made.architecture, made.source_disk, made.licenses) == (None, "arm64", BOOT, ("x",))
     assert catalogue.disk("new").samefile(disk)
     assert compute.create_image(image_request(description="another word")) == made
     other = f"gs-{BUILD_ID}-a2-boot"
-    sparse(BuildFolder(home, BUILD_ID).disk(other))
+    left_clean(BuildFolder(home, BUILD_ID).disk(other))
     with pytest.raises(AlreadyExists, match="new"):
         compute.create_image(image_request(source_disk=other))
+
+
+def test_vm_that_ended_before_it_had_cleaned_up_gives_no_image(compute: LocalCompute, home: Path) -> None:
+    left_clean(BuildFolder(home, BUILD_ID).disk(BOOT), "var/lib/goldsmith")
+    with pytest.raises(Permanent, match="ended before it had cleaned up"):
+        compute.create_image(image_request())
+
+
+def test_file_system_that_was_cut_off_gives_no_image(compute: LocalCompute, home: Path, catalogue: Catalogue) -> None:
+    disk = left_clean(BuildFolder(home, BUILD_ID).disk(BOOT))
+    start = RootFiles(disk).partition.start
+    tool("debugfs", "-w", "-R", "feature needs_recovery", f"{disk}?offset={start}")
+    with pytest.raises(Permanent, match="ended before it had cleaned up"):
+        compute.create_image(image_request())
+    assert catalogue.get("new") is None
 
 
 def test_image_of_a_disk_that_is_gone_fails_for_good(compute: LocalCompute) -> None:

@@ -25,7 +25,7 @@ from shared.ports import ImageRequest
 from shared.spec import Source
 from tests import values
 from tests.local.contenders import hear, other_process
-from tests.local.small_disks import os_tree, rooted
+from tests.local.small_disks import left_clean, os_tree, rooted
 from tests.values import BUILD_ID
 
 BOOT = f"gs-{BUILD_ID}-a1-boot"
@@ -61,7 +61,7 @@ def left(factory: LocalFactory, state: State, **changes: object) -> Build:
     build = values.build(plan=plan, state=state, zone="local", ledger=ledger, created=time.time())
     build = replace(build, deadline=time.time() + 3600, **changes)  # type: ignore[arg-type]  # fields of Build, by name
     factory.store.create(build, values.requested(plan=plan))
-    sparse(BuildFolder(factory.home, build.id).disk(BOOT))
+    left_clean(BuildFolder(factory.home, build.id).disk(BOOT))
     return build
 
 
@@ -239,9 +239,9 @@ def test_unchanged_build_is_run_without_a_machine(factory: LocalFactory, folder:
 def test_image_of_a_build_outlives_its_disk(factory: LocalFactory, folder: BuildFolder) -> None:
     image = ImagePlan("local", "kept")
     plan: Plan = values.plan(image=image)
-    sparse(folder.disk(BOOT))
+    size = left_clean(folder.disk(BOOT)).stat().st_size
     request = ImageRequest("local", image.name, BOOT, "local", "", {}, (), plan.source.architecture)
     factory.compute.create_image(request)
     factory.compute.delete("disk", BOOT, "local", "")
-    assert factory.catalogue.disk("kept").stat().st_size == 4 << 20
+    assert factory.catalogue.disk("kept").stat().st_size == size
     assert folder.disks() == []
