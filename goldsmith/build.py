@@ -75,7 +75,7 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
 
 
 def _status(done: Build) -> int:
-    return 0 if done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else 1
+    return 0 if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else 1
 
 
 def _with_options(plan: Plan, output: Path | None, boot: str | None, compression: str | None) -> Plan:

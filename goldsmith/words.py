@@ -55,7 +55,7 @@ def summary(build: Build, logs: str) -> list[str]:
         lines = [f"image {image.project}/{image.name}{family}"]
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
-        return lines
+        return [*lines, *_left(build)]
     lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:
         return lines
@@ -63,4 +63,10 @@ def summary(build: Build, logs: str) -> list[str]:
         if record.status == "failed" and record.output:
             lines.append(f"the last lines of step {record.name}:")
             lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
-    return [*lines, f"the whole log: {logs}"]
+    return [*lines, *_left(build), f"the whole log: {logs}"]
+
+
+def _left(build: Build) -> list[str]:
+    """What could not be deleted yet."""
+    left = [entry.name for entry in build.ledger if not entry.keep]
+    return [] if build.finished else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]

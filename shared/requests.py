@@ -17,7 +17,7 @@ from .events import BuildRequested, CancelRequested
 from .factory import Factory
 from .identity import LABEL_DIGITS
 from .messages import event_message
-from .names import DIGEST_LABEL
+from .names import BUILD_LABEL, DIGEST_LABEL
 from .plan import Context, Plan, SourceImage, make_plan
 from .ports import Image
 
@@ -62,12 +62,12 @@ def find_unchanged(plan: Plan, anywhere: bool, factory: Factory) -> Image | None
     """The image that has the plan's content already: of the plan's name, or `anywhere` in the output project."""
     digest = plan.content_digest[:LABEL_DIGITS]
     named = factory.compute.image(plan.image.project, plan.image.name)
-    if named is not None and named.labels.get(DIGEST_LABEL) == digest:
+    if named is not None and named.labels.get(DIGEST_LABEL) == digest and is_same_output(named, plan):
         return named
     if named is not None:
         raise InputError(
-            f"output.name: image {named.name} exists in project {named.project} with other content; "
-            "choose another name, or delete it first"
+            f"output.name: image {named.name} exists in project {named.project} with other content, "
+            "or with another family, size or labels; choose another name, or delete it first"
         )
     if not anywhere:
         return None
@@ -75,6 +75,14 @@ def find_unchanged(plan: Plan, anywhere: bool, factory: Factory) -> Image | None
         if image.labels.get(DIGEST_LABEL) == digest and image.deprecated is None:
             return image
     return None
+
+
+def is_same_output(image: Image, plan: Plan) -> bool:
+    """Whether an image of the plan's content is also in its family, of its size, and has its labels."""
+    ours, theirs = (
+        {k: v for k, v in labels.items() if k != BUILD_LABEL} for labels in (plan.image.labels, image.labels)
+    )
+    return (image.family, image.disk_size_gb, theirs) == (plan.image.family, plan.image.disk_size_gb, ours)
 
 
 def cancel(build_id: str, reason: str, factory: Factory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .errors import InputError
+from .names import LOCAL
 from .plan import SourceImage
 from .ports import Compute, Image
 from .spec import COS_PROJECT, Source
@@ -69,5 +70,5 @@ def _instead(compute: Compute, project: str) -> str:
 def _no_family(compute: Compute, project: str, family: str) -> str:
     families = sorted({image.family for image in compute.images(project) if image.family and not image.deprecated})
     there = f"it has {', '.join(families[:8])}" if families else "it has no families"
-    remedy = "; make one with: goldsmith images bootstrap " + family if project == "local" else ""
+    remedy = "; see: goldsmith images bootstrap, goldsmith images import" if project == LOCAL else ""
     return f"source.family: project {project} has no active image in family {family}; {there}{remedy}"

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from ..build import Build
+from ..build import Build, State
 from ..engine import Engine, Listener
 from ..errors import PoisonMessage, Transient
 from ..events import Event
@@ -33,12 +33,28 @@ from .bus import Delivery, LocalBus
 
 LOG = logging.getLogger(__name__)
 
+STUCK = 30.0  # seconds of clean-up
 TICK = 0.5  # seconds between looks at the VM and the deadline
 RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before an order is delivered again; the last for all that follow
 
 
 class Abandoned(Transient):
     """The worker's result is not wanted any more: the build has moved on."""
+
+
+class Patience:
+    """How long a clean-up may take before it is left alone."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def is_over(self, build: Build) -> bool:
+        """Whether the build has been in `cleaning` for too long."""
+        if build.state is not State.CLEANING:
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since > self._seconds
 
 
 class Dispatcher:
@@ -55,16 +71,18 @@ class Dispatcher:
         self._work: set[Future[None]] = set()
         self._fault: BaseException | None = None  # of a worker, and nothing that it is meant to raise
 
-    def run(self, build_id: str, interruption: Interruption) -> Build:
+    def run(self, build_id: str, interruption: Interruption, patience: float = STUCK) -> Build:
         """Handle the build's messages until it is finished; give it as it ended.
 
-        A worker's unforeseen exception ends the build like any failure, cleans up, and is raised then.
+        A clean-up that has not come to its end after `patience` seconds is left to a later command: the build is given
+        unfinished. A worker's unforeseen exception ends the build like any failure, cleans up, and is raised then.
         """
         self._build = build = self.engine.resend(build_id)
         cancelled = False
         next_tick = 0.0
+        while_cleaning = Patience(patience)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker") as pool:
-            while not build.finished or self._work:
+            while self._work or not (build.finished or while_cleaning.is_over(build)):
                 if interruption.asked and not cancelled:
                     cancelled = True
                     cancel(build_id, interruption.reason, self._factory)
@@ -76,7 +94,8 @@ class Dispatcher:
                     self._tick(build_id)
                     next_tick = time.monotonic() + TICK
                 build = self._build
-        self._bus.forget(build_id)
+        if build.finished:
+            self._bus.forget(build_id)
         if self._fault is not None:
             raise self._fault
         return self._factory.store.load(build_id).build  # what the listener heard had its last orders in its outbox yet

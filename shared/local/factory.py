@@ -49,6 +49,7 @@ LOG = logging.getLogger(__name__)
 
 PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{LOCAL}/topics/{REPORTS_TOPIC}:publish"
 LOST = "the process that ran this build has ended"
+RECOVERY = 3.0  # seconds that a command spends on a clean-up which others have failed to end
 POLL = 0.2  # seconds between looks at a build that another process runs
 
 
@@ -169,15 +170,21 @@ class LocalFactory(Factory):
                 try:
                     if build.state in (State.PREPARING, State.PROVISIONING):
                         cancel(build.id, LOST, self)
-                    recovered.append(self._finish(build.id))
+                    done = self._finish(build.id)
                 except GoldsmithError as error:  # the other builds, and the command, go on without it
                     LOG.warning("build %s, which a killed process has left, cannot be finished: %s", build.id, error)
+                    continue
+                if done.finished:
+                    recovered.append(done)
+                else:
+                    left = ", ".join(entry.name for entry in done.ledger if not entry.keep)
+                    LOG.warning("build %s cannot be cleaned up yet; left: %s", build.id, left)
         return recovered
 
     def _finish(self, build_id: str) -> Build:
         from .dispatcher import Dispatcher
 
-        return Dispatcher(self, self.queue).run(build_id, Interruption())
+        return Dispatcher(self, self.queue).run(build_id, Interruption(), RECOVERY)
 
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""

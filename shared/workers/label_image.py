@@ -14,9 +14,10 @@ from .machines import planned
 def label_image(build: Build, order: Order, factory: Factory) -> ImageLabelled:
     """Ensure each fact of publication."""
     plan = planned(build)
-    factory.compute.label_image(plan.image.project, plan.image.name, plan.image.labels, plan.image.family)
     if plan.image.export_to is not None:
         packages = factory.compute.packages(plan.image.project, plan.image.name)
         factory.bucket.publish(resources.staged_export(plan), plan.image.export_to)
         factory.bucket.write(resources.manifest_of(plan.image.export_to), manifest(build, plan, packages))
+    # last, since it is what others see: a publication that fails before leaves the family as it was
+    factory.compute.label_image(plan.image.project, plan.image.name, plan.image.labels, plan.image.family)
     return ImageLabelled(build_id=build.id, event_id=f"o{order.number}-ImageLabelled", time=factory.clock.now())

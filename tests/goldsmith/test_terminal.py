@@ -67,8 +67,8 @@ def already_made(home: Path, run: Commands, tmp_path: Path) -> Path:
     catalogue.add(disk, "small")
     spec = tmp_path / "build.yaml"
     spec.write_text(SPEC)
-    digest = run("plan", spec, "--json").document()["content_digest"]
-    catalogue.add(disk, "made", labels={"goldsmith-digest": digest[:40]})
+    image = run("plan", spec, "--json").document()["image"]
+    catalogue.add(disk, "made", labels=image["labels"], family=image["family"])
     return spec
 
 

@@ -26,7 +26,7 @@ from shared.local.store import LocalStore
 from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC
 from shared.orders import FINISHED_TOPIC, WORKER_TOPIC
 from shared.plan import Plan
-from shared.ports import MachineRequest, Message, Progress
+from shared.ports import MachineRequest, Message, Progress, ResourceKind
 from tests import values
 from tests.fakes import FakeClock, FakeCompute, MemoryBucket
 from tests.world import MASTER, Guest
@@ -68,6 +68,10 @@ class Cloud(FakeCompute):
         archive = super().export_image(project, name, target, compression, progress)
         self.exported = True
         return archive
+
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+        self._bug("delete")
+        super().delete(kind, name, project, zone)
 
     def _bug(self, method: str) -> None:
         self.calls.setdefault(method, []).append(time.monotonic())
@@ -194,6 +198,19 @@ def test_second_bug_in_the_clean_up_is_raised_at_once_and_leaves_the_build(rig: 
     done = Dispatcher(rig.factory, rig.bus).run(values.BUILD_ID, Interruption())  # the next command
     assert done.finished
     assert nothing_is_left(rig)
+
+
+def test_clean_up_that_cannot_end_is_left_to_a_later_command(rig: Rig) -> None:
+    rig.compute.bugs["delete"] = [Permanent("it is locked") for _ in range(20)]
+    dispatcher = Dispatcher(rig.factory, rig.bus)
+    dispatcher.engine.request(values.requested(plan=plan()))
+    left = dispatcher.run(values.BUILD_ID, Interruption(), patience=0.2)
+    assert (left.state, left.outcome) == (State.CLEANING, Outcome.SUCCEEDED)
+    assert {entry.kind for entry in left.ledger if not entry.keep} >= {"machine", "disk"}
+    rig.compute.bugs.clear()
+    assert (
+        not Dispatcher(rig.factory, rig.bus).run(values.BUILD_ID, Interruption(), patience=0.2).finished
+    )  # not yet due
 
 
 def test_what_may_pass_is_tried_again_after_growing_delays(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -38,8 +38,10 @@ def request(world: World, asked: Spec, text: str = "one", amend: Callable[[Plan]
 
 
 def of_content(made: Plan, name: str, **changes: object) -> Image:
-    labels: Mapping[str, str] = {"goldsmith-digest": made.content_digest[:40]}
-    image = Image("local", name, f"id-{name}", values.NOON, family=made.image.family, labels=labels)
+    plan = made.image
+    labels = {**plan.labels, "goldsmith-digest": made.content_digest[:40]}
+    image = Image("local", name, f"id-{name}", values.NOON, family=plan.family, labels=labels)
+    image = replace(image, disk_size_gb=plan.disk_size_gb)
     return replace(image, **changes)  # type: ignore[arg-type]  # fields of Image, by name
 
 
@@ -79,6 +81,17 @@ def test_image_of_the_name_and_content_is_unchanged_and_needs_no_room() -> None:
     event = request(world, asked, "another")
     assert event.unchanged is not None
     assert (event.unchanged.name, event.unchanged.id) == ("fixed", "id-fixed")
+
+
+@pytest.mark.parametrize("changes", [{"family": "other"}, {"disk_size_gb": 999}, {"labels": {"team": "b"}}])
+def test_image_of_the_name_and_content_with_another_output_is_an_error(changes: dict[str, object]) -> None:
+    world = World()
+    asked = spec(output={"name": "fixed"})
+    made = request(world, asked).plan
+    labels = {**made.image.labels, **changes.pop("labels", {})}  # type: ignore[dict-item]  # the last case's
+    world.compute.all_images["fixed"] = of_content(made, "fixed", labels=labels, **changes)
+    with pytest.raises(InputError, match=r"output\.name: image fixed exists .* another family, size or labels"):
+        request(world, asked)
 
 
 def test_image_of_the_name_with_other_content_is_an_error_with_a_remedy() -> None:

@@ -94,7 +94,7 @@ def test_family_that_is_not_there_is_named_with_what_is_and_a_remedy() -> None:
         found({"family": "debian-12"}, image("a", family="f"), image("b", family="g", deprecated="DEPRECATED"))
     assert str(caught.value) == (
         "source.family: project local has no active image in family debian-12; it has f; "
-        "make one with: goldsmith images bootstrap debian-12"
+        "see: goldsmith images bootstrap, goldsmith images import"
     )
     with pytest.raises(InputError, match=r"it has no families$"):
         resolve(source(project="my-project", family="f"), compute())
