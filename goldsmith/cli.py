@@ -71,7 +71,7 @@ def validate(spec: SpecFile, parameters: Parameters = None) -> None:
 
 @app.command()
 def plan(spec: SpecFile, parameters: Parameters = None, json: AsJson = False) -> None:
-    """Show what a build of the spec would make; create nothing."""
+    """Show what a build of the spec would make."""
     from .specs import plan as run
 
     run(spec, _pairs(parameters), as_json=json)
