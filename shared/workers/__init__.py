@@ -56,7 +56,7 @@ def carry_out(order: Order, factory: Factory) -> None:
     except GoldsmithError as error:
         fact = OrderFailed(
             build_id=order.build_id,
-            event_id=fact_id(order, "OrderFailed"),
+            event_id=order.fact_id("OrderFailed"),
             time=factory.clock.now(),
             order=order.kind,
             attempt=order.attempt,
@@ -79,8 +79,3 @@ def is_stale(order: Order, build: Build) -> bool:
     if "label_image" in wanted:
         wanted.add("deprecate_images")
     return order.kind not in wanted or order.attempt != build.attempt
-
-
-def fact_id(order: Order, kind: str) -> str:
-    """The id of the event that comes of an order: the same however often the order is redelivered."""
-    return f"o{order.number}-{kind}"

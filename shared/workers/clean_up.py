@@ -23,7 +23,7 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     remaining = tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
     return CleanedUp(
         build_id=build.id,
-        event_id=f"o{order.number}-CleanedUp",
+        event_id=order.fact_id("CleanedUp"),
         time=factory.clock.now(),
         remaining=remaining,
     )

@@ -20,4 +20,4 @@ def create_resources(build: Build, order: Order, factory: Factory) -> MachineSta
     for entry in build.ledger:
         if entry.kind == "machine" and entry.name != current and not delete_entry(entry, build, factory):
             raise Transient(f"{entry.name} still has the boot disk that {current} needs")
-    return start_machine(build, order, factory, BUILD, f"o{order.number}-MachineStarted")
+    return start_machine(build, order, factory, BUILD)

@@ -34,7 +34,7 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
     _raise(faults)
     return ImagesDeprecated(
         build_id=build.id,
-        event_id=f"o{order.number}-ImagesDeprecated",
+        event_id=order.fact_id("ImagesDeprecated"),
         time=factory.clock.now(),
         names=tuple(sorted(done)),
     )

@@ -35,7 +35,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         )
     return ImageExported(
         build_id=build.id,
-        event_id=f"o{order.number}-ImageExported",
+        event_id=order.fact_id("ImageExported"),
         time=factory.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive),
     )

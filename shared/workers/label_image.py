@@ -20,4 +20,4 @@ def label_image(build: Build, order: Order, factory: Factory) -> ImageLabelled:
         factory.bucket.write(resources.manifest_of(plan.image.export_to), manifest(build, plan, packages))
     # last, since it is what others see: a publication that fails before leaves the family as it was
     factory.compute.label_image(plan.image.project, plan.image.name, plan.image.labels, plan.image.family)
-    return ImageLabelled(build_id=build.id, event_id=f"o{order.number}-ImageLabelled", time=factory.clock.now())
+    return ImageLabelled(build_id=build.id, event_id=order.fact_id("ImageLabelled"), time=factory.clock.now())

@@ -33,7 +33,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
     )
 
 
-def start_machine(build: Build, order: Order, factory: Factory, phase: str, fact_id: str) -> MachineStarted:
+def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> MachineStarted:
     """Make and start the VM of a phase."""
     plan = planned(build)
     image = plan.source if phase == BUILD else plan.image
@@ -51,7 +51,7 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str, fact
     zone = factory.compute.create_machine(request)
     return MachineStarted(
         build_id=build.id,
-        event_id=fact_id,
+        event_id=order.fact_id("MachineStarted"),
         time=factory.clock.now(),
         attempt=order.attempt,
         phase=phase,

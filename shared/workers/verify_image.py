@@ -16,4 +16,4 @@ from .machines import start_machine
 
 def verify_image(build: Build, order: Order, factory: Factory) -> MachineStarted:
     """Make and start the verifying VM; its reports decide."""
-    return start_machine(build, order, factory, VERIFY, f"o{order.number}-MachineStarted")
+    return start_machine(build, order, factory, VERIFY)
