@@ -33,7 +33,6 @@ class Order:
     number: int  # 1, 2, 3 ... within the build
     kind: OrderKind
     attempt: int
-    failures: int = 0  # how often its worker has failed for a reason that may pass
 
     def fact_id(self, kind: str) -> str:
         """The id of the event that comes of this order: the same however often the order is redelivered."""

@@ -182,7 +182,7 @@ def full_build() -> Build:
         zone="here",
         verify_steps=values.build().steps,
         ledger=(values.ledger_entry(), values.ledger_entry(kind="image", keep=True)),
-        outbox=(Order(values.BUILD_ID, 7, "clean_up", 2, failures=1),),
+        outbox=(Order(values.BUILD_ID, 7, "clean_up", 2),),
         orders=7,
         image=values.image_record(archive=ArchiveRecord(1000, "a1" * 32, "b2" * 32, "c3" * 4, 10 << 30, 600 << 20)),
         last_seen=values.NOON + 12.5,
