@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Write it whole or not at all; a folder that was deleted meanwhile needs none. NoSpace, EnvironmentFault."""
-        staged = folder / f".{RECORD}.{os.getpid()}"
+        writer = f"{os.getpid()}.{threading.get_ident()}"  # two threads may note a machine's end at once
+        staged = folder / f".{RECORD}.{writer}"
         with suppress(FileNotFoundError), faults(folder):
             staged.write_text(json.dumps(asdict(self)))
             staged.replace(folder / RECORD)
