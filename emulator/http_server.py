@@ -1,0 +1,47 @@
+"""One of the emulator's HTTP endpoints: a Flask application on a port of loopback, in threads of this process."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import Self
+
+from flask import Flask
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+LOOPBACK = "127.0.0.1"
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections are kept: the clients make hundreds of requests
+    disable_nagle_algorithm = True  # answers go out in two pieces, and the second one would wait 40 ms
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
+        """Say nothing of single requests."""
+
+
+class HttpServer:
+    """Serves an application from its making until close(); `port` is chosen by the kernel unless given."""
+
+    def __init__(self, application: Flask, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._server: BaseWSGIServer = make_server(
+            LOOPBACK, port, application, threaded=True, request_handler=_Handler, ssl_context=tls
+        )
+        self.port = self._server.server_port
+        self.url = f"{'https' if tls else 'http'}://{LOOPBACK}:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True, name=f"http-{application.name}"
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more connections; those that are open end with this process."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
