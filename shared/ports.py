@@ -49,6 +49,7 @@ class ImageRequest:
     project: str
     name: str
     source_disk: str
+    source_project: str  # of the disk, which need not be the image's
     zone: str
     description: str
     labels: Mapping[str, str]
@@ -164,15 +165,15 @@ class Compute(Protocol):
         """Make and start a machine, unless there is one, whatever its status; give its zone, which is never empty."""
         ...
 
-    def machine(self, name: str, zone: str) -> Machine | None:
+    def machine(self, name: str, project: str, zone: str) -> Machine | None:
         """Look a machine up. A zone of "" is asked for where a plan names no zones."""
         ...
 
-    def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
+    def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         """Wait for a machine to stop by itself; True when it is stopped (or gone) within `seconds`."""
         ...
 
-    def serial_output(self, name: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
+    def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         """Read a serial port's output from offset `start`; give it and the offset to go on from."""
         ...
 

@@ -18,11 +18,11 @@ from .factory import Factory
 from .lifecycle import phase_of
 from .messages import event_message, plain_words, serial_reports
 from .ports import Machine, Message
-from .workers.machines import find_machine
+from .workers.machines import find_machine, planned
 
 REPORT_PORT = 3
 WATCHED = (State.PROVISIONING, State.VERIFYING)
-QUIET = 60.0  # seconds: three heartbeats that have not come
+QUIET = 120.0  # seconds: six heartbeats that have not come
 
 
 def watch(build: Build, factory: Factory) -> bool:
@@ -50,7 +50,7 @@ def watch(build: Build, factory: Factory) -> bool:
         phase=phase,
         how="lost" if machine is None else machine.how or "powered-off",
         claim=words[-1] if words else None,
-        detail="" if machine is None else machine.detail or _excuse(machine, factory),
+        detail="" if machine is None else machine.detail or plain_words(_reports_port(build, machine, factory)),
     )
     factory.bus.publish(event_message(fact))
     return True
@@ -58,20 +58,17 @@ def watch(build: Build, factory: Factory) -> bool:
 
 def machine_reports(build: Build, machine: Machine, factory: Factory, phase: str) -> list[tuple[Report, Message]]:
     """Read the good reports on the VM's report port; none when the VM goes while it is asked."""
-    try:
-        output, _next = factory.compute.serial_output(machine.name, machine.zone, REPORT_PORT, 0)
-    except NotFound:
-        return []
+    output = _reports_port(build, machine, factory)
     return serial_reports(output, factory.keys, build.id, build.attempt, phase)
 
 
-def _excuse(machine: Machine, factory: Factory) -> str:
-    """What the start script said on the report port of a machine that it turned off, such as one without python3."""
+def _reports_port(build: Build, machine: Machine, factory: Factory) -> bytes:
+    """Read all that stands on the report port: reports, or why the start script turned the machine off without any."""
+    project = planned(build).machine.project
     try:
-        output, _next = factory.compute.serial_output(machine.name, machine.zone, REPORT_PORT, 0)
+        return factory.compute.serial_output(machine.name, project, machine.zone, REPORT_PORT, 0)[0]
     except NotFound:
-        return ""
-    return plain_words(output)
+        return b""
 
 
 def note_life(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> None:

@@ -309,12 +309,12 @@ class FakeCompute:
         self.fuse.touch()
         return disk.zone
 
-    def machine(self, name: str, zone: str) -> Machine | None:
+    def machine(self, name: str, project: str, zone: str) -> Machine | None:
         self._call("machine")
         machine = self._in_zone(name, zone)
         return None if machine is None else Machine(name, machine.zone, machine.status, machine.how)
 
-    def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
+    def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         self._call("wait_until_stopped")
         machine = self._in_zone(name, zone)
         if machine is None or machine.status == "stopped":
@@ -322,7 +322,7 @@ class FakeCompute:
         self._clock.pause(seconds)
         return False
 
-    def serial_output(self, name: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
+    def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         self._call("serial_output")
         machine = self._in_zone(name, zone)
         if machine is None:

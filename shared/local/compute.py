@@ -159,15 +159,15 @@ class LocalCompute:
             )
         return ZONE
 
-    def machine(self, name: str, zone: str) -> Machine | None:
+    def machine(self, name: str, project: str, zone: str) -> Machine | None:
         """Look a machine up, whichever process started it."""
         return self._machines.status(name)
 
-    def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
+    def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         """Wait for the QEMU process to end."""
         return self._machines.wait(name, seconds)
 
-    def serial_output(self, name: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
+    def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         """Read the file that a serial port is written to."""
         folder = BuildFolder.of_resource(self._home, name).machine(name)
         path = folder / {CONSOLE: "console.log", REPORTS: "reports.log"}[port]

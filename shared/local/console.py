@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ..errors import NotFound
+from ..names import LOCAL
 from ..ports import Bucket, Compute
 from .build_folder import BuildFolder
+from .machine_record import ZONE
 
 PORT = 1  # the serial port that is the console
 
@@ -30,7 +32,7 @@ class Console:
 
     def _new(self, machine: str, start: int) -> bytes:
         try:
-            return self._compute.serial_output(machine, "", PORT, start)[0]
+            return self._compute.serial_output(machine, LOCAL, ZONE, PORT, start)[0]
         except NotFound:
             pass  # gone, and its console was stored before
         try:

@@ -61,18 +61,18 @@ def _delete_in_zones(entry: LedgerEntry, build: Build, factory: Factory) -> None
     planned = build.plan.machine.zones if build.plan else ()
     for zone in (entry.zone,) if entry.zone else planned or (build.zone,):
         if entry.kind == "machine":
-            _store_log(entry.name, zone, build, factory)
+            _store_log(entry, zone, build, factory)
         factory.compute.delete(entry.kind, entry.name, entry.project, zone)
 
 
-def _store_log(machine: str, zone: str, build: Build, factory: Factory) -> None:
+def _store_log(machine: LedgerEntry, zone: str, build: Build, factory: Factory) -> None:
     try:
-        output, _next = factory.compute.serial_output(machine, zone, CONSOLE, 0)
+        output, _next = factory.compute.serial_output(machine.name, machine.project, zone, CONSOLE, 0)
     except NotFound:
         return  # never made, or deleted by an earlier delivery of this order
     try:
-        factory.bucket.write(log_uri(factory, build.id, machine), output)
+        factory.bucket.write(log_uri(factory, build.id, machine.name), output)
     except Transient:
         raise
     except GoldsmithError as error:  # a full disk, say: what is deleted next makes room, so it must not wait
-        LOG.warning("build %s: the log of %s is lost: %s", build.id, machine, error)
+        LOG.warning("build %s: the log of %s is lost: %s", build.id, machine.name, error)

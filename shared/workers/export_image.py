@@ -26,7 +26,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     plan = planned(build)
     machine = resources.machine_name(build.id, build.attempt, BUILD)
     zone = build.zone or _zone_of(machine, build, factory)
-    _wait_until_stopped(machine, zone, factory)
+    _wait_until_stopped(machine, plan.machine.project, zone, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
     if plan.image.export_to is not None:
@@ -49,9 +49,9 @@ def _zone_of(machine: str, build: Build, factory: Factory) -> str:
     return found.zone
 
 
-def _wait_until_stopped(machine: str, zone: str, factory: Factory) -> None:
+def _wait_until_stopped(machine: str, project: str, zone: str, factory: Factory) -> None:
     for _second in range(STOPS_WITHIN):
-        if factory.compute.wait_until_stopped(machine, zone, 1.0):
+        if factory.compute.wait_until_stopped(machine, project, zone, 1.0):
             return
         factory.progress(f"waiting for {machine} to stop", 0, 0)
     raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
@@ -69,6 +69,7 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
             project=plan.image.project,
             name=plan.image.name,
             source_disk=resources.boot_disk_name(plan.build_id, 1, BUILD),
+            source_project=plan.machine.project,
             zone=zone,
             description=plan.image.description,
             labels={BUILD_LABEL: plan.build_id},

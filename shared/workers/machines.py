@@ -61,10 +61,10 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> M
 
 def find_machine(build: Build, phase: str, factory: Factory) -> Machine | None:
     """Look this attempt's VM up; in all zones of the plan while no worker has said which one it is in."""
+    plan = planned(build).machine
     name = resources.machine_name(build.id, build.attempt, phase)
-    zones = (build.plan.machine.zones if build.plan else ()) or ("",)
-    for zone in (build.zone,) if build.zone else zones:
-        machine = factory.compute.machine(name, zone)
+    for zone in (build.zone,) if build.zone else plan.zones or ("",):
+        machine = factory.compute.machine(name, plan.project, zone)
         if machine is not None:
             return machine
     return None

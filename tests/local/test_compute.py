@@ -68,7 +68,9 @@ def exporting_to(target: Path) -> Plan:
 
 
 def image_request(**changes: object) -> ImageRequest:
-    default = ImageRequest("local", "new", BOOT, "local", "made", {"goldsmith-build": BUILD_ID}, ("x",), "arm64")
+    default = ImageRequest(
+        "local", "new", BOOT, "local", "local", "made", {"goldsmith-build": BUILD_ID}, ("x",), "arm64"
+    )
     return replace(default, **changes)  # type: ignore[arg-type]  # fields of ImageRequest, by name
 
 
@@ -207,15 +209,15 @@ def test_serial_output_goes_on_where_it_ended(compute: LocalCompute, home: Path)
     folder = BuildFolder(home, BUILD_ID).machine(VM)
     folder.mkdir(parents=True)
     with pytest.raises(NotFound, match=VM):
-        compute.serial_output(VM, "local", 1, 0)
+        compute.serial_output(VM, "local", "local", 1, 0)
     (folder / "console.log").write_bytes(b"hello")
     (folder / "reports.log").write_bytes(b"report")
-    assert compute.serial_output(VM, "local", 1, 0) == (b"hello", 5)
-    assert compute.serial_output(VM, "local", 1, 5) == (b"", 5)
+    assert compute.serial_output(VM, "local", "local", 1, 0) == (b"hello", 5)
+    assert compute.serial_output(VM, "local", "local", 1, 5) == (b"", 5)
     with (folder / "console.log").open("ab") as file:
         file.write(b" world")
-    assert compute.serial_output(VM, "local", 1, 5) == (b" world", 11)
-    assert compute.serial_output(VM, "local", 3, 2) == (b"port", 6)
+    assert compute.serial_output(VM, "local", "local", 1, 5) == (b" world", 11)
+    assert compute.serial_output(VM, "local", "local", 3, 2) == (b"port", 6)
 
 
 def test_labelled_lists_what_builds_have_made(compute: LocalCompute, home: Path) -> None:
@@ -243,7 +245,7 @@ def test_everything_can_be_deleted_twice(compute: LocalCompute, home: Path) -> N
         assert compute.image("local", SOURCE) is None
         folder.machine(VM).mkdir(parents=True)
         sparse(folder.disk(BOOT))
-    assert compute.machine(VM, "local") is None
+    assert compute.machine(VM, "local", "local") is None
 
 
 def test_only_resources_of_builds_can_be_deleted(compute: LocalCompute, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Cloud(FakeCompute):
         self.guest.run(self.machines[request.name], self.disks[request.boot_disk], self._publish)
         return zone
 
-    def wait_until_stopped(self, name: str, zone: str, seconds: float) -> bool:
+    def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         machine = self._in_zone(name, zone)
         return machine is None or machine.status == "stopped"
 

@@ -240,7 +240,7 @@ def test_image_of_a_build_outlives_its_disk(factory: LocalFactory, folder: Build
     image = ImagePlan("local", "kept")
     plan: Plan = values.plan(image=image)
     size = left_clean(folder.disk(BOOT)).stat().st_size
-    request = ImageRequest("local", image.name, BOOT, "local", "", {}, (), plan.source.architecture)
+    request = ImageRequest("local", image.name, BOOT, "local", "local", "", {}, (), plan.source.architecture)
     factory.compute.create_image(request)
     factory.compute.delete("disk", BOOT, "local", "")
     assert factory.catalogue.disk("kept").stat().st_size == size
