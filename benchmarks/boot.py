@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, table
+from shared.clock import SystemClock
 from shared.local.accelerator import accelerator
 from shared.local.bootstrap import bootstrap
 from shared.local.catalogue import Catalogue
 from shared.local.cidata_disk import write_cidata
-from shared.local.clock import LocalClock
 from shared.local.extents import copy_sparse
 from shared.local.machine_start import choose_firmware
 from shared.local.programs import find
@@ -130,7 +130,7 @@ def _follow(console: socket.socket, process: subprocess.Popen[bytes], began: flo
 
 def report(home: Path, folder: Path, rounds: int, variants: tuple[str, ...]) -> None:
     """Measure the variants, and print the table."""
-    catalogue = Catalogue(home, LocalClock())
+    catalogue = Catalogue(home, SystemClock())
     image = catalogue.newest_in_family("debian-12") or bootstrap("debian-12", catalogue, home=home)
     disk, figures = catalogue.disk(image.name), folder / "figures.json"
     once: list[str | Path] = [

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, ratio, table
+from shared.clock import SystemClock
 from shared.local.bootstrap import bootstrap
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.root_tree import BASE_PACKAGES
 
 FIRST, AGAIN, PLAIN = "goldsmith, first time", "goldsmith, again", "mmdebstrap, mke2fs -d"
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--once", type=Path, metavar="HOME", help="bootstrap once, into the catalogue of HOME")
     arguments = parser.parse_args()
     if arguments.once:
-        bootstrap("debian-12", Catalogue(arguments.once, LocalClock()), home=arguments.once)
+        bootstrap("debian-12", Catalogue(arguments.once, SystemClock()), home=arguments.once)
         return
     memory = MEMORY_FILES if MEMORY_FILES.is_dir() else arguments.folder
     with (

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, median, ratio, table
 from provisioner.protocol import BUILD
+from shared.clock import SystemClock
 from shared.factory import local
 from shared.local.archive import verify_archive, write_archive
 from shared.local.bootstrap import bootstrap
 from shared.local.build_folder import BuildFolder
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.extents import copy_sparse
 from shared.local.machine import Machines, MachineSpec
 from shared.local.programs import run
@@ -75,7 +75,7 @@ def floor(home: Path, disk: Path, output: Path) -> None:
 
 def candidates(home: Path, folder: Path) -> list[Candidate]:
     """Give ours with and without export, the floor, and the peers that are installed."""
-    disk = Catalogue(home, LocalClock()).disk(_base(home))
+    disk = Catalogue(home, SystemClock()).disk(_base(home))
     (folder / "spec").mkdir()
     (folder / "spec" / "build.yaml").write_text(SPEC)
     (folder / "spec" / "hello.sh").write_text(SCRIPT)
@@ -83,7 +83,7 @@ def candidates(home: Path, folder: Path) -> list[Candidate]:
     here = {"GOLDSMITH_HOME": str(home)}
 
     def afresh() -> None:
-        Catalogue(home, LocalClock()).delete("hello")
+        Catalogue(home, SystemClock()).delete("hello")
         shutil.rmtree(BuildFolder(home, FLOOR_BUILD).path, ignore_errors=True)
         for name in ("out", "floor.tar.gz", "peer.raw", "packer"):
             _remove(folder / name)
@@ -157,7 +157,7 @@ def _kernel(disk: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def _base(home: Path) -> str:
-    catalogue = Catalogue(home, LocalClock())
+    catalogue = Catalogue(home, SystemClock())
     return bootstrap("debian-12", catalogue, home=home).name
 
 
@@ -187,7 +187,7 @@ def report(home: Path, folder: Path, rounds: int) -> None:
 
 def own_use(home: Path, folder: Path) -> tuple[float, int]:
     """Build once more, without export; give CPU seconds and peak bytes of goldsmith's process alone."""
-    Catalogue(home, LocalClock()).delete("hello")
+    Catalogue(home, SystemClock()).delete("hello")
     done = subprocess.run(
         [sys.executable, "-c", OWN, "build", folder / "spec" / "build.yaml"],
         env={**os.environ, "GOLDSMITH_HOME": str(home)},

@@ -103,6 +103,7 @@ class Build:
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     orders: int = 0  # how many orders have been given; the newest one's number
     image: ImageRecord | None = None
+    result: str = ""  # URI of the object that says how it ended, for who has nothing but the bucket
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
 
     @property

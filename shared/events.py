@@ -36,6 +36,7 @@ class BuildRequested(_Fact):
 
     plan: Plan
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
+    result: str = ""  # URI of the object that says how the build ended; "" for nobody who would read it
     kind: Literal["BuildRequested"] = "BuildRequested"
 
 
@@ -46,6 +47,7 @@ class BuildRejected(_Fact):
     name: str
     request: str
     reason: str
+    result: str = ""  # as of BuildRequested
     kind: Literal["BuildRejected"] = "BuildRejected"
 
 

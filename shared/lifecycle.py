@@ -119,12 +119,13 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
     return _enter(blank, State.PREPARING, event)
 
 
-def _blank(event: Event, name: str, request: str, deadline: float, plan: Plan | None) -> Build:
+def _blank(event: BuildRequested | BuildRejected, name: str, request: str, deadline: float, plan: Plan | None) -> Build:
     return Build(
         id=event.build_id,
         name=name,
         request=request,
         plan=plan,
+        result=event.result,
         state=State.PREPARING,
         created=event.time,
         updated=event.time,

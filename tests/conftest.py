@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_HOME = ROOT / "build" / "test-home"  # outlives a run; `make clean` removes it
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def debian_disk() -> Path:
     """The disk of a bootstrapped Debian 12, which `make test` makes; nobody may write to it."""
     BASE_HOME.mkdir(parents=True, exist_ok=True)
-    catalogue = Catalogue(BASE_HOME, LocalClock())
+    catalogue = Catalogue(BASE_HOME, SystemClock())
     with (BASE_HOME / "lock").open("w") as lock:  # pytest's workers all come here
         fcntl.flock(lock, fcntl.LOCK_EX)
         image = catalogue.newest_in_family(FAMILY)
@@ -53,5 +53,5 @@ def debian_home(tmp_path: Path, debian_disk: Path) -> Path:
     """A test's own GOLDSMITH_HOME, with that Debian as the only image of family debian-12."""
     home = tmp_path / "home"
     home.mkdir()
-    Catalogue(home, LocalClock()).add(debian_disk, "debian-12-base", transfer="link", family=FAMILY)
+    Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family=FAMILY)
     return home

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..build import Build, State
+from ..clock import SystemClock
 from ..engine import Listener
 from ..errors import AlreadyExists, GoldsmithError, NotFound
 from ..events import BuildRequested
@@ -33,7 +34,6 @@ from .bucket import LocalBucket
 from .build_folder import BuildFolder, build_ids
 from .bus import LocalBus
 from .catalogue import Catalogue
-from .clock import LocalClock
 from .compute import LocalCompute
 from .console import Console
 from .database import Database
@@ -234,7 +234,7 @@ def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
         database = stack.enter_context(Database(home / "state.db"))
         queue = LocalBus(database)
         stack.callback(queue.close)
-        clock = LocalClock()
+        clock = SystemClock()
         catalogue = Catalogue(home, clock)
         machines = stack.enter_context(Machines(home, queue.publish))
         return LocalFactory(

@@ -1,4 +1,4 @@
-"""clean_up: everything in the ledger but what is kept, after the machines' logs are safe."""
+"""clean_up: everything in the ledger but what is kept, after the machines' logs are safe; then the build's result."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..events import CleanedUp
 from ..factory import Factory
 from ..names import BUILD_LABEL
 from ..orders import Order
+from ..result import result
 
 LOG = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     """Delete what can be deleted; what cannot yet remains, and is tried again."""
     doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
     remaining = tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
+    if build.result:
+        _store(build.result, result(build, remaining, log_folder(factory, build.id)), "its result", build, factory)
     return CleanedUp(
         build_id=build.id,
         event_id=order.fact_id("CleanedUp"),
@@ -31,7 +34,12 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
 
 def log_uri(factory: Factory, build_id: str, machine: str) -> str:
     """Where a machine's console log is stored once the machine is gone."""
-    return factory.logs.replace("{build_id}", build_id) + f"/{machine}.log"
+    return f"{log_folder(factory, build_id)}/{machine}.log"
+
+
+def log_folder(factory: Factory, build_id: str) -> str:
+    """Where the logs of a build are stored."""
+    return factory.logs.replace("{build_id}", build_id)
 
 
 def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
@@ -70,9 +78,13 @@ def _store_log(machine: LedgerEntry, zone: str, build: Build, factory: Factory) 
         output, _next = factory.compute.serial_output(machine.name, machine.project, zone, CONSOLE, 0)
     except NotFound:
         return  # never made, or deleted by an earlier delivery of this order
+    _store(log_uri(factory, build.id, machine.name), output, f"the log of {machine.name}", build, factory)
+
+
+def _store(uri: str, data: bytes, what: str, build: Build, factory: Factory) -> None:
     try:
-        factory.bucket.write(log_uri(factory, build.id, machine.name), output)
+        factory.bucket.write(uri, data)
     except Transient:
         raise
     except GoldsmithError as error:  # a full disk, say: what is deleted next makes room, so it must not wait
-        LOG.warning("build %s: the log of %s is lost: %s", build.id, machine.name, error)
+        LOG.warning("build %s: %s is lost: %s", build.id, what, error)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from shared.build import Build, Outcome, State
+from shared.clock import SystemClock
 from shared.events import read_build
 from shared.local.bus import LocalBus
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.ports import Message
@@ -53,7 +53,7 @@ def add_image(home: Path, tmp_path: Path, name: str, **more: str) -> None:
     disk = tmp_path / f"{name}.raw"
     with disk.open("wb") as file:
         file.truncate(4 << 20)
-    Catalogue(home, LocalClock()).add(disk, name, transfer="move", **more)  # type: ignore[arg-type]  # by name
+    Catalogue(home, SystemClock()).add(disk, name, transfer="move", **more)  # type: ignore[arg-type]  # by name
 
 
 def test_every_command_has_help(run: Commands) -> None:

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from goldsmith.progress import Spinner, Stages
+from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from tests.goldsmith.commands import Commands
 from tests.local.small_disks import os_tree, rooted
 
@@ -63,7 +63,7 @@ def on_terminal(home: Path, *words: str | Path) -> tuple[int, str]:
 def already_made(home: Path, run: Commands, tmp_path: Path) -> Path:
     """A spec whose image is in the catalogue already; give the spec's path."""
     disk = rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree"))
-    catalogue = Catalogue(home, LocalClock())
+    catalogue = Catalogue(home, SystemClock())
     catalogue.add(disk, "small")
     spec = tmp_path / "build.yaml"
     spec.write_text(SPEC)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.errors import EnvironmentFault, InputError
 from shared.local.bootstrap import Progress, Request, bootstrap
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.package_source import Contents, PackageSource
 from shared.local.root_tree import BASE_PACKAGES, FINISH, files, overlay
 from shared.ports import Image
@@ -78,7 +78,7 @@ class Bootstraps:
     sources: list[PackageSource] = field(default_factory=list)
 
     def __call__(self, name: str = "debian-12", **options: object) -> Image:
-        catalogue = Catalogue(self.home, LocalClock())
+        catalogue = Catalogue(self.home, SystemClock())
         settings = {"mirror": self.mirror, "progress": self.said.append, "make": self._make, **options}
         return bootstrap(name, catalogue, home=self.home, **settings)  # type: ignore[arg-type]  # tests give what they like
 
@@ -151,7 +151,7 @@ def test_packages_are_added_to_the_base(bootstraps: Bootstraps) -> None:
 
 def test_a_deleted_image_comes_back_from_the_cache(bootstraps: Bootstraps) -> None:
     image = bootstraps()
-    Catalogue(bootstraps.home, LocalClock()).delete(image.name)
+    Catalogue(bootstraps.home, SystemClock()).delete(image.name)
     assert bootstraps().name == image.name
     assert len(bootstraps.made) == 1
 
@@ -223,7 +223,7 @@ import sys, time
 from pathlib import Path
 from shared.local.bootstrap import bootstrap
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
+from shared.clock import SystemClock
 
 def make(request, contents, key, disk, progress):
     disk.write_text("half")
@@ -231,7 +231,7 @@ def make(request, contents, key, disk, progress):
     sys.stdin.read()
 
 home = Path(sys.argv[1])
-bootstrap("debian-12", Catalogue(home, LocalClock()), home=home, mirror=sys.argv[2], make=make)
+bootstrap("debian-12", Catalogue(home, SystemClock()), home=home, mirror=sys.argv[2], make=make)
 """
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from shared import resources
+from shared.clock import SystemClock
 from shared.errors import AlreadyExists, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
 from shared.local.build_folder import BuildFolder
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.compute import LocalCompute
 from shared.local.machine import Machines
 from shared.local.root_files import RootFiles
@@ -51,7 +51,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def catalogue(home: Path, tmp_path: Path) -> Catalogue:
-    made = Catalogue(home, LocalClock())
+    made = Catalogue(home, SystemClock())
     made.add(sparse(tmp_path / "source.raw"), SOURCE, family="debian-12")
     return made
 
@@ -59,7 +59,7 @@ def catalogue(home: Path, tmp_path: Path) -> Catalogue:
 @pytest.fixture
 def compute(home: Path, catalogue: Catalogue) -> Iterator[LocalCompute]:
     with Machines(home, ignore) as machines:
-        yield LocalCompute(home, catalogue, machines, LocalClock())
+        yield LocalCompute(home, catalogue, machines, SystemClock())
 
 
 def exporting_to(target: Path) -> Plan:
@@ -115,7 +115,7 @@ class _Greedy(LocalCompute):
     """A compute whose source images hold as much data as is said."""
 
     def __init__(self, home: Path, catalogue: Catalogue, other: LocalCompute, need: float) -> None:
-        super().__init__(home, catalogue, other._machines, LocalClock())
+        super().__init__(home, catalogue, other._machines, SystemClock())
         self._need = need
 
     def _data_bytes(self, image: str) -> int:

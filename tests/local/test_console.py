@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from goldsmith.console import LONGEST, following
+from shared.clock import SystemClock
 from shared.local.bucket import LocalBucket
 from shared.local.build_folder import BuildFolder
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.compute import LocalCompute
 from shared.local.console import Console
 from shared.local.machine import Machines
@@ -43,7 +43,7 @@ class Consoles:
 
 @pytest.fixture
 def consoles(tmp_path: Path) -> Consoles:
-    clock = LocalClock()
+    clock = SystemClock()
     machines = Machines(tmp_path, lambda message: None)
     machines.close()  # none is started
     compute = LocalCompute(tmp_path, Catalogue(tmp_path, clock), machines, clock)

@@ -13,13 +13,13 @@ from typing import cast
 import pytest
 
 from shared.build import ArchiveRecord, Build, Outcome, State
+from shared.clock import SystemClock
 from shared.errors import Permanent, Transient
 from shared.events import Event
 from shared.factory import Factory, ReportTarget
 from shared.interruption import Interruption
 from shared.keys import Keys
 from shared.local.bus import LocalBus
-from shared.local.clock import LocalClock
 from shared.local.database import Database
 from shared.local.dispatcher import RETRY, Dispatcher
 from shared.local.store import LocalStore
@@ -39,7 +39,7 @@ class Cloud(FakeCompute):
     """FakeCompute whose guests run as soon as their machine is made, and whose export may take its time."""
 
     def __init__(self, guest: Guest, publish: Callable[[Message], None]) -> None:
-        super().__init__(cast(FakeClock, LocalClock()), MemoryBucket())
+        super().__init__(cast(FakeClock, SystemClock()), MemoryBucket())
         self.guest = guest
         self.bugs: dict[str, list[BaseException]] = {}  # of the next calls of a method, however often
         self.calls: dict[str, list[float]] = {}
@@ -102,7 +102,7 @@ class Rig:
 
 
 def plan(**changes: object) -> Plan:
-    default = values.plan(requested=LocalClock().now())
+    default = values.plan(requested=SystemClock().now())
     return replace(default, image=replace(default.image, export_to=ARCHIVE), **changes)  # type: ignore[arg-type]  # by name
 
 
@@ -117,7 +117,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
             store=LocalStore(database),
             bucket=compute._bucket,
             bus=bus,
-            clock=LocalClock(),
+            clock=SystemClock(),
             keys=Keys(MASTER),
             reports=ReportTarget("http://169.254.169.254/publish", None),
             logs="logs/{build_id}",

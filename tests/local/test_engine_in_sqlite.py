@@ -9,10 +9,10 @@ from pathlib import Path
 
 from provisioner.protocol import COMPLETED, STEP_FINISHED
 from shared.build import Outcome
+from shared.clock import SystemClock
 from shared.engine import Engine
 from shared.events import Event
 from shared.local.bus import LocalBus
-from shared.local.clock import LocalClock
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from tests import values
@@ -43,7 +43,7 @@ def deliver(path: Path, seed: int) -> None:
     draw = random.Random(seed)
     with Database(path) as database:
         store = LocalStore(database)
-        engine = Engine(store, LocalBus(database), LocalClock())
+        engine = Engine(store, LocalBus(database), SystemClock())
         while not store.load(values.BUILD_ID).build.finished:
             for event in draw.sample(history(), 2 * (STEPS + 6)):
                 engine.receive(event)
@@ -54,7 +54,7 @@ def test_hazard_2_every_event_twice_shuffled_and_by_four_engines_at_once(tmp_pat
     steps = tuple(replace(values.plan().steps[0], name=f"step-{number}") for number in range(STEPS))
     with Database(path) as database:
         store = LocalStore(database)
-        Engine(store, LocalBus(database), LocalClock()).request(values.requested(plan=values.plan(steps=steps)))
+        Engine(store, LocalBus(database), SystemClock()).request(values.requested(plan=values.plan(steps=steps)))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda seed: deliver(path, seed), range(4)))
         build = store.load(values.BUILD_ID).build

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.errors import AlreadyExists, ImageFileError, InputError
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.image_contents import describe
 from shared.local.image_file import file_name, image_name, import_image
 from tests.local.small_disks import MIB, os_tree, partitioned, rooted, tool
@@ -28,7 +28,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    return Catalogue(tmp_path / "home", LocalClock())
+    return Catalogue(tmp_path / "home", SystemClock())
 
 
 def packed(path: Path, *options: str, folder: Path, member: str = "disk.raw") -> Path:
@@ -246,10 +246,10 @@ import sys
 from pathlib import Path
 from shared.errors import GoldsmithError
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
+from shared.clock import SystemClock
 from shared.local.image_file import import_image
 
-catalogue = Catalogue(Path(sys.argv[1]), LocalClock())
+catalogue = Catalogue(Path(sys.argv[1]), SystemClock())
 try:
     import_image(Path(sys.argv[2]), "one", catalogue)
 except GoldsmithError as error:

@@ -33,6 +33,7 @@ FACTORY = "shared.factory"
 ACTING = (
     "shared.bundle",
     "shared.cidata",
+    "shared.clock",
     "shared.context",
     "shared.context_members",
     "shared.requests",
@@ -43,7 +44,8 @@ ACTING = (
 )
 OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
 
-CIDATA = "shared.cidata"  # reads the provisioner's sources, and every adapter gives the outcome to its VMs
+# Both adapters need them: the clock, and the cidata, which reads the provisioner's sources.
+OF_ALL_ADAPTERS = ("shared.cidata", "shared.clock")
 
 # They put the parts together on one machine, as functions/ and Google's services do in the cloud.
 COMPOSITION = ("shared.local.dispatcher", "shared.local.factory")
@@ -101,7 +103,7 @@ def _why_not_within_shared(found: Import) -> str:
                 return f"only {FACTORY} knows the adapters"
             if not found.lazy:
                 return "an adapter is imported inside the function that needs it: the other's packages may be absent"
-    allowed = is_core(target) or is_within(target, CIDATA)
+    allowed = is_core(target) or any(is_within(target, name) for name in OF_ALL_ADAPTERS)
     if home and importer not in COMPOSITION and not is_within(target, home) and not allowed:
         return "an adapter may import its own folder and the core"
     if is_core(importer) and not is_core(target):

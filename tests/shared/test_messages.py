@@ -72,7 +72,10 @@ def document(message: Message) -> dict[str, object]:
 class TestGolden:
     @pytest.mark.parametrize("name", sample())
     def test_the_shape_is_the_one_that_is_kept(self, name: str) -> None:
-        """A changed shape is a changed wire format: raise its version, then write the document anew by hand."""
+        """A changed shape is a changed wire format: raise its version, then write the document anew by hand.
+
+        A new key with a default is none.
+        """
         assert document(sample()[name]) == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
     def test_no_document_is_of_nothing(self) -> None:

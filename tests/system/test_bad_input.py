@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from tests.local.small_disks import rooted, tool
 from tests.system.command import Done, Goldsmith
 from tests.system.small_place import small_place
@@ -64,7 +64,7 @@ def goldsmith(bare_goldsmith: Goldsmith) -> Goldsmith:
     tree = bare_goldsmith.folder / "tree"
     tree.mkdir()
     disk = rooted(bare_goldsmith.folder / "small.raw", tree)
-    Catalogue(bare_goldsmith.home, LocalClock()).add(disk, "small-1", transfer="move", family="small")
+    Catalogue(bare_goldsmith.home, SystemClock()).add(disk, "small-1", transfer="move", family="small")
     return bare_goldsmith
 
 

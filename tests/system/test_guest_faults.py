@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from shared.local.extents import copy_sparse
 from shared.local.root_files import RootFiles
 from tests.local.small_disks import tool
@@ -182,7 +182,7 @@ def test_the_deadline_ends_the_machine_within_seconds(goldsmith: Goldsmith) -> N
 
 
 def test_an_image_without_python_is_told_at_once(goldsmith: Goldsmith) -> None:
-    catalogue = Catalogue(goldsmith.home, LocalClock())
+    catalogue = Catalogue(goldsmith.home, SystemClock())
     (base,) = catalogue.list()
     disk = goldsmith.folder / "snakeless.raw"
     copy_sparse(catalogue.disk(base.name), disk)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
-from shared.local.clock import LocalClock
 from tests.local.small_disks import rooted
 from tests.system.command import Document, Goldsmith, is_event, is_report
 from tests.system.small_place import SmallPlace, small_place
@@ -21,7 +21,7 @@ def add_small_image(home: Path, folder: Path) -> None:
     """The only image, of family debian-12, which no machine could boot."""
     (folder / "tree").mkdir()
     disk = rooted(folder / "small.raw", folder / "tree")
-    Catalogue(home, LocalClock()).add(disk, "small-1", transfer="copy", family="debian-12")
+    Catalogue(home, SystemClock()).add(disk, "small-1", transfer="copy", family="debian-12")
 
 
 def test_a_home_without_room_is_found_out_before(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_a_home_that_fills_up_is_survived(goldsmith: Goldsmith, tmp_path: Path) 
 
 def move_home(home: Path, place: SmallPlace) -> None:
     """Copy images, sparse as they are, and the cache."""
-    catalogue = Catalogue(home, LocalClock())
+    catalogue = Catalogue(home, SystemClock())
     (image,) = catalogue.list()
-    Catalogue(place.inside, LocalClock()).add(
+    Catalogue(place.inside, SystemClock()).add(
         catalogue.disk(image.name), image.name, transfer="copy", family=image.family
     )
     shutil.copytree(home / "cache", place.inside / "cache", dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""This machine's clock: the server's time, where this machine is the server."""
+"""The clock of the machine that decides: a function's in the cloud, this one where there is no other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import time
 
 
-class LocalClock:
+class SystemClock:
     """Unix seconds of this machine."""
 
     def now(self) -> float:

@@ -1,0 +1,39 @@
+"""The result object of a build: how it ended, for a person or program that has nothing but the bucket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .build import Build, LedgerEntry, Outcome, StepRecord
+
+
+def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
+    """Give the JSON: outcome, the reason as `goldsmith validate` words it, image, steps, and what is not deleted yet.
+
+    `left` is empty once nothing is left behind; `logs` is where the consoles of the build's VMs are.
+    """
+    document: dict[str, Any] = {
+        "version": 1,
+        "build": build.id,
+        "name": build.name,
+        "outcome": build.outcome,
+        "reason": build.reason,
+        "image": asdict(build.image) if build.image and _has_image(build) else None,
+        "attempts": build.attempt,
+        "steps": [_step(record) for record in (*build.steps, *build.verify_steps)],
+        "left": [{"kind": entry.kind, "project": entry.project, "name": entry.name} for entry in left],
+        "logs": logs if build.plan else None,
+    }
+    return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _has_image(build: Build) -> bool:
+    """Whether the image stays: published, or there before."""
+    return build.outcome is Outcome.UNCHANGED or any(entry.keep for entry in build.ledger)
+
+
+def _step(record: StepRecord) -> dict[str, Any]:
+    return {key: value for key, value in asdict(record).items() if key not in ("sequence", "attempt")}

@@ -1,0 +1,159 @@
+"""What carries messages and calls functions on Google Cloud, as data: topics, subscriptions, schedules, functions.
+
+The emulator makes all of it from these values, and a test holds terraform/ to them, so that what is tested on one
+machine is what is deployed. No name is written anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .messages import EVENTS_TOPIC, REPORTS_TOPIC
+from .orders import FINISHED_TOPIC, WORKER_TOPIC, OrderKind
+
+REQUESTS_TOPIC = "build-requests"  # other pipelines, and the schedules of rebuilds
+DEAD_LETTERS_TOPIC = "dead-letters"
+TOPICS = (REQUESTS_TOPIC, REPORTS_TOPIC, EVENTS_TOPIC, WORKER_TOPIC, FINISHED_TOPIC, DEAD_LETTERS_TOPIC)
+
+SPECS = "specs/"  # objects below it are specs, and files that they name
+CONTEXTS = "contexts/"  # packed contexts, by digest
+CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes with them
+RESULTS = "results/"  # one object for each finished build
+LOGS = "logs/"  # the consoles of VMs that are gone
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function. `compute` says that it talks to Compute Engine, whose client is large and slow to import."""
+
+    name: str  # in Python; on Google Cloud its underscores are dashes
+    kind: Literal["cloud_event", "http"]
+    compute: bool = False
+    memory_mb: int = 256
+    timeout: int = 60  # seconds; never longer than the acknowledgement deadline of what calls it
+    concurrency: int = 8  # requests in one instance
+
+    @property
+    def deployed_name(self) -> str:
+        """The name on Google Cloud: `goldsmith-start-build`."""
+        return "goldsmith-" + self.name.replace("_", "-")
+
+
+# A worker waits for Compute Engine within one delivery, and goes on waiting in the next: 9 of Pub/Sub's 10 minutes.
+WORKER_TIMEOUT = 540
+
+
+def _worker(name: OrderKind) -> Function:
+    return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT)
+
+
+FUNCTIONS = (
+    Function(
+        "start_build", "cloud_event", compute=True, memory_mb=1024, timeout=300, concurrency=1
+    ),  # unpacks contexts
+    Function("advance_build", "cloud_event", concurrency=32),
+    _worker("create_resources"),
+    _worker("export_image"),
+    _worker("verify_image"),
+    _worker("label_image"),
+    _worker("deprecate_images"),
+    _worker("clean_up"),
+    Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1),
+    Function("dashboard", "http", concurrency=32),
+)
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A push subscription: what of a topic goes to which function, and how often it is tried."""
+
+    name: str
+    topic: str
+    function: str
+    filter: str = ""  # Pub/Sub's language; "" is everything
+    ordered: bool = False
+    ack_deadline: int = 60  # seconds
+    min_backoff: int = 1  # seconds between deliveries of a message that was not acknowledged
+    max_backoff: int = 600
+    max_delivery_attempts: int = 20  # then it is a dead letter
+
+
+def _orders(kind: OrderKind) -> Subscription:
+    """The subscription of a worker. Transient faults may last for hours: stockouts, quotas that are being raised."""
+    return Subscription(
+        name=f"orders-{kind.replace('_', '-')}",
+        topic=WORKER_TOPIC,
+        function=kind,
+        filter=f'attributes.order = "{kind}"',
+        ack_deadline=WORKER_TIMEOUT + 60,
+        min_backoff=2,
+        max_delivery_attempts=100,
+    )
+
+
+SUBSCRIPTIONS = (
+    Subscription("requests", REQUESTS_TOPIC, "start_build", ack_deadline=360, min_backoff=5),
+    Subscription("reports", REPORTS_TOPIC, "advance_build", ordered=True),
+    Subscription("events", EVENTS_TOPIC, "advance_build", ordered=True, max_delivery_attempts=100),
+    _orders("create_resources"),
+    _orders("export_image"),
+    _orders("verify_image"),
+    _orders("label_image"),
+    _orders("deprecate_images"),
+    _orders("clean_up"),
+)
+
+DEAD_LETTERS_SUBSCRIPTION = "dead-letters"  # pulled by people; keeps what nobody could handle for a week
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Objects of the bucket that call a function when they are finalized."""
+
+    function: str
+    prefix: str  # Eventarc knows only the bucket; the function leaves other objects alone
+
+
+TRIGGERS = (Trigger("start_build", SPECS),)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What Cloud Scheduler calls by itself; rebuilds are the deployment's own (a variable of terraform/)."""
+
+    name: str
+    function: str
+    cron: str
+
+
+SCHEDULES = (Schedule("expire-builds", "expire_builds", "* * * * *"),)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable of the functions."""
+
+    name: str
+    meaning: str
+    secret: bool = False
+    required: bool = True
+
+
+ENVIRONMENT = (
+    Variable("GOLDSMITH_PROJECT", "the project that builds and images belong to unless a spec names another"),
+    Variable("GOLDSMITH_BUCKET", "the one bucket: specs, contexts, cidata, results and logs"),
+    Variable("GOLDSMITH_ZONES", "zones for builds whose spec names none, the first that has room is taken"),
+    Variable("GOLDSMITH_VM_SERVICE_ACCOUNT", "the account of build VMs, which may publish reports and nothing else"),
+    Variable("GOLDSMITH_MASTER_KEY", "hex; every VM's key is derived from it", secret=True),
+    Variable("GOLDSMITH_DELIVERY", "how VMs get their files: download (default) or disk", required=False),
+)
+
+
+def function(name: str) -> Function:
+    """Look a function up. KeyError."""
+    return _BY_NAME[name]
+
+
+_BY_NAME: Mapping[str, Function] = {each.name: each for each in FUNCTIONS}
