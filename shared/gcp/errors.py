@@ -1,0 +1,153 @@
+"""Every error of Google's clients, as one of ours: what it means is decided here, by reason and not by status alone.
+
+A 403 may be a rate limit (wait), a quota (tell) or a missing permission (tell which); a 400 may be a disk that its
+machine has not let go of yet (wait). The reasons are those of the JSON APIs (`rateLimitExceeded`), of ErrorInfo
+(`RATE_LIMIT_EXCEEDED`) and of Compute Engine's operations (`ZONE_RESOURCE_POOL_EXHAUSTED`), written alike.
+
+    with mapped(f"machine {name} in {zone}"):
+        client.insert(...)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import google.api_core.exceptions as api
+import google.auth.exceptions as auth
+import requests
+
+from ..errors import AlreadyExists, Conflict, EnvironmentFault, GoldsmithError, NotFound, Permanent, Transient
+
+
+class Stockout(Transient):
+    """A zone has no machine of this kind left at the moment; another zone may."""
+
+
+def _alike(*reasons: str) -> frozenset[str]:
+    return frozenset(re.sub(r"[^a-z]", "", reason.lower()) for reason in reasons)
+
+
+_STOCKOUT = _alike("ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "stockout")
+_QUOTA = _alike("quotaExceeded", "dailyLimitExceeded", "limitExceeded")
+_WAIT = _alike(
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+    "RESOURCE_OPERATION_RATE_EXCEEDED",
+    "backendError",
+    "internalError",
+    "resourceNotReady",  # still being made
+    "resourceInUseByAnotherResource",  # a disk whose machine is still being deleted
+)
+_ABSENT = _alike("notFound", "resourceNotFound")
+_PRESENT = _alike("alreadyExists", "resourceAlreadyExists")
+_CONFLICT = _alike("aborted", "conditionNotMet", "fingerprintMismatch")
+_FORBIDDEN = _alike("forbidden", "IAM_PERMISSION_DENIED", "PERMISSIONS_ERROR")
+_API_OFF = _alike("SERVICE_DISABLED", "accessNotConfigured")
+
+_WAITING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, 499}  # 499: gRPC's CANCELLED
+_QUOTA_NAME = re.compile(r"[Qq]uota '([^']+)'")
+_PERMISSION_NAME = re.compile(r"(?:Permission|Required) '([A-Za-z.]+)'|does not have ([A-Za-z.]+) access")
+_REQUEST = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) \S+: ")  # which api_core puts before the message
+
+_FAULTS = (
+    api.GoogleAPIError,
+    auth.GoogleAuthError,
+    requests.RequestException,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Raise ours for whatever Google's clients raise within; `what` names the resource, and begins each message."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise translated(what, error) from error
+
+
+def translated(what: str, error: Exception) -> GoldsmithError:
+    """Give our exception for one of Google's clients'."""
+    if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
+        return translated(what, error.cause)
+    if isinstance(error, api.GoogleAPICallError):
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if error.code is None else int(error.code)
+        message = _REQUEST.sub("", str(error.message))
+        return classify(what, message, status=status, reasons=_reasons(error), permission=_permission(error))
+    if isinstance(error, auth.DefaultCredentialsError) or (
+        isinstance(error, auth.RefreshError) and not error.retryable
+    ):
+        return EnvironmentFault(
+            f"{what}: Google takes no credentials of ours: {error}; "
+            "run `gcloud auth application-default login`, or give the function a service account"
+        )
+    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):  # not even sent
+        return Permanent(f"{what}: {error}; correct the address")
+    return Transient(f"{what}: Google cannot be reached: {error}; it is tried again")
+
+
+def classify(
+    what: str, message: str, *, status: int = 0, reasons: frozenset[str] | tuple[str, ...] = (), permission: str = ""
+) -> GoldsmithError:
+    """Give our exception for a complaint: of an HTTP or gRPC call, or of a Compute Engine operation that failed.
+
+    `status` is HTTP's (0 where there is none), `reasons` are Google's own words for it, in any of their spellings;
+    `permission` is the missing one, where it was told apart from the message.
+    """
+    known = _alike(*reasons)
+    if error := _by_reason(what, message, known):
+        return error
+    if status == HTTPStatus.NOT_FOUND or known & _ABSENT:
+        return NotFound(f"{what}: not found: {message}")
+    if status == HTTPStatus.CONFLICT or known & _PRESENT:
+        return AlreadyExists(f"{what}: it exists already: {message}")
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        return Conflict(f"{what}: somebody else wrote first: {message}")
+    if status == HTTPStatus.FORBIDDEN or known & _FORBIDDEN:
+        return _forbidden(what, message, permission)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return EnvironmentFault(f"{what}: Google does not know who asks: {message}; check the service account")
+    if status in _WAITING_STATUSES or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
+        return Transient(f"{what}: {message}; it is tried again")
+    return Permanent(f"{what}: {message}")
+
+
+def _by_reason(what: str, message: str, reasons: frozenset[str]) -> GoldsmithError | None:
+    """Tell apart what shares a status with something else."""
+    if reasons & _STOCKOUT:
+        return Stockout(f"{what}: no such machines are left in this zone at the moment: {message}; name more zones")
+    if reasons & _WAIT:
+        return Transient(f"{what}: {message}; it is tried again")
+    if reasons & _QUOTA:
+        named = _QUOTA_NAME.search(message)
+        return Permanent(
+            f"{what}: {f'quota {named[1]}' if named else 'a quota'} is used up: {message}; "
+            "ask for more at https://console.cloud.google.com/iam-admin/quotas, or delete what is not needed"
+        )
+    if reasons & _API_OFF:
+        return Permanent(f"{what}: an API is not enabled in this project: {message}; `gcloud services enable` does it")
+    if reasons & _CONFLICT:
+        return Conflict(f"{what}: somebody else wrote first: {message}")
+    return None
+
+
+def _forbidden(what: str, message: str, permission: str) -> Permanent:
+    found = _PERMISSION_NAME.search(message)
+    name = permission or (found[1] or found[2] if found else "")
+    missing = f"permission {name} is missing" if name else "a permission is missing"
+    return Permanent(f"{what}: {missing}: {message}; grant it to the service account that runs this")
+
+
+def _reasons(error: api.GoogleAPICallError) -> tuple[str, ...]:
+    """Collect an error's reasons: ErrorInfo's, gRPC's status, and those of each JSON error."""
+    told = [error.reason or "", error.grpc_status_code.name if error.grpc_status_code else ""]
+    told += [str(entry.get("reason", "")) for entry in error.errors if isinstance(entry, dict)]
+    return tuple(told)
+
+
+def _permission(error: api.GoogleAPICallError) -> str:
+    return str((error.metadata or {}).get("permission", ""))

@@ -1,0 +1,193 @@
+"""What Google's complaints mean: each as its client really gives it, by HTTP, by gRPC or by an operation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import google.api_core.exceptions as api
+import google.auth.exceptions as auth
+import grpc
+import pytest
+import requests
+from google.api_core.retry import Retry, if_transient_error
+
+from emulator.processes import free_port
+from shared.errors import AlreadyExists, Conflict, EnvironmentFault, GoldsmithError, NotFound, Permanent, Transient
+from shared.gcp.errors import Stockout, classify, mapped
+
+WHAT = "machine gs-hello-0123456789ab-a1-build in us-central1-a"
+
+
+def by_http(status: int, reason: str = "", message: str = "Sorry.", details: Any = None) -> api.GoogleAPICallError:
+    """A JSON API's complaint, read from the wire's format by Google's own code."""
+    response = requests.Response()
+    response.status_code = status
+    error = {"code": status, "message": message, "errors": [{"message": message, "domain": "global", "reason": reason}]}
+    response._content = json.dumps({"error": error | ({"details": details} if details else {})}).encode()
+    response.request = requests.Request("POST", "https://compute.googleapis.com/").prepare()
+    complaint: api.GoogleAPICallError = api.from_http_response(response)
+    return complaint
+
+
+def by_grpc(status: grpc.StatusCode, message: str = "Sorry.") -> api.GoogleAPICallError:
+    error: api.GoogleAPICallError = api.from_grpc_status(status, message)
+    return error
+
+
+def said(error: Exception) -> GoldsmithError:
+    with pytest.raises(GoldsmithError) as caught, mapped(WHAT):
+        raise error
+    assert str(caught.value).startswith(f"{WHAT}: ")
+    assert caught.value.__cause__ is error
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (by_http(403, "rateLimitExceeded"), Transient),
+        (by_http(403, "userRateLimitExceeded"), Transient),
+        (by_http(429, "rateLimitExceeded"), Transient),
+        (by_http(429), Transient),
+        (by_http(408), Transient),
+        (by_http(500, "backendError"), Transient),
+        (by_http(502), Transient),
+        (by_http(503), Transient),
+        (by_http(504), Transient),
+        (by_http(400, "resourceNotReady"), Transient),
+        (by_http(400, "resourceInUseByAnotherResource"), Transient),
+        (by_http(403, "quotaExceeded"), Permanent),
+        (by_http(403, "forbidden"), Permanent),
+        (by_http(400, "invalid"), Permanent),
+        (by_http(501), Permanent),
+        (by_http(401, "authError"), EnvironmentFault),
+        (by_http(404, "notFound"), NotFound),
+        (by_http(409, "alreadyExists"), AlreadyExists),
+        (by_http(412, "conditionNotMet"), Conflict),
+        (by_grpc(grpc.StatusCode.UNAVAILABLE), Transient),
+        (by_grpc(grpc.StatusCode.DEADLINE_EXCEEDED), Transient),
+        (by_grpc(grpc.StatusCode.RESOURCE_EXHAUSTED), Transient),
+        (by_grpc(grpc.StatusCode.INTERNAL), Transient),
+        (by_grpc(grpc.StatusCode.UNKNOWN), Transient),
+        (by_grpc(grpc.StatusCode.CANCELLED), Transient),
+        (by_grpc(grpc.StatusCode.ABORTED), Conflict),
+        (by_grpc(grpc.StatusCode.ALREADY_EXISTS), AlreadyExists),
+        (by_grpc(grpc.StatusCode.NOT_FOUND), NotFound),
+        (by_grpc(grpc.StatusCode.INVALID_ARGUMENT), Permanent),
+        (by_grpc(grpc.StatusCode.FAILED_PRECONDITION), Permanent),
+        (by_grpc(grpc.StatusCode.PERMISSION_DENIED), Permanent),
+        (by_grpc(grpc.StatusCode.UNIMPLEMENTED), Permanent),
+        (by_grpc(grpc.StatusCode.UNAUTHENTICATED), EnvironmentFault),
+        (requests.exceptions.ConnectionError("Connection aborted."), Transient),
+        (requests.exceptions.ReadTimeout("Read timed out."), Transient),
+        (requests.exceptions.ChunkedEncodingError("IncompleteRead(3 bytes read)"), Transient),
+        (requests.exceptions.InvalidURL("no host"), Permanent),
+        (ConnectionResetError("reset"), Transient),
+        (TimeoutError("late"), Transient),
+        (auth.TransportError("metadata server"), Transient),
+        (auth.RefreshError("later", retryable=True), Transient),
+        (auth.RefreshError("invalid_grant"), EnvironmentFault),
+        (auth.DefaultCredentialsError("none found"), EnvironmentFault),
+    ],
+    ids=repr,
+)
+def test_each_complaint_has_its_kind(error: Exception, kind: type[GoldsmithError]) -> None:
+    assert type(said(error)) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        by_http(
+            403, "forbidden", "Required 'compute.instances.create' permission for 'projects/p/zones/z/instances/i'"
+        ),
+        by_http(
+            403,
+            "forbidden",
+            "vm@p.iam.gserviceaccount.com does not have compute.instances.create access to the instance. Permission "
+            "'compute.instances.create' denied on resource (or it may not exist).",
+        ),
+        by_http(
+            403,
+            "forbidden",
+            "User not authorized to perform this action.",
+            [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "IAM_PERMISSION_DENIED",
+                    "domain": "iam.googleapis.com",
+                    "metadata": {"permission": "compute.instances.create"},
+                }
+            ],
+        ),
+    ],
+    ids=["Compute Engine", "Cloud Storage", "ErrorInfo"],
+)
+def test_the_missing_permission_is_named(error: Exception) -> None:
+    assert "permission compute.instances.create is missing" in str(said(error))
+
+
+def test_a_permission_that_is_not_told_is_not_guessed() -> None:
+    assert "a permission is missing: No, p.iam.gserviceaccount.com." in str(
+        said(by_http(403, "forbidden", "No, p.iam.gserviceaccount.com."))
+    )
+
+
+def test_the_quota_is_named() -> None:
+    text = "Quota 'SSD_TOTAL_GB' exceeded.  Limit: 500.0 in region us-central1."
+    assert "quota SSD_TOTAL_GB is used up" in str(said(by_http(403, "quotaExceeded", text)))
+    assert "quota SSD_TOTAL_GB is used up" in str(classify(WHAT, text, reasons=("QUOTA_EXCEEDED",)))
+
+
+@pytest.mark.parametrize("code", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"])
+def test_a_stockout_asks_for_another_zone(code: str) -> None:
+    error = classify(WHAT, "The zone does not have enough resources.", status=503, reasons=(code,))
+    assert type(error) is Stockout
+    assert isinstance(error, Transient)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("RESOURCE_ALREADY_EXISTS", 409, AlreadyExists),
+        ("RESOURCE_NOT_FOUND", 404, NotFound),
+        ("RESOURCE_OPERATION_RATE_EXCEEDED", 429, Transient),
+        ("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", 400, Transient),
+        ("RESOURCE_NOT_READY", 400, Transient),
+        ("PERMISSIONS_ERROR", 403, Permanent),
+        ("INTERNAL_ERROR", 500, Transient),
+        ("INVALID_USAGE", 400, Permanent),
+        ("UNSUPPORTED_OPERATION", 0, Permanent),
+    ],
+)
+def test_an_operation_s_code_is_read_with_or_without_a_status(
+    code: str, status: int, kind: type[GoldsmithError]
+) -> None:
+    assert type(classify(WHAT, "Sorry.", status=status, reasons=(code,))) is kind
+    assert type(classify(WHAT, "Sorry.", reasons=(code,))) is kind
+
+
+def test_an_api_that_is_off_is_told_with_the_command() -> None:
+    text = str(said(by_http(403, "accessNotConfigured", "Compute Engine API has not been used in project 1 before.")))
+    assert "gcloud services enable" in text
+
+
+def test_a_retry_that_gave_up_is_what_it_gave_up_on() -> None:
+    def fail() -> None:
+        raise by_http(503, message="overloaded")
+
+    with pytest.raises(Transient, match="overloaded"), mapped(WHAT):
+        Retry(predicate=if_transient_error, initial=0.001, timeout=0.01)(fail)()
+
+
+def test_nobody_listening_is_transient() -> None:
+    with pytest.raises(Transient, match="cannot be reached"), mapped(WHAT):
+        requests.get(f"http://127.0.0.1:{free_port()}/", timeout=5)
+
+
+def test_what_is_not_googles_passes() -> None:
+    with pytest.raises(KeyError), mapped(WHAT):
+        raise KeyError("ours")
+    with pytest.raises(Conflict, match=r"^ours$"), mapped(WHAT):
+        raise Conflict("ours")
