@@ -1,0 +1,125 @@
+"""Builds and events as Firestore's documents: the fields that queries look at, and the whole as one text.
+
+    builds/{build id}                     name state outcome created updated wake_at writes  delete_after  document
+    builds/{build id}/events/{event id}   kind time                                   delete_after  document
+    lives/{build id}                      last_seen                                   delete_after
+
+`document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
+too long even so loses output of steps, which the events keep. Heartbeats write lives/ alone: they come each minute
+from every VM, and must neither move the build's version nor wait for its writers.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..build import Build
+from ..errors import StoreError
+from ..events import Event, read_build, read_event, to_json
+
+BUILDS, EVENTS, LIVES = "builds", "events", "lives"
+
+WRITES = "writes"  # how often a build has been saved
+DELETE_AFTER = "delete_after"  # Firestore deletes a document some time after this; None is never
+KEPT = timedelta(days=90)  # what is finished
+
+PLAIN_LIMIT = 128 * 1024  # characters; a longer text is compressed, and the console shows it no more
+LIMIT = 900_000  # bytes: Firestore's 1 MiB, less what the other fields and the indexes may take
+OUTPUTS = (1000, 100, 0)  # characters of output that a step of a build that is too large keeps
+
+
+def build_fields(build: Build) -> dict[str, Any]:
+    """Give the fields of builds/{id}. StoreError when it is too large."""
+    return {
+        "name": build.name,
+        "state": str(build.state),
+        "outcome": str(build.outcome) if build.outcome else None,
+        "created": build.created,
+        "updated": build.updated,
+        "wake_at": build.wake_at,
+        DELETE_AFTER: _time(build.updated) + KEPT if build.finished else None,
+        "document": _build_document(build),
+    }
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """Give the fields of builds/{id}/events/{event id}. StoreError when it is too large."""
+    document = _packed(_text(event))
+    if len(document) > LIMIT:
+        raise StoreError(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document))}")
+    return {"kind": event.kind, "time": event.time, DELETE_AFTER: _time(event.time) + KEPT, "document": document}
+
+
+def life_fields(build: Build) -> dict[str, Any]:
+    """Give the fields of lives/{id}, of a build that begins."""
+    return {"last_seen": build.last_seen, DELETE_AFTER: _time(build.created) + KEPT}
+
+
+def build_of(build_id: str, fields: Mapping[str, Any], last_seen: float) -> Build:
+    """Read builds/{id}; `last_seen` is that of lives/{id}. StoreError when it is damaged."""
+    try:
+        build = read_build(_unpacked(fields["document"]))
+    except (StoreError, KeyError, TypeError, zlib.error) as error:
+        raise _damage(f"build {build_id}", error) from error
+    if build.id != build_id:
+        raise StoreError(f"the document of build {build_id} is that of build {build.id}")
+    return replace(build, last_seen=max(build.last_seen, last_seen))
+
+
+def event_of(build_id: str, event_id: str, fields: Mapping[str, Any]) -> Event:
+    """Read builds/{id}/events/{event id}. StoreError when it is damaged."""
+    try:
+        return read_event(_unpacked(fields["document"]))
+    except (StoreError, KeyError, TypeError, zlib.error) as error:
+        raise _damage(f"event {event_id} of build {build_id}", error) from error
+
+
+def _build_document(build: Build) -> str | bytes:
+    """Give the text of a build, with as much output of its steps as there is room for.
+
+    Without this, a guest that says too much could keep its own build from ever being written again, clean-up included.
+    """
+    document = _packed(_text(build))
+    for most in OUTPUTS:
+        if len(document) <= LIMIT:
+            return document
+        steps, verify_steps = (
+            tuple(replace(step, output=step.output[max(0, len(step.output) - most) :]) for step in steps)
+            for steps in (build.steps, build.verify_steps)
+        )
+        document = _packed(_text(replace(build, steps=steps, verify_steps=verify_steps)))
+    if len(document) > LIMIT:
+        raise StoreError(f"build {build.id}: {_too_large(len(document))}")
+    return document
+
+
+def _too_large(size: int) -> str:
+    return f"its document has {size} bytes, and Firestore takes {LIMIT}; move data from the spec into its context"
+
+
+def _text(document: Build | Event) -> str:
+    # ASCII: what a guest printed may hold halves of characters, which only JSON's escapes can carry.
+    return json.dumps(to_json(document), separators=(",", ":"), ensure_ascii=True)
+
+
+def _packed(text: str) -> str | bytes:
+    return text if len(text) <= PLAIN_LIMIT else zlib.compress(text.encode("ascii"))
+
+
+def _unpacked(document: str | bytes) -> str | bytes:
+    return zlib.decompress(document) if isinstance(document, bytes) else document
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _damage(what: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"the document of {what} is damaged, or of another version of Goldsmith: {error}; deploy that one"
+    )

@@ -1,0 +1,208 @@
+"""The store in Firestore. Each write is one atomic batch under a precondition: no transactions, which wait for each
+other.
+
+    process A   load (v7) ── decide ── commit[create event, update build if still v7] → v8
+    process B      load (v7) ── decide ───────── commit[create event, update build if still v7] → refused
+                                                 └─ look why: no build? event there? somebody else wrote?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import google.api_core.exceptions as api
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.api_core.retry import Retry, if_exception_type
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+
+from ..build import Build, State
+from ..errors import AlreadyExists, Conflict, NotFound, StoreError
+from ..events import Event
+from ..ports import Stored
+from .documents import (
+    BUILDS,
+    DELETE_AFTER,
+    EVENTS,
+    LIVES,
+    WRITES,
+    build_fields,
+    build_of,
+    event_fields,
+    event_of,
+    life_fields,
+)
+from .errors import mapped
+
+
+@dataclass(frozen=True)
+class Index:
+    """A composite index: Firestore refuses a query that needs one and has none. Its emulator refuses nothing."""
+
+    collection: str
+    fields: tuple[tuple[str, str], ...]  # name, and ASCENDING or DESCENDING
+
+
+INDEXES = (Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),)  # builds(unfinished=True)
+UNINDEXED = ((BUILDS, "document"), (EVENTS, "document"))  # nobody looks for them, and they are long
+TTL = ((BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER))
+"""What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
+
+UNFINISHED = tuple(str(state) for state in State if state is not State.FINISHED)
+
+_REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
+
+
+class GoogleStore:
+    """Builds and their events in a project's default database. Thread-safe.
+
+    `host` is an emulator's HOST:PORT. `patience` is how long, in seconds, a call that cannot reach Firestore is tried
+    again, and how long one waits for an answer, before it is Transient.
+    """
+
+    def __init__(self, project: str, host: str | None = None, *, patience: float = 20.0) -> None:
+        self._project = project
+        self._host = host
+        again = if_exception_type(api.ServiceUnavailable)
+        self._patience: Mapping[str, Any] = {
+            "retry": Retry(again, initial=0.1, maximum=2.0, timeout=patience),
+            "timeout": patience,
+        }
+
+    @cached_property
+    def _client(self) -> firestore.Client:
+        if self._host is None:
+            return firestore.Client(self._project)
+        client = firestore.Client(self._project, credentials=AnonymousCredentials())
+        client._emulator_host = self._host  # which it looks for in os.environ only, once and for all its users
+        return client
+
+    def create(self, build: Build, event: Event) -> None:
+        """Write a new build and its first event, atomically. AlreadyExists when there is such a build."""
+        batch = self._client.batch()
+        batch.create(self._build(build.id), build_fields(build))
+        batch.create(self._event(build.id, event.event_id), event_fields(event))
+        batch.set(self._life(build.id), life_fields(build))
+        with mapped(f"build {build.id}"):
+            try:
+                batch.commit(**self._patience)
+            except api.AlreadyExists as error:
+                raise AlreadyExists(f"build {build.id} exists already") from error
+
+    def load(self, build_id: str) -> Stored:
+        """Read a build and its version, which is its document's update time. NotFound; StoreError when damaged."""
+        found = self._get([self._build(build_id), self._life(build_id)], f"build {build_id}")
+        build = found.get(BUILDS)
+        if build is None:
+            raise _unknown(build_id)
+        return Stored(build_of(build_id, _fields(build), _last_seen(found.get(LIVES))), _version(build.update_time))
+
+    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+        """Write build and event in one step if the build's version is still `expected`; give the new version.
+
+        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
+        nothing is written then. StoreError when it is too large.
+        """
+        batch = self._client.batch()
+        if event is not None:
+            batch.create(self._event(build.id, event.event_id), event_fields(event))
+        with mapped(f"build {build.id}"):
+            try:
+                option = self._client.write_option(last_update_time=DatetimeWithNanoseconds.from_rfc3339(expected))
+                # A write that changes nothing does not move the update time, and so would not be seen by the next one.
+                fields = {**build_fields(build), WRITES: firestore.Increment(1)}
+                batch.update(self._build(build.id), fields, option)
+                results = batch.commit(**self._patience)
+            except (*_REFUSALS, ValueError) as error:  # the latter for what is no version of ours
+                raise self._why_refused(build.id, event) from error
+        return _version(results[-1].update_time)
+
+    def touch(self, build_id: str, seen: float) -> None:
+        """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
+        with mapped(f"build {build_id}"):
+            try:
+                self._life(build_id).update({"last_seen": firestore.Maximum(seen)}, **self._patience)
+            except api.NotFound:
+                return
+
+    def builds(self, *, unfinished: bool = False, limit: int | None = None) -> Sequence[Build]:
+        """List builds, newest first, at most `limit`. StoreError names every build whose document is damaged."""
+        query = self._client.collection(BUILDS).order_by("created", direction="DESCENDING")
+        if unfinished:
+            query = query.where(filter=firestore.FieldFilter("state", "in", UNFINISHED))
+        if limit is not None:
+            query = query.limit(limit)
+        with mapped("builds"):
+            found = list(query.stream(**self._patience))
+        seen = self._last_seen_of(document.id for document in found if _fields(document).get("state") in UNFINISHED)
+        builds, damages = [], []
+        for document in found:
+            try:
+                builds.append(build_of(document.id, _fields(document), seen.get(document.id, 0.0)))
+            except StoreError as error:
+                damages.append(str(error))
+        if damages:
+            raise StoreError("\n".join(damages))
+        return builds
+
+    def events(self, build_id: str) -> Sequence[Event]:
+        """List a build's recorded events in the order they were applied; none for an unknown build."""
+        with mapped(f"events of build {build_id}"):
+            found = list(self._build(build_id).collection(EVENTS).stream(**self._patience))
+        # Each was created in the commit that applied it, and commits of one build follow each other.
+        found.sort(key=lambda document: document.create_time)
+        return [event_of(build_id, document.id, _fields(document)) for document in found]
+
+    def _why_refused(self, build_id: str, event: Event | None) -> StoreError:
+        """Look which condition did not hold. Firestore names one of several, and its emulator another."""
+        wanted = [self._build(build_id)]
+        if event is not None:
+            wanted.append(self._event(build_id, event.event_id))
+        found = self._get(wanted, f"build {build_id}", ["updated", "kind"])
+        if BUILDS not in found:
+            return _unknown(build_id)
+        if event is not None and EVENTS in found:
+            return AlreadyExists(f"build {build_id} has event {event.event_id} already")
+        return Conflict(f"build {build_id} was written by somebody else; load it again")
+
+    def _get(self, wanted: list[Any], what: str, fields: list[str] | None = None) -> dict[str, Any]:
+        """Read documents of different collections in one call; give those that exist by their collection."""
+        with mapped(what):
+            found = list(self._client.get_all(wanted, fields, **self._patience))
+        return {snapshot.reference.parent.id: snapshot for snapshot in found if snapshot.exists}
+
+    def _last_seen_of(self, build_ids: Iterable[str]) -> dict[str, float]:
+        wanted = [self._life(build_id) for build_id in build_ids]
+        if not wanted:
+            return {}
+        with mapped("lives of builds"):
+            found = list(self._client.get_all(wanted, **self._patience))
+        return {snapshot.id: _last_seen(snapshot) for snapshot in found if snapshot.exists}
+
+    def _build(self, build_id: str) -> Any:
+        return self._client.collection(BUILDS).document(build_id)
+
+    def _life(self, build_id: str) -> Any:
+        return self._client.collection(LIVES).document(build_id)
+
+    def _event(self, build_id: str, event_id: str) -> Any:
+        return self._build(build_id).collection(EVENTS).document(event_id)
+
+
+def _fields(snapshot: Any) -> Mapping[str, Any]:
+    return snapshot.to_dict() or {}
+
+
+def _last_seen(snapshot: Any) -> float:
+    return float(_fields(snapshot).get("last_seen", 0.0)) if snapshot is not None else 0.0
+
+
+def _version(time: Any) -> str:
+    return str(time.rfc3339())
+
+
+def _unknown(build_id: str) -> NotFound:
+    return NotFound(f"there is no build {build_id}; `goldsmith builds list` shows them all")
