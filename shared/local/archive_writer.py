@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .. import sparse_tar
 from ..errors import EnvironmentFault, ImageFileError, Permanent
-from . import sparse_tar
 from .crc32 import SparseCrc32, crc32, joined
 from .extents import data_extents, written_file
 from .gzip_stream import Level, Member, Part, ahead, deflate, threads

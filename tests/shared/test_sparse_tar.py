@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.local.sparse_tar import BLOCK, RECORD, header, trailer, whole_blocks
+from shared.sparse_tar import BLOCK, RECORD, header, trailer, whole_blocks
 
 GIB = 1 << 30
 
