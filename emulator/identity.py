@@ -1,0 +1,202 @@
+"""Who is who in the emulator: one RSA key per home, and everything that is signed by it.
+
+Google has a key per service account and its own for tokens; here one key stands for all of them. What is signed is
+signed for real, and what is verified is verified for real: a function that signs a URL or asks for a token runs the
+code that it runs in the cloud.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from flask import Blueprint, Response, jsonify, request
+
+from shared.errors import GoldsmithError
+
+ISSUER = "https://accounts.google.com"
+LIFETIME_S = 3600  # of a token, as Google's
+TOKEN_PATH = "/token"  # noqa: S105 - a path
+CERTIFICATES_PATH = "/oauth2/v1/certs"
+GOOGLES_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - what google-auth signs for, wherever it sends it
+
+_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class InvalidToken(GoldsmithError):
+    """A token or assertion that is not signed by the emulator's key, has expired, or is for somebody else."""
+
+
+class Identity:
+    """The emulator's own key, made once below `folder` and kept. Tokens are JWTs; verifying raises InvalidToken."""
+
+    def __init__(self, folder: Path) -> None:
+        pem = _load_or_make(folder / "identity-key.pem")
+        key = serialization.load_pem_private_key(pem, password=None)
+        assert isinstance(key, rsa.RSAPrivateKey), f"{folder}: the key is not RSA; delete it"
+        self._key = key
+        self._pem = pem.decode("ascii")
+        self.public_pem = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        digest = hashes.Hash(hashes.SHA256())
+        digest.update(self.public_pem)
+        self.key_id = digest.finalize().hex()[:40]
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign by RSASSA-PKCS1-v1_5 with SHA-256, as IAM's signBlob does."""
+        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+    def is_signed(self, signature: bytes, data: bytes) -> bool:
+        """Whether sign() gave this signature of the data."""
+        try:
+            self._key.public_key().verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    def access_token(self, email: str, *, scope: str = _SCOPE, lifetime_s: int = LIFETIME_S) -> str:
+        """Give a token that lets its bearer call the emulator's services as a service account."""
+        return self._token({"iss": ISSUER, "email": email, "scope": scope}, lifetime_s)
+
+    def id_token(self, email: str, audience: str, *, lifetime_s: int = LIFETIME_S, **claims: object) -> str:
+        """Give an OpenID Connect token, as Pub/Sub's pushes and the metadata server's `identity` carry it."""
+        subject = {"iss": ISSUER, "aud": audience, "azp": email, "sub": email, "email": email, "email_verified": True}
+        return self._token({**subject, **claims}, lifetime_s)
+
+    def verify_access_token(self, token: str) -> str:
+        """Give the email that a token of access_token() is for."""
+        claims = self._decode(token)
+        if "scope" not in claims or claims.get("iss") != ISSUER:
+            raise InvalidToken("this is a token, and no access token")
+        return str(claims.get("email", ""))
+
+    def verify_id_token(self, token: str, audience: str) -> dict[str, Any]:
+        """Give the claims of an id_token() that is meant for the audience."""
+        claims = self._decode(token, audience)
+        if claims.get("iss") != ISSUER:
+            raise InvalidToken(f"the issuer is {claims.get('iss')!r}, not {ISSUER}")
+        return claims
+
+    def exchange(self, assertion: str, token_uri: str) -> dict[str, object]:
+        """Answer a service account's assertion as Google does: with an access token, or with an ID token if asked."""
+        claims = self._decode(assertion, token_uri, GOOGLES_TOKEN_URI)
+        email = str(claims.get("iss", ""))
+        if "target_audience" in claims:
+            return {"id_token": self.id_token(email, str(claims["target_audience"]))}
+        token = self.access_token(email, scope=str(claims.get("scope", _SCOPE)))
+        return {"access_token": token, "expires_in": LIFETIME_S - 1, "token_type": "Bearer"}
+
+    def service_account_file(self, folder: Path, email: str, *, token_uri: str, project: str) -> Path:
+        """Write a service account's key file, for GOOGLE_APPLICATION_CREDENTIALS; only its owner may read it."""
+        content = {
+            "type": "service_account",
+            "project_id": project,
+            "private_key_id": self.key_id,
+            "private_key": self._pem,
+            "client_email": email,
+            "client_id": email,
+            "auth_uri": token_uri,
+            "token_uri": token_uri,
+            "universe_domain": "googleapis.com",
+        }
+        path = folder / f"{email.partition('@')[0]}.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = _staged(folder, json.dumps(content, indent=2).encode())
+        staged.replace(path)
+        return path
+
+    def blueprint(self) -> Blueprint:
+        """Give the token endpoint (TOKEN_PATH), and where ID tokens are verified by key id (CERTIFICATES_PATH)."""
+        routes = Blueprint("identity", __name__)
+
+        @routes.post(TOKEN_PATH)
+        def token() -> Response | tuple[Response, int]:
+            if request.form.get("grant_type") != _JWT_BEARER:
+                return _refusal("unsupported_grant_type", f"only {_JWT_BEARER} is served")
+            try:
+                return jsonify(self.exchange(request.form.get("assertion", ""), request.base_url))
+            except InvalidToken as error:
+                return _refusal("invalid_grant", str(error))
+
+        @routes.get(CERTIFICATES_PATH)
+        def certificates() -> Response:
+            return jsonify({self.key_id: self.public_pem.decode("ascii")})
+
+        return routes
+
+    def _token(self, claims: Mapping[str, object], lifetime_s: int) -> str:
+        now = int(time.time())
+        header = {"alg": "RS256", "kid": self.key_id, "typ": "JWT"}
+        parts = [_encoded(header), _encoded({**claims, "iat": now, "exp": now + lifetime_s})]
+        return ".".join([*parts, _base64url(self.sign(".".join(parts).encode("ascii")))])
+
+    def _decode(self, token: str, *audiences: str) -> dict[str, Any]:
+        signed, _, signature = token.rpartition(".")
+        try:
+            claims = json.loads(_from_base64url(signed.partition(".")[2]))
+            if not self.is_signed(_from_base64url(signature), signed.encode("ascii")):
+                raise InvalidToken("Invalid JWT Signature.")
+        except (ValueError, RecursionError) as error:  # no base64, no UTF-8, no JSON
+            raise InvalidToken("this is no JSON Web Token") from error
+        if not isinstance(claims, dict) or not isinstance(claims.get("exp"), int):
+            raise InvalidToken("the token has no expiry")
+        if claims["exp"] <= time.time():
+            raise InvalidToken(f"the token has expired at {claims['exp']} (Unix seconds)")
+        if audiences and claims.get("aud") not in audiences:
+            raise InvalidToken(f"the audience is {claims.get('aud')!r}, not {' or '.join(audiences)}")
+        return claims
+
+
+def _encoded(part: Mapping[str, object]) -> str:
+    return _base64url(json.dumps(part, separators=(",", ":")).encode())
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _from_base64url(text: str) -> bytes:
+    plain = text.translate(str.maketrans("-_", "+/"))
+    return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+
+
+def _refusal(error: str, description: str) -> tuple[Response, int]:
+    return jsonify({"error": error, "error_description": description}), 400
+
+
+def _load_or_make(path: Path) -> bytes:
+    """Read the key, or make it; of several processes that make it at once, one does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        staged = _staged(path.parent, pem)
+        try:
+            path.hardlink_to(staged)
+        except FileExistsError:  # another process was first: its key is the key
+            pass
+        finally:
+            staged.unlink()
+    return path.read_bytes()
+
+
+def _staged(folder: Path, content: bytes) -> Path:
+    """Write a whole file of mode 0600 beside where it will be."""
+    fd, name = tempfile.mkstemp(dir=folder)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+    return Path(name)
