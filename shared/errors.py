@@ -8,6 +8,7 @@ GoldsmithError                anything below; carries the remedy as its last sen
 │   ├── MissingTool           a program is not installed; names the package that has it
 │   └── NoSpace               the disk is full, or would be
 ├── PoisonMessage             a message that can never be read: dropped, and logged
+│   └── WrongSignature        a report that was not signed by the VM that it says it is from: counted as well
 ├── StoreError                state could not be read or written
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
@@ -58,6 +59,10 @@ class NoSpace(EnvironmentFault):
 
 class PoisonMessage(GoldsmithError):
     """A message that can never be read."""
+
+
+class WrongSignature(PoisonMessage):
+    """A report that was not signed by the VM that it says it is from."""
 
 
 class StoreError(GoldsmithError):

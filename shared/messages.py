@@ -9,7 +9,7 @@ import json
 from provisioner.protocol import SERIAL_MARK, ProtocolError, Report, decode_report
 
 from .build import Build
-from .errors import PoisonMessage, StoreError
+from .errors import PoisonMessage, StoreError, WrongSignature
 from .events import Event, Reported, read_event, read_order, report_id, to_json
 from .keys import Keys
 from .orders import FINISHED_TOPIC, WORKER_TOPIC, Order
@@ -88,7 +88,7 @@ def read_report_message(message: Message, keys: Keys) -> Reported:
     except ProtocolError as error:
         raise PoisonMessage(str(error)) from error
     if not keys.good(report, message.data, message.attributes.get("signature", "")):
-        raise PoisonMessage(f"a report for {report.build_id} attempt {report.attempt} has a wrong signature")
+        raise WrongSignature(f"a report for {report.build_id} attempt {report.attempt} has a wrong signature")
     return Reported(build_id=report.build_id, event_id=report_id(report), time=0.0, report=report)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from provisioner.protocol import Job
@@ -242,6 +243,36 @@ class Bucket(Protocol):
 
     def publish(self, staged: str, final: str) -> None:
         """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One generation of an object."""
+
+    uri: str
+    generation: str
+    size: int  # bytes
+    metadata: Mapping[str, str]  # the uploader's own
+
+
+class Objects(Protocol):
+    """What people have uploaded, by URI: gs://bucket/object. What Bucket has is enough for what Goldsmith itself writes."""
+
+    def stat(self, uri: str, generation: str = "") -> StoredObject | None:
+        """Look an object up: one generation of it, or the live one."""
+        ...
+
+    def listing(self, prefix: str) -> Iterator[StoredObject]:
+        """List the live objects whose URI begins with `prefix`, in the order of their names."""
+        ...
+
+    def download(self, found: StoredObject, target: Path) -> None:
+        """Write the very generation that was found into a file. NotFound."""
+        ...
+
+    def write_once(self, uri: str, source: Path) -> None:
+        """Upload a file unless there is such an object."""
         ...
 
 

@@ -13,7 +13,7 @@ from .spec_document import TEXT_LIMIT, KeyPath, Problem
 from .spec_inputs import CONTEXT_FILES
 from .spec_text import NO_OVERRIDES, read_spec
 
-__all__ = ["beside", "load_spec", "read_spec"]
+__all__ = ["beside", "check_context", "decoded", "load_spec", "read_spec", "refuse_long"]
 
 
 def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
@@ -25,15 +25,25 @@ def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: the spec cannot be read: {why}; check the path") from error
+    refuse_long(size, str(path))
+    text = decoded(data, str(path))
+    return read_spec(text, str(path), overrides, lambda data: check_context(data, path.parent))
+
+
+def refuse_long(size: int, filename: str) -> None:
+    """Raise SpecError for a text of more than TEXT_LIMIT bytes: nobody needs to read it first."""
     if size > TEXT_LIMIT:
-        raise SpecError([f"{path}:1:1: spec: is longer than 1 MiB; move data into files of the context"])
+        raise SpecError([f"{filename}:1:1: spec: is longer than 1 MiB; move data into files of the context"])
+
+
+def decoded(data: bytes, filename: str) -> str:
+    """Give a spec's text. SpecError where it is not UTF-8."""
     try:
-        text = data.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
-        raise SpecError([f"{path}:{line}:{column}: spec: is not UTF-8; save the file as UTF-8"]) from error
-    return read_spec(text, str(path), overrides, lambda data: check_context(data, path.parent))
+        raise SpecError([f"{filename}:{line}:{column}: spec: is not UTF-8; save the file as UTF-8"]) from error
 
 
 def beside(spec_path: Path, place: str) -> Path:

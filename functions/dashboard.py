@@ -1,0 +1,68 @@
+"""dashboard: what people may see of builds, as JSON; it changes nothing.
+
+GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
+GET /builds/BUILD                    one build, whole
+"""
+
+from __future__ import annotations
+
+from itertools import dropwhile, islice
+from typing import Any
+from urllib.parse import urlencode
+
+import functions_framework
+
+from shared.build import Build
+from shared.errors import InputError, NotFound
+from shared.events import to_json
+from shared.ports import Store
+
+from . import log
+from .handling import INSTANCE, HttpAnswer, HttpRequest, json_answer, refuse_method
+
+LIMIT = 50
+MOST = 500
+SHOWN = ("id", "name", "state", "outcome", "reason", "attempt", "created", "updated", "deadline", "image")
+
+
+@functions_framework.http
+def dashboard(request: HttpRequest) -> HttpAnswer:
+    """Answer a GET."""
+    if request.method not in ("GET", "HEAD"):
+        return refuse_method(request, "GET, HEAD")
+    log.set_build("")
+    store = INSTANCE.factory().store
+    kind, _, build_id = request.path.strip("/").partition("/")
+    try:
+        if kind == "builds" and build_id:
+            return json_answer(to_json(store.load(build_id).build))
+        if kind in ("", "builds"):
+            return json_answer(_page(store, request.args))
+    except NotFound as error:
+        return json_answer({"error": str(error)}, 404)
+    except InputError as error:
+        return json_answer({"error": str(error)}, 400)
+    return json_answer({"error": f"{request.path} is nothing here; look at /builds"}, 404)
+
+
+def _page(store: Store, arguments: Any) -> dict[str, Any]:
+    limit, before = _limit(arguments.get("limit", str(LIMIT))), arguments.get("before", "")
+    builds = iter(store.builds())
+    if before:
+        store.load(before)  # NotFound
+        builds = islice(dropwhile(lambda build: build.id != before, builds), 1, None)
+    found = list(islice(builds, limit + 1))
+    shown = found[:limit]
+    following = f"/builds?{urlencode({'limit': limit, 'before': shown[-1].id})}" if found[limit:] else None
+    return {"builds": [_summary(build) for build in shown], "next": following}
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise InputError(f"limit: {text[:20]!r} is no number of builds; write 1 to {MOST}")
+    return int(text)
+
+
+def _summary(build: Build) -> dict[str, Any]:
+    document = to_json(build)
+    return {key: document[key] for key in SHOWN}

@@ -1,0 +1,56 @@
+"""The log of a function: one JSON object per line, which Cloud Logging reads as an entry with severity and fields.
+
+What may pass (the message will be redelivered) is a warning of one line; anything else that was not foreseen is an
+error with its traceback. Messages' contents and the environment are never written: they hold parameters and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from contextvars import ContextVar
+
+from shared.errors import Conflict, Transient
+
+PASSING = (Transient, Conflict)
+
+_build_id: ContextVar[str] = ContextVar("build_id", default="")
+
+
+def set_up() -> None:
+    """Let this process log so, from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(os.environ.get("FUNCTION_TARGET", "")))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def set_build(build_id: str) -> None:
+    """Name the build that this thread's entries are about; "" where it is not known yet."""
+    _build_id.set(build_id)
+
+
+class JsonFormatter(logging.Formatter):
+    """`metric`, given by `extra`, names what Cloud Monitoring counts."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self._function = function
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the entry's line."""
+        severity, message = record.levelname, record.getMessage()
+        fault = record.exc_info[1] if record.exc_info else None
+        if isinstance(fault, PASSING):
+            severity, message = "WARNING", f"to be tried again: {fault}"
+        elif record.exc_info and fault is not None:
+            message += "\n" + self.formatException(record.exc_info)
+        entry = {"severity": severity, "message": message, "logger": record.name, "function": self._function}
+        if _build_id.get():
+            entry["build_id"] = _build_id.get()
+        if metric := getattr(record, "metric", ""):
+            entry["metric"] = metric
+        return json.dumps(entry)

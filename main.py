@@ -1,0 +1,25 @@
+"""Where Google Cloud looks for the functions."""
+
+from functions.advance_build import advance_build
+from functions.clean_up import clean_up
+from functions.create_resources import create_resources
+from functions.dashboard import dashboard
+from functions.deprecate_images import deprecate_images
+from functions.expire_builds import expire_builds
+from functions.export_image import export_image
+from functions.label_image import label_image
+from functions.start_build import start_build
+from functions.verify_image import verify_image
+
+__all__ = [
+    "advance_build",
+    "clean_up",
+    "create_resources",
+    "dashboard",
+    "deprecate_images",
+    "expire_builds",
+    "export_image",
+    "label_image",
+    "start_build",
+    "verify_image",
+]
