@@ -135,10 +135,15 @@ class Catalogue:
         with self._changing(name) as image:
             return self._save(replace(image, labels=dict(labels), family=family))
 
-    def deprecate(self, name: str, replacement: str | None, deletes_at: float | None) -> Image:
-        """Mark an image DEPRECATED in favour of another; `deletes_at` (Unix seconds) is when purge() removes it."""
+    def deprecate(
+        self, name: str, replacement: str | None, deletes_at: float | None, state: str | None = "DEPRECATED"
+    ) -> Image:
+        """Mark an image DEPRECATED in favour of another; `deletes_at` (Unix seconds) is when purge() removes it.
+
+        `state` may be another of Compute Engine's; None takes the mark away.
+        """
         with self._changing(name) as image:
-            return self._save(replace(image, deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at))
+            return self._save(replace(image, deprecated=state, replacement=replacement, deletes_at=deletes_at))
 
     def delete(self, name: str) -> bool:
         """Delete an image, also a damaged entry; False when there is none. Builds that have its disk open go on."""

@@ -48,15 +48,17 @@ class DirectBootImpossible(GoldsmithError):
 
 @dataclass(frozen=True)
 class DirectBoot:
-    """What QEMU starts: two files, and the kernel's command line but for the internet."""
+    """What QEMU starts: two files, and the kernel's command line but for what differs between machines."""
 
     kernel: Path
     initrd: Path
     parameters: tuple[str, ...]
 
-    def command_line(self, *, internet: bool) -> str:
+    def command_line(self, *, internet: bool, cidata: bool = True) -> str:
         """The kernel's command line."""
-        return " ".join([*self.parameters, f"goldsmith.internet={'yes' if internet else 'no'}"])
+        choices = {"internet": internet, "cidata": cidata}
+        said = (f"goldsmith.{name}={'yes' if choice else 'no'}" for name, choice in choices.items())
+        return " ".join([*self.parameters, *said])
 
 
 def prepare(disk: Path, home: Path) -> DirectBoot:
@@ -160,6 +162,7 @@ def _overlay() -> dict[str, Member]:
         "systemd/system/goldsmith.service": Member.file(unit),
         "systemd/system/multi-user.target.wants/goldsmith.service": Member.link("../goldsmith.service"),
         "goldsmith/start": Member.file((GUEST / "start").read_bytes(), executable=True),
+        "goldsmith/agent": Member.file((GUEST / "agent").read_bytes(), executable=True),
         "goldsmith/cidata": Member.folder(),
         "systemd/network/00-goldsmith.network": Member.file(b"[Match]\nName=eth0\n\n[Link]\nUnmanaged=yes\n"),
     }

@@ -10,11 +10,11 @@ are left: cidata.iso, console.log, reports.log, machine.json.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..errors import AlreadyExists, EnvironmentFault
 from ..ports import Machine, Message
@@ -24,6 +24,9 @@ from .machine_process import MachineProcess, Outcome
 from .machine_record import ZONE, Record
 from .programs import find
 from .qemu_command import MachineSpec
+
+if TYPE_CHECKING:
+    from .metadata_server import Route
 
 __all__ = ["MachineSpec", "Machines"]
 
@@ -64,14 +67,17 @@ class Machines:
         if boot == "direct":
             direct_boot.static_busybox()
 
-    def start(self, spec: MachineSpec) -> None:
-        """Start a machine. AlreadyExists while it runs; MissingTool, NoSpace, EnvironmentFault, ImageFileError."""
+    def start(self, spec: MachineSpec, services: Mapping[str, Sequence[Route]] | None = None) -> None:
+        """Start a machine. AlreadyExists while it runs; MissingTool, NoSpace, EnvironmentFault, ImageFileError.
+
+        `services` are the routes that the guest finds at each address; a build's VM needs none to be named.
+        """
         from .machine_start import launch  # with an HTTP server and more that only a machine's start needs
 
         record = Record.read(spec.folder)
         if record is not None and record.machine(spec.name).status != "stopped":
             raise AlreadyExists(f"machine {spec.name} is running")
-        machine = launch(spec, self._home, self._publish, self._starter, _write_outcome)
+        machine = launch(spec, self._home, self._publish, self._starter, _write_outcome, services)
         try:
             Record.of(machine.process.pid).write(spec.folder)
         except BaseException:
@@ -88,6 +94,10 @@ class Machines:
             return Machine(name, ZONE, "running")
         record = Record.read(self._folder(name))
         return None if record is None else record.machine(name)
+
+    def forget(self, name: str) -> None:
+        """Know nothing any more of a machine that has ended, so that its folder may go."""
+        self._ours.pop(name, None)
 
     def wait(self, name: str, seconds: float) -> bool:
         """Wait for a machine to end; True when it has (or is not there) within `seconds`."""

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,9 +23,9 @@ from .cidata_disk import write_cidata
 from .direct_boot import DirectBootImpossible
 from .disk import read_table
 from .machine_process import MachineProcess, Outcome, SerialPort
-from .metadata_server import MetadataServer, machine_routes
+from .metadata_server import MetadataServer, Route, machine_routes
 from .programs import find
-from .qemu_command import Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
+from .qemu_command import ADDRESS, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 
 LOG = logging.getLogger(__name__)
 
@@ -46,11 +46,18 @@ def launch(
     publish: Callable[[Message], None],
     starter: Executor,
     on_end: Callable[[MachineSpec, MachineProcess, Outcome], None],
+    services: Mapping[str, Sequence[Route]] | None = None,
 ) -> MachineProcess:
-    """Start QEMU on a thread of `starter`, whose end would be the machine's; watch() is still to be called."""
+    """Start QEMU on a thread of `starter`, whose end would be the machine's; watch() is still to be called.
+
+    `services` are what the guest reaches by HTTP, by address, ADDRESS among them; without, what a build's VM needs.
+    """
     spec.folder.mkdir(parents=True, exist_ok=True)
-    cidata = spec.folder / "cidata.iso"
-    write_cidata(spec.cidata, cidata)
+    cidata = None if spec.cidata is None else spec.folder / "cidata.iso"
+    if spec.cidata is not None and cidata is not None:
+        write_cidata(spec.cidata, cidata)
+    if services is None:
+        services = {ADDRESS: machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id)}
     found = accelerator(home)
     firmware, note = choose_firmware(spec, home)
     with ExitStack() as stack:
@@ -59,10 +66,12 @@ def launch(
             if text:
                 LOG.info("%s: %s", spec.name, text)
                 ports[0].file.write(f"goldsmith: {text}\n".encode())
-        routes = machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id)
-        server = stack.enter_context(MetadataServer(spec.name, routes))
+        servers = {
+            address: stack.enter_context(MetadataServer(spec.name, routes)).socket_name
+            for address, routes in services.items()
+        }
         stderr = stack.enter_context(tempfile.TemporaryFile())
-        wiring = Wiring(ends[0].fileno(), ends[1].fileno(), server.socket_name)
+        wiring = Wiring(ends[0].fileno(), ends[1].fileno(), servers.pop(ADDRESS), servers)
         line = command(spec, cidata, firmware, found.name, wiring, find("socat"))
         process = starter.submit(_spawn, line, stderr, [end.fileno() for end in ends]).result()
         for end in ends:
@@ -79,7 +88,7 @@ def choose_firmware(spec: MachineSpec, home: Path) -> tuple[Firmware, str]:
             boot = direct_boot.prepare(spec.disk, home)
         except DirectBootImpossible as error:
             return _firmware(spec), f"no direct boot, but the slower way by firmware and boot loader: {error}"
-        line = boot.command_line(internet=spec.internet)
+        line = boot.command_line(internet=spec.internet, cidata=spec.cidata is not None)
         return KernelFiles(boot.kernel, boot.initrd, line, QBOOT.exists()), ""
     return _firmware(spec), ""
 

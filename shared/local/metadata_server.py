@@ -49,6 +49,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case
     body: bytes
     groups: Mapping[str, str]
+    query: str = ""  # as it was sent
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
     def _route(self, body: bytes) -> Response:
-        path = urlsplit(self.path).path
-        matches = [(route, match) for route in self.server.routes if (match := route.pattern.fullmatch(path))]
+        target = urlsplit(self.path)
+        matches = [(route, match) for route in self.server.routes if (match := route.pattern.fullmatch(target.path))]
         for route, match in matches:
             if route.method == self.command:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                return route.answer(Request(self.command, path, headers, body, match.groupdict()))
+                return route.answer(Request(self.command, target.path, headers, body, match.groupdict(), target.query))
         if matches:
             return Response.error(HTTPStatus.METHOD_NOT_ALLOWED, f"{self.command} is not done here")
         return Response.error(HTTPStatus.NOT_FOUND, "there is nothing here")

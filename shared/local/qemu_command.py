@@ -8,7 +8,7 @@ virtio-scsi, as Compute Engine does. The guest's address, gateway and name serve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,21 +27,33 @@ DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # a build that 
 
 
 @dataclass(frozen=True)
+class DataDisk:
+    """A disk that a machine has beside the one it boots from. The guest sees its name as the device's serial number."""
+
+    path: Path  # raw
+    name: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """A machine that is wanted.
 
     `folder` is its own, and takes the CIDATA disk, console.log, reports.log and machine.json. `cidata` maps names to
-    contents, or to the files that hold them.
+    contents, or to the files that hold them. A machine without (None) has no such disk, and learns from its metadata
+    server what to do.
     """
 
     name: str
     folder: Path
     disk: Path  # raw
-    cidata: Mapping[str, bytes | Path]
+    cidata: Mapping[str, bytes | Path] | None
     boot: str = "direct"  # or firmware
     cpus: int = 2
     memory_mb: int = 1024
     internet: bool = True
+    data_disks: tuple[DataDisk, ...] = ()
+    product: str = ""  # what its firmware says it is, where a guest looks for that
 
 
 @dataclass(frozen=True)
@@ -64,20 +76,29 @@ class UefiFiles:
 
 @dataclass(frozen=True)
 class Wiring:
-    """What ties the process to ours: sockets that it inherits as descriptors, and the HTTP server's name."""
+    """What ties the process to ours: sockets that it inherits as descriptors, and the names of HTTP servers.
+
+    `http` answers at ADDRESS, the others at the addresses of NETWORK that they are kept by.
+    """
 
     console: int
     reports: int
     http: str
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 Firmware = KernelFiles | UefiFiles | Literal["bios"]
 
 
 def command(
-    spec: MachineSpec, cidata: Path, firmware: Firmware, accelerator: Literal["kvm", "tcg"], wiring: Wiring, socat: str
+    spec: MachineSpec,
+    cidata: Path | None,
+    firmware: Firmware,
+    accelerator: Literal["kvm", "tcg"],
+    wiring: Wiring,
+    socat: str,
 ) -> list[str]:
-    """Give the whole command line; `cidata` is the disk, `socat` the program's path."""
+    """Give the whole command line; `cidata` is the disk, where there is one, `socat` the program's path."""
     return [
         QEMU,
         *("-name", f"{_escaped(spec.name)},process=goldsmith-vm"),
@@ -87,7 +108,8 @@ def command(
         *("-machine", MACHINE + (NO_LEGACY if isinstance(firmware, KernelFiles) else "")),
         *("-cpu", CPU[accelerator], "-smp", str(spec.cpus), "-m", f"{spec.memory_mb}M"),
         *_firmware(firmware),
-        *_disks(spec.disk, cidata, direct=isinstance(firmware, KernelFiles)),
+        *(("-smbios", _smbios(spec.product)) if spec.product else ()),
+        *_disks(spec, cidata, direct=isinstance(firmware, KernelFiles)),
         *_serial_ports(wiring),
         *_network(wiring, socat, internet=spec.internet),
     ]
@@ -107,23 +129,28 @@ def _firmware(firmware: Firmware) -> list[str]:
     return []
 
 
-def _disks(disk: Path, cidata: Path, *, direct: bool) -> list[str]:
-    drives = [
-        *("-drive", f"if=none,id=root,format=raw,{DISK_OPTIONS},file={_escaped(disk)}"),
-        *("-drive", f"if=none,id=cidata,format=raw,readonly=on,file={_escaped(cidata)}"),
-    ]
-    if direct:
-        return [
-            *drives,
-            *("-device", "nvme,serial=goldsmith"),
-            *("-device", "nvme-ns,drive=root,nsid=1", "-device", "nvme-ns,drive=cidata,nsid=2"),
-        ]
-    return [
-        *drives,
-        *("-device", "virtio-scsi-pci"),
-        *("-device", "scsi-hd,drive=root,lun=1,bootindex=1,werror=report,rerror=report"),
-        *("-device", "scsi-hd,drive=cidata,lun=2"),
-    ]
+def _smbios(product: str) -> str:
+    return f"type=1,manufacturer=Google,product={_escaped(product)}"
+
+
+def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]:
+    """The root is the first disk and CIDATA, where there is one, the second."""
+    drives = [("root", spec.disk, True, "")]
+    drives += [("cidata", cidata, False, "")] if cidata is not None else []
+    drives += [(f"data{number}", disk.path, disk.writable, disk.name) for number, disk in enumerate(spec.data_disks)]
+    options = ["-device", "nvme,serial=goldsmith" if direct else "virtio-scsi-pci"]
+    for number, (drive, path, writable, name) in enumerate(drives, 1):
+        access = DISK_OPTIONS if writable else "readonly=on"
+        device = f"nvme-ns,drive={drive},nsid={number}" if direct else _scsi_disk(drive, number, name)
+        options += ["-drive", f"if=none,id={drive},format=raw,{access},file={_escaped(path)}", "-device", device]
+    return options
+
+
+def _scsi_disk(drive: str, number: int, name: str) -> str:
+    """A disk with a name has the link that Compute Engine's have: /dev/disk/by-id/scsi-0Google_PersistentDisk_NAME."""
+    named = f",vendor=Google,product=PersistentDisk,device_id={_escaped(name)}" if name else ""
+    boot = ",bootindex=1,werror=report,rerror=report" if number == 1 else ""
+    return f"scsi-hd,drive={drive},lun={number}{boot}{named}"
 
 
 def _serial_ports(wiring: Wiring) -> list[str]:
@@ -151,7 +178,10 @@ def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:
             "ipv6=off",
         ),
         *(() if internet else ("restrict=on",)),
-        f"guestfwd=tcp:{ADDRESS}:80-cmd:{_escaped(socat)} -lf/dev/null - ABSTRACT-CONNECT:{wiring.http}",
+        *(
+            f"guestfwd=tcp:{address}:80-cmd:{_escaped(socat)} -lf/dev/null - ABSTRACT-CONNECT:{server}"
+            for address, server in {ADDRESS: wiring.http, **wiring.others}.items()
+        ),
     ]
     return ["-netdev", ",".join(options), "-device", "virtio-net-pci,netdev=net,romfile="]
 
