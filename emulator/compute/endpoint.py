@@ -1,0 +1,157 @@
+"""Compute Engine's endpoint, all of it together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from flask import Flask
+
+from shared.clock import SystemClock
+from shared.local.catalogue import Catalogue
+from shared.local.machine import Machines
+from shared.local.metadata_server import Route
+from shared.local.qemu_command import ADDRESS as METADATA_ADDRESS
+from shared.local.scratch import scratch_folder
+from shared.ports import Message
+
+from ..http_server import HttpServer
+from ..identity import Identity, InvalidToken
+from .contract import Contract
+from .disks import Disks
+from .faults import Faults
+from .google_apis import ADDRESS as APIS_ADDRESS
+from .google_apis import GoogleApis, Publish
+from .image_records import ImageRecords
+from .images import Images, Storage
+from .instances import Instances
+from .links import Links
+from .machines import Instance, Runner
+from .metadata import Metadata
+from .methods import methods
+from .operations import Operations
+from .places import Places
+from .refusals import Refusal
+from .routes import BASE, Router
+
+ZONES = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")
+
+
+class ComputeEndpoint:
+    """Compute Engine on a port of loopback; use it as a context manager, or close it.
+
+    The images are those of the catalogue below `home`, in whatever project is asked for. Instances and disks live as
+    long as the endpoint. `storage` opens gs://BUCKET/OBJECT for reading, `storage_url` is where signed URLs lead to,
+    `publish` takes what instances publish: a callable, or HOST:PORT of Pub/Sub's emulator. Instances of `project` may
+    publish to its topic build-reports. `boot` says how instances start from now on: direct (the image's own kernel, and
+    a small guest agent of ours) or firmware (boot loader and cloud-init); `boots` overrides it by an instance's name.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        project: str,
+        zones: Sequence[str] = ZONES,
+        identity: Identity,
+        storage: Storage,
+        storage_url: str = "",
+        publish: Publish,
+        port: int = 0,
+        boot: str = "direct",
+    ) -> None:
+        self.boot = boot
+        self.boots: dict[str, str] = {}
+        self.faults = Faults()
+        self._project, self._identity = project, identity
+        self._publish, self._storage_url = publish, storage_url
+        links = Links("")  # until the port is known
+        with ExitStack() as stack:
+            application = self._application(home, zones, links, storage, stack)
+            self._server = stack.enter_context(HttpServer(application, port=port))
+            self.url, self.port = self._server.url, self._server.port
+            links.base = self.url + BASE
+            self._closing = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more requests and end all machines."""
+        self._closing.close()
+
+    def preempt(self, name: str) -> None:
+        """Take an instance's machine away, as Compute Engine does with a Spot VM. KeyError when there is none."""
+        self._instances.preempt(name)
+
+    def exhaust(self, zone: str) -> None:
+        """Let a zone have no room for more instances: ZONE_RESOURCE_POOL_EXHAUSTED."""
+        self.faults.exhaust(zone)
+
+    def quota(self, name: str) -> None:
+        """Let new instances go beyond a quota, such as CPUS: QUOTA_EXCEEDED."""
+        self.faults.quota(name)
+
+    def deny(self, permission: str) -> None:
+        """Refuse what needs a permission, such as compute.images.create."""
+        self.faults.deny(permission)
+
+    def fail_next(self, pattern: str, status: int, times: int = 1, reason: str = "") -> None:
+        """Answer requests with an error whose `METHOD /path` has the pattern in it, so many times."""
+        self.faults.fail_next(pattern, status, times, reason)
+
+    def lose_answer(self, pattern: str, times: int = 1) -> None:
+        """Do what such requests ask, and cut the connection instead of answering."""
+        self.faults.lose_answer(pattern, times)
+
+    def cut_off(self) -> None:
+        """Give instances that start from here on no route to Google's other services."""
+        self.faults.cut_off()
+
+    def _application(self, home: Path, zones: Sequence[str], links: Links, storage: Storage, stack: ExitStack) -> Flask:
+        """Put the parts together; `stack` closes them."""
+        state = home / "compute"
+        state.mkdir(parents=True, exist_ok=True)
+        folder = stack.enter_context(scratch_folder(state)).path
+        catalogue = Catalogue(home, SystemClock())
+        operations, places = Operations(links), Places(zones, links)
+        records = ImageRecords(catalogue, state / "images", links)
+        images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path))
+        disks = Disks(folder, links, zones, operations, images)
+        machines = Machines(home, _nobody)
+        self._instances = Instances(
+            folder, links, zones, operations, disks, Runner(machines, self._services), self.faults, self._boot_of
+        )
+        for close in (operations.close, self._instances.close, machines.close):  # the last one first
+            stack.callback(close)
+        table = methods(images, disks, self._instances, operations, places, links)
+        return Router(table, Contract(), operations, places, self.faults, self._authorize).application()
+
+    def _boot_of(self, name: str) -> str:
+        return self.boots.get(name, self.boot)
+
+    def _services(self, instance: Instance) -> Mapping[str, Sequence[Route]]:
+        """Say what an instance's guest reaches."""
+        metadata = Metadata(instance, self._identity)
+        services = {METADATA_ADDRESS: metadata.routes()}
+        if not self.faults.is_cut_off:
+            apis = GoogleApis(self._publish, self._storage_url, self._project, metadata.tokens)
+            services[APIS_ADDRESS] = apis.routes()
+        return services
+
+    def _authorize(self, token: str) -> None:
+        try:
+            self._identity.verify_access_token(token)
+        except InvalidToken as error:
+            message = "Request had invalid authentication credentials. Expected OAuth 2 access token."
+            raise Refusal(401, "authError", message) from error
+
+
+def _nobody(message: Message) -> None:
+    """Machines of the endpoint have services of their own, and nothing is published by any other way."""
+    raise AssertionError(f"a message came by no service: {message}")

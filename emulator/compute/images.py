@@ -1,0 +1,252 @@
+"""Images: made of disks, archives or other images; families; labels; deprecation."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from shared.errors import AlreadyExists, GoldsmithError, ImageFileError, NotFound
+from shared.local.catalogue import Catalogue, Transfer
+from shared.local.disk_archive import unpack
+
+from .calls import Call, labelled, new_document, relabelled
+from .image_records import GIB, ImageRecords, unix_seconds
+from .links import Links, check_name, last, path_of
+from .listing import list_document
+from .operations import Operations
+from .refusals import Document, Failure, Refusal, already_exists, in_use, invalid, not_found
+
+if TYPE_CHECKING:
+    from .disks import Disk
+
+Storage = Callable[[str], BinaryIO]
+"""Opens gs://BUCKET/OBJECT for reading. Raises NotFound."""
+
+_OBJECT = re.compile(r"(?:gs://|https?://storage\.googleapis\.com/|https?://www\.googleapis\.com/storage/v1/b/)(.+)")
+_SOURCES = ("sourceDisk", "sourceImage", "rawDisk")
+_STATES = ("ACTIVE", "DEPRECATED", "OBSOLETE", "DELETED")
+_GIVEN = ("description", "family", "guestOsFeatures", "shieldedInstanceInitialState", "rawDisk", "storageLocations")
+_FROM_DISK = ("guestOsFeatures", "architecture", "licenses", "shieldedInstanceInitialState")
+
+
+class Images:
+    """The images of the local catalogue, which every project shows."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        records: ImageRecords,
+        links: Links,
+        operations: Operations,
+        storage: Storage,
+        find_disk: Callable[[str], Disk | None],
+    ) -> None:
+        self._catalogue = catalogue
+        self._records = records
+        self._links = links
+        self._operations = operations
+        self._storage = storage
+        self._find_disk = find_disk
+        self._pending: dict[str, Document] = {}
+        self._changes = threading.Lock()
+
+    def get(self, call: Call) -> Document:
+        """Give an image, also one that is not ready yet."""
+        return self._known(call.path)
+
+    def from_family(self, call: Call) -> Document:
+        """Give the newest image of a family that is not deprecated."""
+        found = [
+            image
+            for image in self._records.all(call.project)
+            if image.get("family") == call.name and image.get("deprecated", {}).get("state", "ACTIVE") == "ACTIVE"
+        ]
+        if not found:
+            raise not_found(f"{call.parent}/images/family/{call.name}")
+        return max(found, key=lambda image: (image["creationTimestamp"], image["name"]))
+
+    def list(self, call: Call) -> Document:
+        """List images; deprecated ones too."""
+        images = [*self._records.all(call.project), *self._pending.values()]
+        return list_document("compute#image", self._links.url(call.path), images, call.query, call.path)
+
+    def resolve(self, text: str, project: str, field: str) -> tuple[Document, Path]:
+        """Find the image that a request names, by its family perhaps; give it and its disk. Raises Refusal."""
+        path = path_of(text, project, field)
+        owner = path.split("/")[1]
+        if "/images/family/" in path:
+            image = self.from_family(Call(owner, "global", "images", last(path)))
+        else:
+            image = self._known(path)
+        if image["status"] != "READY":
+            raise Refusal(400, "resourceNotReady", f"The resource '{path}' is not ready")
+        return image, self._catalogue.disk(image["name"])
+
+    def insert(self, call: Call) -> Document:
+        """Make an image of a disk, of an archive in Cloud Storage, or of another image."""
+        body = call.body
+        path = f"{call.path}/{check_name(body.get('name', ''))}"
+        if body["name"] in self._pending or self._catalogue.get(body["name"]) is not None:
+            raise already_exists(path)
+        sources = [source for source in _SOURCES if body.get(source)]
+        if len(sources) != 1:
+            raise invalid("resource", "", f"Exactly one of {', '.join(_SOURCES)} must be specified.")
+        image = new_document("image", path, self._links) | labelled(body.get("labels", {}))
+        image |= {"status": "PENDING", "sourceType": "RAW", "storageLocations": ["us"]}
+        image |= {key: body[key] for key in _GIVEN if key in body}
+        disk = self._source(call, image)
+        given = [path_of(text, call.project, "resource.licenses") for text in body.get("licenses", ())]
+        licenses = [*image.get("licenses", ()), *map(self._links.url, given)]
+        image["licenses"] = [*dict.fromkeys(licenses)]
+        image["architecture"] = body.get("architecture") or image.get("architecture", "X86_64")
+        self._pending[image["name"]] = image
+        return self._operations.begin(call, "insert", path, image["id"], lambda: self._make(image, disk))
+
+    def delete(self, call: Call) -> Document:
+        """Delete an image."""
+        image = self._ready(call.path)
+
+        def work() -> None:
+            self._catalogue.delete(image["name"])
+            self._records.forget(image["name"])
+
+        return self._operations.begin(call, "delete", call.path, image["id"], work)
+
+    def set_labels(self, call: Call) -> Document:
+        """Replace an image's labels."""
+        image = relabelled(self._ready(call.path), call.body)
+        return self._change(call, "setLabels", image)
+
+    def patch(self, call: Call) -> Document:
+        """Change an image's family, description or labels."""
+        image = self._ready(call.path)
+        image |= {key: call.body[key] for key in ("family", "description") if key in call.body}
+        image = {key: value for key, value in image.items() if key != "family" or value}
+        if "labels" in call.body:
+            image = relabelled(image, {"labelFingerprint": image["labelFingerprint"], **call.body})
+        return self._change(call, "patch", image)
+
+    def deprecate(self, call: Call) -> Document:
+        """Set an image's state of deprecation; ACTIVE takes it away."""
+        image = self._ready(call.path)
+        status = dict(call.body)
+        if status.get("state") not in _STATES:
+            raise invalid("resource.state", status.get("state", ""), f"Must be one of {', '.join(_STATES)}.")
+        if "replacement" in status:
+            replacement = path_of(status["replacement"], call.project, "resource.replacement")
+            status["replacement"] = self._links.url(replacement)
+        try:
+            deleted = unix_seconds(status.get("deleted"))
+        except ValueError as error:
+            raise invalid("resource.deleted", status["deleted"], "Must be a time of RFC 3339.") from error
+        active = status["state"] == "ACTIVE"
+        replaced_by = None if active or "replacement" not in status else last(status["replacement"])
+
+        def work() -> None:
+            state = None if active else str(status["state"])
+            self._catalogue.deprecate(image["name"], replaced_by, None if active else deleted, state)
+            kept = {key: value for key, value in image.items() if key != "deprecated"}
+            self._records.keep(kept if active else kept | {"deprecated": status})
+
+        return self._operations.begin(call, "deprecate", call.path, image["id"], work)
+
+    def _change(self, call: Call, kind: str, image: Document) -> Document:
+        def work() -> None:
+            with self._changes:
+                self._catalogue.set_labels(image["name"], image.get("labels", {}), image.get("family"))
+                self._records.keep(image)
+
+        return self._operations.begin(call, kind, call.path, image["id"], work)
+
+    def _known(self, path: str) -> Document:
+        name = last(path)
+        found = self._pending.get(name) or self._records.get(path.split("/")[1], name)
+        if found is None:
+            raise not_found(path)
+        return found
+
+    def _ready(self, path: str) -> Document:
+        image = self._known(path)
+        if image["status"] != "READY":
+            raise Refusal(400, "resourceNotReady", f"The resource '{path}' is not ready")
+        return image
+
+    def _source(self, call: Call, image: Document) -> Callable[[Path], Path]:
+        """Note in the document what the image is made of; give what finds its disk, which may use a scratch folder."""
+        body = call.body
+        if body.get("rawDisk"):
+            return self._archive(str(body["rawDisk"].get("source", "")))
+        if body.get("sourceImage"):
+            source, file = self.resolve(body["sourceImage"], call.project, "resource.sourceImage")
+            image |= {"sourceImage": source["selfLink"], "sourceImageId": source["id"]}
+            image |= {key: source[key] for key in _FROM_DISK if key in source} | image
+            return lambda scratch: file
+        path = path_of(body["sourceDisk"], call.project, "resource.sourceDisk")
+        disk = self._find_disk(path)
+        if disk is None:
+            raise not_found(path)
+        if disk.running and call.query.get("forceCreate") != "true":
+            raise in_use(path, disk.running)
+        image |= {"sourceDisk": disk.document["selfLink"], "sourceDiskId": disk.document["id"]}
+        image |= {key: disk.document[key] for key in _FROM_DISK if key in disk.document} | image
+        return lambda scratch: disk.file
+
+    def _archive(self, source: str) -> Callable[[Path], Path]:
+        found = _OBJECT.fullmatch(source)
+        if found is None:
+            raise invalid(
+                "resource.rawDisk.source", source, "The provided source is not a supported Cloud Storage URL."
+            )
+        uri = f"gs://{found[1].replace('/o/', '/', 1) if '/storage/v1/b/' in source else found[1]}"
+
+        def unpacked(scratch: Path) -> Path:
+            archive, disk = scratch / "archive.tar.gz", scratch / "disk.raw"
+            try:
+                with self._storage(uri) as opened, archive.open("wb") as file:
+                    shutil.copyfileobj(opened, file, 1 << 20)
+                unpack(archive, disk)
+            except NotFound as error:
+                raise Failure("RESOURCE_NOT_FOUND", f"The resource '{source}' was not found", 404) from error
+            except ImageFileError as error:
+                raise Failure("INVALID_USAGE", f"The tar archive '{source}' is not a valid image: {error}") from error
+            if disk.stat().st_size % GIB:
+                raise Failure("INVALID_USAGE", f"The size of disk.raw in '{source}' is not a multiple of 1 GB.")
+            return disk
+
+        return unpacked
+
+    def _make(self, image: Document, find: Callable[[Path], Path]) -> None:
+        name = image["name"]
+        try:
+            with _failing(image), self._catalogue.staging() as scratch:
+                disk = find(scratch.path)
+                transfer: Transfer = "move" if disk.is_relative_to(scratch.path) else "copy"
+                self._catalogue.add(
+                    disk,
+                    name,
+                    transfer=transfer,
+                    family=image.get("family"),
+                    labels=image.get("labels", {}),
+                    licenses=[url.removeprefix(self._links.base) for url in image["licenses"]],
+                    architecture=image["architecture"].lower(),
+                    source_disk=last(image["sourceDisk"]) if "sourceDisk" in image else None,
+                )
+                self._records.keep(image)
+        finally:
+            del self._pending[name]
+
+
+@contextmanager
+def _failing(image: Document) -> Iterator[None]:
+    """Turn what the catalogue says into an operation's failure."""
+    try:
+        yield
+    except AlreadyExists as error:
+        raise Failure("RESOURCE_ALREADY_EXISTS", f"The resource '{image['name']}' already exists", 409) from error
+    except GoldsmithError as error:
+        raise Failure("INTERNAL_ERROR", str(error), 500) from error

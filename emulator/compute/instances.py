@@ -1,0 +1,292 @@
+"""Instances, from their insertion to their deletion.
+
+PROVISIONING ─► STAGING ─► RUNNING ─► STOPPING ─► TERMINATED ─start─► STAGING
+                              └─ the guest powers off, is preempted or has run too long ─┘
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import GoldsmithError
+
+from .calls import Call, relabelled, timestamp
+from .disks import Disk, Disks
+from .faults import Faults
+from .instance_body import attached_disk, instance_document, metadata, run_seconds
+from .links import Links
+from .listing import aggregated, list_document
+from .machines import Instance, Runner, serial_output
+from .operations import SYSTEM, Operations
+from .refusals import Document, Failure, Refusal, already_exists, in_use, invalid, not_found
+
+_SYSTEMS_CALL = "instances"
+_LOOK = 3600.0  # seconds between two looks at a machine that may run for ever
+
+
+class Instances:
+    """The instances of all projects. `boot` says how new ones start: direct or firmware."""
+
+    def __init__(
+        self,
+        folder: Path,
+        links: Links,
+        zones: Sequence[str],
+        operations: Operations,
+        disks: Disks,
+        runner: Runner,
+        faults: Faults,
+        boot: Callable[[str], str],
+    ) -> None:
+        self._folder = folder
+        self._links = links
+        self._zones = zones
+        self._operations = operations
+        self._disks = disks
+        self._runner = runner
+        self._faults = faults
+        self._boot = boot
+        self._instances: dict[str, Instance] = {}
+        self._followers: list[threading.Thread] = []
+
+    def close(self) -> None:
+        """Wait for the ends of all machines, which have been stopped."""
+        for follower in self._followers:
+            follower.join()
+
+    def get(self, call: Call) -> Document:
+        """Give an instance."""
+        return self._named(call.path).document
+
+    def list(self, call: Call) -> Document:
+        """List a zone's instances."""
+        here = self._below(f"{call.parent}/instances/")
+        return list_document("compute#instance", self._links.url(call.path), here, call.query, call.path)
+
+    def aggregated(self, call: Call) -> Document:
+        """List the instances of all zones."""
+        link = self._links.url(f"projects/{call.project}/aggregated/instances")
+        here = self._below(f"projects/{call.project}/zones/")
+        return aggregated("compute#instance", link, here, call.query, "instances", self._zones)
+
+    def insert(self, call: Call) -> Document:
+        """Make an instance, with the disks that it brings, and start it."""
+        document = instance_document(call, self._links)
+        path = f"{call.path}/{document['name']}"
+        if path in self._instances:
+            raise already_exists(path)
+        new: list[Disk] = []
+        try:
+            disks = [self._disk(entry, call, new) for entry in _checked(call.body.get("disks", []))]
+        except Refusal:
+            for disk in new:
+                self._disks.remove(disk)
+            raise
+        document["disks"] = [
+            attached_disk(entry, disk, index, self._links)
+            for index, (entry, disk) in enumerate(zip(call.body["disks"], disks, strict=True))
+        ]
+        instance = Instance(path, document, disks, self._folder / document["id"], self._boot(document["name"]))
+        instance.down.set()
+        self._instances[path] = instance
+        for disk in disks:
+            disk.users.append(path)
+        return self._operations.begin(call, "insert", path, document["id"], lambda: self._make(call, instance, new))
+
+    def delete(self, call: Call) -> Document:
+        """Delete an instance, and those of its disks that go with it."""
+        instance = self._named(call.path)
+        return self._begin(call, "delete", instance, lambda: self._delete(instance))
+
+    def stop(self, call: Call) -> Document:
+        """Stop an instance; it stays, and so do its disks."""
+        instance = self._named(call.path)
+        return self._begin(call, "stop", instance, lambda: self._stop(instance))
+
+    def start(self, call: Call) -> Document:
+        """Start an instance that was stopped; one that runs is fine."""
+        instance = self._named(call.path)
+
+        def work() -> None:
+            self._faults.check_room(call.parent)
+            if instance.down.is_set():
+                with _failing():
+                    self._run(call, instance)
+
+        return self._begin(call, "start", instance, work)
+
+    def set_labels(self, call: Call) -> Document:
+        """Replace an instance's labels."""
+        instance = self._named(call.path)
+        document = relabelled(instance.document, call.body)
+        labels = {key: document[key] for key in ("labels", "labelFingerprint") if key in document}
+        return self._begin(call, "setLabels", instance, lambda: instance.update(**{"labels": {}, **labels}))
+
+    def set_metadata(self, call: Call) -> Document:
+        """Replace an instance's metadata; its guest sees that at once."""
+        instance = self._named(call.path)
+        if call.body.get("fingerprint") != instance.document["metadata"]["fingerprint"]:
+            raise Refusal(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+        new = metadata(call.body)
+        return self._begin(call, "setMetadata", instance, lambda: instance.update(metadata=new))
+
+    def serial_port(self, call: Call) -> Document:
+        """Give what an instance has written to a serial port."""
+        path = call.path.removesuffix("/serialPort")
+        instance = self._named(path)
+        port, start = call.query.get("port", "1"), call.query.get("start", "0")
+        if port not in ("1", "2", "3", "4"):
+            raise invalid("port", port, "Must be greater than or equal to 1 and less than or equal to 4.")
+        if not start.removeprefix("-").isdigit():
+            raise invalid("start", start, "Must be a number.")
+        text, begin, end = serial_output(instance, int(port), int(start))
+        return {
+            "kind": "compute#serialPortOutput",
+            "selfLink": self._links.url(f"{path}/serialPort"),
+            "contents": text,
+            "start": str(begin),
+            "next": str(end),
+        }
+
+    def preempt(self, name: str) -> None:
+        """Take an instance's machine away, as Compute Engine does with a Spot VM. KeyError when there is none."""
+        found = {instance.document["name"]: instance for instance in self._instances.values()}
+        instance = found[name]
+        call = _systems_call(instance)
+        self._operations.note(
+            call, "compute.instances.preempted", instance.path, instance.document["id"], "Instance was preempted."
+        )
+        self._end(instance)
+
+    def _make(self, call: Call, instance: Instance, new: Sequence[Disk]) -> None:
+        """Make the disks and start the machine; when that fails, nothing is left."""
+        try:
+            with _failing():
+                self._faults.check_room(call.parent)
+                for disk in new:
+                    self._disks.make(disk)
+                self._run(call, instance)
+        except BaseException:
+            self._remove(instance)
+            for disk in new:
+                self._disks.remove(disk)
+            raise
+
+    def _run(self, call: Call, instance: Instance) -> None:
+        instance.update(status="STAGING")
+        instance.down.clear()
+        for disk in instance.disks:
+            disk.running = instance.path
+        try:
+            self._runner.start(instance)
+        except BaseException:
+            self._note_end(instance)
+            raise
+        instance.update(status="RUNNING", lastStartTimestamp=timestamp())
+        follower = threading.Thread(target=self._follow, args=(instance,), name=f"follow-{instance.machine}")
+        self._followers.append(follower)
+        follower.start()
+
+    def _follow(self, instance: Instance) -> None:
+        """Wait for the machine's end, and bring it about when it has run for as long as it may."""
+        seconds = run_seconds(instance.document)
+        if seconds is not None and not self._runner.wait(instance, seconds):
+            kind = str(instance.document["scheduling"]["instanceTerminationAction"]).lower()
+            work = self._delete if kind == "delete" else self._stop
+            self._operations.begin(
+                _systems_call(instance), kind, instance.path, instance.document["id"], lambda: work(instance), SYSTEM
+            )
+        while not self._runner.wait(instance, _LOOK):
+            pass
+        self._note_end(instance)
+
+    def _note_end(self, instance: Instance) -> None:
+        for disk in instance.disks:
+            disk.running = ""
+        instance.update(status="TERMINATED", lastStopTimestamp=timestamp())
+        instance.down.set()
+
+    def _stop(self, instance: Instance) -> None:
+        if not instance.down.is_set():
+            instance.update(status="STOPPING")
+            self._runner.stop(instance)
+            instance.down.wait()
+
+    def _delete(self, instance: Instance) -> None:
+        self._stop(instance)
+        if self._instances.get(instance.path) is not instance:  # somebody else was faster
+            return
+        self._remove(instance)
+        for entry, disk in zip(instance.document["disks"], instance.disks, strict=True):
+            if entry["autoDelete"]:
+                self._disks.remove(disk)
+
+    def _end(self, instance: Instance) -> None:
+        if instance.document["scheduling"].get("instanceTerminationAction") == "DELETE":
+            self._delete(instance)
+        else:
+            self._stop(instance)
+
+    def _remove(self, instance: Instance) -> None:
+        self._instances.pop(instance.path, None)
+        self._runner.remove(instance)
+        for disk in instance.disks:
+            if instance.path in disk.users:
+                disk.users.remove(instance.path)
+
+    def _begin(self, call: Call, kind: str, instance: Instance, work: Callable[[], None]) -> Document:
+        return self._operations.begin(call, kind, instance.path, instance.document["id"], work)
+
+    def _disk(self, entry: Document, call: Call, new: MutableSequence[Disk]) -> Disk:
+        """Give the disk of an entry of `disks`; those that are to be made are added to `new`. Raises Refusal."""
+        if "source" in entry:
+            disk = self._disks.attached(entry["source"], call)
+            shared = entry.get("mode") == "READ_ONLY" and not disk.running
+            if disk.users and not shared:
+                raise in_use(disk.path, disk.users[0])
+            if disk.document["status"] != "READY":
+                raise Refusal(400, "resourceNotReady", f"The resource '{disk.path}' is not ready")
+            return disk
+        given = entry.get("initializeParams", {})
+        body = {key: given[key] for key in ("sourceImage", "labels", "description") if key in given}
+        body["name"] = given.get("diskName") or call.body["name"] + ("" if entry.get("boot") else f"-{len(new)}")
+        if size := given.get("diskSizeGb") or entry.get("diskSizeGb"):
+            body["sizeGb"] = size
+        elif entry.get("type") == "SCRATCH":
+            body["sizeGb"] = "375"
+        disk = self._disks.begin(call, body | {"type": given.get("diskType", "pd-standard")})
+        new.append(disk)
+        return disk
+
+    def _named(self, path: str) -> Instance:
+        found = self._instances.get(path)
+        if found is None:
+            raise not_found(path)
+        return found
+
+    def _below(self, prefix: str) -> Sequence[Document]:
+        return [one.document for path, one in [*self._instances.items()] if path.startswith(prefix)]
+
+
+def _checked(entries: Sequence[Document]) -> Sequence[Document]:
+    if [bool(entry.get("boot")) for entry in entries].count(True) != 1:
+        raise invalid("resource.disks", "", "Exactly one boot disk must be specified.")
+    return entries
+
+
+def _systems_call(instance: Instance) -> Call:
+    """What Compute Engine does with an instance by itself."""
+    scope = "/".join(instance.path.split("/")[2:4])
+    return Call(instance.project, scope, _SYSTEMS_CALL, instance.document["name"])
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Turn what this machine says into an operation's failure."""
+    try:
+        yield
+    except GoldsmithError as error:
+        raise Failure("INTERNAL_ERROR", str(error), 500) from error

@@ -1,0 +1,134 @@
+"""One instance as a QEMU machine of this host: its size, its disks, and what its guest reaches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.local.machine import Machines, MachineSpec
+from shared.local.metadata_server import Route
+from shared.local.qemu_command import DataDisk
+
+from .disks import Disk
+from .links import last
+from .places import machine_size
+from .refusals import Document
+
+PRODUCT = "Google Compute Engine"  # by which cloud-init and others know where they are
+MOST_CPUS = 2
+LEAST_MB, MOST_MB = 1024, 2048
+SERIAL_LIMIT = 1 << 20  # bytes of a serial port that the API gives at once, the newest
+_FILES = {1: "console.log", 3: "reports.log"}  # nothing is connected to ports 2 and 4
+
+Services = Callable[["Instance"], Mapping[str, Sequence[Route]]]
+"""Gives what an instance's guest reaches by HTTP, by address."""
+
+
+@dataclass
+class Instance:
+    """An instance: its document, its disks in the order of the document's, and whether its machine is up."""
+
+    path: str
+    document: Document
+    disks: Sequence[Disk]
+    folder: Path
+    boot: str  # direct or firmware
+    down: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def project(self) -> str:
+        """The project that it is in."""
+        return self.path.split("/")[1]
+
+    @property
+    def machine(self) -> str:
+        """Its machine's name, which no other instance's has."""
+        return f"{self.document['name']}.{self.document['id']}"
+
+    def update(self, **fields: object) -> None:
+        """Change its document; whoever reads has one whole document."""
+        self.document = {**self.document, **fields}
+
+    def attributes(self) -> dict[str, str]:
+        """Give its metadata's keys and values."""
+        return {item["key"]: item.get("value", "") for item in self.document["metadata"].get("items", [])}
+
+
+class Runner:
+    """Starts and ends the machines of instances."""
+
+    def __init__(self, machines: Machines, services: Services) -> None:
+        self._machines = machines
+        self._services = services
+
+    def start(self, instance: Instance) -> None:
+        """Start an instance's machine. Raises what Machines.start() does."""
+        self._machines.start(_spec(instance), self._services(instance))
+
+    def wait(self, instance: Instance, seconds: float) -> bool:
+        """Wait for the machine to end by itself."""
+        return self._machines.wait(instance.machine, seconds)
+
+    def stop(self, instance: Instance) -> None:
+        """End the machine at once; one that has ended is fine."""
+        if not instance.down.is_set():
+            self._machines.stop(instance.machine)
+
+    def remove(self, instance: Instance) -> None:
+        """Forget a machine that has ended, and delete its files."""
+        self._machines.forget(instance.machine)
+        shutil.rmtree(instance.folder, ignore_errors=True)
+
+
+def serial_output(instance: Instance, port: int, start: int) -> tuple[str, int, int]:
+    """Read a serial port from byte `start` on; give the text, where it starts and where it ends.
+
+    At most the last SERIAL_LIMIT bytes are given. A negative `start` counts from the end.
+    """
+    try:
+        with (instance.folder / _FILES.get(port, "none")).open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            start = min(max(start if start >= 0 else end + start, end - SERIAL_LIMIT, 0), end)
+            file.seek(start)
+            data = file.read(end - start)
+    except FileNotFoundError:
+        return "", 0, 0
+    text = data.decode("utf-8", "ignore" if _is_cut(data) else "replace")
+    return text, start, start + len(data)
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether the data ends within a character."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+def _spec(instance: Instance) -> MachineSpec:
+    size = machine_size(last(instance.document["machineType"]))
+    assert size is not None, instance.document["machineType"]
+    cpus, memory = size
+    attached = instance.document["disks"]
+    [root] = [disk for entry, disk in zip(attached, instance.disks, strict=True) if entry["boot"]]
+    return MachineSpec(
+        name=instance.machine,
+        folder=instance.folder,
+        disk=root.file,
+        cidata=None,
+        boot=instance.boot,
+        cpus=min(cpus, MOST_CPUS, os.cpu_count() or 1),
+        memory_mb=min(max(memory, LEAST_MB), MOST_MB),
+        internet=any("accessConfigs" in interface for interface in instance.document["networkInterfaces"]),
+        data_disks=tuple(
+            DataDisk(disk.file, entry["deviceName"], entry["mode"] == "READ_WRITE")
+            for entry, disk in zip(attached, instance.disks, strict=True)
+            if not entry["boot"]
+        ),
+        product=PRODUCT,
+    )

@@ -1,0 +1,131 @@
+"""What every project has without making it: zones, machine types, disk types, one network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from .links import Links
+from .refusals import Document
+
+CREATED = "2020-01-01T00:00:00.000+00:00"
+PROJECT_NUMBER = "100000000001"
+_CPUS = (2, 4, 8, 16, 32)
+_SERIES = ("e2", "n1", "n2", "n2d", "c2", "t2d")
+_GB_A_CPU = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}
+_SHARED = {"e2-micro": 1.0, "e2-small": 2.0, "e2-medium": 4.0, "f1-micro": 0.6, "g1-small": 1.7}
+_CUSTOM = re.compile(r"(?:[a-z0-9]+-)?custom-(?P<cpus>[0-9]+)-(?P<memory>[0-9]+)")
+_DISK_TYPES = {
+    "pd-standard": "Standard Persistent Disk",
+    "pd-balanced": "Balanced Persistent Disk",
+    "pd-ssd": "SSD Persistent Disk",
+    "hyperdisk-balanced": "Hyperdisk Balanced",
+    "local-ssd": "Local SSD",
+}
+_ARM = "t2a"
+
+
+def machine_size(name: str) -> tuple[int, int] | None:
+    """Give the CPUs and megabytes of a machine type; None when there is none of that name."""
+    if name in _SHARED:
+        return (1 if name in ("f1-micro", "g1-small") else 2), int(_SHARED[name] * 1024)
+    if custom := _CUSTOM.fullmatch(name):
+        return int(custom["cpus"]), int(custom["memory"])
+    series, _, rest = name.partition("-")
+    shape, _, cpus = rest.partition("-")
+    if series not in (*_SERIES, _ARM) or shape not in _GB_A_CPU or not cpus.isdigit():
+        return None
+    if int(cpus) not in _CPUS and (series, cpus) != ("n1", "1") and (series, cpus) not in ((_ARM, "1"), ("t2d", "1")):
+        return None
+    return int(cpus), int(int(cpus) * _GB_A_CPU[shape] * 1024)
+
+
+class Places:
+    """The zones of the endpoint and what they offer. Every project has the same."""
+
+    def __init__(self, zones: Sequence[str], links: Links) -> None:
+        self.zones = tuple(zones)
+        self._links = links
+
+    def has_zone(self, name: str) -> bool:
+        """Whether there is a zone of that name."""
+        return name in self.zones
+
+    def project(self, project: str) -> Document:
+        """Give a project; one is as good as another."""
+        return {
+            "kind": "compute#project",
+            "id": PROJECT_NUMBER,
+            "name": project,
+            "creationTimestamp": CREATED,
+            "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "AAAAAAAAAAA="},
+            "defaultServiceAccount": f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com",
+            "selfLink": self._links.url(f"projects/{project}"),
+        }
+
+    def zone_list(self, project: str) -> Iterator[Document]:
+        """Give the zones."""
+        for number, name in enumerate(self.zones, 1):
+            yield self._entry(f"projects/{project}/zones/{name}", "zone", 2000 + number) | {
+                "status": "UP",
+                "region": self._links.url(f"projects/{project}/regions/{name.rpartition('-')[0]}"),
+            }
+
+    def region_list(self, project: str) -> Iterator[Document]:
+        """Give the regions of the zones."""
+        for number, region in enumerate(sorted({name.rpartition("-")[0] for name in self.zones}), 1):
+            zones = [name for name in self.zones if name.rpartition("-")[0] == region]
+            yield self._entry(f"projects/{project}/regions/{region}", "region", 1000 + number) | {
+                "status": "UP",
+                "zones": [self._links.url(f"projects/{project}/zones/{zone}") for zone in zones],
+            }
+
+    def machine_types(self, project: str, zone: str) -> Iterator[Document]:
+        """Give a zone's machine types."""
+        names = [f"{series}-{shape}-{cpus}" for series in _SERIES for shape in _GB_A_CPU for cpus in _CPUS]
+        for number, name in enumerate([*_SHARED, "n1-standard-1", "t2a-standard-1", *names], 1):
+            if found := self.machine_type(project, zone, name, number):
+                yield found
+
+    def machine_type(self, project: str, zone: str, name: str, number: int = 0) -> Document | None:
+        """Give one machine type, which may be a custom one."""
+        size = machine_size(name)
+        if size is None:
+            return None
+        cpus, memory = size
+        return self._entry(f"projects/{project}/zones/{zone}/machineTypes/{name}", "machineType", 3000 + number) | {
+            "zone": zone,
+            "description": f"{cpus} vCPUs, {memory / 1024:g} GB RAM",
+            "guestCpus": cpus,
+            "memoryMb": memory,
+            "isSharedCpu": name in _SHARED,
+            "architecture": "ARM64" if name.startswith(f"{_ARM}-") else "X86_64",
+            "maximumPersistentDisks": 128,
+            "maximumPersistentDisksSizeGb": "263168",
+        }
+
+    def disk_types(self, project: str, zone: str) -> Iterator[Document]:
+        """Give a zone's disk types."""
+        for number, (name, description) in enumerate(_DISK_TYPES.items(), 1):
+            yield self._entry(f"projects/{project}/zones/{zone}/diskTypes/{name}", "diskType", 4000 + number) | {
+                "zone": self._links.url(f"projects/{project}/zones/{zone}"),
+                "description": description,
+                "defaultDiskSizeGb": "500" if name == "pd-standard" else "100",
+                "validDiskSize": "10GB-65536GB",
+            }
+
+    def networks(self, project: str) -> Iterator[Document]:
+        """Give the one network."""
+        yield self._entry(f"projects/{project}/global/networks/default", "network", 5001) | {
+            "autoCreateSubnetworks": True,
+            "routingConfig": {"routingMode": "REGIONAL"},
+        }
+
+    def _entry(self, path: str, kind: str, number: int) -> Document:
+        return {
+            "kind": f"compute#{kind}",
+            "id": str(number),
+            "name": path.rsplit("/", 1)[-1],
+            "creationTimestamp": CREATED,
+            "selfLink": self._links.url(path),
+        }
