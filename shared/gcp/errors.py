@@ -11,9 +11,10 @@ machine has not let go of yet (wait). The reasons are those of the JSON APIs (`r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import google.api_core.exceptions as api
 import google.auth.exceptions as auth
@@ -76,8 +77,7 @@ def translated(what: str, error: Exception) -> GoldsmithError:
         return translated(what, error.cause)
     if isinstance(error, api.GoogleAPICallError):
         status = HTTPStatus.INTERNAL_SERVER_ERROR if error.code is None else int(error.code)
-        message = _REQUEST.sub("", str(error.message))
-        return classify(what, message, status=status, reasons=_reasons(error), permission=_permission(error))
+        return classify(what, _message(error), status=status, reasons=_reasons(error), permission=_permission(error))
     if isinstance(error, auth.DefaultCredentialsError) or (
         isinstance(error, auth.RefreshError) and not error.retryable
     ):
@@ -142,11 +142,28 @@ def _forbidden(what: str, message: str, permission: str) -> Permanent:
     return Permanent(f"{what}: {missing}: {message}; grant it to the service account that runs this")
 
 
+def _message(error: api.GoogleAPICallError) -> str:
+    """Give the message alone; an upload's or a download's error has the whole answer in its place."""
+    return str(_answer(error).get("message") or _REQUEST.sub("", str(error.message)))
+
+
 def _reasons(error: api.GoogleAPICallError) -> tuple[str, ...]:
     """Collect an error's reasons: ErrorInfo's, gRPC's status, and those of each JSON error."""
     told = [error.reason or "", error.grpc_status_code.name if error.grpc_status_code else ""]
-    told += [str(entry.get("reason", "")) for entry in error.errors if isinstance(entry, dict)]
-    return tuple(told)
+    entries = error.errors or _answer(error).get("errors") or ()
+    return (*told, *(str(entry.get("reason", "")) for entry in entries if isinstance(entry, dict)))
+
+
+def _answer(error: api.GoogleAPICallError) -> Mapping[str, Any]:
+    """Give the `error` of a JSON API's answer; empty where there is none."""
+    if not isinstance(error.response, requests.Response):
+        return {}
+    try:
+        document = error.response.json()
+    except ValueError:
+        return {}
+    found = document.get("error") if isinstance(document, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _permission(error: api.GoogleAPICallError) -> str:

@@ -29,29 +29,24 @@ class Settings:
     delivery: Delivery = "download"
     vm_pubsub_url: str = PUBSUB_URL  # how build VMs reach Pub/Sub
     vm_storage_url: str = STORAGE_URL  # how build VMs reach signed URLs
-    compute_endpoint: str | None = None  # these four are for the emulator alone; Google's clients know their own
+    compute_endpoint: str | None = None  # these five are for the emulator alone; Google's clients know their own
     storage_endpoint: str | None = None
     pubsub_host: str | None = None  # HOST:PORT, without TLS
     firestore_host: str | None = None  # HOST:PORT, without TLS
+    credentials_file: str | None = None  # of the service account that the emulator has made
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read VARIABLES. EnvironmentFault, one line for each of them that is missing or wrong; it shows no values."""
-        values: dict[str, Any] = {}
-        problems = []
-        for name, variable in VARIABLES.items():
-            text = environment.get(variable.name, "").strip()
-            if not text:
-                if variable.required:
-                    problems.append(f"{variable.name} is not set; set it to {variable.wanted}")
-                continue
-            try:
-                values[name] = variable.read(text)
-            except ValueError:
-                problems.append(f"{variable.name} is not {variable.wanted}; correct it in the function's environment")
-        if problems:
-            raise EnvironmentFault("\n".join(problems))
-        return cls(**values)
+        return cls(**_read(environment, VARIABLES))
+
+    @classmethod
+    def of_person(cls, project: str, bucket: str, environment: Mapping[str, str]) -> Settings:
+        """Give what a person's command line needs: it starts no VM and signs nothing. EnvironmentFault."""
+        told = {VARIABLES["project"].name: project, VARIABLES["bucket"].name: bucket}
+        names = ("project", "bucket", *EMULATOR_ONLY)
+        values = _read({**environment, **told}, {name: VARIABLES[name] for name in names})
+        return cls(**values, zones=(), master_key=b"", vm_service_account="")
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,24 @@ class Variable:
     wanted: str
     read: Callable[[str], Any]
     required: bool = False
+
+
+def _read(environment: Mapping[str, str], variables: Mapping[str, Variable]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    problems = []
+    for name, variable in variables.items():
+        text = environment.get(variable.name, "").strip()
+        if not text:
+            if variable.required:
+                problems.append(f"{variable.name} is not set; set it to {variable.wanted}")
+            continue
+        try:
+            values[name] = variable.read(text)
+        except ValueError:
+            problems.append(f"{variable.name} is not {variable.wanted}; correct it")
+    if problems:
+        raise EnvironmentFault("\n".join(problems))
+    return values
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
@@ -130,5 +143,9 @@ VARIABLES: Mapping[str, Variable] = {
     "storage_endpoint": Variable("STORAGE_EMULATOR_HOST", _AN_URL, _url),
     "pubsub_host": Variable("PUBSUB_EMULATOR_HOST", _AN_ADDRESS, _host),
     "firestore_host": Variable("FIRESTORE_EMULATOR_HOST", _AN_ADDRESS, _host),
+    "credentials_file": Variable("GOOGLE_APPLICATION_CREDENTIALS", "a file", str),
 }
 """Every variable that is read, by the field it becomes; what is not required has the field's default."""
+
+EMULATOR_ONLY = ("compute_endpoint", "storage_endpoint", "pubsub_host", "firestore_host", "credentials_file")
+"""The fields that a deployment on Google Cloud leaves alone."""

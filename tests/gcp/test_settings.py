@@ -26,6 +26,7 @@ EMULATOR = {
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:8002",
     "PUBSUB_EMULATOR_HOST": "127.0.0.1:8003",
     "FIRESTORE_EMULATOR_HOST": "127.0.0.1:8004",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/home/me/functions.json",
 }
 
 
@@ -50,6 +51,16 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.storage_endpoint == "http://127.0.0.1:8002"
     assert settings.pubsub_host == "127.0.0.1:8003"
     assert settings.firestore_host == "127.0.0.1:8004"
+    assert settings.credentials_file == "/home/me/functions.json"
+
+
+def test_a_person_names_project_and_bucket_alone() -> None:
+    settings = Settings.of_person("my-project", "my-bucket", GOOD | EMULATOR)
+    assert (settings.project, settings.bucket) == ("my-project", "my-bucket")
+    assert (settings.master_key, settings.zones) == (b"", ())
+    assert settings.storage_endpoint == "http://127.0.0.1:8002"
+    with pytest.raises(EnvironmentFault, match="GOLDSMITH_BUCKET is not a bucket's name, without gs://"):
+        Settings.of_person("my-project", "gs://my-bucket", {})
 
 
 def test_each_field_has_its_variable() -> None:

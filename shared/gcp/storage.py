@@ -1,0 +1,280 @@
+"""The bucket in Cloud Storage, and what people upload there: objects by gs://bucket/object."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google.api_core.exceptions as api
+import google.cloud.storage as storage
+from google.auth.credentials import AnonymousCredentials, Credentials, Signing
+from google.auth.exceptions import TransportError
+from google.auth.transport.requests import Request
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from google.oauth2 import service_account
+
+from ..errors import AlreadyExists, EnvironmentFault, InputError, NotFound, Permanent, Transient
+from ..ports import StoredObject
+from .errors import mapped
+from .settings import Settings
+
+_URI = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.*)", re.DOTALL)
+_ANSWER_SECONDS = 60.0  # for one request, between two pieces of its answer
+PART = 8 << 20  # bytes; Cloud Storage takes uploads in multiples of 256 KiB
+_NO_OBJECT = 0  # the generation of an object that is not there
+
+
+class GoogleBucket:
+    """Objects of any bucket that the credentials reach. Thread-safe.
+
+    `patience` is how long, in seconds, a request that fails for a passing reason is tried again before it is Transient.
+    """
+
+    def __init__(self, settings: Settings, *, patience: float = 30.0) -> None:
+        self._settings = settings
+        retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=5.0, multiplier=2.0).with_timeout(patience)
+        self._patience: Mapping[str, Any] = {"retry": retry, "timeout": _ANSWER_SECONDS}
+
+    @cached_property
+    def _client(self) -> storage.Client:
+        settings = self._settings
+        if settings.storage_endpoint is None:
+            with mapped("Cloud Storage"):
+                return storage.Client(settings.project)
+        options = {"api_endpoint": settings.storage_endpoint}
+        return storage.Client(settings.project, _emulated(settings.credentials_file), client_options=options)
+
+    def read(self, uri: str) -> bytes:
+        """Read an object. NotFound."""
+        with _mapped(uri):
+            data: bytes = self._blob(uri).download_as_bytes(raw_download=True, **self._patience)
+            return data
+
+    def read_at_most(self, uri: str, limit: int, generation: str = "") -> bytes:
+        """Read an object, or one generation of it, that somebody else has written. NotFound; InputError when larger."""
+        found = self.stat(uri, generation)
+        if found is None:
+            raise NotFound(f"{uri}: there is no such object")
+        if found.size > limit:
+            raise InputError(f"{uri} has {found.size} bytes, and {limit} are the most; upload a smaller one")
+        with _mapped(uri):
+            data: bytes = self._blob(uri, found.generation).download_as_bytes(raw_download=True, **self._patience)
+            return data
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Write an object; it is whole or not there. Permanent when its bucket is not there."""
+        self.upload(uri, data, {})
+
+    def write_file(self, uri: str, source: Path) -> None:
+        """Write a file's contents, of whatever size, as write() does."""
+        with _written(uri):
+            self._blob(uri).upload_from_filename(source, content_type=_content_type(uri), **self._patience)
+
+    def write_once(self, uri: str, source: Path) -> None:
+        """Write a file's contents unless there is such an object."""
+        if self.stat(uri) is not None:
+            return
+        with _written(uri):
+            try:
+                self._blob(uri).upload_from_filename(
+                    source, content_type=_content_type(uri), if_generation_match=_NO_OBJECT, **self._patience
+                )
+            except api.PreconditionFailed:  # somebody was faster, or our first try was not lost
+                return
+
+    def upload(self, uri: str, data: bytes, metadata: Mapping[str, str]) -> str:
+        """Write an object with metadata of our own; give its generation. Permanent when its bucket is not there."""
+        with _written(uri):
+            blob = self._blob(uri)
+            blob.metadata = dict(metadata) or None
+            blob.upload_from_string(data, content_type=_content_type(uri), **self._patience)
+            return str(blob.generation)
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; absent is fine."""
+        with _mapped(uri):
+            try:
+                self._blob(uri).delete(**self._patience)
+            except api.NotFound:
+                return
+
+    def publish(self, staged: str, final: str) -> None:
+        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there.
+
+            look at staged ─► copy, if final is not there ─► delete staged
+              └ gone: is final there?   └ it is: has it the same contents?
+
+        Each arrow may be where an earlier delivery was cut off.
+        """
+        with _mapped(staged):
+            source = self._live(staged)
+        with _mapped(final):
+            if source is None:
+                if self._live(final) is None:
+                    raise NotFound(f"{staged}: there is no such object, nor is there {final}")
+                return
+            self._copy(source, final)
+        with _mapped(staged):
+            try:
+                source.delete(if_generation_match=source.generation, **self._patience)
+            except (api.NotFound, api.PreconditionFailed):  # gone, or staged anew by a later order
+                return
+
+    def stat(self, uri: str, generation: str = "") -> StoredObject | None:
+        """Look an object up: one generation of it, or the live one."""
+        with _mapped(uri):
+            found = self._live(uri, generation)
+            return _stored(found) if found else None
+
+    def listing(self, prefix: str) -> Iterator[StoredObject]:
+        """List the live objects whose URI begins with `prefix`, in the order of their names. NotFound: no bucket."""
+        bucket, name = _parse(prefix)
+        fields = "items(bucket,name,generation,size,metadata),nextPageToken"
+        with _mapped(prefix):
+            for blob in self._client.list_blobs(bucket, prefix=name, fields=fields, **self._patience):
+                yield _stored(blob)
+
+    def download(self, found: StoredObject, target: Path) -> None:
+        """Write the very generation that was found into a file. NotFound."""
+        with _mapped(found.uri):
+            self._blob(found.uri, found.generation).download_to_filename(target, raw_download=True, **self._patience)
+
+    def parts(self, found: StoredObject) -> Iterator[bytes]:
+        """Read the very generation that was found, PART bytes at a time. NotFound."""
+        with _mapped(found.uri):
+            blob = self._blob(found.uri, found.generation)
+            with blob.open("rb", chunk_size=PART, raw_download=True, **self._patience) as file:
+                while part := file.read(PART):
+                    yield part
+
+    def write_parts(self, uri: str, parts: Iterable[bytes]) -> None:
+        """Write an object that is never held as a whole, as write() does; nothing is left when `parts` raises."""
+        with _written(uri):
+            file = self._blob(uri).open(
+                "wb", chunk_size=PART, content_type=_content_type(uri), ignore_flush=True, **self._patience
+            )
+            try:
+                for part in parts:
+                    file.write(part)
+            except BaseException:
+                file.terminate()  # close() would make an object of what is there
+                raise
+            file.close()
+
+    def signed_url(self, uri: str, seconds: float) -> str:
+        """Give a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""
+        with _mapped(uri):
+            url: str = self._blob(uri).generate_signed_url(
+                version="v4",
+                expiration=timedelta(seconds=seconds),
+                api_access_endpoint=self._settings.vm_storage_url,
+                **signer(uri, self._client._credentials),
+            )
+            return url
+
+    def _copy(self, source: Any, final: str) -> None:
+        target = self._blob(final)
+        try:
+            token, _, _ = target.rewrite(source, **self._copy_conditions(source))
+            while token:  # a large one to another place takes several calls
+                token, _, _ = target.rewrite(source, token=token, **self._copy_conditions(source))
+        except api.PreconditionFailed as error:
+            there = self._live(final)
+            if there is None or (there.size, there.crc32c) != (source.size, source.crc32c):
+                raise AlreadyExists(f"{final}: another object is there already; name another one") from error
+
+    def _copy_conditions(self, source: Any) -> Mapping[str, Any]:
+        return {"if_generation_match": _NO_OBJECT, "if_source_generation_match": source.generation, **self._patience}
+
+    def _live(self, uri: str, generation: str = "") -> Any:
+        bucket, name = _parse(uri)
+        return self._client.bucket(bucket).get_blob(
+            name, generation=int(generation) if generation else None, **self._patience
+        )
+
+    def _blob(self, uri: str, generation: str = "") -> Any:
+        bucket, name = _parse(uri)
+        if not name:
+            raise Permanent(f"{uri} names no object; write gs://bucket/object")
+        return self._client.bucket(bucket).blob(name, generation=int(generation) if generation else None)
+
+
+def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
+    """Give what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
+
+    A key signs by itself. A function has none: IAM signs for its service account, whose address is known, and the
+    token fresh, once the metadata server has been asked.
+    """
+    if isinstance(credentials, Signing):
+        return {}
+    if not hasattr(credentials, "service_account_email"):
+        raise EnvironmentFault(f"{uri}: only a service account can sign URLs; run as one")
+    credentials.refresh(Request())
+    return {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+
+
+def _emulated(credentials_file: str | None) -> Credentials:
+    """Give the credentials of the emulator's service account, or none, which it takes too."""
+    if credentials_file is None:
+        return AnonymousCredentials()
+    credentials: Any = service_account.Credentials.from_service_account_file(credentials_file)
+    # Else google-auth asks Google itself, in a thread, in which regions an account that nobody knows may be used.
+    credentials._set_regional_access_boundary({"encodedLocations": "0x0", "expiry": datetime.max})
+    given: Credentials = credentials
+    return given
+
+
+@contextmanager
+def _mapped(uri: str) -> Iterator[None]:
+    with mapped(uri):
+        try:
+            yield
+        except DataCorruption as error:
+            raise Transient(f"{uri}: was damaged on its way: {error}; it is tried again") from error
+        except TransportError as error:
+            if "PERMISSION_DENIED" in str(error):  # from IAM's signBlob, whose status google-auth does not tell
+                raise Permanent(
+                    f"{uri}: permission iam.serviceAccounts.signBlob is missing: {error}; "
+                    "grant roles/iam.serviceAccountTokenCreator on the service account to itself"
+                ) from error
+            raise
+
+
+@contextmanager
+def _written(uri: str) -> Iterator[None]:
+    """Tell an absent bucket apart: to the caller of a write, NotFound would say that something it looks for is gone."""
+    try:
+        with _mapped(uri):
+            yield
+    except NotFound as error:
+        raise Permanent(f"{error}; make the bucket, or name another one") from error
+
+
+def _stored(blob: Any) -> StoredObject:
+    return StoredObject(
+        uri=f"gs://{blob.bucket.name}/{blob.name}",
+        generation=str(blob.generation),
+        size=int(blob.size),
+        metadata=dict(blob.metadata or {}),
+    )
+
+
+def _content_type(uri: str) -> str:
+    """What a browser takes it for; a tar.gz stays one: named as an encoding, gzip would be undone on the way."""
+    guessed, encoding = mimetypes.guess_type(uri)
+    return "application/gzip" if encoding == "gzip" else guessed or "application/octet-stream"
+
+
+def _parse(uri: str) -> tuple[str, str]:
+    """Give bucket and object, the latter maybe empty. Permanent for what is no URI of Cloud Storage."""
+    match = _URI.fullmatch(uri)
+    if match is None or "\0" in uri or uri.encode(errors="replace").decode() != uri:
+        raise Permanent(f"{uri!r} is no object of Cloud Storage; write gs://bucket/object")
+    return match[1], match[2]
