@@ -1,6 +1,7 @@
 """What gsutil, `gcloud storage` and Google's clients need to find in the environment, to talk to the emulator alone.
 
-Nothing of the person's own set-up is read: credentials, configuration and caches are those of the client's home.
+Nothing of the person's own set-up is read or written, which HOME still leads to: configuration, state and caches are
+below a folder of the emulator's, and credentials are not asked for.
 """
 
 from __future__ import annotations
@@ -31,10 +32,7 @@ software_update_check_period = 0
 
 
 def client_environment(endpoint: StorageEndpoint, home: Path, *, project: str) -> dict[str, str]:
-    """Write the clients' configuration below a home of their own, and give the variables that lead to it.
-
-    They are to be set on top of an environment, and hold no credentials: none are asked for.
-    """
+    """Write the clients' configuration below `home`, and give the variables to set for them, on top of others."""
     state = home / "gsutil"
     configuration = home / "gcloud"
     for folder in (state, configuration):
@@ -43,7 +41,6 @@ def client_environment(endpoint: StorageEndpoint, home: Path, *, project: str) -
     tls = urlsplit(endpoint.tls_url)
     boto.write_text(_BOTO.format(host=tls.hostname, port=tls.port, project=project, state=state), encoding="utf-8")
     return {
-        "HOME": str(home),
         "BOTO_CONFIG": str(boto),
         "CLOUDSDK_CONFIG": str(configuration),
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{endpoint.url}/storage/v1/",
@@ -54,6 +51,8 @@ def client_environment(endpoint: StorageEndpoint, home: Path, *, project: str) -
         "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
         "CLOUDSDK_CORE_PROJECT": project,
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
+        "GCE_METADATA_ROOT": urlsplit(endpoint.url).netloc,  # gcloud looks whether it is on a VM, and is told: no
         "GOOGLE_CLOUD_PROJECT": project,
+        "NO_GCE_CHECK": "true",  # and so does google-auth
         "STORAGE_EMULATOR_HOST": endpoint.url,
     }

@@ -44,12 +44,13 @@ def downloads(service: Service) -> Blueprint:
 
 
 def media(request: Request, one: StoredObject, file: BinaryIO) -> Response:
-    """Send an object's bytes, in blocks; the file is closed when they are sent, or when the client goes away.
+    """Send an object's bytes, in blocks; the file is closed when they are sent or no longer wanted.
 
     An object of contentEncoding gzip is unpacked for a client that does not take gzip, and then has no ranges.
     """
     if one.settings.get("contentEncoding") == "gzip" and "gzip" not in request.headers.get("Accept-Encoding", ""):
         answer = Response(_unpacked(file), content_type=one.content_type)
+        answer.call_on_close(file.close)
         answer.headers["Warning"] = "214 UploadServer gunzipped"
         _describe(answer, one)
         return answer
@@ -62,6 +63,7 @@ def media(request: Request, one: StoredObject, file: BinaryIO) -> Response:
         return refusal
     file.seek(start)
     answer = Response(_blocks(file, stop - start), 206 if wanted else 200, content_type=one.content_type)
+    answer.call_on_close(file.close)
     answer.headers["Content-Length"] = str(stop - start)
     answer.headers["Accept-Ranges"] = "bytes"
     if wanted:
@@ -98,16 +100,14 @@ def _describe(answer: Response, one: StoredObject) -> None:
 
 
 def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
-    with file:
-        while length and (block := file.read(min(BLOCK, length))):
-            yield block
-            length -= len(block)
+    while length and (block := file.read(min(BLOCK, length))):
+        yield block
+        length -= len(block)
 
 
 def _unpacked(file: BinaryIO) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(wbits=31)  # gzip's header and trailer
-    with file:
-        while block := file.read(BLOCK):
-            while block and not unpacker.eof:
-                yield unpacker.decompress(block, BLOCK)
-                block = unpacker.unconsumed_tail
+    while block := file.read(BLOCK):
+        while block and not unpacker.eof:
+            yield unpacker.decompress(block, BLOCK)
+            block = unpacker.unconsumed_tail

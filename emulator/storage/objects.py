@@ -73,7 +73,7 @@ def _page(service: Service, bucket: str, query: Mapping[str, str]) -> dict[str, 
             return _answer(items, prefixes) | {"nextPageToken": _token(last)}
         if stop >= 0:
             prefixes.append(entry)
-        if stop < 0 or (query.get("includeTrailingDelimiter") == "true" and entry == one.name):
+        if stop < 0 or (query.get("includeTrailingDelimiter", "").lower() == "true" and entry == one.name):
             items.append(resource(one))
         last = entry
     return _answer(items, prefixes)

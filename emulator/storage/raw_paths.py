@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.exceptions import BadRequest
+from werkzeug.routing import BaseConverter
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,11 +39,11 @@ class Name(BaseConverter):
     """One segment of a path, decoded: a bucket's or an object's name."""
 
     def to_python(self, value: str) -> str:
-        """Decode; what is not UTF-8 is no such path."""
+        """Decode. BadRequest for what is not UTF-8."""
         try:
             return unquote(value, errors="strict")
         except UnicodeDecodeError as error:
-            raise ValidationError from error
+            raise BadRequest("The path is not valid UTF-8.") from error
 
 
 class Rest(Name):

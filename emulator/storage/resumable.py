@@ -111,15 +111,14 @@ class Sessions:
 
     def _take(self, session: _Session, span: _Span, body: Body) -> bool:
         """Keep what a chunk brings that is new; tell whether the upload is complete."""
-        if span.total is not None:
-            if session.total not in (None, span.total):
-                raise invalid(f"Invalid request. The total size was {session.total} bytes, and is {span.total} now.")
-            session.total = span.total
-        if span.is_query:
-            return session.total == session.staged.size
+        if span.total is not None and session.total not in (None, span.total):
+            raise invalid(f"Invalid request. The total size was {session.total} bytes, and is {span.total} now.")
         kept = session.staged.size
+        if span.is_query:
+            return span.total == kept
         if span.first > kept:
             raise invalid(f"Invalid request. Bytes from {kept} on are needed; got bytes from {span.first} on.")
+        session.total = span.total if span.total is not None else session.total
         for _ in body.blocks(kept - span.first):  # sent again because an answer was lost
             pass
         most = None if span.stop is None else max(0, span.stop - kept)

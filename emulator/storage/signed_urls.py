@@ -16,10 +16,11 @@ from xml.sax.saxutils import escape
 from flask import Blueprint, Request, Response, request
 
 from .downloads import media
-from .failures import ApiError
+from .failures import ApiError, not_found
 from .preconditions import number
 from .service import Service
 
+_OTHER_APIS = ("batch", "download", "resumable", "storage", "upload")  # first segments that are no buckets
 _ALGORITHM = "GOOG4-RSA-SHA256"
 _CREDENTIAL = re.compile(r"([^/]+)/([0-9]{8})/([^/]+)/storage/goog4_request")
 _LONGEST_S = 7 * 24 * 3600
@@ -43,6 +44,8 @@ def signed_urls(service: Service, hosts: Iterable[str]) -> Blueprint:
 
     @routes.get("/<name:bucket>/<rest:key>")
     def get_signed(bucket: str, key: str) -> Response:
+        if bucket in _OTHER_APIS:
+            raise not_found("Not Found")
         try:
             _authorize(service, request, f"/{bucket}/{key}", known)
             generation = number(request.args, "generation")

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ B = "gs://first-bucket"
 
 @dataclass
 class Terminal:
-    """Runs programs as a person would who has set what the emulator says, and nothing else."""
+    """Runs programs as a person would who has set what the emulator says."""
 
     folder: Path
     environment: dict[str, str]
-    went_out: list[bytes] = field(default_factory=list)  # requests for anything but loopback
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
@@ -72,12 +71,16 @@ def terminal(tmp_path: Path, storage: StorageEndpoint) -> Iterator[Terminal]:
     caught: list[bytes] = []
     folder = tmp_path / "folder"
     folder.mkdir()
+    person = tmp_path / "person"  # whose own configuration is not looked at: it would lead elsewhere
+    person.mkdir()
+    (person / ".boto").write_text("[Credentials]\ngs_host = storage.example\ngs_json_host = storage.example\n")
     with trap(caught) as proxy:
         through = dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], proxy)
         loopback = dict.fromkeys(["no_proxy", "NO_PROXY"], "127.0.0.1")
         variables = client_environment(storage, tmp_path / "home", project="goldsmith-emulator")
-        yield Terminal(folder, {"PATH": os.environ["PATH"], **through, **loopback, **variables})
+        yield Terminal(folder, {"PATH": os.environ["PATH"], "HOME": str(person), **through, **loopback, **variables})
     assert caught == []
+    assert [path for path in person.rglob("*") if path.is_file()] == [person / ".boto"]
 
 
 def noise(size: int) -> bytes:
