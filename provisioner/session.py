@@ -128,7 +128,7 @@ class Session:
 
             self._machine.silence()
             problems = clean(self._places.root)
-            self._forget("/context", "/logs")
+            self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
         if shown:
             self._console.say(shown)

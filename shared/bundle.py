@@ -43,6 +43,11 @@ def bootstrap_script() -> bytes:
     return _read(SOURCES / "bootstrap.sh")
 
 
+def start_script() -> bytes:
+    """Give what a VM of Compute Engine starts first. EnvironmentFault when it cannot be read."""
+    return _read(SOURCES / "start.sh")
+
+
 @cache
 def provisioner_version() -> str:
     """Give the SHA-256 over the provisioner's sources, in hex; it is the same for every Python."""

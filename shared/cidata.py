@@ -1,7 +1,8 @@
 """The cidata: the files that a build VM is given, on a disk labelled `cidata` or in one archive.
 
 It is a NoCloud source of cloud-init at the same time. What its user-data starts is started at every boot, since a job
-goes on after a reboot; the bootstrap script sees to it that this happens once per boot.
+goes on after a reboot; the start script waits for cloud-init, which would write into what the provisioner cleans, and
+the bootstrap script sees to it that the provisioner is started once per boot.
 """
 
 from __future__ import annotations
@@ -11,27 +12,13 @@ from pathlib import Path
 
 from provisioner.protocol import Job, encode
 
-from .bundle import bootstrap_script, provisioner_pyz
+from .bundle import bootstrap_script, provisioner_pyz, start_script
 
 LABEL = "cidata"  # cloud-init looks for it
-MOUNT_POINT = "/run/goldsmith/cidata"
-UNIT = "goldsmith.service"
-
-# After cloud-init has ended: it would write into what the provisioner cleans.
-_UNIT_TEXT = f"""\
-[Unit]
-Description=Goldsmith: build this image
-After=cloud-final.service network-online.target
-Wants=network-online.target
-[Service]
-Type=exec
-Environment=at={MOUNT_POINT}
-ExecStartPre=/bin/sh -c '[ -e $at/job.json ] || {{ mkdir -p $at && mount -o ro LABEL={LABEL} $at; }}'
-ExecStart=/bin/sh {MOUNT_POINT}/bootstrap.sh
-StandardOutput=null
-StandardError=journal+console
-KillMode=mixed
-"""
+CONTEXT = "context.tar"
+CIDATA_ATTRIBUTE = "goldsmith-cidata"  # metadata of a VM without such a disk: the URL of the files' archive
+CONTEXT_ATTRIBUTE = "goldsmith-context"  # and of context.tar, where there is one
+START = "/run/goldsmith/start.sh"
 
 
 def cidata_files(job: Job, context: Path | None) -> dict[str, bytes | Path]:
@@ -40,23 +27,32 @@ def cidata_files(job: Job, context: Path | None) -> dict[str, bytes | Path]:
     `context` is an uncompressed tar archive, as shared/context.py packs it. EnvironmentFault when the provisioner's own
     sources cannot be read.
     """
-    files: dict[str, bytes | Path] = {
+    files: dict[str, bytes | Path] = {**small_files(job)}
+    if context is not None:
+        files[CONTEXT] = context
+    return files
+
+
+def small_files(job: Job) -> dict[str, bytes]:
+    """Give the cidata's files but for the context. EnvironmentFault."""
+    return {
         "user-data": user_data(),
         "meta-data": meta_data(job),
         "bootstrap.sh": bootstrap_script(),
         "provisioner.pyz": provisioner_pyz(),
         "job.json": encode(job),
     }
-    if context is not None:
-        files["context.tar"] = context
-    return files
+
+
+def instance_metadata() -> dict[str, str]:
+    """Give what starts a build VM on Compute Engine: for cloud-init, and for images that have only the guest agent."""
+    return {"user-data": user_data().decode(), "startup-script": start_script().decode()}
 
 
 def user_data() -> bytes:
     """Give the cloud-config. Of cloud-init's modules only those run that a build needs: the others change the image."""
-    place = f"/run/systemd/system/{UNIT}"
-    start = f"mkdir -p /run/systemd/system && cat >{place} <<'END'\n{_UNIT_TEXT}END\n"
-    start += f"systemctl daemon-reload && systemctl start --no-block {UNIT}"
+    folder = START.rpartition("/")[0]
+    start = f"mkdir -p {folder} && cat >{START} <<'END_OF_START'\n{start_script().decode()}END_OF_START\nsh {START}"
     config = {
         "bootcmd": [["sh", "-c", start]],  # bootcmd runs at every boot, runcmd only at an instance's first
         "cloud_init_modules": ["bootcmd", "growpart", "resizefs"],

@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shared import bundle
-from shared.bundle import SOURCES, bootstrap_script, provisioner_pyz, provisioner_version
+from shared.bundle import SOURCES, bootstrap_script, provisioner_pyz, provisioner_version, start_script
 
 ROOT = SOURCES.parent
 
@@ -61,9 +62,10 @@ def test_the_version_is_that_of_the_sources(tmp_path: Path) -> None:
     assert version == provisioner_version()
 
 
-def test_the_bootstrap_script_is_a_posix_shell_script(tmp_path: Path) -> None:
-    assert bootstrap_script() == (SOURCES / "bootstrap.sh").read_bytes()
-    subprocess.run(["shellcheck", "--shell=sh", str(SOURCES / "bootstrap.sh")], check=True)
+@pytest.mark.parametrize(("script", "name"), [(bootstrap_script, "bootstrap.sh"), (start_script, "start.sh")])
+def test_the_scripts_are_posix_shell_scripts(script: Callable[[], bytes], name: str) -> None:
+    assert script() == (SOURCES / name).read_bytes()
+    subprocess.run(["shellcheck", "--shell=sh", str(SOURCES / name)], check=True)
 
 
 def test_main_wants_one_target() -> None:

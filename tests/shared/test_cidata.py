@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,16 @@ from pathlib import Path
 import yaml
 
 from provisioner.protocol import Job, Step, decode_job
-from shared.bundle import bootstrap_script, provisioner_pyz
-from shared.cidata import cidata_files, meta_data, user_data
+from shared.bundle import bootstrap_script, provisioner_pyz, start_script
+from shared.cidata import (
+    CIDATA_ATTRIBUTE,
+    CONTEXT_ATTRIBUTE,
+    START,
+    cidata_files,
+    instance_metadata,
+    meta_data,
+    user_data,
+)
 
 JOB = Job("hello-0123456789ab", 1, "00" * 32, (Step("a", "run-script", {"script": "a.sh"}),))
 
@@ -45,5 +52,18 @@ def test_cloud_init_is_told_to_start_us_at_every_boot_and_do_little_else() -> No
     [[shell, option, script]] = config["bootcmd"]
     assert (shell, option) == ("sh", "-c")
     subprocess.run(["shellcheck", "--shell=sh", "-"], input=script, text=True, check=True)
-    assert "ExecStart=/bin/sh /run/goldsmith/cidata/bootstrap.sh\n" in script
-    assert json.dumps(config)
+    assert script.startswith(f"mkdir -p /run/goldsmith && cat >{START} <<'END_OF_START'\n#!/bin/sh\n")
+    assert start_script().decode() in script
+    assert script.endswith(f"\nEND_OF_START\nsh {START}")
+
+
+def test_both_ways_of_metadata_start_the_same_script() -> None:
+    metadata = instance_metadata()
+    assert metadata["startup-script"].encode() == start_script()
+    assert metadata["user-data"].encode() == user_data()
+    assert sum(map(len, metadata.values())) < 128 << 10  # half of what Compute Engine takes as one value
+
+
+def test_the_start_script_asks_for_the_attributes_that_are_set() -> None:
+    for name in (CIDATA_ATTRIBUTE, CONTEXT_ATTRIBUTE):
+        assert f'attribute("{name}")' in start_script().decode()
