@@ -1,0 +1,242 @@
+"""Build VMs on Compute Engine: made in the first zone that has room, looked at, deleted.
+
+Two deliveries of one order may be at work at once, and each may die between any two calls. What keeps them from making
+two machines: both try the zones in the same order, names and request ids are the same, and a zone is left for the next
+one only when Compute Engine has said that it has no room.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from google.cloud import compute_v1
+
+from ..errors import AlreadyExists, CloudError, NotFound, Permanent, Transient
+from ..ports import Machine, MachineRequest, Status
+from . import compute_instance
+from .compute_calls import Calls, Method, last
+from .compute_delivery import Cargo
+from .errors import Stockout
+from .settings import Settings
+
+_POLL = 2.0  # seconds, at most, between two looks
+_OURS = "labels.goldsmith-build:*"
+_STATUS: dict[str, Status] = {
+    "PENDING": "starting",
+    "PROVISIONING": "starting",
+    "STAGING": "starting",
+    "REPAIRING": "starting",  # its host has failed, and it will start on another one
+    "RUNNING": "running",
+    "PENDING_STOP": "stopping",
+    "STOPPING": "stopping",
+    "SUSPENDING": "stopping",
+    "SUSPENDED": "stopping",  # its memory holds what its disk does not: not a disk to make an image of
+    "DEPROVISIONING": "stopping",
+    "STOPPED": "stopped",
+    "TERMINATED": "stopped",
+}
+_UNSURE = ("PENDING", "PROVISIONING")  # may vanish again: the zone may have no room
+_MISSING_IN_ZONE = re.compile("machineType|acceleratorType")  # a zone need not have every kind
+_PREEMPTED, _POWERED_OFF = "compute.instances.preempted", "compute.instances.guestTerminate"
+
+
+class Machines:
+    """The machines of all projects, and their disks."""
+
+    def __init__(self, settings: Settings, calls: Calls) -> None:
+        self._settings = settings
+        self._calls = calls
+        self._instances = calls.client(compute_v1.InstancesClient)
+        self._disks = calls.client(compute_v1.DisksClient)
+
+    def existing(self, request: MachineRequest, until: float) -> str | None:
+        """Give the zone of a machine that has been made before; None when there is none."""
+        project, zones = request.plan.project, self.zones(request)
+        for found in self._everywhere(project, request.name):
+            if last(found.zone) in zones:
+                self._settle(project, last(found.zone), request.name, until)
+                return last(found.zone)
+        return None
+
+    def create(self, request: MachineRequest, cargo: Cargo, until: float) -> str:
+        """Make a machine that is not there, with its boot disk unless that is; give its zone.
+
+        Transient when no zone has room. A disk of an earlier attempt stays where it is, and the machine with it.
+        """
+        disk_zone = self._zone_of_disk(request)
+        boot = compute_instance.earlier_boot_disk if disk_zone else compute_instance.boot_disk
+        refused: list[CloudError] = []
+        for zone in (disk_zone,) if disk_zone else self.zones(request):
+            try:
+                self._insert(request, zone, [boot(request, zone), *cargo.disks(request, zone)], cargo, until)
+            except Stockout as error:
+                refused.append(error)
+                if not disk_zone:  # an empty disk left there would be taken for the one with our progress
+                    self.delete_disk(request.plan.project, zone, request.boot_disk)
+            except Permanent as error:
+                if not _MISSING_IN_ZONE.search(str(error)):
+                    raise
+                refused.append(error)
+            else:
+                return zone
+        text = f"machine {request.name} fits into no zone of its plan: {'; '.join(map(str, refused))}"
+        raise Transient(text) if any(isinstance(error, Transient) for error in refused) else Permanent(text)
+
+    def zones(self, request: MachineRequest) -> tuple[str, ...]:
+        """Give the zones in the order in which they are tried."""
+        return request.plan.zones or self._settings.zones
+
+    def get(self, project: str, zone: str, name: str) -> Machine | None:
+        """Look a machine up, in all zones when none is named."""
+        found = self.find(project, zone, name)
+        if found is None:
+            return None
+        status = _STATUS.get(found.status, "starting")  # one that Compute Engine has added since
+        machine = Machine(name, last(found.zone), status)
+        return self._with_its_end(project, found, machine) if status == "stopped" else machine
+
+    def is_stopped(self, project: str, zone: str, name: str) -> bool:
+        """Whether a machine is stopped, or gone."""
+        found = self.find(project, zone, name)
+        return found is None or _STATUS.get(found.status) == "stopped"
+
+    def find(self, project: str, zone: str, name: str) -> compute_v1.Instance | None:
+        """Give a machine as Compute Engine has it."""
+        if not zone:
+            return next(self._everywhere(project, name), None)
+        request = compute_v1.GetInstanceRequest(project=project, zone=zone, instance=name)
+        return self._calls.look(f"machine {name} in {zone}", self._instances.get, request)
+
+    def serial_output(self, project: str, zone: str, name: str, port: int, start: int) -> tuple[bytes, int]:
+        """Read a serial port from offset `start`; Compute Engine keeps the last megabyte. NotFound."""
+        if not zone:
+            found = self.find(project, zone, name)
+            if found is None:
+                raise NotFound(f"there is no machine {name} in project {project}")
+            zone = last(found.zone)
+        output, what = b"", f"serial port {port} of machine {name} in {zone}"
+        while True:
+            request = compute_v1.GetSerialPortOutputInstanceRequest(
+                project=project, zone=zone, instance=name, port=port, start=start
+            )
+            answer = self._calls.start(what, self._instances.get_serial_port_output, request)
+            output += answer.contents.encode()
+            if answer.next_ <= start or not answer.contents:
+                return output, max(start, answer.next_)
+            start = answer.next_
+
+    def delete(self, project: str, zone: str, name: str) -> None:
+        """Delete a machine at once, running or not, and wait until it is gone; absent is fine."""
+        for each in (zone,) if zone else self._settings.zones:
+            request = compute_v1.DeleteInstanceRequest(
+                project=project,
+                zone=each,
+                instance=name,
+                no_graceful_shutdown=True,
+                request_id=self._calls.request_id("delete", project, each, "instances", name),
+            )
+            self._delete(f"machine {name} in {each}", project, self._instances.delete_unary, request)
+
+    def delete_disk(self, project: str, zone: str, name: str) -> None:
+        """Delete a disk and wait until it is gone; absent is fine. Transient while a machine has it."""
+        for each in (zone,) if zone else self._settings.zones:
+            request = compute_v1.DeleteDiskRequest(
+                project=project,
+                zone=each,
+                disk=name,
+                request_id=self._calls.request_id("delete", project, each, "disks", name),
+            )
+            self._delete(f"disk {name} in {each}", project, self._disks.delete_unary, request)
+
+    def ours(self, project: str) -> Iterator[compute_v1.Instance]:
+        """Give all machines with our label."""
+        return self._all_instances(project, _OURS)
+
+    def our_disks(self, project: str) -> Iterator[compute_v1.Disk]:
+        """Give all disks with our label."""
+        return self._all_disks(project, _OURS)
+
+    def _insert(
+        self,
+        request: MachineRequest,
+        zone: str,
+        disks: Sequence[compute_v1.AttachedDisk],
+        cargo: Cargo,
+        until: float,
+    ) -> None:
+        what, project = f"machine {request.name} in {zone}", request.plan.project
+        described = compute_instance.instance(
+            request,
+            zone,
+            service_account=request.plan.service_account or self._settings.vm_service_account,
+            metadata=cargo.metadata,
+            disks=disks,
+        )
+        insert = compute_v1.InsertInstanceRequest(
+            project=project,
+            zone=zone,
+            instance_resource=described,
+            request_id=self._calls.request_id("insert", project, zone, "instances", request.name),
+        )
+        try:
+            operation = self._calls.start(what, self._instances.insert_unary, insert)
+            repeated = operation.status == compute_v1.Operation.Status.DONE  # an earlier request's, so look again
+            self._calls.finish(what, operation, project, until)
+        except AlreadyExists:
+            repeated = True  # made by another delivery of the same order
+        except NotFound as error:
+            raise Permanent(f"{error}; is the source image still there, and the machine type in this zone?") from error
+        if repeated:
+            self._settle(project, zone, request.name, until)
+
+    def _settle(self, project: str, zone: str, name: str, until: float) -> None:
+        """Wait until a machine that somebody else asked for is there for good. Transient when it is not."""
+        what = f"machine {name} in {zone}"
+        while (found := self.find(project, zone, name)) is not None and found.status in _UNSURE:
+            self._calls.poll(what, until, _POLL)
+        if found is None:
+            raise Transient(f"{what}: Compute Engine has given it up again; it is tried again")
+
+    def _zone_of_disk(self, request: MachineRequest) -> str | None:
+        """Find the boot disk; of several, the one that a machine has had."""
+        project = request.plan.project
+        found = list(self._all_disks(project, f'name = "{request.boot_disk}"'))
+        newest = max(found, key=lambda disk: disk.last_attach_timestamp, default=None)
+        return None if newest is None else last(newest.zone)
+
+    def _with_its_end(self, project: str, found: compute_v1.Instance, machine: Machine) -> Machine:
+        """Say how a machine came to stop, as its operations tell."""
+        request = compute_v1.ListZoneOperationsRequest(
+            project=project, zone=machine.zone, filter=f"targetId = {found.id}"
+        )
+        client = self._calls.client(compute_v1.ZoneOperationsClient)
+        kinds: dict[str, compute_v1.Operation] = {}
+        for operation in self._calls.pages(f"operations of machine {machine.name}", client.list, request):
+            if operation.insert_time >= found.last_start_timestamp:
+                kinds[operation.operation_type] = operation
+        if _PREEMPTED in kinds:
+            return Machine(machine.name, machine.zone, "stopped", "preempted", "Compute Engine took it back")
+        if _POWERED_OFF not in kinds and "stop" in kinds:
+            return Machine(machine.name, machine.zone, "stopped", "lost", f"{kinds['stop'].user} stopped it")
+        return Machine(machine.name, machine.zone, "stopped", "powered-off")
+
+    def _delete(self, what: str, project: str, method: Method, request: object) -> None:
+        try:
+            self._calls.finish(what, self._calls.start(what, method, request), project, self._calls.until())
+        except NotFound:
+            return
+
+    def _everywhere(self, project: str, name: str) -> Iterator[compute_v1.Instance]:
+        return self._all_instances(project, f'name = "{name}"')
+
+    def _all_instances(self, project: str, terms: str) -> Iterator[compute_v1.Instance]:
+        request = compute_v1.AggregatedListInstancesRequest(project=project, filter=terms)
+        pages = self._calls.pages(f"machines of project {project}", self._instances.aggregated_list, request)
+        for _zone, scoped in pages:
+            yield from scoped.instances
+
+    def _all_disks(self, project: str, terms: str) -> Iterator[compute_v1.Disk]:
+        request = compute_v1.AggregatedListDisksRequest(project=project, filter=terms)
+        for _zone, scoped in self._calls.pages(f"disks of project {project}", self._disks.aggregated_list, request):
+            yield from scoped.disks

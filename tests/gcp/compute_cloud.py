@@ -1,0 +1,174 @@
+"""Compute Engine and Cloud Storage on loopback for the adapter's tests, with an image that boots into nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flask import Flask
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
+
+from emulator.compute.endpoint import ComputeEndpoint
+from emulator.http_server import HttpServer
+from emulator.identity import Identity
+from emulator.storage.endpoint import StorageEndpoint
+from provisioner.protocol import Job
+from shared import resources
+from shared.clock import SystemClock
+from shared.gcp.compute import GoogleCompute
+from shared.gcp.settings import Settings
+from shared.gcp.storage import GoogleBucket
+from shared.local.catalogue import Catalogue
+from shared.plan import MachinePlan
+from shared.ports import MachineRequest, Message
+from tests.values import BUILD_ID, plan
+
+PROJECT = "goldsmith-emulator"
+BUCKET = "goldsmith-bucket"
+ZONES = ("us-central1-a", "us-central1-b")
+IDLE = "idle"
+VM, BOOT = f"gs-{BUILD_ID}-a1-vm", f"gs-{BUILD_ID}-a1-boot"
+EMAIL = f"functions@{PROJECT}.iam.gserviceaccount.com"
+KEY = "ab" * 32
+
+
+@dataclass
+class Clock:
+    """The time, which a test may set ahead; pauses are short, and count in full."""
+
+    ahead: float = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def pause(self, most: float) -> None:
+        time.sleep(min(most, 0.02))
+        self.ahead += most
+
+
+@dataclass
+class Cloud:
+    """The endpoints, and what talks to them. `requests` are those of Compute Engine, once counted() was entered."""
+
+    endpoint: ComputeEndpoint
+    storage: StorageEndpoint
+    settings: Settings
+    identity: Identity
+    messages: list[Message]
+    clock: Clock = field(default_factory=Clock)
+
+    def compute(self, **changes: Any) -> GoogleCompute:
+        """Give an adapter as a new process has it."""
+        settings = replace(self.settings, **changes)
+        return GoogleCompute(settings, self.bucket, self.clock)
+
+    @property
+    def bucket(self) -> GoogleBucket:
+        return GoogleBucket(self.settings)
+
+    def client(self, kind: Any) -> Any:
+        return kind(client_options={"api_endpoint": self.endpoint.url}, credentials=AnonymousCredentials())
+
+    def instances(self) -> dict[str, compute_v1.Instance]:
+        """All instances, by ZONE/NAME."""
+        return self._all(compute_v1.InstancesClient, "instances")
+
+    def disks(self) -> dict[str, compute_v1.Disk]:
+        """All disks, by ZONE/NAME."""
+        return self._all(compute_v1.DisksClient, "disks")
+
+    def objects(self) -> list[str]:
+        """All objects' URIs."""
+        return [found.uri for found in self.bucket.listing(f"gs://{BUCKET}/")]
+
+    def _all(self, kind: Any, what: str) -> dict[str, Any]:
+        pages = self.client(kind).aggregated_list(project=PROJECT)
+        return {f"{zone[6:]}/{one.name}": one for zone, scoped in pages for one in getattr(scoped, what)}
+
+
+@contextmanager
+def open_cloud(folder: Path, identity: Identity, **options: Any) -> Iterator[Cloud]:
+    """Serve both until the end."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    catalogue = Catalogue(home, SystemClock())
+    if catalogue.get(IDLE) is None:
+        catalogue.add(idle_disk(folder / "idle.raw"), IDLE, transfer="move", family=IDLE)
+    messages: list[Message] = []
+    with ExitStack() as stack:
+        storage = stack.enter_context(StorageEndpoint(folder / "storage", identity=identity))
+        _make_bucket(storage.url)
+        tokens = Flask("tokens")
+        tokens.register_blueprint(identity.blueprint())
+        token_uri = stack.enter_context(HttpServer(tokens)).url + "/token"
+        endpoint = stack.enter_context(
+            ComputeEndpoint(
+                home,
+                project=PROJECT,
+                identity=identity,
+                storage=lambda uri: _opened(GoogleBucket(settings), uri),
+                storage_url=storage.url,
+                publish=messages.append,
+                **{"boot": "firmware", **options},
+            )
+        )
+        settings = Settings(
+            project=PROJECT,
+            bucket=BUCKET,
+            zones=ZONES,
+            master_key=b"5" * 32,
+            vm_service_account=f"vm@{PROJECT}.iam.gserviceaccount.com",
+            vm_storage_url="http://169.254.169.253",
+            storage_endpoint=storage.url,
+            compute_endpoint=endpoint.url,
+            credentials_file=str(identity.service_account_file(folder, EMAIL, token_uri=token_uri, project=PROJECT)),
+        )
+        yield Cloud(endpoint, storage, settings, identity, messages)
+
+
+def idle_disk(path: Path) -> Path:
+    """A disk whose boot sector halts the processor, and takes none of ours."""
+    sector = bytearray(512)
+    sector[:4] = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp back
+    sector[446 + 4] = 0x83
+    sector[446 + 8 : 446 + 16] = (2048).to_bytes(4, "little") + (2048).to_bytes(4, "little")
+    sector[510:] = b"\x55\xaa"
+    path.write_bytes(bytes(sector) + bytes(4 << 20))
+    return path
+
+
+def request(attempt: int = 1, **changes: Any) -> MachineRequest:
+    """A request for the build VM of an attempt."""
+    made = plan(machine=MachinePlan(PROJECT, ZONES))
+    default = MachineRequest(
+        name=resources.machine_name(BUILD_ID, attempt, "build"),
+        boot_disk=resources.boot_disk_name(BUILD_ID, attempt, "build"),
+        source_project=PROJECT,
+        source_image=IDLE,
+        plan=made.machine,
+        labels=resources.labels(made, attempt),
+        job=Job(BUILD_ID, attempt, KEY, ()),
+        context=None,
+        max_seconds=3600.0,
+    )
+    return replace(default, **changes)
+
+
+def _make_bucket(url: str) -> None:
+    body = json.dumps({"name": BUCKET}).encode()
+    headers = {"Content-Type": "application/json"}
+    made = urllib.request.Request(f"{url}/storage/v1/b?project={PROJECT}", body, headers)
+    with urllib.request.urlopen(made):
+        pass
+
+
+def _opened(bucket: GoogleBucket, uri: str) -> BinaryIO:
+    return io.BytesIO(bucket.read(uri))
