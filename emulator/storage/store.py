@@ -213,6 +213,8 @@ class Store:
         return self._folder(bucket) / "objects" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
     def _load(self) -> None:
+        for path in self._buckets_folder.rglob("*.part"):
+            path.unlink()
         for path in self._buckets_folder.glob("*/bucket.json"):
             name = path.parent.name
             self._buckets[name] = json.loads(path.read_bytes())
