@@ -122,9 +122,11 @@ class GoogleStore:
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
+        again = if_exception_type(api.ServiceUnavailable, api.Aborted)  # the latter when it meets another one
         with mapped(f"build {build_id}"):
             try:
-                self._life(build_id).update({"last_seen": firestore.Maximum(seen)}, **self._patience)
+                patience = {**self._patience, "retry": self._patience["retry"].with_predicate(again)}
+                self._life(build_id).update({"last_seen": firestore.Maximum(seen)}, **patience)
             except api.NotFound:
                 return
 

@@ -1,11 +1,34 @@
+"""The store in Firestore: the contract, what goes over the wire, what a network can do to it, large builds."""
+
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from google.cloud.firestore_v1.types import RunQueryRequest, StructuredQuery
 
-from shared.gcp.firestore import GoogleStore
-from tests.contracts.store_contract import StoreContract
+from emulator.processes import free_port
+from provisioner.protocol import Step
+from shared.build import Build, Outcome, State, StepRecord
+from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, StoreError, Transient
+from shared.gcp.documents import BUILDS, DELETE_AFTER, EVENTS, KEPT, LIMIT, LIVES
+from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
+from tests import values
+from tests.contracts.store_contract import StoreContract, count, created, full_build
+from tests.gcp.firestore_proxy import FirestoreProxy, firestore_proxy
+
+ROOT = Path(__file__).resolve().parents[2]
+MIDDLE = [f"{name}-0123456789ab" for name in ("a", "b", "c", "d", "e")]
 
 
 @pytest.fixture
@@ -13,5 +36,313 @@ def store(google: Mapping[str, str], project: str) -> GoogleStore:
     return GoogleStore(project, google["FIRESTORE_EMULATOR_HOST"])
 
 
+@pytest.fixture
+def proxy(google: Mapping[str, str]) -> Iterator[FirestoreProxy]:
+    with firestore_proxy(google["FIRESTORE_EMULATOR_HOST"]) as served:
+        yield served
+
+
+@pytest.fixture
+def proxied(proxy: FirestoreProxy, project: str) -> GoogleStore:
+    """The same store as `store`, by way of the proxy, and less patient."""
+    return GoogleStore(project, proxy.host, patience=1.0)
+
+
 class TestGoogleStore(StoreContract):
     pass
+
+
+class TestOnTheWire:
+    def test_every_query_has_its_index_and_every_index_its_query(
+        self, proxied: GoogleStore, proxy: FirestoreProxy
+    ) -> None:
+        """The emulator answers any query; Firestore refuses those that need a composite index and have none."""
+        stored = created(proxied)
+        proxied.save(stored.build, stored.version, values.machine_started())
+        proxied.touch(values.BUILD_ID, values.NOON)
+        proxied.events(values.BUILD_ID)
+        proxied.builds()
+        proxied.builds(unfinished=True)
+        proxied.builds(limit=1)
+        proxied.builds(unfinished=True, limit=1)
+        queries = [RunQueryRequest.deserialize(request) for method, request in proxy.calls if method == "RunQuery"]
+        assert len(queries) == 5
+        needed = [needed_index(query.structured_query) for query in queries]
+        assert {index for index in needed if index} == set(INDEXES)
+
+    def test_an_index_is_needed_for_two_fields_in_an_order(self) -> None:
+        """The rule that the test above goes by."""
+        assert (Index("builds", (("state", "ASCENDING"), ("created", "DESCENDING"))),) == INDEXES
+        by_one = StructuredQuery(from_=[{"collection_id": "x"}], order_by=[order("a", "DESCENDING")])
+        assert needed_index(by_one) is None
+        by_two = StructuredQuery(
+            from_=[{"collection_id": "x"}], order_by=[order("a", "DESCENDING"), order("b", "ASCENDING")]
+        )
+        assert needed_index(by_two) == Index("x", (("a", "DESCENDING"), ("b", "ASCENDING")))
+
+    def test_each_act_is_one_call(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
+        stored = created(proxied)
+        assert [method for method, _ in proxy.calls] == ["Commit", "BatchGetDocuments"]
+        proxy.calls.clear()
+        version = proxied.save(stored.build, stored.version, values.machine_started())
+        proxied.touch(values.BUILD_ID, values.NOON)
+        proxied.save(stored.build, version)
+        assert [method for method, _ in proxy.calls] == ["Commit", "Commit", "Commit"]
+        proxy.calls.clear()
+        for build_id in MIDDLE:
+            created(proxied, id=build_id)
+        proxy.calls.clear()
+        assert len(proxied.builds(unfinished=True)) == 6
+        assert [method for method, _ in proxy.calls] == ["RunQuery", "BatchGetDocuments"]
+
+    def test_the_fields_are_those_that_queries_and_deletion_look_at(self, store: GoogleStore) -> None:
+        stored = created(store)
+        fields = raw(store, BUILDS, values.BUILD_ID)
+        assert (BUILDS, "document") in UNINDEXED
+        assert isinstance(fields.pop("document"), str)
+        assert fields == {
+            "name": "hello",
+            "state": "preparing",
+            "outcome": None,
+            "created": values.NOON,
+            "updated": values.NOON,
+            "wake_at": values.NOON + 60,
+            DELETE_AFTER: None,
+        }
+        done = replace(stored.build, state=State.FINISHED, outcome=Outcome.FAILED, updated=values.NOON + 100)
+        store.save(done, stored.version, values.machine_started())
+        fields = raw(store, BUILDS, values.BUILD_ID)
+        assert (fields["state"], fields["outcome"], fields["writes"]) == ("finished", "failed", 1)
+        assert fields[DELETE_AFTER] == datetime.fromtimestamp(values.NOON + 100, UTC) + KEPT
+
+    def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
+        created(store)
+        assert set(TTL) == {(BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER)}
+        event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.requested().event_id)
+        for fields in (event, raw(store, LIVES, values.BUILD_ID)):
+            assert fields[DELETE_AFTER] >= datetime.fromtimestamp(values.NOON, UTC) + KEPT
+        store.touch("nobody-1", values.NOON)
+        assert not reference(store, LIVES, "nobody-1").get().exists
+
+
+class TestFaults:
+    def test_a_lost_answer_is_a_duplicate_and_written_once(
+        self, store: GoogleStore, proxied: GoogleStore, proxy: FirestoreProxy
+    ) -> None:
+        stored = created(store)
+        proxy.lose_answer("Commit")
+        after = replace(stored.build, orders=1)
+        with pytest.raises(AlreadyExists, match=values.machine_started().event_id):
+            proxied.save(after, stored.version, values.machine_started())
+        assert store.load(values.BUILD_ID).build == after
+        assert len(store.events(values.BUILD_ID)) == 2
+        proxy.lose_answer("Commit")
+        with pytest.raises(Conflict):
+            proxied.save(after, store.load(values.BUILD_ID).version)
+
+    def test_a_lost_answer_to_a_creation_is_found_to_exist(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
+        proxy.lose_answer("Commit")
+        with pytest.raises(AlreadyExists, match=values.BUILD_ID):
+            proxied.create(values.build(), values.requested())
+        assert proxied.load(values.BUILD_ID).build == values.build()
+
+    @pytest.mark.parametrize("status", [grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION])
+    def test_contention_is_a_conflict_at_once(
+        self, proxied: GoogleStore, proxy: FirestoreProxy, status: grpc.StatusCode
+    ) -> None:
+        stored = created(proxied)
+        proxy.refuse("Commit", status)
+        began = time.monotonic()
+        with pytest.raises(Conflict, match=values.BUILD_ID):
+            proxied.save(stored.build, stored.version, values.machine_started())
+        assert time.monotonic() - began < 0.5
+        assert len(proxied.events(values.BUILD_ID)) == 1
+
+    def test_a_heartbeat_that_meets_another_is_moved_on(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
+        created(proxied)
+        proxy.refuse("Commit", grpc.StatusCode.ABORTED)
+        proxied.touch(values.BUILD_ID, values.NOON + 9)
+        assert proxied.load(values.BUILD_ID).build.last_seen == values.NOON + 9
+
+    def test_what_passes_is_waited_for(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
+        for method in ("Commit", "BatchGetDocuments", "RunQuery"):
+            proxy.refuse(method, grpc.StatusCode.UNAVAILABLE, times=2)
+        created(proxied)
+        assert len(proxied.builds()) == 1
+
+    @pytest.mark.parametrize("method", ["Commit", "BatchGetDocuments", "RunQuery"])
+    def test_what_does_not_answer_is_transient(
+        self, store: GoogleStore, proxied: GoogleStore, proxy: FirestoreProxy, method: str
+    ) -> None:
+        stored = created(store)
+        proxy.hang(method)
+        began = time.monotonic()
+        with pytest.raises(Transient, match=r"build.*tried again"):
+            act(proxied, method, stored.build, stored.version)
+        assert time.monotonic() - began < 3
+
+    @pytest.mark.parametrize("method", ["Commit", "BatchGetDocuments", "RunQuery"])
+    def test_nobody_there_is_transient(self, project: str, method: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(Transient, match=r"build.*tried again"):
+            act(GoogleStore(project, f"127.0.0.1:{free_port()}", patience=0.5), method, values.build(), VERSION)
+        assert time.monotonic() - began < 3
+
+    def test_a_missing_permission_or_index_is_permanent(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
+        proxy.refuse("BatchGetDocuments", grpc.StatusCode.PERMISSION_DENIED, "Missing or insufficient permissions.")
+        with pytest.raises(Permanent, match=rf"build {values.BUILD_ID}: a permission is missing"):
+            proxied.load(values.BUILD_ID)
+        proxy.refuse("RunQuery", grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index.")
+        with pytest.raises(Permanent, match="builds: The query requires an index"):
+            proxied.builds(unfinished=True)
+
+
+VERSION = "2026-11-20T12:00:00.000001Z"
+
+
+def act(store: GoogleStore, method: str, build: Build, version: str) -> None:
+    """Have the store make a call of this kind."""
+    if method == "Commit":
+        store.save(build, version, values.machine_started())
+    elif method == "RunQuery":
+        store.builds()
+    else:
+        store.load(build.id)
+
+
+class TestManyAtOnce:
+    def test_heartbeats_do_not_stand_in_the_way_of_events(self, store: GoogleStore) -> None:
+        created(store)
+        with ThreadPoolExecutor(4) as pool:
+            hearts = [pool.submit(beat, store, range(first, 40, 3)) for first in range(3)]
+            count(store, 0, 20)
+            for heart in hearts:
+                heart.result()
+        stored = store.load(values.BUILD_ID)
+        assert stored.build.orders == 20
+        assert stored.build.last_seen == 39
+
+    def test_the_newest_of_many_builds_can_be_asked_for(self, store: GoogleStore) -> None:
+        for age, build_id in enumerate(MIDDLE):
+            created(store, id=build_id, created=values.NOON - age)
+        assert [build.id for build in store.builds(limit=2)] == MIDDLE[:2]
+        assert [build.id for build in store.builds(unfinished=True, limit=3)] == MIDDLE[:3]
+
+
+def beat(store: GoogleStore, times: range) -> None:
+    for seen in times:
+        store.touch(values.BUILD_ID, seen)
+
+
+class TestLarge:
+    """One document takes 1 MiB."""
+
+    def test_a_hundred_steps_that_failed_keep_all_that_they_said(self, store: GoogleStore) -> None:
+        build = said(steps=100, characters=4096)
+        store.create(build, values.requested())
+        stored = store.load(build.id)
+        assert stored.build == build
+        version = store.save(replace(build, verify_steps=build.steps), stored.version, values.machine_started())
+        assert store.load(build.id).version == version
+
+    def test_a_guest_that_says_too_much_loses_words_and_not_its_build(self, store: GoogleStore) -> None:
+        build = said(steps=100, characters=16 * 4096)
+        store.create(build, values.requested())
+        kept = store.load(build.id).build
+        for before, after in zip(build.steps, kept.steps, strict=True):
+            assert 0 < len(after.output) < len(before.output)
+            assert before.output.endswith(after.output)
+            assert replace(after, output="") == replace(before, output="")
+        assert replace(kept, steps=()) == replace(build, steps=())
+
+    def test_an_event_keeps_all_that_was_said(self, store: GoogleStore) -> None:
+        stored = created(store)
+        event = values.reported(output=noise(64 * 1024))
+        store.save(stored.build, stored.version, event)
+        assert store.events(values.BUILD_ID)[1] == event
+
+    def test_what_is_too_large_even_so_is_told_and_not_written(self, store: GoogleStore) -> None:
+        steps = tuple(Step(f"s{n}", "run-script", {"script": noise(30_000, n)}, timeout=300.0) for n in range(50))
+        too_large = values.build(plan=values.plan(steps=steps))
+        with pytest.raises(StoreError, match=rf"build {values.BUILD_ID}: .* takes {LIMIT}; move data from the spec"):
+            store.create(too_large, values.requested())
+        with pytest.raises(NotFound):
+            store.load(values.BUILD_ID)
+        stored = created(store)
+        with pytest.raises(StoreError, match="event huge of build"):
+            store.save(stored.build, stored.version, replace(values.reported(output=noise(1_500_000)), event_id="huge"))
+
+
+class TestDamage:
+    @pytest.mark.parametrize("document", ["{", "[]", b"\x00", 7, None])
+    def test_a_damaged_document_is_named(self, store: GoogleStore, document: object) -> None:
+        created(store)
+        created(store, id=MIDDLE[0])
+        reference(store, BUILDS, values.BUILD_ID).update({"document": document})
+        with pytest.raises(StoreError, match=f"the document of build {values.BUILD_ID} is damaged"):
+            store.load(values.BUILD_ID)
+        with pytest.raises(StoreError, match=values.BUILD_ID):
+            store.builds()
+        assert store.load(MIDDLE[0]).build.id == MIDDLE[0]
+
+    def test_a_damaged_event_is_named(self, store: GoogleStore) -> None:
+        created(store)
+        event_id = values.requested().event_id
+        reference(store, BUILDS, values.BUILD_ID, EVENTS, event_id).update({"document": "{}"})
+        with pytest.raises(StoreError, match=f"event {event_id} of build {values.BUILD_ID} is damaged"):
+            store.events(values.BUILD_ID)
+
+    def test_the_document_of_another_build_is_told(self, store: GoogleStore) -> None:
+        store.create(full_build(), values.requested())
+        fields = raw(store, BUILDS, values.BUILD_ID)
+        reference(store, BUILDS, "other-1").set(dict(fields))
+        with pytest.raises(StoreError, match=f"the document of build other-1 is that of build {values.BUILD_ID}"):
+            store.load("other-1")
+
+
+def test_it_needs_no_other_client_of_google() -> None:
+    program = "import sys, shared.gcp.firestore; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "google.cloud.firestore_v1" in loaded
+    assert not {"google.cloud.storage", "google.cloud.compute_v1", "google.pubsub_v1", "google.cloud.pubsub_v1"} & {
+        *loaded
+    }
+
+
+def said(*, steps: int, characters: int) -> Build:
+    """A build all of whose steps have failed and said something that cannot be compressed."""
+    records = tuple(StepRecord(f"s{n}", "run-script", "failed", output=noise(characters, n)) for n in range(steps))
+    return values.build(steps=records)
+
+
+def noise(characters: int, seed: int = 0) -> str:
+    return "".join(map(chr, random.Random(seed).choices(range(32, 127), k=characters)))
+
+
+def raw(store: GoogleStore, *path: str) -> dict[str, Any]:
+    fields: dict[str, Any] = reference(store, *path).get().to_dict()
+    return fields
+
+
+def reference(store: GoogleStore, *path: str) -> Any:
+    """Reach a document past the store, by the store's own client."""
+    return store._client.document(*path)
+
+
+def order(name: str, direction: str) -> dict[str, object]:
+    return {"field": {"field_path": name}, "direction": direction}
+
+
+def needed_index(query: StructuredQuery) -> Index | None:
+    """Say which composite index a query needs: one for equality on some fields and an order by others."""
+    [source] = query.from_
+    filters = query.where.composite_filter.filters or [query.where]
+    equal = [
+        (each.field_filter.field.field_path, "ASCENDING") for each in filters if each.field_filter.field.field_path
+    ]
+    for each in filters:
+        assert each.field_filter.op.name in {"OPERATOR_UNSPECIFIED", "EQUAL", "IN"}, "a rule for this is not written"
+    ordered = [(each.field.field_path, each.direction.name) for each in query.order_by]
+    fields = (*equal, *((name, direction) for name, direction in ordered if name != "__name__"))
+    return Index(source.collection_id, fields) if ordered and len(fields) > 1 else None
