@@ -78,6 +78,14 @@ locale: false
 ssh_genkeytypes: [ed25519, ecdsa]
 """
 
+# The last line as in Compute Engine's own images: cloud-init asks the metadata server by its name, also before or
+# without any name server.
+_HOSTS = """\
+127.0.0.1 localhost
+::1 localhost ip6-localhost ip6-loopback
+169.254.169.254 metadata.google.internal metadata
+"""
+
 _HOST_KEYS = """\
 [Unit]
 Description=Make the SSH host keys that are missing
@@ -132,7 +140,7 @@ def files(root_uuid: str, source: PackageSource) -> Mapping[str, str]:
         "etc/dpkg/dpkg.cfg.d/99mmdebstrap": "".join(f"{line}\n" for line in _EXCLUDES),
         "etc/fstab": f"UUID={root_uuid} / ext4 defaults,x-systemd.growfs 0 1\n",
         "etc/hostname": "localhost\n",
-        "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+        "etc/hosts": _HOSTS,
         "etc/initramfs-tools/conf.d/modules": "MODULES=list\nCOMPRESS=zstd\n",
         "etc/initramfs-tools/modules": "".join(f"{module}\n" for module in _INITRD_MODULES),
         "etc/systemd/network/80-ethernet-dhcp.network": _NETWORK,
