@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from shared.errors import EnvironmentFault
+from shared.errors import EnvironmentFault, MissingTool
 
 from .http_server import LOOPBACK
-from .processes import ChildProcess, Processes, find, free_port
+from .processes import ChildProcess, Processes, free_port
 
 PUBSUB_JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 FIRESTORE_JAR = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
@@ -72,7 +72,9 @@ class GoogleEmulators:
         self.close()
 
     def _start(self, name: str, arguments: list[str]) -> ChildProcess:
-        command = [find("java"), *_JAVA, *arguments]
+        if shutil.which("java") is None:
+            raise MissingTool("java", "default-jre-headless")
+        command = ["java", *_JAVA, *arguments]
         return self._processes.start(f"Google's {name} emulator", command, self._folder / f"{name}.log")
 
 

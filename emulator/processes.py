@@ -8,7 +8,6 @@ started on a thread that lives as long as it does: when this process ends, by wh
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from shared.errors import EnvironmentFault, MissingTool
+from shared.errors import EnvironmentFault
+from shared.local.machine_start import TIED
+from shared.local.programs import find
 
 from .http_server import LOOPBACK
 
@@ -30,10 +31,6 @@ STOP_SECONDS = 3.0  # between SIGTERM and SIGKILL
 _POLL = 0.02  # seconds between two looks at something that cannot be waited for
 _QUOTED_LINES = 15
 _QUOTED_BYTES = 16 * 1024
-
-# setpriv's wish to die with the parent is kept over exec; a parent that died before the wish was made would not be
-# noticed, so the script, which is fixed, compares. All that varies comes after it as arguments.
-_TIED = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
 class ChildProcess:
@@ -104,7 +101,7 @@ class Processes:
         `environment` is added to this process's own; `folder` is where it runs.
         """
         program = find(str(arguments[0]))
-        command = [find("setpriv"), *_TIED[1:], str(os.getpid()), program, *map(str, arguments[1:])]
+        command = [find(TIED[0]), *TIED[1:], str(os.getpid()), program, *map(str, arguments[1:])]
         log.parent.mkdir(parents=True, exist_ok=True)
 
         def spawn() -> subprocess.Popen[bytes]:
@@ -138,14 +135,6 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def find(program: str) -> str:
-    """Give a program's path. MissingTool."""
-    path = shutil.which(program)
-    if path is None:
-        raise MissingTool(program, {"setpriv": "util-linux", "java": "default-jre-headless"}.get(program, program))
-    return path
 
 
 def free_port() -> int:
