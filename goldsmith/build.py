@@ -61,7 +61,7 @@ def build(
             with suppress(NotFound):  # who held it was only tidying up, or had bad input: it is ours then
                 done = factory.wait_until_finished(identity)  # the same key, in another process
                 screen.end(done, factory.logs_of(done.id))
-                return _status(done)
+                return status(done)
 
 
 def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
@@ -71,10 +71,11 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
     if done.outcome is Outcome.UNCHANGED and done.image is not None:
         export_existing(factory, done.image.name, request.plan.image.export_to, request.plan.image.compression)
     screen.end(done, factory.logs_of(done.id))
-    return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else _status(done)
+    return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
 
 
-def _status(done: Build) -> int:
+def status(done: Build) -> int:
+    """Give the exit status of a build that has ended."""
     return 0 if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else 1
 
 

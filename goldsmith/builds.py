@@ -1,4 +1,4 @@
-"""goldsmith builds: what has been built on this machine, and what runs."""
+"""goldsmith builds: what has been built and what runs, on this machine or in a project on Google Cloud."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from shared.errors import InputError
 from shared.events import to_json
 from shared.requests import cancel as ask_to_cancel
 
-from .home import open_factory
+from .places import Place, opened
 from .tables import print_json, print_table, when
 from .text import printable_lines, say
 from .words import summary
 
 if TYPE_CHECKING:
-    from shared.factory import LocalFactory
+    from shared.factory import CloudClient, LocalFactory
 
 
-POLL = 0.25  # seconds between looks at a console that is followed
-
-
-def list_builds(*, as_json: bool) -> None:
+def list_builds(place: Place, *, as_json: bool) -> None:
     """Print all builds, newest first."""
-    with open_factory() as factory:
+    with opened(place) as factory:
         builds = factory.store.builds()
     if as_json:
         print_json([to_json(build) for build in builds])
@@ -38,9 +35,9 @@ def list_builds(*, as_json: bool) -> None:
     print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), rows)
 
 
-def show(build_id: str, *, as_json: bool) -> None:
+def show(build_id: str, place: Place, *, as_json: bool) -> None:
     """Print one build."""
-    with open_factory() as factory:
+    with opened(place) as factory:
         build = find(factory, build_id)
         logs = factory.logs_of(build.id)
     if as_json:
@@ -63,9 +60,9 @@ def show(build_id: str, *, as_json: bool) -> None:
         say("\n".join(summary(build, logs)))
 
 
-def logs(build_id: str, *, follow: bool) -> None:
+def logs(build_id: str, place: Place, *, follow: bool) -> None:
     """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
-    with open_factory(recover=False) as factory:
+    with opened(place, recover=False) as factory:
         build = find(factory, build_id)
         console = factory.console(build.id)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -74,7 +71,7 @@ def logs(build_id: str, *, follow: bool) -> None:
             _write_console(console.read(), decoder)
             if last:
                 return
-            time.sleep(POLL)
+            time.sleep(console.poll)
 
 
 def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
@@ -86,18 +83,18 @@ def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
     sys.stdout.flush()
 
 
-def cancel(build_id: str) -> None:
-    """Ask the process that runs a build to end it; a build that no process runs is ended here."""
-    with open_factory(recover=False) as factory:
+def cancel(build_id: str, place: Place) -> None:
+    """Ask whoever runs a build to end it, and wait; on this machine a build that no process runs is ended here."""
+    with opened(place, recover=False) as factory:
         build = find(factory, build_id)
         if build.finished:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
-        ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory)
+        ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory.bus, factory.clock)
         ended = factory.wait_until_finished(build.id)
     say(f"build {ended.id} is {ended.outcome}")
 
 
-def find(factory: LocalFactory, build_id: str) -> Build:
+def find(factory: LocalFactory | CloudClient, build_id: str) -> Build:
     """Find a build by its id or an unambiguous beginning of it. InputError."""
     matching = [build for build in factory.store.builds() if build.id.startswith(build_id)]
     exact = [build for build in matching if build.id == build_id]

@@ -6,9 +6,12 @@ Imports at the top would cost every command, `--help` too, what only one needs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from .places import Place
 
 app = typer.Typer(
     name="goldsmith",
@@ -18,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-builds = typer.Typer(no_args_is_help=True, help="Builds of this machine: running and finished.")
+builds = typer.Typer(no_args_is_help=True, help="Builds, running and finished: of this machine, or of a project.")
 images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
@@ -29,6 +32,14 @@ Parameters = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter of the spec another value."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Project = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="ID", help="The project on Google Cloud; without it, this machine."),
+]
+Bucket = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="NAME", help="The project's bucket for Goldsmith; else PROJECT-goldsmith."),
+]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
 
@@ -59,6 +70,24 @@ def build(
     from .build import build as run
 
     raise typer.Exit(run(spec, output, _pairs(parameters), boot=boot, compression=compression, key=key, as_json=json))
+
+
+@app.command()
+def submit(
+    spec: SpecFile,
+    project: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="The project on Google Cloud; else the spec's build.project."),
+    ] = None,
+    bucket: Bucket = None,
+    parameters: Parameters = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the build to end.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Build the image of a spec on Google Cloud, and follow the build."""
+    from .submit import submit as run
+
+    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), detach=detach, as_json=json))
 
 
 @app.command()
@@ -94,38 +123,40 @@ def doctor(json: AsJson = False) -> None:
 
 
 @builds.command("list")
-def builds_list(json: AsJson = False) -> None:
+def builds_list(project: Project = None, bucket: Bucket = None, json: AsJson = False) -> None:
     """List builds, newest first."""
     from .builds import list_builds
 
-    list_builds(as_json=json)
+    list_builds(_place(project, bucket), as_json=json)
 
 
 @builds.command("show")
-def builds_show(build_id: BuildId, json: AsJson = False) -> None:
+def builds_show(build_id: BuildId, project: Project = None, bucket: Bucket = None, json: AsJson = False) -> None:
     """Show one build: its steps, its outcome, what it made."""
     from .builds import show
 
-    show(build_id, as_json=json)
+    show(build_id, _place(project, bucket), as_json=json)
 
 
 @builds.command("logs")
 def builds_logs(
     build_id: BuildId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is finished.")] = False,
+    project: Project = None,
+    bucket: Bucket = None,
 ) -> None:
     """Print the console of a build's VM."""
     from .builds import logs
 
-    logs(build_id, follow=follow)
+    logs(build_id, _place(project, bucket), follow=follow)
 
 
 @builds.command("cancel")
-def builds_cancel(build_id: BuildId) -> None:
+def builds_cancel(build_id: BuildId, project: Project = None, bucket: Bucket = None) -> None:
     """End a running build and clean up after it."""
     from .builds import cancel
 
-    cancel(build_id)
+    cancel(build_id, _place(project, bucket))
 
 
 @images.command("list")
@@ -193,6 +224,14 @@ def images_delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", 
     from .images import delete
 
     delete(names)
+
+
+def _place(project: str | None, bucket: str | None) -> Place:
+    from .places import Place
+
+    if project is None and bucket is not None:
+        raise typer.BadParameter("--bucket goes with --project ID")
+    return Place(project, bucket)
 
 
 def _pairs(parameters: list[str] | None) -> dict[str, str]:

@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shared.factory import Console
+    from shared.factory import CloudConsole, Console
 
 
 STEP_MARK = "[step "  # what the provisioner puts before each line that a step writes
-POLL = 0.25  # seconds
 LONGEST = 65536  # bytes of an unfinished line; a step may write anything
 
 
 @contextmanager
-def following(console: Console, show: Callable[[list[str]], None]) -> Iterator[None]:
+def following(console: Console | CloudConsole, show: Callable[[list[str]], None]) -> Iterator[None]:
     """Show the steps' output while the block runs; at its end, once the build is finished, the rest of it."""
     ended = threading.Event()
     thread = threading.Thread(target=_follow, args=(console, show, ended), name="console", daemon=True)
@@ -29,11 +28,11 @@ def following(console: Console, show: Callable[[list[str]], None]) -> Iterator[N
         thread.join()
 
 
-def _follow(console: Console, show: Callable[[list[str]], None], ended: threading.Event) -> None:
+def _follow(console: Console | CloudConsole, show: Callable[[list[str]], None], ended: threading.Event) -> None:
     left = b""
     last = False
     while not last:
-        last = ended.wait(POLL)
+        last = ended.wait(console.poll)
         *whole, left = (left + console.read()).split(b"\n")
         left = left[-LONGEST:]
         lines = [line.decode("utf-8", "replace").rstrip("\r") for line in whole]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from .keys import Keys
 from .ports import Bucket, Bus, Clock, Compute, Progress, Store
 
 if TYPE_CHECKING:
+    from .gcp.client import CloudClient as CloudClient
+    from .gcp.client import CloudConsole as CloudConsole
+    from .gcp.factory import CloudFactory as CloudFactory
     from .local.console import Console as Console
     from .local.doctor import Finding as Finding
     from .local.factory import LocalFactory as LocalFactory
@@ -44,6 +48,20 @@ def local(home: Path, progress: Progress | None = None) -> LocalFactory:
     from .local.factory import open_factory
 
     return open_factory(home, progress)
+
+
+def cloud(environment: Mapping[str, str]) -> CloudFactory:
+    """Give the factory of a function on Google Cloud, as its environment describes it. EnvironmentFault."""
+    from .gcp.factory import open_factory
+
+    return open_factory(environment)
+
+
+def client(project: str, bucket: str) -> CloudClient:
+    """Give what a person's command line knows of a project: builds, logs, uploads; it makes nothing by itself."""
+    from .gcp.client import open_client
+
+    return open_client(project, bucket)
 
 
 def examine(home: Path) -> list[Finding]:

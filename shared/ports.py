@@ -257,7 +257,7 @@ class StoredObject:
 
 
 class Objects(Protocol):
-    """What people have uploaded, by URI: gs://bucket/object. What Bucket has is enough for what Goldsmith itself writes."""
+    """What people have uploaded, by URI: gs://bucket/object. For what Goldsmith itself writes, Bucket is enough."""
 
     def stat(self, uri: str, generation: str = "") -> StoredObject | None:
         """Look an object up: one generation of it, or the live one."""

@@ -19,7 +19,7 @@ from .identity import LABEL_DIGITS
 from .messages import event_message
 from .names import BUILD_LABEL, DIGEST_LABEL
 from .plan import Context, Plan, SourceImage, make_plan
-from .ports import Image
+from .ports import Bus, Clock, Image
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which whoever only cancels does not need
     from .spec import Spec
@@ -85,8 +85,8 @@ def is_same_output(image: Image, plan: Plan) -> bool:
     return (image.family, image.disk_size_gb, theirs) == (plan.image.family, plan.image.disk_size_gb, ours)
 
 
-def cancel(build_id: str, reason: str, factory: Factory) -> None:
+def cancel(build_id: str, reason: str, bus: Bus, clock: Clock) -> None:
     """Ask for the end of a build, whoever runs it."""
-    now = factory.clock.now()
+    now = clock.now()
     event = CancelRequested(build_id=build_id, event_id=f"cancel-{now:.3f}", time=now, reason=reason)
-    factory.bus.publish(event_message(event))
+    bus.publish(event_message(event))

@@ -85,7 +85,7 @@ class Dispatcher:
             while self._work or not (build.finished or while_cleaning.is_over(build)):
                 if interruption.asked and not cancelled:
                     cancelled = True
-                    cancel(build_id, interruption.reason, self._factory)
+                    cancel(build_id, interruption.reason, self._factory.bus, self._factory.clock)
                 delivery = self._bus.receive(build_id=build_id, seconds=max(0.0, next_tick - time.monotonic()))
                 if delivery is not None:
                     self._handle(delivery, pool)
@@ -161,7 +161,8 @@ class Dispatcher:
                 raise fault
             self._fault = fault
             assert self._build is not None, "workers start after the build was loaded"
-            cancel(self._build.id, f"internal fault: {type(fault).__name__}: {fault}", self._factory)
+            reason = f"internal fault: {type(fault).__name__}: {fault}"
+            cancel(self._build.id, reason, self._factory.bus, self._factory.clock)
 
 
 def _again(delivery: Delivery, error: Transient) -> None:

@@ -169,7 +169,7 @@ class LocalFactory(Factory):
                     continue
                 try:
                     if build.state in (State.PREPARING, State.PROVISIONING):
-                        cancel(build.id, LOST, self)
+                        cancel(build.id, LOST, self.bus, self.clock)
                     done = self._finish(build.id)
                 except GoldsmithError as error:  # the other builds, and the command, go on without it
                     LOG.warning("build %s, which a killed process has left, cannot be finished: %s", build.id, error)

@@ -132,9 +132,9 @@ def test_newest_of_several_is_given() -> None:
 
 def test_cancel_publishes_a_wish_with_its_reason() -> None:
     world = World()
-    cancel(values.BUILD_ID, "cancelled by a person", world.factory)
+    cancel(values.BUILD_ID, "cancelled by a person", world.bus, world.clock)
     world.clock.time += 1
-    cancel(values.BUILD_ID, "again", world.factory)
+    cancel(values.BUILD_ID, "again", world.bus, world.clock)
     events = [read_event_message(message) for message in world.bus.published]
     assert [event.build_id for event in events] == [values.BUILD_ID] * 2
     assert all(isinstance(event, CancelRequested) for event in events)

@@ -1,0 +1,144 @@
+"""What a person's command line knows of a project: its builds, their logs and how they end; and how specs get there.
+
+Made with the person's own credentials, it writes nothing but uploads and the wish to end a build.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from provisioner.protocol import PHASES
+
+from ..build import Build
+from ..clock import SystemClock
+from ..errors import NotFound
+from ..ports import Bucket, Bus, Clock, Compute, Store
+from ..resources import machine_name
+from ..submission import context_uri
+from ..topology import LOGS
+from .compute import GoogleCompute
+from .firestore import GoogleStore
+from .pubsub import GoogleBus
+from .settings import Settings
+from .storage import GoogleBucket
+
+PORT = 1  # the serial port that is the console
+POLL = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class CloudClient:
+    """A project on Google Cloud, seen from a terminal."""
+
+    bucket_name: str
+    store: Store
+    bucket: GoogleBucket
+    bus: Bus
+    clock: Clock
+    compute: Compute
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def upload_context(self, packed: Path, digest: str) -> str:
+        """Upload a packed context unless it is there; give its URI."""
+        uri = context_uri(self.bucket_name, digest)
+        self.bucket.write_once(uri, packed)
+        return uri
+
+    def upload_spec(self, name: str, text: bytes, metadata: Mapping[str, str]) -> str:
+        """Upload a spec, which starts its build; give the object's generation."""
+        return self.bucket.upload(f"gs://{self.bucket_name}/{name}", text, metadata)
+
+    def logs_of(self, build_id: str) -> str:
+        """Where the consoles of a finished build's VMs are."""
+        return f"gs://{self.bucket_name}/{LOGS}{build_id}"
+
+    def console(self, build_id: str) -> CloudConsole:
+        """Give a reader of the consoles of a build's VMs; there need not be any yet."""
+        return CloudConsole(build_id, self.store, self.compute, self.bucket, self.logs_of(build_id))
+
+    def is_finished(self, build_id: str) -> bool:
+        """Whether a build has come to its end. NotFound."""
+        return self.store.load(build_id).build.finished
+
+    def wait_until_finished(self, build_id: str) -> Build:
+        """Wait for a build's end. NotFound."""
+        while not (build := self.store.load(build_id).build).finished:
+            time.sleep(POLL)
+        return build
+
+
+class CloudConsole:
+    """The consoles of a build's VMs, while they run and after they are gone; reads on where the last read ended."""
+
+    poll = POLL
+
+    def __init__(self, build_id: str, store: Store, compute: Compute, bucket: Bucket, logs: str) -> None:
+        self._build_id = build_id
+        self._store = store
+        self._compute = compute
+        self._bucket = bucket
+        self._logs = logs
+        self._read: dict[str, int] = {}  # VM -> bytes that were given
+        self._whole: set[str] = set()  # VMs whose stored log has been given to its end
+
+    def read(self) -> bytes:
+        """What the VMs have written since."""
+        try:
+            build = self._store.load(self._build_id).build
+        except NotFound:
+            return b""
+        return b"".join(self._new(machine, build) for machine in machines(build) if machine not in self._whole)
+
+    def _new(self, machine: str, build: Build) -> bytes:
+        start = self._read.get(machine, 0)
+        if build.plan is None or not build.zone or build.finished:  # there is no VM
+            return self._stored(machine, start)
+        try:
+            output, end = self._compute.serial_output(machine, build.plan.machine.project, build.zone, PORT, start)
+        except NotFound:
+            return self._stored(machine, start)
+        self._read[machine] = end
+        return output
+
+    def _stored(self, machine: str, start: int) -> bytes:
+        try:
+            output = self._bucket.read(f"{self._logs}/{machine}.log")
+        except NotFound:
+            return b""
+        self._whole.add(machine)
+        return output[start:]
+
+
+def machines(build: Build) -> list[str]:
+    """The names of all VMs that a build may have had, in the order of their making."""
+    return [
+        machine_name(build.id, attempt, phase)
+        for phase in PHASES
+        for attempt in range(1, build.attempt + 1)
+        if build.plan is not None
+    ]
+
+
+def open_client(project: str, bucket: str) -> CloudClient:
+    """Give the client of a project whose bucket has that name, with the credentials of whoever runs this."""
+    settings = Settings.of_person(project, bucket, os.environ)
+    clock = SystemClock()
+    objects = GoogleBucket(settings)
+    return CloudClient(
+        bucket_name=bucket,
+        store=GoogleStore(project, settings.firestore_host),
+        bucket=objects,
+        bus=GoogleBus(project, settings.pubsub_host),
+        clock=clock,
+        compute=GoogleCompute(settings, objects, clock),
+    )

@@ -1,0 +1,57 @@
+"""The factory of a function on Google Cloud, as its environment describes it.
+
+Making it talks to nobody and imports no client: each adapter does so when it is first asked for something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..clock import SystemClock
+from ..factory import Factory, ReportTarget
+from ..keys import Keys
+from ..messages import REPORTS_TOPIC
+from ..ports import Objects
+from ..topology import LOGS
+from .compute import GoogleCompute
+from .firestore import GoogleStore
+from .pubsub import GoogleBus
+from .settings import Settings
+from .storage import GoogleBucket
+
+TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
+
+
+@dataclass(frozen=True)
+class CloudFactory(Factory):
+    """The adapters of one deployment."""
+
+    settings: Settings
+    objects: Objects  # the bucket once more, as intake needs it
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody: what a function does shows in its log."""
+
+
+def open_factory(environment: Mapping[str, str]) -> CloudFactory:
+    """Give the factory. EnvironmentFault names every variable that is absent or wrong."""
+    settings = Settings.from_environment(environment)
+    clock = SystemClock()
+    bucket = GoogleBucket(settings)
+    return CloudFactory(
+        compute=GoogleCompute(settings, bucket, clock),
+        store=GoogleStore(settings.project, settings.firestore_host),
+        bucket=bucket,
+        bus=GoogleBus(settings.project, settings.pubsub_host),
+        clock=clock,
+        keys=Keys(settings.master_key),
+        reports=ReportTarget(
+            f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish", TOKEN_URL
+        ),
+        logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",
+        progress=_silent,
+        settings=settings,
+        objects=bucket,
+    )
