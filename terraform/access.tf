@@ -1,0 +1,328 @@
+# Who may do what. One line for each thing that a function needs, and docs/security.md says for which call; a test holds
+# the two together. No basic roles, no wildcards; where a predefined role is wider than the need, a role of our own.
+
+locals {
+  # What is looked at while an operation of Compute Engine runs.
+  operations = ["compute.globalOperations.get", "compute.zoneOperations.get"]
+
+  # What it takes to delete a VM with its disk and its CIDATA image, once its consoles have been read.
+  delete_vm = concat(local.operations, [
+    "compute.disks.delete",
+    "compute.images.delete",
+    "compute.instances.delete",
+    "compute.instances.get",
+    "compute.instances.getSerialPortOutput",
+  ])
+
+  # What it takes to make a VM with its disks, to find the one that is there already, and to undo what came too late.
+  make_vm = concat(local.delete_vm, [
+    "compute.disks.create",
+    "compute.disks.list",
+    "compute.disks.setLabels",
+    "compute.disks.use",
+    "compute.images.create",
+    "compute.images.setLabels",
+    "compute.instances.create",
+    "compute.instances.list",
+    "compute.instances.setLabels",
+    "compute.instances.setMetadata",
+    "compute.instances.setServiceAccount",
+    "compute.subnetworks.use",
+    "compute.subnetworks.useExternalIp",
+  ])
+
+  # builds: on VMs, disks and images that builds make for themselves, whose names begin with gs-.
+  # images: on all images of the project: sources and results of builds have names of their own.
+  # store, objects: read, add or write. keyed: knows the master key. gives_vm: gives VMs their account and signed URLs.
+  access = {
+    start_build = {
+      builds = ["compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.zones.list"]
+      images = ["compute.images.get", "compute.images.list"]
+      store  = "write", objects = { "specs/" = "read", "contexts/" = "add" }
+      topics = ["build-orders", "builds-finished"], keyed = false, gives_vm = false
+    }
+    advance_build = {
+      builds = [], images = []
+      store  = "write", objects = {}
+      topics = ["build-orders", "builds-finished"], keyed = true, gives_vm = false
+    }
+    create_resources = {
+      builds = local.make_vm
+      images = ["compute.images.get", "compute.images.useReadOnly"]
+      store  = "read", objects = { "contexts/" = "read", "cidata/" = "write", "logs/" = "write" }
+      topics = ["build-events"], keyed = true, gives_vm = true
+    }
+    export_image = {
+      builds = concat(local.operations, [
+        "compute.disks.useReadOnly", "compute.instances.get", "compute.instances.list", "compute.zoneOperations.list"
+      ])
+      images = ["compute.images.create", "compute.images.delete", "compute.images.get", "compute.images.setLabels"]
+      store  = "read", objects = {}
+      topics = ["build-events"], keyed = false, gives_vm = false
+    }
+    verify_image = {
+      builds = local.make_vm
+      images = ["compute.images.get", "compute.images.useReadOnly"]
+      store  = "read", objects = { "contexts/" = "read", "cidata/" = "write", "logs/" = "write" }
+      topics = ["build-events"], keyed = true, gives_vm = true
+    }
+    label_image = {
+      builds = ["compute.globalOperations.get"]
+      images = ["compute.images.get", "compute.images.setLabels", "compute.images.update"]
+      store  = "read", objects = {}
+      topics = ["build-events"], keyed = false, gives_vm = false
+    }
+    deprecate_images = {
+      builds = ["compute.globalOperations.get"]
+      images = ["compute.images.deprecate", "compute.images.get", "compute.images.list"]
+      store  = "read", objects = {}
+      topics = ["build-events"], keyed = false, gives_vm = false
+    }
+    clean_up = {
+      builds = local.delete_vm
+      images = ["compute.images.delete", "compute.images.get"]
+      store  = "read", objects = { "cidata/" = "write", "results/" = "write", "logs/" = "write" }
+      topics = ["build-events"], keyed = false, gives_vm = false
+    }
+    expire_builds = {
+      builds = concat(local.delete_vm, [
+        "compute.disks.list", "compute.images.list", "compute.instances.list", "compute.zoneOperations.list"
+      ])
+      images = []
+      store  = "write", objects = { "cidata/" = "write" }
+      topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
+    }
+    dashboard = {
+      builds = [], images = []
+      store  = "read", objects = {}
+      topics = [], keyed = false, gives_vm = false
+    }
+  }
+
+  role_prefix = replace(var.prefix, "-", "_") # ids of roles have no dashes
+
+  # What is no build's is out of reach, whatever a function is told. Lists are of the project, which is neither type.
+  only_builds = join(" && ", [
+    for type, path in { Disk = "/disks/{name}", Image = "/images/{name}", Instance = "/instances/{name}" } :
+    "(resource.type != \"compute.googleapis.com/${type}\" || resource.name.extract(\"${path}\").startsWith(\"gs-\"))"
+  ])
+
+  only_database = "resource.name == \"projects/${var.project}/databases/${local.database}\""
+}
+
+# Compute Engine.
+
+resource "google_project_iam_custom_role" "builds" {
+  for_each = { for function, access in local.access : function => access.builds if length(access.builds) > 0 }
+
+  project     = var.project
+  role_id     = "${local.role_prefix}_${each.key}"
+  title       = "Goldsmith: ${each.key}"
+  description = "What ${each.key} does with what builds make for themselves."
+  permissions = distinct(each.value)
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "builds" {
+  for_each = google_project_iam_custom_role.builds
+
+  project = var.project
+  role    = each.value.name
+  member  = google_service_account.function[each.key].member
+
+  condition {
+    title       = "only-builds"
+    description = "VMs, disks and images are those of builds."
+    expression  = local.only_builds
+  }
+}
+
+resource "google_project_iam_custom_role" "images" {
+  for_each = { for function, access in local.access : function => access.images if length(access.images) > 0 }
+
+  project     = var.project
+  role_id     = "${local.role_prefix}_${each.key}_images"
+  title       = "Goldsmith: images of ${each.key}"
+  description = "What ${each.key} does with all images of the project."
+  permissions = each.value
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "images" {
+  for_each = google_project_iam_custom_role.images
+
+  project = var.project
+  role    = each.value.name
+  member  = google_service_account.function[each.key].member
+}
+
+resource "google_project_iam_member" "source_images" {
+  for_each = {
+    for pair in setproduct(["start_build", "create_resources"], var.source_projects) : join(" ", pair) => pair
+  }
+
+  project = each.value[1]
+  role    = "roles/compute.imageUser"
+  member  = google_service_account.function[each.value[0]].member
+}
+
+# VMs get an account by whoever makes them, and the VM's by nobody else. Signed URLs are signed by IAM: there are no keys.
+
+resource "google_service_account_iam_member" "gives_vm" {
+  for_each = toset([for function, access in local.access : function if access.gives_vm])
+
+  service_account_id = google_service_account.vm.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.function[each.key].member
+}
+
+resource "google_service_account_iam_member" "gives_other_vm" {
+  for_each = {
+    for pair in setproduct([for function, access in local.access : function if access.gives_vm], var.vm_service_accounts) :
+    join(" ", pair) => pair
+  }
+
+  service_account_id = "projects/-/serviceAccounts/${each.value[1]}"
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.function[each.value[0]].member
+}
+
+resource "google_project_iam_custom_role" "sign" {
+  project     = var.project
+  role_id     = "${local.role_prefix}_sign"
+  title       = "Goldsmith: sign"
+  description = "Signs URLs; gives no tokens of the account."
+  permissions = ["iam.serviceAccounts.signBlob"]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_service_account_iam_member" "signs" {
+  for_each = toset([for function, access in local.access : function if access.gives_vm])
+
+  service_account_id = google_service_account.function[each.key].name
+  role               = google_project_iam_custom_role.sign.name
+  member             = google_service_account.function[each.key].member
+}
+
+# Firestore. Nobody can delete a build or an event; time does.
+
+resource "google_project_iam_custom_role" "store" {
+  for_each = {
+    read  = ["datastore.databases.get", "datastore.entities.get", "datastore.entities.list"]
+    write = ["datastore.databases.get", "datastore.entities.create", "datastore.entities.get", "datastore.entities.list", "datastore.entities.update"]
+  }
+
+  project     = var.project
+  role_id     = "${local.role_prefix}_store_${each.key}"
+  title       = "Goldsmith: ${each.key} builds"
+  description = "Builds and their events in Firestore: ${each.key}."
+  permissions = each.value
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "store" {
+  for_each = local.access
+
+  project = var.project
+  role    = google_project_iam_custom_role.store[each.value.store].name
+  member  = google_service_account.function[each.key].member
+
+  condition {
+    title       = "only-database"
+    description = "Other databases of the project are none of ours."
+    expression  = local.only_database
+  }
+}
+
+# Cloud Storage. Listing goes with reading: without it, an object that is not there is answered with 403. To write over
+# an object is to delete it.
+
+resource "google_project_iam_custom_role" "objects" {
+  for_each = {
+    read  = ["storage.objects.get", "storage.objects.list"]
+    add   = ["storage.objects.create", "storage.objects.get", "storage.objects.list"]
+    write = ["storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list"]
+  }
+
+  project     = var.project
+  role_id     = "${local.role_prefix}_objects_${each.key}"
+  title       = "Goldsmith: ${each.key} objects"
+  description = "Objects below some prefixes of the bucket: ${each.key}."
+  permissions = each.value
+
+  depends_on = [google_project_service.api]
+}
+
+locals {
+  in_bucket = "projects/_/buckets/${local.bucket}"
+  object_access = merge([
+    for function, access in local.access : {
+      for prefix, role in access.objects :
+      "${function} ${prefix}" => { member = google_service_account.function[function].member, prefix = prefix, role = role }
+    }
+  ]...)
+}
+
+resource "google_storage_bucket_iam_member" "objects" {
+  for_each = local.object_access
+
+  bucket = google_storage_bucket.bucket.name
+  role   = google_project_iam_custom_role.objects[each.value.role].name
+  member = each.value.member
+
+  condition {
+    title       = "only-${trimsuffix(each.value.prefix, "/")}"
+    description = "Objects below ${each.value.prefix}, and the list of names."
+    expression  = "resource.name == \"${local.in_bucket}\" || resource.name.startsWith(\"${local.in_bucket}/objects/${each.value.prefix}\")"
+  }
+}
+
+resource "google_storage_bucket_iam_member" "context_buckets" {
+  for_each = var.context_buckets
+
+  bucket = each.key
+  role   = google_project_iam_custom_role.objects["read"].name
+  member = google_service_account.function["start_build"].member
+}
+
+# Pub/Sub: publishing.
+
+locals {
+  publishes = merge([
+    for function, access in local.access : {
+      for topic in access.topics :
+      "${function} ${topic}" => { member = google_service_account.function[function].member, topic = topic }
+    }
+  ]...)
+}
+
+resource "google_pubsub_topic_iam_member" "publishes" {
+  for_each = local.publishes
+
+  project = var.project
+  topic   = google_pubsub_topic.topic[each.value.topic].name
+  role    = "roles/pubsub.publisher"
+  member  = each.value.member
+}
+
+resource "google_pubsub_topic_iam_member" "vm" {
+  project = var.project
+  topic   = google_pubsub_topic.topic["build-reports"].name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.vm.member
+}
+
+# The master key.
+
+resource "google_secret_manager_secret_iam_member" "master_key" {
+  for_each = toset([for function, access in local.access : function if access.keyed])
+
+  project   = var.project
+  secret_id = google_secret_manager_secret.master_key.secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.function[each.key].member
+}

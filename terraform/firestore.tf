@@ -1,0 +1,85 @@
+# Builds and their events.
+
+locals {
+  database = "(default)"
+}
+
+resource "google_firestore_database" "database" {
+  count = var.create_database ? 1 : 0
+
+  project                 = var.project
+  name                    = local.database
+  location_id             = var.region
+  type                    = "FIRESTORE_NATIVE"
+  concurrency_mode        = "OPTIMISTIC" # conditional writes, never a lock that others wait for
+  delete_protection_state = "DELETE_PROTECTION_ENABLED"
+
+  depends_on = [google_project_service.api]
+}
+
+# What shared/gcp/firestore.py says that its queries need; a test holds the two together.
+locals {
+  indexes = {
+    "builds-unfinished" = {
+      collection = "builds"
+      fields     = [{ path = "state", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
+    }
+  }
+
+  unindexed = {
+    "builds" = "document" # long, and looked for by nobody
+    "events" = "document"
+  }
+
+  deleted_after = {
+    "builds" = "delete_after"
+    "events" = "delete_after"
+    "lives"  = "delete_after"
+  }
+}
+
+resource "google_firestore_index" "index" {
+  for_each = local.indexes
+
+  project     = var.project
+  database    = local.database
+  collection  = each.value.collection
+  query_scope = "COLLECTION"
+
+  dynamic "fields" {
+    for_each = each.value.fields
+    content {
+      field_path = fields.value.path
+      order      = fields.value.order
+    }
+  }
+
+  depends_on = [google_firestore_database.database]
+}
+
+resource "google_firestore_field" "unindexed" {
+  for_each = local.unindexed
+
+  project    = var.project
+  database   = local.database
+  collection = each.key
+  field      = each.value
+
+  index_config {} # none
+
+  depends_on = [google_firestore_database.database]
+}
+
+resource "google_firestore_field" "deleted_after" {
+  for_each = local.deleted_after
+
+  project    = var.project
+  database   = local.database
+  collection = each.key
+  field      = each.value
+
+  ttl_config {}
+  index_config {} # times that only grow would all be written to one end of an index
+
+  depends_on = [google_firestore_database.database]
+}

@@ -1,0 +1,101 @@
+# The functions, 2nd gen. Sizes are those of shared/topology.py, and a test holds the two together.
+
+locals {
+  functions = {
+    start_build      = { memory_mb = 1024, timeout = 300, concurrency = 1 }
+    advance_build    = { memory_mb = 256, timeout = 60, concurrency = 32 }
+    create_resources = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    export_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    verify_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    label_image      = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    deprecate_images = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    clean_up         = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    expire_builds    = { memory_mb = 512, timeout = 300, concurrency = 1 }
+    dashboard        = { memory_mb = 256, timeout = 60, concurrency = 32 }
+  }
+
+  triggers = toset(["start_build"]) # called for each object of the bucket; the function leaves all but specs/ alone
+  public   = toset(["dashboard"])   # reachable from everywhere, by those who may call it
+
+  # What functions that neither give nor check keys have in the master key's place: nothing was ever signed with it.
+  no_key = join("", [for _ in range(64) : "0"])
+}
+
+resource "google_cloudfunctions2_function" "function" {
+  for_each = local.functions
+
+  project     = var.project
+  location    = var.region
+  name        = "${var.prefix}-${replace(each.key, "_", "-")}"
+  description = "Goldsmith: ${each.key}"
+  labels      = local.labels
+
+  build_config {
+    runtime         = var.runtime
+    entry_point     = each.key
+    service_account = google_service_account.builder.id
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket_object.source.bucket
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email            = google_service_account.function[each.key].email
+    min_instance_count               = 0
+    max_instance_count               = var.max_instances
+    max_instance_request_concurrency = each.value.concurrency
+    available_cpu                    = "1" # the least with which an instance takes more than one request
+    available_memory                 = "${each.value.memory_mb}Mi"
+    timeout_seconds                  = each.value.timeout
+    ingress_settings                 = contains(local.public, each.key) ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY"
+    all_traffic_on_latest_revision   = true
+
+    environment_variables = merge(local.access[each.key].keyed ? {} : { GOLDSMITH_MASTER_KEY = local.no_key }, {
+      GOLDSMITH_PROJECT            = var.project
+      GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
+      GOLDSMITH_ZONES              = join(",", var.zones)
+      GOLDSMITH_VM_SERVICE_ACCOUNT = google_service_account.vm.email
+      GOLDSMITH_DELIVERY           = var.delivery
+
+      # functions-framework starts four threads; a worker that waits for Compute Engine holds one for minutes. One
+      # thread alone would wait for whoever holds an idle connection.
+      THREADS = tostring(max(2, each.value.concurrency))
+    })
+
+    dynamic "secret_environment_variables" {
+      for_each = local.access[each.key].keyed ? ["GOLDSMITH_MASTER_KEY"] : []
+      content {
+        key        = secret_environment_variables.value
+        project_id = var.project
+        secret     = google_secret_manager_secret.master_key.secret_id
+        version    = google_secret_manager_secret_version.master_key.version # each new key is a new revision
+      }
+    }
+  }
+
+  dynamic "event_trigger" {
+    for_each = contains(local.triggers, each.key) ? [google_storage_bucket.bucket.name] : []
+    content {
+      event_type            = "google.cloud.storage.object.v1.finalized"
+      trigger_region        = var.region
+      retry_policy          = "RETRY_POLICY_RETRY"
+      service_account_email = google_service_account.trigger.email
+
+      event_filters {
+        attribute = "bucket"
+        value     = event_trigger.value
+      }
+    }
+  }
+
+  depends_on = [
+    google_project_iam_member.builder,
+    google_project_iam_member.storage_agent,
+    google_project_iam_member.trigger,
+    google_secret_manager_secret_iam_member.master_key,
+  ]
+}

@@ -1,0 +1,126 @@
+# What a person should look at. The functions' log entries name what is counted in their field `metric`.
+
+locals {
+  counted = {
+    wrong_signature = "Reports with a wrong signature: a guest that lies, or a master key that was changed in mid-build."
+    poison_message  = "Messages that can never be handled; they are dropped."
+    slow_cleaning   = "Builds that have been cleaning for over an hour, counted at each tick."
+  }
+
+  # Each metric's alert: what it says and what to do.
+  alerts = {
+    wrong_signature = "A report had a wrong signature and was dropped. See docs/security.md: somebody may be pretending to be a build VM."
+    slow_cleaning   = "A build has been cleaning for over an hour: something that it made cannot be deleted. The log of clean_up says what and why."
+  }
+}
+
+resource "google_logging_metric" "counted" {
+  for_each = local.counted
+
+  project     = var.project
+  name        = "${var.prefix}/${each.key}"
+  description = each.value
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name:\"${var.prefix}-\" AND jsonPayload.metric=\"${each.key}\""
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    unit        = "1"
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_monitoring_alert_policy" "counted" {
+  for_each = local.alerts
+
+  project               = var.project
+  display_name          = "Goldsmith: ${each.key}"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = var.notification_channels
+  user_labels           = local.labels
+
+  conditions {
+    display_name = each.key
+
+    condition_threshold {
+      filter          = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.counted[each.key].name}\" AND resource.type=\"cloud_run_revision\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_SUM"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = each.value
+  }
+}
+
+resource "google_monitoring_alert_policy" "dead_letters" {
+  project               = var.project
+  display_name          = "Goldsmith: dead letters"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = var.notification_channels
+  user_labels           = local.labels
+
+  conditions {
+    display_name = "dead letters"
+
+    condition_threshold {
+      filter          = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "A message was tried in vain until it became a dead letter. See docs/deployment.md: pull it, repair the fault, publish it again."
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_monitoring_alert_policy" "silent_tick" {
+  project               = var.project
+  display_name          = "Goldsmith: no tick"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = var.notification_channels
+  user_labels           = local.labels
+
+  conditions {
+    display_name = "expire_builds has not answered for ten minutes"
+
+    condition_absent {
+      filter   = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.function["expire_builds"].name}\" AND metric.labels.response_code_class=\"2xx\""
+      duration = "600s"
+
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_SUM"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "Nobody looks at deadlines and lost VMs. See the log of expire_builds and the job in Cloud Scheduler; VMs end by themselves all the same."
+  }
+}

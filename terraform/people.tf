@@ -1,0 +1,88 @@
+# What people and other pipelines may do: submitters ask for builds and follow them; operators end builds, too.
+
+locals {
+  followers = setunion(var.submitters, var.operators)
+  submitted = {
+    for pair in setproduct(local.followers, ["specs/ write", "contexts/ add", "results/ read", "logs/ read"]) :
+    join(" ", pair) => { member = pair[0], prefix = split(" ", pair[1])[0], role = split(" ", pair[1])[1] }
+  }
+}
+
+resource "google_storage_bucket_iam_member" "followers" {
+  for_each = local.submitted
+
+  bucket = google_storage_bucket.bucket.name
+  role   = google_project_iam_custom_role.objects[each.value.role].name
+  member = each.value.member
+
+  condition {
+    title       = "only-${trimsuffix(each.value.prefix, "/")}"
+    description = "Objects below ${each.value.prefix}, and the list of names."
+    expression  = "resource.name == \"${local.in_bucket}\" || resource.name.startsWith(\"${local.in_bucket}/objects/${each.value.prefix}\")"
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "followers" {
+  for_each = local.followers
+
+  project = var.project
+  topic   = google_pubsub_topic.topic["build-requests"].name
+  role    = "roles/pubsub.publisher"
+  member  = each.key
+}
+
+resource "google_project_iam_member" "followers" {
+  for_each = local.followers
+
+  project = var.project
+  role    = google_project_iam_custom_role.store["read"].name
+  member  = each.key
+
+  condition {
+    title       = "only-database"
+    description = "Other databases of the project are none of ours."
+    expression  = local.only_database
+  }
+}
+
+resource "google_project_iam_custom_role" "console" {
+  project     = var.project
+  role_id     = "${local.role_prefix}_console"
+  title       = "Goldsmith: consoles"
+  description = "Reads the consoles of build VMs while they run."
+  permissions = ["compute.instances.getSerialPortOutput"]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "console" {
+  for_each = local.followers
+
+  project = var.project
+  role    = google_project_iam_custom_role.console.name
+  member  = each.key
+
+  condition {
+    title       = "only-builds"
+    description = "VMs, disks and images are those of builds."
+    expression  = local.only_builds
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "operators" {
+  for_each = var.operators
+
+  project = var.project
+  topic   = google_pubsub_topic.topic["build-events"].name # the wish to end a build is an event
+  role    = "roles/pubsub.publisher"
+  member  = each.key
+}
+
+resource "google_pubsub_subscription_iam_member" "operators" {
+  for_each = var.operators
+
+  project      = var.project
+  subscription = google_pubsub_subscription.dead_letters.name
+  role         = "roles/pubsub.subscriber"
+  member       = each.key
+}

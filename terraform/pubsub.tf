@@ -1,0 +1,121 @@
+# Topics and filtered push subscriptions; shared/topology.py has the same as data, and a test holds the two together.
+
+locals {
+  topics = {
+    "build-requests"  = "Requests for builds: other pipelines, and the schedules of rebuilds."
+    "build-reports"   = "What build VMs say, signed."
+    "build-events"    = "Facts about builds, from the functions."
+    "build-orders"    = "What the functions are asked to do."
+    "builds-finished" = "Every finished build, whole, for other pipelines."
+    "dead-letters"    = "What nobody could handle."
+  }
+
+  # Each subscription: what of a topic goes to which function. Acknowledgement deadlines are longer than the function's
+  # timeout, so that no message is delivered twice because a function takes its time.
+  subscriptions = {
+    "requests" = {
+      topic        = "build-requests", function = "start_build", filter = "", ordered = false
+      ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
+    "reports" = {
+      topic        = "build-reports", function = "advance_build", filter = "", ordered = true
+      ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 20
+    }
+    "events" = {
+      topic        = "build-events", function = "advance_build", filter = "", ordered = true
+      ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 100
+    }
+    "orders-create-resources" = {
+      topic        = "build-orders", function = "create_resources", filter = "attributes.order = \"create_resources\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-export-image" = {
+      topic        = "build-orders", function = "export_image", filter = "attributes.order = \"export_image\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-verify-image" = {
+      topic        = "build-orders", function = "verify_image", filter = "attributes.order = \"verify_image\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-label-image" = {
+      topic        = "build-orders", function = "label_image", filter = "attributes.order = \"label_image\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-deprecate-images" = {
+      topic        = "build-orders", function = "deprecate_images", filter = "attributes.order = \"deprecate_images\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-clean-up" = {
+      topic        = "build-orders", function = "clean_up", filter = "attributes.order = \"clean_up\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+  }
+
+  a_week = "604800s"
+
+  # Pub/Sub itself: it signs the tokens of pushes and moves dead letters.
+  pubsub_agent = "serviceAccount:service-${data.google_project.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_pubsub_topic" "topic" {
+  for_each = local.topics
+
+  project                    = var.project
+  name                       = each.key
+  message_retention_duration = local.a_week # a subscription can be turned back to before a fault
+  labels                     = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_pubsub_subscription" "push" {
+  for_each = local.subscriptions
+
+  project                    = var.project
+  name                       = each.key
+  topic                      = google_pubsub_topic.topic[each.value.topic].id
+  filter                     = each.value.filter
+  enable_message_ordering    = each.value.ordered
+  ack_deadline_seconds       = each.value.ack_deadline
+  message_retention_duration = local.a_week
+  labels                     = local.labels
+
+  # functions-framework takes a push for a CloudEvent of the topic by this path.
+  push_config {
+    push_endpoint = "${google_cloudfunctions2_function.function[each.value.function].service_config[0].uri}/projects/${var.project}/topics/${each.value.topic}"
+
+    oidc_token {
+      service_account_email = google_service_account.pusher.email
+      audience              = google_cloudfunctions2_function.function[each.value.function].service_config[0].uri
+    }
+  }
+
+  retry_policy {
+    minimum_backoff = "${each.value.min_backoff}s"
+    maximum_backoff = "${each.value.max_backoff}s"
+  }
+
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.topic["dead-letters"].id
+    max_delivery_attempts = each.value.attempts
+  }
+
+  expiration_policy {
+    ttl = "" # never: a month without builds is no reason to be deaf
+  }
+
+  depends_on = [google_cloud_run_v2_service_iam_member.pusher]
+}
+
+resource "google_pubsub_subscription" "dead_letters" {
+  project                    = var.project
+  name                       = "dead-letters"
+  topic                      = google_pubsub_topic.topic["dead-letters"].id
+  ack_deadline_seconds       = 60
+  message_retention_duration = local.a_week
+  labels                     = local.labels
+
+  expiration_policy {
+    ttl = ""
+  }
+}

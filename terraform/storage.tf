@@ -1,0 +1,99 @@
+# One bucket for all data of builds, and one for the functions' source: who may upload a spec may not replace code.
+
+locals {
+  # Contexts and cidata are of use to running builds alone; a build lasts a day at most.
+  days_kept = {
+    "contexts/" = 30
+    "cidata/"   = 7
+    "results/"  = var.results_days
+    "logs/"     = var.logs_days
+  }
+}
+
+resource "google_storage_bucket" "bucket" {
+  project                     = var.project
+  name                        = local.bucket
+  location                    = var.region # Eventarc listens in the bucket's own region
+  storage_class               = "STANDARD"
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = false
+  labels                      = local.labels
+
+  versioning {
+    enabled = false # what is deleted must be gone: cidata holds the keys of VMs
+  }
+
+  soft_delete_policy {
+    retention_duration_seconds = 0 # the same
+  }
+
+  dynamic "lifecycle_rule" {
+    for_each = local.days_kept
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age            = lifecycle_rule.value
+        matches_prefix = [lifecycle_rule.key]
+      }
+    }
+  }
+
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+    condition {
+      age = 1
+    }
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_storage_bucket" "source" {
+  project                     = var.project
+  name                        = "${local.bucket}-source"
+  location                    = var.region
+  storage_class               = "STANDARD"
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true # holds nothing that is not in this checkout
+  labels                      = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+# The functions' source: what runs on Google Cloud and nothing else.
+locals {
+  checkout = "${path.module}/.."
+  source_files = [
+    for file in sort(flatten([
+      for pattern in ["main.py", "requirements.txt", "constraints.txt", "functions/**", "shared/**", "provisioner/**"] :
+      tolist(fileset(local.checkout, pattern))
+    ])) : file if !strcontains(file, "__pycache__") && !endswith(file, ".pyc")
+  ]
+}
+
+data "archive_file" "source" {
+  type             = "zip"
+  output_path      = "${path.root}/.terraform/goldsmith-source.zip"
+  output_file_mode = "0644"
+
+  dynamic "source" {
+    for_each = local.source_files
+    content {
+      filename = source.value
+      content  = file("${local.checkout}/${source.value}")
+    }
+  }
+}
+
+resource "google_storage_bucket_object" "source" {
+  bucket       = google_storage_bucket.source.name
+  name         = "goldsmith-${data.archive_file.source.output_sha256}.zip" # a new name makes the functions new
+  source       = data.archive_file.source.output_path
+  content_type = "application/zip"
+}

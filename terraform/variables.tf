@@ -1,0 +1,246 @@
+variable "project" {
+  description = "Id of the project that everything is made in, and that builds and images belong to unless a spec names another."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$", var.project))
+    error_message = "Write the project's id, as `gcloud projects list` shows it, not its number or display name."
+  }
+}
+
+variable "region" {
+  description = "Region of the functions, the bucket, the schedules and the database."
+  type        = string
+  nullable    = false
+  default     = "us-central1"
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "Write one region, such as us-central1."
+  }
+}
+
+variable "zones" {
+  description = "Zones for builds whose spec names none; the first that has room is taken."
+  type        = list(string)
+  nullable    = false
+  default     = ["us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"]
+
+  validation {
+    condition     = length(var.zones) > 0 && alltrue([for zone in var.zones : can(regex("^[a-z]+-[a-z]+[0-9]+-[a-z]$", zone))])
+    error_message = "Write at least one zone, such as us-central1-a."
+  }
+}
+
+variable "prefix" {
+  description = "Start of the names of functions, accounts, roles, schedules and the secret. Topics have names that the code knows, so a project holds one Goldsmith."
+  type        = string
+  nullable    = false
+  default     = "goldsmith"
+
+  validation {
+    condition     = can(regex("^[a-z][-a-z0-9]{0,11}[a-z0-9]$", var.prefix))
+    error_message = "Write 2 to 13 lower-case letters, digits and dashes: names of service accounts end at 30 characters."
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket of specs, contexts, results and logs; null for PROJECT-PREFIX. The functions' source goes to the bucket of this name with -source."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.bucket == null || can(regex("^[a-z0-9][-a-z0-9_.]{1,54}[a-z0-9]$", var.bucket))
+    error_message = "Write 3 to 56 lower-case letters, digits, dashes, dots and underscores."
+  }
+}
+
+variable "delivery" {
+  description = "How build VMs get their files: download (one signed URL), or disk, for VMs that reach nothing but Pub/Sub, or nothing at all."
+  type        = string
+  nullable    = false
+  default     = "download"
+
+  validation {
+    condition     = contains(["download", "disk"], var.delivery)
+    error_message = "Write download or disk."
+  }
+}
+
+variable "runtime" {
+  description = "Python of the functions, 3.11 or newer."
+  type        = string
+  nullable    = false
+  default     = "python312"
+
+  validation {
+    condition     = can(regex("^python31[1-9]$", var.runtime))
+    error_message = "Write a runtime such as python312."
+  }
+}
+
+variable "max_instances" {
+  description = "The most instances that one function may have at a time."
+  type        = number
+  nullable    = false
+  default     = 20
+
+  validation {
+    condition     = var.max_instances >= 1 && floor(var.max_instances) == var.max_instances
+    error_message = "Write a whole number, 1 or more."
+  }
+}
+
+variable "create_database" {
+  description = "Whether to make the project's database `(default)`. False where the project has one already: Firestore in native mode."
+  type        = bool
+  nullable    = false
+  default     = true
+}
+
+variable "results_days" {
+  description = "Days until objects below results/ are deleted."
+  type        = number
+  nullable    = false
+  default     = 365
+
+  validation {
+    condition     = var.results_days >= 1
+    error_message = "Write 1 or more days."
+  }
+}
+
+variable "logs_days" {
+  description = "Days until objects below logs/ are deleted: the consoles of build VMs that are gone."
+  type        = number
+  nullable    = false
+  default     = 90
+
+  validation {
+    condition     = var.logs_days >= 1
+    error_message = "Write 1 or more days."
+  }
+}
+
+variable "rebuilds" {
+  description = "Rebuild schedules, by name: a spec in a bucket, when to build it (cron), in which time zone, and with which parameters."
+  type = map(object({
+    spec       = string
+    cron       = string
+    time_zone  = optional(string, "Etc/UTC")
+    parameters = optional(map(string), {})
+    paused     = optional(bool, false)
+  }))
+  nullable = false
+  default  = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.rebuilds) : can(regex("^[a-z][-a-z0-9]{0,62}$", name))])
+    error_message = "Name rebuilds with lower-case letters, digits and dashes, a letter first."
+  }
+  validation {
+    condition     = alltrue([for rebuild in values(var.rebuilds) : can(regex("^gs://[^/]+/.+$", rebuild.spec))])
+    error_message = "Write each rebuild's spec as gs://bucket/object."
+  }
+  validation {
+    condition     = alltrue([for rebuild in values(var.rebuilds) : length(split(" ", rebuild.cron)) == 5])
+    error_message = "Write each rebuild's cron as five fields with one space between them, such as `0 4 * * 1`."
+  }
+}
+
+variable "submitters" {
+  description = "Who may ask for builds and follow them: user:, group: or serviceAccount: members."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.submitters : can(regex("^(user|group|serviceAccount):.+@.+$", member))])
+    error_message = "Write members such as group:builders@example.org."
+  }
+}
+
+variable "operators" {
+  description = "Who may also cancel builds and pull dead letters. They can publish events, so they are trusted as the functions are."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.operators : can(regex("^(user|group|serviceAccount):.+@.+$", member))])
+    error_message = "Write members such as group:operators@example.org."
+  }
+}
+
+variable "dashboard_invokers" {
+  description = "Who may call the dashboard: members, or domain:example.org."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.dashboard_invokers : can(regex("^(user|group|serviceAccount):.+@.+$|^domain:.+$", member))])
+    error_message = "Write members such as group:builders@example.org; never allUsers, since builds show their steps' output."
+  }
+}
+
+variable "source_projects" {
+  description = "Projects whose private images specs may name as their source. Google's public images need no entry."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for project in var.source_projects : can(regex("^([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$", project))])
+    error_message = "Write project ids."
+  }
+}
+
+variable "context_buckets" {
+  description = "Other buckets that specs and contexts may be read from."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for bucket in var.context_buckets : can(regex("^[a-z0-9][-a-z0-9_.]+[a-z0-9]$", bucket))])
+    error_message = "Write names of buckets, without gs://."
+  }
+}
+
+variable "vm_service_accounts" {
+  description = "Other accounts that specs may give to their build VM (build.service_account). Steps have all that these accounts may do."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for email in var.vm_service_accounts : can(regex("^[^@]+@.+[.]gserviceaccount[.]com$", email))])
+    error_message = "Write the e-mail addresses of service accounts."
+  }
+}
+
+variable "notification_channels" {
+  description = "Cloud Monitoring channels that alerts go to, as projects/PROJECT/notificationChannels/ID."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for channel in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "Write channels as projects/PROJECT/notificationChannels/ID."
+  }
+}
+
+variable "labels" {
+  description = "Labels of everything that can carry them."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][-a-z0-9_]{0,62}$", key)) && can(regex("^[-a-z0-9_]{0,63}$", value))])
+    error_message = "Write keys and values of at most 63 lower-case letters, digits, dashes and underscores."
+  }
+}

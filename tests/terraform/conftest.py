@@ -1,0 +1,27 @@
+"""Fixtures of these tests: the module's plan, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.terraform.planning import Plan, make_plan
+
+VARIABLES = {
+    "project": "my-project",
+    "region": "europe-west1",
+    "zones": ["europe-west1-b", "europe-west1-c"],
+    "submitters": ["user:submitter@example.org"],
+    "operators": ["group:operators@example.org"],
+    "dashboard_invokers": ["domain:example.org"],
+    "source_projects": ["other-project"],
+    "context_buckets": ["other-contexts"],
+    "vm_service_accounts": ["other@other-project.iam.gserviceaccount.com"],
+    "notification_channels": ["projects/my-project/notificationChannels/1"],
+    "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
+}
+
+
+@pytest.fixture(scope="session")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Give the plan of a deployment that uses every variable."""
+    return make_plan(VARIABLES, tmp_path_factory.mktemp("terraform"))
