@@ -98,7 +98,7 @@ def classify(
     `status` is HTTP's (0 where there is none), `reasons` are Google's own words for it, in any of their spellings;
     `permission` is the missing one, where it was told apart from the message.
     """
-    known = _alike(*reasons)
+    known, message = _alike(*reasons), message.strip().rstrip(".")  # a remedy follows
     if error := _by_reason(what, message, known):
         return error
     if status == HTTPStatus.NOT_FOUND or known & _ABSENT:
@@ -144,7 +144,8 @@ def _forbidden(what: str, message: str, permission: str) -> Permanent:
 
 def _message(error: api.GoogleAPICallError) -> str:
     """Give the message alone; an upload's or a download's error has the whole answer in its place."""
-    return str(_answer(error).get("message") or _REQUEST.sub("", str(error.message)))
+    told = _answer(error).get("message") or _REQUEST.sub("", str(error.message or ""))
+    return str(told) or f"{type(error).__name__}, without a word"
 
 
 def _reasons(error: api.GoogleAPICallError) -> tuple[str, ...]:

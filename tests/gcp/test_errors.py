@@ -129,7 +129,7 @@ def test_the_missing_permission_is_named(error: Exception) -> None:
 
 
 def test_a_permission_that_is_not_told_is_not_guessed() -> None:
-    assert "a permission is missing: No, p.iam.gserviceaccount.com." in str(
+    assert "a permission is missing: No, p.iam.gserviceaccount.com;" in str(
         said(by_http(403, "forbidden", "No, p.iam.gserviceaccount.com."))
     )
 
@@ -171,6 +171,18 @@ def test_an_operation_s_code_is_read_with_or_without_a_status(
 def test_an_api_that_is_off_is_told_with_the_command() -> None:
     text = str(said(by_http(403, "accessNotConfigured", "Compute Engine API has not been used in project 1 before.")))
     assert "gcloud services enable" in text
+
+
+def test_silence_is_told_as_such() -> None:
+    assert str(said(by_grpc(grpc.StatusCode.UNKNOWN, ""))) == f"{WHAT}: Unknown, without a word; it is tried again"
+
+
+def test_a_whole_answer_in_place_of_a_message_is_read() -> None:
+    """As Cloud Storage's client gives what an upload or a download was answered."""
+    answer = by_http(403, "rateLimitExceeded", "Slow down.").response
+    error = api.from_http_status(403, f"PUT https://storage.googleapis.com/: {answer.text}: no", response=answer)
+    assert str(said(error)) == f"{WHAT}: Slow down; it is tried again"
+    assert type(said(error)) is Transient
 
 
 def test_a_retry_that_gave_up_is_what_it_gave_up_on() -> None:
