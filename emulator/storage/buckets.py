@@ -43,6 +43,12 @@ def buckets(service: Service) -> Blueprint:
         service.store.delete_bucket(bucket)
         return Response(status=204)
 
+    @routes.get("/storage/v1/b/<name:bucket>/storageLayout")
+    def get_storage_layout(bucket: str) -> Response:  # `gcloud storage mv` asks whether there are folders
+        found = _resource(service.store.bucket(bucket))
+        layout = {"kind": "storage#storageLayout", "bucket": bucket, "hierarchicalNamespace": {"enabled": False}}
+        return jsonify(layout | {key: found[key] for key in ("location", "locationType")})
+
     @routes.get("/storage/v1/b/<name:bucket>/managedFolders")
     def list_managed_folders(bucket: str) -> Response:  # `gcloud storage rm -r` asks for them; there are none
         service.store.bucket(bucket)

@@ -72,8 +72,7 @@ class Sessions:
         document = json_body(request)
         name, settings = described(request, document, request.headers.get("X-Upload-Content-Type", ""))
         demands = preconditions(request.args)
-        found = [one for one in self._service.store.list(bucket, name) if one.name == name]
-        demands.check(found[0] if found else None)
+        demands.check(self._service.store.find(bucket, name))
         session = _Session(bucket, name, settings, demands, document, self._service.store.stage())
         key = uuid.uuid4().hex
         with self._lock:

@@ -101,8 +101,7 @@ class Store:
     ) -> StoredObject:
         """Make staged bytes an object's next generation. ApiError 404, 412; then they are still the caller's."""
         with self._lock:
-            self.bucket(bucket)
-            old = self._objects[bucket].get(name)
+            old = self.find(bucket, name)
             demands.check(old)
             generation = self._next_generation()
             now = rfc3339(generation)
@@ -123,6 +122,12 @@ class Store:
             self._put(new, old)
             staged.is_committed = True
             return new
+
+    def find(self, bucket: str, name: str) -> StoredObject | None:
+        """Give an object, or None. ApiError 404 for the bucket."""
+        with self._lock:
+            self.bucket(bucket)
+            return self._objects[bucket].get(name)
 
     def get(
         self, bucket: str, name: str, generation: int | None = None, demands: Preconditions = _NO_DEMANDS
@@ -190,8 +195,7 @@ class Store:
                 return self.commit(staged, bucket, name, settings, demands, component_count=source.component_count)
 
     def _found(self, bucket: str, name: str, generation: int | None) -> StoredObject:
-        self.bucket(bucket)
-        found = self._objects[bucket].get(name)
+        found = self.find(bucket, name)
         if found is None or generation not in (None, found.generation):
             raise no_object(bucket, name)
         return found

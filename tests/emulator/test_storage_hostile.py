@@ -319,3 +319,11 @@ def test_of_two_sessions_that_want_to_be_first_one_is(storage: StorageEndpoint) 
     late = put(second, b"late!", "bytes 0-4/5")
     assert (late.status_code, late.json()["error"]["errors"][0]["reason"]) == (412, "conditionNotMet")
     assert requests.get(f"{storage.url}{OBJECTS}/x?alt=media", timeout=10).content == b"first"
+
+
+def test_clients_that_say_nothing_hold_up_nobody(storage: StorageEndpoint) -> None:
+    for url in (storage.url, storage.tls_url):
+        place = urlsplit(url)
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=10):
+            answer = requests.get(f"{url}/storage/v1/b", verify=str(storage.ca_file), timeout=10)
+            assert answer.status_code == 200

@@ -152,3 +152,16 @@ def test_gcloud_storage(terminal: Terminal) -> None:
     ]
     terminal.run(*storage, "rm", "-r", "gs://second-bucket")
     assert terminal.run(*storage, "ls").splitlines() == ["gs://first-bucket/"]
+
+
+def test_both_survive_a_bad_connection(terminal: Terminal, storage: StorageEndpoint) -> None:
+    big = noise(30 << 20)
+    terminal.write("big.bin", big)
+    for command in (("gsutil",), ("gcloud", "storage")):
+        storage.faults.answer(503, matching="^POST ")
+        storage.faults.answer(429, matching="^PUT ")
+        storage.faults.break_connection(matching="^PUT ", after_bytes=10 << 20)
+        terminal.run(*command, "cp", "big.bin", f"{B}/{command[0]}")
+        storage.faults.answer(503, matching="^GET .*alt=media")
+        terminal.run(*command, "cp", f"{B}/{command[0]}", "back.bin")
+        assert terminal.read("back.bin") == big
