@@ -27,6 +27,8 @@ class HttpServer:
         self._server: BaseWSGIServer = make_server(
             LOOPBACK, port, application, threaded=True, request_handler=_Handler, ssl_context=tls
         )
+        if isinstance(self._server.socket, ssl.SSLSocket):  # else a client that says nothing would hold up all others
+            self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined] # typeshed lacks it
         self.port = self._server.server_port
         self.url = f"{'https' if tls else 'http'}://{LOOPBACK}:{self.port}"
         self._thread = threading.Thread(
