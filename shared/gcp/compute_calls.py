@@ -71,7 +71,7 @@ class Calls:
     def start(self, what: str, method: Callable[..., Answer], request: object) -> Answer:
         """Call a method. Safe to do again after a broken connection: the request is a read, or has its id."""
         with mapped(what):
-            return method(request=request, retry=_RETRY, timeout=_READS)
+            return self.call(method, request, _READS)
 
     def look(self, what: str, method: Callable[..., Answer], request: object) -> Answer | None:
         """Call a method that reads one resource; None when there is no such."""
@@ -83,7 +83,11 @@ class Calls:
     def pages(self, what: str, method: Callable[..., Iterable[Answer]], request: object) -> Iterator[Answer]:
         """Call a method that lists; each page is asked for when it is reached."""
         with mapped(what):
-            yield from method(request=request, retry=_RETRY, timeout=_READS)
+            yield from self.call(method, request, _READS)
+
+    def call(self, method: Callable[..., Answer], request: object, seconds: float) -> Answer:
+        """Send one request: the one place that every call comes through. Raises what Google's clients do."""
+        return method(request=request, retry=_RETRY, timeout=seconds)
 
     def until(self) -> float:
         """Give the time at which a call of the port that begins now stops waiting."""
@@ -126,7 +130,7 @@ class Calls:
             request = compute_v1.WaitGlobalOperationRequest(project=project, operation=operation.name)
         try:
             with mapped(what):
-                return method(request=request, retry=_RETRY, timeout=_WAITS)
+                return self.call(method, request, _WAITS)
         except NotFound as error:
             raise Transient(f"{what}: its operation is no longer known; it is looked at again") from error
 

@@ -54,9 +54,12 @@ class Machines:
         """Give the zone of a machine that has been made before; None when there is none."""
         project, zones = request.plan.project, self.zones(request)
         for found in self._everywhere(project, request.name):
-            if last(found.zone) in zones:
-                self._settle(project, last(found.zone), request.name, until)
-                return last(found.zone)
+            zone = last(found.zone)
+            if zone not in zones:
+                continue
+            if found.status in _UNSURE:
+                self._settle(project, zone, request.name, until)
+            return zone
         return None
 
     def create(self, request: MachineRequest, cargo: Cargo, until: float) -> str:

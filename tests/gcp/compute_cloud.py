@@ -6,9 +6,10 @@ import io
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,11 +25,13 @@ from provisioner.protocol import Job
 from shared import resources
 from shared.clock import SystemClock
 from shared.gcp.compute import GoogleCompute
+from shared.gcp.compute_calls import Answer, Calls
 from shared.gcp.settings import Settings
 from shared.gcp.storage import GoogleBucket
 from shared.local.catalogue import Catalogue
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest, Message
+from tests.fakes import Fuse
 from tests.values import BUILD_ID, plan
 
 PROJECT = "goldsmith-emulator"
@@ -54,9 +57,56 @@ class Clock:
         self.ahead += most
 
 
+class FusedCalls(Calls):
+    """Notes what is called, and ends "the process" at one of the calls: before it was sent, or after its answer."""
+
+    def __init__(self, settings: Settings, clock: Clock, fuse: Fuse) -> None:
+        super().__init__(settings, clock)
+        self.made: list[str] = []
+        self._fuse = fuse
+
+    def call(self, method: Callable[..., Answer], request: object, seconds: float) -> Answer:
+        self._fuse.touch()
+        self.made.append(f"{type(method.__self__).__name__.removesuffix('Client')}.{method.__name__}")  # type: ignore[attr-defined]  # all are methods
+        answer = super().call(method, request, seconds)
+        self._fuse.touch()
+        return answer
+
+
+class FusedBucket(GoogleBucket):
+    """Ends "the process" before or after an object is written."""
+
+    def __init__(self, settings: Settings, fuse: Fuse) -> None:
+        super().__init__(settings)
+        self._fuse = fuse
+
+    def upload(self, uri: str, data: bytes, metadata: Mapping[str, str]) -> str:
+        self._fuse.touch()
+        generation = super().upload(uri, data, metadata)
+        self._fuse.touch()
+        return generation
+
+    def write_parts(self, uri: str, parts: Iterable[bytes]) -> None:
+        self._fuse.touch()
+        super().write_parts(uri, parts)
+        self._fuse.touch()
+
+
+class FusedCompute(GoogleCompute):
+    """An adapter that ends at a call, or only counts them."""
+
+    def __init__(self, settings: Settings, clock: Clock, fuse: Fuse) -> None:
+        super().__init__(settings, FusedBucket(settings, fuse), clock)
+        self.calls = FusedCalls(settings, clock, fuse)
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return self.calls
+
+
 @dataclass
 class Cloud:
-    """The endpoints, and what talks to them. `requests` are those of Compute Engine, once counted() was entered."""
+    """The endpoints, and what talks to them."""
 
     endpoint: ComputeEndpoint
     storage: StorageEndpoint
@@ -69,6 +119,10 @@ class Cloud:
         """Give an adapter as a new process has it."""
         settings = replace(self.settings, **changes)
         return GoogleCompute(settings, self.bucket, self.clock)
+
+    def fused(self, last: int | None = None, **changes: Any) -> FusedCompute:
+        """Give an adapter whose process ends at call number `last`."""
+        return FusedCompute(replace(self.settings, **changes), self.clock, Fuse(last))
 
     @property
     def bucket(self) -> GoogleBucket:
