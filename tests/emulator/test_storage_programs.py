@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,3 +166,13 @@ def test_both_survive_a_bad_connection(terminal: Terminal, storage: StorageEndpo
         storage.faults.answer(503, matching="^GET .*alt=media")
         terminal.run(*command, "cp", f"{B}/{command[0]}", "back.bin")
         assert terminal.read("back.bin") == big
+
+
+def test_python_client_needs_only_the_environment(terminal: Terminal) -> None:
+    program = """
+from google.cloud import storage
+blob = storage.Client().bucket("first-bucket").blob("x")
+blob.upload_from_string("hello", if_generation_match=0)
+print(blob.download_as_text())
+"""
+    assert terminal.run(sys.executable, "-c", program) == "hello\n"
