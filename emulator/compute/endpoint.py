@@ -85,6 +85,14 @@ class ComputeEndpoint:
         """Take no more requests and end all machines."""
         self._closing.close()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What gcloud and our functions need to find in theirs to come here."""
+        return {
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": self.url + BASE,
+            "GOLDSMITH_COMPUTE_ENDPOINT": self.url,
+        }
+
     def preempt(self, name: str) -> None:
         """Take an instance's machine away, as Compute Engine does with a Spot VM. KeyError when there is none."""
         self._instances.preempt(name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from google.cloud.compute_v1 import AttachedDisk, Items, Metadata, ServiceAccount
+from google.cloud.compute_v1 import AttachedDisk, Disk, Items, Metadata, ServiceAccount
 
 from emulator.identity import Identity
 from tests.emulator.compute_clients import PATIENCE, PROJECT, ZONE, Cloud, instance_of
@@ -54,12 +54,13 @@ def cloud(debian_home: Path, identity: Identity) -> Iterator[Cloud]:
         yield cloud
 
 
-def run(cloud: Cloud, metadata: dict[str, str], data_disk: str = "") -> str:
-    """Run an instance until it has powered itself off; give what it wrote on its console."""
+def run(cloud: Cloud, metadata: dict[str, str]) -> str:
+    """Run an instance with a second disk until it has powered itself off; give what it wrote on its console."""
+    disk = Disk(name="data", size_gb=1)
+    assert not cloud.done(cloud.disks.insert_unary(project=PROJECT, zone=ZONE, disk_resource=disk)).error.errors
     items = [Items(key=key, value=value) for key, value in metadata.items()]
     instance = instance_of(SOURCE, metadata=Metadata(items=items), service_accounts=[ACCOUNT])
-    if data_disk:
-        instance.disks.append(AttachedDisk(source=f"zones/{ZONE}/disks/{data_disk}", mode="READ_ONLY"))
+    instance.disks.append(AttachedDisk(source=f"zones/{ZONE}/disks/data", mode="READ_ONLY", device_name="cidata"))
     assert not cloud.make(instance).error.errors
     ends = time.monotonic() + PATIENCE
     while cloud.instance("vm-1").status != "TERMINATED":
@@ -68,15 +69,17 @@ def run(cloud: Cloud, metadata: dict[str, str], data_disk: str = "") -> str:
     return cloud.serial("vm-1").contents.replace("\r", "")
 
 
-def script(code: str) -> str:
-    return f"#!/bin/bash\necho boot as $(id -un)\npython3 - <<'CODE'\n{code}CODE\n{OFF}"
+def script(code: str, disk: str) -> str:
+    look = f"echo boot as $(id -un)\nlsblk -dnbo RO,SIZE $(readlink -f {disk})"
+    return f"#!/bin/bash\n{look}\npython3 - <<'CODE'\n{code}CODE\n{OFF}"
 
 
 @pytest.mark.vm
 def test_startup_script_runs_at_every_boot_and_reports_by_google_apis(cloud: Cloud) -> None:
-    console = run(cloud, {"startup-script": script(PUBLISH)})
+    console = run(cloud, {"startup-script": script(PUBLISH, "/dev/nvme0n2")})
     for line in (
         "boot as root",
+        " 0 1073741824",  # an NVMe disk does not say that nobody may write to it
         "name: vm-1",
         "without header: HTTP Error 403",
         'published: {"messageIds": ["',
@@ -105,8 +108,9 @@ def test_startup_script_runs_at_every_boot_and_reports_by_google_apis(cloud: Clo
 @pytest.mark.vm
 def test_cloud_init_finds_compute_engine_and_runs_user_data(cloud: Cloud) -> None:
     cloud.endpoint.boot = "firmware"
-    user_data = f"#!/bin/bash\nexec >/dev/console 2>&1\ncloud-id\nhostname\n{script(PUBLISH).partition(chr(10))[2]}"
+    user_data = "#!/bin/bash\nexec >/dev/console 2>&1\ncloud-id\nhostname\n"
+    user_data += script(PUBLISH, "/dev/disk/by-id/scsi-0Google_PersistentDisk_cidata").partition("\n")[2]
     console = run(cloud, {"user-data": user_data})
-    for line in ("gce", "vm-1", "boot as root", "name: vm-1", 'published: {"messageIds": ["'):
+    for line in ("gce", "vm-1", "boot as root", " 1 1073741824", "name: vm-1", 'published: {"messageIds": ["'):
         assert f"\n{line}" in console, console
     assert [message.data for message in cloud.messages] == [b"from the guest"]
