@@ -1,0 +1,87 @@
+"""dashboard: builds as JSON, to be read and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shared.events import to_json
+from tests import values
+from tests.functions.deployed import Deployment
+from tests.world import MASTER
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    made = Deployment()
+    for number in range(7):
+        build = values.build(id=f"hello-{number:012x}", created=values.NOON + number)
+        made.world.store.create(replace(build, id=f"hello-{number:012x}"), values.requested(build_id=build.id))
+    return made
+
+
+def get(deployment: Deployment, path: str, method: str = "GET") -> tuple[int, dict[str, object]]:
+    with deployment.client("dashboard") as client:
+        response = client.open(path, method=method)
+    assert response.content_type == "application/json"
+    return response.status_code, response.get_json() or {}
+
+
+def ids(document: dict[str, object]) -> list[str]:
+    builds = document["builds"]
+    assert isinstance(builds, list)
+    return [build["id"] for build in builds]
+
+
+@pytest.mark.parametrize("path", ["/", "/builds", "/builds/"])
+def test_all_builds_newest_first(deployment: Deployment, path: str) -> None:
+    status, document = get(deployment, path)
+    assert (status, document["next"]) == (200, None)
+    assert ids(document) == [f"hello-{number:012x}" for number in reversed(range(7))]
+
+
+def test_pages_follow_each_other_to_the_end(deployment: Deployment) -> None:
+    address, found = "/builds?limit=3", []
+    for pages in (1, 2, 3):
+        status, document = get(deployment, address)
+        assert status == 200
+        found += ids(document)
+        address = str(document["next"])
+        assert (document["next"] is None) == (pages == 3)
+    assert found == [f"hello-{number:012x}" for number in reversed(range(7))]
+
+
+def test_one_build_is_shown_whole(deployment: Deployment) -> None:
+    status, document = get(deployment, "/builds/hello-000000000003")
+    assert (status, document) == (200, to_json(deployment.world.build("hello-000000000003")))
+
+
+@pytest.mark.parametrize("path", ["/", "/builds/hello-000000000003"])
+def test_no_key_is_shown(deployment: Deployment, path: str) -> None:
+    with deployment.client("dashboard") as client:
+        text = client.get(path).get_data(as_text=True)
+    key = deployment.world.keys.of_attempt("hello-000000000003", 1)
+    assert MASTER.hex() not in text
+    assert key not in text
+
+
+@pytest.mark.parametrize("path", ["/builds/none", "/builds/a/b", "/other", "/builds?before=none"])
+def test_what_is_not_there(deployment: Deployment, path: str) -> None:
+    status, document = get(deployment, path)
+    assert status == 404
+    assert document["error"]
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "x", "", "1e3"])
+def test_limits_that_are_none(deployment: Deployment, limit: str) -> None:
+    status, document = get(deployment, f"/builds?limit={limit}")
+    assert status == 400
+    assert "write 1 to 500" in str(document["error"])
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_it_is_only_to_be_read(deployment: Deployment, method: str) -> None:
+    with deployment.client("dashboard") as client:
+        response = client.open("/builds", method=method)
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")

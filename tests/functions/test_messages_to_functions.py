@@ -1,0 +1,241 @@
+"""What every function that takes messages does with good ones, poison, and what may pass."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from functions.log import JsonFormatter
+from provisioner.protocol import STARTED, encode, sign
+from shared.build import Build, State
+from shared.errors import Conflict, Permanent, Transient
+from shared.keys import Keys
+from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, event_message, order_message, report_message
+from shared.orders import WORKER_TOPIC, Order, OrderKind
+from shared.ports import Message
+from shared.topology import SUBSCRIPTIONS
+from tests import values
+from tests.functions.deployed import ROOT, Deployment
+from tests.world import MASTER
+
+WORKERS: tuple[OrderKind, ...] = (
+    "create_resources",
+    "export_image",
+    "verify_image",
+    "label_image",
+    "deprecate_images",
+    "clean_up",
+)
+STATES = {
+    "create_resources": State.PREPARING,
+    "export_image": State.EXPORTING,
+    "verify_image": State.VERIFYING,
+    "label_image": State.PUBLISHING,
+    "deprecate_images": State.PUBLISHING,
+    "clean_up": State.CLEANING,
+}
+TAKERS = sorted({(each.function, each.topic) for each in SUBSCRIPTIONS})
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return Deployment()
+
+
+def put(deployment: Deployment, build: Build) -> None:
+    deployment.world.store.create(build, values.requested(plan=build.plan))
+
+
+def report(key: str | None = None) -> Message:
+    said = values.report(kind=STARTED)
+    data = encode(said)
+    return report_message(said, data, sign(key or Keys(MASTER).of_attempt(said.build_id, said.attempt), data))
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
+    """The entries as they are written."""
+    formatter = JsonFormatter("f")
+    return [json.loads(formatter.format(record)) for record in caplog.records]
+
+
+class TestGoodMessages:
+    def test_report_advances_its_build(self, deployment: Deployment) -> None:
+        put(deployment, values.build())
+        assert deployment.push("advance_build", report()).status_code == 200
+        assert deployment.world.build().state is State.PROVISIONING
+
+    def test_event_advances_its_build(self, deployment: Deployment) -> None:
+        put(deployment, values.build())
+        assert deployment.push("advance_build", event_message(values.machine_started())).status_code == 200
+        build = deployment.world.build()
+        assert (build.state, build.zone) == (State.PROVISIONING, "here")
+
+    def test_the_same_again_is_acknowledged_and_changes_nothing(self, deployment: Deployment) -> None:
+        put(deployment, values.build())
+        deployment.push("advance_build", report())
+        before = deployment.world.store.load(values.BUILD_ID)
+        assert deployment.push("advance_build", report(), "18").status_code == 200
+        assert deployment.world.store.load(values.BUILD_ID) == before
+
+    @pytest.mark.parametrize("kind", WORKERS)
+    def test_order_is_carried_out_and_reported(self, deployment: Deployment, kind: OrderKind) -> None:
+        plan = replace(values.plan(), verify_steps=values.plan().steps)
+        build = values.build(state=STATES[kind], plan=plan, zone="here")
+        put(deployment, build)
+        response = deployment.push(kind, order_message(Order(build.id, 1, kind, 1), build))
+        assert response.status_code == 200
+        [fact] = deployment.world.bus.published
+        assert fact.topic == EVENTS_TOPIC
+
+    def test_failure_for_good_is_reported_and_acknowledged(self, deployment: Deployment) -> None:
+        build = values.build()
+        put(deployment, build)
+        deployment.world.compute.faults["create_machine"] = Permanent("permission compute.instances.create is missing")
+        order = order_message(Order(build.id, 1, "create_resources", 1), build)
+        assert deployment.push("create_resources", order).status_code == 200
+        [fact] = deployment.world.bus.published
+        assert b"compute.instances.create" in fact.data
+
+
+class TestPoison:
+    """Acknowledged, logged, and nothing comes of it."""
+
+    def expect_dropped(
+        self, deployment: Deployment, response: int, caplog: pytest.LogCaptureFixture, metric: str = "poison_message"
+    ) -> None:
+        assert response == 200
+        assert deployment.world.bus.published == []
+        [entry] = [entry for entry in records(caplog) if entry["message"].startswith("dropped event")]
+        assert (entry["severity"], entry["metric"]) == ("WARNING", metric)
+
+    @pytest.mark.parametrize(("function", "topic"), TAKERS)
+    @pytest.mark.parametrize(
+        "data",
+        [b"no JSON", b"", b"[]", b'{"version": 2}', b'{"version": 1, "kind": "Unknown"}', b"\xff", b"[" * 100_000],
+    )
+    def test_that_cannot_be_read(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, function: str, topic: str, data: bytes
+    ) -> None:
+        self.expect_dropped(deployment, deployment.push(function, Message(topic, data, {})).status_code, caplog)
+
+    @pytest.mark.parametrize(("function", "topic"), TAKERS)
+    @pytest.mark.parametrize("data", ["no base64!", "äöü"])
+    def test_that_is_no_base64(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, function: str, topic: str, data: str
+    ) -> None:
+        body = {"message": {"data": data, "messageId": "1"}, "subscription": "s"}
+        self.expect_dropped(deployment, deployment.push_raw(function, topic, body).status_code, caplog)
+
+    @pytest.mark.parametrize("function", sorted({function for function, _ in TAKERS}))
+    @pytest.mark.parametrize("data", [b"no JSON", [], {}, {"message": 5}, None, "text"])
+    def test_event_without_a_message(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, function: str, data: object
+    ) -> None:
+        published = "google.cloud.pubsub.topic.v1.messagePublished"
+        response = deployment.event(function, published, data, "//pubsub.googleapis.com/projects/p/topics/t")
+        self.expect_dropped(deployment, response.status_code, caplog)
+
+    def test_of_no_build_that_there_is(self, deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+        response = deployment.push("advance_build", event_message(values.machine_started()))
+        self.expect_dropped(deployment, response.status_code, caplog)
+        assert records(caplog)[-1]["build_id"] == values.BUILD_ID
+
+    @pytest.mark.parametrize("kind", WORKERS)
+    def test_order_of_another_kind(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, kind: OrderKind
+    ) -> None:
+        other: OrderKind = "clean_up" if kind != "clean_up" else "export_image"
+        build = values.build(state=STATES[other])
+        put(deployment, build)
+        order = order_message(Order(build.id, 1, other, 1), build)
+        self.expect_dropped(deployment, deployment.push(kind, order).status_code, caplog)
+
+    def test_hazard_11_report_with_a_wrong_signature_is_counted(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(deployment, values.build())
+        response = deployment.push("advance_build", report(key="00" * 32))
+        self.expect_dropped(deployment, response.status_code, caplog, "wrong_signature")
+        assert deployment.world.build().state is State.PREPARING
+
+    def test_hazard_11_report_does_not_pass_as_an_event(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(deployment, values.build())
+        fact = event_message(values.machine_stopped())
+        response = deployment.push("advance_build", replace(fact, topic=REPORTS_TOPIC))
+        self.expect_dropped(deployment, response.status_code, caplog)
+
+    def test_topic_that_brings_no_facts(self, deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+        put(deployment, values.build())
+        fact = replace(event_message(values.machine_stopped()), topic=WORKER_TOPIC)
+        self.expect_dropped(deployment, deployment.push("advance_build", fact).status_code, caplog)
+
+
+class TestFaults:
+    """Delivered again."""
+
+    @pytest.mark.parametrize("fault", [Transient("the API is away"), Conflict("somebody else")])
+    def test_that_pass_are_one_line(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, fault: Exception
+    ) -> None:
+        deployment.objects.faults["gs://goldsmith-test/specs/x.yaml"] = fault
+        data = {"bucket": "goldsmith-test", "name": "specs/x.yaml", "generation": "1"}
+        response = deployment.event("start_build", "google.cloud.storage.object.v1.finalized", data)
+        assert response.status_code == 500
+        [entry] = records(caplog)
+        assert (entry["severity"], entry["message"]) == ("WARNING", f"to be tried again: {fault}")
+
+    def test_order_comes_again_where_it_stopped(self, deployment: Deployment) -> None:
+        build = values.build()
+        put(deployment, build)
+        deployment.world.compute.faults["create_machine"] = Transient("no room")
+        order = order_message(Order(build.id, 1, "create_resources", 1), build)
+        assert deployment.push("create_resources", order).status_code == 500
+        assert deployment.world.bus.published == []
+        assert deployment.push("create_resources", order).status_code == 200
+        assert len(deployment.world.bus.published) == 1
+
+    def test_nobody_has_foreseen_have_a_traceback(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deployment.objects.faults["gs://goldsmith-test/specs/x.yaml"] = ZeroDivisionError("oh")
+        data = {"bucket": "goldsmith-test", "name": "specs/x.yaml", "generation": "1"}
+        response = deployment.event("start_build", "google.cloud.storage.object.v1.finalized", data)
+        assert response.status_code == 500
+        [entry] = records(caplog)
+        assert entry["severity"] == "ERROR"
+        assert "Traceback" in entry["message"]
+        assert entry["message"].endswith("ZeroDivisionError: oh")
+
+
+def test_instance_with_a_wrong_environment_says_so_in_its_log() -> None:
+    program = (
+        "import functions_framework as f; print(f.create_app('dashboard', 'main.py').test_client().get('/').status)"
+    )
+    environment = {"PATH": os.environ["PATH"], "FUNCTION_TARGET": "dashboard"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("500 ")
+    entry = json.loads(done.stderr)
+    assert (entry["severity"], entry["function"]) == ("ERROR", "dashboard")
+    assert "GOLDSMITH_PROJECT is not set; set it to a project's id" in entry["message"]
+
+
+def test_log_names_function_and_build_and_is_one_line() -> None:
+    record = logging.LogRecord("shared.engine", logging.INFO, __file__, 1, "two\nlines", (), None)
+    line = JsonFormatter("clean_up").format(record)
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "severity": "INFO",
+        "message": "two\nlines",
+        "logger": "shared.engine",
+        "function": "clean_up",
+    }

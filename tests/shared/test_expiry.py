@@ -1,0 +1,119 @@
+"""Each minute: every build gets its time, whatever happens to the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shared.build import Build, Outcome, State
+from shared.errors import Permanent, Transient
+from shared.expiry import expire_builds
+from shared.orders import Order
+from shared.plan import Plan
+from tests import values
+from tests.world import Guest, World
+
+PLAN = values.plan()
+
+
+def build(number: int, **changes: object) -> Build:
+    """One of several builds, all in the same state."""
+    build_id = f"hello-{number:012x}"
+    plan: Plan = replace(PLAN, build_id=build_id)
+    return values.build(**{"id": build_id, "plan": plan, **changes})
+
+
+def world(*builds: Build) -> World:
+    made = World()
+    for each in builds:
+        made.store.create(each, values.requested(plan=each.plan))
+    return made
+
+
+def states(made: World) -> list[State]:
+    return [each.state for each in sorted(made.store.builds(), key=lambda each: each.id)]
+
+
+def test_deadlines_hold_for_all_builds() -> None:
+    made = world(*(build(number) for number in range(20)))
+    assert expire_builds(made.factory, "local").builds == 20
+    assert set(states(made)) == {State.PREPARING}
+    made.clock.time += PLAN.timeout
+    expire_builds(made.factory, "local")
+    assert {(each.state, each.outcome) for each in made.store.builds()} == {(State.CLEANING, Outcome.TIMED_OUT)}
+    assert len(made.bus.published) == 20
+
+
+def test_finished_builds_are_left_alone() -> None:
+    made = world(build(1, state=State.FINISHED, outcome=Outcome.SUCCEEDED))
+    assert expire_builds(made.factory, "local").builds == 0
+
+
+def test_orders_of_a_process_that_died_are_published() -> None:
+    order = Order("hello-000000000001", 1, "create_resources", 1)
+    made = world(build(1, outbox=(order,)))
+    expire_builds(made.factory, "local")
+    assert [message.attributes["order"] for message in made.bus.published] == ["create_resources"]
+    assert made.build("hello-000000000001").outbox == ()
+
+
+def test_hazard_4_lost_machine_leads_to_the_next_attempt() -> None:
+    made = World(Guest(ends_at=0))
+    made.engine.request(values.requested())
+    made.settle()
+    expire_builds(made.factory, "local")
+    made.settle()
+    assert made.build().attempt == 2
+
+
+def test_hazard_1_orphans_are_deleted_in_all_projects_of_builds() -> None:
+    made = World(Guest(silent=True))
+    made.engine.request(values.requested())
+    made.settle()
+    [machine] = made.compute.machines
+    stored = made.store.load(values.BUILD_ID)
+    gone = replace(stored.build, state=State.FINISHED, outcome=Outcome.FAILED, ledger=())
+    made.store.save(gone, stored.version)
+    assert expire_builds(made.factory, "local").deleted == (
+        f"machine {machine}",
+        f"disk gs-{values.BUILD_ID}-a1-boot",
+    )
+    assert made.left()["machines"] == made.left()["disks"] == []
+
+
+@pytest.mark.parametrize("fault", [Transient("the API is away"), Permanent("permission compute.instances.get")])
+def test_one_builds_fault_is_told_and_stops_no_other(fault: Exception) -> None:
+    made = world(*(build(number, state=State.PROVISIONING, zone="here") for number in range(3)))
+    made.clock.time += PLAN.timeout
+    made.compute.faults["machine"] = fault  # of whichever build is first
+    found = expire_builds(made.factory, "local")
+    assert len(found.faults) == 1
+    assert found.faults[0].startswith("build hello-")
+    assert found.faults[0].endswith(str(fault))
+    assert states(made) == [State.CLEANING] * 3  # the deadline needs no look at the machine
+
+
+def test_silence_says_nothing_while_nobody_can_look() -> None:
+    made = world(build(1, state=State.PROVISIONING, zone="here"))
+    made.clock.time += PLAN.silence + 1
+    made.compute.faults["machine"] = Transient("the API is away")
+    expire_builds(made.factory, "local")
+    assert states(made) == [State.PROVISIONING]
+
+
+def test_what_nobody_has_foreseen_is_raised_after_all_others() -> None:
+    made = world(*(build(number, state=State.PROVISIONING, zone="here") for number in range(3)))
+    made.clock.time += PLAN.timeout
+    made.compute.faults["machine"] = ZeroDivisionError("oh")
+    with pytest.raises(ZeroDivisionError, match="oh"):
+        expire_builds(made.factory, "local")
+    assert states(made).count(State.CLEANING) == 2
+
+
+def test_no_more_is_begun_when_the_time_is_over() -> None:
+    made = world(build(1), build(2))
+    made.clock.time += PLAN.timeout
+    found = expire_builds(made.factory, "local", seconds=0)
+    assert found.late == ("build hello-000000000001", "build hello-000000000002", "the sweep of local")
+    assert states(made) == [State.PREPARING] * 2
