@@ -5,15 +5,12 @@ locals {
   labels = merge(var.labels, { goldsmith = "system" })
 }
 
-data "google_project" "project" {
-  project_id = var.project
-}
-
 resource "google_project_service" "api" {
   for_each = toset([
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
     "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
     "eventarc.googleapis.com",

@@ -46,6 +46,8 @@ resource "google_service_account_iam_member" "pubsub_agent" {
   service_account_id = google_service_account.pusher.name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.pubsub_agent
+
+  depends_on = [google_pubsub_topic.topic] # the agent is there once Pub/Sub is used
 }
 
 resource "google_pubsub_topic_iam_member" "dead_letters" {

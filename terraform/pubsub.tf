@@ -54,7 +54,7 @@ locals {
   a_week = "604800s"
 
   # Pub/Sub itself: it signs the tokens of pushes and moves dead letters.
-  pubsub_agent = "serviceAccount:service-${data.google_project.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  pubsub_agent = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 }
 
 resource "google_pubsub_topic" "topic" {

@@ -187,8 +187,8 @@ class Answers:
             if name.endswith(WRITE_ONLY):
                 filled[name] = None
             elif value[name] is None and (argument.get("computed") or name == "id"):
-                is_text = argument["type"] == "string"
-                filled[name] = UNKNOWN if not told else f"<{what} {name}>" if is_text else None
+                values = {"string": f"<{what} {name}>", "number": 1}
+                filled[name] = values.get(str(argument["type"])) if told else UNKNOWN
         for name, nested in shape["blocks"].items():
             if isinstance(value[name], list):
                 filled[name] = [self._filled(nested["block"], one, what, told) for one in value[name]]

@@ -1,0 +1,170 @@
+"""docs/security.md and terraform/ say the same; nobody has more than the code's calls need."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from shared import topology
+from shared.messages import REPORTS_TOPIC
+from tests.project.source_tree import ROOT
+from tests.terraform.grants import PAGE, Grant, documented, grants
+from tests.terraform.planning import Plan
+
+REQUESTS = re.compile(r"\bcompute_v1\.(\w+Request)\b")
+PERMISSIONS = {
+    "AggregatedListDisksRequest": {"disks.list"},
+    "AggregatedListInstancesRequest": {"instances.list"},
+    "DeleteDiskRequest": {"disks.delete"},
+    "DeleteImageRequest": {"images.delete"},
+    "DeleteInstanceRequest": {"instances.delete"},
+    "DeprecateImageRequest": {"images.deprecate"},
+    "GetAcceleratorTypeRequest": {"acceleratorTypes.get"},
+    "GetImageRequest": {"images.get"},
+    "GetInstanceRequest": {"instances.get"},
+    "GetMachineTypeRequest": {"machineTypes.get"},
+    "GetSerialPortOutputInstanceRequest": {"instances.getSerialPortOutput"},
+    "GlobalSetLabelsRequest": set(),  # a part of the next but one
+    "InsertImageRequest": {"images.create", "images.setLabels", "disks.useReadOnly"},
+    "InsertInstanceRequest": {
+        "disks.create",
+        "disks.setLabels",
+        "disks.use",
+        "images.useReadOnly",
+        "instances.create",
+        "instances.setLabels",
+        "instances.setMetadata",
+        "instances.setServiceAccount",
+        "subnetworks.use",
+        "subnetworks.useExternalIp",
+    },
+    "ListImagesRequest": {"images.list"},
+    "ListZoneOperationsRequest": {"zoneOperations.list"},
+    "ListZonesRequest": {"zones.list"},
+    "PatchImageRequest": {"images.update"},
+    "SetLabelsImageRequest": {"images.setLabels"},
+    "WaitGlobalOperationRequest": {"globalOperations.get"},
+    "WaitZoneOperationRequest": {"zoneOperations.get"},
+}
+"""What each request to Compute Engine needs, as its reference says (https://cloud.google.com/compute/docs/reference)."""
+
+
+def test_the_page_says_what_is_granted(plan: Plan) -> None:
+    granted, told = grants(plan), documented(PAGE.read_text(encoding="utf-8"))
+    assert sorted(granted - told) == [], "granted in terraform/, and not in docs/security.md"
+    assert sorted(told - granted) == [], "in docs/security.md, and not granted in terraform/"
+
+
+def test_a_row_that_is_missing_or_too_much_is_found(plan: Plan) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    less = documented(text.replace("`compute.zoneOperations.list` ", ""))
+    more = documented(text + "| `vm` | `specs/` | `storage.objects.get` | nothing |\n")
+    assert {grant.what for grant in grants(plan) - less} == {"compute.zoneOperations.list"}
+    assert more - grants(plan) == {Grant("vm", "specs/", "storage.objects.get")}
+
+
+def test_requests_of_the_code_have_their_permission() -> None:
+    made = {
+        name
+        for path in (ROOT / "shared" / "gcp").glob("*.py")
+        for name in REQUESTS.findall(path.read_text(encoding="utf-8"))
+    }
+    assert made == set(PERMISSIONS)
+
+
+def test_no_permission_of_compute_engine_is_granted_that_no_request_needs(plan: Plan) -> None:
+    functions = {function.name for function in topology.FUNCTIONS}
+    granted = {g.what for g in grants(plan) if g.account in functions and g.what.startswith("compute.")}
+    assert granted == {f"compute.{need}" for needs in PERMISSIONS.values() for need in needs}
+
+
+def test_functions_that_know_nothing_of_compute_engine_may_do_nothing_there(plan: Plan) -> None:
+    found = {grant.account for grant in grants(plan) if grant.what.startswith("compute.")}
+    functions = {function.name for function in topology.FUNCTIONS}
+    assert found & functions == {function.name for function in topology.FUNCTIONS if function.compute}
+
+
+def test_build_vms_publish_reports_and_nothing_else(plan: Plan) -> None:
+    found = {grant for grant in grants(plan) if grant.account == "vm"}
+    assert found == {Grant("vm", f"topic {REPORTS_TOPIC}", "roles/pubsub.publisher")}
+
+
+def test_nobody_has_a_wildcard_a_basic_role_or_an_administrators(plan: Plan) -> None:
+    bad = re.compile(r"\*|roles/(owner|editor|viewer|browser)$|admin", re.IGNORECASE)
+    assert [grant for grant in grants(plan) if bad.search(grant.what)] == []
+
+
+def test_nobody_is_everybody(plan: Plan) -> None:
+    assert not {grant.account for grant in grants(plan)} & {"allUsers", "allAuthenticatedUsers"}
+
+
+def test_roles_are_added_and_never_replaced(plan: Plan) -> None:
+    """A `_binding` or `_policy` would take from others what it does not name."""
+    kinds = {resource.type for resource in plan.resources if "_iam_" in resource.type}
+    assert {kind for kind in kinds if not kind.endswith(("_iam_member", "_iam_custom_role"))} == set()
+
+
+def test_there_are_no_keys(plan: Plan) -> None:
+    assert not {resource.type for resource in plan.resources} & {
+        "google_service_account_key",
+        "google_storage_hmac_key",
+    }
+
+
+def test_the_master_key_is_in_no_plan(plan: Plan) -> None:
+    [version] = plan.all("google_secret_manager_secret_version")
+    assert version["secret_data"] is version["secret_data_wo"] is None
+    assert "random_password" not in {resource.type for resource in plan.resources}
+
+
+def test_every_account_is_used(plan: Plan) -> None:
+    shown = str([resource.values for resource in plan.resources if resource.type != "google_service_account"])
+    accounts = [values["account_id"] for values in plan.all("google_service_account")]
+    assert [name for name in accounts if f"<google_service_account {name} " not in shown] == []
+    assert len(accounts) == len(topology.FUNCTIONS) + 5
+
+
+def test_each_function_has_an_account_of_its_own(plan: Plan) -> None:
+    functions = plan.of("google_cloudfunctions2_function").values()
+    accounts = [function["service_config"][0]["service_account_email"] for function in functions]
+    assert len(set(accounts)) == len(accounts) == len(topology.FUNCTIONS)
+
+
+@pytest.mark.parametrize("function", [function.name for function in topology.FUNCTIONS])
+def test_only_who_may_read_the_master_key_is_given_it(plan: Plan, function: str) -> None:
+    readers = {grant.account for grant in grants(plan) if grant.where == "master key"}
+    [service] = plan.of("google_cloudfunctions2_function")[function]["service_config"]
+    assert bool(service["secret_environment_variables"]) == (function in readers)
+    placeholder = service["environment_variables"].get("GOLDSMITH_MASTER_KEY")
+    assert placeholder == (None if function in readers else "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("projects/p/zones/z/instances/gs-hello-0123456789ab-a1-vm", True),
+        ("projects/p/zones/z/instances/database", False),
+        ("projects/p/zones/z/disks/gs-hello-0123456789ab-a1-boot", True),
+        ("projects/p/zones/z/disks/database", False),
+        ("projects/p/global/images/gs-hello-0123456789ab-a1-vm-ci", True),
+        ("projects/p/global/images/hello-20261120", False),
+        ("projects/p", True),
+        ("projects/p/regions/r/subnetworks/default", True),
+    ],
+)
+def test_condition_keeps_all_but_builds_out_of_reach(plan: Plan, name: str, reached: bool) -> None:
+    """The condition is in CEL; it is read here as what it is made of: one clause for each type."""
+    bindings = plan.of("google_project_iam_member", "builds").values()
+    [expression] = {binding["condition"][0]["expression"] for binding in bindings}
+    clauses = re.findall(
+        r'\(resource\.type != "compute\.googleapis\.com/(\w+)" \|\| '
+        r'resource\.name\.extract\("/(\w+)/{name}"\)\.startsWith\("(.*?)"\)\)',
+        expression,
+    )
+    assert len(clauses) == expression.count("(resource.type") == 3
+    collections = {collection: (kind, start) for kind, collection, start in clauses}
+    assert {kind.lower() + "s" for kind, _ in collections.values()} == set(collections)
+    _, _, rest = name.rpartition("/")
+    collection = name.split("/")[-2]
+    assert (collection not in collections or rest.startswith(collections[collection][1])) == reached
