@@ -1,0 +1,88 @@
+"""What is wrong with a plan is found before anything is made, and said with the spec's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.identity import Identity
+from shared.errors import InputError, Permanent
+from shared.gcp.compute_delivery import DISK_CONTEXT_LIMIT
+from shared.plan import Context, ImagePlan, MachinePlan, Plan
+from tests.gcp.compute_cloud import PROJECT, ZONES, Cloud, open_cloud
+from tests.values import plan
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder: Path = tmp_path_factory.mktemp("cloud")
+    with open_cloud(folder, Identity(folder / "identity")) as cloud:
+        yield cloud
+
+
+def planned(image: ImagePlan | None = None, **machine: Any) -> Plan:
+    return plan(machine=MachinePlan(PROJECT, **machine), image=image or ImagePlan(PROJECT, "hello-1"))
+
+
+def test_a_good_plan_takes_two_calls(cloud: Cloud) -> None:
+    compute = cloud.fused()
+    compute.check(planned(zones=ZONES))
+    assert compute.calls.made == ["Zones.list", "MachineTypes.get"]
+
+
+def test_an_output_elsewhere_is_looked_at_too(cloud: Cloud) -> None:
+    compute = cloud.fused()
+    compute.check(planned(ImagePlan("other-project", "hello-1")))
+    assert compute.calls.made == ["Zones.list", "MachineTypes.get", "Images.list"]
+    cloud.endpoint.fail_next("GET .*/other-project/global/images$", 404)
+    with pytest.raises(InputError, match=r"output\.project: there is no project other-project"):
+        compute.check(planned(ImagePlan("other-project", "hello-1")))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            planned(zones=("us-central1-a", "us-central1-q")),
+            r"build\.zones: project goldsmith-emulator has no zone us-central1-q; write some of us-central1-a, .*-f$",
+        ),
+        (planned(zones=("europe-west9-z",)), "has no zone europe-west9-z; write some of us-central1-a, "),
+        (planned(machine_type="x9-standard-1"), r"build\.machine_type: zone us-central1-a has no x9-standard-1"),
+        (planned(gpu_type="nvidia-h900"), r"build\.gpu_type: zone us-central1-b has no nvidia-h900"),
+        (
+            planned(ImagePlan(PROJECT, "hello-1", export_to="gs://b/x.tar.gz")),
+            r"output\.export: .*gcloud compute images",
+        ),
+        (planned(ImagePlan("local", "hello-1")), r"output\.project: project local is on one machine"),
+        (plan(machine=MachinePlan("local")), r"build\.project: project local is on one machine"),
+    ],
+)
+def test_what_the_spec_can_mend_is_said_with_its_key(cloud: Cloud, given: Plan, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        cloud.compute().check(given)
+
+
+def test_a_project_that_is_not_there(cloud: Cloud) -> None:
+    cloud.endpoint.fail_next("GET .*/zones$", 404)
+    with pytest.raises(InputError, match=r"build\.project: there is no project goldsmith-emulator"):
+        cloud.compute().check(planned())
+
+
+def test_a_missing_permission_is_named(cloud: Cloud) -> None:
+    cloud.endpoint.deny("compute.zones.list")
+    with pytest.raises(Permanent, match=r"permission compute\.zones\.list is missing"):
+        cloud.compute().check(planned())
+    cloud.endpoint.faults.clear()
+
+
+def test_a_large_context_goes_by_download_alone(cloud: Cloud) -> None:
+    context = Context("gs://b/contexts/x.tar", "x", DISK_CONTEXT_LIMIT + 1)
+    large = replace(planned(), context=context)
+    cloud.compute().check(large)
+    with pytest.raises(InputError, match="a disk that a function makes takes 2048 at most"):
+        cloud.compute(delivery="disk").check(large)
+    cloud.compute(delivery="disk").check(replace(large, context=replace(context, size=DISK_CONTEXT_LIMIT)))

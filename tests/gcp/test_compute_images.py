@@ -1,0 +1,180 @@
+"""Images on Compute Engine: found, made, labelled, deprecated; each done any number of times."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from google.cloud import compute_v1
+
+from emulator.identity import Identity
+from shared.build import ArchiveRecord
+from shared.errors import AlreadyExists, GoldsmithError, NotFound, Permanent, Transient
+from shared.names import BUILD_LABEL
+from shared.ports import ImageRequest
+from tests.fakes import Died
+from tests.gcp.compute_cloud import IDLE, PROJECT, ZONES, Cloud, open_cloud
+from tests.values import BUILD_ID
+
+DISK = f"gs-{BUILD_ID}-a1-boot"
+LICENSES = ("projects/my-project/global/licenses/mine",)
+REQUEST = ImageRequest(
+    project=PROJECT,
+    name="hello-1",
+    source_disk=DISK,
+    source_project=PROJECT,
+    zone=ZONES[0],
+    description="says hello",
+    labels={BUILD_LABEL: BUILD_ID},
+    licenses=LICENSES,
+    architecture="x86_64",
+)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with open_cloud(tmp_path, Identity(tmp_path / "identity")) as cloud:
+        yield cloud
+
+
+def make_disk(cloud: Cloud, name: str = DISK) -> None:
+    disk = compute_v1.Disk(name=name, source_image=f"projects/{PROJECT}/global/images/{IDLE}", size_gb=10)
+    operation = cloud.client(compute_v1.DisksClient).insert_unary(project=PROJECT, zone=ZONES[0], disk_resource=disk)
+    cloud.client(compute_v1.ZoneOperationsClient).wait(project=PROJECT, zone=ZONES[0], operation=operation.name)
+
+
+def test_an_image_is_made_of_a_disk_in_no_family(cloud: Cloud) -> None:
+    make_disk(cloud)
+    compute = cloud.fused()
+    made = compute.create_image(REQUEST)
+    assert compute.calls.made == ["Images.get", "Images.insert_unary", "GlobalOperations.wait", "Images.get"]
+    assert (made.name, made.family, made.source_disk, made.disk_size_gb) == ("hello-1", None, DISK, 10)
+    assert (made.labels, made.licenses, made.description) == (REQUEST.labels, LICENSES, "says hello")
+    assert (made.architecture, made.deprecated, made.id.isdigit()) == ("x86_64", None, True)
+    assert compute.image(PROJECT, "hello-1") == made == compute.create_image(REQUEST)
+
+
+def test_an_image_of_another_disk_is_not_ours(cloud: Cloud) -> None:
+    make_disk(cloud)
+    make_disk(cloud, "other")
+    cloud.compute().create_image(replace(REQUEST, source_disk="other"))
+    with pytest.raises(AlreadyExists, match=f"was made of other, not of {DISK}"):
+        cloud.compute().create_image(REQUEST)
+
+
+def test_a_disk_that_is_gone_makes_no_image(cloud: Cloud) -> None:
+    with pytest.raises(GoldsmithError, match="not found") as caught:
+        cloud.compute().create_image(REQUEST)
+    assert not isinstance(caught.value, Transient)
+
+
+def test_one_image_is_made_wherever_the_process_dies(cloud: Cloud) -> None:
+    make_disk(cloud)
+    for number in range(1, 8):  # before and after four calls, of which the first finds nothing
+        request = replace(REQUEST, name=f"hello-{number}")
+        with pytest.raises(Died):
+            cloud.fused(number).create_image(request)
+        assert cloud.compute().create_image(request).name == request.name
+
+
+def test_several_at_once_make_one_image(cloud: Cloud) -> None:
+    make_disk(cloud)
+    ids: list[str] = []
+    threads = [threading.Thread(target=lambda: ids.append(cloud.compute().create_image(REQUEST).id)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 4
+    assert len(set(ids)) == 1
+
+
+def test_images_are_listed_newest_first_by_family_and_by_prefix(cloud: Cloud) -> None:
+    make_disk(cloud)
+    compute = cloud.compute()
+    for name, family in (("one-1", "one"), ("one-2", "one"), ("two-1", "two"), ("one.x", "")):
+        if "." not in name:
+            compute.create_image(replace(REQUEST, name=name))
+            compute.label_image(PROJECT, name, {}, family)
+    compute.deprecate_image(PROJECT, "one-1", "one-2", None)
+    assert [image.name for image in compute.images(PROJECT, family="one")] == ["one-2", "one-1"]
+    assert [image.name for image in compute.images(PROJECT, prefix="two")] == ["two-1"]
+    assert [image.name for image in compute.images(PROJECT, family="one", prefix="one-2")] == ["one-2"]
+    assert [image.name for image in compute.images(PROJECT)] == ["two-1", "one-2", "one-1", IDLE]
+    assert compute.images(PROJECT, family="none") == []
+    assert compute.image(PROJECT, "none") is None
+
+
+def test_labels_come_before_the_family_and_once(cloud: Cloud) -> None:
+    make_disk(cloud)
+    cloud.compute().create_image(REQUEST)
+    compute = cloud.fused()
+    labels = {BUILD_LABEL: BUILD_ID, "team": "infra"}
+    compute.label_image(PROJECT, "hello-1", labels, "hello")
+    wait = "GlobalOperations.wait"
+    assert compute.calls.made == ["Images.get", "Images.set_labels_unary", wait, "Images.patch_unary", wait]
+    image = compute.image(PROJECT, "hello-1")
+    assert image is not None
+    assert (image.labels, image.family) == (labels, "hello")
+    again = cloud.fused()
+    again.label_image(PROJECT, "hello-1", labels, "hello")
+    assert again.calls.made == ["Images.get"]
+
+
+def test_labels_that_others_change_meanwhile_are_looked_at_again(cloud: Cloud) -> None:
+    make_disk(cloud)
+    cloud.compute().create_image(REQUEST)
+    cloud.endpoint.fail_next("POST .*/setLabels$", 412, times=2, reason="conditionNotMet")
+    cloud.compute().label_image(PROJECT, "hello-1", {"team": "infra"}, None)
+    image = cloud.compute().image(PROJECT, "hello-1")
+    assert image is not None
+    assert (image.labels, image.family) == ({"team": "infra"}, None)
+    cloud.endpoint.fail_next("POST .*/setLabels$", 412, times=50, reason="conditionNotMet")
+    with pytest.raises(Transient, match="others keep changing its labels"):
+        cloud.compute().label_image(PROJECT, "hello-1", {}, None)
+
+
+def test_deprecation_names_replacement_and_time(cloud: Cloud) -> None:
+    make_disk(cloud)
+    compute = cloud.fused()
+    for name in ("hello-1", "hello-2"):
+        compute.create_image(replace(REQUEST, name=name))
+    compute.deprecate_image(PROJECT, "hello-1", "hello-2", 1_900_000_000.0)
+    image = compute.image(PROJECT, "hello-1")
+    assert image is not None
+    assert (image.deprecated, image.replacement, image.deletes_at) == ("DEPRECATED", "hello-2", 1_900_000_000.0)
+    made = len(compute.calls.made)
+    compute.deprecate_image(PROJECT, "hello-1", "hello-2", 1_900_000_000.0)
+    assert compute.calls.made[made:] == ["Images.get"]
+
+
+def test_an_image_that_is_gone(cloud: Cloud) -> None:
+    compute = cloud.compute()
+    compute.delete("image", "gone", PROJECT, "")
+    with pytest.raises(NotFound, match="image gone is gone from project"):
+        compute.label_image(PROJECT, "gone", {}, "family")
+    with pytest.raises(NotFound, match="image gone is gone from project"):
+        compute.deprecate_image(PROJECT, "gone", "other", None)
+
+
+def test_an_image_is_deleted(cloud: Cloud) -> None:
+    make_disk(cloud)
+    compute = cloud.compute()
+    compute.create_image(REQUEST)
+    compute.delete("image", "hello-1", PROJECT, "")
+    assert compute.image(PROJECT, "hello-1") is None
+
+
+def test_an_archive_is_refused_with_the_way_to_get_one(cloud: Cloud) -> None:
+    def progress(what: str, done: int, total: int) -> None:
+        raise AssertionError(what)
+
+    def export() -> ArchiveRecord:
+        return cloud.compute().export_image(PROJECT, "hello-1", "gs://b/hello.tar.gz", "fast", progress)
+
+    with pytest.raises(Permanent, match=r"gcloud compute images export --image=hello-1 .*=gs://b/hello\.tar\.gz"):
+        export()
+    assert cloud.compute().packages(PROJECT, "hello-1") is None
