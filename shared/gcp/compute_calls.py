@@ -43,7 +43,7 @@ _PASSING = (
     exceptions.TooManyRequests,
     requests.ConnectionError,
 )
-_RETRY = retry.Retry(predicate=retry.if_exception_type(*_PASSING), initial=0.2, maximum=5.0, timeout=20.0)
+_RETRY = retry.Retry(predicate=retry.if_exception_type(*_PASSING), initial=0.2, maximum=5.0)
 
 Method = Callable[..., compute_v1.Operation]
 
@@ -52,11 +52,15 @@ Answer = TypeVar("Answer")
 
 
 class Calls:
-    """One process's connections to Compute Engine; each is made when it is first needed."""
+    """One process's connections to Compute Engine; each is made when it is first needed.
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    `patience` is how long, in seconds, a request that fails for a passing reason is sent again before it is Transient.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, *, patience: float = 20.0) -> None:
         self._endpoint = settings.compute_endpoint
         self._clock = clock
+        self._retry = _RETRY.with_timeout(patience)
         self._clients: dict[type[Any], Any] = {}
 
     def client(self, kind: type[Client]) -> Client:
@@ -87,7 +91,7 @@ class Calls:
 
     def call(self, method: Callable[..., Answer], request: object, seconds: float) -> Answer:
         """Send one request: the one place that every call comes through. Raises what Google's clients do."""
-        return method(request=request, retry=_RETRY, timeout=seconds)
+        return method(request=request, retry=self._retry, timeout=seconds)
 
     def until(self) -> float:
         """Give the time at which a call of the port that begins now stops waiting."""

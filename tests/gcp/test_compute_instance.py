@@ -1,0 +1,107 @@
+"""What Compute Engine is asked for: the whole instance, for every kind of plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.cloud import compute_v1
+
+from shared.gcp.compute_instance import SCOPE, boot_disk, data_disk, earlier_boot_disk, instance
+from shared.plan import MachinePlan
+from tests.gcp.compute_cloud import BOOT, IDLE, PROJECT, VM, ZONES, request
+
+ZONE = ZONES[0]
+ACCOUNT = "vm@my-project.iam.gserviceaccount.com"
+
+
+def described(seconds: float = 3600.0, **changes: Any) -> compute_v1.Instance:
+    asked = request(plan=MachinePlan(PROJECT, ZONES, **changes), max_seconds=seconds)
+    return instance(asked, ZONE, service_account=ACCOUNT, metadata={"b": "2", "a": "1"}, disks=[boot_disk(asked, ZONE)])
+
+
+def test_the_whole_of_a_plain_machine() -> None:
+    labels = dict(request().labels)
+    source = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}/global/images/{IDLE}"
+    assert compute_v1.Instance.to_dict(
+        described(), preserving_proto_field_name=True, always_print_fields_with_no_presence=False
+    ) == {
+        "name": VM,
+        "machine_type": f"zones/{ZONE}/machineTypes/n1-standard-1",
+        "disks": [
+            {
+                "boot": True,
+                "auto_delete": False,
+                "initialize_params": {
+                    "disk_name": BOOT,
+                    "disk_size_gb": "10",
+                    "disk_type": f"zones/{ZONE}/diskTypes/pd-standard",
+                    "source_image": source,
+                    "labels": labels,
+                },
+            }
+        ],
+        "network_interfaces": [{"network": "global/networks/default"}],
+        "scheduling": {"max_run_duration": {"seconds": "3600"}, "instance_termination_action": "STOP"},
+        "metadata": {"items": [{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]},
+        "service_accounts": [{"email": ACCOUNT, "scopes": [SCOPE]}],
+        "labels": labels,
+    }
+
+
+def test_an_external_address_only_when_asked_for() -> None:
+    assert not described().network_interfaces[0].access_configs
+    [access] = described(external_ip=True).network_interfaces[0].access_configs
+    assert access.type_ == "ONE_TO_ONE_NAT"
+
+
+@pytest.mark.parametrize(
+    ("plan", "network", "subnetwork"),
+    [
+        ({"network": "mine"}, "global/networks/mine", ""),
+        ({"subnet": "sub"}, "", "regions/us-central1/subnetworks/sub"),
+        ({"network": "mine", "subnet": "sub"}, "global/networks/mine", "regions/us-central1/subnetworks/sub"),
+        ({"network": "projects/host/global/networks/n"}, "projects/host/global/networks/n", ""),
+        ({"subnet": "projects/host/regions/r1/subnetworks/s"}, "", "projects/host/regions/r1/subnetworks/s"),
+    ],
+)
+def test_networks_by_name_or_by_path(plan: dict[str, Any], network: str, subnetwork: str) -> None:
+    [interface] = described(**plan).network_interfaces
+    assert (interface.network, interface.subnetwork) == (network, subnetwork)
+
+
+def test_spot() -> None:
+    scheduling = described(spot=True).scheduling
+    assert (scheduling.provisioning_model, scheduling.instance_termination_action) == ("SPOT", "STOP")
+    assert (scheduling.automatic_restart, scheduling.on_host_maintenance) == (False, "TERMINATE")
+    assert described().scheduling.provisioning_model == described().scheduling.on_host_maintenance == ""
+    assert "automatic_restart" not in described().scheduling
+
+
+@pytest.mark.parametrize(
+    ("plan", "count"), [({"gpu_type": "nvidia-tesla-t4"}, 1), ({"machine_type": "g2-standard-4"}, 0)]
+)
+def test_a_machine_with_gpus_is_not_moved(plan: dict[str, Any], count: int) -> None:
+    made = described(**plan)
+    assert made.scheduling.on_host_maintenance == "TERMINATE"
+    assert [each.accelerator_count for each in made.guest_accelerators] == [1] * count
+    assert all(each.accelerator_type.endswith("/nvidia-tesla-t4") for each in made.guest_accelerators)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1.0, 30), (90.9, 90), (1e9, 120 * 86400)])
+def test_the_run_is_limited_as_compute_engine_allows(asked: float, given: int) -> None:
+    assert described(asked).scheduling.max_run_duration.seconds == given
+
+
+def test_shielded_vm_is_left_to_the_image() -> None:
+    assert "shielded_instance_config" not in described()
+
+
+def test_disks_that_stay_and_those_that_go() -> None:
+    earlier = earlier_boot_disk(request(), ZONE)
+    assert earlier.source.endswith(f"/projects/{PROJECT}/zones/{ZONE}/disks/{BOOT}")
+    assert (earlier.boot, earlier.auto_delete) == (True, False)
+    cidata = data_disk(request(), ZONE, "name", "image")
+    assert (cidata.boot, cidata.auto_delete, cidata.device_name) == (False, True, "name")
+    assert cidata.initialize_params.labels == request().labels
+    assert cidata.initialize_params.source_image.endswith(f"/projects/{PROJECT}/global/images/image")
