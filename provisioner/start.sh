@@ -126,7 +126,7 @@ END
 mkdir -p "$run"
 if [ "${1:-}" != run ]; then
     set -C # whoever makes this file first goes on
-    true 2>/dev/null >"$run/starting" || exit 0
+    true 2>|/dev/null >"$run/starting" || exit 0
     set +C
     if [ -d /run/systemd/system ]; then
         start_unit
