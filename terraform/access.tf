@@ -285,7 +285,7 @@ resource "google_storage_bucket_iam_member" "context_buckets" {
   for_each = var.context_buckets
 
   bucket = each.key
-  role   = google_project_iam_custom_role.objects["read"].name
+  role   = "roles/storage.objectViewer" # the bucket may be in another project, where our roles are not known
   member = google_service_account.function["start_build"].member
 }
 

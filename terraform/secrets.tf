@@ -1,18 +1,6 @@
 # The master key, which every VM's key is derived from. It is made once, by this machine's random generator, and goes to
 # Secret Manager by write-only arguments: it is in no state, no plan and no output. A new number rotates it.
 
-variable "master_key_version" {
-  description = "A higher number makes a new master key. Reports of builds that run meanwhile are refused, so rotate while nothing is built."
-  type        = number
-  nullable    = false
-  default     = 1
-
-  validation {
-    condition     = var.master_key_version >= 1 && floor(var.master_key_version) == var.master_key_version
-    error_message = "Write a whole number, 1 or more."
-  }
-}
-
 ephemeral "random_password" "master_key" {
   length  = 64
   special = false

@@ -221,6 +221,18 @@ variable "vm_service_accounts" {
   }
 }
 
+variable "master_key_version" {
+  description = "A higher number makes a new master key. Reports of builds that run meanwhile are refused, so rotate while nothing is built."
+  type        = number
+  nullable    = false
+  default     = 1
+
+  validation {
+    condition     = var.master_key_version >= 1 && floor(var.master_key_version) == var.master_key_version
+    error_message = "Write a whole number, 1 or more."
+  }
+}
+
 variable "notification_channels" {
   description = "Cloud Monitoring channels that alerts go to, as projects/PROJECT/notificationChannels/ID."
   type        = list(string)
