@@ -7,6 +7,7 @@ missing.
 from __future__ import annotations
 
 import gc
+import gzip
 import time
 import urllib.error
 import urllib.request
@@ -27,41 +28,57 @@ from shared.gcp.storage import GoogleBucket, signer
 from tests.contracts.bucket_contract import BucketContract, Uri
 
 EMAIL = "functions@my-project.iam.gserviceaccount.com"
+BUCKETS = ("my-bucket", "other-bucket")
 LETTERS = bytes(range(256)) * 1024  # 256 KiB
 
 
-@pytest.fixture
-def identity(tmp_path: Path) -> Identity:
-    return Identity(tmp_path / "identity")
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path, identity: Identity) -> Iterator[StorageEndpoint]:
-    with StorageEndpoint(tmp_path / "objects", identity=identity) as served:
-        make_bucket(served, "my-bucket")
-        yield served
-
-
-@pytest.fixture
-def settings(tmp_path: Path, endpoint: StorageEndpoint, identity: Identity) -> Iterator[Settings]:
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, served: StorageEndpoint, identity: Identity
+) -> Iterator[Settings]:
     tokens = Flask("tokens")
     tokens.register_blueprint(identity.blueprint())
+    folder = tmp_path_factory.mktemp("keys")
     with HttpServer(tokens) as server:
-        key = identity.service_account_file(tmp_path, EMAIL, token_uri=f"{server.url}/token", project="my-project")
+        key = identity.service_account_file(folder, EMAIL, token_uri=f"{server.url}/token", project="my-project")
         yield Settings(
             project="my-project",
             bucket="my-bucket",
             zones=("us-central1-a",),
             master_key=b"5" * 32,
             vm_service_account="vm@my-project.iam.gserviceaccount.com",
-            vm_storage_url=endpoint.url,
-            storage_endpoint=endpoint.url,
+            vm_storage_url=served.url,
+            storage_endpoint=served.url,
             credentials_file=str(key),
         )
 
 
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return Identity(tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, identity: Identity) -> Iterator[StorageEndpoint]:
+    with StorageEndpoint(tmp_path_factory.mktemp("objects"), identity=identity) as served:
+        for name in BUCKETS:
+            make_bucket(served, name)
+        yield served
+
+
 @pytest.fixture
-def bucket(settings: Settings) -> GoogleBucket:
+def endpoint(served: StorageEndpoint, settings: Settings) -> Iterator[StorageEndpoint]:
+    """The endpoint with empty buckets, in which all goes well until a test says otherwise."""
+    yield served
+    served.faults.clear()
+    cleaner = GoogleBucket(settings)
+    for name in BUCKETS:
+        for found in cleaner.listing(f"gs://{name}/"):
+            cleaner.delete(found.uri)
+
+
+@pytest.fixture
+def bucket(settings: Settings, endpoint: StorageEndpoint) -> GoogleBucket:
     return GoogleBucket(settings, patience=5.0)
 
 
@@ -109,6 +126,20 @@ def test_a_write_to_an_absent_bucket_is_permanent(bucket: GoogleBucket, tmp_path
         bucket.read("gs://absent-bucket/a")
     with pytest.raises(NotFound, match="gs://absent-bucket/"):
         list(bucket.listing("gs://absent-bucket/"))
+
+
+def test_what_is_stored_compressed_is_read_as_it_is(bucket: GoogleBucket, uri: Uri, tmp_path: Path) -> None:
+    """Or its size would not be that of the limit, nor its digest that of the upload."""
+    stored = gzip.compress(LETTERS)
+    blob = bucket._blob(uri("a"))
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(stored)
+    assert bucket.read(uri("a")) == stored
+    assert bucket.read_at_most(uri("a"), len(stored)) == stored
+    found = bucket.stat(uri("a"))
+    assert found is not None
+    bucket.download(found, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == stored
 
 
 class TestReadAtMost:
@@ -201,6 +232,14 @@ class TestPublish:
         assert bucket.read(uri("final")) == LETTERS
         assert bucket.stat(uri("staged")) is None
 
+    def test_no_object_but_the_copied_one_is_deleted(
+        self, bucket: GoogleBucket, uri: Uri, endpoint: StorageEndpoint
+    ) -> None:
+        generation = bucket.upload(uri("staged"), b"ours", {})
+        endpoint.faults.answer(412, matching=f"DELETE .*ifGenerationMatch={generation}")
+        bucket.publish(uri("staged"), uri("final"))
+        assert bucket.read(uri("staged")) == b"ours"
+
     def test_another_object_of_the_same_length_is_another(self, bucket: GoogleBucket, uri: Uri) -> None:
         bucket.write(uri("staged"), b"ours")
         bucket.write(uri("final"), b"hers")
@@ -208,10 +247,7 @@ class TestPublish:
             bucket.publish(uri("staged"), uri("final"))
         assert bucket.read(uri("staged")) == b"ours"
 
-    def test_it_goes_from_one_bucket_to_another(
-        self, bucket: GoogleBucket, uri: Uri, endpoint: StorageEndpoint
-    ) -> None:
-        make_bucket(endpoint, "other-bucket")
+    def test_it_goes_from_one_bucket_to_another(self, bucket: GoogleBucket, uri: Uri) -> None:
         bucket.write(uri("staged"), LETTERS)
         bucket.publish(uri("staged"), "gs://other-bucket/final")
         assert bucket.read("gs://other-bucket/final") == LETTERS
