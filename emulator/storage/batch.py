@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from .failures import invalid
+from .raw_paths import raw_path
 from .request_body import Body
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _answer(application: WSGIApplication, part: Message) -> bytes:
         data=body if isinstance(body, bytes) else b"",
     ).get_environ()
     environ |= {"REQUEST_URI": target, "werkzeug.socket": request.environ["werkzeug.socket"]}
+    if not raw_path(environ).startswith("/storage/v1/") or "alt=media" in environ["QUERY_STRING"]:
+        raise invalid("A batch holds requests of the JSON API, without media and without batches.")
     chunks, status, headers = run_wsgi_app(application, environ)
     whole = b"".join(chunks)
     content_id = str(part.get("Content-ID", "<request>")).replace("<", "<response-", 1)

@@ -17,6 +17,8 @@ from .service import Service, resource
 from .stored_object import StoredObject
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SENT_AS_SET = {
     "contentDisposition": "Content-Disposition",
     "contentLanguage": "Content-Language",
@@ -49,7 +51,7 @@ def media(request: Request, one: StoredObject, file: BinaryIO) -> Response:
     An object of contentEncoding gzip is unpacked for a client that does not take gzip, and then has no ranges.
     """
     if one.settings.get("contentEncoding") == "gzip" and "gzip" not in request.headers.get("Accept-Encoding", ""):
-        answer = Response(_unpacked(file), content_type=one.content_type)
+        answer = Response(_unpacked(file), content_type=_as_header(one.content_type))
         answer.call_on_close(file.close)
         answer.headers["Warning"] = "214 UploadServer gunzipped"
         _describe(answer, one)
@@ -62,14 +64,14 @@ def media(request: Request, one: StoredObject, file: BinaryIO) -> Response:
         refusal.headers["Content-Range"] = f"bytes */{one.size}"
         return refusal
     file.seek(start)
-    answer = Response(_blocks(file, stop - start), 206 if wanted else 200, content_type=one.content_type)
+    answer = Response(_blocks(file, stop - start), 206 if wanted else 200, content_type=_as_header(one.content_type))
     answer.call_on_close(file.close)
     answer.headers["Content-Length"] = str(stop - start)
     answer.headers["Accept-Ranges"] = "bytes"
     if wanted:
         answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{one.size}"
     if "contentEncoding" in one.settings:
-        answer.headers["Content-Encoding"] = one.settings["contentEncoding"]
+        answer.headers["Content-Encoding"] = _as_header(one.settings["contentEncoding"])
     _describe(answer, one)
     return answer
 
@@ -90,13 +92,19 @@ def _describe(answer: Response, one: StoredObject) -> None:
     headers["x-goog-metageneration"] = str(one.metageneration)
     headers["x-goog-hash"] = one.hashes()
     headers["x-goog-stored-content-length"] = str(one.size)
-    headers["x-goog-stored-content-encoding"] = str(one.settings.get("contentEncoding", "identity"))
-    headers["x-goog-storage-class"] = str(one.settings.get("storageClass", "STANDARD"))
+    headers["x-goog-stored-content-encoding"] = _as_header(one.settings.get("contentEncoding", "identity"))
+    headers["x-goog-storage-class"] = _as_header(one.settings.get("storageClass", "STANDARD"))
     for key, header in _SENT_AS_SET.items():
         if key in one.settings:
-            headers[header] = one.settings[key]
+            headers[header] = _as_header(one.settings[key])
     for key, value in one.settings.get("metadata", {}).items():
-        headers[f"x-goog-meta-{key}"] = value
+        if _HEADER_NAME.fullmatch(key):
+            headers[f"x-goog-meta-{key}"] = _as_header(value)
+
+
+def _as_header(text: str) -> str:
+    """Give a text, which may be any, as one header can carry it: UTF-8 on the wire, and nothing that ends a line."""
+    return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode("latin-1")
 
 
 def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:

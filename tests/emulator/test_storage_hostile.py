@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import threading
 from typing import Any
@@ -160,7 +161,7 @@ def test_bad_content_range(storage: StorageEndpoint, content_range: str) -> None
 
 def test_chunks_may_come_again_and_may_not_leave_gaps(storage: StorageEndpoint) -> None:
     unit = 256 << 10
-    content = bytes(range(256)) * 1024 * 3
+    content = random.Random(0).randbytes(3 * unit)
     url = session(storage)
     first = put(url, content[: unit + 10], f"bytes 0-{unit + 9}/*")
     assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{unit - 1}")  # whole units are kept
@@ -287,7 +288,9 @@ def test_raw_utf_8_in_a_path(storage: StorageEndpoint) -> None:
 
 def test_batches_that_are_none(storage: StorageEndpoint) -> None:
     call = b"--b\r\nContent-Type: application/http\r\n\r\nGET /storage/v1/b/first-bucket HTTP/1.1\r\n\r\n\r\n"
-    for body in (b"x", b"--b\r\n\r\n\r\n--b--", call * 101 + b"--b--"):
+    media = call.replace(b"first-bucket ", b"first-bucket/o/x?alt=media ")
+    within = call.replace(b"GET /storage/v1/b/first-bucket", b"POST /batch/storage/v1")
+    for body in (b"x", b"--b\r\n\r\n\r\n--b--", call * 101 + b"--b--", media + b"--b--", within + b"--b--"):
         headers = {"Content-Type": "multipart/mixed; boundary=b"}
         answer = requests.post(f"{storage.url}/batch/storage/v1", data=body, headers=headers, timeout=10)
         assert answer.status_code == 400, body[:100]
@@ -327,3 +330,16 @@ def test_clients_that_say_nothing_hold_up_nobody(storage: StorageEndpoint) -> No
         with socket.create_connection((place.hostname or "", place.port or 0), timeout=10):
             answer = requests.get(f"{url}/storage/v1/b", verify=str(storage.ca_file), timeout=10)
             assert answer.status_code == 200
+
+
+def test_settings_never_become_other_headers(storage: StorageEndpoint) -> None:
+    evil = "ü😀\r\nX-Evil: 1\r\n\r\n\ud800"
+    texts = ("contentType", "contentDisposition", "contentLanguage", "cacheControl", "contentEncoding", "storageClass")
+    settings = {**dict.fromkeys(texts, evil), "metadata": {"k": evil, evil: "v", "": "v"}}
+    started = requests.post(f"{storage.url}{UPLOAD}?uploadType=resumable&name=x", json=settings, timeout=10)
+    stored = requests.put(started.headers["Location"], data=b"data", timeout=10).json()
+    assert stored["metadata"] == settings["metadata"]
+    found = requests.get(f"{storage.url}{OBJECTS}/x?alt=media", timeout=10, stream=True)
+    assert found.raw.read() == b"data"
+    assert "X-Evil" not in found.headers
+    assert found.headers["x-goog-meta-k"].encode("latin-1").decode().startswith("ü😀  X-Evil: 1")
