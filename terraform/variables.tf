@@ -22,7 +22,7 @@ variable "region" {
 }
 
 variable "zones" {
-  description = "Zones for builds whose spec names none; the first that has room is taken."
+  description = "Zones for builds whose spec names none; the first that has room is taken. Set it together with region."
   type        = list(string)
   nullable    = false
   default     = ["us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"]

@@ -1,5 +1,4 @@
-# Goldsmith on Google Cloud. Read on in the order of a build: apis, storage, pubsub, firestore, secrets, accounts,
-# access, functions, scheduler, monitoring, outputs.
+# Goldsmith on Google Cloud. README.md says what is in which file, in the order of the flow.
 
 terraform {
   required_version = ">= 1.11" # write-only arguments: the master key is in no state and in no plan

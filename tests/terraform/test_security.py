@@ -144,7 +144,7 @@ def test_only_who_may_read_the_master_key_is_given_it(plan: Plan, function: str)
     ("name", "reached"),
     [
         ("projects/p/zones/z/instances/gs-hello-0123456789ab-a1-vm", True),
-        ("projects/p/zones/z/instances/database", False),
+        ("projects/p/zones/z/instances/gateway", False),
         ("projects/p/zones/z/disks/gs-hello-0123456789ab-a1-boot", True),
         ("projects/p/zones/z/disks/database", False),
         ("projects/p/global/images/gs-hello-0123456789ab-a1-vm-ci", True),
@@ -168,3 +168,23 @@ def test_condition_keeps_all_but_builds_out_of_reach(plan: Plan, name: str, reac
     _, _, rest = name.rpartition("/")
     collection = name.split("/")[-2]
     assert (collection not in collections or rest.startswith(collections[collection][1])) == reached
+
+
+def test_conditions_say_what_their_titles_say(plan: Plan) -> None:
+    place = "projects/_/buckets/my-project-goldsmith"
+    for binding in plan.all("google_storage_bucket_iam_member"):
+        if binding["bucket"] != "my-project-goldsmith":
+            continue
+        [condition] = binding["condition"]
+        prefix = condition["title"].removeprefix("only-")
+        inside = f'resource.name.startsWith("{place}/objects/{prefix}/")'
+        assert condition["expression"] == f'resource.name == "{place}" || {inside}'
+
+
+def test_no_other_database_can_be_reached(plan: Plan) -> None:
+    roles = {f"<google_project_iam_custom_role goldsmith_store_{mode} name>" for mode in ("read", "write")}
+    found = [binding for binding in plan.all("google_project_iam_member") if binding["role"] in roles]
+    [database] = plan.all("google_firestore_database")
+    wanted = f'resource.name == "projects/my-project/databases/{database["name"]}"'
+    assert {binding["condition"][0]["expression"] for binding in found} == {wanted}
+    assert len(found) == len(topology.FUNCTIONS) + 2
