@@ -16,7 +16,7 @@ import google.cloud.storage as storage
 from google.auth.credentials import AnonymousCredentials, Credentials, Signing
 from google.auth.exceptions import TransportError
 from google.auth.transport.requests import Request
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 
@@ -163,10 +163,12 @@ class GoogleBucket:
             try:
                 for part in parts:
                     file.write(part)
+                file.close()
+            except InvalidResponse as error:  # here the library tells of it in its own way
+                raise api.from_http_response(error.response) from error
             except BaseException:
                 file.terminate()  # close() would make an object of what is there
                 raise
-            file.close()
 
     def signed_url(self, uri: str, seconds: float) -> str:
         """Give a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""

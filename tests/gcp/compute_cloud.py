@@ -118,7 +118,7 @@ class Cloud:
     def compute(self, **changes: Any) -> GoogleCompute:
         """Give an adapter as a new process has it."""
         settings = replace(self.settings, **changes)
-        return GoogleCompute(settings, self.bucket, self.clock)
+        return GoogleCompute(settings, GoogleBucket(settings), self.clock)
 
     def fused(self, last: int | None = None, **changes: Any) -> FusedCompute:
         """Give an adapter whose process ends at call number `last`."""
