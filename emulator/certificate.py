@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .http_server import LOOPBACK
+from .secret_files import made_once, write_secret
 
 _LIFETIME = datetime.timedelta(days=3650)
 
@@ -35,17 +35,16 @@ class Certificate:
 
 def loopback_certificate(folder: Path) -> Certificate:
     """Give the certificate for 127.0.0.1 and localhost, made once below a folder; clients must trust its `ca_file`."""
+    pem = made_once(folder / "loopback.pem", _key_and_certificate)
     made = Certificate(folder / "loopback.pem", folder / "loopback-ca.pem")
-    if not made.file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _self_signed(key).public_bytes(serialization.Encoding.PEM)
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write(made.ca_file, certificate, 0o644)
-        _write(made.file, pem + certificate, 0o600)  # the last one: it says that both are there
+    write_secret(made.ca_file, pem[pem.index(b"-----BEGIN CERTIFICATE-----") :])  # no secret, but its clients are ours
     return made
+
+
+def _key_and_certificate() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem + _self_signed(key).public_bytes(serialization.Encoding.PEM)
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -84,12 +83,3 @@ def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     ):
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256())
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.unlink(missing_ok=True)
-    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-    staged.replace(path)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from flask import Blueprint, Response, jsonify, request
 
 from shared.errors import GoldsmithError
+
+from .secret_files import made_once, write_secret
 
 ISSUER = "https://accounts.google.com"
 LIFETIME_S = 3600  # of a token, as Google's
@@ -42,7 +42,7 @@ class Identity:
     """The emulator's own key, made once below `folder` and kept. Tokens are JWTs; verifying raises InvalidToken."""
 
     def __init__(self, folder: Path) -> None:
-        pem = _load_or_make(folder / "identity-key.pem")
+        pem = made_once(folder / "identity-key.pem", _new_key)
         key = serialization.load_pem_private_key(pem, password=None)
         assert isinstance(key, rsa.RSAPrivateKey), f"{folder}: the key is not RSA; delete it"
         self._key = key
@@ -112,9 +112,7 @@ class Identity:
             "universe_domain": "googleapis.com",
         }
         path = folder / f"{email.partition('@')[0]}.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        staged = _staged(folder, json.dumps(content, indent=2).encode())
-        staged.replace(path)
+        write_secret(path, json.dumps(content, indent=2).encode())
         return path
 
     def blueprint(self) -> Blueprint:
@@ -176,27 +174,8 @@ def _refusal(error: str, description: str) -> tuple[Response, int]:
     return jsonify({"error": error, "error_description": description}), 400
 
 
-def _load_or_make(path: Path) -> bytes:
-    """Read the key, or make it; of several processes that make it at once, one does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        staged = _staged(path.parent, pem)
-        try:
-            path.hardlink_to(staged)
-        except FileExistsError:  # another process was first: its key is the key
-            pass
-        finally:
-            staged.unlink()
-    return path.read_bytes()
-
-
-def _staged(folder: Path, content: bytes) -> Path:
-    """Write a whole file of mode 0600 beside where it will be."""
-    fd, name = tempfile.mkstemp(dir=folder)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-    return Path(name)
+def _new_key() -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
