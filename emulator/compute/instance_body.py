@@ -32,7 +32,7 @@ def instance_document(call: Call, links: Links) -> Document:
         "networkInterfaces": _interfaces(body.get("networkInterfaces", []), call, links),
         "metadata": metadata(body.get("metadata", {})),
         "tags": {**body.get("tags", {}), "fingerprint": fingerprint(body.get("tags", {}))},
-        "scheduling": _scheduling(body.get("scheduling", {})),
+        "scheduling": _scheduling(body.get("scheduling", {}), with_gpus=bool(body.get("guestAccelerators"))),
         "startRestricted": False,
         "fingerprint": fingerprint(document["id"]),
     }
@@ -49,7 +49,7 @@ def attached_disk(given: Mapping[str, object], disk: Disk, index: int, links: Li
         "type": given.get("type", "PERSISTENT"),
         "mode": given.get("mode", "READ_WRITE"),
         "boot": bool(given.get("boot", False)),
-        "autoDelete": bool(given.get("autoDelete", False)),
+        "autoDelete": bool(given.get("autoDelete", False)) or given.get("type") == "SCRATCH",
         "deviceName": given.get("deviceName", f"persistent-disk-{index}"),
         "interface": given.get("interface", "SCSI"),
         "source": links.url(disk.path),
@@ -132,7 +132,7 @@ def _account(given: Document) -> Document:
     return {"email": DEFAULT_ACCOUNT if email == "default" else email, "scopes": given.get("scopes", [])}
 
 
-def _scheduling(given: Document) -> Document:
+def _scheduling(given: Document, *, with_gpus: bool) -> Document:
     spot = given.get("provisioningModel") == "SPOT" or bool(given.get("preemptible"))
     duration = given.get("maxRunDuration")
     if given.get("instanceTerminationAction") and not (spot or duration or "terminationTime" in given):
@@ -147,6 +147,8 @@ def _scheduling(given: Document) -> Document:
         raise invalid("resource.scheduling.maxRunDuration", duration.get("seconds", "0"), why)
     if spot and given.get("automaticRestart"):
         raise Refusal(400, "invalid", "Scheduling must have automaticRestart be false when using the Spot model.")
+    if with_gpus and given.get("onHostMaintenance") != "TERMINATE":
+        raise Refusal(400, "invalid", "Instances with guest accelerators do not support live migration.")
     default: Document = {
         "onHostMaintenance": "TERMINATE" if spot else "MIGRATE",
         "automaticRestart": not spot,

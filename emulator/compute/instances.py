@@ -112,9 +112,9 @@ class Instances:
 
         def work() -> None:
             self._faults.check_room(call.parent)
-            if instance.down.is_set():
-                with _failing():
-                    self._run(call, instance)
+            with instance.turn, _failing():
+                if self._is_there(instance) and instance.down.is_set():
+                    self._run(instance)
 
         return self._begin(call, "start", instance, work)
 
@@ -155,37 +155,41 @@ class Instances:
         """Take an instance's machine away, as Compute Engine does with a Spot VM. KeyError when there is none."""
         found = {instance.document["name"]: instance for instance in self._instances.values()}
         instance = found[name]
-        call = _systems_call(instance)
-        self._operations.note(
-            call, "compute.instances.preempted", instance.path, instance.document["id"], "Instance was preempted."
-        )
-        self._end(instance)
+        self._note(instance, "preempted", "Instance was preempted.")
+        if instance.document["scheduling"].get("instanceTerminationAction") == "DELETE":
+            self._delete(instance)
+        else:
+            self._stop(instance)
 
     def _make(self, call: Call, instance: Instance, new: Sequence[Disk]) -> None:
         """Make the disks and start the machine; when that fails, nothing is left."""
-        try:
-            with _failing():
-                self._faults.check_room(call.parent)
+        with instance.turn:
+            try:
+                with _failing():
+                    self._faults.check_room(call.parent)
+                    for disk in new:
+                        self._disks.make(disk)
+                    self._run(instance)
+            except BaseException:
+                self._remove(instance)
                 for disk in new:
-                    self._disks.make(disk)
-                self._run(call, instance)
-        except BaseException:
-            self._remove(instance)
-            for disk in new:
-                self._disks.remove(disk)
-            raise
+                    self._disks.remove(disk)
+                raise
 
-    def _run(self, call: Call, instance: Instance) -> None:
-        instance.update(status="STAGING")
+    def _run(self, instance: Instance) -> None:
+        now = timestamp()
+        instance.update(status="STAGING", lastStartTimestamp=now)
+        instance.asked = False
         instance.down.clear()
         for disk in instance.disks:
             disk.running = instance.path
+            disk.update(lastAttachTimestamp=now)
         try:
             self._runner.start(instance)
         except BaseException:
-            self._note_end(instance)
+            self._set_down(instance)
             raise
-        instance.update(status="RUNNING", lastStartTimestamp=timestamp())
+        instance.update(status="RUNNING")
         follower = threading.Thread(target=self._follow, args=(instance,), name=f"follow-{instance.machine}")
         self._followers.append(follower)
         follower.start()
@@ -201,34 +205,48 @@ class Instances:
             )
         while not self._runner.wait(instance, _LOOK):
             pass
-        self._note_end(instance)
+        if not instance.asked:
+            self._note_end(instance)
+        self._set_down(instance)
 
     def _note_end(self, instance: Instance) -> None:
+        """Note an end that nobody asked for: the guest's own, or QEMU's."""
+        how, detail = self._runner.end(instance)
+        kind, message = ("guestTerminate", "Instance terminated by guest OS shutdown.")
+        if how != "powered-off":
+            kind, message = "hostError", f"Instance terminated by Compute Engine: {detail}"
+        self._note(instance, kind, message)
+
+    def _note(self, instance: Instance, kind: str, message: str) -> None:
+        kind = f"compute.instances.{kind}"
+        self._operations.note(_systems_call(instance), kind, instance.path, instance.document["id"], message)
+
+    def _set_down(self, instance: Instance) -> None:
         for disk in instance.disks:
             disk.running = ""
         instance.update(status="TERMINATED", lastStopTimestamp=timestamp())
         instance.down.set()
 
     def _stop(self, instance: Instance) -> None:
-        if not instance.down.is_set():
-            instance.update(status="STOPPING")
-            self._runner.stop(instance)
-            instance.down.wait()
+        with instance.turn:
+            if not instance.down.is_set():
+                instance.asked = True
+                instance.update(status="STOPPING")
+                self._runner.stop(instance)
+                instance.down.wait()
 
     def _delete(self, instance: Instance) -> None:
-        self._stop(instance)
-        if self._instances.get(instance.path) is not instance:  # somebody else was faster
-            return
-        self._remove(instance)
-        for entry, disk in zip(instance.document["disks"], instance.disks, strict=True):
-            if entry["autoDelete"]:
-                self._disks.remove(disk)
-
-    def _end(self, instance: Instance) -> None:
-        if instance.document["scheduling"].get("instanceTerminationAction") == "DELETE":
-            self._delete(instance)
-        else:
+        with instance.turn:
             self._stop(instance)
+            if not self._is_there(instance):  # somebody else was faster
+                return
+            self._remove(instance)
+            for entry, disk in zip(instance.document["disks"], instance.disks, strict=True):
+                if entry["autoDelete"]:
+                    self._disks.remove(disk)
+
+    def _is_there(self, instance: Instance) -> bool:
+        return self._instances.get(instance.path) is instance
 
     def _remove(self, instance: Instance) -> None:
         self._instances.pop(instance.path, None)
@@ -250,13 +268,16 @@ class Instances:
             if disk.document["status"] != "READY":
                 raise Refusal(400, "resourceNotReady", f"The resource '{disk.path}' is not ready")
             return disk
+        if entry.get("mode", "READ_WRITE") != "READ_WRITE":
+            why = "A disk that is made with the instance must be attached for writing."
+            raise invalid("resource.disks.mode", entry["mode"], why)
         given = entry.get("initializeParams", {})
         body = {key: given[key] for key in ("sourceImage", "labels", "description") if key in given}
         body["name"] = given.get("diskName") or call.body["name"] + ("" if entry.get("boot") else f"-{len(new)}")
         if size := given.get("diskSizeGb") or entry.get("diskSizeGb"):
             body["sizeGb"] = size
         elif entry.get("type") == "SCRATCH":
-            body["sizeGb"] = "375"
+            body["sizeGb"] = "375"  # of every local SSD
         disk = self._disks.begin(call, body | {"type": given.get("diskType", "pd-standard")})
         new.append(disk)
         return disk

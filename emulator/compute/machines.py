@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.events import Stop
 from shared.local.machine import Machines, MachineSpec
 from shared.local.metadata_server import Route
 from shared.local.qemu_command import DataDisk
@@ -38,6 +40,8 @@ class Instance:
     folder: Path
     boot: str  # direct or firmware
     down: threading.Event = field(default_factory=threading.Event)
+    asked: bool = False  # whether its machine was told to end
+    turn: threading.RLock = field(default_factory=threading.RLock)  # of operations: one after the other
 
     @property
     def project(self) -> str:
@@ -75,8 +79,12 @@ class Runner:
 
     def stop(self, instance: Instance) -> None:
         """End the machine at once; one that has ended is fine."""
-        if not instance.down.is_set():
-            self._machines.stop(instance.machine)
+        self._machines.stop(instance.machine)
+
+    def end(self, instance: Instance) -> tuple[Stop, str]:
+        """Say how a machine has ended, and more of it for people."""
+        machine = self._machines.status(instance.machine)
+        return ("lost", "") if machine is None or machine.how is None else (machine.how, machine.detail)
 
     def remove(self, instance: Instance) -> None:
         """Forget a machine that has ended, and delete its files."""
@@ -89,6 +97,7 @@ def serial_output(instance: Instance, port: int, start: int) -> tuple[str, int, 
 
     At most the last SERIAL_LIMIT bytes are given. A negative `start` counts from the end.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     try:
         with (instance.folder / _FILES.get(port, "none")).open("rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -97,17 +106,9 @@ def serial_output(instance: Instance, port: int, start: int) -> tuple[str, int, 
             data = file.read(end - start)
     except FileNotFoundError:
         return "", 0, 0
-    text = data.decode("utf-8", "ignore" if _is_cut(data) else "replace")
-    return text, start, start + len(data)
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether the data ends within a character."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return False
+    text = decoder.decode(data)
+    cut_off, _ = decoder.getstate()  # the beginning of a character; the next request gets all of it
+    return text, start, start + len(data) - len(cut_off)
 
 
 def _spec(instance: Instance) -> MachineSpec:
@@ -131,4 +132,5 @@ def _spec(instance: Instance) -> MachineSpec:
             if not entry["boot"]
         ),
         product=PRODUCT,
+        panic_ends=False,
     )

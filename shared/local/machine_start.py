@@ -77,7 +77,7 @@ def launch(
         for end in ends:
             end.close()
         machine = MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all())
-        machine.ports[0].watched = True
+        machine.ports[0].watched = spec.panic_ends
         return machine
 
 

@@ -54,6 +54,7 @@ class MachineSpec:
     internet: bool = True
     data_disks: tuple[DataDisk, ...] = ()
     product: str = ""  # what its firmware says it is, where a guest looks for that
+    panic_ends: bool = True  # else a machine whose kernel panics stays as it is, as on Compute Engine
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from emulator.compute.endpoint import ComputeEndpoint
 from emulator.identity import Identity
 from shared.clock import SystemClock
 from shared.errors import NotFound
+from shared.local.accelerator import accelerator
 from shared.local.catalogue import Catalogue
 from shared.ports import Message
+from tests.conftest import BASE_HOME
 
 PROJECT = "goldsmith-emulator"
 ZONE = "us-central1-a"
@@ -34,6 +37,7 @@ class Cloud:
     messages: list[Message] = field(default_factory=list)
 
     def open(self, identity: Identity, **options: str) -> ComputeEndpoint:
+        _know_accelerator(self.home)
         self.endpoint = ComputeEndpoint(
             self.home,
             project=PROJECT,
@@ -73,6 +77,13 @@ class Cloud:
     def serial(self, name: str, port: int = 1, start: int = 0) -> compute_v1.SerialPortOutput:
         request = {"project": PROJECT, "zone": ZONE, "instance": name, "port": port, "start": start}
         return self.instances.get_serial_port_output(request=request)
+
+
+def _know_accelerator(home: Path) -> None:
+    """Let this host be asked once, and not by each test, how machines run on it."""
+    accelerator(BASE_HOME)
+    (home / "cache").mkdir(exist_ok=True)
+    shutil.copy(BASE_HOME / "cache" / "accelerator.json", home / "cache")
 
 
 @contextmanager

@@ -92,6 +92,8 @@ def test_startup_script_runs_at_every_boot_and_reports_by_google_apis(cloud: Clo
         assert f"\n{line}" in console, console
     [message] = cloud.messages
     assert (message.topic, message.data, message.attributes) == ("build-reports", b"from the guest", {"a": "b"})
+    kinds = [operation.operation_type for operation in cloud.zone_operations.list(project=PROJECT, zone=ZONE)]
+    assert "compute.instances.guestTerminate" in kinds
     assert cloud.serial("vm-1", port=3).contents.strip() == "report"
     cloud.endpoint.cut_off()
     cloud.done(cloud.instances.start_unary(project=PROJECT, zone=ZONE, instance="vm-1"))
