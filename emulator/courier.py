@@ -95,6 +95,7 @@ class Courier:
     def __init__(self) -> None:
         self.faults = Faults()
         self.history: deque[Attempt] = deque(maxlen=REMEMBERED)
+        self.attempts = 0  # ever
         self._change = threading.Condition()
         self._lines: dict[tuple[str, str], deque[Delivery]] = {}
         self._pools: dict[str, ThreadPoolExecutor] = {}
@@ -183,6 +184,8 @@ class Courier:
         if faults.is_answer_lost and number == 1:
             status = NO_ANSWER
         seconds = time.monotonic() - start
+        with self._change:
+            self.attempts += 1
         self.history.append(Attempt(delivery.name, delivery.id, delivery.function, number, status, began, seconds))
         if self._is_closed:  # whoever is told of deliveries may be gone already
             return

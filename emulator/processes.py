@@ -47,13 +47,13 @@ class ChildProcess:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def wait_until_ready(self, url: str, seconds: float = READY_SECONDS) -> None:
-        """Wait until a GET of `url` is answered with a status below 400.
+    def wait_until_ready(self, url: str, seconds: float = READY_SECONDS, *, below: int = 400) -> None:
+        """Wait until a GET of `url` is answered with a status `below` that.
 
         EnvironmentFault, which quotes the log's end, when the process ends before or `seconds` pass.
         """
         end = time.monotonic() + seconds
-        while not _answers(url, max(end - time.monotonic(), _POLL)):
+        while not _answers(url, max(end - time.monotonic(), _POLL), below):
             if self.status is not None:
                 raise EnvironmentFault(f"{self.name} ended with status {self.status} at its start; {self._quote()}")
             if time.monotonic() > end:
@@ -155,9 +155,12 @@ def free_port() -> int:
         return port
 
 
-def _answers(url: str, seconds: float) -> bool:
+def _answers(url: str, seconds: float, below: int) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310 - our own loopback
             return True
-    except OSError:  # URLError and HTTPError too: not there yet, or not willing yet
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code < below
+    except OSError:  # URLError too: not there yet
         return False

@@ -13,8 +13,10 @@ import base64
 import json
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any
@@ -33,6 +35,7 @@ LOG = logging.getLogger(__name__)
 
 LEASE = 600  # seconds: the longest there is
 RENEWAL = 120.0  # seconds between renewals
+QUIET = 1.0  # seconds: what is published is pulled within a few milliseconds
 AGAIN = 0.1  # seconds until a broken stream is opened again
 
 Token = Callable[[str], str]
@@ -62,8 +65,33 @@ class Router:
 
     @property
     def courier(self) -> Courier:
-        """What delivers: its history, and how much is under way."""
+        """What delivers, and remembers what it has delivered."""
         return self._courier
+
+    @property
+    def deliveries(self) -> int:
+        """How many attempts there have been."""
+        return self._courier.attempts
+
+    def wait_until_idle(self, seconds: float = 60.0) -> None:
+        """Wait until nothing is under way, nor has been for a moment. TimeoutError."""
+        end = time.monotonic() + seconds
+        seen, since = -1, time.monotonic()
+        while time.monotonic() - since < QUIET:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self._courier.pending} deliveries are under way after {seconds:g} s")
+            time.sleep(QUIET / 20)
+            if self._courier.pending or seen != self.deliveries:
+                seen, since = self.deliveries, time.monotonic()
+
+    @contextmanager
+    def duplicating(self, copies: int = 2) -> Iterator[None]:
+        """Deliver everything so many times."""
+        self.break_things(Faults(copies=copies))
+        try:
+            yield
+        finally:
+            self.break_things(Faults())
 
     def break_things(self, faults: Faults) -> None:
         """Let things go wrong from now on; Faults() ends it."""

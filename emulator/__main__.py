@@ -1,0 +1,97 @@
+"""python -m emulator: Google Cloud on this machine, until Ctrl-C.
+
+0 stopped as asked · 2 bad options · 3 this machine lacks something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from shared.errors import EnvironmentFault, GoldsmithError, InputError
+
+from .cloud import Cloud
+
+FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HOME = Path("build/cloud")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run; give the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m emulator", description="Google Cloud on this machine.")
+    parser.add_argument("--home", type=Path, default=HOME, help=f"folder of its state and images (default: {HOME})")
+    parser.add_argument(
+        "--boot",
+        choices=("direct", "firmware"),
+        default="direct",
+        help="how instances start: the image's own kernel, in seconds, or boot loader and cloud-init",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        with _asked_to_end() as asked:
+            run(options.home, options.boot, asked)
+    except GoldsmithError as error:
+        sys.stderr.write(f"emulator: {error}\n")
+        return _status(error)
+    except OSError as error:
+        sys.stderr.write(f"emulator: {error}\n")
+        return ENVIRONMENT
+    return 0
+
+
+def run(home: Path, boot: str, asked: Event) -> None:
+    """Start, say how to use it, and stay until asked to end."""
+    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct")
+    with cloud:
+        sys.stdout.write(directions(cloud))
+        sys.stdout.flush()
+        asked.wait()
+        sys.stderr.write("emulator: stopping\n")
+
+
+def directions(cloud: Cloud) -> str:
+    """Give lines for a shell: the environment, and what to try."""
+    environment = cloud.environment(cloud.home / "client")
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+    place = f"gs://{cloud.bucket}/specs/hello/"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "# In another terminal, after the lines above:",
+            f"#   gsutil cp examples/hello/preload.sh examples/hello/build.yaml {place}",
+            f"#   gcloud compute images list --no-standard-images --project={cloud.project}",
+            f"#   gsutil cat 'gs://{cloud.bucket}/results/hello/*'",
+            f"# Logs are below {cloud.home / 'logs'}. Ctrl-C ends it.",
+            "",
+        ]
+    )
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[Event]:
+    """Give what is set by Ctrl-C, a closed terminal or `kill`."""
+    asked = Event()
+    before = {number: signal.signal(number, lambda _number, _frame: asked.set()) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _status(error: GoldsmithError) -> int:
+    if isinstance(error, InputError):
+        return BAD_INPUT
+    return ENVIRONMENT if isinstance(error, EnvironmentFault) else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""The functions, one process of the functions framework for each, as on Google Cloud."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+from shared.topology import FUNCTIONS, Function
+
+from .courier import THREADS
+from .http_server import LOOPBACK
+from .processes import ChildProcess, Processes, free_port
+
+ROOT = Path(__file__).resolve().parents[1]  # where main.py is
+NOT_ALLOWED = 405  # what a function of events answers to a GET, as soon as it answers at all
+
+Environment = Callable[[Function], Mapping[str, str]]
+"""Gives what a function finds in its environment, beside this process's own."""
+
+
+class Functions:
+    """All functions, from start() until close(); their logs are below `folder`. A context manager."""
+
+    def __init__(self, folder: Path, environment: Environment) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._processes = Processes()
+        self._children: dict[str, tuple[ChildProcess, str]] = {}
+        self.urls: Mapping[str, str] = {each.name: f"http://{LOOPBACK}:{free_port()}" for each in FUNCTIONS}
+
+    def start(self) -> None:
+        """Start all of them side by side, and return before they answer."""
+        for each in FUNCTIONS:
+            self._children[each.name] = self._start(each)
+
+    def wait_until_ready(self) -> None:
+        """Wait until each answers. EnvironmentFault, with the end of the log, for one that does not."""
+        for child, url in self._children.values():
+            child.wait_until_ready(url, below=NOT_ALLOWED + 1)
+
+    def log(self, name: str) -> Path:
+        """Give the file with a function's log: one JSON object per line."""
+        return self._folder / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        """Give the process id of a function's server."""
+        return self._children[name][0].pid
+
+    def close(self) -> None:
+        """Stop all of them; what is under way is cut off."""
+        self._processes.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, function: Function) -> tuple[ChildProcess, str]:
+        url = self.urls[function.name]
+        options = {
+            "target": function.name,
+            "source": str(ROOT / "main.py"),
+            "host": LOOPBACK,
+            "port": url.rpartition(":")[2],
+        }
+        child = self._processes.start(
+            f"function {function.name}",
+            [
+                sys.executable,
+                "-m",
+                "emulator.function_process",
+                *(f"--{key}={value}" for key, value in options.items()),
+            ],
+            self.log(function.name),
+            environment={"THREADS": str(THREADS), "PYTHONUNBUFFERED": "1", **self._environment(function)},
+            folder=ROOT,
+        )
+        # An HTTP function is not called for robots.txt.
+        return child, url + ("/robots.txt" if function.kind == "http" else "/")
