@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.local.programs import find
-from shared.local.qemu_command import Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
+from shared.local.qemu_command import DataDisk, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 
 WIRING = Wiring(console=7, reports=9, http="goldsmith-1")
 KERNEL = KernelFiles(Path("/c/kernel"), Path("/c/initrd"), "console=ttyS0 a=b", rom=True)
@@ -22,6 +22,14 @@ def line(
 ) -> list[str]:
     spec = MachineSpec("vm", Path("/f"), Path(disk), {}, cpus=3, memory_mb=2048, internet=internet)
     return command(spec, Path("/f/cidata.iso"), firmware, "tcg", wiring, "/usr/bin/socat")
+
+
+def instance(firmware: Firmware, wiring: Wiring = WIRING, folder: str = "/f") -> list[str]:
+    """The command line of a machine as the emulator's Compute Engine has it."""
+    disks = (DataDisk(Path(folder, "data.raw"), "cidata"), DataDisk(Path(folder, "b.raw"), "scratch", writable=True))
+    disk = Path(folder, "disk.raw")
+    spec = MachineSpec("vm", Path(folder), disk, None, data_disks=disks, product="Google Compute Engine")
+    return command(spec, None, firmware, "tcg", wiring, "/usr/bin/socat")
 
 
 def after(arguments: list[str], option: str) -> list[str]:
@@ -66,6 +74,35 @@ def test_only_the_internet_is_restricted() -> None:
     assert open_.endswith(f"guestfwd=tcp:169.254.169.254:80-cmd:{forward}")
 
 
+def test_machine_without_cidata_has_its_other_disks_behind_the_root() -> None:
+    root, data, scratch = after(instance(KERNEL), "-drive")
+    assert ("readonly=on" in root, "readonly=on" in data, "readonly=on" in scratch) == (False, True, False)
+    assert after(instance(KERNEL), "-device")[1:4] == [
+        "nvme-ns,drive=root,nsid=1",
+        "nvme-ns,drive=data0,nsid=2",
+        "nvme-ns,drive=data1,nsid=3",
+    ]
+
+
+def test_disks_of_a_firmware_boot_have_the_names_that_compute_engine_gives() -> None:
+    _, root, data, scratch, _ = after(instance("bios"), "-device")
+    assert "bootindex" in root
+    assert data == "scsi-hd,drive=data0,lun=2,vendor=Google,product=PersistentDisk,device_id=cidata"
+    assert scratch.endswith("lun=3,vendor=Google,product=PersistentDisk,device_id=scratch")
+
+
+def test_firmware_says_what_the_machine_is_only_when_asked() -> None:
+    assert after(instance("bios"), "-smbios") == ["type=1,manufacturer=Google,product=Google Compute Engine"]
+    assert "-smbios" not in line("bios")
+
+
+def test_each_address_leads_to_its_own_server() -> None:
+    wiring = Wiring(7, 9, "metadata", {"169.254.169.253": "services"})
+    [network] = after(instance("bios", wiring), "-netdev")
+    for address, server in (("169.254.169.254", "metadata"), ("169.254.169.253", "services")):
+        assert f"guestfwd=tcp:{address}:80-cmd:/usr/bin/socat -lf/dev/null - ABSTRACT-CONNECT:{server}" in network
+
+
 def test_machine_has_three_serial_ports_and_its_size() -> None:
     arguments = line()
     assert after(arguments, "-serial") == ["chardev:console", "null", "chardev:reports"]
@@ -86,13 +123,15 @@ def test_path_cannot_add_options(folder: str) -> None:
     assert root.endswith(f"file={folder.replace(',', ',,')}/disk.raw")
 
 
+@pytest.mark.parametrize("emulated", [False, True])
 @pytest.mark.parametrize("firmware", [KERNEL, "bios", UefiFiles(Path("/code"), Path("/variables"))])
-def test_qemu_knows_every_option(firmware: Firmware, tmp_path: Path) -> None:
+def test_qemu_knows_every_option(firmware: Firmware, emulated: bool, tmp_path: Path) -> None:
     """QEMU reads its whole command line before it opens what the options name; the first absent file ends it."""
     with ExitStack() as stack:
         ends = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
         wiring = Wiring(ends[0].fileno(), ends[2].fileno(), "goldsmith-1")
         arguments = line(firmware, disk=str(tmp_path / "absent.raw"), wiring=wiring)
+        arguments = instance(firmware, wiring, str(tmp_path)) if emulated else arguments
         done = subprocess.run(
             [find(arguments[0]), *arguments[1:]],
             pass_fds=(wiring.console, wiring.reports),
