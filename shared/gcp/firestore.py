@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google.api_core.exceptions as api
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.retry import Retry, if_exception_type
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import firestore
 
 from ..build import Build, State
 from ..errors import AlreadyExists, Conflict, NotFound, StoreError
@@ -36,6 +34,9 @@ from .documents import (
     life_fields,
 )
 from .errors import mapped
+
+if TYPE_CHECKING:
+    from google.cloud import firestore
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ class GoogleStore:
 
     @cached_property
     def _client(self) -> firestore.Client:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import firestore  # 0.2 s, not before somebody asks for a build
+
         if self._host is None:
             return firestore.Client(self._project)
         client = firestore.Client(self._project, credentials=AnonymousCredentials())
@@ -106,6 +110,8 @@ class GoogleStore:
         NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
         nothing is written then. StoreError when it is too large.
         """
+        from google.cloud.firestore import Increment
+
         batch = self._client.batch()
         if event is not None:
             batch.create(self._event(build.id, event.event_id), event_fields(event))
@@ -113,7 +119,7 @@ class GoogleStore:
             try:
                 option = self._client.write_option(last_update_time=DatetimeWithNanoseconds.from_rfc3339(expected))
                 # A write that changes nothing does not move the update time, and so would not be seen by the next one.
-                fields = {**build_fields(build), WRITES: firestore.Increment(1)}
+                fields = {**build_fields(build), WRITES: Increment(1)}
                 batch.update(self._build(build.id), fields, option)
                 results = batch.commit(**self._patience)
             except (*_REFUSALS, ValueError) as error:  # the latter for what is no version of ours
@@ -122,19 +128,23 @@ class GoogleStore:
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
+        from google.cloud.firestore import Maximum
+
         again = if_exception_type(api.ServiceUnavailable, api.Aborted)  # the latter when it meets another one
         with mapped(f"build {build_id}"):
             try:
                 patience = {**self._patience, "retry": self._patience["retry"].with_predicate(again)}
-                self._life(build_id).update({"last_seen": firestore.Maximum(seen)}, **patience)
+                self._life(build_id).update({"last_seen": Maximum(seen)}, **patience)
             except api.NotFound:
                 return
 
     def builds(self, *, unfinished: bool = False, limit: int | None = None) -> Sequence[Build]:
         """List builds, newest first, at most `limit`. StoreError names every build whose document is damaged."""
+        from google.cloud.firestore import FieldFilter
+
         query = self._client.collection(BUILDS).order_by("created", direction="DESCENDING")
         if unfinished:
-            query = query.where(filter=firestore.FieldFilter("state", "in", UNFINISHED))
+            query = query.where(filter=FieldFilter("state", "in", UNFINISHED))
         if limit is not None:
             query = query.limit(limit)
         with mapped("builds"):

@@ -6,18 +6,17 @@ A function may be frozen as soon as it has answered, with whatever a thread has 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google.api_core.exceptions as api
-import grpc
 from google.api_core.retry import Retry, if_exception_type
-from google.pubsub_v1.services.publisher import PublisherClient
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
-from google.pubsub_v1.types import PubsubMessage
 
 from ..errors import EnvironmentFault, NotFound, Permanent
 from ..ports import Message
 from .errors import mapped
+
+if TYPE_CHECKING:
+    from google.pubsub_v1.services.publisher import PublisherClient
 
 LIMIT = 10_000_000  # bytes of one message, all of it: Pub/Sub's own
 
@@ -46,6 +45,10 @@ class GoogleBus:
 
     @cached_property
     def _client(self) -> PublisherClient:
+        import grpc
+        from google.pubsub_v1.services.publisher import PublisherClient  # 0.2 s, which not every function has need of
+        from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
         if self._host is None:
             return PublisherClient()
         return PublisherClient(transport=PublisherGrpcTransport(channel=grpc.insecure_channel(self._host)))
@@ -59,10 +62,10 @@ class GoogleBus:
         topic = f"projects/{self._project}/topics/{message.topic}"
         if (size := _size(message)) > LIMIT:
             raise Permanent(f"topic {topic}: a message of {size} bytes, and Pub/Sub takes {LIMIT}; say less in it")
-        sent = PubsubMessage(data=message.data, attributes=dict(message.attributes), ordering_key=message.ordering_key)
+        sent = {"data": message.data, "attributes": dict(message.attributes), "ordering_key": message.ordering_key}
         try:
             with mapped(f"topic {topic}"):
-                self._client.publish(topic=topic, messages=[sent], retry=self._retry(), timeout=self._patience)
+                self._client.publish({"topic": topic, "messages": [sent]}, retry=self._retry(), timeout=self._patience)
         except NotFound as error:
             raise EnvironmentFault(f"{error}; apply terraform/, which makes all topics") from error
 

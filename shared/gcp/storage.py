@@ -6,24 +6,21 @@ import mimetypes
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google.api_core.exceptions as api
-import google.cloud.storage as storage
-from google.auth.credentials import AnonymousCredentials, Credentials, Signing
 from google.auth.exceptions import TransportError
-from google.auth.transport.requests import Request
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
-from google.oauth2 import service_account
 
-from ..errors import AlreadyExists, EnvironmentFault, InputError, NotFound, Permanent, Transient
+from ..errors import AlreadyExists, InputError, NotFound, Permanent, Transient
 from ..ports import StoredObject
-from .errors import mapped
+from .errors import mapped, translated
 from .settings import Settings
+
+if TYPE_CHECKING:
+    import google.cloud.storage as storage
 
 _URI = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.*)", re.DOTALL)
 _ANSWER_SECONDS = 60.0  # for one request, between two pieces of its answer
@@ -39,17 +36,27 @@ class GoogleBucket:
 
     def __init__(self, settings: Settings, *, patience: float = 30.0) -> None:
         self._settings = settings
-        retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=5.0, multiplier=2.0).with_timeout(patience)
-        self._patience: Mapping[str, Any] = {"retry": retry, "timeout": _ANSWER_SECONDS}
+        self._seconds = patience
 
     @cached_property
     def _client(self) -> storage.Client:
+        import google.cloud.storage as storage  # 0.2 s, which not every function has need of
+
+        from .credentials import emulated
+
         settings = self._settings
         if settings.storage_endpoint is None:
             with mapped("Cloud Storage"):
                 return storage.Client(settings.project)
         options = {"api_endpoint": settings.storage_endpoint}
-        return storage.Client(settings.project, _emulated(settings.credentials_file), client_options=options)
+        return storage.Client(settings.project, emulated(settings.credentials_file), client_options=options)
+
+    @cached_property
+    def _patience(self) -> Mapping[str, Any]:
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=5.0, multiplier=2.0).with_timeout(self._seconds)
+        return {"retry": retry, "timeout": _ANSWER_SECONDS}
 
     def read(self, uri: str) -> bytes:
         """Read an object. NotFound."""
@@ -164,14 +171,14 @@ class GoogleBucket:
                 for part in parts:
                     file.write(part)
                 file.close()
-            except InvalidResponse as error:  # here the library tells of it in its own way
-                raise api.from_http_response(error.response) from error
             except BaseException:
                 file.terminate()  # close() would make an object of what is there
                 raise
 
     def signed_url(self, uri: str, seconds: float) -> str:
         """Give a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""
+        from .credentials import signer
+
         with _mapped(uri):
             url: str = self._blob(uri).generate_signed_url(
                 version="v4",
@@ -208,38 +215,17 @@ class GoogleBucket:
         return self._client.bucket(bucket).blob(name, generation=int(generation) if generation else None)
 
 
-def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
-    """Give what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
-
-    A key signs by itself. A function has none: IAM signs for its service account, whose address is known, and the
-    token fresh, once the metadata server has been asked.
-    """
-    if isinstance(credentials, Signing):
-        return {}
-    if not hasattr(credentials, "service_account_email"):
-        raise EnvironmentFault(f"{uri}: only a service account can sign URLs; run as one")
-    credentials.refresh(Request())
-    return {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
-
-
-def _emulated(credentials_file: str | None) -> Credentials:
-    """Give the credentials of the emulator's service account, or none, which it takes too."""
-    if credentials_file is None:
-        return AnonymousCredentials()
-    credentials: Any = service_account.Credentials.from_service_account_file(credentials_file)
-    # Else google-auth asks Google itself, in a thread, in which regions an account that nobody knows may be used.
-    credentials._set_regional_access_boundary({"encodedLocations": "0x0", "expiry": datetime.max})
-    given: Credentials = credentials
-    return given
-
-
 @contextmanager
 def _mapped(uri: str) -> Iterator[None]:
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
     with mapped(uri):
         try:
             yield
         except DataCorruption as error:
             raise Transient(f"{uri}: was damaged on its way: {error}; it is tried again") from error
+        except InvalidResponse as error:  # of an upload in parts, of which the library tells in its own way
+            raise translated(uri, api.from_http_response(error.response)) from error
         except TransportError as error:
             if "PERMISSION_DENIED" in str(error):  # from IAM's signBlob, whose status google-auth does not tell
                 raise Permanent(

@@ -23,8 +23,9 @@ from emulator.identity import Identity
 from emulator.processes import free_port
 from emulator.storage.endpoint import StorageEndpoint
 from shared.errors import AlreadyExists, EnvironmentFault, InputError, NotFound, Permanent, Transient
+from shared.gcp.credentials import signer
 from shared.gcp.settings import Settings
-from shared.gcp.storage import GoogleBucket, signer
+from shared.gcp.storage import GoogleBucket
 from tests.contracts.bucket_contract import BucketContract, Uri
 
 EMAIL = "functions@my-project.iam.gserviceaccount.com"

@@ -1,0 +1,38 @@
+"""Who signs URLs, in the cloud and in the emulator. Loading this takes google-auth's cryptography: 0.1 s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from google.auth.credentials import AnonymousCredentials, Credentials, Signing
+from google.auth.transport.requests import Request
+from google.oauth2 import service_account
+
+from ..errors import EnvironmentFault
+
+
+def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
+    """Give what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
+
+    A key signs by itself. A function has none: IAM signs for its service account, whose address is known, and the
+    token fresh, once the metadata server has been asked.
+    """
+    if isinstance(credentials, Signing):
+        return {}
+    if not hasattr(credentials, "service_account_email"):
+        raise EnvironmentFault(f"{uri}: only a service account can sign URLs; run as one")
+    credentials.refresh(Request())
+    return {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+
+
+def emulated(credentials_file: str | None) -> Credentials:
+    """Give the credentials of the emulator's service account, or none, which it takes too."""
+    if credentials_file is None:
+        return AnonymousCredentials()
+    credentials: Any = service_account.Credentials.from_service_account_file(credentials_file)
+    # Else google-auth asks Google itself, in a thread, in which regions an account that nobody knows may be used.
+    credentials._set_regional_access_boundary({"encodedLocations": "0x0", "expiry": datetime.max})
+    given: Credentials = credentials
+    return given
