@@ -34,6 +34,8 @@ class Contract:
             document = json.loads(body or b"{}")
         except ValueError as error:
             raise Refusal(400, "parseError", "Parse Error") from error
+        if not isinstance(document, dict):
+            raise Refusal(400, "parseError", "Invalid JSON payload received. Root element must be a message.")
         return self._parsed(kind, document)
 
     def answer(self, kind: str, document: Document) -> Document:
@@ -44,7 +46,7 @@ class Contract:
             raise AnswerError(f"{kind}: {refusal.message}: {json.dumps(document)[:2000]}") from refusal
         return document
 
-    def _parsed(self, kind: str, document: object) -> Document:
+    def _parsed(self, kind: str, document: Document) -> Document:
         from google.protobuf import json_format  # type: ignore[import-untyped]  # the library has no types
 
         message_class = getattr(self._messages.result(), kind)

@@ -79,9 +79,9 @@ class _Reader:
         return lambda document: all(test(document) for test in tests)
 
     def _term(self) -> Test:
-        if self._take("word", "NOT"):
-            inner = self._term()
-            return lambda document: not inner(document)
+        if self._take("word", "NOT") or self._take_minus():
+            negated = self._term()
+            return lambda document: not negated(document)
         if self._take("bracket", "("):
             inner = self.any_of()
             if not self._take("bracket", ")"):
@@ -105,6 +105,13 @@ class _Reader:
     def _take(self, kind: str, value: str) -> bool:
         if self.rest and self.rest[0] == (kind, value):
             self.rest.pop(0)
+            return True
+        return False
+
+    def _take_minus(self) -> bool:
+        if self.rest and self.rest[0][0] == "word" and self.rest[0][1].startswith("-"):
+            _, word = self.rest.pop(0)
+            self.rest[:0] = [("word", word[1:])] if word[1:] else []
             return True
         return False
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 from google.cloud.compute_v1 import (
+    AcceleratorConfig,
     AccessConfig,
     AttachedDisk,
     AttachedDiskInitializeParams,
@@ -248,6 +252,9 @@ def test_places_are_those_that_the_endpoint_was_given(cloud: Cloud) -> None:
         ({"labels": {"Key": "x"}}, "Invalid value for field 'resource.labels'"),
         ({"metadata": Metadata(items=[Items(key="a", value="x" * 300_000)])}, "is too large: maximum size 262144"),
         ({"scheduling": Scheduling(instance_termination_action="STOP")}, "cannot specify a termination action"),
+        ({"scheduling": Scheduling(max_run_duration=Duration(seconds=10**8))}, "Must be between 1 and 10368000"),
+        ({"scheduling": Scheduling(provisioning_model="SPOT", automatic_restart=True)}, "automaticRestart be false"),
+        ({"guest_accelerators": [AcceleratorConfig(accelerator_count=1)]}, "do not support live migration"),
     ],
 )  # fmt: skip
 def test_bad_instance_is_refused_before_anything_is_made(cloud: Cloud, fields: dict[str, object], text: str) -> None:
@@ -300,6 +307,27 @@ def test_instance_with_an_address_shows_it(cloud: Cloud) -> None:
     assert config.nat_i_p
 
 
+def test_deletion_during_the_insertion_leaves_no_machine(cloud: Cloud) -> None:
+    inserting = cloud.instances.insert_unary(project=PROJECT, zone=ZONE, instance_resource=idle())
+    deleting = cloud.instances.delete_unary(project=PROJECT, zone=ZONE, instance="vm-1")
+    assert not cloud.done(inserting).error.errors
+    assert not cloud.done(deleting).error.errors
+    assert list(cloud.instances.list(project=PROJECT, zone=ZONE)) == []
+    assert not processes(f"vm-1.{inserting.target_id}")
+
+
+def test_end_that_nobody_asked_for_is_an_operation(cloud: Cloud) -> None:
+    cloud.make(idle())
+    instance = cloud.instance("vm-1")
+    [pid] = processes(f"vm-1.{instance.id}")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: cloud.instance("vm-1").status == "TERMINATED")
+    request = {"project": PROJECT, "zone": ZONE, "filter": f"targetId = {instance.id}"}
+    operations = {found.operation_type: found for found in cloud.zone_operations.list(request=request)}
+    assert operations.keys() == {"insert", "compute.instances.hostError"}
+    assert "QEMU was killed by signal 9" in operations["compute.instances.hostError"].status_message
+
+
 def test_serial_port_is_read_on_from_where_it_was_left(cloud: Cloud) -> None:
     cloud.make(idle())
     first = cloud.serial("vm-1")  # the emulator itself says first how the machine runs
@@ -317,18 +345,17 @@ def test_closed_endpoint_leaves_no_machine(tmp_path: Path, identity: Identity) -
     with idle_cloud(tmp_path, identity) as cloud:
         cloud.make(idle())
         name = f"vm-1.{cloud.instance('vm-1').id}"
-        assert machines(name)
+        assert processes(name)
         began = time.monotonic()
     assert time.monotonic() - began < 5
-    assert not machines(name)
+    assert not processes(name)
 
 
-def machines(text: str) -> list[str]:
+def processes(text: str) -> list[int]:
     """The processes that have a text in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_bytes().decode(errors="replace"))
-        except OSError:
-            continue
-    return [line for line in found if text in line]
+        with suppress(OSError):
+            if text.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
