@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import cast
 
 from google.cloud import compute_v1
 
 from ..errors import AlreadyExists, CloudError, NotFound, Permanent, Transient
+from ..events import Stop
 from ..ports import Machine, MachineRequest, Status
 from . import compute_instance
 from .compute_calls import Calls, Method, last
@@ -38,7 +41,9 @@ _STATUS: dict[str, Status] = {
 }
 _UNSURE = ("PENDING", "PROVISIONING")  # may vanish again: the zone may have no room
 _MISSING_IN_ZONE = re.compile("machineType|acceleratorType")  # a zone need not have every kind
-_PREEMPTED, _POWERED_OFF = "compute.instances.preempted", "compute.instances.guestTerminate"
+_PREEMPTED = "compute.instances.preempted"
+_TAKEN = ("compute.instances.hostError", "compute.instances.terminateOnHostMaintenance")
+_POWERED_OFF = "compute.instances.guestTerminate"  # by itself, and so not by the `stop` of others
 
 
 class Machines:
@@ -53,7 +58,7 @@ class Machines:
     def existing(self, request: MachineRequest, until: float) -> str | None:
         """Give the zone of a machine that has been made before; None when there is none."""
         project, zones = request.plan.project, self.zones(request)
-        for found in self._everywhere(project, request.name):
+        for found in self._everywhere(project, request.name, zones):
             zone = last(found.zone)
             if zone not in zones:
                 continue
@@ -107,7 +112,7 @@ class Machines:
     def find(self, project: str, zone: str, name: str) -> compute_v1.Instance | None:
         """Give a machine as Compute Engine has it."""
         if not zone:
-            return next(self._everywhere(project, name), None)
+            return next(self._everywhere(project, name, self._settings.zones), None)
         request = compute_v1.GetInstanceRequest(project=project, zone=zone, instance=name)
         return self._calls.look(f"machine {name} in {zone}", self._instances.get, request)
 
@@ -204,7 +209,7 @@ class Machines:
     def _zone_of_disk(self, request: MachineRequest) -> str | None:
         """Find the boot disk; of several, the one that a machine has had."""
         project = request.plan.project
-        found = list(self._all_disks(project, f'name = "{request.boot_disk}"'))
+        found = list(self._all_disks(project, f'name = "{request.boot_disk}"', self.zones(request)))
         newest = max(found, key=lambda disk: disk.last_attach_timestamp, default=None)
         return None if newest is None else last(newest.zone)
 
@@ -218,11 +223,15 @@ class Machines:
         for operation in self._calls.pages(f"operations of machine {machine.name}", client.list, request):
             if operation.insert_time >= found.last_start_timestamp:
                 kinds[operation.operation_type] = operation
+        how: Stop = "powered-off"
+        detail = ""
         if _PREEMPTED in kinds:
-            return Machine(machine.name, machine.zone, "stopped", "preempted", "Compute Engine took it back")
-        if _POWERED_OFF not in kinds and "stop" in kinds:
-            return Machine(machine.name, machine.zone, "stopped", "lost", f"{kinds['stop'].user} stopped it")
-        return Machine(machine.name, machine.zone, "stopped", "powered-off")
+            how, detail = "preempted", kinds[_PREEMPTED].status_message
+        elif taken := [kinds[kind] for kind in _TAKEN if kind in kinds]:
+            how, detail = "lost", taken[0].status_message
+        elif _POWERED_OFF not in kinds and "stop" in kinds:
+            how, detail = "lost", f"{kinds['stop'].user} stopped it"
+        return replace(machine, how=how, detail=detail)
 
     def _delete(self, what: str, project: str, method: Method, request: object) -> None:
         try:
@@ -230,16 +239,26 @@ class Machines:
         except NotFound:
             return
 
-    def _everywhere(self, project: str, name: str) -> Iterator[compute_v1.Instance]:
-        return self._all_instances(project, f'name = "{name}"')
+    def _everywhere(self, project: str, name: str, needed: Sequence[str]) -> Iterator[compute_v1.Instance]:
+        return self._all_instances(project, f'name = "{name}"', needed)
 
-    def _all_instances(self, project: str, terms: str) -> Iterator[compute_v1.Instance]:
+    def _all_instances(self, project: str, terms: str, needed: Sequence[str] = ()) -> Iterator[compute_v1.Instance]:
+        """List over all zones. Transient when one of the zones `needed` does not answer: what is there is not known."""
         request = compute_v1.AggregatedListInstancesRequest(project=project, filter=terms)
         pages = self._calls.pages(f"machines of project {project}", self._instances.aggregated_list, request)
-        for _zone, scoped in pages:
+        for scope, scoped in pages:
+            _check_answer(scope, scoped.warning, needed)
             yield from scoped.instances
 
-    def _all_disks(self, project: str, terms: str) -> Iterator[compute_v1.Disk]:
+    def _all_disks(self, project: str, terms: str, needed: Sequence[str] = ()) -> Iterator[compute_v1.Disk]:
+        """List over all zones, as _all_instances() does."""
         request = compute_v1.AggregatedListDisksRequest(project=project, filter=terms)
-        for _zone, scoped in self._calls.pages(f"disks of project {project}", self._disks.aggregated_list, request):
+        for scope, scoped in self._calls.pages(f"disks of project {project}", self._disks.aggregated_list, request):
+            _check_answer(scope, scoped.warning, needed)
             yield from scoped.disks
+
+
+def _check_answer(scope: str, told: object, needed: Sequence[str]) -> None:
+    warning = cast("compute_v1.Warning", told)  # the library's own annotation leads to Python's Warning
+    if last(scope) in needed and warning.code not in ("", "NO_RESULTS_ON_PAGE"):
+        raise Transient(f"zone {last(scope)} does not say what is in it: {warning.message}; it is asked again")

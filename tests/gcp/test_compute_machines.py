@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from google.cloud import compute_v1
 
+from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from shared.errors import NotFound, Permanent, Transient
 from shared.plan import MachinePlan
@@ -222,6 +227,7 @@ def test_how_a_machine_ended_is_told(cloud: Cloud) -> None:
     preempted = compute.machine(VM, PROJECT, A)
     assert preempted is not None
     assert (preempted.status, preempted.how) == ("stopped", "preempted")
+    assert preempted.detail == "Instance was preempted."
 
 
 def test_a_machine_that_somebody_stopped_is_lost(cloud: Cloud) -> None:
@@ -233,6 +239,21 @@ def test_a_machine_that_somebody_stopped_is_lost(cloud: Cloud) -> None:
     stopped = compute.machine(VM, PROJECT, A)
     assert stopped is not None
     assert (stopped.status, stopped.how, stopped.detail) == ("stopped", "lost", "emulator stopped it")
+
+
+def test_a_machine_whose_host_has_failed_is_lost(cloud: Cloud) -> None:
+    compute = cloud.compute()
+    compute.create_machine(request())
+    [machine] = cloud.instances().values()
+    for child in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"{machine.name}.{machine.id}".encode() in child.read_bytes():
+                os.kill(int(child.parent.name), signal.SIGKILL)
+    assert compute.wait_until_stopped(VM, PROJECT, A, 60.0)
+    lost = compute.machine(VM, PROJECT, A)
+    assert lost is not None
+    assert (lost.status, lost.how) == ("stopped", "lost")
+    assert lost.detail.startswith("Instance terminated by Compute Engine")
 
 
 def test_what_is_not_there(cloud: Cloud) -> None:
@@ -274,3 +295,18 @@ def test_everything_of_ours_is_listed_and_nothing_else(cloud: Cloud, tmp_path: P
     assert {each.expires for each in compute.labelled(PROJECT)} == {float(request().labels["goldsmith-expires"])}
     for name in ("others", "odd"):
         compute.delete("disk", name, PROJECT, A)
+
+
+@pytest.mark.parametrize("silent", ["instances", "disks"])
+def test_a_zone_that_does_not_answer_is_not_taken_for_empty(cloud: Cloud, silent: str) -> None:
+    def answer(what: str) -> dict[str, Any]:
+        warning = {"code": "UNREACHABLE" if what == silent else "NO_RESULTS_ON_PAGE", "message": "no answer"}
+        return {"items": {f"zones/{B}": {"warning": warning}}}
+
+    application = Flask("unreachable")
+    path = f"/compute/v1/projects/{PROJECT}/aggregated/<what>"
+    application.add_url_rule(path, "aggregated", lambda what: answer(what))
+    with HttpServer(application) as server:
+        compute = cloud.compute(compute_endpoint=server.url)
+        with pytest.raises(Transient, match=f"zone {B} does not say what is in it: no answer"):
+            compute.create_machine(request())
