@@ -140,8 +140,11 @@ def test_a_rate_limit_is_left_to_redelivery(cloud: Cloud) -> None:
 
 def test_a_full_zone_leads_to_the_next_one_with_nothing_left_behind(cloud: Cloud) -> None:
     cloud.endpoint.exhaust(A)
-    assert cloud.compute().create_machine(request()) == B
+    compute = cloud.fused()
+    assert compute.create_machine(request()) == B
     assert (list(cloud.instances()), list(cloud.disks())) == ([f"{B}/{VM}"], [f"{B}/{BOOT}"])
+    insert = ["Instances.insert_unary", "ZoneOperations.wait"]
+    assert compute.calls.made[2:] == [*insert, "Disks.delete_unary", *insert]
 
 
 def test_no_room_anywhere_names_the_zones_and_is_tried_again(cloud: Cloud) -> None:
