@@ -1,0 +1,31 @@
+"""One Google Cloud on this machine for all tests of this folder, and a person with Google's own programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emulator.cloud import Cloud
+from shared.clock import SystemClock
+from shared.local.catalogue import Catalogue
+from tests.cloud.person import Person
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path) -> Iterator[Cloud]:
+    """Google Cloud, with Debian 12 as its only image."""
+    home = tmp_path_factory.mktemp("cloud")
+    Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
+    with Cloud(home) as running:
+        yield running
+
+
+@pytest.fixture
+def person(cloud: Cloud, tmp_path: Path) -> Iterator[Person]:
+    """Somebody with an empty home; when the test is over, no VM and no disk of theirs is left."""
+    someone = Person(tmp_path, cloud.environment(tmp_path / "home"), cloud.project, cloud.bucket, cloud.compute.url)
+    yield someone
+    assert someone.resources("instances") == []
+    assert someone.resources("disks") == []

@@ -1,0 +1,46 @@
+"""goldsmith submit, and goldsmith builds against a project: the same words and looks as on one machine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cloud.person import Person
+
+pytestmark = pytest.mark.vm
+
+
+def test_submit_follows_the_build_to_its_image(person: Person) -> None:
+    folder = person.spec("submitted", replace={"family: hello": "family: submitted"})
+    printed = person.goldsmith("submit", folder / "build.yaml", "--set", "greeting=ahoy")
+    assert "preparing: making the build VM" in printed
+    assert "step greet done" in printed
+    assert "| [step greet]" in printed
+    assert "newest of family submitted" in printed.splitlines()[-1]
+
+    [build] = [each for each in person.builds() if each.name == "submitted"]
+    assert build.plan is not None
+    assert build.plan.steps[0].inputs["env"] == {"GREETING": "ahoy"}
+    listed = person.goldsmith("builds", "list")
+    assert f"{build.id}" in listed
+    [shown] = [each for each in json.loads(person.goldsmith("builds", "list", "--json")) if each["id"] == build.id]
+    assert shown["outcome"] == "succeeded"
+    assert "greet" in person.goldsmith("builds", "show", "submitted")
+    assert "[step greet]" in person.goldsmith("builds", "logs", "submitted")
+
+
+def test_submit_of_a_build_that_fails_is_1_with_the_steps_last_words(person: Person) -> None:
+    folder = person.spec("failing", replace={"family: hello": "family: failing"})
+    (folder / "preload.sh").write_text("#!/bin/sh\necho this goes wrong >&2\nexit 7\n")
+    printed = person.goldsmith("submit", folder / "build.yaml", status=1)
+    assert "step greet failed" in printed
+    assert "this goes wrong" in printed
+    told = person.result("failing-")
+    assert (told["outcome"], told["steps"][0]["exit_status"], told["left"]) == ("failed", 7, [])
+
+
+def test_a_build_that_is_refused_there_says_why(person: Person) -> None:
+    folder = person.spec("nowhere", replace={"family: debian-12": "family: debian-11"})
+    printed = person.goldsmith("submit", folder / "build.yaml", status=1)
+    assert "source.family: project local has no active image in family debian-11" in printed

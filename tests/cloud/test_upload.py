@@ -1,0 +1,73 @@
+"""gsutil cp, and nothing else, and an image appears: the way that most people take."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cloud.person import Person
+
+pytestmark = pytest.mark.vm
+
+
+def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: Person) -> None:
+    old = {"  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #", "team: infra": "team: upload"}
+    folder = person.spec("hello", replace=old)
+    person.upload(folder)
+    first = person.result("hello/build-")
+    assert (first["outcome"], first["reason"], first["left"]) == ("succeeded", "", [])
+    assert [(step["name"], step["status"]) for step in first["steps"]] == [("greet", "done")]
+
+    text = (folder / "build.yaml").read_text()
+    (folder / "build.yaml").write_text(text.replace("greeting: hello", "greeting: hi"))
+    person.upload(folder)
+    second = person.result("hello/build-", count=2)
+    assert second["outcome"] == "succeeded"
+    assert second["build"] != first["build"]
+
+    newest = person.gcloud("compute", "images", "describe-from-family", "hello")
+    assert newest["name"] == second["image"]["name"]
+    assert newest["labels"]["team"] == "upload"
+    assert newest["labels"]["goldsmith-build"] == second["build"]
+    assert newest["diskSizeGb"] == "10"
+    assert newest["status"] == "READY"
+    assert "deprecated" not in newest
+    older = person.gcloud("compute", "images", "describe", first["image"]["name"])
+    assert older["deprecated"]["state"] == "DEPRECATED"
+    assert older["deprecated"]["replacement"].endswith(f"/{newest['name']}")
+    assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
+
+    assert person.gcloud("compute", "instances", "list") == []
+    assert person.gcloud("compute", "disks", "list") == []
+    logs = person.run("gsutil", "cat", f"{second['logs']}/**")
+    assert "[step greet]" in logs
+    assert person.run("gsutil", "ls", f"gs://{person.bucket}/").split() == [
+        f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "logs", "results", "specs")
+    ]
+
+
+def images(person: Person, family: str) -> list[Any]:
+    """What `gcloud compute images list` shows of a family: deprecated ones only when asked."""
+    found: list[Any] = person.gcloud("compute", "images", "list", "--no-standard-images", f"--filter=family={family}")
+    return found
+
+
+def test_a_message_from_another_pipeline_becomes_an_image(person: Person) -> None:
+    """The spec comes with the message, and asks for what its family has already: nothing is built twice."""
+    folder = person.spec("piped", replace={"family: hello": "family: piped"})
+    there = f"gs://{person.bucket}/specs/piped"
+    person.run("gsutil", "-q", "cp", folder / "preload.sh", f"{there}/files/")
+    text = (folder / "build.yaml").read_text().replace("context: .", "context: files")
+    (folder / "build.yaml").write_text(text)
+    person.run("gsutil", "-q", "cp", folder / "build.yaml", f"{there}/request.txt")  # no spec by its name
+    request = {"spec": f"{there}/request.txt", "parameters": {"greeting": "ahoy"}, "idempotency_key": "pipeline-7"}
+    for _ in range(2):  # the same key is the same build
+        person.run("gcloud", "pubsub", "topics", "publish", "build-requests", f"--message={json.dumps(request)}")
+    build = person.finished("piped")
+    assert build.outcome == "succeeded", build.reason
+    assert build.plan is not None
+    assert build.plan.steps[0].inputs["env"] == {"GREETING": "ahoy"}
+    assert [each.id for each in person.builds() if each.name == "piped"] == [build.id]
+    assert images(person, "piped")[0]["labels"]["goldsmith-build"] == build.id
