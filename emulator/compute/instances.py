@@ -190,7 +190,9 @@ class Instances:
             self._set_down(instance)
             raise
         instance.update(status="RUNNING")
-        follower = threading.Thread(target=self._follow, args=(instance,), name=f"follow-{instance.machine}")
+        follower = threading.Thread(
+            target=self._follow, args=(instance,), daemon=True, name=f"follow-{instance.machine}"
+        )
         self._followers.append(follower)
         follower.start()
 

@@ -40,6 +40,7 @@ class Instance:
     folder: Path
     boot: str  # direct or firmware
     down: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Condition = field(default_factory=threading.Condition)
     asked: bool = False  # whether its machine was told to end
     turn: threading.RLock = field(default_factory=threading.RLock)  # of operations: one after the other
 
@@ -54,8 +55,10 @@ class Instance:
         return f"{self.document['name']}.{self.document['id']}"
 
     def update(self, **fields: object) -> None:
-        """Change its document; whoever reads has one whole document."""
-        self.document = {**self.document, **fields}
+        """Change its document; whoever reads has one whole document, and whoever waits for a change goes on."""
+        with self.changed:
+            self.document = {**self.document, **fields}
+            self.changed.notify_all()
 
     def attributes(self) -> dict[str, str]:
         """Give its metadata's keys and values."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, unquote
 from shared.local.metadata_server import Request, Response, Route
 
 from ..identity import LIFETIME_S, Identity
+from .calls import fingerprint
 from .links import last
 from .machines import Instance
 from .places import PROJECT_NUMBER
@@ -24,6 +26,7 @@ from .refusals import Document
 ROOT = "/computeMetadata/v1"
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 _KEPT = ("attributes", "service-accounts")  # whose keys are not ours to rename
+_LONGEST_WAIT = 300.0  # seconds for which a request waits for a change
 
 Tree = dict[str, Any]
 Leaf = Callable[[Mapping[str, str]], Response]
@@ -50,9 +53,10 @@ class Metadata:
         if request.headers.get("metadata-flavor") != "Google" or "x-forwarded-for" in request.headers:
             return _text('Missing required header "Metadata-Flavor": "Google"', HTTPStatus.FORBIDDEN)
         query = {key.lower(): values[-1] for key, values in parse_qs(request.query, keep_blank_values=True).items()}
-        value: object = self._tree()
-        for part in filter(None, request.groups["path"].split("/")):
-            value = value.get(unquote(part)) if isinstance(value, dict) else None
+        parts = [unquote(part) for part in request.groups["path"].split("/") if part]
+        if query.get("wait_for_change", "").lower() == "true":
+            self._wait_for_change(parts, query)
+        value = self._find(parts)
         if value is None:
             return _text("The requested metadata key was not found\n", HTTPStatus.NOT_FOUND)
         if callable(value):
@@ -61,7 +65,24 @@ class Metadata:
             return found
         if isinstance(value, dict) and not request.path.endswith("/") and "recursive" not in query:
             return Response(HTTPStatus.MOVED_PERMANENTLY, b"", "text/html", {**_FLAVOR, "Location": f"{request.path}/"})
-        return _value(value, query, kept=any(f"/{name}" in request.path for name in _KEPT))
+        found = _value(value, query, kept=any(f"/{name}" in request.path for name in _KEPT))
+        return replace(found, headers={**found.headers, "ETag": _etag(value)})
+
+    def _find(self, parts: Sequence[str]) -> object:
+        value: object = self._tree()
+        for part in parts:
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def _wait_for_change(self, parts: Sequence[str], query: Mapping[str, str]) -> None:
+        """Wait until a value is another one than the asker knows, for as long as the asker wants to wait."""
+        seconds = query.get("timeout_sec", "")
+        known = query.get("last_etag") or _etag(self._find(parts))
+        with self._instance.changed:
+            self._instance.changed.wait_for(
+                lambda: _etag(self._find(parts)) != known,
+                min(float(seconds), _LONGEST_WAIT) if seconds.isdecimal() else _LONGEST_WAIT,
+            )
 
     def _tree(self) -> Tree:
         document = self._instance.document
@@ -171,6 +192,11 @@ def _renamed(value: object, *, kept: bool) -> object:
         for key, entry in value.items()
         if not callable(entry)
     }
+
+
+def _etag(value: object) -> str:
+    """Name a value, or all that is below it: equal names for equal values."""
+    return fingerprint(_renamed(value, kept=True) if not callable(value) else "")
 
 
 def _camel(name: str) -> str:

@@ -41,8 +41,12 @@ DOCUMENT = {
 
 
 @pytest.fixture
-def metadata(identity: Identity, tmp_path: Path) -> Metadata:
-    instance = Instance(f"projects/{PROJECT}/zones/us-central1-a/instances/vm-1", DOCUMENT, [], tmp_path, "direct")
+def instance(tmp_path: Path) -> Instance:
+    return Instance(f"projects/{PROJECT}/zones/us-central1-a/instances/vm-1", DOCUMENT, [], tmp_path, "direct")
+
+
+@pytest.fixture
+def metadata(identity: Identity, instance: Instance) -> Metadata:
     return Metadata(instance, identity)
 
 
@@ -113,6 +117,19 @@ def test_what_is_not_there_is_not_found(metadata: Metadata) -> None:
     assert (status, headers["location"]) == (301, "/computeMetadata/v1/instance/")
     attributes = "PUT /computeMetadata/v1/instance/guest-attributes/hostkeys/rsa"
     assert ask(metadata.routes(), attributes, **flavor)[0] == 403
+
+
+def test_request_waits_for_a_change(metadata: Metadata, instance: Instance) -> None:
+    path = "GET /computeMetadata/v1/instance/attributes/?recursive=true&wait_for_change=true"
+    flavor = {"Metadata_Flavor": "Google"}
+    _, headers, before = ask(metadata.routes(), f"{path}&timeout_sec=0", **flavor)
+    new = {"items": [{"key": "some-key", "value": "new"}]}
+    change = threading.Timer(0.2, lambda: instance.update(metadata=new))
+    change.start()
+    _, _, after = ask(metadata.routes(), path, **flavor)
+    change.join()
+    assert ("new" in before, after) == (False, '{"some-key": "new"}')
+    assert ask(metadata.routes(), f"{path}&last_etag={headers['etag']}", **flavor)[2] == after
 
 
 def test_tokens_are_the_service_accounts(metadata: Metadata, identity: Identity) -> None:

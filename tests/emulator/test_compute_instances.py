@@ -62,9 +62,10 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_endpoint_is_up_at_once(tmp_path: Path, identity: Identity) -> None:
+def test_endpoint_is_up_at_once(cloud: Cloud, identity: Identity) -> None:
+    cloud.endpoint.close()
     began = time.monotonic()
-    with idle_cloud(tmp_path, identity):
+    with cloud.open(identity):
         assert time.monotonic() - began < 2
 
 
