@@ -100,7 +100,7 @@ def test_killed_writers_leave_whole_objects(tmp_path: Path, store: Store) -> Non
         "overwrite_for_ever(Path(sys.argv[1]))"
     )
     write(store, "x", b"\0" * 1000)
-    for _ in range(5):
+    for _ in range(3):
         with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as writer:
             assert writer.stdout
             writer.stdout.read(1)  # it is writing
