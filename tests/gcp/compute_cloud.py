@@ -21,26 +21,23 @@ from emulator.compute.endpoint import ComputeEndpoint
 from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from emulator.storage.endpoint import StorageEndpoint
-from provisioner.protocol import Job
-from shared import resources
 from shared.clock import SystemClock
 from shared.gcp.compute import GoogleCompute
 from shared.gcp.compute_calls import Answer, Calls
 from shared.gcp.settings import Settings
 from shared.gcp.storage import GoogleBucket
 from shared.local.catalogue import Catalogue
-from shared.plan import MachinePlan
 from shared.ports import MachineRequest, Message
+from tests.contracts.compute_contract import BOOT, IDLE, KEY, VM, Site, idle_disk
 from tests.fakes import Fuse
-from tests.values import BUILD_ID, plan
 
 PROJECT = "goldsmith-emulator"
 BUCKET = "goldsmith-bucket"
 ZONES = ("us-central1-a", "us-central1-b")
-IDLE = "idle"
-VM, BOOT = f"gs-{BUILD_ID}-a1-vm", f"gs-{BUILD_ID}-a1-boot"
+SITE = Site(PROJECT, ZONES, ZONES[0])
 EMAIL = f"functions@{PROJECT}.iam.gserviceaccount.com"
-KEY = "ab" * 32
+
+__all__ = ["BOOT", "BUCKET", "IDLE", "KEY", "PROJECT", "SITE", "VM", "ZONES", "Cloud", "open_cloud", "request"]
 
 
 @dataclass
@@ -188,32 +185,9 @@ def open_cloud(folder: Path, identity: Identity, **options: Any) -> Iterator[Clo
         yield Cloud(endpoint, storage, settings, identity, messages)
 
 
-def idle_disk(path: Path) -> Path:
-    """A disk whose boot sector halts the processor, and takes none of ours."""
-    sector = bytearray(512)
-    sector[:4] = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp back
-    sector[446 + 4] = 0x83
-    sector[446 + 8 : 446 + 16] = (2048).to_bytes(4, "little") + (2048).to_bytes(4, "little")
-    sector[510:] = b"\x55\xaa"
-    path.write_bytes(bytes(sector) + bytes(4 << 20))
-    return path
-
-
 def request(attempt: int = 1, **changes: Any) -> MachineRequest:
     """A request for the build VM of an attempt."""
-    made = plan(machine=MachinePlan(PROJECT, ZONES))
-    default = MachineRequest(
-        name=resources.machine_name(BUILD_ID, attempt, "build"),
-        boot_disk=resources.boot_disk_name(BUILD_ID, attempt, "build"),
-        source_project=PROJECT,
-        source_image=IDLE,
-        plan=made.machine,
-        labels=resources.labels(made, attempt),
-        job=Job(BUILD_ID, attempt, KEY, ()),
-        context=None,
-        max_seconds=3600.0,
-    )
-    return replace(default, **changes)
+    return SITE.request(attempt, **changes)
 
 
 def _make_bucket(url: str) -> None:
