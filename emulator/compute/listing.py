@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from .filters import compiled
+from .links import last
 from .refusals import Document, Refusal, invalid
 
 MOST = 500  # entries of a page
@@ -51,7 +52,7 @@ def aggregated(
     page, token = page_of(items, query)
     scopes: Document = {}
     for zone in zones:
-        here = [item for item in page if item["zone"].endswith(f"/{zone}")]
+        here = [item for item in page if last(item["zone"]) == zone]
         scopes[f"zones/{zone}"] = {collection: here} if here else {"warning": _nothing(f"zones/{zone}")}
     document: Document = {"kind": f"{kind}AggregatedList", "id": link, "items": scopes, "selfLink": link}
     return document | ({"nextPageToken": token} if token else {})

@@ -14,7 +14,7 @@ from .disks import Disks
 from .images import Images
 from .instances import Instances
 from .links import Links
-from .listing import list_document
+from .listing import aggregated, list_document
 from .operations import Operations
 from .places import Places
 from .refusals import Document, not_found
@@ -133,24 +133,6 @@ def _operation_methods(operations: Operations) -> Sequence[Method]:
 
 
 def _place_methods(places: Places, links: Links) -> Sequence[Method]:
-    def machine_type(call: Call) -> Document:
-        found = places.machine_type(call.project, call.zone, call.name)
-        if found is None:
-            raise not_found(call.path)
-        return found
-
-    def lists(entries: Entries, kind: str) -> Handler:
-        return lambda call: list_document(f"compute#{kind}", links.url(call.path), entries(call), call.query, call.path)
-
-    def gets(entries: Entries) -> Handler:
-        def get(call: Call) -> Document:
-            found = [entry for entry in entries(call) if entry["name"] == call.name]
-            if not found:
-                raise not_found(call.path)
-            return found[0]
-
-        return get
-
     kinds: Sequence[tuple[str, str, str, Entries]] = (
         ("zones", "zone", "Zone", lambda call: places.zone_list(call.project)),
         ("regions", "region", "Region", lambda call: places.region_list(call.project)),
@@ -158,14 +140,56 @@ def _place_methods(places: Places, links: Links) -> Sequence[Method]:
         ("ZONE/diskTypes", "diskType", "DiskType", lambda call: places.disk_types(call.project, call.zone)),
         ("ZONE/machineTypes", "machineType", "MachineType", lambda call: places.machine_types(call.project, call.zone)),
     )
+    types = "machineTypes.list", "", "MachineTypeAggregatedList", _everywhere(places.machine_types, places, links)
+    disk_types = "diskTypes.list", "", "DiskTypeAggregatedList", _everywhere(places.disk_types, places, links)
     found = [
         _method("GET", "", "projects.get", "", "Project", lambda call: places.project(call.project)),
-        _method("GET", "ZONE/machineTypes/NAME", "machineTypes.get", "", "MachineType", machine_type),
+        _method("GET", "aggregated/machineTypes", *types),
+        _method("GET", "aggregated/diskTypes", *disk_types),
+        _method("GET", "ZONE/machineTypes/NAME", "machineTypes.get", "", "MachineType", _machine_type(places)),
     ]
     for path, kind, message, entries in kinds:
         name = path.rsplit("/", 1)[-1]
         found += [
-            _method("GET", path, f"{name}.list", "", f"{message}List", lists(entries, kind)),
-            _method("GET", f"{path}/NAME", f"{name}.get", "", message, gets(entries)),
+            _method("GET", path, f"{name}.list", "", f"{message}List", _all_of(entries, kind, links)),
+            _method("GET", f"{path}/NAME", f"{name}.get", "", message, _one_of(entries)),
         ]
     return found
+
+
+def _all_of(entries: Entries, kind: str, links: Links) -> Handler:
+    return lambda call: list_document(f"compute#{kind}", links.url(call.path), entries(call), call.query, call.path)
+
+
+def _one_of(entries: Entries) -> Handler:
+    def get(call: Call) -> Document:
+        found = [entry for entry in entries(call) if entry["name"] == call.name]
+        if not found:
+            raise not_found(call.path)
+        return found[0]
+
+    return get
+
+
+def _everywhere(entries: Callable[[str, str], Iterable[Document]], places: Places, links: Links) -> Handler:
+    """List what each zone has."""
+
+    def aggregate(call: Call) -> Document:
+        found = [entry for zone in places.zones for entry in entries(call.project, zone)]
+        link = links.url(f"projects/{call.project}/aggregated/{call.collection}")
+        kind = f"compute#{call.collection.removesuffix('s')}"
+        return aggregated(kind, link, found, call.query, call.collection, places.zones)
+
+    return aggregate
+
+
+def _machine_type(places: Places) -> Handler:
+    """Give a machine type, which need not be in the list: there are custom ones."""
+
+    def get(call: Call) -> Document:
+        found = places.machine_type(call.project, call.zone, call.name)
+        if found is None:
+            raise not_found(call.path)
+        return found
+
+    return get

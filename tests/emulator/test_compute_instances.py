@@ -234,6 +234,8 @@ def test_places_are_those_that_the_endpoint_was_given(cloud: Cloud) -> None:
     large = types.get(project=PROJECT, zone=ZONE, machine_type="n2-highmem-8")
     assert (large.guest_cpus, large.memory_mb) == (8, 65536)
     assert len({found.name for found in types.list(project=PROJECT, zone=ZONE)}) > 50
+    scopes = types.aggregated_list(request={"project": PROJECT, "filter": "name=e2-small"})
+    assert [[found.name for found in scoped.machine_types] for _, scoped in scopes] == [["e2-small"]] * len(ZONES)
     disk_types = compute_v1.DiskTypesClient(client_options=options, credentials=nobody)
     assert disk_types.get(project=PROJECT, zone=ZONE, disk_type="pd-ssd").zone.endswith(ZONE)
     networks = compute_v1.NetworksClient(client_options=options, credentials=nobody)
