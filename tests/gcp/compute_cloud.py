@@ -21,6 +21,7 @@ from emulator.compute.endpoint import ComputeEndpoint
 from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from emulator.storage.endpoint import StorageEndpoint
+from shared import ports
 from shared.clock import SystemClock
 from shared.gcp.compute import GoogleCompute
 from shared.gcp.compute_calls import Answer, Calls
@@ -37,7 +38,20 @@ ZONES = ("us-central1-a", "us-central1-b")
 SITE = Site(PROJECT, ZONES, ZONES[0])
 EMAIL = f"functions@{PROJECT}.iam.gserviceaccount.com"
 
-__all__ = ["BOOT", "BUCKET", "IDLE", "KEY", "PROJECT", "SITE", "VM", "ZONES", "Cloud", "open_cloud", "request"]
+__all__ = [
+    "BOOT",
+    "BUCKET",
+    "IDLE",
+    "KEY",
+    "PROJECT",
+    "SITE",
+    "VM",
+    "ZONES",
+    "Cloud",
+    "FusedCompute",
+    "open_cloud",
+    "request",
+]
 
 
 @dataclass
@@ -57,7 +71,7 @@ class Clock:
 class FusedCalls(Calls):
     """Notes what is called, and ends "the process" at one of the calls: before it was sent, or after its answer."""
 
-    def __init__(self, settings: Settings, clock: Clock, fuse: Fuse) -> None:
+    def __init__(self, settings: Settings, clock: ports.Clock, fuse: Fuse) -> None:
         super().__init__(settings, clock)
         self.made: list[str] = []
         self._fuse = fuse
@@ -92,7 +106,7 @@ class FusedBucket(GoogleBucket):
 class FusedCompute(GoogleCompute):
     """An adapter that ends at a call, or only counts them."""
 
-    def __init__(self, settings: Settings, clock: Clock, fuse: Fuse) -> None:
+    def __init__(self, settings: Settings, clock: ports.Clock, fuse: Fuse) -> None:
         super().__init__(settings, FusedBucket(settings, fuse), clock)
         self.calls = FusedCalls(settings, clock, fuse)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,11 +19,12 @@ from google.cloud import compute_v1
 
 from emulator.http_server import HttpServer
 from emulator.identity import Identity
+from shared.clock import SystemClock
 from shared.errors import NotFound, Permanent, Transient
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest
-from tests.fakes import Died
-from tests.gcp.compute_cloud import BOOT, PROJECT, VM, ZONES, Cloud, open_cloud, request
+from tests.fakes import Died, Fuse
+from tests.gcp.compute_cloud import BOOT, PROJECT, VM, ZONES, Cloud, FusedCompute, open_cloud, request
 from tests.values import BUILD_ID
 
 A, B = ZONES
@@ -231,6 +233,15 @@ def test_how_a_machine_ended_is_told(cloud: Cloud) -> None:
     assert preempted is not None
     assert (preempted.status, preempted.how) == ("stopped", "preempted")
     assert preempted.detail == "Instance was preempted."
+
+
+def test_a_wait_asks_about_once_a_second(cloud: Cloud) -> None:
+    cloud.compute().create_machine(request())
+    compute = FusedCompute(cloud.settings, SystemClock(), Fuse())
+    began = time.monotonic()
+    assert not compute.wait_until_stopped(VM, PROJECT, A, 3.0)
+    assert 2.5 < time.monotonic() - began < 8
+    assert 2 <= len(compute.calls.made) <= 16
 
 
 def test_a_machine_that_somebody_stopped_is_lost(cloud: Cloud) -> None:
