@@ -21,6 +21,7 @@ from .cloud import Cloud
 FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOME = Path("build/cloud")
+LOOK = 0.2  # seconds between looks whether somebody wants it to end
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +53,8 @@ def run(home: Path, boot: str, asked: Event) -> None:
     with cloud:
         sys.stdout.write(directions(cloud))
         sys.stdout.flush()
-        asked.wait()
+        while not asked.wait(LOOK):  # a signal that another thread gets does not wake this one
+            continue
         sys.stderr.write("emulator: stopping\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ class Functions:
     def __init__(self, folder: Path, environment: Environment) -> None:
         self._folder = folder
         self._environment = environment
-        self._processes = Processes()
+        self._processes = Processes(ends_by=signal.SIGINT)  # SIGTERM would wait for what is under way
         self._children: dict[str, tuple[ChildProcess, str]] = {}
         self.urls: Mapping[str, str] = {each.name: f"http://{LOOPBACK}:{free_port()}" for each in FUNCTIONS}
 

@@ -36,7 +36,8 @@ _QUOTED_BYTES = 16 * 1024
 class ChildProcess:
     """One running program. `name` is for people, `log` has all that it writes."""
 
-    def __init__(self, name: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, name: str, log: Path, process: subprocess.Popen[bytes], ends_by: signal.Signals) -> None:
+        self._ends_by = ends_by
         self.name = name
         self.log = log
         self.pid = process.pid
@@ -62,10 +63,10 @@ class ChildProcess:
 
     def terminate(self) -> None:
         """Ask it to end, and do not wait."""
-        self._process.terminate()
+        self._process.send_signal(self._ends_by)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """End it: SIGTERM, and SIGKILL for it and its own children when `seconds` have passed."""
+        """End it: ask for it, and SIGKILL for it and its own children when `seconds` have passed."""
         self.terminate()
         try:
             self._process.wait(seconds)
@@ -81,9 +82,10 @@ class ChildProcess:
 
 
 class Processes:
-    """Starts programs, and stops all of them at its own end. A context manager; thread-safe."""
+    """Starts programs, and stops all of them at its own end by the signal `ends_by`. A context manager; thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends_by: signal.Signals = signal.SIGTERM) -> None:
+        self._ends_by = ends_by
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")
         self._children: list[ChildProcess] = []
 
@@ -116,7 +118,7 @@ class Processes:
                     start_new_session=True,  # Ctrl-C is for us, and we stop it in our order
                 )
 
-        child = ChildProcess(name, log, self._starter.submit(spawn).result())
+        child = ChildProcess(name, log, self._starter.submit(spawn).result(), self._ends_by)
         self._children.append(child)
         return child
 
