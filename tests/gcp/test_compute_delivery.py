@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,36 @@ import pytest
 from google.cloud import compute_v1
 
 from emulator.identity import Identity
-from provisioner.protocol import COMPLETED, STARTED, STEP_FINISHED, STEP_STARTED, Job, Step, decode_report, encode
+from provisioner.protocol import (
+    COMPLETED,
+    REBOOTING,
+    STARTED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    Job,
+    Step,
+    decode_report,
+    encode,
+)
 from shared.cidata import instance_metadata, small_files
+from shared.clock import SystemClock
 from shared.errors import NotFound
 from shared.gcp.compute_delivery import packed_disk
 from shared.gcp.settings import Delivery
 from shared.iso9660 import Content, Stream
+from shared.local.catalogue import Catalogue
+from shared.local.root_files import RootFiles
 from shared.plan import Context, MachinePlan
 from shared.ports import MachineRequest
-from tests.gcp.compute_cloud import BOOT, BUCKET, KEY, PROJECT, VM, ZONES, Cloud, open_cloud, request
+from tests.gcp.compute_cloud import BOOT, BUCKET, KEY, PROJECT, SITE, VM, ZONES, Cloud, open_cloud, request
 from tests.values import BUILD_ID
 
 ZONE = ZONES[0]
 CONTEXT = f"gs://{BUCKET}/contexts/0123.tar"
 SCRIPT = b"#!/bin/sh\nset -e\ntest -e /run/goldsmith/cidata/job.json\necho made by $RELEASE >/etc/made\n"
 API = "http://169.254.169.253"
+PUBLISH_URL = f"{API}/v1/projects/{PROJECT}/topics/build-reports:publish"
+TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"
 
 
 @pytest.fixture
@@ -156,23 +172,29 @@ def direct(tmp_path: Path, debian_home: Path) -> Iterator[Cloud]:
 
 @pytest.mark.vm
 @pytest.mark.parametrize("delivery", ["download", "disk"])
-def test_a_vm_builds_with_what_it_was_given(direct: Cloud, delivery: Delivery) -> None:
-    job = Job(
-        BUILD_ID,
-        1,
-        KEY,
-        (Step("greet", "run-script", {"script": "preload.sh", "env": {"RELEASE": "us"}}),),
-        publish_url=f"{API}/v1/projects/{PROJECT}/topics/build-reports:publish",
-        token_url="http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token",
-    )
+def test_a_vm_builds_with_what_it_was_given_also_after_a_reboot(
+    direct: Cloud, debian_home: Path, delivery: Delivery
+) -> None:
+    greet = Step("greet", "run-script", {"script": "preload.sh", "env": {"RELEASE": "us"}})
+    again = replace(greet, name="again")
+    steps = (greet, Step("restart", "reboot", {}), again) if delivery == "download" else (greet,)
     compute = direct.compute(delivery=delivery)
     machine = MachinePlan(PROJECT, ZONES, machine_type="e2-standard-2")
+    job = Job(BUILD_ID, 1, KEY, steps, publish_url=PUBLISH_URL, token_url=TOKEN_URL)
     compute.create_machine(with_context(direct, job=job, plan=machine, source_image="debian-12-base"))
     assert compute.wait_until_stopped(VM, PROJECT, ZONE, 100_000.0)  # of a clock that runs ahead
     console = compute.serial_output(VM, PROJECT, ZONE, 1, 0)[0].decode()
-    kinds = [decode_report(message.data).kind for message in direct.messages]
-    assert kinds == [STARTED, STEP_STARTED, STEP_FINISHED, COMPLETED], console
+    reports = {report.sequence: report for report in (decode_report(message.data) for message in direct.messages)}
+    kinds = [reports[number].kind for number in sorted(reports) if number]
+    one_step = [STEP_STARTED, STEP_FINISHED]
+    restart = [*one_step, REBOOTING, STARTED, *one_step] if delivery == "download" else []
+    assert kinds == [STARTED, *one_step, *restart, COMPLETED], console
     assert compute.serial_output(VM, PROJECT, ZONE, 3, 0)[0].count(b"goldsmith-report:") >= len(kinds)
     found = compute.machine(VM, PROJECT, ZONE)
     assert found is not None
     assert (found.status, found.how) == ("stopped", "powered-off")
+    image = SITE.image("hello-1")
+    compute.create_image(image)
+    disk = RootFiles(Catalogue(debian_home, SystemClock()).disk(image.name))
+    assert disk.read("/etc/made") == b"made by us\n"
+    assert not disk.exists("/var/lib/goldsmith")
