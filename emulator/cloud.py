@@ -160,7 +160,7 @@ class Cloud:
         tokens = Flask("tokens")
         tokens.register_blueprint(self.identity.blueprint())
         self._token_uri = opened.enter_context(HttpServer(tokens)).url + TOKEN_PATH
-        self._master_key = _kept(self.home / "master.key")
+        self._master_key = _kept(self.home / "identity" / "master-key.hex")
         self.storage = opened.enter_context(
             StorageEndpoint(
                 self.home / "storage",
