@@ -10,8 +10,7 @@ from functools import partial
 
 from flask import Flask, Request, Response, jsonify, request
 
-from ..storage.batch import batch
-from ..storage.failures import ApiError
+from .batch import add_batch
 from .calls import Call
 from .contract import Contract
 from .faults import Faults
@@ -21,7 +20,6 @@ from .places import Places
 from .refusals import Document, Refusal, invalid
 
 BASE = "/compute/v1/"
-BATCH = "/batch/compute/v1"
 
 Authorize = Callable[[str], None]
 """Checks a bearer token. Raises Refusal."""
@@ -53,19 +51,14 @@ class Router:
         verbs = ["GET", "POST", "PATCH", "DELETE", "PUT"]
         application.add_url_rule(f"{BASE}projects/<project>", "project", partial(self._serve, path=""), methods=verbs)
         application.add_url_rule(f"{BASE}projects/<project>/<path:path>", "path", self._serve, methods=verbs)
-        application.register_blueprint(batch(application.wsgi_app))
-        run_batch = application.view_functions["batch.run_batch"]
-        application.add_url_rule(BATCH, "batch", run_batch, methods=["POST"])
-        application.register_error_handler(ApiError, lambda error: (jsonify(error.document()), error.status))
+        add_batch(application, BASE)
+        application.register_error_handler(Refusal, lambda refusal: (jsonify(refusal.document()), refusal.status))
         return application
 
-    def _serve(self, project: str, path: str) -> Response | tuple[Response, int]:
+    def _serve(self, project: str, path: str) -> Response:
         said = f"{request.method} {request.path}"
-        try:
-            self._faults.meet(said)
-            document = self._answer(request, project, path)
-        except Refusal as refusal:
-            return jsonify(refusal.document()), refusal.status
+        self._faults.meet(said)
+        document = self._answer(request, project, path)
         if self._faults.loses(said):
             connection: socket.socket = request.environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)

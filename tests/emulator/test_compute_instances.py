@@ -291,6 +291,22 @@ def test_field_that_google_does_not_know_is_refused(cloud: Cloud) -> None:
     assert requests.put(url, timeout=20).status_code == 405
 
 
+def test_batch_of_requests_is_answered_in_its_order(cloud: Cloud) -> None:
+    def batch(*targets: str) -> requests.Response:
+        part = "--x\r\nContent-Type: application/http\r\nContent-ID: <{}>\r\n\r\nGET {} HTTP/1.1\r\n\r\n\r\n"
+        body = "".join(part.format(number, target) for number, target in enumerate(targets)) + "--x--\r\n"
+        headers = {"Content-Type": 'multipart/mixed; boundary="x"'}
+        return requests.post(f"{cloud.endpoint.url}/batch/compute/v1", body, headers=headers, timeout=20)
+
+    base = f"/compute/v1/projects/{PROJECT}"
+    answer = batch(f"{base}/global/images/{IDLE}?alt=json", f"{base}/global/images/none")
+    first, second = answer.text.split(answer.headers["Content-Type"].partition("boundary=")[2])[1:-1]
+    assert ("HTTP/1.1 200 OK" in first, "<response-0>" in first, f'"name":"{IDLE}"' in first) == (True, True, True)
+    assert ("HTTP/1.1 404 NOT FOUND" in second, "<response-1>" in second) == (True, True)
+    assert batch("/batch/compute/v1").status_code == 400
+    assert requests.post(f"{cloud.endpoint.url}/batch/compute/v1", "x", timeout=20).status_code == 400
+
+
 def test_labels_and_metadata_of_a_running_instance_change(cloud: Cloud) -> None:
     cloud.make(idle())
     instance = cloud.instance("vm-1")
