@@ -25,13 +25,13 @@ from ..ports import (
     ResourceKind,
 )
 from .settings import Settings
-from .storage import GoogleBucket
 
 if TYPE_CHECKING:
     from .compute_calls import Calls
     from .compute_delivery import Delivery
     from .compute_images import Images
     from .compute_machines import Machines
+    from .storage import GoogleBucket
 
 POLL = 2.0  # seconds, at most, between two looks at a machine that is to stop
 LEAST_PAUSE = 0.25  # seconds

@@ -164,16 +164,10 @@ class GoogleBucket:
     def write_parts(self, uri: str, parts: Iterable[bytes]) -> None:
         """Write an object that is never held as a whole, as write() does; nothing is left when `parts` raises."""
         with _written(uri):
-            file = self._blob(uri).open(
-                "wb", chunk_size=PART, content_type=_content_type(uri), ignore_flush=True, **self._patience
-            )
-            try:
+            options = {"chunk_size": PART, "content_type": _content_type(uri), "ignore_flush": True}
+            with self._blob(uri).open("wb", **options, **self._patience) as file:
                 for part in parts:
                     file.write(part)
-                file.close()
-            except BaseException:
-                file.terminate()  # close() would make an object of what is there
-                raise
 
     def signed_url(self, uri: str, seconds: float) -> str:
         """Give a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""
