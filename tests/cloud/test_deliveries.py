@@ -27,7 +27,8 @@ def test_cloud_init_starts_the_build_of_an_image_that_boots_by_its_firmware(pers
         cloud.compute.boot = "direct"
     assert build.outcome is Outcome.SUCCEEDED, build.reason
     log = person.run("gsutil", "cat", f"gs://{person.bucket}/logs/{build.id}/**")
-    assert "DataSourceGCE" in log
+    assert f"gs-{build.id}-a1-vm login:" in log  # its host's name is the instance's: it has read the metadata
+    assert "No 'config' modules to run" in log  # and this is our user-data
     assert log.count("[step greet]") == 1
 
 

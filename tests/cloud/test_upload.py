@@ -11,10 +11,15 @@ from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
 
+LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
+
 
 def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: Person) -> None:
-    old = {"  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #", "team: infra": "team: upload"}
-    folder = person.spec("hello", replace=old)
+    changes = {
+        "  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #",
+        "team: infra": f"team: upload\n  licenses: [{LICENSE}]",
+    }
+    folder = person.spec("hello", replace=changes)
     person.upload(folder)
     first = person.result("hello/build-")
     assert (first["outcome"], first["reason"], first["left"]) == ("succeeded", "", [])
@@ -33,6 +38,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert newest["labels"]["goldsmith-build"] == second["build"]
     assert newest["diskSizeGb"] == "10"
     assert newest["status"] == "READY"
+    assert [path.partition("/v1/")[2] for path in newest["licenses"]] == [LICENSE]
     assert "deprecated" not in newest
     older = person.gcloud("compute", "images", "describe", first["image"]["name"])
     assert older["deprecated"]["state"] == "DEPRECATED"
