@@ -2,5 +2,5 @@
 
 import gc
 
-# A cold start makes some 100,000 objects that all stay; to look through them again and again takes a tenth of it.
+# A cold start makes some 100,000 objects that all stay; to look through them again and again takes a twentieth of it.
 gc.set_threshold(50_000)
