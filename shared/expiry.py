@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .build import Build
+from .build import Build, State
 from .engine import Engine
 from .errors import GoldsmithError
 from .factory import Factory
@@ -22,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 SECONDS = 240.0  # for all of it, within the five minutes that the function has
 AT_ONCE = 8  # builds
+SLOW = 3600.0  # seconds of cleaning after which people should look
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,22 @@ def _pass_time(build: Build, factory: Factory, end: float) -> None:
     _refuse_late(factory, end)
     engine = Engine(factory.store, factory.bus, factory.clock)
     current = engine.resend(build.id)
+    _tell_slow(current, factory)
     try:
         heard = watch(current, factory)
     except GoldsmithError:
         engine.tick(build.id, heard=True)  # nobody could look, so silence says nothing; the deadline holds all the same
         raise
     engine.tick(build.id, heard=heard)
+
+
+def _tell_slow(build: Build, factory: Factory) -> None:
+    """Let an alert be raised for a clean-up that cannot end: what is left costs money."""
+    cleaning = factory.clock.now() - build.last_seen  # when its state was entered
+    if build.state is State.CLEANING and cleaning > SLOW:
+        left = ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep)
+        text = "build %s has been cleaning for %.0f minutes; left: %s"
+        LOG.warning(text, build.id, cleaning / 60, left, extra={"metric": "slow_cleaning"})
 
 
 def _sweep(project: str, factory: Factory, end: float) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build import Build, Outcome, State
+from shared.build import Build, LedgerEntry, Outcome, State
 from shared.errors import Permanent, Transient
 from shared.expiry import expire_builds
 from shared.orders import Order
@@ -117,3 +117,17 @@ def test_no_more_is_begun_when_the_time_is_over() -> None:
     found = expire_builds(made.factory, "local", seconds=0)
     assert found.late == ("build hello-000000000001", "build hello-000000000002", "the sweep of local")
     assert states(made) == [State.PREPARING] * 2
+
+
+def test_a_clean_up_that_cannot_end_is_told_after_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    left = LedgerEntry("disk", "gs-hello-000000000001-a1-boot", "local")
+    made = world(build(1, state=State.CLEANING, outcome=Outcome.FAILED, ledger=(left,), last_seen=values.NOON))
+    made.clock.time += 3600
+    expire_builds(made.factory, "local")
+    assert "slow_cleaning" not in {getattr(record, "metric", "") for record in caplog.records}
+    made.clock.time += 1
+    expire_builds(made.factory, "local")
+    [told] = [record for record in caplog.records if getattr(record, "metric", "") == "slow_cleaning"]
+    assert told.getMessage() == (
+        "build hello-000000000001 has been cleaning for 60 minutes; left: disk gs-hello-000000000001-a1-boot"
+    )

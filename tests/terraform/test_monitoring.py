@@ -35,7 +35,7 @@ def _metrics(node: ast.AST) -> Iterator[str]:
 
 def test_what_is_logged_is_counted(plan: Plan) -> None:
     found = plan.of("google_logging_metric", "counted")
-    assert logged() <= set(found)
+    assert logged() == set(found)
     for name, metric in found.items():
         assert f'jsonPayload.metric="{name}"' in metric["filter"]
         [prefix] = re.findall(r'service_name:"(.*?)"', metric["filter"])
