@@ -64,7 +64,7 @@ def test_equal_files_give_equal_bytes() -> None:
 
 @pytest.mark.parametrize("parts", [[b"a" * 9], [b"a" * 11], [b"a" * 6, b"a" * 5], []])
 def test_a_stream_of_another_length_is_refused(parts: list[bytes]) -> None:
-    with pytest.raises(InputError, match="context.tar does not have the 10 bytes"):
+    with pytest.raises(InputError, match=r"context\.tar does not have the 10 bytes"):
         list(iso_image({"context.tar": Stream(10, parts)}, "cidata"))
 
 
