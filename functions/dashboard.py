@@ -6,7 +6,6 @@ GET /builds/BUILD                    one build, whole
 
 from __future__ import annotations
 
-from itertools import dropwhile, islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -47,11 +46,7 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
 
 def _page(store: Store, arguments: Any) -> dict[str, Any]:
     limit, before = _limit(arguments.get("limit", str(LIMIT))), arguments.get("before", "")
-    builds = iter(store.builds())
-    if before:
-        store.load(before)  # NotFound
-        builds = islice(dropwhile(lambda build: build.id != before, builds), 1, None)
-    found = list(islice(builds, limit + 1))
+    found = store.builds(limit=limit + 1, before=before)
     shown = found[:limit]
     following = f"/builds?{urlencode({'limit': limit, 'before': shown[-1].id})}" if found[limit:] else None
     return {"builds": [_summary(build) for build in shown], "next": following}

@@ -217,8 +217,8 @@ class Store(Protocol):
         """Move last_seen on, never back, and neither the version nor anything else. An unknown build is ignored."""
         ...
 
-    def builds(self, *, unfinished: bool = False) -> Sequence[Build]:
-        """List builds, newest first."""
+    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that."""
         ...
 
     def events(self, build_id: str) -> Sequence[Event]:

@@ -118,11 +118,13 @@ class MemoryStore:
             if build_id in self._documents:
                 self._documents[build_id].last_seen = max(self._documents[build_id].last_seen, seen)
 
-    def builds(self, *, unfinished: bool = False) -> Sequence[Build]:
+    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
         self.fuse.touch()
         with self._lock:
-            found = sorted(map(_build, self._documents.values()), key=lambda build: -build.created)
-        return [build for build in found if not (unfinished and build.finished)]
+            last = _build(self._find(before)) if before else None
+            found = sorted(map(_build, self._documents.values()), key=_age, reverse=True)
+        following = [build for build in found if last is None or _age(build) < _age(last)]
+        return [build for build in following if not (unfinished and build.finished)][:limit]
 
     def events(self, build_id: str) -> Sequence[Event]:
         self.fuse.touch()
@@ -134,6 +136,10 @@ class MemoryStore:
         if build_id not in self._documents:
             raise NotFound(f"there is no build {build_id}")
         return self._documents[build_id]
+
+
+def _age(build: Build) -> tuple[float, str]:
+    return build.created, build.id
 
 
 def _text(document: Build | Event) -> str:

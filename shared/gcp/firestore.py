@@ -138,8 +138,11 @@ class GoogleStore:
             except api.NotFound:
                 return
 
-    def builds(self, *, unfinished: bool = False, limit: int | None = None) -> Sequence[Build]:
-        """List builds, newest first, at most `limit`. StoreError names every build whose document is damaged."""
+    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that.
+
+        StoreError names every build whose document is damaged.
+        """
         from google.cloud.firestore import FieldFilter
 
         query = self._client.collection(BUILDS).order_by("created", direction="DESCENDING")
@@ -148,6 +151,11 @@ class GoogleStore:
         if limit is not None:
             query = query.limit(limit)
         with mapped("builds"):
+            if before:
+                last = self._build(before).get(**self._patience)
+                if not last.exists:
+                    raise _unknown(before)
+                query = query.start_after(last)
             found = list(query.stream(**self._patience))
         seen = self._last_seen_of(document.id for document in found if _fields(document).get("state") in UNFINISHED)
         builds, damages = [], []

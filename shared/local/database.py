@@ -18,7 +18,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +89,7 @@ class Database:
         with self._turn, _mapped(self.path):
             self._connection.close()
 
-    def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Give the rows of one SELECT. It waits for no writer, and sees one moment's state."""
         with self._turn, _mapped(self.path):
             return self._connection.execute(statement, parameters).fetchall()

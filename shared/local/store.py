@@ -13,6 +13,12 @@ from ..events import Event, read_build, read_event, to_json
 from ..ports import Stored
 from .database import Database
 
+_LIST = """
+    SELECT id, document, last_seen FROM builds
+    WHERE (:all OR state <> 'finished') AND (:last IS NULL OR (created, id) < (:last, :id))
+    ORDER BY created DESC, id DESC LIMIT :limit
+"""
+
 
 class LocalStore:
     """Builds and their events. Thread-safe; any number of processes may use the same database at once."""
@@ -75,10 +81,15 @@ class LocalStore:
         with self._database.transaction() as connection:
             connection.execute("UPDATE builds SET last_seen = max(last_seen, ?) WHERE id = ?", (seen, build_id))
 
-    def builds(self, *, unfinished: bool = False) -> Sequence[Build]:
-        """List builds, newest first. StoreError names every build whose document is damaged."""
-        where = "WHERE state <> 'finished'" if unfinished else ""
-        rows = self._database.read(f"SELECT id, document, last_seen FROM builds {where} ORDER BY created DESC, id DESC")  # noqa: S608 - two constants
+    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that.
+
+        StoreError names every build whose document is damaged.
+        """
+        last = self.load(before).build.created if before else None
+        rows = self._database.read(
+            _LIST, {"all": not unfinished, "limit": -1 if limit is None else limit, "last": last, "id": before}
+        )
         builds, damages = [], []
         for row in rows:
             try:

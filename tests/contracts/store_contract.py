@@ -136,6 +136,17 @@ class StoreContract:
             created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
         assert [build.id[0] for build in store.builds()] == ["a", "b", "c"]
 
+    def test_builds_are_listed_page_by_page(self, store: Store) -> None:
+        for name, age in (("a", 10.0), ("b", 20.0), ("c", 20.0), ("d", 40.0)):
+            created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
+        first = store.builds(limit=2)
+        assert [build.id[0] for build in first] == ["a", "c"]
+        assert [build.id[0] for build in store.builds(limit=2, before=first[-1].id)] == ["b", "d"]
+        assert [build.id[0] for build in store.builds(unfinished=True, before="b-0123456789ab")] == ["d"]
+        assert list(store.builds(before="d-0123456789ab")) == []
+        with pytest.raises(NotFound, match="nobody-1"):
+            store.builds(before="nobody-1")
+
     def test_finished_builds_can_be_left_out(self, store: Store) -> None:
         done, busy = created(store, id="done-0123456789ab"), created(store, id="busy-0123456789ab")
         store.save(replace(done.build, state=State.FINISHED, outcome=Outcome.SUCCEEDED), done.version)
