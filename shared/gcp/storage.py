@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import google.api_core.exceptions as api
 from google.auth.exceptions import TransportError
 
-from ..errors import AlreadyExists, InputError, NotFound, Permanent, Transient
+from ..errors import AlreadyExists, NotFound, Permanent, Transient
 from ..ports import StoredObject
 from .errors import mapped, translated
 from .settings import Settings
@@ -64,25 +64,9 @@ class GoogleBucket:
             data: bytes = self._blob(uri).download_as_bytes(raw_download=True, **self._patience)
             return data
 
-    def read_at_most(self, uri: str, limit: int, generation: str = "") -> bytes:
-        """Read an object, or one generation of it, that somebody else has written. NotFound; InputError when larger."""
-        found = self.stat(uri, generation)
-        if found is None:
-            raise NotFound(f"{uri}: there is no such object")
-        if found.size > limit:
-            raise InputError(f"{uri} has {found.size} bytes, and {limit} are the most; upload a smaller one")
-        with _mapped(uri):
-            data: bytes = self._blob(uri, found.generation).download_as_bytes(raw_download=True, **self._patience)
-            return data
-
     def write(self, uri: str, data: bytes) -> None:
         """Write an object; it is whole or not there. Permanent when its bucket is not there."""
         self.upload(uri, data, {})
-
-    def write_file(self, uri: str, source: Path) -> None:
-        """Write a file's contents, of whatever size, as write() does."""
-        with _written(uri):
-            self._blob(uri).upload_from_filename(source, content_type=_content_type(uri), **self._patience)
 
     def write_once(self, uri: str, source: Path) -> None:
         """Write a file's contents unless there is such an object."""

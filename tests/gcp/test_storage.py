@@ -22,7 +22,7 @@ from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from emulator.processes import free_port
 from emulator.storage.endpoint import StorageEndpoint
-from shared.errors import AlreadyExists, EnvironmentFault, InputError, NotFound, Permanent, Transient
+from shared.errors import AlreadyExists, EnvironmentFault, NotFound, Permanent, Transient
 from shared.gcp.credentials import signer
 from shared.gcp.settings import Settings
 from shared.gcp.storage import GoogleBucket
@@ -118,12 +118,9 @@ def test_a_bucket_is_no_object(bucket: GoogleBucket) -> None:
         bucket.read("gs://my-bucket/")
 
 
-def test_a_write_to_an_absent_bucket_is_permanent(bucket: GoogleBucket, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"1")
+def test_a_write_to_an_absent_bucket_is_permanent(bucket: GoogleBucket) -> None:
     with pytest.raises(Permanent, match=r"gs://absent-bucket/a: .*make the bucket"):
         bucket.write("gs://absent-bucket/a", b"1")
-    with pytest.raises(Permanent, match=r"gs://absent-bucket/a: .*make the bucket"):
-        bucket.write_file("gs://absent-bucket/a", tmp_path / "file")
     with pytest.raises(NotFound, match="gs://absent-bucket/a"):
         bucket.read("gs://absent-bucket/a")
     with pytest.raises(NotFound, match="gs://absent-bucket/"):
@@ -137,30 +134,10 @@ def test_what_is_stored_compressed_is_read_as_it_is(bucket: GoogleBucket, uri: U
     blob.content_encoding = "gzip"
     blob.upload_from_string(stored)
     assert bucket.read(uri("a")) == stored
-    assert bucket.read_at_most(uri("a"), len(stored)) == stored
     found = bucket.stat(uri("a"))
     assert found is not None
     bucket.download(found, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == stored
-
-
-class TestReadAtMost:
-    def test_the_limit_is_the_most(self, bucket: GoogleBucket, uri: Uri) -> None:
-        bucket.write(uri("spec"), b"12345")
-        assert bucket.read_at_most(uri("spec"), 5) == b"12345"
-        with pytest.raises(InputError, match="gs://my-bucket/spec has 5 bytes, and 4 are the most"):
-            bucket.read_at_most(uri("spec"), 4)
-        with pytest.raises(NotFound, match="gs://my-bucket/absent"):
-            bucket.read_at_most(uri("absent"), 5)
-        bucket.write(uri("empty"), b"")
-        assert bucket.read_at_most(uri("empty"), 0) == b""
-
-    def test_a_generation_that_was_written_over_is_gone(self, bucket: GoogleBucket, uri: Uri) -> None:
-        first = bucket.upload(uri("spec"), b"first", {})
-        second = bucket.upload(uri("spec"), b"second", {})
-        assert bucket.read_at_most(uri("spec"), 10, second) == b"second"
-        with pytest.raises(NotFound):
-            bucket.read_at_most(uri("spec"), 10, first)
 
 
 class TestObjects:
@@ -201,14 +178,12 @@ class TestObjects:
             (tmp_path / text).write_text(text)
             bucket.write_once(uri("once"), tmp_path / text)
         assert bucket.read(uri("once")) == b"first"
-        bucket.write_file(uri("once"), tmp_path / "second")
-        assert bucket.read(uri("once")) == b"second"
 
     def test_a_large_file_is_written_and_read(self, bucket: GoogleBucket, uri: Uri, tmp_path: Path) -> None:
         """Beyond 8 MiB an upload takes several requests."""
         path = tmp_path / "large"
         path.write_bytes(LETTERS * 40)
-        bucket.write_file(uri("large.tar.gz"), path)
+        bucket.write_once(uri("large.tar.gz"), path)
         assert bucket.read(uri("large.tar.gz")) == path.read_bytes()
 
 
