@@ -110,6 +110,29 @@ class Cloud:
             "NO_PROXY": LOOPBACK,
         }
 
+    def function_environment(self, function: Function) -> Mapping[str, str]:
+        """Give a function's environment: what terraform/ gives it, and where everything is on this machine."""
+        account = self.email(function.name.replace("_", "-"))
+        keys = self.home / "identity"
+        key = self.identity.service_account_file(keys, account, token_uri=self._token_uri, project=self.project)
+        return {
+            "GOLDSMITH_PROJECT": self.project,
+            "GOLDSMITH_BUCKET": self.bucket,
+            "GOLDSMITH_ZONES": ",".join(ZONES),
+            "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
+            "GOLDSMITH_MASTER_KEY": self._master_key,
+            "GOLDSMITH_DELIVERY": self._delivery,
+            "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
+            "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
+            "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
+            "STORAGE_EMULATOR_HOST": self.storage.url,
+            "GOOGLE_APPLICATION_CREDENTIALS": str(key),
+            "GOOGLE_CLOUD_PROJECT": self.project,
+            "NO_GCE_CHECK": "true",
+            "NO_PROXY": LOOPBACK,
+            **self.google.environment(),
+        }
+
     def email(self, account: str) -> str:
         """Give a service account's address: `pusher`, `vm` ... as terraform/ names them."""
         return f"goldsmith-{account}@{self.project}.iam.gserviceaccount.com"
@@ -142,7 +165,7 @@ class Cloud:
         self.pubsub = PubSub(self.google.environment()["PUBSUB_EMULATOR_HOST"], self.project)
         opened.callback(self.pubsub.close)
         self._start_compute(opened)
-        self.functions = Functions(logs, self._of_function)
+        self.functions = Functions(logs, self.function_environment)
         opened.callback(self.functions.close)
         self.functions.start()
         self.pubsub.make()
@@ -182,29 +205,6 @@ class Cloud:
                 boot=self._boot,
             )
         )
-
-    def _of_function(self, function: Function) -> Mapping[str, str]:
-        """Give a function's environment: what terraform/ gives it, and where everything is on this machine."""
-        account = self.email(function.name.replace("_", "-"))
-        keys = self.home / "identity"
-        key = self.identity.service_account_file(keys, account, token_uri=self._token_uri, project=self.project)
-        return {
-            "GOLDSMITH_PROJECT": self.project,
-            "GOLDSMITH_BUCKET": self.bucket,
-            "GOLDSMITH_ZONES": ",".join(ZONES),
-            "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
-            "GOLDSMITH_MASTER_KEY": self._master_key,
-            "GOLDSMITH_DELIVERY": self._delivery,
-            "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
-            "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
-            "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
-            "STORAGE_EMULATOR_HOST": self.storage.url,
-            "GOOGLE_APPLICATION_CREDENTIALS": str(key),
-            "GOOGLE_CLOUD_PROJECT": self.project,
-            "NO_GCE_CHECK": "true",
-            "NO_PROXY": LOOPBACK,
-            **self.google.environment(),
-        }
 
     def _token(self, account: str, audience: str) -> str:
         return self.identity.id_token(self.email(account), audience)

@@ -17,6 +17,9 @@ from .processes import ChildProcess, Processes, free_port
 ROOT = Path(__file__).resolve().parents[1]  # where main.py is
 NOT_ALLOWED = 405  # what a function of events answers to a GET, as soon as it answers at all
 
+SERVER = {"THREADS": str(THREADS), "PYTHONUNBUFFERED": "1"}
+"""What a function's server finds in its environment, whatever the function."""
+
 Environment = Callable[[Function], Mapping[str, str]]
 """Gives what a function finds in its environment, beside this process's own."""
 
@@ -27,7 +30,7 @@ class Functions:
     def __init__(self, folder: Path, environment: Environment) -> None:
         self._folder = folder
         self._environment = environment
-        self._processes = Processes(ends_by=signal.SIGINT)  # SIGTERM would wait for what is under way
+        self._processes = Processes(ends_by=signal.SIGKILL)  # as Google may end it; workers end with it
         self._children: dict[str, tuple[ChildProcess, str]] = {}
         self.urls: Mapping[str, str] = {each.name: f"http://{LOOPBACK}:{free_port()}" for each in FUNCTIONS}
 
@@ -62,23 +65,19 @@ class Functions:
 
     def _start(self, function: Function) -> tuple[ChildProcess, str]:
         url = self.urls[function.name]
-        options = {
-            "target": function.name,
-            "source": str(ROOT / "main.py"),
-            "host": LOOPBACK,
-            "port": url.rpartition(":")[2],
-        }
         child = self._processes.start(
             f"function {function.name}",
-            [
-                sys.executable,
-                "-m",
-                "emulator.function_process",
-                *(f"--{key}={value}" for key, value in options.items()),
-            ],
+            command(function.name, ROOT / "main.py", url),
             self.log(function.name),
-            environment={"THREADS": str(THREADS), "PYTHONUNBUFFERED": "1", **self._environment(function)},
+            environment={**SERVER, **self._environment(function)},
             folder=ROOT,
         )
         # An HTTP function is not called for robots.txt.
         return child, url + ("/robots.txt" if function.kind == "http" else "/")
+
+
+def command(target: str, source: Path, url: str) -> list[str]:
+    """Give the command line of a process that serves a function of a source file at http://HOST:PORT."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    options = {"target": target, "source": str(source), "host": host, "port": port}
+    return [sys.executable, "-m", "emulator.function_process", *(f"--{key}={value}" for key, value in options.items())]
