@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -100,13 +101,20 @@ def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 def compare(candidates: Sequence[Candidate], rounds: int = 5, warm_up: bool = True) -> dict[str, list[Sample]]:
     """Run all candidates in turn, `rounds` times, after one round that does not count; give the samples by name."""
+    return take_turns({candidate.name: partial(run, candidate) for candidate in candidates}, rounds, warm_up)
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], Sample]], rounds: int = 5, warm_up: bool = True
+) -> dict[str, list[Sample]]:
+    """Do what compare() does with anything that can be run."""
     if warm_up:
-        for candidate in candidates:
-            run(candidate)
-    samples: dict[str, list[Sample]] = {candidate.name: [] for candidate in candidates}
+        for measured in runs.values():
+            measured()
+    samples: dict[str, list[Sample]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for candidate in candidates:
-            samples[candidate.name].append(run(candidate))
+        for name, measured in runs.items():
+            samples[name].append(measured())
     return samples
 
 
