@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ssl
 import threading
-from typing import Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Self
 
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 LOOPBACK = "127.0.0.1"
+
+_ANSWER = "goldsmith.answer"
 
 
 class _Handler(WSGIRequestHandler):
@@ -19,13 +25,31 @@ class _Handler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
         """Say nothing of single requests."""
 
+    def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
+        """Close the answer, and its file, which Werkzeug forgets when the client cuts the connection off."""
+        close = getattr((environ or {}).get(_ANSWER), "close", None)
+        if close is not None:
+            close()
+
+
+class _Application:
+    """An application whose answers the handler can find."""
+
+    def __init__(self, application: Flask) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        answer = self._application(environ, start_response)
+        environ[_ANSWER] = answer
+        return answer
+
 
 class HttpServer:
     """Serves an application from its making until close(); `port` is chosen by the kernel unless given."""
 
     def __init__(self, application: Flask, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._server: BaseWSGIServer = make_server(
-            LOOPBACK, port, application, threaded=True, request_handler=_Handler, ssl_context=tls
+            LOOPBACK, port, _Application(application), threaded=True, request_handler=_Handler, ssl_context=tls
         )
         if isinstance(self._server.socket, ssl.SSLSocket):  # else a client that says nothing would hold up all others
             self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined] # typeshed lacks it
