@@ -5,13 +5,11 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Self
+from typing import Self
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LOOPBACK = "127.0.0.1"
 
