@@ -6,25 +6,31 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from google.auth.credentials import AnonymousCredentials, Credentials, Signing
+from google.auth.credentials import AnonymousCredentials, Credentials, Scoped, Signing
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
 from ..errors import EnvironmentFault
+
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
     """Give what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
 
     A key signs by itself. A function has none: IAM signs for its service account, whose address is known, and the
-    token fresh, once the metadata server has been asked.
+    token fresh, once the metadata server has been asked. It is asked for a token of a wider scope: the storage client's
+    own reads and writes objects alone, and IAM refuses it (Cloud Run gives a token just the scopes that were named).
     """
     if isinstance(credentials, Signing):
         return {}
     if not hasattr(credentials, "service_account_email"):
         raise EnvironmentFault(f"{uri}: only a service account can sign URLs; run as one")
-    credentials.refresh(Request())
-    return {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+    account: Any = credentials
+    if isinstance(account, Scoped):
+        account = account.with_scopes([_SCOPE])
+    account.refresh(Request())
+    return {"service_account_email": account.service_account_email, "access_token": account.token}
 
 
 def emulated(credentials_file: str | None) -> Credentials:

@@ -11,12 +11,13 @@ import gzip
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.credentials import AnonymousCredentials, Credentials, Scoped
+from google.cloud import storage
 
 from emulator.http_server import HttpServer
 from emulator.identity import Identity
@@ -29,6 +30,7 @@ from shared.gcp.storage import GoogleBucket
 from tests.contracts.bucket_contract import BucketContract, Uri
 
 EMAIL = "functions@my-project.iam.gserviceaccount.com"
+WIDE = "https://www.googleapis.com/auth/cloud-platform"  # what IAM wants of who signs
 REFUSED = (400, 401, 403)
 BUCKETS = ("my-bucket", "other-bucket")
 LETTERS = bytes(range(256)) * 1024  # 256 KiB
@@ -259,17 +261,32 @@ class TestSignedUrl:
 
     def test_iam_signs_for_an_account_without_a_key(self) -> None:
         """As on Google Cloud, where the address is known once the metadata server has been asked."""
-        credentials: Credentials = MetadataCredentials()  # type: ignore[no-untyped-call] # google-auth's own __init__
-        assert signer("gs://b/o", credentials) == {"service_account_email": EMAIL, "access_token": "fresh"}
+        credentials = MetadataCredentials()
+        assert signer("gs://b/o", credentials) == {"service_account_email": EMAIL, "access_token": f"for {WIDE}"}
+        assert credentials.token is None  # the storage client keeps its own, narrower one
 
 
-class MetadataCredentials(Credentials):
-    """What google-auth gives inside a function: no key, and no address before the first refresh."""
+class MetadataCredentials(Scoped, Credentials):
+    """What google-auth gives inside a function: no key, and no address before the first refresh.
+
+    Its token is good for the scopes that were asked for, at first those of google-cloud-storage.
+    """
 
     service_account_email = "default"
 
+    def __init__(self, scopes: Sequence[str] = storage.Client.SCOPE) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # google-auth's own
+        self._scopes = scopes
+
+    @property
+    def requires_scopes(self) -> bool:
+        return False
+
+    def with_scopes(self, scopes: Sequence[str], default_scopes: object = None) -> MetadataCredentials:
+        return MetadataCredentials(scopes)
+
     def refresh(self, request: object) -> None:
-        self.token = "fresh"
+        self.token = f"for {' '.join(self.scopes or ())}"
         self.service_account_email = EMAIL
 
 
