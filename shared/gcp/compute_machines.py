@@ -117,7 +117,11 @@ class Machines:
         return self._calls.look(f"machine {name} in {zone}", self._instances.get, request)
 
     def serial_output(self, project: str, zone: str, name: str, port: int, start: int) -> tuple[bytes, int]:
-        """Read a serial port from offset `start`; Compute Engine keeps the last megabyte. NotFound."""
+        """Read a serial port from offset `start`; Compute Engine keeps the last megabyte. NotFound.
+
+        It promises the output of machines that run alone, and refuses some that have stopped ("not ready"). That will
+        not pass: who waits for it would never delete the machine, so it is NotFound too.
+        """
         if not zone:
             found = self.find(project, zone, name)
             if found is None:
@@ -128,7 +132,12 @@ class Machines:
             request = compute_v1.GetSerialPortOutputInstanceRequest(
                 project=project, zone=zone, instance=name, port=port, start=start
             )
-            answer = self._calls.start(what, self._instances.get_serial_port_output, request)
+            try:
+                answer = self._calls.start(what, self._instances.get_serial_port_output, request)
+            except CloudError as error:
+                if not self.is_stopped(project, zone, name):
+                    raise
+                raise NotFound(f"{what}: the machine has stopped, and what it wrote cannot be read: {error}") from error
             output += answer.contents.encode()
             if answer.next_ <= start or not answer.contents:
                 return output, max(start, answer.next_)

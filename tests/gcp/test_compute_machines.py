@@ -20,7 +20,7 @@ from google.cloud import compute_v1
 from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from shared.clock import SystemClock
-from shared.errors import NotFound, Permanent, Transient
+from shared.errors import CloudError, NotFound, Permanent, Transient
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest
 from tests.fakes import Died, Fuse
@@ -289,6 +289,20 @@ def test_serial_output_goes_on_where_it_ended(cloud: Cloud) -> None:
     assert end == len(whole)
     assert compute.serial_output(VM, PROJECT, A, 1, end) == (b"", end)
     assert compute.serial_output(VM, PROJECT, A, 1, 10) == (whole[10:], end)
+
+
+@pytest.mark.parametrize("reason", ["resourceNotReady", "invalid"])
+def test_a_stopped_machine_may_have_no_serial_output(cloud: Cloud, reason: str) -> None:
+    """Else nobody would ever delete it: its log is stored first."""
+    compute = FusedCompute(cloud.settings, cloud.clock, Fuse())
+    compute.create_machine(request())
+    cloud.endpoint.fail_next("/serialPort", 400, 100, reason)
+    with pytest.raises(CloudError):
+        compute.serial_output(VM, PROJECT, A, 1, 0)
+    cloud.endpoint.preempt(VM)
+    assert compute.wait_until_stopped(VM, PROJECT, A, 60.0)
+    with pytest.raises(NotFound, match="has stopped"):
+        compute.serial_output(VM, PROJECT, A, 1, 0)
 
 
 def test_everything_of_ours_is_listed_and_nothing_else(cloud: Cloud, tmp_path: Path) -> None:
