@@ -30,6 +30,7 @@ class Way(ABC):
         self._queue: collections.deque[bytes] = collections.deque()
         self._changed = threading.Condition()
         self._give_up: Optional[float] = None
+        self._arrived = True  # what was sent last
 
     @abstractmethod
     def deliver(self, reports: list[bytes]) -> bool:
@@ -42,6 +43,10 @@ class Way(ABC):
     def join(self, seconds: float) -> None:
         """Wait for the thread to end, after close()."""
         self._thread.join(seconds)
+
+    def has_ended_well(self) -> bool:
+        """Tell, after join(), whether the last reports have arrived."""
+        return self._arrived and not self._thread.is_alive()
 
     def send(self, reports: list[bytes]) -> None:
         """Take reports; returns at once."""
@@ -73,7 +78,8 @@ class Way(ABC):
     def run(self) -> None:
         """Send until closed and empty."""
         while batch := self._next_batch():
-            if self.deliver(batch):
+            self._arrived = self.deliver(batch)
+            if self._arrived:
                 self.delivered.update(batch)
 
     def _next_batch(self) -> list[bytes]:
@@ -108,10 +114,11 @@ class Reporter:
         way.delivered = set()
         return arrived
 
-    def drain(self, seconds: float) -> None:
-        """Wait until everything has left or been given up; nothing can be sent afterwards."""
+    def drain(self, seconds: float) -> bool:
+        """Wait until everything has left or been given up, and tell which; nothing can be sent afterwards."""
         give_up = time.monotonic() + seconds
         for way in self._ways:
             way.close(give_up)
         for way in self._ways:
             way.join(max(0.0, give_up - time.monotonic()) + 1.0)
+        return self._ways[0].has_ended_well()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from .free_blocks import wipe
 from .journal import Journal
@@ -58,9 +59,14 @@ class Session:
             self._journal.report_unwritten(FAILED, message=problem)
         if outcome == COMPLETED:
             self._machine.trim()  # while the last report is on its way
-        self._reporter.drain(drain)
+        told = self._reporter.drain(drain)
         if outcome == REBOOTING:
             return self._machine.reboot()
+        if not told and self._job.linger:
+            self._console.say(
+                f"the last report is on {self._job.report_port}; {self._job.linger:g} s for the host to read it"
+            )
+            time.sleep(self._job.linger)
         if outcome == COMPLETED and self._job.clean:
             wipe(self._journal.path)
             self._forget("")

@@ -23,6 +23,11 @@ from .storage import GoogleBucket
 TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
 
 
+# Compute Engine promises serial output of machines that run alone, and expire_builds reads it once Pub/Sub was silent
+# for two minutes, at the next tick. The emulator's machines can be read after their end.
+LINGER = 240.0
+
+
 @dataclass(frozen=True)
 class CloudFactory(Factory):
     """The adapters of one deployment."""
@@ -48,7 +53,9 @@ def open_factory(environment: Mapping[str, str]) -> CloudFactory:
         clock=clock,
         keys=Keys(settings.master_key),
         reports=ReportTarget(
-            f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish", TOKEN_URL
+            f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish",
+            TOKEN_URL,
+            linger=0.0 if settings.compute_endpoint else LINGER,
         ),
         logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",
         progress=_silent,

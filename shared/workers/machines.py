@@ -29,6 +29,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
         publish_url=factory.reports.publish_url,
         token_url=factory.reports.token_url,
         report_port=factory.reports.port,
+        linger=factory.reports.linger,
         clean=phase == BUILD,
     )
 

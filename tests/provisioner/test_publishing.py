@@ -164,3 +164,18 @@ def test_a_port_that_nobody_reads_delays_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
     os.close(ours)
     os.close(theirs)
+
+
+def test_the_machine_stays_up_for_what_only_its_port_has_heard(tmp_path: Path) -> None:
+    """On Compute Engine nobody is promised a word of a machine that has stopped."""
+    with pubsub() as bus:
+        heard = replace(job(script("ok"), publish_url=bus.url), linger=600.0)
+        assert Provisioning(tmp_path / "heard", heard, OK).run().status == 0
+    unheard = replace(job(script("ok"), publish_url=f"http://127.0.0.1:{free_port()}/p:publish"), linger=2.0)
+    machine = Provisioning(tmp_path / "unheard", unheard, OK, ("--drain", "0.5"))
+    process = machine.start()
+    while COMPLETED not in machine.kinds():
+        assert process.poll() is None
+    told = time.monotonic()
+    assert b"2 s for the host to read it" in process.communicate(timeout=30)[0]
+    assert time.monotonic() - told > 1.9
