@@ -50,9 +50,8 @@ def _worker(name: OrderKind) -> Function:
 
 
 FUNCTIONS = (
-    Function(
-        "start_build", "cloud_event", compute=True, memory_mb=1024, timeout=300, concurrency=1
-    ),  # unpacks contexts
+    # Its files are in its memory: an archive, what it holds and the packed context; and 100 MiB at a time of an upload.
+    Function("start_build", "cloud_event", compute=True, memory_mb=2048, timeout=300, concurrency=1),
     Function("advance_build", "cloud_event", concurrency=32),
     _worker("create_resources"),
     _worker("export_image"),

@@ -2,7 +2,7 @@
 
 locals {
   functions = {
-    start_build      = { memory_mb = 1024, timeout = 300, concurrency = 1 }
+    start_build      = { memory_mb = 2048, timeout = 300, concurrency = 1 }
     advance_build    = { memory_mb = 256, timeout = 60, concurrency = 32 }
     create_resources = { memory_mb = 512, timeout = 540, concurrency = 8 }
     export_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
@@ -94,6 +94,7 @@ resource "google_cloudfunctions2_function" "function" {
 
   depends_on = [
     google_project_iam_member.builder,
+    google_project_iam_member.builder_source,
     google_project_iam_member.storage_agent,
     google_project_iam_member.trigger,
     google_secret_manager_secret_iam_member.master_key,

@@ -14,6 +14,8 @@ from shared import topology
 from shared.gcp import settings
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED
 from shared.intake import KEYS
+from shared.uploads import CONTEXT_LIMIT
+from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import VARIABLES
 from tests.terraform.planning import Plan, Values
 
@@ -107,6 +109,24 @@ def test_functions(plan: Plan) -> None:
         assert service["max_instance_request_concurrency"] == wanted.concurrency
         assert service["min_instance_count"] == 0
         assert service["service_account_email"] == f"<google_service_account {wanted.deployed_name} email>"
+
+
+def test_a_context_fits_into_the_memory_that_files_and_python_share() -> None:
+    chunk, python = 100, 256  # MiB: of the storage client's uploads; of a function with Compute Engine's client
+    assert FUNCTIONS["start_build"].memory_mb > 3 * (CONTEXT_LIMIT >> 20) + chunk + python
+
+
+def test_functions_are_made_once_cloud_build_may_read_their_source() -> None:
+    """Else a first apply is a race that the grant may lose."""
+    configuration = read_configuration()
+    waits = configuration.one("google_cloudfunctions2_function.function").body["depends_on"]
+    grants = [
+        block.address
+        for block in configuration.of_kind("resource")
+        if block.labels[0].endswith("_iam_member") and "google_service_account.builder." in block.body["member"]
+    ]
+    assert len(grants) > 1
+    assert {f"${{{each}}}" for each in grants} <= set(waits)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
