@@ -28,6 +28,7 @@ from google.pubsub_v1.types import PubsubMessage, ReceivedMessage
 
 from benchmarks.example_builds import FAMILY, SOURCE, build_in, plan, report, request
 from benchmarks.measure import Sample, machine, median, ratio, table, take_turns
+from benchmarks.processes import cpu_seconds, peak_memory, with_children
 from emulator.cloud import Cloud
 from emulator.compute.endpoint import ZONES
 from emulator.functions import ROOT, SERVER, command
@@ -58,7 +59,7 @@ SPEC = f"""\
 name: hello
 source: {{project: %s, family: {FAMILY}}}
 steps:
-  - {{name: greet, action: run-script, inputs: {{script: hello.sh}}}}
+  - {{name: install, action: install-packages, inputs: {{packages: [hello]}}}}
 output: {{name: hello-%s}}
 """
 LIMIT = 2.5  # times the bare function, for those that do not talk to Compute Engine
@@ -157,10 +158,10 @@ def first_answer(
         wall = time.perf_counter() - began
         if status != http.HTTPStatus.OK:
             raise RuntimeError(f"{target} answers {status}; its log is:\n{log.read_text()[-4000:]}")
-        pids = _with_children(child.pid)
-        used = [_cpu_seconds(pid) for pid in pids]
-        peak = max(_peak(pid) for pid in pids)
-    return Sample(wall, sum(user for user, _ in used), sum(system for _, system in used), peak)
+        pids = with_children(child.pid)
+        user, system = cpu_seconds(pids)
+        peak = max(peak_memory(pid) for pid in pids)
+    return Sample(wall, user, system, peak)
 
 
 def _ask(child: ChildProcess, url: str, first: Request) -> int:
@@ -184,30 +185,8 @@ def _ask(child: ChildProcess, url: str, first: Request) -> int:
         connection.close()
 
 
-def _with_children(pid: int) -> list[int]:
-    """Give a server and the workers that it has forked."""
-    found = [pid]
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (thread / "children").read_text().split())
-    return found
-
-
-def _cpu_seconds(pid: int) -> tuple[float, float]:
-    """Give user and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    tick = os.sysconf("SC_CLK_TCK")
-    return int(fields[11]) / tick, int(fields[12]) / tick
-
-
-def _peak(pid: int) -> int:
-    """Give the most memory that a process has had, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    [kilobytes] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(kilobytes) * 1024
-
-
-def report_all(folder: Path, rounds: int) -> None:
-    """Measure all functions, and print the tables."""
+def report_all(folder: Path, rounds: int, chosen: set[str]) -> None:
+    """Measure functions, and print the tables."""
     disk = folder / "disk.raw"
     disk.touch()
     os.truncate(disk, GIB)
@@ -221,6 +200,8 @@ def report_all(folder: Path, rounds: int) -> None:
         log = folder / "first_answer.log"
         runs = {BARE: partial(first_answer, "hello", hello, SERVER, lambda: Request("GET", "/"), log)}
         for name, (target, make) in Requests(cloud).of_all().items():
+            if target not in chosen:
+                continue
             environment = {**SERVER, **cloud.function_environment(function(target))}
             runs[name] = partial(first_answer, target, ROOT / "main.py", environment, make, log)
         samples = take_turns(runs, rounds)
@@ -232,15 +213,20 @@ def report_all(folder: Path, rounds: int) -> None:
         if name.partition(",")[0] in light:
             print(f"| {name}: at most {LIMIT} times | {ratio(samples, name, BARE):.2f} times |")
     for each in FUNCTIONS:
-        print(f"| {each.name}: below {each.memory_mb} MiB | {median(samples[each.name]).peak / (1 << 20):.0f} MiB |")
+        if each.name in chosen:
+            peak = median(samples[each.name]).peak / (1 << 20)
+            print(f"| {each.name}: below {each.memory_mb} MiB | {peak:.0f} MiB |")
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.cold_start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    names = [each.name for each in FUNCTIONS]
+    parser.add_argument("--function", action="append", choices=names, help="only these; may be repeated")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="goldsmith-bench-") as folder:
-        report_all(Path(folder), parser.parse_args().rounds)
+        report_all(Path(folder), arguments.rounds, set(arguments.function or names))
 
 
 if __name__ == "__main__":
