@@ -33,13 +33,16 @@ def watch(build: Build, factory: Factory) -> bool:
     machine = find_machine(build, phase, factory)
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
+    quiet = factory.clock.now() - build.last_seen >= QUIET
+    if machine is not None and machine.status != "stopped" and not quiet:
+        return False
+    output = _reports_port(build, machine, factory) if machine is not None else b""
+    reports = serial_reports(output or b"", factory.keys, build.id, build.attempt, phase)
     if machine is not None and machine.status != "stopped":
-        if factory.clock.now() - build.last_seen < QUIET:
-            return False
-        unheard = machine_reports(build, machine, factory, phase)
-        note_life(build, unheard, factory)
-        return publish_unheard(build, unheard, factory)
-    reports = machine_reports(build, machine, factory, phase) if machine is not None else []
+        note_life(build, reports, factory)
+        return publish_unheard(build, reports, factory)
+    if output is None and machine is not None and machine.how in (None, "powered-off") and not quiet:
+        return False  # its last word may be on its way over the bus, and cannot be looked up
     publish_unheard(build, reports, factory)
     words = [report.kind for report, _message in reports if report.kind in (COMPLETED, FAILED)]
     fact = MachineStopped(
@@ -50,25 +53,22 @@ def watch(build: Build, factory: Factory) -> bool:
         phase=phase,
         how="lost" if machine is None else machine.how or "powered-off",
         claim=words[-1] if words else None,
-        detail="" if machine is None else machine.detail or plain_words(_reports_port(build, machine, factory)),
+        detail="" if machine is None else machine.detail or plain_words(output or b""),
     )
     factory.bus.publish(event_message(fact))
     return True
 
 
-def machine_reports(build: Build, machine: Machine, factory: Factory, phase: str) -> list[tuple[Report, Message]]:
-    """Read the good reports on the VM's report port; none when the VM goes while it is asked."""
-    output = _reports_port(build, machine, factory)
-    return serial_reports(output, factory.keys, build.id, build.attempt, phase)
+def _reports_port(build: Build, machine: Machine, factory: Factory) -> bytes | None:
+    """Read all that stands on the report port: reports, or why the start script turned the machine off without any.
 
-
-def _reports_port(build: Build, machine: Machine, factory: Factory) -> bytes:
-    """Read all that stands on the report port: reports, or why the start script turned the machine off without any."""
+    None when it cannot be read: the VM has gone meanwhile, or it has stopped and the cloud keeps nothing of such.
+    """
     project = planned(build).machine.project
     try:
         return factory.compute.serial_output(machine.name, project, machine.zone, REPORT_PORT, 0)[0]
     except NotFound:
-        return b""
+        return None
 
 
 def note_life(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> None:

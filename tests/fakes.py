@@ -331,8 +331,8 @@ class FakeCompute:
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         self._call("serial_output")
         machine = self._in_zone(name, zone)
-        if machine is None:
-            raise NotFound(f"there is no machine {name} in {zone}")
+        if machine is None or port not in machine.serial:
+            raise NotFound(f"there is no machine {name} in {zone}, or nothing of it to read")
         return machine.serial[port][start:], len(machine.serial[port])
 
     def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:

@@ -92,6 +92,24 @@ class TestStopped:
                 world.deliver(message)
             assert (world.build().state, world.build().attempt) == (State.EXPORTING, 1)
 
+    def test_hazard_3_one_whose_words_are_gone_may_have_said_them_on_the_bus(self) -> None:
+        """Compute Engine promises serial output of running machines alone."""
+        world = working()
+        machine(world).stop()
+        machine(world).serial.clear()
+        assert not watch(world.build(), world.factory)
+        assert world.bus.waiting == []
+        world.clock.time += QUIET
+        assert watch(world.build(), world.factory)
+        assert [(fact.how, fact.claim) for fact in stops(world)] == [("powered-off", None)]
+
+    def test_hazard_4_a_preemption_needs_no_words(self) -> None:
+        world = working()
+        machine(world).stop("preempted")
+        machine(world).serial.clear()
+        assert watch(world.build(), world.factory)
+        assert [fact.how for fact in stops(world)] == ["preempted"]
+
     def test_one_that_stops_twice_is_one_fact(self) -> None:
         world = working()
         machine(world).stop()
