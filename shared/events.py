@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import Any, Literal, TypeAlias
 
 from provisioner.protocol import HEARTBEAT, Report
 
 from .build import Build, ImageRecord, LedgerEntry
 from .errors import StoreError
+from .json_values import reader, to_document
 from .orders import Order, OrderKind
 from .plan import Plan
 
@@ -164,31 +162,22 @@ def is_heartbeat(event: Event) -> bool:
     return isinstance(event, Reported) and event.report.kind == HEARTBEAT
 
 
-_ANY_EVENT = Annotated[Event, Field(discriminator="kind")]  # made once: each one made is another key of the cache
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
-
-
 def to_json(document: Event | Build | Order) -> dict[str, Any]:
     """An event, a build or an order as a JSON document."""
-    shape: Any = type(document)
-    result: dict[str, Any] = _adapter(shape).dump_python(document, mode="json")
+    result: dict[str, Any] = to_document(document)
     return result
 
 
 def _read(shape: Any, document: Any, what: str) -> Any:
     try:
-        return _adapter(shape).validate_python(json.loads(document) if isinstance(document, bytes | str) else document)
-    except (ValidationError, ValueError) as error:
+        return reader(shape)(json.loads(document) if isinstance(document, bytes | str) else document)
+    except ValueError as error:
         raise StoreError(f"{what} cannot be read: {error}") from error
 
 
 def read_event(document: Any) -> Event:
     """Read an event from its JSON document, bytes or text. Raises StoreError."""
-    event: Event = _read(_ANY_EVENT, document, "event")
+    event: Event = _read(Event, document, "event")
     return event
 
 

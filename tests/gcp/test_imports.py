@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ("google.cloud.firestore_v1", "google.cloud.storage", "google.pubsub_v1", "google.cloud.compute_v1")
+SLOW = (*CLIENTS, "pydantic")  # which reads specs, and only start_build reads any
 NOBODY = "127.0.0.1:1"
 
 USES = {
@@ -26,11 +27,15 @@ def loaded_by(program: str) -> set[str]:
     """Give which of the clients a new interpreter has loaded after it has run this."""
     line = f"NOBODY = {NOBODY!r}; {program}; import sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=True)
-    return {*CLIENTS} & {*done.stdout.split()}
+    return {*SLOW} & {*done.stdout.split()}
 
 
 def test_making_the_adapters_loads_no_client() -> None:
     assert loaded_by("import shared.gcp.factory") == set()
+
+
+def test_loading_the_functions_loads_no_client() -> None:
+    assert loaded_by("import main") == set()
 
 
 @pytest.mark.parametrize(("program", "client"), USES.items(), ids=USES.values())
