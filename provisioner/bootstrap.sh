@@ -20,6 +20,7 @@ give_up() {
         printf '\ngoldsmith: %s\n' "$1" >"${port:-/dev/ttyS2}"
     fi
     sync
+    sleep "$(sed -n 's/.*"linger": *\([0-9]*\).*/0\1/p' "$cidata/job.json" 2>/dev/null)" 2>/dev/null
     systemctl poweroff -ff || poweroff -f || echo o >/proc/sysrq-trigger
     exit 1
 }

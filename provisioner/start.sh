@@ -11,6 +11,7 @@ cidata=$run/cidata
 port=/dev/ttyS2 # serial port 3
 patience=300    # seconds for the network, or the disk, to come up
 longest_pause=8 # seconds between two tries
+linger=240      # seconds for the host, which looks at a silent machine after two minutes, once a minute
 unit=goldsmith-build.service
 
 say() {
@@ -18,10 +19,12 @@ say() {
 }
 
 # The host has to see why: without the job no report can be signed, so the report port gets the plain line as well.
+# Compute Engine promises it of machines that run alone, so there the host gets time to read it.
 give_up() {
     say "$1"
     [ ! -c "$port" ] || printf '\ngoldsmith: %s\n' "$1" >"$port"
     sync
+    [ "$(cat /sys/class/dmi/id/product_name 2>/dev/null)" != "Google Compute Engine" ] || sleep "$linger"
     systemctl poweroff -ff || poweroff -f || echo o >/proc/sysrq-trigger
     exit 1
 }

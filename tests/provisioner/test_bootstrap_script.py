@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from provisioner.protocol import encode
 from shared.bundle import bootstrap_script
+from tests.provisioner.provisioning import job
 
 PROGRAMS = ("cat", "mkdir", "mount", "sed", "sh", "sync")
 POWERED_OFF = "systemctl poweroff -ff\n"
@@ -80,6 +83,14 @@ def test_no_python_is_told_and_ends_the_machine(machine: Machine) -> None:
     assert machine.boot() == 1
     assert machine.console.read_text().startswith("goldsmith: this image has no python3; ")
     assert machine.calls.read_text() == POWERED_OFF
+
+
+@pytest.mark.parametrize(("seconds", "slept"), [(240.0, "0240"), (0.0, "00")])
+def test_the_host_gets_the_time_that_the_job_allows_to_read_why(machine: Machine, seconds: float, slept: str) -> None:
+    (machine.cidata / "job.json").write_bytes(encode(replace(job(), linger=seconds)))
+    machine.has("sleep", 'echo sleep "$@" >>/calls')
+    assert machine.boot() == 1
+    assert machine.calls.read_text() == f"sleep {slept}\n" + POWERED_OFF
 
 
 def test_an_old_python_is_told_and_ends_the_machine(machine: Machine) -> None:

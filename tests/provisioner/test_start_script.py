@@ -136,6 +136,14 @@ def test_no_python_is_told_at_once(machine: Machine) -> None:
     assert machine.calls.read_text() == POWERED_OFF
 
 
+def test_compute_engine_gets_time_to_read_why(machine: Machine) -> None:
+    product = machine.root / "sys/class/dmi/id/product_name"
+    product.parent.mkdir(parents=True)
+    product.write_text("Google Compute Engine\n")
+    assert machine.run("/tmp/startup-script", "run") == 1
+    assert machine.calls.read_text() == "sleep 240\n" + POWERED_OFF
+
+
 def test_without_systemd_it_goes_on_by_itself(tmp_path: Path) -> None:
     machine = Machine(tmp_path, systemd=False)
     machine.has("python3", "exit 1")

@@ -65,6 +65,22 @@ class TestStopped:
         [fact] = stops(world)
         assert (fact.claim, fact.detail) == (None, "this image has no python3")
 
+    def test_they_are_told_before_the_vm_stops_and_nobody_can_read_them(self) -> None:
+        world = working()
+        machine(world).serial[3] += b"\ngoldsmith: this image has no python3\n"
+        assert not watch(world.build(), world.factory)
+        world.clock.time += QUIET
+        assert watch(world.build(), world.factory)
+        assert [(fact.how, fact.detail) for fact in stops(world)] == [("powered-off", "this image has no python3")]
+
+    def test_hazard_11_nobody_s_plain_words_end_a_vm_that_has_reported(self) -> None:
+        world = working()
+        write(world, values.report())
+        machine(world).serial[3] += b"\ngoldsmith: this image has no python3\n"
+        world.clock.time += QUIET
+        assert watch(world.build(), world.factory)
+        assert (heard(world), stops(world)) == ([STARTED], [])
+
     def test_hazard_4_one_that_is_gone_is_lost(self) -> None:
         world = working()
         del world.compute.machines[VM]
