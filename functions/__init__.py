@@ -3,4 +3,4 @@
 import gc
 
 # A cold start makes some 100,000 objects that all stay; to look through them again and again takes a twentieth of it.
-gc.set_threshold(50_000)
+gc.set_threshold(200_000)
