@@ -93,8 +93,8 @@ class Engine:
                 return decision.ignored
             try:
                 self._store.save(decision.build, stored.version, event)
-            except AlreadyExists:
-                self._publish(stored.build)
+            except AlreadyExists:  # by another delivery, or by this one: its answer was lost, its orders are unsent
+                self.resend(build_id)
                 return f"{event.event_id} has been recorded before"
             except Conflict:
                 self._clock.pause(PAUSE * (tries + 1))
