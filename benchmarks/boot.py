@@ -92,7 +92,7 @@ def boot(variant: str, home: Path, disk: Path, folder: Path) -> dict[str, float]
         cpus=1 if variant == "one processor" else 2,
         internet=False,
     )
-    write_cidata(spec.cidata, folder / "cidata.iso")
+    write_cidata(CIDATA, folder / "cidata.iso")
     firmware, _ = choose_firmware(spec, home)
     if variant in KERNELS and isinstance(firmware, KernelFiles):
         firmware = KERNELS[variant](firmware, copy)
