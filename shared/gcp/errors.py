@@ -81,9 +81,10 @@ def translated(what: str, error: Exception) -> GoldsmithError:
     if isinstance(error, auth.DefaultCredentialsError) or (
         isinstance(error, auth.RefreshError) and not error.retryable
     ):
+        told = str(error).strip().rstrip(".")  # a remedy follows
         return EnvironmentFault(
-            f"{what}: Google takes no credentials of ours: {error}; "
-            "run `gcloud auth application-default login`, or give the function a service account"
+            f"{what}: Google takes no credentials of ours: {told}; run `gcloud auth application-default login`, "
+            "give the function a service account, or the shell what `make cloud` printed"
         )
     if isinstance(error, requests.RequestException) and isinstance(error, ValueError):  # not even sent
         return Permanent(f"{what}: {error}; correct the address")

@@ -79,7 +79,8 @@ class GoogleStore:
         from google.cloud import firestore  # 0.2 s, not before somebody asks for a build
 
         if self._host is None:
-            return firestore.Client(self._project)
+            with mapped("Firestore"):
+                return firestore.Client(self._project)
         client = firestore.Client(self._project, credentials=AnonymousCredentials())
         client._emulator_host = self._host  # which it looks for in os.environ only, once and for all its users
         return client

@@ -50,7 +50,8 @@ class GoogleBus:
         from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
         if self._host is None:
-            return PublisherClient()
+            with mapped("Pub/Sub"):
+                return PublisherClient()
         return PublisherClient(transport=PublisherGrpcTransport(channel=grpc.insecure_channel(self._host)))
 
     def publish(self, message: Message) -> None:

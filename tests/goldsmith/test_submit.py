@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.goldsmith.commands import Commands
 
+GOLDSMITH = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "goldsmith"
 SPEC = """\
 name: hello
 source: {project: debian-cloud, family: debian-12}
@@ -54,3 +57,23 @@ def test_a_bucket_is_of_a_project(run: Commands, command: str) -> None:
     done = run("builds", *command.split(), "--bucket", "b")
     assert done.status == 2
     assert "--bucket goes with --project ID" in done.err
+
+
+@pytest.mark.parametrize("command", ["submit SPEC", "builds list", "builds show x", "builds logs x", "builds cancel x"])
+def test_without_credentials_it_is_one_line_with_the_remedy(spec: Path, tmp_path: Path, command: str) -> None:
+    words = [str(spec) if word == "SPEC" else word for word in command.split()]
+    done = subprocess.run(
+        [GOLDSMITH, *words, "--project", "my-project"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "absent.json"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 3
+    assert "absent.json was not found; run `gcloud auth application-default login`" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
