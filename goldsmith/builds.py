@@ -14,7 +14,7 @@ from shared.requests import cancel as ask_to_cancel
 
 from .places import Place, opened
 from .tables import print_json, print_table, when
-from .text import printable_lines, say
+from .text import complain, printable_lines, say
 from .words import summary
 
 if TYPE_CHECKING:
@@ -66,12 +66,22 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
         build = find(factory, build_id)
         console = factory.console(build.id)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        silent = True
         while True:
             last = not follow or factory.is_finished(build.id)
-            _write_console(console.read(), decoder)
+            output = console.read()
+            silent = silent and not output
+            _write_console(output, decoder)
             if last:
-                return
+                break
             time.sleep(console.poll)
+        if silent:
+            complain(f"nothing is in {factory.logs_of(build.id)}{_elsewhere(place)}")
+
+
+def _elsewhere(place: Place) -> str:
+    """Where else to look: a project's default bucket may not be the one that its builds use."""
+    return "; another bucket is named with --bucket" if place.project and not place.bucket else ""
 
 
 def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:

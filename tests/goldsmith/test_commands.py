@@ -163,6 +163,13 @@ def test_logs_of_a_finished_build_are_printed_byte_for_byte(run: Commands, home:
         assert done.out.encode() == b"one\n\x1b[31mtwo\nthree\n"  # read back with universal newlines
 
 
+def test_logs_that_hold_nothing_say_where_they_were_looked_for(run: Commands, home: Path) -> None:
+    keep(home, DONE)
+    done = run("builds", "logs", DONE.id)
+    assert (done.status, done.out) == (0, "")
+    assert done.err == f"goldsmith: nothing is in {home}/builds/{DONE.id}/logs\n"
+
+
 def test_ctrl_c_outside_of_a_build_is_130_without_a_word(run: Commands, home: Path) -> None:
     keep(home, LEFT)
     machine = home / "builds" / LEFT.id / "machines" / f"gs-{LEFT.id}-a1-vm"
