@@ -32,7 +32,7 @@ setup: packages .venv/.ready ## install what is missing: apt packages, .venv, .v
 
 .PHONY: packages
 packages:
-	@setup/apt-packages.sh base
+	@setup/apt-packages.sh base $(if $(WITHOUT_SDK),,cloud)
 
 .venv/.ready: requirements.txt requirements-dev.txt constraints.txt | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -68,7 +68,7 @@ test-cloud: setup ## builds by gsutil, gcloud and Pub/Sub on the emulator; minut
 .PHONY: cloud
 cloud: setup ## Google Cloud on this machine, until Ctrl-C
 	@GOLDSMITH_HOME=$(CLOUD_HOME) .venv/bin/goldsmith images list --family debian-12 --json | grep -q '"name"' \
-		|| GOLDSMITH_HOME=$(CLOUD_HOME) .venv/bin/goldsmith images bootstrap debian-12
+		|| GOLDSMITH_HOME=$(CLOUD_HOME) .venv/bin/goldsmith images bootstrap debian-12 >&2
 	@exec setpriv --pdeathsig TERM .venv/bin/python -m emulator --home $(CLOUD_HOME)
 
 .PHONY: bench

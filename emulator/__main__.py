@@ -71,6 +71,8 @@ def directions(cloud: Cloud) -> str:
             f"#   gsutil cp examples/hello/preload.sh examples/hello/build.yaml {place}",
             f"#   gcloud compute images list --no-standard-images --project={cloud.project}",
             f"#   gsutil cat 'gs://{cloud.bucket}/results/hello/*'",
+            "# Or so, which follows the build:",
+            f"#   .venv/bin/goldsmith submit examples/hello/build.yaml --project {cloud.project}",
             f"# Logs are below {cloud.home / 'logs'}. Ctrl-C ends it.",
             "",
         ]

@@ -42,7 +42,7 @@ from .storage.endpoint import StorageEndpoint
 from .topics import PubSub
 
 PROJECT = "goldsmith-emulator"
-BUCKET = "goldsmith-emulator-builds"
+BUCKET = f"{PROJECT}-goldsmith"  # as terraform/ names it, and as goldsmith expects it
 PATIENCE = 60.0  # seconds for an answer of our own endpoints
 
 Boot = Literal["direct", "firmware"]

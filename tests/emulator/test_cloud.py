@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cloud import Cloud
+from emulator.cloud import BUCKET, PROJECT, Cloud
+from goldsmith.places import default_bucket
 from shared.errors import EnvironmentFault
 from shared.ports import Message
 from shared.topology import FUNCTIONS
@@ -26,6 +27,10 @@ from tests.emulator.listener import SECONDS
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_WITHIN = 60.0  # seconds; a third of it on an idle machine of two cores
 STOPS_WITHIN = 15.0
+
+
+def test_goldsmith_needs_no_bucket() -> None:
+    assert default_bucket(PROJECT) == BUCKET
 
 
 def descendants(pid: int) -> dict[int, str]:
