@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install those packages of Debian or Ubuntu that Goldsmith needs and this machine lacks.
 #
-#     setup/apt-packages.sh base|peers ...
+#     setup/apt-packages.sh base|cloud|peers ...
 #
 # What counts is whether the program or file is there, not whether dpkg knows of it: a machine that has them all needs
 # neither root nor network. apt-get is run only when something is missing, by sudo when this is not root.
@@ -37,6 +37,13 @@ base() {
 		grub-pc-bin /usr/lib/grub/i386-pc/boot.img
 		grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/normal.mod
 		shellcheck shellcheck
+	END
+}
+
+# What Google's emulators run on. They come with the Google Cloud SDK, which is in no distribution.
+cloud() {
+	cat <<-END
+		default-jre-headless java
 	END
 }
 
@@ -111,8 +118,8 @@ missing=''
 missing_optional=''
 for list in "$@"; do
 	case $list in
-	base | peers) ;;
-	*) say "there is no list $list; there are base and peers" && exit 2 ;;
+	base | cloud | peers) ;;
+	*) say "there is no list $list; there are base, cloud and peers" && exit 2 ;;
 	esac
 	lines=$("$list")
 	look <<-END
