@@ -204,8 +204,14 @@ class Machines:
             repeated = True  # made by another delivery of the same order
         except NotFound as error:
             raise Permanent(f"{error}; is the source image still there, and the machine type in this zone?") from error
-        if repeated:
+        if not repeated:
+            return
+        try:
             self._settle(project, zone, request.name, until)
+        except Transient:
+            if cargo.image:  # its disk has that name: maybe all that is there, of a machine that was given up
+                self.delete_disk(project, zone, cargo.image)
+            raise
 
     def _settle(self, project: str, zone: str, name: str, until: float) -> None:
         """Wait until a machine that somebody else asked for is there for good. Transient when it is not."""

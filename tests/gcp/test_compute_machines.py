@@ -149,6 +149,17 @@ def test_a_full_zone_leads_to_the_next_one_with_nothing_left_behind(cloud: Cloud
     assert compute.calls.made[2:] == [*insert, "Disks.delete_unary", *insert]
 
 
+def test_a_disk_of_a_machine_that_was_given_up_is_not_in_the_way_for_ever(cloud: Cloud) -> None:
+    disk = compute_v1.Disk(name=f"{VM}-ci", size_gb=10)
+    cloud.client(compute_v1.DisksClient).insert_unary(project=PROJECT, zone=A, disk_resource=disk)
+    compute = cloud.compute(delivery="disk")
+    with pytest.raises(Transient, match="tried again"):
+        compute.create_machine(request())
+    cloud.clock.ahead += 60.0
+    assert compute.create_machine(request()) == A
+    assert sorted(cloud.disks()) == [f"{A}/{BOOT}", f"{A}/{VM}-ci"]
+
+
 def test_no_room_anywhere_names_the_zones_and_is_tried_again(cloud: Cloud) -> None:
     for zone in ZONES:
         cloud.endpoint.exhaust(zone)
