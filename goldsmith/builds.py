@@ -38,7 +38,7 @@ def list_builds(place: Place, *, as_json: bool) -> None:
 def show(build_id: str, place: Place, *, as_json: bool) -> None:
     """Print one build."""
     with opened(place) as factory:
-        build = find(factory, build_id)
+        build = find(factory, build_id, place)
         logs = factory.logs_of(build.id)
     if as_json:
         print_json(to_json(build))
@@ -63,7 +63,7 @@ def show(build_id: str, place: Place, *, as_json: bool) -> None:
 def logs(build_id: str, place: Place, *, follow: bool) -> None:
     """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
     with opened(place, recover=False) as factory:
-        build = find(factory, build_id)
+        build = find(factory, build_id, place)
         console = factory.console(build.id)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         silent = True
@@ -96,7 +96,7 @@ def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
 def cancel(build_id: str, place: Place) -> None:
     """Ask whoever runs a build to end it, and wait; on this machine a build that no process runs is ended here."""
     with opened(place, recover=False) as factory:
-        build = find(factory, build_id)
+        build = find(factory, build_id, place)
         if build.finished:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
         ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory.bus, factory.clock)
@@ -104,7 +104,7 @@ def cancel(build_id: str, place: Place) -> None:
     say(f"build {ended.id} is {ended.outcome}")
 
 
-def find(factory: LocalFactory | CloudClient, build_id: str) -> Build:
+def find(factory: LocalFactory | CloudClient, build_id: str, place: Place) -> Build:
     """Find a build by its id or an unambiguous beginning of it. InputError."""
     matching = [build for build in factory.store.builds() if build.id.startswith(build_id)]
     exact = [build for build in matching if build.id == build_id]
@@ -114,4 +114,4 @@ def find(factory: LocalFactory | CloudClient, build_id: str) -> Build:
         raise InputError(
             f"{build_id} begins {len(matching)} builds: {', '.join(b.id for b in matching[:5])}; write more"
         )
-    raise InputError(f"there is no build {build_id}; see: goldsmith builds list")
+    raise InputError(f"there is no build {build_id}; see: goldsmith builds list{place.options}")

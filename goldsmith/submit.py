@@ -46,7 +46,8 @@ def submit(
     with client_of(place.project, place.bucket) as client:
         identity = _upload(spec, path, parameters, client, screen)
         if detach:
-            say(f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}")
+            hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
+            say(json.dumps({"submitted": identity}) if as_json else hint)
             return 0
         try:
             return status(_follow(identity, client, screen))

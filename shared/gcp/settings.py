@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import EnvironmentFault
+from ..errors import EnvironmentFault, InputError
+from ..names import quoted
 
 Delivery = Literal["download", "disk"]
 
@@ -42,8 +43,16 @@ class Settings:
 
     @classmethod
     def of_person(cls, project: str, bucket: str, environment: Mapping[str, str]) -> Settings:
-        """Give what a person's command line needs: it starts no VM and signs nothing. EnvironmentFault."""
+        """Give what a person's command line needs: it starts no VM and signs nothing.
+
+        InputError for a project or bucket that cannot be one, EnvironmentFault for a variable of the emulator's.
+        """
         told = {VARIABLES["project"].name: project, VARIABLES["bucket"].name: bucket}
+        for name, text in (("project", project), ("bucket", bucket)):
+            try:
+                VARIABLES[name].read(text)
+            except ValueError as error:
+                raise InputError(f"--{name}: {quoted(text)} is not {VARIABLES[name].wanted}; correct it") from error
         names = ("project", "bucket", *EMULATOR_ONLY)
         values = _read({**environment, **told}, {name: VARIABLES[name] for name in names})
         return cls(**values, zones=(), master_key=b"", vm_service_account="")

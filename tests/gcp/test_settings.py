@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from shared.errors import EnvironmentFault
+from shared.errors import EnvironmentFault, InputError
 from shared.gcp.settings import PUBSUB_URL, STORAGE_URL, VARIABLES, Settings
 
 SECRET = "5e" * 32
@@ -59,8 +59,12 @@ def test_a_person_names_project_and_bucket_alone() -> None:
     assert (settings.project, settings.bucket) == ("my-project", "my-bucket")
     assert (settings.master_key, settings.zones) == (b"", ())
     assert settings.storage_endpoint == "http://127.0.0.1:8002"
-    with pytest.raises(EnvironmentFault, match="GOLDSMITH_BUCKET is not a bucket's name, without gs://"):
+    with pytest.raises(InputError, match="--bucket: 'gs://my-bucket' is not a bucket's name, without gs://"):
         Settings.of_person("my-project", "gs://my-bucket", {})
+    with pytest.raises(InputError, match="--project: 'My_Project' is not a project's id"):
+        Settings.of_person("My_Project", "my-bucket", {})
+    with pytest.raises(EnvironmentFault, match="FIRESTORE_EMULATOR_HOST is not a host and a port"):
+        Settings.of_person("my-project", "my-bucket", {"FIRESTORE_EMULATOR_HOST": "http://127.0.0.1"})
 
 
 def test_each_field_has_its_variable() -> None:
