@@ -73,6 +73,7 @@ def directions(cloud: Cloud) -> str:
             f"#   gsutil cat 'gs://{cloud.bucket}/results/hello/*'",
             "# Or so, which follows the build:",
             f"#   .venv/bin/goldsmith submit examples/hello/build.yaml --project {cloud.project}",
+            f"# All builds, as JSON: {cloud.functions.urls['dashboard']}",
             f"# Logs are below {cloud.home / 'logs'}. Ctrl-C ends it.",
             "",
         ]

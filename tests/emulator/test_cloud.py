@@ -168,7 +168,10 @@ def test_program_says_how_to_use_it_and_ends_when_asked(tmp_path: Path, number: 
         process.send_signal(number)
         assert process.wait(SECONDS) == 0
         assert time.monotonic() - began < STOPS_WITHIN
-        assert "gsutil cp examples/hello/preload.sh examples/hello/build.yaml gs://" in process.stdout.read()
+        directions = process.stdout.read()
+        assert "gsutil cp examples/hello/preload.sh examples/hello/build.yaml gs://" in directions
+        assert f"goldsmith submit examples/hello/build.yaml --project {PROJECT}\n" in directions
+        assert "# All builds, as JSON: http://127.0.0.1:" in directions
         wait_for_the_end_of(own)
 
 
