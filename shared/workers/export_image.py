@@ -16,6 +16,7 @@ from ..names import BUILD_LABEL
 from ..orders import Order
 from ..plan import Plan
 from ..ports import Image, ImageRequest
+from .logs import store_console
 from .machines import find_machine, planned
 
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
@@ -26,6 +27,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     plan = planned(build)
     machine = resources.machine_name(build.id, build.attempt, BUILD)
     zone = build.zone or _zone_of(machine, build, factory)
+    store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
     _wait_until_stopped(machine, plan.machine.project, zone, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
@@ -62,7 +64,7 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
     if image is not None and image.labels.get(BUILD_LABEL) != plan.build_id:
         raise Permanent(
             f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
-            "choose another name for the output"
+            "build again if another build of the same spec made it, or choose another name for the output"
         )
     return factory.compute.create_image(  # also when it is there: it may not be ready yet
         ImageRequest(
