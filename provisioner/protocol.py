@@ -100,7 +100,7 @@ class Job:
     token_url: Optional[str] = None  # metadata server's access token, for publish_url; None: no Authorization header
     report_port: str = "/dev/ttyS2"  # serial port 3; the console is used where the machine has no such port
     heartbeat: float = 20.0  # seconds between heartbeats
-    linger: float = 0.0  # seconds to stay up for the host to read the report port, when publish_url could not be told
+    linger: float = 0.0  # seconds to stay up, for the serial ports to be read: after a failure, or unpublished words
     clean: bool = True  # remove this machine's identity, logs and caches after the steps
     version: int = VERSION
 

@@ -62,10 +62,8 @@ class Session:
         told = self._reporter.drain(drain)
         if outcome == REBOOTING:
             return self._machine.reboot()
-        if not told and self._job.linger:
-            self._console.say(
-                f"the last report is on {self._job.report_port}; {self._job.linger:g} s for the host to read it"
-            )
+        if self._job.linger and (outcome == FAILED or not told):  # what stands there can be read while it runs
+            self._console.say(f"{self._job.linger:g} s for the host to read the console and {self._job.report_port}")
             time.sleep(self._job.linger)
         if outcome == COMPLETED and self._job.clean:
             wipe(self._journal.path)

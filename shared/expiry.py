@@ -16,7 +16,7 @@ from .engine import Engine
 from .errors import GoldsmithError
 from .factory import Factory
 from .sweep import sweep
-from .watch import watch
+from .watch import keep_console, watch
 
 LOG = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ def _pass_time(build: Build, factory: Factory, end: float) -> None:
         engine.tick(build.id, heard=True)  # nobody could look, so silence says nothing; the deadline holds all the same
         raise
     engine.tick(build.id, heard=heard)
+    keep_console(current, factory)
 
 
 def _tell_slow(build: Build, factory: Factory) -> None:

@@ -37,6 +37,8 @@ def to_document(value: Any) -> Any:
         return {key: to_document(item) for key, item in value.items()}
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, str):  # such as what was put in for a parameter
+        return str(value)
     raise TypeError(f"JSON has no {type(value).__name__}")
 
 

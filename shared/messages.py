@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 
 from provisioner.protocol import SERIAL_MARK, ProtocolError, Report, decode_report
 
@@ -20,6 +21,7 @@ PLAIN_LIMIT = 500  # characters
 REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
 VERSION = 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # documents are named so
 REPORT_LIMIT = 64 * 1024  # bytes: some ten times the largest that a provisioner sends; a guest may send anything
 
 
@@ -66,9 +68,12 @@ def read_order_message(message: Message) -> Order:
 def read_event_message(message: Message) -> Event:
     """Read what event_message() wrote. Raises PoisonMessage."""
     try:
-        return read_event(_unversioned(message.data))
+        event = read_event(_unversioned(message.data))
     except StoreError as error:
         raise PoisonMessage(str(error)) from error
+    if not all(map(_ID.fullmatch, (event.build_id, event.event_id))):  # as people may publish by hand
+        raise PoisonMessage(f"{event.event_id!r} of {event.build_id!r} are no ids of an event and a build")
+    return event
 
 
 def _unversioned(data: bytes) -> dict[str, object]:

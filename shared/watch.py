@@ -7,18 +7,22 @@ whose every word stands on its report port.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
 
 from .build import Build, State
-from .errors import NotFound
+from .errors import GoldsmithError, NotFound
 from .events import MachineStopped, Reported, report_id
 from .factory import Factory
 from .lifecycle import phase_of
 from .messages import event_message, plain_words, serial_reports
 from .ports import Machine, Message
+from .workers.logs import store_console
 from .workers.machines import find_machine, planned
+
+LOG = logging.getLogger(__name__)
 
 REPORT_PORT = 3
 WATCHED = (State.PROVISIONING, State.VERIFYING)
@@ -57,6 +61,18 @@ def watch(build: Build, factory: Factory) -> bool:
     )
     factory.bus.publish(event_message(fact))
     return True
+
+
+def keep_console(build: Build, factory: Factory) -> None:
+    """Store the console of the VM in use while it runs, for people, should it vanish. A fault is logged alone."""
+    if build.state not in WATCHED:
+        return
+    try:
+        machine = find_machine(build, phase_of(build), factory)
+        if machine is not None and machine.status != "stopped":
+            store_console(machine.name, planned(build).machine.project, machine.zone, build, factory)
+    except GoldsmithError as error:
+        LOG.warning("build %s: the console of its VM is not stored: %s", build.id, error)
 
 
 def _reports_port(build: Build, machine: Machine, factory: Factory) -> bytes | None:

@@ -54,10 +54,11 @@ locals {
     }
     export_image = {
       builds = concat(local.operations, [
-        "compute.disks.useReadOnly", "compute.instances.get", "compute.instances.list", "compute.zoneOperations.list"
+        "compute.disks.useReadOnly", "compute.instances.get", "compute.instances.getSerialPortOutput",
+        "compute.instances.list", "compute.zoneOperations.list"
       ])
       images = ["compute.images.create", "compute.images.delete", "compute.images.get", "compute.images.setLabels"]
-      store  = "read", objects = {}
+      store  = "read", objects = { "logs/" = "write" }
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     verify_image = {
@@ -89,7 +90,7 @@ locals {
         "compute.disks.list", "compute.images.list", "compute.instances.list", "compute.zoneOperations.list"
       ])
       images = []
-      store  = "write", objects = { "cidata/" = "write" }
+      store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
     }
     dashboard = {

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 
 from ..build import Build, LedgerEntry
-from ..errors import GoldsmithError, NotFound, Transient
+from ..errors import GoldsmithError
 from ..events import CleanedUp
 from ..factory import Factory
 from ..names import BUILD_LABEL
 from ..orders import Order
 from ..result import result
+from .logs import log_folder, store, store_console
 
 LOG = logging.getLogger(__name__)
 
-CONSOLE = 1  # serial port
 DELETION_ORDER = ("machine", "disk", "object", "image")  # a disk cannot be deleted while a machine uses it
 
 
@@ -23,23 +23,13 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
     remaining = tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
     if build.result:
-        _store(build.result, result(build, remaining, log_folder(factory, build.id)), "its result", build, factory)
+        store(build.result, result(build, remaining, log_folder(factory, build.id)), "its result", build, factory)
     return CleanedUp(
         build_id=build.id,
         event_id=order.fact_id("CleanedUp"),
         time=factory.clock.now(),
         remaining=remaining,
     )
-
-
-def log_uri(factory: Factory, build_id: str, machine: str) -> str:
-    """Where a machine's console log is stored once the machine is gone."""
-    return f"{log_folder(factory, build_id)}/{machine}.log"
-
-
-def log_folder(factory: Factory, build_id: str) -> str:
-    """Where the logs of a build are stored."""
-    return factory.logs.replace("{build_id}", build_id)
 
 
 def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
@@ -69,22 +59,5 @@ def _delete_in_zones(entry: LedgerEntry, build: Build, factory: Factory) -> None
     planned = build.plan.machine.zones if build.plan else ()
     for zone in (entry.zone,) if entry.zone else planned or (build.zone,):
         if entry.kind == "machine":
-            _store_log(entry, zone, build, factory)
+            store_console(entry.name, entry.project, zone, build, factory)
         factory.compute.delete(entry.kind, entry.name, entry.project, zone)
-
-
-def _store_log(machine: LedgerEntry, zone: str, build: Build, factory: Factory) -> None:
-    try:
-        output, _next = factory.compute.serial_output(machine.name, machine.project, zone, CONSOLE, 0)
-    except NotFound:
-        return  # never made, or deleted by an earlier delivery of this order
-    _store(log_uri(factory, build.id, machine.name), output, f"the log of {machine.name}", build, factory)
-
-
-def _store(uri: str, data: bytes, what: str, build: Build, factory: Factory) -> None:
-    try:
-        factory.bucket.write(uri, data)
-    except Transient:
-        raise
-    except GoldsmithError as error:  # a full disk, say: what is deleted next makes room, so it must not wait
-        LOG.warning("build %s: %s is lost: %s", build.id, what, error)

@@ -177,5 +177,5 @@ def test_the_machine_stays_up_for_what_only_its_port_has_heard(tmp_path: Path) -
     while COMPLETED not in machine.kinds():
         assert process.poll() is None
     told = time.monotonic()
-    assert b"2 s for the host to read it" in process.communicate(timeout=30)[0]
+    assert b"2 s for the host to read the console" in process.communicate(timeout=30)[0]
     assert time.monotonic() - told > 1.9

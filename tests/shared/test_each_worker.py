@@ -126,13 +126,24 @@ class TestVerifyImage:
         assert (request.source_image, request.job.phase, request.job.clean) == (IMAGE, "verify", False)
 
 
+class TestConsoles:
+    """Compute Engine promises serial output of running VMs alone."""
+
+    def test_hazard_13_the_console_is_stored_before_the_vm_has_stopped(self) -> None:
+        world = world_at("export_image")
+        world.compute.machines[VM].serial[1] = b"[step greet] hello\n"
+        carry_out(order_of(world, "export_image"), world.factory)
+        assert world.bucket.objects[f"logs/{values.BUILD_ID}/{VM}.log"] == b"[step greet] hello\n"
+
+
 class TestLabelImage:
     def test_the_image_joins_its_family_and_the_archive_gets_its_name_and_its_manifest(self) -> None:
         world = world_at("label_image")
         assert world.compute.all_images[IMAGE].family is None
         carry_out(order_of(world, "label_image"), world.factory)
         assert world.compute.all_images[IMAGE].family == "hello"
-        assert sorted(world.bucket.objects) == ["out/hello.json", ARCHIVE]
+        written = [uri for uri in world.bucket.objects if not uri.startswith("logs/")]
+        assert sorted(written) == ["out/hello.json", ARCHIVE]
         document = json.loads(world.bucket.objects["out/hello.json"])
         assert (document["build"]["id"], document["packages"][1]["name"]) == (values.BUILD_ID, "libc6")
 

@@ -69,6 +69,13 @@ def test_event_of_no_kind_is_refused(document: Any) -> None:
         reader(Event)(document)
 
 
+def test_text_of_a_class_of_its_own_is_text() -> None:
+    class Given(str):
+        __slots__ = ()
+
+    assert [type(item) for item in to_document([Given("a"), "a"])] == [str, str]
+
+
 def test_what_json_has_no_word_for_is_a_defect_of_ours() -> None:
     with pytest.raises(TypeError, match="JSON has no set"):
         to_document({"labels": {1}})

@@ -82,6 +82,14 @@ class TestGolden:
         assert {path.stem for path in GOLDEN.iterdir()} == set(sample())
 
 
+@pytest.mark.parametrize("wrong", ["a/b", "", "../x", "x" * 101])
+def test_ids_that_cannot_name_a_document_are_poison(wrong: str) -> None:
+    """People who may end builds publish by hand."""
+    for event in (values.cancel_requested(event_id=wrong), values.cancel_requested(build_id=wrong)):
+        with pytest.raises(PoisonMessage, match="no ids"):
+            read_event_message(event_message(event))
+
+
 class TestRoundTrips:
     @pytest.mark.parametrize("event", values.every_event(), ids=lambda event: event.kind)
     def test_event(self, event: Event) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, STARTED, STEP_STARTED, Report
 from shared.build import Outcome, State
+from shared.errors import Permanent
 from shared.events import MachineStopped, Stop
 from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, read_event_message, read_report_message
-from shared.watch import QUIET, watch
+from shared.watch import QUIET, keep_console, watch
 from tests import values
 from tests.fakes import FakeMachine
 from tests.world import Guest, World, signed
@@ -253,3 +254,28 @@ class TestNotWatched:
         machine(world).stop("preempted")
         assert watch(replace(world.build(), zone=""), world.factory)
         assert [fact.how for fact in stops(world)] == ["preempted"]
+
+
+class TestConsole:
+    """Each minute, in the cloud: a VM that vanishes leaves what it had said until then."""
+
+    def log(self, world: World) -> bytes | None:
+        return world.bucket.objects.get(f"logs/{values.BUILD_ID}/{VM}.log")
+
+    def test_of_a_vm_that_runs_it_is_stored(self) -> None:
+        world = working()
+        machine(world).serial[1] = b"one"
+        keep_console(world.build(), world.factory)
+        assert self.log(world) == b"one"
+
+    def test_of_a_vm_that_has_stopped_it_is_left_to_who_deletes_it(self) -> None:
+        world = working()
+        machine(world).stop()
+        keep_console(world.build(), world.factory)
+        assert self.log(world) is None
+
+    def test_a_fault_is_no_reason_to_stop(self) -> None:
+        world = working()
+        world.compute.faults["serial_output"] = Permanent("forbidden")
+        keep_console(world.build(), world.factory)
+        assert self.log(world) is None

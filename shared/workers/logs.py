@@ -1,0 +1,46 @@
+"""The consoles of a build's VMs, stored while they can still be read: a VM that is gone, or has stopped, says nothing.
+
+Compute Engine promises serial output of running VMs alone. So a console is stored when the VM says that it is done,
+before it is deleted, and on Google Cloud each minute; what is longer is written over what is shorter.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ..build import Build
+from ..errors import GoldsmithError, NotFound, Transient
+from ..factory import Factory
+
+LOG = logging.getLogger(__name__)
+
+CONSOLE = 1  # serial port
+
+
+def log_folder(factory: Factory, build_id: str) -> str:
+    """Where the logs of a build are stored."""
+    return factory.logs.replace("{build_id}", build_id)
+
+
+def log_uri(factory: Factory, build_id: str, machine: str) -> str:
+    """Where a machine's console is stored."""
+    return f"{log_folder(factory, build_id)}/{machine}.log"
+
+
+def store_console(machine: str, project: str, zone: str, build: Build, factory: Factory) -> None:
+    """Store what a machine's console says by now, if it can be read. Transient."""
+    try:
+        output, _next = factory.compute.serial_output(machine, project, zone, CONSOLE, 0)
+    except NotFound:
+        return  # never made, or stopped or deleted: what there was has been stored before
+    store(log_uri(factory, build.id, machine), output, f"the log of {machine}", build, factory)
+
+
+def store(uri: str, data: bytes, what: str, build: Build, factory: Factory) -> None:
+    """Store something that nobody but people will read; a lasting fault is no reason to stop. Transient."""
+    try:
+        factory.bucket.write(uri, data)
+    except Transient:
+        raise
+    except GoldsmithError as error:  # a full disk, say: what is deleted next makes room, so it must not wait
+        LOG.warning("build %s: %s is lost: %s", build.id, what, error)
