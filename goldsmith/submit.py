@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.build import Build
 from shared.context import pack_context
-from shared.errors import EnvironmentFault, InputError, NotFound
+from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.identity import build_id
 from shared.spec import Spec
 from shared.spec_file import beside
@@ -54,6 +54,9 @@ def submit(
         except KeyboardInterrupt:
             complain(f"build {identity} goes on; end it with: goldsmith builds cancel {identity}{place.options}")
             return INTERRUPTED
+        except Transient:
+            complain(f"build {identity} goes on; see it with: goldsmith builds show {identity}{place.options}")
+            raise
 
 
 def _upload(spec: Spec, path: Path, parameters: Mapping[str, str], client: CloudClient, screen: View) -> str:

@@ -91,7 +91,7 @@ class Images:
             except Conflict:
                 continue  # its labels were changed between our look and our write
             return
-        raise Transient(f"image {name} of project {project}: others keep changing its labels; it is tried again")
+        raise Transient(f"image {name} of project {project}: others keep changing its labels; it can be tried again")
 
     def deprecate(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another."""

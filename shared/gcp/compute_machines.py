@@ -219,7 +219,7 @@ class Machines:
         while (found := self.find(project, zone, name)) is not None and found.status in _UNSURE:
             self._calls.poll(what, until, _POLL)
         if found is None:
-            raise Transient(f"{what}: Compute Engine has given it up again; it is tried again")
+            raise Transient(f"{what}: Compute Engine has given it up again; it can be tried again")
 
     def _zone_of_disk(self, request: MachineRequest) -> str | None:
         """Find the boot disk; of several, the one that a machine has had."""

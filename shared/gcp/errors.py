@@ -88,7 +88,7 @@ def translated(what: str, error: Exception) -> GoldsmithError:
         )
     if isinstance(error, requests.RequestException) and isinstance(error, ValueError):  # not even sent
         return Permanent(f"{what}: {error}; correct the address")
-    return Transient(f"{what}: Google cannot be reached: {error}; it is tried again")
+    return Transient(f"{what}: Google cannot be reached: {error}; it can be tried again")
 
 
 def classify(
@@ -113,7 +113,7 @@ def classify(
     if status == HTTPStatus.UNAUTHORIZED:
         return EnvironmentFault(f"{what}: Google does not know who asks: {message}; check the service account")
     if status in _WAITING_STATUSES or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
-        return Transient(f"{what}: {message}; it is tried again")
+        return Transient(f"{what}: {message}; it can be tried again")
     return Permanent(f"{what}: {message}")
 
 
@@ -122,7 +122,7 @@ def _by_reason(what: str, message: str, reasons: frozenset[str]) -> GoldsmithErr
     if reasons & _STOCKOUT:
         return Stockout(f"{what}: no such machines are left in this zone at the moment: {message}; name more zones")
     if reasons & _WAIT:
-        return Transient(f"{what}: {message}; it is tried again")
+        return Transient(f"{what}: {message}; it can be tried again")
     if reasons & _QUOTA:
         named = _QUOTA_NAME.search(message)
         return Permanent(

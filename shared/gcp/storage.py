@@ -201,7 +201,7 @@ def _mapped(uri: str) -> Iterator[None]:
         try:
             yield
         except DataCorruption as error:
-            raise Transient(f"{uri}: was damaged on its way: {error}; it is tried again") from error
+            raise Transient(f"{uri}: was damaged on its way: {error}; it can be tried again") from error
         except InvalidResponse as error:  # of an upload in parts, of which the library tells in its own way
             raise translated(uri, api.from_http_response(error.response)) from error
         except TransportError as error:

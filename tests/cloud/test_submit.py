@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from emulator.processes import free_port
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
@@ -44,3 +46,15 @@ def test_a_build_that_is_refused_there_says_why(person: Person) -> None:
     folder = person.spec("nowhere", replace={"family: debian-12": "family: debian-11"})
     printed = person.goldsmith("submit", folder / "build.yaml", status=1)
     assert "source.family: project local has no active image in family debian-11" in printed
+
+    lines = person.goldsmith("submit", folder / "build.yaml", "--detach", "--json").splitlines()
+    assert json.loads(lines[-1])["submitted"].startswith("nowhere-")
+
+
+def test_who_can_no_longer_follow_is_told_that_the_build_goes_on(person: Person) -> None:
+    folder = person.spec("unseen", replace={"family: debian-12": "family: debian-11"})
+    blind = replace(person, environment={**person.environment, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}"})
+    printed = blind.goldsmith("submit", folder / "build.yaml", status=1)
+    build = person.finished("unseen")
+    assert f"build {build.id} goes on; see it with: goldsmith builds show {build.id} --project" in printed
+    assert "it can be tried again" in printed.splitlines()[-1]

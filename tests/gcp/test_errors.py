@@ -174,14 +174,14 @@ def test_an_api_that_is_off_is_told_with_the_command() -> None:
 
 
 def test_silence_is_told_as_such() -> None:
-    assert str(said(by_grpc(grpc.StatusCode.UNKNOWN, ""))) == f"{WHAT}: Unknown, without a word; it is tried again"
+    assert str(said(by_grpc(grpc.StatusCode.UNKNOWN, ""))) == f"{WHAT}: Unknown, without a word; it can be tried again"
 
 
 def test_a_whole_answer_in_place_of_a_message_is_read() -> None:
     """As Cloud Storage's client gives what an upload or a download was answered."""
     answer = by_http(403, "rateLimitExceeded", "Slow down.").response
     error = api.from_http_status(403, f"PUT https://storage.googleapis.com/: {answer.text}: no", response=answer)
-    assert str(said(error)) == f"{WHAT}: Slow down; it is tried again"
+    assert str(said(error)) == f"{WHAT}: Slow down; it can be tried again"
     assert type(said(error)) is Transient
 
 
