@@ -67,7 +67,7 @@ def missing_file(members: Members, name: str, folder_allowed: bool, place: Path)
     member = members.get(path)
     if path and not member:
         close = difflib.get_close_matches(name, list(members)[:HINTED_MEMBERS], n=1)
-        hint = f"did you mean {close[0]}?" if close else "write the path of a file in it"
+        hint = f"did you mean {close[0]}?" if close else "put it there, or name a file in it"
         return f"{quoted(name)} is not in the context {place}; {hint}"
     if not folder_allowed and (not member or member.kind != "file"):
         return f"{quoted(name)} is a folder; write the path of a file"

@@ -87,7 +87,7 @@ verify:
         "2:10: source.file: there is no file DIR/base.raw; write a path beside the spec",
         "5:44: steps[0].inputs.script: 'prelod.sh' is not in the context DIR; did you mean preload.sh?",
         "6:44: steps[1].inputs.script: 'files' is a folder; write the path of a file",
-        "10:46: verify.steps[0].inputs.source: 'etc' is not in the context DIR; write the path of a file in it",
+        "10:46: verify.steps[0].inputs.source: 'etc' is not in the context DIR; put it there, or name a file in it",
     ]
 
 
