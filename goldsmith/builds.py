@@ -75,8 +75,10 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
             if last:
                 break
             time.sleep(console.poll)
-        if silent:
+        if silent and factory.is_finished(build.id):
             complain(f"nothing is in {factory.logs_of(build.id)}{_elsewhere(place)}")
+        elif silent:
+            complain(f"build {build.id} has written nothing yet; go on reading with --follow")
 
 
 def _elsewhere(place: Place) -> str:

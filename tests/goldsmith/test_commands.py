@@ -168,6 +168,8 @@ def test_logs_that_hold_nothing_say_where_they_were_looked_for(run: Commands, ho
     done = run("builds", "logs", DONE.id)
     assert (done.status, done.out) == (0, "")
     assert done.err == f"goldsmith: nothing is in {home}/builds/{DONE.id}/logs\n"
+    keep(home, LEFT)
+    assert "has written nothing yet" in run("builds", "logs", LEFT.id).err
 
 
 def test_ctrl_c_outside_of_a_build_is_130_without_a_word(run: Commands, home: Path) -> None:
