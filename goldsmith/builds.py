@@ -48,7 +48,7 @@ def show(build_id: str, place: Place, *, as_json: bool) -> None:
         ("state", build.state + (f", {build.outcome}" if build.outcome else "")),
         ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
         ("attempt", str(build.attempt)),
-        ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger) or "nothing"),
+        ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
     ]
     for name, value in lines:
         say(f"{name + ':':<11} {value}")

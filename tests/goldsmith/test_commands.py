@@ -88,6 +88,14 @@ def test_builds_list_is_newest_first(run: Commands, home: Path) -> None:
     assert [read_build(document) for document in run("builds", "list", "--json").document()] == [LATER, DONE]
 
 
+def test_image_that_stays_is_not_left(run: Commands, home: Path) -> None:
+    image = values.ledger_entry(kind="image", name="hello-1", keep=True)
+    disk = values.ledger_entry(kind="disk", name="boot")
+    keep(home, replace(DONE, ledger=(image,)), replace(LATER, ledger=(image, disk)))
+    assert "left:       nothing\n" in run("builds", "show", DONE.id).out
+    assert "left:       disk boot\n" in run("builds", "show", LATER.id).out
+
+
 def test_builds_show_takes_the_beginning_of_an_id(run: Commands, home: Path) -> None:
     keep(home, DONE, LATER, LONGER)
     assert read_build(run("builds", "show", "hello-aab", "--json").document()) == LATER
