@@ -231,12 +231,12 @@ class Machines:
     def _with_its_end(self, project: str, found: compute_v1.Instance, machine: Machine) -> Machine:
         """Say how a machine came to stop, as its operations tell."""
         request = compute_v1.ListZoneOperationsRequest(
-            project=project, zone=machine.zone, filter=f"targetId = {found.id}"
+            project=project, zone=machine.zone, filter=f'targetLink : "instances/{machine.name}"'
         )
         client = self._calls.client(compute_v1.ZoneOperationsClient)
         kinds: dict[str, compute_v1.Operation] = {}
         for operation in self._calls.pages(f"operations of machine {machine.name}", client.list, request):
-            if operation.insert_time >= found.last_start_timestamp:
+            if operation.target_id == found.id and operation.insert_time >= found.last_start_timestamp:
                 kinds[operation.operation_type] = operation
         how: Stop = "powered-off"
         detail = ""
