@@ -34,6 +34,7 @@ PARAMETERS = (
     "console=ttyS0",
     "net.ifnames=0",  # the card is up before udev sees it, and cannot be renamed then
     "cryptomgr.notests",  # 0.4 s of an emulated CPU
+    "no_timer_check",  # on a busy host an emulated timer may be late, and the kernel panics when its test finds that
     "init_on_alloc=0",
     "rcupdate.rcu_expedited=1",  # mounting and ending processes wait for RCU, and nothing else runs meanwhile
     "random.trust_cpu=on",  # else whatever needs random numbers waits 5 s for them

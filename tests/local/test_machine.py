@@ -234,8 +234,8 @@ def test_machine_that_has_just_ended_is_not_lost_before_it_is_known_how(host: Ho
     """Its last words may still be on their way into the log."""
     for _ in range(3):
         host.machines.start(host.spec(blank_disk, "", boot="firmware"))
-        [pid] = processes(NAME)
-        os.kill(pid, signal.SIGKILL)
+        _boot, pid, _start = json.loads((host.folder / RECORD).read_text())["process"].split(":")
+        os.kill(int(pid), signal.SIGKILL)
         while (machine := host.machines.status(NAME)) is not None and machine.status == "running":
             pass
         assert machine is not None
