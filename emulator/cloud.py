@@ -120,7 +120,7 @@ class Cloud:
             "GOLDSMITH_BUCKET": self.bucket,
             "GOLDSMITH_ZONES": ",".join(ZONES),
             "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
-            "GOLDSMITH_MASTER_KEY": self._master_key,
+            **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",

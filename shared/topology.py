@@ -34,6 +34,7 @@ class Function:
     memory_mb: int = 256
     timeout: int = 60  # seconds; never longer than the acknowledgement deadline of what calls it
     concurrency: int = 8  # requests in one instance
+    keyed: bool = False  # has the master key: it gives VMs their keys, or checks what they have signed
 
     @property
     def deployed_name(self) -> str:
@@ -45,21 +46,21 @@ class Function:
 WORKER_TIMEOUT = 540
 
 
-def _worker(name: OrderKind) -> Function:
-    return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT)
+def _worker(name: OrderKind, *, keyed: bool = False) -> Function:
+    return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, keyed=keyed)
 
 
 FUNCTIONS = (
     # Its files are in its memory: an archive, what it holds and the packed context; and 100 MiB at a time of an upload.
     Function("start_build", "cloud_event", compute=True, memory_mb=2048, timeout=300, concurrency=1),
-    Function("advance_build", "cloud_event", concurrency=32),
-    _worker("create_resources"),
+    Function("advance_build", "cloud_event", concurrency=32, keyed=True),
+    _worker("create_resources", keyed=True),
     _worker("export_image"),
-    _worker("verify_image"),
+    _worker("verify_image", keyed=True),
     _worker("label_image"),
     _worker("deprecate_images"),
     _worker("clean_up"),
-    Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1),
+    Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
     Function("dashboard", "http", concurrency=32),
 )
 
@@ -145,7 +146,7 @@ ENVIRONMENT = (
     Variable("GOLDSMITH_BUCKET", "the one bucket: specs, contexts, cidata, results and logs"),
     Variable("GOLDSMITH_ZONES", "zones for builds whose spec names none, the first that has room is taken"),
     Variable("GOLDSMITH_VM_SERVICE_ACCOUNT", "the account of build VMs, which may publish reports and nothing else"),
-    Variable("GOLDSMITH_MASTER_KEY", "hex; every VM's key is derived from it", secret=True),
+    Variable("GOLDSMITH_MASTER_KEY", "hex; every VM's key is derived from it", secret=True, required=False),
     Variable("GOLDSMITH_DELIVERY", "how VMs get their files: download (default) or disk", required=False),
 )
 

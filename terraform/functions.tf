@@ -16,9 +16,6 @@ locals {
 
   triggers = toset(["start_build"]) # called for each object of the bucket; the function leaves all but specs/ alone
   public   = toset(["dashboard"])   # reachable from everywhere, by those who may call it
-
-  # What functions that neither give nor check keys have in the master key's place: nothing was ever signed with it.
-  no_key = join("", [for _ in range(64) : "0"])
 }
 
 resource "google_cloudfunctions2_function" "function" {
@@ -54,7 +51,7 @@ resource "google_cloudfunctions2_function" "function" {
     ingress_settings                 = contains(local.public, each.key) ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
 
-    environment_variables = merge(local.access[each.key].keyed ? {} : { GOLDSMITH_MASTER_KEY = local.no_key }, {
+    environment_variables = {
       GOLDSMITH_PROJECT            = var.project
       GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
       GOLDSMITH_ZONES              = join(",", var.zones)
@@ -64,7 +61,7 @@ resource "google_cloudfunctions2_function" "function" {
       # functions-framework starts four threads; a worker that waits for Compute Engine holds one for minutes. One
       # thread alone would wait for whoever holds an idle connection.
       THREADS = tostring(max(2, each.value.concurrency))
-    })
+    }
 
     dynamic "secret_environment_variables" {
       for_each = local.access[each.key].keyed ? ["GOLDSMITH_MASTER_KEY"] : []

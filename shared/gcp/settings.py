@@ -25,8 +25,8 @@ class Settings:
     project: str
     bucket: str
     zones: tuple[str, ...]  # in the order in which they are tried
-    master_key: bytes = field(repr=False)  # a secret: in no log and no traceback
     vm_service_account: str
+    master_key: bytes | None = field(default=None, repr=False)  # a secret: in no log and no traceback
     delivery: Delivery = "download"
     vm_pubsub_url: str = PUBSUB_URL  # how build VMs reach Pub/Sub
     vm_storage_url: str = STORAGE_URL  # how build VMs reach signed URLs
@@ -55,7 +55,7 @@ class Settings:
                 raise InputError(f"--{name}: {quoted(text)} is not {VARIABLES[name].wanted}; correct it") from error
         names = ("project", "bucket", *EMULATOR_ONLY)
         values = _read({**environment, **told}, {name: VARIABLES[name] for name in names})
-        return cls(**values, zones=(), master_key=b"", vm_service_account="")
+        return cls(**values, zones=(), vm_service_account="")
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,16 @@ VARIABLES: Mapping[str, Variable] = {
     "zones": Variable(
         "GOLDSMITH_ZONES", "zones with commas between them: us-central1-a,us-central1-b", _zones, required=True
     ),
-    "master_key": Variable(
-        "GOLDSMITH_MASTER_KEY",
-        f"at least {KEY_BYTES} bytes in hex, a secret: openssl rand -hex {KEY_BYTES}",
-        _key,
-        required=True,
-    ),
     "vm_service_account": Variable(
         "GOLDSMITH_VM_SERVICE_ACCOUNT",
         "the address of the build VMs' service account: vm@my-project.iam.gserviceaccount.com",
         _matching(r"[^@\s]+@[^@\s]+"),
         required=True,
+    ),
+    "master_key": Variable(
+        "GOLDSMITH_MASTER_KEY",
+        f"at least {KEY_BYTES} bytes in hex, a secret: openssl rand -hex {KEY_BYTES}",
+        _key,
     ),
     "delivery": Variable("GOLDSMITH_DELIVERY", "download or disk", _matching("download|disk")),
     "vm_pubsub_url": Variable("GOLDSMITH_VM_PUBSUB_URL", _AN_URL, _url),

@@ -18,9 +18,7 @@ from shared.gcp.settings import Settings
 from tests.fakes import FakeClock
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = Settings(
-    "my-project", "bucket", ("us-central1-a",), b"5" * 32, "vm@x", compute_endpoint="http://127.0.0.1:9"
-)
+SETTINGS = Settings("my-project", "bucket", ("us-central1-a",), "vm@x", compute_endpoint="http://127.0.0.1:9")
 
 
 @dataclass
@@ -114,7 +112,7 @@ def test_compute_v1_is_imported_at_the_first_call() -> None:
         "from shared.gcp.compute import GoogleCompute\n"
         "from shared.gcp.settings import Settings\n"
         "from shared.gcp.storage import GoogleBucket\n"
-        "settings = Settings('p', 'b', ('z',), b'5' * 32, 'vm@x', compute_endpoint='http://127.0.0.1:9')\n"
+        "settings = Settings('p', 'b', ('z',), 'vm@x', compute_endpoint='http://127.0.0.1:9')\n"
         "compute = GoogleCompute(settings, GoogleBucket(settings), SystemClock())\n"
         "assert compute.packages('p', 'x') is None\n"
         "assert 'google.cloud.compute_v1' not in sys.modules\n"

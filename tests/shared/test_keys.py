@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from provisioner.protocol import encode, sign
+from shared.errors import EnvironmentFault
 from shared.keys import Keys
 from tests import values
 
@@ -14,6 +15,11 @@ from tests import values
 def test_a_short_master_key_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Keys(b"short" * 6)
+
+
+def test_who_has_no_master_key_derives_none() -> None:
+    with pytest.raises(EnvironmentFault, match="set GOLDSMITH_MASTER_KEY"):
+        Keys(None).of_attempt(values.BUILD_ID, 1)
 
 
 def test_hazard_11_every_attempt_of_every_build_has_its_own_key() -> None:

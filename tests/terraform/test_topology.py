@@ -134,8 +134,9 @@ def test_environment(plan: Plan, name: str) -> None:
     [service] = functions(plan)[name]["service_config"]
     secrets = {secret["key"] for secret in service["secret_environment_variables"]}
     plain = set(service["environment_variables"])
-    assert plain | secrets == {variable.name for variable in topology.ENVIRONMENT} | {"THREADS"}
-    assert secrets <= {variable.name for variable in topology.ENVIRONMENT if variable.secret}
+    wanted = {variable for variable in topology.ENVIRONMENT if FUNCTIONS[name].keyed or not variable.secret}
+    assert plain | secrets == {variable.name for variable in wanted} | {"THREADS"}
+    assert secrets == {variable.name for variable in wanted if variable.secret}
     assert not plain & secrets
 
 
