@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 Reader = Callable[[Any], Any]
 
 KIND = "kind"  # the field that tells the members of a union apart
+LARGEST_BITS = 1023  # of a whole number that a float can hold
 PLAIN = (str, int, float, bool, types.NoneType)
 
 
@@ -137,7 +138,7 @@ def _map(item: Reader) -> Reader:
 
 def _plain(shape: type) -> Reader:
     def read(value: Any) -> Any:
-        if shape is float and type(value) is int:
+        if shape is float and type(value) is int and value.bit_length() <= LARGEST_BITS:
             return float(value)
         if type(value) is not shape:
             raise Unreadable(f"needs {shape.__name__}, not {_shown(value)}")

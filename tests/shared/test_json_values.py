@@ -47,6 +47,7 @@ def test_whole_number_is_a_time_as_well() -> None:
         ({"attempt": "1"}, "attempt: needs int, not '1'"),
         ({"attempt": True}, "attempt: needs int, not True"),
         ({"created": None}, "created: needs float, not None"),
+        ({"created": 1 << 1024}, "created: needs float, not 1797[0-9]+"),
         ({"state": "asleep"}, "state: 'asleep' is not a valid State"),
         ({"steps": {}}, "steps: needs a list, not {}"),
         (
