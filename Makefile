@@ -16,9 +16,11 @@ unexport PYTHONPATH
 PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
 SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run)
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l '^if __name__' benchmarks/*.py)))
-# What needs Google's own emulators and programs. CI has them; elsewhere these tests are left out, and it is said.
-CLOUD_TESTS = tests/cloud tests/emulator tests/gcp
+# What no distribution has: Google's emulators and programs, and Terraform. CI has them; elsewhere the tests that need
+# them are left out, and it is said.
 WITHOUT_SDK = $(shell command -v gcloud >/dev/null || [ -n "$$CLOUDSDK_ROOT$$CI" ] || echo yes)
+WITHOUT_TERRAFORM = $(shell command -v terraform >/dev/null || [ -n "$$CI" ] || echo yes)
+LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform))
 CLOUD_HOME ?= build/cloud
 # One worker more than cores: tests that boot a machine also wait for it.
 TEST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
@@ -55,10 +57,10 @@ check: setup ## linters, types, and the project's own rules; seconds
 .PHONY: test
 test: setup ## all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
-	@$(if $(WITHOUT_SDK),echo "test: no gcloud SDK here: leaving out $(CLOUD_TESTS)" >&2)
+	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform is not here" >&2)
 	timeout --foreground --signal INT --kill-after 1m 25m \
 		.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
-		$(if $(WITHOUT_SDK),$(CLOUD_TESTS:%=--ignore=%))
+		$(LEFT_OUT:%=--ignore=%)
 
 .PHONY: test-cloud
 test-cloud: setup ## builds by gsutil, gcloud and Pub/Sub on the emulator; minutes
