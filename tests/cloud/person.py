@@ -126,6 +126,14 @@ class Person:
         """Wait for the end of the newest build of a spec's name."""
         return self.until(name, lambda build: build.finished)
 
+    def hear(self, build: Build, machine: str, word: str) -> None:
+        """Wait until a VM's console says a word."""
+        url = f"{self.compute_url}/compute/v1/projects/{self.project}/zones/{build.zone}/instances/{machine}/serialPort"
+        give_up = time.monotonic() + FINISHES_WITHIN
+        while word not in requests.get(url, timeout=LIMIT).json().get("contents", ""):
+            assert time.monotonic() < give_up, f"{machine} has not said {word}"
+            time.sleep(POLL)
+
     def resources(self, kind: str) -> list[str]:
         """Give the names of all instances or disks of the project."""
         answer = requests.get(f"{self.compute_url}/compute/v1/projects/{self.project}/aggregated/{kind}", timeout=LIMIT)

@@ -15,7 +15,7 @@ TWO_STEPS = {
     "steps:\n": "steps:\n  - {name: first, action: run-script, inputs: {script: first.sh}}\n",
     "preload.sh": "slow.sh",
 }
-SLOW = "#!/bin/sh\nfor second in $(seq 600); do [ -e /var/lib/first-boot-over ] && exit 0; sleep 1; done\n"
+SLOW = "#!/bin/sh\nsleep 600\n"
 
 
 def running(person: Person, name: str) -> str:
@@ -28,11 +28,14 @@ def test_a_preempted_vm_is_replaced_and_the_build_goes_on_where_it_was(person: P
     folder = person.spec("spot", replace={"family: hello": "family: spot", **TWO_STEPS}, add="build: {spot: true}\n")
     (folder / "first.sh").write_text("#!/bin/sh\n[ ! -e /var/lib/first ] || exit 9\ndate >/var/lib/first\n")
     # the second attempt finds the mark that the first one leaves before it waits
-    (folder / "slow.sh").write_text("#!/bin/sh\n[ -e /var/lib/cut ] && exit 0\ntouch /var/lib/cut\nsync\nsleep 600\n")
+    (folder / "slow.sh").write_text(
+        "#!/bin/sh\n[ -e /var/lib/cut ] && exit 0\ntouch /var/lib/cut\nsync\necho marked\nsleep 600\n"
+    )
     for name in ("first.sh", "slow.sh"):
         person.run("gsutil", "-q", "cp", folder / name, f"gs://{person.bucket}/specs/spot/")
     person.run("gsutil", "-q", "cp", folder / "build.yaml", f"gs://{person.bucket}/specs/spot/")
     build = person.until("spot", lambda build: build.steps[1].status == "running")
+    person.hear(build, f"gs-{build.id}-a1-vm", "marked")
     cloud.compute.preempt(f"gs-{build.id}-a1-vm")
     cloud.scheduler.step("expire-builds")
     done = person.finished("spot")
