@@ -150,6 +150,7 @@ class World:
             progress=_no_progress,
         )
         self.engine = Engine(self.store, self.bus, self.clock)
+        self._leased: list[Message] = []
 
     def burn_at(self, call: int | None) -> Fuse:
         """Kill the process at this call of any adapter, counted from now."""
@@ -193,14 +194,26 @@ class World:
             self.engine.tick(build.id, heard=watch(build, self.factory))
 
     def handle(self) -> bool:
-        """Handle one message; False when it has to wait, and goes to the end of the line."""
-        message = self.bus.waiting[self.pick(len(self.bus.waiting))]
+        """Handle one message; False when it has to wait, and goes to the end of the line.
+
+        While it is handled it is leased: only a copy of it may be handled by others, and goes on waiting if they die.
+        """
+        free = list(self.bus.waiting)
+        for message in self._leased:
+            if message in free:
+                free.remove(message)
+        if not free:
+            return True
+        message = free[self.pick(len(free))]
+        self._leased.append(message)
         try:
             self.deliver(message)
         except Transient:
             self._take(message)
             self.bus.waiting.append(message)
             return False
+        finally:
+            self._leased.remove(message)
         self._take(message)
         return True
 
