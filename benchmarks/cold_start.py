@@ -94,7 +94,7 @@ class Requests:
         self._project = cloud.project
         self._bucket = cloud.bucket
         self._numbers = itertools.count(1)
-        environment = cloud.function_environment(function("start_build"))
+        environment = cloud.function_environment(function("advance_build"))
         self._factory: CloudFactory = cloud_factory(environment)
         cloud.compute.deny("compute.instances.create")  # a VM would take the machine from those that are measured
 
