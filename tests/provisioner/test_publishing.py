@@ -39,7 +39,7 @@ def test_reports_go_by_tls_to_whom_the_image_trusts(tmp_path: Path) -> None:
         assert Provisioning(tmp_path / "trusting", given, OK, env=trusting).run().status == 0
         assert [report.kind for report in check_numbers(bus.data())][-1] == COMPLETED
         bus.messages.clear()
-        ended = Provisioning(tmp_path / "wary", given, OK, ("--drain", "0.5")).run()
+        ended = Provisioning(tmp_path / "wary", given, OK, ("--drain", "5")).run()
         assert (ended.status, bus.messages) == (0, [])
         assert "certificate verify failed" in ended.console
 
