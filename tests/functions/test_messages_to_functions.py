@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from functions import log
 from functions.log import JsonFormatter
 from provisioner.protocol import STARTED, encode, sign
 from shared.build import Build, State
@@ -231,11 +232,10 @@ def test_instance_with_a_wrong_environment_says_so_in_its_log() -> None:
 
 def test_log_names_function_and_build_and_is_one_line() -> None:
     record = logging.LogRecord("shared.engine", logging.INFO, __file__, 1, "two\nlines", (), None)
-    line = JsonFormatter("clean_up").format(record)
-    assert "\n" not in line
-    assert json.loads(line) == {
-        "severity": "INFO",
-        "message": "two\nlines",
-        "logger": "shared.engine",
-        "function": "clean_up",
-    }
+    told = {"severity": "INFO", "message": "two\nlines", "logger": "shared.engine", "function": "clean_up"}
+    for build, more in (("", {}), ("hello-1", {"build_id": "hello-1"})):
+        log.set_build(build)
+        line = JsonFormatter("clean_up").format(record)
+        assert "\n" not in line
+        assert json.loads(line) == told | more
+    log.set_build("")
