@@ -17,7 +17,7 @@ _ANSWER = "goldsmith.answer"
 
 
 class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept: the clients make hundreds of requests
+    protocol_version = "HTTP/1.1"  # bodies in chunks need it; Werkzeug closes each connection all the same
     disable_nagle_algorithm = True  # answers go out in two pieces, and the second one would wait 40 ms
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the base class's name for it

@@ -16,6 +16,7 @@ from shared.identity import build_id
 from shared.spec import Spec
 from shared.spec_file import beside
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, spec_object
+from shared.topology import function
 
 from .build import INTERRUPTED, status
 from .console import following
@@ -108,5 +109,5 @@ def _appeared(identity: str, client: CloudClient, screen: View) -> Build:
             time.sleep(POLL)
     raise EnvironmentFault(
         f"build {identity} has not begun within {STARTS_WITHIN:.0f} s of the upload; look at the logs of the function "
-        "goldsmith-start-build, and whether Goldsmith is deployed in this project"
+        f"{function('start_build').deployed_name}, and whether Goldsmith is deployed in this project"
     )

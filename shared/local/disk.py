@@ -32,7 +32,6 @@ LINUX_TYPES = frozenset(
     ["0fc63daf-8483-4772-8e79-3d69d8477de4", "0x83", "0x8e", "e6d6d379-f507-44c2-a23c-238f2a3df928"]
 )
 EFI_TYPES = frozenset(["c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"])
-BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"
 
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY_HEAD = struct.Struct("<16s16sQQQ72s")

@@ -1,7 +1,7 @@
 """The consoles of a build's VMs, stored while they can still be read: a VM that is gone, or has stopped, says nothing.
 
 Compute Engine promises serial output of running VMs alone. So a console is stored when the VM says that it is done,
-before it is deleted, and on Google Cloud each minute; what is longer is written over what is shorter.
+before it is deleted, and on Google Cloud each minute; each time over what was stored before.
 """
 
 from __future__ import annotations
