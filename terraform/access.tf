@@ -270,7 +270,7 @@ locals {
 }
 
 resource "google_storage_bucket_iam_member" "objects" {
-  for_each = local.object_access
+  for_each = merge(local.object_access, local.submitted) # of functions, and of people
 
   bucket = google_storage_bucket.bucket.name
   role   = google_project_iam_custom_role.objects[each.value.role].name

@@ -8,20 +8,6 @@ locals {
   }
 }
 
-resource "google_storage_bucket_iam_member" "followers" {
-  for_each = local.submitted
-
-  bucket = google_storage_bucket.bucket.name
-  role   = google_project_iam_custom_role.objects[each.value.role].name
-  member = each.value.member
-
-  condition {
-    title       = "only-${trimsuffix(each.value.prefix, "/")}"
-    description = "Objects below ${each.value.prefix}, and the list of names."
-    expression  = "resource.name == \"${local.in_bucket}\" || resource.name.startsWith(\"${local.in_bucket}/objects/${each.value.prefix}\")"
-  }
-}
-
 resource "google_pubsub_topic_iam_member" "followers" {
   for_each = local.followers
 
