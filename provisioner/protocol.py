@@ -22,12 +22,19 @@ STEP_STARTED = "step-started"
 STEP_FINISHED = "step-finished"
 STEP_FAILED = "step-failed"  # one try failed; `final` tells whether another follows
 REBOOTING = "rebooting"  # a step asked for a reboot; the provisioner reports `started` again after it
+DISK_WANTED = "disk-wanted"  # the job's layout needs a larger boot disk, and waits for it
+INVENTORY = "inventory"  # what is installed: `output` has one package a line, as provisioner/inventory.py writes them
 HEARTBEAT = "heartbeat"  # alive; carries no fact, takes no sequence number (always 0)
 COMPLETED = "completed"  # every step done and the machine's state cleaned; the VM powers itself off next
 FAILED = "failed"  # the job cannot be done; the VM powers itself off next
-REPORT_KINDS = (STARTED, STEP_STARTED, STEP_FINISHED, STEP_FAILED, REBOOTING, HEARTBEAT, COMPLETED, FAILED)
+REPORT_KINDS = (
+    *(STARTED, STEP_STARTED, STEP_FINISHED, STEP_FAILED, REBOOTING, DISK_WANTED, INVENTORY, HEARTBEAT),
+    *(COMPLETED, FAILED),
+)
 
 REBOOT_STATUS = 194  # 3010 modulo 256: what the managed image builders take as "reboot, then go on after this step"
+HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings in the cleaned machine lead to
+HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
 
@@ -42,6 +49,7 @@ class RunScript:
 
     script: str
     env: Mapping[str, str] = field(default_factory=dict)
+    interpreter: Optional[str] = None  # absolute path; None: what the script's first line names, else bash, else sh
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,43 @@ class InstallPackages:
     """Install packages with the distribution's own manager (apt, dnf or zypper)."""
 
     packages: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InstallGpu:
+    """Install NVIDIA's driver with the installer container of Container-Optimized OS."""
+
+    version: str  # of the driver; or the name of an installer NVIDIA-Linux-ARCH-VERSION.run in deps_dir
+    md5sum: Optional[str] = None  # of the driver's installer, in hex
+    install_dir: str = "/var/lib/nvidia"
+    deps_dir: Optional[str] = None  # folder of the context; the installer container downloads its files from there
+    installer_container: str = "gcr.io/cos-cloud/cos-gpu-installer:v20230815"
+
+
+@dataclass(frozen=True)
+class InstallAnthos:
+    """Install what an Anthos package specification lists, with Google's anthos_installer."""
+
+    package_spec: str  # http(s) or gs:// URL, or a file of the context
+    workdir: Optional[str] = None  # absolute; where the specification and its tarballs are kept
+
+
+@dataclass(frozen=True)
+class SealOem:
+    """Seal the OEM partition with dm-verity; Job.layout says how large its file system is."""
+
+
+@dataclass(frozen=True)
+class DisableAutoUpdate:
+    """Keep Container-Optimized OS from updating itself."""
+
+
+@dataclass(frozen=True)
+class KernelCommandLine:
+    """Change the kernel command line of the boot loader's configuration."""
+
+    add: Tuple[str, ...] = ()  # parameters, each unless it is there
+    remove: Tuple[str, ...] = ()  # parameters, NAME or NAME=VALUE
 
 
 @dataclass(frozen=True)
@@ -88,6 +133,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class DiskLayout:
+    """How the partitions of Container-Optimized OS are to lie before the first step. All sizes in bytes."""
+
+    reclaim: bool = False  # give the 2 GB of the second root partition (number 3) to OEM
+    oem_size: Optional[int] = None  # of the OEM partition (number 8); None: as it is
+    oem_blocks: Optional[int] = None  # of 4 KiB, in OEM's file system; None: it fills its partition
+    disk_size: Optional[int] = None  # of the whole disk, which is made smaller: ask for it and wait before relocating
+
+
+@dataclass(frozen=True)
 class Job:
     """What the provisioner is told to do: one document, job.json on the cidata."""
 
@@ -102,6 +157,10 @@ class Job:
     heartbeat: float = 20.0  # seconds between heartbeats
     linger: float = 0.0  # seconds to stay up, for the serial ports to be read: after a failure, or unpublished words
     clean: bool = True  # remove this machine's identity, logs and caches after the steps
+    layout: Optional[DiskLayout] = None  # of Container-Optimized OS; None: the disk stays as it is
+    scratch: bool = False  # the machine has a blank disk for what must not be in the image; see scratch_disk.py
+    hygiene: str = HYGIENE_OFF  # off where the host looks into the finished disk by itself
+    inventory: bool = False  # report what is installed, where the host cannot look into the disk
     version: int = VERSION
 
 
@@ -143,6 +202,7 @@ def decode_job(data: bytes) -> Job:
     job: Job = _decode(Job, _object(data), "job")
     _known(job.version, (VERSION,), "job.version")
     _known(job.phase, PHASES, "job.phase")
+    _known(job.hygiene, HYGIENES, "job.hygiene")
     try:
         bytes.fromhex(job.key)
     except ValueError as error:
@@ -232,6 +292,8 @@ def _value(kind: str, value: Any, where: str) -> Any:
         if value is None:
             return None
         kind = kind[len("Optional[") : -1]
+    if kind == "DiskLayout":
+        return _decode(DiskLayout, value, where)
     if not _CHECKS[kind](value):
         raise ProtocolError(f"{where}: needs {kind}, not {value!r:.80}")
     if kind == "Tuple[Step, ...]":

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from provisioner.protocol import Step
+from provisioner.protocol import DiskLayout, Step
 
 from .errors import InputError
 from .identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
@@ -67,6 +67,8 @@ class ImagePlan:
     deprecate_old: Deprecation | None = None
     export_to: str | None = None  # gs://bucket/object.tar.gz, or a path on this machine
     compression: str = "fast"  # of the export: fast or best
+    sbom_input: str | None = None  # URI or path of the user's own list of packages
+    sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class MachinePlan:
     zones: tuple[str, ...] = ()
     machine_type: str = "n1-standard-1"
     disk_type: str = "pd-standard"
-    disk_size_gb: int = 10
+    disk_size_gb: int = 10  # when it is made; a layout may want it larger later
+    scratch_gb: int = 0  # of a blank disk beside it, which no image is made of; 0: none
     network: str | None = None
     subnet: str | None = None
     external_ip: bool = False
@@ -105,6 +108,8 @@ class Plan:
     steps: tuple[Step, ...]
     context: Context | None = None
     verify_steps: tuple[Step, ...] | None = None  # None: the image is not asked to be verified
+    layout: DiskLayout | None = None  # of Container-Optimized OS's partitions; None: as they are
+    hygiene: str = "fail"  # what a finding in the finished image leads to: fail or warn
     timeout: float = 3600.0  # seconds from the request to the deadline
     attempts: int = 3
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung

@@ -207,6 +207,13 @@ class Export(Closed):
     compression: Literal["fast", "best"] = "fast"
 
 
+class Sbom(Closed):
+    """The list of the image's packages, beside the one that goes with the build's results."""
+
+    input: Place | None = None
+    to: Place | None = None
+
+
 class Output(Closed):
     """The image that will be made."""
 
@@ -224,6 +231,7 @@ class Output(Closed):
     oem_size: Annotated[int, _size_from(16 << 20)] | None = None
     deprecate_old: DeprecateOld | None = None
     export: Export | None = None
+    sbom: Sbom | None = None
 
     @classmethod
     def rules(cls, keys: Mapping[str, Any]) -> Iterator[Rule]:
@@ -276,6 +284,7 @@ class Spec(Closed):
     verify: Verify | None = None
     output: Output = Field(default_factory=Output)
     build: BuildOptions = Field(default_factory=BuildOptions)
+    hygiene: Literal["fail", "warn"] = "fail"
     rebuild: Literal["always", "changed"] = "always"
     local: LocalOptions = Field(default_factory=LocalOptions)
 

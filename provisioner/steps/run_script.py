@@ -16,7 +16,8 @@ def act(inputs: RunScript, workshop: Workshop) -> int:
     script = workshop.in_context(inputs.script)
     if not os.path.isfile(script):
         raise StepError(f"{inputs.script!r} is not a file")
-    return workshop.run([*interpreter(script), script], inputs.env)
+    command = [inputs.interpreter] if inputs.interpreter else interpreter(script)
+    return workshop.run([*command, script], inputs.env)
 
 
 def interpreter(script: str) -> list[str]:

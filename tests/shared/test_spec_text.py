@@ -148,7 +148,7 @@ def test_alias_stands_for_what_it_names() -> None:
     step = "{name: a, action: run-script, inputs: &i {script: a}}"
     text = GOOD.replace("[]", f"[{step}, {{name: b, action: run-script, inputs: *i}}]")
     first, second = read_spec(text, "s").steps
-    assert first.inputs == second.inputs == {"script": "a", "env": {}}
+    assert first.inputs == second.inputs == {"script": "a", "env": {}, "interpreter": None}
 
 
 PARAMETERS = GOOD + "parameters: {release: '1', size: '20', yes: 'true'}\n"
