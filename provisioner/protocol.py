@@ -115,6 +115,8 @@ ACTIONS: Mapping[str, type] = {
     "run-script": RunScript,
     "copy-files": CopyFiles,
     "install-packages": InstallPackages,
+    "install-gpu": InstallGpu,
+    "install-anthos": InstallAnthos,
     "reboot": Reboot,
 }
 """Every action a step can name, and the closed schema of its inputs."""

@@ -16,6 +16,8 @@ ACTION_MODULES = {
     "run-script": "run_script",
     "copy-files": "copy_files",
     "install-packages": "install_packages",
+    "install-gpu": "install_gpu",
+    "install-anthos": "install_anthos",
     "reboot": "reboot",
 }
 ENVIRONMENT = {

@@ -38,6 +38,8 @@ INPUTS: dict[str, st.SearchStrategy[Any]] = {
     "run-script": st.fixed_dictionaries({"script": TEXT}, optional={"env": st.dictionaries(TEXT, TEXT, max_size=3)}),
     "copy-files": st.fixed_dictionaries({"source": TEXT, "destination": TEXT}, optional={"mode": st.none() | TEXT}),
     "install-packages": st.fixed_dictionaries({"packages": st.lists(TEXT, max_size=3)}),
+    "install-gpu": st.fixed_dictionaries({"version": TEXT}, optional={"md5sum": st.none() | TEXT, "deps_dir": TEXT}),
+    "install-anthos": st.fixed_dictionaries({"package_spec": TEXT}, optional={"workdir": st.none() | TEXT}),
     "reboot": st.just({}),
 }
 STEPS = st.sampled_from(sorted(ACTIONS)).flatmap(

@@ -75,6 +75,8 @@ GOOD_INPUTS: dict[str, dict[str, Any]] = {
     "run-script": {"script": "a.sh"},
     "copy-files": {"source": "a", "destination": "/a"},
     "install-packages": {"packages": ["jq", "linux-image-cloud-amd64", "g++", "libc6:i386=2.36-9", "@core"]},
+    "install-gpu": {"version": "535.104.05", "deps_dir": "deps"},
+    "install-anthos": {"package_spec": "https://example.com/spec.yaml"},
     "reboot": {},
 }
 
