@@ -29,6 +29,8 @@ base() {
 		dosfstools mkfs.vfat
 		fdisk sfdisk
 		e2fsprogs mke2fs
+		cryptsetup-bin veritysetup
+		cgpt cgpt
 		busybox-static /usr/share/doc/busybox-static
 		socat socat
 		lz4 lz4
