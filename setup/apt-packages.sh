@@ -39,6 +39,7 @@ base() {
 		grub-pc-bin /usr/lib/grub/i386-pc/boot.img
 		grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/normal.mod
 		shellcheck shellcheck
+		rpm rpmbuild
 	END
 }
 

@@ -34,9 +34,14 @@ def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None) -> by
         "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
         "steps": [_step(record) for record in build.steps],
         "verify": [_step(record) for record in build.verify_steps] if plan.verify_steps is not None else None,
-        "packages": None if packages is None else [asdict(package) for package in packages],
+        "packages": None if packages is None else [_package(package) for package in packages],
     }
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _package(package: Package) -> dict[str, Any]:
+    """What the image's database says of it."""
+    return {key: value for key, value in asdict(package).items() if value or key == "architecture"}
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

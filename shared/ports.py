@@ -95,13 +95,22 @@ class Resource:
     expires: float  # Unix seconds; its build has cleaned up long before
 
 
+PackageKind = Literal["dpkg", "rpm", "apk", "cos"]
+
+
 @dataclass(frozen=True)
 class Package:
-    """A package that is installed in an image."""
+    """A package that is installed in an image, as the image's own database knows it; "" is what that does not say."""
 
     name: str
-    version: str
+    version: str  # with epoch and release, as the package manager compares it
     architecture: str
+    kind: PackageKind = "dpkg"  # of the database: dpkg, rpm, apk, or Container-Optimized OS's own list
+    source: str = ""  # the source package: NAME, NAME@VERSION where its version is another, or NAME-VERSION.src.rpm
+    vendor: str = ""  # who stands behind it: dpkg's and apk's maintainer, rpm's vendor
+    license: str = ""  # in the database's own words
+    distribution: str = ""  # ID and VERSION_ID of os-release: debian-12
+    build_time: bool = False  # it helped to make the image, and is not in it
 
 
 class Clock(Protocol):

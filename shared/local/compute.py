@@ -25,12 +25,12 @@ from ..ports import (
     Resource,
     ResourceKind,
 )
-from . import root_files
 from .build_folder import BuildFolder, build_ids
 from .catalogue import Catalogue
 from .disk import grow_disk
 from .extents import copy_sparse
 from .machine import Machines, MachineSpec
+from .package_lists import packages
 from .root_files import RootFiles, RootUnreadable
 from .scratch import faults
 
@@ -118,10 +118,10 @@ class LocalCompute:
         )
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:
-        """Read the package database from the image's disk; None when its file system cannot be read."""
+        """Read the package databases from the image's disk; None when its file system, or they, cannot be read."""
         self._only_local(project)
         try:
-            return root_files.packages(RootFiles(self._catalogue.disk(name)))
+            return packages(RootFiles(self._catalogue.disk(name)))
         except RootUnreadable:
             return None
 
