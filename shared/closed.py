@@ -29,7 +29,7 @@ class FromParameter(str):
     __slots__ = ()
 
 
-def _typed(value: Any) -> Any:
+def typed(value: Any) -> Any:
     """Let the text of a parameter be the number or boolean that its place asks for."""
     if not isinstance(value, FromParameter):
         return value
@@ -38,8 +38,8 @@ def _typed(value: Any) -> Any:
     return _BOOLEANS.get(value, value)
 
 
-Whole = Annotated[int, BeforeValidator(_typed)]
-Flag = Annotated[bool, BeforeValidator(_typed)]
+Whole = Annotated[int, BeforeValidator(typed)]
+Flag = Annotated[bool, BeforeValidator(typed)]
 
 
 class Closed(BaseModel):

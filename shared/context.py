@@ -12,6 +12,7 @@ import hashlib
 import os
 import tarfile
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -59,8 +60,8 @@ def pack_context(place: Path, target: Path) -> Context:
         raise InputError(f"{place}: the context cannot be packed: {error}; check the files") from error
 
 
-def missing_file(members: Members, name: str, folder_allowed: bool, place: Path) -> str | None:
-    """Say why `name` cannot be used as a file (or folder) of the context at `place`; None when it can."""
+def missing_file(members: Members, name: str, kinds: Collection[str], place: Path) -> str | None:
+    """Say why `name` cannot be used as a file or dir (`kinds`) of the context at `place`; None when it can."""
     path = resolve(members, name)
     if path is None:
         return f"{quoted(name)} leads out of the context {place}; write the path of a file in it"
@@ -69,9 +70,11 @@ def missing_file(members: Members, name: str, folder_allowed: bool, place: Path)
         close = difflib.get_close_matches(name, list(members)[:HINTED_MEMBERS], n=1)
         hint = f"did you mean {close[0]}?" if close else "put it there, or name a file in it"
         return f"{quoted(name)} is not in the context {place}; {hint}"
-    if not folder_allowed and (not member or member.kind != "file"):
-        return f"{quoted(name)} is a folder; write the path of a file"
-    return None
+    kind = member.kind if member else "dir"
+    if kind in kinds:
+        return None
+    there, wanted = ("folder", "file") if kind == "dir" else ("file", "folder")
+    return f"{quoted(name)} is a {there}; write the path of a {wanted}"
 
 
 class _Hashed:

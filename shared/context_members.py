@@ -1,4 +1,4 @@
-"""The members of a context, read from a folder or from a tar archive and held to the same rules.
+"""The members of a context, read from a folder, a tar archive or a single file, and held to the same rules.
 
 Nothing may lead out of a context, since it is unpacked on another machine: links with an absolute target or one above
 the context's folder are refused, as are devices, sockets and fifos. `.git` is left out. Members are named by their
@@ -27,6 +27,9 @@ MEMBER_LIMIT = 100_000
 LEFT_OUT = ".git"
 
 _HOPS = 40  # links followed before it counts as a loop, as in Linux
+_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".zip", ".7z", ".rar")
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!")
+_TAR_MAGIC = 257  # where a tar header says `ustar`
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError, ValueError)
 
 
@@ -103,6 +106,8 @@ def open_context(place: Path, spool: Path | None) -> Iterator[Reader]:
         yield _Folder(place)
     elif not stat.S_ISREG(status.st_mode):
         raise InputError(f"{place} is neither a folder nor a file; write the path of a folder or tar archive")
+    elif not _is_archive(place):
+        yield _File(place, status)
     else:
         with contextlib.ExitStack() as stack:
             yield _Archive(place, spool, stack)
@@ -172,6 +177,27 @@ class _Folder(_Collector):
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
         return (self.place / name).open("rb")
+
+
+class _File(_Collector):
+    """A context that is one file, and no archive."""
+
+    def __init__(self, path: Path, status: os.stat_result) -> None:
+        super().__init__(path)
+        self.add(path.name, Member("file", status.st_size, bool(status.st_mode & stat.S_IXUSR)))
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file for reading."""
+        return self.place.open("rb")
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is an archive by its name or by how it begins, whole or not, and of a kind that we read or not."""
+    if path.name.lower().endswith(_ARCHIVES):
+        return True
+    with path.open("rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    return start.startswith(_PACKED) or start[_TAR_MAGIC:].startswith(b"ustar")
 
 
 class _Archive(_Collector):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from provisioner.protocol import Step
+from provisioner.protocol import DiskLayout, Step
 
 from .errors import InputError
 from .names import (
@@ -47,18 +48,25 @@ def content_digest(
     verify_steps: Iterable[Step] | None,
     context_digest: str | None,
     provisioner_version: str,
+    *,
+    layout: DiskLayout | None = None,
+    sbom_input: str | None = None,
 ) -> str:
-    """Give the SHA-256, in hex, over all that makes an image's contents what they are.
+    """Give the SHA-256, in hex, over all that makes an image's contents what they are, and its list of packages.
 
     Of a step it takes what is done, not its name, nor how long or how often it may be tried.
     """
-    document = {
+    document: dict[str, Any] = {
         "context": context_digest,
         "provisioner": provisioner_version,
         "source": source_id,
         "steps": [_done(step) for step in steps],
         "verify": None if verify_steps is None else [_done(step) for step in verify_steps],
     }
+    if layout is not None:  # only then: images from before there were layouts keep their digests
+        document["layout"] = asdict(layout)
+    if sbom_input is not None:
+        document["sbom_input"] = sbom_input
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -15,9 +15,14 @@ from provisioner.protocol import DiskLayout, Step
 from .errors import InputError
 from .identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from .names import LOCAL
+from .oem_size import RECLAIMING, SEAL, disk_layout, needed_disk_gb
+from .quantities import format_size
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
     from .spec import Spec, SpecStep
+
+SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
+NEEDS_SCRATCH = "install-gpu"
 
 __all__ = ["Context", "Deprecation", "ImagePlan", "MachinePlan", "Plan", "SourceImage", "build_id", "make_plan"]
 
@@ -131,8 +136,17 @@ def make_plan(
     """
     steps = _steps(spec.steps, source.architecture, spec.build.timeout)
     verify_steps = _steps(spec.verify.steps, source.architecture, spec.build.timeout) if spec.verify else None
-    digest = content_digest(source.id, steps, verify_steps, context.digest if context else None, provisioner_version)
     disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
+    layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
+    digest = content_digest(
+        source.id,
+        steps,
+        verify_steps,
+        context.digest if context else None,
+        provisioner_version,
+        layout=layout,
+        sbom_input=spec.output.sbom.input if spec.output.sbom else None,
+    )
     return Plan(
         build_id=build_id(spec.name, request),
         request=request_digest(request),
@@ -141,10 +155,12 @@ def make_plan(
         source=source,
         content_digest=digest,
         image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
-        machine=_machine(spec, disk_size_gb),
+        machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb),
         steps=steps,
         context=context,
         verify_steps=verify_steps,
+        layout=layout,
+        hygiene=spec.hygiene,
         timeout=spec.build.timeout,
         attempts=spec.build.attempts,
         silence=spec.build.silence,
@@ -176,6 +192,19 @@ def _disk_size(asked: int | None, source: SourceImage) -> int:
     return asked or source.disk_size_gb
 
 
+def _layout(oem_size: int | None, steps: tuple[Step, ...], source: SourceImage, disk_size_gb: int) -> DiskLayout | None:
+    """Lay the disk out; the spec was held to the usual disk of 10 GB, and the source's may be larger."""
+    actions = {step.action for step in steps}
+    reclaim = not actions.isdisjoint(RECLAIMING)
+    needed = needed_disk_gb(oem_size, sealed=SEAL in actions, reclaim=reclaim, image_gb=source.disk_size_gb)
+    if oem_size is not None and disk_size_gb < needed:
+        raise InputError(
+            f"output.disk_size_gb: {disk_size_gb} GB cannot hold the {source.disk_size_gb} GB of the source image "
+            f"{source.project}/{source.name} and an oem_size of {format_size(oem_size)}; write at least {needed}"
+        )
+    return disk_layout(oem_size, actions, image_gb=source.disk_size_gb, disk_gb=disk_size_gb)
+
+
 def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int) -> ImagePlan:
     output = spec.output
     if output.name_suffix is not None:
@@ -183,7 +212,7 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
     else:
         name = output.name or image_name(spec.name, requested, digest)
     inherited = source.labels if output.inherit_labels else {}
-    old, export = output.deprecate_old, output.export
+    old, export, sbom = output.deprecate_old, output.export, output.sbom
     return ImagePlan(
         project=output.project or spec.build.project or LOCAL,
         name=name,
@@ -195,10 +224,12 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
         export_to=export.to if export else None,
         compression=export.compression if export else "fast",
+        sbom_input=sbom.input if sbom else None,
+        sbom_to=sbom.to if sbom else None,
     )
 
 
-def _machine(spec: Spec, disk_size_gb: int) -> MachinePlan:
+def _machine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, disk_size_gb: int) -> MachinePlan:
     build, local = spec.build, spec.local
     return MachinePlan(
         project=build.project or spec.output.project or LOCAL,
@@ -206,13 +237,14 @@ def _machine(spec: Spec, disk_size_gb: int) -> MachinePlan:
         machine_type=build.machine_type,
         disk_type=build.disk_type,
         disk_size_gb=disk_size_gb,
+        scratch_gb=SCRATCH_GB if any(step.action == NEEDS_SCRATCH for step in steps) else 0,
         network=build.network,
         subnet=build.subnet,
         external_ip=build.external_ip,
         service_account=build.service_account,
         gpu_type=build.gpu_type,
         spot=build.spot,
-        boot=local.boot,
+        boot="firmware" if layout else local.boot,  # partitions are moved between boots, by the boot loader's help
         internet=local.network,
         cpus=local.cpus,
         memory_mb=local.memory_mb,

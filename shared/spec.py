@@ -17,20 +17,21 @@ from provisioner.protocol import ACTIONS
 
 from . import names
 from .closed import Closed, Flag, Loc, Rule, Whole, describe, nearest, problem
+from .cos_rules import cos_rules
+from .oem_size import LARGEST_DISK_GB, SMALLEST_OEM
 from .quantities import format_duration, format_size, parse_duration, parse_size
 from .spec_inputs import INPUTS
 
 SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within Compute Engine's 63
 COS_PROJECT = "cos-cloud"
+COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 DAY = 86400.0
 
 _STEP_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _GS_OBJECT = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]/.+")
 _MACHINE_PART = re.compile(r"[a-z][-a-z0-9]*[a-z0-9]")
-_NETWORK = re.compile(
-    r"(https://www\.googleapis\.com/compute/v1/)?(projects/[-a-z0-9.:]+/[-a-z0-9/]+/)?[a-z][-a-z0-9]*"
-)
+_NETWORK = re.compile(rf"({re.escape(COMPUTE_URL)})?(projects/[-a-z0-9.:]+/[-a-z0-9/]+/)?[a-z][-a-z0-9]*")
 
 
 def _duration_between(least: float, most: float) -> BeforeValidator:
@@ -82,6 +83,14 @@ def _own_label(key: str) -> str:
 
 def _spec_name(text: str) -> str:
     return names.resource_name(text, SPEC_NAME_LENGTH)
+
+
+def _license(text: str) -> str:
+    return text and names.license_path(text.removeprefix(COMPUTE_URL))
+
+
+def _filled(licenses: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text for text in licenses if text)  # here, so that problems of the others keep their places
 
 
 def _export_target(text: str) -> str:
@@ -196,7 +205,7 @@ class Verify(Closed):
 class DeprecateOld(Closed):
     """What happens to the older images of the family."""
 
-    ttl: Annotated[float, _duration_between(60, 36500 * DAY)] | None = None
+    ttl: Annotated[float, _duration_between(1, 36500 * DAY)] | None = None
     keep: Whole = Field(default=0, ge=0, le=1000)
 
 
@@ -226,9 +235,9 @@ class Output(Closed):
         Field(max_length=names.LABEL_COUNT - 3),  # three are Goldsmith's own
     ] = Field(default_factory=dict)
     inherit_labels: Flag = False
-    licenses: tuple[Annotated[str, AfterValidator(names.license_path)], ...] = ()
-    disk_size_gb: Annotated[Whole, Field(ge=1, le=65536)] | None = None
-    oem_size: Annotated[int, _size_from(16 << 20)] | None = None
+    licenses: Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], AfterValidator(_filled)] = ()
+    disk_size_gb: Annotated[Whole, Field(ge=1, le=LARGEST_DISK_GB)] | None = None
+    oem_size: Annotated[int, _size_from(SMALLEST_OEM)] | None = None
     deprecate_old: DeprecateOld | None = None
     export: Export | None = None
     sbom: Sbom | None = None
@@ -290,5 +299,6 @@ class Spec(Closed):
 
     @classmethod
     def rules(cls, keys: Mapping[str, Any]) -> Iterator[Rule]:
-        """Step names are unique."""
+        """Step names are unique; and what holds of Container-Optimized OS."""
         yield from _names_taken(keys.get("steps"), ("steps",))
+        yield from cos_rules(keys)

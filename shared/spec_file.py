@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -10,7 +10,7 @@ from .context import missing_file, scan
 from .errors import InputError, SpecError
 from .spec import Spec
 from .spec_document import TEXT_LIMIT, KeyPath, Problem
-from .spec_inputs import CONTEXT_FILES
+from .spec_inputs import CONTEXT_FILES, INSTALLER
 from .spec_text import NO_OVERRIDES, read_spec
 
 __all__ = ["beside", "check_context", "decoded", "load_spec", "read_spec", "refuse_long"]
@@ -69,10 +69,13 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     problems += [Problem(("context",), fault) for fault in faults]
     if members is None:
         return problems
-    for path, name, action in wanted:
-        fault = missing_file(members, name, action == "copy-files", folder / context)
-        if fault:
+    missing_folders: list[str] = []  # what lies in them needs no further word
+    for path, name, kinds in wanted:
+        fault = missing_file(members, name, kinds, folder / context)
+        if fault and not any(name.startswith(f"{missing}/") for missing in missing_folders):
             problems.append(Problem(path, fault))
+        if fault and kinds == ("dir",):
+            missing_folders.append(name)
     return problems
 
 
@@ -87,14 +90,20 @@ def _is_local(place: Any) -> TypeGuard[str]:
     return isinstance(place, str) and bool(place) and "\0" not in place and not place.startswith("gs:")
 
 
-def _named_files(data: Mapping[str, Any]) -> Iterable[tuple[KeyPath, str, str]]:
-    """Give the path, the text and the action of every input that names a file of the context."""
+def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    """Give the path and the text of every input that names something of the context, and what may be there."""
     verify = data.get("verify")
     lists: list[tuple[KeyPath, Any]] = [(("steps",), data.get("steps"))]
     lists += [(("verify", "steps"), verify.get("steps"))] if isinstance(verify, dict) else []
     for where, steps in lists:
         for index, step in enumerate(steps if isinstance(steps, tuple) else ()):
             action, inputs = (step.get("action"), step.get("inputs")) if isinstance(step, dict) else (None, None)
-            key = CONTEXT_FILES.get(action) if isinstance(action, str) else None
-            if key and isinstance(inputs, dict) and isinstance(inputs.get(key), str):
-                yield (*where, index, "inputs", key), inputs[key], str(action)
+            named = CONTEXT_FILES.get(action) if isinstance(action, str) else None
+            if not named or not isinstance(inputs, dict):
+                continue
+            name, version = inputs.get(named.key), inputs.get("version")
+            if not isinstance(name, str) or (named.or_url and "://" in name):
+                continue
+            yield (*where, index, "inputs", named.key), name, named.kinds
+            if action == "install-gpu" and isinstance(version, str) and INSTALLER.fullmatch(version):
+                yield (*where, index, "inputs", "version"), f"{name}/{version}", ("file",)

@@ -198,13 +198,33 @@ def test_archive_with_git_folder_is_packed_without(tmp_path: Path) -> None:
 def test_damaged_archive_is_refused_wherever_it_breaks_off(tmp_path: Path, mode: str) -> None:
     whole = archived(tmp_path / "whole", ("a", os.urandom(5000)), ("b", os.urandom(5000)), mode=mode).read_bytes()
     for length in (0, 100, len(whole) // 4, len(whole) // 2):
-        (tmp_path / "cut").write_bytes(whole[:length])
-        with pytest.raises(InputError, match="cut is no whole tar archive"):
-            pack_context(tmp_path / "cut", tmp_path / "p.tar")
-    (tmp_path / "cut").write_bytes(whole[:100] + b"\xff" * 2000 + whole[2100:])
-    with pytest.raises(InputError, match="cut is no whole tar archive"):
-        pack_context(tmp_path / "cut", tmp_path / "p.tar")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
+        (tmp_path / "cut.tar").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut\.tar is no whole tar archive"):
+            pack_context(tmp_path / "cut.tar", tmp_path / "p.tar")
+    (tmp_path / "cut.tar").write_bytes(whole[:100] + b"\xff" * 2000 + whole[2100:])
+    with pytest.raises(InputError, match=r"cut\.tar is no whole tar archive"):
+        pack_context(tmp_path / "cut.tar", tmp_path / "p.tar")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.tar", "whole"]
+
+
+def test_single_file_is_a_context_of_that_file_alone(tmp_path: Path) -> None:
+    """start-image-build -build-context: a path to a file or directory."""
+    (tmp_path / "alone").mkdir()
+    for place in (tmp_path / "run.sh", tmp_path / "alone/run.sh"):
+        place.write_bytes(b"true\n")
+        place.chmod(0o755)
+    packed = pack_context(tmp_path / "run.sh", tmp_path / "p.tar")
+    assert packed.digest == pack_context(tmp_path / "alone", tmp_path / "q.tar").digest
+    assert (tmp_path / "p.tar").read_bytes() == (tmp_path / "q.tar").read_bytes()
+    (tmp_path / "empty").touch()
+    assert scan(tmp_path / "empty") == ({"empty": Member("file")}, [])
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh9", b"x" * 257 + b"ustar"])
+def test_file_that_begins_as_an_archive_is_no_single_file(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "files").write_bytes(start + b"x" * 2000)
+    with pytest.raises(InputError, match="files is no whole tar archive"):
+        pack_context(tmp_path / "files", tmp_path / "p.tar")
 
 
 def test_damaged_second_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
@@ -269,11 +289,11 @@ def test_scan_shows_a_bounded_number_of_problems(tmp_path: Path) -> None:
 def test_file_is_found_over_links(folder: Path) -> None:
     members, _ = scan(folder)
     assert members is not None
-    (what,) = {missing_file(members, name, False, folder) for name in ("run.sh", "./etc/../run.sh", "link")}
+    (what,) = {missing_file(members, name, ("file",), folder) for name in ("run.sh", "./etc/../run.sh", "link")}
     assert what is None
-    assert missing_file(members, "etc", True, folder) is None
-    assert missing_file(members, ".", True, folder) is None
-    assert missing_file(members, ".", False, folder) == "'.' is a folder; write the path of a file"
+    assert missing_file(members, "etc", ("file", "dir"), folder) is None
+    assert missing_file(members, ".", ("dir",), folder) is None
+    assert missing_file(members, ".", ("file",), folder) == "'.' is a folder; write the path of a file"
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.protocol import Job, decode_job, encode
+from provisioner.protocol import DiskLayout, Job, decode_job, encode
 from shared import names
 from shared.errors import InputError
 from shared.plan import Context, Plan, SourceImage, build_id, make_plan
@@ -143,6 +143,8 @@ def test_steps_of_other_architectures_are_left_out() -> None:
 
 
 def test_disk_is_as_large_as_the_source_or_larger() -> None:
+    """finish-image-build -disk-size-gb (10): the size of Container-Optimized OS's images."""
+    assert planned(spec_with(), source=COS).image.disk_size_gb == 10
     assert planned(spec_with()).image.disk_size_gb == planned(spec_with()).machine.disk_size_gb == 3
     assert planned(spec_with("output: {disk_size_gb: 20}")).machine.disk_size_gb == 20
     with pytest.raises(InputError) as caught:
@@ -153,7 +155,109 @@ def test_disk_is_as_large_as_the_source_or_larger() -> None:
     )
 
 
+OEM = "output: {oem_size: 500M, disk_size_gb: 11}"
+
+
+def test_disk_with_a_layout_is_made_at_the_sources_size() -> None:
+    """finish-image-build -oem-size, -disk-size-gb: the disk is created at 10 GB, and grows while the VM waits."""
+    plan = planned(spec_with(OEM), source=COS)
+    assert plan.layout == DiskLayout(oem_size=499 << 20, disk_size=11 << 30)
+    assert (plan.machine.disk_size_gb, plan.image.disk_size_gb) == (10, 11)
+
+
+def test_machine_with_a_layout_boots_by_firmware() -> None:
+    assert planned(spec_with(OEM), source=COS).machine.boot == "firmware"
+    assert planned(spec_with(), source=COS).machine.boot == "direct"
+
+
+def test_layout_is_content_and_its_absence_is_as_before() -> None:
+    plain, laid_out = planned(spec_with(), source=COS), planned(spec_with(OEM), source=COS)
+    larger = planned(spec_with(OEM.replace("11", "12")), source=COS)
+    assert len({plan.content_digest for plan in (plain, laid_out, larger)}) == 3
+    assert planned(spec_with("output: {disk_size_gb: 11}"), source=COS).content_digest == plain.content_digest
+
+
+def test_oem_size_is_held_to_the_source_that_was_found() -> None:
+    large = replace(COS, disk_size_gb=20)
+    with pytest.raises(InputError) as caught:
+        planned(spec_with(OEM.replace("11", "20")), source=large)
+    assert str(caught.value) == (
+        "output.disk_size_gb: 20 GB cannot hold the 20 GB of the source image cos-cloud/cos-stable-109-17800-66-27 "
+        "and an oem_size of 500M; write at least 21"
+    )
+    made = planned(spec_with(OEM.replace("11", "21")), source=large)
+    assert made.layout == DiskLayout(oem_size=499 << 20, disk_size=21 << 30)
+    assert made.machine.disk_size_gb == 20
+
+
+def test_driver_is_installed_with_a_scratch_disk() -> None:
+    """install-gpu: a 10 GB scratch disk, and none without."""
+    steps = '[{name: gpu, action: install-gpu, inputs: {version: "390.46"}, when: {arch: x86_64}}]'
+    assert planned(spec_with("", steps), source=COS).machine.scratch_gb == 10
+    assert planned(spec_with("", steps), source=replace(COS, architecture="arm64")).machine.scratch_gb == 0
+
+
+def test_bill_of_materials_and_hygiene_are_planned() -> None:
+    """finish-image-build -sbom-input-path, -sbom-output-path."""
+    plan = planned(spec_with("output: {sbom: {input: own.json, to: gs://my-bucket/sbom.json}}\nhygiene: warn"))
+    assert (plan.image.sbom_input, plan.image.sbom_to, plan.hygiene) == ("own.json", "gs://my-bucket/sbom.json", "warn")
+    plain = planned(spec_with("output: {sbom: {}}"))
+    assert (plain.image.sbom_input, plain.image.sbom_to, plain.hygiene) == (None, None, "fail")
+    assert plan.content_digest != plain.content_digest == planned(spec_with()).content_digest
+
+
+def test_licences_are_those_of_the_spec() -> None:
+    """finish-image-build -licenses: a leading URL of Compute Engine is stripped, empty ones dropped."""
+    url, path = "https://www.googleapis.com/compute/v1/", "projects/p/global/licenses/l"
+    plan = planned(spec_with(f'output: {{licenses: ["", {url}{path}, {path}2]}}'), source=COS)
+    assert plan.image.licenses == (path, f"{path}2")
+
+
+def test_deprecation_has_a_ttl_only_where_one_is_written() -> None:
+    """finish-image-build -deprecate-old-images, -old-image-ttl: seconds; without, there is no `deleted` time."""
+    assert planned(spec_with("output: {family: f}")).image.deprecate_old is None
+    ttl = planned(spec_with("output: {family: f, deprecate_old: {ttl: 1s}}")).image.deprecate_old
+    assert ttl is not None
+    assert (ttl.ttl_seconds, ttl.keep) == (1.0, 0)
+    none = planned(spec_with("output: {family: f, deprecate_old: {}}")).image.deprecate_old
+    assert none is not None
+    assert none.ttl_seconds is None
+
+
+def test_machine_is_as_the_spec_says() -> None:
+    """finish-image-build -zone, -project, -machine-type, -disk-type, -network, -subnet, -service-account, -gpu-type."""
+    build = {
+        "project": "builders",
+        "machine_type": "n2-standard-4",
+        "disk_type": "pd-ssd",
+        "network": "my-network",
+        "subnet": "regions/us-central1/subnetworks/my-subnet",
+        "service_account": "default",
+        "gpu_type": "nvidia-tesla-t4",
+    }
+    build["subnet"] = f"projects/my-project/{build['subnet']}"
+    lines = "".join(f"  {key}: {value}\n" for key, value in build.items())
+    machine = asdict(planned(spec_with(f"build:\n  zones: [us-west1-b]\n{lines}")).machine)
+    assert {key: machine[key] for key in build} == build
+    assert machine["zones"] == ("us-west1-b",)
+    plain = planned(spec_with()).machine
+    assert (plain.machine_type, plain.disk_type, plain.gpu_type) == ("n1-standard-1", "pd-standard", None)
+    assert (plain.network, plain.subnet, plain.service_account) == (None, None, None)
+
+
+def test_timeout_is_an_hour_unless_written() -> None:
+    """finish-image-build -timeout (1h)."""
+    assert planned(spec_with()).timeout == 3600
+    assert planned(spec_with("build: {timeout: 1h30m}")).timeout == 5400
+
+
+def test_image_is_described_as_a_derivative() -> None:
+    """The image: description "Derivative of SOURCE"."""
+    assert planned(spec_with(), source=COS).image.description == "Derivative of cos-cloud/cos-stable-109-17800-66-27"
+
+
 def test_suffix_is_appended_to_the_source() -> None:
+    """finish-image-build -image-suffix: appended to the source image's name."""
     spec = spec_with("output: {name_suffix: -hello}")
     assert planned(spec).image.name == "debian-12-20261101-hello"
     with pytest.raises(InputError) as caught:
@@ -165,6 +269,8 @@ def test_suffix_is_appended_to_the_source() -> None:
 
 
 def test_projects_stand_in_for_each_other() -> None:
+    """finish-image-build -image-project, -project."""
+
     def projects(text: str) -> tuple[str, str]:
         plan = planned(spec_with(text))
         return plan.image.project, plan.machine.project
@@ -176,6 +282,7 @@ def test_projects_stand_in_for_each_other() -> None:
 
 
 def test_labels_are_inherited_only_when_asked_for() -> None:
+    """finish-image-build -labels, -inherit-labels: those of -labels win."""
     own = {"goldsmith-build", "goldsmith-source", "goldsmith-digest"}
     assert set(planned(spec_with(), source=COS).image.labels) == own
     labels = planned(spec_with("output: {inherit_labels: true, labels: {team: mine}}"), source=COS).image.labels

@@ -124,3 +124,52 @@ def test_script_that_is_a_link_out_of_the_context(tmp_path: Path) -> None:
 def test_context_in_a_bucket_is_not_looked_at(tmp_path: Path) -> None:
     text = STEP + "    inputs: {script: a}\ncontext: gs://bucket/context.tar.gz\n"
     assert load_spec(write(tmp_path, text)).context == "gs://bucket/context.tar.gz"
+
+
+GPU = "name: a\nsource: {project: local, family: f}\ncontext: .\nsteps:\n  - name: gpu\n    action: install-gpu\n"
+INSTALLER = "NVIDIA-Linux-x86_64-450.51.06.run"
+
+
+def test_deps_dir_must_hold_the_installer(tmp_path: Path) -> None:
+    """install-gpu -version NVIDIA-Linux-x86_64-450.51.06.run: -deps-dir is required and must hold it."""
+    step = f"{GPU}    inputs: {{version: {INSTALLER}, deps_dir: deps}}\n"
+    assert file_problems(tmp_path, step) == [
+        "7:58: steps[0].inputs.deps_dir: 'deps' is not in the context DIR; put it there, or name a file in it"
+    ]
+    (tmp_path / "deps").mkdir()
+    (tmp_path / "deps/NVIDIA-Linux-x86_64-450.51.run").write_bytes(b"")
+    assert file_problems(tmp_path, step) == [
+        f"7:14: steps[0].inputs.version: 'deps/{INSTALLER}' is not in the context DIR; "
+        "did you mean deps/NVIDIA-Linux-x86_64-450.51.run?"
+    ]
+    (tmp_path / "deps" / INSTALLER).write_bytes(b"")
+    assert load_spec(write(tmp_path, step)).steps[0].inputs["deps_dir"] == "deps"
+
+
+def test_deps_dir_is_a_folder(tmp_path: Path) -> None:
+    """install-gpu -deps-dir."""
+    (tmp_path / "deps").write_bytes(b"")
+    (problem,) = file_problems(tmp_path, GPU + "    inputs: {deps_dir: deps, version: 450.51.06}\n")
+    assert problem == "7:14: steps[0].inputs.deps_dir: 'deps' is a file; write the path of a folder"
+
+
+def test_package_spec_is_a_file_unless_it_is_a_url(tmp_path: Path) -> None:
+    """anthos-installer-install -pkgspec-url: http(s), gs:// or a path in the context."""
+    step = "name: a\nsource: {project: local, family: f}\nsteps:\n"
+    step += "  - {name: a, action: install-anthos, inputs: {package_spec: gs://b/spec.yaml}}\n"
+    assert load_spec(write(tmp_path, step)).steps[0].inputs["package_spec"] == "gs://b/spec.yaml"
+    step = step.replace("gs://b/spec.yaml", "anthos.yaml") + "context: .\n"
+    (problem,) = file_problems(tmp_path, step)
+    assert problem.startswith("4:48: steps[0].inputs.package_spec: 'anthos.yaml' is not in the context DIR; ")
+    (tmp_path / "anthos.yaml").write_text("a: b\n")
+    assert load_spec(write(tmp_path, step)).steps[0].inputs["package_spec"] == "anthos.yaml"
+
+
+def test_context_may_be_one_file(tmp_path: Path) -> None:
+    """start-image-build -build-context: file or directory; of a file, it is all that the context holds."""
+    (tmp_path / "preload.sh").write_text("true\n")
+    (tmp_path / "other.sh").write_text("true\n")
+    step = STEP + "    inputs: {script: preload.sh}\ncontext: preload.sh\n"
+    assert load_spec(write(tmp_path, step)).context == "preload.sh"
+    (problem,) = file_problems(tmp_path, step.replace("script: preload.sh", "script: other.sh"))
+    assert problem.startswith("6:14: steps[0].inputs.script: 'other.sh' is not in the context DIR/preload.sh; ")

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.protocol import ACTIONS
 from shared.errors import SpecError
 from shared.spec_text import read_spec
 
 
 def cases(path: Path) -> list[tuple[str, str, list[str]]]:
-    """Read cases: `=== title`, the lines of a spec, `>>> ` and a problem for each that it must get."""
+    """Read cases: `=== title`, the lines of a spec, `>>> ` and a problem for each that it must get.
+
+    `(every action)` in a problem stands for the list of them.
+    """
     found = []
-    for case in path.read_text().split("=== ")[1:]:
+    text = path.read_text().replace("(every action)", ", ".join(ACTIONS))
+    for case in text.split("=== ")[1:]:
         title, _, rest = case.rstrip("\n").partition("\n")
         spec, *problems = rest.split("\n>>> ")
         found.append((title, spec + "\n", problems))

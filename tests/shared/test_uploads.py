@@ -109,13 +109,29 @@ def test_packed_context_of_submit_is_taken_without_reading_it(desk: Desk) -> Non
         ("gs://elsewhere/no.tar", "gs://elsewhere/no.tar does not exist; upload it first"),
         (f"gs://{BUCKET}/cidata/gs-x-a1-vm.tar", "is neither below specs/ nor below contexts/"),
         (f"gs://{BUCKET}/logs/x/y.log", "is neither below specs/ nor below contexts/"),
-        ("hello.yaml", f"gs://{BUCKET}/specs/hello.yaml is no whole tar archive"),
     ],
 )
 def test_context_that_cannot_be_one(desk: Desk, context: str, told: str) -> None:
     desk.put("cidata/gs-x-a1-vm.tar", archive("preload.sh"))
     found = reason(desk.upload(SPEC.replace("context: .", f"context: {context}")))
     assert found.startswith(f"gs://{BUCKET}/specs/hello.yaml:8:1: context: ")
+    assert told in found
+
+
+@pytest.mark.parametrize("context", ["preload.sh", "gs://elsewhere/deep/preload.sh"])
+def test_context_may_be_one_file(desk: Desk, tmp_path: Path, context: str) -> None:
+    """start-image-build -build-context: a path to a file or directory."""
+    (tmp_path / "preload.sh").write_text(SCRIPT)
+    desk.put("specs/preload.sh", SCRIPT)
+    desk.objects.put("gs://elsewhere/deep/preload.sh", SCRIPT)
+    made = planned(desk.upload(SPEC.replace("context: .", f"context: {context}"))).context
+    assert made is not None
+    assert made.digest == pack_context(tmp_path / "preload.sh", tmp_path / "packed.tar").digest
+
+
+def test_one_file_that_is_not_the_script(desk: Desk) -> None:
+    found = reason(desk.upload(SPEC.replace("context: .", "context: hello.yaml")))
+    told = f"steps[0].inputs.script: 'preload.sh' is not in the context gs://{BUCKET}/specs/hello.yaml; put it there"
     assert told in found
 
 
