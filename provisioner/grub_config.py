@@ -1,0 +1,237 @@
+"""Changes of the boot loader's configuration, grub.cfg, as text in and text out: every other byte stays as it is.
+
+A kernel line is a line whose command is linux, linux16 or linuxefi. What such a line may hold is narrow on purpose: a
+shape that is not understood is a GrubConfigError, since the alternative is a machine that does not boot. Quotes,
+comments and lines continued by a backslash are read as GRUB reads them (GRUB manual, "Shell-like scripting").
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Callable
+
+MOST = 2047  # bytes of a kernel command line on x86-64 and arm64; the kernel cuts off the rest without a word
+BOOT_IMAGE = len("BOOT_IMAGE=")  # GRUB puts it before the kernel's path, which is in the line already
+
+_QUOTED, _COMMENT = "\x01", "\x02"  # what _mask() puts in the place of characters that mean only themselves
+_KERNEL_LINE = re.compile(r"[ \t]*linux(?:16|efi)?[ \t]+")
+_KERNEL_WITHIN = re.compile(r"(?:[;{|&]|\b(?:then|else|do))[ \t]*linux(?:16|efi)?[ \t]")
+_FORBIDDEN = re.compile(rf"[;|&<>{{}}{_COMMENT}]")
+_WORD = re.compile(r"[^ \t\r]+")
+_PARAMETER = re.compile(r"""[^\s"'\\$;|&<>{}#\x00-\x1f\x7f]+(?:="[^"\\$\x00-\x1f\x7f]*")?""")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.[a-z]+")
+_TREE = r'none ro 1, ?0 [0-9]+ verity [^",]+'
+_DM = re.compile(rf'dm="(?P<count>[0-9]+) (?P<first>[\w-]+ {_TREE})(?P<oem>,oemroot {_TREE})?"')
+
+
+class GrubConfigError(Exception):
+    """A grub.cfg, or something that shall go into one, of a shape that is not understood; the text names the line."""
+
+
+def with_parameters(text: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> str:
+    """Take parameters away from all kernel lines, then add others at the end of those lines that lack them.
+
+    Parameters are NAME or NAME=VALUE; `remove` takes NAME with whatever value it has, NAME=VALUE with just that.
+    GrubConfigError.
+    """
+    added, removed = tuple(dict.fromkeys(add)), frozenset(remove)
+    for parameter in (*added, *removed):
+        if not _PARAMETER.fullmatch(parameter):
+            raise GrubConfigError(
+                f'{parameter!r} is no kernel parameter; write NAME or NAME=VALUE, a value with spaces as NAME="VALUE"'
+            )
+
+    def edit(line: _Line) -> str:
+        for begin, end in reversed(line.parameters()):
+            word = line.text[begin:end]
+            if word in removed or word.partition("=")[0] in removed:
+                kept = len(line.text[:begin].rstrip(" \t"))
+                line = _Line(line.text[:kept] + line.text[end:], line.mask[:kept] + line.mask[end:], line.number)
+        present = {line.text[begin:end] for begin, end in line.parameters()}
+        words = "".join(f" {parameter}" for parameter in added if parameter not in present)
+        at = line.end_of_parameters()
+        return line.text[:at] + words + line.text[at:]
+
+    return _edited(text, edit)
+
+
+def with_masked(text: str, unit: str) -> str:
+    """Mask a systemd unit: systemd.mask=UNIT after the parameter cros_efi of each kernel line, once. GrubConfigError.
+
+    A kernel line without cros_efi is not one of those that Container-Optimized OS boots, and stays as it is.
+    """
+    if not _UNIT.fullmatch(unit):
+        raise GrubConfigError(f"{unit!r} is no systemd unit; write its name and kind, such as update-engine.service")
+    mask = f"systemd.mask={unit}"
+    seen: list[int] = []
+
+    def edit(line: _Line) -> str:
+        words = {line.text[begin:end]: end for begin, end in line.parameters()}
+        if "cros_efi" not in words:
+            return line.text
+        seen.append(line.number)
+        at = words["cros_efi"]
+        return line.text if mask in words else f"{line.text[:at]} {mask}{line.text[at:]}"
+
+    edited = _edited(text, edit)
+    if not seen:
+        raise GrubConfigError("grub.cfg has no kernel line with cros_efi; it is not one of Container-Optimized OS")
+    return edited
+
+
+def with_oem_verity(text: str, partuuid: str, sectors: int, root_hash: str, salt: str) -> str:
+    """Let each kernel line with dm= verify the OEM partition too: `sectors` of data, the hash tree right behind them.
+
+    `root_hash` and `salt` in hex. What an earlier call added is replaced. GrubConfigError.
+    """
+    if not re.fullmatch("[0-9a-fA-F-]{36}", partuuid) or sectors < 8:
+        raise GrubConfigError(f"{sectors} sectors of the partition {partuuid!r} cannot be verified")
+    for number in (root_hash, salt):
+        if not re.fullmatch("(?:[0-9a-fA-F]{2})+", number):
+            raise GrubConfigError(f"{number!r} is no root hash or salt: these are bytes in hex")
+    entry = (
+        f",oemroot none ro 1, 0 {sectors} verity payload=PARTUUID={partuuid} hashtree=PARTUUID={partuuid} "
+        f'hashstart={sectors} alg=sha256 root_hexdigest={root_hash} salt={salt}"'
+    )
+    seen: list[int] = []
+
+    def edit(line: _Line) -> str:
+        for begin, end in line.parameters():
+            if not line.text[begin:end].lstrip("\"'").startswith("dm="):
+                continue
+            found = _DM.fullmatch(line.text, begin, end)
+            if not found or found["count"] != ("2" if found["oem"] else "1"):
+                raise GrubConfigError(
+                    f"grub.cfg:{line.number}: {line.text[begin:end]:.60} is not a dm= of one verified root file system"
+                )
+            seen.append(line.number)
+            return f'{line.text[:begin]}dm="2 {found["first"]}{entry}{line.text[end:]}'
+        return line.text
+
+    edited = _edited(text, edit)
+    if not seen:
+        raise GrubConfigError("grub.cfg has no kernel line with dm=; this system does not verify its partitions")
+    return edited
+
+
+def with_suffix(text: str, suffix: str) -> str:
+    """End every kernel line in `suffix`, which begins with a space; those that end so already stay. GrubConfigError."""
+    if not suffix.startswith(" ") or "\n" in suffix or "\r" in suffix or _FORBIDDEN.search(_mask("x" + suffix)):
+        raise GrubConfigError(f"{suffix!r} cannot stand at the end of a kernel line")
+    return _edited(text, lambda line: line.body() + ("" if line.body().endswith(suffix) else suffix) + line.ending())
+
+
+def without_suffix(text: str, suffix: str) -> str:
+    """Undo with_suffix(): the text is what it was before. GrubConfigError."""
+
+    def edit(line: _Line) -> str:
+        body = line.body()
+        return (body[: -len(suffix)] if suffix and body.endswith(suffix) else body) + line.ending()
+
+    return _edited(text, edit)
+
+
+class _Line:
+    """A kernel line without its newline. `mask` is of the same length, with what is quoted made unrecognizable."""
+
+    def __init__(self, text: str, mask: str, number: int) -> None:
+        self.text = text
+        self.mask = mask
+        self.number = number
+
+    def words(self) -> list[tuple[int, int]]:
+        """Give where the words behind the command begin and end: the kernel's path, then its parameters."""
+        command = _KERNEL_LINE.match(self.mask)
+        return [found.span() for found in _WORD.finditer(self.mask, command.end() if command else 0)]
+
+    def parameters(self) -> list[tuple[int, int]]:
+        """Give where the kernel's own parameters begin and end; what follows `--` is for the init."""
+        words = self.words()[1:]
+        ends = [index for index, (begin, end) in enumerate(words) if self.text[begin:end] == "--"]
+        return words[: ends[0]] if ends else words
+
+    def end_of_parameters(self) -> int:
+        """Give where another parameter may be put."""
+        last = [*self.words()[:1], *self.parameters()][-1]
+        return last[1]
+
+    def ending(self) -> str:
+        """Give the carriage return that a file with Windows' line ends has before its newlines."""
+        return "\r" if self.text.endswith("\r") else ""
+
+    def body(self) -> str:
+        """Give all of it but the carriage return."""
+        return self.text[:-1] if self.ending() else self.text
+
+
+def _edited(text: str, edit: Callable[[_Line], str]) -> str:
+    """Give the text with each kernel line as `edit` gives it. GrubConfigError, also when that makes a line too long."""
+    mask = _mask(text)
+    result: list[str] = []
+    position = kernel_lines = 0
+    for line_mask in mask.split("\n"):
+        line = _Line(text[position : position + len(line_mask)], line_mask, text.count("\n", 0, position) + 1)
+        position += len(line_mask) + 1
+        if _KERNEL_WITHIN.search(line_mask):
+            raise GrubConfigError(f"grub.cfg:{line.number}: a kernel line within another command is not understood")
+        if not _KERNEL_LINE.match(line_mask):
+            result.append(line.text)
+            continue
+        if _FORBIDDEN.search(line_mask) or not line.words() or line.body().endswith("\\"):
+            raise GrubConfigError(f"grub.cfg:{line.number}: {line.text.strip():.80}: not a kernel line of plain words")
+        kernel_lines += 1
+        result.append(edit(line))
+        _refuse_long(result[-1], line)
+    if not kernel_lines:
+        raise GrubConfigError("grub.cfg has no kernel line (linux, linux16 or linuxefi)")
+    return "\n".join(result)
+
+
+def _refuse_long(edited: str, line: _Line) -> None:
+    length = BOOT_IMAGE + len(edited[line.words()[0][0] :].strip().encode("utf-8", "surrogateescape"))
+    if length > MOST and len(edited) > len(line.text):
+        raise GrubConfigError(
+            f"grub.cfg:{line.number}: the kernel's command line would have {length} bytes, and it reads {MOST}: "
+            "add fewer or shorter parameters"
+        )
+
+
+def _mask(text: str) -> str:
+    """Replace quotes and what is in them, escaped characters and comments, each by one character that means nothing.
+
+    A newline that is escaped becomes space, a quoted one goes: each that is left ends a line. GrubConfigError for a
+    quote that is left open.
+    """
+    masked: list[str] = []
+    quote = ""
+    opened = position = 0
+    while position < len(text):
+        character = text[position]
+        if character == "\\" and quote != "'":
+            escaped = text[position : position + 2]
+            masked.append("  " if escaped == "\\\n" and not quote else _QUOTED * len(escaped))
+            position += 2
+            continue
+        if quote:
+            masked.append(_QUOTED)
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote, opened = character, position
+            masked.append(_QUOTED)
+        elif character == "#" and (not masked or masked[-1][-1] in " \t\n;|&{}"):
+            end = text.find("\n", position)
+            length = (end if end >= 0 else len(text)) - position
+            masked.append(_COMMENT * length)
+            position += length
+            continue
+        else:
+            masked.append(character)
+        position += 1
+    if quote:
+        number = text.count("\n", 0, opened) + 1
+        raise GrubConfigError(f"grub.cfg:{number}: a quote ({quote}) that is opened here is never closed")
+    return "".join(masked)
