@@ -10,8 +10,11 @@ from .plan import SourceImage
 from .ports import Compute, Image
 from .spec import COS_PROJECT, Source
 
-# cos-stable-68-10718-86-0: channel, milestone, then the build's three numbers, compared as numbers
-_COS_NAME = re.compile(r"cos-(?:[a-z0-9]+-)*?(?P<milestone>\d+)-(?P<build>\d+-\d+-\d+)")
+# PREFIX-CHANNEL-MILESTONE-A-B-C: cos-stable-68-10718-86-0, cos-arm64-beta-117-18613-0-9; without a channel the images
+# of long-term support, cos-109-17800-66-27 and cos-arm64-109-17800-66-27
+_COS_NAME = re.compile(r"cos-(?P<arm>arm64-)?(?:[a-z]+-)?(?P<milestone>\d+)-(?P<build>\d+-\d+-\d+)")
+SHOWN_MILESTONES = 12  # the newest; a year brings some eight
+_GONE = ("OBSOLETE", "DELETED")  # no disk can be made of these; the newest of an old milestone is DEPRECATED
 
 
 def resolve(source: Source, compute: Compute) -> SourceImage:
@@ -26,7 +29,7 @@ def resolve(source: Source, compute: Compute) -> SourceImage:
         if image is None:
             raise InputError(_no_family(compute, project, source.family))
     elif source.milestone is not None:
-        image = _newest_of_milestone(compute, project, str(source.milestone))
+        image = _newest_of_milestone(compute, project, source.milestone, source.arch or "x86_64")
     else:
         raise InputError("source.file: a file can only be built from on one machine, with goldsmith build")
     return as_source(image)
@@ -51,15 +54,26 @@ def newest(images: list[Image]) -> Image | None:
     return max(images, key=lambda image: (image.created, image.name), default=None)
 
 
-def _newest_of_milestone(compute: Compute, project: str, milestone: str) -> Image:
-    found: list[tuple[tuple[int, ...], Image]] = []
+def _newest_of_milestone(compute: Compute, project: str, milestone: int, arch: str) -> Image:
+    """Give the image whose build has the largest numbers, of whichever channel; the project may hold thousands."""
+    found: dict[tuple[int, str], tuple[tuple[int, ...], str, Image]] = {}
     for image in compute.images(project, prefix="cos-"):
         match = _COS_NAME.fullmatch(image.name)
-        if match and match["milestone"] == milestone and image.deprecated is None:
-            found.append((tuple(int(number) for number in match["build"].split("-")), image))
-    if not found:
-        raise InputError(f"source.milestone: project {project} has no image on milestone {milestone}")
-    return max(found, key=lambda pair: pair[0])[1]
+        if not match or image.deprecated in _GONE:
+            continue
+        of = int(match["milestone"]), "arm64" if match["arm"] else image.architecture
+        one = tuple(int(number) for number in match["build"].split("-")), image.name, image
+        if of not in found or one[:2] > found[of][:2]:
+            found[of] = one
+    if (milestone, arch) in found:
+        return found[milestone, arch][2]
+    others = [str(number) for number, of in sorted(found) if of == arch]
+    there = f"it has {', '.join(others[-SHOWN_MILESTONES:])}" if others else "it has none with one"
+    elsewhere = sorted(of for number, of in found if number == milestone)
+    remedy = f"; write arch: {elsewhere[0]} for the one that is there" if elsewhere else ""
+    raise InputError(
+        f"source.milestone: project {project} has no {arch} image on milestone {milestone}; {there}{remedy}"
+    )
 
 
 def _instead(compute: Compute, project: str) -> str:

@@ -118,6 +118,7 @@ Network = Annotated[str, _matching(_NETWORK, "a network", "its name, or projects
 ServiceAccount = Annotated[
     str, _matching(re.compile(r"default|[^@\s]+@[^@\s]+"), "a service account", "its e-mail address, or default")
 ]
+Arch = Literal["x86_64", "arm64"]
 Timeout = Annotated[float, _duration_between(1, 30 * DAY)]
 
 
@@ -128,6 +129,7 @@ class Source(Closed):
     image: Name | None = None
     family: Name | None = None
     milestone: Annotated[Whole, Field(ge=1)] | None = None
+    arch: Arch | None = None
     file: Place | None = None
 
     @classmethod
@@ -142,17 +144,19 @@ class Source(Closed):
             yield ("project",), "has no meaning beside file; leave it out"
         if ways and "file" not in ways and "project" not in keys:
             yield ("project",), f"is missing; write the project of the image, or {names.LOCAL} for one of this machine"
-        if "milestone" in ways and keys.get("project", COS_PROJECT) != COS_PROJECT:
+        if "milestone" in ways and keys.get("project", COS_PROJECT) not in (COS_PROJECT, names.LOCAL):
             yield (
                 ("milestone",),
                 f"only images of {COS_PROJECT} have milestones; write project: {COS_PROJECT}, or a family",
             )
+        if "arch" in keys and "milestone" not in ways:
+            yield ("arch",), "only chooses between the images of a milestone; leave it out"
 
 
 class When(Closed):
     """When a step runs; it is left out otherwise."""
 
-    arch: Literal["x86_64", "arm64"]
+    arch: Arch
 
 
 class SpecStep(Closed):

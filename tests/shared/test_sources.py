@@ -43,10 +43,12 @@ def test_all_that_a_plan_needs_is_taken_over() -> None:
 
 
 def test_named_image_may_be_deprecated() -> None:
+    """start-image-build -image-name."""
     assert found({"image": "one"}, image("one", deprecated="DEPRECATED")) == "one"
 
 
 def test_family_gives_its_newest_active_image() -> None:
+    """start-image-build -image-family."""
     images = (
         image("old", 20, family="f"),
         image("new", 10, family="f"),
@@ -61,24 +63,44 @@ def test_of_two_images_of_one_second_the_name_decides() -> None:
     assert newest([]) is None
 
 
+MILESTONE: dict[str, object] = {"project": "cos-cloud", "milestone": 117}
+OLDER = [
+    image("cos-stable-117-18613-9-5"),
+    image("cos-arm64-stable-117-18613-9-5", architecture="arm64"),
+    image("cos-stable-118-99999-0-0"),
+    image("cos-stable-11-17999-0-0"),
+    image("cos-stable-117-99999-0-0", deprecated="OBSOLETE"),
+    image("cos-beta-117-99999-0-1", deprecated="DELETED"),
+    image("cos-stable-117-lts"),
+    image("x-cos-stable-117-99999-0-0"),
+]
+
+
 @pytest.mark.parametrize(
-    "names",
+    "newest",
     [
-        ["cos-stable-117-18613-9-5", "cos-stable-117-18613-75-4", "cos-stable-117-18613-75-37"],
-        ["cos-117-18613-9-5", "cos-117-18613-75-37"],
-        ["cos-arm64-stable-117-9-99-99", "cos-arm64-stable-117-18613-75-37"],
+        image("cos-stable-117-18613-75-37"),
+        image("cos-117-18613-75-37"),
+        image("cos-beta-117-18613-10-0"),
+        image("cos-dev-117-18614-0-0"),
+        image("cos-stable-117-18613-75-37", deprecated="DEPRECATED"),
     ],
+    ids=lambda image: f"{image.name}-{image.deprecated}",
 )
-def test_milestone_gives_its_newest_build_by_number(names: list[str]) -> None:
-    wrong = [
-        image("cos-stable-118-99999-0-0"),
-        image("cos-stable-11-17999-0-0"),
-        image("cos-stable-117-99999-0-0", deprecated="OBSOLETE"),
-        image("cos-stable-117-lts"),
-        image("x-cos-stable-117-99999-0-0"),
-    ]
-    images = [image(name, age) for age, name in enumerate(reversed(names))]
-    assert found({"project": "cos-cloud", "milestone": 117}, *wrong, *images) == names[-1]
+def test_milestone_gives_its_newest_build_by_number(newest: Image) -> None:
+    """start-image-build -image-milestone: PREFIX-CHANNEL-MILESTONE-A-B-C with the largest (A, B, C), as numbers."""
+    assert found(MILESTONE, *OLDER, newest) == found(MILESTONE, newest, *OLDER) == newest.name
+
+
+@pytest.mark.parametrize("name", ["cos-arm64-stable-117-99999-0-0", "cos-arm64-117-99999-0-0"])
+def test_milestone_is_of_one_architecture(name: str) -> None:
+    arm = image(name)  # the name decides: old images say nothing of their architecture
+    assert found(MILESTONE, *OLDER, arm) == "cos-stable-117-18613-9-5"
+    assert found({**MILESTONE, "arch": "arm64"}, *OLDER, arm) == name
+
+
+def test_milestone_of_the_local_catalogue() -> None:
+    assert found({"milestone": 117}, *OLDER) == "cos-stable-117-18613-9-5"
 
 
 def test_image_that_is_not_there_is_named_with_what_is() -> None:
@@ -100,9 +122,18 @@ def test_family_that_is_not_there_is_named_with_what_is_and_a_remedy() -> None:
         resolve(source(project="my-project", family="f"), compute())
 
 
-def test_milestone_that_is_not_there_is_named() -> None:
-    with pytest.raises(InputError, match=r"source\.milestone: project cos-cloud has no image on milestone 117"):
-        found({"project": "cos-cloud", "milestone": 117}, image("cos-stable-118-1-2-3"))
+def test_milestone_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(InputError) as caught:
+        found({**MILESTONE, "milestone": 119}, *OLDER)
+    assert str(caught.value) == (
+        "source.milestone: project cos-cloud has no x86_64 image on milestone 119; it has 11, 117, 118"
+    )
+    with pytest.raises(InputError) as caught:
+        found(MILESTONE, image("cos-arm64-stable-117-1-2-3"))
+    assert str(caught.value) == (
+        "source.milestone: project cos-cloud has no x86_64 image on milestone 117; it has none with one; "
+        "write arch: arm64 for the one that is there"
+    )
 
 
 def test_file_is_only_for_one_machine() -> None:
