@@ -11,6 +11,7 @@ import time
 
 from . import process
 from .free_blocks import disks, give_back
+from .os_release import COS, system_id
 from .output import Console
 from .root_disk import grow_root
 
@@ -19,8 +20,14 @@ END, END_FAILED, END_REBOOT = 0, 1, 194  # exit statuses of a provisioner that t
 JOURNAL_ON_DISK = "/run/systemd/journal/flushed"  # exists once journald writes below /var
 JOURNAL_SOCKET = "/run/systemd/journal/io.systemd.journal"
 JOURNAL_SECONDS = 5.0
-SYSLOG_PIDS = ("/run/rsyslogd.pid", "/run/syslog-ng.pid", "/run/syslogd.pid")
-STOP_SYSLOG = ("stop", "syslog.socket", "rsyslog.service", "syslog-ng.service")
+SYSLOG_PIDS = ("run/rsyslogd.pid", "run/syslog-ng.pid", "run/syslogd.pid")
+SYSLOG_UNITS = ("syslog.socket", "rsyslog.service", "syslog-ng.service")
+COS_UNITS = (  # what writes below /var of Container-Optimized OS, some of it when it is stopped
+    *("crash-reporter.service", "crash-sender.service", "device_policy_manager.service"),
+    *("metrics-daemon.service", "update-engine.service", "systemd-random-seed.service"),
+    *("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald-audit.socket"),
+    "systemd-journald.service",
+)
 
 SYSTEMD = "/run/systemd/system"  # exists while systemd is the init, sd_booted(3)
 SIGRTMIN = 34
@@ -29,6 +36,12 @@ REBOOT_IN_ORDER = SIGRTMIN + 5  # systemd(1): reboot.target, for what the steps 
 SYSRQ = "/proc/sysrq-trigger"
 SYSRQ_SECONDS = 10.0
 PATIENCE = 120.0  # seconds for a machine to go down before it is tried by harder means
+
+
+def units_to_stop(root: str) -> tuple[str, ...]:
+    """Give the units of the system below `root` that would write into the image while it is cleaned."""
+    has_syslog = any(os.path.exists(os.path.join(root, path)) for path in SYSLOG_PIDS)
+    return (*(SYSLOG_UNITS if has_syslog else ()), *(COS_UNITS if system_id(root) == COS else ()))
 
 
 class NoMachine:
@@ -68,8 +81,9 @@ class Machine(NoMachine):
         process.kill_leftovers()
         if os.path.exists(JOURNAL_ON_DISK):
             self._relinquish_journal()
-        if any(os.path.exists(path) for path in SYSLOG_PIDS):
-            self._run("systemctl", *STOP_SYSLOG)
+        units = units_to_stop("/")
+        if units:
+            self._run("systemctl", "stop", *units)  # one that is not there keeps no other from being stopped
 
     def trim(self) -> None:
         """Give free blocks back to the disks."""

@@ -6,6 +6,7 @@ reached, even while somebody swaps folders for links.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -74,6 +75,8 @@ class Tree:
         except FileNotFoundError:
             pass
         except OSError as error:
+            if error.errno == errno.EROFS:  # the build cannot have written there either
+                return
             self.problems.append(f"{path}: {error.strerror}")
 
     def _matches(self, pattern: str) -> Iterator[tuple[int, str]]:
