@@ -9,7 +9,7 @@ from .free_blocks import wipe
 from .journal import Journal
 from .machine import NoMachine
 from .output import Console
-from .protocol import COMPLETED, FAILED, REBOOTING, Job
+from .protocol import COMPLETED, FAILED, INVENTORY, REBOOTING, Job
 from .report_port import ReportPort
 from .reports import Reporter, Way
 from .runner import Runner
@@ -127,6 +127,11 @@ class Session:
 
     def _complete(self) -> None:
         problems = []
+        if self._job.inventory:
+            from .inventory import take
+
+            output, message = take(self._places.root)
+            self._journal.report(INVENTORY, output=output, message=message)
         if self._job.clean:
             from .clean_machine import clean  # read while the steps are over anyway, not before they start
 
