@@ -1,0 +1,149 @@
+"""A dm-verity hash tree behind the data that it is about, as `veritysetup format --format=0 --no-superblock` writes it.
+
+    data                        hash tree
+    [ block 0 ... block N-1 ]   [ top level ] ... [ bottom level: the digests of data blocks 0, 1, 2, ... ]
+
+A digest is the SHA-256 of a block and then the salt; a block of the tree holds 128 of them; the digest of the top
+level's one block is the root hash. All blocks are of 4096 bytes. Container-Optimized OS has no veritysetup.
+Source: linux/drivers/md/dm-verity-target.c, verity_hash_at_level() for version 0.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash
+    from typing import Callable
+
+BLOCK = 4096
+DIGEST = 32
+DIGESTS = BLOCK // DIGEST  # in a block of the tree
+PIECE = 1024  # blocks read at once by a thread; their digests fill whole blocks of the tree
+ZEROS = bytes(PIECE * BLOCK)
+MOST_THREADS = 4
+
+
+class VerityError(Exception):
+    """A place where the hash tree cannot lie; the text says how much room it needs."""
+
+
+class Seal(NamedTuple):
+    """What the kernel has to be told in order to verify the data. `root_hash` and `salt` in hex."""
+
+    root_hash: str
+    salt: str
+    blocks: int  # of data
+    sectors: int  # of data, of 512 bytes; the hash tree begins behind them
+
+
+def seal(path: str, offset: int, blocks: int, salt: bytes) -> Seal:
+    """Write the hash tree of `blocks` blocks, which begin at byte `offset` of a device or file, right behind them.
+
+    The same data and salt give the same bytes: interrupted, it is done again. VerityError, OSError.
+    """
+    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        room = os.lseek(disk, 0, os.SEEK_END) - offset
+        needed = blocks + tree_blocks(blocks)
+        if blocks < 1 or needed * BLOCK > room:
+            raise VerityError(
+                f"{path}: {blocks} blocks and their hash tree take {needed * BLOCK} bytes, and there are {room}: "
+                "ask for a larger partition"
+            )
+        hasher = _Hasher(disk, salt)
+        below, count = offset, blocks
+        end = offset + needed * BLOCK
+        for level in _levels(blocks):  # from the bottom, whose place is the last
+            end -= level * BLOCK
+            hasher.digest_level(below, count, end)
+            below, count = end, level
+        root = hasher.digests(below, 1)
+        os.fsync(disk)
+    finally:
+        os.close(disk)
+    return Seal(root.hex(), salt.hex(), blocks, blocks * (BLOCK >> 9))
+
+
+def tree_blocks(blocks: int) -> int:
+    """Give how many blocks of 4096 bytes the hash tree of so many blocks takes."""
+    return sum(_levels(blocks))
+
+
+def _levels(blocks: int) -> list[int]:
+    """Give the sizes of the tree's levels, in blocks, from the bottom; one block of data needs none."""
+    levels: list[int] = []
+    while blocks > 1:
+        blocks = -(-blocks // DIGESTS)
+        levels.append(blocks)
+    return levels
+
+
+class _Hasher:
+    """Hashes blocks of an open file."""
+
+    def __init__(self, disk: int, salt: bytes) -> None:
+        self._disk = disk
+        self._salt = salt
+        self._sha256 = fast_sha256()
+        self._of_zeros = self._sha256(ZEROS[:BLOCK] + salt).digest()
+
+    def digests(self, offset: int, blocks: int) -> bytes:
+        """Give the digests of some blocks, one behind the other."""
+        data = self._read(offset, blocks * BLOCK)
+        if data == ZEROS[: len(data)]:  # most of a file system that is not full
+            return self._of_zeros * blocks
+        found: list[bytes] = []
+        sha256, salt, view = self._sha256, self._salt, memoryview(data)
+        for begin in range(0, len(data), BLOCK):
+            digest = sha256(view[begin : begin + BLOCK])
+            digest.update(salt)
+            found.append(digest.digest())
+        return b"".join(found)
+
+    def digest_level(self, source: int, blocks: int, target: int) -> None:
+        """Write the digests of `blocks` blocks at byte `source` to byte `target`, the last block padded with zeros."""
+
+        def piece(first: int) -> None:
+            digests = self.digests(source + first * BLOCK, min(PIECE, blocks - first))
+            padded = digests.ljust(-(-len(digests) // BLOCK) * BLOCK, b"\0")
+            self._write(target + first * DIGEST, padded)
+
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
+            for _ in threads.map(piece, range(0, blocks, PIECE)):
+                pass  # what has failed is raised here
+
+    def _read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._disk, length, offset)
+        while len(data) < length:
+            more = os.pread(self._disk, length - len(data), offset + len(data))
+            if not more:
+                raise VerityError(f"the data end at byte {offset + len(data)}")
+            data += more
+        return data
+
+    def _write(self, offset: int, data: bytes) -> None:
+        while data:
+            written = os.pwrite(self._disk, data, offset)
+            offset += written
+            data = data[written:]
+
+
+def fast_sha256() -> Callable[..., _Hash]:
+    """Give OpenSSL's SHA-256, which uses what the processor has, and other threads can run beside it.
+
+    The program's start keeps hashlib from loading OpenSSL, see __main__.py; here it pays.
+    """
+    if sys.modules.get("_hashlib", sys) is None:
+        del sys.modules["_hashlib"]
+    try:
+        from _hashlib import openssl_sha256
+    except ImportError:  # a Python without OpenSSL
+        from hashlib import sha256
+
+        return sha256
+    return openssl_sha256
