@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import yaml
 
+from .names import quoted
+
 KeyPath = tuple[str | int, ...]
 """Keys and indexes from the root to a value: `("steps", 0, "name")`."""
 
@@ -32,6 +34,7 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 _ESCAPED_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NOTHING = ("", "~", "null", "Null", "NULL")
 
 
@@ -50,6 +53,7 @@ class Problem:
     path: KeyPath
     text: str
     position: Position | None = None  # None: where `path` is, or its nearest ancestor that is written
+    shown: str | None = None  # what a person calls the place; None: as the document does
 
 
 @dataclass
@@ -59,12 +63,33 @@ class Document:
     data: Any = None  # None: nothing could be read, and `problems` says why
     positions: dict[KeyPath, Position] = field(default_factory=dict)  # of the key, for what has one, else of the value
     problems: list[Problem] = field(default_factory=list)
+    names: dict[KeyPath, str] = field(
+        default_factory=dict
+    )  # of what is written in another language: `steps[2] -labels`
 
     def position(self, path: KeyPath) -> Position:
         """Give the place of `path`, or of its nearest ancestor that is written."""
         while path and path not in self.positions:
             path = path[:-1]
         return self.positions.get(path, Position(1, 1))
+
+    def name(self, path: KeyPath) -> str:
+        """Give what a person calls the place of `path`: its keys, but where it is written in another language."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.names:
+                return self.names[path[:length]]
+        return key_path(path)
+
+
+def key_path(path: KeyPath) -> str:
+    """Write a path as people do: `steps[0].inputs.script`; the root is `spec`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN_KEY.fullmatch(part) else quoted(part))
+    return text or "spec"
 
 
 def read_document(text: str) -> Document:

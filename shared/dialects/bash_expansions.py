@@ -1,0 +1,159 @@
+"""Bash's parameter expansions, as Cloud Build has them in the values of substitutions.
+
+`$A`, `${A}`, `${A:-default}`, `${A-default}`, `${A:=default}`, `${A^}`, `${A^^}`, `${A,}`, `${A,,}`, `${#A}`,
+`${A:2}`, `${A:2:3}`, `${A#pattern}`, `${A##pattern}`, `${A%pattern}`, `${A%%pattern}`, `${A/pattern/text}`,
+`${A//pattern/text}`. Defaults, patterns and texts may hold further expansions. In patterns `*`, `?` and `[...]` mean
+what they mean in a shell.
+https://cloud.google.com/build/docs/configuring-builds/use-bash-and-bindings-in-substitutions
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable
+
+from ..names import quoted
+
+LENGTH_LIMIT = 4000  # characters of one value, as in Cloud Build
+PATTERN_LIMIT = 500  # characters of a value that a pattern is tried on; the time grows with their square
+DEPTH_LIMIT = 10
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPERATORS = (":-", ":=", "^^", ",,", "##", "%%", "//", "-", "=", "^", ",", "#", "%", "/", ":")
+
+LookUp = Callable[[str], str]
+
+
+class ExpansionError(ValueError):
+    """A value that cannot be expanded; the text says why, and what to write instead."""
+
+
+def expand(text: str, look_up: LookUp, depth: int = 0) -> str:
+    """Give a text with all its expansions carried out. `look_up` gives a variable's value. Raises ExpansionError."""
+    if depth > DEPTH_LIMIT:
+        raise ExpansionError(f"nests expansions more than {DEPTH_LIMIT} deep; write it flatter")
+    result, place = [], 0
+    while place < len(text):
+        if not text.startswith("$", place):
+            end = text.find("$", place)
+            end = len(text) if end < 0 else end
+            result.append(text[place:end])
+            place = end
+        elif text.startswith("$$", place):
+            result.append("$")
+            place += 2
+        elif text.startswith("${", place):
+            end = _closing(text, place + 2)
+            result.append(_expansion(text[place + 2 : end], look_up, depth))
+            place = end + 1
+        elif name := _NAME.match(text, place + 1):
+            result.append(look_up(name[0]))
+            place = name.end()
+        else:
+            result.append("$")
+            place += 1
+    whole = "".join(result)
+    if len(whole) > LENGTH_LIMIT:
+        raise ExpansionError(f"is longer than {LENGTH_LIMIT} characters once expanded; write less")
+    return whole
+
+
+def _closing(text: str, place: int) -> int:
+    """Find the brace that closes the expansion whose inside begins at `place`."""
+    open_braces = 1
+    for index in range(place, len(text)):
+        if text.startswith("${", index):
+            open_braces += 1
+        elif text[index] == "}":
+            open_braces -= 1
+            if not open_braces:
+                return index
+    raise ExpansionError(f"{quoted(text[place - 2 :])} has no closing brace; close it, or write $${{ for text")
+
+
+def _expansion(inside: str, look_up: LookUp, depth: int) -> str:
+    """Carry out what stands between braces."""
+    counted = inside.startswith("#") and _NAME.fullmatch(inside, 1)
+    if counted:
+        return str(len(look_up(counted[0])))
+    name = _NAME.match(inside)
+    if name is None:
+        raise _unknown(inside)
+    value, rest = look_up(name[0]), inside[name.end() :]
+    operator = next((operator for operator in _OPERATORS if rest.startswith(operator)), "")
+    if rest and not operator:
+        raise _unknown(inside)
+    argument = expand(rest[len(operator) :], look_up, depth + 1)
+    return _changed(value, operator, argument, inside) if rest else value
+
+
+def _changed(value: str, operator: str, argument: str, inside: str) -> str:
+    """Carry out one operation on a variable's value."""
+    if operator in (":-", ":=", "-", "="):
+        return value or argument
+    if operator in ("^", "^^", ",", ",,") and not argument:
+        return _cased(value, operator)
+    if operator in ("#", "##", "%", "%%", "/", "//") and len(value) > PATTERN_LIMIT:
+        raise ExpansionError(f"tries a pattern on more than {PATTERN_LIMIT} characters; write the value out")
+    if operator in ("#", "##", "%", "%%"):
+        return _trimmed(value, operator, argument)
+    if operator in ("/", "//"):
+        return _replaced(value, operator, argument)
+    if operator == ":":
+        return _part(value, argument, inside)
+    raise _unknown(inside)
+
+
+def _unknown(inside: str) -> ExpansionError:
+    return ExpansionError(f"{quoted('${' + inside + '}')} is no expansion that is known here; write its value out")
+
+
+def _cased(value: str, operator: str) -> str:
+    end = len(value) if len(operator) == 2 else 1
+    head = value[:end]
+    return (head.upper() if operator[0] == "^" else head.lower()) + value[end:]
+
+
+def _matching(pattern: str, text: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern)
+
+
+def _trimmed(value: str, operator: str, pattern: str) -> str:
+    """Take the shortest match away at the beginning (#) or end (%); doubled, the longest."""
+    lengths = range(len(value), -1, -1) if len(operator) == 2 else range(len(value) + 1)
+    for length in lengths:
+        if operator[0] == "#" and _matching(pattern, value[:length]):
+            return value[length:]
+        if operator[0] == "%" and _matching(pattern, value[len(value) - length :]):
+            return value[: len(value) - length]
+    return value
+
+
+def _replaced(value: str, operator: str, argument: str) -> str:
+    """Replace the first match, or with `//` all of them; the longest at each place, as bash does."""
+    pattern, _, text = argument.partition("/")
+    if not pattern:
+        return value
+    result, place, is_done = [], 0, False
+    while place < len(value):
+        ends = () if is_done else range(len(value), place, -1)
+        end = next((end for end in ends if _matching(pattern, value[place:end])), None)
+        if end is None:
+            result.append(value[place])
+            place += 1
+        else:
+            result.append(text)
+            place, is_done = end, operator == "/"
+    return "".join(result)
+
+
+def _part(value: str, argument: str, inside: str) -> str:
+    start, _, length = argument.partition(":")
+    try:
+        first = int(start)
+        count = int(length) if length else len(value)
+    except ValueError as error:
+        raise _unknown(inside) from error
+    first = max(0, len(value) + first) if first < 0 else first
+    return value[first : first + count] if count >= 0 else value[first:count]

@@ -1,0 +1,224 @@
+"""From the steps of one COS Customizer build to a native document: what each flag means as a key of the spec."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from ..names import quoted
+from ..oem_size import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
+from ..quantities import format_size, parse_size
+from ..spec_document import Document
+from .customizer_command import Command
+from .customizer_flags import INSTALL_GPU
+from .customizer_steps import draft_step
+from .draft import Draft, Place
+
+COS_PROJECT = "cos-cloud"
+DEFAULT_TIMEOUT = Fraction(3600)  # seconds, of finish-image-build
+SECTOR = 512  # bytes; what a size without a unit counts
+LICENSE_PREFIX = "https://www.googleapis.com/compute/v1/"
+
+_OEM_SIZE = re.compile(r"([0-9]{1,15})([BKMG]?)")
+_NAMED_TEXTS = (  # flags of finish-image-build whose text is the key's
+    ("image-project", ("output", "project")),
+    ("image-family", ("output", "family")),
+    ("project", ("build", "project")),
+    ("disk-type", ("build", "disk_type")),
+    ("machine-type", ("build", "machine_type")),
+    ("service-account", ("build", "service_account")),
+    ("network", ("build", "network")),
+    ("subnet", ("build", "subnet")),
+)
+
+
+def draft_build(
+    name: str, start: Command, steps: Sequence[Command], finish: Command, limits: Sequence[tuple[Fraction, Place]]
+) -> Document:
+    """Give the document of one build. `limits` are what the workflow says of its time, beside -timeout."""
+    draft = Draft()
+    draft.locate((), start.place)
+    draft.put(("name",), name, start.place)
+    _source(draft, start)
+    context = _context(draft, start)
+    draft.put(("steps",), [], start.place)
+    for step in steps:
+        draft_step(draft, step, context)
+    _output(draft, finish)
+    _disk(draft, finish, {step["action"] for step in draft.document.data["steps"]})
+    _deprecation(draft, finish)
+    _machine(draft, finish, steps)
+    _timeout(draft, finish, limits)
+    _sbom(draft, finish)
+    return draft.finished()
+
+
+def _source(draft: Draft, start: Command) -> None:
+    for flag in ("gcs-bucket", "gcs-workdir"):  # nothing needs them here; who leaves them out has made a mistake
+        if start.lacks(flag):
+            draft.fault((f"-{flag}",), f"is missing; write -{flag}=VALUE", start.at(flag))
+    draft.locate(("source",), start.place)
+    if start.lacks("image-project"):
+        draft.fault(("source", "project"), "is missing; write -image-project=PROJECT", start.at("image-project"))
+    else:
+        draft.put(("source", "project"), start.text("image-project"), start.at("image-project"))
+    flags = ("image-name", "image-milestone", "image-family")
+    given = [flag for flag in flags if not start.lacks(flag)]
+    if not given:
+        text = f"names no image; write exactly one of {', '.join('-' + flag for flag in flags)}"
+        draft.fault(("source", "image"), text, start.place)
+    for flag in given[1:]:
+        draft.fault(("source", "image"), f"cannot stand beside -{given[0]}; keep one of them", start.at(flag))
+    if given[:1] == ["image-milestone"] and start.text("image-project") not in ("", COS_PROJECT):
+        text = f"only images of {COS_PROJECT} have milestones; write -image-project={COS_PROJECT}, or -image-family"
+        draft.fault(("source", "milestone"), text, start.at("image-milestone"))
+    elif len(given) == 1 and given[0] in start.faulty:
+        draft.fault(("source", "milestone"), start.faulty[given[0]], start.at(given[0]))
+    elif len(given) == 1:
+        flag = given[0]
+        key = {"image-name": "image", "image-milestone": "milestone", "image-family": "family"}[flag]
+        value = start.number(flag) if flag == "image-milestone" else start.text(flag)
+        draft.put(("source", key), value, start.at(flag))
+
+
+def _context(draft: Draft, start: Command) -> str:
+    """Say where the context is; give that, below the workflow's folder."""
+    wanted = "." if start.lacks("build-context") else start.text("build-context")
+    context = start.in_workspace(wanted)
+    if context is None:
+        text = f"{quoted(wanted)} leads out of the workflow's folder; write a path in it"
+        draft.fault(("context",), text, start.at("build-context"))
+        context = "."
+    draft.put(("context",), context, start.at("build-context") if "build-context" in start.uses else start.place)
+    return context
+
+
+def _image_name(draft: Draft, finish: Command) -> None:
+    if finish.lacks("image-name") and finish.lacks("image-suffix"):
+        draft.fault(("output", "name"), "names no image; write -image-name or -image-suffix", finish.place)
+    elif finish.lacks("image-suffix"):
+        draft.put(("output", "name"), finish.text("image-name"), finish.at("image-name"))
+    else:
+        draft.put(("output", "name_suffix"), finish.text("image-suffix"), finish.at("image-suffix"))
+        if not finish.lacks("image-name"):
+            text = "cannot stand beside -image-name; keep one of them"
+            draft.fault(("output", "name_suffix"), text, finish.at("image-suffix"))
+
+
+def _output(draft: Draft, finish: Command) -> None:
+    draft.locate(("output",), finish.place)
+    draft.locate(("build",), finish.place)
+    _image_name(draft, finish)
+    for flag in ("project", "zone"):
+        if finish.lacks(flag):
+            draft.fault(("build", flag), f"is missing; write -{flag}=VALUE", finish.at(flag))
+    for flag, path in _NAMED_TEXTS:
+        if not finish.lacks(flag):
+            draft.put(path, finish.text(flag), finish.at(flag))
+    for name, (value, place) in finish.pairs("labels").items():
+        draft.put(("output", "labels", name), value, place)
+        draft.locate(("output", "labels"), place)
+    if finish.switch("inherit-labels"):
+        draft.put(("output", "inherit_labels"), True, finish.at("inherit-labels"))
+    licences = [(text.removeprefix(LICENSE_PREFIX), place) for text, place in finish.items("licenses") if text]
+    for number, (licence, place) in enumerate(licences):
+        draft.put(("output", "licenses", number), licence, place)
+
+
+def _disk(draft: Draft, finish: Command, actions: set[str]) -> None:
+    draft.locate(("output", "disk_size_gb"), finish.at("disk-size-gb"))
+    if not finish.lacks("disk-size-gb") and finish.number("disk-size-gb"):
+        draft.put(("output", "disk_size_gb"), finish.number("disk-size-gb"), finish.at("disk-size-gb"))
+    if finish.lacks("oem-size"):
+        return
+    text = finish.text("oem-size")
+    size = _OEM_SIZE.fullmatch(text)
+    if size is None:
+        remedy = "write a whole number with B, K, M or G, such as 500M, or a count of 512-byte sectors"
+        draft.fault(("output", "oem_size"), f"{quoted(text)} is not a size; {remedy}", finish.at("oem-size"))
+        return
+    written = text if size[2] else format_size(int(text) * SECTOR)
+    draft.put(("output", "oem_size"), written, finish.at("oem-size"))
+    _room(draft, finish, parse_size(written), actions)
+
+
+def _room(draft: Draft, finish: Command, oem_size: int, actions: set[str]) -> None:
+    """Hold the disk to the size of the OEM partition, as the spec's own rule does, and name the flags."""
+    asked = finish.number("disk-size-gb") or None
+    needed = needed_disk_gb(oem_size, sealed=SEAL in actions, reclaim=not actions.isdisjoint(RECLAIMING))
+    size = quoted(finish.text("oem-size"))
+    if "disk-size-gb" in finish.faulty or oem_size < SMALLEST_OEM or needed <= (asked or COS_DISK_GB):
+        return
+    if needed > LARGEST_DISK_GB:
+        text = f"{size} fits on no disk, of which the largest has {LARGEST_DISK_GB} GB; write a smaller size"
+        draft.fault(("output", "oem_size"), text, finish.at("oem-size"))
+    elif asked is None:
+        text = f"{size} does not fit on the {COS_DISK_GB} GB of the source; write -disk-size-gb={needed} beside it"
+        draft.fault(("output", "oem_size"), text, finish.at("oem-size"))
+    elif asked > 0:
+        text = f"{asked} GB cannot hold -oem-size={finish.text('oem-size')}; write at least {needed}"
+        draft.fault(("output", "disk_size_gb"), text, finish.at("disk-size-gb"))
+
+
+def _deprecation(draft: Draft, finish: Command) -> None:
+    path = ("output", "deprecate_old")
+    is_asked = finish.switch("deprecate-old-images")
+    if is_asked:
+        draft.put(path, {}, finish.at("deprecate-old-images"))
+        if finish.lacks("image-family"):
+            text = "needs -image-family, whose older images it deprecates; add it"
+            draft.fault(path, text, finish.at("deprecate-old-images"))
+    if finish.lacks("old-image-ttl") or not (seconds := finish.number("old-image-ttl")):
+        return
+    place = finish.at("old-image-ttl")
+    if not is_asked:
+        draft.fault((*path, "ttl"), "needs -deprecate-old-images; add it, or leave this out", place)
+    elif seconds < 0:
+        draft.fault((*path, "ttl"), "is negative; write seconds, or 0 for images that are never deleted", place)
+    else:
+        draft.put((*path, "ttl"), f"{seconds}s", place)
+
+
+def _machine(draft: Draft, finish: Command, steps: Sequence[Command]) -> None:
+    if not finish.lacks("zone"):
+        draft.put(("build", "zones", 0), finish.text("zone"), finish.at("zone"))
+        draft.locate(("build", "zones"), finish.at("zone"))
+    draft.put(("build", "external_ip"), True, finish.place)  # as its VMs always had
+    asking = [command for command in (finish, *steps) if command.name in (finish.name, INSTALL_GPU)]
+    chosen = next((command for command in asking if not command.lacks("gpu-type")), None)
+    if chosen is not None:
+        draft.put(("build", "gpu_type"), chosen.text("gpu-type"), chosen.at("gpu-type"))
+
+
+def _timeout(draft: Draft, finish: Command, limits: Sequence[tuple[Fraction, Place]]) -> None:
+    own = finish.seconds("timeout")
+    if own is not None and own <= 0:
+        draft.fault(("build", "timeout"), "leaves no time; write a longer one, such as 1h", finish.at("timeout"))
+        return
+    if own is not None:
+        limits = [(own, finish.at("timeout")), *limits]
+    else:
+        limits = [limit for limit in limits if limit[0] < DEFAULT_TIMEOUT]
+    if limits:
+        seconds, place = min(limits, key=lambda limit: limit[0])
+        draft.put(("build", "timeout"), f"{math.ceil(seconds)}s", place)
+
+
+def _sbom(draft: Draft, finish: Command) -> None:
+    for flag, other, key in (
+        ("sbom-input-path", "sbom-output-path", "input"),
+        ("sbom-output-path", "sbom-input-path", "to"),
+    ):
+        if finish.lacks(flag):
+            continue
+        path, place, text = ("output", "sbom", key), finish.at(flag), finish.text(flag)
+        draft.locate(("output", "sbom"), place)
+        found = text if text.startswith("gs://") else finish.in_workspace(text)
+        if finish.lacks(other):
+            draft.fault(path, f"needs -{other} as well; add it, or leave this out", place)
+        elif found is None:
+            draft.fault(path, f"{quoted(text)} leads out of the workflow's folder; write a path in it", place)
+        else:
+            draft.put(path, found, place)
