@@ -34,6 +34,8 @@ class State:
         self.tries: int = 0  # how often it was started
         self.failures: int = 0  # how often it failed by itself
         self.interruptions: int = 0  # how often this attempt's machine went down under it
+        self.arranged: bool = False  # the partitions lie as the job wants them
+        self.arranging: int = 0  # how many boots of this attempt have worked on that
         self.unpacked: bool = False  # the context is in place
         self.ended: str = ""  # COMPLETED or FAILED once that is decided
         self.unsent: list[str] = []  # reports, as JSON, whose delivery has not been seen
@@ -93,15 +95,15 @@ def _fill(state: State, document: dict[str, Any], path: str) -> None:
 
 def _begin_attempt(state: State, attempt: int) -> None:
     state.attempt = attempt
-    state.sequence = state.interruptions = state.failures = 0
+    state.sequence = state.interruptions = state.failures = state.arranging = 0
     state.ended = ""
     state.unsent = []  # the earlier attempt's: nobody listens for them now
 
 
-def write_whole(path: str, data: bytes) -> None:
+def write_whole(path: str, data: bytes, mode: int = 0o600) -> None:
     """Replace a file so that it is whole and on the disk, or as it was, whenever the power goes. OSError."""
     temporary = path + ".new"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         view = memoryview(data)
         while view:

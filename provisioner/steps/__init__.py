@@ -18,6 +18,9 @@ ACTION_MODULES = {
     "install-packages": "install_packages",
     "install-gpu": "install_gpu",
     "install-anthos": "install_anthos",
+    "seal-oem": "seal_oem",
+    "disable-auto-update": "disable_auto_update",
+    "kernel-command-line": "kernel_command_line",
     "reboot": "reboot",
 }
 ENVIRONMENT = {

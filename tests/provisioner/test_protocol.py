@@ -40,6 +40,9 @@ INPUTS: dict[str, st.SearchStrategy[Any]] = {
     "install-packages": st.fixed_dictionaries({"packages": st.lists(TEXT, max_size=3)}),
     "install-gpu": st.fixed_dictionaries({"version": TEXT}, optional={"md5sum": st.none() | TEXT, "deps_dir": TEXT}),
     "install-anthos": st.fixed_dictionaries({"package_spec": TEXT}, optional={"workdir": st.none() | TEXT}),
+    "seal-oem": st.just({}),
+    "disable-auto-update": st.just({}),
+    "kernel-command-line": st.fixed_dictionaries({}, optional={"add": st.lists(TEXT, max_size=3)}),
     "reboot": st.just({}),
 }
 STEPS = st.sampled_from(sorted(ACTIONS)).flatmap(

@@ -1,0 +1,227 @@
+"""What is special on a machine of Container-Optimized OS: its partitions, its boot loader's file, its set-up.
+
+Everything is found below a root, in /sys and /proc as the kernel writes them, and never by udev's links: the
+maintenance boot has no udev.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .os_release import COS, system_id
+from .output import Console
+from .process import find_program
+from .state import write_whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+STATE, ROOT_A, KERNEL_B, ROOT_B, OEM, EFI_SYSTEM = 1, 3, 4, 5, 8, 12  # numbers of its partitions
+EFI_LABEL = "EFI-SYSTEM"
+GRUB_CFG = "efi/boot/grub.cfg"
+_MOUNT_POINT = "run/goldsmith/efi"
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+SECTOR = 512  # /sys counts in these, whatever the disk does
+PAUSE = 0.5  # seconds between two looks at a disk's size
+_SECONDS = 60.0  # that a program of the set-up may take
+
+
+class CosError(Exception):
+    """It is not Container-Optimized OS, or not laid out as that; the text says why and what to do about it."""
+
+
+def require_cos(root: str, what: str) -> None:
+    """Raise CosError where `what`, the subject of its text, finds another system."""
+    system = system_id(root)
+    if system != COS:
+        raise CosError(
+            f"{what} needs Container-Optimized OS, and this image is another system (ID={system or 'nothing'} in "
+            "os-release); take it out of the spec, or start from an image of cos-cloud"
+        )
+
+
+def call(argv: list[str], root: str = "/", seconds: Optional[float] = None) -> tuple[int, str]:
+    """Run a program of the image to its end; give its exit status and what it said.
+
+    CosError where there is none, or when it takes longer than `seconds`.
+    """
+    import subprocess  # long to import; no other system's build comes here
+
+    program = find_program(argv[0], root)
+    if not program:
+        raise CosError(f"this image has no {argv[0]}")
+    try:
+        done = subprocess.run(
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_ENVIRONMENT,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CosError(f"{argv[0]} was not done within {seconds:g} s") from error
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+
+
+def must_call(argv: list[str], root: str = "/") -> None:
+    """Run a program of the image to its end. CosError with its words when it fails."""
+    status, said = call(argv, root)
+    if status:
+        raise CosError(f"{' '.join(argv)} ended with status {status}: {said}")
+
+
+class BootDisk:
+    """The disk that the machine has started from."""
+
+    def __init__(self, root: str) -> None:
+        """Find it: the one with a partition EFI-SYSTEM; of several, the one the root file system is on. CosError."""
+        self._root = root
+        self._sys = os.path.join(root, "sys/class/block")
+        self.root_device = root_device(root)  # sda3
+        found = sorted(_disk_of(os.path.join(self._sys, name)) for name in partitions_labelled(EFI_LABEL, root))
+        if len(found) > 1:
+            found = [name for name in found if name == _disk_of(os.path.join(self._sys, self.root_device))]
+        if len(found) != 1:
+            raise CosError(f"{len(found)} disks have a partition {EFI_LABEL}, and none can be told to be the boot disk")
+        self.name = found[0]
+        self.path = os.path.join(root, "dev", self.name)
+
+    def partition(self, number: int) -> str:
+        """Give a partition's device. CosError."""
+        for name in os.listdir(os.path.join(self._sys, self.name)):
+            facts = _uevent(os.path.join(self._sys, self.name, name))
+            if facts.get("PARTN") == str(number):
+                return os.path.join(self._root, "dev", name)
+        raise CosError(f"{self.path} has no partition {number}, as Container-Optimized OS has it")
+
+    def root_number(self) -> int:
+        """Give the number of the partition that the root file system is on; 0 for another disk's."""
+        return int(_uevent(os.path.join(self._sys, self.name, self.root_device)).get("PARTN", "0"))
+
+    def sectors(self) -> int:
+        """Give the disk's size as the kernel knows it now, in sectors of 512 bytes. OSError."""
+        with open(os.path.join(self._sys, self.name, "size"), encoding="ascii") as file:
+            return int(file.read())
+
+    def wait_for(self, size: int, seconds: float) -> bool:
+        """Wait until the disk has `size` bytes; tell whether it does within `seconds`. OSError."""
+        rescan = os.path.join(self._sys, self.name, "device/rescan")
+        until = time.monotonic() + seconds
+        while self.sectors() * SECTOR < size:
+            if time.monotonic() >= until:
+                return False
+            if os.path.exists(rescan):  # a SCSI disk tells of its new size only when it is asked something
+                with open(rescan, "w", encoding="ascii") as file:
+                    file.write("1")
+            time.sleep(PAUSE)
+        return True
+
+    def mount_points(self, number: int) -> list[str]:
+        """Give where a partition is mounted, the newest first."""
+        device = "{MAJOR}:{MINOR}".format(**_uevent(os.path.join(self._sys, os.path.basename(self.partition(number)))))
+        return [fields[4] for fields in _mounts(self._root) if fields[2] == device][::-1]
+
+
+class EfiSystem:
+    """EFI-SYSTEM's files, mounted for as long as this context lasts. CosError."""
+
+    def __init__(self, disk: BootDisk, root: str) -> None:
+        self._device = disk.partition(EFI_SYSTEM)
+        self._root = root
+        self._mounted = False
+        self.folder = os.path.join(root, _MOUNT_POINT)
+        self._path = os.path.join(self.folder, GRUB_CFG)
+
+    def __enter__(self) -> EfiSystem:
+        """Mount it, unless it is there already."""
+        if not os.path.exists(self._path):
+            os.makedirs(self.folder, exist_ok=True)
+            must_call(["mount", "-t", "vfat", self._device, self.folder], self._root)
+            self._mounted = True
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Unmount it; nothing of it is in memory alone afterwards."""
+        if self._mounted:
+            must_call(["umount", self.folder], self._root)
+
+    def boot_configuration(self) -> str:
+        """Give the text of grub.cfg. CosError; OSError."""
+        try:
+            with open(self._path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise CosError(f"{EFI_LABEL} has no {GRUB_CFG}, which Container-Optimized OS starts by") from error
+
+    def edit_boot_configuration(self, edit: Callable[[str], str]) -> bool:
+        """Change grub.cfg and tell whether that was needed. CosError; OSError; whatever `edit` raises."""
+        text = self.boot_configuration()
+        edited = edit(text)
+        if edited == text:
+            return False
+        write_whole(self._path, edited.encode("utf-8", "surrogateescape"))
+        return True
+
+
+def edit_boot_configuration(root: str, what: str, edit: Callable[[str], str]) -> bool:
+    """Change grub.cfg of the Container-Optimized OS below `root`; tell whether that was needed. CosError; OSError."""
+    require_cos(root, what)
+    with EfiSystem(BootDisk(root), root) as efi:
+        return efi.edit_boot_configuration(edit)
+
+
+def partitions_labelled(label: str, root: str = "/") -> list[str]:
+    """Give the kernel's names of the partitions with a label, such as sda12."""
+    folder = os.path.join(root, "sys/class/block")
+    return [name for name in os.listdir(folder) if _uevent(os.path.join(folder, name)).get("PARTNAME") == label]
+
+
+def root_device(root: str = "/") -> str:
+    """Give the kernel's name of the partition below the root file system, also below its dm-verity. CosError."""
+    number = [fields[2] for fields in _mounts(root) if fields[4] == "/"][-1:]
+    path = os.path.realpath(os.path.join(root, "sys/dev/block", *number))
+    slaves = os.path.join(path, "slaves")
+    below = sorted(os.listdir(slaves)) if os.path.isdir(slaves) else []
+    if not number or not os.path.isdir(path):
+        raise CosError("the root file system is on no disk")
+    return below[0] if below else os.path.basename(path)
+
+
+def set_up(console: Console) -> None:
+    """Get the machine ready for the steps. What does not work is told, and no failure: steps may not need it."""
+    _attempt(console, "systemctl", "stop", "update-engine.service")
+    if "/root" not in (fields[4] for fields in _mounts("/")):  # the root file system cannot be written to
+        _attempt(console, "mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", "/root")
+    if find_program("docker-credential-gcr"):
+        _attempt(console, "docker-credential-gcr", "configure-docker")
+
+
+def _attempt(console: Console, *argv: str) -> None:
+    try:
+        status, said = call(list(argv), seconds=_SECONDS)
+    except (CosError, OSError) as error:
+        status, said = -1, str(error)
+    if status:
+        console.say(f"{' '.join(argv)}: {said or f'status {status}'}")
+
+
+def _mounts(root: str) -> list[list[str]]:
+    with open(os.path.join(root, "proc/self/mountinfo"), encoding="utf-8", errors="surrogateescape") as file:
+        return [line.split() for line in file]
+
+
+def _disk_of(partition: str) -> str:
+    return os.path.basename(os.path.dirname(os.path.realpath(partition)))
+
+
+def _uevent(folder: str) -> dict[str, str]:
+    """Read what the kernel told of a block device when it came; nothing where there is no such device."""
+    try:
+        with open(os.path.join(folder, "uevent"), encoding="utf-8", errors="replace") as file:
+            return dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
+    except OSError:
+        return {}
