@@ -8,10 +8,11 @@ Layout: UEFI specification 2.10, section 5. Sectors are of 512 bytes, as Compute
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from typing import NamedTuple
+
+from .disk_file import DiskFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,23 +74,19 @@ class Table(NamedTuple):
 def read_table(path: str) -> Table:
     """Read a disk's or a disk file's table: the primary, or the backup where that is damaged. PartitionTableError."""
     try:
-        disk = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with DiskFile(path) as disk:
+            return read_open_table(disk)
     except OSError as error:
         raise PartitionTableError(f"{path}: {error.strerror}") from error
-    try:
-        return read_open_table(disk, path)
-    finally:
-        os.close(disk)
 
 
-def read_open_table(disk: int, path: str) -> Table:
-    """Read the table of an open disk; `path` is for errors. PartitionTableError."""
-    sectors = os.lseek(disk, 0, os.SEEK_END) // SECTOR
+def read_open_table(disk: DiskFile) -> Table:
+    """Read the table of an open disk. PartitionTableError, OSError."""
     try:
-        return _read(disk, path, 1, sectors)
+        return _read(disk, 1)
     except PartitionTableError as error:
         try:
-            return _read(disk, path, sectors - 1, sectors)
+            return _read(disk, disk.size // SECTOR - 1)
         except PartitionTableError as second:
             raise PartitionTableError(f"{error}; and the backup: {second}") from error
 
@@ -124,7 +121,7 @@ def relaid(table: Table, places: Mapping[int, tuple[int, int]]) -> Table:
     return table._replace(partitions=moved, last_usable=last, backup=table.disk_sectors - 1, entries=bytes(entries))
 
 
-def write_table(disk: int, table: Table) -> None:
+def write_table(disk: DiskFile, table: Table) -> None:
     """Write both copies of a table that relaid() gave, the backup at the end of the disk. OSError.
 
     Each copy is on the disk before the other is touched. Writing the same table again changes nothing.
@@ -132,24 +129,17 @@ def write_table(disk: int, table: Table) -> None:
     padded = table.entries.ljust(table.entry_sectors * SECTOR, b"\0")
     last = table.disk_sectors - 1
     end = _header(table, last, 1, last - table.entry_sectors)
-    _put(disk, (last - table.entry_sectors) * SECTOR, padded + end.ljust(SECTOR, b"\0"))
-    os.fsync(disk)
+    disk.write((last - table.entry_sectors) * SECTOR, padded + end.ljust(SECTOR, b"\0"))
+    disk.sync()
     length = (_PRIMARY_ENTRIES + table.entry_sectors) * SECTOR
-    first = bytearray(os.pread(disk, length, 0))
+    first = bytearray(disk.read(0, length))
     _protect(first, table.disk_sectors)
     start = _header(table, 1, last, _PRIMARY_ENTRIES)
     first[SECTOR : 2 * SECTOR] = start.ljust(SECTOR, b"\0")
     first[_PRIMARY_ENTRIES * SECTOR :] = padded
     for page in reversed(range(0, length, PAGE)):  # the header goes last, with what it is most likely to be about
-        _put(disk, page, bytes(first[page : page + PAGE]))
-    os.fsync(disk)
-
-
-def _put(disk: int, offset: int, data: bytes) -> None:
-    while data:
-        written = os.pwrite(disk, data, offset)
-        offset += written
-        data = data[written:]
+        disk.write(page, bytes(first[page : page + PAGE]))
+    disk.sync()
 
 
 def _protect(first: bytearray, disk_sectors: int) -> None:
@@ -166,13 +156,14 @@ def _header(table: Table, own: int, other: int, entries_at: int) -> bytes:
     return _HEADER.pack(_SIGNATURE, revision, _HEADER.size, zlib.crc32(blank), 0, *fields, checksum)
 
 
-def _read(disk: int, path: str, sector: int, sectors: int) -> Table:
+def _read(disk: DiskFile, sector: int) -> Table:
     """Read and check one copy."""
+    sectors = disk.size // SECTOR
 
     def wrong(what: str) -> PartitionTableError:
-        return PartitionTableError(f"{path}: sector {sector}: {what}")
+        return PartitionTableError(f"{disk.path}: sector {sector}: {what}")
 
-    data = os.pread(disk, SECTOR, max(sector, 0) * SECTOR)
+    data = disk.read(max(sector, 0) * SECTOR, SECTOR)
     if len(data) < SECTOR or not data.startswith(_SIGNATURE):
         raise wrong("no partition table (GPT) begins here")
     _, revision, length, crc, _, own, other, first, last, guid, at, count, width, sums = _HEADER.unpack_from(data)
@@ -184,7 +175,7 @@ def _read(disk: int, path: str, sector: int, sectors: int) -> Table:
         raise wrong(f"a partition table of {count} entries of {width} bytes")
     if sector == 1 and at != _PRIMARY_ENTRIES:
         raise wrong(f"the partitions' entries begin in sector {at} instead of {_PRIMARY_ENTRIES}")
-    entries = os.pread(disk, count * width, at * SECTOR)
+    entries = disk.read(at * SECTOR, count * width)
     if len(entries) < count * width or zlib.crc32(entries) != sums:
         raise wrong("the checksum of the partitions' entries is wrong")
     partitions = {partition.number: partition for partition in _partitions(entries, width)}

@@ -12,29 +12,24 @@ be the middle of STATE by then.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import stat
 import struct
 import zlib
 
+from .disk_file import CHUNK, ZEROS, DiskFile
 from .disk_layout import DiskLayoutError, Placement
 from .partition_table import SECTOR, read_open_table, relaid, write_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Callable
 
     from .disk_layout import Targets
     from .partition_table import Table
 
 WINDOW = 128 << 20  # bytes between two entries in the journal, where the way is that long
-CHUNK = 1 << 20  # bytes read and written at once: what a processor's cache holds
-ZEROS = bytes(CHUNK)
-BLKZEROOUT = 0x127F  # linux/fs.h
 
 
 def relocate(path: str, targets: Targets, journal_path: str, say: Callable[[str], None]) -> None:
@@ -43,29 +38,33 @@ def relocate(path: str, targets: Targets, journal_path: str, say: Callable[[str]
     The journal is made here and left behind, in a folder that must outlive a power cut. `say` gets progress for people.
     DiskLayoutError when the disk is neither as it was nor on its way, PartitionTableError, OSError.
     """
-    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        journal = Journal(journal_path)
-        try:
-            if _is_under_way(disk, path, targets.placements, journal):
-                _relocate(disk, path, journal, say)
-        finally:
-            journal.close()
-    finally:
-        os.close(disk)
+    if not targets.placements and not os.path.exists(journal_path):
+        return
+    open(journal_path, "ab").close()
+    with DiskFile(path, writable=True) as disk, DiskFile(journal_path, writable=True) as file:
+        relocate_open(disk, targets.placements, file, say)
 
 
-def _is_under_way(disk: int, path: str, placements: tuple[Placement, ...], journal: Journal) -> bool:
+def relocate_open(
+    disk: DiskFile, placements: tuple[Placement, ...], file: DiskFile, say: Callable[[str], None]
+) -> None:
+    """Do the same on an open disk, with the journal in an open file."""
+    journal = Journal(file)
+    if _is_under_way(disk, placements, journal):
+        _relocate(disk, journal, say)
+
+
+def _is_under_way(disk: DiskFile, placements: tuple[Placement, ...], journal: Journal) -> bool:
     """Tell whether anything is left to do, after the journal of it was begun."""
     if journal.placements:
         if placements and placements != journal.placements:
             raise DiskLayoutError(f"{journal.path} is about another layout of the disk, which must be finished first")
         return True
-    table = read_open_table(disk, path)
+    table = read_open_table(disk)
     if _lies(table, [(place.number, place.new_start, place.new_size) for place in placements]):
         return False
     if not _lies(table, [(place.number, place.start, place.size) for place in placements]):
-        raise DiskLayoutError(f"{path}: the partitions lie neither where they did nor where they shall")
+        raise DiskLayoutError(f"{disk.path}: the partitions lie neither where they did nor where they shall")
     journal.begin(placements)
     return True
 
@@ -75,9 +74,9 @@ def _lies(table: Table, places: Iterable[tuple[int, int, int]]) -> bool:
     return found.issuperset(places)
 
 
-def _relocate(disk: int, path: str, journal: Journal, say: Callable[[str], None]) -> None:
+def _relocate(disk: DiskFile, journal: Journal, say: Callable[[str], None]) -> None:
     """Repair the table where it needs that, move the data, write the new table: the primary last of all."""
-    table = read_open_table(disk, path)
+    table = read_open_table(disk)
     if table.from_backup or table.backup != table.disk_sectors - 1:
         table = relaid(table, {})
         write_table(disk, table)
@@ -100,28 +99,23 @@ class Journal:
     MAGIC = b"goldmove"
     HEAD = struct.Struct("<8sII")  # magic, length and checksum of the JSON behind it
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, file: DiskFile) -> None:
+        self.path = file.path
         self.placements: tuple[Placement, ...] = ()
         self.index = self.moved = 0
         self._sequence = 0
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            for slot in (0, 1):
-                self._read(os.pread(self._handle, self.SLOT, slot * self.SLOT))
-        except BaseException:
-            os.close(self._handle)
-            raise
+        self._file = file
+        for slot in (0, 1):
+            self._read(file.read(slot * self.SLOT, self.SLOT))
 
     def begin(self, placements: tuple[Placement, ...]) -> None:
         """Write the first entry. OSError."""
-        os.pwrite(self._handle, bytes(2 * self.SLOT), 0)
         self.placements = placements
+        self._file.write(0, bytes(2 * self.SLOT))
         self.record(0, 0)
-        os.fsync(self._handle)
         folder = os.open(os.path.dirname(os.path.abspath(self.path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(folder)
+            os.fsync(folder)  # for the name of the file
         finally:
             os.close(folder)
 
@@ -132,12 +126,8 @@ class Journal:
         entry = {"sequence": self._sequence, "index": index, "moved": moved, "placements": self.placements}
         text = json.dumps(entry, separators=(",", ":")).encode()
         slot = (self.HEAD.pack(self.MAGIC, len(text), zlib.crc32(text)) + text).ljust(self.SLOT, b"\0")
-        os.pwrite(self._handle, slot, self._sequence % 2 * self.SLOT)
-        os.fdatasync(self._handle)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
+        self._file.write(self._sequence % 2 * self.SLOT, slot)
+        self._file.sync()
 
     def _read(self, slot: bytes) -> None:
         if len(slot) < self.SLOT:
@@ -152,7 +142,7 @@ class Journal:
             self.placements = tuple(Placement(*values) for values in entry["placements"])
 
 
-def _move(disk: int, index: int, journal: Journal, say: Callable[[str], None]) -> None:
+def _move(disk: DiskFile, index: int, journal: Journal, say: Callable[[str], None]) -> None:
     """Move what is left of one partition's data, and write down how far it came."""
     place = journal.placements[index]
     way = place.new_start - place.start
@@ -167,76 +157,19 @@ def _move(disk: int, index: int, journal: Journal, say: Callable[[str], None]) -
         source = place.start + (size - moved - length if way > 0 else moved)
         _copy(disk, source * SECTOR, way * SECTOR, length * SECTOR)
         moved += length
-        os.fdatasync(disk)
+        disk.sync()
         journal.record(index, moved)
     journal.record(index + 1, 0)
 
 
-def _copy(disk: int, source: int, way: int, length: int) -> None:
+def _copy(disk: DiskFile, source: int, way: int, length: int) -> None:
     """Copy bytes by `way` bytes; what is zero is made zero at the target, which is cheaper than writing it."""
-    buffer = memoryview(bytearray(CHUNK))
-    is_device = stat.S_ISBLK(os.fstat(disk).st_mode)
-    zero_from = source  # where the zeros that are not made yet begin
-    for begin, end in [(source, source + length)] if is_device else _data(disk, source, source + length):
+    written = source  # all before it is at the target; from here to what is written next there are only zeros
+    for begin, end in disk.runs(source, source + length):
         for offset in range(begin, end, CHUNK):
-            piece = buffer[: min(CHUNK, end - offset)]
-            _read_whole(disk, piece, offset)
-            if piece == ZEROS[: len(piece)]:
-                continue
-            _clear(disk, zero_from + way, offset + way, is_device)
-            _write_whole(disk, piece, offset + way)
-            zero_from = offset + len(piece)
-    _clear(disk, zero_from + way, source + length + way, is_device)
-
-
-def _read_whole(disk: int, piece: memoryview, offset: int) -> None:
-    while piece:
-        count = os.preadv(disk, [piece], offset)
-        if not count:
-            raise DiskLayoutError(f"the disk ends at byte {offset}, within a partition")
-        offset += count
-        piece = piece[count:]
-
-
-def _write_whole(disk: int, piece: memoryview | bytes, offset: int) -> None:
-    while piece:
-        count = os.pwrite(disk, piece, offset)
-        offset += count
-        piece = piece[count:]
-
-
-def _clear(disk: int, begin: int, end: int, is_device: bool) -> None:
-    """Make bytes zero: by the device itself where it can, and not at all where a file has a hole."""
-    if is_device and begin < end and _cleared_by_device(disk, begin, end):
-        return
-    for start, stop in [(begin, end)] if is_device else _data(disk, begin, end):
-        for offset in range(start, stop, CHUNK):
-            _write_whole(disk, ZEROS[: min(CHUNK, stop - offset)], offset)
-
-
-def _cleared_by_device(disk: int, begin: int, end: int) -> bool:
-    try:
-        fcntl.ioctl(disk, BLKZEROOUT, struct.pack("=QQ", begin, end - begin))
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
-            raise
-        return False
-    return True
-
-
-def _data(disk: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give (begin, end) of each run of a file that is no hole; all of it where the file system cannot tell."""
-    while begin < end:
-        try:
-            start = os.lseek(disk, begin, os.SEEK_DATA)
-            stop = os.lseek(disk, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
-                return
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            start, stop = begin, end
-        if start >= end:
-            return
-        yield start, min(stop, end)
-        begin = stop
+            data = disk.read(offset, min(CHUNK, end - offset))
+            if data != ZEROS[: len(data)]:
+                disk.clear(written + way, offset + way)
+                disk.write(offset + way, data)
+                written = offset + len(data)
+    disk.clear(written + way, source + length + way)

@@ -15,6 +15,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from .disk_file import DiskFile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -46,14 +48,12 @@ def seal(path: str, offset: int, blocks: int, salt: bytes) -> Seal:
 
     The same data and salt give the same bytes: interrupted, it is done again. VerityError, OSError.
     """
-    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        room = os.lseek(disk, 0, os.SEEK_END) - offset
-        needed = blocks + tree_blocks(blocks)
-        if blocks < 1 or needed * BLOCK > room:
+    needed = blocks + tree_blocks(blocks)
+    with DiskFile(path, writable=True) as disk:
+        if blocks < 1 or offset + needed * BLOCK > disk.size:
             raise VerityError(
-                f"{path}: {blocks} blocks and their hash tree take {needed * BLOCK} bytes, and there are {room}: "
-                "ask for a larger partition"
+                f"{path}: {blocks} blocks and their hash tree take {needed * BLOCK} bytes, and there are "
+                f"{disk.size - offset}: ask for a larger partition"
             )
         hasher = _Hasher(disk, salt)
         below, count = offset, blocks
@@ -63,9 +63,7 @@ def seal(path: str, offset: int, blocks: int, salt: bytes) -> Seal:
             hasher.digest_level(below, count, end)
             below, count = end, level
         root = hasher.digests(below, 1)
-        os.fsync(disk)
-    finally:
-        os.close(disk)
+        disk.sync()
     return Seal(root.hex(), salt.hex(), blocks, blocks * (BLOCK >> 9))
 
 
@@ -86,7 +84,7 @@ def _levels(blocks: int) -> list[int]:
 class _Hasher:
     """Hashes blocks of an open file."""
 
-    def __init__(self, disk: int, salt: bytes) -> None:
+    def __init__(self, disk: DiskFile, salt: bytes) -> None:
         self._disk = disk
         self._salt = salt
         self._sha256 = fast_sha256()
@@ -94,7 +92,7 @@ class _Hasher:
 
     def digests(self, offset: int, blocks: int) -> bytes:
         """Give the digests of some blocks, one behind the other."""
-        data = self._read(offset, blocks * BLOCK)
+        data = self._disk.read(offset, blocks * BLOCK)
         if data == ZEROS[: len(data)]:  # most of a file system that is not full
             return self._of_zeros * blocks
         found: list[bytes] = []
@@ -111,26 +109,11 @@ class _Hasher:
         def piece(first: int) -> None:
             digests = self.digests(source + first * BLOCK, min(PIECE, blocks - first))
             padded = digests.ljust(-(-len(digests) // BLOCK) * BLOCK, b"\0")
-            self._write(target + first * DIGEST, padded)
+            self._disk.write(target + first * DIGEST, padded)
 
         with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
             for _ in threads.map(piece, range(0, blocks, PIECE)):
                 pass  # what has failed is raised here
-
-    def _read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._disk, length, offset)
-        while len(data) < length:
-            more = os.pread(self._disk, length - len(data), offset + len(data))
-            if not more:
-                raise VerityError(f"the data end at byte {offset + len(data)}")
-            data += more
-        return data
-
-    def _write(self, offset: int, data: bytes) -> None:
-        while data:
-            written = os.pwrite(self._disk, data, offset)
-            offset += written
-            data = data[written:]
 
 
 def fast_sha256() -> Callable[..., _Hash]:

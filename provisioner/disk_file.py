@@ -1,0 +1,94 @@
+"""A block device, or the raw file of a disk: read, written and cleared at byte offsets, all of it or an error.
+
+The only place where relocation, partition tables and hash trees touch a disk, so that tests can put one in its place
+whose power goes at any write.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHUNK = 1 << 20  # bytes read and written at once: what a processor's cache holds
+ZEROS = bytes(CHUNK)
+BLKZEROOUT = 0x127F  # linux/fs.h
+
+_UNABLE = (errno.EINVAL, errno.ENOTTY, errno.EOPNOTSUPP)
+
+
+class DiskFile:
+    """An open disk. All methods raise OSError. Threads may share it."""
+
+    def __init__(self, path: str, *, writable: bool = False) -> None:
+        self.path = path
+        self._handle = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        self._is_device = stat.S_ISBLK(os.fstat(self._handle).st_mode)
+        self.size = os.lseek(self._handle, 0, os.SEEK_END)  # bytes
+
+    def __enter__(self) -> DiskFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read so many bytes, fewer only at the end of the disk."""
+        data = os.pread(self._handle, length, offset)
+        while len(data) < length:
+            more = os.pread(self._handle, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of it."""
+        while data:
+            count = os.pwrite(self._handle, data, offset)
+            offset += count
+            data = data[count:]
+
+    def sync(self) -> None:
+        """Wait until all that was written outlives a power cut."""
+        os.fdatasync(self._handle)
+
+    def clear(self, begin: int, end: int) -> None:
+        """Make bytes zero: by the device itself where it can, and not at all where a file has a hole."""
+        if begin >= end or (self._is_device and self._cleared_by_device(begin, end)):
+            return
+        for start, stop in self.runs(begin, end):
+            for offset in range(start, stop, CHUNK):
+                self.write(offset, ZEROS[: stop - offset])
+
+    def runs(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Give (begin, end) of each run of bytes that is no hole; all of them where nobody can tell."""
+        while begin < end:
+            try:
+                start = os.lseek(self._handle, begin, os.SEEK_DATA)
+                stop = os.lseek(self._handle, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                    return
+                if error.errno not in _UNABLE:
+                    raise
+                start, stop = begin, end  # as block devices have it
+            if start >= end:
+                return
+            yield start, min(stop, end)
+            begin = stop
+
+    def _cleared_by_device(self, begin: int, end: int) -> bool:
+        try:
+            fcntl.ioctl(self._handle, BLKZEROOUT, struct.pack("=QQ", begin, end - begin))
+        except OSError as error:
+            if error.errno not in _UNABLE:
+                raise
+            return False
+        return True
