@@ -7,6 +7,7 @@ from functions.dashboard import dashboard
 from functions.deprecate_images import deprecate_images
 from functions.expire_builds import expire_builds
 from functions.export_image import export_image
+from functions.grow_disk import grow_disk
 from functions.label_image import label_image
 from functions.start_build import start_build
 from functions.verify_image import verify_image
@@ -19,6 +20,7 @@ __all__ = [
     "deprecate_images",
     "expire_builds",
     "export_image",
+    "grow_disk",
     "label_image",
     "start_build",
     "verify_image",

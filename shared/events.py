@@ -81,6 +81,16 @@ class MachineStopped(_Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageExported(_Fact):
+@dataclass(frozen=True, kw_only=True)
+class DiskGrown(_Fact):
+    """A worker has made the boot disk of a VM larger while that runs; the VM sees it by itself, and goes on."""
+
+    attempt: int
+    phase: str  # protocol.PHASES
+    gigabytes: int  # that the disk now has
+    kind: Literal["DiskGrown"] = "DiskGrown"
+
+
     """The image exists, in no family; the archive, if one was asked for, under its staged name."""
 
     image: ImageRecord
@@ -144,6 +154,7 @@ Event: TypeAlias = (
     | MachineStopped
     | ImageExported
     | ImageLabelled
+    | DiskGrown
     | ImagesDeprecated
     | CleanedUp
     | OrderFailed

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from provisioner.protocol import BUILD, COMPLETED, FAILED, PHASES, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY
-
 from . import resources
 from .build import Build, LedgerEntry, Outcome, State
 from .events import (
@@ -21,6 +19,7 @@ from .events import (
     BuildRequested,
     CancelRequested,
     CleanedUp,
+    DiskGrown,
     Event,
     ImageExported,
     ImageLabelled,
@@ -30,6 +29,27 @@ from .events import (
     OrderFailed,
     Reported,
     Ticked,
+)
+from .guards import (
+    always,
+    goes_on,
+    has_ended,
+    has_machine,
+    is_clean,
+    is_current,
+    is_current_build_machine,
+    is_of_build,
+    is_overdue,
+    is_overdue_machine,
+    is_silent,
+    may_go_on,
+    past_deadline,
+    says_completed,
+    says_failed,
+    tells_of_step,
+    wants_deprecation,
+    wants_disk,
+    wants_verification,
 )
 from .orders import Order, OrderKind
 from .plan import Plan
@@ -52,6 +72,9 @@ ORDER_OF: Mapping[State, OrderKind] = {
     State.FINISHED: "announce",
 }
 """What a state asks the world to do; provisioning waits for the VM alone."""
+
+BESIDE: Mapping[State, OrderKind] = {State.PROVISIONING: "grow_disk", State.PUBLISHING: "deprecate_images"}
+"""What else is asked for within a state, when something has come up."""
 
 PATIENCE = 900.0  # seconds until an order without an answer is given again: longer than any redelivery takes
 CLEANING_PATIENCE = 60.0  # clean-up is cheap to repeat, and what it deletes costs money
@@ -194,119 +217,14 @@ def _owe(build: Build, made: tuple[LedgerEntry, ...]) -> Build:
     return replace(build, ledger=(*build.ledger, *new))
 
 
-# --- guards: when a rule holds
-
-
-def always(_build: Build, _event: Event) -> bool:
-    """In any case."""
-    return True
-
-
-def phase_of(build: Build) -> str:
-    """Which VM a build is with: the one that verifies from `verifying` on, else the one that builds."""
-    return VERIFY if build.state is State.VERIFYING else BUILD
-
-
-def has_machine(build: Build) -> bool:
-    """A VM is at work: silence means something. In `verifying` only once a worker has made it."""
-    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
-
-
-def is_current(build: Build, event: MachineStarted | MachineStopped) -> bool:
-    """The VM is the one in use."""
-    return event.attempt == build.attempt and event.phase == phase_of(build)
-
-
-def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
-    """The VM is this attempt's building one."""
-    return event.attempt == build.attempt and event.phase == BUILD
-
-
-def is_of_build(build: Build, event: MachineStarted) -> bool:
-    """The VM is one that this build has asked for."""
-    return 1 <= event.attempt <= build.attempt and event.phase in PHASES
-
-
-def speaks(build: Build, event: Reported) -> bool:
-    """The report is of the VM in use."""
-    return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
-
-
-def says_completed(build: Build, event: Reported) -> bool:
-    """The VM in use says that its job is done."""
-    return speaks(build, event) and event.report.kind == COMPLETED
-
-
-def says_failed(build: Build, event: Reported) -> bool:
-    """The VM in use says that its job cannot be done."""
-    return speaks(build, event) and event.report.kind == FAILED
-
-
-def goes_on(build: Build, event: Reported) -> bool:
-    """The VM in use says that it is at work."""
-    return speaks(build, event) and event.report.kind not in (COMPLETED, FAILED)
-
-
-def tells_of_step(build: Build, event: Reported) -> bool:
-    """A late word on a step of this attempt; of verification only once there was one."""
-    report = event.report
-    heard = report.phase == BUILD or build.state is not State.EXPORTING
-    return heard and report.attempt == build.attempt and report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
-
-
-def may_go_on(build: Build, event: MachineStopped) -> bool:
-    """The VM in use was taken away, and the budget of attempts is not spent."""
-    taken = event.how in ("preempted", "lost") and event.claim is None
-    return is_current(build, event) and taken and build.plan is not None and build.attempt < build.plan.attempts
-
-
-def has_ended(build: Build, event: MachineStopped) -> bool:
-    """The VM in use ended without a last word that is still on its way."""
-    return is_current(build, event) and event.claim is None
-
-
-def wants_verification(build: Build, _event: Event) -> bool:
-    """The spec has a verify section."""
-    return build.plan is not None and build.plan.verify_steps is not None
-
-
-def wants_deprecation(build: Build, _event: Event) -> bool:
-    """The spec deprecates the family's older images."""
-    return build.plan is not None and build.plan.image.deprecate_old is not None
+def wanted(build: Build) -> tuple[OrderKind, ...]:
+    """What a build in its state may be waiting for: any other order is one that it has moved past."""
+    return tuple(kind for kind in (ORDER_OF.get(build.state), BESIDE.get(build.state)) if kind is not None)
 
 
 def is_our_order(build: Build, event: OrderFailed) -> bool:
     """The order is one that this state gave in this attempt."""
-    ours = event.order == ORDER_OF.get(build.state) or (
-        build.state is State.PUBLISHING and event.order == "deprecate_images"
-    )
-    return ours and event.attempt == build.attempt
-
-
-def is_clean(_build: Build, event: CleanedUp) -> bool:
-    """Nothing remains but what is kept."""
-    return not event.remaining
-
-
-def past_deadline(build: Build, event: Event) -> bool:
-    """The deadline has passed."""
-    return event.time >= build.deadline
-
-
-def is_silent(build: Build, event: Ticked) -> bool:
-    """The VM in use has given no sign of life for too long, and none is on its way."""
-    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence
-    return silent and has_machine(build) and not event.heard
-
-
-def is_overdue(build: Build, event: Event) -> bool:
-    """The state's order has had no answer for too long."""
-    return event.time >= build.wake_at
-
-
-def is_overdue_machine(build: Build, event: Event) -> bool:
-    """The order for the VM has had no answer for too long; a VM that is at work is left alone."""
-    return is_overdue(build, event) and not has_machine(build)
+    return event.order in wanted(build) and event.attempt == build.attempt
 
 
 # --- effects: what else changes
@@ -314,13 +232,17 @@ def is_overdue_machine(build: Build, event: Event) -> bool:
 
 def take_report(build: Build, event: Reported) -> Build:
     """Note a sign of life, and what it says of a step."""
-    seen = replace(build, last_seen=max(build.last_seen, event.time))
-    return note_report(seen, event.report)
+    return note_report(take_sign(build, event), event.report)
+
+
+def take_sign(build: Build, event: Event) -> Build:
+    """Note a sign of life."""
+    return replace(build, last_seen=max(build.last_seen, event.time))
 
 
 def take_machine(build: Build, event: MachineStarted) -> Build:
     """Note where the VM runs; its silence counts from now on."""
-    placed = replace(build, zone=event.zone, last_seen=max(build.last_seen, event.time))
+    placed = replace(take_sign(build, event), zone=event.zone)
     return _wake(placed, event) if has_machine(placed) else placed
 
 
@@ -355,10 +277,12 @@ RULES: tuple[Rule, ...] = (
     Rule(MACHINE_AT_WORK, Reported, says_completed, S.EXPORTING, then=take_report),
     Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
     Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
+    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=take_report, gives="grow_disk"),
     Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
     Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
     Rule((S.PROVISIONING, S.EXPORTING), MachineStarted, is_current_build_machine, then=take_machine),
     Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
+    Rule((S.PROVISIONING,), DiskGrown, is_current, then=take_sign),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),

@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 
-from provisioner.protocol import SERIAL_MARK, ProtocolError, Report, decode_report
+from provisioner.protocol import INVENTORY, SERIAL_MARK, ProtocolError, Report, decode_report
 
 from .build import Build
 from .errors import PoisonMessage, StoreError, WrongSignature
@@ -24,6 +24,7 @@ VERSION = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # documents are named so
 REPORT_LIMIT = 64 * 1024  # bytes: some ten times the largest that a provisioner sends; a guest may send anything
 
+INVENTORY_LIMIT = 640 * 1024  # bytes, of a list of packages of 512 KiB: a line in base64 on a port that keeps 1 MB
 
 def _data(document: dict[str, object]) -> bytes:
     return json.dumps({"version": VERSION, **document}, sort_keys=True, separators=(",", ":")).encode()
@@ -98,9 +99,12 @@ def read_report_message(message: Message, keys: Keys) -> Reported:
 
 
 def _decode_report(data: bytes) -> Report:
-    if len(data) > REPORT_LIMIT:
+    if len(data) > INVENTORY_LIMIT:
         raise ProtocolError(f"a report of {len(data)} bytes; {REPORT_LIMIT} is the most")
-    return decode_report(data)
+    report = decode_report(data)
+    if len(data) > REPORT_LIMIT and report.kind != INVENTORY:
+        raise ProtocolError(f"a report of {len(data)} bytes; {REPORT_LIMIT} is the most")
+    return report
 
 
 def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase: str) -> list[tuple[Report, Message]]:

@@ -71,6 +71,7 @@ class MachineRequest:
     job: Job  # delivered with the provisioner as cidata
     context: Context | None
     max_seconds: float  # the machine ends by itself after this, even when everything else is down
+    scratch_disk: str = ""  # of plan.scratch_gb; blank, deleted with the machine. "": none
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,13 @@ class Compute(Protocol):
 
     def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         """Wait for a machine to stop by itself; True when it is stopped (or gone) within `seconds`."""
+        ...
+
+    def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
+        """Make a boot disk that large while its machine runs, which sees it at once; one that is larger stays so.
+
+        NotFound for a disk that is not there; Permanent where the machine could not see it.
+        """
         ...
 
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:

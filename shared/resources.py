@@ -16,6 +16,7 @@ from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL
 from .orders import OrderKind
 from .plan import Plan
 
+GB = 1 << 30  # bytes, as Compute Engine counts disks
 EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
 
 
@@ -36,6 +37,17 @@ def boot_disk_name(build_id: str, attempt: int, phase: str) -> str:
     return resource_name(build_id, attempt, "verifyboot")
 
 
+def scratch_disk_name(build_id: str, attempt: int) -> str:
+    """The blank disk of a building VM, for what must not be in the image. It goes with its VM."""
+    return resource_name(build_id, attempt, "scratch")
+
+
+def grown_gb(plan: Plan) -> int:
+    """The size in GB that the boot disk gets once its VM asks for it; 0 where it stays as it was made."""
+    wanted = plan.layout.disk_size if plan.layout else None
+    return -(-wanted // GB) if wanted else 0
+
+
 def labels(plan: Plan, attempt: int) -> dict[str, str]:
     """What every machine and disk carries; a sweep deletes what has outlived `goldsmith-expires`."""
     expires = plan.requested + plan.timeout + EXPIRY_MARGIN
@@ -43,12 +55,18 @@ def labels(plan: Plan, attempt: int) -> dict[str, str]:
 
 
 def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
-    """Ledger entries of a VM and its boot disk, in the order in which they are deleted."""
+    """Ledger entries of a VM and its disks, in the order in which they are deleted.
+
+    A scratch disk is deleted with its VM; it has an entry for when it was made, and the VM was not.
+    """
     project = plan.machine.project
-    return (
+    made = (
         LedgerEntry("machine", machine_name(plan.build_id, attempt, phase), project),
         LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase), project),
     )
+    if phase != BUILD or not plan.machine.scratch_gb:
+        return made
+    return (*made, LedgerEntry("disk", scratch_disk_name(plan.build_id, attempt), project))
 
 
 def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:

@@ -55,6 +55,7 @@ FUNCTIONS = (
     Function("start_build", "cloud_event", compute=True, memory_mb=2048, timeout=300, concurrency=1),
     Function("advance_build", "cloud_event", concurrency=32, keyed=True),
     _worker("create_resources", keyed=True),
+    _worker("grow_disk"),
     _worker("export_image"),
     _worker("verify_image", keyed=True),
     _worker("label_image"),
@@ -101,6 +102,7 @@ SUBSCRIPTIONS = (
     _orders("export_image"),
     _orders("verify_image"),
     _orders("label_image"),
+    _orders("grow_disk"),
     _orders("deprecate_images"),
     _orders("clean_up"),
 )

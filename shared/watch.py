@@ -16,9 +16,10 @@ from .build import Build, State
 from .errors import GoldsmithError, NotFound
 from .events import MachineStopped, Reported, report_id
 from .factory import Factory
-from .lifecycle import phase_of
+from .guards import phase_of
 from .messages import event_message, plain_words, serial_reports
 from .ports import Machine, Message
+from .resources import grown_gb
 from .workers.logs import store_console
 from .workers.machines import find_machine, planned
 
@@ -27,6 +28,7 @@ LOG = logging.getLogger(__name__)
 REPORT_PORT = 3
 WATCHED = (State.PROVISIONING, State.VERIFYING)
 QUIET = 120.0  # seconds: six heartbeats that have not come
+SOON = 40.0  # the same for a VM that may have to ask for a disk by its port alone, and waits three minutes for it
 
 
 def watch(build: Build, factory: Factory) -> bool:
@@ -37,7 +39,7 @@ def watch(build: Build, factory: Factory) -> bool:
     machine = find_machine(build, phase, factory)
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
-    quiet = factory.clock.now() - build.last_seen >= QUIET
+    quiet = factory.clock.now() - build.last_seen >= (SOON if grown_gb(planned(build)) else QUIET)
     if machine is not None and machine.status != "stopped" and not quiet:
         return False
     output = _reports_port(build, machine, factory) if machine is not None else b""

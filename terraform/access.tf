@@ -52,6 +52,15 @@ locals {
       store  = "read", objects = { "contexts/" = "read", "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events"], keyed = true, gives_vm = true
     }
+    grow_disk = {
+      builds = concat(local.operations, [
+        "compute.disks.get", "compute.disks.resize", "compute.instances.get", "compute.instances.list",
+        "compute.zoneOperations.list"
+      ])
+      images = []
+      store  = "read", objects = {}
+      topics = ["build-events"], keyed = false, gives_vm = false
+    }
     export_image = {
       builds = concat(local.operations, [
         "compute.disks.useReadOnly", "compute.instances.get", "compute.instances.getSerialPortOutput",

@@ -5,6 +5,7 @@ locals {
     start_build      = { memory_mb = 2048, timeout = 300, concurrency = 1 }
     advance_build    = { memory_mb = 256, timeout = 60, concurrency = 32 }
     create_resources = { memory_mb = 512, timeout = 540, concurrency = 8 }
+    grow_disk        = { memory_mb = 512, timeout = 540, concurrency = 8 }
     export_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
     verify_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
     label_image      = { memory_mb = 512, timeout = 540, concurrency = 8 }

@@ -208,6 +208,7 @@ class FakeDisk:
     zone: str
     labels: Mapping[str, str]
     source: str
+    gigabytes: int = 10
     steps_done: set[str] = field(default_factory=set)  # by phase and index, as the provisioner's journal has them
     sequence: int = 0
 
@@ -220,6 +221,7 @@ class FakeMachine:
     zone: str
     status: Status = "running"
     how: Stop | None = None
+    waits: bool = False  # its guest, for a larger disk
     serial: dict[int, bytes] = field(default_factory=lambda: {1: b"console\n", 3: b""})
 
     def stop(self, how: Stop = "powered-off") -> None:
@@ -270,6 +272,7 @@ class FakeCompute:
             labels=dict(request.labels),
             licenses=request.licenses,
             source_disk=request.source_disk,
+            disk_size_gb=disk.gigabytes,
         )
         self.all_images[request.name] = image
         self.fuse.touch()
@@ -307,10 +310,14 @@ class FakeCompute:
         disk = self.disks.get(request.boot_disk)
         if disk is None:
             zone = request.plan.zones[-1] if request.plan.zones else "here"  # the first ones have a stockout
-            disk = self.disks[request.boot_disk] = FakeDisk(zone, request.labels, request.source_image)
+            disk = FakeDisk(zone, request.labels, request.source_image, request.plan.disk_size_gb)
+            self.disks[request.boot_disk] = disk
             self.fuse.touch()
         if any(machine.request.boot_disk == request.boot_disk for machine in self.machines.values()):
             raise Transient(f"disk {request.boot_disk} is in use")
+        if request.scratch_disk:
+            self.disks[request.scratch_disk] = FakeDisk(disk.zone, request.labels, "", request.plan.scratch_gb)
+            self.fuse.touch()
         self.machines[request.name] = FakeMachine(request, disk.zone)
         self.fuse.touch()
         return disk.zone
@@ -328,6 +335,14 @@ class FakeCompute:
         self._clock.pause(seconds)
         return False
 
+    def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
+        self._call("grow_disk")
+        disk = self.disks.get(name)
+        if disk is None or disk.zone != zone:
+            raise NotFound(f"there is no disk {name} in {zone}")
+        disk.gigabytes = max(disk.gigabytes, gigabytes)
+        self.fuse.touch()
+
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         self._call("serial_output")
         machine = self._in_zone(name, zone)
@@ -338,9 +353,12 @@ class FakeCompute:
     def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
         self._call("delete")
         if kind == "machine" and self._in_zone(name, zone) is not None:
-            del self.machines[name]
+            scratch = self.machines.pop(name).request.scratch_disk
+            self.disks.pop(scratch, None)
         elif kind == "disk" and name in self.disks and zone in (self.disks[name].zone, ""):
-            if any(machine.request.boot_disk == name for machine in self.machines.values()):
+            if any(
+                name in (machine.request.boot_disk, machine.request.scratch_disk) for machine in self.machines.values()
+            ):
                 raise Transient(f"disk {name} is in use")
             del self.disks[name]
         elif kind == "image":

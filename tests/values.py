@@ -11,13 +11,14 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from provisioner.protocol import STARTED, Report, Step
+from provisioner.protocol import STARTED, DiskLayout, Report, Step
 from shared.build import Build, ImageRecord, LedgerEntry, State, StepRecord
 from shared.events import (
     BuildRejected,
     BuildRequested,
     CancelRequested,
     CleanedUp,
+    DiskGrown,
     Event,
     ImageExported,
     ImageLabelled,
@@ -52,6 +53,12 @@ def plan(**changes: Any) -> Plan:
         ),
         **changes,
     )
+
+
+def growing_plan() -> Plan:
+    """The plan of hello, whose VM asks for a disk that is larger than the one it is given."""
+    made = plan(layout=DiskLayout(oem_size=1 << 30, disk_size=12 << 30))
+    return replace(made, image=replace(made.image, disk_size_gb=12))
 
 
 def build(**changes: Any) -> Build:
@@ -128,6 +135,12 @@ def machine_stopped(**changes: Any) -> MachineStopped:
     return replace(default, **changes)
 
 
+def disk_grown(**changes: Any) -> DiskGrown:
+    """The disk that the build VM waits for is as large as it shall be."""
+    default = DiskGrown(**_fact("o2-DiskGrown", NOON + 8), attempt=1, phase="build", gigabytes=12)
+    return replace(default, **changes)
+
+
 def image_exported(**changes: Any) -> ImageExported:
     """The image is there."""
     return replace(ImageExported(**_fact("o2-ImageExported", NOON + 25), image=image_record()), **changes)
@@ -175,6 +188,7 @@ def every_event() -> tuple[Event, ...]:
         machine_started(),
         reported(),
         machine_stopped(),
+        disk_grown(),
         image_exported(),
         image_labelled(),
         images_deprecated(),

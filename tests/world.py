@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.protocol import (
     COMPLETED,
+    DISK_WANTED,
     FAILED,
     HEARTBEAT,
     SERIAL_MARK,
@@ -71,14 +72,26 @@ class Guest:
     stays_on: bool = False  # claims to be done and does not power off
     phase: str = "build"  # the one that the above is about
 
-    def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> None:
-        """Do the job; steps that the disk's journal has as done are not done again."""
+    def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> bool:
+        """Do the job, or say that it waits for a larger disk: False, as long as it does."""
+        job = machine.request.job
+        if job.phase == self.phase and self.silent:
+            return True
+        if not machine.waits:
+            self._say(machine, disk, publish, kind=STARTED, resumed_at=len(disk.steps_done) or None)
+            self._say(machine, disk, publish, kind=HEARTBEAT)
+        if job.layout is not None and disk.gigabytes << 30 < (job.layout.disk_size or 0):
+            if not machine.waits:
+                self._say(machine, disk, publish, kind=DISK_WANTED)
+            machine.waits = True
+            return False
+        self._steps(machine, disk, publish)
+        return True
+
+    def _steps(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> None:
+        """Do the steps; those that the disk's journal has as done are not done again."""
         job = machine.request.job
         concerned = job.phase == self.phase
-        if concerned and self.silent:
-            return
-        self._say(machine, disk, publish, kind=STARTED, resumed_at=len(disk.steps_done) or None)
-        self._say(machine, disk, publish, kind=HEARTBEAT)
         for index in range(len(job.steps)):
             mark = f"{job.phase}{index}"
             if mark in disk.steps_done:
@@ -235,10 +248,10 @@ class World:
     def boot(self) -> None:
         """Let the guests of new machines run."""
         for name, machine in list(self.compute.machines.items()):
-            if name not in self.booted:
-                self.booted.add(name)
+            if name not in self.booted and machine.status == "running":
                 disk = self.compute.disks[machine.request.boot_disk]
-                self.guest.run(machine, disk, lambda message: self._from_guest(message))
+                if self.guest.run(machine, disk, lambda message: self._from_guest(message)):
+                    self.booted.add(name)
 
     def cancel(self, build_id: str = values.BUILD_ID) -> None:
         self.bus.publish(event_message(cancelled(build_id)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .images import Images
 from .links import Links, check_name, last, path_of
 from .listing import aggregated, list_document
 from .operations import Operations
-from .refusals import Document, Refusal, already_exists, in_use, invalid, not_found
+from .refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
 _GIVEN = ("description", "guestOsFeatures", "architecture")
 _FROM_IMAGE = ("architecture", "guestOsFeatures", "licenses")
@@ -66,16 +66,23 @@ def _grow(file: Path, size: int) -> None:
 
 
 class Disks:
-    """The disks of all projects. Their files are in `folder`."""
+    """The disks of all projects. Their files are in `folder`; `grow` makes one larger, whoever runs with it."""
 
     def __init__(
-        self, folder: Path, links: Links, zones: Sequence[str], operations: Operations, images: Images
+        self,
+        folder: Path,
+        links: Links,
+        zones: Sequence[str],
+        operations: Operations,
+        images: Images,
+        grow: Callable[[Path, int], None],
     ) -> None:
         self._folder = folder
         self._links = links
         self._zones = zones
         self._operations = operations
         self._images = images
+        self._grow = grow
         self._disks: dict[str, Disk] = {}
 
     def find(self, path: str) -> Disk | None:
@@ -160,6 +167,23 @@ class Disks:
             raise Refusal(400, "resourceNotReady", f"The resource '{disk.path}' is not ready")
         disk.update(status="DELETING")
         return self._operations.begin(call, "delete", disk.path, disk.document["id"], lambda: self.remove(disk))
+
+    def resize(self, call: Call) -> Document:
+        """Make a disk larger, attached or not."""
+        disk = self.named(call.path)
+        wanted, present = int(call.body.get("sizeGb", "0")), int(disk.document["sizeGb"])
+        if disk.document["status"] != "READY":
+            raise Refusal(400, "resourceNotReady", f"The resource '{disk.path}' is not ready")
+        if wanted <= present:
+            why = f"New disk size '{wanted}' GB must be larger than existing size '{present}' GB."
+            raise invalid("sizeGb", str(wanted), why)
+
+        def work() -> None:
+            with failing():
+                self._grow(disk.file, wanted * GIB)
+            disk.update(sizeGb=str(wanted))
+
+        return self._operations.begin(call, "resizeDisk", disk.path, disk.document["id"], work)
 
     def set_labels(self, call: Call) -> Document:
         """Replace a disk's labels."""

@@ -130,8 +130,8 @@ class ComputeEndpoint:
         operations, places = Operations(links), Places(zones, links)
         records = ImageRecords(catalogue, state / "images", links)
         images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path))
-        disks = Disks(folder, links, zones, operations, images)
         machines = Machines(home, _nobody)
+        disks = Disks(folder, links, zones, operations, images, machines.grow_disk)
         self._instances = Instances(
             folder, links, zones, operations, disks, Runner(machines, self._services), self.faults, self._boot_of
         )

@@ -7,11 +7,8 @@ PROVISIONING ─► STAGING ─► RUNNING ─► STOPPING ─► TERMINATED ─
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, MutableSequence, Sequence
 from pathlib import Path
-
-from shared.errors import GoldsmithError
 
 from .calls import Call, relabelled, timestamp
 from .disks import Disk, Disks
@@ -21,7 +18,7 @@ from .links import Links
 from .listing import aggregated, list_document
 from .machines import Instance, Runner, serial_output
 from .operations import SYSTEM, Operations
-from .refusals import Document, Failure, Refusal, already_exists, in_use, invalid, not_found
+from .refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
 _SYSTEMS_CALL = "instances"
 _LOOK = 3600.0  # seconds between two looks at a machine that may run for ever
@@ -112,7 +109,7 @@ class Instances:
 
         def work() -> None:
             self._faults.check_room(call.parent)
-            with instance.turn, _failing():
+            with instance.turn, failing():
                 if self._is_there(instance) and instance.down.is_set():
                     self._run(instance)
 
@@ -165,7 +162,7 @@ class Instances:
         """Make the disks and start the machine; when that fails, nothing is left."""
         with instance.turn:
             try:
-                with _failing():
+                with failing():
                     self._faults.check_room(call.parent)
                     for disk in new:
                         self._disks.make(disk)
@@ -304,12 +301,3 @@ def _systems_call(instance: Instance) -> Call:
     """What Compute Engine does with an instance by itself."""
     scope = "/".join(instance.path.split("/")[2:4])
     return Call(instance.project, scope, _SYSTEMS_CALL, instance.document["name"])
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Turn what this machine says into an operation's failure."""
-    try:
-        yield
-    except GoldsmithError as error:
-        raise Failure("INTERNAL_ERROR", str(error), 500) from error

@@ -89,6 +89,7 @@ def _disk_methods(disks: Disks) -> Sequence[Method]:
         _method("POST", "ZONE/disks", "disks.create", "Disk", "Operation", disks.insert),
         _method("GET", one, "disks.get", "", "Disk", disks.get),
         _method("DELETE", one, "disks.delete", "", "Operation", disks.delete),
+        _method("POST", f"{one}/resize", "disks.resize", "DisksResizeRequest", "Operation", disks.resize),
         _method("POST", f"{one}/setLabels", "disks.setLabels", labels, "Operation", disks.set_labels),
     )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
+
+from shared.errors import GoldsmithError
 
 Document = dict[str, Any]
 """A JSON object as Google's API writes it: camelCase, 64-bit integers as strings."""
@@ -61,6 +65,15 @@ class Failure(Exception):
         self.code = code
         self.message = message
         self.status = status
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Turn what this machine says into an operation's failure."""
+    try:
+        yield
+    except GoldsmithError as error:
+        raise Failure("INTERNAL_ERROR", str(error), 500) from error
 
 
 def not_found(path: str) -> Refusal:

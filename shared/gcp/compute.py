@@ -128,6 +128,10 @@ class GoogleCompute:
             self._clock.pause(min(2 * left, POLL))  # which waits for half of it, on the average
         return True
 
+    def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
+        """Make a boot disk larger; Compute Engine tells the machine that has it."""
+        self._machines.grow_disk(project, zone, name, gigabytes)
+
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         """Read a serial port's output."""
         return self._machines.serial_output(project, zone, name, port, start)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from google.cloud import compute_v1
 
+from provisioner.protocol import SCRATCH
+
 from ..plan import MachinePlan
 from ..ports import MachineRequest
 from .compute_calls import API
@@ -86,6 +88,19 @@ def data_disk(request: MachineRequest, zone: str, name: str, image: str) -> comp
     )
 
 
+def scratch_disks(request: MachineRequest, zone: str) -> list[compute_v1.AttachedDisk]:
+    """Describe the blank disk, where one is wanted, which is made and deleted with the machine."""
+    if not request.scratch_disk:
+        return []
+    parameters = compute_v1.AttachedDiskInitializeParams(
+        disk_name=request.scratch_disk,
+        disk_size_gb=request.plan.scratch_gb,
+        disk_type=f"zones/{zone}/diskTypes/{request.plan.disk_type}",
+        labels=dict(request.labels),
+    )
+    return [compute_v1.AttachedDisk(auto_delete=True, device_name=SCRATCH, initialize_params=parameters)]
+
+
 def _scheduling(plan: MachinePlan, seconds: float) -> compute_v1.Scheduling:
     """Let the machine end by itself, also when everything else is down.
 
@@ -99,6 +114,8 @@ def _scheduling(plan: MachinePlan, seconds: float) -> compute_v1.Scheduling:
         scheduling.automatic_restart = False
     if plan.spot or plan.gpu_type or plan.machine_type.startswith(_WITH_GPUS):
         scheduling.on_host_maintenance = "TERMINATE"  # such machines cannot be moved while they run
+    else:
+        scheduling.on_host_maintenance = "MIGRATE"
     return scheduling
 
 

@@ -77,7 +77,8 @@ class Machines:
         refused: list[CloudError] = []
         for zone in (disk_zone,) if disk_zone else self.zones(request):
             try:
-                self._insert(request, zone, [boot(request, zone), *cargo.disks(request, zone)], cargo, until)
+                disks = [boot(request, zone), *compute_instance.scratch_disks(request, zone)]
+                self._insert(request, zone, [*disks, *cargo.disks(request, zone)], cargo, until)
             except Stockout as error:
                 refused.append(error)
                 if not disk_zone:  # an empty disk left there would be taken for the one with our progress
@@ -166,6 +167,27 @@ class Machines:
             )
             self._delete(f"disk {name} in {each}", project, self._disks.delete_unary, request)
 
+    def grow_disk(self, project: str, zone: str, name: str, gigabytes: int) -> None:
+        """Make a disk as large, unless it is, and wait until it is. NotFound."""
+        what = f"disk {name} in {zone}"
+        if self._size_of(what, project, zone, name) >= gigabytes:
+            return
+        request = compute_v1.ResizeDiskRequest(
+            project=project,
+            zone=zone,
+            disk=name,
+            disks_resize_request_resource=compute_v1.DisksResizeRequest(size_gb=gigabytes),
+            request_id=self._calls.request_id("resize", project, zone, "disks", name, str(gigabytes)),
+        )
+        operation = self._calls.start(what, self._disks.resize_unary, request)
+        self._calls.finish(what, operation, project, self._calls.until())
+        if (size := self._size_of(what, project, zone, name)) < gigabytes:
+            raise Transient(f"{what}: it has {size} GB after it was made larger; it is looked at again")
+
+    def _size_of(self, what: str, project: str, zone: str, name: str) -> int:
+        request = compute_v1.GetDiskRequest(project=project, zone=zone, disk=name)
+        return self._calls.start(what, self._disks.get, request).size_gb
+
     def ours(self, project: str) -> Iterator[compute_v1.Instance]:
         """Give all machines with our label."""
         return self._all_instances(project, _OURS)
@@ -209,8 +231,8 @@ class Machines:
         try:
             self._settle(project, zone, request.name, until)
         except Transient:
-            if cargo.image:  # its disk has that name: maybe all that is there, of a machine that was given up
-                self.delete_disk(project, zone, cargo.image)
+            for disk in filter(None, (cargo.image, request.scratch_disk)):  # all that is there of one given up, maybe
+                self.delete_disk(project, zone, disk)
             raise
 
     def _settle(self, project: str, zone: str, name: str, until: float) -> None:

@@ -55,6 +55,7 @@ def open_factory(environment: Mapping[str, str]) -> CloudFactory:
         reports=ReportTarget(
             f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish",
             TOKEN_URL,
+            of_contents=True,
             linger=0.0 if settings.compute_endpoint else LINGER,
         ),
         logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",

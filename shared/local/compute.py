@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from provisioner.protocol import SCRATCH
+
 from .. import resources
 from ..build import ArchiveRecord
 from ..cidata import cidata_files
@@ -31,6 +33,7 @@ from .disk import grow_disk
 from .extents import copy_sparse
 from .machine import Machines, MachineSpec
 from .package_lists import packages
+from .qemu_command import DataDisk
 from .root_files import RootFiles, RootUnreadable
 from .scratch import faults
 
@@ -155,6 +158,7 @@ class LocalCompute:
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
                     internet=request.plan.internet,
+                    data_disks=_scratch_disks(request, folder.machine(request.name)),
                 )
             )
         return ZONE
@@ -166,6 +170,10 @@ class LocalCompute:
     def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         """Wait for the QEMU process to end."""
         return self._machines.wait(name, seconds)
+
+    def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
+        """Make a boot disk's file larger; QEMU tells the machine that runs on it."""
+        self._machines.grow_disk(BuildFolder.of_resource(self._home, name).disk(name), gigabytes * GIB)
 
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         """Read the file that a serial port is written to."""
@@ -222,6 +230,19 @@ class LocalCompute:
                 f"project {project} is on Google Cloud, and this factory is this machine; "
                 f"write project: {LOCAL}, and get the image first with: goldsmith images import"
             )
+
+
+def _scratch_disks(request: MachineRequest, folder: Path) -> tuple[DataDisk, ...]:
+    """Make the blank disk that a machine is to have, in the machine's own folder: it goes with it."""
+    if not request.scratch_disk:
+        return ()
+    path = folder / "scratch.raw"
+    with faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(request.plan.scratch_gb * GIB)
+        path.chmod(0o600)
+    return (DataDisk(path, SCRATCH, writable=True),)
 
 
 def _refuse_unclean(disk: Path) -> None:

@@ -10,13 +10,14 @@ are left: cidata.iso, console.log, reports.log, machine.json.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ..errors import AlreadyExists, EnvironmentFault
+from ..errors import AlreadyExists, EnvironmentFault, NotFound
 from ..ports import Machine, Message
 from .accelerator import QEMU
 from .build_folder import BuildFolder
@@ -24,6 +25,7 @@ from .machine_process import MachineProcess, Outcome
 from .machine_record import ZONE, Record
 from .programs import find
 from .qemu_command import MachineSpec
+from .scratch import faults
 
 if TYPE_CHECKING:
     from .metadata_server import Route
@@ -94,6 +96,18 @@ class Machines:
             return Machine(name, ZONE, "running")
         record = Record.read(self._folder(name))
         return None if record is None else record.machine(name)
+
+    def grow_disk(self, disk: Path, size: int) -> None:
+        """Make a disk file `size` bytes large, unless it is; a machine of ours that runs on it sees it at once.
+
+        Its partitions stay as they are, and the end of the table where it was. Transient, Permanent, NotFound, NoSpace.
+        """
+        with faults(disk.parent):
+            if not disk.exists():
+                raise NotFound(f"there is no disk {disk.stem}")
+            if disk.stat().st_size >= size or any(machine.grow(disk, size) for machine in list(self._ours.values())):
+                return
+            os.truncate(disk, size)
 
     def forget(self, name: str) -> None:
         """Know nothing any more of a machine that has ended, so that its folder may go."""

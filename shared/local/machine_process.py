@@ -17,10 +17,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import FileIO
+from pathlib import Path
 from typing import IO
 
+from ..errors import Permanent
 from ..events import Stop
-from .qemu_command import MachineSpec
+from .monitor import Monitor
+from .qemu_command import MachineSpec, drive_of
 
 LOG = logging.getLogger(__name__)
 
@@ -93,6 +96,7 @@ class MachineProcess:
     stderr: IO[bytes]
     on_end: Callable[[MachineSpec, MachineProcess, Outcome], None]
     resources: ExitStack
+    monitor: Monitor | None = None  # a direct boot has none: its disks are NVMe, which a guest never sees grow
     _ended: threading.Event = field(default_factory=threading.Event)
     _asked: str | None = None  # why this process killed it
     _panic: str | None = None
@@ -106,6 +110,22 @@ class MachineProcess:
     def wait(self, seconds: float | None) -> bool:
         """Wait until the machine has ended and its outcome is known."""
         return self._ended.wait(seconds)
+
+    def grow(self, disk: Path, size: int) -> bool:
+        """Make one of its disks `size` bytes large, and tell the guest; False when it has no such disk, or has ended.
+
+        Transient when it ends at this moment; Permanent when its guest would not see it.
+        """
+        drive = drive_of(self.spec, disk)
+        if drive is None or self.wait(0):
+            return False
+        if self.monitor is None:
+            raise Permanent(
+                f"disk {disk.stem}: machine {self.spec.name} was booted directly and would not see it grow; "
+                "write local.boot: firmware"
+            )
+        self.monitor.resize(drive, size)
+        return True
 
     def kill(self, reason: str) -> None:
         """End it at once; wait until all that it used is closed."""

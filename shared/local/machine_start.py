@@ -24,6 +24,7 @@ from .direct_boot import DirectBootImpossible
 from .disk import read_table
 from .machine_process import MachineProcess, Outcome, SerialPort
 from .metadata_server import MetadataServer, Route, machine_routes
+from .monitor import Monitor
 from .programs import find
 from .qemu_command import ADDRESS, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 
@@ -71,12 +72,17 @@ def launch(
             for address, routes in services.items()
         }
         stderr = stack.enter_context(tempfile.TemporaryFile())
-        wiring = Wiring(ends[0].fileno(), ends[1].fileno(), servers.pop(ADDRESS), servers)
+        monitor, descriptor = None, None
+        if not isinstance(firmware, KernelFiles):
+            ours, theirs = _sockets(stack)
+            monitor, descriptor = Monitor(spec.name, ours), theirs.fileno()
+            ends = (*ends, theirs)
+        wiring = Wiring(ends[0].fileno(), ends[1].fileno(), servers.pop(ADDRESS), servers, descriptor)
         line = command(spec, cidata, firmware, found.name, wiring, find("socat"))
         process = starter.submit(_spawn, line, stderr, [end.fileno() for end in ends]).result()
         for end in ends:
             end.close()
-        machine = MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all())
+        machine = MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all(), monitor)
         machine.ports[0].watched = spec.panic_ends
         return machine
 
@@ -108,11 +114,16 @@ def _firmware(spec: MachineSpec) -> Firmware:
 
 def _serial_port(spec: MachineSpec, name: str, stack: ExitStack) -> tuple[SerialPort, socket.socket]:
     """Make a serial port and the end of it that QEMU gets. What a machine says after a restart is added."""
-    ours, theirs = socket.socketpair()
-    stack.enter_context(theirs)
-    stack.enter_context(ours)
+    ours, theirs = _sockets(stack)
     file = stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0))
     return SerialPort(ours, file), theirs
+
+
+def _sockets(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Make our end of a connection and QEMU's."""
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    return stack.enter_context(ours), theirs
 
 
 def _spawn(line: Sequence[str], stderr: IO[bytes], inherited: Sequence[int]) -> subprocess.Popen[bytes]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from provisioner.protocol import SCRATCH, SCRATCH_UUID
+
 from .accelerator import QEMU
 
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
@@ -86,6 +88,7 @@ class Wiring:
     reports: int
     http: str
     others: Mapping[str, str] = field(default_factory=dict)
+    monitor: int | None = None  # QMP, for machines whose disks may grow while they run
 
 
 Firmware = KernelFiles | UefiFiles | Literal["bios"]
@@ -112,6 +115,7 @@ def command(
         *(("-smbios", _smbios(spec.product)) if spec.product else ()),
         *_disks(spec, cidata, direct=isinstance(firmware, KernelFiles)),
         *_serial_ports(wiring),
+        *(() if wiring.monitor is None else _monitor(wiring.monitor)),
         *_network(wiring, socat, internet=spec.internet),
     ]
 
@@ -134,24 +138,41 @@ def _smbios(product: str) -> str:
     return f"type=1,manufacturer=Google,product={_escaped(product)}"
 
 
-def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]:
-    """The root is the first disk and CIDATA, where there is one, the second."""
+def drive_of(spec: MachineSpec, disk: Path) -> str | None:
+    """Give the name that QEMU knows one of the machine's disks by; None for a disk that it does not have."""
+    found = [drive for drive, path, *_ in _drives(spec, None) if path == disk]
+    return found[0] if found else None
+
+
+def _drives(spec: MachineSpec, cidata: Path | None) -> list[tuple[str, Path, bool, str]]:
+    """Give each disk's name in QEMU, its file, whether it is written to, and its name for the guest, in their order."""
     drives = [("root", spec.disk, True, "")]
     drives += [("cidata", cidata, False, "")] if cidata is not None else []
-    drives += [(f"data{number}", disk.path, disk.writable, disk.name) for number, disk in enumerate(spec.data_disks)]
+    data = enumerate(spec.data_disks)
+    return drives + [(f"data{number}", disk.path, disk.writable, disk.name) for number, disk in data]
+
+
+def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]:
+    """The root is the first disk and CIDATA, where there is one, the second."""
     options = ["-device", "nvme,serial=goldsmith" if direct else "virtio-scsi-pci"]
-    for number, (drive, path, writable, name) in enumerate(drives, 1):
+    for number, (drive, path, writable, name) in enumerate(_drives(spec, cidata), 1):
         access = DISK_OPTIONS if writable else "readonly=on"
-        device = f"nvme-ns,drive={drive},nsid={number}" if direct else _scsi_disk(drive, number, name)
+        device = _nvme_disk(drive, number, name) if direct else _scsi_disk(drive, number, name, writable=writable)
         options += ["-drive", f"if=none,id={drive},format=raw,{access},file={_escaped(path)}", "-device", device]
     return options
 
 
-def _scsi_disk(drive: str, number: int, name: str) -> str:
+def _nvme_disk(drive: str, number: int, name: str) -> str:
+    """A namespace of the one controller; the scratch disk is known by its UUID, as namespaces have no names."""
+    return f"nvme-ns,drive={drive},nsid={number}" + (f",uuid={SCRATCH_UUID}" if name == SCRATCH else "")
+
+
+def _scsi_disk(drive: str, number: int, name: str, *, writable: bool) -> str:
     """A disk with a name has the link that Compute Engine's have: /dev/disk/by-id/scsi-0Google_PersistentDisk_NAME."""
     named = f",vendor=Google,product=PersistentDisk,device_id={_escaped(name)}" if name else ""
-    boot = ",bootindex=1,werror=report,rerror=report" if number == 1 else ""
-    return f"scsi-hd,drive={drive},lun={number}{boot}{named}"
+    boot = ",bootindex=1" if number == 1 else ""
+    faults = ",werror=report,rerror=report" if writable else ""  # else a machine stands still when the host is full
+    return f"scsi-hd,drive={drive},lun={number}{boot}{faults}{named}"
 
 
 def _serial_ports(wiring: Wiring) -> list[str]:
@@ -160,6 +181,10 @@ def _serial_ports(wiring: Wiring) -> list[str]:
         *("-chardev", f"socket,id=reports,fd={wiring.reports}"),
         *("-serial", "chardev:console", "-serial", "null", "-serial", "chardev:reports"),
     ]
+
+
+def _monitor(descriptor: int) -> list[str]:
+    return ["-chardev", f"socket,id=monitor,fd={descriptor}", "-mon", "chardev=monitor,mode=control"]
 
 
 def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:

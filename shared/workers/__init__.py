@@ -13,13 +13,14 @@ from ..build import Build
 from ..errors import GoldsmithError, NotFound, PoisonMessage, Transient
 from ..events import Event, OrderFailed
 from ..factory import Factory
-from ..lifecycle import ORDER_OF
+from ..lifecycle import wanted
 from ..messages import event_message
 from ..orders import Order, OrderKind
 from .clean_up import clean_up
 from .create_resources import create_resources
 from .deprecate_images import deprecate_images
 from .export_image import export_image
+from .grow_disk import grow_disk
 from .label_image import label_image
 from .undo import undo
 from .verify_image import verify_image
@@ -30,6 +31,7 @@ Worker = Callable[[Build, Order, Factory], Event]
 
 WORKERS: Mapping[OrderKind, Worker] = {
     "create_resources": create_resources,
+    "grow_disk": grow_disk,
     "export_image": export_image,
     "verify_image": verify_image,
     "label_image": label_image,
@@ -75,7 +77,4 @@ def _load(order: Order, factory: Factory) -> Build:
 
 def is_stale(order: Order, build: Build) -> bool:
     """Whether the build has moved past an order: doing it now would make what nobody deletes."""
-    wanted = {ORDER_OF.get(build.state)}
-    if "label_image" in wanted:
-        wanted.add("deprecate_images")
-    return order.kind not in wanted or order.attempt != build.attempt
+    return order.kind not in wanted(build) or order.attempt != build.attempt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.protocol import BUILD, Job
+from provisioner.protocol import BUILD, HYGIENE_OFF, Job
 
 from .. import resources
 from ..build import Build
@@ -20,7 +20,7 @@ OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, w
 
 def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
     """Give the document that the VM's provisioner works from."""
-    return Job(
+    job = Job(
         build_id=plan.build_id,
         attempt=attempt,
         key=factory.keys.of_attempt(plan.build_id, attempt),
@@ -30,7 +30,17 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
         token_url=factory.reports.token_url,
         report_port=factory.reports.port,
         linger=factory.reports.linger,
-        clean=phase == BUILD,
+        clean=False,
+    )
+    if phase != BUILD:
+        return job
+    return replace(  # what only a job has whose disk becomes the image
+        job,
+        clean=True,
+        layout=plan.layout,
+        scratch=plan.machine.scratch_gb > 0,
+        hygiene=plan.hygiene if factory.reports.of_contents else HYGIENE_OFF,
+        inventory=factory.reports.of_contents,
     )
 
 
@@ -38,16 +48,22 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> M
     """Make and start the VM of a phase."""
     plan = planned(build)
     image = plan.source if phase == BUILD else plan.image
+    machine, scratch = plan.machine, ""
+    if phase != BUILD:
+        machine = replace(machine, disk_size_gb=plan.image.disk_size_gb, scratch_gb=0)
+    elif machine.scratch_gb:
+        scratch = resources.scratch_disk_name(plan.build_id, order.attempt)
     request = MachineRequest(
         name=resources.machine_name(plan.build_id, order.attempt, phase),
         boot_disk=resources.boot_disk_name(plan.build_id, order.attempt, phase),
         source_project=image.project,
         source_image=image.name,
-        plan=plan.machine if phase == BUILD else replace(plan.machine, disk_size_gb=plan.image.disk_size_gb),
+        plan=machine,
         labels=resources.labels(plan, order.attempt),
         job=job_of(plan, order.attempt, phase, factory),
         context=plan.context,
         max_seconds=max(60.0, build.deadline + OUTLIVES - factory.clock.now()),
+        scratch_disk=scratch,
     )
     zone = factory.compute.create_machine(request)
     return MachineStarted(

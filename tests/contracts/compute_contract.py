@@ -203,6 +203,33 @@ class ComputeContract:
         assert not isinstance(caught.value, Transient)
         assert list(compute.labelled(site.project)) == []
 
+    def test_a_disk_grows_once_while_its_machine_runs(self, compute: Compute, site: Site) -> None:
+        compute.create_machine(site.request())
+        for _ in range(2):
+            compute.grow_disk(BOOT, site.project, site.zone, 12)
+        machine = compute.machine(VM, site.project, site.zone)
+        assert machine is not None
+        assert machine.status == "running"
+        compute.delete("machine", VM, site.project, site.zone)
+        assert compute.create_image(site.image("hello-1")).disk_size_gb == 12
+
+    def test_a_disk_grows_without_a_machine_and_is_never_made_smaller(self, compute: Compute, site: Site) -> None:
+        make_disk(compute, site)
+        for gigabytes in (12, 11):
+            compute.grow_disk(BOOT, site.project, site.zone, gigabytes)
+        assert compute.create_image(site.image("hello-1")).disk_size_gb == 12
+
+    def test_a_disk_that_is_not_there_does_not_grow(self, compute: Compute, site: Site) -> None:
+        with pytest.raises(NotFound, match=BOOT):
+            compute.grow_disk(BOOT, site.project, site.zone, 12)
+
+    def test_a_scratch_disk_goes_with_its_machine(self, compute: Compute, site: Site) -> None:
+        """install-gpu: with it, the machine has a blank disk of 10 GB, which no image is made of."""
+        request = site.request(scratch_disk=BOOT.replace("boot", "scratch"))
+        compute.create_machine(replace(request, plan=replace(request.plan, scratch_gb=10)))
+        compute.delete("machine", VM, site.project, site.zone)
+        assert [(each.kind, each.name) for each in compute.labelled(site.project)] == [("disk", BOOT)]
+
 
 def make_disk(compute: Compute, site: Site, request: MachineRequest | None = None) -> None:
     """Leave the boot disk of a machine that is gone."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.cloud import compute_v1
 
-from shared.gcp.compute_instance import SCOPE, boot_disk, data_disk, earlier_boot_disk, instance
+from shared.gcp.compute_instance import SCOPE, boot_disk, data_disk, earlier_boot_disk, instance, scratch_disks
 from shared.plan import MachinePlan
 from tests.gcp.compute_cloud import BOOT, IDLE, PROJECT, VM, ZONES, request
 
@@ -42,7 +43,11 @@ def test_the_whole_of_a_plain_machine() -> None:
             }
         ],
         "network_interfaces": [{"network": "global/networks/default"}],
-        "scheduling": {"max_run_duration": {"seconds": "3600"}, "instance_termination_action": "STOP"},
+        "scheduling": {
+            "on_host_maintenance": "MIGRATE",
+            "max_run_duration": {"seconds": "3600"},
+            "instance_termination_action": "STOP",
+        },
         "metadata": {"items": [{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]},
         "service_accounts": [{"email": ACCOUNT, "scopes": [SCOPE]}],
         "labels": labels,
@@ -66,6 +71,7 @@ def test_an_external_address_only_when_asked_for() -> None:
     ],
 )
 def test_networks_by_name_or_by_path(plan: dict[str, Any], network: str, subnetwork: str) -> None:
+    """finish-image-build -network and -subnet: by name, or as a path of another project."""
     [interface] = described(**plan).network_interfaces
     assert (interface.network, interface.subnetwork) == (network, subnetwork)
 
@@ -74,7 +80,7 @@ def test_spot() -> None:
     scheduling = described(spot=True).scheduling
     assert (scheduling.provisioning_model, scheduling.instance_termination_action) == ("SPOT", "STOP")
     assert (scheduling.automatic_restart, scheduling.on_host_maintenance) == (False, "TERMINATE")
-    assert described().scheduling.provisioning_model == described().scheduling.on_host_maintenance == ""
+    assert described().scheduling.provisioning_model == ""
     assert "automatic_restart" not in described().scheduling
 
 
@@ -82,10 +88,51 @@ def test_spot() -> None:
     ("plan", "count"), [({"gpu_type": "nvidia-tesla-t4"}, 1), ({"machine_type": "g2-standard-4"}, 0)]
 )
 def test_a_machine_with_gpus_is_not_moved(plan: dict[str, Any], count: int) -> None:
+    """finish-image-build -gpu-type: one of them, and onHostMaintenance is TERMINATE."""
     made = described(**plan)
     assert made.scheduling.on_host_maintenance == "TERMINATE"
     assert [each.accelerator_count for each in made.guest_accelerators] == [1] * count
     assert all(each.accelerator_type.endswith("/nvidia-tesla-t4") for each in made.guest_accelerators)
+
+
+def test_a_machine_without_gpus_is_moved() -> None:
+    """finish-image-build -gpu-type: without a GPU, onHostMaintenance is MIGRATE."""
+    assert described().scheduling.on_host_maintenance == "MIGRATE"
+    assert not described().guest_accelerators
+
+
+@pytest.mark.parametrize("kind", ["n1-standard-1", "e2-custom-2-4096", "t2a-standard-1", "c4a-standard-2"])
+def test_machine_type_of_either_architecture(kind: str) -> None:
+    """finish-image-build -machine-type: of x86-64 or arm64; the source image has to be for the same one."""
+    assert described(machine_type=kind).machine_type == f"zones/{ZONE}/machineTypes/{kind}"
+    assert not described(machine_type=kind).min_cpu_platform
+
+
+def test_disk_type_and_size_are_those_of_the_plan() -> None:
+    """finish-image-build -disk-type and -disk-size-gb: those of all disks that are made with the machine."""
+    asked = request(plan=MachinePlan(PROJECT, ZONES, disk_type="pd-ssd", disk_size_gb=20, scratch_gb=10))
+    asked = replace(asked, scratch_disk=VM.replace("vm", "scratch"))
+    [scratch] = scratch_disks(asked, ZONE)
+    disks = [boot_disk(asked, ZONE), data_disk(asked, ZONE, "name", "image"), scratch]
+    assert [disk.initialize_params.disk_type for disk in disks] == [f"zones/{ZONE}/diskTypes/pd-ssd"] * 3
+    assert [disk.initialize_params.disk_size_gb for disk in disks] == [20, 0, 10]
+
+
+def test_service_account_is_the_one_that_is_given() -> None:
+    """finish-image-build -service-account: with scopes for all; the account's own roles say what it may do."""
+    [account] = described().service_accounts
+    assert (account.email, list(account.scopes)) == (ACCOUNT, ["https://www.googleapis.com/auth/cloud-platform"])
+
+
+def test_scratch_disk_is_blank_and_goes_with_the_machine() -> None:
+    """install-gpu: the VM has a disk of its own for what must not be in the image."""
+    asked = replace(request(plan=MachinePlan(PROJECT, ZONES, scratch_gb=10)), scratch_disk="gs-x-a1-scratch")
+    [scratch] = scratch_disks(asked, ZONE)
+    assert (scratch.boot, scratch.auto_delete, scratch.device_name) == (False, True, "scratch")
+    made = scratch.initialize_params
+    assert (made.disk_name, made.disk_size_gb, made.source_image) == ("gs-x-a1-scratch", 10, "")
+    assert made.labels == request().labels
+    assert scratch_disks(request(), ZONE) == []
 
 
 @pytest.mark.parametrize(("asked", "given"), [(1.0, 30), (90.9, 90), (1e9, 120 * 86400)])

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,30 +13,26 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, MissingTool
-from shared.local.accelerator import accelerator
-from shared.local.extents import copy_sparse
-from shared.local.machine import STOPPED, Machines, MachineSpec
+from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, MissingTool, Permanent
+from shared.local.machine import STOPPED, Machines
 from shared.local.machine_record import LOST, RECORD, Record
 from shared.local.programs import find
-from shared.ports import Machine, Message
+from shared.ports import Machine
+from tests.local.hosts import NAME, PATIENCE, Host, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = f"test{os.getpid()}"  # tests may run in several processes at once
-NAME = f"gs-{BUILD}-a1-vm"
-PATIENCE = 400.0  # seconds for a boot on a machine that does much else
 OFF = "sync\nkill -48 1\nsleep 600\n"  # systemd(1): SIGRTMIN+14 powers off at once
-CLOUD_INIT = b"""#cloud-config
-bootcmd:
- - mkdir -p /run/goldsmith/cidata
- - mount -o ro LABEL=cidata /run/goldsmith/cidata
- - sh /run/goldsmith/cidata/bootstrap.sh >/dev/console 2>&1
+GROWS = """\
+size=/sys/class/block/$(lsblk -no PKNAME "$(findmnt -no SOURCE /)")/size
+before=$(cat $size)
+echo "waits with $before"
+for _ in $(seq 600); do [ "$(cat $size)" = "$before" ] || break; sleep 0.1; done
+echo "grown to $(cat $size)"
 """
 
 
@@ -46,81 +41,6 @@ def python(url: str, data: bytes | None = None) -> str:
     body = "None" if data is None else f"base64.b64decode({base64.b64encode(data).decode()!r})"
     code = f"import base64,urllib.request as u;print(u.urlopen({url!r},data={body},timeout=20).status)"
     return f'echo "{url} -> $(python3 -c "{code}" 2>&1 | tail -n 1)"\n'
-
-
-@dataclass
-class Host:
-    """A GOLDSMITH_HOME with machines, and what they published."""
-
-    home: Path
-    machines: Machines
-    messages: list[Message]
-
-    @property
-    def folder(self) -> Path:
-        return self.home / "builds" / BUILD / "machines" / NAME
-
-    @property
-    def console(self) -> str:
-        return (self.folder / "console.log").read_text(errors="replace").replace("\r", "")
-
-    def spec(self, disk: Path, script: str, boot: str = "direct", cpus: int = 2, internet: bool = True) -> MachineSpec:
-        cidata: dict[str, bytes | Path] = {"bootstrap.sh": script.encode(), "user-data": CLOUD_INIT}
-        cidata["meta-data"] = b"instance-id: test\n"
-        return MachineSpec(NAME, self.folder, disk, cidata, boot, cpus, internet=internet)
-
-    def run(self, disk: Path, script: str, boot: str = "direct", internet: bool = True) -> None:
-        """Run a machine to its end."""
-        self.machines.start(self.spec(disk, script, boot, internet=internet))
-        assert self.machines.wait(NAME, PATIENCE), self.console
-
-    def wait_for(self, text: str) -> None:
-        """Wait until the console shows something."""
-        wait_until(lambda: (self.folder / "console.log").exists() and text in self.console, text)
-
-
-def wait_until(condition: object, what: str, seconds: float = PATIENCE) -> None:
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"{what} did not come about in {seconds} s"
-        threading.Event().wait(0.05)
-
-
-@pytest.fixture(scope="session")
-def known_accelerator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the host has been asked once how machines run on it."""
-    home = tmp_path_factory.mktemp("asked")
-    accelerator(home)
-    return home
-
-
-@pytest.fixture
-def host(tmp_path: Path, known_accelerator: Path) -> Iterator[Host]:
-    shutil.copytree(known_accelerator, tmp_path / "home")
-    messages: list[Message] = []
-    with Machines(tmp_path / "home", messages.append) as machines:
-        yield Host(tmp_path / "home", machines, messages)
-
-
-@pytest.fixture
-def disk(tmp_path: Path, debian_disk: Path) -> Path:
-    copy = tmp_path / "disk.raw"
-    copy_sparse(debian_disk, copy)
-    return copy
-
-
-@pytest.fixture
-def blank_disk(tmp_path: Path) -> Path:
-    """A disk whose boot sector does nothing, for ever."""
-    blank = tmp_path / "disk.raw"
-    sector = bytearray(512)
-    sector[:2] = b"\xeb\xfe"
-    sector[446 + 4] = 0x83
-    sector[446 + 8 : 446 + 16] = (2048).to_bytes(4, "little") + (2048).to_bytes(4, "little")
-    sector[510:] = b"\x55\xaa"
-    blank.write_bytes(bytes(sector) + bytes(4 << 20))
-    return blank
 
 
 @contextmanager
@@ -373,6 +293,8 @@ def test_hanging_guest_is_stopped_and_its_connections_with_it(host: Host, disk: 
     script = "exec 3<>/dev/tcp/169.254.169.254/80; echo connected; sleep 600\n"
     host.machines.start(host.spec(disk, f"bash -c '{script}'\n"))
     host.wait_for("connected")
+    with pytest.raises(Permanent, match="was booted directly and would not see it grow"):
+        host.machines.grow_disk(disk, disk.stat().st_size + 4096)
     wait_until(lambda: len(processes(NAME)) == 2, "a connection", 20)  # QEMU and what connects for it
     began = time.monotonic()
     host.machines.stop(NAME)
@@ -381,8 +303,15 @@ def test_hanging_guest_is_stopped_and_its_connections_with_it(host: Host, disk: 
 
 
 @pytest.mark.vm
-def test_firmware_boots_the_same_disk_with_cloud_init(host: Host, disk: Path) -> None:
-    host.run(disk, "echo from cloud-init\n" + python("http://169.254.169.254/") + OFF, boot="firmware")
+def test_firmware_boots_the_same_disk_with_cloud_init_and_the_guest_sees_it_grow(host: Host, disk: Path) -> None:
+    """finish-image-build -disk-size-gb: the disk is resized while the VM waits for it, and the VM goes on."""
+    host.machines.start(host.spec(disk, "echo from cloud-init\n" + GROWS + OFF, "firmware"))
+    host.wait_for("waits with")
+    size = disk.stat().st_size + (1 << 30)
+    host.machines.grow_disk(disk, size)
+    assert disk.stat().st_size == size
+    assert host.machines.wait(NAME, PATIENCE), host.console
+    assert f"grown to {size // 512}\n" in host.console
     machine = host.machines.status(NAME)
     assert machine is not None
     assert (machine.how, machine.detail) == ("powered-off", ""), host.console

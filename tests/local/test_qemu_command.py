@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.protocol import SCRATCH_UUID
 from shared.local.programs import find
-from shared.local.qemu_command import DataDisk, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
+from shared.local.qemu_command import DataDisk, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command, drive_of
 
 WIRING = Wiring(console=7, reports=9, http="goldsmith-1")
 KERNEL = KernelFiles(Path("/c/kernel"), Path("/c/initrd"), "console=ttyS0 a=b", rom=True)
@@ -80,15 +81,16 @@ def test_machine_without_cidata_has_its_other_disks_behind_the_root() -> None:
     assert after(instance(KERNEL), "-device")[1:4] == [
         "nvme-ns,drive=root,nsid=1",
         "nvme-ns,drive=data0,nsid=2",
-        "nvme-ns,drive=data1,nsid=3",
+        f"nvme-ns,drive=data1,nsid=3,uuid={SCRATCH_UUID}",
     ]
 
 
 def test_disks_of_a_firmware_boot_have_the_names_that_compute_engine_gives() -> None:
     _, root, data, scratch, _ = after(instance("bios"), "-device")
     assert "bootindex" in root
+    assert "report" not in data
     assert data == "scsi-hd,drive=data0,lun=2,vendor=Google,product=PersistentDisk,device_id=cidata"
-    assert scratch.endswith("lun=3,vendor=Google,product=PersistentDisk,device_id=scratch")
+    assert scratch.endswith("lun=3,werror=report,rerror=report,vendor=Google,product=PersistentDisk,device_id=scratch")
 
 
 def test_firmware_says_what_the_machine_is_only_when_asked() -> None:
@@ -110,6 +112,18 @@ def test_machine_has_three_serial_ports_and_its_size() -> None:
     assert (after(arguments, "-smp"), after(arguments, "-m")) == (["3"], ["2048M"])
 
 
+def test_monitor_is_a_descriptor_and_only_where_there_is_one() -> None:
+    wiring = Wiring(7, 9, "goldsmith-1", monitor=11)
+    assert "-mon" not in line()
+    assert after(line(wiring=wiring), "-chardev")[-1] == "socket,id=monitor,fd=11"
+    assert after(line(wiring=wiring), "-mon") == ["chardev=monitor,mode=control"]
+
+
+def test_disks_are_known_by_their_files() -> None:
+    spec = MachineSpec("vm", Path("/f"), Path("/f/a"), {}, data_disks=(DataDisk(Path("/f/b"), "b"),))
+    assert [drive_of(spec, Path(path)) for path in ("/f/a", "/f/b", "/f/c")] == ["root", "data0", None]
+
+
 def test_source_disk_is_written_and_cidata_is_not() -> None:
     root, cidata = after(line(), "-drive")
     assert "readonly" not in root
@@ -128,13 +142,14 @@ def test_path_cannot_add_options(folder: str) -> None:
 def test_qemu_knows_every_option(firmware: Firmware, emulated: bool, tmp_path: Path) -> None:
     """QEMU reads its whole command line before it opens what the options name; the first absent file ends it."""
     with ExitStack() as stack:
-        ends = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
-        wiring = Wiring(ends[0].fileno(), ends[2].fileno(), "goldsmith-1")
+        ends = [stack.enter_context(end) for _ in range(3) for end in socket.socketpair()]
+        monitor = ends[4].fileno()
+        wiring = Wiring(ends[0].fileno(), ends[2].fileno(), "goldsmith-1", monitor=monitor)
         arguments = line(firmware, disk=str(tmp_path / "absent.raw"), wiring=wiring)
         arguments = instance(firmware, wiring, str(tmp_path)) if emulated else arguments
         done = subprocess.run(
             [find(arguments[0]), *arguments[1:]],
-            pass_fds=(wiring.console, wiring.reports),
+            pass_fds=(wiring.console, wiring.reports, monitor),
             capture_output=True,
             text=True,
             timeout=60,

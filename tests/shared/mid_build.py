@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from provisioner.protocol import DiskLayout
 from shared import resources
 from shared.build import Build, Outcome, State
 from shared.events import Event
@@ -22,6 +23,7 @@ VERIFY = f"gs-{values.BUILD_ID}-a1-verify"
 MAKERS: list[OrderKind] = ["create_resources", "export_image", "verify_image"]
 STATE_OF: dict[OrderKind, State] = {
     "create_resources": State.PREPARING,
+    "grow_disk": State.PROVISIONING,
     "export_image": State.EXPORTING,
     "verify_image": State.VERIFYING,
     "label_image": State.PUBLISHING,
@@ -34,8 +36,9 @@ def whole_plan(**image: object) -> Plan:
     plan = values.plan()
     made = replace(plan.image, labels={"goldsmith-build": plan.build_id}, export_to=ARCHIVE)
     with_all = {"deprecate_old": Deprecation(ttl_seconds=60.0), **image}
-    zones = replace(plan.machine, zones=("full", "here"))
-    return replace(plan, image=replace(made, **with_all), verify_steps=plan.steps, machine=zones)  # type: ignore[arg-type]  # by name
+    zones = replace(plan.machine, zones=("full", "here"), scratch_gb=10)
+    layout = DiskLayout(oem_size=1 << 30, disk_size=12 << 30)
+    return replace(plan, image=replace(made, **with_all), verify_steps=plan.steps, machine=zones, layout=layout)  # type: ignore[arg-type]  # by name
 
 
 def older(name: str, age: float, **changes: object) -> Image:
@@ -52,8 +55,12 @@ def world_at(kind: OrderKind, plan: Plan | None = None) -> World:
     if kind != "create_resources":
         carry_out(order_of(world, "create_resources"), world.factory)
         world.boot()
+    if kind not in ("create_resources", "grow_disk"):
+        put(world, State.PROVISIONING)
+        carry_out(order_of(world, "grow_disk"), world.factory)
+        world.boot()
     put(world, State.EXPORTING)
-    if kind not in ("create_resources", "export_image"):
+    if kind not in ("create_resources", "grow_disk", "export_image"):
         carry_out(order_of(world, "export_image"), world.factory)
     if kind == "clean_up":
         put(world, State.VERIFYING)

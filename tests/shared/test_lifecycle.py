@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from docs.generate_lifecycle import page
-from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED
+from provisioner.protocol import (
+    COMPLETED,
+    DISK_WANTED,
+    FAILED,
+    HEARTBEAT,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+)
 from shared import resources
 from shared.build import Build, LedgerEntry, Outcome, State
 from shared.events import Event
+from shared.guards import always
 from shared.lifecycle import (
     CLEANING_PATIENCE,
     ORDER_OF,
@@ -19,7 +29,6 @@ from shared.lifecycle import (
     RULES,
     Rule,
     advance,
-    always,
     begin,
     decide,
     keep_remaining,
@@ -88,6 +97,7 @@ LOST = values.machine_stopped(time=LATER, how="lost", claim=None)
 OFF = values.machine_stopped(time=LATER, claim=None)
 VERIFY_LOST = replace(LOST, phase="verify")
 STEP = said(STEP_FINISHED, sequence=3, step=0)
+GROWS = {"plan": values.growing_plan()}
 FAR = {"deadline": values.NOON + 1e5}
 
 CASES = [
@@ -105,12 +115,15 @@ CASES = [
     Case("Reported says_completed", at(S.PROVISIONING), said(COMPLETED), S.EXPORTING, None, "export_image"),
     fails("Reported says_failed", at(S.PREPARING), said(FAILED)),
     fails("Reported says_failed", at(S.PROVISIONING), said(FAILED)),
+    Case("Reported wants_disk", at(S.PREPARING, **GROWS), said(DISK_WANTED), S.PROVISIONING, None, "grow_disk"),
+    Case("Reported wants_disk", at(S.PROVISIONING, **GROWS), said(DISK_WANTED), S.PROVISIONING, None, "grow_disk"),
     Case("Reported goes_on", at(S.PREPARING), said(STARTED), S.PROVISIONING),
     Case("Reported goes_on", at(S.PROVISIONING), said(STEP_STARTED, step=0), S.PROVISIONING),
     Case("Reported goes_on", verify_at(S.VERIFYING), said(STARTED, "verify"), S.VERIFYING),
     Case("MachineStarted is_current", at(S.PREPARING), values.machine_started(), S.PROVISIONING),
     Case("MachineStarted is_current_build_machine", at(S.PROVISIONING), values.machine_started(), S.PROVISIONING),
     Case("MachineStarted is_current_build_machine", at(S.EXPORTING), values.machine_started(), S.EXPORTING),
+    Case("DiskGrown is_current", at(S.PROVISIONING, **GROWS), values.disk_grown(), S.PROVISIONING),
     Case("MachineStopped may_go_on", at(S.PREPARING), LOST, S.PREPARING, None, "create_resources"),
     Case("MachineStopped may_go_on", at(S.PROVISIONING), LOST, S.PREPARING, None, "create_resources"),
     fails("MachineStopped has_ended", at(S.PREPARING), OFF),
@@ -153,6 +166,7 @@ CASES = [
     Case("CleanedUp always", at(S.CLEANING), values.cleaned_up(remaining=(DISK,)), S.CLEANING, O.FAILED),
     Case("MachineStarted is_of_build", at(S.CLEANING), values.machine_started(), S.CLEANING, O.FAILED, "clean_up"),
     fails("OrderFailed is_our_order", at(S.PREPARING), values.order_failed()),
+    fails("OrderFailed is_our_order", at(S.PROVISIONING), values.order_failed(order="grow_disk")),
     fails("OrderFailed is_our_order", at(S.EXPORTING), values.order_failed(order="export_image")),
     fails("OrderFailed is_our_order", at(S.VERIFYING), values.order_failed(order="verify_image")),
     fails("OrderFailed is_our_order", at(S.PUBLISHING), values.order_failed(order="label_image")),

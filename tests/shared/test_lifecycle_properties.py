@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from provisioner.protocol import (
     COMPLETED,
+    DISK_WANTED,
     FAILED,
     PHASES,
     REPORT_KINDS,
@@ -26,6 +27,7 @@ from shared.events import (
     BuildRequested,
     CancelRequested,
     CleanedUp,
+    DiskGrown,
     Event,
     ImageExported,
     ImageLabelled,
@@ -38,7 +40,8 @@ from shared.events import (
     read_build,
     to_json,
 )
-from shared.lifecycle import ORDER_OF, RULES, Decision, Rule, advance, begin, decide, phase_of
+from shared.guards import phase_of
+from shared.lifecycle import ORDER_OF, RULES, Decision, Rule, advance, begin, decide, wanted
 from shared.orders import ORDER_KINDS
 from shared.plan import Deprecation, Plan
 from tests import values
@@ -90,6 +93,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         claim=st.sampled_from([None, None, "completed", "failed", "nonsense"]),
         detail=texts,
     ),
+    st.builds(DiskGrown, **ids, **times, attempt=attempts, phase=phases, gigabytes=st.integers()),
     st.builds(ImageExported, **ids, **times, image=st.builds(ImageRecord, texts, texts, texts)),
     st.builds(ImageLabelled, **ids, **times),
     st.builds(ImagesDeprecated, **ids, **times, names=st.just(())),
@@ -103,7 +107,8 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    plan = values.plan(attempts=draw(st.integers(1, ATTEMPTS)))
+    base = draw(st.sampled_from([values.plan(), values.plan(), values.growing_plan()]))
+    plan = replace(base, attempts=draw(st.integers(1, ATTEMPTS)))
     deprecation = draw(st.none() | st.just(Deprecation()))
     export = draw(st.none() | st.just("out/hello.tar.gz"))
     image = replace(plan.image, deprecate_old=deprecation, export_to=export)
@@ -139,8 +144,9 @@ def possible(build: Build) -> list[Event]:
     stop = values.machine_stopped(time=build.updated + 1, attempt=build.attempt, phase=phase_of(build), claim=None)
     order = ORDER_OF.get(build.state, "create_resources")
     return [
-        *(said(build, kind) for kind in (STARTED, STEP_FINISHED, STEP_FAILED, FAILED, FAILED)),
+        *(said(build, kind) for kind in (STARTED, DISK_WANTED, STEP_FINISHED, STEP_FAILED, FAILED, FAILED)),
         started(build),
+        values.disk_grown(time=build.updated + 1, attempt=build.attempt),
         *[stop, replace(stop, how="lost")] * 3,
         values.order_failed(time=build.updated + 1, order=order, attempt=build.attempt),
         *[values.ticked(time=build.wake_at)] * 3,
@@ -202,7 +208,7 @@ def test_the_stories_reach_every_rule() -> None:
     image = replace(whole.image, deprecate_old=Deprecation())
     reached: set[int] = set()
     for seed in range(500):
-        plan = (values.plan(), whole, replace(whole, image=image))[seed % 3]
+        plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
         story = tell(values.requested(plan=plan), values.every_event(), seed, length=25)
         build = begin(story.beginning).build
         for event in story.events:
@@ -233,7 +239,7 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
     assert after.orders == before.orders + len(decision.orders)
     for order in decision.orders:
         assert order.attempt == after.attempt
-        assert order.kind == ORDER_OF.get(after.state) or order.kind == "deprecate_images"
+        assert order.kind in wanted(after)
         if after.plan is not None:
             made = resources.of_order(after.plan, order.kind, order.attempt)
             assert all(resources.is_in(entry, after.ledger) for entry in made), "written down before it is made"

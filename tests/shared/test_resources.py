@@ -48,6 +48,7 @@ def test_what_each_order_may_make() -> None:
     assert made == {
         "create_resources": ["machine", "disk"],
         "verify_image": ["machine", "disk"],
+        "grow_disk": [],
         "export_image": ["image", "object"],
         "label_image": [],
         "deprecate_images": [],

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from provisioner.protocol import DiskLayout
 from shared.build import Outcome, State
 from shared.errors import Transient
 from shared.orders import FINISHED_TOPIC
@@ -96,8 +97,11 @@ def plan_of(draw: random.Random) -> Plan:
         export_to=draw.choice([None, ARCHIVE]),
         deprecate_old=draw.choice([None, Deprecation()]),
     )
-    zones = replace(plan.machine, zones=draw.choice([(), ("here",), ("full", "here")]))
-    return replace(plan, steps=steps, image=image, machine=zones, verify_steps=draw.choice([None, (), steps]))
+    zones = draw.choice([(), ("here",), ("full", "here")])
+    machine = replace(plan.machine, zones=zones, scratch_gb=draw.choice([0, 10]))
+    layout = draw.choice([None, DiskLayout(disk_size=12 << 30)])
+    verify = draw.choice([None, (), steps])
+    return replace(plan, steps=steps, image=image, machine=machine, layout=layout, verify_steps=verify)
 
 
 def guest_of(draw: random.Random) -> Guest:

@@ -60,7 +60,7 @@ class TestEveryWorker:
 
     def test_an_order_that_the_build_has_moved_past_is_dropped(self, kind: OrderKind) -> None:
         world = world_at(kind)
-        put(world, State.PROVISIONING)
+        put(world, State.EXPORTING if kind == "grow_disk" else State.PROVISIONING)
         before = world.left()
         carry_out(order_of(world, kind), world.factory)
         assert (world.left(), world.bus.waiting) == (before, [])
@@ -78,6 +78,7 @@ class TestEveryWorker:
 
 CALLS: list[tuple[OrderKind, str]] = [
     ("create_resources", "create_machine"),
+    ("grow_disk", "grow_disk"),
     ("export_image", "create_image"),
     ("export_image", "export_image"),
     ("verify_image", "create_machine"),

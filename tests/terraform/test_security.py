@@ -20,7 +20,9 @@ PERMISSIONS = {
     "DeleteImageRequest": {"images.delete"},
     "DeleteInstanceRequest": {"instances.delete"},
     "DeprecateImageRequest": {"images.deprecate"},
+    "DisksResizeRequest": set(),  # a part of ResizeDiskRequest
     "GetAcceleratorTypeRequest": {"acceleratorTypes.get"},
+    "GetDiskRequest": {"disks.get"},
     "GetImageRequest": {"images.get"},
     "GetInstanceRequest": {"instances.get"},
     "GetMachineTypeRequest": {"machineTypes.get"},
@@ -43,6 +45,7 @@ PERMISSIONS = {
     "ListZoneOperationsRequest": {"zoneOperations.list"},
     "ListZonesRequest": {"zones.list"},
     "PatchImageRequest": {"images.update"},
+    "ResizeDiskRequest": {"disks.resize"},
     "SetLabelsImageRequest": {"images.setLabels"},
     "WaitGlobalOperationRequest": {"globalOperations.get"},
     "WaitZoneOperationRequest": {"zoneOperations.get"},

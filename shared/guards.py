@@ -1,0 +1,132 @@
+"""When a rule of lifecycle.py holds: what is so about a build and an event. The first lines stand in the documentation.
+
+Guards decide nothing by themselves, and read nothing but their two values; lifecycle.py says what follows.
+"""
+
+from __future__ import annotations
+
+from provisioner.protocol import (
+    BUILD,
+    COMPLETED,
+    DISK_WANTED,
+    FAILED,
+    PHASES,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    VERIFY,
+)
+
+from .build import Build, State
+from .events import CleanedUp, DiskGrown, Event, MachineStarted, MachineStopped, Reported, Ticked
+from .resources import grown_gb
+
+
+def always(_build: Build, _event: Event) -> bool:
+    """In any case."""
+    return True
+
+
+def phase_of(build: Build) -> str:
+    """Which VM a build is with: the one that verifies from `verifying` on, else the one that builds."""
+    return VERIFY if build.state is State.VERIFYING else BUILD
+
+
+def has_machine(build: Build) -> bool:
+    """A VM is at work: silence means something. In `verifying` only once a worker has made it."""
+    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
+
+
+def is_current(build: Build, event: MachineStarted | MachineStopped | DiskGrown) -> bool:
+    """The VM is the one in use."""
+    return event.attempt == build.attempt and event.phase == phase_of(build)
+
+
+def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
+    """The VM is this attempt's building one."""
+    return event.attempt == build.attempt and event.phase == BUILD
+
+
+def is_of_build(build: Build, event: MachineStarted) -> bool:
+    """The VM is one that this build has asked for."""
+    return 1 <= event.attempt <= build.attempt and event.phase in PHASES
+
+
+def speaks(build: Build, event: Reported) -> bool:
+    """The report is of the VM in use."""
+    return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
+
+
+def says_completed(build: Build, event: Reported) -> bool:
+    """The VM in use says that its job is done."""
+    return speaks(build, event) and event.report.kind == COMPLETED
+
+
+def says_failed(build: Build, event: Reported) -> bool:
+    """The VM in use says that its job cannot be done."""
+    return speaks(build, event) and event.report.kind == FAILED
+
+
+def wants_disk(build: Build, event: Reported) -> bool:
+    """The VM in use waits for the larger disk that its plan has."""
+    asks = speaks(build, event) and event.report.kind == DISK_WANTED
+    return asks and build.plan is not None and grown_gb(build.plan) > 0
+
+
+def goes_on(build: Build, event: Reported) -> bool:
+    """The VM in use says that it is at work."""
+    return speaks(build, event) and event.report.kind not in (COMPLETED, FAILED)
+
+
+def tells_of_step(build: Build, event: Reported) -> bool:
+    """A late word on a step of this attempt; of verification only once there was one."""
+    report = event.report
+    heard = report.phase == BUILD or build.state is not State.EXPORTING
+    return heard and report.attempt == build.attempt and report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
+
+
+def may_go_on(build: Build, event: MachineStopped) -> bool:
+    """The VM in use was taken away, and the budget of attempts is not spent."""
+    taken = event.how in ("preempted", "lost") and event.claim is None
+    return is_current(build, event) and taken and build.plan is not None and build.attempt < build.plan.attempts
+
+
+def has_ended(build: Build, event: MachineStopped) -> bool:
+    """The VM in use ended without a last word that is still on its way."""
+    return is_current(build, event) and event.claim is None
+
+
+def wants_verification(build: Build, _event: Event) -> bool:
+    """The spec has a verify section."""
+    return build.plan is not None and build.plan.verify_steps is not None
+
+
+def wants_deprecation(build: Build, _event: Event) -> bool:
+    """The spec deprecates the family's older images."""
+    return build.plan is not None and build.plan.image.deprecate_old is not None
+
+
+def is_clean(_build: Build, event: CleanedUp) -> bool:
+    """Nothing remains but what is kept."""
+    return not event.remaining
+
+
+def past_deadline(build: Build, event: Event) -> bool:
+    """The deadline has passed."""
+    return event.time >= build.deadline
+
+
+def is_silent(build: Build, event: Ticked) -> bool:
+    """The VM in use has given no sign of life for too long, and none is on its way."""
+    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence
+    return silent and has_machine(build) and not event.heard
+
+
+def is_overdue(build: Build, event: Event) -> bool:
+    """The state's order has had no answer for too long."""
+    return event.time >= build.wake_at
+
+
+def is_overdue_machine(build: Build, event: Event) -> bool:
+    """The order for the VM has had no answer for too long; a VM that is at work is left alone."""
+    return is_overdue(build, event) and not has_machine(build)
