@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 OrderKind = Literal[
     "create_resources",  # the build VM and its boot disk, of this attempt
+    "grow_disk",  # the boot disk of the VM that waits for a larger one
     "export_image",  # an image of the boot disk, in no family yet, and the archive when one is asked for
     "verify_image",  # a VM booted from the new image, and the verify steps on it
     "label_image",  # publication: labels, family, the archive's final name
