@@ -80,8 +80,6 @@ class MachineStopped(_Fact):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageExported(_Fact):
-@dataclass(frozen=True, kw_only=True)
 class DiskGrown(_Fact):
     """A worker has made the boot disk of a VM larger while that runs; the VM sees it by itself, and goes on."""
 
@@ -91,6 +89,8 @@ class DiskGrown(_Fact):
     kind: Literal["DiskGrown"] = "DiskGrown"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageExported(_Fact):
     """The image exists, in no family; the archive, if one was asked for, under its staged name."""
 
     image: ImageRecord
@@ -152,9 +152,9 @@ Event: TypeAlias = (
     | MachineStarted
     | Reported
     | MachineStopped
+    | DiskGrown
     | ImageExported
     | ImageLabelled
-    | DiskGrown
     | ImagesDeprecated
     | CleanedUp
     | OrderFailed

@@ -276,13 +276,13 @@ RULES: tuple[Rule, ...] = (
     # the build VM
     Rule(MACHINE_AT_WORK, Reported, says_completed, S.EXPORTING, then=take_report),
     Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
-    Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
     Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=take_report, gives="grow_disk"),
+    Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
     Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
     Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
     Rule((S.PROVISIONING, S.EXPORTING), MachineStarted, is_current_build_machine, then=take_machine),
-    Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule((S.PROVISIONING,), DiskGrown, is_current, then=take_sign),
+    Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),

@@ -23,8 +23,8 @@ EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signe
 VERSION = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # documents are named so
 REPORT_LIMIT = 64 * 1024  # bytes: some ten times the largest that a provisioner sends; a guest may send anything
-
 INVENTORY_LIMIT = 640 * 1024  # bytes, of a list of packages of 512 KiB: a line in base64 on a port that keeps 1 MB
+
 
 def _data(document: dict[str, object]) -> bytes:
     return json.dumps({"version": VERSION, **document}, sort_keys=True, separators=(",", ":")).encode()

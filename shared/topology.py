@@ -99,10 +99,10 @@ SUBSCRIPTIONS = (
     Subscription("reports", REPORTS_TOPIC, "advance_build", ordered=True),
     Subscription("events", EVENTS_TOPIC, "advance_build", ordered=True, max_delivery_attempts=100),
     _orders("create_resources"),
+    _orders("grow_disk"),
     _orders("export_image"),
     _orders("verify_image"),
     _orders("label_image"),
-    _orders("grow_disk"),
     _orders("deprecate_images"),
     _orders("clean_up"),
 )

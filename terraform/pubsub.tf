@@ -29,12 +29,12 @@ locals {
       topic        = "build-orders", function = "create_resources", filter = "attributes.order = \"create_resources\"", ordered = false
       ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
     }
-    "orders-export-image" = {
-      topic        = "build-orders", function = "export_image", filter = "attributes.order = \"export_image\"", ordered = false
-      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
-    }
     "orders-grow-disk" = {
       topic        = "build-orders", function = "grow_disk", filter = "attributes.order = \"grow_disk\"", ordered = false
+      ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+    "orders-export-image" = {
+      topic        = "build-orders", function = "export_image", filter = "attributes.order = \"export_image\"", ordered = false
       ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
     }
     "orders-verify-image" = {
