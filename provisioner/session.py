@@ -9,7 +9,7 @@ from .free_blocks import wipe
 from .journal import Journal
 from .machine import NoMachine
 from .output import Console
-from .protocol import COMPLETED, FAILED, INVENTORY, REBOOTING, Job
+from .protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, INVENTORY, OUTPUT_LIMIT, REBOOTING, Job
 from .report_port import ReportPort
 from .reports import Reporter, Way
 from .runner import Runner
@@ -28,6 +28,7 @@ class Places:
         self.context = os.path.join(state, "context")
         self.logs = os.path.join(state, "logs")
 
+        self.mark = os.path.join(state, "began")
 
 class Session:
     """A job on this machine, from boot to power-off."""
@@ -86,6 +87,10 @@ class Session:
 
     def _work(self) -> str:
         note = self._machine.prepare()
+        if self._job.hygiene != HYGIENE_OFF:
+            from .self_check import mark_beginning  # and what it checks with: others do without
+
+            mark_beginning(self._places.mark)
         if note:
             self._console.say(note)
         problem = self._damage or self._unpack()
@@ -97,7 +102,7 @@ class Session:
         outcome = runner.run(note, self._resumed)
         os.chdir("/")
         if outcome == COMPLETED:
-            self._complete()
+            return self._complete()
         return outcome
 
     def _unpack(self) -> str:
@@ -118,14 +123,14 @@ class Session:
         self._journal.state.unpacked = True
         return ""
 
-    def _fail(self, problem: str) -> str:
+    def _fail(self, problem: str, output: str = "") -> str:
         self._console.say(problem)
         self._journal.state.ended = FAILED
-        self._journal.report(FAILED, message=problem)
+        self._journal.report(FAILED, message=problem, output=output)
         self._journal.commit()
         return FAILED
 
-    def _complete(self) -> None:
+    def _complete(self) -> str:
         problems = []
         if self._job.inventory:
             from .inventory import take
@@ -142,7 +147,7 @@ class Session:
         if shown:
             self._console.say(shown)
         self._journal.state.ended = COMPLETED
-        self._journal.report(COMPLETED, message=shown)
+        self._journal.report(COMPLETED, message=shown, output=findings)
         self._journal.commit()
 
     def _forget(self, *below: str) -> None:
@@ -156,7 +161,23 @@ class Session:
 def _reporter(job: Job, console: Console) -> Reporter:
     ways: list[Way] = [ReportPort(job, console)]
     if job.publish_url is not None:
+        told, findings = self._check()
+        if findings and self._job.hygiene == HYGIENE_FAIL:
+            return self._fail(told, findings)
+        shown = "; ".join(filter(None, [shown, told]))
         from .publisher import Publisher  # brings a network stack that other jobs do without
 
         ways.insert(0, Publisher(job, job.publish_url, console))
     return Reporter(ways)
+        return COMPLETED
+
+    def _check(self) -> tuple[str, str]:
+        """Look for what must not be in an image; give it in one line, and one a line. Nothing where that is off."""
+        if self._job.hygiene == HYGIENE_OFF:
+            return "", ""
+        from .hygiene import describe
+        from .self_check import check_machine
+
+        places = self._places
+        found = list(map(str, check_machine(places.root, places.state, places.mark)))
+        return describe(found), "\n".join(found)[:OUTPUT_LIMIT]

@@ -1,0 +1,80 @@
+"""The files of the machine that we run on, as the hygiene check takes them: what is on its disks, each once.
+
+File systems in memory, of the kernel and of containers are not in the image. Neither is the scratch disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .hygiene import File
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
+SCRATCH = "/mnt/disks/scratch"
+
+
+class OwnFile(File):
+    """A file below a root."""
+
+    def __init__(self, root: str, path: str, found: os.stat_result) -> None:
+        super().__init__(path, found.st_mode, found.st_size, found.st_ctime)
+        self._root = root
+
+    def read(self, limit: int) -> bytes:
+        """Give the first bytes. OSError."""
+        handle = os.open(self._root + self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            return file.read(limit)
+
+
+def own_files(root: str, but: str) -> Iterator[File]:
+    """Give everything below `root` that is on disks, but for the folder `but`. What is removed meanwhile is left out.
+
+    Container-Optimized OS shows the folders of its state in three places: each is given once.
+    """
+    root = os.path.realpath(root)
+    prefix = root.rstrip("/")
+    devices = {os.stat(root).st_dev, *_disks(prefix)}
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        for path, found in _entries(waiting.pop()):
+            if found.st_dev not in devices or path == but:
+                continue
+            if not stat.S_ISDIR(found.st_mode):
+                yield OwnFile(prefix, path[len(prefix) :], found)
+            elif (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                waiting.append(path)
+
+
+def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            yield path, os.lstat(path)
+        except OSError:
+            continue
+
+
+def _disks(prefix: str) -> Iterator[int]:
+    """Give the device numbers of what is mounted from disks."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.split() for line in file]
+    for fields in lines:
+        kind, source = fields[fields.index("-") + 1 : fields.index("-") + 3]
+        path = fields[4]
+        if kind in ON_DISKS and source.startswith("/dev/") and path.startswith(prefix) and path != prefix + SCRATCH:
+            try:
+                yield os.stat(path).st_dev
+            except OSError:
+                continue
