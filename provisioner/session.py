@@ -27,8 +27,8 @@ class Places:
         self.state = state
         self.context = os.path.join(state, "context")
         self.logs = os.path.join(state, "logs")
-
         self.mark = os.path.join(state, "began")
+
 
 class Session:
     """A job on this machine, from boot to power-off."""
@@ -86,11 +86,11 @@ class Session:
         return fresh
 
     def _work(self) -> str:
-        note = self._machine.prepare()
         if self._job.hygiene != HYGIENE_OFF:
             from .self_check import mark_beginning  # and what it checks with: others do without
 
             mark_beginning(self._places.mark)
+        note = self._machine.prepare()
         if note:
             self._console.say(note)
         problem = self._damage or self._unpack()
@@ -144,31 +144,15 @@ class Session:
             problems = clean(self._places.root)
             self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
+        told, findings = self._check()
+        if findings and self._job.hygiene == HYGIENE_FAIL:
+            return self._fail(told, findings)
+        shown = "; ".join(filter(None, [shown, told]))
         if shown:
             self._console.say(shown)
         self._journal.state.ended = COMPLETED
         self._journal.report(COMPLETED, message=shown, output=findings)
         self._journal.commit()
-
-    def _forget(self, *below: str) -> None:
-        """Remove parts of the state; "" is all of it."""
-        from .tree import Tree
-
-        folder, name = os.path.split(os.path.realpath(self._places.state))
-        Tree(folder).remove(*(name + part for part in below))
-
-
-def _reporter(job: Job, console: Console) -> Reporter:
-    ways: list[Way] = [ReportPort(job, console)]
-    if job.publish_url is not None:
-        told, findings = self._check()
-        if findings and self._job.hygiene == HYGIENE_FAIL:
-            return self._fail(told, findings)
-        shown = "; ".join(filter(None, [shown, told]))
-        from .publisher import Publisher  # brings a network stack that other jobs do without
-
-        ways.insert(0, Publisher(job, job.publish_url, console))
-    return Reporter(ways)
         return COMPLETED
 
     def _check(self) -> tuple[str, str]:
@@ -181,3 +165,19 @@ def _reporter(job: Job, console: Console) -> Reporter:
         places = self._places
         found = list(map(str, check_machine(places.root, places.state, places.mark)))
         return describe(found), "\n".join(found)[:OUTPUT_LIMIT]
+
+    def _forget(self, *below: str) -> None:
+        """Remove parts of the state; "" is all of it."""
+        from .tree import Tree
+
+        folder, name = os.path.split(os.path.realpath(self._places.state))
+        Tree(folder).remove(*(name + part for part in below))
+
+
+def _reporter(job: Job, console: Console) -> Reporter:
+    ways: list[Way] = [ReportPort(job, console)]
+    if job.publish_url is not None:
+        from .publisher import Publisher  # brings a network stack that other jobs do without
+
+        ways.insert(0, Publisher(job, job.publish_url, console))
+    return Reporter(ways)
