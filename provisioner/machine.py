@@ -54,6 +54,13 @@ class NoMachine:
         """Make the machine ready for the steps; give a note for people."""
         return ""
 
+    def add_scratch(self) -> str:
+        """Mount the blank disk that the machine was made with; give what is wrong, or nothing."""
+        return ""
+
+    def drop_scratch(self) -> None:
+        """Unmount it for good."""
+
     def silence(self) -> None:
         """Stop what would write into the image while it is cleaned."""
 
@@ -75,6 +82,18 @@ class Machine(NoMachine):
     def prepare(self) -> str:
         """Let the root file system fill its partition."""
         return grow_root(self._console)
+
+    def add_scratch(self) -> str:
+        """Mount the blank disk, formatted where it is new; give what is wrong, or nothing."""
+        from .scratch_disk import mount  # few builds have one
+
+        return mount(self._console)
+
+    def drop_scratch(self) -> None:
+        """Unmount it for good."""
+        from .scratch_disk import unmount
+
+        unmount()
 
     def silence(self) -> None:
         """Kill what the steps left behind, and let no log daemon write to the disk."""
