@@ -8,6 +8,7 @@ A file system that was cut off in its work is read as it is, without its journal
 from __future__ import annotations
 
 import os
+import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,9 +77,9 @@ class Ext4:
         return self._layout.needs_recovery
 
     @property
-    def uuid(self) -> bytes:
-        """Its own 16 bytes."""
-        return self._layout.uuid
+    def uuid(self) -> str:
+        """Its own identity, as blkid writes it."""
+        return str(uuid.UUID(bytes=self._layout.uuid))
 
     @property
     def block_size(self) -> int:

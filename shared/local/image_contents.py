@@ -6,15 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import ImageFileError
 from .disk import EFI_TYPES, Partition, PartitionTable, read_table
-from .programs import complete
+from .fat import Fat
 from .root_files import RootFiles, RootUnreadable
 
 _MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine of the ELF header
 _SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/env")
 _PYTHON = "/usr/bin/python3"
 _CLOUD_INIT = "/usr/bin/cloud-init"
-_EFI_PROGRAMS = re.compile(r"/EFI/BOOT/BOOT(X64|AA64)\.EFI$", re.IGNORECASE | re.MULTILINE)
+_EFI_PROGRAM = re.compile(r"BOOT(X64|AA64)\.EFI", re.IGNORECASE)
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -112,7 +113,12 @@ def _names(root: RootFiles, folder: str) -> list[str]:
 def _has_efi_program(disk: Path, partition: Partition) -> bool:
     if partition.type not in EFI_TYPES or partition.file_system != "vfat":
         return False
-    listed = complete(
-        ["mdir", "-b", "-/", "-i", f"{disk}@@{partition.start}", "::/"], environment={"MTOOLS_SKIP_CHECK": "1"}
-    )
-    return _EFI_PROGRAMS.search(listed.stdout) is not None
+    try:
+        with Fat(disk, partition.start, partition.size) as files:
+            found = files.root
+            for folder in ("efi", "boot"):
+                entries = {name.lower(): number for name, number in files.entries(found).items()}
+                found = files.inode(entries[folder])
+            return any(_EFI_PROGRAM.fullmatch(name) for name in files.entries(found))
+    except (ImageFileError, KeyError):  # what cannot be read, firmware cannot read either
+        return False

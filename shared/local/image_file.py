@@ -88,6 +88,19 @@ def import_image(
         )
 
 
+def as_raw(file: Path, target: Path, progress: Progress = lambda line: None) -> Path:
+    """Give a raw disk of a file: the file itself where it is one, else `target`, a sparse file that is made of it.
+
+    Raises ImageFileError, NoSpace, MissingTool.
+    """
+    convert = _converter(file)
+    if convert is _from_raw:
+        return file
+    progress(f"unpacking {file} into a temporary file, for its data have to be read at their places")
+    convert(file, target)
+    return target
+
+
 def _converter(file: Path) -> Callable[[Path, Path], None]:
     """Choose by the file's first bytes how a raw disk is made of it."""
     try:

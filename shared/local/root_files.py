@@ -70,9 +70,9 @@ class RootFiles:
             raise NotFound(f"there is no file {path} in {self._disk}")
         return self.file_system.read(entry)
 
-    def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """Read many files at once; those that do not exist are left out."""
-        return {path: self.file_system.read(entry) for path, entry in self._files(paths).items()}
+    def read_all(self, paths: Iterable[str], limit: int | None = None) -> dict[str, bytes]:
+        """Read many files, or the first `limit` bytes of each; those that do not exist are left out."""
+        return {path: self.file_system.read(entry, limit) for path, entry in self._files(paths).items()}
 
     def dump(self, paths: Iterable[str], into: Path) -> dict[str, Path]:
         """Copy files to `into`, below the folders that they have in the image; those that do not exist are left out.

@@ -1,0 +1,159 @@
+"""Whether the same files have the same bytes in two disks: each byte is read once, in the order of the first disk.
+
+What is to be compared is collected, sorted by its place and joined into pieces of up to a megabyte, since most files of
+two images lie beside the same neighbours: one comparison of two pieces then stands for hundreds of files. Only where
+pieces differ are the files in them looked at one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ..errors import ImageFileError
+from .ext4 import Extent
+
+PIECE = 1 << 20  # bytes of each disk that are compared at once
+_GAP = 64 << 10  # bytes that belong to no file, and are read to keep a piece together
+_RUN_COST = 32 << 10  # bytes that are read in the time that the start of another read takes
+_THREADS = 2
+_AHEAD = 2 * _THREADS  # batches that are read before they are needed
+
+
+class Segment(NamedTuple):
+    """Bytes that should be equal: where they are in the first disk and in the second, None for zeros; and whose."""
+
+    a: int | None
+    b: int | None
+    length: int
+    owner: int
+
+
+def pair(a: Iterable[Extent], b: Iterable[Extent], owner: int) -> Iterator[Segment]:
+    """Match the extents of two files of one size, which may be cut at different places. Holes in both are left out."""
+    ones, others = iter(a), iter(b)
+    _, at_a, left_a = next(ones, (0, None, 0))
+    _, at_b, left_b = next(others, (0, None, 0))
+    while left_a and left_b:
+        length = min(left_a, left_b, PIECE)
+        if at_a is not None or at_b is not None:
+            yield Segment(at_a, at_b, length, owner)
+        at_a, left_a = (None if at_a is None else at_a + length), left_a - length
+        at_b, left_b = (None if at_b is None else at_b + length), left_b - length
+        if not left_a:
+            _, at_a, left_a = next(ones, (0, None, 0))
+        if not left_b:
+            _, at_b, left_b = next(others, (0, None, 0))
+
+
+class Contents:
+    """Two disks that stay open until close()."""
+
+    def __init__(self, a: Path, b: Path) -> None:
+        self._disks = (a, b)
+        with ExitStack() as stack:
+            self._descriptors = [_open(disk, stack) for disk in self._disks]
+            self._readers = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="image-diff"))
+            self._closing = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def different(self, segments: Sequence[Segment]) -> dict[int, int]:
+        """Give the owners of segments that differ, with the number of their bytes in such segments. ImageFileError."""
+        found: dict[int, int] = {}
+        ordered = sorted(segments, key=_place)
+        batches = _batches(_runs(ordered))
+        waiting = deque(self._readers.submit(self._compare, batch) for batch in islice(batches, _AHEAD))
+        while waiting:
+            for segment in waiting.popleft().result():
+                found[segment.owner] = found.get(segment.owner, 0) + segment.length
+            waiting.extend(self._readers.submit(self._compare, batch) for batch in islice(batches, 1))
+        return found
+
+    def _compare(self, runs: Sequence[Sequence[Segment]]) -> list[Segment]:
+        """Give the segments of some runs that differ."""
+        found: list[Segment] = []
+        for run in runs:
+            first, last = run[0], run[-1]
+            a = self._read(0, first.a, (last.a or 0) - (first.a or 0) + last.length)
+            b = self._read(1, first.b, len(a))
+            if a != b:
+                found += [
+                    segment
+                    for segment in run
+                    if _part(a, segment.a, first.a, segment) != _part(b, segment.b, first.b, segment)
+                ]
+        return found
+
+    def _read(self, side: int, at: int | None, length: int) -> bytes:
+        if at is None:
+            return bytes(length)
+        try:
+            data = os.pread(self._descriptors[side], length, at)
+        except OSError as error:
+            raise ImageFileError(f"{self._disks[side]}: byte {at}: {error.strerror}") from error
+        if len(data) != length:
+            raise ImageFileError(f"{self._disks[side]}: ends before byte {at + length}; copy it again")
+        return data
+
+
+def _batches(runs: Iterator[Sequence[Segment]]) -> Iterator[list[Sequence[Segment]]]:
+    """Put short runs together, so that handing them to a thread is worth its while."""
+    batch: list[Sequence[Segment]] = []
+    total = 0
+    for run in runs:
+        batch.append(run)
+        total += sum(segment.length for segment in run) + _RUN_COST
+        if total >= PIECE:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def _runs(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
+    """Join segments that follow one another in both disks, at the same distance, to runs of up to PIECE bytes."""
+    start = 0
+    for index in range(1, len(segments) + 1):
+        if index < len(segments) and _belongs(segments[start], segments[index - 1], segments[index]):
+            continue
+        yield segments[start:index]
+        start = index
+
+
+def _belongs(first: Segment, last: Segment, segment: Segment) -> bool:
+    if first.a is None or first.b is None or segment.a is None or segment.b is None or last.a is None:
+        return False
+    return (
+        segment.b - segment.a == first.b - first.a
+        and 0 <= segment.a - (last.a + last.length) <= _GAP
+        and segment.a + segment.length - first.a <= PIECE
+    )
+
+
+def _place(segment: Segment) -> tuple[int, int]:
+    return -1 if segment.a is None else segment.a, segment.b or 0
+
+
+def _part(piece: bytes, at: int | None, start: int | None, segment: Segment) -> bytes:
+    begin = (at or 0) - (start or 0)
+    return piece[begin : begin + segment.length]
+
+
+def _open(disk: Path, stack: ExitStack) -> int:
+    try:
+        descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageFileError(f"{disk}: {error.strerror}") from error
+    stack.callback(os.close, descriptor)
+    return descriptor

@@ -1,0 +1,241 @@
+"""What differs between the files of two file systems: what was added, removed or changed, and how.
+
+Times alone are no change. Whether contents are the same is decided by the bytes alone, and only for files of one size.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from ..errors import ImageFileError
+from .ext4 import Extent
+from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
+from .image_diff_contents import Contents, Segment, pair
+
+_SHOWN_FLAGS = IMMUTABLE | APPEND_ONLY | ENCRYPTED
+_MOST_WAITING = 50_000  # segments of files that wait to be compared
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+Differences = dict[str, tuple[object, object]]
+
+
+class FileSystem(Protocol):
+    """What ext4.py and fat.py have in common."""
+
+    disk: Path
+
+    @property
+    def uuid(self) -> str:
+        """Its own identity."""
+
+    @property
+    def root(self) -> Inode:
+        """The folder that all others are in."""
+
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether it was cut off in its work."""
+
+    def inode(self, number: int) -> Inode:
+        """Give an inode by its number."""
+
+    def record(self, number: int) -> bytes:
+        """Give the bytes of an inode on the disk."""
+
+    def entries(self, folder: Inode) -> dict[str, int]:
+        """Give the names in a folder."""
+
+    def extents(self, inode: Inode) -> Iterator[Extent]:
+        """Give where the contents are."""
+
+    def attributes(self, inode: Inode) -> dict[str, bytes]:
+        """Give the extended attributes."""
+
+    def link(self, inode: Inode) -> str:
+        """Give where a link leads."""
+
+    def read(self, inode: Inode, limit: int | None = None) -> bytes:
+        """Give the contents."""
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file, folder, link or device that is not the same in both. `size` in bytes: in the second, or where it was."""
+
+    path: str
+    change: Literal["added", "removed", "changed"]
+    type: str  # file, folder, link, pipe, socket, device
+    size: int  # of a file; 0 for all else
+    contents: bool = False  # of a changed file: whether its bytes are other ones
+    differences: Differences = field(default_factory=dict)  # of what is changed: what else, before and after
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Two files of one size, whose contents are still to be compared."""
+
+    path: str
+    size: int
+    differences: Differences
+    contents: bool = False
+
+
+class TreeDiff:
+    """Compares two file systems, whose files can have `room` bytes in both together."""
+
+    def __init__(self, a: FileSystem, b: FileSystem, contents: Contents, room: int) -> None:
+        self._a, self._b = a, b
+        self._contents = contents
+        self._room = room
+        self._changes: list[FileChange] = []
+        self._waiting: list[_Waiting] = []
+        self._segments: list[Segment] = []
+        self._linked: dict[tuple[int, int], list[_Waiting]] = {}  # files of several names, which are read once
+        self._seen: tuple[set[int], set[int]] = (set(), set())
+
+    def changes(self) -> list[FileChange]:
+        """Compare all; gives what differs in the order of its paths. ImageFileError."""
+        a, b = self._a.root, self._b.root
+        self._report("/", b, self._differences(a, b))
+        folders = [("", a, b)]
+        while folders:
+            folders += self._folder(*folders.pop())
+        self._compare()
+        for first, *others in self._linked.values():
+            for other in others:
+                other.contents = first.contents
+                self._report_contents(other)
+        return sorted(self._changes, key=lambda change: change.path)
+
+    def _folder(self, path: str, folder_a: Inode, folder_b: Inode) -> Iterator[tuple[str, Inode, Inode]]:
+        """Compare what is in two folders; gives the folders in them that are in both."""
+        self._enter(0, folder_a)
+        self._enter(1, folder_b)
+        others = self._b.entries(folder_b)
+        for name, number_a in self._a.entries(folder_a).items():
+            number_b = others.pop(name, None)
+            if number_b is None:
+                self._whole("removed", 0, f"{path}/{name}", number_a)
+                continue
+            a, b = self._a.inode(number_a), self._b.inode(number_b)
+            if stat.S_IFMT(a.mode) != stat.S_IFMT(b.mode):
+                self._whole("removed", 0, f"{path}/{name}", number_a)
+                self._whole("added", 1, f"{path}/{name}", number_b)
+                continue
+            yield from self._both(f"{path}/{name}", a, b)
+        for name, number_b in others.items():
+            self._whole("added", 1, f"{path}/{name}", number_b)
+
+    def _both(self, path: str, a: Inode, b: Inode) -> Iterator[tuple[str, Inode, Inode]]:
+        found = self._differences(a, b)
+        if a.is_file and a.size == b.size and a.size:
+            self._wait(_Waiting(path, a.size, found), a, b)
+            return
+        self._report(path, b, found)
+        if a.is_folder:
+            yield path, a, b
+
+    def _differences(self, a: Inode, b: Inode) -> Differences:
+        """Compare all but contents."""
+        found: Differences = {}
+        if a.mode != b.mode:
+            found["mode"] = f"{stat.S_IMODE(a.mode):04o}", f"{stat.S_IMODE(b.mode):04o}"
+        if (a.user, a.group) != (b.user, b.group):
+            found["owner"] = f"{a.user}:{a.group}", f"{b.user}:{b.group}"
+        if a.size != b.size and a.is_file:
+            found["size"] = a.size, b.size
+        if a.flags != b.flags and (a.flags ^ b.flags) & _SHOWN_FLAGS:
+            found["flags"] = f"{a.flags & _SHOWN_FLAGS:#x}", f"{b.flags & _SHOWN_FLAGS:#x}"
+        if a.extra != b.extra or a.attribute_block or b.attribute_block:
+            found |= _of_attributes(self._a.attributes(a), self._b.attributes(b))
+        if a.is_link and self._a.link(a) != self._b.link(b):
+            found["target"] = self._a.link(a), self._b.link(b)
+        if a.is_device and a.device != b.device:
+            found["device"] = a.device, b.device
+        return found
+
+    def _report(self, path: str, b: Inode, differences: Differences) -> None:
+        if differences:
+            size = b.size if b.is_file else 0
+            self._changes.append(FileChange(path, "changed", _kind(b), size, "size" in differences, differences))
+
+    def _report_contents(self, files: _Waiting) -> None:
+        if files.contents or files.differences:
+            found = FileChange(files.path, "changed", "file", files.size, files.contents, files.differences)
+            self._changes.append(found)
+
+    def _whole(self, change: Literal["added", "removed"], side: int, path: str, number: int) -> None:
+        """Report a file, or a folder with all that is in it."""
+        file_system = (self._a, self._b)[side]
+        waiting = [(path, number)]
+        while waiting:
+            path, number = waiting.pop()
+            inode = file_system.inode(number)
+            self._changes.append(FileChange(path, change, _kind(inode), inode.size if inode.is_file else 0))
+            if inode.is_folder:
+                self._enter(side, inode)
+                waiting += [(f"{path}/{name}", below) for name, below in file_system.entries(inode).items()]
+
+    def _enter(self, side: int, folder: Inode) -> None:
+        if folder.number in self._seen[side]:
+            disk = (self._a, self._b)[side].disk
+            raise ImageFileError(f"{disk}: is damaged: folder {folder.number} is in two places; check it with fsck")
+        self._seen[side].add(folder.number)
+
+    def _wait(self, files: _Waiting, a: Inode, b: Inode) -> None:
+        """Put contents off until there are enough of them to be compared in the order of the disk."""
+        if (a.flags | b.flags) & INLINE_DATA:
+            files.contents = self._a.read(a) != self._b.read(b)
+            self._report_contents(files)
+            return
+        if a.links > 1:
+            same = self._linked.setdefault((a.number, b.number), [])
+            same.append(files)
+            if len(same) > 1:
+                return
+        before = len(self._segments)
+        self._segments += pair(self._a.extents(a), self._b.extents(b), len(self._waiting))
+        self._room -= sum(segment.length for segment in self._segments[before:])
+        if self._room < 0:
+            raise ImageFileError(
+                f"{self._a.disk} or {self._b.disk}: is damaged: its files have more bytes than it; check it with fsck"
+            )
+        self._waiting.append(files)
+        if len(self._segments) >= _MOST_WAITING:
+            self._compare()
+
+    def _compare(self) -> None:
+        for owner in self._contents.different(self._segments):
+            self._waiting[owner].contents = True
+        for files in self._waiting:
+            self._report_contents(files)
+        self._waiting, self._segments = [], []
+
+
+def _kind(inode: Inode) -> str:
+    return _KINDS[stat.S_IFMT(inode.mode)]
+
+
+def _of_attributes(a: dict[str, bytes], b: dict[str, bytes]) -> Differences:
+    """Give the extended attributes that differ, their values in hexadecimal digits; None where there is none."""
+    return {
+        f"attribute {name}": (_hex(a.get(name)), _hex(b.get(name)))
+        for name in sorted({*a, *b})
+        if a.get(name) != b.get(name)
+    }
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
