@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -81,6 +81,33 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
+class Sibling:
+    """One of the builds that a workflow comes to."""
+
+    name: str  # the spec's
+    after: tuple[int, ...] = ()  # indexes of those that must have succeeded before it begins
+
+
+@dataclass(frozen=True)
+class WorkflowPart:
+    """Which of several builds of one workflow this is, and all that it takes to begin the others."""
+
+    uri: str  # gs:// URI of the workflow
+    generation: str  # the very one that was read, since the others are read from it again
+    asked: str  # what asked for all of them; see shared/workflow.py
+    result: str  # URI of the first one's result
+    index: int
+    siblings: tuple[Sibling, ...]  # itself too
+    parameters: dict[str, str] = field(default_factory=dict)  # values for the workflow's substitutions
+    packed: str | None = None  # URI of the context that the uploader has packed
+
+    @property
+    def followed(self) -> bool:
+        """Whether another build waits for this one."""
+        return any(self.index in sibling.after for sibling in self.siblings)
+
+
+@dataclass(frozen=True)
 class Build:
     """One run of a plan."""
 
@@ -104,6 +131,7 @@ class Build:
     orders: int = 0  # how many orders have been given; the newest one's number
     image: ImageRecord | None = None
     result: str = ""  # URI of the object that says how it ended, for who has nothing but the bucket
+    workflow: WorkflowPart | None = None  # None: the only build of what asked for it
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
 
     @property

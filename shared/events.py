@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from provisioner.protocol import HEARTBEAT, Report
 
-from .build import Build, ImageRecord, LedgerEntry
+from .build import Build, ImageRecord, LedgerEntry, WorkflowPart
 from .errors import StoreError
 from .json_values import reader, to_document
 from .orders import Order, OrderKind
@@ -35,6 +35,7 @@ class BuildRequested(_Fact):
     plan: Plan
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
     result: str = ""  # URI of the object that says how the build ended; "" for nobody who would read it
+    workflow: WorkflowPart | None = None  # of several builds of one workflow, which one this is
     kind: Literal["BuildRequested"] = "BuildRequested"
 
 
@@ -46,6 +47,7 @@ class BuildRejected(_Fact):
     request: str
     reason: str
     result: str = ""  # as of BuildRequested
+    workflow: WorkflowPart | None = None  # the same
     kind: Literal["BuildRejected"] = "BuildRejected"
 
 

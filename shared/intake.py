@@ -1,8 +1,9 @@
-"""From what somebody has uploaded or published to a build: one that runs, or one that says what is wrong.
+"""From what somebody has uploaded or published to builds: ones that run, or one that says what is wrong.
 
     specs/team/hello.yaml#1795176000  ─┐
-    {"spec": "gs://...", "parameters"} ├─► text ─► spec ─► context, source ─► plan ─► BuildRequested
-    {"spec": {"name": ...}}           ─┘      └──────── wrong anywhere ───────────► BuildRejected
+    {"spec": "gs://...", "parameters"} ├─► text ─► specs ─► context, source ─► plan ─► BuildRequested
+    {"spec": {"name": ...}}            │     └──────── wrong anywhere ────────────► BuildRejected
+    a finished build of a workflow    ─┘            for each build that waits for nothing, or no longer
 
 What cannot be built still becomes a build, which fails with the text that `goldsmith validate` prints, since a person
 with nothing but gsutil sees only what a build leaves. What may pass (Transient, Conflict) is raised: asked again, the
@@ -11,81 +12,34 @@ same request is the same build.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from .build import Build
+from .build import Build, Sibling, WorkflowPart
 from .bundle import provisioner_version
 from .engine import Engine
-from .errors import Conflict, GoldsmithError, InputError, NotFound, PoisonMessage, Transient
+from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, Transient
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
-from .identity import build_id, request_digest
-from .names import LOCAL, quoted
-from .plan import Plan
+from .identity import request_digest
+from .incoming import KEYS, Request, name_in, of_message, of_part, of_upload, stem
+from .placement import Deployment, Placement
 from .ports import Objects, StoredObject
 from .requests import request_build
 from .sources import resolve
-from .spec import SPEC_NAME_LENGTH
-from .spec_document import Problem, read_document
+from .spec import Spec
 from .spec_file import decoded, refuse_long
-from .spec_parameters import substitute
-from .spec_text import read_spec
-from .submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, result_uri
-from .topology import SPECS
-from .uploads import UploadedContext, refuse_hidden, split_uri
+from .spec_text import WorkflowBuild, read_specs
+from .submission import builtin_substitutions
+from .uploads import UploadedContexts, refuse_hidden
+from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted
+
+__all__ = ["KEYS", "Deployment", "Intake", "stem"]
 
 LOG = logging.getLogger(__name__)
-
-SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
-KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
-
-_NAME = re.compile(rf"[a-z]([-a-z0-9]{{0,{SPEC_NAME_LENGTH - 2}}}[a-z0-9])?")
-_PLAIN = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
-
-
-class Deployment(Protocol):
-    """What plans take from where they are made, unless the spec says otherwise."""
-
-    @property
-    def project(self) -> str:
-        """The project of builds and images."""
-        ...
-
-    @property
-    def bucket(self) -> str:
-        """The one bucket."""
-        ...
-
-    @property
-    def zones(self) -> tuple[str, ...]:
-        """Zones, in the order in which they are tried."""
-        ...
-
-    @property
-    def vm_service_account(self) -> str:
-        """The account of build VMs."""
-        ...
-
-
-@dataclass(frozen=True)
-class Request:
-    """What asks for a build. `text` reads the spec's text; it raises InputError, NotFound."""
-
-    asked: str  # its digest is in the build id
-    place: str  # what the spec's problems begin with
-    stem: str  # where a spec has no name that can be read, its build's
-    result: str  # URI of the object that says how it ended
-    text: Callable[[], str]
-    spec_uri: str = ""  # "" for a spec that lies nowhere
-    parameters: Any = field(default_factory=dict)  # should be texts by name
-    packed: str | None = None  # URI of the context that the uploader has packed
 
 
 class Intake:
@@ -97,134 +51,168 @@ class Intake:
         self._deployment = deployment
         self._engine = Engine(factory.store, factory.bus, factory.clock)
 
-    def uploaded(self, name: str, generation: str) -> Build | None:
-        """Take a spec that was uploaded to the deployment's bucket; None when it is gone again, or was replaced."""
-        bucket = self._deployment.bucket
-        uri = f"gs://{bucket}/{name}"
+    def uploaded(self, name: str, generation: str) -> tuple[Build, ...]:
+        """Take a spec that was uploaded to the deployment's bucket; () when it is gone again, or was replaced."""
+        uri = f"gs://{self._deployment.bucket}/{name}"
         found = self._objects.stat(uri, generation)
         if found is None:
             LOG.warning("%s#%s is gone; it is not built", uri, generation)
-            return None
-        request = Request(
-            asked=object_request(bucket, name, generation),
-            place=uri,
-            stem=stem(name),
-            result=result_uri(bucket, name, generation),
-            text=lambda: self._text(found),
-            spec_uri=uri,
-            parameters=_metadata_parameters(found.metadata.get(PARAMETERS_METADATA)),
-            packed=found.metadata.get(CONTEXT_METADATA),
-        )
-        return self.take(request)
+            return ()
+        return self.take(of_upload(found, self._deployment.bucket))
 
-    def published(self, data: bytes, message_id: str) -> Build:
+    def published(self, data: bytes, message_id: str) -> tuple[Build, ...]:
         """Take a message of build-requests. PoisonMessage when it does not even name a spec."""
-        try:
-            document = json.loads(data)
-            spec = document.get("spec") if isinstance(document, dict) else None
-            text = spec if isinstance(spec, str) else json.dumps(spec, indent=2)
-        except (ValueError, RecursionError) as error:
-            raise PoisonMessage(f"a request that is not JSON: {error}") from error
-        if not isinstance(spec, str | dict) or not spec:
-            raise PoisonMessage('a request without a spec; write {"spec": "gs://bucket/object"} or the spec itself')
-        key = document.get("idempotency_key")
-        asked = f"key {key}" if key is not None else f"message {message_id}"
-        suffix = str(message_id if key is None else key)
-        if not _PLAIN.fullmatch(suffix):
-            suffix = request_digest(suffix)[:SUFFIX_DIGITS]
-        uri = text if text.startswith("gs:") else ""
-        bucket = self._deployment.bucket
-        name = _below_specs(uri, bucket) if uri else stem(_name_in(text, {}) or "spec")
-        request = Request(
-            asked=asked,
-            place=uri or "spec",
-            stem=stem(name),
-            result=result_uri(bucket, name, suffix),
-            text=lambda: self._named_text(uri, document) if uri else _inline_text(text, document),
-            spec_uri=uri,
-            parameters=document.get("parameters", {}),
-        )
-        return self.take(request)
+        return self.take(of_message(data, message_id, self._deployment.bucket))
 
-    def take(self, request: Request) -> Build:
-        """Begin the build of a request, or give the one that there is. Transient, Conflict."""
-        name = request.stem
+    def take(self, request: Request) -> tuple[Build, ...]:
+        """Begin the builds of a request that wait for nothing, or give those that there are. Transient, Conflict."""
+        single = Wanted(request.stem, request.asked, request.result)
         try:
-            text = request.text()
-            parameters = _checked(request.parameters)
-            name = _name_in(text, parameters) or name
-            if self._is_known(name, request):
-                return self._engine.resend(build_id(name, request.asked))
-            event: BuildRequested | BuildRejected = self._plan(text, parameters, request)
+            text, generation = self._read(request)
+            parameters = request.checked_parameters()
+            single = replace(single, name=name_in(text, parameters) or request.stem)
+            outline = self._outline(text, request, parameters)
+            single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single
+            part = _part(outline, request, generation, parameters)
         except (Transient, Conflict):
             raise
         except GoldsmithError as error:  # whatever it is, a person has to hear of it
-            LOG.info("%s is rejected: %s", request.asked, error)
-            event = self._rejected(name, request, str(error))
-        return self._engine.request(event)
+            return (self._engine.request(self._rejected(single, str(error))),)
+        if part is None:
+            return self._begin({0: single}, text, request)
+        first = [index for index, sibling in enumerate(part.siblings) if not sibling.after]
+        return self._begin({index: wanted(part, index) for index in first}, text, request)
 
-    def _is_known(self, name: str, request: Request) -> bool:
-        """Whether a delivery before this one has begun the build; the world may have changed since."""
+    def finished(self, build_id: str) -> tuple[Build, ...]:
+        """Begin, or reject, the builds of a workflow that have waited for this one. NotFound, Transient, Conflict."""
+        build = self._factory.store.load(build_id).build
+        part = build.workflow
+        if part is None or not build.finished:
+            return ()
+        ready, rejected = {}, []
+        for index in followers(part):
+            before = [self._known(each) for each in awaited(part, index)]
+            why = hindrance(before)
+            if why is not None:
+                rejected.append(self._engine.request(self._rejected(wanted(part, index), why)))
+            elif may_begin(before):
+                ready[index] = wanted(part, index)
+        return (*rejected, *(self._follow(part, ready) if ready else ()))
+
+    def _follow(self, part: WorkflowPart, ready: Mapping[int, Wanted]) -> tuple[Build, ...]:
+        """Begin the builds whose turn it is, from the very text that the first ones were read from."""
+        request = of_part(part)
         try:
-            build = self._factory.store.load(build_id(name, request.asked)).build
-        except NotFound:
-            return False
-        return build.request == request_digest(request.asked)
+            text, _generation = self._read(request)
+            again = _siblings(self._outline(text, request, part.parameters))
+            if again != part.siblings:
+                raise InputError(f"{part.uri} is not understood as it was when it was uploaded; upload it again")
+        except (Transient, Conflict):
+            raise
+        except GoldsmithError as error:
+            return tuple(self._engine.request(self._rejected(each, str(error))) for each in ready.values())
+        return self._begin(ready, text, request)
 
-    def _plan(self, text: str, parameters: Mapping[str, str], request: Request) -> BuildRequested:
-        bucket = self._deployment.bucket
+    def _begin(self, chosen: Mapping[int, Wanted], text: str, request: Request) -> tuple[Build, ...]:
+        """Begin builds of a text, by index, but those that deliveries before this one have begun."""
+        known = [build for each in chosen.values() if (build := self._begun(each)) is not None]
+        ids = {build.id for build in known}
+        fresh = {index: each for index, each in chosen.items() if each.id not in ids}
+        builds = [self._engine.resend(build.id) for build in known]
+        builds += [self._engine.request(event) for event in (self._events(fresh, text, request) if fresh else ())]
+        return tuple(builds)
+
+    def _events(
+        self, fresh: Mapping[int, Wanted], text: str, request: Request
+    ) -> Sequence[BuildRequested | BuildRejected]:
         with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
-            context = UploadedContext(
-                self._objects, bucket, Path(folder), spec_uri=request.spec_uri, packed=request.packed
+            place = Placement(self._deployment, self._objects, request.uri)
+            contexts = UploadedContexts(
+                self._objects,
+                self._deployment.bucket,
+                Path(folder),
+                spec_uri=request.uri,
+                packed=request.packed,
             )
-            spec = read_spec(text, request.place, parameters, lambda data: _only_local(data) + context.check(data))
-            source = resolve(spec.source, self._factory.compute)
+            try:
+                specs = read_specs(
+                    text,
+                    request.place,
+                    request.checked_parameters(),
+                    lambda data: place.check(data) + contexts.check(data),
+                    self._builtin(request),
+                )
+            except (Transient, Conflict):
+                raise
+            except GoldsmithError as error:
+                return [self._rejected(each, str(error)) for each in fresh.values()]
+            return [self._planned(specs[index].spec, each, contexts, place) for index, each in fresh.items()]
+
+    def _planned(
+        self, spec: Spec, each: Wanted, contexts: UploadedContexts, place: Placement
+    ) -> BuildRequested | BuildRejected:
+        try:
             event = request_build(
                 spec,
                 self._factory,
-                source=source,
-                context=context.pack(),
-                request=request.asked,
+                source=resolve(spec.source, self._factory.compute),
+                context=contexts.pack(spec.context),
+                request=each.asked,
                 provisioner_version=provisioner_version(),
-                amend=self._placed,
+                amend=place.placed,
             )
-        return replace(event, result=request.result)
+        except (Transient, Conflict):
+            raise
+        except GoldsmithError as error:
+            return self._rejected(each, str(error))
+        return replace(event, result=each.result, workflow=each.workflow)
 
-    def _placed(self, plan: Plan) -> Plan:
-        """Put in what the spec leaves to the deployment."""
-        here = self._deployment
-        image, machine = plan.image, plan.machine
-        machine = replace(
-            machine,
-            project=here.project if machine.project == LOCAL else machine.project,
-            zones=machine.zones or here.zones,
-            service_account=machine.service_account or here.vm_service_account,
-        )
-        return replace(
-            plan,
-            machine=machine,
-            image=replace(image, project=here.project if image.project == LOCAL else image.project),
-        )
-
-    def _rejected(self, name: str, request: Request, reason: str) -> BuildRejected:
+    def _rejected(self, each: Wanted, reason: str) -> BuildRejected:
+        LOG.info("%s is rejected: %s", each.asked, reason)
         return BuildRejected(
-            build_id=build_id(name, request.asked),
+            build_id=each.id,
             event_id="request",
             time=self._factory.clock.now(),
-            name=name,
-            request=request_digest(request.asked),
+            name=each.name,
+            request=request_digest(each.asked),
             reason=reason,
-            result=request.result,
+            result=each.result,
+            workflow=each.workflow,
         )
 
-    def _named_text(self, uri: str, document: Mapping[str, Any]) -> str:
-        """Read the spec that a message names."""
-        _refuse_unknown(document)
-        refuse_hidden(uri, self._deployment.bucket)
-        found = self._objects.stat(uri)
+    def _known(self, build_id: str) -> Build | None:
+        try:
+            return self._factory.store.load(build_id).build
+        except NotFound:
+            return None
+
+    def _begun(self, each: Wanted) -> Build | None:
+        """The build that a delivery before this one has begun; the world may have changed since."""
+        build = self._known(each.id)
+        return build if build is not None and build.request == request_digest(each.asked) else None
+
+    def _builtin(self, request: Request) -> Mapping[str, str]:
+        return builtin_substitutions(self._deployment.project, request.asked)
+
+    def _outline(self, text: str, request: Request, parameters: Mapping[str, str]) -> tuple[WorkflowBuild, ...]:
+        """Give the builds of a text; () for one that is wrong by itself, whatever it names."""
+        try:
+            return read_specs(text, request.place, parameters, builtin=self._builtin(request))
+        except SpecError:
+            return ()
+
+    def _read(self, request: Request) -> tuple[str, str]:
+        """Give the text of a spec, and the generation of the object that it was read from. InputError, NotFound."""
+        if not request.uri:
+            refuse_long(len(request.inline.encode(errors="replace")), request.place)
+            return request.inline, ""
+        refuse_hidden(request.uri, self._deployment.bucket)
+        found = request.found or self._objects.stat(request.uri, request.generation)
+        if found is None and request.generation:
+            raise InputError(f"{request.uri} was replaced or deleted while its builds were under way; upload it again")
         if found is None:
-            raise InputError(f"{uri} does not exist; upload the spec first")
-        return self._text(found)
+            raise InputError(f"{request.uri} does not exist; upload the spec first")
+        return self._text(found), found.generation
 
     def _text(self, found: StoredObject) -> str:
         refuse_long(found.size, found.uri)
@@ -233,64 +221,25 @@ class Intake:
             return decoded(Path(file.name).read_bytes(), found.uri)
 
 
-def stem(name: str) -> str:
-    """Make a build's name of an object's: `hello` of `specs/team/Hello.yaml`."""
-    words = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(name).stem.lower())
-    return re.sub(r"^[^a-z]+", "", words)[:SPEC_NAME_LENGTH].rstrip("-") or "spec"
+def _siblings(outline: Iterable[WorkflowBuild]) -> tuple[Sibling, ...]:
+    return tuple(Sibling(build.spec.name, build.after) for build in outline)
 
 
-def _name_in(text: str, parameters: Mapping[str, str]) -> str | None:
-    """Read a spec's name, whatever else is wrong with the spec: all deliveries must come to one build id."""
-    data = read_document(text).data
-    if not isinstance(data, dict):
+def _part(
+    outline: Sequence[WorkflowBuild], request: Request, generation: str, parameters: Mapping[str, str]
+) -> WorkflowPart | None:
+    """Give what each of several builds has to know, as the first; None for a single one. InputError."""
+    if len(outline) <= 1:
         return None
-    name = substitute(data, parameters)[0].get("name")
-    return name if isinstance(name, str) and _NAME.fullmatch(name) else None
-
-
-def _inline_text(text: str, document: Mapping[str, Any]) -> str:
-    _refuse_unknown(document)
-    refuse_long(len(text.encode(errors="replace")), "spec")
-    return text
-
-
-def _refuse_unknown(document: Mapping[str, Any]) -> None:
-    unknown = sorted(set(document) - set(KEYS))
-    if unknown:
-        raise InputError(f"{quoted(unknown[0])} is no key of a request; write {', '.join(KEYS)}")
-
-
-def _below_specs(uri: str, bucket: str) -> str:
-    try:
-        found, name = split_uri(uri)
-    except InputError:
-        return "spec"
-    return name if found == bucket and name.startswith(SPECS) else PurePosixPath(name).name
-
-
-def _metadata_parameters(text: str | None) -> Any:
-    try:
-        return {} if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return text  # no parameters: told with the spec's other faults
-
-
-def _checked(parameters: Any) -> Mapping[str, str]:
-    if not isinstance(parameters, dict) or not all(isinstance(value, str) for value in parameters.values()):
-        raise InputError('parameters are not texts by name; write them as {"release": "2"}')
-    return parameters
-
-
-def _only_local(data: Mapping[str, Any]) -> list[Problem]:
-    """Give the problems of what only one machine can do."""
-    problems = []
-    source, output = data.get("source"), data.get("output")
-    if isinstance(source, dict) and "file" in source:
-        text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
-        problems.append(Problem(("source", "file"), text))
-    export = output.get("export") if isinstance(output, dict) else None
-    target = export.get("to") if isinstance(export, dict) else None
-    if isinstance(target, str) and not target.startswith("gs://"):
-        text = f"{quoted(target)} is no object; write gs://bucket/object.tar.gz"
-        problems.append(Problem(("output", "export", "to"), text))
-    return problems
+    if not request.uri:
+        raise InputError("a workflow of several builds is read again for each; upload it, and name the object here")
+    return WorkflowPart(
+        uri=request.uri,
+        generation=generation,
+        asked=request.asked,
+        result=request.result,
+        index=0,
+        siblings=_siblings(outline),
+        parameters=dict(parameters),
+        packed=request.packed,
+    )

@@ -149,6 +149,7 @@ def _blank(event: BuildRequested | BuildRejected, name: str, request: str, deadl
         request=request,
         plan=plan,
         result=event.result,
+        workflow=event.workflow,
         state=State.PREPARING,
         created=event.time,
         updated=event.time,

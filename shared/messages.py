@@ -20,6 +20,7 @@ PLAIN_MARK = b"goldsmith: "
 PLAIN_LIMIT = 500  # characters
 REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
+FOLLOWED = "followed"  # attribute of a finished build that another one of its workflow waits for
 VERSION = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # documents are named so
 REPORT_LIMIT = 64 * 1024  # bytes: some ten times the largest that a provisioner sends; a guest may send anything
@@ -34,8 +35,10 @@ def order_message(order: Order, build: Build) -> Message:
     """An order for a worker; or, for `announce`, the finished build, whole, for other pipelines."""
     attributes = {"build_id": order.build_id, "attempt": str(order.attempt), "order": order.kind}
     if order.kind == "announce":
-        outcome = {"outcome": str(build.outcome)}
-        return Message(FINISHED_TOPIC, _data(to_json(build)), {**attributes, **outcome}, order.build_id)
+        attributes["outcome"] = str(build.outcome)
+        if build.workflow is not None and build.workflow.followed:
+            attributes[FOLLOWED] = "true"
+        return Message(FINISHED_TOPIC, _data(to_json(build)), attributes, order.build_id)
     return Message(WORKER_TOPIC, _data(to_json(order)), attributes, order.build_id)
 
 

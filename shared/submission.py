@@ -9,13 +9,28 @@ An upload may carry custom metadata: where the packed context lies, and values f
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from .errors import InputError
+from .identity import request_digest
 from .topology import CONTEXTS, RESULTS, SPECS
 
 CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
+
+_OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Give bucket and object. InputError."""
+    match = _OBJECT.fullmatch(uri)
+    if match is None:
+        raise InputError(f"{uri} names no object; write gs://bucket/object")
+    return match[1], match[2]
 
 
 def is_spec(name: str) -> bool:
@@ -26,6 +41,46 @@ def is_spec(name: str) -> bool:
 def object_request(bucket: str, name: str, generation: str) -> str:
     """What asks for a build when a spec was uploaded; its digest is in the build id."""
     return f"gs://{bucket}/{name}#{generation}"
+
+
+def builtin_substitutions(project: str, asked: str) -> dict[str, str]:
+    """Give Cloud Build's own substitutions for a workflow that was uploaded; `asked` is what asked for its builds.
+
+    A build that nobody triggered has no others. The number of its project is not known here.
+    """
+    return {
+        "PROJECT_ID": project,
+        "BUILD_ID": _uuid(request_digest(asked)),
+        "LOCATION": "global",  # where `gcloud builds submit` runs builds unless it is told otherwise
+    }
+
+
+def context_metadata(packed: Mapping[str, str]) -> str:
+    """Write down where packed contexts lie, by what the specs call them: of one its URI, of several a JSON object."""
+    return json.dumps(packed) if len(packed) > 1 else next(iter(packed.values()))
+
+
+def names_contexts(metadata: str) -> bool:
+    """Whether it names several contexts, and is not the URI of the only one."""
+    return metadata.startswith("{")
+
+
+def packed_context(metadata: str, context: str) -> str:
+    """Give the URI of a packed context. InputError where the upload has none of that name."""
+    if not names_contexts(metadata):
+        return metadata
+    try:
+        uri = json.loads(metadata).get(context)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{CONTEXT_METADATA} of the upload is not JSON ({error}); write gs://bucket/object") from error
+    if not isinstance(uri, str):
+        raise InputError(f"{CONTEXT_METADATA} of the upload does not name it; upload it with goldsmith submit")
+    return uri
+
+
+def _uuid(digest: str) -> str:
+    """Write the first digits of a digest as UUIDs of version 4 are written."""
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
 def spec_object(name: str) -> str:

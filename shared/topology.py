@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .messages import EVENTS_TOPIC, REPORTS_TOPIC
+from .messages import EVENTS_TOPIC, FOLLOWED, REPORTS_TOPIC
 from .orders import FINISHED_TOPIC, WORKER_TOPIC, OrderKind
 
 REQUESTS_TOPIC = "build-requests"  # other pipelines, and the schedules of rebuilds
@@ -96,6 +96,9 @@ def _orders(kind: OrderKind) -> Subscription:
 
 SUBSCRIPTIONS = (
     Subscription("requests", REQUESTS_TOPIC, "start_build", ack_deadline=360, min_backoff=5),
+    Subscription(
+        "followed", FINISHED_TOPIC, "start_build", filter=f"attributes:{FOLLOWED}", ack_deadline=360, min_backoff=5
+    ),
     Subscription("reports", REPORTS_TOPIC, "advance_build", ordered=True),
     Subscription("events", EVENTS_TOPIC, "advance_build", ordered=True, max_delivery_attempts=100),
     _orders("create_resources"),

@@ -20,7 +20,7 @@ from .plan import Context
 from .ports import Objects, StoredObject
 from .spec_document import Problem
 from .spec_file import check_context
-from .submission import context_uri
+from .submission import context_uri, names_contexts, packed_context, split_uri
 from .topology import CONTEXTS, SPECS
 
 CONTEXT_LIMIT = 256 << 20  # bytes: a function's files are in its memory, three times while an archive is packed anew
@@ -29,7 +29,6 @@ FETCHERS = 8  # objects at once
 FILE_NAME_BYTES = 255  # Linux's
 MODE_METADATA = "goog-reserved-posix-mode"  # what `gsutil cp -P` and `gsutil rsync -P` write: 755
 
-_OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
 _PACKED = re.compile(re.escape(CONTEXTS) + r"([0-9a-f]{64})\.tar")
 _EXECUTABLE = re.compile(r"[0-7]*[1357][0-7]{2}")  # by its owner
 _TOO_LARGE = (
@@ -38,19 +37,22 @@ _TOO_LARGE = (
 )
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """Give bucket and object. InputError."""
-    match = _OBJECT.fullmatch(uri)
-    if match is None:
-        raise InputError(f"{uri} names no object; write gs://bucket/object")
-    return match[1], match[2]
-
-
 def refuse_hidden(uri: str, bucket: str) -> None:
     """Keep to what people upload: the rest of our own bucket holds other builds' keys and logs. InputError."""
     found, name = split_uri(uri)
     if found == bucket and not name.startswith((SPECS, CONTEXTS)):
         raise InputError(f"{uri} is neither below {SPECS} nor below {CONTEXTS}; upload it there, or to another bucket")
+
+
+def beside_spec(spec_uri: str, place: str, bucket: str) -> tuple[str, str]:
+    """Give bucket and name of a place beside a spec; `spec_uri` is "" for one that lies nowhere. InputError."""
+    if not spec_uri:
+        raise InputError("is relative, and this spec lies beside nothing; write gs://bucket/object")
+    found, spec = split_uri(spec_uri)
+    name = posixpath.normpath(posixpath.join("/", posixpath.dirname(spec), place)).lstrip("/")
+    if place.startswith("/") or not f"{name}/".startswith(SPECS if found == bucket else ""):
+        raise InputError(f"{place} leads out of gs://{bucket}/{SPECS}; write a path beside the spec")
+    return found, name
 
 
 class UploadedContext:
@@ -63,6 +65,7 @@ class UploadedContext:
         self._target = folder / "context.tar"
         self._spec_uri = spec_uri
         self._packed = packed
+        self._where = ""  # below our folder, once it was fetched
         self._place: Path | None = None  # of what was fetched
         self._ready: Context | None = None  # what needs no packing
 
@@ -73,7 +76,7 @@ class UploadedContext:
         context = data.get("context")
         if isinstance(context, str) and context and "\0" not in context:
             try:
-                seen["context"] = self._fetch(context)
+                seen["context"] = self._where = self._where or self._fetch(context)
             except InputError as error:
                 return [Problem(("context",), str(error).replace(f"{self._folder}/", "gs://"))]
         if self._ready is None:
@@ -93,10 +96,10 @@ class UploadedContext:
     def _fetch(self, context: str) -> str:
         """Bring the context here; give where it is below our folder, which need not exist."""
         if self._packed is not None:
-            return self._fetch_archive(self._packed)
+            return self._fetch_archive(packed_context(self._packed, context))
         if context.startswith("gs:"):
             return self._fetch_archive(context)
-        bucket, name = self._beside(context)
+        bucket, name = beside_spec(self._spec_uri, context, self._bucket)
         found = self._objects.stat(f"gs://{bucket}/{name}") if name else None
         if found is not None:
             self._download([found])
@@ -104,16 +107,6 @@ class UploadedContext:
             self._fetch_folder(f"gs://{bucket}/{name}/" if name else f"gs://{bucket}/")
         self._place = self._folder / bucket / name
         return f"{bucket}/{name}"
-
-    def _beside(self, context: str) -> tuple[str, str]:
-        """Give bucket and name of a place beside the spec."""
-        if not self._spec_uri:
-            raise InputError("is relative, and this spec lies beside nothing; write gs://bucket/object")
-        bucket, spec = split_uri(self._spec_uri)
-        name = posixpath.normpath(posixpath.join("/", posixpath.dirname(spec), context)).lstrip("/")
-        if context.startswith("/") or not f"{name}/".startswith(SPECS if bucket == self._bucket else ""):
-            raise InputError(f"{context} leads out of gs://{bucket}/{SPECS}; write a path beside the spec")
-        return bucket, name
 
     def _fetch_archive(self, uri: str) -> str:
         refuse_hidden(uri, self._bucket)
@@ -150,12 +143,12 @@ class UploadedContext:
                 path.mkdir(parents=True, exist_ok=True)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise InputError(f"{found.uri} is an object and a folder as well; rename one of them")
             self._objects.download(found, path)
             path.chmod(0o755 if _EXECUTABLE.fullmatch(found.metadata.get(MODE_METADATA, "")) else 0o644)
         except NotFound as error:
             raise InputError(f"{found.uri} was changed while it was read; upload the spec after its context") from error
+        except IsADirectoryError as error:  # perhaps made just now, for another object
+            raise InputError(f"{found.uri} is an object and a folder as well; rename one of them") from error
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{found.uri} lies below an object that is no folder; rename one of them") from error
 
@@ -172,3 +165,37 @@ class UploadedContext:
         if sum(member.size for member in (members or {}).values()) > CONTEXT_LIMIT:
             uri = str(place).replace(f"{self._folder}/", "gs://")
             raise InputError(f"{uri} {_TOO_LARGE}")
+
+
+class UploadedContexts:
+    """The contexts of a text's builds: each is fetched and packed once, however many builds name it."""
+
+    def __init__(self, objects: Objects, bucket: str, folder: Path, *, spec_uri: str, packed: str | None) -> None:
+        self._objects = objects
+        self._bucket = bucket
+        self._folder = folder
+        self._spec_uri = spec_uri
+        self._packed = packed
+        self._named: dict[str, UploadedContext] = {}  # by what specs call them
+
+    def check(self, data: Mapping[str, Any]) -> list[Problem]:
+        """Fetch the context that a build's values name, and give what is wrong with it."""
+        context = data.get("context")
+        name = context if isinstance(context, str) else ""
+        one = self._packed is not None and not names_contexts(self._packed)
+        if name and one and any(other not in ("", name) for other in self._named):
+            what = "is not the context of the build before, and one upload has one packed context"
+            return [Problem(("context",), f"{what}; upload the files beside the workflow, and the workflow last")]
+        return self._of(name).check(data)
+
+    def pack(self, context: str | None) -> Context | None:
+        """Give a context that check() has found good, packed and uploaded; None for none."""
+        return self._of(context or "").pack()
+
+    def _of(self, name: str) -> UploadedContext:
+        if name not in self._named:
+            below = self._folder / f"context-{len(self._named)}"
+            below.mkdir()
+            made = UploadedContext(self._objects, self._bucket, below, spec_uri=self._spec_uri, packed=self._packed)
+            self._named[name] = made
+        return self._named[name]

@@ -17,6 +17,10 @@ locals {
       topic        = "build-requests", function = "start_build", filter = "", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
     }
+    "followed" = {
+      topic        = "builds-finished", function = "start_build", filter = "attributes:followed", ordered = false
+      ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
     "reports" = {
       topic        = "build-reports", function = "advance_build", filter = "", ordered = true
       ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 20

@@ -59,12 +59,12 @@ class Desk:
     def upload(self, text: bytes | str, name: str = "specs/hello.yaml", **metadata: str) -> Build:
         """Upload a spec and have it taken."""
         generation = self.put(name, text, {key.replace("_", "-"): value for key, value in metadata.items()})
-        build = self.intake.uploaded(name, generation)
-        assert build is not None
+        [build] = self.intake.uploaded(name, generation)
         return build
 
     def publish(self, message_id: str = "17", **request: Any) -> Build:
-        return self.intake.published(json.dumps(request).encode(), message_id)
+        [build] = self.intake.published(json.dumps(request).encode(), message_id)
+        return build
 
     def made(self) -> int:
         """How many builds there are."""

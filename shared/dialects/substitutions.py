@@ -22,6 +22,7 @@ BUILT_IN = (
     *("REPO_NAME", "REPO_FULL_NAME", "BRANCH_NAME", "TAG_NAME", "REF_NAME", "TRIGGER_BUILD_CONFIG_PATH"),
     *("SERVICE_ACCOUNT_EMAIL", "SERVICE_ACCOUNT"),
 )
+UNKNOWN = ("PROJECT_NUMBER",)  # every build of Cloud Build has one, so that no text can stand for it
 KEY = "substitutions"
 GROWTH_LIMIT = 4 << 20  # characters that all references of one workflow may turn into
 
@@ -86,6 +87,8 @@ class Substitutions:
             )
         if name in self._values or self._loose:
             return None
+        if name in UNKNOWN:
+            return f"{quoted(match[0])} is not known here; write its value out, or give {name} as a parameter"
         if name.startswith("_"):
             hint = _nearest(name, self._values) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"
             return f"{quoted(match[0])} is declared nowhere; {hint}"
@@ -103,7 +106,7 @@ def declared(
     data: Mapping[str, Any], overrides: Mapping[str, str], builtin: Mapping[str, str], *, dynamic: bool
 ) -> tuple[dict[str, str], list[Problem]]:
     """Give the values of all variables of a workflow: built in, declared, given from outside; and what is wrong."""
-    values = dict.fromkeys(BUILT_IN, "") | dict(builtin)
+    values = {name: "" for name in BUILT_IN if name not in UNKNOWN} | dict(builtin)
     problems: list[Problem] = []
     written = data.get(KEY, {})
     if not isinstance(written, dict):

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from emulator.message_filter import message_filter
 from shared.build import Outcome, State
 from shared.identity import build_id
+from shared.orders import FINISHED_TOPIC
 from shared.ports import Image, Message
 from shared.submission import object_request
+from shared.topology import SUBSCRIPTIONS
 from tests import values
 from tests.functions.deployed import BUCKET, Deployment
 
+FOLLOWED_FILTER = next(each.filter for each in SUBSCRIPTIONS if each.topic == FINISHED_TOPIC)
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 SPEC = """\
 name: hello
@@ -59,6 +63,38 @@ def test_bad_spec_is_a_failed_build_and_acknowledged(deployment: Deployment) -> 
     assert (build.state, build.outcome) == (State.FINISHED, Outcome.FAILED)
     document = json.loads(deployment.world.bucket.objects[f"gs://{BUCKET}/results/team/hello-1.json"])
     assert document["reason"].startswith(f"gs://{BUCKET}/specs/team/hello.yaml:2:1: ")
+
+
+CUSTOMIZER = "gcr.io/cos-cloud/cos-customizer"
+START = "[start-image-build, -image-name=debian-12-1, -image-project=my-images, -gcs-bucket=b, -gcs-workdir=w]"
+FINISH = "[finish-image-build, -zone=us-west1-b, -project=$PROJECT_ID, -image-project=$PROJECT_ID, -image-name={name}]"
+WORKFLOW = "steps:\n" + "".join(
+    f"- {{name: {CUSTOMIZER}, args: {args}}}\n"
+    for name in ("one", "two")
+    for args in (START, FINISH.replace("{name}", name))
+)
+
+
+def test_uploaded_workflow_is_built_one_image_after_the_other(deployment: Deployment) -> None:
+    assert upload(deployment, "specs/cloudbuild.yaml", WORKFLOW) == 200
+    deployment.world.finish()
+    [announced] = deployment.world.announced
+    assert message_filter(FOLLOWED_FILTER)(announced.attributes)
+    for _ in range(2):
+        assert deployment.push("start_build", announced).status_code == 200
+    deployment.world.finish()
+    assert {build.name: build.outcome for build in deployment.world.store.builds()} == {
+        "one": Outcome.SUCCEEDED,
+        "two": Outcome.SUCCEEDED,
+    }
+    assert not message_filter(FOLLOWED_FILTER)(deployment.world.announced[-1].attributes)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"build_id": "one-0123456789ab"}])
+def test_word_of_a_build_that_there_is_not_is_dropped(deployment: Deployment, attributes: dict[str, str]) -> None:
+    message = Message(FINISHED_TOPIC, b'{"id": "one-0123456789ab"}', attributes)
+    assert deployment.push("start_build", message).status_code == 200
+    assert deployment.world.store.builds() == []
 
 
 def test_request_is_built_once_however_often_it_comes(deployment: Deployment) -> None:

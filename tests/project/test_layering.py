@@ -23,7 +23,7 @@ MAY_IMPORT_OF_OURS = {
     "functions": ("functions", "shared", "provisioner.protocol"),
     "goldsmith": ("goldsmith", "shared", "provisioner.protocol"),
     "emulator": ("emulator", "shared", "provisioner.protocol"),
-    "shared": ("shared", "provisioner.protocol"),
+    "shared": ("shared", "provisioner.protocol", "provisioner.hygiene"),  # one set of rules, in the VM and on the host
     "provisioner": ("provisioner",),
 }
 
@@ -39,6 +39,7 @@ ACTING = (
     "shared.context_members",
     "shared.expiry",
     "shared.intake",
+    "shared.placement",
     "shared.requests",
     "shared.spec_file",
     "shared.sweep",

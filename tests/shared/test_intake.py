@@ -53,8 +53,7 @@ class TestUpload:
 
     def test_same_upload_is_one_build_and_another_is_another(self, desk: Desk) -> None:
         first = desk.upload(PLAIN)
-        again = desk.intake.uploaded("specs/hello.yaml", "1")
-        assert again is not None
+        [again] = desk.intake.uploaded("specs/hello.yaml", "1")
         assert (again.id, desk.made()) == (first.id, 1)
         assert desk.upload(PLAIN).id != first.id
         assert desk.made() == 2
@@ -64,8 +63,7 @@ class TestUpload:
         first = desk.upload(SPEC)
         desk.objects.remove(f"gs://{BUCKET}/specs/preload.sh")
         desk.world.compute.all_images.clear()
-        again = desk.intake.uploaded("specs/hello.yaml", "2")
-        assert again is not None
+        [again] = desk.intake.uploaded("specs/hello.yaml", "2")
         assert (again.id, again.plan) == (first.id, first.plan)
         assert desk.made() == 1
 
@@ -75,13 +73,13 @@ class TestUpload:
         killed = not desk.world.survives(lambda: desk.intake.uploaded("specs/hello.yaml", generation))
         desk.world.burn_at(None)
         assert (killed, desk.made(), desk.world.bus.published) == (True, 1, [])
-        assert desk.intake.uploaded("specs/hello.yaml", generation) is not None
+        assert desk.intake.uploaded("specs/hello.yaml", generation)
         assert len(desk.world.bus.published) == 1
 
     def test_upload_that_was_replaced_is_left_to_its_successor(self, desk: Desk) -> None:
         desk.put("specs/hello.yaml", PLAIN)
         desk.put("specs/hello.yaml", PLAIN)
-        assert desk.intake.uploaded("specs/hello.yaml", "1") is None
+        assert desk.intake.uploaded("specs/hello.yaml", "1") == ()
         assert desk.made() == 0
 
     def test_result_lies_below_results_as_the_spec_below_specs(self, desk: Desk) -> None:
@@ -130,8 +128,7 @@ class TestBadSpec:
 
     def test_50_mb_are_not_read(self, desk: Desk) -> None:
         desk.objects.put(f"gs://{BUCKET}/specs/hello.yaml", b"", size=50 << 20)
-        build = desk.intake.uploaded("specs/hello.yaml", "1")
-        assert build is not None
+        [build] = desk.intake.uploaded("specs/hello.yaml", "1")
         assert (build.name, desk.objects.downloaded) == ("hello", [])
 
     @pytest.mark.parametrize(
@@ -190,8 +187,7 @@ class TestBadSpec:
         with pytest.raises(type(fault)):
             desk.intake.uploaded("specs/hello.yaml", generation)
         assert desk.made() == 0
-        build = desk.intake.uploaded("specs/hello.yaml", generation)
-        assert build is not None
+        [build] = desk.intake.uploaded("specs/hello.yaml", generation)
         assert build.state is State.PREPARING
 
     def test_rejected_build_leaves_its_result(self, desk: Desk) -> None:

@@ -12,11 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.protocol import COMPLETED, HEARTBEAT, SERIAL_MARK, STEP_FAILED, Report, encode, sign
-from shared.build import ArchiveRecord, Outcome, State
+from shared.build import ArchiveRecord, Outcome, Sibling, State, WorkflowPart
 from shared.errors import PoisonMessage
 from shared.events import Event
 from shared.keys import Keys
 from shared.messages import (
+    FOLLOWED,
     REPORT_LIMIT,
     event_message,
     order_message,
@@ -107,6 +108,14 @@ class TestRoundTrips:
         assert message.topic == FINISHED_TOPIC
         assert message.attributes["outcome"] == "succeeded"
         assert json.loads(message.data)["image"]["name"] == "hello-20261120"
+
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_the_announcement_says_whether_another_build_waits(self, index: int) -> None:
+        siblings = (Sibling("one"), Sibling("two", (0,)))
+        part = WorkflowPart("gs://b/specs/w.yaml", "1", "asked", "gs://b/results/w-1.json", index, siblings)
+        attributes = order_message(ANNOUNCE, replace(FINISHED, workflow=part)).attributes
+        assert attributes.get(FOLLOWED) == ("true" if index == 0 else None)
+        assert FOLLOWED not in order_message(ANNOUNCE, FINISHED).attributes
 
     def test_report(self) -> None:
         report = values.report(kind=STEP_FAILED, sequence=3, output="\ud800 half a character, ünïcödé")

@@ -1,0 +1,145 @@
+"""What asks for builds: an upload, a message of build-requests, a workflow one of whose builds has finished.
+
+Each becomes a Request, whose text may yet be anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from .build import WorkflowPart
+from .errors import InputError, PoisonMessage
+from .identity import request_digest
+from .names import quoted
+from .ports import StoredObject
+from .spec import SPEC_NAME_LENGTH
+from .spec_document import read_document
+from .spec_parameters import substitute
+from .submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, result_uri, split_uri
+from .topology import SPECS
+
+SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
+KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
+
+_NAME = re.compile(rf"[a-z]([-a-z0-9]{{0,{SPEC_NAME_LENGTH - 2}}}[a-z0-9])?")
+_PLAIN = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What asks for builds. Its spec is an object, or else `inline`."""
+
+    asked: str  # its digest is in the build id
+    stem: str  # where a spec has no name that can be read, its build's
+    result: str  # URI of the object that says how it ended
+    uri: str = ""  # of the object that is the spec; "" for a spec that lies nowhere
+    generation: str = ""  # of that object; "" for the live one
+    found: StoredObject | None = None  # that object, where somebody has looked it up already
+    inline: str = ""
+    unknown: str = ""  # a key that a published request cannot have
+    parameters: Any = field(default_factory=dict)  # should be texts by name
+    packed: str | None = None  # URI of the context that the uploader has packed
+
+    @property
+    def place(self) -> str:
+        """What the spec's problems begin with."""
+        return self.uri or "spec"
+
+    def checked_parameters(self) -> Mapping[str, str]:
+        """Give the parameters. InputError where they are none, or the request has keys that it cannot have."""
+        if self.unknown:
+            raise InputError(f"{quoted(self.unknown)} is no key of a request; write {', '.join(KEYS)}")
+        given = self.parameters
+        if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+            raise InputError('parameters are not texts by name; write them as {"release": "2"}')
+        return given
+
+
+def of_upload(found: StoredObject, bucket: str) -> Request:
+    """Take an object of the deployment's bucket for a request."""
+    name = split_uri(found.uri)[1]
+    return Request(
+        asked=object_request(bucket, name, found.generation),
+        stem=stem(name),
+        result=result_uri(bucket, name, found.generation),
+        uri=found.uri,
+        generation=found.generation,
+        found=found,
+        parameters=_metadata_parameters(found.metadata.get(PARAMETERS_METADATA)),
+        packed=found.metadata.get(CONTEXT_METADATA),
+    )
+
+
+def of_message(data: bytes, message_id: str, bucket: str) -> Request:
+    """Take a message of build-requests for a request. PoisonMessage when it does not even name a spec."""
+    try:
+        document = json.loads(data)
+        spec = document.get("spec") if isinstance(document, dict) else None
+        text = spec if isinstance(spec, str) else json.dumps(spec, indent=2)
+    except (ValueError, RecursionError) as error:
+        raise PoisonMessage(f"a request that is not JSON: {error}") from error
+    if not isinstance(spec, str | dict) or not spec:
+        raise PoisonMessage('a request without a spec; write {"spec": "gs://bucket/object"} or the spec itself')
+    key = document.get("idempotency_key")
+    suffix = str(message_id if key is None else key)
+    if not _PLAIN.fullmatch(suffix):
+        suffix = request_digest(suffix)[:SUFFIX_DIGITS]
+    uri = text if text.startswith("gs:") else ""
+    name = _below_specs(uri, bucket) if uri else stem(name_in(text, {}) or "spec")
+    return Request(
+        asked=f"key {key}" if key is not None else f"message {message_id}",
+        stem=stem(name),
+        result=result_uri(bucket, name, suffix),
+        uri=uri,
+        inline="" if uri else text,
+        unknown=next(iter(sorted(set(document) - set(KEYS))), ""),
+        parameters=document.get("parameters", {}),
+    )
+
+
+def of_part(part: WorkflowPart) -> Request:
+    """Take the workflow of a build for the request that it was."""
+    return Request(
+        asked=part.asked,
+        stem=stem(part.uri),
+        result=part.result,
+        uri=part.uri,
+        generation=part.generation,
+        parameters=part.parameters,
+        packed=part.packed,
+    )
+
+
+def stem(name: str) -> str:
+    """Make a build's name of an object's: `hello` of `specs/team/Hello.yaml`."""
+    words = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(name).stem.lower())
+    return re.sub(r"^[^a-z]+", "", words)[:SPEC_NAME_LENGTH].rstrip("-") or "spec"
+
+
+def name_in(text: str, parameters: Mapping[str, str]) -> str | None:
+    """Read a spec's name, whatever else is wrong with the spec: all deliveries must come to one build id."""
+    data = read_document(text).data
+    if not isinstance(data, dict):
+        return None
+    name = substitute(data, parameters)[0].get("name")
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else None
+
+
+def _below_specs(uri: str, bucket: str) -> str:
+    try:
+        found, name = split_uri(uri)
+    except InputError:
+        return "spec"
+    return name if found == bucket and name.startswith(SPECS) else PurePosixPath(name).name
+
+
+def _metadata_parameters(text: str | None) -> Any:
+    try:
+        return {} if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # no parameters: told with the spec's other faults

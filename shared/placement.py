@@ -1,0 +1,126 @@
+"""What a spec leaves to the deployment that it was uploaded to, and what the paths in it mean there.
+
+Beside a spec in a bucket lie what it reads; what it writes lies below results/, as its result does.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from .errors import InputError
+from .names import LOCAL, quoted
+from .plan import Plan
+from .ports import Objects
+from .spec_document import KeyPath, Problem
+from .submission import split_uri
+from .topology import RESULTS, SPECS
+from .uploads import beside_spec, refuse_hidden
+
+INPUT: KeyPath = ("output", "sbom", "input")
+TO: KeyPath = ("output", "sbom", "to")
+EXPORT: KeyPath = ("output", "export", "to")
+
+
+class Deployment(Protocol):
+    """What plans take from where they are made, unless the spec says otherwise."""
+
+    @property
+    def project(self) -> str:
+        """The project of builds and images."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """The one bucket."""
+        ...
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones, in the order in which they are tried."""
+        ...
+
+    @property
+    def vm_service_account(self) -> str:
+        """The account of build VMs."""
+        ...
+
+
+class Placement:
+    """The places of one spec. `spec_uri` is "" for a spec that lies nowhere."""
+
+    def __init__(self, deployment: Deployment, objects: Objects, spec_uri: str) -> None:
+        self._here = deployment
+        self._objects = objects
+        self._spec_uri = spec_uri
+
+    def check(self, data: Mapping[str, Any]) -> list[Problem]:
+        """Give the problems of what a spec's values name beside the context. The values may be wrong."""
+        problems = []
+        source = data.get("source")
+        if isinstance(source, dict) and "file" in source:
+            text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
+            problems.append(Problem(("source", "file"), text))
+        export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
+        if export is not None and not export.startswith("gs://"):
+            problems.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
+        try:
+            if wanted is not None and self._objects.stat(self.source(wanted)) is None:
+                problems.append(Problem(INPUT, f"{self.source(wanted)} does not exist; upload it first"))
+        except InputError as error:
+            problems.append(Problem(INPUT, str(error)))
+        try:
+            if target is not None:
+                self.target(target)
+        except InputError as error:
+            problems.append(Problem(TO, str(error)))
+        return problems
+
+    def source(self, place: str) -> str:
+        """Give the URI of a file that a spec reads. InputError."""
+        if not place.startswith("gs:"):
+            bucket, name = beside_spec(self._spec_uri, place, self._here.bucket)
+            return f"gs://{bucket}/{name}"
+        refuse_hidden(place, self._here.bucket)
+        return place
+
+    def target(self, place: str) -> str:
+        """Give the URI of an object that a spec writes: not over what makes builds, or what they trust. InputError."""
+        own = self._here.bucket
+        if place.startswith("gs:"):
+            bucket, name = split_uri(place)
+            if bucket == own and not name.startswith(RESULTS):
+                raise InputError(f"{place} is not below {RESULTS}; write it there, or to another bucket")
+            return place
+        spec = self._spec_uri.removeprefix(f"gs://{own}/{SPECS}") if self._spec_uri else ""
+        folder = "" if "://" in spec else posixpath.dirname(spec)
+        name = posixpath.normpath(posixpath.join(folder, place))
+        if place.startswith("/") or name.split("/")[0] == "..":
+            raise InputError(f"{place} leads out of gs://{own}/{RESULTS}; write a path below it")
+        return f"gs://{own}/{RESULTS}{name}"
+
+    def placed(self, plan: Plan) -> Plan:
+        """Put in what the spec leaves to the deployment."""
+        here, image, machine = self._here, plan.image, plan.machine
+        machine = replace(
+            machine,
+            project=here.project if machine.project == LOCAL else machine.project,
+            zones=machine.zones or here.zones,
+            service_account=machine.service_account or here.vm_service_account,
+        )
+        image = replace(
+            image,
+            project=here.project if image.project == LOCAL else image.project,
+            sbom_input=None if image.sbom_input is None else self.source(image.sbom_input),
+            sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
+        )
+        return replace(plan, machine=machine, image=image)
+
+
+def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
