@@ -12,9 +12,9 @@ the disk when it boots next. Starts are multiples of 4 KiB.
 from __future__ import annotations
 
 import json
-import os
 from typing import NamedTuple
 
+from .disk_file import DiskFile
 from .partition_table import SECTOR, PartitionTableError, last_usable, relaid
 from .process import find_program
 
@@ -98,22 +98,19 @@ def wanted_layout(table: Table, layout: DiskLayout, disk_sectors: int) -> Target
     return Targets(_placements(table, places), warnings)
 
 
-def fit_oem(path: str, blocks: Optional[int] = None, offset: int = 0, size: Optional[int] = None) -> str:
+def fit_oem(path: str, blocks: Optional[int] = None) -> str:
     """Check the ext4 in a partition, and make it `blocks` of 4 KiB large, or as large as the partition.
 
-    `path` is the partition; or a disk file with the partition's offset and size in bytes. Gives the tools' words.
+    `path` is a block device; resize2fs would cut a file off behind the file system. Gives the tools' words.
     DiskLayoutError when it cannot be done.
     """
-    if size is None:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        size = os.lseek(handle, 0, os.SEEK_END) - offset
-        os.close(handle)
-    blocks = size // BLOCK if blocks is None else blocks
-    if blocks * BLOCK > size:
-        raise DiskLayoutError(f"a file system of {blocks} blocks of 4 KiB does not fit into {size} bytes of {path}")
-    device = f"{path}?offset={offset}" if offset else path
-    said = _run(["e2fsck", "-f", "-y", device], CHECKED)
-    return said + _run(["resize2fs", device, f"{blocks * (BLOCK >> 10)}K"], (0,))
+    with DiskFile(path) as partition:
+        room = partition.size // BLOCK
+    blocks = room if blocks is None else blocks
+    if blocks > room:
+        raise DiskLayoutError(f"{path} has room for {room} blocks of 4 KiB, not for a file system of {blocks}")
+    said = _run(["e2fsck", "-f", "-y", path], CHECKED)
+    return said + _run(["resize2fs", path, f"{blocks * (BLOCK >> 10)}K"], (0,))
 
 
 def _partition(table: Table, number: int) -> Partition:
