@@ -165,6 +165,20 @@ def test_disk_with_a_layout_is_made_at_the_sources_size() -> None:
     assert (plan.machine.disk_size_gb, plan.image.disk_size_gb) == (10, 11)
 
 
+@pytest.mark.parametrize(
+    ("action", "layout"),
+    [
+        ("disable-auto-update", DiskLayout(reclaim=True)),
+        ("seal-oem", DiskLayout(reclaim=True, oem_size=32 << 20, oem_blocks=4096)),
+    ],
+)
+def test_steps_that_reclaim_lay_the_disk_out(action: str, layout: DiskLayout) -> None:
+    """seal-oem and disable-auto-update: reclaim sda3, on the architecture that has the step."""
+    steps = f"[{{name: a, action: {action}, when: {{arch: x86_64}}}}]"
+    assert planned(spec_with("", steps), source=COS).layout == layout
+    assert planned(spec_with("", steps), source=replace(COS, architecture="arm64")).layout is None
+
+
 def test_machine_with_a_layout_boots_by_firmware() -> None:
     assert planned(spec_with(OEM), source=COS).machine.boot == "firmware"
     assert planned(spec_with(), source=COS).machine.boot == "direct"
