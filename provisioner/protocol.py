@@ -36,7 +36,7 @@ REBOOT_STATUS = 194  # 3010 modulo 256: what the managed image builders take as 
 HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings in the cleaned machine lead to
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
-SCRATCH_UUID = "2c9f7f0e-4d0b-4b52-9d53-7f1c5a8f3e61"  # of its namespace, where it is an NVMe disk of one machine
+NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # where one machine has it: of which controller, and its number there
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
 

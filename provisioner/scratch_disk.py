@@ -1,8 +1,9 @@
 """The scratch disk: a blank disk of the build VM alone, for what must not be in the image, such as a compiler.
 
 It is found by the name that it was given, and never by its size or its place: on Compute Engine, and wherever its
-disks are played, a SCSI disk of the vendor Google with that device name, or whatever Google's udev rules link to it; on
-one machine's NVMe the namespace with its UUID. A disk that holds anything at all is never formatted.
+disks are played, a SCSI disk of the vendor Google with that device name, or whatever Google's udev rules link to it; in
+a direct boot the namespace that has its number, of the controller that has our serial number. A disk that holds
+anything at all is never formatted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import time
 
 from .cos import CosError, call, must_call
-from .protocol import SCRATCH, SCRATCH_UUID
+from .protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,11 +99,10 @@ def prepare(device: str, root: str = "/") -> bool:
 
 
 def _is_scratch(block: str) -> bool:
-    if _read(os.path.join(block, "wwid")).strip() == f"uuid.{SCRATCH_UUID}".encode():
-        return True
-    return _read(os.path.join(block, "device/vendor")).strip() == b"Google" and SCRATCH.encode() in _names(
-        _read(os.path.join(block, "device/vpd_pg83"))
-    )
+    serial, vendor = (_read(os.path.join(block, "device", name)).strip() for name in ("serial", "vendor"))
+    if serial == NVME_SERIAL.encode():
+        return _read(os.path.join(block, "nsid")).strip() == str(SCRATCH_NAMESPACE).encode()
+    return vendor == b"Google" and SCRATCH.encode() in _names(_read(os.path.join(block, "device/vpd_pg83")))
 
 
 def _names(page: bytes) -> list[bytes]:

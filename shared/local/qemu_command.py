@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from provisioner.protocol import SCRATCH, SCRATCH_UUID
+from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
 
 from .accelerator import QEMU
 
@@ -154,7 +154,7 @@ def _drives(spec: MachineSpec, cidata: Path | None) -> list[tuple[str, Path, boo
 
 def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]:
     """The root is the first disk and CIDATA, where there is one, the second."""
-    options = ["-device", "nvme,serial=goldsmith" if direct else "virtio-scsi-pci"]
+    options = ["-device", f"nvme,serial={NVME_SERIAL}" if direct else "virtio-scsi-pci"]
     for number, (drive, path, writable, name) in enumerate(_drives(spec, cidata), 1):
         access = DISK_OPTIONS if writable else "readonly=on"
         device = _nvme_disk(drive, number, name) if direct else _scsi_disk(drive, number, name, writable=writable)
@@ -163,8 +163,8 @@ def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]
 
 
 def _nvme_disk(drive: str, number: int, name: str) -> str:
-    """A namespace of the one controller; the scratch disk is known by its UUID, as namespaces have no names."""
-    return f"nvme-ns,drive={drive},nsid={number}" + (f",uuid={SCRATCH_UUID}" if name == SCRATCH else "")
+    """A namespace of the one controller. They have no names, and Linux believes no UUID of QEMU's: a number tells."""
+    return f"nvme-ns,drive={drive},nsid={SCRATCH_NAMESPACE if name == SCRATCH else number}"
 
 
 def _scsi_disk(drive: str, number: int, name: str, *, writable: bool) -> str:

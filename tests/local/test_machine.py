@@ -13,20 +13,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from provisioner.protocol import SCRATCH
+from shared.bundle import provisioner_pyz
 from shared.errors import AlreadyExists, EnvironmentFault, ImageFileError, MissingTool, Permanent
 from shared.local.machine import STOPPED, Machines
 from shared.local.machine_record import LOST, RECORD, Record
 from shared.local.programs import find
+from shared.local.qemu_command import DataDisk
 from shared.ports import Machine
 from tests.local.hosts import NAME, PATIENCE, Host, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF = "sync\nkill -48 1\nsleep 600\n"  # systemd(1): SIGRTMIN+14 powers off at once
+FINDS = """\
+export PYTHONPATH=/run/goldsmith/cidata/provisioner.pyz
+python3 -c 'from provisioner.scratch_disk import find; print("scratch is", find("/"))'
+"""
 GROWS = """\
 size=/sys/class/block/$(lsblk -no PKNAME "$(findmnt -no SOURCE /)")/size
 before=$(cat $size)
@@ -305,13 +313,19 @@ def test_hanging_guest_is_stopped_and_its_connections_with_it(host: Host, disk: 
 @pytest.mark.vm
 def test_firmware_boots_the_same_disk_with_cloud_init_and_the_guest_sees_it_grow(host: Host, disk: Path) -> None:
     """finish-image-build -disk-size-gb: the disk is resized while the VM waits for it, and the VM goes on."""
-    host.machines.start(host.spec(disk, "echo from cloud-init\n" + GROWS + OFF, "firmware"))
+    scratch = disk.with_name("scratch.raw")
+    scratch.write_bytes(bytes(1 << 20))
+    asked = host.spec(disk, "echo from cloud-init\n" + FINDS + GROWS + OFF, "firmware")
+    cidata = {**(asked.cidata or {}), "provisioner.pyz": provisioner_pyz()}
+    asked = replace(asked, cidata=cidata, data_disks=(DataDisk(scratch, SCRATCH, writable=True),))
+    host.machines.start(asked)
     host.wait_for("waits with")
     size = disk.stat().st_size + (1 << 30)
     host.machines.grow_disk(disk, size)
     assert disk.stat().st_size == size
     assert host.machines.wait(NAME, PATIENCE), host.console
     assert f"grown to {size // 512}\n" in host.console
+    assert "scratch is /dev/sd" in host.console
     machine = host.machines.status(NAME)
     assert machine is not None
     assert (machine.how, machine.detail) == ("powered-off", ""), host.console

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.protocol import SCRATCH_UUID
+from provisioner.protocol import SCRATCH_NAMESPACE
 from shared.local.programs import find
 from shared.local.qemu_command import DataDisk, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command, drive_of
 
@@ -81,7 +81,7 @@ def test_machine_without_cidata_has_its_other_disks_behind_the_root() -> None:
     assert after(instance(KERNEL), "-device")[1:4] == [
         "nvme-ns,drive=root,nsid=1",
         "nvme-ns,drive=data0,nsid=2",
-        f"nvme-ns,drive=data1,nsid=3,uuid={SCRATCH_UUID}",
+        f"nvme-ns,drive=data1,nsid={SCRATCH_NAMESPACE}",
     ]
 
 

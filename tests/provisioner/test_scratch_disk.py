@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.output import Console
-from provisioner.protocol import SCRATCH_UUID
+from provisioner.protocol import NVME_SERIAL, SCRATCH_NAMESPACE
 from provisioner.scratch_disk import ScratchError, find, mount, prepare, unmount, wait_for
 
 MIB = 1 << 20
@@ -42,15 +42,16 @@ def scsi(page: bytes, vendor: bytes = b"Google  ") -> dict[str, bytes]:
     return {"device/vendor": vendor + b"\n", "device/vpd_pg83": page, "size": b"20971520\n"}
 
 
-def nvme(uuid: str) -> dict[str, bytes]:
-    return {"wwid": f"uuid.{uuid}\n".encode(), "size": b"20971520\n"}
+def nvme(number: int, serial: str = NVME_SERIAL) -> dict[str, bytes]:
+    return {"nsid": f"{number}\n".encode(), "device/serial": f"{serial:20}\n".encode(), "size": b"20971520\n"}
 
 
 @pytest.mark.parametrize(
     ("disks", "found"),
     [
         ({"sda": scsi(page_83((2, 0, b"persistent-disk-0"))), "sdb": scsi(GOOGLES)}, "dev/sdb"),
-        ({"nvme0n1": nvme("0" * 36), "nvme0n3": nvme(SCRATCH_UUID)}, "dev/nvme0n3"),
+        ({"nvme0n1": nvme(1), "nvme0n3": nvme(SCRATCH_NAMESPACE)}, "dev/nvme0n3"),
+        ({"nvme0n1": nvme(1), "nvme0n2": nvme(SCRATCH_NAMESPACE, "another")}, ""),
         ({"sda": scsi(GOOGLES, b"QEMU    ")}, ""),
         ({"sda": scsi(page_83((2, 0, b"scratch-2"), NAA))}, ""),
         ({"sda": scsi(page_83((1, 0, b"scratch")))}, ""),
@@ -69,7 +70,7 @@ def test_it_is_found_by_the_name_that_it_was_given(
 
 
 def test_google_s_own_link_is_believed(tmp_path: Path) -> None:
-    root = machine(tmp_path, {"nvme0n2": nvme("0" * 36)})
+    root = machine(tmp_path, {"nvme0n2": nvme(1, "")})
     (tmp_path / "dev/disk/by-id").mkdir(parents=True)
     (tmp_path / "dev/disk/by-id/google-scratch").symlink_to("../../nvme0n2")
     assert find(root) == f"{root}/dev/nvme0n2"
