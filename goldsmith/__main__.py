@@ -10,15 +10,11 @@ import io
 import os
 import sys
 
-from shared.errors import EnvironmentFault, GoldsmithError, InputError
+from shared.errors import GoldsmithError
 
 from .cli import app
+from .exit_status import ENVIRONMENT, INTERRUPTED, of_error
 from .text import complain
-
-FAILED = 1
-BAD_INPUT = 2
-ENVIRONMENT = 3
-INTERRUPTED = 130
 
 
 def main() -> int:
@@ -29,7 +25,7 @@ def main() -> int:
         app(prog_name="goldsmith")
     except GoldsmithError as error:
         complain(str(error))
-        return _status(error)
+        return of_error(error)
     except OSError as error:  # of a file that no code of ours expects to be wrong
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return ENVIRONMENT
@@ -38,12 +34,6 @@ def main() -> int:
     finally:
         _flush()
     return 0
-
-
-def _status(error: GoldsmithError) -> int:
-    if isinstance(error, InputError):
-        return BAD_INPUT
-    return ENVIRONMENT if isinstance(error, EnvironmentFault) else FAILED
 
 
 def _flush() -> None:

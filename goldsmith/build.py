@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +13,23 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from shared.build import Build, Outcome
-from shared.errors import InputError, NotFound
+from shared.errors import GoldsmithError, InputError, NotFound
 from shared.events import BuildRequested
 from shared.identity import build_id
 from shared.interruption import Interruption
 from shared.plan import Plan
 
 from .console import following
+from .exit_status import FAILED, INTERRUPTED, of_error
 from .home import open_factory
 from .images import export_existing
 from .specs import prepare, read
+from .text import complain
 from .view import View, view
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
-
-
-INTERRUPTED = 130
+    from shared.spec import Spec
 
 
 def build(
@@ -42,16 +42,42 @@ def build(
     key: str | None,
     as_json: bool,
 ) -> int:
-    """Build; give the exit status. InputError and EnvironmentFault come before anything is made."""
-    spec = read(path, parameters)
+    """Build; give the exit status. InputError and EnvironmentFault come before anything is made.
+
+    Builds of one workflow go on one after the other, whether those before succeed or not; one that waits for
+    another that has not succeeded is not begun. The exit status is that of the first failure.
+    """
+    asked = f"goldsmith build {key or uuid.uuid4()}"
+    builds = read(path, parameters, asked)
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
-    screen = view(as_json)
 
     def amend(plan: Plan) -> Plan:
         return _with_options(plan, output, boot, compression)
 
-    asked = f"goldsmith build {key or uuid.uuid4()}"
+    failures: dict[int, int] = {}  # exit status by index of what did not succeed
+    for index, one in enumerate(builds):
+        missed = [builds[other].spec.name for other in one.after if other in failures]
+        if missed:
+            complain(f"{one.spec.name} is not built: it comes after {', '.join(missed)}, which did not succeed")
+            failures[index] = FAILED
+            continue
+        try:
+            ended = _build(one.spec, path, asked, amend, view(as_json))
+        except GoldsmithError as error:
+            if len(builds) == 1:
+                raise
+            complain(f"{one.spec.name}: {error}")
+            ended = of_error(error)
+        if ended == INTERRUPTED:
+            return INTERRUPTED
+        if ended:
+            failures[index] = ended
+    return next(iter(failures.values()), 0)
+
+
+def _build(spec: Spec, path: Path, asked: str, amend: Callable[[Plan], Plan], screen: View) -> int:
+    """Build one image; give the exit status."""
     identity = build_id(spec.name, asked)
     with open_factory(screen.progress) as factory:
         while True:
@@ -76,7 +102,7 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
 
 def status(done: Build) -> int:
     """Give the exit status of a build that has ended."""
-    return 0 if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else 1
+    return 0 if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else FAILED
 
 
 def _with_options(plan: Plan, output: Path | None, boot: str | None, compression: str | None) -> Plan:

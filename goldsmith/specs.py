@@ -12,24 +12,34 @@ from shared.bundle import provisioner_version
 from shared.errors import InputError
 from shared.events import BuildRequested, to_json
 from shared.identity import build_id
+from shared.names import LOCAL
 from shared.plan import Plan
 from shared.quantities import format_duration
 from shared.requests import request_build
 from shared.spec import Spec
-from shared.spec_file import beside, load_spec
+from shared.spec_file import beside, load_specs
+from shared.spec_text import WorkflowBuild
+from shared.submission import builtin_substitutions
 
 from .home import open_factory
 from .progress import shown
 from .tables import print_json
-from .text import say
+from .text import complain, say
 
 if TYPE_CHECKING:
     from shared.factory import LocalFactory
 
 
-def read(path: Path, parameters: Mapping[str, str]) -> Spec:
-    """Read and check a spec and the files that it names. SpecError has all its problems."""
-    return load_spec(path, parameters)
+def read(path: Path, parameters: Mapping[str, str], asked: str, project: str = LOCAL) -> tuple[WorkflowBuild, ...]:
+    """Read and check a spec or workflow and the files that it names. SpecError has all its problems.
+
+    A workflow may say where it is built: `asked` is what asks for its builds, `project` where they are made.
+    """
+    builds = load_specs(path, parameters, builtin_substitutions(project, asked))
+    for build in builds:
+        for note in build.notes:
+            complain(note)
+    return builds
 
 
 def prepare(
@@ -58,21 +68,40 @@ def _placed(plan: Plan, path: Path) -> Plan:
 
 
 def validate(path: Path, parameters: Mapping[str, str]) -> None:
-    """Say that a spec is good; SpecError says why not."""
-    spec = read(path, parameters)
-    say(f"{path}: good: {spec.name}, {len(spec.steps)} steps")
+    """Say that a spec, or each build of a workflow, is good; SpecError says why not."""
+    for build in read(path, parameters, f"goldsmith validate {uuid.uuid4()}"):
+        say(f"{path}: good: {build.spec.name}, {len(build.spec.steps)} steps")
 
 
 def plan(path: Path, parameters: Mapping[str, str], *, as_json: bool) -> None:
-    """Print what a build would make."""
-    spec = read(path, parameters)
+    """Print what a build would make; of a workflow of several, what each would."""
     asked = f"goldsmith plan {uuid.uuid4()}"
-    with shown() as progress, open_factory(progress) as factory, factory.building(build_id(spec.name, asked)):
-        request = prepare(spec, path, factory, asked)
+    builds = read(path, parameters, asked)
+    requests = []
+    with shown() as progress, open_factory(progress) as factory:
+        for build in builds:
+            with factory.building(build_id(build.spec.name, asked)):
+                requests.append(_planned(build, builds, path, factory, asked))
     if as_json:
-        print_json(to_json(request)["plan"])
+        plans = [to_json(request)["plan"] for request in requests]
+        print_json(plans if len(builds) > 1 else plans[0])
         return
-    _print_plan(request.plan, request.unchanged is not None)
+    for number, request in enumerate(requests):
+        if number:
+            say("")
+        _print_plan(request.plan, request.unchanged is not None)
+
+
+def _planned(
+    build: WorkflowBuild, builds: tuple[WorkflowBuild, ...], path: Path, factory: LocalFactory, asked: str
+) -> BuildRequested:
+    try:
+        return prepare(build.spec, path, factory, asked)
+    except InputError as error:
+        if not build.after:
+            raise
+        waits = ", ".join(builds[index].spec.name for index in build.after)
+        raise InputError(f"{error}; {build.spec.name} comes after {waits}: plan it when that is built") from error
 
 
 def _print_plan(made: Plan, unchanged: bool) -> None:

@@ -9,17 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.build import Build
+from shared.build import Build, Sibling, WorkflowPart
 from shared.context import pack_context
 from shared.errors import EnvironmentFault, InputError, NotFound, Transient
-from shared.identity import build_id
-from shared.spec import Spec
-from shared.spec_file import beside
-from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, spec_object
+from shared.names import LOCAL
+from shared.spec_file import beside, read_text
+from shared.spec_text import WorkflowBuild, read_specs
+from shared.submission import (
+    CONTEXT_METADATA,
+    PARAMETERS_METADATA,
+    builtin_substitutions,
+    context_metadata,
+    object_request,
+    result_uri,
+    spec_object,
+)
 from shared.topology import function
+from shared.workflow import wanted
 
-from .build import INTERRUPTED, status
+from .build import status
 from .console import following
+from .exit_status import INTERRUPTED
 from .places import Place
 from .places import client as client_of
 from .specs import read
@@ -36,39 +46,57 @@ STARTS_WITHIN = 180.0  # seconds from the upload to the build's first sign; a co
 def submit(
     path: Path, project: str | None, bucket: str | None, parameters: Mapping[str, str], *, detach: bool, as_json: bool
 ) -> int:
-    """Submit; give the exit status. InputError comes before anything is uploaded."""
-    spec = read(path, parameters)
-    place = Place(project or spec.build.project, bucket)
+    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload."""
+    builds = read(path, parameters, f"goldsmith submit {path}", project or LOCAL)
+    place = Place(project or _named_project(builds), bucket)
     if place.project is None:
         raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
-    if spec.source.file is not None:
+    if any(build.spec.source.file is not None for build in builds):
         raise InputError(f"{path}: source.file: a file can only be built from on this machine, with goldsmith build")
     screen = view(as_json)
     with client_of(place.project, place.bucket) as client:
-        identity = _upload(spec, path, parameters, client, screen)
+        generation = _upload(builds, path, parameters, client, screen)
+        identities = _identities(path, spec_object(builds[0].spec.name), generation, parameters, client, place.project)
         if detach:
-            hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
-            say(json.dumps({"submitted": identity}) if as_json else hint)
+            for identity in identities:
+                hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
+                say(json.dumps({"submitted": identity}) if as_json else hint)
             return 0
         try:
-            return status(_follow(identity, client, screen))
+            ended = [_to_the_end(identity, client, place, view(as_json)) for identity in identities]
         except KeyboardInterrupt:
-            complain(f"build {identity} goes on; end it with: goldsmith builds cancel {identity}{place.options}")
             return INTERRUPTED
-        except Transient:
-            complain(f"build {identity} goes on; see it with: goldsmith builds show {identity}{place.options}")
-            raise
+    return next((one for one in ended if one), 0)
 
 
-def _upload(spec: Spec, path: Path, parameters: Mapping[str, str], client: CloudClient, screen: View) -> str:
-    """Upload the context, then the spec, whose upload is the request; give the id of the build it leads to."""
+def _named_project(builds: tuple[WorkflowBuild, ...]) -> str | None:
+    """Give the project that a spec, or the first build of a workflow, names by itself."""
+    named = builds[0].spec.build.project
+    return None if named == LOCAL else named
+
+
+def _upload(
+    builds: tuple[WorkflowBuild, ...], path: Path, parameters: Mapping[str, str], client: CloudClient, screen: View
+) -> str:
+    """Upload the contexts, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
-    if spec.context is not None:
-        metadata[CONTEXT_METADATA] = _upload_context(spec.context, path, client, screen)
-    name = spec_object(spec.name)
+    contexts = dict.fromkeys(build.spec.context for build in builds if build.spec.context is not None)
+    packed = {context: _upload_context(context, path, client, screen) for context in contexts}
+    if packed:
+        metadata[CONTEXT_METADATA] = context_metadata(packed)
     screen.progress(f"uploading {path}", 0, 0)
-    generation = client.upload_spec(name, path.read_bytes(), metadata)
-    return build_id(spec.name, object_request(client.bucket_name, name, generation))
+    return client.upload_spec(spec_object(builds[0].spec.name), path.read_bytes(), metadata)
+
+
+def _identities(
+    path: Path, name: str, generation: str, parameters: Mapping[str, str], client: CloudClient, project: str
+) -> list[str]:
+    """Give the ids of the builds that an upload leads to: read again, as names may hold what it gave values to."""
+    uri, asked = f"gs://{client.bucket_name}/{name}", object_request(client.bucket_name, name, generation)
+    builds = read_specs(read_text(path), uri, parameters, builtin=builtin_substitutions(project, asked))
+    siblings = tuple(Sibling(build.spec.name, build.after) for build in builds)
+    part = WorkflowPart(uri, generation, asked, result_uri(client.bucket_name, name, generation), 0, siblings)
+    return [wanted(part, index).id for index in range(len(builds))]
 
 
 def _upload_context(context: str, path: Path, client: CloudClient, screen: View) -> str:
@@ -79,6 +107,18 @@ def _upload_context(context: str, path: Path, client: CloudClient, screen: View)
         made = pack_context(beside(path, context), packed)
         screen.progress(f"uploading the context, {made.size / 1e6:,.1f} MB", 0, 0)
         return client.upload_context(packed, made.digest)
+
+
+def _to_the_end(identity: str, client: CloudClient, place: Place, screen: View) -> int:
+    """Follow a build; give its exit status."""
+    try:
+        return status(_follow(identity, client, screen))
+    except KeyboardInterrupt:
+        complain(f"build {identity} goes on; end it with: goldsmith builds cancel {identity}{place.options}")
+        raise
+    except Transient:
+        complain(f"build {identity} goes on; see it with: goldsmith builds show {identity}{place.options}")
+        raise
 
 
 def _follow(identity: str, client: CloudClient, screen: View) -> Build:

@@ -11,13 +11,25 @@ from .errors import InputError, SpecError
 from .spec import Spec
 from .spec_document import TEXT_LIMIT, KeyPath, Problem
 from .spec_inputs import CONTEXT_FILES, INSTALLER
-from .spec_text import NO_OVERRIDES, read_spec
+from .spec_text import NO_OVERRIDES, WorkflowBuild, read_spec, read_specs
 
-__all__ = ["beside", "check_context", "decoded", "load_spec", "read_spec", "refuse_long"]
+__all__ = ["beside", "check_context", "decoded", "load_spec", "load_specs", "read_spec", "read_text", "refuse_long"]
 
 
 def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
     """Read a spec and check it together with the files beside it. Raises InputError, SpecError."""
+    return read_spec(read_text(path), str(path), overrides, lambda data: check_context(data, path.parent))
+
+
+def load_specs(
+    path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, builtin: Mapping[str, str] = NO_OVERRIDES
+) -> tuple[WorkflowBuild, ...]:
+    """Read a spec or a Cloud Build workflow, and check it together with the files beside it. InputError, SpecError."""
+    return read_specs(read_text(path), str(path), overrides, lambda data: check_context(data, path.parent), builtin)
+
+
+def read_text(path: Path) -> str:
+    """Give the text of a spec. Raises InputError, SpecError."""
     try:
         size, data = path.stat().st_size, b""
         if size <= TEXT_LIMIT:
@@ -26,8 +38,7 @@ def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: the spec cannot be read: {why}; check the path") from error
     refuse_long(size, str(path))
-    text = decoded(data, str(path))
-    return read_spec(text, str(path), overrides, lambda data: check_context(data, path.parent))
+    return decoded(data, str(path))
 
 
 def refuse_long(size: int, filename: str) -> None:

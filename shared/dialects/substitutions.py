@@ -23,6 +23,7 @@ BUILT_IN = (
     *("SERVICE_ACCOUNT_EMAIL", "SERVICE_ACCOUNT"),
 )
 UNKNOWN = ("PROJECT_NUMBER",)  # every build of Cloud Build has one, so that no text can stand for it
+BUILD_ID = "BUILD_ID"
 KEY = "substitutions"
 GROWTH_LIMIT = 4 << 20  # characters that all references of one workflow may turn into
 
@@ -121,18 +122,20 @@ def declared(
             values[name] = ""
         elif name not in builtin:
             values[name] = value
-    problems += [Problem((KEY,), _not_ours(name)) for name in overrides if not _is_given(name)]
-    values |= {name: value for name, value in overrides.items() if _is_given(name)}
+    problems += [Problem((KEY,), _refusal(name)) for name in overrides if not _is_settable(name)]
+    values |= {name: value for name, value in overrides.items() if _is_settable(name)}
     if dynamic:
         problems += _expand_all(values, [name for name in written if name in values and name not in overrides])
     return values, problems
 
 
-def _is_given(name: str) -> bool:
-    return bool(_USER.fullmatch(name)) or name in BUILT_IN
+def _is_settable(name: str) -> bool:
+    return bool(_USER.fullmatch(name)) or (name in BUILT_IN and name != BUILD_ID)
 
 
-def _not_ours(name: str) -> str:
+def _refusal(name: str) -> str:
+    if name == BUILD_ID:
+        return f"a value is given for {quoted(name)}, of which every request has its own; leave it out"
     return f"a value is given for {quoted(name)}; substitutions have names such as _RELEASE, or are built in"
 
 
