@@ -202,6 +202,20 @@ def images_export(
     export(name, output, compression)
 
 
+@images.command("diff")
+def images_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="An image's name, or a file as for import.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
+    everything: Annotated[bool, typer.Option("--all", help="Show every file; else long lists are summed up.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="End with status 1 when anything differs.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what differs between two images: partitions, system, packages, settings, files."""
+    from .image_diff import diff
+
+    raise typer.Exit(diff(before, after, everything=everything, exit_code=exit_code, as_json=json))
+
+
 @images.command("bootstrap")
 def images_bootstrap(
     system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12.")],

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 from ..build import Build, State
 from ..clock import SystemClock
 from ..engine import Listener
-from ..errors import AlreadyExists, GoldsmithError, NotFound
+from ..errors import AlreadyExists, GoldsmithError, InputError, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
@@ -44,6 +44,7 @@ from .store import LocalStore
 if TYPE_CHECKING:
     from ..spec import Source, Spec
     from .image_contents import ImageContents
+    from .image_diff import ImageDiff
 
 LOG = logging.getLogger(__name__)
 
@@ -147,6 +148,27 @@ class LocalFactory(Factory):
         from .image_contents import describe
 
         return describe(self.catalogue.disk(image))
+
+    def diff(self, before: str, after: str) -> ImageDiff:
+        """Compare two images: names of the catalogue, or files as import_image() takes them. ImageFileError, NoSpace.
+
+        A file that is no raw disk is unpacked beside the catalogue's images, for as long as it is compared.
+        """
+        from .image_diff import diff
+
+        with self.catalogue.staging() as scratch:
+            first = self._disk_of(before, scratch.path / "before.raw")
+            return diff(first, self._disk_of(after, scratch.path / "after.raw"), self._say)
+
+    def _disk_of(self, image: str, unpacked: Path) -> Path:
+        from .image_file import as_raw
+
+        with suppress(InputError):  # of a text that is no image's name: it is a file's
+            if self.catalogue.get(image) is not None:
+                return self.catalogue.disk(image)
+        if not Path(image).exists():
+            raise InputError(f"there is no image {image}, and no such file; see: goldsmith images list")
+        return as_raw(Path(image), unpacked, self._say)
 
     def _say(self, text: str) -> None:
         self.progress(text, 0, 0)

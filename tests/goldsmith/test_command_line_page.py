@@ -36,7 +36,7 @@ def of_the_page(text: str) -> Commands:
         words = section.splitlines()[0].split()
         name = " ".join(word for word in words if word.islower())
         rows = re.findall(r"^\| (`-.*?) \| ", section, re.MULTILINE)
-        options = {form for row in rows for form in re.findall(r"`(--?[a-z]+)", row)}
+        options = {form for row in rows for form in re.findall(r"`(--?[a-z][a-z-]*)", row)}
         found[name] = ([word for word in words if word.isupper()], options)
     return found
 
