@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .hygiene import File
+from .hygiene import File, is_published
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def own_files(root: str, but: str) -> Iterator[File]:
         for path, found in _entries(waiting.pop()):
             if found.st_dev not in devices or path == but:
                 continue
+            inside = path[len(prefix) :]
             if not stat.S_ISDIR(found.st_mode):
-                yield OwnFile(prefix, path[len(prefix) :], found)
-            elif (found.st_dev, found.st_ino) not in seen:
+                yield OwnFile(prefix, inside, found)
+            elif (found.st_dev, found.st_ino) not in seen and not is_published(inside + "/"):
                 seen.add((found.st_dev, found.st_ino))
                 waiting.append(path)
 

@@ -78,6 +78,7 @@ class ImageRecord:
     name: str
     id: str
     archive: ArchiveRecord | None = None
+    findings: tuple[str, ...] = ()  # what is in it that should not be, one line each; only with `hygiene: warn`
 
 
 @dataclass(frozen=True)

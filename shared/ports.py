@@ -149,6 +149,14 @@ class Compute(Protocol):
         """List images, newest first, deprecated ones too."""
         ...
 
+    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
+        """Look into a stopped machine's boot disk for what must not be in an image, of a build begun at `since`.
+
+        One line for each finding of provisioner/hygiene.py. None where the adapter cannot look inside: there the
+        machine has looked at itself.
+        """
+        ...
+
     def create_image(self, request: ImageRequest) -> Image:
         """Make an image of a stopped machine's boot disk and wait until it is ready; one of this disk may be there.
 

@@ -236,6 +236,7 @@ class FakeCompute:
         self.machines: dict[str, FakeMachine] = {}
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
+        self.findings: dict[str, list[str]] = {}  # of disks
         self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
         self._clock = clock
         self._bucket = bucket
@@ -251,6 +252,10 @@ class FakeCompute:
         self._call("images")
         found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
         return sorted(found, key=lambda image: -image.created)
+
+    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
+        self._call("inspect_disk")
+        return self.findings.get(name, ())
 
     def create_image(self, request: ImageRequest) -> Image:
         self._call("create_image")

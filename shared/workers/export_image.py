@@ -5,12 +5,15 @@ The VM has claimed to be done. Before its disk is read it must be seen stopped: 
 
 from __future__ import annotations
 
-from provisioner.protocol import BUILD
+from collections.abc import Iterator
+
+from provisioner.hygiene import describe
+from provisioner.protocol import BUILD, COMPLETED, HYGIENE_FAIL
 
 from .. import resources
 from ..build import Build, ImageRecord
 from ..errors import Permanent, Transient
-from ..events import ImageExported
+from ..events import ImageExported, Reported
 from ..factory import Factory
 from ..names import BUILD_LABEL
 from ..orders import Order
@@ -19,6 +22,7 @@ from ..ports import Image, ImageRequest
 from .logs import store_console
 from .machines import find_machine, planned
 
+CLOCKS_DIFFER = 60.0  # seconds by which a VM's clock may be late
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
@@ -29,6 +33,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     zone = build.zone or _zone_of(machine, build, factory)
     store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
     _wait_until_stopped(machine, plan.machine.project, zone, factory)
+    findings = _findings(build, plan, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
     if plan.image.export_to is not None:
@@ -39,7 +44,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         build_id=build.id,
         event_id=order.fact_id("ImageExported"),
         time=factory.clock.now(),
-        image=ImageRecord(image.project, image.name, image.id, archive),
+        image=ImageRecord(image.project, image.name, image.id, archive, findings),
     )
 
 
@@ -57,6 +62,22 @@ def _wait_until_stopped(machine: str, project: str, zone: str, factory: Factory)
             return
         factory.progress(f"waiting for {machine} to stop", 0, 0)
     raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
+
+
+def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[str, ...]:
+    """Give what is in the disk and should not be: what the VM has said itself, or what can be seen from here."""
+    disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
+    findings = factory.compute.inspect_disk(disk, plan.requested - CLOCKS_DIFFER)
+    if findings and plan.hygiene == HYGIENE_FAIL:
+        raise Permanent(describe(findings))
+    return (*_told(build, factory), *findings)
+
+
+def _told(build: Build, factory: Factory) -> Iterator[str]:
+    """Give what the VM has found on itself. It fails by itself where findings are not to pass."""
+    for event in factory.store.events(build.id):
+        if isinstance(event, Reported) and event.report.kind == COMPLETED and event.report.phase == BUILD:
+            yield from event.report.output.splitlines()
 
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.protocol import BUILD, HYGIENE_OFF, Job
+from provisioner.protocol import BUILD, Job
 
 from .. import resources
 from ..build import Build
@@ -39,7 +39,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
         clean=True,
         layout=plan.layout,
         scratch=plan.machine.scratch_gb > 0,
-        hygiene=plan.hygiene if factory.reports.of_contents else HYGIENE_OFF,
+        hygiene=plan.hygiene,
         inventory=factory.reports.of_contents,
     )
 

@@ -1,0 +1,130 @@
+"""The host's look into a finished disk: every ext4 file system of it, each where it is mounted."""
+
+from __future__ import annotations
+
+import struct
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from provisioner.hygiene import HEAD, WHOLE
+from shared.errors import ImageFileError
+from shared.local.finished_disk import can_look_into, look_into
+from tests.local.small_disks import LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, rooted, tool
+
+COS_ROOT = "3CB8E202-3B7E-47DD-8A3C-7FF2A13CFCEC"
+LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+PEM = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" * 4 + "\n-----END PRIVATE KEY-----\n"
+
+
+def write(tree: Path, *names: str, text: str = PEM) -> None:
+    """Put files into a tree."""
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+
+
+def paths(disk: Path, since: float = 0) -> list[str]:
+    """Give where something is found."""
+    return [finding.path for finding in look_into(disk, since)]
+
+
+def test_the_root_is_looked_into(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "etc/key.pem", "usr/lib/python3/key.pem", "usr/local/key.pem", "var/log/syslog", "tmp/x", "root/.x/a")
+    write(tree, "etc/machine-id", "var/log/empty", text="")
+    (tree / "link").symlink_to("etc/key.pem")
+    disk = rooted(tmp_path / "disk.raw", tree)
+    assert can_look_into(disk)
+    assert paths(disk) == ["/etc/key.pem", "/root/.x/a", "/tmp/x", "/usr/local/key.pem", "/var/log/syslog"]
+    assert str(look_into(disk, 0)[0]) == (
+        "/etc/key.pem holds a private key; remove it in the last step; "
+        "what needs a secret can fetch it at boot, from Secret Manager for instance"
+    )
+
+
+def test_what_was_there_before_the_build_is_none_of_its_secrets(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "etc/key.pem", "var/log/syslog")
+    disk = rooted(tmp_path / "disk.raw", tree)
+    assert paths(disk, time.time() + 60) == ["/var/log/syslog"]
+    tool("debugfs", "-w", "-R", "set_inode_field /etc/key.pem ctime @4102444800", f"{disk}?offset={2 * MIB}")
+    assert paths(disk, time.time() + 60) == ["/etc/key.pem", "/var/log/syslog"]
+
+
+def test_other_file_systems_are_looked_into_where_fstab_mounts_them(tmp_path: Path) -> None:
+    tree, var, other = os_tree(tmp_path / "tree"), tmp_path / "var", tmp_path / "other"
+    write(tree, "etc/fstab", text="# <file system>\nLABEL=state /var ext4 defaults 0 2\n/dev/sda9 none swap\n\n")
+    write(var, "log/syslog", "lib/app/key.pem")
+    write(other, "key.pem")
+    table = f"label: gpt\nsize=24M, type={LINUX_ROOT}\nsize=16M, type={LINUX}\nsize=16M, type={LINUX}\nsize=1M\n"
+    disk = partitioned(tmp_path / "disk.raw", table, 64 * MIB)
+    for start, size, folder in ((1, 24, tree), (25, 16, var), (41, 16, other)):
+        add_ext4(disk, start * MIB, size * MIB, folder)
+    with disk.open("r+b") as file:
+        file.seek(25 * MIB + 1024 + 0x78)
+        file.write(b"state\0")
+    assert paths(disk) == ["/partition-3/key.pem", "/var/lib/app/key.pem", "/var/log/syslog"]
+
+
+def cos_disk(path: Path, state: Path, oem: Path, root: Path) -> Path:
+    """A disk with those partitions of Container-Optimized OS that hold file systems."""
+    rows = [f'1: start=82M, size=32M, type={LINUX}, name="STATE"', f"3: start=2M, size=32M, type={COS_ROOT}"]
+    rows += [f"5: start=34M, size=32M, type={COS_ROOT}", f'8: start=66M, size=16M, type={LINUX}, name="OEM"']
+    rows = [row.replace("M,", "MiB,") for row in rows]
+    disk = partitioned(path, "\n".join(["label: gpt", *rows]) + "\n", 116 * MIB)
+    for start, size, folder in ((82, 32, state), (2, 32, root), (66, 16, oem)):
+        add_ext4(disk, start * MIB, size * MIB, folder)
+    return disk
+
+
+def test_state_and_oem_of_container_optimized_os_are_looked_into(tmp_path: Path) -> None:
+    """Clean-up of machine state, COS: STATE is mounted at /mnt/stateful_partition, and is /var and /home."""
+    root, state, oem = os_tree(tmp_path / "root"), tmp_path / "state", tmp_path / "oem"
+    (root / "usr/lib/os-release").write_text("ID=cos\nVERSION_ID=113\n")
+    write(state, "var/lib/app/key.pem", "var/lib/metrics/db", "home/ann/.bash_history", "etc/machine-id", "dev_image/x")
+    write(state, "var/lib/docker/overlay2/0a/diff/etc/key.pem", "var/lib/toolbox/README", text="x")
+    write(oem, "key.pem")
+    disk = cos_disk(tmp_path / "disk.raw", state, oem, root)
+    assert paths(disk) == [
+        "/home/ann/.bash_history",
+        "/mnt/stateful_partition/dev_image/x",
+        "/mnt/stateful_partition/etc/machine-id",
+        "/usr/share/oem/key.pem",
+        "/var/lib/app/key.pem",
+        "/var/lib/metrics/db",
+    ]
+
+
+def test_a_root_of_another_kind_is_its_machines_to_look_into(tmp_path: Path) -> None:
+    disk = partitioned(tmp_path / "disk.raw", f"label: gpt\nsize=24M, type={LINUX_ROOT}\n")
+    with disk.open("r+b") as file:
+        file.seek(MIB)
+        file.write(b"XFSB")
+    assert not can_look_into(disk)
+    assert paths(disk) == []
+
+
+def test_a_damaged_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "var/lib/x")
+    disk = rooted(tmp_path / "disk.raw", tree)
+    with disk.open("r+b") as file:  # the table of block groups
+        file.seek(2 * MIB + 4096)
+        file.write(struct.pack("<III", 9**9, 9**9, 9**9))
+    with pytest.raises(ImageFileError, match=str(disk)):
+        look_into(disk, 0)
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "opt/large.bin", text="x" * (WHOLE + 1) + PEM)
+    write(tree, *(f"opt/{number}" for number in range(300)), text="x" * HEAD)
+    disk = rooted(tmp_path / "disk.raw", tree, 48 * MIB)
+    tracemalloc.start()
+    assert paths(disk) == []
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * MIB
