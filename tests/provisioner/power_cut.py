@@ -45,18 +45,10 @@ class MemoryDisk(DiskFile):
     def write(self, offset: int, data: bytes) -> None:
         self._seen[offset : offset + len(data)] = data
         self._unsynced += range(offset // SECTOR, -(-(offset + len(data)) // SECTOR))
-        try:
-            self.power.use()
-        except PowerCut:
-            self._lose()
-            raise
+        self.power.use()
 
     def sync(self) -> None:
-        try:
-            self.power.use()
-        except PowerCut:
-            self._lose()
-            raise
+        self.power.use()
         self._keep(self._unsynced)
         self._unsynced = []
 
@@ -67,8 +59,8 @@ class MemoryDisk(DiskFile):
     def runs(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         yield begin, end
 
-    def _lose(self) -> None:
-        """Let any of the sectors reach the disk that nobody waited for: none, all, or some."""
+    def lose(self) -> None:
+        """The power went. Let any of the sectors reach the disk that nobody waited for: none, all, or some."""
         share = self.power.random.choice((0.0, 0.5, 1.0))
         self._keep([sector for sector in self._unsynced if self.power.random.random() < share])
 
