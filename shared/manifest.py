@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Any
 
 from .build import Build, StepRecord
@@ -12,8 +13,11 @@ from .plan import Plan
 from .ports import Package
 
 
-def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None) -> bytes:
-    """The manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages (null: unknown)."""
+def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom: Sequence[str] = ()) -> bytes:
+    """The manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages (null: unknown).
+
+    `sbom` has the paths of the bill of materials, of which the file names are given.
+    """
     archive = build.image.archive if build.image else None
     document: dict[str, Any] = {
         "version": 1,
@@ -35,6 +39,7 @@ def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None) -> by
         "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
         "steps": [_step(record) for record in build.steps],
         "verify": [_step(record) for record in build.verify_steps] if plan.verify_steps is not None else None,
+        "sbom": [PurePosixPath(path).name for path in sbom],
         "packages": None if packages is None else [_package(package) for package in packages],
     }
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"

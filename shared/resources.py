@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from provisioner.protocol import BUILD, VERIFY
 
-from .build import LedgerEntry
+from .build import Build, LedgerEntry
 from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL
 from .orders import OrderKind
 from .plan import Plan
@@ -99,7 +99,24 @@ def staged_export(plan: Plan) -> str:
     return f"{folder}{slash}.{plan.build_id}.{name}"
 
 
+def archive_stem(export: str) -> str:
+    """What is beside an archive begins with this: FOLDER/NAME for FOLDER/NAME.tar.gz."""
+    name = PurePosixPath(export).name
+    return export[: -len(name)] + name.removesuffix(".tar.gz")
+
+
 def manifest_of(export: str) -> str:
     """The manifest beside an archive: NAME.json for NAME.tar.gz."""
-    name = PurePosixPath(export).name
-    return export[: -len(name)] + name.removesuffix(".tar.gz") + ".json"
+    return archive_stem(export) + ".json"
+
+
+def results_stem(build: Build, folder: str) -> str:
+    """What is beside a build's result object begins with this; without one, it is below `folder`."""
+    if build.result:
+        return build.result.removesuffix(".json")
+    return f"{folder}/{build.plan.image.name if build.plan else build.name}"
+
+
+def sbom_names(stem: str) -> tuple[str, str]:
+    """The bill of materials, as SPDX and as CycloneDX."""
+    return stem + ".spdx.json", stem + ".cdx.json"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .build import Build, LedgerEntry, Outcome, StepRecord
+from .resources import results_stem, sbom_names
 
 
 def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
@@ -22,6 +23,7 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
         "outcome": build.outcome,
         "reason": build.reason,
         "image": asdict(build.image) if build.image and _has_image(build) else None,
+        "sbom": _sbom(build),
         "attempts": build.attempt,
         "steps": [_step(record) for record in (*build.steps, *build.verify_steps)],
         "left": [{"kind": entry.kind, "project": entry.project, "name": entry.name} for entry in left],
@@ -33,6 +35,13 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
 def _has_image(build: Build) -> bool:
     """Whether the image stays: published, or there before."""
     return build.outcome is Outcome.UNCHANGED or any(entry.keep for entry in build.ledger)
+
+
+def _sbom(build: Build) -> dict[str, str] | None:
+    """Name the bill of materials, which publication writes beside this object."""
+    if build.outcome is not Outcome.SUCCEEDED or not build.result:
+        return None
+    return dict(zip(("spdx", "cyclonedx"), sbom_names(results_stem(build, "")), strict=True))
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

@@ -20,7 +20,8 @@ ARCHIVE = ArchiveRecord(1000, "a1" * 32, "b2" * 32, "00c0ffee", 10 << 30, 600 <<
 def test_the_whole_document_is_golden() -> None:
     done = values.report(kind=STEP_FINISHED, sequence=3, step=0, tries=1, exit_status=0, seconds=0.5)
     build = note_report(values.build(image=values.image_record(archive=ARCHIVE)), done)
-    assert manifest(build, values.plan(), PACKAGES) == GOLDEN.read_bytes()
+    sbom = ("/out/hello.spdx.json", "/out/hello.cdx.json")
+    assert manifest(build, values.plan(), PACKAGES, sbom) == GOLDEN.read_bytes()
 
 
 def test_what_is_not_known_is_null() -> None:

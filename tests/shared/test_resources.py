@@ -79,3 +79,14 @@ def test_the_same_thing_is_known_by_kind_project_and_name() -> None:
     assert resources.is_in(entry, [replace(entry, zone="here", keep=True)])
     for other in (replace(entry, kind="machine"), replace(entry, name="two"), replace(entry, project="other")):
         assert not resources.is_in(entry, [other])
+
+
+def test_where_a_bill_of_materials_is() -> None:
+    told = values.build(result="gs://b/results/team/hello-1.json")
+    untold = values.build()
+    assert resources.results_stem(told, "logs/x") == "gs://b/results/team/hello-1"
+    assert resources.results_stem(untold, "logs/x") == "logs/x/hello-20261120"
+    assert resources.sbom_names(resources.archive_stem("/out/hello.tar.gz")) == (
+        "/out/hello.spdx.json",
+        "/out/hello.cdx.json",
+    )

@@ -31,8 +31,18 @@ def test_a_published_image_is_told() -> None:
     build = values.build(state=State.CLEANING, outcome=Outcome.SUCCEEDED, image=values.image_record(), ledger=(KEPT,))
     told = json.loads(result(build, (), LOGS))
     assert (told["build"], told["outcome"], told["image"]["name"]) == (build.id, "succeeded", "hello-20261120")
-    assert told["logs"] == LOGS
+    assert (told["logs"], told["sbom"]) == (LOGS, None)  # it has no object that the names follow from
     assert [step["name"] for step in told["steps"]] == ["greet"]
+
+
+def test_the_bill_of_materials_of_a_published_image_is_named() -> None:
+    build = values.build(state=State.CLEANING, outcome=Outcome.SUCCEEDED, result=URI, ledger=(KEPT,))
+    assert json.loads(result(build, (), LOGS))["sbom"] == {
+        "spdx": "gs://bucket/results/hello-1.spdx.json",
+        "cyclonedx": "gs://bucket/results/hello-1.cdx.json",
+    }
+    failed = replace(build, outcome=Outcome.FAILED)
+    assert json.loads(result(failed, (), LOGS))["sbom"] is None
 
 
 def test_an_image_that_was_there_before_is_told() -> None:

@@ -1,0 +1,187 @@
+"""What publication writes about an image's contents, and where; what it does when a part cannot be had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from provisioner.protocol import INVENTORY
+from shared.build import State
+from shared.errors import CloudError, Permanent, Transient
+from shared.plan import SourceImage
+from shared.workers import carry_out
+from tests import values
+from tests.fakes import FakeCompute, MemoryBucket
+from tests.shared.mid_build import IMAGE, facts, kinds, order_of, put, whole_plan, world_at
+from tests.shared.sbom_checks import names, valid
+from tests.world import World
+
+RESULT = "gs://bucket/results/hello-1.json"
+SPDX, CYCLONEDX = "gs://bucket/results/hello-1.spdx.json", "gs://bucket/results/hello-1.cdx.json"
+BASE = "gs://cos-tools/18613.75.37/lakitu/sbom.spdx.json"
+COS = SourceImage("cos-cloud", "cos-stable-117-18613-75-37", "7")
+LINE = "dpkg\tagent\t7\tamd64\t\t\t"
+
+
+class Blind(FakeCompute):
+    """Cannot look into an image, as Compute Engine cannot."""
+
+    def packages(self, project: str, name: str) -> None:
+        return None
+
+
+class Refusing(MemoryBucket):
+    """Refuses one object."""
+
+    def __init__(self, refused: str, fault: CloudError) -> None:
+        super().__init__()
+        self._refused = refused
+        self._fault = fault
+
+    def read(self, uri: str) -> bytes:
+        if uri == self._refused:
+            raise self._fault
+        return super().read(uri)
+
+    def write(self, uri: str, data: bytes) -> None:
+        if uri == self._refused:
+            raise self._fault
+        super().write(uri, data)
+
+
+def publish(world: World, bucket: MemoryBucket | None = None, *, blind: bool = False, **image: Any) -> Any:
+    """Carry out the order; give the SPDX document beside the result. `image` are fields of the plan's image."""
+    source = image.pop("source", None)
+    plan = replace(whole_plan(**image), **({"source": source} if source else {}))
+    put(world, State.PUBLISHING, plan=plan, result=RESULT)
+    world.bucket.objects |= bucket.objects if bucket else {}
+    if bucket is not None:
+        bucket.objects = world.bucket.objects
+    compute = Blind(world.clock, world.bucket) if blind else world.compute
+    compute.all_images = world.compute.all_images
+    carry_out(order_of(world, "label_image"), replace(world.factory, bucket=bucket or world.bucket, compute=compute))
+    if "OrderFailed" in kinds(world):
+        return [getattr(fact, "reason", "") for fact in facts(world)]
+    spdx, cyclonedx = (world.bucket.objects[uri] for uri in (SPDX, CYCLONEDX))
+    valid(spdx, cyclonedx)
+    return json.loads(spdx)
+
+
+def listed(document: Any) -> list[tuple[str, str]]:
+    return names(json.dumps(document).encode())
+
+
+def test_both_are_beside_the_result_and_the_image_is_labelled() -> None:
+    world = world_at("label_image")
+    document = publish(world)
+    assert listed(document) == [("base-files", "12.4"), ("libc6", "2.36-9")]
+    assert world.compute.all_images[IMAGE].family == "hello"
+
+
+def test_on_one_machine_they_are_with_the_logs() -> None:
+    world = world_at("label_image", whole_plan(export_to=None))
+    carry_out(order_of(world, "label_image"), world.factory)
+    stem = f"logs/{values.BUILD_ID}/hello-20261120"
+    assert {f"{stem}.spdx.json", f"{stem}.cdx.json"} <= set(world.bucket.objects)
+
+
+def test_an_order_that_comes_again_writes_the_same() -> None:
+    world = world_at("label_image")
+    publish(world)
+    before = dict(world.bucket.objects)
+    carry_out(order_of(world, "label_image", 2), world.factory)
+    assert world.bucket.objects == before
+
+
+def test_where_nobody_can_look_into_the_image_its_vm_is_believed() -> None:
+    world = world_at("label_image")
+    text = f"os\tID\tdebian\n{LINE}\ncut\t3"
+    event = values.reported(kind=INVENTORY, output=text, message="4 packages; rpm: exit status 1", sequence=8)
+    world.store.save(world.build(), world.store.load(values.BUILD_ID).version, event)
+    document = publish(world, blind=True)
+    assert listed(document) == [("agent", "7")]
+    comment = document["packages"][0]["comment"]
+    assert comment == "3 packages did not fit into the build machine's report; rpm: exit status 1"
+    manifest = json.loads(world.bucket.objects["out/hello.json"])
+    assert manifest["packages"] == [
+        {"name": "agent", "version": "7", "architecture": "amd64", "kind": "dpkg", "distribution": "debian"}
+    ]
+
+
+def test_a_vm_that_told_nothing_leaves_the_packages_unknown() -> None:
+    document = publish(world_at("label_image"), blind=True)
+    assert listed(document) == []
+    assert "are unknown" in document["packages"][0]["comment"]
+
+
+class TestInput:
+    """finish-image-build -sbom-input-path, -sbom-output-path."""
+
+    def test_it_is_merged_and_the_document_goes_where_the_spec_wants_it(self) -> None:
+        world = world_at("label_image")
+        own = {"outputImageName": "ours", "SPDXPackages": [{"SPDXID": "SPDXRef-a", "name": "a", "versionInfo": "1"}]}
+        world.bucket.objects["gs://ours/in.json"] = json.dumps(own).encode()
+        document = publish(world, sbom_input="gs://ours/in.json", sbom_to="gs://ours/out/")
+        assert ("a", "1") in listed(document)
+        assert world.bucket.objects["gs://ours/out/ours_sbom.spdx.json"] == world.bucket.objects[SPDX]
+
+    def test_an_object_is_taken_by_its_name(self) -> None:
+        world = world_at("label_image")
+        publish(world, sbom_to="gs://ours/out.json")
+        assert world.bucket.objects["gs://ours/out.json"] == world.bucket.objects[SPDX]
+
+    def test_one_that_has_gone_fails_the_publication_and_the_family_stays(self) -> None:
+        world = world_at("label_image")
+        [reason] = publish(world, sbom_input="gs://ours/in.json")
+        assert reason.startswith("output.sbom.input: ")
+        assert "it was there when the build began" in reason
+        assert world.compute.all_images[IMAGE].family is None
+
+    def test_one_that_was_changed_says_what_is_wrong(self) -> None:
+        world = world_at("label_image")
+        world.bucket.objects["gs://ours/in.json"] = b"["
+        [reason] = publish(world, sbom_input="gs://ours/in.json")
+        assert reason.startswith("output.sbom.input: it is not JSON")
+
+    def test_a_place_that_may_not_be_written_names_the_key_and_what_is_missing(self) -> None:
+        fault = Permanent("gs://ours/x: permission storage.objects.create is missing")
+        [reason] = publish(world_at("label_image"), Refusing("gs://ours/x", fault), sbom_to="gs://ours/x")
+        assert reason == "output.sbom.to: gs://ours/x: permission storage.objects.create is missing"
+
+    def test_a_busy_bucket_is_tried_again(self) -> None:
+        with pytest.raises(Transient):
+            publish(world_at("label_image"), Refusing("gs://ours/x", Transient("busy")), sbom_to="gs://ours/x")
+
+
+class TestSourceImage:
+    """The public bill of materials of a Container-Optimized OS image."""
+
+    def test_it_is_merged(self) -> None:
+        world = world_at("label_image")
+        package = {"SPDXID": "SPDXRef-kernel", "name": "kernel", "versionInfo": "6.6"}
+        world.bucket.objects[BASE] = json.dumps({"spdxVersion": "SPDX-2.2", "packages": [package]}).encode()
+        document = publish(world, source=COS)
+        assert ("kernel", "6.6") in listed(document)
+        assert [one["externalDocumentId"] for one in document["externalDocumentRefs"]] == [f"DocumentRef-{COS.name}"]
+
+    def test_there_need_be_none(self) -> None:
+        document = publish(world_at("label_image"), source=COS)
+        assert "publish no bill of materials" in document["packages"][0]["comment"]
+        assert "externalDocumentRefs" not in document
+
+    def test_one_that_may_not_be_read_is_noted(self, caplog: pytest.LogCaptureFixture) -> None:
+        document = publish(world_at("label_image"), Refusing(BASE, Permanent("forbidden")), source=COS)
+        assert "could not be read" in document["packages"][0]["comment"]
+        assert "forbidden" in caplog.text
+
+    def test_one_that_cannot_be_reached_is_tried_again(self) -> None:
+        with pytest.raises(Transient):
+            publish(world_at("label_image"), Refusing(BASE, Transient("busy")), source=COS)
+
+    def test_other_images_have_none_and_nobody_is_asked(self) -> None:
+        bucket = Refusing(BASE, Transient("busy"))
+        document = publish(world_at("label_image"), bucket, source=replace(COS, project="my-project"))
+        assert "comment" not in document["packages"][0]
