@@ -35,6 +35,14 @@ def resolve(source: Source, compute: Compute) -> SourceImage:
     return as_source(image)
 
 
+def in_catalogue(source: Source) -> Source:
+    """Give the source as the catalogue of one machine has it: images of Container-Optimized OS keep their names there.
+
+    So a spec or workflow that names them is built on one machine as it is, once they have been imported.
+    """
+    return source.model_copy(update={"project": LOCAL}) if source.project == COS_PROJECT else source
+
+
 def as_source(image: Image) -> SourceImage:
     """What a plan needs to know of an image that it starts from."""
     return SourceImage(
@@ -70,7 +78,7 @@ def _newest_of_milestone(compute: Compute, project: str, milestone: int, arch: s
     others = [str(number) for number, of in sorted(found) if of == arch]
     there = f"it has {', '.join(others[-SHOWN_MILESTONES:])}" if others else "it has none with one"
     elsewhere = sorted(of for number, of in found if number == milestone)
-    remedy = f"; write arch: {elsewhere[0]} for the one that is there" if elsewhere else ""
+    remedy = f"; write arch: {elsewhere[0]} for the one that is there" if elsewhere else _remedy(project)
     raise InputError(
         f"source.milestone: project {project} has no {arch} image on milestone {milestone}; {there}{remedy}"
     )
@@ -78,11 +86,14 @@ def _newest_of_milestone(compute: Compute, project: str, milestone: int, arch: s
 
 def _instead(compute: Compute, project: str) -> str:
     names = sorted(image.name for image in compute.images(project))[:8]
-    return f"; it has {', '.join(names)}" if names else "; it has no images"
+    return (f"; it has {', '.join(names)}" if names else "; it has no images") + _remedy(project)
+
+
+def _remedy(project: str) -> str:
+    return "; see: goldsmith images bootstrap, goldsmith images import" if project == LOCAL else ""
 
 
 def _no_family(compute: Compute, project: str, family: str) -> str:
     families = sorted({image.family for image in compute.images(project) if image.family and not image.deprecated})
     there = f"it has {', '.join(families[:8])}" if families else "it has no families"
-    remedy = "; see: goldsmith images bootstrap, goldsmith images import" if project == LOCAL else ""
-    return f"source.family: project {project} has no active image in family {family}; {there}{remedy}"
+    return f"source.family: project {project} has no active image in family {family}; {there}{_remedy(project)}"

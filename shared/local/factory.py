@@ -75,12 +75,12 @@ class LocalFactory(Factory):
 
     def resolve(self, source: Source, folder: Path) -> SourceImage:
         """Find the image that a spec starts from; a file beside the spec joins the catalogue first, once."""
-        from ..sources import as_source, resolve
+        from ..sources import as_source, in_catalogue, resolve
         from ..spec_file import beside
         from .image_file import file_name, import_image
 
         if source.file is None:
-            return resolve(source, self.compute)
+            return resolve(in_catalogue(source), self.compute)
         file = beside(folder / "spec", source.file)
         name = file_name(file)
         image = self.catalogue.get(name)

@@ -224,6 +224,16 @@ def test_source_by_name_is_looked_up(factory: LocalFactory, tmp_path: Path) -> N
         assert factory.resolve(Source.model_validate({"project": "local", **keys}), tmp_path).name == "one"
 
 
+@pytest.mark.parametrize("keys", [{"image": "cos-109-1-2-3"}, {"family": "cos-stable"}, {"milestone": 109}])
+def test_imported_images_of_container_optimized_os_are_found(
+    factory: LocalFactory, tmp_path: Path, keys: dict[str, object]
+) -> None:
+    """start-image-build -image-name, -image-milestone, -image-family, in the catalogue of one machine."""
+    factory.catalogue.add(sparse(tmp_path / "x.raw"), "cos-109-1-2-3", family="cos-stable")
+    source = Source.model_validate({"project": "cos-cloud", **keys})
+    assert factory.resolve(source, tmp_path).name == "cos-109-1-2-3"
+
+
 def test_unchanged_build_is_run_without_a_machine(factory: LocalFactory, folder: BuildFolder) -> None:
     heard: list[State] = []
     request = values.requested(unchanged=values.image_record())

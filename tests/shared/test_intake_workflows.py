@@ -241,6 +241,22 @@ class TestSeveralBuilds:
         assert desk.made() == 1
         assert run(desk)["two"].outcome is Outcome.SUCCEEDED
 
+    @pytest.mark.parametrize("call", range(2, 30, 3))
+    def test_process_that_is_killed_leaves_nothing_out(self, desk: Desk, call: int) -> None:
+        """Redelivery completes what a process has begun that died at any call, before or between two builds."""
+        generation = desk.put(NAME, DIAMOND)
+        desk.world.burn_at(call)
+        desk.world.survives(lambda: desk.intake.uploaded(NAME, generation))
+        desk.world.burn_at(None)
+        assert [build.name for build in desk.intake.uploaded(NAME, generation)] == ["a", "b"]
+        desk.world.finish()
+        message = desk.world.announced[-1]
+        desk.world.burn_at(call)
+        desk.world.survives(lambda: desk.intake.finished(message.attributes["build_id"]))
+        desk.world.burn_at(None)
+        assert {name: build.outcome for name, build in run(desk).items()} == dict.fromkeys("abc", Outcome.SUCCEEDED)
+        assert desk.made() == 3
+
     def test_of_a_published_request_keep_its_parameters(self, desk: Desk) -> None:
         text = workflow(image("one"), image("two", "one")).replace("-image-name=two", "-image-name=two-$_X")
         desk.put(NAME, text + "substitutions: {_X: '1'}\n")

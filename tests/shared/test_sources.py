@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import InputError
 from shared.ports import Image
-from shared.sources import as_source, newest, resolve
+from shared.sources import as_source, in_catalogue, newest, resolve
 from shared.spec import Source
 from tests import values
 from tests.fakes import FakeClock, FakeCompute, MemoryBucket
@@ -101,14 +101,25 @@ def test_milestone_is_of_one_architecture(name: str) -> None:
 
 def test_milestone_of_the_local_catalogue() -> None:
     assert found({"milestone": 117}, *OLDER) == "cos-stable-117-18613-9-5"
+    with pytest.raises(InputError, match=r"it has 11, 117, 118; see: goldsmith images bootstrap, goldsmith images imp"):
+        found({"milestone": 119}, *OLDER)
+
+
+def test_catalogue_stands_for_cos_cloud_and_no_other_project() -> None:
+    assert in_catalogue(source(**MILESTONE)) == source(milestone=117)
+    for other in (source(project="debian-cloud", family="debian-12"), Source.model_validate({"file": "x.raw"})):
+        assert in_catalogue(other) == other
 
 
 def test_image_that_is_not_there_is_named_with_what_is() -> None:
     with pytest.raises(InputError) as caught:
         found({"image": "x"}, image("b"), image("a"))
-    assert str(caught.value) == "source.image: project local has no image x; it has a, b"
-    with pytest.raises(InputError, match="it has no images"):
-        found({"image": "x"})
+    assert str(caught.value) == (
+        "source.image: project local has no image x; it has a, b; "
+        "see: goldsmith images bootstrap, goldsmith images import"
+    )
+    with pytest.raises(InputError, match=r"project cos-cloud has no image x; it has no images$"):
+        found({"project": "cos-cloud", "image": "x"})
 
 
 def test_family_that_is_not_there_is_named_with_what_is_and_a_remedy() -> None:
