@@ -48,6 +48,10 @@ def do_without_openssl() -> None:
 
 def main(arguments: list[str]) -> int:
     """Give the exit status, where nothing turns the machine off before."""
+    if arguments == ["--maintenance"]:  # how maintenance.py lets itself be started
+        from .maintenance import main as maintain
+
+        return maintain()
     try:
         options = Options(arguments)
     except (ValueError, KeyError):

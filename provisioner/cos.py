@@ -7,6 +7,7 @@ maintenance boot has no udev.
 from __future__ import annotations
 
 import os
+import struct
 import time
 
 from .os_release import COS, system_id
@@ -16,7 +17,10 @@ from .state import write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Callable, Optional
+
+    from .partition_table import Partition
 
 STATE, ROOT_A, KERNEL_B, ROOT_B, OEM, EFI_SYSTEM = 1, 3, 4, 5, 8, 12  # numbers of its partitions
 EFI_LABEL = "EFI-SYSTEM"
@@ -25,6 +29,8 @@ _MOUNT_POINT = "run/goldsmith/efi"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 SECTOR = 512  # /sys counts in these, whatever the disk does
 PAUSE = 0.5  # seconds between two looks at a disk's size
+_BLKPG, _ADD, _DELETE = 0x1269, 1, 2  # linux/blkpg.h, and the structures in it
+_PARTITION, _REQUEST = struct.Struct("@qqi64s64s4x"), struct.Struct("@iiiP")
 _SECONDS = 60.0  # that a program of the set-up may take
 
 
@@ -104,8 +110,7 @@ class BootDisk:
 
     def sectors(self) -> int:
         """Give the disk's size as the kernel knows it now, in sectors of 512 bytes. OSError."""
-        with open(os.path.join(self._sys, self.name, "size"), encoding="ascii") as file:
-            return int(file.read())
+        return _number(os.path.join(self._sys, self.name), "size")
 
     def wait_for(self, size: int, seconds: float) -> bool:
         """Wait until the disk has `size` bytes; tell whether it does within `seconds`. OSError."""
@@ -119,6 +124,24 @@ class BootDisk:
                     file.write("1")
             time.sleep(PAUSE)
         return True
+
+    def tell_kernel(self, partitions: Iterable[Partition]) -> None:
+        """Let the kernel know where partitions lie by now. OSError while one that has moved is in use.
+
+        It refuses to read the table anew while anything is mounted from the disk, and the root file system always is.
+        """
+        moved = [partition for partition in partitions if self._is_elsewhere(partition)]
+        disk = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for operation in (_DELETE, _ADD):  # all go before the first comes back: they may not overlap
+                for partition in moved:
+                    _change_partition(disk, operation, partition)
+        finally:
+            os.close(disk)
+
+    def _is_elsewhere(self, partition: Partition) -> bool:
+        folder = os.path.join(self._sys, os.path.basename(self.partition(partition.number)))
+        return (_number(folder, "start"), _number(folder, "size")) != (partition.start, partition.size)
 
     def mount_points(self, number: int) -> list[str]:
         """Give where a partition is mounted, the newest first."""
@@ -207,6 +230,20 @@ def _attempt(console: Console, *argv: str) -> None:
         status, said = -1, str(error)
     if status:
         console.say(f"{' '.join(argv)}: {said or f'status {status}'}")
+
+
+def _change_partition(disk: int, operation: int, partition: Partition) -> None:
+    import ctypes
+    import fcntl
+
+    place = _PARTITION.pack(partition.start * SECTOR, partition.size * SECTOR, partition.number, b"", b"")
+    buffer = ctypes.create_string_buffer(place, len(place))
+    fcntl.ioctl(disk, _BLKPG, _REQUEST.pack(operation, 0, len(place), ctypes.addressof(buffer)))
+
+
+def _number(folder: str, name: str) -> int:
+    with open(os.path.join(folder, name), encoding="ascii") as file:
+        return int(file.read())
 
 
 def _mounts(root: str) -> list[list[str]]:

@@ -12,6 +12,7 @@ import time
 from . import process
 from .free_blocks import disks, give_back
 from .os_release import COS, system_id
+from .os_release import COS, system_id
 from .output import Console
 from .root_disk import grow_root
 
@@ -80,7 +81,12 @@ class Machine(NoMachine):
     """This machine."""
 
     def prepare(self) -> str:
-        """Let the root file system fill its partition."""
+        """Let the root file system fill its partition, or do what a system needs that is never written to."""
+        if system_id("/") == COS:
+            from .cos import set_up
+
+            set_up(self._console)
+            return ""
         return grow_root(self._console)
 
     def add_scratch(self) -> str:

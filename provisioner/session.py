@@ -23,6 +23,7 @@ class Places:
 
     def __init__(self, cidata: str, root: str, state: str) -> None:
         self.archive = os.path.join(cidata, "context.tar")
+        self.provisioner = os.path.join(cidata, "provisioner.pyz")
         self.root = root
         self.state = state
         self.context = os.path.join(state, "context")
@@ -93,7 +94,21 @@ class Session:
         note = self._machine.prepare()
         if note:
             self._console.say(note)
-        problem = self._damage or self._unpack()
+        problem = self._damage
+        if self._job.layout is not None and not problem:
+            from .arrangement import arrange  # and all that moving partitions needs
+
+            journal, places = self._journal, self._places
+            outcome, told = arrange(self._job.layout, journal, self._console, places.root, places.provisioner)
+            if outcome == REBOOTING:
+                return outcome
+            if outcome == FAILED:
+                problem = told
+            else:
+                note = "; ".join(filter(None, [note, told]))
+        if self._job.scratch and not problem:
+            problem = self._machine.add_scratch()
+        problem = problem or self._unpack()
         if problem:
             return self._fail(problem)
         os.chdir(self._places.context)  # the steps' working directory
@@ -141,6 +156,8 @@ class Session:
             from .clean_machine import clean  # read while the steps are over anyway, not before they start
 
             self._machine.silence()
+            if self._job.scratch:
+                self._machine.drop_scratch()
             problems = clean(self._places.root)
             self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
