@@ -26,10 +26,12 @@ images = typer.Typer(no_args_is_help=True, help="The image catalogue of this mac
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec: a YAML or JSON file.")]
+SpecFile = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
+]
 Parameters = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
-    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter of the spec another value."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter or a substitution another value."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Project = Annotated[
@@ -104,6 +106,21 @@ def plan(spec: SpecFile, parameters: Parameters = None, json: AsJson = False) ->
     from .specs import plan as run
 
     run(spec, _pairs(parameters), as_json=json)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A cloudbuild.yaml that uses COS Customizer.")],
+    parameters: Parameters = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
+    ] = None,
+) -> None:
+    """Print a Cloud Build workflow as a spec, or as several."""
+    from .convert import convert as run
+
+    run(file, _pairs(parameters), output)
 
 
 @app.command()

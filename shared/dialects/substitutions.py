@@ -91,7 +91,8 @@ class Substitutions:
         if name in UNKNOWN:
             return f"{quoted(match[0])} is not known here; write its value out, or give {name} as a parameter"
         if name.startswith("_"):
-            hint = _nearest(name, self._values) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"
+            users = [other for other in self._values if other.startswith("_")]
+            hint = _nearest(name, users) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"
             return f"{quoted(match[0])} is declared nowhere; {hint}"
         hint = _nearest(name, BUILT_IN) or f"write _{name} for one of yours, or ${match[0]} to keep it as text"
         return f"{quoted(match[0])} is no built-in substitution; {hint}"
