@@ -139,6 +139,14 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(run(as_json=json))
 
 
+@app.command("gpu-drivers")
+def gpu_drivers(json: AsJson = False) -> None:
+    """List the NVIDIA drivers that a step install-gpu can name."""
+    from .gpu_drivers import gpu_drivers as run
+
+    run(as_json=json)
+
+
 @builds.command("list")
 def builds_list(project: Project = None, bucket: Bucket = None, json: AsJson = False) -> None:
     """List builds, newest first."""

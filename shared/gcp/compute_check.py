@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from google.cloud import compute_v1
 
 from ..errors import InputError, NotFound
+from ..gpu_drivers import GOOGLE, check_drivers
 from ..names import LOCAL
 from ..plan import MachinePlan, Plan
 from .compute_calls import Calls
@@ -27,6 +28,7 @@ def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     for key, project in (("build.project", plan.machine.project), ("output.project", plan.image.project)):
         if project == LOCAL:
             raise InputError(f"{key}: project {LOCAL} is on one machine, and this build is not; write a project's id")
+    check_drivers(plan, settings.storage_endpoint or GOOGLE)
     if settings.delivery == "disk" and plan.context is not None:
         check_context(plan.context)
     _check_machine(plan.machine, _usable_zones(plan.machine, settings, calls), calls)

@@ -14,7 +14,7 @@ from provisioner.protocol import HYGIENE_OFF, SCRATCH, Job
 from .. import resources
 from ..build import ArchiveRecord
 from ..cidata import cidata_files
-from ..errors import AlreadyExists, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
+from ..errors import AlreadyExists, CloudError, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
 from ..names import EXPIRES_LABEL, LOCAL
 from ..plan import Plan
 from ..ports import (
@@ -50,15 +50,26 @@ STATE_FOLDER = "/var/lib/goldsmith"  # the provisioner's; the last thing that it
 class LocalCompute:
     """This machine as a project with one zone, both called `local`."""
 
-    def __init__(self, home: Path, catalogue: Catalogue, machines: Machines, clock: Clock) -> None:
+    def __init__(
+        self,
+        home: Path,
+        catalogue: Catalogue,
+        machines: Machines,
+        clock: Clock,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Keep everything below `home`; the environment says where Cloud Storage is, if that is played."""
         self._home = home
         self._catalogue = catalogue
         self._machines = machines
         self._clock = clock
+        self._environment = environment
 
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
         self._machines.check(plan.machine.boot)
+        if any(step.action == "install-gpu" for step in plan.steps):
+            _check_drivers(plan, self._environment)
         data = self._data_bytes(plan.source.name)
         _check_room(self._home, data + HEADROOM, "the build VM's disk")
         if plan.image.export_to is not None:
@@ -270,6 +281,17 @@ def _refuse_unclean(disk: Path) -> None:
         raise Permanent(f"the VM of disk {disk.stem} ended before it had cleaned up after the steps; build again")
 
 
+def _check_drivers(plan: Plan, environment: Mapping[str, str]) -> None:
+    from ..gpu_drivers import check_drivers, storage_of  # an HTTP client, which few builds need
+
+    try:
+        check_drivers(plan, storage_of(environment))
+    except CloudError as error:
+        raise EnvironmentFault(
+            f"{error}; connect this machine to the Internet, or name an installer that the step's deps_dir brings"
+        ) from error
+
+
 def _check_room(folder: Path, needed: int, what: str) -> None:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -291,7 +313,8 @@ def _make_folder(folder: Path) -> None:
 
 def _check_target(target: Path, needed: int) -> None:
     """The archive's folder can be written to and has room, and nothing there would be replaced."""
-    for path in (target, Path(resources.manifest_of(str(target)))):
+    beside = (resources.manifest_of(str(target)), *resources.sbom_names(resources.archive_stem(str(target))))
+    for path in (target, *map(Path, beside)):
         if path.exists():
             raise InputError(f"{path} exists already; remove it, or choose another folder or image name")
     existing = next(parent for parent in (target.parent, *target.parent.parents) if parent.exists())

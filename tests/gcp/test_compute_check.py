@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from emulator.identity import Identity
-from shared.errors import InputError, Permanent
+from shared.errors import InputError, Permanent, Transient
 from shared.gcp.compute_delivery import DISK_CONTEXT_LIMIT
 from shared.plan import Context, ImagePlan, MachinePlan, Plan
+from tests.driver_bucket import VERSIONS, fill, installing
 from tests.gcp.compute_cloud import PROJECT, ZONES, Cloud, open_cloud
 from tests.values import plan
 
@@ -86,3 +87,16 @@ def test_a_large_context_goes_by_download_alone(cloud: Cloud) -> None:
     with pytest.raises(InputError, match="a disk that a function makes takes 2048 at most"):
         cloud.compute(delivery="disk").check(large)
     cloud.compute(delivery="disk").check(replace(large, context=replace(context, size=DISK_CONTEXT_LIMIT)))
+
+
+def test_a_driver_that_is_not_there_is_refused(cloud: Cloud) -> None:
+    """install-gpu (rule): an unknown version is an error that lists the valid ones, before anything is made."""
+    fill(cloud.storage.url)
+    cloud.compute().check(installing(planned(), VERSIONS[1]))
+    with pytest.raises(InputError, match=r"there is no driver 1\.2; write one of 390\.46, 450\.51\.06, "):
+        cloud.compute().check(installing(planned(), "1.2"))
+
+
+def test_a_list_of_drivers_that_cannot_be_had_is_asked_for_again(cloud: Cloud) -> None:
+    with pytest.raises(Transient, match="cannot be asked"):
+        cloud.compute(storage_endpoint="http://127.0.0.1:1").check(installing(planned(), "1.2"))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.identity import Identity
+from emulator.storage.endpoint import StorageEndpoint
 from shared import resources
 from shared.clock import SystemClock
 from shared.errors import AlreadyExists, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
@@ -19,6 +21,7 @@ from shared.local.machine import Machines
 from shared.local.root_files import RootFiles
 from shared.plan import Plan
 from shared.ports import ImageRequest, Message, Resource
+from tests.driver_bucket import VERSIONS, fill, installing
 from tests.local.small_disks import left_clean, os_tree, rooted, tool
 from tests.values import BUILD_ID, NOON, plan
 
@@ -77,6 +80,21 @@ def image_request(**changes: object) -> ImageRequest:
 def test_check_makes_nothing(compute: LocalCompute, tmp_path: Path) -> None:
     compute.check(exporting_to(tmp_path / "new" / "out" / "x.tar.gz"))
     assert not (tmp_path / "new").exists()
+
+
+def test_check_refuses_a_driver_that_is_not_there(home: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    """install-gpu (rule): an unknown version is an error that lists the valid ones, before anything is made."""
+    wanted = installing(plan(), "1.2")
+    identity = Identity(tmp_path / "identity")
+    with Machines(home, ignore) as machines, StorageEndpoint(tmp_path / "storage", identity=identity) as storage:
+        environment = {"STORAGE_EMULATOR_HOST": storage.url}
+        compute = LocalCompute(home, catalogue, machines, SystemClock(), environment)
+        with pytest.raises(EnvironmentFault, match=r"answers 404 .*; connect this machine to the Internet, or name an"):
+            compute.check(wanted)
+        fill(storage.url)
+        compute.check(installing(plan(), VERSIONS[1]))
+        with pytest.raises(InputError, match=r"there is no driver 1\.2; write one of 390\.46, "):
+            compute.check(wanted)
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.json"])

@@ -38,6 +38,7 @@ ACTING = (
     "shared.context",
     "shared.context_members",
     "shared.expiry",
+    "shared.gpu_drivers",
     "shared.intake",
     "shared.placement",
     "shared.requests",
@@ -49,8 +50,8 @@ ACTING = (
 )
 OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
 
-# Both adapters need them: the clock, and the cidata, which reads the provisioner's sources.
-OF_ALL_ADAPTERS = ("shared.cidata", "shared.clock")
+# Both adapters need them: the clock, the cidata, which reads the provisioner's sources, and a public list of Google's.
+OF_ALL_ADAPTERS = ("shared.cidata", "shared.clock", "shared.gpu_drivers")
 
 # They put the parts together on one machine, as functions/ and Google's services do in the cloud.
 COMPOSITION = ("shared.gcp.factory", "shared.local.dispatcher", "shared.local.factory")
