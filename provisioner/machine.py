@@ -12,7 +12,6 @@ import time
 from . import process
 from .free_blocks import disks, give_back
 from .os_release import COS, system_id
-from .os_release import COS, system_id
 from .output import Console
 from .root_disk import grow_root
 

@@ -94,18 +94,11 @@ class Session:
         note = self._machine.prepare()
         if note:
             self._console.say(note)
-        problem = self._damage
-        if self._job.layout is not None and not problem:
-            from .arrangement import arrange  # and all that moving partitions needs
-
-            journal, places = self._journal, self._places
-            outcome, told = arrange(self._job.layout, journal, self._console, places.root, places.provisioner)
-            if outcome == REBOOTING:
-                return outcome
-            if outcome == FAILED:
-                problem = told
-            else:
-                note = "; ".join(filter(None, [note, told]))
+        outcome, told = (FAILED, self._damage) if self._damage else self._arrange()
+        if outcome == REBOOTING:
+            return outcome
+        problem = told if outcome == FAILED else ""
+        note = "; ".join(filter(None, [note, told]))
         if self._job.scratch and not problem:
             problem = self._machine.add_scratch()
         problem = problem or self._unpack()
@@ -119,6 +112,15 @@ class Session:
         if outcome == COMPLETED:
             return self._complete()
         return outcome
+
+    def _arrange(self) -> tuple[str, str]:
+        """Bring the partitions to where the job wants them; give what that leads to, and what people should know."""
+        if self._job.layout is None:
+            return "", ""
+        from .arrangement import arrange  # and all that moving partitions needs
+
+        places = self._places
+        return arrange(self._job.layout, self._journal, self._console, places.root, places.provisioner)
 
     def _unpack(self) -> str:
         """Put the context in place, once; give what is wrong with it, or nothing."""
