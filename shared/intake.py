@@ -25,7 +25,7 @@ from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, T
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
-from .incoming import KEYS, Request, name_in, of_message, of_part, of_upload, stem
+from .incoming import Request, name_in, of_message, of_part, of_upload
 from .placement import Deployment, Placement
 from .ports import Objects, StoredObject
 from .requests import request_build
@@ -36,8 +36,6 @@ from .spec_text import WorkflowBuild, read_specs
 from .submission import builtin_substitutions
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted
-
-__all__ = ["KEYS", "Deployment", "Intake", "stem"]
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,79 @@
+"""What asks for builds, before anybody has read a spec: uploads, messages, and workflows that go on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.build import Sibling, WorkflowPart
+from shared.errors import InputError, PoisonMessage
+from shared.incoming import name_in, of_message, of_part, of_upload, stem
+from shared.ports import StoredObject
+from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA
+
+BUCKET = "my-bucket"
+URI = f"gs://{BUCKET}/specs/team/Web.yaml"
+
+
+def message(**document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_upload_is_asked_for_by_its_generation() -> None:
+    metadata = {PARAMETERS_METADATA: '{"a": "b"}', CONTEXT_METADATA: "gs://my-bucket/contexts/x.tar"}
+    request = of_upload(StoredObject(URI, "7", 10, metadata), BUCKET)
+    assert (request.asked, request.stem, request.place) == (f"{URI}#7", "web", URI)
+    assert request.result == "gs://my-bucket/results/team/Web-7.json"
+    assert (request.checked_parameters(), request.packed) == ({"a": "b"}, "gs://my-bucket/contexts/x.tar")
+
+
+@pytest.mark.parametrize(
+    ("document", "message_id", "asked", "result"),
+    [
+        ({"spec": URI}, "17", "message 17", "results/team/Web-17.json"),
+        ({"spec": URI, "idempotency_key": "nightly"}, "17", "key nightly", "results/team/Web-nightly.json"),
+        ({"spec": "gs://elsewhere/deep/a.yaml"}, "17", "message 17", "results/a-17.json"),
+        ({"spec": {"name": "web"}}, "17", "message 17", "results/web-17.json"),
+        ({"spec": "name: web\n"}, "17", "message 17", "results/web-17.json"),
+        ({"spec": "steps: []\n"}, "17", "message 17", "results/spec-17.json"),
+    ],
+)
+def test_message_is_asked_for_by_its_id_or_key(
+    document: dict[str, object], message_id: str, asked: str, result: str
+) -> None:
+    request = of_message(message(**document), message_id, BUCKET)
+    assert (request.asked, request.result) == (asked, f"gs://{BUCKET}/{result}")
+
+
+def test_message_that_names_no_spec_is_poison() -> None:
+    with pytest.raises(PoisonMessage, match="a request without a spec"):
+        of_message(message(spec=5), "17", BUCKET)
+
+
+def test_wrong_keys_and_parameters_are_told_when_they_are_needed() -> None:
+    with pytest.raises(InputError, match="'specs' is no key of a request"):
+        of_message(message(spec=URI, specs=1), "17", BUCKET).checked_parameters()
+    with pytest.raises(InputError, match="parameters are not texts by name"):
+        of_message(message(spec=URI, parameters=["a"]), "17", BUCKET).checked_parameters()
+
+
+def test_workflow_that_goes_on_is_the_request_that_it_was() -> None:
+    upload = of_upload(StoredObject(URI, "7", 10, {PARAMETERS_METADATA: '{"_A": "b"}'}), BUCKET)
+    part = WorkflowPart(URI, "7", upload.asked, upload.result, 1, (Sibling("a"), Sibling("b", (0,))), {"_A": "b"})
+    again = of_part(part)
+    assert (again.asked, again.uri, again.generation, again.result) == (upload.asked, URI, "7", upload.result)
+    assert again.checked_parameters() == upload.checked_parameters()
+
+
+@pytest.mark.parametrize(("name", "made"), [("specs/team/Hello.yaml", "hello"), ("9-x.yaml", "x"), ("_.yaml", "spec")])
+def test_builds_of_unreadable_specs_are_named_after_their_object(name: str, made: str) -> None:
+    assert stem(name) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("name: web\nstepz: 1\n", "web"), ("name: ${a}\nparameters: {a: b}\n", "c"), ("name: Web\n", None), ("[", None)],
+)
+def test_name_is_read_whatever_else_is_wrong(text: str, name: str | None) -> None:
+    assert name_in(text, {"a": "c"} if "${a}" in text else {}) == name
