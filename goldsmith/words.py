@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provisioner.protocol import REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
-from shared.build import Build, Outcome, State
+from shared.build import Build, ImageRecord, Outcome, State
 from shared.events import Event, MachineStarted, MachineStopped, Reported
 
 DOING = {
@@ -17,6 +17,7 @@ DOING = {
 }
 """What each state means to the person who waits."""
 
+MOST_FINDINGS = 20  # of those that the image has
 LAST_LINES = 20  # of a failed step's output
 
 
@@ -55,7 +56,7 @@ def summary(build: Build, logs: str) -> list[str]:
         lines = [f"image {image.project}/{image.name}{family}"]
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
-        return [*lines, *_left(build)]
+        return [*lines, *_findings(image), *_left(build)]
     lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:
         return lines
@@ -64,6 +65,13 @@ def summary(build: Build, logs: str) -> list[str]:
             lines.append(f"the last lines of step {record.name}:")
             lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
     return [*lines, *_left(build), f"the whole log: {logs}"]
+
+
+def _findings(image: ImageRecord) -> list[str]:
+    """What is in the image and should not be, where the spec lets that pass."""
+    lines = [f"warning: the image has {finding}" for finding in image.findings[:MOST_FINDINGS]]
+    hidden = len(image.findings) - MOST_FINDINGS
+    return [*lines, f"warning: and {hidden} more findings; the build's JSON has them all"] if hidden > 0 else lines
 
 
 def _left(build: Build) -> list[str]:
