@@ -66,6 +66,7 @@ def read_specs(
     if not is_workflow(document.data):
         return (_native(document, filename, overrides, check),)
     workflow = read_workflow(document, PurePosixPath(filename).stem, overrides, builtin)
+    document = workflow.document
     told = _told(document, document.problems + workflow.problems)
     specs = []
     for build in workflow.builds:

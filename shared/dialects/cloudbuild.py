@@ -24,6 +24,7 @@ from .cloudbuild_builds import Drafted, builds_of
 from .customizer_command import Command, read_command
 from .customizer_flags import ASIDE
 from .draft import Place
+from .merge_keys import MERGE, merged
 from .spelling import entry, snake_case
 from .substitutions import KEY as SUBSTITUTIONS
 from .substitutions import Substitutions, declared
@@ -55,8 +56,9 @@ class Note:
 
 @dataclass
 class Workflow:
-    """What a workflow comes to: its builds in the order of the file, and what is wrong or not taken over."""
+    """What a workflow comes to: its builds in the order of their ends, and what is wrong or not taken over."""
 
+    document: Document  # with its merge keys resolved
     builds: list[Drafted] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -68,7 +70,7 @@ def is_workflow(data: Any) -> bool:
     if not isinstance(steps, tuple) or "source" in data:
         return False
     found = [step for step in steps if isinstance(step, dict)]
-    runs_images = any("args" in step or "script" in step or _IMAGE.search(str(step.get("name"))) for step in found)
+    runs_images = any({"args", "script", MERGE} & set(step) or _IMAGE.search(str(step.get("name"))) for step in found)
     return runs_images and not any("action" in step for step in found)
 
 
@@ -80,14 +82,14 @@ def is_customizer(image: str) -> bool:
 
 def read_workflow(document: Document, stem: str, overrides: Mapping[str, str], builtin: Mapping[str, str]) -> Workflow:
     """Read a workflow's values. `stem` names a build where nothing else does; values from outside win."""
-    return _Reader(document, overrides, builtin).read(stem)
+    return _Reader(merged(document), overrides, builtin).read(stem)
 
 
 class _Reader:
     def __init__(self, document: Document, overrides: Mapping[str, str], builtin: Mapping[str, str]) -> None:
         self.document = document
         self.data: Mapping[str, Any] = document.data
-        self.result = Workflow()
+        self.result = Workflow(document)
         options = self.data.get("options", {})
         options = options if isinstance(options, dict) else {}
         dynamic = entry(options, "dynamicSubstitutions")[1] in (True, "true")

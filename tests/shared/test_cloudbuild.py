@@ -241,6 +241,27 @@ def test_home_moves_the_state() -> None:
     assert len(builds_of(*first, step(*finish("a"), env=env), step(*finish("b")))) == 2
 
 
+def test_merge_keys() -> None:
+    """As gcloud reads them: a step's own keys win; problems are told where a value is written."""
+    text = f"""\
+options: {{env: [A=1]}}
+steps:
+- &first
+  name: {CUSTOMIZER}
+  args: [start-image-build, -image-project=p-123456, -image-family=f, -gcs-bucket=b, -gcs-workdir=w]
+- {{<<: *first, args: [run-script, -script=a.sh]}}
+- <<: [{{dir: x}}, *first, {{dir: y}}]
+  args: [finish-image-build, -project=p-123456, -zone=us-west1-b, -image-name=i]
+"""
+    (build,) = read_specs(text, "w")
+    assert [one.name for one in build.spec.steps] == ["a"]
+    wrong = text.replace("-image-family=f,", "").replace("[{dir: x}, *first, {dir: y}]", "[*first, x]")
+    assert problems(wrong) == [
+        "3:3: steps[0]: names no image; write exactly one of -image-name, -image-milestone, -image-family",
+        "7:16: steps[2].'<<'[1]: needs a mapping or a list of them, not the text 'x'; write an alias such as *step",
+    ]
+
+
 def test_yaml_and_json_say_the_same() -> None:
     yaml = f"""\
 steps:
