@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import AlreadyExists, InputError
+from shared.build import Build
+from shared.errors import AlreadyExists, InputError, NotFound
 from shared.manifest import manifest
 from shared.names import LOCAL
 from shared.ports import Image
-from shared.resources import manifest_of
+from shared.resources import archive_stem, manifest_of, results_stem, sbom_names
 
 from .home import open_factory
 from .progress import shown
@@ -101,7 +103,19 @@ def export_existing(factory: LocalFactory, name: str, target: str | None, compre
         return
     exported = replace(made, image=replace(made.image, archive=archive))
     packages = factory.compute.packages(LOCAL, name)
-    factory.bucket.write(manifest_of(target), manifest(exported, made.plan, packages))
+    sbom = _copy_sbom(factory, made, target)
+    factory.bucket.write(manifest_of(target), manifest(exported, made.plan, packages, sbom))
+
+
+def _copy_sbom(factory: LocalFactory, made: Build, target: str) -> list[str]:
+    """Put the bill of materials that publication wrote beside an archive; give the paths of what there is."""
+    copies = []
+    stored = sbom_names(results_stem(made, factory.logs_of(made.id)))
+    for source, copy in zip(stored, sbom_names(archive_stem(target)), strict=True):
+        with suppress(NotFound):  # of an image from before there were any, or whose logs somebody has deleted
+            factory.bucket.write(copy, factory.bucket.read(source))
+            copies.append(copy)
+    return copies
 
 
 def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:

@@ -58,13 +58,36 @@ def prepare(
 
 
 def _placed(plan: Plan, path: Path) -> Plan:
-    """Put the archive where the spec says: a relative path starts at the spec's folder, as all of its paths do."""
-    target = plan.image.export_to
-    if target is None:
-        return plan
-    if target.startswith("gs:"):
-        raise InputError(f"output.export.to: {target} is on Google Cloud; write a path, or build with --output FOLDER")
-    return replace(plan, image=replace(plan.image, export_to=str(beside(path, target).absolute())))
+    """Put what is read and written where the spec says: a relative path starts at the spec's folder, as all do."""
+    image = plan.image
+    if image.export_to is not None and image.export_to.startswith("gs:"):
+        what = f"output.export.to: {image.export_to}"
+        raise InputError(f"{what} is on Google Cloud; write a path, or build with --output FOLDER")
+    if image.sbom_input is not None and image.sbom_input.startswith("gs:"):
+        raise InputError(f"output.sbom.input: {image.sbom_input} is on Google Cloud; write a path beside the spec")
+    if image.sbom_to is not None and image.sbom_to.startswith("gs:"):  # as in every workflow of COS Customizer
+        complain(
+            f"output.sbom.to: {image.sbom_to} is on Google Cloud; the bill of materials will be with the build's logs, "
+            "and beside the archive"
+        )
+        image = replace(image, sbom_to=None)
+    return replace(
+        plan,
+        image=replace(
+            image,
+            export_to=_absolute(path, image.export_to),
+            sbom_input=_absolute(path, image.sbom_input),
+            sbom_to=_absolute(path, image.sbom_to),
+        ),
+    )
+
+
+def _absolute(spec: Path, place: str | None) -> str | None:
+    """Give a place beside a spec as a path that means the same everywhere; a folder's ends with a slash."""
+    if place is None:
+        return None
+    path = beside(spec, place).absolute()
+    return f"{path}/" if place.endswith("/") or path.is_dir() else str(path)
 
 
 def validate(path: Path, parameters: Mapping[str, str]) -> None:

@@ -6,14 +6,17 @@ Beside a spec in a bucket lie what it reads; what it writes lies below results/,
 from __future__ import annotations
 
 import posixpath
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
-from .errors import InputError
+from .errors import InputError, NotFound
 from .names import LOCAL, quoted
 from .plan import Plan
 from .ports import Objects
+from .sbom_input import LIMIT, problems
 from .spec_document import KeyPath, Problem
 from .submission import split_uri
 from .topology import RESULTS, SPECS
@@ -58,25 +61,39 @@ class Placement:
 
     def check(self, data: Mapping[str, Any]) -> list[Problem]:
         """Give the problems of what a spec's values name beside the context. The values may be wrong."""
-        problems = []
+        found = []
         source = data.get("source")
         if isinstance(source, dict) and "file" in source:
             text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
-            problems.append(Problem(("source", "file"), text))
+            found.append(Problem(("source", "file"), text))
         export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
         if export is not None and not export.startswith("gs://"):
-            problems.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
+            found.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
         try:
-            if wanted is not None and self._objects.stat(self.source(wanted)) is None:
-                problems.append(Problem(INPUT, f"{self.source(wanted)} does not exist; upload it first"))
+            if wanted is not None:
+                found += [Problem(INPUT, text) for text in self._of_input(self.source(wanted))]
         except InputError as error:
-            problems.append(Problem(INPUT, str(error)))
+            found.append(Problem(INPUT, str(error)))
         try:
             if target is not None:
                 self.target(target)
         except InputError as error:
-            problems.append(Problem(TO, str(error)))
-        return problems
+            found.append(Problem(TO, str(error)))
+        return found
+
+    def _of_input(self, uri: str) -> list[str]:
+        """Give what is wrong with the user's list of packages."""
+        found = self._objects.stat(uri)
+        if found is None:
+            return [f"{uri} does not exist; upload it first"]
+        if found.size > LIMIT:
+            return [f"{uri} has {found.size} bytes; {LIMIT >> 20} MiB is the most"]
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-sbom-") as file:
+            try:
+                self._objects.download(found, Path(file.name))
+            except NotFound:
+                return [f"{uri} was changed while it was read; upload the spec after it"]
+            return [f"{uri}: {text}" for text in problems(Path(file.name).read_bytes())]
 
     def source(self, place: str) -> str:
         """Give the URI of a file that a spec reads. InputError."""
@@ -90,13 +107,13 @@ class Placement:
         """Give the URI of an object that a spec writes: not over what makes builds, or what they trust. InputError."""
         own = self._here.bucket
         if place.startswith("gs:"):
-            bucket, name = split_uri(place)
+            bucket, name = split_uri(place + "_" if place.endswith("/") else place)  # a folder, for a name of ours
             if bucket == own and not name.startswith(RESULTS):
                 raise InputError(f"{place} is not below {RESULTS}; write it there, or to another bucket")
             return place
         spec = self._spec_uri.removeprefix(f"gs://{own}/{SPECS}") if self._spec_uri else ""
         folder = "" if "://" in spec else posixpath.dirname(spec)
-        name = posixpath.normpath(posixpath.join(folder, place))
+        name = posixpath.normpath(posixpath.join(folder, place)) + "/" * place.endswith("/")
         if place.startswith("/") or name.split("/")[0] == "..":
             raise InputError(f"{place} leads out of gs://{own}/{RESULTS}; write a path below it")
         return f"gs://{own}/{RESULTS}{name}"

@@ -107,6 +107,12 @@ def _place(text: str) -> str:
     return text
 
 
+def _place_or_folder(value: str) -> str:
+    """Take a bucket as a folder, too, when it ends as one."""
+    _place(value + "_" if value.endswith("/") else value)
+    return value
+
+
 Name = Annotated[str, AfterValidator(names.resource_name)]
 Project = Annotated[str, AfterValidator(names.project_id)]
 Place = Annotated[str, AfterValidator(_place)]
@@ -224,7 +230,7 @@ class Sbom(Closed):
     """The list of the image's packages, beside the one that goes with the build's results."""
 
     input: Place | None = None
-    to: Place | None = None
+    to: Annotated[str, AfterValidator(_place_or_folder)] | None = None
 
 
 class Output(Closed):

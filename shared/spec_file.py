@@ -8,24 +8,27 @@ from typing import Any, TypeGuard
 
 from .context import missing_file, scan
 from .errors import InputError, SpecError
+from .sbom_input import LIMIT, problems
 from .spec import Spec
 from .spec_document import TEXT_LIMIT, KeyPath, Problem
 from .spec_inputs import CONTEXT_FILES, INSTALLER
 from .spec_text import NO_OVERRIDES, WorkflowBuild, read_spec, read_specs
+
+SBOM_INPUT: KeyPath = ("output", "sbom", "input")
 
 __all__ = ["beside", "check_context", "decoded", "load_spec", "load_specs", "read_spec", "read_text", "refuse_long"]
 
 
 def load_spec(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES) -> Spec:
     """Read a spec and check it together with the files beside it. Raises InputError, SpecError."""
-    return read_spec(read_text(path), str(path), overrides, lambda data: check_context(data, path.parent))
+    return read_spec(read_text(path), str(path), overrides, lambda data: check_files(data, path.parent))
 
 
 def load_specs(
     path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, builtin: Mapping[str, str] = NO_OVERRIDES
 ) -> tuple[WorkflowBuild, ...]:
     """Read a spec or a Cloud Build workflow, and check it together with the files beside it. InputError, SpecError."""
-    return read_specs(read_text(path), str(path), overrides, lambda data: check_context(data, path.parent), builtin)
+    return read_specs(read_text(path), str(path), overrides, lambda data: check_files(data, path.parent), builtin)
 
 
 def read_text(path: Path) -> str:
@@ -62,32 +65,51 @@ def beside(spec_path: Path, place: str) -> Path:
     return spec_path.parent / place
 
 
+def check_files(data: Mapping[str, Any], folder: Path) -> list[Problem]:
+    """Give the problems of all that a spec's values name in `folder`. The values may be wrong in any way."""
+    return check_context(data, folder) + _check_sbom_input(data, folder)
+
+
+def _check_sbom_input(data: Mapping[str, Any], folder: Path) -> list[Problem]:
+    value: Any = data
+    for key in SBOM_INPUT:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if not _is_local(value):
+        return []
+    try:
+        with (folder / value).open("rb") as file:
+            return [Problem(SBOM_INPUT, text) for text in problems(file.read(LIMIT + 1))]
+    except OSError as error:
+        text = f"{folder / value} cannot be read: {error.strerror}; write the path of a file beside the spec"
+        return [Problem(SBOM_INPUT, text)]
+
+
 def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     """Give the problems of what a spec's values name in `folder`. The values may be wrong in any way."""
-    problems: list[Problem] = []
+    found: list[Problem] = []
     source = data.get("source")
     file = source.get("file") if isinstance(source, dict) else None
     if _is_local(file) and not _is_file(folder / file):
-        problems.append(Problem(("source", "file"), f"there is no file {folder / file}; write a path beside the spec"))
+        found.append(Problem(("source", "file"), f"there is no file {folder / file}; write a path beside the spec"))
     wanted = list(_named_files(data))
     context = data.get("context")
     if context is None:
         text = "is a file of the context, and the spec has no context; write context: . for the spec's own folder"
-        return problems + [Problem(path, text) for path, _, _ in wanted]
+        return found + [Problem(path, text) for path, _, _ in wanted]
     if not _is_local(context):
-        return problems
+        return found
     members, faults = scan(folder / context)
-    problems += [Problem(("context",), fault) for fault in faults]
+    found += [Problem(("context",), fault) for fault in faults]
     if members is None:
-        return problems
+        return found
     missing_folders: list[str] = []  # what lies in them needs no further word
     for path, name, kinds in wanted:
         fault = missing_file(members, name, kinds, folder / context)
         if fault and not any(name.startswith(f"{missing}/") for missing in missing_folders):
-            problems.append(Problem(path, fault))
+            found.append(Problem(path, fault))
         if fault and kinds == ("dir",):
             missing_folders.append(name)
-    return problems
+    return found
 
 
 def _is_file(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -51,7 +52,7 @@ def draft_build(
     _deprecation(draft, finish)
     _machine(draft, finish, steps)
     _timeout(draft, finish, limits)
-    _sbom(draft, finish)
+    _sbom(draft, finish, context)
     return draft.finished()
 
 
@@ -206,7 +207,13 @@ def _timeout(draft: Draft, finish: Command, limits: Sequence[tuple[Fraction, Pla
         draft.put(("build", "timeout"), f"{math.ceil(seconds)}s", place)
 
 
-def _sbom(draft: Draft, finish: Command) -> None:
+def _leads_out(path: str, folder: str) -> bool:
+    """Whether a path of the workflow's folder lies outside of one that is below it, or is it."""
+    return posixpath.relpath("/" + path, "/" + folder).split("/")[0] in ("..", ".") or path.startswith(("/", ".."))
+
+
+def _sbom(draft: Draft, finish: Command, context: str) -> None:
+    """Say what is read from the build context, and the folder in which the document gets its own name."""
     for flag, other, key in (
         ("sbom-input-path", "sbom-output-path", "input"),
         ("sbom-output-path", "sbom-input-path", "to"),
@@ -215,10 +222,12 @@ def _sbom(draft: Draft, finish: Command) -> None:
             continue
         path, place, text = ("output", "sbom", key), finish.at(flag), finish.text(flag)
         draft.locate(("output", "sbom"), place)
-        found = text if text.startswith("gs://") else finish.in_workspace(text)
+        found = posixpath.normpath(posixpath.join(context, text)) if key == "input" else text.rstrip("/") + "/"
         if finish.lacks(other):
             draft.fault(path, f"needs -{other} as well; add it, or leave this out", place)
-        elif found is None:
-            draft.fault(path, f"{quoted(text)} leads out of the workflow's folder; write a path in it", place)
+        elif key == "input" and _leads_out(found, context):
+            draft.fault(path, f"{quoted(text)} leads out of the build context; write a path in it", place)
+        elif key == "to" and not text.startswith("gs://"):
+            draft.fault(path, f"{quoted(text)} is no folder of Cloud Storage; write gs://bucket/folder", place)
         else:
             draft.put(path, found, place)

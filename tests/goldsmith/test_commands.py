@@ -21,7 +21,7 @@ from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.ports import Message
 from tests import values
-from tests.goldsmith.commands import Commands
+from tests.goldsmith.commands import Commands, Done
 from tests.goldsmith.test_command_line_page import of_the_app
 from tests.local.small_disks import os_tree, rooted
 
@@ -302,6 +302,27 @@ def test_archive_on_google_cloud_is_refused_before_anything_is_made(run: Command
         assert "output.export.to: gs://bucket/x.tar.gz is on Google Cloud; write a path" in done.err
     assert list((home / "builds").iterdir()) == []
     assert not Path("gs:").exists()
+
+
+def test_bill_of_materials_is_read_and_written_beside_the_spec(run: Commands, home: Path, tmp_path: Path) -> None:
+    add_image(home, tmp_path, "one")
+    spec = tmp_path / "specs" / "build.yaml"
+    (spec.parent / "there").mkdir(parents=True)
+    (spec.parent / "own.json").write_text("{}")
+
+    def planned(sbom: str) -> Done:
+        spec.write_text(f"{{name: x, source: {{project: local, image: one}}, steps: [], output: {{sbom: {{{sbom}}}}}}}")
+        return run("plan", spec, "--json")
+
+    image = planned("input: own.json, to: there").document()["image"]
+    assert (image["sbom_input"], image["sbom_to"]) == (f"{spec.parent}/own.json", f"{spec.parent}/there/")
+    assert planned("to: new/").document()["image"]["sbom_to"] == f"{spec.parent}/new/"
+    elsewhere = planned("to: gs://bucket/sboms/")
+    assert elsewhere.document()["image"]["sbom_to"] is None
+    assert "output.sbom.to: gs://bucket/sboms/ is on Google Cloud; the bill of materials will be" in elsewhere.err
+    refused = planned("input: gs://bucket/own.json")
+    assert (refused.status, refused.out) == (2, "")
+    assert "output.sbom.input: gs://bucket/own.json is on Google Cloud; write a path beside the spec" in refused.err
 
 
 def test_doctor_says_what_there_is(run: Commands) -> None:

@@ -97,7 +97,7 @@ def test_check_refuses_a_driver_that_is_not_there(home: Path, catalogue: Catalog
             compute.check(wanted)
 
 
-@pytest.mark.parametrize("name", ["x.tar.gz", "x.json"])
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.json", "x.spdx.json", "x.cdx.json"])
 def test_check_refuses_what_would_be_replaced(compute: LocalCompute, tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(InputError, match=f"{tmp_path}/{name} exists already; remove it, or choose another folder"):

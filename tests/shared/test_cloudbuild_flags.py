@@ -209,9 +209,9 @@ LICENCE = "projects/p/global/licenses/"
         (("-timeout=1h30m",), "build.timeout", 5400.0),
         (("-timeout=90.5s",), "build.timeout", 91.0),
         (
-            ("-sbom-input-path=packages.json", "-sbom-output-path=gs://bucket/sbom.json"),
+            ("-sbom-input-path=packages.json", "-sbom-output-path=gs://bucket/sboms"),
             "output.sbom",
-            {"input": "packages.json", "to": "gs://bucket/sbom.json"},
+            {"input": "packages.json", "to": "gs://bucket/sboms/"},
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -219,6 +219,14 @@ LICENCE = "projects/p/global/licenses/"
 def test_finish_image_build(flags: tuple[str, ...], key: str, value: Any) -> None:
     """finish-image-build: each of its flags, and the defaults of those that are not given."""
     assert at(build_of(START, (*FINISH, *flags)).spec, key) == value
+
+
+def test_sbom_input_path_is_below_the_build_context() -> None:
+    """finish-image-build -sbom-input-path: a file of the build context, wherever that is."""
+    flags = (*FINISH, "-sbom-input-path=lists/own.json", "-sbom-output-path=gs://bucket/")
+    sbom = build_of((*START, "-build-context=ctx"), flags).spec.output.sbom
+    assert sbom is not None
+    assert (sbom.input, sbom.to) == ("ctx/lists/own.json", "gs://bucket/")
 
 
 def test_finish_image_build_enable_cleanup() -> None:

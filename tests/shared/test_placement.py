@@ -23,6 +23,8 @@ def placement(spec_uri: str = SPEC_URI) -> Placement:
         (SPEC_URI, "../web/sbom.json", f"gs://{BUCKET}/results/web/sbom.json"),
         (SPEC_URI, f"gs://{BUCKET}/results/sbom.json", f"gs://{BUCKET}/results/sbom.json"),
         (SPEC_URI, "gs://elsewhere/sbom.json", "gs://elsewhere/sbom.json"),
+        (SPEC_URI, "gs://elsewhere/", "gs://elsewhere/"),
+        (SPEC_URI, "sboms/", f"gs://{BUCKET}/results/team/sboms/"),
         ("gs://elsewhere/specs/hello.yaml", "sbom.json", f"gs://{BUCKET}/results/sbom.json"),
         ("", "sbom.json", f"gs://{BUCKET}/results/sbom.json"),
     ],
@@ -61,6 +63,7 @@ def test_bill_of_materials_is_read_beside_the_spec_and_written_below_results() -
     [
         ("input: own.txt", "output.sbom.input: gs://goldsmith-test/specs/own.txt does not exist; upload it first"),
         ("input: ../cidata/x", "output.sbom.input: ../cidata/x leads out of gs://goldsmith-test/specs/"),
+        ("input: hello.yaml", "output.sbom.input: gs://goldsmith-test/specs/hello.yaml: it is not JSON"),
         (f"input: gs://{BUCKET}/logs/x", "output.sbom.input: gs://goldsmith-test/logs/x is neither below specs/ nor"),
         (f"to: gs://{BUCKET}/cidata/x", "output.sbom.to: gs://goldsmith-test/cidata/x is not below results/"),
     ],

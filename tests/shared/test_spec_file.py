@@ -173,3 +173,25 @@ def test_context_may_be_one_file(tmp_path: Path) -> None:
     assert load_spec(write(tmp_path, step)).context == "preload.sh"
     (problem,) = file_problems(tmp_path, step.replace("script: preload.sh", "script: other.sh"))
     assert problem.startswith("6:14: steps[0].inputs.script: 'other.sh' is not in the context DIR/preload.sh; ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "DIR/own.json cannot be read: No such file or directory; write the path of a file beside the spec"),
+        ("[", "it is not JSON: Expecting value: line 1 column 2 (char 1)"),
+        ('{"creators": ["Ann"]}', "creators[0]: Actor Ann doesn't match any of person, organization or tool."),
+    ],
+)
+def test_own_list_of_packages_is_checked_before_all_else(tmp_path: Path, text: str | None, problem: str) -> None:
+    """finish-image-build -sbom-input-path: must be there, in the right format."""
+    if text is not None:
+        (tmp_path / "own.json").write_text(text)
+    [found] = file_problems(tmp_path, GOOD + "output: {sbom: {input: own.json}}\n")
+    assert found.partition(" ")[2] == f"output.sbom.input: {problem}"
+
+
+def test_own_list_of_packages_in_a_bucket_is_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text("{}")
+    for place in ("gs://bucket/own.json", "own.json"):
+        assert load_spec(write(tmp_path, f"{GOOD}output: {{sbom: {{input: '{place}'}}}}\n")).output.sbom is not None

@@ -27,10 +27,15 @@ def sha256_inside(archive: Path) -> str:
 
 
 def assert_agree(folder: Path) -> dict[str, Any]:
-    """The folder has one archive and its manifest, which says what it is, and nothing else. Give the manifest."""
-    archive, manifest = sorted(folder.iterdir(), key=lambda path: path.suffix)
-    assert (manifest.suffix, archive.name.removesuffix(".tar.gz")) == (".json", manifest.stem)
-    document: dict[str, Any] = json.loads(manifest.read_text())
+    """The folder has one archive and what says what it is, and nothing else. Give the manifest."""
+    (archive,) = folder.glob("*.tar.gz")
+    stem = archive.name.removesuffix(".tar.gz")
+    beside = [f"{stem}.cdx.json", f"{stem}.json", f"{stem}.spdx.json"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([archive.name, *beside])
+    document: dict[str, Any] = json.loads((folder / f"{stem}.json").read_text())
+    assert document["sbom"] == [f"{stem}.spdx.json", f"{stem}.cdx.json"]
+    described = json.loads((folder / f"{stem}.spdx.json").read_text())["packages"][0]
+    assert described["name"] == stem
     assert document["archive"]["bytes"] == archive.stat().st_size
     assert document["archive"]["sha256"] == sha256(archive)
     return document

@@ -103,7 +103,7 @@ def assert_recovered(goldsmith: Goldsmith) -> str | None:
 
 
 def assert_output(folder: Path, outcome: str | None) -> None:
-    """The archive and its manifest are there as a whole, or nothing is, hidden or not."""
+    """The archive and what is beside it are there as a whole, or nothing is, hidden or not."""
     if outcome in DONE:
         assert_agree(folder)
     else:
@@ -112,5 +112,5 @@ def assert_output(folder: Path, outcome: str | None) -> None:
 
 def image_name(folder: Path) -> str:
     """The name of the image whose archive is in the folder."""
-    (manifest,) = folder.glob("*.json")
-    return manifest.stem
+    (archive,) = folder.glob("*.tar.gz")
+    return archive.name.removesuffix(".tar.gz")
