@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.dialects.built_in import builtin_substitutions
 from shared.dialects.cloudbuild import is_workflow
 from shared.errors import InputError
 from shared.names import LOCAL
@@ -14,7 +15,6 @@ from shared.spec_document import KeyPath, read_document
 from shared.spec_file import read_text
 from shared.spec_text import WorkflowBuild, read_specs
 from shared.spec_writer import spec_text
-from shared.submission import builtin_substitutions
 
 from .text import complain, say
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.bundle import provisioner_version
+from shared.dialects.built_in import builtin_substitutions
 from shared.errors import InputError
 from shared.events import BuildRequested, to_json
 from shared.identity import build_id
@@ -19,7 +20,6 @@ from shared.requests import request_build
 from shared.spec import Spec
 from shared.spec_file import beside, load_specs
 from shared.spec_text import WorkflowBuild
-from shared.submission import builtin_substitutions
 
 from .home import open_factory
 from .progress import shown

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.build import Build, Sibling, WorkflowPart
 from shared.context import pack_context
+from shared.dialects.built_in import builtin_substitutions
 from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.names import LOCAL
 from shared.spec_file import beside, read_text
@@ -18,7 +19,6 @@ from shared.spec_text import WorkflowBuild, read_specs
 from shared.submission import (
     CONTEXT_METADATA,
     PARAMETERS_METADATA,
-    builtin_substitutions,
     context_metadata,
     object_request,
     result_uri,

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from .build import Build, Sibling, WorkflowPart
 from .bundle import provisioner_version
+from .dialects.built_in import builtin_substitutions
 from .engine import Engine
 from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, Transient
 from .events import BuildRejected, BuildRequested
@@ -33,7 +34,6 @@ from .sources import resolve
 from .spec import Spec
 from .spec_file import decoded, refuse_long
 from .spec_text import WorkflowBuild, read_specs
-from .submission import builtin_substitutions
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted
 

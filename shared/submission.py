@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from .errors import InputError
-from .identity import request_digest
 from .topology import CONTEXTS, RESULTS, SPECS
 
 CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context
@@ -43,18 +42,6 @@ def object_request(bucket: str, name: str, generation: str) -> str:
     return f"gs://{bucket}/{name}#{generation}"
 
 
-def builtin_substitutions(project: str, asked: str) -> dict[str, str]:
-    """Give Cloud Build's own substitutions for a workflow that was uploaded; `asked` is what asked for its builds.
-
-    A build that nobody triggered has no others. The number of its project is not known here.
-    """
-    return {
-        "PROJECT_ID": project,
-        "BUILD_ID": _uuid(request_digest(asked)),
-        "LOCATION": "global",  # where `gcloud builds submit` runs builds unless it is told otherwise
-    }
-
-
 def context_metadata(packed: Mapping[str, str]) -> str:
     """Write down where packed contexts lie, by what the specs call them: of one its URI, of several a JSON object."""
     return json.dumps(packed) if len(packed) > 1 else next(iter(packed.values()))
@@ -76,11 +63,6 @@ def packed_context(metadata: str, context: str) -> str:
     if not isinstance(uri, str):
         raise InputError(f"{CONTEXT_METADATA} of the upload does not name it; upload it with goldsmith submit")
     return uri
-
-
-def _uuid(digest: str) -> str:
-    """Write the first digits of a digest as UUIDs of version 4 are written."""
-    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
 def spec_object(name: str) -> str:
