@@ -89,6 +89,7 @@ class Delivery:
         started = {
             **instance_metadata(),
             "block-project-ssh-keys": "TRUE",  # the guest agent would make users of them, in the image too
+            "cos-update-strategy": "update_disabled",  # an update would change the system while it is being built
         }
         if self._settings.delivery == "disk":
             return Cargo(started, self._import_disk(request, until))

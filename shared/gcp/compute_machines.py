@@ -179,8 +179,12 @@ class Machines:
             disks_resize_request_resource=compute_v1.DisksResizeRequest(size_gb=gigabytes),
             request_id=self._calls.request_id("resize", project, zone, "disks", name, str(gigabytes)),
         )
-        operation = self._calls.start(what, self._disks.resize_unary, request)
-        self._calls.finish(what, operation, project, self._calls.until())
+        try:
+            operation = self._calls.start(what, self._disks.resize_unary, request)
+            self._calls.finish(what, operation, project, self._calls.until())
+        except Permanent:  # another delivery of the same order was faster: to the same size again is refused
+            if self._size_of(what, project, zone, name) < gigabytes:
+                raise
         if (size := self._size_of(what, project, zone, name)) < gigabytes:
             raise Transient(f"{what}: it has {size} GB after it was made larger; it is looked at again")
 

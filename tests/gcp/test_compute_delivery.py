@@ -75,15 +75,19 @@ def metadata(cloud: Cloud) -> dict[str, str]:
     return {item.key: item.value for item in cloud.instances()[f"{ZONE}/{VM}"].metadata.items}
 
 
+OF_EVERY_VM = {"block-project-ssh-keys": "TRUE", "cos-update-strategy": "update_disabled"}
+"""The VM's metadata: nobody's keys, and no update of Container-Optimized OS while it is being built."""
+
+
 def test_by_download_everything_is_in_the_bucket_and_behind_signed_urls(cloud: Cloud) -> None:
     asked = with_context(cloud)
     cloud.compute(vm_storage_url=cloud.storage.url).create_machine(asked)
     given = metadata(cloud)
     assert instance_metadata().items() <= given.items()
-    assert given["block-project-ssh-keys"] == "TRUE"
+    assert OF_EVERY_VM.items() <= given.items()
     assert set(given) == {
         *instance_metadata(),
-        "block-project-ssh-keys",
+        *OF_EVERY_VM,
         "goldsmith-cidata",
         "goldsmith-context",
     }
@@ -125,7 +129,7 @@ def test_by_disk_the_files_are_on_an_image_of_their_own(cloud: Cloud) -> None:
     assert (image.disk_size_gb, image.labels, image.family) == (1, asked.labels, "")
     [_, disk] = cloud.instances()[f"{ZONE}/{VM}"].disks
     assert (disk.auto_delete, disk.device_name) == (True, f"{VM}-ci")
-    assert set(metadata(cloud)) == {*instance_metadata(), "block-project-ssh-keys"}
+    assert set(metadata(cloud)) == {*instance_metadata(), *OF_EVERY_VM}
 
 
 @pytest.mark.parametrize("delivery", ["download", "disk"])

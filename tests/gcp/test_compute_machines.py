@@ -91,6 +91,9 @@ def test_nothing_is_doubled_or_lost_wherever_the_process_dies(
     deaths = 0
     for number in count(1):
         asked = of_build(number)
+        if delivery == "disk":
+            plan = replace(asked.plan, scratch_gb=10)
+            asked = replace(asked, scratch_disk=asked.name.replace("-vm", "-scratch"), plan=plan)
         try:
             cloud.fused(number, delivery=delivery).create_machine(asked)
             break
@@ -102,6 +105,7 @@ def test_nothing_is_doubled_or_lost_wherever_the_process_dies(
         assert [where for where in cloud.disks() if asked.boot_disk in where] == [f"{zone}/{asked.boot_disk}"], number
         cloud.compute().delete("machine", asked.name, PROJECT, zone)
         cloud.compute().delete("disk", asked.boot_disk, PROJECT, zone)
+        assert cloud.disks() == {}, "what it was made with beside that has gone with it"
     assert deaths >= 10
 
 
