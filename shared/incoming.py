@@ -90,7 +90,7 @@ def of_message(data: bytes, message_id: str, bucket: str) -> Request:
     if not _PLAIN.fullmatch(suffix):
         suffix = request_digest(suffix)[:SUFFIX_DIGITS]
     uri = text if text.startswith("gs:") else ""
-    name = _below_specs(uri, bucket) if uri else stem(name_in(text, {}) or "spec")
+    name = _below_specs(uri, bucket) if uri else stem(name_in(read_document(text).data, {}) or "spec")
     return Request(
         asked=f"key {key}" if key is not None else f"message {message_id}",
         stem=stem(name),
@@ -121,9 +121,8 @@ def stem(name: str) -> str:
     return re.sub(r"^[^a-z]+", "", words)[:SPEC_NAME_LENGTH].rstrip("-") or "spec"
 
 
-def name_in(text: str, parameters: Mapping[str, str]) -> str | None:
-    """Read a spec's name, whatever else is wrong with the spec: all deliveries must come to one build id."""
-    data = read_document(text).data
+def name_in(data: Any, parameters: Mapping[str, str]) -> str | None:
+    """Find a spec's name in its values, whatever else is wrong with them: all deliveries must come to one build id."""
     if not isinstance(data, dict):
         return None
     name = substitute(data, parameters)[0].get("name")

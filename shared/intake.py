@@ -21,6 +21,7 @@ from pathlib import Path
 from .build import Build, Sibling, WorkflowPart
 from .bundle import provisioner_version
 from .dialects.built_in import builtin_substitutions
+from .dialects.cloudbuild import is_workflow
 from .engine import Engine
 from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, Transient
 from .events import BuildRejected, BuildRequested
@@ -32,6 +33,7 @@ from .ports import Objects, StoredObject
 from .requests import request_build
 from .sources import resolve
 from .spec import Spec
+from .spec_document import read_document
 from .spec_file import decoded, refuse_long
 from .spec_text import WorkflowBuild, read_specs
 from .uploads import UploadedContexts, refuse_hidden
@@ -68,8 +70,9 @@ class Intake:
         try:
             text, generation = self._read(request)
             parameters = request.checked_parameters()
-            single = replace(single, name=name_in(text, parameters) or request.stem)
-            outline = self._outline(text, request, parameters)
+            data = read_document(text).data
+            single = replace(single, name=name_in(data, parameters) or request.stem)
+            outline = self._outline(text, request, parameters) if is_workflow(data) else ()
             single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single
             part = _part(outline, request, generation, parameters)
         except (Transient, Conflict):
@@ -193,7 +196,7 @@ class Intake:
         return builtin_substitutions(self._deployment.project, request.asked)
 
     def _outline(self, text: str, request: Request, parameters: Mapping[str, str]) -> tuple[WorkflowBuild, ...]:
-        """Give the builds of a text; () for one that is wrong by itself, whatever it names."""
+        """Give the builds of a workflow; () for one that is wrong by itself, whatever it names."""
         try:
             return read_specs(text, request.place, parameters, builtin=self._builtin(request))
         except SpecError:

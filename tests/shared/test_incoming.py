@@ -10,6 +10,7 @@ from shared.build import Sibling, WorkflowPart
 from shared.errors import InputError, PoisonMessage
 from shared.incoming import name_in, of_message, of_part, of_upload, stem
 from shared.ports import StoredObject
+from shared.spec_document import read_document
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA
 
 BUCKET = "my-bucket"
@@ -76,4 +77,4 @@ def test_builds_of_unreadable_specs_are_named_after_their_object(name: str, made
     [("name: web\nstepz: 1\n", "web"), ("name: ${a}\nparameters: {a: b}\n", "c"), ("name: Web\n", None), ("[", None)],
 )
 def test_name_is_read_whatever_else_is_wrong(text: str, name: str | None) -> None:
-    assert name_in(text, {"a": "c"} if "${a}" in text else {}) == name
+    assert name_in(read_document(text).data, {"a": "c"} if "${a}" in text else {}) == name
