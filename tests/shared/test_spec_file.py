@@ -67,6 +67,7 @@ def test_spec_that_is_too_long(tmp_path: Path) -> None:
 
 
 def test_files_are_checked_even_when_the_spec_is_wrong(tmp_path: Path) -> None:
+    """run-script -script: required, and must exist in the build context."""
     (tmp_path / "preload.sh").write_text("true\n")
     (tmp_path / "files").mkdir()
     text = """\
