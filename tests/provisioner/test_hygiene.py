@@ -148,7 +148,7 @@ SECRETS = {
     "a token of GitHub": ["token: gh" + "p_" + "aB3" * 12, "gh" + "s_" + "aB3" * 12, "github" + "_pat_" + "aB3_" * 20],
     "a token of GitLab": ["gl" + "pat-" + "aB3-_" * 4],
     "a secret key of AWS": ["aws_secret_access_key = " + "aB3/+" * 8],
-    "an AWS access key": ['export AWS_ACCESS_KEY_ID="AK' + "IA" + 'QWERTYUIOPASDFGH"'],
+    "an access key of AWS": ['export AWS_ACCESS_KEY_ID="AK' + "IA" + 'QWERTYUIOPASDFGH"'],
     "a token of Slack": ["xo" + "xb-123456789012-1234567890123-abcdefABCDEF"],
     "a token of npm": ["//registry.npmjs.org/:_authToken=np" + "m_" + "aB3" * 12],
     "a token of PyPI": ["password = py" + "pi-AgEIcHlwaS5vcmc" + "aB3-_" * 14],
