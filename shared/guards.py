@@ -10,6 +10,7 @@ from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
     FAILED,
+    INVENTORY,
     PHASES,
     STEP_FAILED,
     STEP_FINISHED,
@@ -79,10 +80,11 @@ def goes_on(build: Build, event: Reported) -> bool:
 
 
 def tells_of_step(build: Build, event: Reported) -> bool:
-    """A late word on a step of this attempt; of verification only once there was one."""
+    """A late word of this attempt on a step, or on what is installed; of verification only once there was one."""
     report = event.report
     heard = report.phase == BUILD or build.state is not State.EXPORTING
-    return heard and report.attempt == build.attempt and report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
+    facts = (STEP_STARTED, STEP_FINISHED, STEP_FAILED, INVENTORY)
+    return heard and report.attempt == build.attempt and report.kind in facts
 
 
 def may_go_on(build: Build, event: MachineStopped) -> bool:

@@ -83,7 +83,8 @@ class Person:
     def results(self, prefix: str) -> list[Any]:
         """Give all results below a prefix, the oldest first."""
         blobs = sorted(self._storage.list_blobs(self.bucket, prefix=f"results/{prefix}"), key=lambda b: b.time_created)
-        return [json.loads(blob.download_as_bytes()) for blob in blobs]
+        told = [blob for blob in blobs if not blob.name.endswith((".spdx.json", ".cdx.json"))]
+        return [json.loads(blob.download_as_bytes()) for blob in told]
 
     def result(self, prefix: str, count: int = 1) -> Any:
         """Wait for the newest of `count` results below a prefix; one that says that something is left is none yet."""

@@ -11,6 +11,7 @@ import pytest
 from provisioner.protocol import INVENTORY
 from shared.build import State
 from shared.errors import CloudError, Permanent, Transient
+from shared.inventory import of_build
 from shared.plan import SourceImage
 from shared.workers import carry_out
 from tests import values
@@ -109,6 +110,13 @@ def test_where_nobody_can_look_into_the_image_its_vm_is_believed() -> None:
     assert manifest["packages"] == [
         {"name": "agent", "version": "7", "architecture": "amd64", "kind": "dpkg", "distribution": "debian"}
     ]
+
+
+def test_a_list_that_comes_after_the_vm_s_last_word_is_kept() -> None:
+    """Pub/Sub delivers in any order."""
+    world = world_at("export_image")
+    world.engine.receive(values.reported(kind=INVENTORY, output=LINE, sequence=8))
+    assert of_build(world.store.events(values.BUILD_ID)) is not None
 
 
 def test_a_vm_that_told_nothing_leaves_the_packages_unknown() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InputError
-from shared.sbom_input import LIMIT, Given, OtherDocument, problems, read_input
+from shared.sbom_input import LIMIT, MOST_PACKAGES, Given, OtherDocument, problems, read_input
 
 PACKAGE = {"SPDXID": "SPDXRef-agent", "name": "agent", "versionInfo": "7"}
 DOCUMENT = {
@@ -131,6 +131,8 @@ def test_what_is_no_json(text: bytes) -> None:
 
 
 def test_a_file_that_is_too_large() -> None:
+    many = [{**PACKAGE, "SPDXID": f"SPDXRef-{number}"} for number in range(MOST_PACKAGES + 1)]
+    assert problems(data({"SPDXPackages": many})) == ["SPDXPackages: has 2001 packages; 2000 are the most"]
     assert problems(b" " * (LIMIT + 1)) == [f"it has {LIMIT + 1} bytes; 16 MiB is the most"]
 
 
