@@ -11,8 +11,9 @@ import threading
 import time
 from typing import Protocol, Self, TextIO
 
+from provisioner.protocol import INVENTORY
 from shared.build import Build, State
-from shared.events import Event, to_json
+from shared.events import Event, Reported, to_json
 
 from .progress import Stages
 from .text import printable
@@ -139,6 +140,8 @@ class JsonView:
         """Print the event and the state it led to."""
         document = to_json(event)
         document.pop("plan", None)  # it is in the build
+        if isinstance(event, Reported) and event.report.kind == INVENTORY:
+            document["report"]["output"] = ""  # up to half a megabyte on one line, for nobody who reads along
         self._print({"event": document, "state": build.state})
 
     def progress(self, what: str, done: int, total: int) -> None:

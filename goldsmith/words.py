@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from provisioner.protocol import REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
+from provisioner.protocol import DISK_WANTED, REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
 from shared.build import Build, ImageRecord, Outcome, State
-from shared.events import Event, MachineStarted, MachineStopped, Reported
+from shared.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
 
 DOING = {
     State.PREPARING: "making the build VM",
@@ -16,6 +16,9 @@ DOING = {
     State.FINISHED: "finished",
 }
 """What each state means to the person who waits."""
+
+WORDS = {REBOOTING: "rebooting the VM", DISK_WANTED: "the VM waits for a larger disk"}
+"""Reports that say nothing but their kind; a list of packages is for programs."""
 
 MOST_FINDINGS = 20  # of those that the image has
 LAST_LINES = 20  # of a failed step's output
@@ -29,7 +32,7 @@ def tell(build: Build, event: Event) -> str:
         return f"VM of attempt {event.attempt} started"
     if isinstance(event, MachineStopped):
         return f"VM of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
-    return ""
+    return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
 
 
 def _tell_report(build: Build, report: Report) -> str:
@@ -45,7 +48,7 @@ def _tell_report(build: Build, report: Report) -> str:
     if report.kind == STEP_FAILED:
         how = "" if report.exit_status is None else f", exit status {report.exit_status}"
         return f"step {name} failed{took}{how}" + ("" if report.final else ", trying again")
-    return "rebooting the VM" if report.kind == REBOOTING else ""
+    return WORDS.get(report.kind, "")
 
 
 def summary(build: Build, logs: str) -> list[str]:

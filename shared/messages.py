@@ -105,7 +105,7 @@ def _decode_report(data: bytes) -> Report:
     if len(data) > INVENTORY_LIMIT:
         raise ProtocolError(f"a report of {len(data)} bytes; {REPORT_LIMIT} is the most")
     report = decode_report(data)
-    if len(data) > REPORT_LIMIT and report.kind != INVENTORY:
+    if len(data) > REPORT_LIMIT and (report.kind != INVENTORY or not data.isascii()):  # the store escapes all else
         raise ProtocolError(f"a report of {len(data)} bytes; {REPORT_LIMIT} is the most")
     return report
 

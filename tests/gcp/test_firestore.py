@@ -253,9 +253,11 @@ class TestLarge:
 
     def test_an_event_keeps_all_that_was_said(self, store: GoogleStore) -> None:
         stored = created(store)
-        event = values.reported(output=noise(64 * 1024))
-        store.save(stored.build, stored.version, event)
-        assert store.events(values.BUILD_ID)[1] == event
+        version = stored.version
+        told = [values.reported(output=noise(64 * 1024)), values.reported(sequence=2, output=noise(512 * 1024))]
+        for event in told:
+            version = store.save(stored.build, version, event)
+        assert store.events(values.BUILD_ID)[1:] == told
 
     def test_what_is_too_large_even_so_is_told_and_not_written(self, store: GoogleStore) -> None:
         steps = tuple(Step(f"s{n}", "run-script", {"script": noise(30_000, n)}, timeout=300.0) for n in range(50))

@@ -15,7 +15,16 @@ from goldsmith.live import LINES, STAY, LiveView
 from goldsmith.text import printable, printable_lines
 from goldsmith.view import JsonView, Lines, PlainView, View
 from goldsmith.words import DOING, summary, tell
-from provisioner.protocol import COMPLETED, REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED
+from provisioner.protocol import (
+    COMPLETED,
+    DISK_WANTED,
+    INVENTORY,
+    REBOOTING,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+)
 from shared.build import ArchiveRecord, Build, Outcome, State, StepRecord
 from shared.events import read_build, read_event
 from tests import values
@@ -135,6 +144,16 @@ def test_json_view_prints_what_can_be_read_back() -> None:
     assert tuple(whole) == (*values.every_event()[1:], values.cleaned_up())
     assert read_build(documents[-1]["build"]) == succeeded()
     assert documents[-1]["logs"] == "/home/logs"
+
+
+def test_a_list_of_packages_is_printed_by_no_view() -> None:
+    """It has up to 512 KiB; the live view says what tell() does."""
+    event = values.reported(kind=INVENTORY, sequence=9, output="dpkg\tlibc6\t2.36\n" * 20_000)
+    for make in (PlainView, JsonView):
+        stream = io.StringIO()
+        make(stream).event(values.build(state=State.PROVISIONING), event)
+        assert len(stream.getvalue()) < 1000
+    assert event.report.output
 
 
 def test_json_progress_is_at_most_each_percent() -> None:
@@ -265,7 +284,12 @@ def test_no_color_is_respected() -> None:
 
 def test_every_event_can_be_told() -> None:
     told = {event.kind: tell(values.build(), event) for event in values.every_event()}
-    assert {kind for kind, text in told.items() if text} == {"MachineStarted", "MachineStopped", "Reported"}
+    assert {kind for kind, text in told.items() if text} == {
+        "DiskGrown",
+        "MachineStarted",
+        "MachineStopped",
+        "Reported",
+    }
 
 
 @pytest.mark.parametrize(
@@ -283,6 +307,8 @@ def test_every_event_can_be_told() -> None:
         ),
         ({"kind": STEP_FAILED, "step": 0, "final": False}, "step greet failed, trying again"),
         ({"kind": REBOOTING}, "rebooting the VM"),
+        ({"kind": DISK_WANTED}, "the VM waits for a larger disk"),
+        ({"kind": INVENTORY, "output": "dpkg\tlibc6\n" * 9}, ""),
         ({"kind": COMPLETED}, ""),
     ],
 )

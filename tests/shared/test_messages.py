@@ -11,13 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provisioner.protocol import COMPLETED, HEARTBEAT, SERIAL_MARK, STEP_FAILED, Report, encode, sign
+from provisioner.protocol import COMPLETED, HEARTBEAT, INVENTORY, SERIAL_MARK, STEP_FAILED, Report, encode, sign
 from shared.build import ArchiveRecord, Outcome, Sibling, State, WorkflowPart
 from shared.errors import PoisonMessage
 from shared.events import Event
 from shared.keys import Keys
 from shared.messages import (
     FOLLOWED,
+    INVENTORY_LIMIT,
     REPORT_LIMIT,
     event_message,
     order_message,
@@ -199,6 +200,29 @@ class TestSignatures:
     def test_a_report_that_would_fill_the_store_is_poison(self) -> None:
         with pytest.raises(PoisonMessage, match=f"{REPORT_LIMIT}"):
             read_report_message(signed(values.report(message="x" * REPORT_LIMIT)), KEYS)
+
+
+class TestInventory:
+    OUTPUT = "dpkg\tlibc6\t2.36-9\tamd64\tglibc\tDebian\t\n" * 13_000  # some 512 KiB in a report
+
+    def test_a_list_of_packages_fits_on_the_bus_and_on_a_serial_port_that_keeps_a_megabyte(self) -> None:
+        message = signed(values.report(kind=INVENTORY, output=self.OUTPUT))
+        assert 500 * 1024 < len(message.data) < INVENTORY_LIMIT
+        event = read_report_message(message, KEYS)
+        assert event.report.output == self.OUTPUT
+        assert len(read_event_message(event_message(event)).event_id) > 0
+        line = TestSerial().line(event.report)
+        assert len(line) < (1 << 20) - 64 * 1024  # with room for the steps' reports
+        [(report, _message)] = serial_reports(line, KEYS, values.BUILD_ID, 1, "build")
+        assert report == event.report
+
+    def test_no_other_report_may_be_as_long(self) -> None:
+        for kind, output in ((STEP_FAILED, self.OUTPUT), (INVENTORY, self.OUTPUT * 2)):
+            with pytest.raises(PoisonMessage, match=r"is the most"):
+                read_report_message(signed(values.report(kind=kind, output=output)), KEYS)
+        unescaped = encode(values.report(kind=INVENTORY, output=self.OUTPUT)).replace(b"Debian", "D\u00e9bian".encode())
+        with pytest.raises(PoisonMessage, match=r"is the most"):
+            read_report_message(Message("build-reports", unescaped, {}), KEYS)
 
 
 class TestSerial:
