@@ -134,6 +134,7 @@ class Build:
     result: str = ""  # URI of the object that says how it ended, for who has nothing but the bucket
     workflow: WorkflowPart | None = None  # None: the only build of what asked for it
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
+    quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
 
     @property
     def finished(self) -> bool:

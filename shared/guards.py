@@ -120,7 +120,7 @@ def past_deadline(build: Build, event: Event) -> bool:
 
 def is_silent(build: Build, event: Ticked) -> bool:
     """The VM in use has given no sign of life for too long, and none is on its way."""
-    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence
+    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence + build.quiet
     return silent and has_machine(build) and not event.heard
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from provisioner.protocol import REBOOTING
+
 from . import resources
 from .build import Build, LedgerEntry, Outcome, State
 from .events import (
@@ -177,7 +179,7 @@ def _apply(rule: Rule, build: Build, event: Event) -> Decision:
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
-    after = replace(build, state=state, last_seen=event.time)
+    after = replace(build, state=state, last_seen=event.time, quiet=0.0)
     if state in (State.PREPARING, State.VERIFYING):  # a new VM: nobody knows yet where it will run
         after = replace(after, zone="")
     after = _wake(_write_ledger(after), event)
@@ -232,8 +234,9 @@ def is_our_order(build: Build, event: OrderFailed) -> bool:
 
 
 def take_report(build: Build, event: Reported) -> Build:
-    """Note a sign of life, and what it says of a step."""
-    return note_report(take_sign(build, event), event.report)
+    """Note a sign of life, what it says of a step, and for how long a reboot will not let it be heard."""
+    announced = event.report.seconds if event.report.kind == REBOOTING else None
+    return note_report(replace(take_sign(build, event), quiet=announced or 0.0), event.report)
 
 
 def take_sign(build: Build, event: Event) -> Build:
