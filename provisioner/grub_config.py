@@ -203,8 +203,8 @@ def _refuse_long(edited: str, line: _Line) -> None:
 def _mask(text: str) -> str:
     """Replace quotes and what is in them, escaped characters and comments, each by one character that means nothing.
 
-    A newline that is escaped becomes space, a quoted one goes: each that is left ends a line. GrubConfigError for a
-    quote that is left open.
+    A newline that is escaped between words becomes space, others that are escaped or quoted go: each that is left ends
+    a line. GrubConfigError for a quote that is left open.
     """
     masked: list[str] = []
     quote = ""
@@ -213,7 +213,8 @@ def _mask(text: str) -> str:
         character = text[position]
         if character == "\\" and quote != "'":
             escaped = text[position : position + 2]
-            masked.append("  " if escaped == "\\\n" and not quote else _QUOTED * len(escaped))
+            between = text[position - 1 : position].isspace() or text[position + 2 : position + 3].isspace()
+            masked.append("  " if escaped == "\\\n" and between and not quote else _QUOTED * len(escaped))
             position += 2
             continue
         if quote:
