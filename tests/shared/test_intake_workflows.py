@@ -112,7 +112,7 @@ class TestOneBuild:
             (workflow(image("one", script="other.sh")), "'other.sh' is not in the context gs://"),
             (workflow(image("one")).replace("-zone", "-zones"), "steps[1] -zones: unknown flag; did you mean zone?"),
             (workflow(image("one", "zero")), "waitFor"),
-            ("steps:\n- name: gcr.io/cloud-builders/gsutil\n  args: [ls]\n", "runs no cos-customizer container"),
+            ("steps:\n- name: gcr.io/cloud-builders/gsutil\n  args: [ls]\n", "goldsmith reads workflows"),
             (
                 workflow(image("one")).replace("=one", "=one-$PROJECT_NUMBER"),
                 "'$PROJECT_NUMBER' is not known here; write its value out",
