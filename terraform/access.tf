@@ -79,7 +79,7 @@ locals {
     label_image = {
       builds = ["compute.globalOperations.get"]
       images = ["compute.images.get", "compute.images.setLabels", "compute.images.update"]
-      store  = "read", objects = {}
+      store  = "read", objects = { "specs/" = "read", "contexts/" = "read", "results/" = "write" }
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     deprecate_images = {
@@ -293,11 +293,14 @@ resource "google_storage_bucket_iam_member" "objects" {
 }
 
 resource "google_storage_bucket_iam_member" "context_buckets" {
-  for_each = var.context_buckets
+  for_each = {
+    for pair in setproduct(["label_image", "start_build"], var.context_buckets) :
+    "${pair[0]} ${pair[1]}" => { function = pair[0], bucket = pair[1] }
+  }
 
-  bucket = each.key
+  bucket = each.value.bucket
   role   = "roles/storage.objectViewer" # the bucket may be in another project, where our roles are not known
-  member = google_service_account.function["start_build"].member
+  member = google_service_account.function[each.value.function].member
 }
 
 # Pub/Sub: publishing.
