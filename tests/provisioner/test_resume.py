@@ -31,6 +31,7 @@ KILL_AFTER = tuple(0.04 + 0.035 * moment for moment in range(12))  # seconds: fr
 
 @pytest.mark.parametrize("action", ["script", "reboot"])
 def test_a_step_that_asks_for_a_reboot_is_finished(tmp_path: Path, action: str) -> None:
+    """Exit status 194 is 3010 modulo 256: reboot, then go on with the next step."""
     middle = script("again") if action == "script" else Step("again", "reboot", {})
     files = {"one": "echo one >>log", "again": "echo again >>log; exit 194", "two": "echo two >>log"}
     machine = Provisioning(tmp_path / "m", job(script("one"), middle, script("two")), files)

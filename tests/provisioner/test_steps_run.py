@@ -56,6 +56,26 @@ def test_a_script_gets_the_context_and_a_small_environment(tmp_path: Path) -> No
     assert found == {"A": "1", "LANG": "xx", "HOME": "/root", "LOGNAME": "root", "SHELL": "/bin/sh", "USER": "root"}
 
 
+def test_an_interpreter_can_be_named_and_wins_over_the_first_line(tmp_path: Path) -> None:
+    """run-script -script, -env: `/bin/bash SCRIPT`, cwd = context, the environment plus -env."""
+    files = {
+        "sub/look.sh": "#!/usr/bin/env python3\necho $0 ${BASH_VERSION:+bash} $PWD $RELEASE $(cat data)",
+        "data": "x",
+    }
+    inputs = {"script": "sub/look.sh", "env": {"RELEASE": "1"}, "interpreter": "/bin/bash"}
+    machine = Provisioning(tmp_path / "m", job(Step("look", "run-script", inputs)), files)
+    ended = machine.run()
+    context = machine.state / "context"
+    assert f"[step look] {context}/sub/look.sh bash {context} 1 x\n" in ended.console
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path) -> None:
+    inputs = {"script": "look", "interpreter": "/bin/no-such-shell"}
+    machine = Provisioning(tmp_path / "m", job(Step("look", "run-script", inputs)), {"look": ""})
+    assert machine.run().status == 1
+    assert "/bin/no-such-shell cannot be started: No such file or directory" in machine.reports()[-1].message
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
