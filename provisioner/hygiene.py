@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Callable, Optional
 
 STATEFUL = "/mnt/stateful_partition"  # of Container-Optimized OS; /var and /home are folders of it
-WHOLE = 256 << 10  # bytes: files up to this size are read whole. Files that people and programs keep secrets in are small
+WHOLE = 256 << 10  # bytes: files up to this size are read whole. Those that secrets are kept in are small
 HEAD = 64 << 10  # bytes that are read of larger ones
 BINARY = 1024  # bytes, of which none is NUL in what a person or a program keeps a token in
 MOST_SHOWN = 5  # findings in a message
