@@ -70,6 +70,7 @@ LOOK = 0.002  # seconds between two looks whether a process listens
 GIB = 1 << 30
 STATES: Mapping[OrderKind, State] = {
     "create_resources": State.PREPARING,
+    "grow_disk": State.PROVISIONING,
     "export_image": State.EXPORTING,
     "verify_image": State.VERIFYING,
     "label_image": State.PUBLISHING,

@@ -16,7 +16,7 @@ from ..build import ArchiveRecord
 from ..cidata import cidata_files
 from ..errors import AlreadyExists, CloudError, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
 from ..names import EXPIRES_LABEL, LOCAL
-from ..plan import Plan
+from ..plan import Plan, SourceImage
 from ..ports import (
     Clock,
     Image,
@@ -39,7 +39,7 @@ from .qemu_command import DataDisk
 from .root_files import RootFiles, RootUnreadable
 from .scratch import faults
 
-ZONE = "local"
+ZONE, ARCHITECTURE = "local", "x86_64"
 GIB = 1 << 30
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 PACKED = 0.6  # an archive's size against the data in it, at the most that is usual
@@ -67,6 +67,7 @@ class LocalCompute:
 
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
+        _check_source(plan.source)
         self._machines.check(plan.machine.boot)
         if any(step.action == "install-gpu" for step in plan.steps):
             _check_drivers(plan, self._environment)
@@ -279,6 +280,14 @@ def _refuse_unclean(disk: Path) -> None:
         return
     if root.needs_recovery() or root.exists(STATE_FOLDER):
         raise Permanent(f"the VM of disk {disk.stem} ended before it had cleaned up after the steps; build again")
+
+
+def _check_source(source: SourceImage) -> None:
+    if source.architecture != ARCHITECTURE:
+        raise InputError(
+            f"source: image {source.name} is for {source.architecture}, and VMs of this machine are {ARCHITECTURE}; "
+            "build it on Google Cloud, or name an image for this architecture"
+        )
 
 
 def _check_drivers(plan: Plan, environment: Mapping[str, str]) -> None:

@@ -73,6 +73,12 @@ def test_a_machine_is_made_by_four_calls(cloud: Cloud) -> None:
     assert cloud.disks()[f"{A}/{BOOT}"].labels == request().labels == machine.labels
 
 
+def test_a_machine_is_made_where_the_plan_says(cloud: Cloud) -> None:
+    """finish-image-build -project and -zone: those of the build VM."""
+    assert cloud.compute().create_machine(request(plan=MachinePlan(PROJECT, (B,)))) == B
+    assert list(cloud.instances()) == [f"{B}/{VM}"]
+
+
 def test_a_machine_that_is_there_is_found_by_one_call_and_left_alone(cloud: Cloud) -> None:
     cloud.compute().create_machine(request())
     before = cloud.instances()

@@ -82,6 +82,13 @@ def test_check_makes_nothing(compute: LocalCompute, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_check_refuses_an_image_for_another_architecture(compute: LocalCompute) -> None:
+    """x86-64 and arm64: machines of both are in the cloud, and of the one here."""
+    foreign = plan(source=replace(plan().source, architecture="arm64"))
+    with pytest.raises(InputError, match="is for arm64, and VMs of this machine are x86_64; build it on Google"):
+        compute.check(foreign)
+
+
 def test_check_refuses_a_driver_that_is_not_there(home: Path, catalogue: Catalogue, tmp_path: Path) -> None:
     """install-gpu (rule): an unknown version is an error that lists the valid ones, before anything is made."""
     wanted = installing(plan(), "1.2")

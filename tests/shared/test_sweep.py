@@ -45,6 +45,7 @@ def test_finished_build_keeps_nothing(world: World) -> None:
 
 @pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT])])
 def test_unknown_build_keeps_what_it_has_until_its_time(world: World, late: float, gone: list[str]) -> None:
+    """finish-image-build -enable-cleanup: what earlier builds have left goes by itself, known by its labels."""
     stranger = World()  # another installation's store, or one that was lost
     stranger.clock.time = EXPIRES + late
     factory = replace(world.factory, store=stranger.store, clock=stranger.clock)
