@@ -45,11 +45,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert older["deprecated"]["replacement"].endswith(f"/{newest['name']}")
     assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
 
-    spdx, cyclonedx = (json.loads(person.run("gsutil", "cat", second["sbom"][key])) for key in ("spdx", "cyclonedx"))
-    assert spdx["packages"][0]["name"] == second["image"]["name"]
-    assert {"bash", "libc6"} <= {package["name"] for package in spdx["packages"]}  # as the VM has told
-    assert {component["name"] for component in cyclonedx["components"]} == {one["name"] for one in spdx["packages"][2:]}
-
+    assert_listed(person, second)
     assert person.gcloud("compute", "instances", "list") == []
     assert person.gcloud("compute", "disks", "list") == []
     logs = person.run("gsutil", "cat", f"{second['logs']}/**")
@@ -57,6 +53,14 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert person.run("gsutil", "ls", f"gs://{person.bucket}/").split() == [
         f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "logs", "results", "specs")
     ]
+
+
+def assert_listed(person: Person, told: Any) -> None:
+    """The image's bill of materials is there in both formats, with the packages that the VM has told."""
+    spdx, cyclonedx = (json.loads(person.run("gsutil", "cat", told["sbom"][key])) for key in ("spdx", "cyclonedx"))
+    assert spdx["packages"][0]["name"] == told["image"]["name"]
+    assert {"bash", "libc6"} <= {package["name"] for package in spdx["packages"]}
+    assert {component["name"] for component in cyclonedx["components"]} == {one["name"] for one in spdx["packages"][2:]}
 
 
 def images(person: Person, family: str) -> list[Any]:
