@@ -25,12 +25,13 @@ ROOT_TYPES = frozenset(
     [
         "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",  # Linux root, x86-64
         "b921b045-1df0-41c3-af44-4c6f280d3fae",  # Linux root, ARM64
-        "3cb8e202-3b7e-47dd-8a3c-7ff2a13cfcec",  # ChromeOS root: Container-Optimized OS has two, the first is booted
+        "3cb8e202-3b7e-47dd-8a3c-7ff2a13cfcec",  # ChromeOS root: Container-Optimized OS has two of them
     ]
 )
 LINUX_TYPES = frozenset(
     ["0fc63daf-8483-4772-8e79-3d69d8477de4", "0x83", "0x8e", "e6d6d379-f507-44c2-a23c-238f2a3df928"]
 )
+BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"  # where GRUB has its second part
 EFI_TYPES = frozenset(["c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"])
 
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
@@ -75,6 +76,15 @@ class PartitionTable:
     needs: int
     bios_code: bool  # whether the first sector holds code for a BIOS to run
 
+    @property
+    def boots_by_bios(self) -> bool:
+        """Whether a BIOS starts what UEFI would start.
+
+        Container-Optimized OS has another boot loader for each: changes of its grub.cfg only count by UEFI.
+        """
+        types = {partition.type for partition in self.partitions}
+        return self.bios_code and (self.kind == "mbr" or BIOS_BOOT_TYPE in types or not types & EFI_TYPES)
+
 
 def read_table(path: Path) -> PartitionTable:
     """Read and check a disk's partition table. Raises ImageFileError."""
@@ -89,12 +99,15 @@ def read_table(path: Path) -> PartitionTable:
 
 
 def find_root(table: PartitionTable) -> Partition | None:
-    """Find the root partition: by its type; else the only, or the largest, Linux file system."""
-    for partition in table.partitions:
-        if partition.type in ROOT_TYPES:
-            return partition
-    candidates = [partition for partition in table.partitions if partition.type in LINUX_TYPES]
-    return max(candidates, key=lambda partition: partition.size, default=None)
+    """Find the root partition: by its type, else any Linux file system; of several the largest, and the first of those.
+
+    Container-Optimized OS that has been built upon has one root left, and 8 sectors of the other.
+    """
+    for types in (ROOT_TYPES, LINUX_TYPES):
+        candidates = [partition for partition in table.partitions if partition.type in types]
+        if candidates:
+            return max(candidates, key=lambda partition: partition.size)
+    return None
 
 
 def grow_disk(path: Path, size: int) -> None:

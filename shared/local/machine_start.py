@@ -100,8 +100,8 @@ def choose_firmware(spec: MachineSpec, home: Path) -> tuple[Firmware, str]:
 
 
 def _firmware(spec: MachineSpec) -> Firmware:
-    """BIOS where the disk has a boot sector, else UEFI with this machine's own variables."""
-    if read_table(spec.disk).bios_code:
+    """BIOS where the disk is made for that, else UEFI with this machine's own variables."""
+    if read_table(spec.disk).boots_by_bios:
         return "bios"
     for code, variables in OVMF:
         if code.exists() and variables.exists():

@@ -13,6 +13,8 @@ from shared.errors import ImageFileError
 from shared.local.disk import find_root, grow_disk, read_table
 from tests.local.small_disks import EFI, LINUX_ROOT, MIB, partitioned, rooted, tool
 
+COS_ROOT = "3CB8E202-3B7E-47DD-8A3C-7FF2A13CFCEC"
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
@@ -49,6 +51,37 @@ def test_the_root_is_the_largest_linux_partition_where_no_type_says_so(tmp_path:
     root = find_root(read_table(partitioned(tmp_path / "disk.raw", "\n".join(lines) + "\n")))
     assert root is not None
     assert root.number == 2
+
+
+@pytest.mark.parametrize(("first", "number"), [(8192, 3), (8, 5)], ids=["both roots", "the first one reclaimed"])
+def test_the_root_of_container_optimized_os(tmp_path: Path, first: int, number: int) -> None:
+    lines = [
+        "label: gpt",
+        f"3: start=4096, size={first}, type={COS_ROOT}",
+        f"5: start=12288, size=8192, type={COS_ROOT}",
+    ]
+    lines += [f"7: start=2048, size=1, type={COS_ROOT}", "1: start=20480, size=16384, type=linux"]
+    root = find_root(read_table(partitioned(tmp_path / "disk.raw", "\n".join(lines) + "\n")))
+    assert root is not None
+    assert root.number == number
+
+
+@pytest.mark.parametrize(
+    ("lines", "bios"),
+    [
+        (["label: dos", "size=4M, type=83"], True),
+        (["label: gpt", "size=1M, type=21686148-6449-6E6F-744E-656564454649", f"size=4M, type={EFI}"], True),
+        (["label: gpt", "size=4M, type=linux"], True),
+        (["label: gpt", f"size=4M, type={EFI}", "size=4M, type=linux"], False),
+    ],
+    ids=["MBR", "GRUB for both", "no EFI", "syslinux beside EFI, as Container-Optimized OS has"],
+)
+def test_code_for_a_bios_is_not_always_what_a_bios_should_start(tmp_path: Path, lines: list[str], bios: bool) -> None:
+    disk = partitioned(tmp_path / "disk.raw", "\n".join(lines) + "\n")
+    assert not read_table(disk).boots_by_bios
+    with disk.open("r+b") as file:
+        file.write(b"\xeb\x3c\x90")
+    assert read_table(disk).boots_by_bios == bios
 
 
 def test_no_root(tmp_path: Path) -> None:
