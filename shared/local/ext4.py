@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -43,7 +43,7 @@ class Ext4:
 
     def __init__(self, disk: Path, offset: int, size: int) -> None:
         self.disk = disk
-        self._offset = offset
+        self.offset = offset
         try:
             self._descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -51,13 +51,13 @@ class Ext4:
         self._close = weakref.finalize(self, os.close, self._descriptor)
         with self._damage():
             try:
-                self._layout = Layout.read(self._read(SUPERBLOCK_AT, SUPERBLOCK_BYTES))
+                self.layout = Layout.read(self._read(SUPERBLOCK_AT, SUPERBLOCK_BYTES))
             except UnknownFeature as error:
                 raise FileSystemUnreadable(
                     f"{disk}: the file system at byte {offset} has features ({error}) that cannot be read here"
                 ) from error
-            if self._layout.size > size:
-                raise Damaged(f"it has {self._layout.size} bytes in a partition of {size}")
+            if self.layout.size > size:
+                raise Damaged(f"it has {self.layout.size} bytes in a partition of {size}")
         self._tables: dict[int, int] = {}  # group: where its inode table is
         self._pieces: dict[int, bytes] = {}  # the inode tables' pieces that were read last, by their place
 
@@ -74,17 +74,17 @@ class Ext4:
     @property
     def needs_recovery(self) -> bool:
         """Whether it was cut off in its work: a mount would replay its journal first."""
-        return self._layout.needs_recovery
+        return self.layout.needs_recovery
 
     @property
     def uuid(self) -> str:
         """Its own identity, as blkid writes it."""
-        return str(uuid.UUID(bytes=self._layout.uuid))
+        return str(uuid.UUID(bytes=self.layout.uuid))
 
     @property
     def block_size(self) -> int:
         """Bytes of a block."""
-        return self._layout.block
+        return self.layout.block
 
     @property
     def root(self) -> Inode:
@@ -93,18 +93,20 @@ class Ext4:
 
     def inode(self, number: int) -> Inode:
         """Give an inode by its number."""
-        with self._damage(number):
-            return ext4_inode.parse(number, self.record(number), self._layout)
+        try:  # and no `with`, which takes longer than all else here
+            return ext4_inode.parse(number, self.record(number), self.layout)
+        except Damaged as error:
+            raise self._damaged(str(error), number) from error
 
     def record(self, number: int) -> bytes:
         """Give the bytes of an inode on the disk: who finds the same ones elsewhere need not look what they mean."""
-        layout = self._layout
+        layout = self.layout
         if not 0 < number <= layout.inodes:
             raise self._damaged(f"a folder names inode {number} of {layout.inodes}")
         group, index = divmod(number - 1, layout.inodes_per_group)
         table = self._tables.get(group)
         if table is None:
-            table = self._table(group)
+            table = self.table(group)
         within = index * layout.inode % _TABLE_PIECE
         start = index * layout.inode - within
         piece = self._pieces.get(table + start)
@@ -112,25 +114,17 @@ class Ext4:
             piece = self._piece(table, start)
         return piece[within : within + layout.inode]
 
+    def records(self, group: int, start: int, length: int) -> bytes:
+        """Give bytes of a group's inode table, as far as there are."""
+        length = min(length, self.layout.inodes_per_group * self.layout.inode - start)
+        return self._read(self.table(group) + start, length)
+
     def entries(self, folder: Inode) -> dict[str, int]:
         """Give the names in a folder, but `.` and `..`, with the numbers of their inodes."""
-        found: dict[str, int] = {}
-        file_types = self._layout.file_types
-        with self._damage(folder.number):
-            if not folder.is_folder:
-                raise Damaged("is no folder")
-            if folder.flags & ext4_inode.ENCRYPTED:
-                raise Damaged("is an encrypted folder, whose names cannot be read")
-            if folder.flags & ext4_inode.INLINE_DATA:
-                beyond = self._all_attributes(folder).get(ext4_attributes.INLINE_DATA, b"")
-                ext4_folder.entries_of_inode(folder.block_map, beyond, file_types=file_types, into=found)
-                return found
-            size = self._layout.block
-            for _, at, length in self._extents(folder):
-                for start in range(0, length if at is not None else 0, size):
-                    block = self._read((at or 0) + start - self._offset, size)
-                    ext4_folder.entries_of_block(block, file_types=file_types, into=found)
-        return found
+        try:
+            return self._entries(folder)
+        except Damaged as error:
+            raise self._damaged(str(error), folder.number) from error
 
     def link(self, inode: Inode) -> str:
         """Give where a symbolic link leads."""
@@ -154,8 +148,18 @@ class Ext4:
         Each is (byte of the file, byte of the disk file or None where all is zero, length). What is kept in the inode
         is nowhere else, and has no extents: read() has it.
         """
-        with self._damage(inode.number):
+        try:
             yield from self._extents(inode)
+        except Damaged as error:
+            raise self._damaged(str(error), inode.number) from error
+
+    def place(self, inode: Inode) -> int | None:
+        """Give the byte of the disk file where the contents begin, when they are there in one piece; else None.
+
+        Says no more than extents(), in a fraction of its time.
+        """
+        at = ext4_map.single_extent(inode.block_map, -(-inode.size // self.layout.block), self.layout.blocks)
+        return None if at is None or not inode.flags & ext4_inode.EXTENTS else self.offset + at * self.layout.block
 
     def chunks(self, inode: Inode) -> Iterator[tuple[int, bytes]]:
         """Give the contents in pieces of at most 1 MiB, each with its place in the file; holes are left out."""
@@ -195,6 +199,23 @@ class Ext4:
                 entries = sorted(self.entries(found).items(), reverse=True)
                 waiting += [(f"{parent}/{name}", below) for name, below in entries]
 
+    def _entries(self, folder: Inode) -> dict[str, int]:
+        if not folder.is_folder:
+            raise Damaged("is no folder")
+        if folder.flags & ext4_inode.ENCRYPTED:
+            raise Damaged("is an encrypted folder, whose names cannot be read")
+        found: dict[str, int] = {}
+        file_types, size = self.layout.file_types, self.layout.block
+        if folder.flags & ext4_inode.INLINE_DATA:
+            beyond = self._all_attributes(folder).get(ext4_attributes.INLINE_DATA, b"")
+            ext4_folder.entries_of_inode(folder.block_map, beyond, file_types=file_types, into=found)
+            return found
+        for _, at, length in self._extents(folder):
+            for start in range(0, length if at is not None else 0, size):
+                block = self._read((at or 0) + start - self.offset, size)
+                ext4_folder.entries_of_block(block, file_types=file_types, into=found)
+        return found
+
     def _all_attributes(self, inode: Inode) -> dict[str, bytes]:
         found = ext4_attributes.in_inode(inode.extra, self._attribute_value)
         if inode.attribute_block:
@@ -209,7 +230,7 @@ class Ext4:
         return self.read(inode)
 
     def _extents(self, inode: Inode) -> Iterator[Extent]:
-        layout = self._layout
+        layout = self.layout
         size, block, reached, blocks = inode.size, layout.block, 0, 0
         for first, on_disk, count in self._runs(inode):
             start, end = first * block, min((first + count) * block, size)
@@ -221,18 +242,18 @@ class Ext4:
                     raise Damaged(f"has its contents in blocks {on_disk} to {on_disk + count - 1} of {layout.blocks}")
             if start > reached:
                 yield reached, None, start - reached
-            yield start, None if on_disk is None else self._offset + on_disk * block, end - start
+            yield start, None if on_disk is None else self.offset + on_disk * block, end - start
             reached = end
         if reached < size:
             yield reached, None, size - reached
 
-    def _runs(self, inode: Inode) -> Iterator[ext4_map.Run]:
+    def _runs(self, inode: Inode) -> Iterable[ext4_map.Run]:
         if inode.flags & ext4_inode.INLINE_DATA or not (inode.is_file or inode.is_folder or inode.is_link):
-            return iter(())
+            return ()
         if inode.flags & ext4_inode.EXTENTS:
             return ext4_map.extent_runs(inode.block_map, self._block)
-        blocks = -(-inode.size // self._layout.block)
-        return ext4_map.block_map_runs(inode.block_map, blocks, self._layout.block, self._block)
+        blocks = -(-inode.size // self.layout.block)
+        return ext4_map.block_map_runs(inode.block_map, blocks, self.layout.block, self._block)
 
     def _chunks(self, inode: Inode) -> Iterator[tuple[int, bytes]]:
         if inode.flags & ext4_inode.ENCRYPTED and inode.is_file:
@@ -244,17 +265,18 @@ class Ext4:
         for start, at, length in self._extents(inode):
             if at is not None:
                 for piece in range(0, length, _CHUNK):
-                    yield start + piece, self._read(at + piece - self._offset, min(_CHUNK, length - piece))
+                    yield start + piece, self._read(at + piece - self.offset, min(_CHUNK, length - piece))
 
-    def _table(self, group: int) -> int:
-        layout = self._layout
+    def table(self, group: int) -> int:
+        """Give the place of a group's inode table, in bytes from the file system's start."""
+        layout = self.layout
         with self._damage():
             table = layout.inode_table(self._read(layout.descriptor_at(group), layout.descriptor))
         self._tables[group] = table
         return table
 
     def _piece(self, table: int, start: int) -> bytes:
-        length = min(_TABLE_PIECE, self._layout.inodes_per_group * self._layout.inode - start)
+        length = min(_TABLE_PIECE, self.layout.inodes_per_group * self.layout.inode - start)
         piece = self._read(table + start, length)
         if len(self._pieces) >= _TABLE_PIECES:
             del self._pieces[next(iter(self._pieces))]
@@ -262,18 +284,18 @@ class Ext4:
         return piece
 
     def _block(self, number: int) -> bytes:
-        if not self._layout.first_block <= number < self._layout.blocks:
-            raise Damaged(f"names block {number} of {self._layout.blocks}")
-        return self._read(number * self._layout.block, self._layout.block)
+        if not self.layout.first_block <= number < self.layout.blocks:
+            raise Damaged(f"names block {number} of {self.layout.blocks}")
+        return self._read(number * self.layout.block, self.layout.block)
 
     def _read(self, at: int, length: int) -> bytes:
         """Read `length` bytes at byte `at` of the file system."""
         try:
-            data = os.pread(self._descriptor, length, self._offset + at)
+            data = os.pread(self._descriptor, length, self.offset + at)
         except OSError as error:
-            raise ImageFileError(f"{self.disk}: byte {self._offset + at}: {error.strerror}") from error
+            raise ImageFileError(f"{self.disk}: byte {self.offset + at}: {error.strerror}") from error
         if len(data) != length:
-            raise ImageFileError(f"{self.disk}: ends before byte {self._offset + at + length}; copy it again")
+            raise ImageFileError(f"{self.disk}: ends before byte {self.offset + at + length}; copy it again")
         return data
 
     @contextmanager
@@ -286,5 +308,5 @@ class Ext4:
     def _damaged(self, what: str, inode: int | None = None) -> ImageFileError:
         subject = "" if inode is None else f"inode {inode} "
         return ImageFileError(
-            f"{self.disk}: the file system at byte {self._offset} is damaged: {subject}{what}; check it with e2fsck"
+            f"{self.disk}: the file system at byte {self.offset} is damaged: {subject}{what}; check it with e2fsck"
         )

@@ -33,21 +33,17 @@ def entries_of_block(block: bytes, *, file_types: bool, into: dict[str, int]) ->
             raise Damaged(f"has a folder whose entry at byte {at} has {length} bytes")
         if inode:
             raw = block[at + head : at + head + name_length]
-            if raw not in (b".", b".."):
-                _add(raw, inode, into)
+            if raw != b"." and raw != b"..":
+                name = raw.decode("utf-8", "surrogateescape")
+                if not raw or b"/" in raw or b"\0" in raw or name in into:
+                    raise Damaged(f"has a folder with the name {name!r}" + (" twice" if name in into else ""))
+                into[name] = inode
         at += length
+    if len(into) > _MOST_NAMES:
+        raise Damaged(f"has more than {_MOST_NAMES} names")
 
 
 def entries_of_inode(inside: bytes, beyond: bytes, *, file_types: bool, into: dict[str, int]) -> None:
     """Add the names of a folder that is kept in its inode, and of what of it is in an extended attribute."""
     entries_of_block(inside[_PARENT_BYTES:], file_types=file_types, into=into)
     entries_of_block(beyond, file_types=file_types, into=into)
-
-
-def _add(raw: bytes, inode: int, into: dict[str, int]) -> None:
-    name = raw.decode("utf-8", "surrogateescape")
-    if not raw or b"/" in raw or b"\0" in raw or name in into:
-        raise Damaged(f"has a folder with the name {name!r}" + (" twice" if name in into else ""))
-    if len(into) == _MOST_NAMES:
-        raise Damaged(f"has more than {_MOST_NAMES} names")
-    into[name] = inode

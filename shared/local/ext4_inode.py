@@ -68,36 +68,26 @@ def parse(number: int, record: bytes, layout: Layout) -> Inode:
     (mode, user, size, ctime, mtime, group, links, flags, block_map, attributes, size_high, *high) = _HEAD.unpack_from(
         record
     )
-    if not links or stat.S_IFMT(mode) not in _KINDS:
+    if not links or mode & 0xF000 not in _KINDS:
         raise Damaged("is named in a folder and not in use")
     if size_high and (stat.S_ISREG(mode) or layout.large_folders):
         size |= size_high << 32
-    attributes_high, user_high, group_high = high
     mtime_ns, ctime_ns = mtime * _NANOSECONDS, ctime * _NANOSECONDS
     extra = b""
     if len(record) > _OLD_BYTES:
         length, ctime_extra, mtime_extra = _EXTRA.unpack_from(record, _OLD_BYTES)
         if length % 4 or length > len(record) - _OLD_BYTES:
             raise Damaged(f"has {length} bytes of further fields")
-        if length >= 8:
+        if length >= 8 and ctime_extra:
             ctime_ns += _later(ctime_extra)
-        if length >= 12:
+        if length >= 12 and mtime_extra:
             mtime_ns += _later(mtime_extra)
         extra = record[_OLD_BYTES + length :]
-    return Inode(
-        number,
-        mode,
-        user | user_high << 16,
-        group | group_high << 16,
-        size,
-        links,
-        mtime_ns,
-        ctime_ns,
-        flags,
-        block_map,
-        attributes | attributes_high << 32,
-        extra,
-    )
+    attributes |= high[0] << 32
+    user |= high[1] << 16
+    group |= high[2] << 16
+    fields = (number, mode, user, group, size, links, mtime_ns, ctime_ns, flags, block_map, attributes, extra)
+    return tuple.__new__(Inode, fields)  # what Inode(...) does, in half of its time
 
 
 def _later(extra: int) -> int:

@@ -14,7 +14,7 @@ SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
 _MAGIC = 0xEF53
 _SUPERBLOCK = struct.Struct("<7I4xI4xI12xH18xI")  # up to the revision
 _SPARSE_SUPER2 = 0x200  # compatible features
-_FILE_TYPE, _RECOVER, _META_BG, _64BIT, _LARGE_DIR = 0x2, 0x4, 0x10, 0x80, 0x4000  # incompatible ones
+_FILE_TYPE, _RECOVER, _META_BG, _64BIT, _EA_INODE, _LARGE_DIR = 0x2, 0x4, 0x10, 0x80, 0x400, 0x4000  # incompatible ones
 _SPARSE_SUPER = 0x1  # of those that only writers must know
 # filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, metadata_csum_seed, large_dir, inline_data,
 # encrypt, casefold. What is not among them may change the meaning of anything: such a file system cannot be read.
@@ -46,6 +46,7 @@ class Layout:
     needs_recovery: bool
     file_types: bool  # whether folders say of what kind their entries are
     large_folders: bool
+    attribute_inodes: bool  # whether a large extended attribute may be in an inode of its own
     _meta_groups_from: int | None
     _sparse_super: bool
     _backups: tuple[int, int] | None
@@ -82,6 +83,7 @@ class Layout:
             needs_recovery=bool(incompat & _RECOVER),
             file_types=bool(incompat & _FILE_TYPE),
             large_folders=bool(incompat & _LARGE_DIR),
+            attribute_inodes=bool(incompat & _EA_INODE),
             _meta_groups_from=meta_from if incompat & _META_BG else None,
             _sparse_super=bool(read_only & _SPARSE_SUPER),
             _backups=(backups[0], backups[1]) if compat & _SPARSE_SUPER2 else None,

@@ -8,7 +8,7 @@ that is seen twice is Damaged, so that no walk is longer than the file system is
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .ext4_layout import Damaged
 
@@ -20,14 +20,23 @@ _DEEPEST = 5
 _HEADER = struct.Struct("<4H4x")  # magic, entries, room for entries, depth
 _LEAF = struct.Struct("<IHHI")  # block of the file, length, block on the disk: its high half, its low half
 _INDEX = struct.Struct("<IIH2x")  # block of the file, block of the node below: its low half, its high half
+_SINGLE = struct.Struct("<4H4xIHHI")  # a header and one leaf
 _WRITTEN = 32768  # longer extents are that much shorter, and allocated but never written
 _DIRECT = 12
 
 
-def extent_runs(root: bytes, read_block: ReadBlock) -> Iterator[Run]:
+def extent_runs(root: bytes, read_block: ReadBlock) -> Iterable[Run]:
     """Give the runs of an extent tree whose root is in the inode. Damaged."""
-    tree = _ExtentTree(read_block)
-    yield from tree.runs(root, None)
+    return _ExtentTree(read_block).runs(root, None)
+
+
+def single_extent(root: bytes, blocks: int, disk_blocks: int) -> int | None:
+    """Give the first block on the disk of a file of `blocks` blocks, if its extent tree is one extent that is sound."""
+    magic, entries, _, depth, start, count, high, low = _SINGLE.unpack_from(root)
+    first: int = low | high << 32
+    if magic != _MAGIC or entries != 1 or depth or start or not blocks <= count <= _WRITTEN:
+        return None
+    return first if 0 < first <= disk_blocks - count else None
 
 
 class _ExtentTree:
@@ -36,7 +45,7 @@ class _ExtentTree:
         self._seen: set[int] = set()
         self._end = 0  # the first block of the file that no run has reached
 
-    def runs(self, node: bytes, depth: int | None) -> Iterator[Run]:
+    def runs(self, node: bytes, depth: int | None) -> Iterable[Run]:
         """Give the runs below a node, which has to be `depth` levels above the leaves (None for the root)."""
         magic, entries, room, above = _HEADER.unpack_from(node)
         if magic != _MAGIC or above > _DEEPEST or depth not in (None, above):
@@ -44,24 +53,26 @@ class _ExtentTree:
         if not entries <= room <= (len(node) - _HEADER.size) // _LEAF.size:
             raise Damaged(f"has an extent tree with {entries} entries in room for {room}")
         body = node[_HEADER.size : _HEADER.size + entries * _LEAF.size]
-        if above == 0:
-            yield from self._leaves(body)
-            return
+        return self._below(body, above - 1) if above else self._leaves(body)
+
+    def _below(self, body: bytes, depth: int) -> Iterator[Run]:
         for _, low, high in _INDEX.iter_unpack(body):
             block = low | high << 32
             if block in self._seen:
                 raise Damaged(f"has an extent tree that comes to block {block} twice")
             self._seen.add(block)
-            yield from self.runs(self._read_block(block), above - 1)
+            yield from self.runs(self._read_block(block), depth)
 
-    def _leaves(self, body: bytes) -> Iterator[Run]:
+    def _leaves(self, body: bytes) -> list[Run]:
+        found: list[Run] = []
         for first, length, high, low in _LEAF.iter_unpack(body):
             written = length <= _WRITTEN
             count = length if written else length - _WRITTEN
             if first < self._end or not count:
                 raise Damaged(f"has extents that overlap at block {first}")
             self._end = first + count
-            yield first, low | high << 32 if written else None, count
+            found.append((first, low | high << 32 if written else None, count))
+        return found
 
 
 def block_map_runs(root: bytes, blocks: int, block_size: int, read_block: ReadBlock) -> Iterator[Run]:

@@ -12,6 +12,7 @@ import stat
 import struct
 import weakref
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -125,6 +126,11 @@ class Fat:
             reached += length
         if reached < inode.size:
             self._damaged(inode.number, f"a file of {inode.size} bytes of which {reached} are there")
+
+    def place(self, inode: Inode) -> int | None:
+        """Give the byte of the disk file where the contents begin, when they are there in one piece; else None."""
+        runs = list(islice(self._runs(inode, inode.size), 2))
+        return runs[0][0] if len(runs) == 1 and runs[0][1] >= inode.size else None
 
     def read(self, inode: Inode, limit: int | None = None) -> bytes:
         """Give the contents, or their first `limit` bytes."""

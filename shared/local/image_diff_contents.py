@@ -1,7 +1,7 @@
 """Whether the same files have the same bytes in two disks: each byte is read once, in the order of the first disk.
 
-What is to be compared is collected, sorted by its place and joined into pieces of up to a megabyte, since most files of
-two images lie beside the same neighbours: one comparison of two pieces then stands for hundreds of files. Only where
+What is to be compared is collected, sorted by its place and joined into pieces of a quarter of a megabyte, since most
+files of two images lie beside the same neighbours: one comparison of two pieces then stands for many files. Only where
 pieces differ are the files in them looked at one by one.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import NamedTuple, Self
 
 from ..errors import ImageFileError
 from .ext4 import Extent
+from .extents import data_extents
 
-PIECE = 1 << 20  # bytes of each disk that are compared at once
+PIECE = 256 << 10  # bytes of each disk that are compared at once: what a core's cache holds
+_TASK = 4 << 20  # bytes that a thread is given at once
 _GAP = 64 << 10  # bytes that belong to no file, and are read to keep a piece together
 _RUN_COST = 32 << 10  # bytes that are read in the time that the start of another read takes
 _THREADS = 2
@@ -80,6 +82,36 @@ class Contents:
             waiting.extend(self._readers.submit(self._compare, batch) for batch in islice(batches, 1))
         return found
 
+    def different_blocks(self, a: int, b: int, length: int, block: int) -> Iterator[int]:
+        """Give the blocks that differ of two runs of bytes, by their distance in bytes from the runs' starts."""
+        tasks = iter(sorted(self._written(0, a, length) | self._written(1, b, length)))
+
+        def start(at: int) -> Future[list[int]]:
+            return self._readers.submit(self._blocks, a, b, at, min(at + _TASK, length), block)
+
+        waiting = deque(start(at) for at in islice(tasks, _AHEAD))
+        while waiting:
+            yield from waiting.popleft().result()
+            waiting.extend(start(at) for at in islice(tasks, 1))
+
+    def _blocks(self, a: int, b: int, start: int, end: int, block: int) -> list[int]:
+        found: list[int] = []
+        for piece in range(start, end, PIECE):
+            length = min(PIECE, end - piece)
+            ones, others = self._read(0, a + piece, length), self._read(1, b + piece, length)
+            if ones != others:
+                places = range(0, length, block)
+                found += [piece + at for at in places if ones[at : at + block] != others[at : at + block]]
+        return found
+
+    def _written(self, side: int, start: int, length: int) -> set[int]:
+        """Give where in a run of bytes the disk file may hold anything but zeros, in steps of a task."""
+        found: set[int] = set()
+        for at, count in data_extents(self._descriptors[side], start + length):
+            first = max(0, at - start) // _TASK * _TASK
+            found.update(range(first, min(length, at + count - start), _TASK))
+        return found
+
     def _compare(self, runs: Sequence[Sequence[Segment]]) -> list[Segment]:
         """Give the segments of some runs that differ."""
         found: list[Segment] = []
@@ -114,7 +146,7 @@ def _batches(runs: Iterator[Sequence[Segment]]) -> Iterator[list[Sequence[Segmen
     for run in runs:
         batch.append(run)
         total += sum(segment.length for segment in run) + _RUN_COST
-        if total >= PIECE:
+        if total >= _TASK:
             yield batch
             batch, total = [], 0
     if batch:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ..errors import ImageFileError
-from .ext4 import Extent
+from .ext4 import Ext4, Extent
 from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
-from .image_diff_contents import Contents, Segment, pair
+from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same
+from .image_diff_contents import PIECE, Contents, Segment, pair
 
 _SHOWN_FLAGS = IMMUTABLE | APPEND_ONLY | ENCRYPTED
 _MOST_WAITING = 50_000  # segments of files that wait to be compared
@@ -60,6 +61,9 @@ class FileSystem(Protocol):
     def extents(self, inode: Inode) -> Iterator[Extent]:
         """Give where the contents are."""
 
+    def place(self, inode: Inode) -> int | None:
+        """Give where the contents are, when they are there in one piece."""
+
     def attributes(self, inode: Inode) -> dict[str, bytes]:
         """Give the extended attributes."""
 
@@ -99,6 +103,8 @@ class TreeDiff:
         self._a, self._b = a, b
         self._contents = contents
         self._room = room
+        known = surely_same(a, b, contents) if isinstance(a, Ext4) and isinstance(b, Ext4) else None
+        self._known = known or bytearray()
         self._changes: list[FileChange] = []
         self._waiting: list[_Waiting] = []
         self._segments: list[Segment] = []
@@ -123,22 +129,32 @@ class TreeDiff:
         """Compare what is in two folders; gives the folders in them that are in both."""
         self._enter(0, folder_a)
         self._enter(1, folder_b)
-        others = self._b.entries(folder_b)
-        for name, number_a in self._a.entries(folder_a).items():
+        names = self._a.entries(folder_a)
+        is_same = self._know(folder_a.number, folder_b.number) == SAME_FOLDER
+        others = names.copy() if is_same else self._b.entries(folder_b)
+        for name, number_a in names.items():
             number_b = others.pop(name, None)
             if number_b is None:
                 self._whole("removed", 0, f"{path}/{name}", number_a)
                 continue
-            a, b = self._a.inode(number_a), self._b.inode(number_b)
-            if stat.S_IFMT(a.mode) != stat.S_IFMT(b.mode):
-                self._whole("removed", 0, f"{path}/{name}", number_a)
-                self._whole("added", 1, f"{path}/{name}", number_b)
-                continue
-            yield from self._both(f"{path}/{name}", a, b)
+            known = self._know(number_a, number_b)
+            if known == SAME_FOLDER:
+                inode = self._a.inode(number_a)
+                yield f"{path}/{name}", inode, inode
+            elif known != SAME:
+                yield from self._both(f"{path}/{name}", self._a.inode(number_a), self._b.inode(number_b))
         for name, number_b in others.items():
             self._whole("added", 1, f"{path}/{name}", number_b)
 
+    def _know(self, number_a: int, number_b: int) -> int:
+        """Say what is known of two inodes: SAME, SAME_FOLDER or UNKNOWN."""
+        return self._known[number_a] if number_a == number_b and number_a < len(self._known) else UNKNOWN
+
     def _both(self, path: str, a: Inode, b: Inode) -> Iterator[tuple[str, Inode, Inode]]:
+        if stat.S_IFMT(a.mode) != stat.S_IFMT(b.mode):
+            self._whole("removed", 0, path, a.number)
+            self._whole("added", 1, path, b.number)
+            return
         found = self._differences(a, b)
         if a.is_file and a.size == b.size and a.size:
             self._wait(_Waiting(path, a.size, found), a, b)
@@ -205,9 +221,15 @@ class TreeDiff:
             same.append(files)
             if len(same) > 1:
                 return
-        before = len(self._segments)
-        self._segments += pair(self._a.extents(a), self._b.extents(b), len(self._waiting))
-        self._room -= sum(segment.length for segment in self._segments[before:])
+        owner = len(self._waiting)
+        place_a, place_b = self._a.place(a), self._b.place(b)
+        if place_a is not None and place_b is not None and a.size <= PIECE:
+            self._segments.append(Segment(place_a, place_b, a.size, owner))
+            self._room -= a.size
+        else:
+            segments = list(pair(self._a.extents(a), self._b.extents(b), owner))
+            self._segments += segments
+            self._room -= sum(segment.length for segment in segments)
         if self._room < 0:
             raise ImageFileError(
                 f"{self._a.disk} or {self._b.disk}: is damaged: its files have more bytes than it; check it with fsck"
