@@ -14,14 +14,15 @@ from tests import values
 from tests.shared.mid_build import BOOT, VM, put, world_at
 from tests.world import World
 
+SCRATCH = f"gs-{values.BUILD_ID}-a1-scratch"
 EXPIRES = values.NOON + values.plan().timeout + EXPIRY_MARGIN
 
 
 @pytest.fixture
 def world() -> World:
-    """A build with a machine and a disk."""
+    """A build with a machine and its disks."""
     made = world_at("export_image")
-    assert (set(made.compute.machines), set(made.compute.disks)) == ({VM}, {BOOT})
+    assert (set(made.compute.machines), set(made.compute.disks)) == ({VM}, {BOOT, SCRATCH})
     return made
 
 
@@ -37,13 +38,13 @@ def test_build_at_work_keeps_what_it_has_however_late_it_is(world: World) -> Non
 
 def test_finished_build_keeps_nothing(world: World) -> None:
     put(world, State.FINISHED, outcome=Outcome.FAILED)
-    assert deleted(world) == [VM, BOOT]  # the disk after the machine that has it
+    assert deleted(world) == [VM, BOOT, SCRATCH]  # the disk after the machine that has it
     assert world.left()["machines"] == world.left()["disks"] == []
     assert deleted(world) == []
     assert "old" in world.compute.all_images
 
 
-@pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT])])
+@pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT, SCRATCH])])
 def test_unknown_build_keeps_what_it_has_until_its_time(world: World, late: float, gone: list[str]) -> None:
     """finish-image-build -enable-cleanup: what earlier builds have left goes by itself, known by its labels."""
     stranger = World()  # another installation's store, or one that was lost
@@ -60,4 +61,4 @@ def test_what_cannot_be_deleted_is_logged_and_left(
     world.compute.faults["delete"] = fault
     assert deleted(world) == []  # and so the disk is in use
     assert f"orphan machine {VM} cannot be deleted: {fault}" in caplog.text
-    assert deleted(world) == [VM, BOOT]
+    assert deleted(world) == [VM, BOOT, SCRATCH]
