@@ -73,8 +73,9 @@ class Finding:
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Give what a person reads."""
-        return f"{self.path} {self.what}; {self.remedy}"
+        """Give what a person reads, in one line whatever a file is called."""
+        path = self.path if self.path.isprintable() else ascii(self.path)
+        return f"{path} {self.what}; {self.remedy}"
 
 
 class Rule:

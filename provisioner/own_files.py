@@ -40,18 +40,22 @@ def own_files(root: str, but: str) -> Iterator[File]:
     root = os.path.realpath(root)
     prefix = root.rstrip("/")
     devices = {os.stat(root).st_dev, *_disks(prefix)}
-    seen: set[tuple[int, int]] = set()
+    seen = {_identity(os.stat(folder)) for folder in [but] if os.path.isdir(folder)}  # it, too, is in three places
     waiting = [root]
     while waiting:
         for path, found in _entries(waiting.pop()):
-            if found.st_dev not in devices or path == but:
+            if found.st_dev not in devices:
                 continue
             inside = path[len(prefix) :]
             if not stat.S_ISDIR(found.st_mode):
                 yield OwnFile(prefix, inside, found)
-            elif (found.st_dev, found.st_ino) not in seen and not is_published(inside + "/"):
-                seen.add((found.st_dev, found.st_ino))
+            elif _identity(found) not in seen and not is_published(inside + "/"):
+                seen.add(_identity(found))
                 waiting.append(path)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:

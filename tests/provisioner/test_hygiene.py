@@ -281,6 +281,13 @@ def test_findings_are_told_in_one_line_and_their_number_is_limited() -> None:
     assert "\n" not in told
 
 
+def test_odd_names_are_told_so_that_they_can_be_read_and_kept() -> None:
+    names = ("/tmp/a\nb", "/tmp/\x1b[2J", "/tmp/\udcff", "/tmp/\u202e")
+    told = [str(finding) for finding in check([Given(name, "x") for name in names], 0, "")]
+    assert sorted(line.split(" was left")[0] for line in told) == sorted(map(ascii, names))
+    assert str(check([Given("/tmp/caf\u00e9 b", "x")], 0, "")[0]).startswith("/tmp/caf\u00e9 b was left")
+
+
 def test_a_file_that_goes_while_it_is_looked_at_is_no_finding(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/shadow").write_text("root:$6$x:1:")
@@ -308,9 +315,9 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 def test_a_machine_looks_at_its_disks_and_at_each_file_once(mounted: Path) -> None:
     (mounted / "key").write_text(pem("PRIVATE"))
     (mounted / "link").symlink_to(mounted / "memory")
-    (mounted / "skipped").mkdir()
-    (mounted / "skipped/key").write_text(pem("PRIVATE"))
-    findings = check(own_files(str(mounted), str(mounted / "skipped")), 0, "cos")
+    (mounted / "var/lib/goldsmith").mkdir(parents=True)
+    (mounted / "var/lib/goldsmith/state.json").write_text("{}")
+    findings = check(own_files(str(mounted), str(mounted / "var/lib/goldsmith")), 0, "cos")
     assert [finding.path for finding in findings] == ["/key", "/var/log/messages"]
 
 
