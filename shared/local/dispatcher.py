@@ -27,6 +27,7 @@ from ..messages import (
 )
 from ..orders import WORKER_TOPIC, Order
 from ..requests import cancel
+from ..sbom import import_libraries
 from ..watch import watch
 from ..workers import carry_out, is_stale
 from .bus import Delivery, LocalBus
@@ -139,9 +140,10 @@ class Dispatcher:
 
     def _carry_out(self, delivery: Delivery) -> None:
         """On the worker's thread."""
+        order = None
         try:
-            self._order = read_order_message(delivery.message)
-            carry_out(self._order, self._factory)
+            self._order = order = read_order_message(delivery.message)
+            carry_out(order, self._factory)
         except PoisonMessage as error:
             LOG.warning("dropped an order: %s", error)
         except Transient as error:
@@ -150,6 +152,8 @@ class Dispatcher:
         finally:
             self._order = None
         _acknowledge(delivery)
+        if order is not None and order.kind == "create_resources":
+            import_libraries()  # while the VM boots, and this thread has nothing to do for seconds
 
     def _reap(self) -> None:
         for future in [future for future in self._work if future.done()]:

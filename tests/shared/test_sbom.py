@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from shared.sbom import UNKNOWN, Contents, documents, file_name
 from shared.sbom_base import Base
 from shared.sbom_input import Given, OtherDocument, read_input
 from tests import values
+from tests.project.source_tree import ROOT
 from tests.shared.mid_build import whole_plan
 from tests.shared.sbom_checks import checked, names, relations
 
@@ -207,3 +210,16 @@ def test_the_user_s_names_and_creators() -> None:
 def test_the_document_is_named_as_cos_customizer_names_it(keys: dict[str, str], name: str) -> None:
     """finish-image-build -sbom-output-path: the folder that the document is written to."""
     assert file_name(values.plan(), given(**keys)) == name
+
+
+def test_libraries_are_imported_when_they_are_needed_and_no_sooner() -> None:
+    """They take a sixth of a second, which no command and no other function should pay."""
+    program = (
+        "import sys, shared.workers, shared.spec_file, shared.sbom as sbom\n"
+        "names = ('spdx_tools', 'cyclonedx', 'packageurl', 'license_expression', 'beartype')\n"
+        "assert not set(names) & set(sys.modules), sys.modules\n"
+        "sbom.import_libraries()\n"
+        "assert set(sbom.LIBRARIES) <= set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
