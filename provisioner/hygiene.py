@@ -44,7 +44,8 @@ PUBLISHED = re.compile(
     r"^/(?:usr/(?!$|local/|share/(?:$|oem/))|(?:lib|lib32|lib64|libx32|bin|sbin)/)"
     r"|^/var/lib/(?:dpkg|rpm|containerd|containers/storage|docker/(?:overlay2|image)|snapd/snap)/|^/snap/"
     r"|/(?:site-packages|dist-packages|node_modules|gems|pkg/mod|registry/src|google-cloud-sdk)/"
-    r"|^/(?:opt|srv|usr/local)/(?:.*/)?(?:tests?|testdata)/"
+    r"|^/(?:opt|srv|usr/local)/(?:.*/)?(?:tests?|testdata)/",
+    re.DOTALL,  # names may hold anything, and rules hold for all names
 )
 # Debian's package ssl-cert makes it when it is installed, and its name tells programs not to trust it.
 WORTHLESS = re.compile(r"^/etc/ssl/private/ssl-cert-snakeoil\.key$")
@@ -108,7 +109,7 @@ def _compiled(patterns: Iterable[str]) -> re.Pattern[str]:
         re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".+").replace(r"\*", "[^/]*")
         for pattern in patterns
     ]
-    return re.compile("/(?:" + "|".join(sources) + r")\Z") if sources else re.compile(r"(?!)")
+    return re.compile("/(?:" + "|".join(sources) + r")\Z", re.DOTALL) if sources else re.compile(r"(?!)")
 
 
 def _has_lines(data: bytes) -> bool:
