@@ -31,6 +31,7 @@ from .substitutions import Substitutions, declared
 
 CUSTOMIZERS = ("cos-customizer", "cos_customizer")
 ENTRYPOINT = "cos_customizer"
+STEP_LIMIT, ARGUMENT_LIMIT = 300, 100  # Cloud Build's
 
 _STEP_KEYS = (
     *("name", "args", "env", "dir", "id", "waitFor", "entrypoint", "secretEnv", "volumes", "timeout", "script"),
@@ -105,6 +106,11 @@ class _Reader:
         result = self.result
         self.keys()
         steps = self.data["steps"]
+        if len(steps) > STEP_LIMIT:
+            self.problem(
+                ("steps",), f"has {len(steps)} entries, more than Cloud Build takes; write {STEP_LIMIT} at most"
+            )
+            return result
         before, problems = order(steps)
         result.problems += problems
         commands = [command for index, step in enumerate(steps) if (command := self.step(index, step))]
@@ -113,7 +119,7 @@ class _Reader:
         limit = self.timeout(self.data, ())
         limits = {command.index: self.timeout(command.step, command.path) for command in commands}
         if not commands and not result.problems:
-            text = "runs no cos-customizer container; goldsmith reads workflows that make images with it"
+            text = "make no image; goldsmith reads workflows in which cos-customizer does, by finish-image-build"
             result.problems.append(Problem(("steps",), text))
         result.builds, problems = builds_of(commands, before, limit, limits, stem)
         if not self.unreadable:  # or what is missing may be what could not be read
@@ -201,6 +207,9 @@ class _Reader:
         arguments = step.get("args", ())
         if not isinstance(arguments, tuple):
             self.problem((*path, "args"), f"needs a list, not {describe(arguments)}; write [SUBCOMMAND, -FLAG=VALUE]")
+            return False
+        if len(arguments) > ARGUMENT_LIMIT:
+            self.problem((*path, "args"), f"has more than {ARGUMENT_LIMIT} entries, which Cloud Build does not take")
             return False
         texts = [self.is_text(item, (*path, "args", number)) for number, item in enumerate(arguments)]
         return all(texts)

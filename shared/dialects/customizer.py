@@ -19,6 +19,7 @@ from .draft import Draft, Place
 
 COS_PROJECT = "cos-cloud"
 DEFAULT_TIMEOUT = Fraction(3600)  # seconds, of finish-image-build
+STEP_LIMIT = 100  # of a spec
 SECTOR = 512  # bytes; what a size without a unit counts
 LICENSE_PREFIX = "https://www.googleapis.com/compute/v1/"
 
@@ -45,6 +46,8 @@ def draft_build(
     _source(draft, start)
     context = _context(draft, start)
     draft.put(("steps",), [], start.place)
+    if len(steps) > STEP_LIMIT:
+        draft.fault(("steps",), f"starts a build of {len(steps)} steps; write {STEP_LIMIT} at most", start.place)
     for step in steps:
         draft_step(draft, step, context)
     _output(draft, finish)

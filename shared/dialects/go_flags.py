@@ -27,6 +27,9 @@ class Kind(Enum):
     LIST = "list"  # a,b; repeated flags add up
 
 
+ITEM_LIMIT = 1000  # that all uses of one flag may have: a machine of ours reads them, not the caller's
+
+
 @dataclass(frozen=True)
 class Use:
     """One use of a flag: its value, and the index of the argument that begins it."""
@@ -93,10 +96,16 @@ def _take(arguments: Sequence[str], parsed: Parsed, flags: Mapping[str, Kind]) -
         parsed.rest += 1
     try:
         use = Use(_read(value, kind), argument)
+        _refuse_many([*parsed.uses.get(name, ()), use], kind)
     except ValueError as error:
         parsed.faults.append(Fault(name, argument, str(error)))
     else:
         parsed.uses.setdefault(name, []).append(use)
+
+
+def _refuse_many(uses: Sequence[Use], kind: Kind) -> None:
+    if kind in (Kind.PAIRS, Kind.LIST) and sum(len(use.value) for use in uses) > ITEM_LIMIT:
+        raise ValueError(f"has more than {ITEM_LIMIT} items; write less")
 
 
 def _read(text: str, kind: Kind) -> Any:

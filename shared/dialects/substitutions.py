@@ -25,11 +25,14 @@ BUILT_IN = (
 UNKNOWN = ("PROJECT_NUMBER",)  # every build of Cloud Build has one, so that no text can stand for it
 BUILD_ID = "BUILD_ID"
 KEY = "substitutions"
+COUNT_LIMIT, VALUE_LENGTH = 200, 4000  # declared values, and the characters of one: Cloud Build's limits
+HINTED_PROBLEMS = 100  # looking for the nearest of many names many times would take minutes
+CHAIN_LIMIT = 50  # declared values that refer to each other in a row
 GROWTH_LIMIT = 4 << 20  # characters that all references of one workflow may turn into
 
 _USER = re.compile(r"_[A-Z0-9_]{1,99}")
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<braced>[A-Z_][A-Z0-9_]*)\}|(?P<bare>[A-Z_][A-Z0-9_]*)|(?P<odd>\{))")
-_EXPANSION = re.compile(r"\$\{[A-Z_][A-Z0-9_]*[^A-Z0-9_}][^}]*\}?")
+_EXPANSION = re.compile(r"\$\{[A-Z_][A-Z0-9_]*[^A-Z0-9_}][^}]{0,60}\}?")
 
 
 class Substitutions:
@@ -92,16 +95,17 @@ class Substitutions:
             return f"{quoted(match[0])} is not known here; write its value out, or give {name} as a parameter"
         if name.startswith("_"):
             users = [other for other in self._values if other.startswith("_")]
-            hint = _nearest(name, users) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"
+            hint = self._nearest(name, users) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"
             return f"{quoted(match[0])} is declared nowhere; {hint}"
-        hint = _nearest(name, BUILT_IN) or f"write _{name} for one of yours, or ${match[0]} to keep it as text"
+        hint = self._nearest(name, BUILT_IN) or f"write _{name} for one of yours, or ${match[0]} to keep it as text"
         return f"{quoted(match[0])} is no built-in substitution; {hint}"
 
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Say `did you mean X?` where there is an X. The names are capitals, which closed.nearest() does not look for."""
-    close = difflib.get_close_matches(name[:100], list(known), n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    def _nearest(self, name: str, known: Iterable[str]) -> str:
+        """Say `did you mean X?` where there is an X. The names are capitals, which closed.nearest() does not find."""
+        if len(self.problems) >= HINTED_PROBLEMS:
+            return ""
+        close = difflib.get_close_matches(name[:100], list(known), n=1)
+        return f"did you mean {close[0]}?" if close else ""
 
 
 def declared(
@@ -114,6 +118,9 @@ def declared(
     if not isinstance(written, dict):
         problems.append(Problem((KEY,), "needs names and values; write lines such as _RELEASE: '1'"))
         written = {}
+    if len(written) > COUNT_LIMIT:
+        problems.append(Problem((KEY,), f"has more than {COUNT_LIMIT} entries, which Cloud Build does not take"))
+        written = {}
     for name, value in written.items():
         if not _USER.fullmatch(name) and name not in BUILT_IN:
             text = "is no name for a substitution; write an underscore first, then capital letters, digits and _"
@@ -121,6 +128,8 @@ def declared(
         elif not isinstance(value, str):
             problems.append(Problem((KEY, name), 'needs text; put it in quotes: "..."'))
             values[name] = ""
+        elif len(value) > VALUE_LENGTH:
+            problems.append(Problem((KEY, name), f"is longer than {VALUE_LENGTH} characters; write less"))
         elif name not in builtin:
             values[name] = value
     problems += [Problem((KEY,), _refusal(name)) for name in overrides if not _is_settable(name)]
@@ -151,6 +160,10 @@ def _expand_all(values: dict[str, str], names: list[str]) -> list[Problem]:
             return ""
         if name in doing:
             raise ExpansionError(f"refers to itself by way of {quoted(name)}; write its value out")
+        if len(doing) > CHAIN_LIMIT:
+            raise ExpansionError(
+                f"refers to another that refers to another, more than {CHAIN_LIMIT} times; write it out"
+            )
         if name not in done:
             doing.append(name)
             try:

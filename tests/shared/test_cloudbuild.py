@@ -241,6 +241,12 @@ def test_home_moves_the_state() -> None:
     assert len(builds_of(*first, step(*finish("a"), env=env), step(*finish("b")))) == 2
 
 
+def test_number_of_steps_is_bounded() -> None:
+    """More would take memory with their square: which has ended before which."""
+    (problem,) = problems(json.dumps({"steps": [step(*START)] * 301}))
+    assert problem == "1:2: steps: has 301 entries, more than Cloud Build takes; write 300 at most"
+
+
 def test_merge_keys() -> None:
     """As gcloud reads them: a step's own keys win; problems are told where a value is written."""
     text = f"""\

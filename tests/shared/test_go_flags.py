@@ -71,6 +71,13 @@ def test_all_faults_of_a_line_are_found() -> None:
     assert parsed.uses == {}
 
 
+def test_number_of_items_is_bounded() -> None:
+    half = ",".join(["a=1"] * 500)
+    assert parse([f"-l={half}", f"-l={half}"], 0, FLAGS).faults == []
+    (fault,) = parse([f"-l={half}", f"-l={half},x"], 0, FLAGS).faults
+    assert (fault.argument, fault.text) == (1, "has more than 1000 items; write less")
+
+
 def test_booleans() -> None:
     assert all(go_bool(text) for text in ("1", "t", "T", "TRUE", "true", "True"))
     assert not any(go_bool(text) for text in ("0", "f", "F", "FALSE", "false", "False"))

@@ -164,8 +164,26 @@ def test_expanding_ends_and_raises_nothing_else(text: str) -> None:
 
 
 def test_patterns_on_long_values_are_refused() -> None:
-    with pytest.raises(ExpansionError, match="tries a pattern on more than 500 characters"):
+    with pytest.raises(ExpansionError, match="compares patterns with too long a value"):
         expand("${A//*a*b/x}", lambda name: "a" * 4000)
+    assert expand("${A//a/b}", lambda name: "a" * 4000) == "b" * 4000
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({f"_A{number}": "" for number in range(201)}, "substitutions: has more than 200 entries"),
+        ({"_A": "x" * 4001}, "substitutions._A: is longer than 4000 characters; write less"),
+    ],
+)
+def test_more_than_cloud_build_takes_is_refused(written: dict[str, str], said: str) -> None:
+    assert fault("x", substitutions=written).startswith(said)
+
+
+def test_long_chains_of_declared_values_are_refused() -> None:
+    chain = {f"_A{number}": f"$_A{number + 1}" for number in range(200)}
+    with pytest.raises(SpecError, match="refers to another that refers to another, more than 50 times; write it out"):
+        env("x", substitutions=chain, options={"dynamicSubstitutions": True})
 
 
 def test_declared_values_refer_to_others_when_dynamic() -> None:
