@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..errors import NotFound
-from ..ports import Package
 from .disk import Partition, find_root, read_table
 from .ext4 import Ext4, FileSystemUnreadable
 from .ext4_inode import Inode
 
 _LINK_HOPS = 20
-_DPKG_STATUS = "/var/lib/dpkg/status"
 
 
 class RootUnreadable(FileSystemUnreadable):
@@ -122,20 +120,6 @@ class RootFiles:
         if folder.number not in self._folders:
             self._folders[folder.number] = self.file_system.entries(folder)
         return self._folders[folder.number]
-
-
-def packages(root: RootFiles) -> list[Package] | None:
-    """List the installed packages from dpkg's database, by name; None where there is no such database."""
-    try:
-        text = root.read(_DPKG_STATUS).decode("utf-8", "replace")
-    except NotFound:
-        return None
-    found = []
-    for paragraph in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if fields.get("Status", "").endswith(" installed"):
-            found.append(Package(fields["Package"], fields["Version"], fields["Architecture"]))
-    return sorted(found, key=lambda package: (package.name, package.architecture))
 
 
 def _normal(path: str) -> PurePosixPath:

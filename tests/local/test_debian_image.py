@@ -8,7 +8,8 @@ import pytest
 
 from shared.local.disk import EFI_TYPES, find_root, read_table
 from shared.local.image_contents import describe
-from shared.local.root_files import RootFiles, packages
+from shared.local.package_lists import packages
+from shared.local.root_files import RootFiles
 from tests.local.small_disks import ENVIRONMENT, MIB, tool
 
 pytestmark = pytest.mark.vm

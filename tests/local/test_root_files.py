@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ImageFileError, NotFound
-from shared.local.root_files import RootFiles, RootUnreadable, packages
-from shared.ports import Package
+from shared.local.root_files import RootFiles, RootUnreadable
 from tests.local.small_disks import EFI, MIB, os_tree, partitioned, rooted, tool
 
 
@@ -70,18 +69,6 @@ def test_files_are_dumped_below_their_folders(tmp_path: Path, tree: Path) -> Non
     assert (into / "boot/initrd").read_bytes() == big
     assert (into / "vmlinuz").read_bytes() == b"MZ kernel"
     assert sorted(path.name for path in into.iterdir()) == ["boot", "vmlinuz"]
-
-
-def test_packages_are_those_that_dpkg_has_installed(tmp_path: Path, tree: Path) -> None:
-    assert packages(opened(tmp_path, tree)) == [
-        Package("adduser", "3.134", "all"),
-        Package("zlib1g", "1:1.2.13.dfsg-1", "amd64"),
-    ]
-
-
-def test_no_package_database(tmp_path: Path, tree: Path) -> None:
-    (tree / "var/lib/dpkg/status").unlink()
-    assert packages(opened(tmp_path, tree)) is None
 
 
 def test_other_file_systems_cannot_be_read(tmp_path: Path) -> None:
