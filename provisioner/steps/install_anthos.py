@@ -13,6 +13,7 @@ import shutil
 import tarfile
 import time
 from contextlib import contextmanager
+from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -31,6 +32,7 @@ REMOTE = ("http://", "https://", "gs://")
 TOKEN_SECONDS = 5.0
 SILENCE_SECONDS = 60.0  # without a byte
 TRIES = 5
+CHUNK = 1 << 20
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 HOPELESS = range(400, 500)
 PASSING = (408, 429)
@@ -77,14 +79,19 @@ def download(url: str, target: str, access: str, workshop: Workshop) -> None:
         try:
             with urlopen(Request(url, headers=headers), timeout=SILENCE_SECONDS) as answer:  # noqa: S310 - our own URL
                 with open(target, "wb") as file:
-                    shutil.copyfileobj(answer, file)
-                return
+                    while data := answer.read(CHUNK):
+                        file.write(data)
+                        if time.monotonic() > workshop.deadline:
+                            raise TimedOut(1)
+                if not answer.length:  # bytes that were promised and did not come
+                    return
+                problem = "the connection was closed in the middle"
         except HTTPError as error:
             problem = f"HTTP {error.code} {error.reason}"
             if error.code in HOPELESS and error.code not in PASSING:
                 break
-        except OSError as error:
-            problem = str(error)
+        except (OSError, HTTPException) as error:
+            problem = str(error) or type(error).__name__
     raise StepError(f"{url} cannot be fetched: {problem}; see that the build VM's service account may read it")
 
 

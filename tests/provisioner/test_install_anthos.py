@@ -41,6 +41,7 @@ class Storage(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.data = archive()
         self.statuses = [200]
+        self.missing = [0]  # bytes that are promised and do not come, of each answer
         self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -54,12 +55,13 @@ class _Answers(BaseHTTPRequestHandler):
             return
         self.server.asked.append(self.headers.get("Authorization", ""))
         status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
-        self.answer(status, self.server.data if status == 200 else b"")
+        missing = self.server.missing.pop(0) if len(self.server.missing) > 1 else self.server.missing[0]
+        self.answer(status, self.server.data if status == 200 else b"", missing)
 
-    def answer(self, status: int, data: bytes) -> None:
+    def answer(self, status: int, data: bytes, missing: int = 0) -> None:
         """Answer."""
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + missing))
         self.end_headers()
         self.wfile.write(data)
 
@@ -131,6 +133,12 @@ def test_a_storage_that_stumbles_is_asked_again(place: Place) -> None:
     place.storage.statuses = [503, 200]
     assert place.install("spec.yaml") == 0
     assert "HTTP 503 Service Unavailable: trying again" in place.output.tail.decode()
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(place: Place) -> None:
+    place.storage.missing = [10, 0]
+    assert place.install("spec.yaml") == 0
+    assert "the connection was closed in the middle: trying again" in place.output.tail.decode()
 
 
 def test_who_has_no_token_asks_without(place: Place) -> None:
