@@ -55,15 +55,16 @@ def submit(
         raise InputError(f"{path}: source.file: a file can only be built from on this machine, with goldsmith build")
     screen = view(as_json)
     with client_of(place.project, place.bucket) as client:
-        generation = _upload(builds, path, parameters, client, screen)
-        identities = _identities(path, spec_object(builds[0].spec.name), generation, parameters, client, place.project)
+        name = spec_object(builds[0].spec.name)
+        generation = _upload(builds, path, name, parameters, client, screen)
+        begun = identities(read_text(path), client.bucket_name, name, generation, parameters, place.project)
         if detach:
-            for identity in identities:
+            for identity in begun:
                 hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
                 say(json.dumps({"submitted": identity}) if as_json else hint)
             return 0
         try:
-            ended = [_to_the_end(identity, client, place, view(as_json)) for identity in identities]
+            ended = [_to_the_end(identity, client, place, view(as_json)) for identity in begun]
         except KeyboardInterrupt:
             return INTERRUPTED
     return next((one for one in ended if one), 0)
@@ -76,7 +77,12 @@ def _named_project(builds: tuple[WorkflowBuild, ...]) -> str | None:
 
 
 def _upload(
-    builds: tuple[WorkflowBuild, ...], path: Path, parameters: Mapping[str, str], client: CloudClient, screen: View
+    builds: tuple[WorkflowBuild, ...],
+    path: Path,
+    name: str,
+    parameters: Mapping[str, str],
+    client: CloudClient,
+    screen: View,
 ) -> str:
     """Upload the contexts, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
@@ -85,17 +91,17 @@ def _upload(
     if packed:
         metadata[CONTEXT_METADATA] = context_metadata(packed)
     screen.progress(f"uploading {path}", 0, 0)
-    return client.upload_spec(spec_object(builds[0].spec.name), path.read_bytes(), metadata)
+    return client.upload_spec(name, path.read_bytes(), metadata)
 
 
-def _identities(
-    path: Path, name: str, generation: str, parameters: Mapping[str, str], client: CloudClient, project: str
+def identities(
+    text: str, bucket: str, name: str, generation: str, parameters: Mapping[str, str], project: str
 ) -> list[str]:
-    """Give the ids of the builds that an upload leads to: read again, as names may hold what it gave values to."""
-    uri, asked = f"gs://{client.bucket_name}/{name}", object_request(client.bucket_name, name, generation)
-    builds = read_specs(read_text(path), uri, parameters, builtin=builtin_substitutions(project, asked))
+    """Give the ids of the builds that an upload leads to: read again, as names may hold what only the upload tells."""
+    uri, asked = f"gs://{bucket}/{name}", object_request(bucket, name, generation)
+    builds = read_specs(text, uri, parameters, builtin=builtin_substitutions(project, asked))
     siblings = tuple(Sibling(build.spec.name, build.after) for build in builds)
-    part = WorkflowPart(uri, generation, asked, result_uri(client.bucket_name, name, generation), 0, siblings)
+    part = WorkflowPart(uri, generation, asked, result_uri(bucket, name, generation), 0, siblings)
     return [wanted(part, index).id for index in range(len(builds))]
 
 

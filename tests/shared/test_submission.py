@@ -1,0 +1,63 @@
+"""What an upload says beside the spec: where its packed contexts lie, of which a workflow may have several."""
+
+from __future__ import annotations
+
+import pytest
+
+from goldsmith.submit import identities
+from shared.errors import InputError
+from shared.submission import CONTEXT_METADATA, context_metadata, packed_context
+from tests.intake_desk import BUCKET, Desk, planned, reason
+from tests.shared.test_intake_workflows import image, workflow
+
+ONE, TWO = (f"gs://{BUCKET}/contexts/{digit * 64}.tar" for digit in "12")
+NAME = "specs/team/cloudbuild.yaml"
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk()
+    for uri in (ONE, TWO):
+        made.objects.put(uri, b"packed")
+    return made
+
+
+def test_a_single_context_goes_by_its_uri() -> None:
+    written = context_metadata({".": ONE})
+    assert written == ONE
+    assert packed_context(written, ".") == packed_context(written, "other") == ONE
+
+
+def test_several_contexts_go_by_their_names() -> None:
+    written = context_metadata({"a": ONE, "b": TWO})
+    assert [packed_context(written, name) for name in "ab"] == [ONE, TWO]
+    with pytest.raises(InputError, match="does not name it; upload it with goldsmith submit"):
+        packed_context(written, "c")
+    with pytest.raises(InputError, match="is not JSON"):
+        packed_context("{", "a")
+
+
+def test_each_build_of_a_workflow_gets_its_context(desk: Desk) -> None:
+    text = workflow(image("one", context="a"), image("two", context="b"))
+    metadata = {CONTEXT_METADATA: context_metadata({"a": ONE, "b": TWO})}
+    builds = desk.intake.uploaded(NAME, desk.put(NAME, text, metadata))
+    assert [context and context.uri for context in (planned(build).context for build in builds)] == [ONE, TWO]
+
+
+def test_context_that_was_not_packed_is_a_fault_of_the_workflow(desk: Desk) -> None:
+    metadata = {CONTEXT_METADATA: context_metadata({"a": ONE, "b": TWO})}
+    [build] = desk.intake.uploaded(NAME, desk.put(NAME, workflow(image("one", context="c")), metadata))
+    assert reason(build).endswith(
+        "steps[0] -build-context: goldsmith-context of the upload does not name it; upload it with goldsmith submit"
+    )
+
+
+def test_both_sides_know_the_builds_of_an_upload(desk: Desk) -> None:
+    """The command line follows builds by ids that it computes itself; a name may hold the id of the request."""
+    text = workflow(image("one"), image("two"), image("three-$BUILD_ID")).replace("two", "$_NAME")
+    text += "substitutions: {_NAME: x}\n"
+    metadata = {CONTEXT_METADATA: ONE, "goldsmith-parameters": '{"_NAME": "other"}'}
+    generation = desk.put(NAME, text, metadata)
+    begun = desk.intake.uploaded(NAME, generation)
+    assert [build.outcome for build in begun] == [None] * 3
+    assert [build.id for build in begun] == identities(text, BUCKET, NAME, generation, {"_NAME": "other"}, "my-project")
