@@ -97,26 +97,27 @@ def test_the_same_files_made_twice_are_the_same(tmp_path: Path, trees: Path) -> 
     assert [contents.number for contents in found.contents] == [1, 3, 8, 11, 12]
 
 
-def test_files_that_were_added_removed_and_changed(tmp_path: Path, trees: Path) -> None:
-    def change(trees: Path) -> None:
-        root = trees / "3"
-        (root / "opt/app").mkdir(parents=True)
-        (root / "opt/app/program").write_bytes(b"p" * 5000)
-        (root / "opt/link").symlink_to("app")
-        (root / "boot/vmlinuz-6.1.0-9-cloud-amd64").unlink()
-        (root / "usr/bin/python3.11").chmod(0o755)
-        os.chown(root / "usr/bin/python3.11", 0, 7)
-        (root / "usr/bin/python3").unlink()
-        (root / "usr/bin/python3").symlink_to("python3.12")
-        with (root / "big").open("r+b") as big:
-            big.seek(1_500_000)
-            big.write(b"!")
-        (root / "vmlinuz").unlink()
-        (root / "vmlinuz").mkdir()
-        (trees / "1/home/chronos/file").write_text("STATE")
-        (trees / "8/oem-release").write_text("other")
+def change_files(trees: Path) -> None:
+    root = trees / "3"
+    (root / "opt/app").mkdir(parents=True)
+    (root / "opt/app/program").write_bytes(b"p" * 5000)
+    (root / "opt/link").symlink_to("app")
+    (root / "boot/vmlinuz-6.1.0-9-cloud-amd64").unlink()
+    (root / "usr/bin/python3.11").chmod(0o755)
+    os.chown(root / "usr/bin/python3.11", 0, 7)
+    (root / "usr/bin/python3").unlink()
+    (root / "usr/bin/python3").symlink_to("python3.12")
+    with (root / "big").open("r+b") as big:
+        big.seek(1_500_000)
+        big.write(b"!")
+    (root / "vmlinuz").unlink()
+    (root / "vmlinuz").mkdir()
+    (trees / "1/home/chronos/file").write_text("STATE")
+    (trees / "8/oem-release").write_text("other")
 
-    found = changed(tmp_path, trees, change)
+
+def test_files_that_were_added_removed_and_changed(tmp_path: Path, trees: Path) -> None:
+    found = changed(tmp_path, trees, change_files)
     size = 251 * 9000
     assert files(found) == {
         "/also big": ("changed", "file", size, True, {}),

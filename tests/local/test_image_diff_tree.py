@@ -1,0 +1,137 @@
+"""Files of two file systems, compared with what reading all of both says."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.errors import ImageFileError
+from shared.local.ext4 import Ext4, FileSystemUnreadable
+from shared.local.image_diff_alike import SAME, SAME_FOLDER, surely_same
+from shared.local.image_diff_contents import Contents
+from shared.local.image_diff_tree import TreeDiff
+from tests.local.ext4_trees import OFFSET, make
+from tests.local.small_disks import MIB, tool
+
+SIZE = 2 * MIB
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small disk with something of everything: many extents, links, attributes, files of several names."""
+    folder = tmp_path_factory.mktemp("alike")
+    tree = folder / "tree"
+    (tree / "many").mkdir(parents=True)
+    for number in range(80):
+        (tree / "many" / f"file-{number}").write_bytes(bytes([number % 251 + 1]) * (number * 70))
+    (tree / "a/b/c").mkdir(parents=True)
+    (tree / "a/b/c/deep").write_bytes(b"deep" * 5000)
+    (tree / "long").symlink_to("c" * 200)
+    (tree / "short").symlink_to("many")
+    (tree / "twice").hardlink_to(tree / "a/b/c/deep")
+    with (tree / "sparse").open("wb") as file:
+        for number in range(60):
+            file.seek(number * 3000)
+            file.write(b"x" * 10)
+    disk = folder / "disk.raw"
+    make(disk, tree, "-b1024", "-O", "^has_journal", "-N", "128", size=SIZE).close()
+    requests = ["ea_set /sparse user.one 1", "ea_set /short user.two " + "d" * 300]
+    tool("debugfs", "-w", "-f", "-", f"{disk}?offset={OFFSET}", stdin="\n".join(requests) + "\n")
+    return disk
+
+
+Seen = dict[str, tuple[object, ...]]
+
+
+def seen(file_system: Ext4) -> Seen:
+    """Read all of a file system."""
+    found: Seen = {}
+    for path, inode in file_system.walk():
+        contents: object = None
+        if inode.is_file:
+            contents = file_system.read(inode)
+        elif inode.is_link:
+            contents = file_system.link(inode)
+        attributes = file_system.attributes(inode)
+        device, flags = inode.device, inode.flags & 0x830  # immutable, append only, encrypted
+        found[path] = (inode.mode, inode.user, inode.group, contents, attributes, device, flags)
+    return found
+
+
+def differing(a: Seen, b: Seen) -> set[str]:
+    return {path for path in {*a, *b} if a.get(path) != b.get(path)}
+
+
+def changes(before: Path, after: Path) -> set[str]:
+    with (
+        Ext4(before, OFFSET, SIZE) as a,
+        Ext4(after, OFFSET, SIZE) as b,
+        Contents(before, after) as contents,
+    ):
+        return {change.path for change in TreeDiff(a, b, contents, 2 * SIZE).changes()}
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_byte_is_changed_what_it_changes_is_found(tmp_path: Path, disk: Path, data: st.DataObject) -> None:
+    """A copy of which some bytes are other ones: a file whose inode is as it was may hold something else."""
+    sound = disk.read_bytes()
+    places = [at for at in range(OFFSET, len(sound), 64) if any(sound[at : at + 64])]
+    other = bytearray(sound)
+    for _ in range(data.draw(st.integers(0, 5))):
+        at = data.draw(st.sampled_from(places)) + data.draw(st.integers(0, 63))
+        other[at] = data.draw(st.integers(0, 255))
+    after = tmp_path / "after.raw"
+    after.write_bytes(other)
+    try:
+        with Ext4(disk, OFFSET, SIZE) as a, Ext4(after, OFFSET, SIZE) as b:
+            expected = differing(seen(a), seen(b))
+    except (ImageFileError, FileSystemUnreadable):
+        return
+    assert changes(disk, after) == expected
+
+
+def test_what_a_build_does_is_found(tmp_path: Path, disk: Path) -> None:
+    after, text = tmp_path / "after.raw", tmp_path / "text"
+    after.write_bytes(disk.read_bytes())
+    text.write_text("text")
+    requests = [
+        "rm /many/file-3",
+        f"write {text} /many/file-3",
+        f"write {text} /a/b/new",
+        "rm /twice",
+        "mkdir /a/folder",
+        "set_inode_field /many/file-9 mode 0100600",
+        "link /many/file-10 /a/another-name",
+    ]
+    tool("debugfs", "-w", "-f", "-", f"{after}?offset={OFFSET}", stdin="\n".join(requests) + "\n")
+    with Ext4(disk, OFFSET, SIZE) as a, Ext4(after, OFFSET, SIZE) as b, Contents(disk, after) as contents:
+        assert (
+            changes(disk, after)
+            == differing(seen(a), seen(b))
+            == {
+                "/many/file-3",
+                "/a/b/new",
+                "/twice",
+                "/a/folder",
+                "/many/file-9",
+                "/a/another-name",
+            }
+        )
+        known = surely_same(a, b, contents)
+        assert known is not None, "a copy with few changes is not laid out alike"
+        assert known.count(SAME) > 70
+        folder = a.inode(a.entries(a.inode(a.entries(a.root)["a"]))["b"])
+        assert known[folder.number] != SAME_FOLDER
+        assert known[a.entries(folder)["c"]] == SAME_FOLDER
+
+
+def test_a_file_system_that_was_packed_anew_is_not_laid_out_alike(tmp_path: Path, disk: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("text")
+    other = make(tmp_path / "other.raw", tree, "-b1024", "-O", "^has_journal", "-N", "128", size=SIZE)
+    with Ext4(disk, OFFSET, SIZE) as a, other, Contents(disk, other.disk) as contents:
+        assert surely_same(a, other, contents) is None
+        assert changes(disk, other.disk) == differing(seen(a), seen(other))
