@@ -261,11 +261,13 @@ def test_a_copy_writes_only_what_differs_and_must_fit(tmp_path: Path) -> None:
         copy_partition(str(cos.device), 5, 8)
 
 
-def test_the_init_survives_grub_and_the_kernel() -> None:
+def test_the_init_survives_grub_and_the_kernel(tmp_path: Path) -> None:
     inner = maintenance.INIT.partition("-c '")[2].removesuffix("'")
     assert not set(inner) & set("'\"\\\n")  # GRUB would escape them for the kernel, which knows no escapes
     assert len(maintenance.INIT) < 800  # of 2047 bytes; sealed lines of Container-Optimized OS have some 1100
     assert without_suffix(with_suffix(GRUB_CFG, maintenance.INIT), maintenance.INIT) == GRUB_CFG
+    (tmp_path / "grub.cfg").write_text(with_suffix(GRUB_CFG, maintenance.INIT))
+    subprocess.run([find("grub-script-check"), str(tmp_path / "grub.cfg")], check=True)
     for script in (inner, maintenance.START):
         for shell in ("dash", "bash"):
             if shutil.which(shell):
