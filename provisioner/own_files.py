@@ -9,13 +9,13 @@ import os
 import stat
 
 from .hygiene import File, is_published
+from .scratch_disk import MOUNT_POINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
-SCRATCH = "/mnt/disks/scratch"
 
 
 class OwnFile(File):
@@ -78,7 +78,12 @@ def _disks(prefix: str) -> Iterator[int]:
     for fields in lines:
         kind, source = fields[fields.index("-") + 1 : fields.index("-") + 3]
         path = fields[4]
-        if kind in ON_DISKS and source.startswith("/dev/") and path.startswith(prefix) and path != prefix + SCRATCH:
+        if (
+            kind in ON_DISKS
+            and source.startswith("/dev/")
+            and path.startswith(prefix)
+            and path != f"{prefix}/{MOUNT_POINT}"
+        ):
             try:
                 yield os.stat(path).st_dev
             except OSError:

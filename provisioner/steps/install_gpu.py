@@ -12,13 +12,13 @@ import shutil
 from contextlib import contextmanager
 
 from ..protocol import InstallGpu
+from ..scratch_disk import MOUNT_POINT
 from . import StepError, Workshop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCRATCH = "mnt/disks/scratch"  # a disk of the build VM alone, where it has one
 INSTALLER_ENDING = ".run"
 
 SCRIPT = r"""#!/bin/bash
@@ -158,7 +158,7 @@ def driver_version(version: str) -> str:
 
 def _toolchain(workshop: Workshop) -> dict[str, str]:
     """Let the compiler go to the scratch disk, where there is one. What an interrupted try left is no compiler."""
-    scratch = os.path.join(workshop.root, SCRATCH)
+    scratch = os.path.join(workshop.root, MOUNT_POINT)
     if not os.path.ismount(scratch):
         return {}
     folder = os.path.join(scratch, "toolchain")
