@@ -39,10 +39,10 @@ _STEP_KEYS = (
 )
 _KEYS = (
     *("steps", "timeout", "images", SUBSTITUTIONS, "options", "tags", "artifacts", "secrets", "availableSecrets"),
-    *("logsBucket", "serviceAccount", "queueTtl", "dependencies"),
+    *("logsBucket", "serviceAccount", "queueTtl", "dependencies", "gitConfig"),
 )
 _WITHOUT_EFFECT = ("images", "artifacts")  # what a person would miss
-_STEP_WITHOUT_EFFECT = ("secretEnv", "volumes", "allowFailure", "allowExitCodes")
+_STEP_WITHOUT_EFFECT = ("env", "secretEnv", "volumes", "allowFailure", "allowExitCodes")
 _TIMEOUT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _IMAGE = re.compile(r"[/:@]")  # what the names of specs' steps never hold
 
@@ -107,17 +107,17 @@ class _Reader:
         self.keys()
         steps = self.data["steps"]
         if len(steps) > STEP_LIMIT:
-            self.problem(
-                ("steps",), f"has {len(steps)} entries, more than Cloud Build takes; write {STEP_LIMIT} at most"
-            )
+            text = f"has {len(steps)} entries, more than Cloud Build takes; write {STEP_LIMIT} at most"
+            self.problem(("steps",), text)
             return result
         before, problems = order(steps)
         result.problems += problems
         commands = [command for index, step in enumerate(steps) if (command := self.step(index, step))]
+        whole = self.strict.value({key: self.data[key] for key in ("timeout",) if key in self.data}, ())
+        limit = self.timeout(whole, ())
+        limits = {command.index: self.timeout(command.step, command.path) for command in commands}
         result.problems += self.strict.problems
         self.unused_overrides()
-        limit = self.timeout(self.data, ())
-        limits = {command.index: self.timeout(command.step, command.path) for command in commands}
         if not commands and not result.problems:
             text = "make no image; goldsmith reads workflows in which cos-customizer does, by finish-image-build"
             result.problems.append(Problem(("steps",), text))
@@ -221,12 +221,11 @@ class _Reader:
         return isinstance(value, str)
 
     def timeout(self, mapping: Mapping[str, Any], path: KeyPath) -> list[tuple[Fraction, Place]]:
-        """Give what a workflow or a step says of its time: nothing, or seconds and their place."""
+        """Give what a workflow or a step says of its time, references replaced: nothing, or seconds and their place."""
         where: KeyPath = (*path, "timeout")
         if "timeout" not in mapping:
             return []
         text = mapping["timeout"]
-        text = self.strict.text(text, where) if isinstance(text, str) else text
         match = _TIMEOUT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             self.problem(where, f"needs seconds, not {describe(text)}; write them with their unit, such as 1500s")

@@ -130,6 +130,10 @@ def test_timeout_is_the_least_that_is_given() -> None:
     assert seconds("-timeout=2h", None, None) == 7200
     assert seconds("", None, "7200s") == 3600  # the flag's own default
     assert seconds("", "0s", None) == 3600
+    (build,) = builds_of(step(*START), step(*FINISH), timeout="${_T}s", substitutions={"_T": "900"})
+    assert build.spec.build.timeout == 900
+    told = " ".join(problems(workflow(START, FINISH, timeout="$_T")))
+    assert "timeout: '$_T' is declared nowhere; declare it under substitutions" in told
 
 
 def test_builds_one_after_the_other() -> None:
