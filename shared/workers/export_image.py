@@ -68,9 +68,11 @@ def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[str, ...]:
     """Give what is in the disk and should not be: what the VM has said itself, or what can be seen from here."""
     disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
     findings = factory.compute.inspect_disk(disk, plan.requested - CLOCKS_DIFFER)
-    if findings and plan.hygiene == HYGIENE_FAIL:
+    if plan.hygiene != HYGIENE_FAIL:
+        return (*_told(build, factory), *findings)
+    if findings:
         raise Permanent(describe(findings))
-    return (*_told(build, factory), *findings)
+    return ()
 
 
 def _told(build: Build, factory: Factory) -> Iterator[str]:
