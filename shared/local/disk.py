@@ -99,14 +99,14 @@ def read_table(path: Path) -> PartitionTable:
 
 
 def find_root(table: PartitionTable) -> Partition | None:
-    """Find the root partition: by its type, else any Linux file system; of several the largest, and the first of those.
+    """Find the root partition: by its type, else any Linux partition; of several the largest whose file system is known.
 
-    Container-Optimized OS that has been built upon has one root left, and 8 sectors of the other.
+    Of two that are alike, it is the first. Container-Optimized OS that was built upon has 8 sectors left of one.
     """
     for types in (ROOT_TYPES, LINUX_TYPES):
         candidates = [partition for partition in table.partitions if partition.type in types]
         if candidates:
-            return max(candidates, key=lambda partition: partition.size)
+            return max(candidates, key=lambda partition: (partition.file_system is not None, partition.size))
     return None
 
 
