@@ -155,6 +155,18 @@ def test_builds_side_by_side_and_one_after_both() -> None:
     assert [(build.spec.name, build.after) for build in builds_of(*steps)] == [("a", ()), ("b", ()), ("c", (0, 1))]
 
 
+def test_what_its_finish_waits_for_is_what_a_build_comes_after() -> None:
+    """The VM is made by finish-image-build; start-image-build only notes what will be done."""
+    state = "-local-state-workdir=x"
+    first, second = builds_of(
+        step(*START),
+        step(*finish("one"), id="one"),
+        step(state, *START, waitFor=["-"], id="start"),
+        step(state, *finish("two"), waitFor=["start", "one"]),
+    )
+    assert (first.after, second.after) == ((), (0,))
+
+
 def test_notes_stand_with_the_build_that_they_are_before_the_end_of() -> None:
     first, second = builds_of(
         step(*START), OTHER, step(*finish("one")), step(*START), step(*finish("two")), {"name": "ubuntu", "args": []}

@@ -78,6 +78,12 @@ def test_number_of_items_is_bounded() -> None:
     assert (fault.argument, fault.text) == (1, "has more than 1000 items; write less")
 
 
+@pytest.mark.parametrize("text", ["---s=1", "--=1", "-=1", "----", "--=", "---"])
+def test_what_is_not_written_as_a_flag(text: str) -> None:
+    (fault,) = parse([text], 0, FLAGS).faults
+    assert (fault.flag, fault.text) == ("", f"{text!r} is not written as a flag is; write -FLAG=VALUE")
+
+
 def test_booleans() -> None:
     assert all(go_bool(text) for text in ("1", "t", "T", "TRUE", "true", "True"))
     assert not any(go_bool(text) for text in ("0", "f", "F", "FALSE", "false", "False"))
