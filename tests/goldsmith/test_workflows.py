@@ -36,6 +36,10 @@ OTHERS = """\
   waitFor: [aside]
   args: [-local-state-workdir=x, finish-image-build, -project=local, -zone=us-west1-b, -image-name=third]
 """
+LAST = """\
+- {name: cos-customizer, args: [start-image-build, -image-project=local, -image-name=one, -gcs-bucket=b, -gcs-workdir=w]}
+- {name: cos-customizer, args: [finish-image-build, -project=local, -zone=us-west1-b, -image-name=last]}
+"""
 NAMED = "substitutions: {_NAME: made}\n"
 
 
@@ -152,13 +156,14 @@ def test_plan_of_one_and_of_several(run: Commands, folder: Path, tmp_path: Path)
 
 
 def test_what_waits_for_a_failed_build_is_not_begun(run: Commands, folder: Path) -> None:
-    (folder / "cloudbuild.yaml").write_text(ONE + OTHERS + NAMED)
+    (folder / "cloudbuild.yaml").write_text(ONE + OTHERS + LAST + NAMED)
     done = run("build", folder / "cloudbuild.yaml")
     assert (done.status, done.out) == (2, "")
     assert [line.split(": ")[:3] for line in done.err.splitlines()[1:]] == [
         ["goldsmith", "made", "source.image"],
         ["goldsmith", "second is not built", "it comes after made, which did not succeed"],
         ["goldsmith", "third", "source.image"],
+        ["goldsmith", "last is not built", "it comes after made, second, third, which did not succeed"],
     ]
 
 
