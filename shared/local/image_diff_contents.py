@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
@@ -72,15 +72,24 @@ class Contents:
 
     def different(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Give the owners of segments that differ, with the number of their bytes in such segments. ImageFileError."""
-        found: dict[int, int] = {}
-        ordered = sorted(segments, key=_place)
-        batches = _batches(_runs(ordered))
-        waiting = deque(self._readers.submit(self._compare, batch) for batch in islice(batches, _AHEAD))
-        while waiting:
-            for segment in waiting.popleft().result():
-                found[segment.owner] = found.get(segment.owner, 0) + segment.length
-            waiting.extend(self._readers.submit(self._compare, batch) for batch in islice(batches, 1))
-        return found
+        return self.start(segments)()
+
+    def start(self, segments: Sequence[Segment]) -> Callable[[], dict[int, int]]:
+        """Begin to compare segments while the caller does something else; what is given waits and says as different().
+
+        Memory for what is read is only taken where a thread is at work.
+        """
+        batches = _batches(_runs(sorted(segments, key=_place)))
+        running = [self._readers.submit(self._compare, batch) for batch in batches]
+
+        def different() -> dict[int, int]:
+            found: dict[int, int] = {}
+            for batch in running:
+                for segment in batch.result():
+                    found[segment.owner] = found.get(segment.owner, 0) + segment.length
+            return found
+
+        return different
 
     def different_blocks(self, a: int, b: int, length: int, block: int) -> Iterator[int]:
         """Give the blocks that differ of two runs of bytes, by their distance in bytes from the runs' starts."""
@@ -96,13 +105,25 @@ class Contents:
 
     def _blocks(self, a: int, b: int, start: int, end: int, block: int) -> list[int]:
         found: list[int] = []
+        # Memory that is read into again and again: new memory for each piece would cost as much as the reading.
+        ones, others = bytearray(PIECE), bytearray(PIECE)
         for piece in range(start, end, PIECE):
-            length = min(PIECE, end - piece)
-            ones, others = self._read(0, a + piece, length), self._read(1, b + piece, length)
+            if end - piece < PIECE:
+                ones, others = bytearray(end - piece), bytearray(end - piece)
+            self._read_into(ones, 0, a + piece)
+            self._read_into(others, 1, b + piece)
             if ones != others:
-                places = range(0, length, block)
+                places = range(0, len(ones), block)
                 found += [piece + at for at in places if ones[at : at + block] != others[at : at + block]]
         return found
+
+    def _read_into(self, memory: bytearray, side: int, at: int) -> None:
+        try:
+            count = os.preadv(self._descriptors[side], [memory], at)
+        except OSError as error:
+            raise ImageFileError(f"{self._disks[side]}: byte {at}: {error.strerror}") from error
+        if count != len(memory):
+            raise ImageFileError(f"{self._disks[side]}: ends before byte {at + len(memory)}; copy it again")
 
     def _written(self, side: int, start: int, length: int) -> set[int]:
         """Give where in a run of bytes the disk file may hold anything but zeros, in steps of a task."""

@@ -6,7 +6,7 @@ Times alone are no change. Whether contents are the same is decided by the bytes
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,7 +18,7 @@ from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same
 from .image_diff_contents import PIECE, Contents, Segment, pair
 
 _SHOWN_FLAGS = IMMUTABLE | APPEND_ONLY | ENCRYPTED
-_MOST_WAITING = 50_000  # segments of files that wait to be compared
+_MOST_WAITING = 20_000  # segments of files that wait to be compared
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "folder",
@@ -108,6 +108,7 @@ class TreeDiff:
         self._changes: list[FileChange] = []
         self._waiting: list[_Waiting] = []
         self._segments: list[Segment] = []
+        self._running: tuple[list[_Waiting], Callable[[], dict[int, int]]] = ([], dict)  # that are being compared
         self._linked: dict[tuple[int, int], list[_Waiting]] = {}  # files of several names, which are read once
         self._seen: tuple[set[int], set[int]] = (set(), set())
 
@@ -119,6 +120,7 @@ class TreeDiff:
         while folders:
             folders += self._folder(*folders.pop())
         self._compare()
+        self._finish()
         for first, *others in self._linked.values():
             for other in others:
                 other.contents = first.contents
@@ -239,11 +241,19 @@ class TreeDiff:
             self._compare()
 
     def _compare(self) -> None:
-        for owner in self._contents.different(self._segments):
-            self._waiting[owner].contents = True
-        for files in self._waiting:
-            self._report_contents(files)
+        """Begin to compare the contents that wait, and report those that were begun before."""
+        waiting, started = self._waiting, self._contents.start(self._segments)
         self._waiting, self._segments = [], []
+        self._finish()
+        self._running = waiting, started
+
+    def _finish(self) -> None:
+        waiting, different = self._running
+        for owner in different():
+            waiting[owner].contents = True
+        for files in waiting:
+            self._report_contents(files)
+        self._running = [], dict
 
 
 def _kind(inode: Inode) -> str:
