@@ -99,7 +99,7 @@ def read_table(path: Path) -> PartitionTable:
 
 
 def find_root(table: PartitionTable) -> Partition | None:
-    """Find the root partition: by its type, else any Linux partition; of several the largest whose file system is known.
+    """Find the root partition: by its type, else any Linux partition; of several the largest with a known file system.
 
     Of two that are alike, it is the first. Container-Optimized OS that was built upon has 8 sectors left of one.
     """
