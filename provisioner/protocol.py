@@ -188,7 +188,7 @@ class Report:
     final: bool = False
     resumed_at: Optional[int] = None
     message: str = ""  # one line for people
-    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step
+    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory
     version: int = VERSION
 
 

@@ -169,7 +169,10 @@ class Compute(Protocol):
         ...
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:
-        """List what is installed in an image; None where the adapter cannot look inside."""
+        """List what is installed in an image, by name; None where the adapter, or its databases, cannot be read.
+
+        ImageFileError for a database that is damaged.
+        """
         ...
 
     def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.protocol import INVENTORY
 from shared.build import State
-from shared.errors import CloudError, Permanent, Transient
+from shared.errors import CloudError, ImageFileError, Permanent, Transient
 from shared.inventory import of_build
 from shared.plan import SourceImage
 from shared.workers import carry_out
@@ -123,6 +123,13 @@ def test_a_vm_that_told_nothing_leaves_the_packages_unknown() -> None:
     document = publish(world_at("label_image"), blind=True)
     assert listed(document) == []
     assert "are unknown" in document["packages"][0]["comment"]
+
+
+def test_a_damaged_database_fails_the_publication_and_the_image_stays_out_of_its_family() -> None:
+    world = world_at("label_image")
+    world.compute.faults["packages"] = ImageFileError("/var/lib/dpkg/status: a package has no name or version")
+    assert publish(world) == ["/var/lib/dpkg/status: a package has no name or version"]
+    assert world.compute.all_images[IMAGE].family is None
 
 
 class TestInput:
