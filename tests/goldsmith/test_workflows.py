@@ -37,7 +37,8 @@ OTHERS = """\
   args: [-local-state-workdir=x, finish-image-build, -project=local, -zone=us-west1-b, -image-name=third]
 """
 LAST = """\
-- {name: cos-customizer, args: [start-image-build, -image-project=local, -image-name=one, -gcs-bucket=b, -gcs-workdir=w]}
+- name: cos-customizer
+  args: [start-image-build, -image-project=local, -image-name=one, -gcs-bucket=b, -gcs-workdir=w]
 - {name: cos-customizer, args: [finish-image-build, -project=local, -zone=us-west1-b, -image-name=last]}
 """
 NAMED = "substitutions: {_NAME: made}\n"
