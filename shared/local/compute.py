@@ -32,7 +32,7 @@ from .build_folder import BuildFolder, build_ids
 from .catalogue import Catalogue
 from .disk import grow_disk
 from .extents import copy_sparse
-from .finished_disk import can_look_into, look_into
+from .finished_disk import can_look_into, look_into, was_cut_off
 from .machine import Machines, MachineSpec
 from .package_lists import packages
 from .qemu_command import DataDisk
@@ -278,7 +278,7 @@ def _refuse_unclean(disk: Path) -> None:
         root = RootFiles(disk)
     except RootUnreadable:
         return
-    if root.needs_recovery() or root.exists(STATE_FOLDER):
+    if root.exists(STATE_FOLDER) or was_cut_off(disk):
         raise Permanent(f"the VM of disk {disk.stem} ended before it had cleaned up after the steps; build again")
 
 

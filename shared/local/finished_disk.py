@@ -34,6 +34,21 @@ def can_look_into(disk: Path) -> bool:
     return True
 
 
+def was_cut_off(disk: Path) -> bool:
+    """Tell whether a file system was cut off in its work, so that a mount would replay its journal first.
+
+    Raises ImageFileError when the disk is damaged.
+    """
+    for partition in _partitions(disk):
+        try:
+            with Ext4(disk, partition.start, partition.size) as file_system:
+                if file_system.needs_recovery:
+                    return True
+        except FileSystemUnreadable:
+            continue
+    return False
+
+
 def look_into(disk: Path, since: float) -> list[Finding]:
     """Give what must not be in an image, of a build that began at `since` (Unix seconds), by path.
 
@@ -63,11 +78,15 @@ class _DiskFile(File):
         return self._file_system.read(self._inode, limit)
 
 
+def _partitions(disk: Path) -> list[Partition]:
+    return [partition for partition in read_table(disk).partitions if partition.file_system == "ext4"]
+
+
 def _files(disk: Path, root: RootFiles) -> Iterator[File]:
     yield from _files_of(root.file_system, "")
     known = _mount_points(root)
-    for partition in read_table(disk).partitions:
-        if partition.file_system != "ext4" or partition == root.partition:
+    for partition in _partitions(disk):
+        if partition == root.partition:
             continue
         try:
             with Ext4(disk, partition.start, partition.size) as file_system:

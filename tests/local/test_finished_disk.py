@@ -11,7 +11,7 @@ import pytest
 
 from provisioner.hygiene import HEAD, WHOLE
 from shared.errors import ImageFileError
-from shared.local.finished_disk import can_look_into, look_into
+from shared.local.finished_disk import can_look_into, look_into, was_cut_off
 from tests.local.small_disks import LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, rooted, tool
 
 COS_ROOT = "3CB8E202-3B7E-47DD-8A3C-7FF2A13CFCEC"
@@ -88,6 +88,7 @@ def test_state_and_oem_of_container_optimized_os_are_looked_into(tmp_path: Path)
     write(state, "var/lib/docker/overlay2/0a/diff/etc/key.pem", "var/lib/toolbox/README", text="x")
     write(oem, "key.pem")
     disk = cos_disk(tmp_path / "disk.raw", state, oem, root)
+    assert not was_cut_off(disk)
     assert paths(disk) == [
         "/home/ann/.bash_history",
         "/mnt/stateful_partition/dev_image/x",
@@ -96,6 +97,8 @@ def test_state_and_oem_of_container_optimized_os_are_looked_into(tmp_path: Path)
         "/var/lib/app/key.pem",
         "/var/lib/metrics/db",
     ]
+    tool("debugfs", "-w", "-R", "feature needs_recovery", f"{disk}?offset={82 * MIB}")
+    assert was_cut_off(disk)
 
 
 def test_a_root_of_another_kind_is_its_machines_to_look_into(tmp_path: Path) -> None:
