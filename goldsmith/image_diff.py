@@ -176,6 +176,8 @@ def _file(change: FileChange, below: Sequence[FileChange]) -> str:
     if change.change != "changed":
         if change.type == "folder":
             return f"{line}/" + (f"  {len(below)} in it, {sum(one.size for one in below):,} bytes" if below else "")
+        if change.target is not None:
+            return f"{line} -> {change.target}"
         return f"{line}  {change.size:,} bytes" if change.type == "file" else f"{line}  {change.type}"
     details = [f"{name} {_value(before)} -> {_value(after)}" for name, (before, after) in change.differences.items()]
     if change.contents and "size" not in change.differences:

@@ -84,6 +84,7 @@ class FileChange:
     size: int  # of a file; 0 for all else
     contents: bool = False  # of a changed file: whether its bytes are other ones
     differences: Differences = field(default_factory=dict)  # of what is changed: what else, before and after
+    target: str | None = None  # where a link leads that was added or removed
 
 
 @dataclass(slots=True)
@@ -201,7 +202,9 @@ class TreeDiff:
         while waiting:
             path, number = waiting.pop()
             inode = file_system.inode(number)
-            self._changes.append(FileChange(path, change, _kind(inode), inode.size if inode.is_file else 0))
+            size = inode.size if inode.is_file else 0
+            target = file_system.link(inode) if inode.is_link else None
+            self._changes.append(FileChange(path, change, _kind(inode), size, target=target))
             if inode.is_folder:
                 self._enter(side, inode)
                 waiting += [(f"{path}/{name}", below) for name, below in file_system.entries(inode).items()]

@@ -75,7 +75,7 @@ def inside(found: ImageDiff) -> Mapping[int, PartitionFiles]:
 
 def files(found: ImageDiff, number: int = 3) -> dict[str, tuple[object, ...]]:
     return {
-        change.path: (change.change, change.type, change.size, change.contents, change.differences)
+        change.path: (change.change, change.type, change.size, change.contents, change.differences or change.target)
         for change in inside(found)[number].files
     }
 
@@ -120,13 +120,13 @@ def test_files_that_were_added_removed_and_changed(tmp_path: Path, trees: Path) 
     found = changed(tmp_path, trees, change_files)
     size = 251 * 9000
     assert files(found) == {
-        "/also big": ("changed", "file", size, True, {}),
-        "/big": ("changed", "file", size, True, {}),
-        "/boot/vmlinuz-6.1.0-9-cloud-amd64": ("removed", "file", 9, False, {}),
-        "/opt": ("added", "folder", 0, False, {}),
-        "/opt/app": ("added", "folder", 0, False, {}),
-        "/opt/app/program": ("added", "file", 5000, False, {}),
-        "/opt/link": ("added", "link", 0, False, {}),
+        "/also big": ("changed", "file", size, True, None),
+        "/big": ("changed", "file", size, True, None),
+        "/boot/vmlinuz-6.1.0-9-cloud-amd64": ("removed", "file", 9, False, None),
+        "/opt": ("added", "folder", 0, False, None),
+        "/opt/app": ("added", "folder", 0, False, None),
+        "/opt/app/program": ("added", "file", 5000, False, None),
+        "/opt/link": ("added", "link", 0, False, "app"),
         "/usr/bin/python3": ("changed", "link", 0, False, {"target": ("python3.11", "python3.12")}),
         "/usr/bin/python3.11": (
             "changed",
@@ -135,10 +135,10 @@ def test_files_that_were_added_removed_and_changed(tmp_path: Path, trees: Path) 
             False,
             {"mode": ("0644", "0755"), "owner": ("0:0", "0:7")},
         ),
-        "/vmlinuz": ("added", "folder", 0, False, {}),
+        "/vmlinuz": ("added", "folder", 0, False, None),
     }
     assert [change.change for change in inside(found)[3].files if change.path == "/vmlinuz"] == ["removed", "added"]
-    assert files(found, 1) == {"/home/chronos/file": ("changed", "file", 5, True, {})}
+    assert files(found, 1) == {"/home/chronos/file": ("changed", "file", 5, True, None)}
     assert files(found, 8) == {"/oem-release": ("changed", "file", 5, True, {"size": (3, 5)})}
     assert not found.same
 
