@@ -135,3 +135,32 @@ def test_a_file_system_that_was_packed_anew_is_not_laid_out_alike(tmp_path: Path
     with Ext4(disk, OFFSET, SIZE) as a, other, Contents(disk, other.disk) as contents:
         assert surely_same(a, other, contents) is None
         assert changes(disk, other.disk) == differing(seen(a), seen(other))
+
+
+def test_files_that_share_their_blocks_are_damage(tmp_path: Path) -> None:
+    """However small a disk is, such files could keep the comparison busy for as long as somebody likes."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(20):
+        (tree / f"file-{number}").write_bytes(bytes([number + 1]) * 400_000)
+    disks = []
+    for name in ("before", "after"):
+        disk = tmp_path / f"{name}.raw"
+        make(disk, tree, "-O", "^has_journal", size=16 * MIB).close()
+        with Ext4(disk, OFFSET, 16 * MIB) as file_system:
+            numbers = file_system.entries(file_system.root)
+            first = file_system.inode(numbers["file-0"]).block_map
+            records = [file_system.record(number) for path, number in numbers.items() if path != "lost+found"]
+        data = bytearray(disk.read_bytes())
+        for record in records:
+            at = data.index(record)
+            data[at + 0x28 : at + 0x28 + 60] = first
+        disk.write_bytes(data)
+        disks.append(disk)
+    with (
+        Ext4(disks[0], OFFSET, 16 * MIB) as a,
+        Ext4(disks[1], OFFSET, 16 * MIB) as b,
+        Contents(*disks) as contents,
+        pytest.raises(ImageFileError, match="its files have more bytes than it"),
+    ):
+        TreeDiff(a, b, contents, 7_000_000).changes()
