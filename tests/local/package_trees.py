@@ -72,9 +72,17 @@ def put(tree: Path, path: str, data: str | bytes) -> Path:
     return file
 
 
+GONE = """
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1.0
+"""
+
+
 def make_rpm_database(folder: Path) -> Path:
-    """A database with two packages, made by rpm itself, in a folder of its own."""
-    for name, epoch in {"tiny": "Epoch: 2", "other": ""}.items():
+    """A database with two packages and what a trusted key is kept as, made by rpm itself, in a folder of its own."""
+    for name, epoch in {"tiny": "Epoch: 2", "other": "", "gpg-pubkey": ""}.items():
         (folder / f"{name}.spec").write_text(SPEC.format(name=name, epoch=epoch))
         tool("rpmbuild", "-bb", "--quiet", "-D", f"_topdir {folder}/top", folder / f"{name}.spec")
     built = sorted((folder / "top/RPMS/noarch").iterdir())

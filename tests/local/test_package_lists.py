@@ -14,7 +14,7 @@ from shared.errors import ImageFileError
 from shared.local.package_lists import packages
 from shared.local.root_files import RootFiles
 from shared.ports import Package
-from tests.local.package_trees import APK, COS, RPM, TINY, make_rpm_database, put, rpm_tree
+from tests.local.package_trees import APK, COS, GONE, RPM, TINY, make_rpm_database, put, rpm_tree
 from tests.local.small_disks import rooted, tool
 
 
@@ -44,7 +44,7 @@ def test_an_image_without_a_database_is_unknown(tree: Path) -> None:
 class TestDpkg:
     def test_a_real_status_is_read_as_dpkg_query_does(self, tree: Path) -> None:
         """The status of the machine that runs the tests, Debian or Ubuntu."""
-        put(tree, "var/lib/dpkg/status", Path("/var/lib/dpkg/status").read_bytes())
+        put(tree, "var/lib/dpkg/status", Path("/var/lib/dpkg/status").read_text() + GONE)
         put(tree, "etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12"\n')
         shape = "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n"
         lines = [line.split("\t") for line in tool("dpkg-query", "--show", "-f", shape).splitlines()]
@@ -115,7 +115,7 @@ class TestRpm:
         copy = tmp_path / "rpmdb.sqlite"
         copy.write_bytes((rpm_database / "rpmdb.sqlite").read_bytes())
         with closing(sqlite3.connect(copy)) as connection:
-            connection.execute("DELETE FROM Packages WHERE hnum = 1")
+            connection.execute("DELETE FROM Packages WHERE hnum IN (SELECT hnum FROM Name WHERE key = 'other')")
             connection.commit()
             put(tree, "var/lib/rpm/rpmdb.sqlite", copy.read_bytes())
             put(tree, "var/lib/rpm/rpmdb.sqlite-wal", copy.with_name("rpmdb.sqlite-wal").read_bytes())
@@ -183,6 +183,8 @@ class TestRpm:
             (32, b"XXXX", "there is no slot at 32"),
             (40, b"\xff\xff\xff\x0f", "damaged"),
             (40, b"\0\0\0\0", "package 1 is not where its slot says"),
+            (4096 + 4, b"\x07", "package 1 is not where its slot says"),
+            (4096 + 12, b"\xff\xff\xff\x7f", "package 1 is not where its slot says"),
         ],
     )
     def test_damaged_ndb(self, tree: Path, rpm_database: Path, at: int, data: bytes, problem: str) -> None:

@@ -12,7 +12,7 @@ from provisioner.protocol import COMPLETED, INVENTORY, STARTED
 from shared.inventory import read_inventory
 from shared.local.package_lists import packages
 from shared.local.root_files import RootFiles
-from tests.local.package_trees import APK, COS, RPM, make_rpm_database, rpm_tree
+from tests.local.package_trees import APK, COS, GONE, RPM, make_rpm_database, rpm_tree
 from tests.local.small_disks import rooted
 from tests.provisioner.provisioning import Provisioning, job
 
@@ -33,7 +33,7 @@ def root(tmp_path: Path, rpm_database: Path) -> Path:
     rpm_tree(tree, rpm_database)
     (tree / "lib/apk/db/installed").write_text(APK)
     (tree / "etc/cos-package-info.json").write_text(json.dumps(COS))
-    (tree / "var/lib/dpkg/status").write_bytes(Path("/var/lib/dpkg/status").read_bytes())
+    (tree / "var/lib/dpkg/status").write_text(Path("/var/lib/dpkg/status").read_text() + GONE)
     return tree
 
 
