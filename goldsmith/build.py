@@ -23,7 +23,7 @@ from .console import following
 from .exit_status import FAILED, INTERRUPTED, of_error
 from .home import open_factory
 from .images import export_existing
-from .specs import prepare, read
+from .specs import here, prepare, read
 from .text import complain
 from .view import View, view
 
@@ -48,7 +48,7 @@ def build(
     another that has not succeeded is not begun. The exit status is that of the first failure.
     """
     asked = f"goldsmith build {key or uuid.uuid4()}"
-    builds = read(path, parameters, asked)
+    builds = here(read(path, parameters, asked), path)
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
 

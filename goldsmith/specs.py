@@ -42,6 +42,25 @@ def read(path: Path, parameters: Mapping[str, str], asked: str, project: str = L
     return builds
 
 
+def here(builds: tuple[WorkflowBuild, ...], path: Path) -> tuple[WorkflowBuild, ...]:
+    """Give what is built on this machine: the projects of a workflow stand for it, since nobody wrote them for it."""
+    projects = {project for build in builds if build.of_workflow for project in _projects(build.spec)} - {LOCAL}
+    if not projects:
+        return builds
+    complain(f"{path}: on this machine its own images stand for those of {', '.join(sorted(projects))}")
+    return tuple(replace(build, spec=_on_this_machine(build.spec)) for build in builds)
+
+
+def _projects(spec: Spec) -> set[str]:
+    return {name for name in (spec.source.project, spec.output.project, spec.build.project) if name is not None}
+
+
+def _on_this_machine(spec: Spec) -> Spec:
+    project = {"project": LOCAL}
+    parts = {"source": spec.source, "output": spec.output, "build": spec.build}
+    return spec.model_copy(update={key: part.model_copy(update=project) for key, part in parts.items()})
+
+
 def prepare(
     spec: Spec, path: Path, factory: LocalFactory, request: str, amend: Callable[[Plan], Plan] = lambda plan: plan
 ) -> BuildRequested:
@@ -99,7 +118,7 @@ def validate(path: Path, parameters: Mapping[str, str]) -> None:
 def plan(path: Path, parameters: Mapping[str, str], *, as_json: bool) -> None:
     """Print what a build would make; of a workflow of several, what each would."""
     asked = f"goldsmith plan {uuid.uuid4()}"
-    builds = read(path, parameters, asked)
+    builds = here(read(path, parameters, asked), path)
     requests = []
     with shown() as progress, open_factory(progress) as factory:
         for build in builds:

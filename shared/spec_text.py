@@ -41,6 +41,7 @@ class WorkflowBuild:
     after: tuple[int, ...] = ()  # indexes of builds of the same file that must have succeeded before this one begins
     data: Mapping[str, Any] = field(default_factory=dict)  # the spec's values, as a person would write them
     notes: tuple[str, ...] = ()  # what the workflow says beside that and has no effect: `FILE:LINE:COLUMN: ...`
+    of_workflow: bool = False  # whether the file is a Cloud Build workflow, and no spec
 
 
 def read_spec(
@@ -81,7 +82,7 @@ def read_specs(
         belongs = next((number for number, end in enumerate(ends) if note.position <= end), len(ends) - 1)
         notes[belongs].append(f"{filename}:{note.position.line}:{note.position.column}: {note.text}")
     return tuple(
-        WorkflowBuild(spec, build.after, build.document.data, tuple(of_it))
+        WorkflowBuild(spec, build.after, build.document.data, tuple(of_it), of_workflow=True)
         for spec, build, of_it in zip(specs, workflow.builds, notes, strict=True)
         if spec is not None  # what has no spec has problems
     )

@@ -156,6 +156,23 @@ def test_plan_of_one_and_of_several(run: Commands, folder: Path, tmp_path: Path)
     assert run("plan", folder / "cloudbuild.yaml").out.count("image:") == 3
 
 
+@pytest.mark.parametrize("source", ["-image-name=cos-stable-68-10718-86-0", "-image-milestone=68"])
+def test_projects_of_an_unchanged_workflow_stand_for_this_machine(
+    run: Commands, folder: Path, tmp_path: Path, source: str
+) -> None:
+    """start-image-build -image-project, -image-name, -image-milestone; finish-image-build -image-project, -project."""
+    add_image(run.home, tmp_path, "cos-stable-68-10718-86-0")
+    text = ONE.replace("-image-project=$PROJECT_ID, -image-name=one", f"-image-project=cos-cloud, {source}")
+    (folder / "cloudbuild.yaml").write_text(text.replace("-project=$PROJECT_ID", "-project=my-project") + NAMED)
+    done = run("plan", folder / "cloudbuild.yaml", "--json")
+    plan = done.document()
+    assert (plan["source"]["project"], plan["source"]["name"]) == ("local", "cos-stable-68-10718-86-0")
+    assert (plan["image"]["project"], plan["machine"]["project"]) == ("local", "local")
+    said = "on this machine its own images stand for those of cos-cloud, my-project"
+    assert said in done.err
+    assert said not in run("validate", folder / "cloudbuild.yaml").err
+
+
 def test_what_waits_for_a_failed_build_is_not_begun(run: Commands, folder: Path) -> None:
     (folder / "cloudbuild.yaml").write_text(ONE + OTHERS + LAST + NAMED)
     done = run("build", folder / "cloudbuild.yaml")
