@@ -42,9 +42,9 @@ from .qemu_command import ADDRESS
 from .store import LocalStore
 
 if TYPE_CHECKING:
+    from ..image_differences import ImageDiff
     from ..spec import Source, Spec
     from .image_contents import ImageContents
-    from .image_diff import ImageDiff
 
 LOG = logging.getLogger(__name__)
 

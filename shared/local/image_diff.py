@@ -6,11 +6,18 @@ by their numbers. Files are compared in ext4 and vfat; of any other file system,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..image_differences import (
+    ImageDiff,
+    KernelChange,
+    PackageChange,
+    PartitionChange,
+    PartitionFiles,
+    Values,
+)
 from ..ports import Package
 from .disk import Partition, PartitionTable, read_table
 from .ext4 import Ext4, FileSystemUnreadable
@@ -18,92 +25,15 @@ from .extents import data_extents
 from .fat import Fat
 from .image_diff_contents import Contents, Segment
 from .image_diff_settings import changed_parameters, changed_values, kernel_parameters, os_release, sysctl
-from .image_diff_tree import FileChange, FileSystem, TreeDiff
+from .image_diff_tree import FileSystem, TreeDiff
 from .package_lists import packages
 from .root_files import RootFiles, RootUnreadable
 
-Values = Mapping[str, tuple[str | None, str | None]]
 Progress = Callable[[str], None]
 
 _BOOT_CODE = 440  # bytes of the first sector that a BIOS runs
 _GRAIN = 64 << 10  # what is no file is compared, and counted, in pieces of this size
 _FIELDS = ("number", "name", "type", "start", "size", "uuid", "file_system", "file_system_uuid")
-
-
-@dataclass(frozen=True)
-class PartitionChange:
-    """A partition of either disk, or of both; `fields` are what is not the same in both."""
-
-    number: int
-    name: str
-    change: str  # added, removed, changed, or same
-    before: Mapping[str, object] | None
-    after: Mapping[str, object] | None
-    fields: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class PartitionFiles:
-    """What differs inside of a partition that both disks have."""
-
-    number: int
-    name: str
-    file_system: str | None
-    files: Sequence[FileChange] = ()
-    compared_bytes: int | None = None  # where no files can be compared
-    different_bytes: int | None = None  # of them, in pieces of 64 KiB
-    note: str = ""  # why no files were compared
-
-
-@dataclass(frozen=True)
-class KernelChange:
-    """Parameters that a kernel gets no more, and gets now."""
-
-    partition: int
-    kernel: str  # the boot loader's file, and which of its kernels
-    removed: Sequence[str]
-    added: Sequence[str]
-
-
-@dataclass(frozen=True)
-class PackageChange:
-    """A package that was added (no version before), removed (none after) or changed."""
-
-    name: str
-    architecture: str
-    before: str | None
-    after: str | None
-
-
-@dataclass(frozen=True)
-class ImageDiff:
-    """All that differs; nothing does when all of it is empty. Sizes in bytes."""
-
-    table: tuple[str, str]  # gpt or mbr
-    disk_bytes: tuple[int, int]
-    boot_code: bool  # whether a BIOS runs other code
-    partitions: Sequence[PartitionChange]  # those that are the same, too
-    os_release: Values = field(default_factory=dict)
-    kernels: Sequence[KernelChange] = ()
-    packages: Sequence[PackageChange] = ()
-    sysctl: Values = field(default_factory=dict)
-    contents: Sequence[PartitionFiles] = ()
-    notes: Sequence[str] = ()
-
-    @property
-    def same(self) -> bool:
-        """Whether nothing differs."""
-        return not (
-            self.table[0] != self.table[1]
-            or self.disk_bytes[0] != self.disk_bytes[1]
-            or self.boot_code
-            or any(partition.change != "same" for partition in self.partitions)
-            or self.os_release
-            or self.kernels
-            or self.packages
-            or self.sysctl
-            or any(inside.files or inside.different_bytes for inside in self.contents)
-        )
 
 
 def diff(a: Path, b: Path, progress: Progress = lambda line: None) -> ImageDiff:

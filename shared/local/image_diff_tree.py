@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from ..errors import ImageFileError
+from ..image_differences import Differences, FileChange
 from .ext4 import Ext4, Extent
 from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
 from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same
@@ -28,8 +29,6 @@ _KINDS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
-
-Differences = dict[str, tuple[object, object]]
 
 
 class FileSystem(Protocol):
@@ -72,19 +71,6 @@ class FileSystem(Protocol):
 
     def read(self, inode: Inode, limit: int | None = None) -> bytes:
         """Give the contents."""
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """A file, folder, link or device that is not the same in both. `size` in bytes: in the second, or where it was."""
-
-    path: str
-    change: Literal["added", "removed", "changed"]
-    type: str  # file, folder, link, pipe, socket, device
-    size: int  # of a file; 0 for all else
-    contents: bool = False  # of a changed file: whether its bytes are other ones
-    differences: Differences = field(default_factory=dict)  # of what is changed: what else, before and after
-    target: str | None = None  # where a link leads that was added or removed
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ import pytest
 
 from goldsmith.image_diff import LONG, folded, growth
 from shared.clock import SystemClock
+from shared.image_differences import FileChange
 from shared.local.catalogue import Catalogue
-from shared.local.image_diff_tree import FileChange
 from tests.goldsmith.commands import Commands
 from tests.local.small_disks import MIB, os_tree, rooted, tool
 

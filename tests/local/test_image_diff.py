@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ImageFileError
+from shared.image_differences import ImageDiff, PackageChange, PartitionFiles
 from shared.local.disk import Partition, PartitionTable, read_table
-from shared.local.image_diff import ImageDiff, PackageChange, PartitionFiles, diff, pair_partitions
+from shared.local.image_diff import diff, pair_partitions
 from shared.local.image_diff_contents import Contents, Segment, pair
 from tests.local.small_disks import EFI, LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, tool
 
