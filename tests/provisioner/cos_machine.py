@@ -170,7 +170,7 @@ def _make_root(root: Path, scratch: Path) -> None:
     release = 'PRETTY_NAME="Container-Optimized OS, as far as tests go"\nID=cos\nVERSION_ID=113\n'
     files = {"usr/lib/os-release": release, "etc/fstab": FSTAB, "etc/cloud/cloud-init.disabled": ""}
     files |= {"etc/systemd/system/build.service": UNIT, "etc/systemd/system/build.target": TARGET}
-    requests = ["mkdir /mnt/stateful_partition", "mkdir /usr/share/oem"]
+    requests = ["mkdir /mnt/stateful_partition", "mkdir /usr/share/oem", "rm /var/lib/systemd/catalog/database"]
     for number, (path, text) in enumerate(files.items()):
         (scratch / f"file{number}").write_text(text)
         requests += [f"rm /{path}", f"write {scratch}/file{number} /{path}"]
