@@ -156,6 +156,31 @@ def test_plan_of_one_and_of_several(run: Commands, folder: Path, tmp_path: Path)
     assert run("plan", folder / "cloudbuild.yaml").out.count("image:") == 3
 
 
+def test_context_may_be_a_single_file(run: Commands, folder: Path) -> None:
+    """start-image-build -build-context: a file or a folder."""
+    text = (ONE + NAMED).replace("-gcs-bucket=b", "-build-context=a.sh, -gcs-bucket=b")
+    (folder / "cloudbuild.yaml").write_text(text)
+    assert run("validate", folder / "cloudbuild.yaml").status == 0
+    (folder / "cloudbuild.yaml").write_text(text.replace("-script=a.sh", "-script=cloudbuild.yaml"))
+    assert (
+        "steps[2] -script: 'cloudbuild.yaml' is not in the context" in run("validate", folder / "cloudbuild.yaml").err
+    )
+
+
+def test_installer_has_to_be_among_the_dependencies(run: Commands, folder: Path) -> None:
+    """install-gpu -version=NVIDIA-Linux-*.run: -deps-dir must hold it."""
+    name = "NVIDIA-Linux-x86_64-450.51.06.run"
+    gpu = f"[install-gpu, -version={name}, -deps-dir=deps]"
+    (folder / "cloudbuild.yaml").write_text((ONE + NAMED).replace("[run-script, -script=a.sh]", gpu))
+    missing = run("validate", folder / "cloudbuild.yaml")
+    assert missing.status == 2
+    assert "steps[2] -deps-dir: 'deps' is not in the context" in missing.err
+    (folder / "deps").mkdir()
+    assert f"steps[2] -version: 'deps/{name}' is not in the context" in run("validate", folder / "cloudbuild.yaml").err
+    (folder / "deps" / name).touch()
+    assert run("validate", folder / "cloudbuild.yaml").status == 0
+
+
 @pytest.mark.parametrize("source", ["-image-name=cos-stable-68-10718-86-0", "-image-milestone=68"])
 def test_projects_of_an_unchanged_workflow_stand_for_this_machine(
     run: Commands, folder: Path, tmp_path: Path, source: str
