@@ -320,9 +320,10 @@ class FakeCompute:
             self.fuse.touch()
         if any(machine.request.boot_disk == request.boot_disk for machine in self.machines.values()):
             raise Transient(f"disk {request.boot_disk} is in use")
+        if request.boot_disk not in self.disks:
+            raise Transient(f"disk {request.boot_disk} was deleted meanwhile")
         if request.scratch_disk:
             self.disks[request.scratch_disk] = FakeDisk(disk.zone, request.labels, "", request.plan.scratch_gb)
-            self.fuse.touch()
         self.machines[request.name] = FakeMachine(request, disk.zone)
         self.fuse.touch()
         return disk.zone

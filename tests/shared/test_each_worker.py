@@ -33,6 +33,8 @@ from tests.shared.mid_build import (
 )
 from tests.world import Guest, World
 
+SCRATCH = f"gs-{values.BUILD_ID}-a1-scratch"
+
 
 class TestCreateResources:
     def test_the_vm_gets_its_job_and_outlives_the_deadline_a_little(self) -> None:
@@ -265,7 +267,7 @@ class TestCleanUp:
         world.compute.faults["serial_output"] = Transient("busy")
         carry_out(order_of(world, "clean_up"), world.factory)
         assert world.left()["machines"] == [VM]
-        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT]
+        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT, SCRATCH]
 
     @pytest.mark.parametrize("fault", [NoSpace("full"), Permanent("forbidden"), GoldsmithError("odd")])
     def test_a_log_that_can_never_be_stored_does_not_keep_a_vm_alive(self, fault: GoldsmithError) -> None:
@@ -279,7 +281,7 @@ class TestCleanUp:
         world = world_at("clean_up")
         world.compute.faults["delete"] = fault
         carry_out(order_of(world, "clean_up"), world.factory)
-        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT]
+        assert [entry.name for entry in getattr(facts(world)[0], "remaining", ())] == [VM, BOOT, SCRATCH]
         carry_out(order_of(world, "clean_up", 2), world.factory)
         assert facts(world)[1] == values.cleaned_up(event_id="o2-CleanedUp", time=values.NOON)
 

@@ -27,6 +27,7 @@ from tests.world import Guest, World
 OLDER = Image("local", "hello-older", "sha256-older", created=values.NOON - 1000, family="hello")
 IMAGE = "hello-20261120"
 ARCHIVE = "out/hello.tar.gz"
+PUBLISHED = ["out/hello.cdx.json", "out/hello.json", "out/hello.spdx.json", ARCHIVE]
 LASTS = 400  # calls; a whole build makes some 160
 
 
@@ -138,7 +139,7 @@ def assert_in_order(world: World, plan: Plan) -> None:
     assert (left["machines"], left["disks"]) == ([], [])
     kept = [entry.name for entry in build.ledger]
     assert left["images"] == sorted([*kept, OLDER.name])
-    assert set(left["objects"]) <= {ARCHIVE, "out/hello.json"}
+    assert set(left["objects"]) <= set(PUBLISHED)
     assert any(message.topic == FINISHED_TOPIC for message in world.bus.published)
     events = [event.kind for event in world.store.events(build.id)]
     image = world.compute.all_images.get(IMAGE)
@@ -149,7 +150,7 @@ def assert_in_order(world: World, plan: Plan) -> None:
         assert kept == [IMAGE]
         assert image is not None
         assert image.family == "hello"
-        assert left["objects"] == (["out/hello.json", ARCHIVE] if plan.image.export_to else [])
+        assert left["objects"] == (PUBLISHED if plan.image.export_to else [])
         assert (world.compute.all_images[OLDER.name].deprecated is not None) == (plan.image.deprecate_old is not None)
     if "ImageExported" not in events:
         assert kept == []
