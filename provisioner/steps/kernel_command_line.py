@@ -76,7 +76,8 @@ def _grubby(inputs: KernelCommandLine, workshop: Workshop) -> Optional[int]:
     program = find_program("grubby", workshop.root)
     if not program:
         return None
-    _edit_settings(inputs, workshop.root)  # what the next kernel's package starts from
+    if os.path.exists(os.path.join(workshop.root, DEFAULTS)):  # what the next kernel's package starts from
+        _edit_settings(inputs, workshop.root)
     _edit_kernel_install(inputs, workshop.root)
     changes = [f"--remove-args={' '.join(inputs.remove)}"] if inputs.remove else []
     changes += [f"--args={' '.join(inputs.add)}"] if inputs.add else []
@@ -116,7 +117,7 @@ def _edit_settings(inputs: KernelCommandLine, root: str) -> None:
         _replace(path, "".join(_without(line, inputs) for line in _read(path).splitlines(keepends=True)))
     there = _settings(files)
     missing = [word for word in dict.fromkeys(inputs.add) if word not in there]
-    if missing and files:
+    if missing:
         last = os.path.join(folder, OURS) if os.path.isdir(folder) else defaults
         text = _read(last) if os.path.exists(last) else ""
         text += "" if not text or text.endswith("\n") else "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,6 +118,13 @@ def test_without_a_folder_of_settings_the_settings_grow(image: Image) -> None:
     assert "ro quiet nosmt" in " ".join((image.root / made).read_text().split())
 
 
+def test_settings_are_begun_where_there_are_none(debian: Image) -> None:
+    (debian.root / "etc/default/grub").unlink()
+    shutil.rmtree(debian.root / "etc/default/grub.d")
+    assert debian.change(["nosmt"]) == 0
+    assert kernel_line(debian) == ["nosmt"]
+
+
 def test_grubby_is_told_and_so_are_later_kernels(image: Image) -> None:
     calls = image.root / "calls"
     image.write("usr/sbin/grubby", f'#!/bin/sh\nfor word; do echo "$word" >>{calls}; done\n', 0o755)
@@ -126,6 +134,9 @@ def test_grubby_is_told_and_so_are_later_kernels(image: Image) -> None:
     assert calls.read_text() == "--update-kernel=ALL\n--remove-args=rhgb\n--args=nosmt a=1\n"
     assert (image.root / "etc/kernel/cmdline").read_text() == "root=UUID=1 ro nosmt a=1\n"
     assert "rhgb" not in (image.root / "etc/default/grub").read_text()
+    (image.root / "etc/default/grub").unlink()
+    assert image.change(["nosmt"]) == 0
+    assert not (image.root / "etc/default/grub").exists()
 
 
 def test_kernel_install_makes_its_entries_anew(image: Image) -> None:
