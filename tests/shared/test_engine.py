@@ -74,7 +74,7 @@ class TestWholeBuild:
             "machines": [],
             "disks": [],
             "images": ["hello-20261120", "hello-older"],
-            "objects": ["out/hello.json", ARCHIVE],
+            "objects": ["out/hello.cdx.json", "out/hello.json", "out/hello.spdx.json", ARCHIVE],
         }
         assert made.compute.all_images["hello-20261120"].family == "hello"
         assert made.compute.all_images[OLDER.name].replacement == "hello-20261120"
