@@ -140,7 +140,8 @@ def test_build_whose_vm_was_done_goes_on_to_its_image(factory: LocalFactory, fol
     assert image is not None
     assert done.image is not None
     assert image.name == done.image.name
-    assert not folder.path.exists()
+    kept = [f"hello-20261120{suffix}" for suffix in (".cdx.json", ".spdx.json")]
+    assert (folder.is_untidy(), sorted(path.name for path in folder.logs.iterdir())) == (False, kept)
 
 
 def test_build_that_another_process_runs_is_left_alone(factory: LocalFactory, home: Path, folder: BuildFolder) -> None:
