@@ -26,6 +26,7 @@ from .topology import SPECS
 SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
 KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
 
+_SPEC_KEYS = ("steps", "source")  # every spec has both, and a workflow has the first
 _NAME = re.compile(rf"[a-z]([-a-z0-9]{{0,{SPEC_NAME_LENGTH - 2}}}[a-z0-9])?")
 _PLAIN = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 
@@ -113,6 +114,14 @@ def of_part(part: WorkflowPart) -> Request:
         parameters=part.parameters,
         packed=part.packed,
     )
+
+
+def may_be_spec(data: Any) -> bool:
+    """Whether an object's values may be a spec's: other files of a context may end in .yaml and .json as well.
+
+    What cannot be read at all may have been meant as one, and whoever uploaded it has to hear why it is none.
+    """
+    return not isinstance(data, dict) or any(key in data for key in _SPEC_KEYS)
 
 
 def stem(name: str) -> str:

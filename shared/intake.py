@@ -27,7 +27,7 @@ from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, T
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
-from .incoming import Request, name_in, of_message, of_part, of_upload
+from .incoming import Request, may_be_spec, name_in, of_message, of_part, of_upload
 from .placement import Deployment, Placement
 from .ports import Objects, StoredObject
 from .requests import request_build
@@ -52,7 +52,7 @@ class Intake:
         self._engine = Engine(factory.store, factory.bus, factory.clock)
 
     def uploaded(self, name: str, generation: str) -> tuple[Build, ...]:
-        """Take a spec that was uploaded to the deployment's bucket; () when it is gone again, or was replaced."""
+        """Take what was uploaded to the deployment's bucket; () when it is no spec, is gone again or was replaced."""
         uri = f"gs://{self._deployment.bucket}/{name}"
         found = self._objects.stat(uri, generation)
         if found is None:
@@ -65,12 +65,18 @@ class Intake:
         return self.take(of_message(data, message_id, self._deployment.bucket))
 
     def take(self, request: Request) -> tuple[Build, ...]:
-        """Begin the builds of a request that wait for nothing, or give those that there are. Transient, Conflict."""
+        """Begin the builds of a request that wait for nothing, or give those that there are. Transient, Conflict.
+
+        () for an upload that asks for none.
+        """
         single = Wanted(request.stem, request.asked, request.result)
         try:
             text, generation = self._read(request)
             parameters = request.checked_parameters()
             data = read_document(text).data
+            if request.found is not None and not may_be_spec(data):
+                LOG.info("%s is no spec, having neither steps nor source: a file of somebody's context", request.uri)
+                return ()
             single = replace(single, name=name_in(data, parameters) or request.stem)
             outline = self._outline(text, request, parameters) if is_workflow(data) else ()
             single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single

@@ -8,7 +8,7 @@ import pytest
 
 from shared.build import Sibling, WorkflowPart
 from shared.errors import InputError, PoisonMessage
-from shared.incoming import name_in, of_message, of_part, of_upload, stem
+from shared.incoming import may_be_spec, name_in, of_message, of_part, of_upload, stem
 from shared.ports import StoredObject
 from shared.spec_document import read_document
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA
@@ -78,3 +78,13 @@ def test_builds_of_unreadable_specs_are_named_after_their_object(name: str, made
 )
 def test_name_is_read_whatever_else_is_wrong(text: str, name: str | None) -> None:
     assert name_in(read_document(text).data, {"a": "c"} if "${a}" in text else {}) == name
+
+
+@pytest.mark.parametrize("text", ["source: {}", "steps: []", "", "a: [", "- a", "words"])
+def test_what_may_have_been_meant_as_a_spec(text: str) -> None:
+    assert may_be_spec(read_document(text).data)
+
+
+@pytest.mark.parametrize("text", ["kind: Pod\nspec: {}\n", '{"spdxVersion": "SPDX-2.3", "packages": []}', "{}"])
+def test_other_files_of_a_context(text: str) -> None:
+    assert not may_be_spec(read_document(text).data)

@@ -111,7 +111,7 @@ class TestBadSpec:
             b"",
             PLAIN.encode() + b"stepz: []\n",
             PLAIN.replace("[]", "5").encode(),
-            b"a: &a [x, x]\nb: &b [*a, *a]\n" + b"c: [*b, *b]\n" * 20_000,
+            b"steps: []\na: &a [x, x]\nb: &b [*a, *a]\n" + b"c: [*b, *b]\n" * 20_000,
             PLAIN.encode() + b"context: nowhere\n",
             SPEC.encode(),
             b"x" * (50 << 20),
@@ -190,8 +190,14 @@ class TestBadSpec:
         [build] = desk.intake.uploaded("specs/hello.yaml", generation)
         assert build.state is State.PREPARING
 
+    def test_other_files_of_a_context_ask_for_nothing(self, desk: Desk) -> None:
+        generation = desk.put("specs/web/manifest.yaml", "kind: Pod\nspec: {}\n", {})
+        assert desk.intake.uploaded("specs/web/manifest.yaml", generation) == ()
+        assert desk.made() == 0
+        assert list(desk.world.store.builds()) == []
+
     def test_rejected_build_leaves_its_result(self, desk: Desk) -> None:
-        build = desk.upload("name: hello\nstepz: []\n")
+        build = desk.upload("name: hello\nsource: {}\nstepz: []\n")
         desk.world.finish()
         document = json.loads(desk.world.bucket.objects[f"gs://{BUCKET}/results/hello-1.json"])
         assert desk.world.build(build.id).state is State.FINISHED
