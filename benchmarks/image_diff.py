@@ -21,6 +21,7 @@ DISK_BYTES, START = 3_000_000_000 // (1 << 20) * (1 << 20), 1 << 20
 ROOM = 2_600_000_000  # bytes of files: file systems need some for themselves
 LARGEST = 50_000_000  # a larger file would be most of its folder's share
 SOURCE = Path("/usr")
+DISKS = ("before.raw", "built.raw", "packed.raw")
 CHANGED = 300  # files of each kind: of other bytes, of another mode, added, removed
 
 
@@ -90,9 +91,9 @@ def _run(*arguments: str | Path, stdin: str = "") -> None:
     subprocess.run([str(argument) for argument in arguments], input=stdin, check=True, text=True, capture_output=True)
 
 
-def report(folder: Path, rounds: int) -> None:
-    """Make the disks, measure, and print the table and what it is held to."""
-    tree, before, built, packed = (folder / name for name in ("tree", "before.raw", "built.raw", "packed.raw"))
+def make_disks(folder: Path) -> None:
+    """Make the disks, and say what is in them."""
+    tree, before, built, packed = (folder / name for name in ("tree", *DISKS))
     make_tree(tree)
     pack(tree, before)
     change_tree(tree)
@@ -101,7 +102,17 @@ def report(folder: Path, rounds: int) -> None:
     shutil.rmtree(tree)
     with Ext4(before, START, DISK_BYTES) as file_system:
         sizes = [inode.size for _, inode in file_system.walk() if inode.is_file]
-    print(f"{len(sizes)} files of {sum(sizes) / 1e9:.2f} GB in a disk of {DISK_BYTES / 1e9:.2f} GB; {machine()}\n")
+    print(
+        f"{len(sizes)} files of {sum(sizes) / 1e9:.2f} GB in a disk of {DISK_BYTES / 1e9:.2f} GB; {machine()}\n",
+        flush=True,
+    )
+
+
+def report(folder: Path, rounds: int) -> None:
+    """Measure, and print the table and what it is held to."""
+    # By a process of its own: a child of ours cannot have a peak below ours.
+    subprocess.run([sys.executable, "-m", "benchmarks.image_diff", "--make", folder], check=True)
+    before, built, packed = (folder / name for name in DISKS)
     environment = {"GOLDSMITH_HOME": str(folder / "home")}
     diff = [sys.executable, "-m", "goldsmith", "images", "diff", str(before)]
     candidates = [Candidate("cat of both", [["cat", before, built]])]
@@ -121,7 +132,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.image_diff", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the disks go (12 GB); default: a temporary one")
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only make the disks")
     arguments = parser.parse_args()
+    if arguments.make:
+        make_disks(arguments.make)
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         report(Path(name), arguments.rounds)
 
