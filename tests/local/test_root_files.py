@@ -87,7 +87,9 @@ def test_a_damaged_file_system_is_named(tmp_path: Path, tree: Path) -> None:
     with disk.open("r+b") as file:
         file.seek(2 * MIB + 1024)
         file.write(bytes(56) + b"\x53\xef" + bytes(900))
-    with pytest.raises(ImageFileError, match=r"disk\.raw: the file system at byte 2097152 is damaged: .*; check it with e2fsck"):
+    with pytest.raises(
+        ImageFileError, match=r"disk\.raw: the file system at byte 2097152 is damaged: .*; check it with e2fsck"
+    ):
         RootFiles(disk).read("/vmlinuz")
 
 
