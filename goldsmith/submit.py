@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -18,6 +19,7 @@ from shared.spec_file import beside, read_text
 from shared.spec_text import WorkflowBuild, read_specs
 from shared.submission import (
     CONTEXT_METADATA,
+    LIST,
     PARAMETERS_METADATA,
     context_metadata,
     object_request,
@@ -84,10 +86,12 @@ def _upload(
     client: CloudClient,
     screen: View,
 ) -> str:
-    """Upload the contexts, then the spec, whose upload is the request; give its generation."""
+    """Upload the files that the builds name, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
     contexts = dict.fromkeys(build.spec.context for build in builds if build.spec.context is not None)
     packed = {context: _upload_context(context, path, client, screen) for context in contexts}
+    lists = {build.spec.output.sbom.input or "" for build in builds if build.spec.output.sbom is not None}
+    packed |= {LIST + one: _upload_list(one, path, client) for one in sorted(lists) if one and not _is_object(one)}
     if packed:
         metadata[CONTEXT_METADATA] = context_metadata(packed)
     screen.progress(f"uploading {path}", 0, 0)
@@ -105,8 +109,17 @@ def identities(
     return [wanted(part, index).id for index in range(len(builds))]
 
 
+def _is_object(place: str) -> bool:
+    return place.startswith("gs://")
+
+
+def _upload_list(place: str, path: Path, client: CloudClient) -> str:
+    found = beside(path, place)
+    return client.upload_list(found, hashlib.sha256(found.read_bytes()).hexdigest())
+
+
 def _upload_context(context: str, path: Path, client: CloudClient, screen: View) -> str:
-    if context.startswith("gs://"):
+    if _is_object(context):
         return context
     with tempfile.TemporaryDirectory(prefix="goldsmith-context-") as folder:
         packed = Path(folder) / "context.tar"

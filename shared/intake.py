@@ -133,7 +133,7 @@ class Intake:
         self, fresh: Mapping[int, Wanted], text: str, request: Request
     ) -> Sequence[BuildRequested | BuildRejected]:
         with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
-            place = Placement(self._deployment, self._objects, request.uri)
+            place = Placement(self._deployment, self._objects, request.uri, request.packed)
             contexts = UploadedContexts(
                 self._objects,
                 self._deployment.bucket,

@@ -18,7 +18,7 @@ from .plan import Plan
 from .ports import Objects
 from .sbom_input import LIMIT, problems
 from .spec_document import KeyPath, Problem
-from .submission import split_uri
+from .submission import brought_list, split_uri
 from .topology import RESULTS, SPECS
 from .uploads import beside_spec, refuse_hidden
 
@@ -52,12 +52,13 @@ class Deployment(Protocol):
 
 
 class Placement:
-    """The places of one spec. `spec_uri` is "" for a spec that lies nowhere."""
+    """The places of one spec. `spec_uri` is "" for one that lies nowhere, `packed` says what its uploader brought."""
 
-    def __init__(self, deployment: Deployment, objects: Objects, spec_uri: str) -> None:
+    def __init__(self, deployment: Deployment, objects: Objects, spec_uri: str, packed: str | None = None) -> None:
         self._here = deployment
         self._objects = objects
         self._spec_uri = spec_uri
+        self._packed = packed
 
     def check(self, data: Mapping[str, Any]) -> list[Problem]:
         """Give the problems of what a spec's values name beside the context. The values may be wrong."""
@@ -96,7 +97,8 @@ class Placement:
             return [f"{uri}: {text}" for text in problems(Path(file.name).read_bytes())]
 
     def source(self, place: str) -> str:
-        """Give the URI of a file that a spec reads. InputError."""
+        """Give the URI of a list of packages that a spec names. InputError."""
+        place = brought_list(self._packed, place) or place
         if not place.startswith("gs:"):
             bucket, name = beside_spec(self._spec_uri, place, self._here.bucket)
             return f"gs://{bucket}/{name}"

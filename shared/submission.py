@@ -17,7 +17,8 @@ from pathlib import PurePosixPath
 from .errors import InputError
 from .topology import CONTEXTS, RESULTS, SPECS
 
-CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context
+CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context, or a JSON object of several
+LIST = "list:"  # begins the name in that object of what is a list of packages, and no context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -43,8 +44,9 @@ def object_request(bucket: str, name: str, generation: str) -> str:
 
 
 def context_metadata(packed: Mapping[str, str]) -> str:
-    """Write down where packed contexts lie, by what the specs call them: of one its URI, of several a JSON object."""
-    return json.dumps(packed) if len(packed) > 1 else next(iter(packed.values()))
+    """Write down where files lie, by what the specs call them: of one context its URI, else a JSON object."""
+    [*others, last] = packed
+    return json.dumps(packed) if others or last.startswith(LIST) else packed[last]
 
 
 def names_contexts(metadata: str) -> bool:
@@ -65,6 +67,17 @@ def packed_context(metadata: str, context: str) -> str:
     return uri
 
 
+def brought_list(metadata: str | None, place: str) -> str | None:
+    """Give the URI of a list of packages that came with the upload, by what the spec calls it; None where none did."""
+    if metadata is None or not names_contexts(metadata):
+        return None
+    try:
+        uri = json.loads(metadata).get(LIST + place)
+    except (ValueError, RecursionError):
+        return None  # told where its contexts are looked for
+    return uri if isinstance(uri, str) else None
+
+
 def spec_object(name: str) -> str:
     """Where `goldsmith submit` puts the spec of a build."""
     return f"{SPECS}{name}.yaml"
@@ -73,6 +86,11 @@ def spec_object(name: str) -> str:
 def context_uri(bucket: str, digest: str) -> str:
     """Where a packed context lies: equal contexts are one object."""
     return f"gs://{bucket}/{CONTEXTS}{digest}.tar"
+
+
+def list_uri(bucket: str, digest: str) -> str:
+    """Where a list of packages lies that goes with a spec."""
+    return f"gs://{bucket}/{CONTEXTS}{digest}.json"
 
 
 def result_uri(bucket: str, name: str, generation: str) -> str:

@@ -19,7 +19,7 @@ from ..clock import SystemClock
 from ..errors import NotFound
 from ..ports import Bucket, Bus, Clock, Compute, Store
 from ..resources import machine_name
-from ..submission import context_uri
+from ..submission import context_uri, list_uri
 from ..topology import LOGS
 from .compute import GoogleCompute
 from .firestore import GoogleStore
@@ -52,6 +52,12 @@ class CloudClient:
         """Upload a packed context unless it is there; give its URI."""
         uri = context_uri(self.bucket_name, digest)
         self.bucket.write_once(uri, packed)
+        return uri
+
+    def upload_list(self, path: Path, digest: str) -> str:
+        """Upload a list of packages unless it is there; give its URI."""
+        uri = list_uri(self.bucket_name, digest)
+        self.bucket.write_once(uri, path)
         return uri
 
     def upload_spec(self, name: str, text: bytes, metadata: Mapping[str, str]) -> str:

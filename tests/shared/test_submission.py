@@ -6,8 +6,8 @@ import pytest
 
 from goldsmith.submit import identities
 from shared.errors import InputError
-from shared.submission import CONTEXT_METADATA, context_metadata, packed_context
-from tests.intake_desk import BUCKET, Desk, planned, reason
+from shared.submission import CONTEXT_METADATA, LIST, brought_list, context_metadata, list_uri, packed_context
+from tests.intake_desk import BUCKET, SPEC, Desk, planned, reason
 from tests.shared.test_intake_workflows import image, workflow
 
 ONE, TWO = (f"gs://{BUCKET}/contexts/{digit * 64}.tar" for digit in "12")
@@ -35,6 +35,28 @@ def test_several_contexts_go_by_their_names() -> None:
         packed_context(written, "c")
     with pytest.raises(InputError, match="is not JSON"):
         packed_context("{", "a")
+
+
+def test_list_of_packages_goes_with_the_contexts() -> None:
+    alone, both = context_metadata({LIST + "own.json": TWO}), context_metadata({".": ONE, LIST + "own.json": TWO})
+    assert [brought_list(written, "own.json") for written in (alone, both, ONE, None, "{")] == [
+        TWO,
+        TWO,
+        None,
+        None,
+        None,
+    ]
+    assert packed_context(both, ".") == ONE
+    assert brought_list(both, ".") is None
+
+
+def test_list_of_packages_that_was_brought_is_the_one_that_is_merged(desk: Desk) -> None:
+    """finish-image-build -sbom-input-path: by goldsmith submit."""
+    uri = list_uri(BUCKET, "3" * 64)
+    desk.objects.put(uri, b"{}")
+    metadata = {CONTEXT_METADATA: context_metadata({".": ONE, LIST + "own.json": uri})}
+    build = desk.upload(SPEC + "output: {sbom: {input: own.json}}\n", **metadata)
+    assert planned(build).image.sbom_input == uri
 
 
 def test_each_build_of_a_workflow_gets_its_context(desk: Desk) -> None:
