@@ -18,7 +18,6 @@ from provisioner.grub_config import with_masked, with_oem_verity, with_suffix
 from provisioner.partition_table import read_table
 from provisioner.protocol import (
     COMPLETED,
-    FAILED,
     REBOOTING,
     SERIAL_MARK,
     STARTED,
@@ -81,10 +80,10 @@ class Host:
         """Switch the machine on."""
         self.machines.start(self.spec)
 
-    def wait_for(self, text: str) -> None:
-        """Wait until the console shows something."""
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until the console shows something, so many times."""
         until = time.monotonic() + PATIENCE
-        while text not in self.console:
+        while self.console.count(text) < times:
             assert time.monotonic() < until, self.console[-5000:]
             threading.Event().wait(0.02)
 
@@ -197,7 +196,7 @@ def check_seal(host: Host, folder: Path) -> None:
 
 
 def test_a_maintenance_boot_that_cannot_work_leaves_the_machine_as_it_was(host: Host, tmp_path: Path) -> None:
-    """Armed from outside, with a provisioner that is none: the normal system comes back and says why."""
+    """Armed from outside, with a damaged provisioner. test_arrangement.py has what the normal system makes of it."""
     folder, efi = tmp_path / maintenance.FOLDER, f"{host.disk.path}@@{start_of(12)}"
     folder.mkdir()
     (folder / "provisioner.pyz").write_bytes(b"damaged")
@@ -208,10 +207,9 @@ def test_a_maintenance_boot_that_cannot_work_leaves_the_machine_as_it_was(host: 
     run("mcopy", "-o", "-i", efi, str(folder / "armed"), "::/efi/boot/grub.cfg")
     before = run("sfdisk", "--dump", str(host.disk.path))
     host.start()
-    host.wait()
-    [failed] = host.reports()
-    assert failed.kind == FAILED
-    assert failed.message.startswith("the partitions stay as they were: the maintenance boot failed with status 1: ")
+    host.wait_for("Welcome to GRUB!", times=2)
+    host.machines.stop(NAME)
+    reason = host.on_efi(f"{maintenance.FOLDER}/{maintenance.FAILED}")
+    assert reason.startswith("the maintenance boot failed with status 1: ")
     assert host.on_efi("efi/boot/grub.cfg") == GRUB_CFG
-    assert "goldsmith" not in run("mdir", "-b", "-i", efi, "::/")
     assert run("sfdisk", "--dump", str(host.disk.path)) == before
