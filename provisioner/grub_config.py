@@ -26,6 +26,10 @@ _PARAMETER = re.compile(r"""[^\s"'\\$;|&<>{}#\x00-\x1f\x7f]+(?:="[^"\\$\x00-\x1f
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.[a-z]+")
 _TREE = r'none ro 1, ?0 [0-9]+ verity [^",]+'
 _DM = re.compile(rf'dm="(?P<count>[0-9]+) (?P<first>[\w-]+ {_TREE})(?P<oem>,oemroot {_TREE})?"')
+# Its releases with Linux 6.6 have the parameter of Linux itself in its place (admin-guide/device-mapper/dm-init.rst).
+_TABLE = r',[\w-]*,[0-9]*,ro, ?0 [0-9]+ verity [^",;]+'
+_CREATE = re.compile(rf'(?P<name>dm[-_]mod\.create)="(?P<first>[\w-]+{_TABLE})(?P<oem>;oemroot{_TABLE})?"')
+_IS_DM = re.compile(r"""["']*(?:dm|dm[-_]mod\.create)=""")
 
 
 class GrubConfigError(Exception):
@@ -84,38 +88,52 @@ def with_masked(text: str, unit: str) -> str:
 
 
 def with_oem_verity(text: str, partuuid: str, sectors: int, root_hash: str, salt: str) -> str:
-    """Let each kernel line with dm= verify the OEM partition too: `sectors` of data, the hash tree right behind them.
+    """Let each kernel line with dm= or dm-mod.create= verify OEM too: `sectors` of data, the hash tree behind them.
 
     `root_hash` and `salt` in hex. What an earlier call added is replaced. GrubConfigError.
     """
-    if not re.fullmatch("[0-9a-fA-F-]{36}", partuuid) or sectors < 8:
+    if not re.fullmatch("[0-9a-fA-F-]{36}", partuuid) or sectors < 8 or sectors % 8:
         raise GrubConfigError(f"{sectors} sectors of the partition {partuuid!r} cannot be verified")
     for number in (root_hash, salt):
         if not re.fullmatch("(?:[0-9a-fA-F]{2})+", number):
             raise GrubConfigError(f"{number!r} is no root hash or salt: these are bytes in hex")
-    entry = (
-        f",oemroot none ro 1, 0 {sectors} verity payload=PARTUUID={partuuid} hashtree=PARTUUID={partuuid} "
-        f'hashstart={sectors} alg=sha256 root_hexdigest={root_hash} salt={salt}"'
+    device = f"PARTUUID={partuuid}"
+    dm = (
+        f"oemroot none ro 1, 0 {sectors} verity payload={device} hashtree={device} hashstart={sectors} "
+        f"alg=sha256 root_hexdigest={root_hash} salt={salt}"
+    )
+    create = (
+        f"oemroot,,,ro,0 {sectors} verity 0 {device} {device} 4096 4096 {sectors // 8} {sectors // 8} "
+        f"sha256 {root_hash} {salt}"
     )
     seen: list[int] = []
 
     def edit(line: _Line) -> str:
         for begin, end in line.parameters():
-            if not line.text[begin:end].lstrip("\"'").startswith("dm="):
-                continue
-            found = _DM.fullmatch(line.text, begin, end)
-            if not found or found["count"] != ("2" if found["oem"] else "1"):
-                raise GrubConfigError(
-                    f"grub.cfg:{line.number}: {line.text[begin:end]:.60} is not a dm= of one verified root file system"
-                )
-            seen.append(line.number)
-            return f'{line.text[:begin]}dm="2 {found["first"]}{entry}{line.text[end:]}'
+            if _IS_DM.match(line.text, begin, end):
+                seen.append(line.number)
+                return line.text[:begin] + _with_second_tree(line, begin, end, dm, create) + line.text[end:]
         return line.text
 
     edited = _edited(text, edit)
     if not seen:
-        raise GrubConfigError("grub.cfg has no kernel line with dm=; this system does not verify its partitions")
+        raise GrubConfigError(
+            "grub.cfg has no kernel line with dm= or dm-mod.create=; this system does not verify its partitions"
+        )
     return edited
+
+
+def _with_second_tree(line: _Line, begin: int, end: int, dm: str, create: str) -> str:
+    """Give a line's parameter of verified devices with another one behind the root file system's. GrubConfigError."""
+    found = _CREATE.fullmatch(line.text, begin, end)
+    if found:
+        return f'{found["name"]}="{found["first"]};{create}"'
+    found = _DM.fullmatch(line.text, begin, end)
+    if found and found["count"] == ("2" if found["oem"] else "1"):
+        return f'dm="2 {found["first"]},{dm}"'
+    raise GrubConfigError(
+        f"grub.cfg:{line.number}: {line.text[begin:end]:.60} is not a dm= of one verified root file system"
+    )
 
 
 def with_suffix(text: str, suffix: str) -> str:

@@ -94,6 +94,21 @@ def test_oem_is_verified() -> None:
     assert with_oem_verity(edited, UUID, 32768, HASH, SALT) == edited
 
 
+VERITY = f"vroot,,,ro,0 4077568 verity 0 PARTUUID={UUID} PARTUUID={UUID} 4096 4096 509696 509696 sha256 ab cd"
+
+
+@pytest.mark.parametrize("name", ["dm-mod.create", "dm_mod.create"])
+def test_oem_is_verified_by_newer_kernels(name: str) -> None:
+    """seal-oem, where the kernel has Linux's own parameter, as Container-Optimized OS 117 and others do."""
+    entry = f"oemroot,,,ro,0 32768 verity 0 PARTUUID={UUID} PARTUUID={UUID} 4096 4096 4096 4096 sha256 {HASH} {SALT}"
+    config = re.sub('dm="1 [^"]*"', f'{name}="{VERITY}"', CONFIG)
+    edited = with_oem_verity(config, UUID, 32768, HASH, SALT)
+    assert edited == config.replace(f'{VERITY}"', f'{VERITY};{entry}"')
+    assert edited.count("oemroot") == 2
+    assert with_oem_verity(edited, UUID, 32768, HASH, SALT) == edited
+    assert with_oem_verity(with_oem_verity(config, UUID, 65536, SALT, HASH), UUID, 32768, HASH, SALT) == edited
+
+
 def test_older_oemroot_is_replaced() -> None:
     first = with_oem_verity(CONFIG, UUID, 65536, SALT, HASH)
     assert with_oem_verity(first, UUID, 32768, HASH, SALT) == with_oem_verity(CONFIG, UUID, 32768, HASH, SALT)
@@ -118,6 +133,11 @@ def test_dm_is_found_wherever_it_stands() -> None:
         'dm="1 vroot none ro 1,0 100 linear /dev/sda 0"',
         f'dm="1 {VROOT}"x',
         'dm=""',
+        f'dm-mod.create="{VERITY};other,,,ro,0 8 verity 0 x"',
+        f'dm-mod.create="{VERITY},8 8 linear /dev/sda 0"',
+        'dm-mod.create="vroot,,,rw,0 8 verity 0 x"',
+        f'"dm-mod.create={VERITY}"',
+        "dm-mod.create=x",
     ],
 )
 def test_other_dm_is_refused(dm: str) -> None:
@@ -130,6 +150,7 @@ def test_other_dm_is_refused(dm: str) -> None:
     [
         (UUID[1:], 8, HASH, SALT),
         (UUID, 0, HASH, SALT),
+        (UUID, 12, HASH, SALT),
         (UUID, 8, 'a"', SALT),
         (UUID, 8, HASH, ""),
         (UUID, 8, "a", SALT),
