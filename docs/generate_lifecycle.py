@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from shared.build import Outcome, State
 from shared.events import Event
-from shared.guards import always
 from shared.lifecycle import CLEANING_PATIENCE, MAIN_PATH, ORDER_OF, PATIENCE, RULES, Rule
+from shared.lifecycle_guards import always
 from shared.orders import ORDER_KINDS
 
 INTRODUCTION = f"""\

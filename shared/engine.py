@@ -18,8 +18,8 @@ from dataclasses import replace
 from .build import Build
 from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, Transient
 from .events import BuildRejected, BuildRequested, Event, Reported, Ticked, is_heartbeat
-from .guards import speaks
 from .lifecycle import Decision, begin, decide
+from .lifecycle_guards import speaks
 from .messages import order_message
 from .ports import Bus, Clock, Store
 

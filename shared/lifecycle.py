@@ -32,7 +32,7 @@ from .events import (
     Reported,
     Ticked,
 )
-from .guards import (
+from .lifecycle_guards import (
     always,
     goes_on,
     has_ended,

@@ -16,7 +16,7 @@ from .build import Build, State
 from .errors import GoldsmithError, NotFound
 from .events import MachineStopped, Reported, report_id
 from .factory import Factory
-from .guards import phase_of
+from .lifecycle_guards import phase_of
 from .messages import event_message, plain_words, serial_reports
 from .ports import Machine, Message
 from .resources import grown_gb

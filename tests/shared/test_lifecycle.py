@@ -21,7 +21,6 @@ from provisioner.protocol import (
 from shared import resources
 from shared.build import Build, LedgerEntry, Outcome, State
 from shared.events import Event
-from shared.guards import always
 from shared.lifecycle import (
     CLEANING_PATIENCE,
     ORDER_OF,
@@ -33,6 +32,7 @@ from shared.lifecycle import (
     decide,
     keep_remaining,
 )
+from shared.lifecycle_guards import always
 from shared.orders import OrderKind
 from shared.plan import Deprecation, Plan
 from tests import values

@@ -40,8 +40,8 @@ from shared.events import (
     read_build,
     to_json,
 )
-from shared.guards import phase_of
 from shared.lifecycle import ORDER_OF, RULES, Decision, Rule, advance, begin, decide, wanted
+from shared.lifecycle_guards import phase_of
 from shared.orders import ORDER_KINDS
 from shared.plan import Deprecation, Plan
 from tests import values
