@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.dialects.built_in import builtin_substitutions
+from shared.dialects.builtin_substitutions import builtin_substitutions
 from shared.dialects.cloudbuild import is_workflow
 from shared.errors import InputError
 from shared.names import LOCAL

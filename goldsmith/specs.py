@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.bundle import provisioner_version
-from shared.dialects.built_in import builtin_substitutions
+from shared.dialects.builtin_substitutions import builtin_substitutions
 from shared.errors import InputError
 from shared.events import BuildRequested, to_json
 from shared.identity import build_id

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.build import Build, Sibling, WorkflowPart
 from shared.context import pack_context
-from shared.dialects.built_in import builtin_substitutions
+from shared.dialects.builtin_substitutions import builtin_substitutions
 from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.names import LOCAL
 from shared.spec_file import beside, read_text

@@ -20,15 +20,15 @@ from pathlib import Path
 
 from .build import Build, Sibling, WorkflowPart
 from .bundle import provisioner_version
-from .dialects.built_in import builtin_substitutions
+from .dialects.builtin_substitutions import builtin_substitutions
 from .dialects.cloudbuild import is_workflow
 from .engine import Engine
 from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, Transient
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
-from .incoming import Request, may_be_spec, name_in, of_message, of_part, of_upload
-from .placement import Deployment, Placement
+from .intake_places import Deployment, Places
+from .intake_request import Request, may_be_spec, name_in, of_message, of_part, of_upload
 from .ports import Objects, StoredObject
 from .requests import request_build
 from .sources import resolve
@@ -133,7 +133,7 @@ class Intake:
         self, fresh: Mapping[int, Wanted], text: str, request: Request
     ) -> Sequence[BuildRequested | BuildRejected]:
         with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
-            place = Placement(self._deployment, self._objects, request.uri, request.packed)
+            places = Places(self._deployment, self._objects, request.uri, request.packed)
             contexts = UploadedContexts(
                 self._objects,
                 self._deployment.bucket,
@@ -146,17 +146,17 @@ class Intake:
                     text,
                     request.place,
                     request.checked_parameters(),
-                    lambda data: place.check(data) + contexts.check(data),
+                    lambda data: places.check(data) + contexts.check(data),
                     self._builtin(request),
                 )
             except (Transient, Conflict):
                 raise
             except GoldsmithError as error:
                 return [self._rejected(each, str(error)) for each in fresh.values()]
-            return [self._planned(specs[index].spec, each, contexts, place) for index, each in fresh.items()]
+            return [self._planned(specs[index].spec, each, contexts, places) for index, each in fresh.items()]
 
     def _planned(
-        self, spec: Spec, each: Wanted, contexts: UploadedContexts, place: Placement
+        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: Places
     ) -> BuildRequested | BuildRejected:
         try:
             event = request_build(
@@ -166,7 +166,7 @@ class Intake:
                 context=contexts.pack(spec.context),
                 request=each.asked,
                 provisioner_version=provisioner_version(),
-                amend=place.placed,
+                amend=places.placed,
             )
         except (Transient, Conflict):
             raise

@@ -19,15 +19,15 @@ from typing import Any
 from ..closed import describe, nearest
 from ..names import quoted
 from ..spec_document import Document, KeyPath, Position, Problem
-from .build_order import order
 from .cloudbuild_builds import Drafted, builds_of
+from .cloudbuild_keys import entry, snake_case
 from .customizer_command import Command, read_command
 from .customizer_flags import ASIDE
-from .draft import Place
 from .merge_keys import MERGE, merged
-from .spelling import entry, snake_case
+from .native_draft import Place
 from .substitutions import KEY as SUBSTITUTIONS
 from .substitutions import Substitutions, declared
+from .wait_for import before_each
 
 CUSTOMIZERS = ("cos-customizer", "cos_customizer")
 ENTRYPOINT = "cos_customizer"
@@ -110,7 +110,7 @@ class _Reader:
             text = f"has {len(steps)} entries, more than Cloud Build takes; write {STEP_LIMIT} at most"
             self.problem(("steps",), text)
             return result
-        before, problems = order(steps)
+        before, problems = before_each(steps)
         result.problems += problems
         commands = [command for index, step in enumerate(steps) if (command := self.step(index, step))]
         whole = self.strict.value({key: self.data[key] for key in ("timeout",) if key in self.data}, ())

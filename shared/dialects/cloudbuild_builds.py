@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ..spec_document import Document, Problem
-from .build_order import Before
 from .customizer import draft_build
 from .customizer_command import Command
 from .customizer_flags import FINISH, START
 from .customizer_steps import unique
-from .draft import Place
+from .native_draft import Place
+from .wait_for import Before
 
 NAME_LENGTH = 32  # of a spec
 Limits = list[tuple[Fraction, Place]]

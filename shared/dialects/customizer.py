@@ -15,7 +15,7 @@ from ..spec_document import Document
 from .customizer_command import Command
 from .customizer_flags import INSTALL_GPU
 from .customizer_steps import draft_step
-from .draft import Draft, Place
+from .native_draft import Draft, Place
 
 COS_PROJECT = "cos-cloud"
 DEFAULT_TIMEOUT = Fraction(3600)  # seconds, of finish-image-build

@@ -12,8 +12,8 @@ from ..closed import nearest
 from ..names import quoted
 from ..spec_document import Document, KeyPath, Problem
 from .customizer_flags import ASIDE, GLOBAL_FLAGS, STATE, SUBCOMMANDS
-from .draft import Place
 from .go_flags import Fault, Use, parse
+from .native_draft import Place
 
 WORKSPACE = "/workspace"  # where Cloud Build unpacks the source and starts every step
 _STATE_FOLDER = ".cos-customizer-workdir"  # where the flag is not given

@@ -10,7 +10,7 @@ from typing import Any
 from ..names import quoted
 from .customizer_command import Command
 from .customizer_flags import DISABLE_AUTO_UPDATE, INSTALL_ANTHOS, INSTALL_GPU, RUN_SCRIPT, SEAL_OEM
-from .draft import Draft
+from .native_draft import Draft
 
 INTERPRETER = "/bin/bash"  # what ran every script, whatever its first line said
 NAME_LENGTH = 63  # of a spec's step

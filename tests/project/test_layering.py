@@ -40,7 +40,7 @@ ACTING = (
     "shared.expiry",
     "shared.gpu_drivers",
     "shared.intake",
-    "shared.placement",
+    "shared.intake_places",
     "shared.requests",
     "shared.spec_file",
     "shared.sweep",

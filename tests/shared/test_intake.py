@@ -11,7 +11,7 @@ import pytest
 from shared.build import Outcome, State
 from shared.errors import Conflict, EnvironmentFault, Permanent, PoisonMessage, SpecError, Transient
 from shared.identity import build_id, request_digest
-from shared.incoming import stem
+from shared.intake_request import stem
 from shared.names import DIGEST_LABEL
 from shared.ports import Image
 from shared.spec_file import load_spec

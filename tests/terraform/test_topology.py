@@ -13,7 +13,7 @@ from goldsmith.places import default_bucket
 from shared import topology
 from shared.gcp import settings
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED
-from shared.incoming import KEYS
+from shared.intake_request import KEYS
 from shared.uploads import CONTEXT_LIMIT
 from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import VARIABLES

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import InputError
-from shared.placement import Placement
+from shared.intake_places import Places
 from tests.intake_desk import BUCKET, PLAIN, Desk, Place, planned, reason
 from tests.uploaded import MemoryObjects
 
 SPEC_URI = f"gs://{BUCKET}/specs/team/hello.yaml"
 
 
-def placement(spec_uri: str = SPEC_URI) -> Placement:
-    return Placement(Place(), MemoryObjects(), spec_uri)
+def places(spec_uri: str = SPEC_URI) -> Places:
+    return Places(Place(), MemoryObjects(), spec_uri)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def placement(spec_uri: str = SPEC_URI) -> Placement:
     ],
 )
 def test_what_is_written_goes_below_results(spec_uri: str, place: str, uri: str) -> None:
-    assert placement(spec_uri).target(place) == uri
+    assert places(spec_uri).target(place) == uri
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_is_written_goes_below_results(spec_uri: str, place: str, uri: str)
 )
 def test_what_makes_builds_cannot_be_written(place: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        placement().target(place)
+        places().target(place)
 
 
 def test_bill_of_materials_is_read_beside_the_spec_and_written_below_results() -> None:

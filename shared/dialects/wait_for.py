@@ -12,7 +12,7 @@ from typing import Any
 from ..closed import describe, nearest
 from ..names import quoted
 from ..spec_document import KeyPath, Problem
-from .spelling import entry
+from .cloudbuild_keys import entry
 
 AT_ONCE = "-"
 
@@ -20,7 +20,7 @@ Before = tuple[frozenset[int], ...]
 """For each step the indexes of all steps that have ended when it begins."""
 
 
-def order(steps: Sequence[Any]) -> tuple[Before, list[Problem]]:
+def before_each(steps: Sequence[Any]) -> tuple[Before, list[Problem]]:
     """Give what comes before each step, directly or not, and what is wrong with ids and waitFor."""
     ids: dict[str, int] = {}
     before: list[frozenset[int]] = []

@@ -8,7 +8,7 @@ import pytest
 
 from shared.build import Sibling, WorkflowPart
 from shared.errors import InputError, PoisonMessage
-from shared.incoming import may_be_spec, name_in, of_message, of_part, of_upload, stem
+from shared.intake_request import may_be_spec, name_in, of_message, of_part, of_upload, stem
 from shared.ports import StoredObject
 from shared.spec_document import read_document
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA
