@@ -1,5 +1,8 @@
 """Delete and empty files below a root that somebody else laid out: no link is followed, no mount is entered.
 
+What is in memory alone stays, wherever a pattern leads: it is in no image, and the machine may need it to the end.
+Container-Optimized OS keeps the changes of its /etc in /tmp, as the upper layer of an overlay.
+
 Each part of a path is opened relative to the one before it and never through a link, so that nothing outside can be
 reached, even while somebody swaps folders for links.
 """
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
+IN_MEMORY = ("tmpfs", "ramfs")
 DEEPEST = 150  # levels; each holds a handle while what is below it is removed
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,7 +105,8 @@ class Tree:
             except OSError:  # not there, or no folder: a link is none of ours
                 continue
             try:
-                yield from self._below(inner, here, parts[1:])
+                if self._mounts.get(self._root.rstrip("/") + here) not in IN_MEMORY:
+                    yield from self._below(inner, here, parts[1:])
             finally:
                 os.close(inner)
 
@@ -161,10 +166,11 @@ def truncate(folder: int, path: str) -> None:
         os.close(handle)
 
 
-def mount_points() -> set[str]:
-    """Give the paths at which something is mounted."""
+def mount_points() -> dict[str, str]:
+    """Give the paths at which something is mounted, and the kind of file system that is seen there."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return {line.split(" ", 5)[4] for line in file}
+            lines = [line.split() for line in file]
     except FileNotFoundError:
-        return set()
+        return {}
+    return {fields[4]: fields[fields.index("-") + 1] for fields in lines}

@@ -232,6 +232,24 @@ def test_no_mount_is_entered(mounted: Path) -> None:
 
 
 @pytest.fixture
+def in_memory(root: Path) -> Iterator[Path]:
+    """A temporary folder in memory, with what Container-Optimized OS keeps there."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(root / "tmp")], check=True)
+    (root / "tmp/etc_overlay/etc").mkdir(parents=True)
+    (root / "tmp/etc_overlay/etc/hosts").write_text("changed")
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", str(root / "tmp")], check=True)
+
+
+def test_what_is_in_memory_stays(in_memory: Path) -> None:
+    """Container-Optimized OS would lose the changed files of its /etc while it still reports."""
+    assert clean(str(in_memory)) == []
+    assert (in_memory / "tmp/etc_overlay/etc/hosts").read_text() == "changed"
+
+
+@pytest.fixture
 def read_only(root: Path) -> Iterator[Path]:
     """A machine whose folder etc is on a file system that cannot be written to."""
     subprocess.run(["mount", "--bind", str(root / "etc"), str(root / "etc")], check=True)
