@@ -20,7 +20,7 @@ from .grub_config import GrubConfigError
 from .journal import Journal
 from .output import Console
 from .partition_table import SECTOR, PartitionTableError, read_table
-from .protocol import DISK_WANTED, FAILED, REBOOTING, DiskLayout
+from .protocol import DISK_WANTED, FAILED, REBOOTING, SLOWEST_MOVE, DiskLayout
 from .root_disk import HEAD, file_system_size
 
 TYPE_CHECKING = False
@@ -31,7 +31,6 @@ MOST_BOOTS = 12  # of one attempt; two or three are enough
 DISK_SECONDS = 180.0  # until the larger disk must be there
 CHUNK = 4 << 20  # bytes copied at once
 BLOCK = 4096  # bytes, DiskLayout.oem_blocks counts in these
-SLOWEST = 5 << 20  # bytes a second that moving takes on a small disk of Compute Engine's slowest kind
 BOOT_SECONDS = 300.0  # that a boot without a word may take, on an emulated CPU
 
 
@@ -103,7 +102,7 @@ class Arrangement:
             maintenance.arm(efi, self._root, self._archive, self._layout)
             self._wait_for_disk(disk, efi)
         moved = sum(place.size * SECTOR for place in targets.placements if place.start != place.new_start)
-        return self._reboot(f"to move {moved >> 20} MiB of partitions", BOOT_SECONDS + moved / SLOWEST)
+        return self._reboot(f"to move {moved >> 20} MiB of partitions", BOOT_SECONDS + moved / SLOWEST_MOVE)
 
     def _reboot(self, purpose: str, seconds: float) -> str:
         """Prepare the last word before a boot of which nothing may be heard for so long."""

@@ -38,6 +38,7 @@ HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
 NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # where one machine has it: of which controller, and its number there
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
+SLOWEST_MOVE = 5 << 20  # bytes a second that partitions move at, on a small disk of Compute Engine's slowest kind
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from provisioner.protocol import REBOOTING
+from provisioner.protocol import REBOOTING, SLOWEST_MOVE
 
 from . import resources
 from .build import Build, LedgerEntry, Outcome, State
@@ -179,7 +179,8 @@ def _apply(rule: Rule, build: Build, event: Event) -> Decision:
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
-    after = replace(build, state=state, last_seen=event.time, quiet=0.0)
+    quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
+    after = replace(build, state=state, last_seen=event.time, quiet=quiet)
     if state in (State.PREPARING, State.VERIFYING):  # a new VM: nobody knows yet where it will run
         after = replace(after, zone="")
     after = _wake(_write_ledger(after), event)
@@ -261,8 +262,10 @@ def take_image(build: Build, event: ImageExported) -> Build:
 
 
 def next_attempt(build: Build, _event: MachineStopped) -> Build:
-    """Count the next attempt."""
-    return replace(build, attempt=build.attempt + 1)
+    """Count the next attempt, whose VM may have partitions to move before it can say anything."""
+    moving = build.plan is not None and build.plan.layout is not None and build.state is not State.VERIFYING
+    size = build.plan.machine.disk_size_gb << 30 if build.plan is not None else 0
+    return replace(build, attempt=build.attempt + 1, quiet=size / SLOWEST_MOVE if moving else 0.0)
 
 
 def keep_remaining(build: Build, event: CleanedUp) -> Build:

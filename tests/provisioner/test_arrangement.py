@@ -22,6 +22,7 @@ from provisioner.protocol import (
     DISK_WANTED,
     FAILED,
     REBOOTING,
+    SLOWEST_MOVE,
     STARTED,
     DiskLayout,
     Report,
@@ -170,7 +171,7 @@ def test_the_reboot_says_for_how_long_nothing_may_be_heard(cos: CosTree) -> None
     cos.set_size(2 * DISK)
     Boot(cos, LARGER_OEM).run()
     [report] = reports(cos)
-    assert (report.kind, report.seconds) == (REBOOTING, arrangement.BOOT_SECONDS + 14 * MIB / arrangement.SLOWEST)
+    assert (report.kind, report.seconds) == (REBOOTING, arrangement.BOOT_SECONDS + 14 * MIB / SLOWEST_MOVE)
 
 
 def test_partitions_that_lie_as_wanted_need_no_reboot(cos: CosTree) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.protocol import HEARTBEAT, REBOOTING, STARTED
+from provisioner.protocol import DISK_WANTED, HEARTBEAT, REBOOTING, SLOWEST_MOVE, STARTED
 from shared.build import Build, Outcome, State
 from shared.events import Reported
 from shared.lifecycle import advance, decide
@@ -56,3 +56,31 @@ def test_other_reports_announce_nothing(build: Build) -> None:
 def test_the_deadline_holds_all_the_same(build: Build) -> None:
     build, _ = advance(replace(build, deadline=values.NOON + 400), said(REBOOTING, values.NOON + 10, 1e9))
     assert outcome_at(build, 400) is Outcome.TIMED_OUT
+
+
+def test_an_announcement_counts_before_anybody_knows_that_the_vm_was_made(build: Build) -> None:
+    """A VM that reclaims partition 3 says it in its very first report."""
+    build, _ = advance(replace(build, state=State.PREPARING), said(REBOOTING, values.NOON + 10, 600.0))
+    assert build.state is State.PROVISIONING
+    assert outcome_at(build, 909) is None
+    assert outcome_at(build, 910) is Outcome.FAILED
+
+
+@pytest.mark.parametrize("kind", [STARTED, DISK_WANTED])
+def test_the_vm_after_a_lost_one_may_have_to_move_partitions_first(build: Build, kind: str) -> None:
+    """It starts from the disk of the lost one, in a maintenance boot maybe, and says nothing before that is over."""
+    build, _ = advance(replace(build, plan=values.growing_plan()), said(kind, values.NOON + 10))
+    build, _ = advance(build, values.machine_stopped(time=values.NOON + 20, how="preempted", claim=None))
+    build, _ = advance(build, values.machine_started(time=values.NOON + 30, attempt=2))
+    assert (build.state, build.attempt) == (State.PROVISIONING, 2)
+    assert build.plan is not None
+    moving = (build.plan.machine.disk_size_gb << 30) / SLOWEST_MOVE
+    assert moving > 1000
+    assert outcome_at(build, 29 + SILENCE + moving) is None
+    assert outcome_at(build, 30 + SILENCE + moving) is Outcome.FAILED
+
+
+def test_a_vm_that_moves_nothing_has_no_such_time(build: Build) -> None:
+    build, _ = advance(build, values.machine_stopped(time=values.NOON + 20, how="preempted", claim=None))
+    build, _ = advance(build, values.machine_started(time=values.NOON + 30, attempt=2))
+    assert outcome_at(build, 330) is Outcome.FAILED
