@@ -12,7 +12,7 @@ from .tables import print_json
 from .text import printable, say
 
 if TYPE_CHECKING:
-    from shared.image_differences import FileChange, ImageDiff, PartitionFiles, Values
+    from shared.image_diff import FileChange, ImageDiff, PartitionFiles, Values
 
 LONG = 60  # lines on the files of a partition; more are summed up by folder
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}

@@ -42,7 +42,7 @@ from .qemu_command import ADDRESS
 from .store import LocalStore
 
 if TYPE_CHECKING:
-    from ..image_differences import ImageDiff
+    from ..image_diff import ImageDiff
     from ..spec import Source, Spec
     from .image_contents import ImageContents
 

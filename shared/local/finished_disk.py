@@ -12,14 +12,12 @@ from pathlib import Path
 
 from provisioner.hygiene import STATEFUL, File, Finding, check, is_published
 
-from ..os_release import read_os_release
 from .disk import Partition, read_table
 from .ext4 import Ext4, FileSystemUnreadable
 from .ext4_inode import Inode
 from .root_files import RootFiles, RootUnreadable
 
 COS = "cos"  # ID in os-release of Container-Optimized OS
-OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
 _LABEL_AT, _LABEL_BYTES = 1024 + 0x78, 16  # of ext4's superblock
 _NANOSECONDS = 1e9
@@ -58,13 +56,7 @@ def look_into(disk: Path, since: float) -> list[Finding]:
         root = RootFiles(disk)
     except RootUnreadable:
         return []
-    return check(_files(disk, root), since, _system(root))
-
-
-def _system(root: RootFiles) -> str:
-    found = root.read_all(OS_RELEASE)
-    texts = [found[path].decode("utf-8", "replace") for path in OS_RELEASE if path in found]
-    return read_os_release(texts[0]).get("ID", "") if texts else ""
+    return check(_files(disk, root), since, root.os_release().get("ID", ""))
 
 
 class _DiskFile(File):
@@ -113,7 +105,7 @@ def _files_of(file_system: Ext4, mount_point: str) -> Iterator[File]:
 
 def _mount_points(root: RootFiles) -> Mapping[str, str]:
     """Give where file systems are mounted, by each name that fstab(5) may use, and by COS's names of partitions."""
-    if _system(root) == COS:
+    if root.os_release().get("ID") == COS:
         return {f"PARTLABEL={name}": path for name, path in COS_MOUNT_POINTS.items()}
     lines = root.read_all(["/etc/fstab"]).get("/etc/fstab", b"").decode("utf-8", "replace").splitlines()
     fields = [line.split() for line in lines if not line.lstrip().startswith("#")]

@@ -85,10 +85,8 @@ def _answer(there: bool | None) -> str:
 
 
 def _system(root: RootFiles) -> str | None:
-    found = root.read_all(["/etc/os-release"]).get("/etc/os-release", b"").decode("utf-8", "replace")
-    fields = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
-    name = fields.get("PRETTY_NAME") or fields.get("NAME")
-    return name.strip().strip("\"'") if name else None
+    fields = root.os_release()
+    return fields.get("PRETTY_NAME") or fields.get("NAME") or None
 
 
 def _architecture(root: RootFiles) -> str | None:

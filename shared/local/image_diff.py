@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..image_differences import (
+from ..image_diff import (
     ImageDiff,
     KernelChange,
     PackageChange,
@@ -24,7 +24,7 @@ from .ext4 import Ext4, FileSystemUnreadable
 from .extents import data_extents
 from .fat import Fat
 from .image_diff_contents import Contents, Segment
-from .image_diff_settings import changed_parameters, changed_values, kernel_parameters, os_release, sysctl
+from .image_diff_settings import changed_parameters, changed_values, kernel_parameters, sysctl
 from .image_diff_tree import FileSystem, TreeDiff
 from .package_lists import packages
 from .root_files import RootFiles, RootUnreadable
@@ -105,7 +105,7 @@ class _Diff:
         if installed[0] is None or installed[1] is None:
             self._notes.append("packages are not compared: there is no list of them that is known here")
         return (
-            changed_values(os_release(before), os_release(after)),
+            changed_values(before.os_release(), after.os_release()),
             changed_values(sysctl(before), sysctl(after)),
             list(_packages(installed[0] or (), installed[1] or ())),
         )

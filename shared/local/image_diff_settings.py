@@ -1,4 +1,4 @@
-"""Settings that decide how an image's system behaves, read from its files: os-release, kernel parameters, sysctl."""
+"""Settings that decide how an image's system behaves, read from its files: kernel parameters and sysctl."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from .image_diff_tree import FileSystem
 from .root_files import RootFiles
 
-_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _SYSCTL_FOLDERS = ("/etc/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 _SYSCTL_CONF = "/etc/sysctl.conf"
 # Where boot loaders keep what they start: in the root, in /boot if that is a partition, in the EFI partition.
@@ -19,14 +18,6 @@ _LINUX = re.compile(r"^\s*(?:linux|linux16|linuxefi)\s+(\S+)[ \t]*(.*)$", re.MUL
 _OPTIONS = re.compile(r"^\s*options\s+(.*)$", re.MULTILINE)
 _PARAMETER = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _LARGEST = 1 << 20  # bytes of a file that is looked into
-
-
-def os_release(root: RootFiles) -> dict[str, str]:
-    """Give the fields of os-release, without their quotes."""
-    found = root.read_all(_OS_RELEASE, _LARGEST)
-    text = next(iter(found.values()), b"").decode("utf-8", "replace")
-    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, equals, value in pairs if equals}
 
 
 def sysctl(root: RootFiles) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ..errors import ImageFileError
-from ..image_differences import Differences, FileChange
+from ..image_diff import Differences, FileChange
 from .ext4 import Ext4, Extent
 from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
 from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same

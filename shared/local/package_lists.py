@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ImageFileError
-from ..os_release import distribution, read_os_release
+from ..os_release import distribution
 from ..ports import Package
 from . import rpm_database
 from .root_files import RootFiles
@@ -28,7 +28,6 @@ DPKG_STATUS, DPKG_PARTS = "/var/lib/dpkg/status", "/var/lib/dpkg/status.d"
 RPM_FOLDERS = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 APK_INSTALLED = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 COS_LIST = "/etc/cos-package-info.json"
-OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 LARGEST_TEXT = 64 << 20  # bytes; dpkg's status of a full desktop has some 5 MB
 LARGEST_RPM = 384 << 20  # bytes; an RPM database of 5,000 packages has some 250 MB
 
@@ -38,7 +37,7 @@ def packages(root: RootFiles) -> list[Package] | None:
     lists = [found for read in (_dpkg, _rpm, _apk, _cos) if (found := read(root)) is not None]
     if not lists:
         return None
-    system = next((read_os_release(_text(root, path)) for path in OS_RELEASE if root.exists(path)), {})
+    system = root.os_release()
     all_of_them = {replace(package, distribution=distribution(system)) for found in lists for package in found}
     return sorted(all_of_them, key=lambda one: (one.name, one.architecture, one.version, one.kind, one.source))
 

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..errors import NotFound
+from ..os_release import read_os_release
 from .disk import Partition, find_root, read_table
 from .ext4 import Ext4, FileSystemUnreadable
 from .ext4_inode import Inode
 
 _LINK_HOPS = 20
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # the first one that is there counts
+_LARGEST_OS_RELEASE = 1 << 20  # bytes
 
 
 class RootUnreadable(FileSystemUnreadable):
@@ -42,10 +45,6 @@ class RootFiles:
             raise RootUnreadable(str(error)) from error
         self._folders: dict[int, Mapping[str, int]] = {}
 
-    def needs_recovery(self) -> bool:
-        """Whether the file system was cut off in its work: a mount would replay its journal first."""
-        return self.file_system.needs_recovery
-
     def exists(self, path: str) -> bool:
         """Whether there is anything at a path."""
         return self.entry(path) is not None
@@ -71,6 +70,12 @@ class RootFiles:
     def read_all(self, paths: Iterable[str], limit: int | None = None) -> dict[str, bytes]:
         """Read many files, or the first `limit` bytes of each; those that do not exist are left out."""
         return {path: self.file_system.read(entry, limit) for path, entry in self._files(paths).items()}
+
+    def os_release(self) -> Mapping[str, str]:
+        """Give the fields of os-release, which say what system this is; none where there is no such file."""
+        found = self.read_all(_OS_RELEASE, _LARGEST_OS_RELEASE)
+        text = next((found[path] for path in _OS_RELEASE if path in found), b"")
+        return read_os_release(text.decode("utf-8", "replace"))
 
     def dump(self, paths: Iterable[str], into: Path) -> dict[str, Path]:
         """Copy files to `into`, below the folders that they have in the image; those that do not exist are left out.

@@ -7,7 +7,7 @@ import pytest
 
 from goldsmith.image_diff import LONG, folded, growth
 from shared.clock import SystemClock
-from shared.image_differences import FileChange
+from shared.image_diff import FileChange
 from shared.local.catalogue import Catalogue
 from tests.goldsmith.commands import Commands
 from tests.local.small_disks import MIB, os_tree, rooted, tool

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ImageFileError
-from shared.image_differences import ImageDiff, PackageChange, PartitionFiles
+from shared.image_diff import ImageDiff, PackageChange, PartitionFiles
 from shared.local.disk import Partition, PartitionTable, read_table
 from shared.local.image_diff import diff, pair_partitions
 from shared.local.image_diff_contents import Contents, Segment, pair

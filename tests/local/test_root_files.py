@@ -27,6 +27,17 @@ def test_files_are_read_through_links(tmp_path: Path, tree: Path) -> None:
     assert (entry.size, entry.user, entry.is_file) == (4, (tree / "etc").stat().st_uid, True)
 
 
+def test_the_system_is_what_etc_says_else_usr_lib(tmp_path: Path, tree: Path) -> None:
+    (tree / "etc/os-release").unlink()
+    (tree / "usr/lib/os-release").write_text("# Two\nID='debian'\nVERSION_ID=\"12\"\n")
+    assert opened(tmp_path, tree).os_release() == {"ID": "debian", "VERSION_ID": "12"}
+    (tree / "etc/os-release").write_text("ID=cos\n")
+    assert opened(tmp_path, tree).os_release() == {"ID": "cos"}
+    for path in ("etc/os-release", "usr/lib/os-release"):
+        (tree / path).unlink()
+    assert opened(tmp_path, tree).os_release() == {}
+
+
 def test_what_is_not_there(tmp_path: Path, tree: Path) -> None:
     (tree / "loop").symlink_to("loop")
     (tree / "dangling").symlink_to("/nowhere")
