@@ -11,12 +11,43 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any, Callable
 
 ANSWER_LIMIT = 1 << 20  # bytes
 
 
 class HttpError(OSError):
     """The answer is not HTTP, or too long."""
+
+
+class Addresses:
+    """The addresses of hosts, as they were last found: the clean-up takes the build network's name servers away."""
+
+    def __init__(self, look_up: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+        self._look_up = look_up
+        self._known: dict[tuple[str, int], list[Any]] = {}
+
+    def find(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Give a host's addresses and ports, each once. OSError when they were never found."""
+        try:
+            self._known[host, port] = self._look_up(host, port, 0, socket.SOCK_STREAM)
+        except socket.gaierror:
+            if (host, port) not in self._known:
+                raise
+        return [address[:2] for *_, address in self._known[host, port]]
+
+    def connect(self, host: str, port: int, seconds: float) -> socket.socket:
+        """Connect to the first of them that takes it. OSError of the last one."""
+        *others, last = self.find(host, port)
+        for address in others:
+            try:
+                return socket.create_connection(address, seconds)
+            except OSError:
+                continue
+        return socket.create_connection(last, seconds)
+
+
+_ADDRESSES = Addresses()
 
 
 def request(method: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> tuple[int, bytes]:
@@ -26,7 +57,7 @@ def request(method: str, url: str, headers: Mapping[str, str], body: bytes, seco
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}"] if body or method == "POST" else []
-    connection = socket.create_connection((host, port), seconds)
+    connection = _ADDRESSES.connect(host, port, seconds)
     try:
         if secure:
             connection = _secured(connection, host)
