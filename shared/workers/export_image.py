@@ -20,7 +20,7 @@ from ..orders import Order
 from ..plan import Plan
 from ..ports import Image, ImageRequest
 from .logs import store_console
-from .machines import find_machine, planned
+from .machines import planned, zone_of
 
 CLOCKS_DIFFER = 60.0  # seconds by which a VM's clock may be late
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
@@ -30,7 +30,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     """Make the image and, when the plan has an export, the archive."""
     plan = planned(build)
     machine = resources.machine_name(build.id, build.attempt, BUILD)
-    zone = build.zone or _zone_of(machine, build, factory)
+    zone = zone_of(build, BUILD, factory)
     store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
     _wait_until_stopped(machine, plan.machine.project, zone, factory)
     findings = _findings(build, plan, factory)
@@ -46,14 +46,6 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         time=factory.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive, findings),
     )
-
-
-def _zone_of(machine: str, build: Build, factory: Factory) -> str:
-    """Find the VM that has said it is done before its worker could say where it is."""
-    found = find_machine(build, BUILD, factory)
-    if found is None:
-        raise Transient(f"{machine} is in none of the plan's zones, and nobody has said where it is")
-    return found.zone
 
 
 def _wait_until_stopped(machine: str, project: str, zone: str, factory: Factory) -> None:

@@ -10,11 +10,10 @@ from provisioner.protocol import BUILD
 
 from .. import resources
 from ..build import Build
-from ..errors import Transient
 from ..events import DiskGrown
 from ..factory import Factory
 from ..orders import Order
-from .machines import find_machine, planned
+from .machines import planned, zone_of
 
 
 def grow_disk(build: Build, order: Order, factory: Factory) -> DiskGrown:
@@ -22,7 +21,7 @@ def grow_disk(build: Build, order: Order, factory: Factory) -> DiskGrown:
     plan = planned(build)
     gigabytes = resources.grown_gb(plan)
     disk = resources.boot_disk_name(plan.build_id, order.attempt, BUILD)
-    factory.compute.grow_disk(disk, plan.machine.project, build.zone or _zone(build, factory), gigabytes)
+    factory.compute.grow_disk(disk, plan.machine.project, zone_of(build, BUILD, factory), gigabytes)
     return DiskGrown(
         build_id=build.id,
         event_id=order.fact_id("DiskGrown"),
@@ -31,11 +30,3 @@ def grow_disk(build: Build, order: Order, factory: Factory) -> DiskGrown:
         phase=BUILD,
         gigabytes=gigabytes,
     )
-
-
-def _zone(build: Build, factory: Factory) -> str:
-    """Find the VM that has asked before its worker could say where it is."""
-    found = find_machine(build, BUILD, factory)
-    if found is None:
-        raise Transient(f"the VM of build {build.id} is in none of the plan's zones, and nobody has said where it is")
-    return found.zone

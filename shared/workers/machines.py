@@ -8,7 +8,7 @@ from provisioner.protocol import BUILD, Job
 
 from .. import resources
 from ..build import Build
-from ..errors import Permanent
+from ..errors import Permanent, Transient
 from ..events import MachineStarted
 from ..factory import Factory
 from ..orders import Order
@@ -85,6 +85,17 @@ def find_machine(build: Build, phase: str, factory: Factory) -> Machine | None:
         if machine is not None:
             return machine
     return None
+
+
+def zone_of(build: Build, phase: str, factory: Factory) -> str:
+    """Give the zone of a VM that has spoken, perhaps before its worker could say where it is. Transient."""
+    if build.zone:
+        return build.zone
+    found = find_machine(build, phase, factory)
+    if found is None:
+        name = resources.machine_name(build.id, build.attempt, phase)
+        raise Transient(f"{name} is in none of the plan's zones, and nobody has said where it is")
+    return found.zone
 
 
 def planned(build: Build) -> Plan:
