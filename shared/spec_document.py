@@ -11,7 +11,7 @@ Values are str, int, float, bool, tuple and dict; a value that is left empty is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -90,6 +90,17 @@ def key_path(path: KeyPath) -> str:
         else:
             text += ("." if text else "") + (part if _PLAIN_KEY.fullmatch(part) else quoted(part))
     return text or "spec"
+
+
+def with_texts(value: Any, path: KeyPath, change: Callable[[str, KeyPath], str]) -> Any:
+    """Give a document's value with each text in it, but keys, changed; `change` gets it with its path."""
+    if isinstance(value, str):
+        return change(value, path)
+    if isinstance(value, tuple):
+        return tuple(with_texts(item, (*path, index), change) for index, item in enumerate(value))
+    if isinstance(value, dict):
+        return {key: with_texts(item, (*path, key), change) for key, item in value.items()}
+    return value
 
 
 def read_document(text: str) -> Document:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .closed import FromParameter, nearest
 from .names import quoted
-from .spec_document import KeyPath, Problem
+from .spec_document import KeyPath, Problem, with_texts
 
 KEY = "parameters"
 GROWTH_LIMIT = 4 << 20  # characters that all references of one spec may turn into
@@ -57,13 +57,7 @@ class _Substitution:
         self.grown = 0
 
     def value(self, value: Any, path: KeyPath) -> Any:
-        if isinstance(value, str):
-            return self.text(value, path)
-        if isinstance(value, tuple):
-            return tuple(self.value(item, (*path, index)) for index, item in enumerate(value))
-        if isinstance(value, dict):
-            return {key: self.value(item, (*path, key)) for key, item in value.items()}
-        return value
+        return with_texts(value, path, self.text)
 
     def text(self, text: str, path: KeyPath, declares: bool = False) -> str:
         """Replace the references of one string; one that cannot be replaced stays and is a problem."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..names import quoted
-from ..spec_document import KeyPath, Problem
+from ..spec_document import KeyPath, Problem, with_texts
 from .bash_expansions import ExpansionError, expand
 
 BUILT_IN = (
@@ -47,13 +47,7 @@ class Substitutions:
 
     def value(self, value: Any, path: KeyPath) -> Any:
         """Give a value of the workflow with its references replaced."""
-        if isinstance(value, str):
-            return self.text(value, path)
-        if isinstance(value, tuple):
-            return tuple(self.value(item, (*path, index)) for index, item in enumerate(value))
-        if isinstance(value, dict):
-            return {key: self.value(item, (*path, key)) for key, item in value.items()}
-        return value
+        return with_texts(value, path, self.text)
 
     def text(self, text: str, path: KeyPath) -> str:
         """Give a text with its references replaced; one that cannot be stays, and is a problem."""
