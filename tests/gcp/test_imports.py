@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ("google.cloud.firestore_v1", "google.cloud.storage", "google.pubsub_v1", "google.cloud.compute_v1")
-SLOW = (*CLIENTS, "pydantic")  # which reads specs, and only start_build reads any
+# Only start_build reads specs, which takes pydantic, and only label_image makes bills of materials.
+SLOW = (*CLIENTS, "pydantic", "spdx_tools", "cyclonedx")
 NOBODY = "127.0.0.1:1"
 
 USES = {
