@@ -20,6 +20,8 @@ IDENTITY = (
     "var/lib/NetworkManager/secret_key",
     "var/lib/dhcpcd/duid",
     "var/lib/dhcpcd/secret",
+    "var/lib/fwupd/pki/client.pem",
+    "var/lib/fwupd/pki/secret.key",  # fwupd's own, made when a timer first starts it: on some builds and not on others
     "var/lib/random-seed",
     "var/lib/systemd/credential.secret",
     "var/lib/systemd/random-seed",

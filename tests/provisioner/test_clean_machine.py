@@ -26,7 +26,7 @@ GONE = """
     tmp/t tmp/.X11-unix/X0 var/tmp/deep/er/file root/.bash_history root/.python_history home/ann/.bash_history
     etc/docker/key.json etc/dropbear/dropbear_rsa_host_key var/lib/urandom/random-seed var/lib/dhcpcd/duid
     var/lib/wicked/lease-eth0-dhcp-ipv4.xml home/ann/.viminfo var/crash/core.1 var/lib/systemd/coredump/core.2
-    var/log/audit/audit.log
+    var/log/audit/audit.log var/lib/fwupd/pki/secret.key var/lib/fwupd/pki/client.pem
 """.split()  # noqa: SIM905 - readable
 EMPTIED = ["etc/machine-id", "var/log/syslog", "var/log/wtmp", "var/log/apt/history.log"]
 KEPT = """

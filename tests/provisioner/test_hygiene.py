@@ -54,7 +54,7 @@ LEFT = """
     /var/lib/cloud/instances/i-1/user-data.txt /var/lib/cloud/data/instance-id /etc/netplan/50-cloud-init.yaml
     /var/lib/dhcp/dhclient.eth0.leases /root/.bash_history /home/ann/.python_history /home/ann/.viminfo
     /tmp/x /var/tmp/deep/x /var/crash/core.1 /var/lib/systemd/coredump/core.2
-    /var/lib/goldsmith/state.json /opt/provisioner.pyz /mnt/stateful_partition/etc/x
+    /var/lib/fwupd/pki/secret.key /var/lib/goldsmith/state.json /opt/provisioner.pyz /mnt/stateful_partition/etc/x
 """.split()  # noqa: SIM905 - readable
 
 
