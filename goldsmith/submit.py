@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -58,8 +59,9 @@ def submit(
     screen = view(as_json)
     with client_of(place.project, place.bucket) as client:
         name = spec_object(builds[0].spec.name)
-        generation = _upload(builds, path, name, parameters, client, screen)
-        begun = identities(read_text(path), client.bucket_name, name, generation, parameters, place.project)
+        text = read_text(path)  # once: what is uploaded is what names the builds, whoever saves the file meanwhile
+        generation = _upload(builds, path, text, parameters, client, screen)
+        begun = identities(text, client.bucket_name, name, generation, parameters, place.project)
         if detach:
             for identity in begun:
                 hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
@@ -81,7 +83,7 @@ def _named_project(builds: tuple[WorkflowBuild, ...]) -> str | None:
 def _upload(
     builds: tuple[WorkflowBuild, ...],
     path: Path,
-    name: str,
+    text: str,
     parameters: Mapping[str, str],
     client: CloudClient,
     screen: View,
@@ -95,7 +97,7 @@ def _upload(
     if packed:
         metadata[CONTEXT_METADATA] = context_metadata(packed)
     screen.progress(f"uploading {path}", 0, 0)
-    return client.upload_spec(name, path.read_bytes(), metadata)
+    return client.upload_spec(spec_object(builds[0].spec.name), text.encode(), metadata)
 
 
 def identities(
@@ -114,8 +116,10 @@ def _is_object(place: str) -> bool:
 
 
 def _upload_list(place: str, path: Path, client: CloudClient) -> str:
-    found = beside(path, place)
-    return client.upload_list(found, hashlib.sha256(found.read_bytes()).hexdigest())
+    with tempfile.TemporaryDirectory(prefix="goldsmith-list-") as folder:
+        copy = Path(folder) / "list.json"
+        shutil.copyfile(beside(path, place), copy)  # so that its name is its digest, whoever saves the file meanwhile
+        return client.upload_list(copy, hashlib.sha256(copy.read_bytes()).hexdigest())
 
 
 def _upload_context(context: str, path: Path, client: CloudClient, screen: View) -> str:
