@@ -152,8 +152,8 @@ class Compute(Protocol):
     def inspect_disk(self, name: str, since: float) -> Sequence[str]:
         """Look into a stopped machine's boot disk for what must not be in an image, of a build begun at `since`.
 
-        One line for each finding of provisioner/hygiene.py. None where the adapter cannot look inside: there the
-        machine has looked at itself.
+        One line for each finding of provisioner/hygiene.py; () as well where the adapter cannot look inside, since
+        there the machine has looked at itself.
         """
         ...
 
