@@ -210,7 +210,8 @@ class Ext4:
             beyond = self._all_attributes(folder).get(ext4_attributes.INLINE_DATA, b"")
             ext4_folder.entries_of_inode(folder.block_map, beyond, file_types=file_types, into=found)
             return found
-        for _, at, length in self._extents(folder):
+        place = self.place(folder)  # nearly always in one piece
+        for _, at, length in self._extents(folder) if place is None else ((0, place, folder.size),):
             for start in range(0, length if at is not None else 0, size):
                 block = self._read((at or 0) + start - self.offset, size)
                 ext4_folder.entries_of_block(block, file_types=file_types, into=found)

@@ -17,6 +17,7 @@ from .ext4 import Ext4, Extent
 from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
 from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same
 from .image_diff_contents import PIECE, Contents, Segment, pair
+from .image_diff_records import alike
 
 _SHOWN_FLAGS = IMMUTABLE | APPEND_ONLY | ENCRYPTED
 _MOST_WAITING = 20_000  # segments of files that wait to be compared
@@ -92,6 +93,7 @@ class TreeDiff:
         self._room = room
         known = surely_same(a, b, contents) if isinstance(a, Ext4) and isinstance(b, Ext4) else None
         self._known = known or bytearray()
+        self._ext4 = (a, b) if isinstance(a, Ext4) and isinstance(b, Ext4) else None
         self._changes: list[FileChange] = []
         self._waiting: list[_Waiting] = []
         self._segments: list[Segment] = []
@@ -130,7 +132,7 @@ class TreeDiff:
             if known == SAME_FOLDER:
                 inode = self._a.inode(number_a)
                 yield f"{path}/{name}", inode, inode
-            elif known != SAME:
+            elif known != SAME and not self._are_alike(path, name, number_a, number_b):
                 yield from self._both(f"{path}/{name}", self._a.inode(number_a), self._b.inode(number_b))
         for name, number_b in others.items():
             self._whole("added", 1, f"{path}/{name}", number_b)
@@ -138,6 +140,20 @@ class TreeDiff:
     def _know(self, number_a: int, number_b: int) -> int:
         """Say what is known of two inodes: SAME, SAME_FOLDER or UNKNOWN."""
         return self._known[number_a] if number_a == number_b and number_a < len(self._known) else UNKNOWN
+
+    def _are_alike(self, path: str, name: str, number_a: int, number_b: int) -> bool:
+        """Whether two inodes differ in nothing but, perhaps, the bytes of a file, which wait then to be compared."""
+        if self._ext4 is None:
+            return False
+        a, b = self._ext4
+        found = alike(a.record(number_a), b.record(number_b), (a.layout, b.layout))
+        if found is None or found[0] > PIECE:
+            return False
+        size, first_a, first_b = found
+        if size:
+            at_a, at_b = a.offset + first_a * a.layout.block, b.offset + first_b * b.layout.block
+            self._queue(_Waiting(f"{path}/{name}", size, {}), [Segment(at_a, at_b, size, len(self._waiting))], size)
+        return True
 
     def _both(self, path: str, a: Inode, b: Inode) -> Iterator[tuple[str, Inode, Inode]]:
         if stat.S_IFMT(a.mode) != stat.S_IFMT(b.mode):
@@ -215,12 +231,15 @@ class TreeDiff:
         owner = len(self._waiting)
         place_a, place_b = self._a.place(a), self._b.place(b)
         if place_a is not None and place_b is not None and a.size <= PIECE:
-            self._segments.append(Segment(place_a, place_b, a.size, owner))
-            self._room -= a.size
+            self._queue(files, [Segment(place_a, place_b, a.size, owner)], a.size)
         else:
             segments = list(pair(self._a.extents(a), self._b.extents(b), owner))
-            self._segments += segments
-            self._room -= sum(segment.length for segment in segments)
+            self._queue(files, segments, sum(segment.length for segment in segments))
+
+    def _queue(self, files: _Waiting, segments: list[Segment], length: int) -> None:
+        """Let the segments of two files wait, which have `length` bytes."""
+        self._segments += segments
+        self._room -= length
         if self._room < 0:
             raise ImageFileError(
                 f"{self._a.disk} or {self._b.disk}: is damaged: its files have more bytes than it; check it with fsck"
