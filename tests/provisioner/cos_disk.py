@@ -160,7 +160,7 @@ def make_cos_disk(
         *FIXED,
         (5, "ROOT-B", ROOT, ROOT_B_START, root_sectors, ""),
         (3, "ROOT-A", ROOT, root_a, root_sectors, ""),
-        (1, "STATE", LINUX, state, (size // SECTOR - 33 - state) // 8 * 8, ""),
+        (1, "STATE", LINUX, state, size // SECTOR - 33 - state, ""),  # ends within a page, as the real one
     ]
     script = ["label: gpt", "first-lba: 64"]
     for number, name, kind, start, sectors, attributes in partitions:
