@@ -27,7 +27,7 @@ from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, T
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
-from .intake_places import Deployment, Places
+from .intake_places import Deployment, UploadedPlaces
 from .intake_request import Request, may_be_spec, name_in, of_message, of_part, of_upload
 from .ports import Objects, StoredObject
 from .requests import request_build
@@ -133,7 +133,7 @@ class Intake:
         self, fresh: Mapping[int, Wanted], text: str, request: Request
     ) -> Sequence[BuildRequested | BuildRejected]:
         with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
-            places = Places(self._deployment, self._objects, request.uri, request.packed)
+            places = UploadedPlaces(self._deployment, self._objects, request.uri, request.packed)
             contexts = UploadedContexts(
                 self._objects,
                 self._deployment.bucket,
@@ -156,7 +156,7 @@ class Intake:
             return [self._planned(specs[index].spec, each, contexts, places) for index, each in fresh.items()]
 
     def _planned(
-        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: Places
+        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces
     ) -> BuildRequested | BuildRejected:
         try:
             event = request_build(

@@ -51,7 +51,7 @@ class Deployment(Protocol):
         ...
 
 
-class Places:
+class UploadedPlaces:
     """The places of one spec. `spec_uri` is "" for one that lies nowhere, `packed` says what its uploader brought."""
 
     def __init__(self, deployment: Deployment, objects: Objects, spec_uri: str, packed: str | None = None) -> None:

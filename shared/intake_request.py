@@ -15,9 +15,8 @@ from typing import Any
 from .build import WorkflowPart
 from .errors import InputError, PoisonMessage
 from .identity import request_digest
-from .names import quoted
+from .names import SPEC_NAME_LENGTH, quoted
 from .ports import StoredObject
-from .spec import SPEC_NAME_LENGTH
 from .spec_document import read_document
 from .spec_parameters import substitute
 from .submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, result_uri, split_uri

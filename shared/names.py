@@ -11,10 +11,12 @@ import re
 import unicodedata
 
 NAME_LENGTH = 63  # of images, families, machines, disks
+SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within that
 LABEL_LENGTH = 63  # characters, of a label's key and of its value
 LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
+COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
 BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
 ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made them

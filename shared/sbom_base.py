@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .names import COS_PROJECT
 from .plan import SourceImage
 from .sbom_input import OtherDocument, read_licenses, read_packages
 
-COS_PROJECT = "cos-cloud"
 BUCKET = "cos-tools"
 PUBLIC_URL = f"https://storage.googleapis.com/{BUCKET}"
 _BUILD = re.compile(r".+-(\d+)-(\d+)-(\d+)")  # cos-stable-117-18613-75-37, cos-arm64-stable-117-18613-75-37

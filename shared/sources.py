@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from .errors import InputError
-from .names import LOCAL
+from .names import COS_PROJECT, LOCAL
 from .plan import SourceImage
 from .ports import Compute, Image
-from .spec import COS_PROJECT, Source
+from .spec import Source
 
 # PREFIX-CHANNEL-MILESTONE-A-B-C: cos-stable-68-10718-86-0, cos-arm64-beta-117-18613-0-9; without a channel the images
 # of long-term support, cos-109-17800-66-27 and cos-arm64-109-17800-66-27

@@ -18,12 +18,11 @@ from provisioner.protocol import ACTIONS
 from . import names
 from .closed import Closed, Flag, Loc, Rule, Whole, describe, nearest, problem
 from .cos_rules import cos_rules
+from .names import COS_PROJECT
 from .oem_size import LARGEST_DISK_GB, SMALLEST_OEM
 from .quantities import format_duration, format_size, parse_duration, parse_size
 from .spec_inputs import INPUTS
 
-SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within Compute Engine's 63
-COS_PROJECT = "cos-cloud"
 COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 DAY = 86400.0
 
@@ -82,7 +81,7 @@ def _own_label(key: str) -> str:
 
 
 def _spec_name(text: str) -> str:
-    return names.resource_name(text, SPEC_NAME_LENGTH)
+    return names.resource_name(text, names.SPEC_NAME_LENGTH)
 
 
 def _license(text: str) -> str:

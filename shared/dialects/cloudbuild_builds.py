@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from ..names import SPEC_NAME_LENGTH
 from ..spec_document import Document, Problem
 from .customizer import draft_build
 from .customizer_command import Command
@@ -15,7 +16,6 @@ from .customizer_steps import unique
 from .native_draft import Place
 from .wait_for import Before
 
-NAME_LENGTH = 32  # of a spec
 Limits = list[tuple[Fraction, Place]]
 
 
@@ -59,7 +59,7 @@ def builds_of(
             del under_way[command.state]
             ended[command.state] = command.index
             problems += _late(command, [mine.start, *mine.steps], before)
-            name = unique(_name(command, stem), names, NAME_LENGTH)
+            name = unique(_name(command, stem), names, SPEC_NAME_LENGTH)
             names.add(name)
             after = tuple(n for n, other in enumerate(drafted) if other.last in before[command.index])
             document = draft_build(name, mine.start, mine.steps, command, [*limits[command.index], *whole])
@@ -95,7 +95,7 @@ def _name(finish: Command, stem: str) -> str:
     """Name a build after the image that it makes."""
     for text in (*(finish.text(flag) for flag in ("image-name", "image-suffix", "image-family")), stem):
         words = re.sub(r"[^a-z0-9]+", "-", text.lower())
-        name = re.sub(r"^[^a-z]+", "", words)[:NAME_LENGTH].rstrip("-")
+        name = re.sub(r"^[^a-z]+", "", words)[:SPEC_NAME_LENGTH].rstrip("-")
         if name:
             return name
     return "build"

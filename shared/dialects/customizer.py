@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ..names import quoted
+from ..names import COS_PROJECT, quoted
 from ..oem_size import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
 from ..quantities import format_size, parse_size
 from ..spec_document import Document
@@ -17,7 +17,6 @@ from .customizer_flags import INSTALL_GPU
 from .customizer_steps import draft_step
 from .native_draft import Draft, Place
 
-COS_PROJECT = "cos-cloud"
 DEFAULT_TIMEOUT = Fraction(3600)  # seconds, of finish-image-build
 STEP_LIMIT = 100  # of a spec
 SECTOR = 512  # bytes; what a size without a unit counts

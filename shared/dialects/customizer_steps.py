@@ -13,7 +13,7 @@ from .customizer_flags import DISABLE_AUTO_UPDATE, INSTALL_ANTHOS, INSTALL_GPU, 
 from .native_draft import Draft
 
 INTERPRETER = "/bin/bash"  # what ran every script, whatever its first line said
-NAME_LENGTH = 63  # of a spec's step
+STEP_NAME_LENGTH = 63  # of a spec's step
 
 ACTIONS: Mapping[str, str] = {
     RUN_SCRIPT: "run-script",
@@ -102,8 +102,8 @@ def _step_name(command: Command, steps: list[Any]) -> str:
     """Name a step by its id, else its script, else what it does; no two alike."""
     script = posixpath.splitext(posixpath.basename(command.text("script")))[0] if command.name == RUN_SCRIPT else ""
     wanted = str(command.step.get("id") or script or ACTIONS[command.name])
-    name = re.sub(r"[^A-Za-z0-9_.]+", "-", wanted).lstrip("-_.")[:NAME_LENGTH] or ACTIONS[command.name]
-    return unique(name, {step["name"] for step in steps}, NAME_LENGTH)
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", wanted).lstrip("-_.")[:STEP_NAME_LENGTH] or ACTIONS[command.name]
+    return unique(name, {step["name"] for step in steps}, STEP_NAME_LENGTH)
 
 
 def unique(name: str, taken: set[str], longest: int) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import InputError
-from shared.intake_places import Places
+from shared.intake_places import UploadedPlaces
 from tests.intake_desk import BUCKET, PLAIN, Desk, Place, planned, reason
 from tests.uploaded import MemoryObjects
 
 SPEC_URI = f"gs://{BUCKET}/specs/team/hello.yaml"
 
 
-def places(spec_uri: str = SPEC_URI) -> Places:
-    return Places(Place(), MemoryObjects(), spec_uri)
+def places(spec_uri: str = SPEC_URI) -> UploadedPlaces:
+    return UploadedPlaces(Place(), MemoryObjects(), spec_uri)
 
 
 @pytest.mark.parametrize(
