@@ -41,7 +41,7 @@ INIT = (
     "mount -t sysfs sys /sys; mount -t tmpfs run /run; m=/run/goldsmith/efi; mkdir -p $m; "
     "for n in 1 2 3 4 5 6 7 8 9; do for p in $(grep -lx PARTNAME=EFI-SYSTEM /sys/class/block/*/uevent); do "
     "p=${p%/uevent}; mount -t vfat /dev/${p##*/} $m && cp $m/goldsmith/start.sh /run && sh /run/start.sh; "
-    "umount $m; done; sleep $n; done; echo o >/proc/sysrq-trigger; sleep 60'"
+    "umount $m; done; sleep $n; done; echo o >/proc/sysrq-trigger && sleep 60; poweroff -ff; sleep 60'"
 )
 
 START = f"""\
@@ -56,7 +56,9 @@ leave() {{
     sync
     umount $efi
     sleep 1 # for the console
-    echo "$1" >/proc/sysrq-trigger
+    echo "$1" >/proc/sysrq-trigger && sleep 60
+    [ "$1" = b ] || poweroff -ff # where the kernel has no such trigger; these ask no init
+    reboot -ff
     sleep 60
 }}
 echo boot >>$here/boots

@@ -277,6 +277,20 @@ def test_the_init_survives_grub_and_the_kernel(tmp_path: Path) -> None:
     assert checked.returncode == 0
 
 
+@pytest.mark.parametrize(("way", "calls"), [("o", ["poweroff -ff", "reboot -ff"]), ("b", ["reboot -ff"])])
+def test_a_kernel_without_the_trigger_is_left_all_the_same(tmp_path: Path, way: str, calls: list[str]) -> None:
+    """Else the script would end, the kernel panic, and the machine stand still."""
+    leave = "leave() {" + maintenance.START.partition("leave() {")[2].partition("\n}")[0] + "\n}\n"
+    leave = leave.replace("/proc/sysrq-trigger", f"{tmp_path}/none/trigger")
+    for name in ("sync", "umount", "sleep", "poweroff", "reboot"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name}${{*:+ $*}}" >>{tmp_path}/calls\n')
+        program.chmod(0o755)
+    command = [find("dash"), "-c", f"efi=/efi\n{leave}leave {way}"]
+    subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, check=True)
+    assert (tmp_path / "calls").read_text().splitlines() == ["sync", "umount /efi", "sleep 1", *calls, "sleep 60"]
+
+
 def test_a_job_goes_on_with_its_steps_once_the_disk_is_as_wanted(tmp_path: Path) -> None:
     machine = Provisioning(tmp_path / "m", job(layout=DiskLayout(oem_size=2 * MIB)))
     make_cos(machine.root)
