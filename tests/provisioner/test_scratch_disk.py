@@ -111,7 +111,7 @@ def test_what_a_power_cut_left_of_a_format_is_formatted_again(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", ["ext4", "ext4 of another label", "swap", "gpt", "mbr", "vfat"])
 def test_a_disk_that_holds_anything_is_never_formatted(tmp_path: Path, kind: str) -> None:
     disk = blank(tmp_path / "disk")
-    commands = {
+    commands: dict[str, list[str | Path]] = {
         "ext4": ["mkfs.ext4", "-q", "-F", disk],
         "ext4 of another label": ["mkfs.ext4", "-q", "-F", "-L", "SCRATCH2", disk],
         "swap": ["mkswap", disk],
