@@ -42,7 +42,7 @@ first-lba: 64
 4: start=202752, size=32768, name="KERN-B", type={KERNEL}
 5: start=235520, size=4194304, name="ROOT-B", type={ROOT}, uuid=0E30E300-0000-4000-8000-000000000005
 3: start=4429824, size=4194304, name="ROOT-A", type={ROOT}, uuid=0E30E300-0000-4000-8000-000000000003
-1: start=8624128, size=655360, name="STATE"
+1: start=8624128, size=655365, name="STATE"
 """
 ROOT_UUID = "0e30e300-0000-4000-8000-000000000005"
 VERITY = (
