@@ -19,7 +19,8 @@ from typing import NoReturn, Self
 from ..errors import ImageFileError
 from .ext4_inode import Inode
 
-_BOOT = struct.Struct("<HBHBHHxH")  # bytes of a sector, sectors of a cluster, ... of the boot sector from byte 11
+_BOOT = struct.Struct("<HBHBHHxH")  # bytes of a sector, sectors of a cluster, ... in the boot sector
+_BOOT_AT = 11
 _ROOT = 0
 _ENTRY_BYTES = 32
 _READ_ONLY, _LABEL, _FOLDER, _LONG_NAME = 0x01, 0x08, 0x10, 0x0F
@@ -43,9 +44,7 @@ class Fat:
             raise ImageFileError(f"{disk}: {error.strerror}") from error
         self._close = weakref.finalize(self, os.close, self._descriptor)
         boot = self._read(offset, 512)
-        sector, self._cluster, reserved, tables, root_entries, sectors, table = struct.unpack_from(
-            "<HBHBHHxH", boot, 11
-        )
+        sector, self._cluster, reserved, tables, root_entries, sectors, table = _BOOT.unpack_from(boot, _BOOT_AT)
         total, table_32 = sectors or _u32(boot, 32), table or _u32(boot, 36)
         if sector not in (512, 1024, 2048, 4096) or not self._cluster or not reserved or total * sector > size:
             self._damaged(offset, f"a boot sector that speaks of {total} sectors of {sector} bytes")
