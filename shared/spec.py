@@ -108,7 +108,8 @@ def _place(text: str) -> str:
 
 def _place_or_folder(value: str) -> str:
     """Take a bucket as a folder, too, when it ends as one."""
-    _place(value + "_" if value.endswith("/") else value)
+    if not (value.endswith("/") and _GS_OBJECT.fullmatch(value + "_")):
+        _place(value)
     return value
 
 

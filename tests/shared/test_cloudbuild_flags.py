@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import SpecError
 from shared.spec import Spec
 from shared.spec_text import WorkflowBuild, read_specs
 
@@ -227,6 +228,15 @@ def test_sbom_input_path_is_below_the_build_context() -> None:
     sbom = build_of((*START, "-build-context=ctx"), flags).spec.output.sbom
     assert sbom is not None
     assert (sbom.input, sbom.to) == ("ctx/lists/own.json", "gs://bucket/")
+
+
+def test_sbom_output_path_is_shown_as_a_folder() -> None:
+    """finish-image-build -sbom-output-path: a bucket that cannot be one is told, and nothing that nobody wrote."""
+    flags = (*FINISH, "-sbom-input-path=own.json", "-sbom-output-path=gs://b/out")
+    with pytest.raises(
+        SpecError, match="-sbom-output-path: 'gs://b/out/' is no place for files; write a path, or gs://"
+    ):
+        build_of(START, flags)
 
 
 def test_finish_image_build_enable_cleanup() -> None:
