@@ -72,7 +72,7 @@ def summary(build: Build, logs: str) -> list[str]:
 
 def _findings(image: ImageRecord) -> list[str]:
     """What is in the image and should not be, where the spec lets that pass."""
-    lines = [f"warning: the image has {finding}" for finding in image.findings[:MOST_FINDINGS]]
+    lines = [f"warning: in the image: {finding}" for finding in image.findings[:MOST_FINDINGS]]
     hidden = len(image.findings) - MOST_FINDINGS
     return [*lines, f"warning: and {hidden} more findings; the build's JSON has them all"] if hidden > 0 else lines
 

@@ -67,7 +67,7 @@ def test_findings_that_may_pass_are_told_at_the_end() -> None:
     """hygiene: warn."""
     findings = tuple(f"/tmp/{number} was left by the build; remove it in the last step" for number in range(22))
     lines = summary(succeeded(image=values.image_record(findings=findings)), "/logs")
-    assert lines[1] == "warning: the image has /tmp/0 was left by the build; remove it in the last step"
+    assert lines[1] == "warning: in the image: /tmp/0 was left by the build; remove it in the last step"
     assert lines[-1] == "warning: and 2 more findings; the build's JSON has them all"
     assert len(lines) == 22
     assert not any("warning" in line for line in summary(succeeded(), "/logs"))
