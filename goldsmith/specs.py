@@ -112,7 +112,8 @@ def _absolute(spec: Path, place: str | None) -> str | None:
 def validate(path: Path, parameters: Mapping[str, str]) -> None:
     """Say that a spec, or each build of a workflow, is good; SpecError says why not."""
     for build in read(path, parameters, f"goldsmith validate {uuid.uuid4()}"):
-        say(f"{path}: good: {build.spec.name}, {len(build.spec.steps)} steps")
+        count = len(build.spec.steps)
+        say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
 
 
 def plan(path: Path, parameters: Mapping[str, str], *, as_json: bool) -> None:

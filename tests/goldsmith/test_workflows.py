@@ -127,7 +127,7 @@ def test_what_cannot_be_converted_is_2(run: Commands, folder: Path, text: str, s
 
 def test_validate_looks_at_the_context(run: Commands, folder: Path) -> None:
     """run-script -script must be in the context of start-image-build -build-context."""
-    assert run("validate", folder / "cloudbuild.yaml").out == f"{folder}/cloudbuild.yaml: good: made, 1 steps\n"
+    assert run("validate", folder / "cloudbuild.yaml").out == f"{folder}/cloudbuild.yaml: good: made, 1 step\n"
     text = (folder / "cloudbuild.yaml").read_text()
     (folder / "cloudbuild.yaml").write_text(text.replace("-gcs-bucket=b", "-build-context=lib, -gcs-bucket=b"))
     done = run("validate", folder / "cloudbuild.yaml")
