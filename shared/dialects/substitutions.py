@@ -86,7 +86,7 @@ class Substitutions:
         if name in self._values or self._loose:
             return None
         if name in UNKNOWN:
-            return f"{quoted(match[0])} is not known here; write its value out, or give {name} as a parameter"
+            return f"{quoted(match[0])} is not known here; write its value out, or give it: --set {name}=..."
         if name.startswith("_"):
             users = [other for other in self._values if other.startswith("_")]
             hint = self._nearest(name, users) or f"declare it under {KEY}, or write ${match[0]} to keep it as text"

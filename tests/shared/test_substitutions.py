@@ -61,7 +61,7 @@ def test_every_built_in_is_empty_unless_it_is_given() -> None:
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_every_build_has_and_nobody_knows_here_has_to_be_given(name: str) -> None:
-    assert f"'${name}' is not known here; write its value out, or give {name} as a parameter" in fault(f"${name}")
+    assert f"'${name}' is not known here; write its value out, or give it: --set {name}=..." in fault(f"${name}")
     assert env(f"${name}", {name: "12"}) == "12"
 
 
