@@ -129,7 +129,7 @@ def _counts(body: Sequence[str]) -> str:
 def _files(inside: PartitionFiles, *, everything: bool) -> Iterator[str]:
     where = f"partition {inside.number} {inside.name}".rstrip()
     if inside.different_bytes:
-        body = [f"~ about {inside.different_bytes:,} bytes of {inside.compared_bytes or 0:,} differ"]
+        body = [f"~ about {inside.different_bytes:,} bytes differ, {inside.compared_bytes or 0:,} were compared"]
         yield from _section(f"{where}: {inside.note}", body)
     if not inside.files:
         return

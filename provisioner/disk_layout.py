@@ -11,7 +11,6 @@ the disk when it boots next. Starts are multiples of 4 KiB.
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from .disk_file import DiskFile
@@ -54,20 +53,6 @@ class Targets(NamedTuple):
 
     placements: tuple[Placement, ...]
     warnings: tuple[str, ...] = ()
-
-    def encode(self) -> str:
-        """Give them as one line of JSON."""
-        return json.dumps(self._asdict(), separators=(",", ":"))
-
-
-def decode_targets(text: str) -> Targets:
-    """Read what encode() gave. ValueError."""
-    document = json.loads(text)
-    try:
-        placements = tuple(Placement(*values) for values in document["placements"])
-        return Targets(placements, tuple(document["warnings"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no targets of a disk layout: {text:.100}") from error
 
 
 def wanted_layout(table: Table, layout: DiskLayout, disk_sectors: int) -> Targets:

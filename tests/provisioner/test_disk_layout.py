@@ -13,7 +13,6 @@ from provisioner.disk_layout import (
     DiskLayoutError,
     Placement,
     Targets,
-    decode_targets,
     fit_oem,
     wanted_layout,
 )
@@ -64,7 +63,6 @@ def test_oem_takes_the_place_of_state() -> None:
             Placement(8, "OEM", 86016, 32768, STATE, 500 * 2048),
         )
     )
-    assert decode_targets(targets.encode()) == targets
 
 
 def test_reclaiming_gives_2046_mb_to_state() -> None:
@@ -194,12 +192,6 @@ def test_a_disk_that_was_laid_out_before_can_be_again() -> None:
     reclaimed, _ = laid_out(moved, DiskLayout(reclaim=True))
     assert place(reclaimed, 8) == (STATE, 2097152)
     assert place(reclaimed, 3) == (ROOT_A, 8)
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"placements": [[1]], "warnings": []}', "x", '{"placements": 3}'])
-def test_what_are_no_targets_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no targets|Expecting"):
-        decode_targets(text)
 
 
 def ext4(path: Path, blocks: int) -> str:
