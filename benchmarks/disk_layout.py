@@ -7,6 +7,7 @@ to that, sfdisk is followed by sync. All take turns in one run; compare no times
 """
 
 import argparse
+import json
 import os
 import random
 import statistics
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import Candidate, Sample, compare, machine, table
-from provisioner.disk_layout import decode_targets, wanted_layout
+from provisioner.disk_layout import Placement, Targets, wanted_layout
 from provisioner.partition_table import SECTOR, read_table
 from provisioner.protocol import DiskLayout
 from provisioner.relocation import relocate
@@ -64,7 +65,12 @@ def make_disk(path: Path, share: float) -> str:
             file.seek(offset)
             file.write(source.randbytes(MB))
     found = read_table(str(path))
-    return wanted_layout(found, LAYOUT, found.disk_sectors).encode()
+    return json.dumps(wanted_layout(found, LAYOUT, found.disk_sectors).placements)
+
+
+def read_targets(text: str) -> Targets:
+    """Read what make_disk() gave."""
+    return Targets(tuple(Placement(*values) for values in json.loads(text)))
 
 
 def data_of(share: float) -> Iterator[int]:
@@ -84,7 +90,7 @@ def moving(name: str, source: Path, targets: str) -> list[Candidate]:
         subprocess.run(["cp", "--sparse=always", source, disk], check=True)
         os.sync()
 
-    state, oem = (place for place in decode_targets(targets).placements if place.number != 3)
+    state, oem = (place for place in read_targets(targets).placements if place.number != 3)
     places = [str(number) for number in (state.new_start, oem.new_start, oem.new_size)]
     ours: list[str | Path] = [sys.executable, "-m", "benchmarks.disk_layout", "--once", disk, targets]
     return [
@@ -141,7 +147,7 @@ def findings(samples: Mapping[str, Sequence[Sample]]) -> list[tuple[str, str]]:
 def once(path: str, targets: str) -> None:
     """Relocate, or, where nothing is to be moved, seal."""
     if targets:
-        relocate(path, decode_targets(targets), f"{path.removesuffix('.moved')}.journal", print)
+        relocate(path, read_targets(targets), f"{path.removesuffix('.moved')}.journal", print)
     else:
         print(seal(path, 0, BLOCKS, SALT).root_hash)
 

@@ -106,9 +106,9 @@ def test_other_disks_and_other_journals_are_refused(disk: CosDisk, tmp_path: Pat
 
 KILLED = """
 import sys
-from provisioner.disk_layout import decode_targets
+from provisioner.disk_layout import Placement, Targets
 from provisioner.relocation import relocate
-relocate(sys.argv[1], decode_targets(sys.argv[2]), sys.argv[3], lambda text: print(text, flush=True))
+relocate(sys.argv[1], eval(sys.argv[2]), sys.argv[3], lambda text: print(text, flush=True))
 """
 
 
@@ -123,7 +123,7 @@ def test_killed_at_any_line_it_goes_on(tmp_path: Path) -> None:
     cut = disk.copy(tmp_path / "cut", 24 * MIB)
     ends = []
     for lines in (1, 2, 1, 3, 2, 1, 1, 1000):
-        command = [sys.executable, "-c", KILLED, str(cut.path), targets.encode(), str(tmp_path / "journal")]
+        command = [sys.executable, "-c", KILLED, str(cut.path), repr(targets), str(tmp_path / "journal")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             said = [line for _, line in zip(range(lines), process.stdout, strict=False)]
