@@ -81,9 +81,9 @@ def _read(url: str) -> dict[str, Any]:
         with error:
             passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS
         text = f"{what}: Cloud Storage answers {error.code} {error.reason}"
-        raise Transient(f"{text}; it is asked again") if passing else Permanent(text) from error
+        raise (Transient if passing else Permanent)(text) from error
     except (OSError, HTTPException, ValueError) as error:
-        raise Transient(f"{what}: Cloud Storage cannot be asked: {error}; it is asked again") from error
+        raise Transient(f"{what}: Cloud Storage cannot be asked: {error}") from error
     if not isinstance(document, dict):
-        raise Transient(f"{what}: Cloud Storage gives no list; it is asked again")
+        raise Transient(f"{what}: Cloud Storage gives no list")
     return document

@@ -23,7 +23,7 @@ def resolve(source: Source, compute: Compute) -> SourceImage:
     if source.image is not None:
         image = compute.image(project, source.image)
         if image is None:
-            raise InputError(f"source.image: project {project} has no image {source.image}{_instead(compute, project)}")
+            raise InputError(f"source.image: project {project} has no image {source.image}{_instead(compute, source)}")
     elif source.family is not None:
         image = newest([i for i in compute.images(project, family=source.family) if i.deprecated is None])
         if image is None:
@@ -84,7 +84,10 @@ def _newest_of_milestone(compute: Compute, project: str, milestone: int, arch: s
     )
 
 
-def _instead(compute: Compute, project: str) -> str:
+def _instead(compute: Compute, source: Source) -> str:
+    project = str(source.project)
+    if compute.images(project, family=source.image):
+        return f"; that is a family: write family: {source.image}"
     names = sorted(image.name for image in compute.images(project))[:8]
     return (f"; it has {', '.join(names)}" if names else "; it has no images") + _remedy(project)
 

@@ -75,7 +75,7 @@ def read_specs(
         specs.append(spec)
         told += _told(build.document, problems)
     if told:
-        raise SpecError(_lines(filename, told))
+        raise SpecError(_lines(filename, told + _told(document, workflow.empty)))
     ends = [document.position(("steps", build.last)) for build in workflow.builds]
     notes: list[list[str]] = [[] for _ in ends]
     for note in sorted(workflow.notes):

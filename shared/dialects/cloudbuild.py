@@ -18,7 +18,7 @@ from typing import Any
 
 from ..closed import describe, nearest
 from ..names import quoted
-from ..spec_document import Document, KeyPath, Position, Problem
+from ..spec_document import Document, KeyPath, Position, Problem, key_path
 from .cloudbuild_builds import Drafted, builds_of
 from .cloudbuild_keys import entry, snake_case
 from .customizer_command import Command, read_command
@@ -62,6 +62,7 @@ class Workflow:
     document: Document  # with its merge keys resolved
     builds: list[Drafted] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    empty: list[Problem] = field(default_factory=list)  # built-ins without a value: told with problems, else as notes
     notes: list[Note] = field(default_factory=list)
 
 
@@ -125,6 +126,9 @@ class _Reader:
         if not self.unreadable:  # or what is missing may be what could not be read
             result.problems += problems
         self.note_others()
+        result.empty += self.strict.empty
+        for found in self.strict.empty:
+            result.notes.append(Note(self.document.position(found.path), f"{key_path(found.path)}: {found.text}"))
         return result
 
     def note_others(self) -> None:

@@ -81,7 +81,7 @@ def _take(arguments: Sequence[str], parsed: Parsed, flags: Mapping[str, Kind]) -
         return
     kind = flags.get(name)
     if kind is None:
-        hint = nearest(name, flags) if flags else "leave it out, there are no flags here"
+        hint = nearest(f"-{name}", [f"-{flag}" for flag in flags]) if flags else "leave it out, there are no flags here"
         parsed.faults.append(Fault(name, argument, f"unknown flag; {hint}"))
         if not equals and parsed.rest < len(arguments) and not arguments[parsed.rest].startswith("-"):
             parsed.rest += 1  # most likely its value

@@ -41,6 +41,7 @@ class Substitutions:
     def __init__(self, values: Mapping[str, str], *, loose: bool) -> None:
         self.problems: list[Problem] = []
         self.used: set[str] = set()
+        self.empty: list[Problem] = []  # no problems by themselves, but what others may come of
         self._values = values
         self._loose = loose
         self._grown = 0
@@ -64,6 +65,8 @@ class Substitutions:
                 return match[0]
             self.used.add(name)
             value = self._values.get(name, "")
+            if not value and name in BUILT_IN:
+                self.empty.append(Problem(path, f"{quoted(match[0])} is empty; give it with --set {name}=..."))
             self._grown += len(value)
             return value if self._grown <= GROWTH_LIMIT else ""
 

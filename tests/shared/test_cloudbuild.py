@@ -112,6 +112,16 @@ def test_keys_without_effect_on_its_steps_are_listed() -> None:
     ]
 
 
+def test_built_ins_without_a_value_are_told() -> None:
+    """As on Cloud Build they are empty; what comes of it is easily overlooked, or hard to understand."""
+    empty = "steps[1].args[3]: '$SHORT_SHA' is empty; give it with --set SHORT_SHA=..."
+    (build,) = builds_of(step(*START), step(*(FINISH[:-1]), "-image-name=a-$SHORT_SHA-b"))
+    assert [note.split(": ", 1)[1] for note in build.notes] == [empty]
+    with pytest.raises(SpecError) as caught:
+        builds_of(step(*START), step(*(FINISH[:-1]), "-image-name=a-$SHORT_SHA"))
+    assert [line.split(": ", 1)[1] for line in str(caught.value).splitlines()][1:] == [empty]
+
+
 def test_references_in_other_containers_are_not_judged() -> None:
     other = {"name": "ubuntu", "args": ["-c", "echo $HOME ${_A:-1} $_B"], "script": "$X"}
     assert len(builds_of(other, step(*START), step(*FINISH))) == 1

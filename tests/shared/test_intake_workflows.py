@@ -110,7 +110,7 @@ class TestOneBuild:
         ("text", "told"),
         [
             (workflow(image("one", script="other.sh")), "'other.sh' is not in the context gs://"),
-            (workflow(image("one")).replace("-zone", "-zones"), "steps[1] -zones: unknown flag; did you mean zone?"),
+            (workflow(image("one")).replace("-zone", "-zones"), "steps[1] -zones: unknown flag; did you mean -zone?"),
             (workflow(image("one", "zero")), "waitFor"),
             ("steps:\n- name: gcr.io/cloud-builders/gsutil\n  args: [ls]\n", "goldsmith reads workflows"),
             (

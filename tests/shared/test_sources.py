@@ -120,6 +120,8 @@ def test_image_that_is_not_there_is_named_with_what_is() -> None:
     )
     with pytest.raises(InputError, match=r"project cos-cloud has no image x; it has no images$"):
         found({"project": "cos-cloud", "image": "x"})
+    with pytest.raises(InputError, match=r"has no image f; that is a family: write family: f$"):
+        found({"image": "f"}, image("a", family="f"))
 
 
 def test_family_that_is_not_there_is_named_with_what_is_and_a_remedy() -> None:
