@@ -8,6 +8,7 @@ import pytest
 from tests.project.source_tree import ROOT
 
 PAGE = ROOT / "docs" / "cos-customizer.md"
+GOLDEN = [ROOT / "tests" / "shared" / "golden" / name for name in ("bad_specs.txt", "bad_workflows.txt")]
 FLAGS = {
     "start-image-build": (
         "-build-context -gcs-bucket -gcs-workdir -image-project -image-name -image-milestone -image-family"
@@ -55,6 +56,16 @@ def test_every_row_names_code_and_a_test_that_are_there() -> None:
         faults += [f"{what}: no test is named"] if not TEST.findall(test) else []
         faults += [f"{what}: there is no {path}::{name}" for path, name in TEST.findall(test) if not _is(path, name)]
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("flag", list(flags()))
+def test_a_test_of_every_flag_names_it(flag: str) -> None:
+    """In the file of one of the tests in its row, or in the bad specs and workflows that this file reads."""
+    word = flag.strip("`").rpartition(" ")[2]
+    paths = [path for what, _, _, test in rows() if flag in what for path, _ in TEST.findall(test)]
+    texts = [(ROOT / path).read_text(encoding="utf-8") for path in paths]
+    texts += [golden.read_text(encoding="utf-8") for golden in GOLDEN for text in texts if golden.name in text]
+    assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", text) for text in texts), f"no test of its row names {flag}"
 
 
 def _is(path: str, name: str) -> bool:
