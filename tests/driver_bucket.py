@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+from emulator.identity import Identity
+from emulator.storage.endpoint import StorageEndpoint
 from provisioner.protocol import Step
 from shared.gpu_drivers import BUCKET
 from shared.plan import Plan
@@ -25,6 +30,14 @@ def fill(url: str) -> None:
     _post(f"{url}/storage/v1/b?project=p", json.dumps({"name": BUCKET}).encode())
     for name in _OBJECTS:
         _post(f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}", b"x")
+
+
+@contextmanager
+def driver_storage(folder: Path) -> Iterator[str]:
+    """Serve a Cloud Storage that has the bucket; give its URL."""
+    with StorageEndpoint(folder / "storage", identity=Identity(folder / "identity")) as endpoint:
+        fill(endpoint.url)
+        yield endpoint.url
 
 
 def installing(plan: Plan, version: str) -> Plan:

@@ -11,19 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from emulator.identity import Identity
-from emulator.storage.endpoint import StorageEndpoint
-from tests.driver_bucket import VERSIONS, fill
+from tests.driver_bucket import VERSIONS, driver_storage
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("storage")
-    with StorageEndpoint(folder / "storage", identity=Identity(folder / "identity")) as endpoint:
-        fill(endpoint.url)
-        yield endpoint.url
+    with driver_storage(tmp_path_factory.mktemp("storage")) as url:
+        yield url
 
 
 def run(storage: str, *words: str) -> subprocess.CompletedProcess[str]:

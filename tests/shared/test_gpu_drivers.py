@@ -8,20 +8,16 @@ import pytest
 from flask import Flask
 
 from emulator.http_server import HttpServer
-from emulator.identity import Identity
-from emulator.storage.endpoint import StorageEndpoint
 from shared.errors import InputError, Permanent, Transient
 from shared.gpu_drivers import BUCKET, GOOGLE, check_drivers, storage_of, valid_drivers
-from tests.driver_bucket import VERSIONS, fill, installing
+from tests.driver_bucket import VERSIONS, driver_storage, installing
 from tests.values import plan
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("storage")
-    with StorageEndpoint(folder / "storage", identity=Identity(folder / "identity")) as endpoint:
-        fill(endpoint.url)
-        yield endpoint.url
+    with driver_storage(tmp_path_factory.mktemp("storage")) as url:
+        yield url
 
 
 @pytest.mark.parametrize("page", [1, 2, 1000])
