@@ -32,16 +32,6 @@ LONGER = replace(DONE, id="hello-aaaaaaaaaaaa-x", created=values.NOON - 60)
 LEFT = values.build(id="left-000000000000")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Commands:
-    return Commands(home, tmp_path)
-
-
 def keep(home: Path, *builds: Build) -> None:
     with Database(home / "state.db") as database:
         for build in builds:

@@ -14,16 +14,6 @@ from tests.local.small_disks import MIB, os_tree, rooted, tool
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Commands:
-    return Commands(home, tmp_path)
-
-
-@pytest.fixture
 def disk(tmp_path: Path) -> Callable[..., Path]:
     """Makes small disks of one tree, each with further files."""
 

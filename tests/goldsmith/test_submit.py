@@ -19,11 +19,6 @@ steps: []
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Commands:
-    return Commands(tmp_path / "home", tmp_path)
-
-
-@pytest.fixture
 def spec(tmp_path: Path) -> Path:
     path = tmp_path / "hello.yaml"
     path.write_text(SPEC)

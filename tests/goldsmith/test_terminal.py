@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from goldsmith.progress import Spinner, Stages
@@ -26,16 +25,6 @@ source: {project: local, image: small}
 steps: [{name: greet, action: install-packages, inputs: {packages: [nginx]}}]
 output: {name: made}
 """
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Commands:
-    return Commands(home, tmp_path)
 
 
 def on_terminal(home: Path, *words: str | Path) -> tuple[int, str]:

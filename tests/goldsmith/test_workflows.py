@@ -45,11 +45,6 @@ NAMED = "substitutions: {_NAME: made}\n"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Commands:
-    return Commands(tmp_path / "home", tmp_path)
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "a.sh").write_text("true\n")
