@@ -7,16 +7,14 @@ A file system that was cut off in its work is read as it is, without its journal
 
 from __future__ import annotations
 
-import os
 import uuid
-import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 from ..errors import EnvironmentFault, ImageFileError
 from . import ext4_attributes, ext4_folder, ext4_inode, ext4_map
+from .disk_reader import DiskReader
 from .ext4_inode import Inode
 from .ext4_layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES, Damaged, Layout, UnknownFeature
 
@@ -34,7 +32,7 @@ class FileSystemUnreadable(EnvironmentFault):
     """A file system that this reader does not know, or knows to be of a kind that it cannot read."""
 
 
-class Ext4:
+class Ext4(DiskReader):
     """The file system at `offset` of a disk file, in a partition of `size` bytes. The file stays open until close().
 
     Names are text with what is no UTF-8 escaped, as os.fsdecode() does. Raises ImageFileError where it is damaged,
@@ -42,13 +40,8 @@ class Ext4:
     """
 
     def __init__(self, disk: Path, offset: int, size: int) -> None:
-        self.disk = disk
+        super().__init__(disk)
         self.offset = offset
-        try:
-            self._descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ImageFileError(f"{disk}: {error.strerror}") from error
-        self._close = weakref.finalize(self, os.close, self._descriptor)
         with self._damage():
             try:
                 self.layout = Layout.read(self._read(SUPERBLOCK_AT, SUPERBLOCK_BYTES))
@@ -60,16 +53,6 @@ class Ext4:
                 raise Damaged(f"it has {self.layout.size} bytes in a partition of {size}")
         self._tables: dict[int, int] = {}  # group: where its inode table is
         self._pieces: dict[int, bytes] = {}  # the inode tables' pieces that were read last, by their place
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the disk file; nothing can be read then."""
-        self._close()
 
     @property
     def needs_recovery(self) -> bool:
@@ -291,13 +274,7 @@ class Ext4:
 
     def _read(self, at: int, length: int) -> bytes:
         """Read `length` bytes at byte `at` of the file system."""
-        try:
-            data = os.pread(self._descriptor, length, self.offset + at)
-        except OSError as error:
-            raise ImageFileError(f"{self.disk}: byte {self.offset + at}: {error.strerror}") from error
-        if len(data) != length:
-            raise ImageFileError(f"{self.disk}: ends before byte {self.offset + at + length}; copy it again")
-        return data
+        return self._bytes(self.offset + at, length)
 
     @contextmanager
     def _damage(self, inode: int | None = None) -> Iterator[None]:

@@ -7,16 +7,15 @@ cannot be true is an ImageFileError that names the disk and the place. Source: M
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
-import weakref
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from ..errors import ImageFileError
+from .disk_reader import DiskReader
 from .ext4_inode import Inode
 
 _BOOT = struct.Struct("<HBHBHHxH")  # bytes of a sector, sectors of a cluster, ... in the boot sector
@@ -30,20 +29,15 @@ _TABLE_PIECE = 64 << 10
 _MOST_FOLDER_BYTES = 2 << 20  # 65536 entries, the specification's own limit
 
 
-class Fat:
+class Fat(DiskReader):
     """The file system at `offset` of a disk file, in a partition of `size` bytes. The file stays open until close()."""
 
     needs_recovery = False  # it has no journal
 
     def __init__(self, disk: Path, offset: int, size: int) -> None:
-        self.disk = disk
+        super().__init__(disk)
         self._offset = offset
-        try:
-            self._descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ImageFileError(f"{disk}: {error.strerror}") from error
-        self._close = weakref.finalize(self, os.close, self._descriptor)
-        boot = self._read(offset, 512)
+        boot = self._bytes(offset, 512)
         sector, self._cluster, reserved, tables, root_entries, sectors, table = _BOOT.unpack_from(boot, _BOOT_AT)
         total, table_32 = sectors or _u32(boot, 32), table or _u32(boot, 36)
         if sector not in (512, 1024, 2048, 4096) or not self._cluster or not reserved or total * sector > size:
@@ -63,16 +57,6 @@ class Fat:
         self.uuid = f"{serial >> 16:04X}-{serial & 0xFFFF:04X}"  # as blkid writes it
         self._piece: tuple[int, bytes] = (-1, b"")  # of the table
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the disk file; nothing can be read then."""
-        self._close()
-
     @property
     def root(self) -> Inode:
         """The folder that all others are in."""
@@ -82,7 +66,7 @@ class Fat:
         """Give a file or folder by the place of its entry."""
         mode, size, cluster = stat.S_IFDIR | 0o755, 0, self._root_cluster
         if number != _ROOT:
-            entry = self._read(number, _ENTRY_BYTES)
+            entry = self._bytes(number, _ENTRY_BYTES)
             cluster = int.from_bytes(entry[26:28], "little")
             if self._bits == 32:
                 cluster |= int.from_bytes(entry[20:22], "little") << 16
@@ -93,7 +77,7 @@ class Fat:
 
     def record(self, number: int) -> bytes:
         """Give the bytes that say all of a file but its name."""
-        return b"" if number == _ROOT else self._read(number, _ENTRY_BYTES)
+        return b"" if number == _ROOT else self._bytes(number, _ENTRY_BYTES)
 
     def entries(self, folder: Inode) -> dict[str, int]:
         """Give the names in a folder, but `.` and `..`, with the numbers of what they name."""
@@ -135,7 +119,7 @@ class Fat:
         """Give the contents, or their first `limit` bytes."""
         data = b""
         for _, at, length in self.extents(inode):
-            data += self._read(at or 0, length)
+            data += self._bytes(at or 0, length)
             if limit is not None and len(data) >= limit:
                 break
         return data[:limit]
@@ -155,7 +139,7 @@ class Fat:
         if folder.number == _ROOT and not self._root_cluster:
             runs = iter([(self._fixed_root, self._fixed_root_bytes)])
         for at, length in runs:
-            data = self._read(at, length)
+            data = self._bytes(at, length)
             for within in range(0, length, _ENTRY_BYTES):
                 yield at + within, data[within : within + _ENTRY_BYTES]
 
@@ -191,15 +175,9 @@ class Fat:
         start = at - at % _TABLE_PIECE
         if self._piece[0] != start:
             # One byte more than a piece: an entry of FAT12 may lie in two of them.
-            data = self._read(self._table + start, min(_TABLE_PIECE + 1, self._table_bytes - start))
+            data = self._bytes(self._table + start, min(_TABLE_PIECE + 1, self._table_bytes - start))
             self._piece = (start, data)
         return self._piece[1][at - start : at - start + length]
-
-    def _read(self, at: int, length: int) -> bytes:
-        data = os.pread(self._descriptor, length, at)
-        if len(data) != length:
-            raise ImageFileError(f"{self.disk}: ends before byte {at + length}; copy it again")
-        return data
 
     def _damaged(self, at: int, what: str) -> NoReturn:
         raise ImageFileError(
