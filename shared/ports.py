@@ -265,6 +265,18 @@ class Bucket(Protocol):
         """Write an object; it is whole or not there."""
         ...
 
+    def read_with_generation(self, uri: str) -> tuple[bytes, str]:
+        """Read an object, and its generation for the conditional write that follows. NotFound."""
+        ...
+
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        """Write an object if it is still of that generation, or if it is absent for ""; return the new generation.
+
+        Conflict when it is not; nothing is written then. An object with this very content counts as written, because
+        the answer to an earlier try may have been lost.
+        """
+        ...
+
     def delete(self, uri: str) -> None:
         """Delete an object; absent is fine."""
         ...

@@ -1,8 +1,8 @@
 """An honest world in memory: the ports of shared/ports.py without a disk, a network or a clock that runs by itself.
 
 Fakes, not mocks: they keep what they are given as the real adapters do - documents as JSON, messages until somebody
-takes them, a disk that cannot be deleted while a machine has it - and raise the classes of errors.py. A Fuse ends "the
-process" at the n-th call of an adapter, before or after the call has had its effect.
+takes them, a disk that cannot be deleted while a machine has it - and raise the classes of errors.py.
+tests/fuse.py ends "the process" at one of these calls.
 """
 
 from __future__ import annotations
@@ -30,26 +30,11 @@ from shared.ports import (
     Status,
     Stored,
 )
+from tests.fuse import Fuse
+from tests.memory_bucket import MemoryBucket
 from tests.values import NOON
 
 PACKAGES = (Package("base-files", "12.4", "amd64"), Package("libc6", "2.36-9", "amd64"))
-
-
-class Died(BaseException):
-    """The process was killed here. Not an Exception: nothing in the code under test may catch it."""
-
-
-class Fuse:
-    """Counts the calls of all adapters of one process; burns through at one of them."""
-
-    def __init__(self, last: int | None = None) -> None:
-        self.count = 0
-        self._last = last
-
-    def touch(self) -> None:
-        self.count += 1
-        if self.count == self._last:
-            raise Died(f"killed at call {self.count}")
 
 
 class FakeClock:
@@ -163,41 +148,6 @@ class MemoryBus:
         self.fuse.touch()
         self.waiting.append(message)
         self.published.append(message)
-        self.fuse.touch()
-
-
-class MemoryBucket:
-    """Objects in a dictionary."""
-
-    def __init__(self, fuse: Fuse | None = None) -> None:
-        self.fuse = fuse or Fuse()
-        self.objects: dict[str, bytes] = {}
-
-    def read(self, uri: str) -> bytes:
-        self.fuse.touch()
-        if uri not in self.objects:
-            raise NotFound(f"there is no object {uri}")
-        return self.objects[uri]
-
-    def write(self, uri: str, data: bytes) -> None:
-        self.fuse.touch()
-        self.objects[uri] = data
-        self.fuse.touch()
-
-    def delete(self, uri: str) -> None:
-        self.fuse.touch()
-        self.objects.pop(uri, None)
-        self.fuse.touch()
-
-    def publish(self, staged: str, final: str) -> None:
-        self.fuse.touch()
-        if staged not in self.objects:
-            if final not in self.objects:
-                raise NotFound(f"there is neither {staged} nor {final}")
-            return
-        if self.objects.get(final, self.objects[staged]) != self.objects[staged]:
-            raise AlreadyExists(f"there is another object {final}")
-        self.objects[final] = self.objects.pop(staged)
         self.fuse.touch()
 
 

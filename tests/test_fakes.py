@@ -10,7 +10,8 @@ from shared.ports import Bucket, Bus, Message, Store
 from tests.contracts.bucket_contract import BucketContract
 from tests.contracts.bus_contract import BusContract
 from tests.contracts.store_contract import StoreContract
-from tests.fakes import MemoryBucket, MemoryBus, MemoryStore
+from tests.fakes import MemoryBus, MemoryStore
+from tests.memory_bucket import MemoryBucket
 
 
 class TestMemoryStore(StoreContract):

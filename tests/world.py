@@ -49,7 +49,9 @@ from shared.ports import Message
 from shared.watch import watch
 from shared.workers import carry_out
 from tests import values
-from tests.fakes import Died, FakeClock, FakeCompute, FakeDisk, FakeMachine, Fuse, MemoryBucket, MemoryBus, MemoryStore
+from tests.fakes import FakeClock, FakeCompute, FakeDisk, FakeMachine, MemoryBus, MemoryStore
+from tests.fuse import Died, Fuse
+from tests.memory_bucket import MemoryBucket
 
 MASTER = b"m" * 32
 TICK = 60.0  # seconds

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import google.api_core.exceptions as api
 from google.auth.exceptions import TransportError
 
-from ..errors import AlreadyExists, NotFound, Permanent, Transient
+from ..errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
 from ..ports import StoredObject
 from .errors import mapped, translated
 from .settings import Settings
@@ -67,6 +67,36 @@ class GoogleBucket:
     def write(self, uri: str, data: bytes) -> None:
         """Write an object; it is whole or not there. Permanent when its bucket is not there."""
         self.upload(uri, data, {})
+
+    def read_with_generation(self, uri: str) -> tuple[bytes, str]:
+        """Read an object and its generation. NotFound."""
+        with _mapped(uri):
+            blob = self._blob(uri)
+            data: bytes = blob.download_as_bytes(raw_download=True, **self._patience)
+            return data, str(blob.generation)  # of the very answer that brought the data
+
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        """Write an object if it is still of that generation; return the new one. Conflict."""
+        with _written(uri):
+            blob = self._blob(uri)
+            condition = int(generation) if generation else _NO_OBJECT
+            try:
+                blob.upload_from_string(
+                    data, content_type=_content_type(uri), if_generation_match=condition, **self._patience
+                )
+            except api.PreconditionFailed as error:
+                return self._written_before(uri, data, error)
+            return str(blob.generation)
+
+    def _written_before(self, uri: str, data: bytes, error: Exception) -> str:
+        """Return the generation of an object that has this content, as our own lost try would have left it."""
+        try:
+            found, generation = self.read_with_generation(uri)
+        except NotFound:
+            raise Conflict(f"{uri}: was deleted after it was read; look again") from error
+        if found != data:
+            raise Conflict(f"{uri}: was written by another process; read it again") from error
+        return generation
 
     def write_once(self, uri: str, source: Path) -> None:
         """Write a file's contents unless there is such an object."""

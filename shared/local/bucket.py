@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
+from ..errors import Conflict, EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
 from .scratch import is_at
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -25,23 +26,30 @@ class LocalBucket:
 
     def read(self, uri: str) -> bytes:
         """Read an object. NotFound."""
-        path = self._path(uri)
-        try:
-            return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise NotFound(f"{path}: {error.strerror}; there is no such object") from error
-        except OSError as error:
-            raise _fault(path, error) from error
+        return _read(self._path(uri))
 
     def write(self, uri: str, data: bytes) -> None:
         """Write an object, making its folders; it is whole or not there, also after a power cut."""
-        path = self._path(uri)
+        self._write(self._path(uri), data, None)
+
+    def read_with_generation(self, uri: str) -> tuple[bytes, str]:
+        """Read an object, and its generation, which is the digest of its content. NotFound."""
+        data = self.read(uri)
+        return data, _generation(data)
+
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        """Write an object if it is still of that generation; return the new one. Conflict."""
+        self._write(self._path(uri), data, generation)
+        return _generation(data)
+
+    def _write(self, path: Path, data: bytes, generation: str | None) -> None:
+        """Write an object; None for a generation means whatever is there."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _fault(path, error) from error
-        try:
             with _staged(path) as (fd, staged):
+                if generation is not None and _is_written(path, data, generation):
+                    staged.unlink()
+                    return
                 _write_all(fd, data)
                 os.fsync(fd)
                 staged.replace(path)
@@ -73,6 +81,32 @@ class LocalBucket:
         if _SCHEME.match(uri) or not uri or "\0" in uri:
             raise Permanent(f"{uri!r} is not a path on this machine; give a path")
         return self._root / uri
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotFound(f"{path}: {error.strerror}; there is no such object") from error
+    except OSError as error:
+        raise _fault(path, error) from error
+
+
+def _generation(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_written(path: Path, data: bytes, generation: str) -> bool:
+    """Return whether an object has this content already. Conflict when it is of another generation."""
+    try:
+        found = _read(path)
+    except NotFound:
+        if not generation:
+            return False
+        raise Conflict(f"{path}: was deleted after it was read; look again") from None
+    if found != data and _generation(found) != generation:
+        raise Conflict(f"{path}: was written by another process; read it again")
+    return found == data
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.errors import AlreadyExists, NotFound
+from shared.errors import AlreadyExists, Conflict, NotFound
 from shared.ports import Bucket
 
 Uri = Callable[[str], str]
@@ -73,6 +73,62 @@ class BucketContract:
                 assert data == data[:1] * size
             for writer in writers:
                 writer.result()
+
+    def test_an_object_is_written_over_at_the_generation_that_was_read(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("one"), b"1")
+        data, generation = bucket.read_with_generation(uri("one"))
+        assert data == b"1"
+        second = bucket.write_if_generation(uri("one"), b"22", generation)
+        assert bucket.read_with_generation(uri("one")) == (b"22", second)
+        with pytest.raises(Conflict, match="one"):
+            bucket.write_if_generation(uri("one"), b"333", generation)
+        assert bucket.read(uri("one")) == b"22"
+        bucket.write_if_generation(uri("one"), b"333", second)
+        assert bucket.read(uri("one")) == b"333"
+
+    def test_an_object_is_created_once(self, bucket: Bucket, uri: Uri) -> None:
+        made = bucket.write_if_generation(uri("folder/one"), b"1", "")
+        assert bucket.read_with_generation(uri("folder/one")) == (b"1", made)
+        with pytest.raises(Conflict, match="one"):
+            bucket.write_if_generation(uri("folder/one"), b"another author's", "")
+        assert bucket.read(uri("folder/one")) == b"1"
+
+    def test_the_same_content_counts_as_written(self, bucket: Bucket, uri: Uri) -> None:
+        """The answer of the first try may be lost on its way; the next one must not take itself for another."""
+        made = bucket.write_if_generation(uri("one"), b"1", "")
+        assert bucket.write_if_generation(uri("one"), b"1", "") == made
+        second = bucket.write_if_generation(uri("one"), b"2", made)
+        assert bucket.write_if_generation(uri("one"), b"2", made) == second
+
+    def test_a_deleted_object_has_no_generation(self, bucket: Bucket, uri: Uri) -> None:
+        with pytest.raises(NotFound, match="one"):
+            bucket.read_with_generation(uri("one"))
+        made = bucket.write_if_generation(uri("one"), b"1", "")
+        bucket.delete(uri("one"))
+        with pytest.raises(Conflict, match="one"):
+            bucket.write_if_generation(uri("one"), b"2", made)
+        with pytest.raises(NotFound):
+            bucket.read(uri("one"))
+        bucket.write_if_generation(uri("one"), b"3", "")
+        assert bucket.read(uri("one")) == b"3"
+
+    def test_of_writers_that_have_read_the_same_one_wins(self, bucket: Bucket, uri: Uri) -> None:
+        """Each adds its letters to what is there, and starts again on a conflict: not one letter is lost."""
+
+        def add(letter: bytes) -> None:
+            for _ in range(5):
+                while True:
+                    data, generation = bucket.read_with_generation(uri("one"))
+                    try:
+                        bucket.write_if_generation(uri("one"), data + letter, generation)
+                    except Conflict:
+                        continue
+                    break
+
+        bucket.write(uri("one"), b"")
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(add, (b"a", b"b", b"c")))
+        assert sorted(bucket.read(uri("one"))) == sorted(b"abc" * 5)
 
     def test_a_staged_object_gets_its_name_once(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("staged"), b"image")

@@ -30,7 +30,7 @@ from shared.gcp.storage import GoogleBucket
 from shared.local.catalogue import Catalogue
 from shared.ports import MachineRequest, Message
 from tests.contracts.compute_contract import BOOT, IDLE, KEY, VM, Site, idle_disk
-from tests.fakes import Fuse
+from tests.fuse import Fuse
 
 PROJECT = "goldsmith-emulator"
 BUCKET = "goldsmith-bucket"

@@ -14,7 +14,7 @@ from emulator.identity import Identity
 from shared.errors import GoldsmithError, NotFound, Permanent, Transient
 from shared.gcp.compute_calls import Answer
 from shared.ports import MachineRequest
-from tests.fakes import Died, Fuse
+from tests.fuse import Died, Fuse
 from tests.gcp.compute_cloud import BOOT, IDLE, PROJECT, VM, ZONES, Cloud, FusedCalls, open_cloud, request
 
 A, B = ZONES

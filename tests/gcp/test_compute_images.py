@@ -15,7 +15,7 @@ from shared.build import ArchiveRecord
 from shared.errors import AlreadyExists, GoldsmithError, NotFound, Permanent, Transient
 from shared.names import BUILD_LABEL
 from shared.ports import ImageRequest
-from tests.fakes import Died
+from tests.fuse import Died
 from tests.gcp.compute_cloud import IDLE, PROJECT, ZONES, Cloud, open_cloud
 from tests.values import BUILD_ID
 

@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.errors import CloudError, NotFound, Permanent, Transient
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest
-from tests.fakes import Died, Fuse
+from tests.fuse import Died, Fuse
 from tests.gcp.compute_cloud import BOOT, PROJECT, VM, ZONES, Cloud, FusedCompute, open_cloud, request
 from tests.values import BUILD_ID
 

@@ -323,6 +323,15 @@ class TestFaults:
         bucket.delete(uri("a"))
         assert bucket.stat(uri("a")) is None
 
+    def test_a_conditional_write_whose_answer_is_lost_is_no_conflict(
+        self, bucket: GoogleBucket, uri: Uri, endpoint: StorageEndpoint
+    ) -> None:
+        endpoint.faults.lose_answer(matching="upload")
+        made = bucket.write_if_generation(uri("a"), b"1", "")
+        endpoint.faults.lose_answer(matching="upload")
+        bucket.write_if_generation(uri("a"), b"2", made)
+        assert bucket.read(uri("a")) == b"2"
+
     def test_what_does_not_pass_is_transient(self, settings: Settings, uri: Uri, endpoint: StorageEndpoint) -> None:
         endpoint.faults.answer(503, times=1000)
         began = time.monotonic()

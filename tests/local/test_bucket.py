@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import EnvironmentFault, NotFound, Permanent
+from shared.errors import Conflict, EnvironmentFault, NotFound, Permanent
 from shared.local.bucket import LocalBucket
 from tests.contracts.bucket_contract import BucketContract, Uri
 
@@ -42,6 +42,21 @@ def test_nothing_but_the_object_is_left(bucket: LocalBucket, tmp_path: Path) -> 
     bucket.write("out/one", b"1")
     bucket.write("out/one", b"2")
     assert files(tmp_path) == ["out/one"]
+
+
+def test_a_conditional_write_leaves_nothing_but_the_object(bucket: LocalBucket, tmp_path: Path) -> None:
+    made = bucket.write_if_generation("out/one", b"1", "")
+    bucket.write_if_generation("out/one", b"1", made)
+    with pytest.raises(Conflict):
+        bucket.write_if_generation("out/one", b"2", "")
+    assert files(tmp_path) == ["out/one"]
+
+
+def test_a_relative_root_is_as_good(tmp_path: Path) -> None:
+    bucket = LocalBucket(Path(os.path.relpath(tmp_path)))
+    made = bucket.write_if_generation("one", b"1", "")
+    bucket.write_if_generation("one", b"2", made)
+    assert (tmp_path / "one").read_bytes() == b"2"
 
 
 @pytest.mark.parametrize("act", ["read", "write", "delete"])

@@ -28,7 +28,8 @@ from shared.orders import FINISHED_TOPIC, WORKER_TOPIC
 from shared.plan import Plan
 from shared.ports import MachineRequest, Message, Progress, ResourceKind
 from tests import values
-from tests.fakes import FakeClock, FakeCompute, MemoryBucket
+from tests.fakes import FakeClock, FakeCompute
+from tests.memory_bucket import MemoryBucket
 from tests.world import MASTER, Guest
 
 ARCHIVE = "out/hello.tar.gz"

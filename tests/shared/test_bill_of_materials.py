@@ -15,7 +15,8 @@ from shared.inventory import of_build
 from shared.plan import SourceImage
 from shared.workers import carry_out
 from tests import values
-from tests.fakes import FakeCompute, MemoryBucket
+from tests.fakes import FakeCompute
+from tests.memory_bucket import MemoryBucket
 from tests.shared.mid_build import IMAGE, facts, kinds, order_of, put, whole_plan, world_at
 from tests.shared.sbom_checks import names, valid
 from tests.world import World

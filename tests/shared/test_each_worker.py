@@ -16,7 +16,7 @@ from shared.plan import Deprecation
 from shared.ports import Image
 from shared.workers import carry_out
 from tests import values
-from tests.fakes import MemoryBucket
+from tests.memory_bucket import MemoryBucket
 from tests.shared.mid_build import (
     ARCHIVE,
     BOOT,

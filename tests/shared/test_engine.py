@@ -20,7 +20,8 @@ from shared.orders import FINISHED_TOPIC, Order
 from shared.plan import Deprecation, Plan
 from shared.ports import Image, Message
 from tests import values
-from tests.fakes import Died, FakeClock, MemoryBus, MemoryStore
+from tests.fakes import FakeClock, MemoryBus, MemoryStore
+from tests.fuse import Died
 from tests.world import Guest, World
 
 ARCHIVE = "out/hello.tar.gz"

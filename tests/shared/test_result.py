@@ -14,7 +14,7 @@ from shared.lifecycle import begin
 from shared.result import result
 from shared.workers import carry_out
 from tests import values
-from tests.fakes import MemoryBucket
+from tests.memory_bucket import MemoryBucket
 from tests.shared.mid_build import facts, order_of, world_at
 from tests.world import World
 

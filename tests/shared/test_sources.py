@@ -11,7 +11,8 @@ from shared.ports import Image
 from shared.sources import as_source, in_catalogue, newest, resolve
 from shared.spec import Source
 from tests import values
-from tests.fakes import FakeClock, FakeCompute, MemoryBucket
+from tests.fakes import FakeClock, FakeCompute
+from tests.memory_bucket import MemoryBucket
 
 
 def image(name: str, age: float = 0, **changes: object) -> Image:

@@ -21,7 +21,7 @@ from shared.orders import FINISHED_TOPIC
 from shared.plan import Deprecation, Plan
 from shared.ports import Image
 from tests import values
-from tests.fakes import Died, Fuse
+from tests.fuse import Died, Fuse
 from tests.world import Guest, World
 
 OLDER = Image("local", "hello-older", "sha256-older", created=values.NOON - 1000, family="hello")

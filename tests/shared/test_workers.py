@@ -13,7 +13,8 @@ from shared.orders import Order, OrderKind
 from shared.ports import Image, ImageRequest, MachineRequest
 from shared.workers import WORKERS, carry_out
 from tests import values
-from tests.fakes import Died, FakeCompute
+from tests.fakes import FakeCompute
+from tests.fuse import Died
 from tests.shared.mid_build import (
     BOOT,
     IMAGE,
