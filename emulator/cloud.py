@@ -26,6 +26,8 @@ from urllib.parse import quote
 from flask import Flask
 
 from shared.errors import EnvironmentFault, NotFound
+from shared.json_values import to_document
+from shared.limits import NO_LIMITS, Limits
 from shared.names import quoted
 from shared.topology import Function
 
@@ -52,8 +54,8 @@ class Cloud:
     """Everything, running from start() to close(); a context manager.
 
     State is below `home`, whose image catalogue is what Compute Engine's images are. `boot` is how instances start,
-    `delivery` how build VMs get their files (GOLDSMITH_DELIVERY). Builds, messages and instances end with it; objects
-    and images stay.
+    `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS).
+    Builds, messages and instances end with it; objects and images stay.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class Cloud:
         bucket: str = BUCKET,
         boot: Boot = "direct",
         delivery: Literal["download", "disk"] = "download",
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.home = home.absolute()
         self.project = project
         self.bucket = bucket
         self._boot = boot
         self._delivery = delivery
+        self._limits = limits
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
@@ -122,6 +126,7 @@ class Cloud:
             "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
+            "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,

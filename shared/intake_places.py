@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import InputError, NotFound
+from .limits import Limits, check_limits
 from .names import LOCAL, quoted
 from .plan import Plan
 from .ports import Objects
@@ -48,6 +49,11 @@ class Deployment(Protocol):
     @property
     def vm_service_account(self) -> str:
         """The account of build VMs."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What specs may ask for."""
         ...
 
 
@@ -121,7 +127,7 @@ class UploadedPlaces:
         return f"gs://{own}/{RESULTS}{name}"
 
     def placed(self, plan: Plan) -> Plan:
-        """Put in what the spec leaves to the deployment."""
+        """Put in what the spec leaves to the deployment. InputError when that is more than it allows."""
         here, image, machine = self._here, plan.image, plan.machine
         machine = replace(
             machine,
@@ -135,7 +141,9 @@ class UploadedPlaces:
             sbom_input=None if image.sbom_input is None else self.source(image.sbom_input),
             sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
         )
-        return replace(plan, machine=machine, image=image)
+        placed = replace(plan, machine=machine, image=image)
+        check_limits(placed, here.limits)
+        return placed
 
 
 def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:

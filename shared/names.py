@@ -16,6 +16,7 @@ LABEL_LENGTH = 63  # characters, of a label's key and of its value
 LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
+COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
 BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id

@@ -18,12 +18,11 @@ from provisioner.protocol import ACTIONS
 from . import names
 from .closed import Closed, Flag, Loc, Rule, Whole, describe, nearest, problem
 from .cos_rules import cos_rules
-from .names import COS_PROJECT
+from .names import COMPUTE_URL, COS_PROJECT
 from .oem_size import LARGEST_DISK_GB, SMALLEST_OEM
 from .quantities import format_duration, format_size, parse_duration, parse_size
 from .spec_inputs import INPUTS
 
-COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 DAY = 86400.0
 
 _STEP_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")

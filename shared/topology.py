@@ -152,6 +152,7 @@ ENVIRONMENT = (
     Variable("GOLDSMITH_ZONES", "zones for builds whose spec names none, the first that has room is taken"),
     Variable("GOLDSMITH_VM_SERVICE_ACCOUNT", "the account of build VMs, which may publish reports and nothing else"),
     Variable("GOLDSMITH_MASTER_KEY", "hex; every VM's key is derived from it", secret=True, required=False),
+    Variable("GOLDSMITH_LIMITS", "what specs may ask for, as JSON: shared/limits.py has the keys", required=False),
     Variable("GOLDSMITH_DELIVERY", "how VMs get their files: download (default) or disk", required=False),
 )
 

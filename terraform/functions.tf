@@ -57,6 +57,7 @@ resource "google_cloudfunctions2_function" "function" {
       GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
       GOLDSMITH_ZONES              = join(",", var.zones)
       GOLDSMITH_VM_SERVICE_ACCOUNT = google_service_account.vm.email
+      GOLDSMITH_LIMITS             = jsonencode(local.limits)
       GOLDSMITH_DELIVERY           = var.delivery
 
       # functions-framework starts four threads; a worker that waits for Compute Engine holds one for minutes. One

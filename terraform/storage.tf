@@ -1,10 +1,12 @@
 # One bucket for all data of builds, and one for the functions' source: who may upload a spec may not replace code.
 
 locals {
-  # Contexts and cidata are of use to running builds alone; a build lasts a day at most.
+  # cidata is of use to VMs alone, which are made after the request and gone soon after the deadline; a packed context
+  # also to builds that wait for their turn, and to those that find it when they are asked for.
+  days_of_a_build = ceil(local.max_timeout / 86400)
   days_kept = {
-    "contexts/" = 30
-    "cidata/"   = 7
+    "contexts/" = 30 + local.days_of_a_build
+    "cidata/"   = 7 + local.days_of_a_build
     "results/"  = var.results_days
     "logs/"     = var.logs_days
   }

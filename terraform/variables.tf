@@ -221,6 +221,87 @@ variable "vm_service_accounts" {
   }
 }
 
+variable "subnets" {
+  description = "Subnetworks that VMs may be put in: a name (in this project, in each region of zones), or projects/PROJECT/regions/REGION/subnetworks/NAME. Of another project's, its owner grants the use."
+  type        = list(string)
+  nullable    = false
+  default     = ["default"]
+
+  validation {
+    condition     = length(var.subnets) > 0 && alltrue([for subnet in var.subnets : can(regex("^(projects/[^/,]+/regions/[a-z]+-[a-z]+[0-9]+/subnetworks/)?[a-z]([-a-z0-9]{0,61}[a-z0-9])?$", subnet))])
+    error_message = "Write at least one subnetwork, as its name or projects/PROJECT/regions/REGION/subnetworks/NAME."
+  }
+}
+
+variable "external_ip_allowed" {
+  description = "Whether specs may give their VM an address of its own (build.external_ip), as workflows of COS Customizer do. False once VMs reach what they need by Cloud NAT or Private Google Access."
+  type        = bool
+  nullable    = false
+  default     = true
+}
+
+variable "machine_types" {
+  description = "Machine types that specs may ask for: names, in which * stands for any characters."
+  type        = list(string)
+  nullable    = false
+  default     = ["*"]
+
+  validation {
+    condition     = length(var.machine_types) > 0 && alltrue([for type in var.machine_types : can(regex("^[-a-z0-9*]+$", type))])
+    error_message = "Write at least one machine type, such as n2-standard-4 or n2-standard-*."
+  }
+}
+
+variable "gpu_types" {
+  description = "GPUs that specs may ask for (build.gpu_type): names, in which * stands for any characters; [] for none. Machine types that have GPUs of their own are a matter of machine_types."
+  type        = list(string)
+  nullable    = false
+  default     = ["*"]
+
+  validation {
+    condition     = alltrue([for type in var.gpu_types : can(regex("^[-a-z0-9*]+$", type))])
+    error_message = "Write types such as nvidia-tesla-t4 or nvidia-*."
+  }
+}
+
+variable "max_timeout" {
+  description = "The longest build.timeout: from a build's request to its deadline, all attempts and steps together, as 90m, 24h or 7d. VMs' files and contexts are kept accordingly."
+  type        = string
+  nullable    = false
+  default     = "24h"
+
+  validation {
+    condition     = can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", var.max_timeout)) && try(sum([for part in regexall("([0-9]+)([dhms])", var.max_timeout) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]]), 0) > 0
+    error_message = "Write a duration such as 90m, 1h30m or 7d."
+  }
+  validation {
+    condition     = try(sum([for part in regexall("([0-9]+)([dhms])", var.max_timeout) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]]), 0) <= 2592000
+    error_message = "Write 30d or less, the most that a spec can ask for."
+  }
+}
+
+variable "max_disk_gb" {
+  description = "The largest disk of an image, and of the VM that makes it, in GB; null for Compute Engine's own limit."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.max_disk_gb == null || try(var.max_disk_gb >= 1 && floor(var.max_disk_gb) == var.max_disk_gb, false)
+    error_message = "Write a whole number of GB, 1 or more, or null."
+  }
+}
+
+variable "concurrency" {
+  description = "The most builds that run at a time; others wait for their turn. Null for no limit."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.concurrency == null || try(var.concurrency >= 1 && floor(var.concurrency) == var.concurrency, false)
+    error_message = "Write a whole number, 1 or more, or null."
+  }
+}
+
 variable "master_key_version" {
   description = "A higher number makes a new master key. Reports of builds that run meanwhile are refused, so rotate while nothing is built."
   type        = number

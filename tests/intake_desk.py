@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.build import Build, Outcome, State
 from shared.intake import Intake
+from shared.limits import NO_LIMITS, Limits
 from shared.plan import Plan
 from shared.ports import Image
 from tests import values
@@ -42,16 +43,17 @@ class Place:
     bucket: str = BUCKET
     zones: tuple[str, ...] = ("us-central1-a", "us-central1-b")
     vm_service_account: str = "vm@my-project.iam.gserviceaccount.com"
+    limits: Limits = NO_LIMITS
 
 
 class Desk:
     """An intake over an honest world."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = NO_LIMITS) -> None:
         self.world = World()
         self.world.compute.all_images[SOURCE.name] = SOURCE
         self.objects = MemoryObjects()
-        self.intake = Intake(self.world.factory, self.objects, Place())
+        self.intake = Intake(self.world.factory, self.objects, Place(limits=limits))
 
     def put(self, name: str, data: bytes | str, metadata: dict[str, str] | None = None) -> str:
         return self.objects.put(f"gs://{BUCKET}/{name}", data, metadata)

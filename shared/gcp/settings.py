@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import EnvironmentFault, InputError
+from ..json_values import reader
+from ..limits import NO_LIMITS, Limits
 from ..names import quoted
 
 Delivery = Literal["download", "disk"]
@@ -28,6 +31,7 @@ class Settings:
     vm_service_account: str
     master_key: bytes | None = field(default=None, repr=False)  # a secret: in no log and no traceback
     delivery: Delivery = "download"
+    limits: Limits = NO_LIMITS
     vm_pubsub_url: str = PUBSUB_URL  # how build VMs reach Pub/Sub
     vm_storage_url: str = STORAGE_URL  # how build VMs reach signed URLs
     compute_endpoint: str | None = None  # these five are for the emulator alone; Google's clients know their own
@@ -114,6 +118,11 @@ def _key(text: str) -> bytes:
     return key
 
 
+def _limits(text: str) -> Limits:
+    found: Limits = reader(Limits)(json.loads(text))  # both raise ValueError
+    return found
+
+
 _AN_URL = "a URL without a path: http://127.0.0.1:8080"
 _AN_ADDRESS = "a host and a port: 127.0.0.1:8085"
 
@@ -145,6 +154,7 @@ VARIABLES: Mapping[str, Variable] = {
         _key,
     ),
     "delivery": Variable("GOLDSMITH_DELIVERY", "download or disk", _matching("download|disk")),
+    "limits": Variable("GOLDSMITH_LIMITS", 'limits as JSON: {"max_disk_gb": 200, "gpu_types": []}', _limits),
     "vm_pubsub_url": Variable("GOLDSMITH_VM_PUBSUB_URL", _AN_URL, _url),
     "vm_storage_url": Variable("GOLDSMITH_VM_STORAGE_URL", _AN_URL, _url),
     "compute_endpoint": Variable("GOLDSMITH_COMPUTE_ENDPOINT", _AN_URL, _url),

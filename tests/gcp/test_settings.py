@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import EnvironmentFault, InputError
 from shared.gcp.settings import PUBSUB_URL, STORAGE_URL, VARIABLES, Settings
+from shared.limits import Limits
 
 SECRET = "5e" * 32
 GOOD = {
@@ -20,6 +21,7 @@ GOOD = {
 }
 EMULATOR = {
     "GOLDSMITH_DELIVERY": "disk",
+    "GOLDSMITH_LIMITS": '{"max_timeout": 3600, "gpu_types": []}',
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
     "GOLDSMITH_COMPUTE_ENDPOINT": "http://127.0.0.1:8001",
@@ -52,6 +54,7 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.pubsub_host == "127.0.0.1:8003"
     assert settings.firestore_host == "127.0.0.1:8004"
     assert settings.credentials_file == "/home/me/functions.json"
+    assert settings.limits == Limits(max_timeout=3600.0, gpu_types=())
 
 
 def test_a_person_names_project_and_bucket_alone() -> None:
@@ -95,6 +98,11 @@ def test_all_that_is_missing_is_told_at_once(empty: str | None) -> None:
         ("GOLDSMITH_MASTER_KEY", "secret" * 20),
         ("GOLDSMITH_VM_SERVICE_ACCOUNT", "default"),
         ("GOLDSMITH_DELIVERY", "Disk"),
+        ("GOLDSMITH_LIMITS", "{"),
+        ("GOLDSMITH_LIMITS", "[]"),
+        ("GOLDSMITH_LIMITS", '{"max_disk_gb": "200"}'),
+        ("GOLDSMITH_LIMITS", '{"gpu_types": null}'),
+        ("GOLDSMITH_LIMITS", '{"concurrency": true}'),
         ("GOLDSMITH_VM_PUBSUB_URL", "pubsub.googleapis.com"),
         ("GOLDSMITH_VM_STORAGE_URL", "https://storage.googleapis.com/b"),
         ("GOLDSMITH_COMPUTE_ENDPOINT", "127.0.0.1:8001"),

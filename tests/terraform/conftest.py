@@ -16,6 +16,13 @@ VARIABLES = {
     "source_projects": ["other-project"],
     "context_buckets": ["other-contexts"],
     "vm_service_accounts": ["other@other-project.iam.gserviceaccount.com"],
+    "subnets": ["builds", "projects/host-project/regions/europe-west1/subnetworks/shared"],
+    "external_ip_allowed": True,
+    "machine_types": ["n1-standard-1", "n2-*"],
+    "gpu_types": ["nvidia-tesla-t4"],
+    "max_timeout": "36h",
+    "max_disk_gb": 200,
+    "concurrency": 4,
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }

@@ -112,6 +112,17 @@ def make_plan(variables: Mapping[str, Any], scratch: Path, *, told: bool = True,
     )
 
 
+def days_kept(plan: Plan) -> dict[str, int]:
+    """Read after how many days objects are deleted, by their prefix."""
+    rules = plan.of("google_storage_bucket")["bucket"]["lifecycle_rule"]
+    return {
+        prefix: condition["age"]
+        for rule in rules
+        for condition in rule["condition"]
+        for prefix in condition["matches_prefix"] or ()
+    }
+
+
 def _resources(values: Values) -> list[Resource]:
     return [
         Resource(found["type"], found["name"], str(found.get("index", "")), found["values"])

@@ -17,7 +17,7 @@ from shared.intake_request import KEYS
 from shared.uploads import CONTEXT_LIMIT
 from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import VARIABLES
-from tests.terraform.planning import Plan, Values
+from tests.terraform.planning import Plan, Values, days_kept
 
 FUNCTIONS = {function.name: function for function in topology.FUNCTIONS}
 
@@ -197,14 +197,8 @@ def test_schedules(plan: Plan) -> None:
 
 
 def test_prefixes_of_the_bucket(plan: Plan) -> None:
-    rules = plan.of("google_storage_bucket")["bucket"]["lifecycle_rule"]
-    days = {
-        prefix: condition["age"]
-        for rule in rules
-        for condition in rule["condition"]
-        for prefix in condition["matches_prefix"] or ()
-    }
-    assert days == {topology.CONTEXTS: 30, topology.CIDATA: 7, topology.RESULTS: 365, topology.LOGS: 90}
+    days = days_kept(plan)
+    assert days == {topology.CONTEXTS: 32, topology.CIDATA: 9, topology.RESULTS: 365, topology.LOGS: 90}
     assert topology.SPECS not in days
 
 

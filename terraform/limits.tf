@@ -1,0 +1,29 @@
+# What specs may ask for. start_build holds plans to it, in words; what it says of networks is also who may use which.
+
+locals {
+  regions = toset([for zone in var.zones : replace(zone, "/-[a-z]$/", "")])
+
+  subnets = toset(flatten([
+    for subnet in var.subnets : [
+      for region in local.regions :
+      startswith(subnet, "projects/") ? subnet : "projects/${var.project}/regions/${region}/subnetworks/${subnet}"
+    ]
+  ]))
+
+  # Seconds: of 1h30m, 5400.
+  max_timeout = sum([
+    for part in regexall("([0-9]+)([dhms])", var.max_timeout) :
+    tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
+  ])
+
+  # The keys are those of Limits in shared/limits.py, and a test holds the two together.
+  limits = {
+    subnets             = local.subnets
+    external_ip_allowed = var.external_ip_allowed
+    machine_types       = var.machine_types
+    gpu_types           = var.gpu_types
+    max_timeout         = local.max_timeout
+    max_disk_gb         = var.max_disk_gb
+    concurrency         = var.concurrency
+  }
+}

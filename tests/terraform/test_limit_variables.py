@@ -1,0 +1,70 @@
+"""The variables that say what specs may ask for reach the functions as they are, and what follows from them follows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from shared import topology
+from shared.gcp import settings
+from shared.limits import Limits, check_limits
+from shared.plan import MachinePlan
+from shared.quantities import parse_duration
+from tests import values
+from tests.terraform.planning import Plan, days_kept, make_plan
+
+
+def limits(plan: Plan) -> Limits:
+    """Read the one value that all functions are given."""
+    services = [
+        values["service_config"][0]["environment_variables"]
+        for values in plan.of("google_cloudfunctions2_function").values()
+    ]
+    [text] = {service["GOLDSMITH_LIMITS"] for service in services}
+    assert set(json.loads(text)) == {field.name for field in fields(Limits)}
+    read: Limits = settings.VARIABLES["limits"].read(text)
+    return read
+
+
+def test_limits_are_those_of_the_variables(plan: Plan) -> None:
+    assert limits(plan) == Limits(
+        subnets=(
+            "projects/host-project/regions/europe-west1/subnetworks/shared",
+            "projects/my-project/regions/europe-west1/subnetworks/builds",
+        ),
+        external_ip_allowed=True,
+        machine_types=("n1-standard-1", "n2-*"),
+        gpu_types=("nvidia-tesla-t4",),
+        max_timeout=36 * 3600.0,
+        max_disk_gb=200,
+        concurrency=4,
+    )
+
+
+def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(tmp_path: Path) -> None:
+    """What a deployment of a version without these variables built goes on being built, in these bounds."""
+    found = limits(make_plan({"project": "my-project"}, tmp_path))
+    assert found == Limits(
+        subnets=("projects/my-project/regions/us-central1/subnetworks/default",), max_timeout=parse_duration("24h")
+    )
+    zones = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")
+    check_limits(values.plan(machine=MachinePlan("my-project", zones=zones, external_ip=True)), found)
+
+
+def test_a_limit_of_no_gpus_is_not_one_of_any(tmp_path: Path) -> None:
+    assert limits(make_plan({"project": "my-project", "gpu_types": []}, tmp_path)).gpu_types == ()
+
+
+@pytest.mark.parametrize(
+    ("max_timeout", "seconds", "days"),
+    [("90s", 90.0, 1), ("24h", 86400.0, 1), ("1d1m", 86460.0, 2), ("1h30m10s", 5410.0, 1), ("30d", 2592000.0, 30)],
+)
+def test_files_of_vms_outlive_the_longest_build(max_timeout: str, seconds: float, days: int, tmp_path: Path) -> None:
+    plan = make_plan({"project": "my-project", "max_timeout": max_timeout}, tmp_path)
+    assert limits(plan).max_timeout == parse_duration(max_timeout) == seconds
+    ages = days_kept(plan)
+    assert ages[topology.CIDATA] == 7 + days
+    assert ages[topology.CONTEXTS] == 30 + days
