@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.measure import Candidate, compare, machine, median, ratio, table
 from provisioner.protocol import BUILD
 from shared.clock import SystemClock
+from shared.damage import readable_events
 from shared.factory import local
 from shared.local.archive import verify_archive, write_archive
 from shared.local.bootstrap import bootstrap
@@ -204,7 +205,7 @@ def phases(home: Path) -> str:
     """Give a Markdown table of the newest build: how long each of its events was waited for."""
     with local(home) as factory:
         build = factory.store.builds()[0]
-        events = factory.store.events(build.id)
+        events = readable_events(factory.store.events(build.id))
     rows = ["| until | seconds |", "| --- | ---: |"]
     for before, event in pairwise(events):
         what = getattr(event, "report", None)

@@ -30,6 +30,7 @@ from emulator.compute.endpoint import ZONES
 from provisioner.protocol import BUILD, COMPLETED, STARTED, STEP_FINISHED, STEP_STARTED
 from shared.build import Build, Outcome, State
 from shared.clock import SystemClock
+from shared.damage import readable_builds
 from shared.engine import Engine
 from shared.factory import cloud as cloud_factory
 from shared.gcp.factory import CloudFactory
@@ -162,7 +163,7 @@ class Bench:
         """Wait for a build to be asked for, and to finish."""
         give_up = time.monotonic() + PATIENCE
         while time.monotonic() < give_up:
-            for build in self._factory.store.builds(limit=1):  # the newest
+            for build in readable_builds(self._factory.store.builds(limit=1)):  # the newest
                 if build.id == wanted and build.finished:
                     return build
             time.sleep(LOOK)

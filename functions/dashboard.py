@@ -2,6 +2,8 @@
 
 GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
 GET /builds/BUILD                    one build, whole
+
+A build that cannot be read is listed with the state "damaged"; to ask for it is answered with 500 and why.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from urllib.parse import urlencode
 import functions_framework
 
 from shared.build import Build
-from shared.errors import InputError, NotFound
+from shared.damage import Damaged, damaged_json
+from shared.errors import DamagedDocument, InputError, NotFound
 from shared.events import to_json
 from shared.ports import Store
 
@@ -41,6 +44,8 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
         return json_answer({"error": str(error)}, 404)
     except InputError as error:
         return json_answer({"error": str(error)}, 400)
+    except DamagedDocument as error:
+        return json_answer({"error": str(error)}, 500)
     return json_answer({"error": f"{request.path} is nothing here; look at /builds"}, 404)
 
 
@@ -58,6 +63,6 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _summary(build: Build) -> dict[str, Any]:
-    document = to_json(build)
-    return {key: document[key] for key in SHOWN}
+def _summary(build: Build | Damaged) -> dict[str, Any]:
+    document = damaged_json(build) if isinstance(build, Damaged) else to_json(build)
+    return {key: document.get(key) for key in SHOWN}

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from shared.build import Build
-from shared.errors import InputError
+from shared.damage import Damaged, damaged_json
+from shared.errors import InputError, StoreError
 from shared.events import to_json
 from shared.requests import cancel as ask_to_cancel
 
@@ -22,17 +23,23 @@ if TYPE_CHECKING:
 
 
 def list_builds(place: Place, *, as_json: bool) -> None:
-    """Print all builds, newest first."""
+    """Print all builds, newest first; why one cannot be read goes to standard error."""
     with opened(place) as factory:
         builds = factory.store.builds()
+    for build in builds:
+        if isinstance(build, Damaged):
+            complain(build.why)
     if as_json:
-        print_json([to_json(build) for build in builds])
+        print_json([damaged_json(build) if isinstance(build, Damaged) else to_json(build) for build in builds])
         return
-    rows = [
-        (build.id, build.state, build.outcome or "", when(build.created), f"{build.updated - build.created:.0f} s")
-        for build in builds
-    ]
-    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), rows)
+    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), [_row(build) for build in builds])
+
+
+def _row(build: Build | Damaged) -> tuple[str, ...]:
+    if isinstance(build, Damaged):
+        return (build.id, "damaged", "", "", "")
+    took = f"{build.updated - build.created:.0f} s"
+    return (build.id, build.state, build.outcome or "", when(build.created), took)
 
 
 def show(build_id: str, place: Place, *, as_json: bool) -> None:
@@ -107,7 +114,14 @@ def cancel(build_id: str, place: Place) -> None:
 
 
 def find(factory: LocalFactory | CloudClient, build_id: str, place: Place) -> Build:
-    """Find a build by its id or an unambiguous beginning of it. InputError."""
+    """Find a build by its id or an unambiguous beginning of it. InputError; StoreError for one that cannot be read."""
+    found = _find(factory, build_id, place)
+    if isinstance(found, Damaged):
+        raise StoreError(found.why)
+    return found
+
+
+def _find(factory: LocalFactory | CloudClient, build_id: str, place: Place) -> Build | Damaged:
     matching = [build for build in factory.store.builds() if build.id.startswith(build_id)]
     exact = [build for build in matching if build.id == build_id]
     if len(exact or matching) == 1:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.build import Build, Sibling, WorkflowPart
 from shared.context import pack_context
+from shared.damage import Damaged
 from shared.dialects.builtin_substitutions import builtin_substitutions
 from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.names import LOCAL
@@ -152,7 +153,9 @@ def _follow(identity: str, client: CloudClient, screen: View) -> Build:
         while True:
             build = client.store.load(identity).build
             for event in client.store.events(identity):
-                if event.event_id not in seen:
+                if isinstance(event, Damaged):
+                    _complain_once(event, seen)
+                elif event.event_id not in seen:
                     seen.add(event.event_id)
                     screen.event(build, event)
             if build.finished:
@@ -160,6 +163,12 @@ def _follow(identity: str, client: CloudClient, screen: View) -> Build:
             time.sleep(POLL)
     screen.end(build, client.logs_of(identity))
     return build
+
+
+def _complain_once(event: Damaged, seen: set[str]) -> None:
+    if event.id not in seen:
+        seen.add(event.id)
+        complain(event.why)
 
 
 def _appeared(identity: str, client: CloudClient, screen: View) -> Build:

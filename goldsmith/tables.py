@@ -28,8 +28,11 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def when(seconds: float) -> str:
-    """A time as people of any zone read it: 2026-11-20 13:05:11Z."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+    """Return a time as people of any zone read it: 2026-11-20 13:05:11Z; no calendar has what is in no year."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "never"
 
 
 def megabytes(count: int) -> str:

@@ -12,7 +12,8 @@ GoldsmithError                anything below; carries the remedy as its last sen
 ├── StoreError                state could not be read or written
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
-│   └── Conflict              somebody else wrote first; load again and decide again
+│   ├── Conflict              somebody else wrote first; load again and decide again
+│   └── DamagedDocument       a document that cannot be read, or that a newer release has written
 └── CloudError                a call to a factory's adapter failed
     ├── Transient             may work if done again later: redelivery retries it
     └── Permanent             will not work however often: the build fails with this text
@@ -79,6 +80,10 @@ class AlreadyExists(StoreError):
 
 class Conflict(StoreError):
     """Somebody else wrote first; load again and decide again."""
+
+
+class DamagedDocument(StoreError):
+    """A document that cannot be read, or that a newer release has written."""
 
 
 class CloudError(GoldsmithError):

@@ -184,13 +184,21 @@ def to_json(document: Event | Build | Order) -> dict[str, Any]:
 def _read(shape: Any, document: Any, what: str) -> Any:
     try:
         return reader(shape)(json.loads(document) if isinstance(document, bytes | str) else document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{what} cannot be read: {error}") from error
 
 
 def read_event(document: Any) -> Event:
     """Read an event from its JSON document, bytes or text. Raises StoreError."""
     event: Event = _read(Event, document, "event")
+    return event
+
+
+def read_event_of(build_id: str, event_id: str, document: Any) -> Event:
+    """Read the event that is kept as `event_id` of a build. Raises StoreError, also for one that is another."""
+    event = read_event(document)
+    if (event.build_id, event.event_id) != (build_id, event_id):
+        raise StoreError(f"it is event {event.event_id} of build {event.build_id}")
     return event
 
 

@@ -1,7 +1,8 @@
 """What happens each minute: the truth about builds, since messages may be lost and VMs may vanish.
 
 For every build that is not finished: publish what a process that died has left in its outbox, look at its VM, let time
-pass. Then delete what belongs to no build. One build's fault never keeps the others waiting.
+pass. Then delete what belongs to no build. One build's fault never keeps the others waiting, and whatever comes of the
+first two, time passes: no fault keeps a build from its deadline.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .build import Build, State
+from .damage import Damaged, readable_builds
 from .engine import Engine
 from .errors import GoldsmithError
 from .factory import Factory
@@ -33,6 +35,7 @@ class Expiry:
     deleted: tuple[str, ...]  # orphans
     faults: tuple[str, ...]
     late: tuple[str, ...]  # builds and projects that there was no time for
+    damaged: tuple[str, ...]  # builds that cannot be read, and are left as they are
 
 
 class _Late(GoldsmithError):
@@ -45,7 +48,8 @@ def expire_builds(factory: Factory, project: str, seconds: float = SECONDS) -> E
     What nobody has foreseen in one of them is raised once all the others are done.
     """
     end = factory.clock.now() + seconds
-    unfinished = factory.store.builds(unfinished=True)
+    found = factory.store.builds(unfinished=True)
+    unfinished = readable_builds(found)
     projects = {build.plan.machine.project for build in unfinished if build.plan} | {project}
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="build") as pool:
         passed = {f"build {build.id}": pool.submit(_pass_time, build, factory, end) for build in unfinished}
@@ -60,20 +64,20 @@ def expire_builds(factory: Factory, project: str, seconds: float = SECONDS) -> E
         deleted=tuple(name for future in swept.values() if not future.exception() for name in future.result()),
         faults=tuple(f"{what}: {fault}" for what, fault in faults.items() if not isinstance(fault, _Late)),
         late=tuple(what for what, fault in faults.items() if isinstance(fault, _Late)),
+        damaged=tuple(each.id for each in found if isinstance(each, Damaged)),
     )
 
 
 def _pass_time(build: Build, factory: Factory, end: float) -> None:
     _refuse_late(factory, end)
     engine = Engine(factory.store, factory.bus, factory.clock)
-    current = engine.resend(build.id)
-    _tell_slow(current, factory)
+    heard = True  # where the VM could not be looked at, its silence says nothing; the deadline holds all the same
     try:
+        current = engine.resend(build.id)
+        _tell_slow(current, factory)
         heard = watch(current, factory)
-    except GoldsmithError:
-        engine.tick(build.id, heard=True)  # nobody could look, so silence says nothing; the deadline holds all the same
-        raise
-    engine.tick(build.id, heard=heard)
+    finally:
+        engine.tick(build.id, heard=heard)
     keep_console(current, factory)
 
 

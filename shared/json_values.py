@@ -7,6 +7,7 @@ that are missing get the field's default, and a value of the wrong type is Unrea
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -142,6 +143,8 @@ def _plain(shape: type) -> Reader:
             return float(value)
         if type(value) is not shape:
             raise Unreadable(f"needs {shape.__name__}, not {_shown(value)}")
+        if isinstance(value, float) and not math.isfinite(value):  # which Python's JSON has, and no clock
+            raise Unreadable(f"needs a number, not {_shown(value)}")
         return value
 
     return read

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from provisioner.protocol import Job
 
 from .build import ArchiveRecord, Build
+from .damage import Damaged
 from .events import Event, Stop
 from .plan import Context, MachinePlan, Plan
 
@@ -231,7 +232,7 @@ class Store(Protocol):
         ...
 
     def load(self, build_id: str) -> Stored:
-        """Read a build. NotFound."""
+        """Read a build. NotFound; DamagedDocument when it cannot be read."""
         ...
 
     def save(self, build: Build, expected: str, event: Event | None = None) -> str:
@@ -245,12 +246,18 @@ class Store(Protocol):
         """Move last_seen on, never back, and neither the version nor anything else. An unknown build is ignored."""
         ...
 
-    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
-        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that."""
+    def builds(
+        self, *, unfinished: bool = False, limit: int | None = None, before: str = ""
+    ) -> Sequence[Build | Damaged]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that.
+
+        One that cannot be read stands in its place as Damaged, and `before` may be one. `unfinished` lists it unless
+        its document's key says that it is finished.
+        """
         ...
 
-    def events(self, build_id: str) -> Sequence[Event]:
-        """List a build's recorded events in the order they were applied."""
+    def events(self, build_id: str) -> Sequence[Event | Damaged]:
+        """List a build's recorded events in the order they were applied; one that cannot be read is Damaged."""
         ...
 
 

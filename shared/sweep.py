@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .errors import GoldsmithError, NotFound
+from .errors import DamagedDocument, GoldsmithError, NotFound
 from .factory import Factory
 from .ports import Resource
 
@@ -15,9 +15,9 @@ def sweep(project: str, factory: Factory) -> list[Resource]:
     """Delete the orphans of a project; give those that were deleted. What cannot be deleted is logged, and left."""
     deleted = []
     for resource in list(factory.compute.labelled(project)):
-        if not is_orphan(resource, factory):
-            continue
         try:
+            if not is_orphan(resource, factory):
+                continue
             factory.compute.delete(resource.kind, resource.name, project, resource.zone)
         except GoldsmithError as error:  # whatever it is, the other orphans must not wait for it
             LOG.warning("orphan %s %s cannot be deleted: %s", resource.kind, resource.name, error)
@@ -28,9 +28,13 @@ def sweep(project: str, factory: Factory) -> list[Resource]:
 
 
 def is_orphan(resource: Resource, factory: Factory) -> bool:
-    """Whether nobody else will delete a resource: its build has finished, or is unknown here and out of time."""
+    """Return whether nothing else will delete a resource.
+
+    That is so when its build has finished; or when the build is unknown here, or cannot be read, and is out of time. A
+    build that is being cleaned up still owns what it has made: its own clean-up keeps consoles first.
+    """
     try:
         build = factory.store.load(resource.build_id).build
-    except NotFound:
+    except (NotFound, DamagedDocument):
         return resource.expires <= factory.clock.now()
     return build.finished

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
 
 from .build import Build, State
+from .damage import Damaged
 from .errors import GoldsmithError, NotFound
 from .events import MachineStopped, Reported, report_id
 from .factory import Factory
@@ -111,7 +112,8 @@ def note_life(build: Build, reports: Sequence[tuple[Report, Message]], factory: 
 
 def publish_unheard(build: Build, reports: Sequence[tuple[Report, Message]], factory: Factory) -> bool:
     """Publish the reports that are not recorded as events; give whether there were any. Heartbeats are no facts."""
-    known = {event.event_id for event in factory.store.events(build.id)}
+    recorded = factory.store.events(build.id)
+    known = {event.id if isinstance(event, Damaged) else event.event_id for event in recorded}
     unheard = [message for report, message in reports if report.kind != HEARTBEAT and report_id(report) not in known]
     for message in unheard:
         factory.bus.publish(message)

@@ -2,15 +2,17 @@
 
 locals {
   counted = {
-    wrong_signature = "Reports with a wrong signature: a guest that lies, or a master key that was changed in mid-build."
-    poison_message  = "Messages that can never be handled; they are dropped."
-    slow_cleaning   = "Builds that have been cleaning for over an hour, counted at each tick."
+    wrong_signature  = "Reports with a wrong signature: a guest that lies, or a master key that was changed in mid-build."
+    poison_message   = "Messages that can never be handled; they are dropped."
+    slow_cleaning    = "Builds that have been cleaning for over an hour, counted at each tick."
+    damaged_document = "Documents of builds and events that cannot be read, counted each time that they are met."
   }
 
   # Each metric's alert: what it says and what to do.
   alerts = {
-    wrong_signature = "A report had a wrong signature and was dropped. See docs/security.md: somebody may be pretending to be a build VM."
-    slow_cleaning   = "A build has been cleaning for over an hour: something that it made cannot be deleted. The log of clean_up says what and why."
+    wrong_signature  = "A report had a wrong signature and was dropped. See docs/security.md: somebody may be pretending to be a build VM."
+    damaged_document = "A build, or an event of one, cannot be read: it is damaged, or a newer Goldsmith has written it. Nothing else waits for it. See docs/deployment.md."
+    slow_cleaning    = "A build has been cleaning for over an hour: something that it made cannot be deleted. The log of clean_up says what and why."
   }
 }
 

@@ -7,14 +7,12 @@ tests/fuse.py ends "the process" at one of these calls.
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from shared.build import ArchiveRecord, Build
-from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
-from shared.events import Event, Stop, read_build, read_event, to_json
+from shared.build import ArchiveRecord
+from shared.errors import AlreadyExists, NotFound, Permanent, Transient
+from shared.events import Stop
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.plan import Plan
 from shared.ports import (
@@ -28,7 +26,6 @@ from shared.ports import (
     Resource,
     ResourceKind,
     Status,
-    Stored,
 )
 from tests.fuse import Fuse
 from tests.memory_bucket import MemoryBucket
@@ -48,92 +45,6 @@ class FakeClock:
 
     def pause(self, most: float) -> None:
         self.time += most
-
-
-@dataclass
-class _Document:
-    text: str
-    version: int
-    last_seen: float
-    events: dict[str, str]
-
-
-class MemoryStore:
-    """Builds and events as JSON, under one lock."""
-
-    def __init__(self, fuse: Fuse | None = None) -> None:
-        self.fuse = fuse or Fuse()
-        self._lock = threading.Lock()
-        self._documents: dict[str, _Document] = {}
-
-    def create(self, build: Build, event: Event) -> None:
-        self.fuse.touch()
-        with self._lock:
-            if build.id in self._documents:
-                raise AlreadyExists(f"there is a build {build.id}")
-            self._documents[build.id] = _Document(_text(build), 1, build.last_seen, {event.event_id: _text(event)})
-        self.fuse.touch()
-
-    def load(self, build_id: str) -> Stored:
-        self.fuse.touch()
-        with self._lock:
-            document = self._find(build_id)
-            return Stored(_build(document), str(document.version))
-
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
-        self.fuse.touch()
-        with self._lock:
-            document = self._find(build.id)
-            if event is not None and event.event_id in document.events:
-                raise AlreadyExists(f"build {build.id} has event {event.event_id} already")
-            if str(document.version) != expected:
-                raise Conflict(f"build {build.id} was written by somebody else")
-            document.text = _text(build)
-            document.version += 1
-            document.last_seen = max(document.last_seen, build.last_seen)
-            if event is not None:
-                document.events[event.event_id] = _text(event)
-            version = str(document.version)
-        self.fuse.touch()
-        return version
-
-    def touch(self, build_id: str, seen: float) -> None:
-        self.fuse.touch()
-        with self._lock:
-            if build_id in self._documents:
-                self._documents[build_id].last_seen = max(self._documents[build_id].last_seen, seen)
-
-    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
-        self.fuse.touch()
-        with self._lock:
-            last = _build(self._find(before)) if before else None
-            found = sorted(map(_build, self._documents.values()), key=_age, reverse=True)
-        following = [build for build in found if last is None or _age(build) < _age(last)]
-        return [build for build in following if not (unfinished and build.finished)][:limit]
-
-    def events(self, build_id: str) -> Sequence[Event]:
-        self.fuse.touch()
-        with self._lock:
-            document = self._documents.get(build_id)
-            return [read_event(text) for text in document.events.values()] if document else []
-
-    def _find(self, build_id: str) -> _Document:
-        if build_id not in self._documents:
-            raise NotFound(f"there is no build {build_id}")
-        return self._documents[build_id]
-
-
-def _age(build: Build) -> tuple[float, str]:
-    return build.created, build.id
-
-
-def _text(document: Build | Event) -> str:
-    return json.dumps(to_json(document))
-
-
-def _build(document: _Document) -> Build:
-    build = read_build(document.text)
-    return replace(build, last_seen=max(build.last_seen, document.last_seen))
 
 
 class MemoryBus:

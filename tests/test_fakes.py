@@ -9,15 +9,20 @@ import pytest
 from shared.ports import Bucket, Bus, Message, Store
 from tests.contracts.bucket_contract import BucketContract
 from tests.contracts.bus_contract import BusContract
-from tests.contracts.store_contract import StoreContract
-from tests.fakes import MemoryBus, MemoryStore
+from tests.contracts.store_contract import Damage, StoreContract
+from tests.fakes import MemoryBus
 from tests.memory_bucket import MemoryBucket
+from tests.memory_store import MemoryStore
 
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
+
+    @pytest.fixture
+    def damage(self, store: MemoryStore) -> Damage:
+        return store.damage
 
 
 class TestMemoryBucket(BucketContract):

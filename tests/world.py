@@ -29,6 +29,7 @@ from provisioner.protocol import (
     sign,
 )
 from shared.build import Build
+from shared.damage import readable_builds
 from shared.engine import Engine
 from shared.errors import Transient
 from shared.events import CancelRequested, Stop
@@ -49,9 +50,10 @@ from shared.ports import Message
 from shared.watch import watch
 from shared.workers import carry_out
 from tests import values
-from tests.fakes import FakeClock, FakeCompute, FakeDisk, FakeMachine, MemoryBus, MemoryStore
+from tests.fakes import FakeClock, FakeCompute, FakeDisk, FakeMachine, MemoryBus
 from tests.fuse import Died, Fuse
 from tests.memory_bucket import MemoryBucket
+from tests.memory_store import MemoryStore
 
 MASTER = b"m" * 32
 TICK = 60.0  # seconds
@@ -192,7 +194,7 @@ class World:
         for _ in range(TICKS):
             if self.survives(self.settle) and self.survives(self.tick) and self._is_idle():
                 return
-        stuck = [(build.id, build.state, build.outbox) for build in self.store.builds(unfinished=True)]
+        stuck = [(build.id, build.state, build.outbox) for build in readable_builds(self.store.builds(unfinished=True))]
         raise AssertionError(f"not finished after {TICKS} ticks: {stuck}, {self.bus.waiting}")
 
     def settle(self) -> None:
@@ -205,7 +207,7 @@ class World:
     def tick(self) -> None:
         """A minute passes: what expire_builds does."""
         self.clock.time += TICK
-        for build in self.store.builds(unfinished=True):
+        for build in readable_builds(self.store.builds(unfinished=True)):
             self.engine.tick(build.id, heard=watch(build, self.factory))
 
     def handle(self) -> bool:

@@ -19,8 +19,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..build import Build
-from ..errors import StoreError
-from ..events import Event, read_build, read_event, to_json
+from ..damage import Damaged
+from ..errors import DamagedDocument, StoreError
+from ..events import Event, read_build, read_event_of, to_json
 
 BUILDS, EVENTS, LIVES = "builds", "events", "lives"
 
@@ -61,22 +62,30 @@ def life_fields(build: Build) -> dict[str, Any]:
 
 
 def build_of(build_id: str, fields: Mapping[str, Any], last_seen: float) -> Build:
-    """Read builds/{id}; `last_seen` is that of lives/{id}. StoreError when it is damaged."""
+    """Read builds/{id}; `last_seen` is that of lives/{id}. DamagedDocument."""
     try:
-        build = read_build(_unpacked(fields["document"]))
-    except (StoreError, KeyError, TypeError, zlib.error) as error:
-        raise _damage(f"build {build_id}", error) from error
+        build = read_build(_document(fields))
+    except StoreError as error:
+        raise _damage(f"build {build_id}", str(error)) from error
     if build.id != build_id:
-        raise StoreError(f"the document of build {build_id} is that of build {build.id}")
+        raise _damage(f"build {build_id}", f"it is that of build {build.id}")
     return replace(build, last_seen=max(build.last_seen, last_seen))
 
 
-def event_of(build_id: str, event_id: str, fields: Mapping[str, Any]) -> Event:
-    """Read builds/{id}/events/{event id}. StoreError when it is damaged."""
+def build_or_damage(build_id: str, fields: Mapping[str, Any], last_seen: float) -> Build | Damaged:
+    """Read builds/{id} for a list."""
     try:
-        return read_event(_unpacked(fields["document"]))
-    except (StoreError, KeyError, TypeError, zlib.error) as error:
-        raise _damage(f"event {event_id} of build {build_id}", error) from error
+        return build_of(build_id, fields, last_seen)
+    except DamagedDocument as error:
+        return Damaged(build_id, str(error))
+
+
+def event_or_damage(build_id: str, event_id: str, fields: Mapping[str, Any]) -> Event | Damaged:
+    """Read builds/{id}/events/{event id} for a list."""
+    try:
+        return read_event_of(build_id, event_id, _document(fields))
+    except StoreError as error:
+        return Damaged(event_id, str(_damage(f"event {event_id} of build {build_id}", str(error))))
 
 
 def _build_document(build: Build) -> str | bytes:
@@ -111,15 +120,21 @@ def _packed(text: str) -> str | bytes:
     return text if len(text) <= PLAIN_LIMIT else zlib.compress(text.encode("ascii"))
 
 
-def _unpacked(document: str | bytes) -> str | bytes:
-    return zlib.decompress(document) if isinstance(document, bytes) else document
+def _document(fields: Mapping[str, Any]) -> Any:
+    """Return the text of a document's field `document`. StoreError where it has none."""
+    document = fields.get("document")
+    try:
+        return zlib.decompress(document) if isinstance(document, bytes) else document
+    except zlib.error as error:
+        raise StoreError(f"its field `document` cannot be decompressed: {error}") from error
 
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _damage(what: str, error: Exception) -> StoreError:
-    return StoreError(
-        f"the document of {what} is damaged, or of another version of Goldsmith: {error}; deploy that one"
+def _damage(what: str, why: str) -> DamagedDocument:
+    return DamagedDocument(
+        f"the document of {what} is damaged, or of another version of Goldsmith: {why}; "
+        "deploy that version if it is a newer one"
     )

@@ -8,6 +8,7 @@ other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.retry import Retry, if_exception_type
 
 from ..build import Build, State
+from ..damage import Damaged
 from ..errors import AlreadyExists, Conflict, NotFound, StoreError
 from ..events import Event
 from ..ports import Stored
@@ -29,8 +31,9 @@ from .documents import (
     WRITES,
     build_fields,
     build_of,
+    build_or_damage,
     event_fields,
-    event_of,
+    event_or_damage,
     life_fields,
 )
 from .errors import mapped
@@ -47,12 +50,14 @@ class Index:
     fields: tuple[tuple[str, str], ...]  # name, and ASCENDING or DESCENDING
 
 
-INDEXES = (Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),)  # builds(unfinished=True)
+INDEXES = (Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),)
+"""For builds(unfinished=True) of the release before, whose functions answer until those of this one have taken over."""
+
 UNINDEXED = ((BUILDS, "document"), (EVENTS, "document"))  # nobody looks for them, and they are long
 TTL = ((BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER))
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
-UNFINISHED = tuple(str(state) for state in State if state is not State.FINISHED)
+FINISHED = str(State.FINISHED)
 
 _REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
 
@@ -98,7 +103,7 @@ class GoogleStore:
                 raise AlreadyExists(f"build {build.id} exists already") from error
 
     def load(self, build_id: str) -> Stored:
-        """Read a build and its version, which is its document's update time. NotFound; StoreError when damaged."""
+        """Read a build and its version, which is its document's update time. NotFound, DamagedDocument."""
         found = self._get([self._build(build_id), self._life(build_id)], f"build {build_id}")
         build = found.get(BUILDS)
         if build is None:
@@ -139,43 +144,48 @@ class GoogleStore:
             except api.NotFound:
                 return
 
-    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
-        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that.
+    def builds(
+        self, *, unfinished: bool = False, limit: int | None = None, before: str = ""
+    ) -> Sequence[Build | Damaged]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that."""
+        with mapped("builds"):
+            last = self._existing(before) if before else None
+            found = self._page(limit, last) if limit and not unfinished else self._all(unfinished, limit, last)
+        seen = self._last_seen_of(document.id for document in found if _fields(document).get("state") != FINISHED)
+        return [build_or_damage(each.id, _fields(each), seen.get(each.id, 0.0)) for each in found]
 
-        StoreError names every build whose document is damaged.
+    def _page(self, limit: int, last: Any) -> list[Any]:
+        """Return some documents in Firestore's own order, which leaves out those that have no `created` at all."""
+        query = self._client.collection(BUILDS).order_by("created", direction="DESCENDING").limit(limit)
+        if last is not None and "created" in _fields(last):
+            query = query.start_after(last)
+        return list(query.stream(**self._patience))
+
+    def _all(self, unfinished: bool, limit: int | None, last: Any) -> list[Any]:
+        """Return all documents in the order that we give them, those without `created` too.
+
+        Unfinished are all states but one: a newer release may know more of them than we do.
         """
         from google.cloud.firestore import FieldFilter
 
-        query = self._client.collection(BUILDS).order_by("created", direction="DESCENDING")
-        if unfinished:
-            query = query.where(filter=FieldFilter("state", "in", UNFINISHED))
-        if limit is not None:
-            query = query.limit(limit)
-        with mapped("builds"):
-            if before:
-                last = self._build(before).get(**self._patience)
-                if not last.exists:
-                    raise _unknown(before)
-                query = query.start_after(last)
-            found = list(query.stream(**self._patience))
-        seen = self._last_seen_of(document.id for document in found if _fields(document).get("state") in UNFINISHED)
-        builds, damages = [], []
-        for document in found:
-            try:
-                builds.append(build_of(document.id, _fields(document), seen.get(document.id, 0.0)))
-            except StoreError as error:
-                damages.append(str(error))
-        if damages:
-            raise StoreError("\n".join(damages))
-        return builds
+        builds = self._client.collection(BUILDS)
+        query = builds.where(filter=FieldFilter("state", "!=", FINISHED)) if unfinished else builds
+        found = sorted(query.stream(**self._patience), key=_age, reverse=True)
+        return [document for document in found if last is None or _age(document) < _age(last)][:limit]
 
-    def events(self, build_id: str) -> Sequence[Event]:
+    def _existing(self, build_id: str) -> Any:
+        found = self._build(build_id).get(**self._patience)
+        if not found.exists:
+            raise _unknown(build_id)
+        return found
+
+    def events(self, build_id: str) -> Sequence[Event | Damaged]:
         """List a build's recorded events in the order they were applied; none for an unknown build."""
         with mapped(f"events of build {build_id}"):
             found = list(self._build(build_id).collection(EVENTS).stream(**self._patience))
         # Each was created in the commit that applied it, and commits of one build follow each other.
         found.sort(key=lambda document: document.create_time)
-        return [event_of(build_id, document.id, _fields(document)) for document in found]
+        return [event_or_damage(build_id, document.id, _fields(document)) for document in found]
 
     def _why_refused(self, build_id: str, event: Event | None) -> StoreError:
         """Look which condition did not hold. Firestore names one of several, and its emulator another."""
@@ -217,8 +227,17 @@ def _fields(snapshot: Any) -> Mapping[str, Any]:
     return snapshot.to_dict() or {}
 
 
+def _age(snapshot: Any) -> tuple[bool, float, str]:
+    """Return what sorts documents as `created` does in Firestore: what is no number comes after all numbers."""
+    created = _fields(snapshot).get("created")
+    if isinstance(created, int | float) and math.isfinite(created):
+        return False, created, str(snapshot.id)
+    return True, 0.0, str(snapshot.id)
+
+
 def _last_seen(snapshot: Any) -> float:
-    return float(_fields(snapshot).get("last_seen", 0.0)) if snapshot is not None else 0.0
+    seen = _fields(snapshot).get("last_seen") if snapshot is not None else None
+    return float(seen) if isinstance(seen, int | float) else 0.0  # what is damaged there says nothing
 
 
 def _version(time: Any) -> str:

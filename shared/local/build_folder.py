@@ -59,7 +59,7 @@ class BuildFolder:
 
     def disks(self) -> list[str]:
         """The names of the boot disks."""
-        return [name.removesuffix(".raw") for name in _names(self.path / "disks")]
+        return [name.removesuffix(".raw") for name in _names(self.path / "disks") if name.endswith(".raw")]
 
     def label(self, labels: Mapping[str, str]) -> None:
         """Write down the labels, whole or not at all."""

@@ -227,7 +227,8 @@ class LocalCompute:
         """List the machines and disks of all builds."""
         for build_id in build_ids(self._home):
             folder = BuildFolder(self._home, build_id)
-            expires = float(folder.labels().get(EXPIRES_LABEL, 0))
+            told = folder.labels().get(EXPIRES_LABEL, "")
+            expires = float(told) if told.isdecimal() else 0.0  # a label may have been written by anything
             for name in folder.machines():
                 yield Resource("machine", name, ZONE, build_id, expires)
             for name in folder.disks():

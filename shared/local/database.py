@@ -69,6 +69,7 @@ class Database:
         with _mapped(path):
             # Autocommit: sqlite3 of the standard library begins no transaction by itself; transaction() does.
             self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+            self._connection.text_factory = _text  # str would refuse a whole SELECT for one text that is no UTF-8
         try:
             with _alone(path.parent):
                 self._prepare()
@@ -145,6 +146,10 @@ class Database:
     def _pragma(self, text: str) -> Any:
         rows = self.read(f"PRAGMA {text}")
         return rows[0][0] if rows else None
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _make_private(path: Path) -> None:

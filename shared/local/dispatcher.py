@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..build import Build, State
 from ..engine import Engine, Listener
-from ..errors import PoisonMessage, Transient
+from ..errors import GoldsmithError, PoisonMessage, Transient
 from ..events import Event
 from ..factory import Factory
 from ..interruption import Interruption
@@ -70,7 +70,8 @@ class Dispatcher:
         self._build: Build | None = None
         self._order: Order | None = None  # what the worker is at
         self._work: set[Future[None]] = set()
-        self._fault: BaseException | None = None  # of a worker, and nothing that it is meant to raise
+        self._fault: BaseException | None = None  # of a worker or a look at the VM, and nothing it is meant to raise
+        self._blind = ""  # why the VM could not be looked at
 
     def run(self, build_id: str, interruption: Interruption, patience: float = STUCK) -> Build:
         """Handle the build's messages until it is finished; give it as it ended.
@@ -117,9 +118,24 @@ class Dispatcher:
             build = self._factory.store.load(build_id).build
             self._build = build  # another process may have written, for one to cancel the build
             if not build.finished:
-                self.engine.tick(build_id, heard=watch(build, self._factory))
+                self.engine.tick(build_id, heard=self._watch(build))
         except Transient as error:  # such as a database that others write to for long
             LOG.info("%s; again at the next tick", error)
+
+    def _watch(self, build: Build) -> bool:
+        """Look at the VM; whatever that comes to, the deadline holds. Silence says nothing while it cannot be seen."""
+        try:
+            return watch(build, self._factory)
+        except Transient as error:
+            LOG.info("%s; again at the next tick", error)
+        except GoldsmithError as error:
+            if str(error) != self._blind:  # and not twice a second
+                self._blind = str(error)
+                LOG.warning("build %s: its VM cannot be looked at: %s", build.id, error)
+        except Exception as fault:  # noqa: BLE001 - raised at the end of the build, which it ends
+            if self._fault is None:
+                self._end_for(fault)
+        return True
 
     def _handle(self, delivery: Delivery, pool: ThreadPoolExecutor) -> None:
         message = delivery.message
@@ -163,10 +179,14 @@ class Dispatcher:
                 continue
             if self._fault is not None:  # the clean-up after the first fault has one too: leave it to the next command
                 raise fault
-            self._fault = fault
-            assert self._build is not None, "workers start after the build was loaded"
-            reason = f"internal fault: {type(fault).__name__}: {fault}"
-            cancel(self._build.id, reason, self._factory.bus, self._factory.clock)
+            self._end_for(fault)
+
+    def _end_for(self, fault: BaseException) -> None:
+        """End the build for something that was not foreseen; it is raised when all is cleaned up."""
+        self._fault = fault
+        assert self._build is not None, "nothing is done before the build was loaded"
+        reason = f"internal fault: {type(fault).__name__}: {fault}"
+        cancel(self._build.id, reason, self._factory.bus, self._factory.clock)
 
 
 def _again(delivery: Delivery, error: Transient) -> None:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Self
 
 from ..build import Build, State
 from ..clock import SystemClock
+from ..damage import readable_builds
 from ..engine import Listener
-from ..errors import AlreadyExists, GoldsmithError, InputError, NotFound
+from ..errors import AlreadyExists, DamagedDocument, GoldsmithError, InputError, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
@@ -136,11 +137,11 @@ class LocalFactory(Factory):
         )
 
     def maker_of(self, image: str) -> Build | None:
-        """Give the build that made an image of the catalogue; None for one that was imported or is from elsewhere."""
+        """Return the build that made an image of the catalogue; None for one that was imported or is from elsewhere."""
         found = self.catalogue.get(image)
         try:
             return None if found is None else self.store.load(found.labels.get(BUILD_LABEL, "")).build
-        except NotFound:
+        except (NotFound, DamagedDocument):
             return None
 
     def describe(self, image: str) -> ImageContents:
@@ -185,7 +186,7 @@ class LocalFactory(Factory):
         """Finish what killed processes have left: a build whose VM was done goes on, any other is cancelled."""
         self._tidy()
         recovered: list[Build] = []
-        for build in self.store.builds(unfinished=True):
+        for build in readable_builds(self.store.builds(unfinished=True)):
             with self.building(build.id) as ours:
                 if not ours or not self._is_unfinished(build.id):
                     continue
@@ -248,6 +249,8 @@ class LocalFactory(Factory):
             return not self.store.load(build_id).build.finished
         except NotFound:
             return False
+        except DamagedDocument:  # nothing is known of it, and so all is kept that it may own
+            return True
 
 
 def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:

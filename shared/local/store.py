@@ -6,10 +6,12 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..build import Build
-from ..errors import AlreadyExists, Conflict, NotFound, StoreError
-from ..events import Event, read_build, read_event, to_json
+from ..damage import Damaged
+from ..errors import AlreadyExists, Conflict, DamagedDocument, NotFound, StoreError
+from ..events import Event, read_build, read_event_of, to_json
 from ..ports import Stored
 from .database import Database
 
@@ -41,7 +43,7 @@ class LocalStore:
             _record(connection, build.id, event)
 
     def load(self, build_id: str) -> Stored:
-        """Read a build and its version. NotFound; StoreError when its document is damaged."""
+        """Read a build and its version. NotFound, DamagedDocument."""
         rows = self._database.read("SELECT version, document, last_seen FROM builds WHERE id = ?", (build_id,))
         if not rows:
             raise _unknown(build_id)
@@ -81,52 +83,60 @@ class LocalStore:
         with self._database.transaction() as connection:
             connection.execute("UPDATE builds SET last_seen = max(last_seen, ?) WHERE id = ?", (seen, build_id))
 
-    def builds(self, *, unfinished: bool = False, limit: int | None = None, before: str = "") -> Sequence[Build]:
-        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that.
-
-        StoreError names every build whose document is damaged.
-        """
-        last = self.load(before).build.created if before else None
+    def builds(
+        self, *, unfinished: bool = False, limit: int | None = None, before: str = ""
+    ) -> Sequence[Build | Damaged]:
+        """List builds, newest first: at most `limit`, those that follow the build `before`. NotFound for that."""
+        last = self._created(before) if before else None
         rows = self._database.read(
             _LIST, {"all": not unfinished, "limit": -1 if limit is None else limit, "last": last, "id": before}
         )
-        builds, damages = [], []
-        for row in rows:
-            try:
-                builds.append(self._build(*row))
-            except StoreError as error:
-                damages.append(str(error))
-        if damages:
-            raise StoreError("\n".join(damages))
-        return builds
+        return [self._build_or_damage(*row) for row in rows]
 
-    def events(self, build_id: str) -> Sequence[Event]:
+    def events(self, build_id: str) -> Sequence[Event | Damaged]:
         """List a build's recorded events in the order they were applied; none for an unknown build."""
         rows = self._database.read(
             "SELECT event_id, document FROM events WHERE build_id = ? ORDER BY position", (build_id,)
         )
-        return [self._event(build_id, *row) for row in rows]
+        return [self._event_or_damage(build_id, *row) for row in rows]
 
-    def _build(self, build_id: str, document: str, last_seen: float) -> Build:
+    def _created(self, build_id: str) -> Any:
+        rows = self._database.read("SELECT created FROM builds WHERE id = ?", (build_id,))
+        if not rows:
+            raise _unknown(build_id)
+        return rows[0][0]
+
+    def _build_or_damage(self, build_id: str, document: Any, last_seen: Any) -> Build | Damaged:
+        try:
+            return self._build(build_id, document, last_seen)
+        except DamagedDocument as error:
+            return Damaged(build_id, str(error))
+
+    def _build(self, build_id: str, document: Any, last_seen: Any) -> Build:
+        what = f"{self._database.path}: the document of build {build_id}"
         try:
             build = read_build(document)
         except StoreError as error:
-            raise self._damage(f"the document of build {build_id}", error) from error
+            raise _damage(what, str(error)) from error
         if build.id != build_id:
-            raise StoreError(f"{self._database.path}: the document of build {build_id} is that of build {build.id}")
+            raise _damage(what, f"it is that of build {build.id}")
+        if not isinstance(last_seen, float):  # SQLite keeps whatever it is given, for all that a column declares
+            raise _damage(what, f"its column last_seen holds {last_seen!r:.80}")
         return replace(build, last_seen=max(build.last_seen, last_seen))
 
-    def _event(self, build_id: str, event_id: str, document: str) -> Event:
+    def _event_or_damage(self, build_id: str, event_id: str, document: Any) -> Event | Damaged:
         try:
-            return read_event(document)
+            return read_event_of(build_id, event_id, document)
         except StoreError as error:
-            raise self._damage(f"event {event_id} of build {build_id}", error) from error
+            what = f"{self._database.path}: event {event_id} of build {build_id}"
+            return Damaged(event_id, str(_damage(what, str(error))))
 
-    def _damage(self, what: str, error: StoreError) -> StoreError:
-        return StoreError(
-            f"{self._database.path}: {what} is damaged, or of another version of Goldsmith: {error}; "
-            "update Goldsmith, or move the file away to start anew"
-        )
+
+def _damage(what: str, why: str) -> DamagedDocument:
+    return DamagedDocument(
+        f"{what} is damaged, or of another version of Goldsmith: {why}; "
+        "update Goldsmith if a newer one has written it, or restore a copy of the file"
+    )
 
 
 def _record(connection: sqlite3.Connection, build_id: str, event: Event) -> None:

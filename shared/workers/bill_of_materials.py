@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from .. import resources
 from ..build import Build
+from ..damage import readable_events
 from ..errors import GoldsmithError, NotFound, Permanent, Transient
 from ..factory import Factory
 from ..inventory import Inventory, of_build
@@ -75,7 +76,7 @@ class BillOfMaterials:
         found = self._factory.compute.packages(self._plan.image.project, self._plan.image.name)
         if found is not None:
             return found, ""
-        told = of_build(self._factory.store.events(self._build.id))
+        told = of_build(readable_events(self._factory.store.events(self._build.id)))
         if told is None:
             return None, ""
         return told.packages, _gaps(told)

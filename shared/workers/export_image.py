@@ -12,6 +12,7 @@ from provisioner.protocol import BUILD, COMPLETED, HYGIENE_FAIL
 
 from .. import resources
 from ..build import Build, ImageRecord
+from ..damage import readable_events
 from ..errors import Permanent, Transient
 from ..events import ImageExported, Reported
 from ..factory import Factory
@@ -69,7 +70,7 @@ def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[str, ...]:
 
 def _told(build: Build, factory: Factory) -> Iterator[str]:
     """Give what the VM has found on itself. It fails by itself where findings are not to pass."""
-    for event in factory.store.events(build.id):
+    for event in readable_events(factory.store.events(build.id)):
         if isinstance(event, Reported) and event.report.kind == COMPLETED and event.report.phase == BUILD:
             yield from event.report.output.splitlines()
 

@@ -18,6 +18,7 @@ import requests
 from google.auth.credentials import AnonymousCredentials
 
 from shared.build import Build
+from shared.damage import readable_builds, readable_events
 from shared.events import Event
 from shared.gcp.firestore import GoogleStore
 
@@ -98,11 +99,11 @@ class Person:
 
     def builds(self) -> list[Build]:
         """Give all builds, as Firestore has them."""
-        return list(self._store.builds())
+        return list(readable_builds(self._store.builds()))
 
     def events(self, build_id: str) -> list[Event]:
         """Give the events of a build."""
-        return list(self._store.events(build_id))
+        return list(readable_events(self._store.events(build_id)))
 
     def wait_until(self, moment: float) -> None:
         """Wait until a moment, in Unix seconds."""

@@ -1,20 +1,54 @@
 """What every Store must do: SQLite on this machine, Firestore in the cloud.
 
-A subclass, its name beginning with Test, brings the fixture `store`: an empty one.
+A subclass, its name beginning with Test, brings the fixtures `store`, an empty one, and `damage`, which puts another
+text in the place of a build's document, or of one of its events'.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from shared.build import ArchiveRecord, Build, Outcome, State
-from shared.errors import AlreadyExists, Conflict, NotFound
+from shared.damage import Damaged, readable_builds
+from shared.errors import AlreadyExists, Conflict, DamagedDocument, NotFound
+from shared.events import to_json
 from shared.orders import Order
 from shared.ports import Store, Stored
 from tests import values
+
+Damage = Callable[..., None]  # of a build's id, a text and, for an event of it, its id
+
+DEEP = "[" * 100_000
+
+
+OTHER_EVENT = json.dumps(to_json(values.ticked()))
+
+
+def _other(**changes: object) -> str:
+    """A whole document, but for these keys."""
+    return json.dumps({**to_json(values.build(id="b-0123456789ab")), **changes})
+
+
+DAMAGES = {
+    "nothing": "",
+    "not JSON": "{",
+    "not an object": "[]",
+    "null": "null",
+    "too deep": DEEP,
+    "no fields": "{}",
+    "a field is missing": json.dumps({"id": "b-0123456789ab", "name": "hello"}),
+    "a wrong type": _other(attempt="first"),
+    "a number that is none": _other(created=float("nan")),
+    "a number without end": _other(deadline=float("inf")),
+    "a state of a newer release": _other(state="pondering"),
+    "an order of a newer release": _other(outbox=[{"build_id": "b", "number": 1, "kind": "sign_image", "attempt": 1}]),
+    "another build's document": _other(id="a-0123456789ab"),
+}
 
 
 class StoreContract:
@@ -116,7 +150,7 @@ class StoreContract:
         store.touch(values.BUILD_ID, values.NOON + 30)
         after = store.load(values.BUILD_ID)
         assert after == Stored(replace(before.build, last_seen=values.NOON + 30), before.version)
-        assert store.builds()[0].last_seen == values.NOON + 30
+        assert readable_builds(store.builds())[0].last_seen == values.NOON + 30
         store.save(after.build, before.version, values.machine_started())
 
     def test_last_seen_never_moves_back(self, store: Store) -> None:
@@ -153,6 +187,50 @@ class StoreContract:
         store.save(replace(busy.build, state=State.CLEANING, outcome=Outcome.SUCCEEDED), busy.version)
         assert [build.id for build in store.builds(unfinished=True)] == [busy.build.id]
         assert {build.id for build in store.builds()} == {done.build.id, busy.build.id}
+
+    @pytest.mark.parametrize("kind", DAMAGES)
+    def test_a_damaged_build_hides_no_other(self, store: Store, damage: Damage, kind: str) -> None:
+        for name, age in (("a", 10.0), ("b", 20.0), ("c", 30.0), ("d", 40.0)):
+            created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
+        damage("b-0123456789ab", DAMAGES[kind])
+        for unfinished in (False, True):
+            found = store.builds(unfinished=unfinished)
+            assert [each.id[0] for each in found] == ["a", "b", "c", "d"]
+            assert [isinstance(each, Damaged) for each in found] == [False, True, False, False]
+        with pytest.raises(DamagedDocument, match=r"the document of build b-0123456789ab is damaged"):
+            store.load("b-0123456789ab")
+        assert store.load("a-0123456789ab").build.id == "a-0123456789ab"
+
+    @pytest.mark.parametrize("unfinished", [False, True])
+    def test_pages_go_on_over_a_damaged_build(self, store: Store, damage: Damage, unfinished: bool) -> None:
+        for name, age in (("a", 10.0), ("b", 20.0), ("c", 30.0), ("d", 40.0)):
+            created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
+        damage("b-0123456789ab", "{")
+        pages, before = [], ""
+        while page := store.builds(unfinished=unfinished, limit=2, before=before):
+            pages.append("".join(each.id[0] for each in page))
+            before = page[-1].id
+        assert pages == ["ab", "cd"]
+        assert [each.id[0] for each in store.builds(unfinished=unfinished, before="a-0123456789ab")] == ["b", "c", "d"]
+
+    def test_a_damaged_build_that_is_finished_is_no_unfinished_one(self, store: Store, damage: Damage) -> None:
+        done = created(store)
+        store.save(replace(done.build, state=State.FINISHED, outcome=Outcome.SUCCEEDED), done.version)
+        damage(values.BUILD_ID, "{")
+        assert list(store.builds(unfinished=True)) == []
+        assert [each.id for each in store.builds()] == [values.BUILD_ID]
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "Unheard"}', '{"kind": "Ticked"}', OTHER_EVENT, DEEP])
+    def test_a_damaged_event_hides_no_other(self, store: Store, damage: Damage, text: str) -> None:
+        stored = created(store)
+        version = store.save(stored.build, stored.version, values.reported())
+        store.save(stored.build, version, values.cancel_requested())
+        damage(values.BUILD_ID, text, values.reported().event_id)
+        first, second, third = store.events(values.BUILD_ID)
+        assert (first, third) == (values.requested(), values.cancel_requested())
+        assert isinstance(second, Damaged)
+        assert second.id == values.reported().event_id
+        assert f"event {second.id} of build {values.BUILD_ID} is damaged" in second.why
 
     def test_of_two_writers_one_wins(self, store: Store) -> None:
         """Four threads count to 40 in one build: every write that was confirmed is there, none is there twice."""

@@ -57,6 +57,19 @@ def test_one_build_is_shown_whole(deployment: Deployment) -> None:
     assert (status, document) == (200, to_json(deployment.world.build("hello-000000000003")))
 
 
+def test_damaged_builds_are_listed_in_their_place(deployment: Deployment) -> None:
+    deployment.world.store.damage("hello-000000000004", "{")
+    status, document = get(deployment, "/builds?limit=3")
+    assert (status, ids(document)) == (200, [f"hello-{number:012x}" for number in (6, 5, 4)])
+    assert isinstance(document["builds"], list)
+    damaged = document["builds"][-1]
+    assert (damaged["state"], damaged["outcome"]) == ("damaged", None)
+    assert "the document of build hello-000000000004 is damaged" in damaged["reason"]
+    assert ids(get(deployment, str(document["next"]))[1]) == [f"hello-{number:012x}" for number in (3, 2, 1)]
+    status, document = get(deployment, "/builds/hello-000000000004")
+    assert (status, document) == (500, {"error": damaged["reason"]})
+
+
 @pytest.mark.parametrize("path", ["/", "/builds/hello-000000000003"])
 def test_no_key_is_shown(deployment: Deployment, path: str) -> None:
     with deployment.client("dashboard") as client:

@@ -9,6 +9,7 @@ import pytest
 
 from emulator.message_filter import message_filter
 from shared.build import Outcome, State
+from shared.damage import readable_builds
 from shared.identity import build_id
 from shared.orders import FINISHED_TOPIC
 from shared.ports import Image, Message
@@ -44,7 +45,7 @@ def upload(deployment: Deployment, name: str, text: str = SPEC) -> int:
 @pytest.mark.parametrize("name", ["specs/hello.yaml", "specs/hello.YML", "specs/team/hello.json"])
 def test_uploaded_spec_is_built(deployment: Deployment, name: str) -> None:
     assert upload(deployment, name) == 200
-    [build] = deployment.world.store.builds()
+    [build] = readable_builds(deployment.world.store.builds())
     assert (build.id, build.state) == (build_id("hello", object_request(BUCKET, name, "1")), State.PREPARING)
     assert [message.attributes["order"] for message in deployment.world.bus.published] == ["create_resources"]
 
@@ -59,7 +60,7 @@ def test_other_objects_are_left_alone(deployment: Deployment, name: str) -> None
 def test_bad_spec_is_a_failed_build_and_acknowledged(deployment: Deployment) -> None:
     assert upload(deployment, "specs/team/hello.yaml", "name: [") == 200
     deployment.world.finish()
-    [build] = deployment.world.store.builds()
+    [build] = readable_builds(deployment.world.store.builds())
     assert (build.state, build.outcome) == (State.FINISHED, Outcome.FAILED)
     document = json.loads(deployment.world.bucket.objects[f"gs://{BUCKET}/results/team/hello-1.json"])
     assert document["reason"].startswith(f"gs://{BUCKET}/specs/team/hello.yaml:2:1: ")
@@ -83,7 +84,7 @@ def test_uploaded_workflow_is_built_one_image_after_the_other(deployment: Deploy
     for _ in range(2):
         assert deployment.push("start_build", announced).status_code == 200
     deployment.world.finish()
-    assert {build.name: build.outcome for build in deployment.world.store.builds()} == {
+    assert {build.name: build.outcome for build in readable_builds(deployment.world.store.builds())} == {
         "one": Outcome.SUCCEEDED,
         "two": Outcome.SUCCEEDED,
     }

@@ -14,7 +14,7 @@ import pytest
 
 from shared.build import ArchiveRecord, Build, Outcome, State
 from shared.clock import SystemClock
-from shared.errors import Permanent, Transient
+from shared.errors import EnvironmentFault, NotFound, Permanent, Transient
 from shared.events import Event
 from shared.factory import Factory, ReportTarget
 from shared.interruption import Interruption
@@ -26,7 +26,7 @@ from shared.local.store import LocalStore
 from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC
 from shared.orders import FINISHED_TOPIC, WORKER_TOPIC
 from shared.plan import Plan
-from shared.ports import MachineRequest, Message, Progress, ResourceKind
+from shared.ports import Machine, MachineRequest, Message, Progress, ResourceKind
 from tests import values
 from tests.fakes import FakeClock, FakeCompute
 from tests.memory_bucket import MemoryBucket
@@ -55,6 +55,10 @@ class Cloud(FakeCompute):
         zone = super().create_machine(request)
         self.guest.run(self.machines[request.name], self.disks[request.boot_disk], self._publish)
         return zone
+
+    def machine(self, name: str, project: str, zone: str) -> Machine | None:
+        self._bug("machine")
+        return super().machine(name, project, zone)
 
     def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
         machine = self._in_zone(name, zone)
@@ -254,6 +258,29 @@ def test_look_at_the_machine_that_fails_for_now_is_taken_again(rig: Rig) -> None
     rig.compute.faults["machine"] = Transient("busy")
     assert rig.run().outcome is Outcome.SUCCEEDED
     assert rig.compute.faults == {}
+
+
+@pytest.mark.parametrize("fault", [Permanent("no right"), NotFound("gone"), EnvironmentFault("no such file")])
+def test_machine_that_cannot_be_looked_at_keeps_no_deadline(
+    rig: Rig, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.compute.guest = Guest(silent=True)
+    rig.compute.bugs["machine"] = [fault] * 10_000
+    done = rig.run(made=plan(timeout=2.0))
+    assert done.outcome is Outcome.TIMED_OUT
+    assert nothing_is_left(rig)
+    told = [record.getMessage() for record in caplog.records if "cannot be looked at" in record.getMessage()]
+    assert told == [f"build {values.BUILD_ID}: its VM cannot be looked at: {fault}"]
+
+
+def test_look_at_the_machine_with_a_bug_ends_the_build_and_is_raised_after_the_clean_up(rig: Rig) -> None:
+    rig.compute.guest = Guest(silent=True)
+    rig.compute.bugs["machine"] = [ZeroDivisionError("division by zero")] * 10_000
+    with pytest.raises(ZeroDivisionError):
+        rig.run()
+    assert (rig.build().outcome, rig.build().finished) == (Outcome.CANCELLED, True)
+    assert "internal fault: ZeroDivisionError: division by zero" in rig.build().reason
+    assert nothing_is_left(rig)
 
 
 def test_failed_step_is_told_to_the_listener(rig: Rig) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from shared.build import Build
+from shared.damage import readable_events
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.ports import Store
@@ -15,7 +16,7 @@ from tests.replay.recording import decisions, record
 
 def write(store: Store, build_id: str, out: Path, what: str = "") -> None:
     """Write the recording of a build. NotFound; ValueError when it does not end as the build did."""
-    build, events = store.load(build_id).build, store.events(build_id)
+    build, events = store.load(build_id).build, readable_events(store.events(build_id))
     *_, last = decisions(events)
     if ending(last.build) != ending(build):
         raise ValueError(f"replayed, build {build_id} ends otherwise: {ending(last.build)}, and was: {ending(build)}")

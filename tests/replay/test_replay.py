@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from shared.build import Outcome
+from shared.damage import readable_events
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from tests import values
-from tests.fakes import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.replay.record import main, write
 from tests.replay.recording import decisions, events_of, record, summary
 from tests.world import World
@@ -46,7 +47,7 @@ def test_a_build_of_this_machine_s_store_is_recorded(tmp_path: Path) -> None:
     world = World()
     world.run(values.plan())
     with Database(tmp_path / "state.db") as database:
-        store, events = LocalStore(database), world.store.events(values.BUILD_ID)
+        store, events = LocalStore(database), readable_events(world.store.events(values.BUILD_ID))
         store.create(world.build(), events[0])
         for event in events[1:]:
             store.save(world.build(), store.load(values.BUILD_ID).version, event)
@@ -57,7 +58,7 @@ def test_a_build_of_this_machine_s_store_is_recorded(tmp_path: Path) -> None:
 def test_a_history_with_a_gap_is_refused(tmp_path: Path) -> None:
     world = World()
     world.run(values.plan())
-    first = world.store.events(values.BUILD_ID)[0]
+    first = readable_events(world.store.events(values.BUILD_ID))[0]
     store = MemoryStore()
     store.create(world.build(), first)
     with pytest.raises(ValueError, match="ends otherwise"):

@@ -10,6 +10,7 @@ import pytest
 
 from provisioner.protocol import INVENTORY
 from shared.build import State
+from shared.damage import readable_events
 from shared.errors import CloudError, ImageFileError, Permanent, Transient
 from shared.inventory import of_build
 from shared.plan import SourceImage
@@ -117,7 +118,7 @@ def test_a_list_that_comes_after_the_vm_s_last_word_is_kept() -> None:
     """Pub/Sub delivers in any order."""
     world = world_at("export_image")
     world.engine.receive(values.reported(kind=INVENTORY, output=LINE, sequence=8))
-    assert of_build(world.store.events(values.BUILD_ID)) is not None
+    assert of_build(readable_events(world.store.events(values.BUILD_ID))) is not None
 
 
 def test_a_vm_that_told_nothing_leaves_the_packages_unknown() -> None:

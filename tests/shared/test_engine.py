@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FINISHED
 from shared.build import Build, Outcome, State
+from shared.damage import readable_events
 from shared.engine import TRIES, Engine
 from shared.errors import Conflict, PoisonMessage, StoreError, Transient
 from shared.events import Event
@@ -20,8 +21,9 @@ from shared.orders import FINISHED_TOPIC, Order
 from shared.plan import Deprecation, Plan
 from shared.ports import Image, Message
 from tests import values
-from tests.fakes import FakeClock, MemoryBus, MemoryStore
+from tests.fakes import FakeClock, MemoryBus
 from tests.fuse import Died
+from tests.memory_store import MemoryStore
 from tests.world import Guest, World
 
 ARCHIVE = "out/hello.tar.gz"
@@ -125,7 +127,7 @@ class TestDisorder:
     def test_hazard_2_the_whole_history_again_after_the_end_changes_nothing(self) -> None:
         made = world()
         made.run(whole_plan())
-        before, history = made.build(), list(made.store.events(values.BUILD_ID))
+        before, history = made.build(), list(readable_events(made.store.events(values.BUILD_ID)))
         for event in history:
             assert made.engine.receive(event)
         assert made.build() == before
@@ -211,7 +213,7 @@ def assert_nothing_lost(made: World) -> None:
     assert {"create_resources", "clean_up", "announce"} <= set(orders)
     assert build.outbox == ()
     assert announcements(made) >= 1
-    events = Counter(event.event_id for event in made.store.events(build.id))
+    events = Counter(event.event_id for event in readable_events(made.store.events(build.id)))
     assert set(events.values()) == {1}
 
 
@@ -271,7 +273,7 @@ class TestReceive:
         made.engine.receive(replace(values.reported(time=values.NOON + 1e6), report=values.report(time=1e12)))
         build = made.build()
         assert (build.last_seen, build.updated) == (values.NOON + 10, values.NOON + 10)
-        assert made.store.events(build.id)[-1].time == values.NOON + 10
+        assert readable_events(made.store.events(build.id))[-1].time == values.NOON + 10
 
     def test_a_heartbeat_moves_last_seen_and_records_nothing(self) -> None:
         made = started()
@@ -331,7 +333,7 @@ class TestManyEngines:
             list(pool.map(deliver, range(4)))
         build = store.load(values.BUILD_ID).build
         assert [record.status for record in build.steps] == ["done"] * len(steps)
-        recorded = [event.event_id for event in store.events(build.id)]
+        recorded = [event.event_id for event in readable_events(store.events(build.id))]
         assert sorted(recorded) == sorted({*recorded})
         assert len(recorded) == 1 + len(history)
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 
 from shared.build import Build, LedgerEntry, Outcome, State
+from shared.damage import readable_builds
 from shared.errors import Permanent, Transient
 from shared.expiry import expire_builds
 from shared.orders import Order
 from shared.plan import Plan
+from shared.ports import Message
+from shared.resources import EXPIRY_MARGIN
 from tests import values
 from tests.world import Guest, World
 
@@ -32,7 +35,7 @@ def world(*builds: Build) -> World:
 
 
 def states(made: World) -> list[State]:
-    return [each.state for each in sorted(made.store.builds(), key=lambda each: each.id)]
+    return [each.state for each in sorted(readable_builds(made.store.builds()), key=lambda each: each.id)]
 
 
 def test_deadlines_hold_for_all_builds() -> None:
@@ -41,7 +44,9 @@ def test_deadlines_hold_for_all_builds() -> None:
     assert set(states(made)) == {State.PREPARING}
     made.clock.time += PLAN.timeout
     expire_builds(made.factory, "local")
-    assert {(each.state, each.outcome) for each in made.store.builds()} == {(State.CLEANING, Outcome.TIMED_OUT)}
+    assert {(each.state, each.outcome) for each in readable_builds(made.store.builds())} == {
+        (State.CLEANING, Outcome.TIMED_OUT)
+    }
     assert len(made.bus.published) == 20
 
 
@@ -102,13 +107,59 @@ def test_silence_says_nothing_while_nobody_can_look() -> None:
     assert states(made) == [State.PROVISIONING]
 
 
-def test_what_nobody_has_foreseen_is_raised_after_all_others() -> None:
+def test_what_nobody_has_foreseen_is_raised_after_all_others_and_keeps_no_deadline() -> None:
     made = world(*(build(number, state=State.PROVISIONING, zone="here") for number in range(3)))
     made.clock.time += PLAN.timeout
     made.compute.faults["machine"] = ZeroDivisionError("oh")
     with pytest.raises(ZeroDivisionError, match="oh"):
         expire_builds(made.factory, "local")
-    assert states(made).count(State.CLEANING) == 2
+    assert states(made) == [State.CLEANING] * 3
+
+
+@pytest.mark.parametrize("fault", [Transient("the topic is away"), ZeroDivisionError("oh")])
+def test_orders_that_cannot_be_sent_keep_no_deadline(fault: Exception) -> None:
+    order = Order("hello-000000000001", 1, "create_resources", 1)
+    made = world(build(1, outbox=(order,)), build(2))
+    made.clock.time += PLAN.timeout
+    factory = replace(made.factory, bus=FaultyBus(fault))
+    try:
+        expire_builds(factory, "local")
+    except ZeroDivisionError as error:
+        assert error is fault  # noqa: PT017 - one of two ends, and states() below is of both
+    assert states(made) == [State.CLEANING] * 2
+
+
+class FaultyBus:
+    """Takes no message."""
+
+    def __init__(self, fault: Exception) -> None:
+        self._fault = fault
+
+    def publish(self, message: Message) -> None:
+        raise self._fault
+
+
+def test_a_damaged_build_keeps_no_other_from_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    made = world(*(build(number) for number in range(3)))
+    made.store.damage("hello-000000000001", "{")
+    made.clock.time += PLAN.timeout
+    found = expire_builds(made.factory, "local")
+    assert (found.builds, found.damaged, found.faults) == (2, ("hello-000000000001",), ())
+    [told] = [record for record in caplog.records if getattr(record, "metric", "") == "damaged_document"]
+    assert "the document of build hello-000000000001 is damaged" in told.getMessage()
+    assert states(made) == [State.CLEANING] * 2
+
+
+def test_what_a_damaged_build_has_made_is_kept_until_its_time() -> None:
+    made = World(Guest(silent=True))
+    made.engine.request(values.requested())
+    made.settle()
+    made.store.damage(values.BUILD_ID, "{")
+    assert expire_builds(made.factory, "local").deleted == ()
+    assert made.left()["machines"]
+    made.clock.time = values.NOON + PLAN.timeout + EXPIRY_MARGIN
+    assert len(expire_builds(made.factory, "local").deleted) == 2
+    assert made.left()["machines"] == made.left()["disks"] == []
 
 
 def test_no_more_is_begun_when_the_time_is_over() -> None:

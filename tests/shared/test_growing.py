@@ -9,6 +9,7 @@ import pytest
 from provisioner.protocol import DISK_WANTED, HYGIENE_OFF, DiskLayout
 from shared import resources
 from shared.build import Outcome, State
+from shared.damage import readable_events
 from shared.errors import NotFound, Permanent
 from shared.events import DiskGrown, Event, Reported
 from shared.workers import carry_out
@@ -22,7 +23,7 @@ WAITS = 180.0  # seconds, of the VM
 
 def moments(world: World) -> dict[str, float]:
     """When the VM asked, by the server's clock, and when the disk was there."""
-    events: list[Event] = list(world.store.events(values.BUILD_ID))
+    events: list[Event] = list(readable_events(world.store.events(values.BUILD_ID)))
     asked = [event.time for event in events if isinstance(event, Reported) and event.report.kind == DISK_WANTED]
     grown = [event.time for event in events if isinstance(event, DiskGrown)]
     return {"asked": asked[0], "grown": grown[0], "times": len(grown)}
@@ -64,7 +65,7 @@ def test_a_vm_that_reaches_nothing_but_its_port_is_heard_while_it_waits() -> Non
     world = World(Guest(offline=True))
     build = world.run(PLAN)
     assert build.outcome is Outcome.SUCCEEDED
-    started = min(event.time for event in world.store.events(values.BUILD_ID))
+    started = min(event.time for event in readable_events(world.store.events(values.BUILD_ID)))
     assert moments(world)["grown"] - started < WAITS
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.build import Build, Outcome, State
+from shared.damage import readable_builds
 from shared.errors import Conflict, NotFound, Transient
 from shared.identity import build_id
 from shared.messages import FOLLOWED
@@ -78,7 +79,7 @@ def run(desk: Desk, *, times: int = 1) -> dict[str, Build]:
     desk.world.finish()
     while hear(desk, times=times):
         desk.world.finish()
-    return {build.name: build for build in desk.world.store.builds()}
+    return {build.name: build for build in readable_builds(desk.world.store.builds())}
 
 
 class TestOneBuild:
@@ -179,7 +180,7 @@ class TestSeveralBuilds:
         desk.world.settle()
         assert (desk.world.build(a.id).outcome, desk.world.build(b.id).outcome) == (Outcome.UNCHANGED, None)
         assert hear(desk) == 1
-        assert [build.name for build in desk.world.store.builds()].count("c") == 0
+        assert [build.name for build in readable_builds(desk.world.store.builds())].count("c") == 0
         desk.world.cancel(b.id)
         assert run(desk)["c"].reason.startswith(f"waits for build {b.id}, which is cancelled;")
 
@@ -188,7 +189,7 @@ class TestSeveralBuilds:
         run(desk)
         begin(desk, CHAIN)
         run(desk)
-        outcomes = [str(build.outcome) for build in desk.world.store.builds()]
+        outcomes = [str(build.outcome) for build in readable_builds(desk.world.store.builds())]
         assert sorted(outcomes) == [Outcome.SUCCEEDED] * 3 + [Outcome.UNCHANGED] * 3
 
     def test_failed_build_rejects_those_that_wait_for_it(self, desk: Desk) -> None:

@@ -7,7 +7,7 @@ from shared.engine import Engine
 from shared.errors import AlreadyExists
 from shared.events import Event
 from tests import values
-from tests.fakes import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.world import World
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from provisioner.protocol import DiskLayout
 from shared.build import Outcome, State
+from shared.damage import readable_events
 from shared.errors import Transient
 from shared.orders import FINISHED_TOPIC
 from shared.plan import Deprecation, Plan
@@ -141,11 +142,12 @@ def assert_in_order(world: World, plan: Plan) -> None:
     assert left["images"] == sorted([*kept, OLDER.name])
     assert set(left["objects"]) <= set(PUBLISHED)
     assert any(message.topic == FINISHED_TOPIC for message in world.bus.published)
-    events = [event.kind for event in world.store.events(build.id)]
+    events = [event.kind for event in readable_events(world.store.events(build.id))]
     image = world.compute.all_images.get(IMAGE)
     if image is not None and image.family is not None:
         assert "ImageExported" in events
-        assert plan.verify_steps is None or any(e.event_id.startswith("v") for e in world.store.events(build.id))
+        recorded = [event.event_id for event in readable_events(world.store.events(build.id))]
+        assert plan.verify_steps is None or any(event_id.startswith("v") for event_id in recorded)
     if build.outcome is Outcome.SUCCEEDED:
         assert kept == [IMAGE]
         assert image is not None

@@ -36,6 +36,22 @@ def test_build_at_work_keeps_what_it_has_however_late_it_is(world: World) -> Non
     assert set(world.compute.machines) == {VM}
 
 
+@pytest.mark.parametrize("state", [state for state in State if state is not State.FINISHED])
+def test_build_in_any_other_state_keeps_what_it_has(world: World, state: State) -> None:
+    """`cleaning` too: its clean-up keeps consoles before it deletes what they are of, and knows what is to stay."""
+    put(world, state, outcome=Outcome.FAILED)
+    world.clock.time = EXPIRES + 1_000_000
+    assert deleted(world) == []
+    assert (set(world.compute.machines), set(world.compute.disks)) == ({VM}, {BOOT, SCRATCH})
+
+
+@pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT, SCRATCH])])
+def test_damaged_build_keeps_what_it_has_until_its_time(world: World, late: float, gone: list[str]) -> None:
+    world.store.damage(values.BUILD_ID, "{")
+    world.clock.time = EXPIRES + late
+    assert deleted(world) == gone
+
+
 def test_finished_build_keeps_nothing(world: World) -> None:
     put(world, State.FINISHED, outcome=Outcome.FAILED)
     assert deleted(world) == [VM, BOOT, SCRATCH]  # the disk after the machine that has it

@@ -19,7 +19,8 @@ from shared.gcp.documents import BUILDS, EVENTS, LIVES
 from shared.keys import Keys
 from shared.plan import MachinePlan
 from shared.ports import Image, MachineRequest, Message, Store
-from tests.fakes import FakeDisk, FakeMachine, MemoryStore, _Document
+from tests.fakes import FakeDisk, FakeMachine
+from tests.memory_store import MemoryStore, _Document
 from tests.world import World
 
 RELEASE = Path(__file__).with_name("release_8d52f8c")
@@ -79,7 +80,9 @@ def memory_store() -> MemoryStore:
                 if other.startswith(f"{path}/{EVENTS}/")
             }
             seen = documents[f"{LIVES}/{build_id}"]["last_seen"]
-            store._documents[build_id] = _Document(fields["document"], 1, seen, events)
+            store._documents[build_id] = _Document(
+                *(build_id, fields["document"], fields["state"] == "finished", fields["created"], 1, seen), events
+            )
     return store
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.build import Build, Outcome, State
-from shared.gcp.documents import BUILDS, EVENTS, build_of, event_of
+from shared.damage import Damaged, readable_builds, readable_events
+from shared.gcp.documents import BUILDS, EVENTS, build_of, event_or_damage
 from shared.keys import Keys
 from shared.local.bus import LocalBus
 from shared.local.database import Database
@@ -75,15 +76,16 @@ def test_every_document_of_firestore_is_read() -> None:
     for path, fields in documents.items():
         collection, build_id, *event = path.split("/")
         if event:
-            assert event_of(build_id, event[1], fields).event_id == event[1]
+            assert not isinstance(event_or_damage(build_id, event[1], fields), Damaged)
         elif collection == BUILDS:
             assert build_of(build_id, fields, 0.0).state == fields["state"]
 
 
 def test_every_document_of_sqlite_is_read(database: Database) -> None:
     store = LocalStore(database)
-    assert {build.id for build in store.builds()} == set(release.places().values())
-    events = [event.event_id for build in store.builds() for event in store.events(build.id)]
+    builds = readable_builds(store.builds())
+    assert {build.id for build in builds} == set(release.places().values())
+    events = [event for build in builds for event in readable_events(store.events(build.id))]
     assert len(events) == sum(f"/{EVENTS}/" in path for path in release.firestore())
 
 
