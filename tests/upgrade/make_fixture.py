@@ -3,6 +3,7 @@
     OUT/builds.json   each build's place, and the messages that wait for it
     OUT/world.json    machines with all that they will still say, disks, images, objects, the clock
     OUT/firestore.json   builds, events and lives as Firestore keeps them
+    OUT/catalogue.json   the images' records, as the catalogue of one machine keeps them
     OUT/state.sql     the same builds and messages as SQLite keeps them
     OUT/master.key    in hex
 
@@ -36,6 +37,7 @@ database: Any = import_module("shared.local.database")
 local_store: Any = import_module("shared.local.store")
 local_bus: Any = import_module("shared.local.bus")
 protocol: Any = import_module("provisioner.protocol")
+catalogues: Any = import_module("shared.local.catalogue")
 watching: Any = import_module("shared.watch")
 ports: Any = import_module("shared.ports")
 
@@ -264,6 +266,7 @@ def main(out: Path) -> None:
     )
     write(out / "world.json", cloud(world))
     write(out / "firestore.json", firestore(world))
+    write(out / "catalogue.json", catalogue(world))
     (out / "state.sql").write_text(sqlite(world, waiting))
     (out / "master.key").write_text(world_module.MASTER.hex() + "\n")
 
@@ -327,6 +330,20 @@ def firestore(world: Any) -> dict[str, Any]:
         for event in world.store.events(build.id):
             found[f"builds/{build.id}/events/{event.event_id}"] = plain_fields(documents.event_fields(event))
     return found
+
+
+def catalogue(world: Any) -> dict[str, str]:
+    """The images' records, of blank disks."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder) / "disk"
+        disk.write_bytes(bytes(1 << 20))
+        kept = catalogues.Catalogue(Path(folder), world.clock)
+        for image in world.compute.all_images.values():
+            world.clock.time = image.created
+            kept.add(disk, image.name, family=image.family, labels=image.labels, source_disk=image.source_disk)
+            if image.replacement:
+                kept.deprecate(image.name, image.replacement, image.deletes_at)
+        return {path.parent.name: path.read_text() for path in sorted(Path(folder).glob("images/*/image.json"))}
 
 
 def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
