@@ -21,6 +21,7 @@ from .names import (
     DIGEST_LABEL,
     LABEL_COUNT,
     NAME_LENGTH,
+    OWN_NAMES,
     RESERVED_LABELS,
     SOURCE_LABEL,
     as_label_value,
@@ -82,6 +83,11 @@ def image_name(name: str, requested: float, digest: str) -> str:
 def suffixed_name(source_name: str, suffix: str) -> str:
     """Append a suffix to the source image's name. InputError when the result is no name."""
     name = source_name + suffix
+    if name.startswith(OWN_NAMES):
+        raise InputError(
+            f"output.name_suffix: the image would be named {name}, and names that begin with {OWN_NAMES} are those of "
+            "what builds make for themselves; write output.name"
+        )
     try:
         return resource_name(name)
     except ValueError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 
 NAME_LENGTH = 63  # of images, families, machines, disks
 SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within that
@@ -18,6 +19,7 @@ LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
 COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
+OWN_NAMES = "gs-"  # begins the names of what builds make for themselves; IAM lets functions touch no others
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
 BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
 ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made them
@@ -25,6 +27,7 @@ EXPIRES_LABEL = "goldsmith-expires"  # on machines and disks: the Unix time afte
 SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 
+_OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUFFIX = re.compile(r"[-a-z0-9]*[a-z0-9]")
 _PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
@@ -47,11 +50,30 @@ def resource_name(text: str, longest: int = NAME_LENGTH) -> str:
     return text
 
 
+def output_name(text: str, longest: int = NAME_LENGTH) -> str:
+    """Check the name of an image that a spec makes, or that it derives its image's name from."""
+    if text.startswith(OWN_NAMES):
+        raise ValueError(
+            f"{quoted(text)} begins with {OWN_NAMES}, as the machines, disks and images that builds make for "
+            f"themselves do; write another name, for example {quoted('my-' + text)}"
+        )
+    return resource_name(text, longest)
+
+
 def _example(text: str, longest: int) -> str:
     """Propose the nearest valid name, where one can be made of `text`."""
     near = re.sub(r"[^a-z0-9]+", "-", text.lower())
     near = re.sub(r"^[^a-z]+", "", near)[:longest].rstrip("-")
     return f", for example {near}" if near else ""
+
+
+def is_own(name: str, labels: Mapping[str, str]) -> bool:
+    """Return whether a resource that has a name of ours carries the label of the very build that the name tells.
+
+    Anyone in the project may give a machine, disk or image such a name; without the label it is not a build's.
+    """
+    build_id = labels.get(BUILD_LABEL, "")
+    return bool(build_id) and re.fullmatch(OWN_NAMES + re.escape(build_id) + _OF_ATTEMPT, name) is not None
 
 
 def name_suffix(text: str) -> str:

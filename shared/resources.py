@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from provisioner.protocol import BUILD, VERIFY
 
 from .build import Build, LedgerEntry
-from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL
+from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
 from .orders import OrderKind
 from .plan import Plan
 
@@ -22,7 +22,7 @@ EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself s
 
 def resource_name(build_id: str, attempt: int, what: str) -> str:
     """`gs-BUILDID-aN-WHAT`: 63 characters at most, since a build id has 45 at most and `what` 10."""
-    return f"gs-{build_id}-a{attempt}-{what}"
+    return f"{OWN_NAMES}{build_id}-a{attempt}-{what}"
 
 
 def machine_name(build_id: str, attempt: int, phase: str) -> str:

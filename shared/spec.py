@@ -80,7 +80,7 @@ def _own_label(key: str) -> str:
 
 
 def _spec_name(text: str) -> str:
-    return names.resource_name(text, names.SPEC_NAME_LENGTH)
+    return names.output_name(text, names.SPEC_NAME_LENGTH)
 
 
 def _license(text: str) -> str:
@@ -113,6 +113,7 @@ def _place_or_folder(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(names.resource_name)]
+OutputName = Annotated[str, AfterValidator(names.output_name)]
 Project = Annotated[str, AfterValidator(names.project_id)]
 Place = Annotated[str, AfterValidator(_place)]
 StepName = Annotated[
@@ -236,7 +237,7 @@ class Output(Closed):
     """The image that will be made."""
 
     project: Project | None = None
-    name: Name | None = None
+    name: OutputName | None = None
     name_suffix: Annotated[str, AfterValidator(names.name_suffix)] | None = None
     family: Name | None = None
     labels: Annotated[

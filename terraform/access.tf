@@ -5,10 +5,13 @@ locals {
   # What is looked at while an operation of Compute Engine runs.
   operations = ["compute.globalOperations.get", "compute.zoneOperations.get"]
 
-  # What it takes to delete a VM with its disk and its CIDATA image, once its consoles have been read.
+  # What it takes to delete a VM with its disk and its CIDATA image, once their labels have been looked at and its
+  # consoles have been read.
   delete_vm = concat(local.operations, [
     "compute.disks.delete",
+    "compute.disks.get",
     "compute.images.delete",
+    "compute.images.get",
     "compute.instances.delete",
     "compute.instances.get",
     "compute.instances.getSerialPortOutput",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from ..names import SPEC_NAME_LENGTH
+from ..names import OWN_NAMES, SPEC_NAME_LENGTH
 from ..spec_document import Document, Problem
 from .customizer import draft_build
 from .customizer_command import Command
@@ -95,7 +95,7 @@ def _name(finish: Command, stem: str) -> str:
     """Name a build after the image that it makes."""
     for text in (*(finish.text(flag) for flag in ("image-name", "image-suffix", "image-family")), stem):
         words = re.sub(r"[^a-z0-9]+", "-", text.lower())
-        name = re.sub(r"^[^a-z]+", "", words)[:SPEC_NAME_LENGTH].rstrip("-")
+        name = re.sub(rf"^({OWN_NAMES}|[^a-z])+", "", words)[:SPEC_NAME_LENGTH].rstrip("-")
         if name:
             return name
     return "build"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..build import ArchiveRecord
 from ..errors import Permanent
-from ..names import BUILD_LABEL, EXPIRES_LABEL
+from ..names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ..plan import Plan
 from ..ports import (
     Clock,
@@ -163,7 +163,7 @@ class GoogleCompute:
 
 
 def _resource(kind: ResourceKind, name: str, zone: str, labels: Mapping[str, str]) -> Iterator[Resource]:
-    """Give what is ours; a time that is none was not written by us."""
+    """Yield what is ours: others may set our labels on things of theirs, and a time that is none is not from us."""
     expires, build_id = labels.get(EXPIRES_LABEL, ""), labels.get(BUILD_LABEL, "")
-    if expires.isdigit() and build_id:
+    if expires.isdecimal() and is_own(name, labels):
         yield Resource(kind, name, zone.rsplit("/", 1)[-1], build_id, float(expires))

@@ -23,6 +23,7 @@ from .. import sparse_tar
 from ..cidata import CIDATA_ATTRIBUTE, CONTEXT, CONTEXT_ATTRIBUTE, LABEL, instance_metadata, small_files
 from ..errors import InputError, NotFound
 from ..iso9660 import Content, Stream, image_size, iso_image
+from ..names import is_own
 from ..plan import Context
 from ..ports import MachineRequest, StoredObject
 from ..topology import CIDATA
@@ -105,7 +106,9 @@ class Delivery:
         """Delete what was made for a machine that is gone, whichever way it was."""
         self._objects.delete(self._archive(machine))
         self._objects.delete(self._packed_disk(machine))
-        self._images.delete(project, _image_name(machine))
+        image = self._images.get(project, _image_name(machine))
+        if image is not None and is_own(image.name, image.labels):
+            self._images.delete(project, image.name)
 
     def _archive(self, machine: str) -> str:
         return f"gs://{self._settings.bucket}/{CIDATA}{machine}.tar"

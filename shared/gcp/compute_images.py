@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from google.cloud import compute_v1
 
 from ..errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
+from ..names import BUILD_LABEL
 from ..ports import Image, ImageRequest
 from .compute_calls import API, Calls, Method, last
 
@@ -59,7 +60,7 @@ class Images:
         return _as_image(request.project, made)
 
     def ensure(self, project: str, image: compute_v1.Image, until: float) -> compute_v1.Image:
-        """Make an image unless one of its name is there, and wait until that is ready."""
+        """Make an image unless one of its name and build is there, and wait until that is ready. AlreadyExists."""
         what = f"image {image.name} of project {project}"
         found = self._find(project, image.name)
         if found is None:
@@ -77,6 +78,11 @@ class Images:
         while found is not None and found.status not in ("READY", "FAILED"):
             self._calls.poll(what, until, _POLL)
             found = self._find(project, image.name)
+        if found is not None and found.labels.get(BUILD_LABEL) != image.labels.get(BUILD_LABEL):
+            raise AlreadyExists(
+                f"{what} is there and was not made by this build, since its label {BUILD_LABEL} is "
+                f"{found.labels.get(BUILD_LABEL) or 'missing'}; delete it, or choose another name"
+            )
         if found is None:
             raise Transient(f"{what} was deleted while it was being made; it is made again")
         if found.status == "FAILED":

@@ -16,6 +16,7 @@ from google.cloud import compute_v1
 
 from ..errors import AlreadyExists, CloudError, NotFound, Permanent, Transient
 from ..events import Stop
+from ..names import BUILD_LABEL, is_own
 from ..ports import Machine, MachineRequest, Status
 from . import compute_instance
 from .compute_calls import Calls, Method, last
@@ -62,6 +63,7 @@ class Machines:
             zone = last(found.zone)
             if zone not in zones:
                 continue
+            _refuse_foreign(f"machine {request.name} in {zone}", found)
             if found.status in _UNSURE:
                 self._settle(project, zone, request.name, until)
             return zone
@@ -111,11 +113,13 @@ class Machines:
         return found is None or _STATUS.get(found.status) == "stopped"
 
     def find(self, project: str, zone: str, name: str) -> compute_v1.Instance | None:
-        """Give a machine as Compute Engine has it."""
+        """Return a machine as Compute Engine has it; None where one of that name is no build's, too."""
         if not zone:
-            return next(self._everywhere(project, name, self._settings.zones), None)
+            found = self._everywhere(project, name, self._settings.zones)
+            return next((one for one in found if is_own(name, one.labels)), None)
         request = compute_v1.GetInstanceRequest(project=project, zone=zone, instance=name)
-        return self._calls.look(f"machine {name} in {zone}", self._instances.get, request)
+        one = self._calls.look(f"machine {name} in {zone}", self._instances.get, request)
+        return one if one is None or is_own(name, one.labels) else None
 
     def serial_output(self, project: str, zone: str, name: str, port: int, start: int) -> tuple[bytes, int]:
         """Read a serial port from offset `start`; Compute Engine keeps the last megabyte. NotFound.
@@ -145,8 +149,10 @@ class Machines:
             start = answer.next_
 
     def delete(self, project: str, zone: str, name: str) -> None:
-        """Delete a machine at once, running or not, and wait until it is gone; absent is fine."""
+        """Delete a machine at once, running or not, and wait until it is gone; absent, or no build's, is fine."""
         for each in (zone,) if zone else self._settings.zones:
+            if self.find(project, each, name) is None:
+                continue
             request = compute_v1.DeleteInstanceRequest(
                 project=project,
                 zone=each,
@@ -157,8 +163,11 @@ class Machines:
             self._delete(f"machine {name} in {each}", project, self._instances.delete_unary, request)
 
     def delete_disk(self, project: str, zone: str, name: str) -> None:
-        """Delete a disk and wait until it is gone; absent is fine. Transient while a machine has it."""
+        """Delete a disk and wait until it is gone; absent, or no build's, is fine. Transient while a machine has it."""
         for each in (zone,) if zone else self._settings.zones:
+            found = self._disk(project, each, name)
+            if found is None or not is_own(name, found.labels):
+                continue
             request = compute_v1.DeleteDiskRequest(
                 project=project,
                 zone=each,
@@ -189,8 +198,18 @@ class Machines:
             raise Transient(f"{what}: it has {size} GB after it was made larger; it is looked at again")
 
     def _size_of(self, what: str, project: str, zone: str, name: str) -> int:
+        found = self._disk(project, zone, name)
+        if found is None or not is_own(name, found.labels):
+            raise NotFound(f"{what}: there is no such disk of a build")
+        return found.size_gb
+
+    def _refuse_foreign_disk(self, project: str, zone: str, name: str) -> None:
+        if (found := self._disk(project, zone, name)) is not None:
+            _refuse_foreign(f"disk {name} in {zone}", found)
+
+    def _disk(self, project: str, zone: str, name: str) -> compute_v1.Disk | None:
         request = compute_v1.GetDiskRequest(project=project, zone=zone, disk=name)
-        return self._calls.start(what, self._disks.get, request).size_gb
+        return self._calls.look(f"disk {name} in {zone}", self._disks.get, request)
 
     def ours(self, project: str) -> Iterator[compute_v1.Instance]:
         """Give all machines with our label."""
@@ -236,6 +255,7 @@ class Machines:
             self._settle(project, zone, request.name, until)
         except Transient:
             for disk in filter(None, (cargo.image, request.scratch_disk)):  # all that is there of one given up, maybe
+                self._refuse_foreign_disk(project, zone, disk)
                 self.delete_disk(project, zone, disk)
             raise
 
@@ -251,6 +271,8 @@ class Machines:
         """Find the boot disk; of several, the one that a machine has had."""
         project = request.plan.project
         found = list(self._all_disks(project, f'name = "{request.boot_disk}"', self.zones(request)))
+        for disk in found:
+            _refuse_foreign(f"disk {request.boot_disk} in {last(disk.zone)}", disk)
         newest = max(found, key=lambda disk: disk.last_attach_timestamp, default=None)
         return None if newest is None else last(newest.zone)
 
@@ -297,6 +319,15 @@ class Machines:
         for scope, scoped in self._calls.pages(f"disks of project {project}", self._disks.aggregated_list, request):
             _check_answer(scope, scoped.warning, needed)
             yield from scoped.disks
+
+
+def _refuse_foreign(what: str, found: compute_v1.Instance | compute_v1.Disk) -> None:
+    """Raise Permanent for what has a name of ours without the build's label: it holds who knows what."""
+    if not is_own(found.name, found.labels):
+        raise Permanent(
+            f"{what}: it is there and was not made for this build, since its label {BUILD_LABEL} is "
+            f"{found.labels.get(BUILD_LABEL) or 'missing'}; delete it, and build again"
+        )
 
 
 def _check_answer(scope: str, told: object, needed: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from emulator.http_server import HttpServer
 from emulator.identity import Identity
 from shared.clock import SystemClock
 from shared.errors import CloudError, NotFound, Permanent, Transient
+from shared.names import BUILD_LABEL
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest
 from tests.fuse import Died, Fuse
@@ -55,7 +56,12 @@ def of_build(number: int, **changes: Any) -> MachineRequest:
     """The same request of another build."""
     name = BUILD_ID[:-4] + f"{number:04d}"
     asked = request(**changes)
-    return replace(asked, name=asked.name.replace(BUILD_ID, name), boot_disk=asked.boot_disk.replace(BUILD_ID, name))
+    return replace(
+        asked,
+        name=asked.name.replace(BUILD_ID, name),
+        boot_disk=asked.boot_disk.replace(BUILD_ID, name),
+        labels={**asked.labels, BUILD_LABEL: name},
+    )
 
 
 def test_a_machine_is_made_by_four_calls(cloud: Cloud) -> None:
@@ -156,11 +162,11 @@ def test_a_full_zone_leads_to_the_next_one_with_nothing_left_behind(cloud: Cloud
     assert compute.create_machine(request()) == B
     assert (list(cloud.instances()), list(cloud.disks())) == ([f"{B}/{VM}"], [f"{B}/{BOOT}"])
     insert = ["Instances.insert_unary", "ZoneOperations.wait"]
-    assert compute.calls.made[2:] == [*insert, "Disks.delete_unary", *insert]
+    assert compute.calls.made[2:] == [*insert, "Disks.get", *insert]
 
 
 def test_a_disk_of_a_machine_that_was_given_up_is_not_in_the_way_for_ever(cloud: Cloud) -> None:
-    disk = compute_v1.Disk(name=f"{VM}-ci", size_gb=10)
+    disk = compute_v1.Disk(name=f"{VM}-ci", size_gb=10, labels=request().labels)
     cloud.client(compute_v1.DisksClient).insert_unary(project=PROJECT, zone=A, disk_resource=disk)
     compute = cloud.compute(delivery="disk")
     with pytest.raises(Transient, match="tried again"):
@@ -329,7 +335,7 @@ def test_a_stopped_machine_may_have_no_serial_output(cloud: Cloud, reason: str) 
 def test_everything_of_ours_is_listed_and_nothing_else(cloud: Cloud, tmp_path: Path) -> None:
     cloud.compute(delivery="disk").create_machine(request())
     disks = cloud.client(compute_v1.DisksClient)
-    for name, labels in (("others", {}), ("odd", {"goldsmith-build": "x", "goldsmith-expires": "soon"})):
+    for name, labels in (("others", {}), ("odd", {"goldsmith-build": BUILD_ID, "goldsmith-expires": "1"})):
         disk = compute_v1.Disk(name=name, size_gb=10, labels=labels)
         disks.insert_unary(project=PROJECT, zone=A, disk_resource=disk)
     compute = cloud.compute()
@@ -344,6 +350,8 @@ def test_everything_of_ours_is_listed_and_nothing_else(cloud: Cloud, tmp_path: P
     assert {each.expires for each in compute.labelled(PROJECT)} == {float(request().labels["goldsmith-expires"])}
     for name in ("others", "odd"):
         compute.delete("disk", name, PROJECT, A)
+        assert f"{A}/{name}" in cloud.disks(), "it is none of a build's"
+        disks.delete_unary(project=PROJECT, zone=A, disk=name)
 
 
 @pytest.mark.parametrize("silent", ["instances", "disks"])

@@ -190,6 +190,7 @@ def test_notes_stand_with_the_build_that_they_are_before_the_end_of() -> None:
     [
         (("-image-name=my-image",), "my-image"),
         (("-image-name=" + "a" * 40,), "a" * 32),
+        (("-image-suffix=-gs-prod", "-image-name="), "prod"),
         (("-image-name=a-very-long-name-of-an-image-0-that-goes-on",), "a-very-long-name-of-an-image-0-t"),
         (("-image-suffix=-hello",), "hello"),
         (("-image-suffix=-1", "-image-family=fam"), "fam"),

@@ -20,6 +20,36 @@ def test_name_is_refused(text: str) -> None:
         names.resource_name(text)
 
 
+@pytest.mark.parametrize("text", ["gs", "gsa-1", "my-gs-1", "hello"])
+def test_output_name_is_taken(text: str) -> None:
+    assert names.output_name(text) == text
+
+
+@pytest.mark.parametrize("text", ["gs-nightly-0123456789ab-a1-verify-ci", "gs-hello", "gs-"])
+def test_a_name_of_what_builds_make_for_themselves_is_no_outputs(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' begins with gs-, as the .* 'my-{text}'"):
+        names.output_name(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "build_id", "own"),
+    [
+        ("gs-hello-0123456789ab-a1-vm", "hello-0123456789ab", True),
+        ("gs-hello-0123456789ab-a12-verify-ci", "hello-0123456789ab", True),
+        ("gs-hello-0123456789ab-a1-vm", "", False),
+        ("gs-hello-0123456789ab-a1-vm", "mallory-0123456789ab", False),
+        ("gs-hello-0123456789ab-a1-vm", "hello-0123456789abc", False),
+        ("gs-hello-a12345678901-a1-vm", "hello", False),
+        ("prod-database", "hello-0123456789ab", False),
+        ("gs-.*-a1-vm", ".*", True),
+        ("gs-hello-0123456789ab-a1-vm", ".*", False),
+    ],
+)
+def test_what_is_own_carries_the_label_of_the_build_in_its_name(name: str, build_id: str, own: bool) -> None:
+    assert names.is_own(name, {names.BUILD_LABEL: build_id}) is own
+    assert not names.is_own(name, {})
+
+
 @given(st.text(max_size=80))
 def test_proposed_name_is_valid(text: str) -> None:
     try:

@@ -282,6 +282,11 @@ def test_suffix_is_appended_to_the_source() -> None:
     )
 
 
+def test_a_suffix_makes_no_name_of_what_builds_make_for_themselves() -> None:
+    with pytest.raises(InputError, match=r"^output.name_suffix: .* named gs-x-a1-vm-ci, .* begin with gs-"):
+        planned(spec_with("output: {name_suffix: -ci}"), source=replace(DEBIAN, name="gs-x-a1-vm"))
+
+
 def test_projects_stand_in_for_each_other() -> None:
     """finish-image-build -image-project, -project."""
 

@@ -89,6 +89,18 @@ def test_yaml_bomb_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (GOOD + "output: {name: gs-x-a1-vm-ci}", "4:10: output.name: 'gs-x-a1-vm-ci' begins with gs-, as the machines"),
+        (GOOD.replace("name: hello", "name: gs-hello", 1), "1:1: name: 'gs-hello' begins with gs-, as the machines"),
+    ],
+)
+def test_names_of_what_builds_make_for_themselves_are_refused(text: str, message: str) -> None:
+    [found] = problems(text)
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         (GOOD.replace("[]", f"[{','.join(f'{{name: s{n}, action: reboot}}' for n in range(101))}]"), "3:1: steps: 100"),
         (GOOD + f"output: {{labels: {{{','.join(f'k{n}: x' for n in range(62))}}}}}", "4:10: output.labels: 61"),
     ],
