@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         help="how instances start: the image's own kernel, in seconds, or boot loader and cloud-init",
     )
     options = parser.parse_args(arguments)
+    os.umask(0o077)  # of the processes that it starts, too
     try:
         with _asked_to_end() as asked:
             run(options.home, options.boot, asked)

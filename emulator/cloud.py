@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from flask import Flask
 from shared.errors import EnvironmentFault, NotFound
 from shared.json_values import to_document
 from shared.limits import NO_LIMITS, Limits
+from shared.local.private_folder import private_folder
 from shared.names import quoted
 from shared.topology import Function
 
@@ -35,7 +37,7 @@ from .compute.endpoint import ZONES, ComputeEndpoint
 from .compute.google_apis import ADDRESS as APIS_ADDRESS
 from .functions import Functions
 from .google import GoogleEmulators
-from .http_server import LOOPBACK, HttpServer
+from .http_server import HOME_OPTION, LOOPBACK, HttpServer
 from .identity import TOKEN_PATH, Identity
 from .router import Router
 from .scheduler import Scheduler
@@ -71,6 +73,7 @@ class Cloud:
         self.home = home.absolute()
         self.project = project
         self.bucket = bucket
+        self._scratch = self.home / "tmp"  # the functions' TMPDIR
         self._boot = boot
         self._delivery = delivery
         self._limits = limits
@@ -135,6 +138,7 @@ class Cloud:
             "GOOGLE_CLOUD_PROJECT": self.project,
             "NO_GCE_CHECK": "true",
             "NO_PROXY": LOOPBACK,
+            "TMPDIR": str(self._scratch),
             **self.google.environment(),
         }
 
@@ -144,8 +148,8 @@ class Cloud:
 
     def _lock(self, opened: ExitStack) -> None:
         """Hold the home, which the kernel lets go when this process ends."""
+        private_folder(self.home, HOME_OPTION)
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
             lock = opened.enter_context((self.home / "cloud.lock").open("w"))
         except OSError as error:
             raise EnvironmentFault(f"{self.home}: {error.strerror}; give a folder that you may write to") from error
@@ -159,6 +163,8 @@ class Cloud:
     def _start(self, opened: ExitStack) -> None:
         """Java takes longest, and the functions need nothing of it to begin: both start beside all else."""
         logs = self.home / "logs"
+        shutil.rmtree(self._scratch, ignore_errors=True)  # what functions that were killed have left
+        self._scratch.mkdir()
         self.google = GoogleEmulators(logs)
         with ThreadPoolExecutor(1) as beside:
             started = beside.submit(self.google.start)

@@ -8,11 +8,15 @@ those: a fork forgets whose end was to be its own. So each asks the kernel for t
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import signal
 
-import functions_framework._cli
+import functions_framework
+from functions_framework._http import create_server
+
+from .admission import admitted
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -22,6 +26,17 @@ def end_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def serve(target: str, source: str, host: str, port: int) -> None:
+    """Serve a function, but for requests of web pages, until this process is ended."""
+    application = functions_framework.create_app(target, source, "http")  # type: ignore[no-untyped-call] # no types in it
+    application.wsgi_app = admitted(application.wsgi_app, port)
+    create_server(application, False).run(host, port)  # type: ignore[no-untyped-call]
+
+
 if __name__ == "__main__":
     os.register_at_fork(after_in_child=end_with_parent)
-    functions_framework._cli._cli()
+    parser = argparse.ArgumentParser()
+    for option in ("--target", "--source", "--host"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    serve(**vars(parser.parse_args()))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Self
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from .admission import admitted
+
 LOOPBACK = "127.0.0.1"
+HOME_OPTION = "--home"  # what a person changes to keep the state elsewhere
 
 _ANSWER = "goldsmith.answer"
 
@@ -33,7 +36,7 @@ class _Handler(WSGIRequestHandler):
 class _Application:
     """An application whose answers the handler can find."""
 
-    def __init__(self, application: Flask) -> None:
+    def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -43,11 +46,17 @@ class _Application:
 
 
 class HttpServer:
-    """Serves an application from its making until close(); `port` is chosen by the kernel unless given."""
+    """Serves an application from its making until close(); `port` is chosen by the kernel unless given.
 
-    def __init__(self, application: Flask, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    Web pages are not served, but those of the application itself; `names` are hosts that it is known by (admission.py).
+    """
+
+    def __init__(
+        self, application: Flask, *, port: int = 0, tls: ssl.SSLContext | None = None, names: Collection[str] = ()
+    ) -> None:
+        guarded = _Application(admitted(application, lambda: self.port, names))
         self._server: BaseWSGIServer = make_server(
-            LOOPBACK, port, _Application(application), threaded=True, request_handler=_Handler, ssl_context=tls
+            LOOPBACK, port, guarded, threaded=True, request_handler=_Handler, ssl_context=tls
         )
         if isinstance(self._server.socket, ssl.SSLSocket):  # else a client that says nothing would hold up all others
             self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined] # typeshed lacks it

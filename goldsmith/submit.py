@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared import factory
 from shared.build import Build, Sibling, WorkflowPart
 from shared.context import pack_context
 from shared.damage import Damaged
@@ -117,8 +117,8 @@ def _is_object(place: str) -> bool:
 
 
 def _upload_list(place: str, path: Path, client: CloudClient) -> str:
-    with tempfile.TemporaryDirectory(prefix="goldsmith-list-") as folder:
-        copy = Path(folder) / "list.json"
+    with factory.temporary_folder() as folder:
+        copy = folder / "list.json"
         shutil.copyfile(beside(path, place), copy)  # so that its name is its digest, whoever saves the file meanwhile
         return client.upload_list(copy, hashlib.sha256(copy.read_bytes()).hexdigest())
 
@@ -126,8 +126,8 @@ def _upload_list(place: str, path: Path, client: CloudClient) -> str:
 def _upload_context(context: str, path: Path, client: CloudClient, screen: View) -> str:
     if _is_object(context):
         return context
-    with tempfile.TemporaryDirectory(prefix="goldsmith-context-") as folder:
-        packed = Path(folder) / "context.tar"
+    with factory.temporary_folder() as folder:
+        packed = folder / "context.tar"
         made = pack_context(beside(path, context), packed)
         screen.progress(f"uploading the context, {made.size / 1e6:,.1f} MB", 0, 0)
         return client.upload_context(packed, made.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,13 @@ def client(project: str, bucket: str) -> CloudClient:
     from .gcp.client import open_client
 
     return open_client(project, bucket)
+
+
+def temporary_folder() -> AbstractContextManager[Path]:
+    """Return a folder for the length of a block; the next one removes what killed processes have left."""
+    from .local.scratch import temporary_folder
+
+    return temporary_folder()
 
 
 def examine(home: Path) -> list[Finding]:

@@ -13,11 +13,12 @@ from shared.clock import SystemClock
 from shared.local.catalogue import Catalogue
 from shared.local.machine import Machines
 from shared.local.metadata_server import Route
+from shared.local.private_folder import private_folder
 from shared.local.qemu_command import ADDRESS as METADATA_ADDRESS
 from shared.local.scratch import scratch_folder
 from shared.ports import Message
 
-from ..http_server import HttpServer
+from ..http_server import HOME_OPTION, HttpServer
 from ..identity import Identity, InvalidToken
 from .contract import Contract
 from .disks import Disks
@@ -123,6 +124,7 @@ class ComputeEndpoint:
 
     def _application(self, home: Path, zones: Sequence[str], links: Links, storage: Storage, stack: ExitStack) -> Flask:
         """Put the parts together; `stack` closes them."""
+        private_folder(home, HOME_OPTION)
         state = home / "compute"
         state.mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(scratch_folder(state)).path

@@ -12,8 +12,10 @@ from typing import Any, Self
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
+from shared.local.private_folder import private_folder
+
 from ..certificate import loopback_certificate
-from ..http_server import HttpServer
+from ..http_server import HOME_OPTION, HttpServer
 from ..identity import Identity, InvalidToken
 from .batch import batch
 from .buckets import buckets
@@ -74,14 +76,17 @@ class StorageEndpoint:
         self.faults = Faults()
         self._on_finalized = on_finalized
         self._announcers = ThreadPoolExecutor(8, thread_name_prefix="finalized")
+        private_folder(folder, HOME_OPTION)
+        names = tuple(hosts)
         certificate = loopback_certificate(folder)
         self.ca_file = certificate.ca_file
-        application = _application(Service(Store(folder), identity, self.faults, self._announce), hosts)
+        application = _application(Service(Store(folder), identity, self.faults, self._announce), names)
         with ExitStack() as opened:
             opened.callback(self._announcers.shutdown)
-            plain = opened.enter_context(HttpServer(application, port=port))
+            plain = opened.enter_context(HttpServer(application, port=port, names=names))
             self.url = plain.url
-            tls = opened.enter_context(HttpServer(application, port=tls_port, tls=certificate.server_context()))
+            context = certificate.server_context()
+            tls = opened.enter_context(HttpServer(application, port=tls_port, tls=context, names=names))
             self.tls_url = tls.url
             self._opened = opened.pop_all()
 

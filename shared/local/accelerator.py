@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,19 +62,23 @@ def _probe(qemu: str, timeout: float, device: Path) -> Accelerator:
     if not os.access(device, os.R_OK | os.W_OK):
         remedy = "add yourself to the group kvm, and log in again"
         return Accelerator("tcg", f"{device} may not be opened ({remedy}); machines are emulated, and slow")
-    with tempfile.NamedTemporaryFile(prefix="goldsmith-probe-") as sector:
-        sector.write(BOOT_SECTOR)
-        sector.flush()
-        return _boot(qemu, sector.name, timeout, device)
+    sector = os.memfd_create("goldsmith-probe")  # a file that no killed process can leave behind
+    try:
+        os.write(sector, BOOT_SECTOR)
+        return _boot(qemu, sector, timeout, device)
+    finally:
+        os.close(sector)
 
 
-def _boot(qemu: str, sector: str, timeout: float, device: Path) -> Accelerator:
+def _boot(qemu: str, sector: int, timeout: float, device: Path) -> Accelerator:
     command = [
         *(qemu, "-accel", "kvm", "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-m", "16"),
         *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1"),
-        *("-drive", f"if=ide,format=raw,file={sector}"),
+        *("-drive", f"if=ide,format=raw,file=/proc/self/fd/{sector}"),
     ]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(sector,)
+    )
     try:
         _, complaint = process.communicate(timeout=timeout * PROBE_SHARE)
     except subprocess.TimeoutExpired:

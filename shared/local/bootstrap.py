@@ -29,7 +29,7 @@ from .extents import need_space
 from .package_source import Contents, Unreachable, contents
 from .programs import find
 from .root_tree import BASE_PACKAGES, make_tree
-from .scratch import locked, scratch_folder
+from .scratch import locked, own_folder, scratch_folder
 from .tree_owner import remove_tree
 
 SYSTEMS = {"debian-12": "bookworm"}
@@ -183,12 +183,7 @@ def _tree_parent() -> Path:
         if not unfit and min(state.f_bavail * state.f_frsize, _available_memory()) >= 2 * _TREE_BYTES:
             parent = _MEMORY_FILES
     need_space(parent, _TREE_BYTES)
-    folder = parent / f"goldsmith-{os.geteuid()}"
-    folder.mkdir(mode=0o711, exist_ok=True)
-    if folder.stat(follow_symlinks=False).st_uid != os.geteuid():
-        raise EnvironmentFault(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
-    folder.chmod(0o711)  # a user namespace's root passes through it
-    return folder
+    return own_folder(parent)
 
 
 def _available_memory() -> int:

@@ -13,18 +13,18 @@ A Database must not be carried over a fork; open one in the child.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, StoreError, Transient
+from .private_folder import barred, private_folder
 
 APPLICATION_ID = 0x474F4C44  # "GOLD", in the file's header: tells this database from any other
 
@@ -154,15 +154,13 @@ def _text(raw: bytes) -> str:
 
 def _make_private(path: Path) -> None:
     """Make the file, which SQLite gives its side files' modes from, readable by its owner alone."""
+    private_folder(path.parent)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Only where it is new: to open and close a file that is in use here would drop SQLite's locks on it.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except FileExistsError as error:
-        if not path.parent.is_dir():
-            raise EnvironmentFault(f"{path.parent} is not a folder; set GOLDSMITH_HOME to one") from error
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise _barred(path.parent, error) from error
+        raise barred(path.parent, error) from error
 
 
 @contextmanager
@@ -174,18 +172,12 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _barred(folder, error) from error
+        raise barred(folder, error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)  # ends with the descriptor, and so with the process
         yield
     finally:
         os.close(fd)
-
-
-def _barred(folder: Path, error: OSError) -> GoldsmithError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"{folder}: {error.strerror}; free some space on its file system")
-    return EnvironmentFault(f"{folder}: {error.strerror}; set GOLDSMITH_HOME to a folder that you may write to")
 
 
 @contextmanager

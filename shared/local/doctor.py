@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from ..errors import GoldsmithError, MissingTool
 from .accelerator import accelerator
 from .programs import PACKAGES, find
+from .scratch import temporary_folder
 
 ROOM = 4_000_000_000  # bytes: a base image, a build VM's disk and an archive, with some to spare
 
@@ -31,8 +31,8 @@ def examine(home: Path) -> list[Finding]:
     place = _home(home)
     if place.good:
         return [*_programs(), _accelerator(home), _namespaces(), place]
-    with tempfile.TemporaryDirectory() as elsewhere:  # the answer cannot be kept at home
-        return [*_programs(), _accelerator(Path(elsewhere)), _namespaces(), place]
+    with temporary_folder() as elsewhere:  # the answer cannot be kept at home
+        return [*_programs(), _accelerator(elsewhere), _namespaces(), place]
 
 
 def _programs() -> Iterator[Finding]:
@@ -68,6 +68,8 @@ def _home(folder: Path) -> Finding:
         return Finding("home", False, f"{existing} is not a folder; set GOLDSMITH_HOME to one")
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding("home", False, f"{existing}: you may not write there; set GOLDSMITH_HOME to another folder")
+    if existing == folder and folder.stat().st_uid != os.geteuid():
+        return Finding("home", False, f"{folder} belongs to another user; set GOLDSMITH_HOME to a folder of your own")
     if free < ROOM:
         return Finding("home", False, f"{folder}: {free / 1e9:.1f} GB free; a build may need {ROOM / 1e9:.0f} GB")
     return Finding("home", True, f"{folder}, {free / 1e9:.0f} GB free")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from ..errors import ImageFileError
 from ..ports import Package
+from .scratch import temporary_folder
 
 SQLITE, NDB, BERKELEY = "rpmdb.sqlite", "Packages.db", "Packages"
 WAL = SQLITE + "-wal"  # what a machine that lost its power has not written into the database yet
@@ -37,11 +37,11 @@ class DamagedDatabase(ValueError):
 
 def sqlite_packages(database: bytes, wal: bytes | None, where: str) -> list[Package]:
     """Read rpmdb.sqlite, with its -wal beside it where there is one. ImageFileError names `where`."""
-    with tempfile.TemporaryDirectory(prefix="goldsmith-rpm-") as folder:
-        copy = Path(folder, SQLITE)
+    with temporary_folder() as folder:
+        copy = folder / SQLITE
         copy.write_bytes(database)
         if wal:
-            Path(folder, WAL).write_bytes(wal)
+            (folder / WAL).write_bytes(wal)
         try:
             return _packages(_sqlite_headers(copy))
         except (sqlite3.Error, DamagedDatabase) as error:

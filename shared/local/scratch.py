@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -95,6 +96,26 @@ def scratch_folder(
         with suppress(FileNotFoundError):
             remove(path)
         os.close(lock)
+
+
+def own_folder(parent: Path) -> Path:
+    """Return this user's folder below one that all users share; others may pass through it, and not look around."""
+    folder = parent / f"goldsmith-{os.geteuid()}"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid():
+        raise EnvironmentFault(f"{folder} belongs to another user; set TMPDIR to a folder of yours")
+    folder.chmod(0o711)  # a user namespace's root passes through it
+    return folder
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder below TMPDIR for what has no home. What killed processes have left goes with the next one."""
+    with faults(Path(tempfile.gettempdir())):
+        folder = own_folder(Path(tempfile.gettempdir())) / "files"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with scratch_folder(folder) as scratch:
+        yield scratch.path
 
 
 def remove_abandoned(parent: Path, remove: Callable[[Path], None] = shutil.rmtree) -> None:

@@ -29,7 +29,7 @@ def test_answer_is_closed_when_its_client_cuts_the_connection() -> None:
     with HttpServer(application) as server:
         client = socket.create_connection((LOOPBACK, server.port))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, as of a kill
-        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        client.sendall(f"GET / HTTP/1.1\r\nHost: {LOOPBACK}:{server.port}\r\n\r\n".encode())
         received = b""
         while not received.endswith(b"\r\n\r\nx"):
             received += client.recv(1000)

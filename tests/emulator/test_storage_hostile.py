@@ -195,7 +195,7 @@ def test_wrong_sums_store_nothing(storage: StorageEndpoint) -> None:
 
 
 def test_no_length(storage: StorageEndpoint) -> None:
-    head = f"POST {UPLOAD}?uploadType=media&name=x HTTP/1.1\r\nHost: x\r\n".encode()
+    head = f"POST {UPLOAD}?uploadType=media&name=x HTTP/1.1\r\nHost: {urlsplit(storage.url).netloc}\r\n".encode()
     assert raw(storage, head + b"\r\n")[0] == 411
     for length in (b"-5", b"five", b"9" * 30):
         assert raw(storage, head + b"Content-Length: " + length + b"\r\n\r\n")[0] == 400
@@ -208,7 +208,9 @@ def test_a_connection_that_ends_too_early_stores_nothing(storage: StorageEndpoin
     place = urlsplit(storage.url)
     for headers, body in ((b"Content-Length: 100", b"data"), (b"Transfer-Encoding: chunked", b"4\r\nda")):
         with socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as connection:
-            request = f"POST {UPLOAD}?uploadType=media&name=x HTTP/1.1\r\nHost: x\r\n".encode()
+            request = (
+                f"POST {UPLOAD}?uploadType=media&name=x HTTP/1.1\r\nHost: {urlsplit(storage.url).netloc}\r\n".encode()
+            )
             connection.sendall(request + headers + b"\r\n\r\n" + body)
             connection.shutdown(socket.SHUT_WR)
             connection.makefile("rb").read()
@@ -276,13 +278,15 @@ def test_odd_requests(storage: StorageEndpoint) -> None:
         ("DELETE /storage/v1/b/first-bucket/o/absent", 404),
         ("GET /storage/v1/b/first-bucket/o/\xff", 400),
     ):
-        request = f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+        request = f"{line} HTTP/1.1\r\nHost: {urlsplit(storage.url).netloc}\r\nContent-Length: 0\r\n\r\n".encode(
+            "latin-1"
+        )
         assert raw(storage, request)[0] == status, line
 
 
 def test_raw_utf_8_in_a_path(storage: StorageEndpoint) -> None:
     requests.post(f"{storage.url}{UPLOAD}?uploadType=media&name=%C3%BC", data=b"data", timeout=10)
-    request = f"GET {OBJECTS}/ü?alt=media HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET {OBJECTS}/ü?alt=media HTTP/1.1\r\nHost: {urlsplit(storage.url).netloc}\r\n\r\n".encode()
     assert raw(storage, request) == (200, b"data")
 
 
