@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .build import Build
-from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, Transient
+from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
 from .events import BuildRejected, BuildRequested, Event, Reported, Ticked, is_heartbeat
 from .lifecycle import Decision, begin, decide
 from .lifecycle_guards import speaks
@@ -59,7 +59,8 @@ class Engine:
     def receive(self, event: Event) -> str:
         """Apply an event; give "" or the reason why it changed nothing.
 
-        Transient when there are too many conflicts; PoisonMessage for an event of no build that there is.
+        Transient when there are too many conflicts; PoisonMessage for an event of no build that there is,
+        or one that the store cannot take.
         """
         now = self._clock.now()
         try:
@@ -68,6 +69,8 @@ class Engine:
             return self._write(event.build_id, replace(event, time=now))
         except NotFound as error:
             raise PoisonMessage(f"{event.event_id} is of no build that there is: {event.build_id}") from error
+        except TooLarge as error:
+            raise PoisonMessage(f"{event.event_id} cannot be recorded: {error}") from error
 
     def tick(self, build_id: str, *, heard: bool = False) -> str:
         """Let time pass for one build; `heard` is what watch() gave just before."""

@@ -13,6 +13,7 @@ GoldsmithError                anything below; carries the remedy as its last sen
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
 │   ├── Conflict              somebody else wrote first; load again and decide again
+│   ├── TooLarge              a document that the store cannot take, however often it is tried
 │   └── DamagedDocument       a document that cannot be read, or that a newer release has written
 └── CloudError                a call to a factory's adapter failed
     ├── Transient             may work if done again later: redelivery retries it
@@ -80,6 +81,10 @@ class AlreadyExists(StoreError):
 
 class Conflict(StoreError):
     """Somebody else wrote first; load again and decide again."""
+
+
+class TooLarge(StoreError):
+    """A document that the store cannot take, however often it is tried."""
 
 
 class DamagedDocument(StoreError):

@@ -23,7 +23,7 @@ from .bundle import provisioner_version
 from .dialects.builtin_substitutions import builtin_substitutions
 from .dialects.cloudbuild import is_workflow
 from .engine import Engine
-from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, Transient
+from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, TooLarge, Transient
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
@@ -40,6 +40,8 @@ from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted
 
 LOG = logging.getLogger(__name__)
+
+REASON_LIMIT = 50_000  # characters: some 400 problems of a spec
 
 
 class Intake:
@@ -84,7 +86,7 @@ class Intake:
         except (Transient, Conflict):
             raise
         except GoldsmithError as error:  # whatever it is, a person has to hear of it
-            return (self._engine.request(self._rejected(single, str(error))),)
+            return (self._reject(single, str(error)),)
         if part is None:
             return self._begin({0: single}, text, request)
         first = [index for index, sibling in enumerate(part.siblings) if not sibling.after]
@@ -101,7 +103,7 @@ class Intake:
             before = [self._known(each) for each in awaited(part, index)]
             why = hindrance(before)
             if why is not None:
-                rejected.append(self._engine.request(self._rejected(wanted(part, index), why)))
+                rejected.append(self._reject(wanted(part, index), why))
             elif may_begin(before):
                 ready[index] = wanted(part, index)
         return (*rejected, *(self._follow(part, ready) if ready else ()))
@@ -117,7 +119,7 @@ class Intake:
         except (Transient, Conflict):
             raise
         except GoldsmithError as error:
-            return tuple(self._engine.request(self._rejected(each, str(error))) for each in ready.values())
+            return tuple(self._reject(each, str(error)) for each in ready.values())
         return self._begin(ready, text, request)
 
     def _begin(self, chosen: Mapping[int, Wanted], text: str, request: Request) -> tuple[Build, ...]:
@@ -126,7 +128,9 @@ class Intake:
         ids = {build.id for build in known}
         fresh = {index: each for index, each in chosen.items() if each.id not in ids}
         builds = [self._engine.resend(build.id) for build in known]
-        builds += [self._engine.request(event) for event in (self._events(fresh, text, request) if fresh else ())]
+        if fresh:
+            events = self._events(fresh, text, request)
+            builds += [self._request(event, each) for event, each in zip(events, fresh.values(), strict=True)]
         return tuple(builds)
 
     def _events(
@@ -174,6 +178,24 @@ class Intake:
             return self._rejected(each, str(error))
         return replace(event, result=each.result, workflow=each.workflow)
 
+    def _request(self, event: BuildRequested | BuildRejected, each: Wanted) -> Build:
+        """Begin a build; one that the store refuses, being too large perhaps, is rejected with the store's words."""
+        try:
+            return self._engine.request(event)
+        except (Transient, Conflict):
+            raise
+        except GoldsmithError as error:
+            if isinstance(event, BuildRejected):
+                raise
+            return self._reject(each, str(error))
+
+    def _reject(self, each: Wanted, reason: str) -> Build:
+        try:
+            return self._engine.request(self._rejected(each, reason))
+        except TooLarge as error:  # a workflow of very many builds: those that wait for this one are lost with it
+            LOG.warning("%s is rejected without its workflow: %s", each.asked, error)
+            return self._engine.request(self._rejected(replace(each, workflow=None), reason))
+
     def _rejected(self, each: Wanted, reason: str) -> BuildRejected:
         LOG.info("%s is rejected: %s", each.asked, reason)
         return BuildRejected(
@@ -182,7 +204,7 @@ class Intake:
             time=self._factory.clock.now(),
             name=each.name,
             request=request_digest(each.asked),
-            reason=reason,
+            reason=_cut(reason),
             result=each.result,
             workflow=each.workflow,
         )
@@ -226,6 +248,12 @@ class Intake:
         with tempfile.NamedTemporaryFile(prefix="goldsmith-spec-") as file:
             self._objects.download(found, Path(file.name))
             return decoded(Path(file.name).read_bytes(), found.uri)
+
+
+def _cut(reason: str) -> str:
+    """Shorten a reason, so that a build which says what is wrong can always be stored."""
+    left = len(reason) - REASON_LIMIT
+    return reason if left <= 0 else f"{reason[:REASON_LIMIT]}\n... and {left} characters more of the same"
 
 
 def _siblings(outline: Iterable[WorkflowBuild]) -> tuple[Sibling, ...]:

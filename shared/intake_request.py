@@ -23,6 +23,7 @@ from .submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, r
 from .topology import SPECS
 
 SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
+PARAMETERS_LIMIT = 64 << 10  # characters of all names and values: each build of a workflow keeps them
 KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
 
 _SPEC_KEYS = ("steps", "source")  # every spec has both, and a workflow has the first
@@ -57,6 +58,8 @@ class Request:
         given = self.parameters
         if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
             raise InputError('parameters are not texts by name; write them as {"release": "2"}')
+        if sum(len(name) + len(value) for name, value in given.items()) > PARAMETERS_LIMIT:
+            raise InputError(f"parameters hold more than {PARAMETERS_LIMIT >> 10} KiB; put large data into the context")
         return given
 
 

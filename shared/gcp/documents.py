@@ -5,8 +5,9 @@
     lives/{build id}                      last_seen                                   delete_after
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
-too long even so loses output of steps, which the events keep. Heartbeats write lives/ alone: they come each minute
-from every VM, and must neither move the build's version nor wait for its writers.
+too long even so loses output of steps, which the events keep, then the ends of reasons and findings. A build that
+begins must leave room for all that: its plan takes most of the room, and never becomes shorter. Heartbeats write lives/
+alone: they come each minute from every VM, and must neither move the build's version nor wait for its writers.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 
 from ..build import Build
 from ..damage import Damaged
-from ..errors import DamagedDocument, StoreError
-from ..events import Event, read_build, read_event_of, to_json
+from ..errors import DamagedDocument, StoreError, TooLarge
+from ..events import BuildRejected, Event, OrderFailed, read_build, read_event_of, to_json
 
 BUILDS, EVENTS, LIVES = "builds", "events", "lives"
 
@@ -31,11 +32,13 @@ KEPT = timedelta(days=90)  # what is finished
 
 PLAIN_LIMIT = 128 * 1024  # characters; a longer text is compressed, and the console shows it no more
 LIMIT = 900_000  # bytes: Firestore's 1 MiB, less what the other fields and the indexes may take
+BEGINS_WITHIN = 700_000  # bytes of that, for a build that has said nothing yet
 OUTPUTS = (1000, 100, 0)  # characters of output that a step of a build that is too large keeps
+REASON = 10_000  # characters of a reason, and of all findings, that are kept in the end
 
 
-def build_fields(build: Build) -> dict[str, Any]:
-    """Give the fields of builds/{id}. StoreError when it is too large."""
+def build_fields(build: Build, limit: int = LIMIT) -> dict[str, Any]:
+    """Return the fields of builds/{id}. TooLarge for a document of more than `limit` bytes."""
     return {
         "name": build.name,
         "state": str(build.state),
@@ -44,15 +47,17 @@ def build_fields(build: Build) -> dict[str, Any]:
         "updated": build.updated,
         "wake_at": build.wake_at,
         DELETE_AFTER: _time(build.updated) + KEPT if build.finished else None,
-        "document": _build_document(build),
+        "document": _build_document(build, limit),
     }
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """Give the fields of builds/{id}/events/{event id}. StoreError when it is too large."""
+    """Return the fields of builds/{id}/events/{event id}, a long reason cut where it must be. TooLarge."""
     document = _packed(_text(event))
+    if len(document) > LIMIT and isinstance(event, BuildRejected | OrderFailed):
+        document = _packed(_text(replace(event, reason=event.reason[:REASON])))
     if len(document) > LIMIT:
-        raise StoreError(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document))}")
+        raise TooLarge(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document), LIMIT)}")
     return {"kind": event.kind, "time": event.time, DELETE_AFTER: _time(event.time) + KEPT, "document": document}
 
 
@@ -88,27 +93,38 @@ def event_or_damage(build_id: str, event_id: str, fields: Mapping[str, Any]) -> 
         return Damaged(event_id, str(_damage(f"event {event_id} of build {build_id}", str(error))))
 
 
-def _build_document(build: Build) -> str | bytes:
-    """Give the text of a build, with as much output of its steps as there is room for.
+def _build_document(build: Build, limit: int) -> str | bytes:
+    """Return the text of a build, with as much as there is room for of what was said about it.
 
     Without this, a guest that says too much could keep its own build from ever being written again, clean-up included.
     """
     document = _packed(_text(build))
     for most in OUTPUTS:
-        if len(document) <= LIMIT:
+        if len(document) <= limit:
             return document
-        steps, verify_steps = (
-            tuple(replace(step, output=step.output[max(0, len(step.output) - most) :]) for step in steps)
-            for steps in (build.steps, build.verify_steps)
-        )
-        document = _packed(_text(replace(build, steps=steps, verify_steps=verify_steps)))
-    if len(document) > LIMIT:
-        raise StoreError(f"build {build.id}: {_too_large(len(document))}")
+        document = _packed(_text(_shortened(build, most)))
+    if len(document) > limit:
+        raise TooLarge(f"build {build.id}: {_too_large(len(document), limit)}")
     return document
 
 
-def _too_large(size: int) -> str:
-    return f"its document has {size} bytes, and Firestore takes {LIMIT}; move data from the spec into its context"
+def _shortened(build: Build, most: int) -> Build:
+    """Cut steps' outputs to `most` characters; where nothing of them is left, reason and findings as well."""
+    steps, verify_steps = (
+        tuple(replace(step, output=step.output[max(0, len(step.output) - most) :]) for step in steps)
+        for steps in (build.steps, build.verify_steps)
+    )
+    build = replace(build, steps=steps, verify_steps=verify_steps)
+    if most:
+        return build
+    image = build.image
+    if image is not None:
+        image = replace(image, findings=tuple("\n".join(image.findings)[:REASON].splitlines()))
+    return replace(build, reason=build.reason[:REASON], image=image)
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"its document has {size} bytes, and Firestore takes {limit}; move data from the spec into its context"
 
 
 def _text(document: Build | Event) -> str:

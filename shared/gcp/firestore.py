@@ -24,6 +24,7 @@ from ..errors import AlreadyExists, Conflict, NotFound, StoreError
 from ..events import Event
 from ..ports import Stored
 from .documents import (
+    BEGINS_WITHIN,
     BUILDS,
     DELETE_AFTER,
     EVENTS,
@@ -91,9 +92,9 @@ class GoogleStore:
         return client
 
     def create(self, build: Build, event: Event) -> None:
-        """Write a new build and its first event, atomically. AlreadyExists when there is such a build."""
+        """Write a new build and its first event, atomically. AlreadyExists when there is such a build; TooLarge."""
         batch = self._client.batch()
-        batch.create(self._build(build.id), build_fields(build))
+        batch.create(self._build(build.id), build_fields(build, BEGINS_WITHIN))
         batch.create(self._event(build.id, event.event_id), event_fields(event))
         batch.set(self._life(build.id), life_fields(build))
         with mapped(f"build {build.id}"):
