@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shared.build import Build
-from shared.damage import Damaged, damaged_json
+from shared.damage import Damaged, damaged_json, left_in, refuse_unfinished
 from shared.errors import InputError, StoreError
 from shared.events import to_json
 from shared.requests import cancel as ask_to_cancel
@@ -111,6 +111,21 @@ def cancel(build_id: str, place: Place) -> None:
         ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", factory.bus, factory.clock)
         ended = factory.wait_until_finished(build.id)
     say(f"build {ended.id} is {ended.outcome}")
+
+
+def forget(build_id: str, place: Place) -> None:
+    """Set a build aside that cannot be read, or that is finished, and name what it may have left."""
+    with opened(place, recover=False) as factory:
+        found = _find(factory, build_id, place)
+        refuse_unfinished(found)
+        left = left_in(factory.forget(found.id))
+    say(f"build {found.id} is forgotten; its record is kept, and no command shows it")
+    if left:
+        say(f"it may have left: {', '.join(left)}")
+    elif left is None:
+        say("what it has left is not in its record")
+    if left != []:
+        say("what carries its label is deleted when it expires" + ("" if place.project else ", by: goldsmith sweep"))
 
 
 def find(factory: LocalFactory | CloudClient, build_id: str, place: Place) -> Build:

@@ -184,6 +184,14 @@ def builds_cancel(build_id: BuildId, project: Project = None, bucket: Bucket = N
     cancel(build_id, _place(project, bucket))
 
 
+@builds.command("forget")
+def builds_forget(build_id: BuildId, project: Project = None, bucket: Bucket = None) -> None:
+    """Set aside a build that cannot be read, or that is finished."""
+    from .builds import forget
+
+    forget(build_id, _place(project, bucket))
+
+
 @images.command("list")
 def images_list(
     family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045

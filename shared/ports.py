@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from provisioner.protocol import Job
 
@@ -253,6 +253,14 @@ class Store(Protocol):
 
         One that cannot be read stands in its place as Damaged, and `before` may be one. `unfinished` lists it unless
         its document's key says that it is finished.
+        """
+        ...
+
+    def set_aside(self, build_id: str) -> Any:
+        """Move a build, with its events, to where no list shows it; return its document as it stood.
+
+        Nothing of it is lost, and its id is free again. A build that can be read and is not finished is refused with
+        InputError. NotFound; Conflict when somebody has written it meanwhile.
         """
         ...
 

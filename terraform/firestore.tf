@@ -27,14 +27,16 @@ locals {
   }
 
   unindexed = {
-    "builds" = "document" # long, and looked for by nobody
-    "events" = "document"
+    "builds"    = "document" # long, and looked for by nobody
+    "events"    = "document"
+    "forgotten" = "document"
   }
 
   deleted_after = {
-    "builds" = "delete_after"
-    "events" = "delete_after"
-    "lives"  = "delete_after"
+    "builds"    = "delete_after"
+    "events"    = "delete_after"
+    "lives"     = "delete_after"
+    "forgotten" = "delete_after"
   }
 }
 

@@ -6,9 +6,10 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shared.build import Build
-from shared.damage import Damaged
+from shared.damage import Damaged, refuse_unfinished
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, NotFound, StoreError
 from shared.events import Event, read_build, read_event_of, to_json
 from shared.ports import Stored
@@ -33,6 +34,7 @@ class MemoryStore:
         self.fuse = fuse or Fuse()
         self._lock = threading.Lock()
         self._documents: dict[str, _Document] = {}
+        self.forgotten: list[_Document] = []
 
     def create(self, build: Build, event: Event) -> None:
         self.fuse.touch()
@@ -89,6 +91,14 @@ class MemoryStore:
         with self._lock:
             document = self._documents.get(build_id)
             return [_event(build_id, *item) for item in document.events.items()] if document else []
+
+    def set_aside(self, build_id: str) -> Any:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build_id)
+            refuse_unfinished(_listed(document))
+            self.forgotten.append(self._documents.pop(build_id))
+        return document.text
 
     def damage(self, build_id: str, text: str, event_id: str = "") -> None:
         """Put another text in the place of a document: a build's, or that of one of its events."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from provisioner.protocol import PHASES
 
@@ -71,6 +71,10 @@ class CloudClient:
     def console(self, build_id: str) -> CloudConsole:
         """Give a reader of the consoles of a build's VMs; there need not be any yet."""
         return CloudConsole(build_id, self.store, self.compute, self.bucket, self.logs_of(build_id))
+
+    def forget(self, build_id: str) -> Any:
+        """Set a build aside; return its document as it stood. NotFound, InputError, Conflict, Permanent."""
+        return self.store.set_aside(build_id)
 
     def is_finished(self, build_id: str) -> bool:
         """Whether a build has come to its end. NotFound."""

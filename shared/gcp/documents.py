@@ -3,6 +3,7 @@
     builds/{build id}                     name state outcome created updated wake_at writes  delete_after  document
     builds/{build id}/events/{event id}   kind time                                   delete_after  document
     lives/{build id}                      last_seen                                   delete_after
+    forgotten/{build id}~{update time}    a build, with its events, as it stood when somebody set it aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
 too long even so loses output of steps, which the events keep, then the ends of reasons and findings. A build that
@@ -24,7 +25,7 @@ from ..damage import Damaged
 from ..errors import DamagedDocument, StoreError, TooLarge
 from ..events import BuildRejected, Event, OrderFailed, read_build, read_event_of, to_json
 
-BUILDS, EVENTS, LIVES = "builds", "events", "lives"
+BUILDS, EVENTS, LIVES, FORGOTTEN = "builds", "events", "lives", "forgotten"
 
 WRITES = "writes"  # how often a build has been saved
 DELETE_AFTER = "delete_after"  # Firestore deletes a document some time after this; None is never
@@ -68,12 +69,13 @@ def life_fields(build: Build) -> dict[str, Any]:
 
 def build_of(build_id: str, fields: Mapping[str, Any], last_seen: float) -> Build:
     """Read builds/{id}; `last_seen` is that of lives/{id}. DamagedDocument."""
+    remedy = f"set it aside with: goldsmith builds forget {build_id} --project PROJECT"
     try:
-        build = read_build(_document(fields))
+        build = read_build(document_of(fields))
     except StoreError as error:
-        raise _damage(f"build {build_id}", str(error)) from error
+        raise _damage(f"build {build_id}", str(error), remedy) from error
     if build.id != build_id:
-        raise _damage(f"build {build_id}", f"it is that of build {build.id}")
+        raise _damage(f"build {build_id}", f"it is that of build {build.id}", remedy)
     return replace(build, last_seen=max(build.last_seen, last_seen))
 
 
@@ -88,9 +90,11 @@ def build_or_damage(build_id: str, fields: Mapping[str, Any], last_seen: float) 
 def event_or_damage(build_id: str, event_id: str, fields: Mapping[str, Any]) -> Event | Damaged:
     """Read builds/{id}/events/{event id} for a list."""
     try:
-        return read_event_of(build_id, event_id, _document(fields))
+        return read_event_of(build_id, event_id, document_of(fields))
     except StoreError as error:
-        return Damaged(event_id, str(_damage(f"event {event_id} of build {build_id}", str(error))))
+        return Damaged(
+            event_id, str(_damage(f"event {event_id} of build {build_id}", str(error), "do without what it tells"))
+        )
 
 
 def _build_document(build: Build, limit: int) -> str | bytes:
@@ -136,7 +140,7 @@ def _packed(text: str) -> str | bytes:
     return text if len(text) <= PLAIN_LIMIT else zlib.compress(text.encode("ascii"))
 
 
-def _document(fields: Mapping[str, Any]) -> Any:
+def document_of(fields: Mapping[str, Any]) -> Any:
     """Return the text of a document's field `document`. StoreError where it has none."""
     document = fields.get("document")
     try:
@@ -149,8 +153,8 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _damage(what: str, why: str) -> DamagedDocument:
+def _damage(what: str, why: str, remedy: str) -> DamagedDocument:
     return DamagedDocument(
         f"the document of {what} is damaged, or of another version of Goldsmith: {why}; "
-        "deploy that version if it is a newer one"
+        f"deploy that version if it is a newer one, or {remedy}"
     )

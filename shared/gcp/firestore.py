@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.retry import Retry, if_exception_type
 
 from ..build import Build, State
-from ..damage import Damaged
+from ..damage import Damaged, refuse_unfinished
 from ..errors import AlreadyExists, Conflict, NotFound, StoreError
 from ..events import Event
 from ..ports import Stored
@@ -28,11 +30,14 @@ from .documents import (
     BUILDS,
     DELETE_AFTER,
     EVENTS,
+    FORGOTTEN,
+    KEPT,
     LIVES,
     WRITES,
     build_fields,
     build_of,
     build_or_damage,
+    document_of,
     event_fields,
     event_or_damage,
     life_fields,
@@ -54,8 +59,12 @@ class Index:
 INDEXES = (Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),)
 """For builds(unfinished=True) of the release before, whose functions answer until those of this one have taken over."""
 
-UNINDEXED = ((BUILDS, "document"), (EVENTS, "document"))  # nobody looks for them, and they are long
-TTL = ((BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER))
+UNINDEXED = (
+    (BUILDS, "document"),
+    (EVENTS, "document"),
+    (FORGOTTEN, "document"),
+)  # nobody looks for them, and they are long
+TTL = ((BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER), (FORGOTTEN, DELETE_AFTER))
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
@@ -179,6 +188,44 @@ class GoogleStore:
         if not found.exists:
             raise _unknown(build_id)
         return found
+
+    def set_aside(self, build_id: str) -> Any:
+        """Move a build with its events to forgotten/, where all is kept as long as a finished build.
+
+            copy the events ── commit[create the copy, delete the build if still as it was read] ── delete the events
+
+        A process that dies in between is followed by one that does the same again, and finds less to do.
+        """
+        document = None
+        with mapped(f"build {build_id}"):
+            build = self._build(build_id).get(**self._patience)
+            events = list(self._build(build_id).collection(EVENTS).stream(**self._patience))
+            if not build.exists and not events:
+                raise _unknown(build_id)
+            if build.exists:
+                refuse_unfinished(build_or_damage(build_id, _fields(build), 0.0))
+                self._move(build, events)
+                with suppress(StoreError):
+                    document = document_of(_fields(build))
+            for event in events:
+                event.reference.delete(**self._patience)
+        return document
+
+    def _move(self, build: Any, events: list[Any]) -> None:
+        version = _version(build.update_time)
+        copy = self._client.collection(FORGOTTEN).document(f"{build.id}~{version}")
+        until = {DELETE_AFTER: datetime.now(UTC) + KEPT}
+        for event in events:
+            copy.collection(EVENTS).document(event.id).set({**_fields(event), **until}, **self._patience)
+        batch = self._client.batch()
+        batch.set(copy, {**_fields(build), **until})
+        option = self._client.write_option(last_update_time=DatetimeWithNanoseconds.from_rfc3339(version))
+        batch.delete(self._build(build.id), option)
+        batch.delete(self._life(build.id))
+        try:
+            batch.commit(**self._patience)
+        except (api.FailedPrecondition, api.NotFound, api.Aborted) as error:
+            raise Conflict(f"build {build.id} was written by somebody else meanwhile; look at it again") from error
 
     def events(self, build_id: str) -> Sequence[Event | Damaged]:
         """List a build's recorded events in the order they were applied; none for an unknown build."""

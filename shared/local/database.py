@@ -48,6 +48,12 @@ MIGRATIONS: Migrations = (
         "CREATE TABLE announcements (id INTEGER PRIMARY KEY AUTOINCREMENT, build_id TEXT NOT NULL,"
         " attributes TEXT NOT NULL, data BLOB NOT NULL)",
     ),
+    (
+        # What people have set aside, as it stood; `position` tells apart what had the same id.
+        "CREATE TABLE forgotten (position INTEGER PRIMARY KEY AUTOINCREMENT, id, version, state, created, updated,"
+        " wake_at, last_seen, document)",
+        "CREATE TABLE forgotten_events (forgotten INTEGER NOT NULL, event_id, document)",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..build import Build, State
 from ..clock import SystemClock
@@ -104,7 +104,7 @@ class LocalFactory(Factory):
             try:
                 yield ours
             finally:
-                if ours and not self._is_unfinished(build_id):
+                if ours and self._owns_nothing(folder):
                     folder.tidy()
 
     def packed_context(self, spec: Spec, path: Path, build_id: str) -> Context | None:
@@ -215,6 +215,18 @@ class LocalFactory(Factory):
         self._tidy()
         return deleted + [f"image {name}" for name in self.catalogue.purge()]
 
+    def forget(self, build_id: str) -> Any:
+        """Set a build aside; return its document as it stood. NotFound; InputError for one that goes on.
+
+        Its VM and its disks stay until they expire: nothing is known of a damaged build but what they carry.
+        """
+        with self.building(build_id) as ours:
+            if not ours:
+                raise InputError(f"build {build_id} is held by another process; end that one first")
+            document = self.store.set_aside(build_id)
+            self.queue.forget(build_id)
+            return document
+
     def wait_until_finished(self, build_id: str) -> Build:
         """Wait for a build that another process runs; one that no process runs any more is ended here. NotFound."""
         while True:
@@ -249,8 +261,15 @@ class LocalFactory(Factory):
             return not self.store.load(build_id).build.finished
         except NotFound:
             return False
-        except DamagedDocument:  # nothing is known of it, and so all is kept that it may own
-            return True
+
+    def _owns_nothing(self, folder: BuildFolder) -> bool:
+        """Return whether all files of a build but its logs may go: what is not known to be done stays for the sweep."""
+        try:
+            return self.store.load(folder.build_id).build.finished
+        except NotFound:
+            return not (folder.machines() or folder.disks())
+        except DamagedDocument:
+            return False
 
 
 def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..build import Build
-from ..damage import Damaged
+from ..damage import Damaged, refuse_unfinished
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NotFound, StoreError
 from ..events import Event, read_build, read_event_of, to_json
 from ..ports import Stored
@@ -93,6 +93,28 @@ class LocalStore:
         )
         return [self._build_or_damage(*row) for row in rows]
 
+    def set_aside(self, build_id: str) -> Any:
+        """Move a build and its events to the tables `forgotten` and `forgotten_events`. InputError, NotFound."""
+        with self._database.transaction() as connection:
+            query = "SELECT id, document, last_seen FROM builds WHERE id = ?"
+            row = connection.execute(query, (build_id,)).fetchone()
+            if row is None:
+                raise _unknown(build_id)
+            refuse_unfinished(self._build_or_damage(*row))
+            columns = "id, version, state, created, updated, wake_at, last_seen, document"
+            moved = connection.execute(
+                f"INSERT INTO forgotten ({columns}) SELECT {columns} FROM builds WHERE id = ?",  # noqa: S608 - ours
+                (build_id,),
+            )
+            connection.execute(
+                "INSERT INTO forgotten_events SELECT ?, event_id, document FROM events WHERE build_id = ?"
+                " ORDER BY position",
+                (moved.lastrowid, build_id),
+            )
+            connection.execute("DELETE FROM events WHERE build_id = ?", (build_id,))
+            connection.execute("DELETE FROM builds WHERE id = ?", (build_id,))
+            return row[1]
+
     def events(self, build_id: str) -> Sequence[Event | Damaged]:
         """List a build's recorded events in the order they were applied; none for an unknown build."""
         rows = self._database.read(
@@ -114,14 +136,15 @@ class LocalStore:
 
     def _build(self, build_id: str, document: Any, last_seen: Any) -> Build:
         what = f"{self._database.path}: the document of build {build_id}"
+        remedy = f"set it aside with: goldsmith builds forget {build_id}"
         try:
             build = read_build(document)
         except StoreError as error:
-            raise _damage(what, str(error)) from error
+            raise _damage(what, str(error), remedy) from error
         if build.id != build_id:
-            raise _damage(what, f"it is that of build {build.id}")
+            raise _damage(what, f"it is that of build {build.id}", remedy)
         if not isinstance(last_seen, float):  # SQLite keeps whatever it is given, for all that a column declares
-            raise _damage(what, f"its column last_seen holds {last_seen!r:.80}")
+            raise _damage(what, f"its column last_seen holds {last_seen!r:.80}", remedy)
         return replace(build, last_seen=max(build.last_seen, last_seen))
 
     def _event_or_damage(self, build_id: str, event_id: str, document: Any) -> Event | Damaged:
@@ -129,13 +152,13 @@ class LocalStore:
             return read_event_of(build_id, event_id, document)
         except StoreError as error:
             what = f"{self._database.path}: event {event_id} of build {build_id}"
-            return Damaged(event_id, str(_damage(what, str(error))))
+            return Damaged(event_id, str(_damage(what, str(error), "do without what it tells")))
 
 
-def _damage(what: str, why: str) -> DamagedDocument:
+def _damage(what: str, why: str, remedy: str) -> DamagedDocument:
     return DamagedDocument(
         f"{what} is damaged, or of another version of Goldsmith: {why}; "
-        "update Goldsmith if a newer one has written it, or restore a copy of the file"
+        f"update Goldsmith if a newer one has written it, or {remedy}"
     )
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from shared.build import ArchiveRecord, Build, Outcome, State
 from shared.damage import Damaged, readable_builds
-from shared.errors import AlreadyExists, Conflict, DamagedDocument, NotFound
-from shared.events import to_json
+from shared.errors import AlreadyExists, Conflict, DamagedDocument, InputError, NotFound
+from shared.events import read_build, to_json
 from shared.orders import Order
 from shared.ports import Store, Stored
 from tests import values
@@ -231,6 +231,34 @@ class StoreContract:
         assert isinstance(second, Damaged)
         assert second.id == values.reported().event_id
         assert f"event {second.id} of build {values.BUILD_ID} is damaged" in second.why
+
+    @pytest.mark.parametrize("text", ["{", _other(state="pondering"), _other(id="a-0123456789ab")])
+    def test_a_damaged_build_can_be_set_aside(self, store: Store, damage: Damage, text: str) -> None:
+        created(store, id="a-0123456789ab")
+        created(store, id="b-0123456789ab")
+        damage("b-0123456789ab", text)
+        assert store.set_aside("b-0123456789ab") == text
+        assert [build.id for build in store.builds()] == ["a-0123456789ab"]
+        assert list(store.events("b-0123456789ab")) == []
+        with pytest.raises(NotFound):
+            store.load("b-0123456789ab")
+        with pytest.raises(NotFound):
+            store.set_aside("b-0123456789ab")
+        assert len(store.events("a-0123456789ab")) == 1
+        again = created(store, id="b-0123456789ab")  # its id is free
+        assert len(store.events(again.build.id)) == 1
+        damage("b-0123456789ab", text)
+        assert store.set_aside("b-0123456789ab") == text
+
+    def test_what_goes_on_is_not_set_aside(self, store: Store) -> None:
+        stored = created(store)
+        with pytest.raises(InputError, match=f"build {values.BUILD_ID} can be read and is preparing; end it with"):
+            store.set_aside(values.BUILD_ID)
+        assert store.load(values.BUILD_ID) == stored
+        assert len(store.events(values.BUILD_ID)) == 1
+        done = replace(stored.build, state=State.FINISHED, outcome=Outcome.SUCCEEDED)
+        store.save(done, stored.version)
+        assert read_build(store.set_aside(values.BUILD_ID)) == done
 
     def test_of_two_writers_one_wins(self, store: Store) -> None:
         """Four threads count to 40 in one build: every write that was confirmed is there, none is there twice."""

@@ -23,14 +23,16 @@ class FirestoreProxy:
 
     host: str = ""
     calls: list[tuple[str, bytes]] = field(default_factory=list)
-    _refusals: dict[str, list[tuple[grpc.StatusCode, str]]] = field(default_factory=dict)
+    _refusals: dict[str, list[tuple[grpc.StatusCode, str] | None]] = field(default_factory=dict)
     _lost: list[str] = field(default_factory=list)
     _hanging: list[str] = field(default_factory=list)
     _released: threading.Event = field(default_factory=threading.Event)
 
-    def refuse(self, method: str, status: grpc.StatusCode, message: str = "On purpose.", times: int = 1) -> None:
-        """Answer the next calls with an error, and do nothing."""
-        self._refusals.setdefault(method, []).extend([(status, message)] * times)
+    def refuse(
+        self, method: str, status: grpc.StatusCode, message: str = "On purpose.", times: int = 1, after: int = 0
+    ) -> None:
+        """Answer the next calls, or those `after` some that are served, with an error, and do nothing."""
+        self._refusals.setdefault(method, []).extend([None] * after + [(status, message)] * times)
 
     def lose_answer(self, method: str) -> None:
         """Do what the next call asks for, and answer that nobody is there."""
@@ -46,8 +48,8 @@ class FirestoreProxy:
         if method in self._hanging:
             self._hanging.remove(method)
             self._released.wait(60)
-        if self._refusals.get(method):
-            context.abort(*self._refusals[method].pop(0))
+        if self._refusals.get(method) and (refusal := self._refusals[method].pop(0)):
+            context.abort(*refusal)
         answer = forward()
         if method in self._lost:
             self._lost.remove(method)

@@ -20,7 +20,7 @@ from provisioner.protocol import Step
 from shared.build import Build, Outcome, State, StepRecord
 from shared.damage import Damaged
 from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, StoreError, Transient
-from shared.gcp.documents import BUILDS, DELETE_AFTER, EVENTS, KEPT, LIMIT, LIVES
+from shared.gcp.documents import BUILDS, DELETE_AFTER, EVENTS, FORGOTTEN, KEPT, LIMIT, LIVES
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
 from tests import values
 from tests.contracts.store_contract import Damage, StoreContract, count, created
@@ -119,7 +119,7 @@ class TestOnTheWire:
 
     def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
         created(store)
-        assert set(TTL) == {(BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER)}
+        assert set(TTL) == {(collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN)}
         event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.requested().event_id)
         for fields in (event, raw(store, LIVES, values.BUILD_ID)):
             assert fields[DELETE_AFTER] >= datetime.fromtimestamp(values.NOON, UTC) + KEPT
@@ -313,6 +313,41 @@ class TestDamage:
             before = page[-1].id
             pages.append(before)
         assert sorted(pages) == sorted(MIDDLE[:3])
+
+    def test_what_is_set_aside_is_kept_as_it_stood(self, store: GoogleStore) -> None:
+        stored = created(store)
+        store.save(stored.build, stored.version, values.reported())
+        reference(store, BUILDS, values.BUILD_ID).update({"document": "{"})
+        before = raw(store, BUILDS, values.BUILD_ID)
+        event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.reported().event_id)
+        store.set_aside(values.BUILD_ID)
+        [kept] = store._client.collection(FORGOTTEN).stream()
+        assert kept.id.startswith(f"{values.BUILD_ID}~")
+        assert {**(kept.to_dict() or {}), DELETE_AFTER: None} == before
+        assert kept.get(DELETE_AFTER) > datetime.now(UTC)
+        events = {each.id: each.to_dict() for each in kept.reference.collection(EVENTS).stream()}
+        assert set(events) == {values.requested().event_id, values.reported().event_id}
+        assert {**events[values.reported().event_id], DELETE_AFTER: event[DELETE_AFTER]} == event
+        assert not reference(store, LIVES, values.BUILD_ID).get().exists
+
+    def test_setting_aside_goes_on_where_a_process_has_died(
+        self, store: GoogleStore, proxied: GoogleStore, proxy: FirestoreProxy
+    ) -> None:
+        """Of copy, commit and deletions, each commit may be the one that is never made."""
+        for died_at in range(4):
+            created(store)
+            reference(store, BUILDS, values.BUILD_ID).update({"document": "{"})
+            proxy.refuse("Commit", grpc.StatusCode.PERMISSION_DENIED, after=died_at)
+            while True:
+                try:
+                    proxied.set_aside(values.BUILD_ID)
+                except Permanent:
+                    continue
+                except NotFound:
+                    pass
+                break
+            assert list(store.events(values.BUILD_ID)) == []
+            assert store.builds() == []
 
     def test_a_life_that_is_damaged_says_nothing(self, store: GoogleStore) -> None:
         created(store)

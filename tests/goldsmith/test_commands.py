@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -335,52 +334,6 @@ def test_a_file_of_the_home_that_cannot_be_read_is_3(run: Commands, home: Path) 
     done = run("builds", "list")
     assert (done.status, done.out) == (3, "")
     assert done.err == f"goldsmith: {home}/master.key: Is a directory\n"
-
-
-def damage(home: Path, build_id: str) -> None:
-    with Database(home / "state.db") as database, database.transaction() as connection:
-        connection.execute("UPDATE builds SET document = '{' WHERE id = ?", (build_id,))
-
-
-def test_damaged_build_is_listed_among_the_others(run: Commands, home: Path) -> None:
-    keep(home, DONE, LATER)
-    damage(home, LATER.id)
-    done = run("builds", "list")
-    assert (done.status, [line.split()[:3] for line in done.out.splitlines()[1:]]) == (
-        0,
-        [[LATER.id, "damaged"], [DONE.id, "finished", "failed"]],
-    )
-    why = f"{home}/state.db: the document of build {LATER.id} is damaged"
-    assert done.err.startswith(f"goldsmith: {why}")
-    first, second = run("builds", "list", "--json").document()
-    assert (first["id"], first["state"], first["reason"].startswith(why)) == (LATER.id, "damaged", True)
-    assert read_build(second) == DONE
-
-
-@pytest.mark.parametrize("command", ["show", "logs", "cancel"])
-def test_damaged_build_is_1_and_named(run: Commands, home: Path, command: str) -> None:
-    keep(home, DONE, LATER)
-    damage(home, LATER.id)
-    done = run("builds", command, LATER.id)
-    assert (done.status, done.out) == (1, "")
-    assert f"goldsmith: {home}/state.db: the document of build {LATER.id} is damaged" in done.err
-    assert "Traceback" not in done.err
-    assert run("builds", "show", DONE.id).status == 0
-
-
-def test_damaged_build_stops_no_command_and_keeps_its_files(run: Commands, home: Path) -> None:
-    keep(home, DONE, LATER, LEFT)
-    damage(home, LATER.id)
-    disk = home / "builds" / LATER.id / "disks" / "gs-hello-aabbbbbbbbbb-a1-boot.raw"
-    disk.parent.mkdir(parents=True)
-    disk.touch()
-    (disk.parents[1] / "labels.json").write_text(json.dumps({"goldsmith-expires": "99999999999"}))
-    assert run("sweep", "--json").document() == {"builds": {LEFT.id: "cancelled"}, "deleted": []}
-    assert disk.exists()
-    for command in (["images", "list"], ["builds", "list"]):
-        assert run(*command).status == 0
-    (disk.parents[1] / "labels.json").write_text(json.dumps({"goldsmith-expires": "1"}))
-    assert run("sweep", "--json").document() == {"builds": {}, "deleted": [f"disk {disk.stem}"]}
 
 
 def test_reader_that_has_gone_and_full_disk(home: Path) -> None:

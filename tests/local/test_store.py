@@ -138,6 +138,16 @@ def test_a_time_that_is_none_breaks_no_page(store: LocalStore, database: Databas
     assert pages == ["a", "c", "b"]
 
 
+def test_what_is_set_aside_is_kept_as_it_stood(store: LocalStore, database: Database, path: Path) -> None:
+    stored = created(store)
+    store.save(stored.build, stored.version, values.reported())
+    damage_document(path, values.BUILD_ID, "{")
+    before = database.read("SELECT * FROM builds"), database.read("SELECT event_id, document FROM events")
+    store.set_aside(values.BUILD_ID)
+    kept = database.read("SELECT id, version, state, created, updated, wake_at, last_seen, document FROM forgotten")
+    assert (kept, database.read("SELECT event_id, document FROM forgotten_events")) == before
+
+
 def damage_document(path: Path, build_id: str, text: str, event_id: str = "") -> None:
     """Write into the file past the store, as another program would."""
     with closing(sqlite3.connect(path)) as connection, connection:
