@@ -101,14 +101,15 @@ def rules() -> str:
 def row(rule: Rule) -> Sequence[str]:
     """Give one rule's line."""
     at = "the main path" if rule.at == MAIN_PATH else ", ".join(rule.at)
-    given = rule.gives or (ORDER_OF.get(rule.to) if rule.to else None)
+    entered = ORDER_OF.get(rule.to) if rule.to else None
+    given = (*rule.gives, *((entered,) if entered else ()))
     return (
         at,
         rule.on.__name__,
         sentence(rule.when),
         rule.to or ABSENT,
         rule.outcome or ABSENT,
-        code(given) if given else ABSENT,
+        ", ".join(map(code, given)) or ABSENT,
         sentence(rule.then) if rule.then else ABSENT,
     )
 

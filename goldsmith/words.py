@@ -59,7 +59,8 @@ def summary(build: Build, logs: str) -> list[str]:
         lines = [f"image {image.project}/{image.name}{family}"]
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
-        return [*lines, *_findings(image), *_left(build)]
+        warnings = [f"warning: {warning}" for warning in build.warnings]
+        return [*lines, *_findings(image), *warnings, *_left(build)]
     lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:
         return lines
@@ -79,5 +80,5 @@ def _findings(image: ImageRecord) -> list[str]:
 
 def _left(build: Build) -> list[str]:
     """What could not be deleted yet."""
-    left = [entry.name for entry in build.ledger if not entry.keep]
+    left = [entry.name for entry in build.ledger if not entry.keep] + ["older images of the family"] * build.retiring
     return [] if build.finished else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]

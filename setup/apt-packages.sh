@@ -31,6 +31,7 @@ base() {
 		e2fsprogs mke2fs
 		cryptsetup-bin veritysetup
 		cgpt cgpt
+		cpio cpio
 		busybox-static /usr/share/doc/busybox-static
 		socat socat
 		lz4 lz4

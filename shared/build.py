@@ -40,7 +40,7 @@ class LedgerEntry:
     name: str  # a resource's name, or an object's URI or path
     project: str = ""
     zone: str = ""  # "" until it is known; clean-up then looks in all zones of the plan
-    keep: bool = False  # the image, once it is fit to be published
+    keep: bool = False  # the image, once it is known that it stays
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,16 @@ class ImageRecord:
     id: str
     archive: ArchiveRecord | None = None
     findings: tuple[str, ...] = ()  # what is in it that should not be, one line each; only with `hygiene: warn`
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file beside the image that publication shows to others, and how it is told from any other of its name."""
+
+    name: str  # URI or path that others look for
+    staged: str  # where it is written before the commit
+    sha256: str  # of its content, in hex
+    moved: bool = True  # False: `staged` stays, as a file of the build's own
 
 
 @dataclass(frozen=True)
@@ -128,8 +138,14 @@ class Build:
     steps: tuple[StepRecord, ...] = ()
     verify_steps: tuple[StepRecord, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
+    committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
+    files: tuple[PublishedFile, ...] = ()  # what publication gives its names
+    retiring: bool = False  # the family's older images have still to be deprecated
+    kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
+    warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     orders: int = 0  # how many orders have been given; the newest one's number
+    cleaning: int = 0  # the number of the newest order to clean up, which alone can finish the build
     image: ImageRecord | None = None
     result: str = ""  # URI of the object that says how it ended, for who has nothing but the bucket
     workflow: WorkflowPart | None = None  # None: the only build of what asked for it

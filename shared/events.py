@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from provisioner.protocol import HEARTBEAT, Report
 
-from .build import Build, ImageRecord, LedgerEntry, WorkflowPart
+from .build import Build, ImageRecord, LedgerEntry, PublishedFile, WorkflowPart
 from .errors import StoreError
 from .json_values import reader, to_document
 from .orders import Order, OrderKind
@@ -101,9 +101,17 @@ class ImageExported(_Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLabelled(_Fact):
-    """The image has its labels, is in its family, and the archive has its name."""
+    """All that publication shows is ready: labels, bills of materials, manifest. Recording this is the commit."""
 
+    files: tuple[PublishedFile, ...] = ()
     kind: Literal["ImageLabelled"] = "ImageLabelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePublished(_Fact):
+    """The files have their names and, last of all, the image is in its family."""
+
+    kind: Literal["ImagePublished"] = "ImagePublished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +165,7 @@ Event: TypeAlias = (
     | DiskGrown
     | ImageExported
     | ImageLabelled
+    | ImagePublished
     | ImagesDeprecated
     | CleanedUp
     | OrderFailed

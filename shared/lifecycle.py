@@ -25,6 +25,7 @@ from .events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImagePublished,
     ImagesDeprecated,
     MachineStarted,
     MachineStopped,
@@ -34,16 +35,23 @@ from .events import (
 )
 from .lifecycle_guards import (
     always,
+    cannot_retire,
     goes_on,
     has_ended,
     has_machine,
+    has_retired_for_long,
     is_clean,
+    is_committed,
     is_current,
     is_current_build_machine,
     is_of_build,
+    is_open,
     is_overdue,
     is_overdue_machine,
+    is_overdue_retiring,
+    is_retiring,
     is_silent,
+    is_swept,
     may_go_on,
     past_deadline,
     says_completed,
@@ -58,8 +66,10 @@ from .plan import Plan
 from .reasons import (
     cancel_reason,
     deadline_reason,
+    kept_reason,
     order_reason,
     reported_reason,
+    retiring_warning,
     silence_reason,
     stopped_reason,
 )
@@ -75,11 +85,13 @@ ORDER_OF: Mapping[State, OrderKind] = {
 }
 """What a state asks the world to do; provisioning waits for the VM alone."""
 
-BESIDE: Mapping[State, OrderKind] = {State.PROVISIONING: "grow_disk", State.PUBLISHING: "deprecate_images"}
+BESIDE: Mapping[State, OrderKind] = {State.PROVISIONING: "grow_disk", State.CLEANING: "deprecate_images"}
 """What else is asked for within a state, when something has come up."""
 
 PATIENCE = 900.0  # seconds until an order without an answer is given again: longer than any redelivery takes
 CLEANING_PATIENCE = 60.0  # clean-up is cheap to repeat, and what it deletes costs money
+KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
+WARNINGS = 20  # of one build, at most
 CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
 
 Guard: TypeAlias = Callable[[Build, Any], bool]
@@ -107,7 +119,7 @@ class Rule:
     outcome: Outcome | None = None
     why: Reason | None = None  # the reason that goes with the outcome
     then: Effect | None = None  # what else changes in the build
-    gives: OrderKind | None = None  # an order beside the one of the state that is entered
+    gives: tuple[OrderKind, ...] = ()  # orders beside, and before, the one of the state that is entered
 
 
 MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
@@ -167,15 +179,29 @@ def _apply(rule: Rule, build: Build, event: Event) -> Decision:
     if rule.then is not None:
         after = rule.then(after, event)
     if rule.outcome is not None:
-        after = replace(after, outcome=rule.outcome, reason=rule.why(build, event) if rule.why else "")
-    given: tuple[Order, ...] = ()
+        after = _end(after, rule.outcome, rule.why(build, event) if rule.why else "")
+    given: list[Order] = []
+    for kind in rule.gives:
+        after, order = _give(after, kind, event)
+        given.append(order)
     if rule.to is not None:
         entered = _enter(after, rule.to, event)
-        after, given = entered.build, entered.orders
-    if rule.gives is not None:
-        after, order = _give(after, rule.gives, event)
-        given = (*given, order)
-    return Decision(after, given)
+        after = entered.build
+        given += entered.orders
+    return Decision(after, tuple(given))
+
+
+def _end(build: Build, outcome: Outcome, reason: str) -> Build:
+    """Decide the outcome, and whether the image stays.
+
+    It does when it is published. One that was fit to be published waits for a new build of the same content, unless a
+    person has ended this one: hazard 14.
+    """
+    waits = build.state is State.PUBLISHING and outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    after = replace(build, outcome=outcome, kept_until=build.updated + KEPT_SECONDS if waits else 0.0)
+    keep = waits or outcome is Outcome.SUCCEEDED
+    ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
+    return replace(after, ledger=ledger, reason=reason + kept_reason(after))
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
@@ -194,6 +220,8 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
 def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
     order = Order(build.id, build.orders + 1, kind, build.attempt)
     after = replace(build, orders=order.number, outbox=(*build.outbox, order))
+    if kind == "clean_up":
+        after = replace(after, cleaning=order.number)
     return _wake(after, event), order
 
 
@@ -203,13 +231,13 @@ def _wake(build: Build, event: Event) -> Build:
         stuck = (event.time - build.deadline) / CLEANING_EASE
         return replace(build, wake_at=event.time + max(CLEANING_PATIENCE, stuck))
     patience = build.plan.silence if build.plan is not None and has_machine(build) else PATIENCE
-    return replace(build, wake_at=min(event.time + patience, build.deadline))
+    return replace(
+        build, wake_at=event.time + patience if build.committed else min(event.time + patience, build.deadline)
+    )
 
 
 def _write_ledger(build: Build) -> Build:
     """Write down what the state's order may make, before anybody makes it."""
-    if build.state is State.PUBLISHING:  # from here on the image is good: no later failure throws it away
-        return replace(build, ledger=tuple(replace(e, keep=e.kind == "image") for e in build.ledger))
     kind = ORDER_OF.get(build.state)
     if build.plan is None or kind is None:
         return build
@@ -261,6 +289,27 @@ def take_image(build: Build, event: ImageExported) -> Build:
     return replace(build, image=event.image)
 
 
+def commit(build: Build, event: ImageLabelled) -> Build:
+    """Commit the publication: what it shows is ready, and nothing else can end the build any more."""
+    return replace(build, committed=event.time, files=event.files)
+
+
+def retire(build: Build, _event: ImagePublished) -> Build:
+    """Note that the family's older images have to be deprecated."""
+    return replace(build, retiring=True)
+
+
+def note_retired(build: Build, _event: Event) -> Build:
+    """Note that nothing is left to do about the family's older images."""
+    return replace(build, retiring=False)
+
+
+def warn(build: Build, event: OrderFailed) -> Build:
+    """Keep the refusal as a warning, once; it is tried again."""
+    text = retiring_warning(event)
+    return build if text in build.warnings else replace(build, warnings=(*build.warnings, text)[-WARNINGS:])
+
+
 def next_attempt(build: Build, _event: MachineStopped) -> Build:
     """Count the next attempt, whose VM may have partitions to move before it can say anything."""
     moving = build.plan is not None and build.plan.layout is not None and build.state is not State.VERIFYING
@@ -277,13 +326,13 @@ def keep_remaining(build: Build, event: CleanedUp) -> Build:
 S = State
 RULES: tuple[Rule, ...] = (
     # ways out of the main path that time and people open
-    Rule(MAIN_PATH, CancelRequested, always, S.CLEANING, Outcome.CANCELLED, cancel_reason),
+    Rule(MAIN_PATH, CancelRequested, is_open, S.CLEANING, Outcome.CANCELLED, cancel_reason),
     Rule(MAIN_PATH, Ticked, past_deadline, S.CLEANING, Outcome.TIMED_OUT, deadline_reason),
     Rule((S.PROVISIONING, S.VERIFYING), Ticked, is_silent, S.CLEANING, Outcome.FAILED, silence_reason),
     # the build VM
     Rule(MACHINE_AT_WORK, Reported, says_completed, S.EXPORTING, then=take_report),
     Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
-    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=take_report, gives="grow_disk"),
+    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=take_report, gives=("grow_disk",)),
     Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
     Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
     Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
@@ -301,20 +350,33 @@ RULES: tuple[Rule, ...] = (
     Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
     Rule((S.VERIFYING,), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # publication
-    Rule((S.PUBLISHING,), ImageLabelled, wants_deprecation, gives="deprecate_images"),
-    Rule((S.PUBLISHING,), ImageLabelled, always, S.CLEANING, Outcome.SUCCEEDED),
-    Rule((S.PUBLISHING,), ImagesDeprecated, wants_deprecation, S.CLEANING, Outcome.SUCCEEDED),
+    Rule((S.PUBLISHING,), ImageLabelled, is_open, then=commit, gives=("label_image",)),
+    Rule(
+        (S.PUBLISHING,),
+        ImagePublished,
+        wants_deprecation,
+        S.CLEANING,
+        Outcome.SUCCEEDED,
+        then=retire,
+        gives=("deprecate_images",),
+    ),
+    Rule((S.PUBLISHING,), ImagePublished, is_committed, S.CLEANING, Outcome.SUCCEEDED),
     # clean-up
+    Rule((S.CLEANING,), ImagesDeprecated, is_swept, then=note_retired, gives=("clean_up",)),
+    Rule((S.CLEANING,), ImagesDeprecated, is_retiring, then=note_retired),
+    Rule((S.CLEANING,), OrderFailed, cannot_retire, then=warn),
     Rule((S.CLEANING,), CleanedUp, is_clean, S.FINISHED, then=keep_remaining),
     Rule((S.CLEANING,), CleanedUp, always, then=keep_remaining),
-    Rule((S.CLEANING,), MachineStarted, is_of_build, then=owe_machine, gives="clean_up"),
+    Rule((S.CLEANING,), MachineStarted, is_of_build, then=owe_machine, gives=("clean_up",)),
     # whatever the state
     Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason),
     Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),
-    Rule((S.PREPARING,), Ticked, is_overdue, gives="create_resources"),
-    Rule((S.EXPORTING,), Ticked, is_overdue, gives="export_image"),
-    Rule((S.VERIFYING,), Ticked, is_overdue_machine, gives="verify_image"),
-    Rule((S.PUBLISHING,), Ticked, is_overdue, gives="label_image"),
-    Rule((S.CLEANING,), Ticked, is_overdue, gives="clean_up"),
+    Rule((S.PREPARING,), Ticked, is_overdue, gives=("create_resources",)),
+    Rule((S.EXPORTING,), Ticked, is_overdue, gives=("export_image",)),
+    Rule((S.VERIFYING,), Ticked, is_overdue_machine, gives=("verify_image",)),
+    Rule((S.PUBLISHING,), Ticked, is_overdue, gives=("label_image",)),
+    Rule((S.CLEANING,), Ticked, has_retired_for_long, then=note_retired, gives=("clean_up",)),
+    Rule((S.CLEANING,), Ticked, is_overdue_retiring, gives=("deprecate_images", "clean_up")),
+    Rule((S.CLEANING,), Ticked, is_overdue, gives=("clean_up",)),
 )
 """First match wins."""

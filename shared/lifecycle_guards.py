@@ -19,8 +19,11 @@ from provisioner.protocol import (
 )
 
 from .build import Build, State
-from .events import CleanedUp, DiskGrown, Event, MachineStarted, MachineStopped, Reported, Ticked
+from .events import CleanedUp, DiskGrown, Event, MachineStarted, MachineStopped, OrderFailed, Reported, Ticked
+from .orders import order_number
 from .resources import grown_gb
+
+RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
 
 
 def always(_build: Build, _event: Event) -> bool:
@@ -103,19 +106,54 @@ def wants_verification(build: Build, _event: Event) -> bool:
     return build.plan is not None and build.plan.verify_steps is not None
 
 
-def wants_deprecation(build: Build, _event: Event) -> bool:
-    """The spec deprecates the family's older images."""
-    return build.plan is not None and build.plan.image.deprecate_old is not None
+def wants_deprecation(build: Build, event: Event) -> bool:
+    """The publication is committed, and the spec deprecates the family's older images."""
+    return is_committed(build, event) and build.plan is not None and build.plan.image.deprecate_old is not None
 
 
-def is_clean(_build: Build, event: CleanedUp) -> bool:
-    """Nothing remains but what is kept."""
-    return not event.remaining
+def is_open(build: Build, _event: Event) -> bool:
+    """The publication is not committed."""
+    return not build.committed
+
+
+def is_committed(build: Build, _event: Event) -> bool:
+    """The publication is committed."""
+    return build.committed > 0
+
+
+def is_retiring(build: Build, _event: Event) -> bool:
+    """The family's older images have still to be deprecated."""
+    return build.retiring
+
+
+def is_swept(build: Build, event: Event) -> bool:
+    """The older images were all that was left to do."""
+    return is_retiring(build, event) and all(entry.keep for entry in build.ledger)
+
+
+def cannot_retire(build: Build, event: OrderFailed) -> bool:
+    """The family's older images cannot be deprecated."""
+    return is_retiring(build, event) and event.order == "deprecate_images"
+
+
+def has_retired_for_long(build: Build, event: Event) -> bool:
+    """The older images could not be deprecated for a day."""
+    return is_retiring(build, event) and event.time >= build.committed + RETIRING_SECONDS
+
+
+def is_overdue_retiring(build: Build, event: Event) -> bool:
+    """The state's order has had no answer for too long, and older images have still to be deprecated."""
+    return is_overdue(build, event) and is_retiring(build, event)
+
+
+def is_clean(build: Build, event: CleanedUp) -> bool:
+    """The newest clean-up has left nothing but what is kept, and nothing else is to be done."""
+    return not event.remaining and order_number(event.event_id) >= build.cleaning and not build.retiring
 
 
 def past_deadline(build: Build, event: Event) -> bool:
-    """The deadline has passed."""
-    return event.time >= build.deadline
+    """The deadline has passed, and the publication is not committed."""
+    return event.time >= build.deadline and not build.committed
 
 
 def is_silent(build: Build, event: Ticked) -> bool:

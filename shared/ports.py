@@ -176,8 +176,12 @@ class Compute(Protocol):
         """
         ...
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
-        """Set an image's labels and let it join its family."""
+    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+        """Set an image's labels; its family stays as it is. NotFound."""
+        ...
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        """Let an image join a family, or leave the one that it is in. NotFound."""
         ...
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
@@ -298,6 +302,10 @@ class Bucket(Protocol):
 
     def publish(self, staged: str, final: str) -> None:
         """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
+        ...
+
+    def withdraw(self, uri: str, sha256: str) -> None:
+        """Delete an object that has this content, by its digest in hex; another one stays, and absent is fine."""
         ...
 
 

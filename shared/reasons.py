@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from .build import Build
 from .events import CancelRequested, Event, MachineStopped, OrderFailed, Reported
 
@@ -29,7 +31,23 @@ def stopped_reason(build: Build, event: MachineStopped) -> str:
 
 def order_reason(_build: Build, event: OrderFailed) -> str:
     """The worker's words."""
-    return f"{event.order}: {event.reason}"
+    return f"{event.order}: {event.reason[:LONGEST]}"
+
+
+def kept_reason(build: Build) -> str:
+    """What stays of a build that could not be published, and what that is good for."""
+    if not build.kept_until or build.image is None:
+        return ""
+    until = datetime.fromtimestamp(build.kept_until, UTC)
+    return (
+        f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
+        "build the same spec again to publish it"
+    )
+
+
+def retiring_warning(event: OrderFailed) -> str:
+    """Why older images of the family are not deprecated."""
+    return f"older images of the family are not deprecated: {event.reason[:LONGEST]}"
 
 
 def cancel_reason(_build: Build, event: CancelRequested) -> str:

@@ -83,6 +83,8 @@ def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ..
         return of_machine(plan, attempt, BUILD)
     if kind == "verify_image":
         return of_machine(plan, attempt, VERIFY)
+    if kind == "label_image":
+        return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
     return of_image(plan) if kind == "export_image" else ()
 
 
@@ -92,11 +94,22 @@ def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:
 
 
 def staged_export(plan: Plan) -> str:
-    """Where the archive is written before publication gives it its name: a hidden name in the same folder."""
+    """Where the archive is written before publication gives it its name."""
     target = plan.image.export_to
     assert target is not None, "only asked where the plan has an export"
-    folder, slash, name = target.rpartition("/")
-    return f"{folder}{slash}.{plan.build_id}.{name}"
+    return staged(target, plan.build_id)
+
+
+def staged(name: str, build_id: str) -> str:
+    """Where a file is written before publication gives it its name: a hidden name in the same folder."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}.{build_id}.{last}"
+
+
+def beside_archive(plan: Plan) -> tuple[str, ...]:
+    """The files that publication shows beside the archive: its manifest and bill of materials; () without one."""
+    target = plan.image.export_to
+    return () if target is None else (manifest_of(target), *sbom_names(archive_stem(target)))
 
 
 def archive_stem(export: str) -> str:

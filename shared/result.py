@@ -22,7 +22,9 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
         "name": build.name,
         "outcome": build.outcome,
         "reason": build.reason,
-        "image": asdict(build.image) if build.image and _has_image(build) else None,
+        "image": asdict(build.image) if build.image and build.outcome in WITH_IMAGE else None,
+        "kept": _kept(build),
+        "warnings": list(build.warnings),
         "sbom": _sbom(build),
         "attempts": build.attempt,
         "steps": [_step(record) for record in (*build.steps, *build.verify_steps)],
@@ -32,9 +34,14 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def _has_image(build: Build) -> bool:
-    """Whether the image stays: published, or there before."""
-    return build.outcome is Outcome.UNCHANGED or any(entry.keep for entry in build.ledger)
+WITH_IMAGE = (Outcome.SUCCEEDED, Outcome.UNCHANGED)  # published, or there before
+
+
+def _kept(build: Build) -> dict[str, Any] | None:
+    """Name the image that could not be published, and when it is deleted: Unix seconds."""
+    if not build.kept_until or build.image is None:
+        return None
+    return {"project": build.image.project, "name": build.image.name, "until": build.kept_until}
 
 
 def _sbom(build: Build) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ tests/fuse.py ends "the process" at one of these calls.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -147,19 +148,26 @@ class FakeCompute:
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         self._call("export_image")
         progress("writing", 0, 0)
-        self._bucket.objects[target] = f"archive of {self._found(name).id}".encode()
+        data = f"archive of {self._found(name).id}".encode()
+        self._bucket.objects[target] = data
         self.fuse.touch()
+        digest = hashlib.sha256(data).hexdigest()
         return ArchiveRecord(
-            bytes=1000, sha256="a1" * 32, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
+            bytes=1000, sha256=digest, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
         )
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:
         self._call("packages")
         return PACKAGES
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
+    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
         self._call("label_image")
-        self.all_images[name] = replace(self._found(name), labels=dict(labels), family=family)
+        self.all_images[name] = replace(self._found(name), labels=dict(labels))
+        self.fuse.touch()
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        self._call("set_family")
+        self.all_images[name] = replace(self._found(name), family=family)
         self.fuse.touch()
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:

@@ -54,3 +54,9 @@ class MemoryBucket:
             raise AlreadyExists(f"there is another object {final}")
         self.objects[final] = self.objects.pop(staged)
         self.fuse.touch()
+
+    def withdraw(self, uri: str, sha256: str) -> None:
+        self.fuse.touch()
+        if uri in self.objects and hashlib.sha256(self.objects[uri]).hexdigest() == sha256:
+            del self.objects[uri]
+        self.fuse.touch()

@@ -22,6 +22,7 @@ from shared.events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImagePublished,
     ImagesDeprecated,
     MachineStarted,
     MachineStopped,
@@ -147,8 +148,13 @@ def image_exported(**changes: Any) -> ImageExported:
 
 
 def image_labelled(**changes: Any) -> ImageLabelled:
-    """The image is published."""
+    """All that publication shows is ready."""
     return replace(ImageLabelled(**_fact("o3-ImageLabelled", NOON + 26)), **changes)
+
+
+def image_published(**changes: Any) -> ImagePublished:
+    """The image is published."""
+    return replace(ImagePublished(**_fact("o4-ImagePublished", NOON + 26.5)), **changes)
 
 
 def images_deprecated(**changes: Any) -> ImagesDeprecated:
@@ -191,6 +197,7 @@ def every_event() -> tuple[Event, ...]:
         disk_grown(),
         image_exported(),
         image_labelled(),
+        image_published(),
         images_deprecated(),
         cleaned_up(),
         order_failed(),

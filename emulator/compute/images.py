@@ -158,7 +158,8 @@ class Images:
     def _change(self, call: Call, kind: str, image: Document) -> Document:
         def work() -> None:
             with self._changes:
-                self._catalogue.set_labels(image["name"], image.get("labels", {}), image.get("family"))
+                self._catalogue.set_labels(image["name"], image.get("labels", {}))
+                self._catalogue.set_family(image["name"], image.get("family"))
                 self._records.keep(image)
 
         return self._operations.begin(call, kind, call.path, image["id"], work)

@@ -102,9 +102,13 @@ class GoogleCompute:
         """None: Compute Engine does not look inside images."""
         return None
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
-        """Set an image's labels and let it join its family."""
-        self._images.label(project, name, labels, family)
+    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+        """Set an image's labels."""
+        self._images.label(project, name, labels)
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        """Patch the family of an image."""
+        self._images.set_family(project, name, family)
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another."""

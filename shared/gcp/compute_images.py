@@ -89,11 +89,11 @@ class Images:
             raise Permanent(f"{what}: Compute Engine could not make it; delete it and build again")
         return found
 
-    def label(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
-        """Set labels, then let the image join its family, which is what others see."""
+    def label(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+        """Set labels."""
         for _try in range(_TRIES):
             try:
-                self._label(project, name, labels, family)
+                self._label(project, name, labels)
             except Conflict:
                 continue  # its labels were changed between our look and our write
             return
@@ -127,7 +127,18 @@ class Images:
         except NotFound:
             return
 
-    def _label(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        """Let an image join a family, or leave its own: an empty one is what Compute Engine takes for none."""
+        if self._known(project, name).family == (family or ""):
+            return
+        patch = (
+            compute_v1.PatchImageRequest(  # without a request id: joining, leaving, joining again are three requests
+                project=project, image=name, image_resource=compute_v1.Image(family=family or "")
+            )
+        )
+        self._change(project, name, self._client.patch_unary, patch)
+
+    def _label(self, project: str, name: str, labels: Mapping[str, str]) -> None:
         found = self._known(project, name)
         if dict(found.labels) != dict(labels):
             wanted = compute_v1.GlobalSetLabelsRequest(labels=dict(labels), label_fingerprint=found.label_fingerprint)
@@ -135,14 +146,6 @@ class Images:
                 project=project, resource=name, global_set_labels_request_resource=wanted
             )
             self._change(project, name, self._client.set_labels_unary, request)
-        if family and found.family != family:
-            patch = compute_v1.PatchImageRequest(
-                project=project,
-                image=name,
-                image_resource=compute_v1.Image(family=family),
-                request_id=self._calls.request_id("patch", project, "images", name, family),
-            )
-            self._change(project, name, self._client.patch_unary, patch)
 
     def _change(self, project: str, name: str, method: Method, request: object) -> None:
         what = f"image {name} of project {project}"

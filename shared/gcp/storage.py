@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -146,6 +147,25 @@ class GoogleBucket:
             try:
                 source.delete(if_generation_match=source.generation, **self._patience)
             except (api.NotFound, api.PreconditionFailed):  # gone, or staged anew by a later order
+                return
+
+    def withdraw(self, uri: str, sha256: str) -> None:
+        """Delete an object that has this content; another one stays, and absent is fine."""
+        found = self.stat(uri)
+        if found is None:
+            return
+        digest = hashlib.sha256()
+        try:
+            for part in self.parts(found):
+                digest.update(part)
+        except NotFound:  # deleted or written over meanwhile
+            return
+        if digest.hexdigest() != sha256:
+            return
+        with _mapped(uri):
+            try:
+                self._blob(uri).delete(if_generation_match=int(found.generation), **self._patience)
+            except (api.NotFound, api.PreconditionFailed):
                 return
 
     def stat(self, uri: str, generation: str = "") -> StoredObject | None:

@@ -75,6 +75,19 @@ class LocalBucket:
         if source.exists() or not target.exists():
             publish_archive(source, target)
 
+    def withdraw(self, uri: str, sha256: str) -> None:
+        """Delete an object that has this content; another one stays, and absent is fine."""
+        path = self._path(uri)
+        try:
+            with path.open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+                if same and is_at(file.fileno(), path):
+                    path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
+        except OSError as error:
+            raise _fault(path, error) from error
+
     def _path(self, uri: str) -> Path:
         if uri.startswith("gs://"):
             raise Permanent(f"{uri}: gs:// needs Google Cloud, and this factory is this machine; give a path")

@@ -129,11 +129,17 @@ class Catalogue:
                 disk.unlink()
         return image
 
-    def set_labels(self, name: str, labels: Mapping[str, str], family: str | None) -> Image:
-        """Replace an image's labels and its family. NotFound."""
-        _check(name, family, labels)
+    def set_labels(self, name: str, labels: Mapping[str, str]) -> Image:
+        """Replace an image's labels. NotFound."""
+        _check(name, None, labels)
         with self._changing(name) as image:
-            return self._save(replace(image, labels=dict(labels), family=family))
+            return self._save(replace(image, labels=dict(labels)))
+
+    def set_family(self, name: str, family: str | None) -> Image:
+        """Let an image join a family, or leave its own. NotFound."""
+        _check(name, family, {})
+        with self._changing(name) as image:
+            return self._save(replace(image, family=family))
 
     def deprecate(
         self, name: str, replacement: str | None, deletes_at: float | None, state: str | None = "DEPRECATED"

@@ -150,10 +150,15 @@ class LocalCompute:
         except RootUnreadable:
             return None
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str], family: str | None) -> None:
-        """Set labels and family."""
+    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+        """Set labels."""
         self._only_local(project)
-        self._catalogue.set_labels(name, labels, family)
+        self._catalogue.set_labels(name, labels)
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        """Set or clear the family."""
+        self._only_local(project)
+        self._catalogue.set_family(name, family)
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED."""

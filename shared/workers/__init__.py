@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ..build import Build
-from ..errors import GoldsmithError, NotFound, PoisonMessage, Transient
+from ..errors import GoldsmithError, PoisonMessage, Transient
 from ..events import Event, OrderFailed
 from ..factory import Factory
-from ..lifecycle import wanted
 from ..messages import event_message
 from ..orders import Order, OrderKind
 from .clean_up import clean_up
@@ -22,8 +21,10 @@ from .deprecate_images import deprecate_images
 from .export_image import export_image
 from .grow_disk import grow_disk
 from .label_image import label_image
-from .undo import undo
+from .undo import is_stale, load, undo
 from .verify_image import verify_image
+
+__all__ = ["WORKERS", "carry_out", "is_stale"]
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def carry_out(order: Order, factory: Factory) -> None:
     worker = WORKERS.get(order.kind)
     if worker is None:
         raise PoisonMessage(f"no worker carries out {order.kind}, order {order.number} of {order.build_id}")
-    build = _load(order, factory)
+    build = load(order, factory)
     if is_stale(order, build):
         LOG.info("build %s has moved past order %d, %s", build.id, order.number, order.kind)
         undo(order, build, factory)
@@ -65,16 +66,4 @@ def carry_out(order: Order, factory: Factory) -> None:
             reason=str(error),
         )
     factory.bus.publish(event_message(fact))
-    undo(order, _load(order, factory), factory)
-
-
-def _load(order: Order, factory: Factory) -> Build:
-    try:
-        return factory.store.load(order.build_id).build
-    except NotFound as error:
-        raise PoisonMessage(f"order {order.number} is of no build that there is: {order.build_id}") from error
-
-
-def is_stale(order: Order, build: Build) -> bool:
-    """Whether the build has moved past an order: doing it now would make what nobody deletes."""
-    return order.kind not in wanted(build) or order.attempt != build.attempt
+    undo(order, load(order, factory), factory)

@@ -4,18 +4,19 @@
     beside the archive, where there is one
     output.sbom.to, where the spec has that
 
-The names follow from the build, so that an order that comes again writes over what it has written. All of it is of an
-image that is kept whatever comes next: nothing has to be deleted.
+The names follow from the build, so that an order that comes again writes over what it has written. The first are the
+build's own, and are written before the publication is committed; the others get their names after it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Sequence
 
 from .. import resources
-from ..build import Build
+from ..build import Build, PublishedFile
 from ..damage import readable_events
 from ..errors import GoldsmithError, NotFound, Permanent, Transient
 from ..factory import Factory
@@ -48,28 +49,22 @@ class BillOfMaterials:
         with _ONE_AT_A_TIME:
             self._documents: Documents = documents(build, plan, Contents(found, note, given, base))
 
-    def store(self) -> None:
-        """Write both documents beside the build's results, and the SPDX one where the spec wants it, too."""
-        self._write(resources.results_stem(self._build, log_folder(self._factory, self._build.id)))
+    @property
+    def texts(self) -> tuple[bytes, bytes]:
+        """The documents in the order of resources.sbom_names(): SPDX, CycloneDX."""
+        return self._documents.spdx, self._documents.cyclonedx
+
+    def store(self) -> tuple[PublishedFile, ...]:
+        """Write both documents beside the build's results; return where the spec wants the SPDX one, too."""
+        stem = resources.results_stem(self._build, log_folder(self._factory, self._build.id))
+        names = resources.sbom_names(stem)
+        for name, text in zip(names, self.texts, strict=True):
+            self._factory.bucket.write(name, text)
         target = self._plan.image.sbom_to
         if target is None:
-            return
+            return ()
         uri = target + self._name if target.endswith("/") else target
-        try:
-            self._factory.bucket.write(uri, self._documents.spdx)
-        except Transient:
-            raise
-        except GoldsmithError as error:
-            raise Permanent(f"output.sbom.to: {error}") from error
-
-    def store_beside(self, archive: str) -> None:
-        """Write both documents beside an archive."""
-        self._write(resources.archive_stem(archive))
-
-    def _write(self, stem: str) -> None:
-        spdx, cyclonedx = resources.sbom_names(stem)
-        self._factory.bucket.write(spdx, self._documents.spdx)
-        self._factory.bucket.write(cyclonedx, self._documents.cyclonedx)
+        return (PublishedFile(uri, names[0], hashlib.sha256(self._documents.spdx).hexdigest(), moved=False),)
 
     def _packages(self) -> tuple[Sequence[Package] | None, str]:
         """Give what is installed, and what is missing from that: as the image's disk has it, else as its VM said."""

@@ -12,6 +12,7 @@ from ..names import BUILD_LABEL
 from ..orders import Order
 from ..result import result
 from .logs import log_folder, store, store_console
+from .withdraw import withdraw
 
 LOG = logging.getLogger(__name__)
 
@@ -20,8 +21,9 @@ DELETION_ORDER = ("machine", "disk", "object", "image")  # a disk cannot be dele
 
 def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     """Delete what can be deleted; what cannot yet remains, and is tried again."""
+    withdrawn = _withdraw(build, factory)
     doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
-    remaining = tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
+    remaining = withdrawn + tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
     if build.result:
         store(build.result, result(build, remaining, log_folder(factory, build.id)), "its result", build, factory)
     return CleanedUp(
@@ -30,6 +32,16 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
         time=factory.clock.now(),
         remaining=remaining,
     )
+
+
+def _withdraw(build: Build, factory: Factory) -> tuple[LedgerEntry, ...]:
+    """Take back what a build that has not succeeded may have shown; return the image while that is not possible."""
+    try:
+        withdraw(build, factory)
+    except GoldsmithError as error:  # whatever it is, what costs money must not wait for it
+        LOG.warning("build %s: its publication cannot be taken back yet: %s", build.id, error)
+        return tuple(entry for entry in build.ledger if entry.kind == "image")
+    return ()
 
 
 def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:

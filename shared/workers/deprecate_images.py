@@ -19,6 +19,8 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
     ours = factory.compute.image(plan.image.project, plan.image.name)
     if ours is None:
         raise Permanent(f"image {plan.image.name} is gone from project {plan.image.project}")
+    if ours.family != plan.image.family:
+        raise Permanent(f"image {ours.name} is not in family {plan.image.family} any more")
     family = factory.compute.images(plan.image.project, family=plan.image.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
     active = [image for image in older if image.deprecated is None]

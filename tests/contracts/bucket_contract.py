@@ -5,6 +5,7 @@ A subclass, its name beginning with Test, brings the fixtures `bucket` and `uri`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -129,6 +130,15 @@ class BucketContract:
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(add, (b"a", b"b", b"c")))
         assert sorted(bucket.read(uri("one"))) == sorted(b"abc" * 5)
+
+    def test_only_an_object_of_that_content_is_withdrawn(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("folder/one"), b"ours")
+        bucket.withdraw(uri("folder/one"), hashlib.sha256(b"another's").hexdigest())
+        assert bucket.read(uri("folder/one")) == b"ours"
+        for _ in range(2):
+            bucket.withdraw(uri("folder/one"), hashlib.sha256(b"ours").hexdigest())
+        with pytest.raises(NotFound):
+            bucket.read(uri("folder/one"))
 
     def test_a_staged_object_gets_its_name_once(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("staged"), b"image")

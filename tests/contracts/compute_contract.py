@@ -100,7 +100,7 @@ class ComputeContract:
     def test_an_image_is_made_once(self, compute: Compute, site: Site) -> None:
         make_disk(compute, site)
         made = compute.create_image(site.image("hello-1"))
-        compute.label_image(site.project, "hello-1", {"team": "infra"}, "hello")
+        compute.set_family(site.project, "hello-1", "hello")
         again = compute.create_image(site.image("hello-1"))
         assert (again.id, again.family) == (made.id, "hello")
 
@@ -121,7 +121,7 @@ class ComputeContract:
         make_disk(compute, site)
         for name, family in (("one-1", "one"), ("one-2", "one"), ("two-1", "two")):
             compute.create_image(site.image(name))
-            compute.label_image(site.project, name, {}, family)
+            compute.set_family(site.project, name, family)
         compute.deprecate_image(site.project, "one-1", "one-2", None)
         assert [image.name for image in compute.images(site.project)] == ["two-1", "one-2", "one-1", IDLE]
         assert [image.name for image in compute.images(site.project, family="one")] == ["one-2", "one-1"]
@@ -129,14 +129,17 @@ class ComputeContract:
         assert [image.name for image in compute.images(site.project, family="one", prefix="one-2")] == ["one-2"]
         assert not compute.images(site.project, family="none")
 
-    def test_labels_are_replaced_and_the_family_is_joined(self, compute: Compute, site: Site) -> None:
+    def test_labels_are_replaced_and_the_family_is_joined_and_left(self, compute: Compute, site: Site) -> None:
         make_disk(compute, site)
         compute.create_image(site.image("hello-1"))
-        for _ in range(2):
-            compute.label_image(site.project, "hello-1", {"team": "infra"}, "hello")
-        image = compute.image(site.project, "hello-1")
-        assert image is not None
-        assert (image.labels, image.family) == ({"team": "infra"}, "hello")
+        seen = []
+        for family in ("hello", "hello", None, None, "hello"):
+            compute.set_family(site.project, "hello-1", family)
+            compute.label_image(site.project, "hello-1", {"team": "infra"})
+            image = compute.image(site.project, "hello-1")
+            assert image is not None
+            seen.append((image.labels, image.family))
+        assert seen == [({"team": "infra"}, family) for family in ("hello", "hello", None, None, "hello")]
 
     def test_deprecation_names_a_replacement_and_a_time(self, compute: Compute, site: Site) -> None:
         make_disk(compute, site)
@@ -149,7 +152,9 @@ class ComputeContract:
 
     def test_an_image_that_is_gone_is_not_found(self, compute: Compute, site: Site) -> None:
         with pytest.raises(NotFound, match="gone"):
-            compute.label_image(site.project, "gone", {}, "hello")
+            compute.label_image(site.project, "gone", {})
+        with pytest.raises(NotFound, match="gone"):
+            compute.set_family(site.project, "gone", "hello")
         with pytest.raises(NotFound, match="gone"):
             compute.deprecate_image(site.project, "gone", IDLE, None)
 

@@ -38,7 +38,7 @@ STATES = {
     "export_image": State.EXPORTING,
     "verify_image": State.VERIFYING,
     "label_image": State.PUBLISHING,
-    "deprecate_images": State.PUBLISHING,
+    "deprecate_images": State.CLEANING,
     "clean_up": State.CLEANING,
 }
 TAKERS = sorted({(each.function, each.topic) for each in SUBSCRIPTIONS})
@@ -87,7 +87,7 @@ class TestGoodMessages:
     @pytest.mark.parametrize("kind", WORKERS)
     def test_order_is_carried_out_and_reported(self, deployment: Deployment, kind: OrderKind) -> None:
         plan = replace(values.plan(), verify_steps=values.plan().steps)
-        build = values.build(state=STATES[kind], plan=plan, zone="here")
+        build = values.build(state=STATES[kind], plan=plan, zone="here", retiring=kind == "deprecate_images")
         put(deployment, build)
         response = deployment.push(kind, order_message(Order(build.id, 1, kind, 1), build))
         assert response.status_code == 200

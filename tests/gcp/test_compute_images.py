@@ -98,7 +98,7 @@ def test_images_are_listed_newest_first_by_family_and_by_prefix(cloud: Cloud) ->
     for name, family in (("one-1", "one"), ("one-2", "one"), ("two-1", "two"), ("one.x", "")):
         if "." not in name:
             compute.create_image(replace(REQUEST, name=name))
-            compute.label_image(PROJECT, name, {}, family)
+            compute.set_family(PROJECT, name, family)
     compute.deprecate_image(PROJECT, "one-1", "one-2", None)
     assert [image.name for image in compute.images(PROJECT, family="one")] == ["one-2", "one-1"]
     assert [image.name for image in compute.images(PROJECT, prefix="two")] == ["two-1"]
@@ -113,28 +113,31 @@ def test_labels_come_before_the_family_and_once(cloud: Cloud) -> None:
     cloud.compute().create_image(REQUEST)
     compute = cloud.fused()
     labels = {BUILD_LABEL: BUILD_ID, "team": "infra"}
-    compute.label_image(PROJECT, "hello-1", labels, "hello")
+    compute.label_image(PROJECT, "hello-1", labels)
+    compute.set_family(PROJECT, "hello-1", "hello")
     wait = "GlobalOperations.wait"
-    assert compute.calls.made == ["Images.get", "Images.set_labels_unary", wait, "Images.patch_unary", wait]
+    labelled, joined = ["Images.get", "Images.set_labels_unary", wait], ["Images.get", "Images.patch_unary", wait]
+    assert compute.calls.made == labelled + joined
     image = compute.image(PROJECT, "hello-1")
     assert image is not None
     assert (image.labels, image.family) == (labels, "hello")
     again = cloud.fused()
-    again.label_image(PROJECT, "hello-1", labels, "hello")
-    assert again.calls.made == ["Images.get"]
+    again.label_image(PROJECT, "hello-1", labels)
+    again.set_family(PROJECT, "hello-1", "hello")
+    assert again.calls.made == ["Images.get"] * 2
 
 
 def test_labels_that_others_change_meanwhile_are_looked_at_again(cloud: Cloud) -> None:
     make_disk(cloud)
     cloud.compute().create_image(REQUEST)
     cloud.endpoint.fail_next("POST .*/setLabels$", 412, times=2, reason="conditionNotMet")
-    cloud.compute().label_image(PROJECT, "hello-1", {"team": "infra"}, None)
+    cloud.compute().label_image(PROJECT, "hello-1", {"team": "infra"})
     image = cloud.compute().image(PROJECT, "hello-1")
     assert image is not None
     assert (image.labels, image.family) == ({"team": "infra"}, None)
     cloud.endpoint.fail_next("POST .*/setLabels$", 412, times=50, reason="conditionNotMet")
     with pytest.raises(Transient, match="others keep changing its labels"):
-        cloud.compute().label_image(PROJECT, "hello-1", {}, None)
+        cloud.compute().label_image(PROJECT, "hello-1", {})
 
 
 def test_deprecation_names_replacement_and_time(cloud: Cloud) -> None:
@@ -155,7 +158,7 @@ def test_an_image_that_is_gone(cloud: Cloud) -> None:
     compute = cloud.compute()
     compute.delete("image", "gone", PROJECT, "")
     with pytest.raises(NotFound, match="image gone is gone from project"):
-        compute.label_image(PROJECT, "gone", {}, "family")
+        compute.label_image(PROJECT, "gone", {})
     with pytest.raises(NotFound, match="image gone is gone from project"):
         compute.deprecate_image(PROJECT, "gone", "other", None)
 

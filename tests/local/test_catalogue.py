@@ -72,7 +72,9 @@ def test_the_catalogue_is_empty_before_its_folder_is_made(catalogue: Catalogue) 
     with pytest.raises(NotFound, match="no image one"):
         catalogue.disk("one")
     with pytest.raises(NotFound):
-        catalogue.set_labels("one", {}, None)
+        catalogue.set_labels("one", {})
+    with pytest.raises(NotFound):
+        catalogue.set_family("one", None)
 
 
 @pytest.mark.parametrize("transfer", ["copy", "link", "move"])
@@ -131,7 +133,7 @@ def test_labels_are_compute_engines(catalogue: Catalogue, disk: Path, labels: di
         catalogue.add(disk, "one", labels=labels)
     catalogue.add(disk, "two")
     with pytest.raises(InputError):
-        catalogue.set_labels("two", labels, None)
+        catalogue.set_labels("two", labels)
     assert catalogue.get("one") is None
 
 
@@ -168,7 +170,8 @@ def test_a_deprecated_image_is_never_the_newest_and_goes_when_its_time_comes(
 
 def test_labels_and_family_are_replaced(catalogue: Catalogue, disk: Path) -> None:
     catalogue.add(disk, "one", labels={"a": "1"})
-    changed = catalogue.set_labels("one", {"b": "2"}, "f")
+    catalogue.set_labels("one", {"b": "2"})
+    changed = catalogue.set_family("one", "f")
     assert (changed.labels, changed.family) == ({"b": "2"}, "f")
     assert catalogue.get("one") == changed
     assert names(catalogue.folder / "one") == ["disk.raw", "image.json"]

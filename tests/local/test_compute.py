@@ -153,14 +153,15 @@ def test_a_source_that_is_gone_is_named(compute: LocalCompute, catalogue: Catalo
         compute.check(plan())
 
 
-@pytest.mark.parametrize("call", ["image", "images", "packages", "export", "label", "deprecate"])
+@pytest.mark.parametrize("call", ["image", "images", "packages", "export", "label", "family", "deprecate"])
 def test_projects_of_the_cloud_are_refused_with_the_way_to_get_their_images(compute: LocalCompute, call: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         "image": lambda: compute.image("cos-cloud", "x"),
         "images": lambda: compute.images("cos-cloud"),
         "packages": lambda: compute.packages("cos-cloud", "x"),
         "export": lambda: compute.export_image("cos-cloud", "x", "x", "fast", nobody),
-        "label": lambda: compute.label_image("cos-cloud", "x", {}, None),
+        "label": lambda: compute.label_image("cos-cloud", "x", {}),
+        "family": lambda: compute.set_family("cos-cloud", "x", None),
         "deprecate": lambda: compute.deprecate_image("cos-cloud", "x", "y", None),
     }
     with pytest.raises(InputError, match=r"cos-cloud is on Google Cloud.*goldsmith images import"):
@@ -200,7 +201,8 @@ def test_image_of_a_disk_that_is_gone_fails_for_good(compute: LocalCompute) -> N
 
 
 def test_labels_family_and_deprecation_are_the_catalogues(compute: LocalCompute) -> None:
-    compute.label_image("local", SOURCE, {"team": "infra"}, "other")
+    compute.label_image("local", SOURCE, {"team": "infra"})
+    compute.set_family("local", SOURCE, "other")
     compute.deprecate_image("local", SOURCE, "newer", NOON)
     image = compute.image("local", SOURCE)
     assert image is not None

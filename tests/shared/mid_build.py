@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from provisioner.protocol import DiskLayout
 from shared import resources
-from shared.build import Build, Outcome, State
-from shared.events import Event
+from shared.build import ArchiveRecord, Build, ImageRecord, Outcome, State
+from shared.events import Event, ImageLabelled
+from shared.factory import Factory
 from shared.messages import read_event_message
 from shared.orders import Order, OrderKind
 from shared.plan import Deprecation, Plan
@@ -20,14 +22,18 @@ ARCHIVE = "out/hello.tar.gz"
 IMAGE = "hello-20261120"
 VM, BOOT = f"gs-{values.BUILD_ID}-a1-vm", f"gs-{values.BUILD_ID}-a1-boot"
 VERIFY = f"gs-{values.BUILD_ID}-a1-verify"
-MAKERS: list[OrderKind] = ["create_resources", "export_image", "verify_image"]
+MAKERS: list[OrderKind] = ["create_resources", "export_image", "verify_image", "label_image"]
+AT: dict[OrderKind, dict[str, object]] = {
+    "clean_up": {"outcome": Outcome.FAILED},
+    "deprecate_images": {"outcome": Outcome.SUCCEEDED, "committed": values.NOON, "retiring": True},
+}
 STATE_OF: dict[OrderKind, State] = {
     "create_resources": State.PREPARING,
     "grow_disk": State.PROVISIONING,
     "export_image": State.EXPORTING,
     "verify_image": State.VERIFYING,
     "label_image": State.PUBLISHING,
-    "deprecate_images": State.PUBLISHING,
+    "deprecate_images": State.CLEANING,
     "clean_up": State.CLEANING,
 }
 
@@ -66,8 +72,29 @@ def world_at(kind: OrderKind, plan: Plan | None = None) -> World:
         put(world, State.VERIFYING)
         carry_out(order_of(world, "verify_image"), world.factory)
         world.boot()
-    put(world, STATE_OF[kind], outcome=Outcome.FAILED if kind == "clean_up" else None)
+    if kind == "deprecate_images":
+        world.compute.set_family("local", IMAGE, "hello")
+    put(world, STATE_OF[kind], **AT.get(kind, {}))
     world.bus.waiting.clear()
+    return world
+
+
+def commit(world: World, factory: Factory | None = None, **changes: object) -> World:
+    """Carry the first stage of a publication out and commit, as the engine does; not where it fails."""
+    carry_out(order_of(world, "label_image"), factory or world.factory)
+    [fact] = facts(world)
+    if isinstance(fact, ImageLabelled):
+        world.bus.waiting.clear()
+        put(world, State.PUBLISHING, **{"committed": values.NOON, "files": fact.files, **changes})
+    return world
+
+
+def publish(world: World, factory: Factory | None = None, **changes: object) -> World:
+    """Carry both stages of a publication out."""
+    if world.store.load(values.BUILD_ID).build.committed == 0:
+        commit(world, factory, **changes)
+    if not world.bus.waiting:
+        carry_out(order_of(world, "label_image", 2), factory or world.factory)
     return world
 
 
@@ -77,12 +104,18 @@ def put(world: World, state: State, **changes: object) -> Build:
     plan = stored.build.plan
     assert plan is not None
     ledger = tuple(entry for kind in MAKERS for entry in resources.of_order(plan, kind, 1))
-    if state is State.PUBLISHING:
-        ledger = tuple(replace(entry, keep=entry.kind == "image") for entry in ledger)
-    now = {"state": state, "ledger": ledger, "outbox": (), "zone": "here", "image": values.image_record(), **changes}
+    now = {"state": state, "ledger": ledger, "outbox": (), "zone": "here", "image": made_image(world), **changes}
     build: Build = replace(stored.build, **now)  # type: ignore[arg-type]  # fields of Build, by name
     world.store.save(build, stored.version)
     return build
+
+
+def made_image(world: World) -> ImageRecord:
+    """The image's record, with the archive that export_image has staged."""
+    data = world.bucket.objects.get(f"out/.{values.BUILD_ID}.hello.tar.gz")
+    digest = hashlib.sha256(data).hexdigest() if data is not None else ""
+    archive = ArchiveRecord(1000, digest, "b2" * 32, "0" * 8, 10 << 30, 600 << 20) if digest else None
+    return values.image_record(archive=archive)
 
 
 def order_of(world: World, kind: OrderKind, number: int = 1) -> Order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, 
 from shared.events import ImageExported
 from shared.lifecycle import begin
 from shared.plan import Deprecation
-from shared.ports import Image
+from shared.ports import Image, Stored
 from shared.workers import carry_out
 from tests import values
+from tests.fakes import FakeCompute
 from tests.memory_bucket import MemoryBucket
 from tests.shared.mid_build import (
     ARCHIVE,
@@ -23,15 +25,35 @@ from tests.shared.mid_build import (
     IMAGE,
     VERIFY,
     VM,
+    commit,
     facts,
     kinds,
     older,
     order_of,
+    publish,
     put,
     whole_plan,
     world_at,
 )
 from tests.world import Guest, World
+
+
+class EndsMeanwhile:
+    """The world's store, in which the build ends just before it is looked at for the n-th time."""
+
+    def __init__(self, world: World, looks: int, outcome: Outcome) -> None:
+        self._world, self._looks, self._outcome = world, looks, outcome
+
+    def load(self, build_id: str) -> Stored:
+        self._looks -= 1
+        if self._looks < 0:
+            build = self._world.build()
+            put(self._world, State.FINISHED, outcome=self._outcome, files=build.files, image=build.image)
+        return self._world.store.load(build_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.store, name)
+
 
 SCRATCH = f"gs-{values.BUILD_ID}-a1-scratch"
 
@@ -167,23 +189,84 @@ class TestConsoles:
         assert world.bucket.objects[f"logs/{values.BUILD_ID}/{VM}.log"] == b"[step greet] hello\n"
 
 
+class Watched(MemoryBucket):
+    """A bucket that writes down what it and Compute Engine show to others, in order."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.objects, self.shown = world.bucket.objects, list[str]()
+
+    def publish(self, staged: str, final: str) -> None:
+        super().publish(staged, final)
+        self.shown.append(final)
+
+
+class WatchedCompute(FakeCompute):
+    def __init__(self, world: World, bucket: Watched) -> None:
+        super().__init__(world.clock, bucket)
+        self.all_images, self._shown = world.compute.all_images, bucket.shown
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        super().set_family(project, name, family)
+        self._shown.append(f"family {family}")
+
+
+PUBLISHED = [ARCHIVE, "out/hello.spdx.json", "out/hello.cdx.json", "out/hello.json"]
+
+
 class TestLabelImage:
     def test_the_image_joins_its_family_and_the_archive_gets_its_name_and_its_manifest(self) -> None:
-        world = world_at("label_image")
-        assert world.compute.all_images[IMAGE].family is None
-        carry_out(order_of(world, "label_image"), world.factory)
+        world = publish(world_at("label_image"))
         assert world.compute.all_images[IMAGE].family == "hello"
         written = [uri for uri in world.bucket.objects if not uri.startswith("logs/")]
-        assert sorted(written) == ["out/hello.cdx.json", "out/hello.json", "out/hello.spdx.json", ARCHIVE]
+        assert sorted(written) == sorted(PUBLISHED)
         document = json.loads(world.bucket.objects["out/hello.json"])
         assert document["sbom"] == ["hello.spdx.json", "hello.cdx.json"]
         assert (document["build"]["id"], document["packages"][1]["name"]) == (values.BUILD_ID, "libc6")
 
+    def test_nothing_is_shown_before_the_commit_and_the_family_comes_last(self) -> None:
+        world = world_at("label_image")
+        bucket = Watched(world)
+        factory = replace(world.factory, bucket=bucket, compute=WatchedCompute(world, bucket))
+        commit(world, factory)
+        assert (bucket.shown, world.compute.all_images[IMAGE].family) == ([], None)
+        assert not set(PUBLISHED) & set(world.bucket.objects)
+        publish(world, factory)
+        assert bucket.shown == [*PUBLISHED, "family hello"]
+
+    @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])
+    @pytest.mark.parametrize("looks", range(len(PUBLISHED) + 1))
+    def test_a_worker_that_is_late_shows_nothing_more_and_takes_back_what_it_has_shown(
+        self, outcome: Outcome, looks: int
+    ) -> None:
+        """The build ends between one effect and the next; `looks` of them were before its end."""
+        world = commit(world_at("label_image"))
+        store = EndsMeanwhile(world, looks + 1, outcome)
+        with pytest.raises(Transient, match="does not want label_image any more"):
+            carry_out(order_of(world, "label_image", 2), replace(world.factory, store=store))
+        assert world.compute.all_images[IMAGE].family is None
+        carry_out(order_of(world, "label_image", 2), world.factory)  # the next delivery
+        assert not set(PUBLISHED) & set(world.bucket.objects)
+        assert world.compute.all_images[IMAGE].family is None
+
+    def test_a_kept_image_leaves_its_family_and_carries_its_end(self) -> None:
+        world = publish(world_at("label_image"))
+        build, until = world.build(), values.NOON + 60
+        ledger = tuple(replace(entry, keep=entry.kind == "image") for entry in build.ledger)
+        kept = {"kept_until": until, "files": build.files, "image": build.image, "ledger": ledger}
+        put(world, State.CLEANING, outcome=Outcome.FAILED, **kept)
+        carry_out(order_of(world, "clean_up", 3), world.factory)
+        image = world.compute.all_images[IMAGE]
+        assert (image.family, image.labels["goldsmith-expires"]) == (None, str(int(until)))
+        assert not set(PUBLISHED) & set(world.bucket.objects)
+
     def test_hazard_6_another_archive_of_that_name_is_an_error_and_stays_with_its_manifest(self) -> None:
         world = world_at("label_image")
         world.bucket.objects |= {ARCHIVE: b"another", "out/hello.json": b"{}"}
-        carry_out(order_of(world, "label_image"), world.factory)
+        publish(world)
         assert kinds(world) == {"OrderFailed"}
+        put(world, State.CLEANING, outcome=Outcome.FAILED, files=world.build().files, image=world.build().image)
+        carry_out(order_of(world, "clean_up", 3), world.factory)
         assert (world.bucket.objects[ARCHIVE], world.bucket.objects["out/hello.json"]) == (b"another", b"{}")
 
     def test_hazard_10_a_fact_that_fails_is_ensured_again_alone(self) -> None:
@@ -191,16 +274,17 @@ class TestLabelImage:
         world.compute.faults["packages"] = Transient("busy")
         with pytest.raises(Transient):
             carry_out(order_of(world, "label_image"), world.factory)
-        carry_out(order_of(world, "label_image"), world.factory)
+        publish(world)
         assert ARCHIVE in world.bucket.objects
 
 
 class TestDeprecateImages:
     def published(self, *images: Image, **deprecation: object) -> World:
         world = world_at("label_image", whole_plan(deprecate_old=Deprecation(**deprecation)))  # type: ignore[arg-type]  # by name
-        carry_out(order_of(world, "label_image"), world.factory)
+        publish(world)
         world.compute.all_images |= {image.name: image for image in images}
         world.bus.waiting.clear()
+        put(world, State.CLEANING, outcome=Outcome.SUCCEEDED, retiring=True)
         return world
 
     def deprecated(self, world: World) -> set[str]:
@@ -245,13 +329,28 @@ class TestDeprecateImages:
         assert self.deprecated(world) == {"older"}
         assert [getattr(fact, "reason", "") for fact in facts(world)] == ["old is locked"]
 
-    def test_hazard_14_a_failure_here_throws_no_image_away(self) -> None:
+    def test_an_image_that_has_left_the_family_retires_none(self) -> None:
+        world = self.published()
+        world.compute.set_family("local", IMAGE, None)
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert "is not in family hello" in getattr(facts(world)[0], "reason", "")
+        assert self.deprecated(world) == set()
+
+    def test_nothing_is_deprecated_for_a_build_that_is_not_published(self) -> None:
+        """An order of the release before, which gave it while a build could still be cancelled."""
+        world = self.published()
+        put(world, State.CLEANING, outcome=Outcome.CANCELLED, retiring=False)
+        carry_out(order_of(world, "deprecate_images"), world.factory)
+        assert (facts(world), self.deprecated(world)) == ([], set())
+
+    def test_hazard_10_a_refusal_is_a_warning_and_the_build_has_succeeded(self) -> None:
         world = World()
         world.compute.all_images["old"] = older("old", 1000)
         world.compute.faults["deprecate_image"] = Permanent("old is locked")
         build = world.run(whole_plan())
-        assert (build.outcome, build.reason) == (Outcome.FAILED, "deprecate_images: old is locked")
-        assert world.left()["images"] == [IMAGE, "old"]
+        assert (build.outcome, build.reason) == (Outcome.SUCCEEDED, "")
+        assert build.warnings == ("older images of the family are not deprecated: old is locked",)
+        assert self.deprecated(world) == {"old"}, "tried again"
 
 
 class TestCleanUp:

@@ -187,7 +187,6 @@ class TestDeath:
         assert len(made.bus.published) == 1
 
     def test_before_its_orders_is_made_good_by_the_same_event(self) -> None:
-        """Also where the event would be applied a second time, were it not for its id."""
         made = world()
         made.engine.request(values.requested(plan=whole_plan()))
         stored = made.store.load(values.BUILD_ID)
@@ -199,8 +198,8 @@ class TestDeath:
         made.burn_at(None)
         assert made.build().outbox
         assert made.bus.waiting == []
-        assert "recorded before" in made.engine.receive(values.image_labelled())
-        assert [message.attributes["order"] for message in made.bus.waiting] == ["deprecate_images"]
+        assert "changes nothing" in made.engine.receive(values.image_labelled())
+        assert [message.attributes["order"] for message in made.bus.waiting] == ["label_image"]
 
 
 def assert_nothing_lost(made: World) -> None:

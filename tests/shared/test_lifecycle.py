@@ -19,10 +19,11 @@ from provisioner.protocol import (
     STEP_STARTED,
 )
 from shared import resources
-from shared.build import Build, LedgerEntry, Outcome, State
+from shared.build import Build, LedgerEntry, Outcome, PublishedFile, State
 from shared.events import Event
 from shared.lifecycle import (
     CLEANING_PATIENCE,
+    KEPT_SECONDS,
     ORDER_OF,
     PATIENCE,
     RULES,
@@ -40,6 +41,7 @@ from tests import values
 S, O = State, Outcome  # noqa: E741 - the table below is read by columns
 LATER = values.NOON + 30
 MACHINE = LedgerEntry("machine", f"gs-{values.BUILD_ID}-a1-vm", "local")
+FILE = PublishedFile("out/hello.json", f"out/.{values.BUILD_ID}.hello.json", "0" * 64)
 DISK = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "local")
 
 
@@ -83,7 +85,12 @@ class Case:
     event: Event
     to: State
     outcome: Outcome | None = None
-    order: OrderKind | None = None
+    order: OrderKind | tuple[OrderKind, ...] | None = None
+
+
+def retiring(ledger: tuple[LedgerEntry, ...] = (MACHINE, DISK)) -> Build:
+    """A build that has succeeded, while the older images of its family are deprecated."""
+    return at(S.CLEANING, outcome=O.SUCCEEDED, committed=values.NOON, retiring=True, ledger=ledger)
 
 
 def fails(rule: str, build: Build, event: Event) -> Case:
@@ -91,6 +98,8 @@ def fails(rule: str, build: Build, event: Event) -> Case:
 
 
 AT_DEADLINE = values.ticked(time=values.NOON + 3600)
+REFUSED = values.order_failed(time=LATER, order="deprecate_images", reason="403: old is locked")
+A_DAY_LATER = values.ticked(time=values.NOON + 86_400)
 AT_900 = values.ticked(time=values.NOON + 900)
 AT_300 = values.ticked(time=values.NOON + 300)
 LOST = values.machine_stopped(time=LATER, how="lost", claim=None)
@@ -102,7 +111,7 @@ FAR = {"deadline": values.NOON + 1e5}
 
 CASES = [
     *(
-        Case("CancelRequested always", at(state), values.cancel_requested(), S.CLEANING, O.CANCELLED, "clean_up")
+        Case("CancelRequested is_open", at(state), values.cancel_requested(), S.CLEANING, O.CANCELLED, "clean_up")
         for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING)
     ),
     *(
@@ -145,22 +154,34 @@ CASES = [
     Case("MachineStarted is_current", verify_at(S.VERIFYING), values.machine_started(phase="verify"), S.VERIFYING),
     Case("MachineStopped may_go_on", verify_at(S.VERIFYING), VERIFY_LOST, S.VERIFYING, None, "verify_image"),
     fails("MachineStopped has_ended", verify_at(S.VERIFYING), replace(OFF, phase="verify")),
+    Case("ImageLabelled is_open", at(S.PUBLISHING), values.image_labelled(), S.PUBLISHING, None, "label_image"),
     Case(
-        "ImageLabelled wants_deprecation",
-        at(S.PUBLISHING, plan=deprecating_plan()),
-        values.image_labelled(),
-        S.PUBLISHING,
-        None,
-        "deprecate_images",
+        "ImagePublished wants_deprecation",
+        at(S.PUBLISHING, plan=deprecating_plan(), committed=LATER),
+        values.image_published(),
+        S.CLEANING,
+        O.SUCCEEDED,
+        ("deprecate_images", "clean_up"),
     ),
-    Case("ImageLabelled always", at(S.PUBLISHING), values.image_labelled(), S.CLEANING, O.SUCCEEDED, "clean_up"),
     Case(
-        "ImagesDeprecated wants_deprecation",
-        at(S.PUBLISHING, plan=deprecating_plan()),
-        values.images_deprecated(),
+        "ImagePublished is_committed",
+        at(S.PUBLISHING, committed=LATER),
+        values.image_published(),
         S.CLEANING,
         O.SUCCEEDED,
         "clean_up",
+    ),
+    Case("ImagesDeprecated is_swept", retiring(()), values.images_deprecated(), S.CLEANING, O.SUCCEEDED, "clean_up"),
+    Case("ImagesDeprecated is_retiring", retiring(), values.images_deprecated(), S.CLEANING, O.SUCCEEDED),
+    Case("OrderFailed cannot_retire", retiring(), REFUSED, S.CLEANING, O.SUCCEEDED),
+    Case("Ticked has_retired_for_long", retiring(), A_DAY_LATER, S.CLEANING, O.SUCCEEDED, "clean_up"),
+    Case(
+        "Ticked is_overdue_retiring",
+        retiring(),
+        AT_900,
+        S.CLEANING,
+        O.SUCCEEDED,
+        ("deprecate_images", "clean_up"),
     ),
     Case("CleanedUp is_clean", at(S.CLEANING), values.cleaned_up(), S.FINISHED, O.FAILED, "announce"),
     Case("CleanedUp always", at(S.CLEANING), values.cleaned_up(remaining=(DISK,)), S.CLEANING, O.FAILED),
@@ -170,7 +191,7 @@ CASES = [
     fails("OrderFailed is_our_order", at(S.EXPORTING), values.order_failed(order="export_image")),
     fails("OrderFailed is_our_order", at(S.VERIFYING), values.order_failed(order="verify_image")),
     fails("OrderFailed is_our_order", at(S.PUBLISHING), values.order_failed(order="label_image")),
-    fails("OrderFailed is_our_order", at(S.PUBLISHING), values.order_failed(order="deprecate_images")),
+    fails("OrderFailed is_our_order", at(S.PUBLISHING, committed=LATER), values.order_failed(order="label_image")),
     *(
         Case("Reported tells_of_step", verify_at(state), STEP, state, O.FAILED if state is S.CLEANING else None)
         for state in (S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING)
@@ -192,6 +213,10 @@ def rule_of(build: Build, event: Event) -> Rule | None:
     return next((r for r in RULES if build.state in r.at and isinstance(event, r.on) and r.when(build, event)), None)
 
 
+def orders_of(case: Case) -> tuple[OrderKind, ...]:
+    return case.order if isinstance(case.order, tuple) else (case.order,) if case.order else ()
+
+
 class TestRules:
     @pytest.mark.parametrize("case", CASES, ids=[f"{case.rule} in {case.build.state}" for case in CASES])
     def test_rule(self, case: Case) -> None:
@@ -200,7 +225,7 @@ class TestRules:
         assert name(found) == case.rule
         decision = decide(case.build, case.event)
         assert (decision.build.state, decision.build.outcome, decision.ignored) == (case.to, case.outcome, "")
-        assert tuple(order.kind for order in decision.orders) == ((case.order,) if case.order else ())
+        assert tuple(order.kind for order in decision.orders) == orders_of(case)
         assert decision.build.outbox == decision.orders
         assert advance(case.build, case.event) == (decision.build, decision.orders)
 
@@ -210,7 +235,7 @@ class TestRules:
         assert [name(rule) for rule in RULES if id(rule) not in reached] == []
 
     def test_every_state_that_waits_for_an_order_gives_it_again(self) -> None:
-        again = {state for rule in RULES for state in rule.at if rule.gives and rule.gives == ORDER_OF.get(state)}
+        again = {state for rule in RULES for state in rule.at if ORDER_OF.get(state) in rule.gives}
         assert again == set(ORDER_OF) - {S.FINISHED}
 
     def test_only_the_main_path_decides_an_outcome_and_only_on_the_way_to_cleaning(self) -> None:
@@ -319,17 +344,58 @@ class TestHazards:
         assert advance(verify_at(S.EXPORTING), values.image_exported())[0].zone == ""
         assert advance(at(S.EXPORTING), values.image_exported())[0].zone == "here"
 
-    def test_9_what_is_decided_before_the_deadline_stays(self) -> None:
-        build, _ = advance(at(S.PUBLISHING), values.image_labelled())
-        assert decide(build, AT_DEADLINE).build.outcome is O.SUCCEEDED
+    def test_9_before_the_commit_the_deadline_and_a_person_end_a_publication_and_after_it_neither(self) -> None:
+        build = at(S.PUBLISHING)
+        assert advance(build, AT_DEADLINE)[0].outcome is O.TIMED_OUT
+        assert advance(build, values.cancel_requested())[0].outcome is O.CANCELLED
+        build, _ = advance(build, values.image_labelled(files=(FILE,)))
+        assert (build.committed, build.files) == (values.NOON + 26, (FILE,))
+        assert decide(build, values.cancel_requested()).ignored
+        again, orders = advance(build, AT_DEADLINE)
+        assert (again.outcome, [order.kind for order in orders]) == (None, ["label_image"])
 
-    def test_14_a_good_image_is_kept_whatever_fails_later(self) -> None:
+    def test_1_nothing_is_shown_before_the_commit(self) -> None:
+        assert decide(at(S.PUBLISHING), values.image_published()).ignored
+        assert decide(at(S.PUBLISHING, committed=LATER), values.image_labelled()).ignored
+
+    def test_10_a_refused_deprecation_is_a_warning_and_tried_again_for_a_day(self) -> None:
+        build, _ = advance(retiring(), REFUSED)
+        text = "older images of the family are not deprecated: 403: old is locked"
+        assert (build.warnings, advance(build, REFUSED)[0].warnings) == ((text,), (text,))
+        build, _ = advance(build, values.cleaned_up())
+        assert (build.state, build.ledger) == (S.CLEANING, ())
+        build, orders = advance(build, values.ticked(time=values.NOON + 86_399))
+        assert [order.kind for order in orders] == ["deprecate_images", "clean_up"]
+        build, _ = advance(build, A_DAY_LATER)
+        build, _ = advance(build, values.cleaned_up(event_id=f"o{build.orders}-CleanedUp"))
+        assert (build.state, build.outcome, build.warnings) == (S.FINISHED, O.SUCCEEDED, (text,))
+
+    def test_7_an_earlier_clean_up_does_not_finish_a_build_whose_newest_one_is_under_way(self) -> None:
+        """Or that one, which looked before, would say last what is left."""
+        build, _ = advance(at(S.CLEANING, orders=4, cleaning=3), AT_900)
+        assert build.cleaning == 5
+        early, _ = advance(build, values.cleaned_up(event_id="o3-CleanedUp"))
+        assert (early.state, early.ledger) == (S.CLEANING, ())
+        last, _ = advance(early, values.cleaned_up(event_id="o5-CleanedUp"))
+        assert last.state is S.FINISHED
+
+    @pytest.mark.parametrize("event", [AT_DEADLINE, values.order_failed(order="label_image", time=LATER)])
+    def test_14_an_image_that_is_not_published_waits_for_a_new_build(self, event: Event) -> None:
         image = LedgerEntry("image", "hello-20261120", "local")
         build, _ = advance(at(S.EXPORTING, ledger=(MACHINE, DISK, image)), values.image_exported())
-        assert build.ledger == (MACHINE, DISK, replace(image, keep=True))
-        for event in (values.order_failed(order="label_image"), values.cancel_requested(), AT_DEADLINE):
-            over, _ = advance(build, event)
-            assert replace(image, keep=True) in advance(over, values.cleaned_up())[0].ledger
+        over, _ = advance(build, replace(event, time=AT_DEADLINE.time))
+        assert over.kept_until == over.updated + KEPT_SECONDS
+        assert over.reason.endswith(
+            "; image hello-20261120 is finished and in no family, and is kept until "
+            "2026-11-27 13:00 UTC: build the same spec again to publish it"
+        )
+        assert advance(over, values.cleaned_up())[0].ledger == (replace(image, keep=True),)
+
+    def test_1_the_image_of_a_cancelled_build_goes(self) -> None:
+        image = LedgerEntry("image", "hello-20261120", "local", keep=True)  # as the release before has it
+        over, _ = advance(at(S.PUBLISHING, ledger=(image,)), values.cancel_requested())
+        assert (over.kept_until, over.reason) == (0.0, "cancelled by a person")
+        assert over.ledger == (replace(image, keep=False),)
 
     def test_14_only_a_verified_image_is_kept(self) -> None:
         build, _ = advance(verify_at(S.EXPORTING), values.image_exported())

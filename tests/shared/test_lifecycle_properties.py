@@ -31,6 +31,7 @@ from shared.events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImagePublished,
     ImagesDeprecated,
     MachineStarted,
     MachineStopped,
@@ -96,6 +97,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(DiskGrown, **ids, **times, attempt=attempts, phase=phases, gigabytes=st.integers()),
     st.builds(ImageExported, **ids, **times, image=st.builds(ImageRecord, texts, texts, texts)),
     st.builds(ImageLabelled, **ids, **times),
+    st.builds(ImagePublished, **ids, **times),
     st.builds(ImagesDeprecated, **ids, **times, names=st.just(())),
     st.builds(CleanedUp, **ids, **times, remaining=st.lists(entries, max_size=3).map(tuple)),
     st.builds(OrderFailed, **ids, **times, order=st.sampled_from(ORDER_KINDS), attempt=attempts, reason=texts),
@@ -132,11 +134,19 @@ def awaited(build: Build) -> list[Event]:
         State.PROVISIONING: [done],
         State.EXPORTING: [values.image_exported(time=time)],
         State.VERIFYING: [started(build), done],
-        State.PUBLISHING: [values.image_labelled(time=time), values.images_deprecated(time=time)],
-        State.CLEANING: [values.cleaned_up(time=time), values.cleaned_up(time=time, remaining=build.ledger)],
+        State.PUBLISHING: [values.image_labelled(time=time), values.image_published(time=time)],
+        State.CLEANING: [
+            *[values.images_deprecated(time=time)] * build.retiring,
+            *(cleaned(build, time, remaining) for remaining in ((), build.ledger)),
+        ],
         State.FINISHED: [values.cleaned_up(time=time)],
     }
     return by_state[build.state]
+
+
+def cleaned(build: Build, time: float, remaining: tuple[LedgerEntry, ...] = ()) -> Event:
+    """The newest clean-up has ended."""
+    return values.cleaned_up(time=time, event_id=f"o{build.cleaning}-CleanedUp", remaining=remaining)
 
 
 def possible(build: Build) -> list[Event]:
@@ -149,8 +159,10 @@ def possible(build: Build) -> list[Event]:
         values.disk_grown(time=build.updated + 1, attempt=build.attempt),
         *[stop, replace(stop, how="lost")] * 3,
         values.order_failed(time=build.updated + 1, order=order, attempt=build.attempt),
+        values.order_failed(time=build.updated + 1, order="deprecate_images", attempt=build.attempt),
         *[values.ticked(time=build.wake_at)] * 3,
         values.ticked(time=build.deadline),
+        values.ticked(time=build.committed + 86_400 if build.committed else build.deadline),
     ]
 
 
@@ -259,14 +271,19 @@ def key(entry: LedgerEntry) -> tuple[str, str]:
 
 @given(stories)
 def test_no_state_is_stuck(story: Story) -> None:
-    """Once the deadline has passed and what there was is gone, ticks alone lead to the end."""
+    """Once the deadline has passed and what there was is gone, ticks alone lead to the end.
+
+    But for a publication that is committed: its order is given again until it is answered.
+    """
     build = story.end()
-    outcome, time = build.outcome, max(build.deadline, values.NOON) + 1
+    outcome, time = build.outcome, max(build.deadline, build.committed + 86_400, values.NOON) + 1
     if not build.finished:
+        if build.committed and build.state is State.PUBLISHING:
+            build, _orders = advance(build, values.image_published(time=time))
         build, _orders = advance(build, values.ticked(time=time))
         assert build.state is State.CLEANING
         assert outcome in (None, build.outcome)
-        build, _orders = advance(build, values.cleaned_up(time=time))
+        build, _orders = advance(build, cleaned(build, time))
     assert build.finished
     assert build.outcome is not None
     assert all(entry.keep for entry in build.ledger)

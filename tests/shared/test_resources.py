@@ -50,12 +50,16 @@ def test_what_each_order_may_make() -> None:
         "verify_image": ["machine", "disk"],
         "grow_disk": [],
         "export_image": ["image", "object"],
-        "label_image": [],
+        "label_image": ["object"] * 3,
         "deprecate_images": [],
         "clean_up": [],
         "announce": [],
     }
     assert [entry.kind for entry in resources.of_order(values.plan(), "export_image", 1)] == ["image"]
+    assert resources.of_order(values.plan(), "label_image", 1) == ()
+    assert [entry.name for entry in resources.of_order(plan, "label_image", 1)] == [
+        f"out/.{values.BUILD_ID}.hello.{end}" for end in ("json", "spdx.json", "cdx.json")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -140,6 +140,10 @@ class SlowCompute(FakeCompute):
         self._meanwhile()
         return image
 
+    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+        super().label_image(project, name, labels)
+        self._meanwhile()
+
 
 class TestRaces:
     @pytest.mark.parametrize("kind", MAKERS)
@@ -190,7 +194,8 @@ class TestRaces:
     def test_a_kept_image_is_never_undone(self) -> None:
         world = world_at("label_image")
         build = put(world, State.PUBLISHING)
-        put(world, State.FINISHED, outcome=Outcome.SUCCEEDED, ledger=tuple(e for e in build.ledger if e.keep))
+        kept = tuple(replace(entry, keep=True) for entry in build.ledger if entry.kind == "image")
+        put(world, State.FINISHED, outcome=Outcome.SUCCEEDED, ledger=kept)
         carry_out(order_of(world, "export_image"), world.factory)
         assert IMAGE in world.compute.all_images
 
