@@ -15,9 +15,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from .build import Build
+from .build import Build, State
 from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
-from .events import BuildRejected, BuildRequested, Event, Reported, Ticked, is_heartbeat
+from .events import BuildRejected, BuildRequested, Event, ImageLabelled, Reported, Ticked, is_heartbeat
 from .lifecycle import Decision, begin, decide
 from .lifecycle_guards import speaks
 from .messages import order_message
@@ -90,7 +90,7 @@ class Engine:
     def _write(self, build_id: str, event: Event) -> str:
         for tries in range(TRIES):
             stored = self._store.load(build_id)
-            decision: Decision = decide(stored.build, event)
+            decision: Decision = decide(self._committed_before(stored.build), event)
             if decision.ignored:
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
                 self._publish(stored.build)  # the first delivery may have died between its write and its orders
@@ -107,6 +107,13 @@ class Engine:
             self._publish(decision.build)
             return ""
         raise Transient(f"build {build_id} is written to by too many at once; {event.event_id} will be redelivered")
+
+    def _committed_before(self, build: Build) -> Build:
+        """Note the commit of a publication that the release before has begun: it wrote ImageLabelled, and no mark."""
+        if build.state is not State.PUBLISHING or build.committed:
+            return build
+        labelled = next((e for e in self._store.events(build.id) if isinstance(e, ImageLabelled)), None)
+        return build if labelled is None else replace(build, committed=labelled.time)
 
     def _tell(self, build: Build, event: Event) -> None:
         if self._listener is not None:

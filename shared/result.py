@@ -11,10 +11,11 @@ from .build import Build, LedgerEntry, Outcome, StepRecord
 from .resources import results_stem, sbom_names
 
 
-def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
-    """Give the JSON: outcome, the reason as `goldsmith validate` words it, image, steps, and what is not deleted yet.
+def result(build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0) -> bytes:
+    """Return the JSON: outcome, the reason as `goldsmith validate` words it, image, steps, and what is not deleted yet.
 
-    `left` is empty once nothing is left behind; `logs` is where the consoles of the build's VMs are.
+    `left` is empty once nothing is left behind; `logs` is where the consoles of the build's VMs are; `number` is that
+    of the clean-up that says so.
     """
     document: dict[str, Any] = {
         "version": 1,
@@ -28,10 +29,40 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str) -> bytes:
         "sbom": _sbom(build),
         "attempts": build.attempt,
         "steps": [_step(record) for record in (*build.steps, *build.verify_steps)],
-        "left": [{"kind": entry.kind, "project": entry.project, "name": entry.name} for entry in left],
+        "left": [_thing(entry) for entry in left],
         "logs": logs if build.plan else None,
+        "clean_up": number,
     }
+    return _text(document)
+
+
+def updated(before: bytes, after: bytes, gone: Sequence[LedgerEntry]) -> bytes:
+    """Return what a result object says once a clean-up has ended that found the object as it is.
+
+        clean-up 5, slow    look ──────────────────────────────────── "left: disk"
+        clean-up 6                    look ── delete the disk ── "left: nothing"
+
+    The newest clean-up knows best; of an earlier one counts only what it has deleted, and what is gone stays gone.
+    """
+    try:
+        old = json.loads(before)
+        number, left, mine = int(old["clean_up"]), list(old["left"]), json.loads(after)
+    except (ValueError, KeyError, TypeError, RecursionError):  # none yet, or of the release before
+        return after
+    if number < mine["clean_up"]:
+        return after
+    if number == mine["clean_up"]:  # another delivery of the same order
+        old = mine | {"left": [thing for thing in left if thing in mine["left"]]}
+    things = [_thing(entry) for entry in gone]
+    return _text(old | {"left": [thing for thing in old["left"] if thing not in things]})
+
+
+def _text(document: dict[str, Any]) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _thing(entry: LedgerEntry) -> dict[str, str]:
+    return {"kind": entry.kind, "project": entry.project, "name": entry.name}
 
 
 WITH_IMAGE = (Outcome.SUCCEEDED, Outcome.UNCHANGED)  # published, or there before

@@ -93,7 +93,9 @@ locals {
     }
     clean_up = {
       builds = local.delete_vm
-      images = ["compute.images.delete", "compute.images.get"]
+      images = [
+        "compute.images.delete", "compute.images.get", "compute.images.setLabels", "compute.images.update"
+      ]
       store  = "read", objects = { "cidata/" = "write", "results/" = "write", "logs/" = "write" }
       topics = ["build-events"], keyed = false, gives_vm = false
     }

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from ..build import Build, LedgerEntry
-from ..errors import GoldsmithError
+from ..errors import Conflict, GoldsmithError, NotFound, Transient
 from ..events import CleanedUp
 from ..factory import Factory
 from ..names import BUILD_LABEL
 from ..orders import Order
-from ..result import result
-from .logs import log_folder, store, store_console
+from ..result import result, updated
+from .logs import log_folder, store_console
 from .withdraw import withdraw
 
 LOG = logging.getLogger(__name__)
 
+TRIES = 5  # of a conditional write
 DELETION_ORDER = ("machine", "disk", "object", "image")  # a disk cannot be deleted while a machine uses it
 
 
@@ -25,13 +27,37 @@ def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
     doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
     remaining = withdrawn + tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
     if build.result:
-        store(build.result, result(build, remaining, log_folder(factory, build.id)), "its result", build, factory)
+        text = result(build, remaining, log_folder(factory, build.id), order.number)
+        _store_result(text, [entry for entry in doomed if entry not in remaining], build, factory)
     return CleanedUp(
         build_id=build.id,
         event_id=order.fact_id("CleanedUp"),
         time=factory.clock.now(),
         remaining=remaining,
     )
+
+
+def _store_result(text: bytes, gone: Sequence[LedgerEntry], build: Build, factory: Factory) -> None:
+    """Write the result object, unless a newer clean-up has: only at the generation that was read. Transient."""
+    for _try in range(TRIES):
+        try:
+            before, generation = _read(build.result, factory)
+            factory.bucket.write_if_generation(build.result, updated(before, text, gone), generation)
+        except Conflict:
+            continue
+        except Transient:
+            raise
+        except GoldsmithError as error:  # a lasting fault is no reason to keep what costs money
+            LOG.warning("build %s: its result is lost: %s", build.id, error)
+        return
+    raise Transient(f"{build.result} is written to by too many at once; it can be tried again")
+
+
+def _read(uri: str, factory: Factory) -> tuple[bytes, str]:
+    try:
+        return factory.bucket.read_with_generation(uri)
+    except NotFound:
+        return b"", ""
 
 
 def _withdraw(build: Build, factory: Factory) -> tuple[LedgerEntry, ...]:

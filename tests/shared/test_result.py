@@ -11,11 +11,11 @@ import pytest
 from shared.build import LedgerEntry, Outcome, State
 from shared.errors import Permanent, Transient
 from shared.lifecycle import begin
-from shared.result import result
+from shared.result import result, updated
 from shared.workers import carry_out
 from tests import values
 from tests.memory_bucket import MemoryBucket
-from tests.shared.mid_build import facts, order_of, world_at
+from tests.shared.mid_build import facts, order_of, put, world_at
 from tests.world import World
 
 URI = "gs://bucket/results/hello-1.json"
@@ -100,3 +100,53 @@ def test_a_result_that_cannot_be_written_yet_is_tried_again() -> None:
     with pytest.raises(Transient):
         carry_out(order_of(world, "clean_up"), replace(world.factory, bucket=BusyBucket()))
     assert facts(world) == []
+
+
+class TestNumbers:
+    """What two clean-ups of one build write, in any order: the simulator found 450 lies in 9,176 seeds."""
+
+    BUILD = values.build(state=State.CLEANING, outcome=Outcome.FAILED, result=URI)
+    DISK, VM = LedgerEntry("disk", "disk", "local"), LedgerEntry("machine", "vm", "local")
+
+    def text(self, number: int, *left: LedgerEntry) -> bytes:
+        return result(self.BUILD, left, LOGS, number)
+
+    def left(self, text: bytes) -> list[str]:
+        return [thing["name"] for thing in json.loads(text)["left"]]
+
+    def test_a_slow_first_one_does_not_write_over_the_second(self) -> None:
+        assert updated(self.text(6), self.text(5, self.DISK), ()) == self.text(6)
+
+    def test_what_the_first_one_has_deleted_is_gone(self) -> None:
+        assert self.left(updated(self.text(6, self.VM, self.DISK), self.text(5), (self.DISK,))) == ["vm"]
+
+    def test_the_second_one_writes_over_the_first(self) -> None:
+        assert updated(self.text(5, self.DISK), self.text(6), (self.DISK,)) == self.text(6)
+
+    def test_another_delivery_of_one_order_lists_nothing_that_is_gone(self) -> None:
+        assert self.left(updated(self.text(5, self.DISK), self.text(5, self.DISK, self.VM), ())) == ["disk"]
+        assert self.left(updated(self.text(5), self.text(5, self.DISK), ())) == []
+
+    @pytest.mark.parametrize("before", [b"", b"{}", b"[", b'{"left": [], "clean_up": "x"}', b"[" * 100_000])
+    def test_what_is_no_result_of_ours_is_written_over(self, before: bytes) -> None:
+        assert updated(before, self.text(5), ()) == self.text(5)
+
+    def test_it_is_written_at_the_generation_that_was_read(self) -> None:
+        world = world_at("clean_up")
+        put(world, State.CLEANING, outcome=Outcome.FAILED, result=URI, image=None)
+        bucket = OvertakenBucket(world.bucket, self.text(6))
+        carry_out(order_of(world, "clean_up", 5), replace(world.factory, bucket=bucket))
+        assert json.loads(bucket.objects[URI])["clean_up"] == 6
+
+
+class OvertakenBucket(MemoryBucket):
+    """A bucket in which another clean-up writes its result between one's look and its write, once."""
+
+    def __init__(self, bucket: MemoryBucket, text: bytes) -> None:
+        super().__init__()
+        self.objects, self._text = bucket.objects, text
+
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        if self._text:
+            self.objects[uri], self._text = self._text, b""
+        return super().write_if_generation(uri, data, generation)

@@ -39,6 +39,7 @@ ENDS = {
     "publishing": Outcome.SUCCEEDED,
     "publishing-cancelled": Outcome.CANCELLED,
     "publishing-labelled": Outcome.SUCCEEDED,
+    "publishing-too-late": Outcome.SUCCEEDED,  # a cancellation after ImageLabelled
     "publishing-told": Outcome.SUCCEEDED,
     "publishing-deprecates": Outcome.SUCCEEDED,
     "publishing-deprecated": Outcome.SUCCEEDED,
@@ -141,6 +142,7 @@ def assert_whole(build: Build, world: Upgraded) -> None:
     image = world.compute.all_images.get(build.plan.image.name)
     assert [entry.kind for entry in build.ledger] == (["image"] if image else [])
     if build.outcome is not Outcome.SUCCEEDED:
+        assert image is None or image.family is None
         return
     assert image is not None
     assert (image.family, dict(image.labels)) == (build.plan.image.family, build.plan.image.labels)
