@@ -68,7 +68,7 @@ class LocalCompute:
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
         _check_source(plan.source)
-        self._machines.check(plan.machine.boot)
+        self._machines.check(plan.machine.boot, internet=plan.machine.internet)
         if any(step.action == "install-gpu" for step in plan.steps):
             _check_drivers(plan, self._environment)
         data = self._data_bytes(plan.source.name)

@@ -29,6 +29,7 @@ from .scratch import faults
 
 if TYPE_CHECKING:
     from .metadata_server import Route
+    from .network_guard import NetworkGuard
 
 __all__ = ["MachineSpec", "Machines"]
 
@@ -44,7 +45,8 @@ class Machines:
     def __init__(self, home: Path, publish: Callable[[Message], None]) -> None:
         self._home = home
         self._publish = publish
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="machine-starter")
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="machine-starter", initializer=self._confine)
+        self._guard: NetworkGuard | None = None
         self._ours: dict[str, MachineProcess] = {}
 
     def __enter__(self) -> Self:
@@ -58,9 +60,11 @@ class Machines:
         for machine in list(self._ours.values()):
             machine.kill(STOPPED)
         self._starter.shutdown()
+        if self._guard is not None:
+            self._guard.close()
 
-    def check(self, boot: str) -> None:
-        """Look for the programs that a machine needs. MissingTool, EnvironmentFault."""
+    def check(self, boot: str, *, internet: bool) -> None:
+        """Look for what a machine needs of this host. MissingTool, EnvironmentFault."""
         from . import direct_boot
         from .machine_start import TIED
 
@@ -68,6 +72,8 @@ class Machines:
             find(program)
         if boot == "direct":
             direct_boot.static_busybox()
+        if internet:
+            self._refuse_open_network()
 
     def start(self, spec: MachineSpec, services: Mapping[str, Sequence[Route]] | None = None) -> None:
         """Start a machine. AlreadyExists while it runs; MissingTool, NoSpace, EnvironmentFault, ImageFileError.
@@ -79,6 +85,8 @@ class Machines:
         record = Record.read(spec.folder)
         if record is not None and record.machine(spec.name).status != "stopped":
             raise AlreadyExists(f"machine {spec.name} is running")
+        if spec.internet:
+            self._refuse_open_network()
         machine = launch(spec, self._home, self._publish, self._starter, _write_outcome, services)
         try:
             Record.of(machine.process.pid).write(spec.folder)
@@ -133,6 +141,22 @@ class Machines:
             record.kill()
             record.wait(KILL_SECONDS)
             _note_end(replace(record, how="lost", detail=STOPPED), folder)
+
+    def _confine(self) -> None:
+        """Keep what this thread starts away from this host's own addresses."""
+        from .network_guard import NetworkGuard
+
+        self._guard = NetworkGuard()
+        self._guard.confine()
+
+    def _refuse_open_network(self) -> None:
+        """Raise EnvironmentFault where a guest with a network would reach this host itself."""
+        fault = self._starter.submit(lambda: "" if self._guard is None else self._guard.fault).result()
+        if fault:
+            raise EnvironmentFault(
+                f"a VM with a network would reach what listens on this host's loopback, and nothing here can hold it "
+                f"back: {fault}; write local: {{network: false}}, or build on Linux 5.5 or newer, outside of a sandbox"
+            )
 
     def _folder(self, name: str) -> Path:
         ours = self._ours.get(name)

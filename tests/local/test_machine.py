@@ -27,9 +27,12 @@ from shared.local.machine_record import LOST, RECORD, Record
 from shared.local.programs import find
 from shared.local.qemu_command import DataDisk
 from shared.ports import Machine
+from tests.local.addresses import own_addresses
 from tests.local.hosts import NAME, PATIENCE, Host, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+MIRROR = "http://deb.debian.org/debian/dists/bookworm/Release"
+OF_THE_NETWORK = ("169.254.169.1", "169.254.169.2", "169.254.169.3", "10.0.2.2")
 OFF = "sync\nkill -48 1\nsleep 600\n"  # systemd(1): SIGRTMIN+14 powers off at once
 FINDS = """\
 export PYTHONPATH=/run/goldsmith/cidata/provisioner.pyz
@@ -53,7 +56,7 @@ def python(url: str, data: bytes | None = None) -> str:
 
 @contextmanager
 def web_server() -> Iterator[int]:
-    """A server on this host's loopback; gives its port."""
+    """A server on all addresses of this host, loopback among them; gives its port."""
 
     class Hello(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -63,7 +66,7 @@ def web_server() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Hello)
+    server = HTTPServer(("0.0.0.0", 0), Hello)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -104,7 +107,7 @@ def test_unknown_machine_is_none_and_stopping_it_is_fine(host: Host) -> None:
 def test_check_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     code = "import sys; from pathlib import Path; from shared.local.machine import Machines\n"
-    code += "Machines(Path(sys.argv[1]), print).check('direct')"
+    code += "Machines(Path(sys.argv[1]), print).check('direct', internet=True)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, check=False
@@ -259,14 +262,17 @@ def test_direct_boot_reaches_a_whole_system_and_the_image_is_not_touched(host: H
         "ls -l /dev/disk/by-label; echo a report >/dev/ttyS2\n" + python(publish, message)
     )
     with web_server() as port:
-        script += python(f"http://169.254.169.2:{port}/") + OFF
+        closed = [f"http://{address}:{port}/" for address in (*OF_THE_NETWORK, *own_addresses())]
+        script += "".join(python(url) for url in (*closed, MIRROR)) + OFF
         host.run(disk, script)
     machine = host.machines.status(NAME)
     assert machine is not None
     assert (machine.how, machine.detail) == ("powered-off", ""), host.console
     for text in ("first boot", "second boot", "state: running", "ssh: 0 active", "dbus: active", f"{publish} -> 200"):
         assert text in host.console, host.console
-    assert f":{port}/ -> 200" in host.console, host.console  # the internet, of which this host is a part
+    assert f"{MIRROR} -> 200" in host.console, host.console
+    for url in closed:  # this host is no part of the internet
+        assert f"{url} -> urllib.error.URLError" in host.console, host.console
     assert "root -> ../../nvme0n1p1" in host.console
     assert [message.data for message in host.messages] == [b"from the guest"]
     assert (host.folder / "reports.log").read_text().strip() == "a report"

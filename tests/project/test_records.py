@@ -20,14 +20,19 @@ DEPENDENCIES = Path("docs/decisions/0003-dependencies.md")
 
 
 def misshapen_records(root: Path) -> list[str]:
-    """Find decision records that are not numbered in a row, dated, and in the four parts."""
+    """Find decision records that have no number of their own, are not dated, or not in the four parts.
+
+    Numbers rise and may leave gaps: several people take theirs before any of them is done.
+    """
     found: list[str] = []
-    for number, path in enumerate(sorted((root / "docs" / "decisions").iterdir()), 1):
+    last = 0
+    for path in sorted((root / "docs" / "decisions").iterdir()):
         name = RECORD.fullmatch(path.name)
-        if not name or int(name[1]) != number:
-            found.append(f"{path.relative_to(root)}: the next record is {number:04}-title-in-lower-case.md")
+        if not name or int(name[1]) <= last:
+            found.append(f"{path.relative_to(root)}: the next record is {last + 1:04}-title-in-lower-case.md")
             continue
-        found += [f"{path.relative_to(root)}: {fault}" for fault in _faults(path, number, root)]
+        last = int(name[1])
+        found += [f"{path.relative_to(root)}: {fault}" for fault in _faults(path, last, root)]
     return found
 
 
@@ -126,7 +131,7 @@ def test_good_record_is_in_form(tmp_path: Path) -> None:
     ("name", "text", "fault"),
     [
         ("0001_keep_bees.md", GOOD_RECORD, "the next record is 0001-"),
-        ("0002-keep-bees.md", GOOD_RECORD, "the next record is 0001-"),
+        ("0000-keep-bees.md", GOOD_RECORD, "the next record is 0001-"),
         ("0001-keep-bees.md", GOOD_RECORD.replace("# 1.", "# 2."), "begins with"),
         ("0001-keep-bees.md", GOOD_RECORD.replace("Date: 2026", "In 2026"), "Date: YYYY-MM-DD"),
         ("0001-keep-bees.md", GOOD_RECORD.replace("## Context", "Context"), "needs the headings"),
@@ -136,6 +141,13 @@ def test_good_record_is_in_form(tmp_path: Path) -> None:
 def test_misshapen_record_is_found(tmp_path: Path, name: str, text: str, fault: str) -> None:
     [found] = _with_record(tmp_path, name, text)
     assert fault in found
+
+
+def test_number_that_is_taken_twice_is_found(tmp_path: Path) -> None:
+    assert _with_record(tmp_path, "0001-keep-bees.md", GOOD_RECORD) == []
+    (tmp_path / "docs" / "decisions" / "0001-sell-honey.md").write_text(GOOD_RECORD)
+    [found] = misshapen_records(tmp_path)
+    assert "0001-sell-honey.md: the next record is 0002-" in found
 
 
 def _with_record(root: Path, name: str, text: str) -> list[str]:
