@@ -14,6 +14,9 @@ from .scratch_disk import MOUNT_POINT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Callable
+
+    IsOfSource = Callable[[os.stat_result], bool]
 
 ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
 
@@ -21,19 +24,25 @@ ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
 class OwnFile(File):
     """A file below a root."""
 
-    def __init__(self, root: str, path: str, found: os.stat_result) -> None:
-        super().__init__(path, found.st_mode, found.st_size, found.st_ctime)
+    def __init__(self, root: str, path: str, found: os.stat_result, is_of_source: IsOfSource) -> None:
+        super().__init__(path, found.st_mode, found.st_size)
+        self.found = found
         self._root = root
+        self._is_of_source = is_of_source
+
+    def is_of_build(self) -> bool:
+        """Tell whether the source image had no such file, or another one."""
+        return not self._is_of_source(self.found)
 
     def read(self, limit: int) -> bytes:
-        """Give the first bytes. OSError."""
+        """Return the first bytes. OSError."""
         handle = os.open(self._root + self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:
             return file.read(limit)
 
 
-def own_files(root: str, but: str) -> Iterator[File]:
-    """Give everything below `root` that is on disks, but for the folder `but`. What is removed meanwhile is left out.
+def own_files(root: str, but: str, is_of_source: IsOfSource = lambda found: False) -> Iterator[OwnFile]:
+    """Yield everything below `root` that is on disks, but for the folder `but`. What is removed meanwhile is left out.
 
     Container-Optimized OS shows the folders of its state in three places: each is given once.
     """
@@ -48,7 +57,7 @@ def own_files(root: str, but: str) -> Iterator[File]:
                 continue
             inside = path[len(prefix) :]
             if not stat.S_ISDIR(found.st_mode):
-                yield OwnFile(prefix, inside, found)
+                yield OwnFile(prefix, inside, found, is_of_source)
             elif _identity(found) not in seen and not is_published(inside + "/"):
                 seen.add(_identity(found))
                 waiting.append(path)
@@ -72,7 +81,7 @@ def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _disks(prefix: str) -> Iterator[int]:
-    """Give the device numbers of what is mounted from disks."""
+    """Yield the device numbers of what is mounted from disks."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split() for line in file]
     for fields in lines:

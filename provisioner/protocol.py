@@ -37,6 +37,7 @@ HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
 NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # where one machine has it: of which controller, and its number there
+ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SLOWEST_MOVE = 5 << 20  # bytes a second that partitions move at, on a small disk of Compute Engine's slowest kind
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
@@ -168,6 +169,7 @@ class Job:
     layout: Optional[DiskLayout] = None  # of Container-Optimized OS; None: the disk stays as it is
     scratch: bool = False  # the machine has a blank disk for what must not be in the image; see scratch_disk.py
     hygiene: str = HYGIENE_OFF  # off where the host looks into the finished disk by itself
+    allow: Tuple[str, ...] = ()  # paths at which a finding is allowed; each of their parts may have one `*`
     inventory: bool = False  # report what is installed, where the host cannot look into the disk
     version: int = VERSION
 
@@ -189,7 +191,7 @@ class Report:
     final: bool = False
     resumed_at: Optional[int] = None
     message: str = ""  # one line for people
-    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory
+    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory; or findings, one a line
     version: int = VERSION
 
 

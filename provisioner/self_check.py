@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from .clean_machine import clean
-from .hygiene import Finding, check
+from .hygiene import Finding, check, find_allowance
 from .os_release import system_id
 from .own_files import own_files
+from .protocol import ALLOWED
+from .source_record import read_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def mark_beginning(path: str) -> None:
-    """Leave a file that no later boot changes: whatever changed after it did so in this build. OSError."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def check_machine(root: str, state: str, record: str) -> list[Finding]:
+    """Return what must not be in an image, but for our own folder `state`, which goes last.
 
-
-def check_machine(root: str, state: str, mark: str) -> list[Finding]:
-    """Give what must not be in an image, but for our own folder `state`, which goes last.
-
-    What was still running may have written a line after the clean-up, so that what is found is cleaned once more.
+    `record` is the source's record. What was still running may have written a line after the clean-up, so that what is
+    found is cleaned once more.
     """
-    findings = _look(root, state, mark)
+    findings = _look(root, state, record)
     if findings:
         clean(root)
-        findings = _look(root, state, mark)
+        findings = _look(root, state, record)
     return findings
 
 
-def _look(root: str, state: str, mark: str) -> list[Finding]:
-    return check(own_files(root, os.path.realpath(state)), os.stat(mark).st_ctime, system_id(root))
+def _look(root: str, state: str, record: str) -> list[Finding]:
+    return check(own_files(root, os.path.realpath(state), read_record(record)), system_id(root))
+
+
+def tell(findings: Sequence[Finding], allow: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the lines of a report on findings: those that must not pass, and those that `allow` has a pattern for."""
+    refused: list[str] = []
+    allowed: list[str] = []
+    for finding in findings:
+        index = find_allowance(finding.path, allow)
+        if index is None:
+            refused.append(str(finding))
+        else:
+            allowed.append(ALLOWED + json.dumps([index, finding.path, finding.what]))
+    return refused, allowed
+
+
+def whole_lines(lines: Sequence[str], limit: int) -> str:
+    """Join as many lines as fit into `limit` characters."""
+    kept: list[str] = []
+    for line in lines:
+        limit -= len(line) + 1
+        if limit < 0:
+            break
+        kept.append(line)
+    return "\n".join(kept)

@@ -28,7 +28,8 @@ class Places:
         self.state = state
         self.context = os.path.join(state, "context")
         self.logs = os.path.join(state, "logs")
-        self.mark = os.path.join(state, "began")
+        self.record = os.path.join(state, "source")  # which files the source image had; see source_record.py
+        self.mark = os.path.join(state, "began")  # of the release before
 
 
 class Session:
@@ -88,9 +89,10 @@ class Session:
 
     def _work(self) -> str:
         if self._job.hygiene != HYGIENE_OFF:
-            from .self_check import mark_beginning  # and what it checks with: others do without
+            from .source_record import take_record  # and what the check needs: others do without
 
-            mark_beginning(self._places.mark)
+            places = self._places
+            take_record(places.root, places.state, places.record, places.mark, resumed=self._resumed)
         note = self._machine.prepare()
         if note:
             self._console.say(note)
@@ -164,7 +166,7 @@ class Session:
             self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
         told, findings = self._check()
-        if findings and self._job.hygiene == HYGIENE_FAIL:
+        if told and self._job.hygiene == HYGIENE_FAIL:
             return self._fail(told, findings)
         shown = "; ".join(filter(None, [shown, told]))
         if shown:
@@ -175,15 +177,18 @@ class Session:
         return COMPLETED
 
     def _check(self) -> tuple[str, str]:
-        """Look for what must not be in an image; give it in one line, and one a line. Nothing where that is off."""
+        """Look for what must not be in an image; return it in one line, and one a line. Nothing where that is off.
+
+        What the job allows stands at the end of the second alone.
+        """
         if self._job.hygiene == HYGIENE_OFF:
             return "", ""
         from .hygiene import describe
-        from .self_check import check_machine
+        from .self_check import check_machine, tell, whole_lines
 
         places = self._places
-        found = list(map(str, check_machine(places.root, places.state, places.mark)))
-        return describe(found), "\n".join(found)[:OUTPUT_LIMIT]
+        refused, allowed = tell(check_machine(places.root, places.state, places.record), self._job.allow)
+        return describe(refused), whole_lines([*refused, *allowed], OUTPUT_LIMIT)
 
     def _forget(self, *below: str) -> None:
         """Remove parts of the state; "" is all of it."""

@@ -71,6 +71,15 @@ class ArchiveRecord:
 
 
 @dataclass(frozen=True)
+class AllowedFinding:
+    """What is in an image by the spec's own word."""
+
+    path: str
+    finding: str  # what the file holds, in words
+    why: str  # as the spec has it
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """The image that a build made."""
 
@@ -79,6 +88,7 @@ class ImageRecord:
     id: str
     archive: ArchiveRecord | None = None
     findings: tuple[str, ...] = ()  # what is in it that should not be, one line each; only with `hygiene: warn`
+    allowed: tuple[AllowedFinding, ...] = ()  # what the spec's `hygiene.allow` lets pass
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom:
             "disk_size_gb": plan.image.disk_size_gb,
         },
         "findings": list(build.image.findings) if build.image else [],
+        "allowed": [asdict(found) for found in build.image.allowed] if build.image else [],
         "archive": asdict(archive) if archive else None,
         "content_digest": plan.content_digest,
         "source": asdict(plan.source),

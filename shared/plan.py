@@ -99,6 +99,14 @@ class MachinePlan:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """Where a finding of the hygiene check is allowed, and why."""
+
+    path: str  # absolute; each of its parts may have one `*`
+    why: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All of a build that is known before anything is made."""
 
@@ -115,6 +123,7 @@ class Plan:
     verify_steps: tuple[Step, ...] | None = None  # None: the image is not asked to be verified
     layout: DiskLayout | None = None  # of Container-Optimized OS's partitions; None: as they are
     hygiene: str = "fail"  # what a finding in the finished image leads to: fail or warn
+    allow: tuple[Allowance, ...] = ()
     timeout: float = 3600.0  # seconds from the request to the deadline
     attempts: int = 3
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
@@ -138,14 +147,10 @@ def make_plan(
     verify_steps = _steps(spec.verify.steps, source.architecture, spec.build.timeout) if spec.verify else None
     disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
     layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
+    sbom_input = spec.output.sbom.input if spec.output.sbom else None
+    packed = context.digest if context else None
     digest = content_digest(
-        source.id,
-        steps,
-        verify_steps,
-        context.digest if context else None,
-        provisioner_version,
-        layout=layout,
-        sbom_input=spec.output.sbom.input if spec.output.sbom else None,
+        source.id, steps, verify_steps, packed, provisioner_version, layout=layout, sbom_input=sbom_input
     )
     return Plan(
         build_id=build_id(spec.name, request),
@@ -160,7 +165,8 @@ def make_plan(
         context=context,
         verify_steps=verify_steps,
         layout=layout,
-        hygiene=spec.hygiene,
+        hygiene=spec.hygiene.findings,
+        allow=tuple(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow),
         timeout=spec.build.timeout,
         attempts=spec.build.attempts,
         silence=spec.build.silence,

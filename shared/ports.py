@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from provisioner.protocol import Job
 
@@ -18,6 +18,9 @@ from .build import ArchiveRecord, Build
 from .damage import Damaged
 from .events import Event, Stop
 from .plan import Context, MachinePlan, Plan
+
+if TYPE_CHECKING:
+    from provisioner.hygiene import Finding  # and all its rules, which few that import this module need
 
 Status = Literal["starting", "running", "stopping", "stopped"]
 ResourceKind = Literal["machine", "disk", "image", "object"]
@@ -150,11 +153,10 @@ class Compute(Protocol):
         """List images, newest first, deprecated ones too."""
         ...
 
-    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
-        """Look into a stopped machine's boot disk for what must not be in an image, of a build begun at `since`.
+    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+        """Look into a stopped machine's boot disk for what must not be in an image, and was not in the image `source`.
 
-        One line for each finding of provisioner/hygiene.py; () as well where the adapter cannot look inside, since
-        there the machine has looked at itself.
+        () as well where the adapter cannot look inside, since there the machine has looked at itself.
         """
         ...
 

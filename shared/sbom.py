@@ -100,6 +100,7 @@ def spdx_document(build: Build, plan: Plan, contents: Contents) -> Any:
             external_document_refs=_unique([_reference(other) for other in others], "document_ref_id"),
         ),
         packages=packages,
+        annotations=_annotations(build, plan),
         relationships=_relationships(held, built_with, others),
         extracted_licensing_info=_unique(
             [*given.licenses, *(base.licenses if base else ()), *extracted_licenses(found)], "license_id"
@@ -144,6 +145,22 @@ def _image(build: Build, plan: Plan, contents: Contents) -> Any:
         comment="; ".join(filter(None, notes)) or None,
         primary_package_purpose=PackagePurpose.OPERATING_SYSTEM,
     )
+
+
+def _annotations(build: Build, plan: Plan) -> list[Any]:
+    """Say which findings of the hygiene check the spec allows, and why."""
+    from spdx_tools.spdx.model import Actor, ActorType, Annotation, AnnotationType
+
+    return [
+        Annotation(
+            IMAGE,
+            AnnotationType.OTHER,
+            Actor(ActorType.TOOL, "goldsmith"),
+            datetime.fromtimestamp(int(plan.requested), UTC),
+            f"allowed: {found.path} {found.finding}; {found.why}",
+        )
+        for found in (build.image.allowed if build.image else ())
+    ]
 
 
 def _source(plan: Plan) -> Any:

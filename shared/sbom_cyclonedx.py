@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.bom_ref import BomRef
 from cyclonedx.model.component import Component, ComponentScope, ComponentType, Pedigree
@@ -34,6 +34,7 @@ def cyclonedx_json(document: Any, digest: str) -> bytes:
     tools = {one.spdx_element_id for one in document.relationships if one.relationship_type.name == "BUILD_TOOL_OF"}
     root = _component(image, texts)
     root.pedigree = Pedigree(ancestors=[_component(source, texts)])
+    root.properties = [Property(name="goldsmith:allowed", value=one.annotation_comment) for one in document.annotations]
     root.external_references = [_reference(other) for other in info.external_document_refs]
     components = [
         _component(one, texts, ComponentScope.EXCLUDED if one.spdx_id in tools else ComponentScope.REQUIRED)

@@ -24,6 +24,7 @@ from .quantities import format_duration, format_size, parse_duration, parse_size
 from .spec_inputs import INPUTS
 
 DAY = 86400.0
+MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
 
 _STEP_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -110,6 +111,37 @@ def _place_or_folder(value: str) -> str:
     if not (value.endswith("/") and _GS_OBJECT.fullmatch(value + "_")):
         _place(value)
     return value
+
+
+def _allowed_path(path: str) -> str:
+    """Hold a path to one place: anchored at the root, with a limited number of parts and stars."""
+    parts = path.split("/")
+    odd = not path.startswith("/") or {"", ".", ".."} & set(parts[1:]) or not path.isprintable()
+    if odd or len(path) > LONGEST_PATH:
+        raise ValueError(f"{names.quoted(path)} is no absolute path of a file; write one such as /opt/app/server.key")
+    if "*" in parts[1] or any(part.count("*") > 1 for part in parts) or path.count("*") > MOST_STARS:
+        raise ValueError(
+            f"{names.quoted(path)} allows too much; write one * in a name at most, {MOST_STARS} in all, "
+            "and none in the first folder, such as /opt/app/keys/*.pem"
+        )
+    return path
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write why this may be in the image, as the manifest will show it")
+    if len(text) > LONGEST_REASON:
+        raise ValueError(f"is too long; write at most {LONGEST_REASON} characters")
+    return text
+
+
+def _hygiene(value: Any) -> Any:
+    """Take `hygiene: warn` as `hygiene: {findings: warn}`."""
+    if not isinstance(value, str):
+        return value
+    if value not in ("fail", "warn"):
+        raise problem(f"cannot be {describe(value)}; write fail, warn, or the keys findings and allow")
+    return {"findings": str(value)}
 
 
 Name = Annotated[str, AfterValidator(names.resource_name)]
@@ -289,6 +321,20 @@ class LocalOptions(Closed):
     memory_mb: Whole = Field(default=1024, ge=256, le=1 << 20)
 
 
+class Allowance(Closed):
+    """Where a finding is allowed, and why."""
+
+    path: Annotated[str, AfterValidator(_allowed_path)]
+    why: Annotated[str, AfterValidator(_reason)]
+
+
+class Hygiene(Closed):
+    """What findings in the finished image lead to, and which are allowed."""
+
+    findings: Literal["fail", "warn"] = "fail"
+    allow: Annotated[tuple[Allowance, ...], Field(max_length=MOST_ALLOWED)] = ()
+
+
 class Spec(Closed):
     """One image build, as a person writes it."""
 
@@ -303,7 +349,7 @@ class Spec(Closed):
     verify: Verify | None = None
     output: Output = Field(default_factory=Output)
     build: BuildOptions = Field(default_factory=BuildOptions)
-    hygiene: Literal["fail", "warn"] = "fail"
+    hygiene: Annotated[Hygiene, BeforeValidator(_hygiene)] = Field(default_factory=Hygiene)
     rebuild: Literal["always", "changed"] = "always"
     local: LocalOptions = Field(default_factory=LocalOptions)
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from provisioner.hygiene import Finding
 from shared.build import ArchiveRecord
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
 from shared.events import Stop
@@ -98,7 +99,7 @@ class FakeCompute:
         self.machines: dict[str, FakeMachine] = {}
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
-        self.findings: dict[str, list[str]] = {}  # of disks
+        self.findings: dict[str, list[Finding]] = {}  # of disks
         self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
         self._clock = clock
         self._bucket = bucket
@@ -115,7 +116,7 @@ class FakeCompute:
         found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
         return sorted(found, key=lambda image: -image.created)
 
-    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
+    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
         self._call("inspect_disk")
         return self.findings.get(name, ())
 

@@ -27,6 +27,8 @@ from ..ports import (
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from provisioner.hygiene import Finding
+
     from .compute_calls import Calls
     from .compute_delivery import Delivery
     from .compute_images import Images
@@ -83,7 +85,7 @@ class GoogleCompute:
         """List images, newest first."""
         return self._images.list(project, family=family, prefix=prefix)
 
-    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
+    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
         """Nothing: Compute Engine does not look inside disks, and the machine has done it."""
         return ()
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from provisioner.hygiene import Finding
 from provisioner.protocol import HYGIENE_OFF, SCRATCH, Job
 
 from .. import resources
@@ -86,13 +87,16 @@ class LocalCompute:
         self._only_local(project)
         return self._catalogue.list(family=family, prefix=prefix)
 
-    def inspect_disk(self, name: str, since: float) -> Sequence[str]:
+    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
         """Look into a disk; one that is gone, or cannot be read, has nothing to tell."""
         disk = BuildFolder.of_resource(self._home, name).disk(name)
         if not disk.exists():
             return ()
         _refuse_unclean(disk)
-        return [str(finding) for finding in look_into(disk, since)]
+        try:
+            return look_into(disk, self._catalogue.disk(source))
+        except NotFound:  # deleted meanwhile: then all that is found counts
+            return look_into(disk, None)
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""

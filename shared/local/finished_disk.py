@@ -1,17 +1,20 @@
 """Look into the disk of a stopped machine, before it becomes an image: what provisioner/hygiene.py finds in there.
 
 All ext4 file systems are looked into, each below the folder that it is mounted on: the root's fstab says where, and for
-Container-Optimized OS the names of its partitions. A disk whose root is of another kind cannot be looked into: its
-machine does it itself, as in the cloud.
+Container-Optimized OS the names of its partitions. A file is the build's unless the source's disk has the same inode,
+with the same size, times and blocks. A disk whose root is of another kind cannot be looked into: its machine does it
+itself, as in the cloud.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from provisioner.hygiene import STATEFUL, File, Finding, check, is_published
 
+from ..errors import ImageFileError
 from .disk import Partition, read_table
 from .ext4 import Ext4, FileSystemUnreadable
 from .ext4_inode import Inode
@@ -20,7 +23,8 @@ from .root_files import RootFiles, RootUnreadable
 COS = "cos"  # ID in os-release of Container-Optimized OS
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
 _LABEL_AT, _LABEL_BYTES = 1024 + 0x78, 16  # of ext4's superblock
-_NANOSECONDS = 1e9
+
+IsOfSource = Callable[[Inode], bool]
 
 
 def can_look_into(disk: Path) -> bool:
@@ -47,35 +51,77 @@ def was_cut_off(disk: Path) -> bool:
     return False
 
 
-def look_into(disk: Path, since: float) -> list[Finding]:
-    """Give what must not be in an image, of a build that began at `since` (Unix seconds), by path.
+def look_into(disk: Path, source: Path | None) -> list[Finding]:
+    """Return what must not be in an image, by path, of a build on a copy of `source`'s disk.
 
-    Nothing where can_look_into() is false. Raises ImageFileError when the disk is damaged.
+    Without the source's disk, all files count as the build's. Nothing where can_look_into() is false. Raises
+    ImageFileError when the disk is damaged.
     """
     try:
         root = RootFiles(disk)
     except RootUnreadable:
         return []
-    return check(_files(disk, root), since, root.os_release().get("ID", ""))
+    with ExitStack() as stack:
+        of_source = _of_source(source, stack)
+        return check(_files(disk, root, of_source), root.os_release().get("ID", ""))
 
 
 class _DiskFile(File):
-    def __init__(self, file_system: Ext4, path: str, inode: Inode) -> None:
-        super().__init__(path, inode.mode, inode.size, inode.ctime_ns / _NANOSECONDS)
+    def __init__(self, file_system: Ext4, path: str, inode: Inode, is_of_source: IsOfSource) -> None:
+        super().__init__(path, inode.mode, inode.size)
         self._file_system = file_system
         self._inode = inode
+        self._is_of_source = is_of_source
+
+    def is_of_build(self) -> bool:
+        return not self._is_of_source(self._inode)
 
     def read(self, limit: int) -> bytes:
-        """Give the first bytes."""
         return self._file_system.read(self._inode, limit)
+
+
+def _of_source(source: Path | None, stack: ExitStack) -> dict[int, IsOfSource]:
+    """Return, by the partition's number, what tells whether the source's file system has an inode just so."""
+    found: dict[int, IsOfSource] = {}
+    if source is None:
+        return found
+    for partition in _partitions(source):
+        try:
+            file_system = stack.enter_context(Ext4(source, partition.start, partition.size))
+        except FileSystemUnreadable:
+            continue
+        found[partition.number] = _comparison(file_system)
+    return found
+
+
+def _comparison(file_system: Ext4) -> IsOfSource:
+    def is_of_source(inode: Inode) -> bool:
+        if inode.number > file_system.layout.inodes:
+            return False
+        try:
+            before = file_system.inode(inode.number)
+        except ImageFileError:  # not in use there
+            return False
+        return _identity(before) == _identity(inode)
+
+    return is_of_source
+
+
+def _identity(inode: Inode) -> tuple[object, ...]:
+    """Return what changes with a file. Its blocks are there in case a step sets the clock to the very nanosecond."""
+    return inode.mode, inode.size, inode.mtime_ns, inode.ctime_ns, inode.block_map
+
+
+def _never(inode: Inode) -> bool:
+    return False  # there is no such file system in the source
 
 
 def _partitions(disk: Path) -> list[Partition]:
     return [partition for partition in read_table(disk).partitions if partition.file_system == "ext4"]
 
 
-def _files(disk: Path, root: RootFiles) -> Iterator[File]:
-    yield from _files_of(root.file_system, "")
+def _files(disk: Path, root: RootFiles, of_source: Mapping[int, IsOfSource]) -> Iterator[File]:
+    yield from _files_of(root.file_system, "", of_source.get(root.partition.number, _never))
     known = _mount_points(root)
     for partition in _partitions(disk):
         if partition == root.partition:
@@ -84,12 +130,13 @@ def _files(disk: Path, root: RootFiles) -> Iterator[File]:
             with Ext4(disk, partition.start, partition.size) as file_system:
                 names = (*_names(disk, partition, file_system), f"PARTITION={partition.number}")
                 places = [known[name] for name in names if name in known]
-                yield from _files_of(file_system, places[0] if places else f"/partition-{partition.number}")
+                place = places[0] if places else f"/partition-{partition.number}"
+                yield from _files_of(file_system, place, of_source.get(partition.number, _never))
         except FileSystemUnreadable:
             continue
 
 
-def _files_of(file_system: Ext4, mount_point: str) -> Iterator[File]:
+def _files_of(file_system: Ext4, mount_point: str, is_of_source: IsOfSource) -> Iterator[File]:
     seen: set[int] = set()  # on a damaged disk, a folder may be in itself
     waiting = [(mount_point, file_system.root)]
     while waiting:
@@ -97,14 +144,14 @@ def _files_of(file_system: Ext4, mount_point: str) -> Iterator[File]:
         for name, number in file_system.entries(inode).items():
             path, found = f"{folder}/{name}", file_system.inode(number)
             if found.is_file:
-                yield _DiskFile(file_system, path, found)
+                yield _DiskFile(file_system, path, found, is_of_source)
             elif found.is_folder and number not in seen and not is_published(path + "/"):
                 seen.add(number)
                 waiting.append((path, found))
 
 
 def _mount_points(root: RootFiles) -> Mapping[str, str]:
-    """Give where file systems are mounted, by each name that fstab(5) may use, and by COS's names of partitions."""
+    """Return where file systems are mounted, by each name that fstab(5) may use, and by COS's names of partitions."""
     if root.os_release().get("ID") == COS:
         return {f"PARTLABEL={name}": path for name, path in COS_MOUNT_POINTS.items()}
     lines = root.read_all(["/etc/fstab"]).get("/etc/fstab", b"").decode("utf-8", "replace").splitlines()

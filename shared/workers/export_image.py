@@ -5,13 +5,13 @@ The VM has claimed to be done. Before its disk is read it must be seen stopped: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 
-from provisioner.hygiene import describe
-from provisioner.protocol import BUILD, COMPLETED, HYGIENE_FAIL
+from provisioner.hygiene import describe, find_allowance
+from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
 
 from .. import resources
-from ..build import Build, ImageRecord
+from ..build import AllowedFinding, Build, ImageRecord
 from ..damage import readable_events
 from ..errors import Permanent, Transient
 from ..events import ImageExported, Reported
@@ -23,7 +23,6 @@ from ..ports import Image, ImageRequest
 from .logs import store_console
 from .machines import planned, zone_of
 
-CLOCKS_DIFFER = 60.0  # seconds by which a VM's clock may be late
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
@@ -34,7 +33,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     zone = zone_of(build, BUILD, factory)
     store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
     _wait_until_stopped(machine, plan.machine.project, zone, factory)
-    findings = _findings(build, plan, factory)
+    findings, allowed = _findings(build, plan, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
     if plan.image.export_to is not None:
@@ -45,7 +44,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         build_id=build.id,
         event_id=order.fact_id("ImageExported"),
         time=factory.clock.now(),
-        image=ImageRecord(image.project, image.name, image.id, archive, findings),
+        image=ImageRecord(image.project, image.name, image.id, archive, findings, allowed),
     )
 
 
@@ -57,22 +56,53 @@ def _wait_until_stopped(machine: str, project: str, zone: str, factory: Factory)
     raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
-def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[str, ...]:
-    """Give what is in the disk and should not be: what the VM has said itself, or what can be seen from here."""
+def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:
+    """Return what is in the disk and should not be, and what the spec allows. Permanent where findings must not pass.
+
+    It is what the VM has found on itself, or what can be seen in its disk from here.
+    """
+    refused, allowed = _told(build, plan, factory)
     disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
-    findings = factory.compute.inspect_disk(disk, plan.requested - CLOCKS_DIFFER)
-    if plan.hygiene != HYGIENE_FAIL:
-        return (*_told(build, factory), *findings)
-    if findings:
-        raise Permanent(describe(findings))
-    return ()
+    patterns = [allowance.path for allowance in plan.allow]
+    seen: list[str] = []
+    for finding in factory.compute.inspect_disk(disk, plan.source.name):
+        index = find_allowance(finding.path, patterns)
+        if index is None:
+            seen.append(str(finding))
+        else:
+            allowed.append(AllowedFinding(finding.path, finding.what, plan.allow[index].why))
+    if plan.hygiene == HYGIENE_FAIL and (refused or seen):
+        raise Permanent(describe([*refused, *seen]))
+    return (*refused, *seen), tuple(allowed)
 
 
-def _told(build: Build, factory: Factory) -> Iterator[str]:
-    """Give what the VM has found on itself. It fails by itself where findings are not to pass."""
+def _told(build: Build, plan: Plan, factory: Factory) -> tuple[list[str], list[AllowedFinding]]:
+    """Return what the VM has found on itself. It fails by itself where findings must not pass."""
+    refused: list[str] = []
+    allowed: list[AllowedFinding] = []
     for event in readable_events(factory.store.events(build.id)):
         if isinstance(event, Reported) and event.report.kind == COMPLETED and event.report.phase == BUILD:
-            yield from event.report.output.splitlines()
+            for line in event.report.output.splitlines():
+                found = _allowed(line, plan)
+                if found is None:
+                    refused.append(line)
+                else:
+                    allowed.append(found)
+    return refused, allowed
+
+
+def _allowed(line: str, plan: Plan) -> AllowedFinding | None:
+    """Read a line that says what the VM has let pass; None for any other, and for what the spec does not allow."""
+    if not line.startswith(ALLOWED):
+        return None
+    try:
+        index, path, finding = json.loads(line.removeprefix(ALLOWED))
+        allowance = plan.allow[index]
+    except (ValueError, TypeError, IndexError, RecursionError):
+        return None
+    if not isinstance(path, str) or not isinstance(finding, str) or find_allowance(path, [allowance.path]) is None:
+        return None
+    return AllowedFinding(path, finding, allowance.why)
 
 
 def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:

@@ -40,6 +40,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
         layout=plan.layout,
         scratch=plan.machine.scratch_gb > 0,
         hygiene=plan.hygiene,
+        allow=tuple(allowance.path for allowance in plan.allow),
         inventory=factory.reports.of_contents,
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -26,9 +26,9 @@ def write(tree: Path, *names: str, text: str = PEM) -> None:
         (tree / name).write_text(text)
 
 
-def paths(disk: Path, since: float = 0) -> list[str]:
-    """Give where something is found."""
-    return [finding.path for finding in look_into(disk, since)]
+def paths(disk: Path, source: Path | None = None) -> list[str]:
+    """Return where something is found."""
+    return [finding.path for finding in look_into(disk, source)]
 
 
 def test_the_root_is_looked_into(tmp_path: Path) -> None:
@@ -39,19 +39,35 @@ def test_the_root_is_looked_into(tmp_path: Path) -> None:
     disk = rooted(tmp_path / "disk.raw", tree)
     assert can_look_into(disk)
     assert paths(disk) == ["/etc/key.pem", "/root/.x/a", "/tmp/x", "/usr/local/key.pem", "/var/log/syslog"]
-    assert str(look_into(disk, 0)[0]) == (
+    assert str(look_into(disk, None)[0]) == (
         "/etc/key.pem holds a private key; remove it in the last step; "
         "what needs a secret can fetch it at boot, from Secret Manager for instance"
     )
 
 
-def test_what_was_there_before_the_build_is_none_of_its_secrets(tmp_path: Path) -> None:
+def test_what_the_source_had_is_none_of_the_build_s_secrets(tmp_path: Path) -> None:
+    """The clock tells nothing: a step may set it. What is in the source's inode, with its times and blocks, is told."""
     tree = os_tree(tmp_path / "tree")
-    write(tree, "etc/key.pem", "var/log/syslog")
+    write(tree, "etc/key.pem", "etc/other.pem", "var/log/syslog")
+    source = rooted(tmp_path / "source.raw", tree)
+    disk = tmp_path / "disk.raw"
+    shutil.copyfile(source, disk)
+    assert paths(disk, source) == ["/var/log/syslog"]
+    place = f"{disk}?offset={2 * MIB}"
+    tool("debugfs", "-w", "-R", f"write {tree / 'etc/key.pem'} etc/new.pem", place)
+    tool("debugfs", "-w", "-R", "set_inode_field /etc/new.pem ctime @0", place)  # long before all else
+    tool("debugfs", "-w", "-R", "set_inode_field /etc/other.pem ctime @4102444800", place)
+    assert paths(disk, source) == ["/etc/new.pem", "/etc/other.pem", "/var/log/syslog"]
+
+
+def test_without_its_source_s_disk_all_of_an_image_counts(tmp_path: Path) -> None:
+    """When the source was deleted meanwhile, or has no such file system."""
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "etc/key.pem")
     disk = rooted(tmp_path / "disk.raw", tree)
-    assert paths(disk, time.time() + 60) == ["/var/log/syslog"]
-    tool("debugfs", "-w", "-R", "set_inode_field /etc/key.pem ctime @4102444800", f"{disk}?offset={2 * MIB}")
-    assert paths(disk, time.time() + 60) == ["/etc/key.pem", "/var/log/syslog"]
+    other = partitioned(tmp_path / "other.raw", f"label: gpt\nsize=24M, type={LINUX_ROOT}\n")
+    assert paths(disk, None) == paths(disk, other) == ["/etc/key.pem"]
+    assert paths(disk, disk) == []
 
 
 def test_other_file_systems_are_looked_into_where_fstab_mounts_them(tmp_path: Path) -> None:
@@ -118,7 +134,7 @@ def test_a_damaged_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
         file.seek(2 * MIB + 4096)
         file.write(struct.pack("<III", 9**9, 9**9, 9**9))
     with pytest.raises(ImageFileError, match=str(disk)):
-        look_into(disk, 0)
+        look_into(disk, None)
 
 
 def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -10,40 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.hygiene import HEAD, MOST_KEPT, WHOLE, File, check, describe
+from provisioner.hygiene import HEAD, MOST_KEPT, WHOLE, File, check, describe, find_allowance
 from provisioner.own_files import own_files
 from provisioner.protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, HYGIENE_WARN, OUTPUT_LIMIT
 from provisioner.self_check import check_machine
-from tests.provisioner.provisioning import Provisioning, job, script, wait_for
-
-BEGAN = 1_000_000.0
-FILE = stat.S_IFREG | 0o600
-KEY = base64.b64encode(bytes(range(200))).decode()
-
-
-def pem(kind: str) -> str:
-    """A private key's file, of no key."""
-    lines = "\n".join(KEY[at : at + 64] for at in range(0, len(KEY), 64))
-    return f"-----BEGIN {kind} KEY-----\n{lines}\n-----END {kind} KEY-----\n"
-
-
-class Given(File):
-    """A file of a test's tree."""
-
-    def __init__(self, path: str, data: bytes | str, changed: float = BEGAN, mode: int = FILE) -> None:
-        self.data = data.encode() if isinstance(data, str) else data
-        self.limits: list[int] = []
-        super().__init__(path, mode, len(self.data), changed)
-
-    def read(self, limit: int) -> bytes:
-        """Give the first bytes."""
-        self.limits.append(limit)
-        return self.data[:limit]
+from tests.provisioner.hygiene_files import KEY, Given, pem
+from tests.provisioner.provisioning import Provisioning, job, script
 
 
 def found(*files: File, system: str = "debian") -> list[str]:
     """Give the paths of what is found."""
-    return [finding.path for finding in check(files, BEGAN, system)]
+    return [finding.path for finding in check(files, system)]
 
 
 LEFT = """
@@ -61,7 +37,7 @@ LEFT = """
 @pytest.mark.parametrize("path", LEFT)
 def test_what_belongs_to_the_build_machine_is_found_whenever_it_was_written(path: str) -> None:
     """Clean-up of machine state: verified."""
-    assert found(Given(path, "0123456789abcdef", changed=BEGAN - 9e5)) == [path]
+    assert found(Given(path, "0123456789abcdef", of_build=False)) == [path]
     assert found(Given(path, "")) == []
 
 
@@ -161,14 +137,14 @@ TEXTS = [(what, text) for what, texts in SECRETS.items() for text in texts]
 @pytest.mark.parametrize(("what", "text"), TEXTS)
 def test_secrets_of_the_build_are_found_and_never_told(what: str, text: str) -> None:
     """No private key or token of the build is in the image."""
-    [finding] = check([Given("/etc/app/settings", f"x = 1\n{text}\ny = 2\n")], BEGAN, "debian")
+    [finding] = check([Given("/etc/app/settings", f"x = 1\n{text}\ny = 2\n")], "debian")
     assert str(finding).startswith(f"/etc/app/settings holds {what}; remove it in the last step")
     assert not any(text[at : at + 12] in str(finding) for at in range(0, len(text) - 12, 12))
 
 
 @pytest.mark.parametrize(("what", "text"), TEXTS)
 def test_what_came_with_the_source_image_is_no_secret_of_the_build(what: str, text: str) -> None:
-    assert found(Given("/etc/app/settings", text, changed=BEGAN - 1)) == []
+    assert found(Given("/etc/app/settings", text, of_build=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -242,8 +218,8 @@ def test_files_that_let_somebody_in_are_found_by_their_names(path: str) -> None:
     bad, good = NAMED[path]
     assert found(Given(path, bad)) == [path]
     assert found(Given(path, good)) == []
-    assert found(Given(path, bad, changed=BEGAN - 1)) == []
-    told = str(check([Given(path, bad)], BEGAN, "debian")[0])
+    assert found(Given(path, bad, of_build=False)) == []
+    told = str(check([Given(path, bad)], "debian")[0])
     assert not any(word in told for word in ("$hash", "salt", "AAAA", "word@"))
 
 
@@ -264,13 +240,13 @@ def test_how_much_is_read_of_a_file() -> None:
     secret = pem("PRIVATE").encode()
     whole = Given("/a", b" " * (WHOLE - len(secret)) + secret)
     early, late = Given("/b", secret + b" " * WHOLE), Given("/c", b" " * WHOLE + secret)
-    binary, source = Given("/d", b"\x7fELF\0" + secret), Given("/e", b" " * 10, changed=BEGAN - 1)
+    binary, source = Given("/d", b"\x7fELF\0" + secret), Given("/e", b" " * 10, of_build=False)
     assert found(whole, early, late, binary, source) == ["/a", "/b"]
     assert [file.limits for file in (whole, early, source)] == [[WHOLE], [HEAD], []]
 
 
 def test_findings_are_told_in_one_line_and_their_number_is_limited() -> None:
-    findings = [str(finding) for finding in check((Given(f"/tmp/{number:05}", "x") for number in range(5000)), 0, "")]
+    findings = [str(finding) for finding in check((Given(f"/tmp/{number:05}", "x") for number in range(5000)), "")]
     assert len(findings) == MOST_KEPT
     assert describe([]) == ""
     told = describe(findings)
@@ -283,9 +259,9 @@ def test_findings_are_told_in_one_line_and_their_number_is_limited() -> None:
 
 def test_odd_names_are_told_so_that_they_can_be_read_and_kept() -> None:
     names = ("/tmp/a\nb", "/tmp/\x1b[2J", "/tmp/\udcff", "/tmp/\u202e")
-    told = [str(finding) for finding in check([Given(name, "x") for name in names], 0, "")]
+    told = [str(finding) for finding in check([Given(name, "x") for name in names], "")]
     assert sorted(line.split(" was left")[0] for line in told) == sorted(map(ascii, names))
-    assert str(check([Given("/tmp/caf\u00e9 b", "x")], 0, "")[0]).startswith("/tmp/caf\u00e9 b was left")
+    assert str(check([Given("/tmp/caf\u00e9 b", "x")], "")[0]).startswith("/tmp/caf\u00e9 b was left")
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_no_finding(tmp_path: Path) -> None:
@@ -293,7 +269,7 @@ def test_a_file_that_goes_while_it_is_looked_at_is_no_finding(tmp_path: Path) ->
     (tmp_path / "etc/shadow").write_text("root:$6$x:1:")
     [file] = [file for file in own_files(str(tmp_path), "") if file.path == "/etc/shadow"]
     (tmp_path / "etc/shadow").unlink()
-    assert check([file], 0, "") == []
+    assert check([file], "") == []
 
 
 @pytest.fixture
@@ -317,23 +293,16 @@ def test_a_machine_looks_at_its_disks_and_at_each_file_once(mounted: Path) -> No
     (mounted / "link").symlink_to(mounted / "memory")
     (mounted / "var/lib/goldsmith").mkdir(parents=True)
     (mounted / "var/lib/goldsmith/state.json").write_text("{}")
-    findings = check(own_files(str(mounted), str(mounted / "var/lib/goldsmith")), 0, "cos")
+    findings = check(own_files(str(mounted), str(mounted / "var/lib/goldsmith")), "cos")
     assert [finding.path for finding in findings] == ["/key", "/var/log/messages"]
 
 
-def is_later(file: Path, probe: Path) -> bool:
-    """Tell whether a file that is made now is later than another: the clock of inodes goes by ticks."""
-    probe.unlink(missing_ok=True)
-    probe.touch()
-    return probe.stat().st_ctime > file.stat().st_ctime
-
-
 def leave(root: Path) -> dict[str, str]:
-    """A step that leaves a secret, beside one that came with the source image."""
+    """A step that leaves a secret, beside one that came with the source image, with times that tell nothing."""
     (root / "etc").mkdir()
     (root / "etc/old.key").write_text(pem("PRIVATE"))
-    wait_for(lambda: is_later(root / "etc/old.key", root / "probe"))
-    return {"leave": f"printf '%s' '{pem('PRIVATE')}' >$R/etc/new.key; echo x >$R/etc/motd"}
+    old = f"-r '{root}/etc/old.key'"
+    return {"leave": f"printf '%s' '{pem('PRIVATE')}' >$R/etc/new.key; touch {old} $R/etc/new.key; echo x >$R/etc/motd"}
 
 
 @pytest.mark.parametrize(
@@ -372,6 +341,38 @@ def test_a_clean_machine_has_nothing_to_tell(tmp_path: Path) -> None:
 def test_what_was_written_after_the_clean_up_is_cleaned_once_more(tmp_path: Path) -> None:
     (tmp_path / "var/log").mkdir(parents=True)
     (tmp_path / "var/log/btmp").write_text("somebody tried to log in")
-    (tmp_path / "began").touch()
-    assert check_machine(str(tmp_path), str(tmp_path / "state"), str(tmp_path / "began")) == []
+    record = tmp_path / "record"
+    record.touch()
+    assert check_machine(str(tmp_path), str(tmp_path / "state"), str(record)) == []
     assert (tmp_path / "var/log/btmp").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "fits"),
+    [
+        ("/opt/app/server.key", "/opt/app/server.key", True),
+        ("/opt/app/keys/a.pem", "/opt/app/keys/*.pem", True),
+        ("/opt/app/keys/deep/a.pem", "/opt/app/keys/*.pem", False),
+        ("/opt/app/keys/a.pem.old", "/opt/app/keys/*.pem", False),
+        ("/srv/opt/app/server.key", "/opt/app/server.key", False),
+        ("/opt/v1/key", "/opt/v*/key", True),
+        ("/opt/app/aa", "/opt/app/a*aa", False),
+    ],
+)
+def test_a_finding_is_allowed_in_one_place_and_nowhere_below(path: str, pattern: str, fits: bool) -> None:
+    assert find_allowance(path, ["/nowhere", pattern]) == (1 if fits else None)
+
+
+@pytest.mark.parametrize(("allow", "kind"), [("/etc/*.key", COMPLETED), ("/etc/other.key", FAILED)])
+def test_a_machine_tells_what_its_job_allows_and_completes(tmp_path: Path, allow: str, kind: str) -> None:
+    """hygiene.allow: what is not allowed fails all the same."""
+    root = tmp_path / "m/root"
+    given = job(script("leave", env={"R": str(root)}), clean=True, hygiene=HYGIENE_FAIL, allow=(allow,))
+    machine = Provisioning(tmp_path / "m", given)
+    machine.files = leave(root)
+    machine.give(machine.job)
+    ended = machine.run()
+    last = machine.reports()[-1]
+    assert last.kind == kind, ended.console
+    if kind == COMPLETED:
+        assert (last.message, last.output) == ("", 'allowed [0, "/etc/new.key", "holds a private key"]')

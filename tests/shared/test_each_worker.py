@@ -11,7 +11,6 @@ import pytest
 from shared import resources
 from shared.build import LedgerEntry, Outcome, State
 from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, Transient
-from shared.events import ImageExported
 from shared.lifecycle import begin
 from shared.plan import Deprecation
 from shared.ports import Image, Stored
@@ -123,34 +122,6 @@ class TestExportImage:
             "not done 3600 s after the request, still exporting",
         )
         assert world.left() == {"machines": [], "disks": [], "images": [], "objects": []}
-
-    def test_no_image_is_made_of_a_disk_with_findings(self) -> None:
-        """hygiene: fail; nothing is left behind."""
-        world = world_at("export_image")
-        world.compute.findings[BOOT] = ["/root/key holds a private key; remove it in the last step"]
-        carry_out(order_of(world, "export_image"), world.factory)
-        [failed] = facts(world)
-        reason = "must not be in an image: /root/key holds a private key; remove it in the last step"
-        assert (failed.kind, getattr(failed, "reason", "")) == ("OrderFailed", reason)
-        assert IMAGE not in world.compute.all_images
-
-    def test_findings_that_may_pass_are_told_with_the_image(self) -> None:
-        """hygiene: warn; what the VM has found on itself, and what can be seen in its disk."""
-        world = world_at("export_image", replace(whole_plan(), hygiene="warn"))
-        world.compute.findings[BOOT] = ["/root/key holds a private key; remove it in the last step"]
-        for event in (
-            values.reported(kind="completed", sequence=9, output="/etc/shadow holds the hash of a password; lock it\n"),
-            values.reported(kind="step-failed", sequence=8, step=0, output="what a step said"),
-        ):
-            stored = world.store.load(values.BUILD_ID)
-            world.store.save(stored.build, stored.version, event)
-        carry_out(order_of(world, "export_image"), world.factory)
-        [exported] = facts(world)
-        assert isinstance(exported, ImageExported)
-        assert exported.image.findings == (
-            "/etc/shadow holds the hash of a password; lock it",
-            "/root/key holds a private key; remove it in the last step",
-        )
 
     def test_hazard_6_somebody_else_s_image_of_that_name_is_an_error_and_stays(self) -> None:
         world = world_at("export_image")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner.protocol import STEP_FINISHED
-from shared.build import ArchiveRecord
+from shared.build import AllowedFinding, ArchiveRecord
 from shared.manifest import manifest
 from shared.steps import note_report
 from tests import values
@@ -22,6 +22,15 @@ def test_the_whole_document_is_golden() -> None:
     build = note_report(values.build(image=values.image_record(archive=ARCHIVE)), done)
     sbom = ("/out/hello.spdx.json", "/out/hello.cdx.json")
     assert manifest(build, values.plan(), PACKAGES, sbom) == GOLDEN.read_bytes()
+
+
+def test_what_the_spec_allows_is_told_with_its_reason() -> None:
+    """hygiene.allow."""
+    allowed = AllowedFinding("/opt/app/demo.key", "holds a private key", "of the demo")
+    build = values.build(image=values.image_record(allowed=(allowed,)))
+    assert json.loads(manifest(build, values.plan(), None))["allowed"] == [
+        {"path": "/opt/app/demo.key", "finding": "holds a private key", "why": "of the demo"}
+    ]
 
 
 def test_what_is_not_known_is_null() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from provisioner.protocol import DiskLayout, Job, decode_job, encode
 from shared import names
 from shared.errors import InputError
-from shared.plan import Context, Plan, SourceImage, build_id, make_plan
+from shared.plan import Allowance, Context, Plan, SourceImage, build_id, make_plan
 from shared.resources import machine_name
 from shared.spec import Spec
 from shared.spec_text import read_spec
@@ -218,6 +218,10 @@ def test_bill_of_materials_and_hygiene_are_planned() -> None:
     plain = planned(spec_with("output: {sbom: {}}"))
     assert (plain.image.sbom_input, plain.image.sbom_to, plain.hygiene) == (None, None, "fail")
     assert plan.content_digest != plain.content_digest == planned(spec_with()).content_digest
+    allow = "allow: [{path: /opt/app/*.pem, why: of the demo}]"
+    both = planned(spec_with(f"hygiene: {{findings: warn, {allow}}}"))
+    assert (both.hygiene, both.allow) == ("warn", (Allowance("/opt/app/*.pem", "of the demo"),))
+    assert planned(spec_with(f"hygiene: {{{allow}}}")).hygiene == "fail"
 
 
 def test_licences_are_those_of_the_spec() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build import ArchiveRecord
+from shared.build import AllowedFinding, ArchiveRecord
 from shared.ports import Package
 from shared.sbom import UNKNOWN, Contents, documents, file_name
 from shared.sbom_base import Base
@@ -55,6 +55,18 @@ def test_the_image_is_what_is_described() -> None:
     root = json.loads(made.cyclonedx)["metadata"]["component"]
     assert (root["type"], root["name"]) == ("operating-system", "hello-20261120")
     assert root["pedigree"]["ancestors"][0]["name"] == "local/debian-12-20261101"
+
+
+def test_findings_that_the_spec_allows_are_told() -> None:
+    """hygiene.allow: the path, what it holds and why, in both documents."""
+    allowed = AllowedFinding("/opt/app/demo.key", "holds a private key", "of the demo, which everybody knows")
+    build = values.build(image=values.image_record(allowed=(allowed,)))
+    made = documents(build, whole_plan(), Contents(ALL))
+    said = "allowed: /opt/app/demo.key holds a private key; of the demo, which everybody knows"
+    [annotation] = json.loads(made.spdx)["packages"][0]["annotations"]
+    assert (annotation["annotator"], annotation["comment"]) == ("Tool: goldsmith", said)
+    root = json.loads(made.cyclonedx)["metadata"]["component"]
+    assert root["properties"] == [{"name": "goldsmith:allowed", "value": said}]
 
 
 def test_what_only_helped_to_make_the_image_is_not_in_it() -> None:
