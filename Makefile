@@ -22,6 +22,7 @@ WITHOUT_SDK = $(shell command -v gcloud >/dev/null || [ -n "$$CLOUDSDK_ROOT$$CI"
 WITHOUT_TERRAFORM = $(shell command -v terraform >/dev/null || [ -n "$$CI" ] || echo yes)
 LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform))
 CLOUD_HOME ?= build/cloud
+SEEDS ?= 20000
 # One worker more than cores: tests that boot a machine also wait for it.
 TEST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
@@ -61,6 +62,10 @@ test: setup ## all tests, virtual machines included; minutes
 	timeout --foreground --signal INT --kill-after 1m 25m \
 		.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
 		$(LEFT_OUT:%=--ignore=%)
+
+.PHONY: soak
+soak: setup ## the simulation with SEEDS seeds, 20,000 unless you say otherwise; an hour or less
+	.venv/bin/python -m tests.simulation.soak $(SEEDS)
 
 .PHONY: test-cloud
 test-cloud: setup ## builds by gsutil, gcloud and Pub/Sub on the emulator; minutes

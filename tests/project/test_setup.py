@@ -28,7 +28,19 @@ def test_make_alone_prints_help() -> None:
     done = run("make", "--no-print-directory")
     assert done.returncode == 0
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert listed == ["help", "setup", "check", "test", "test-cloud", "cloud", "bench", "bundle", "demo", "clean"]
+    assert listed == [
+        "help",
+        "setup",
+        "check",
+        "test",
+        "soak",
+        "test-cloud",
+        "cloud",
+        "bench",
+        "bundle",
+        "demo",
+        "clean",
+    ]
 
 
 @pytest.fixture

@@ -1,0 +1,182 @@
+"""What holds in every run, whatever happens: looked at when it is over, and when an image joins a family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from shared import resources
+from shared.build import Build, Outcome
+from shared.names import BUILD_LABEL, EXPIRES_LABEL
+from shared.orders import FINISHED_TOPIC
+from shared.ports import Image
+from tests.simulation.simulation import Simulation
+
+OTHERS = "was made by somebody else meanwhile"
+UNPUBLISHED = (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.FAILED)
+
+
+def run(seed: int) -> tuple[Simulation, list[str]]:
+    """Run a seed; return the run, and all that is wrong with it."""
+    simulation = Simulation(seed)
+    simulation.images.joins = lambda image: simulation.wrong.extend(of_member(image, simulation))
+    simulation.run_all()
+    return simulation, check(simulation)
+
+
+def of_member(image: Image, simulation: Simulation) -> Iterator[str]:
+    """Look at an image that is about to join a family: everything else has been done, and is committed."""
+    build = next((build for build in simulation.built() if build.id == image.labels.get(BUILD_LABEL)), None)
+    if build is None:
+        yield f"{image.name} joins family {image.family}, of no build that there is"
+        return
+    if not build.committed:
+        yield f"{image.name} joins family {image.family} before {build.id}, which is {build.state}, is committed"
+    if build.outcome is None:  # else this worker is late by less than a call, and takes it back: the end shows whether
+        for fault in of_joining(build, image, simulation):
+            yield f"{build.id} as it joins: {fault}"
+
+
+def check(simulation: Simulation) -> list[str]:
+    """Return all that is wrong at the end of a run."""
+    found = list(simulation.wrong)
+    for build in simulation.built():
+        for fault in (*of_build(build, simulation), *of_outcome(build, simulation)):
+            found.append(f"{build.id}, {build.outcome} ({build.reason}): {fault}")
+    return [*found, *of_families(simulation), *of_what_is_left(simulation)]
+
+
+def of_build(build: Build, simulation: Simulation) -> Iterator[str]:
+    """Whatever its outcome, a build is finished and told."""
+    if not build.finished or build.outbox:
+        yield f"is {build.state}, its outbox {build.outbox}"
+    if not any(m.topic == FINISHED_TOPIC and m.attributes["build_id"] == build.id for m in simulation.bus.published):
+        yield "was never announced"
+    owed = [entry.name for entry in build.ledger if not entry.keep]
+    if owed:
+        yield f"still owes {owed}"
+    yield from of_result(build, simulation)
+    if build.outcome is Outcome.FAILED and simulation.is_harmless(build.id) and OTHERS not in build.reason:
+        yield "nothing has happened that it could not survive"
+
+
+def of_result(build: Build, simulation: Simulation) -> Iterator[str]:
+    """The result object says how the build ended, and lists nothing that is gone."""
+    if simulation.weather.full or simulation.weather.refuses:
+        return  # it may have been lost
+    data = simulation.bucket.objects.get(build.result)
+    if data is None:
+        yield "has no result object"
+        return
+    document = json.loads(data)
+    if document["outcome"] != build.outcome:
+        yield f"its result says {document['outcome']}"
+    if document["left"]:
+        yield f"its result lists {document['left']}"
+
+
+def of_outcome(build: Build, simulation: Simulation) -> Iterator[str]:
+    """What has succeeded is published, whole; anything else has published nothing."""
+    image = ours(build, simulation)
+    if build.outcome is Outcome.SUCCEEDED:
+        yield from of_published(build, simulation)
+    if build.outcome not in UNPUBLISHED or build.plan is None:
+        return
+    if build.committed and build.outcome is not Outcome.FAILED:
+        yield "it was committed, so that neither a person nor its deadline could end it"
+    if image is not None and image.family is not None:
+        yield f"its image is in family {image.family}"
+    if image is not None and not any(entry.kind == "image" for entry in build.ledger):
+        yield "its image is there, and not in the ledger"
+    shown = [name for name in published_names(build) if name in simulation.bucket.objects]
+    if shown:
+        yield f"it has published {shown}"
+    yield from of_kept(build, image)
+    if any(other.replacement == build.plan.image.name for other in simulation.images.values()) and image is not None:
+        yield "older images were deprecated in favour of its image"
+
+
+def of_kept(build: Build, image: Image | None) -> Iterator[str]:
+    """An image that was not published, and stays, is named in the reason, and has an end."""
+    if any(entry.kind == "image" for entry in build.ledger) and image is not None:
+        if image.name not in build.reason:
+            yield f"it keeps {image.name} and does not say so"
+        if not build.kept_until:
+            yield f"it keeps {image.name} for ever"
+        if image.labels.get(EXPIRES_LABEL) != str(int(build.kept_until)):
+            yield f"the image that it keeps says nothing of its end: {dict(image.labels)}"
+
+
+def of_published(build: Build, simulation: Simulation) -> Iterator[str]:
+    """The image of a build that has succeeded is there, in its family, with all that belongs to it."""
+    image = ours(build, simulation)
+    if image is None:
+        yield "its image is gone"
+        return
+    yield from of_joining(build, image, simulation)
+    if build.plan is not None and image.family != build.plan.image.family:
+        yield f"its image is in family {image.family}"
+
+
+def of_joining(build: Build, image: Image, simulation: Simulation) -> Iterator[str]:
+    """An image joins its family after everything else."""
+    assert build.plan is not None
+    if dict(image.labels) != build.plan.image.labels:
+        yield f"its image in the family has labels {dict(image.labels)}"
+    missing = [name for name in published_names(build) if name not in simulation.bucket.objects]
+    if missing:
+        yield f"its image in the family lacks {missing}"
+
+
+def published_names(build: Build) -> list[str]:
+    """The archive, and what is beside it."""
+    if build.plan is None or build.plan.image.export_to is None:
+        return []
+    archive = build.plan.image.export_to
+    return [archive, resources.manifest_of(archive), *resources.sbom_names(resources.archive_stem(archive))]
+
+
+def ours(build: Build, simulation: Simulation) -> Image | None:
+    """The image that a build has made, if it is there."""
+    if build.plan is None:
+        return None
+    image = simulation.images.get(build.plan.image.name)
+    return image if image is not None and image.labels.get(BUILD_LABEL) == build.id else None
+
+
+def of_families(simulation: Simulation) -> Iterator[str]:
+    """The newest image of a family is one of a build that has succeeded, and none was deprecated for an older one."""
+    good = {b.plan.image.name for b in simulation.built() if b.outcome is Outcome.SUCCEEDED and b.plan}
+    for image in simulation.images.values():
+        if image.family and image.name not in good and image.name not in simulation.foreign:
+            yield f"{image.name} is in family {image.family}, and no build has published it"
+        newer = simulation.images.get(image.replacement or "")
+        if image.replacement and (newer is None or newer.created < image.created):
+            yield f"{image.name} was deprecated for {image.replacement}, which is older or gone"
+    families = {image.family for image in simulation.images.values() if image.name in good}
+    for family in sorted(filter(None, families)):
+        members = [i for i in simulation.images.values() if i.family == family and i.name in good]
+        newest = max(members, key=lambda image: image.created)
+        if newest.deprecated:
+            yield f"the newest image of family {family}, {newest.name}, is deprecated"
+
+
+def of_foreign(simulation: Simulation) -> Iterator[str]:
+    """What others have made stays as it is, however it is labelled."""
+    for name, image in simulation.foreign.items():
+        if simulation.images.get(name) != image:
+            yield f"the image of others {name} is now {simulation.images.get(name)}"
+
+
+def of_what_is_left(simulation: Simulation) -> Iterator[str]:
+    """No machine, no disk, no staged object, no image but those that builds keep."""
+    left = simulation.left()
+    if left["machines"] or left["disks"]:
+        yield f"left: {left['machines']} {left['disks']}"
+    staged = [name for name in left["objects"] if name.rpartition("/")[2].startswith(".")]
+    if staged:
+        yield f"left: {staged}"
+    kept = {e.name for build in simulation.built() for e in build.ledger if e.kind == "image" and e.keep}
+    unkept = sorted(set(simulation.images) - kept - set(simulation.foreign))
+    if unkept:
+        yield f"left: images {unkept}"

@@ -1,0 +1,359 @@
+"""Several builds at once through the real engine, workers, watch, expiry and sweep; anything happens at any call.
+
+    Simulation(seed).run()    the seed says everything: specs, guests, weather, who runs when, what a person does
+
+First a storm: messages in any order, twice and late, several processes that stand still or die at any call, calls that
+fail, cancellations, deadlines, lost VMs. Then calm, in which every build has to come to its end. What must hold then,
+and whenever an image joins a family, is in invariants.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.build import Build, State
+from shared.engine import Engine
+from shared.errors import GoldsmithError, InputError, PoisonMessage
+from shared.events import read_build
+from shared.expiry import _pass_time
+from shared.plan import Plan, SourceImage
+from shared.ports import Image, Message
+from shared.requests import request_build
+from shared.spec import Spec
+from shared.sweep import sweep
+from tests import values
+from tests.fuse import Died
+from tests.simulation.processes import Process, Processes
+from tests.simulation.weather import Refusals, SimulatedClock, Weather, WeatherFuse
+from tests.world import Guest, World
+
+FAMILY = "golden"
+STORM = 220  # things that happen in a storm
+SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001", family="debian-12")
+
+
+@dataclass
+class Request:
+    """What somebody asks for."""
+
+    number: int
+    spec: Spec
+    guest: Guest
+    begun: bool = False
+    build_id: str = ""
+    refused: str = ""
+
+
+class Images(dict[str, Image]):
+    """The project's images, of which somebody is told that one joins a family, before it does."""
+
+    joins: Callable[[Image], None] | None = None
+
+    def __setitem__(self, name: str, image: Image) -> None:
+        before = self.get(name)
+        if self.joins is not None and image.family is not None and (before is None or before.family != image.family):
+            self.joins(image)
+        super().__setitem__(name, image)
+
+
+class Simulation(World):
+    """One run. What is wrong is in `wrong`, and what happened in `trace`."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self.draw = random.Random(seed)
+        self.trace: list[str] = []
+        self.wrong: list[str] = []
+        self.processes = Processes()
+        self.weather = Weather.draw(self.draw)
+        self.fuse = WeatherFuse(self.draw, self.weather, self.processes)
+        self.clock: SimulatedClock = SimulatedClock(self.processes)
+        self.clock.draw = self.draw
+        self.store.fuse = self.bus.fuse = self.bucket.fuse = self.compute.fuse = self.fuse
+        self.compute._clock = self.clock
+        self.images = self.compute.all_images = Images()
+        self.compute.faults = Refusals(self.draw, self.weather, self.fuse)
+        self.factory = replace(self.factory, clock=self.clock)
+        self.requests = requests(self.draw)
+        self.foreign: dict[str, Image] = {}
+        self.deaths = 0
+        self.taken = 0  # VMs
+        self._cancels = self.draw.choice([0, 0, 0, 1, 2])
+        self._jumps = self.draw.choice([0, 0, 0, 0, 0, 1, 2])
+        self._seen: dict[str, tuple[int, Build]] = {}
+        self._held: dict[Process, Message] = {}
+
+    def log(self, text: str) -> None:
+        self.trace.append(f"{self.clock.time - values.NOON:8.1f} {text}")
+
+    def run_all(self) -> Simulation:
+        """Run it: the storm, then calm until nothing is left to do."""
+        for number in range(self.draw.choice([0, 0, 1])):
+            self.plant(f"planted-{number}")
+        for _ in range(STORM):
+            self.happen()
+            if self.is_over():
+                break
+        self.fuse.calm, self.clock.draw = True, None
+        while self.processes.suspended:
+            self.resume()
+        for _ in range(400):
+            self.calm()
+            if self.is_over():
+                return self
+        stuck = [(build.id, build.state, build.reason) for build in self.built() if not build.finished]
+        self.wrong.append(f"does not come to its end: {stuck}, {[m.attributes for m in self.bus.waiting][:5]}")
+        return self
+
+    def happen(self) -> None:
+        """Let one thing happen."""
+        self.clock.time += self.draw.random()
+        moves: list[tuple[float, Callable[[], None]]] = [
+            (4, self.resume),
+            (8, self.take),
+            (4, self.boot),
+            (2, self.minute),
+            (1.5, self.begin),
+            (0.3, self.take_vm),
+            (0.3, self.cancel_one),
+            (0.3, self.jump),
+            (0.1, self.plant),
+        ]
+        if any(build.state is State.PUBLISHING for build in self.built()):  # where it matters most
+            moves += [(1.0, self.cancel_one), (1.0, self.jump)]
+        weights, moved = zip(*moves, strict=True)
+        self.draw.choices(moved, weights)[0]()
+
+    def calm(self) -> None:
+        """Handle all messages, then let a minute pass, or a day where a build waits for that."""
+        for request in self.requests:
+            if not request.begun and not request.refused:
+                self.begin()
+        for _ in range(300):
+            self.boot()
+            if not self.bus.waiting:
+                break
+            self.take()
+        self.clock.time += 60.0 if self.draw.random() < 0.9 else 7200.0
+        for build in self.built():
+            if not build.finished:
+                self.tick_one(build)
+        self.process("sweep", lambda: self._sweep())
+
+    # what may happen
+
+    def begin(self) -> None:
+        """Take up a request."""
+        waiting = [request for request in self.requests if not request.begun and not request.refused]
+        if waiting:
+            request = self.draw.choice(waiting)
+            self.process(f"request {request.number}", lambda: self._begin(request))
+
+    def take(self) -> None:
+        """Begin to handle a message that nobody handles, perhaps one of its copies."""
+        free = list(self.bus.waiting)
+        for message in self._held.values():
+            if message in free:
+                free.remove(message)
+        if not free:
+            return
+        message = self.draw.choice(free)
+        if not self.fuse.calm and self.draw.random() < 0.1:
+            self.bus.waiting.append(message)
+        attributes = message.attributes
+        kind = attributes.get("order") or attributes.get("kind")
+        process = self.process(f"{kind} of {attributes['build_id']}", lambda: self.deliver(message), message)
+        if not process.ended:
+            self._held[process] = message
+
+    def resume(self) -> None:
+        """Let a suspended process go on, or find that it has died."""
+        if self.processes.suspended:
+            process = self.draw.choice(self.processes.suspended)
+            process.doomed = not self.fuse.calm and self.draw.random() < self.weather.dies * 5
+            self.log(f"  on: {process.what}")
+            self.processes.resume(process)
+            self._after(process, self._held.get(process))
+
+    def minute(self) -> None:
+        """Let time pass, and one of the builds look at the clock."""
+        self.clock.time += self.draw.choice([1.0, 5.0, 60.0])
+        unfinished = [build for build in self.built() if not build.finished]
+        if unfinished and self.draw.random() < 0.8:
+            self.tick_one(self.draw.choice(unfinished))
+        else:
+            self.process("sweep", self._sweep)
+
+    def jump(self) -> None:
+        """Let the deadline of a build pass."""
+        unfinished = [build for build in self.built() if not build.finished]
+        if unfinished and self._jumps:
+            self._jumps -= 1
+            build = self.draw.choice(unfinished)
+            self.clock.time = max(self.clock.time, build.deadline)
+            self.tick_one(build)
+
+    def cancel_one(self) -> None:
+        """Let a person want the end of a build."""
+        unfinished = [build for build in self.built() if not build.finished]
+        if unfinished and self._cancels:
+            self._cancels -= 1
+            build = self.draw.choice(unfinished)
+            self.log(f"cancel {build.id}, which is {build.state}")
+            self.cancel(build.id)
+
+    def take_vm(self) -> None:
+        """Let a VM be preempted, or vanish."""
+        running = [(n, m) for n, m in self.compute.machines.items() if m.status == "running" and n not in self.booted]
+        if running:
+            name, machine = self.draw.choice(running)
+            self.log(f"taken: {name}")
+            self.taken += 1
+            machine.stop(self.draw.choice(["preempted", "lost"]))
+
+    def boot(self) -> None:
+        """Let the guest of a new machine run."""
+        running = [(n, m) for n, m in self.compute.machines.items() if m.status == "running" and n not in self.booted]
+        if running:
+            name, machine = self.draw.choice(running)
+            disk = self.compute.disks[machine.request.boot_disk]
+            guest = next(r.guest for r in self.requests if r.build_id == machine.request.job.build_id)
+            if guest.run(machine, disk, self._from_guest):
+                self.booted.add(name)
+
+    def plant(self, name: str = "") -> None:
+        """Let somebody else put an image into the family, with labels that look like ours."""
+        name = name or f"foreign-{len(self.foreign)}"
+        builds = [build.id for build in self.built()]
+        labels = {"goldsmith-build": self.draw.choice([*builds, "somebody"]), "goldsmith-expires": "1"}
+        self.foreign[name] = Image("local", name, f"theirs-{name}", self.clock.time - 86400, FAMILY, labels=labels)
+        dict.__setitem__(self.images, name, self.foreign[name])
+        self.log(f"plant {name} {labels}")
+
+    # how it is done
+
+    def process(self, what: str, work: Callable[[], None], message: Message | None = None) -> Process:
+        """Begin a process."""
+        self.log(what)
+        process = self.processes.start(what, work)
+        self._after(process, message)
+        return process
+
+    def tick_one(self, build: Build) -> None:
+        self.process(f"tick {build.id}, which is {build.state}", lambda: _pass_time(build, self.factory, 1e12))
+
+    def built(self) -> list[Build]:
+        """All builds as they are, oldest first. The simulation's own look: no call."""
+        return [self._look(request.build_id) for request in self.requests if request.build_id in self.store._documents]
+
+    def _look(self, build_id: str) -> Build:
+        document = self.store._documents[build_id]
+        if (
+            build_id not in self._seen or self._seen[build_id][0] != document.version
+        ):  # reading takes longer than all else here
+            self._seen[build_id] = document.version, read_build(document.text)
+        return self._seen[build_id][1]
+
+    def is_harmless(self, build_id: str) -> bool:
+        """Whether all that has happened to a build only costs time."""
+        guest = next(request.guest for request in self.requests if request.build_id == build_id)
+        stops = guest.ends_at is not None and guest.ends in ("panicked", "powered-off")
+        refused = self.weather.refused or self.weather.refuses or self.weather.full
+        return not (stops or refused or guest.silent or guest.fails_at is not None or self.taken)
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        asked = all(request.begun or request.refused for request in self.requests)
+        return asked and not self.bus.waiting and not self.processes.suspended and all(b.finished for b in self.built())
+
+    def _sweep(self) -> None:
+        sweep("local", self.factory)
+
+    def _begin(self, request: Request) -> None:
+        def amend(plan: Plan) -> Plan:
+            image = replace(plan.image, export_to=f"out/{request.number}/{plan.image.name}.tar.gz")
+            return replace(plan, image=image if request.number % 2 else plan.image)
+
+        asked = f"request {request.number}"
+        try:
+            event = request_build(
+                *(request.spec, self.factory),
+                source=SOURCE,
+                context=None,
+                request=asked,
+                provisioner_version="1",
+                amend=amend,
+            )
+        except InputError as error:
+            request.refused = str(error)
+            return
+        request.build_id = event.build_id
+        try:
+            Engine(self.store, self.bus, self.clock).request(replace(event, result=f"results/{request.number}.json"))
+        finally:  # also of one that has died on the way: what asked for it asks again, as long as there is no build
+            request.begun = event.build_id in self.store._documents
+
+    def deliver(self, message: Message) -> None:
+        self.engine = Engine(self.store, self.bus, self.clock)
+        super().deliver(message)
+
+    def _after(self, process: Process, message: Message | None) -> None:
+        if not process.ended:
+            self.log(f"  suspended: {process.what}")
+            return
+        held = self._held.pop(process, message)
+        fault = process.fault
+        if fault is not None:
+            self.log(f"  {type(fault).__name__}: {fault}")
+        if isinstance(fault, Died):
+            self.deaths += 1
+        elif fault is not None and not isinstance(fault, GoldsmithError):
+            self.wrong.append(f"{process.what} raised {fault!r}")
+            raise fault
+        if held is not None and held in self.bus.waiting and (fault is None or isinstance(fault, PoisonMessage)):
+            self.bus.waiting.remove(held)
+
+
+def requests(draw: random.Random) -> list[Request]:
+    """Draw what people ask for: builds of the same spec, content, name or family at once."""
+    made = []
+    rebuild = draw.choice(["always", "changed"])
+    named = draw.choice([None, None, "the-name"])
+    for number in range(draw.choice([1, 2, 2, 3])):
+        content = draw.choice(["a", "a", "b"])
+        output: dict[str, Any] = {"family": draw.choice([FAMILY, FAMILY, "other"]), "labels": {"team": "infra"}}
+        if named:
+            output["name"] = named
+        if draw.random() < 0.6:
+            output["deprecate_old"] = {"keep": draw.choice([0, 1])}
+        step = {"name": "greet", "action": "install-packages", "inputs": {"packages": [content]}}
+        document = {
+            "name": draw.choice(["hello", "hello", "bye"]),
+            "source": {"project": "local", "family": "debian-12"},
+            "steps": [step],
+            "output": output,
+            "rebuild": rebuild,
+            "build": {"timeout": draw.choice(["15m", "1h", "1h"]), "attempts": 3},
+        }
+        if draw.random() < 0.3:
+            document["verify"] = {"steps": []}
+        made.append(Request(number, Spec.model_validate(document), guest_of(draw)))
+    return made
+
+
+def guest_of(draw: random.Random) -> Guest:
+    """Draw what happens inside the VMs: most of the time, what should."""
+    if draw.random() < 0.6:
+        return Guest()
+    return Guest(
+        fails_at=draw.choice([None, None, 0]),
+        ends_at=draw.choice([None, 0]),
+        ends=draw.choice(["preempted", "lost", "panicked", "powered-off"]),
+        silent=draw.random() < 0.1,
+        offline=draw.random() < 0.3,
+        phase=draw.choice(["build", "verify"]),
+    )
