@@ -21,7 +21,7 @@ from shared.plan import Plan
 
 from .console import following
 from .exit_status import FAILED, INTERRUPTED, of_error
-from .home import open_factory
+from .home import open_factory, resume_all
 from .images import export_existing
 from .specs import here, prepare, read
 from .text import complain
@@ -80,6 +80,7 @@ def _build(spec: Spec, path: Path, asked: str, amend: Callable[[Plan], Plan], sc
     """Build one image; give the exit status."""
     identity = build_id(spec.name, asked)
     with open_factory(screen.progress) as factory:
+        resume_all(factory)
         while True:
             with factory.building(identity) as ours:
                 if ours:

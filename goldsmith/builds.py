@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.build import Build
 from shared.damage import Damaged, damaged_json, left_in, refuse_unfinished
@@ -13,6 +13,9 @@ from shared.errors import InputError, StoreError
 from shared.events import to_json
 from shared.requests import cancel as ask_to_cancel
 
+from .exit_status import FAILED
+from .home import open_factory, resume_all
+from .home import resume as resume_one
 from .places import Place, opened
 from .tables import print_json, print_table, when
 from .text import complain, printable_lines, say
@@ -26,20 +29,62 @@ def list_builds(place: Place, *, as_json: bool) -> None:
     """Print all builds, newest first; why one cannot be read goes to standard error."""
     with opened(place) as factory:
         builds = factory.store.builds()
+        whole = [build for build in builds if isinstance(build, Build)]
+        interrupted = {build.id for build in whole if factory.is_interrupted(build)}
     for build in builds:
         if isinstance(build, Damaged):
             complain(build.why)
     if as_json:
-        print_json([damaged_json(build) if isinstance(build, Damaged) else to_json(build) for build in builds])
+        print_json([_document(build, interrupted) for build in builds])
         return
-    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), [_row(build) for build in builds])
+    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), [_row(build, interrupted) for build in builds])
+    if interrupted:
+        complain("what is interrupted was left by a killed process; finish it with: goldsmith builds resume")
 
 
-def _row(build: Build | Damaged) -> tuple[str, ...]:
+def _document(build: Build | Damaged, interrupted: set[str]) -> dict[str, Any]:
+    if isinstance(build, Damaged):
+        return damaged_json(build)
+    return {**to_json(build), "interrupted": build.id in interrupted}
+
+
+def _row(build: Build | Damaged, interrupted: set[str]) -> tuple[str, ...]:
     if isinstance(build, Damaged):
         return (build.id, "damaged", "", "", "")
     took = f"{build.updated - build.created:.0f} s"
-    return (build.id, build.state, build.outcome or "", when(build.created), took)
+    return (build.id, _state(build, build.id in interrupted), build.outcome or "", when(build.created), took)
+
+
+def _state(build: Build, interrupted: bool) -> str:
+    return f"{build.state} (interrupted)" if interrupted else build.state
+
+
+def resume(build_id: str | None, *, as_json: bool) -> int:
+    """Finish builds of this machine that killed processes have left: one, or all; return the exit status."""
+    with open_factory() as factory:
+        if build_id is None:
+            finished, left = resume_all(factory)
+        else:
+            ended = _resume(build_id, factory)
+            finished, left = ([ended], []) if ended.finished else ([], [ended.id])
+    if as_json:
+        print_json({"builds": {build.id: build.outcome for build in finished}, "left": left})
+        return FAILED if left else 0
+    for build in finished:
+        say(f"build {build.id} is {build.outcome}")
+    if not finished and not left:
+        say("nothing to resume")
+    return FAILED if left else 0
+
+
+def _resume(build_id: str, factory: LocalFactory) -> Build:
+    build = find(factory, build_id, Place())
+    if build.finished:
+        raise InputError(f"build {build.id} is finished already: {build.outcome}")
+    ended = resume_one(factory, build)
+    if ended is None:
+        raise InputError(f"build {build.id} is held by another process, which goes on with it")
+    return ended
 
 
 def show(build_id: str, place: Place, *, as_json: bool) -> None:
@@ -47,12 +92,13 @@ def show(build_id: str, place: Place, *, as_json: bool) -> None:
     with opened(place) as factory:
         build = find(factory, build_id, place)
         logs = factory.logs_of(build.id)
+        interrupted = factory.is_interrupted(build)
     if as_json:
-        print_json(to_json(build))
+        print_json({**to_json(build), "interrupted": interrupted})
         return
     lines = [
         ("build", build.id),
-        ("state", build.state + (f", {build.outcome}" if build.outcome else "")),
+        ("state", _state(build, interrupted) + (f", {build.outcome}" if build.outcome else "")),
         ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
         ("attempt", str(build.attempt)),
         ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
@@ -69,7 +115,7 @@ def show(build_id: str, place: Place, *, as_json: bool) -> None:
 
 def logs(build_id: str, place: Place, *, follow: bool) -> None:
     """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
-    with opened(place, recover=False) as factory:
+    with opened(place) as factory:
         build = find(factory, build_id, place)
         console = factory.console(build.id)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -104,7 +150,7 @@ def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
 
 def cancel(build_id: str, place: Place) -> None:
     """Ask whoever runs a build to end it, and wait; on this machine a build that no process runs is ended here."""
-    with opened(place, recover=False) as factory:
+    with opened(place) as factory:
         build = find(factory, build_id, place)
         if build.finished:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
@@ -115,7 +161,7 @@ def cancel(build_id: str, place: Place) -> None:
 
 def forget(build_id: str, place: Place) -> None:
     """Set a build aside that cannot be read, or that is finished, and name what it may have left."""
-    with opened(place, recover=False) as factory:
+    with opened(place) as factory:
         found = _find(factory, build_id, place)
         refuse_unfinished(found)
         left = left_in(factory.forget(found.id))

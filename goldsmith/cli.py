@@ -184,6 +184,20 @@ def builds_cancel(build_id: BuildId, project: Project = None, bucket: Bucket = N
     cancel(build_id, _place(project, bucket))
 
 
+@builds.command("resume")
+def builds_resume(
+    build_id: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one; without it, all of them."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Finish, or clean up, what killed runs have left on this machine."""
+    from .builds import resume
+
+    raise typer.Exit(resume(build_id, as_json=json))
+
+
 @builds.command("forget")
 def builds_forget(build_id: BuildId, project: Project = None, bucket: Bucket = None) -> None:
     """Set aside a build that cannot be read, or that is finished."""

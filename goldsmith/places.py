@@ -27,9 +27,9 @@ class Place:
         return "".join(f" {option} {value}" for option, value in named if value)
 
 
-def opened(place: Place, *, recover: bool = True) -> LocalFactory | CloudClient:
-    """Open what knows of the builds of a place; on this machine, after ending what a killed run has left."""
-    return open_factory(recover=recover) if place.project is None else client(place.project, place.bucket)
+def opened(place: Place) -> LocalFactory | CloudClient:
+    """Open what knows of the builds of a place."""
+    return open_factory() if place.project is None else client(place.project, place.bucket)
 
 
 def client(project: str, bucket: str | None) -> CloudClient:

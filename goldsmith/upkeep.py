@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .home import open_factory
+from .home import open_factory, resume_all
 from .tables import print_json
 from .text import say
 
 
 def sweep(*, as_json: bool) -> None:
     """Finish killed builds, delete orphans and images that are due, and say what was done."""
-    with open_factory(recover=False) as factory:
-        builds = factory.recover()
+    with open_factory() as factory:
+        builds, left = resume_all(factory)
         deleted = factory.sweep()
     if as_json:
         print_json({"builds": {build.id: build.outcome for build in builds}, "deleted": deleted})
@@ -19,5 +19,5 @@ def sweep(*, as_json: bool) -> None:
         say(f"build {build.id} was left by a killed process; it is {build.outcome} now")
     for name in deleted:
         say(f"deleted {name}")
-    if not builds and not deleted:
+    if not builds and not deleted and not left:
         say("nothing to do")

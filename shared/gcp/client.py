@@ -76,6 +76,10 @@ class CloudClient:
         """Set a build aside; return its document as it stood. NotFound, InputError, Conflict, Permanent."""
         return self.store.set_aside(build_id)
 
+    def is_interrupted(self, build: Build) -> bool:
+        """Return False: in a project no build hangs on one process."""
+        return False
+
     def is_finished(self, build_id: str) -> bool:
         """Whether a build has come to its end. NotFound."""
         return self.store.load(build_id).build.finished

@@ -107,6 +107,24 @@ class BuildFolder:
                 return descriptor
             os.close(descriptor)
 
+    def is_held(self) -> bool:
+        """Return whether a process holds the build, without making anything.
+
+        The look takes a shared lock for an instant. A process that wants the build just then finds it held, and looks
+        again, or leaves it to the next command.
+        """
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def is_untidy(self) -> bool:
         """Whether there is anything but logs."""
         return _names(self.path) not in ([], [self.logs.name])

@@ -201,6 +201,8 @@ def _fault(path: Path, error: sqlite3.Error) -> GoldsmithError:
         return NoSpace(f"{path}: {error}; free some space on its file system")
     if code in _BUSY:
         return Transient(f"{path}: {error}: another process has been writing for too long; try again")
+    if code in _BARRED and path.exists() and not path.is_file():
+        return EnvironmentFault(f"{path} is not a file; move it away, or set GOLDSMITH_HOME elsewhere")
     if code in _BARRED:
         return EnvironmentFault(f"{path}: {error}; check that you may write to the file and its folder")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

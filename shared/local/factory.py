@@ -7,8 +7,6 @@ where it is used: all of it together would double the time that `goldsmith build
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +18,7 @@ from ..build import Build, State
 from ..clock import SystemClock
 from ..damage import readable_builds
 from ..engine import Listener
-from ..errors import AlreadyExists, DamagedDocument, GoldsmithError, InputError, NotFound
+from ..errors import AlreadyExists, DamagedDocument, InputError, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
@@ -39,6 +37,7 @@ from .compute import LocalCompute
 from .console import Console
 from .database import Database
 from .machine import Machines
+from .master_key import master_key
 from .qemu_command import ADDRESS
 from .store import LocalStore
 
@@ -182,27 +181,29 @@ class LocalFactory(Factory):
         dispatcher.engine.request(request)
         return dispatcher.run(request.build_id, interruption)
 
-    def recover(self) -> list[Build]:
-        """Finish what killed processes have left: a build whose VM was done goes on, any other is cancelled."""
-        self._tidy()
-        recovered: list[Build] = []
-        for build in readable_builds(self.store.builds(unfinished=True)):
-            with self.building(build.id) as ours:
-                if not ours or not self._is_unfinished(build.id):
-                    continue
-                try:
-                    if build.state in (State.PREPARING, State.PROVISIONING):
-                        cancel(build.id, LOST, self.bus, self.clock)
-                    done = self._finish(build.id)
-                except GoldsmithError as error:  # the other builds, and the command, go on without it
-                    LOG.warning("build %s, which a killed process has left, cannot be finished: %s", build.id, error)
-                    continue
-                if done.finished:
-                    recovered.append(done)
-                else:
-                    left = ", ".join(entry.name for entry in done.ledger if not entry.keep)
-                    LOG.warning("build %s cannot be cleaned up yet; left: %s", build.id, left)
-        return recovered
+    def is_interrupted(self, build: Build) -> bool:
+        """Return whether a build is not finished and no process holds it: a killed one has left it."""
+        return not build.finished and not BuildFolder(self.home, build.id).is_held()
+
+    def interrupted(self) -> list[Build]:
+        """Return the builds that killed processes have left."""
+        return [build for build in readable_builds(self.store.builds(unfinished=True)) if self.is_interrupted(build)]
+
+    def resume(self, build_id: str) -> Build | None:
+        """Finish what a killed process has left of a build: go on where its VM was done, else cancel it and clean up.
+
+        Return it as it is then, which is unfinished where the clean-up cannot come to its end; None while another
+        process holds it. NotFound.
+        """
+        with self.building(build_id) as ours:
+            if not ours:
+                return None
+            build = self.store.load(build_id).build
+            if build.finished:
+                return build
+            if build.state in (State.PREPARING, State.PROVISIONING):
+                cancel(build.id, LOST, self.bus, self.clock)
+            return self._finish(build.id)
 
     def _finish(self, build_id: str) -> Build:
         from .dispatcher import Dispatcher
@@ -212,7 +213,7 @@ class LocalFactory(Factory):
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
         deleted = [f"{resource.kind} {resource.name}" for resource in sweep(LOCAL, self)]
-        self._tidy()
+        self.tidy()
         return deleted + [f"image {name}" for name in self.catalogue.purge()]
 
     def forget(self, build_id: str) -> Any:
@@ -230,11 +231,9 @@ class LocalFactory(Factory):
     def wait_until_finished(self, build_id: str) -> Build:
         """Wait for a build that another process runs; one that no process runs any more is ended here. NotFound."""
         while True:
-            with self.building(build_id) as ours:
-                pass
-            if ours:
-                self.recover()
-                return self.store.load(build_id).build
+            ended = self.resume(build_id)
+            if ended is not None:
+                return ended
             time.sleep(POLL)
 
     def logs_of(self, build_id: str) -> str:
@@ -249,18 +248,12 @@ class LocalFactory(Factory):
         """Whether a build has come to its end. NotFound."""
         return self.store.load(build_id).build.finished
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Remove what processes that were killed before a build began, or at its very end, have left in its folder."""
         for build_id in build_ids(self.home):
             if BuildFolder(self.home, build_id).is_untidy():
                 with self.building(build_id):
                     pass
-
-    def _is_unfinished(self, build_id: str) -> bool:
-        try:
-            return not self.store.load(build_id).build.finished
-        except NotFound:
-            return False
 
     def _owns_nothing(self, folder: BuildFolder) -> bool:
         """Return whether all files of a build but its logs may go: what is not known to be done stays for the sweep."""
@@ -287,7 +280,7 @@ def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
             bucket=LocalBucket(home),
             bus=queue,
             clock=clock,
-            keys=Keys(_master_key(home)),
+            keys=Keys(master_key(home)),
             reports=ReportTarget(PUBLISH_URL, None),
             logs=str(home / "builds" / "{build_id}" / "logs"),
             progress=progress or _silent,
@@ -296,25 +289,3 @@ def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
             queue=queue,
             _closing=stack.pop_all(),
         )
-
-
-def _master_key(home: Path) -> bytes:
-    """This machine's own master key, made once, readable by its owner alone."""
-    path = home / "master.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        staged = home / f".master.key.{os.getpid()}"
-        # what is there already was left by a process that was killed here and had our number
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())  # before it has its name: a short key would stop every command
-        try:
-            os.link(staged, path)  # whoever is first; the others take its key
-        except FileExistsError:
-            pass
-        finally:
-            staged.unlink()
-        return path.read_bytes()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,9 @@ import pytest
 from shared.build import Build, Outcome, State
 from shared.clock import SystemClock
 from shared.events import read_build
-from shared.local.bus import LocalBus
 from shared.local.catalogue import Catalogue
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from shared.ports import Message
 from tests import values
 from tests.goldsmith.commands import Commands, Done
 from tests.goldsmith.test_command_line_page import of_the_app
@@ -119,23 +118,6 @@ def test_a_build_that_no_process_runs_is_cancelled_here(run: Commands, home: Pat
     done = run("builds", "cancel", "left")
     assert (done.status, done.out, done.err) == (0, f"build {LEFT.id} is cancelled\n", "")
     assert read_build(run("builds", "show", LEFT.id, "--json").document()).reason.endswith("goldsmith builds cancel")
-
-
-def test_what_a_killed_run_left_is_told_on_standard_error(run: Commands, home: Path) -> None:
-    keep(home, LEFT)
-    done = run("builds", "list", "--json")
-    assert [build["outcome"] for build in done.document()] == ["cancelled"]
-    assert done.err == f"goldsmith: build {LEFT.id} was left by a killed process; it is cancelled now\n"
-    assert run("builds", "list").err == ""
-
-
-def test_what_a_guest_sent_cannot_steer_the_terminal(run: Commands, home: Path) -> None:
-    keep(home, LEFT)
-    with Database(home / "state.db") as database:
-        LocalBus(database).publish(Message("build-reports", b'{"\\u001b[2Jevil": 1}', {}, LEFT.id))
-    done = run("builds", "list")
-    assert "goldsmith: dropped a message of build-reports: report.\ufffd[2Jevil: unknown key\n" in done.err
-    assert "\x1b" not in done.err
 
 
 def test_sweep_tells_what_it_ended_and_deleted(run: Commands, home: Path) -> None:
@@ -329,11 +311,50 @@ def test_a_home_that_cannot_be_is_3(tmp_path: Path) -> None:
     assert done.err == f"goldsmith: {tmp_path}/file is not a folder; set GOLDSMITH_HOME to one\n"
 
 
-def test_a_file_of_the_home_that_cannot_be_read_is_3(run: Commands, home: Path) -> None:
-    (home / "master.key").mkdir(parents=True)
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def of_bytes(count: int) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        path.write_bytes(b"k" * count)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (a_folder, " is not a file; restore it, or move it away"),
+        (a_pipe, " is not a file; restore it, or move it away"),
+        (of_bytes(0), " holds 0 bytes, and a master key has at least 32; restore it, or move it away"),
+        (of_bytes(31), " holds 31 bytes, and a master key has at least 32; restore it, or move it away"),
+        (of_bytes(1 << 20), " holds more than 4096 bytes, and a master key has at least 32; restore it"),
+    ],
+    ids=["a folder", "a pipe", "empty", "short", "long"],
+)
+@pytest.mark.parametrize("command", [["builds", "list"], ["images", "list"], ["sweep"]])
+def test_a_master_key_that_is_none_is_3(
+    run: Commands, home: Path, command: list[str], make: Callable[[Path], None], said: str
+) -> None:
+    home.mkdir(mode=0o700)
+    make(home / "master.key")
+    done = run(*command)
+    assert (done.status, done.out) == (3, "")
+    assert done.err.startswith(f"goldsmith: {home}/master.key{said}")
+
+
+@pytest.mark.parametrize("make", [a_folder, a_pipe])
+def test_a_state_that_is_no_file_is_3(run: Commands, home: Path, make: Callable[[Path], None]) -> None:
+    home.mkdir(mode=0o700)
+    make(home / "state.db")
     done = run("builds", "list")
     assert (done.status, done.out) == (3, "")
-    assert done.err == f"goldsmith: {home}/master.key: Is a directory\n"
+    assert done.err == f"goldsmith: {home}/state.db is not a file; move it away, or set GOLDSMITH_HOME elsewhere\n"
 
 
 def test_reader_that_has_gone_and_full_disk(home: Path) -> None:

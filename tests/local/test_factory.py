@@ -65,6 +65,13 @@ def left(factory: LocalFactory, state: State, **changes: object) -> Build:
     return build
 
 
+def recover(factory: LocalFactory) -> list[Build]:
+    """Finish what killed processes have left, and tidy up after builds that have never begun."""
+    factory.tidy()
+    ended = [factory.resume(build.id) for build in factory.interrupted()]
+    return [build for build in ended if build is not None]
+
+
 def hold(home: Path, pipe: Connection) -> None:
     """Hold the build until something is said."""
     with open_factory(home) as factory, factory.building(BUILD_ID) as ours:
@@ -125,16 +132,16 @@ def test_unfinished_build_keeps_its_files(factory: LocalFactory, folder: BuildFo
 @pytest.mark.parametrize("state", [State.PREPARING, State.PROVISIONING])
 def test_build_whose_vm_was_at_work_is_cancelled(factory: LocalFactory, folder: BuildFolder, state: State) -> None:
     left(factory, state)
-    [done] = factory.recover()
+    [done] = recover(factory)
     assert (done.outcome, done.reason) == (Outcome.CANCELLED, LOST)
     assert done == factory.store.load(BUILD_ID).build
     assert not folder.path.exists()
-    assert factory.recover() == []
+    assert recover(factory) == []
 
 
 def test_build_whose_vm_was_done_goes_on_to_its_image(factory: LocalFactory, folder: BuildFolder) -> None:
     left(factory, State.EXPORTING, outbox=(Order(BUILD_ID, 7, "export_image", 1),), orders=7)
-    [done] = factory.recover()
+    [done] = recover(factory)
     assert done.outcome is Outcome.SUCCEEDED, done.reason
     image = factory.catalogue.newest_in_family("hello")
     assert image is not None
@@ -148,13 +155,13 @@ def test_build_that_another_process_runs_is_left_alone(factory: LocalFactory, ho
     left(factory, State.PROVISIONING)
     with other_process(hold, home) as (_process, pipe):
         assert hear(pipe) is True
-        assert factory.recover() == []
+        assert recover(factory) == []
         with factory.building(BUILD_ID) as ours:
             assert not ours
         assert folder.disks() == [BOOT]
         pipe.send("let go")
         assert hear(pipe) == "let go"
-    assert [build.id for build in factory.recover()] == [BUILD_ID]
+    assert [build.id for build in recover(factory)] == [BUILD_ID]
 
 
 def test_waiting_ends_with_the_process_that_runs_the_build(factory: LocalFactory, home: Path) -> None:
@@ -175,7 +182,7 @@ def test_folder_of_a_build_that_never_began_is_tidied(factory: LocalFactory, hom
     sparse(folder.context)
     sparse(folder.logs / "kept.log")
     sparse(BuildFolder(home, "empty-0123456789ab").context)
-    assert factory.recover() == []
+    assert recover(factory) == []
     assert build_ids(home) == [BUILD_ID]
     assert [path.name for path in folder.path.iterdir()] == ["logs"]
 
@@ -196,6 +203,39 @@ def test_sweep_leaves_a_build_at_work_alone(factory: LocalFactory, folder: Build
     with factory.building(BUILD_ID):
         assert factory.sweep() == []
     assert folder.disks() == [BOOT]
+
+
+def test_sweep_leaves_what_a_build_in_cleaning_owns(factory: LocalFactory, folder: BuildFolder) -> None:
+    """A killed process has left it there: its clean-up is the one that deletes, whatever the labels say."""
+    left(factory, State.CLEANING, outcome=Outcome.FAILED)
+    folder.label({"goldsmith-expires": "1"})
+    assert factory.sweep() == []
+    assert folder.disks() == [BOOT]
+
+
+def test_files_of_a_build_that_another_process_is_just_starting_stay(
+    factory: LocalFactory, home: Path, folder: BuildFolder
+) -> None:
+    with other_process(hold, home) as (_process, pipe):
+        assert hear(pipe) is True
+        sparse(folder.context)
+        factory.tidy()
+        assert factory.sweep() == []
+        assert folder.context.exists()
+        pipe.send("let go")
+        assert hear(pipe) == "let go"
+    assert not folder.path.exists()
+
+
+def test_to_look_whether_a_build_is_held_makes_nothing(factory: LocalFactory, folder: BuildFolder) -> None:
+    assert not folder.is_held()
+    assert not folder.path.exists()
+    build = left(factory, State.PROVISIONING)
+    assert factory.is_interrupted(build)
+    with factory.building(BUILD_ID):
+        assert folder.is_held()
+        assert not factory.is_interrupted(build)
+    assert factory.is_interrupted(build)
 
 
 def test_file_beside_the_spec_joins_the_catalogue_once(factory: LocalFactory, tmp_path: Path) -> None:

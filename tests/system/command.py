@@ -158,7 +158,7 @@ class Goldsmith:
         return done, documents[-1]["build"]
 
     def builds(self) -> list[Document]:
-        """All builds, newest first, after recovery of what was killed."""
+        """All builds, newest first."""
         done = self.run("builds", "list", "--json")
         assert done.status == 0, done.text
         listed: list[Document] = json.loads(done.out)

@@ -1,4 +1,4 @@
-"""kill -9 of the builder at twenty moments: the next command finishes the build or cleans it, and nothing is left.
+"""kill -9 of the builder at twenty moments: the next build, sweep or resume finishes it or cleans it up.
 
 Once the VM has said that it is done, the build is finished by whoever comes next; before that it is cancelled, since
 its VM dies with its builder.
@@ -93,7 +93,11 @@ def test_a_killed_builder_leaves_nothing(goldsmith: Goldsmith, moment: Moment) -
 
 
 def assert_recovered(goldsmith: Goldsmith) -> str | None:
-    """List the builds, which ends those that were left. Give the outcome of the one that there is."""
+    """End the builds that were left, which the list alone does not. Give the outcome of the one that there is."""
+    listed = goldsmith.builds()
+    assert [build["interrupted"] for build in listed] == [build["state"] != "finished" for build in listed]
+    resumed = goldsmith.run("builds", "resume")
+    assert resumed.status == 0, resumed.text
     builds = goldsmith.builds()
     assert len(builds) <= 1
     for build in builds:

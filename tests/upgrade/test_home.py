@@ -53,7 +53,8 @@ def home(tmp_path: Path) -> Path:
 
 def test_what_was_killed_is_finished(home: Path) -> None:
     with factory.local(home) as opened:
-        opened.recover()
+        for build in opened.interrupted():
+            opened.resume(build.id)
         kept = {place: build_id for place, build_id in release.places().items() if not place.startswith(NEED_A_VM)}
         builds = {place: opened.store.load(build_id).build for place, build_id in kept.items()}
         assert len(opened.store.builds()) == len(kept)
