@@ -2,6 +2,10 @@
 
 tarfile takes 0.15 s to import on an emulated CPU, and Python 3.9's follows a name wherever it leads. What arrives here
 was packed by shared/context.py: files, folders and links, with GNU or PAX names. Anything else is refused.
+
+The context's digest is computed on the way, over each member's kind, name, mode and contents as shared/context.py does.
+The job names the digest of the context that was asked for, so that an archive that was exchanged where it lies, or on
+its way, is not used. Functions read uploaded archives with the same code.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import hashlib
     from typing import BinaryIO
 
 BLOCK = 512
@@ -36,24 +41,36 @@ class Member:
         self.target = _text(header[157:257])
 
 
-def unpack(archive: str, folder: str) -> None:
+def unpack(archive: str, folder: str, digest: str = "") -> None:
     """Unpack an archive into a folder, made where it is absent. ContextError; OSError.
 
-    Names cannot lead out: each part is checked, and no member is written through a link.
+    Names cannot lead out: each part is checked, and no member is written through a link. ContextError as well where the
+    archive is not the one of that digest ("" for any): what was unpacked must not be used then.
     """
     os.makedirs(folder, exist_ok=True)
-    longer: dict[str, str] = {}
     with open(archive, "rb") as file:
-        while (member := _next(file)) is not None:
-            if member.kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET):
-                data = _read(file, _padded(member.size, NAME_LIMIT))[: member.size]
-                longer.update(_longer(member.kind, data))
-                continue
-            member.name = longer.pop("path", member.name)
-            member.target = longer.pop("linkpath", member.target)
-            if "size" in longer:
-                member.size = _decimal(longer.pop("size"))
-            _place(file, member, folder)
+        found = read(file, folder)
+    if digest and found != digest:
+        raise ContextError(f"context.tar is not the one that was asked for: its digest is {found}, not {digest}")
+
+
+def read(file: BinaryIO, folder: str = "") -> str:
+    """Read an archive to its end, unpack it into a folder ("" for nowhere), and return its digest. ContextError."""
+    import hashlib  # with OpenSSL, which the signing of reports loads as well
+
+    digest = hashlib.sha256()
+    longer: dict[str, str] = {}
+    while (member := _next(file)) is not None:
+        if member.kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET):
+            data = _read(file, _padded(member.size, NAME_LIMIT))[: member.size]
+            longer.update(_longer(member.kind, data))
+            continue
+        member.name = longer.pop("path", member.name)
+        member.target = longer.pop("linkpath", member.target)
+        if "size" in longer:
+            member.size = _decimal(longer.pop("size"))
+        _place(file, member, folder, digest)
+    return digest.hexdigest()
 
 
 def _next(file: BinaryIO) -> Member | None:
@@ -67,29 +84,51 @@ def _next(file: BinaryIO) -> Member | None:
     return Member(header)
 
 
-def _place(file: BinaryIO, member: Member, folder: str) -> None:
+def _place(file: BinaryIO, member: Member, folder: str, digest: hashlib._Hash) -> None:
+    """Check a member's name and kind, hash it, and make it below the folder, where there is one."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if "\0" in member.name + member.target or not (parts or member.kind == _FOLDER):
         raise ContextError(f"context.tar: {member.name!r} is no name")
     if member.name.startswith("/") or ".." in parts:
         raise ContextError(f"context.tar: {member.name!r} leads out of the context")
+    if member.kind not in (_FOLDER, _LINK, *_FILES):
+        raise ContextError(f"context.tar: {member.name!r} is neither a file, a folder nor a link")
+    digest.update(_head(member))
+    if not folder:
+        if member.kind in _FILES:
+            _copy(file, member, None, digest)
+        return
+    path = _parent(member, parts, folder)
+    if member.kind == _FOLDER:
+        os.makedirs(path, exist_ok=True)
+        return
+    _clear(path)
+    if member.kind == _LINK:
+        os.symlink(member.target, path)
+    else:
+        _write(file, member, path, digest)
+
+
+def _head(member: Member) -> bytes:
+    """Give what is hashed of a member before a file's contents, as shared/context.py does."""
+    name, target = os.fsencode(member.name.rstrip("/")), b""
+    size, kind, executable = 0, "dir", False
+    if member.kind == _LINK:
+        kind, target = "link", os.fsencode(member.target)
+    elif member.kind in _FILES:
+        kind, size, executable = "file", member.size, bool(member.mode & 0o100)
+    return f"{kind} {'x' if executable else '-'} {len(name)} {size + len(target)}\n".encode() + name + target
+
+
+def _parent(member: Member, parts: list[str], folder: str) -> str:
+    """Make the folders that a member lies in; give its path."""
     path = folder
     for part in parts[:-1]:
         path = os.path.join(path, part)
         if os.path.islink(path):
             raise ContextError(f"context.tar: {member.name!r} lies behind a link")
         os.makedirs(path, exist_ok=True)
-    path = os.path.join(path, *parts[-1:])
-    if member.kind == _FOLDER:
-        os.makedirs(path, exist_ok=True)
-    elif member.kind == _LINK:
-        _clear(path)
-        os.symlink(member.target, path)
-    elif member.kind in _FILES:
-        _clear(path)
-        _write(file, member, path)
-    else:
-        raise ContextError(f"context.tar: {member.name!r} is neither a file, a folder nor a link")
+    return os.path.join(path, *parts[-1:])
 
 
 def _clear(path: str) -> None:
@@ -100,15 +139,21 @@ def _clear(path: str) -> None:
         pass
 
 
-def _write(file: BinaryIO, member: Member, path: str) -> None:
-    left = member.size
+def _write(file: BinaryIO, member: Member, path: str, digest: hashlib._Hash) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(handle, "wb") as copy:
-        while left:
-            data = _read(file, min(left, CHUNK))
-            copy.write(data)
-            left -= len(data)
+        _copy(file, member, copy, digest)
         os.fchmod(handle, member.mode)
+
+
+def _copy(file: BinaryIO, member: Member, copy: BinaryIO | None, digest: hashlib._Hash) -> None:
+    left = member.size
+    while left:
+        data = _read(file, min(left, CHUNK))
+        digest.update(data)
+        if copy is not None:
+            copy.write(data)
+        left -= len(data)
     _read(file, -member.size % BLOCK)
 
 

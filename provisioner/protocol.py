@@ -170,6 +170,7 @@ class Job:
     scratch: bool = False  # the machine has a blank disk for what must not be in the image; see scratch_disk.py
     hygiene: str = HYGIENE_OFF  # off where the host looks into the finished disk by itself
     allow: Tuple[str, ...] = ()  # paths at which a finding is allowed; each of their parts may have one `*`
+    context_digest: str = ""  # what context.tar has to come to; "" in jobs of the release before
     inventory: bool = False  # report what is installed, where the host cannot look into the disk
     version: int = VERSION
 

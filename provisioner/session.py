@@ -135,7 +135,7 @@ class Session:
         from .context import ContextError, unpack
 
         try:
-            unpack(self._places.archive, self._places.context)
+            unpack(self._places.archive, self._places.context, self._job.context_digest)
         except ContextError as error:
             return str(error)
         os.sync()  # before the state says that it is all there

@@ -5,6 +5,7 @@ Beside a spec in a bucket lie what it reads; what it writes lies below results/,
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from .plan import Plan
 from .ports import Objects
 from .sbom_input import LIMIT, problems
 from .spec_document import KeyPath, Problem
-from .submission import brought_list, split_uri
+from .stored_content import store_file
+from .submission import brought_list, list_uri, named_digest, split_uri
 from .topology import RESULTS, SPECS
 from .uploads import beside_spec, refuse_hidden
 
@@ -102,6 +104,23 @@ class UploadedPlaces:
                 return [f"{uri} was changed while it was read; upload the spec after it"]
             return [f"{uri}: {text}" for text in problems(Path(file.name).read_bytes())]
 
+    def _kept_list(self, uri: str) -> str:
+        """Store a list of packages by its digest, as it is now; return where. InputError."""
+        found, own = self._objects.stat(uri), self._here.bucket
+        if found is None or found.size > LIMIT:
+            raise InputError(f"output.sbom.input: {uri} was changed while it was read; upload the spec after it")
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-sbom-") as file:
+            self._objects.download(found, Path(file.name))
+            digest = hashlib.sha256(Path(file.name).read_bytes()).hexdigest()
+            bucket, name = split_uri(uri)
+            if bucket == own and named_digest(name, ".json") not in ("", digest):
+                raise InputError(
+                    f"output.sbom.input: {uri} does not hold what its name says: its digest is {digest}; "
+                    "delete it, and upload it again with goldsmith submit"
+                )
+            store_file(self._objects, list_uri(own, digest), Path(file.name))
+        return list_uri(own, digest)
+
     def source(self, place: str) -> str:
         """Give the URI of a list of packages that a spec names. InputError."""
         place = brought_list(self._packed, place) or place
@@ -138,7 +157,7 @@ class UploadedPlaces:
         image = replace(
             image,
             project=here.project if image.project == LOCAL else image.project,
-            sbom_input=None if image.sbom_input is None else self.source(image.sbom_input),
+            sbom_input=None if image.sbom_input is None else self._kept_list(self.source(image.sbom_input)),
             sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
         )
         placed = replace(plan, machine=machine, image=image)

@@ -337,7 +337,15 @@ class Objects(Protocol):
         ...
 
     def write_once(self, uri: str, source: Path) -> None:
-        """Upload a file unless there is such an object."""
+        """Upload a file unless there is such an object. AlreadyExists when that has other contents."""
+        ...
+
+    def parts(self, found: StoredObject) -> Iterator[bytes]:
+        """Read the very generation that was found, a few megabytes at a time. NotFound."""
+        ...
+
+    def copy_once(self, found: StoredObject, uri: str) -> None:
+        """Copy the very generation that was found, unless there is such an object. NotFound."""
         ...
 
 

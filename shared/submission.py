@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from .errors import InputError
-from .topology import CONTEXTS, RESULTS, SPECS
+from .topology import CONTEXTS, RESULTS, SPECS, UPLOADS
 
 CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context, or a JSON object of several
 LIST = "list:"  # begins the name in that object of what is a list of packages, and no context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
+_BY_DIGEST = re.compile(rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}([0-9a-f]{{64}}))(\.[a-z]+)")
 _OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
 
 
@@ -81,6 +82,25 @@ def brought_list(metadata: str | None, place: str) -> str | None:
 def spec_object(name: str) -> str:
     """Where `goldsmith submit` puts the spec of a build."""
     return f"{SPECS}{name}.yaml"
+
+
+def upload_uri(bucket: str, digest: str, suffix: str, mark: str = "") -> str:
+    """Where `goldsmith submit` puts a packed context (.tar) or a list of packages (.json).
+
+    `mark`, 16 hexadecimal digits, tells it from an object of that name that holds something else.
+    """
+    return f"gs://{bucket}/{UPLOADS}{digest}{mark and '-'}{mark}{suffix}"
+
+
+def named_digest(name: str, suffix: str) -> str:
+    """Return the digest that the name of a packed context or a list says it has; "" where it says none.
+
+    Those below contexts/ are of start_build, or were uploaded by the release before.
+    """
+    match = re.fullmatch(
+        rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}([0-9a-f]{{64}}))\{suffix}", name
+    )
+    return (match[1] or match[2]) if match else ""
 
 
 def context_uri(bucket: str, digest: str) -> str:

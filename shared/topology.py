@@ -18,7 +18,8 @@ DEAD_LETTERS_TOPIC = "dead-letters"
 TOPICS = (REQUESTS_TOPIC, REPORTS_TOPIC, EVENTS_TOPIC, WORKER_TOPIC, FINISHED_TOPIC, DEAD_LETTERS_TOPIC)
 
 SPECS = "specs/"  # objects below it are specs, and files that they name
-CONTEXTS = "contexts/"  # packed contexts, by digest
+UPLOADS = "uploads/"  # packed contexts and lists of packages as people bring them: to be checked and copied
+CONTEXTS = "contexts/"  # the same by their digests, written by start_build alone
 CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes with them
 RESULTS = "results/"  # one object for each finished build
 LOGS = "logs/"  # the consoles of VMs that are gone

@@ -20,8 +20,9 @@ from .plan import Context
 from .ports import Objects, StoredObject
 from .spec_document import Problem
 from .spec_file import check_context
-from .submission import context_uri, names_contexts, packed_context, split_uri
-from .topology import CONTEXTS, SPECS
+from .stored_content import store_archive, store_file
+from .submission import context_uri, named_digest, names_contexts, packed_context, split_uri
+from .topology import CONTEXTS, SPECS, UPLOADS
 
 CONTEXT_LIMIT = 256 << 20  # bytes: a function's files are in its memory, three times while an archive is packed anew
 OBJECT_LIMIT = 5_000  # in one folder: some 25 a second can be fetched
@@ -29,7 +30,6 @@ FETCHERS = 8  # objects at once
 FILE_NAME_BYTES = 255  # Linux's
 MODE_METADATA = "goog-reserved-posix-mode"  # what `gsutil cp -P` and `gsutil rsync -P` write: 755
 
-_PACKED = re.compile(re.escape(CONTEXTS) + r"([0-9a-f]{64})\.tar")
 _EXECUTABLE = re.compile(r"[0-7]*[1357][0-7]{2}")  # by its owner
 _TOO_LARGE = (
     f"holds more than {CONTEXT_LIMIT >> 20} MiB or {OBJECT_LIMIT} objects; name a smaller folder, "
@@ -40,8 +40,8 @@ _TOO_LARGE = (
 def refuse_hidden(uri: str, bucket: str) -> None:
     """Keep to what people upload: the rest of our own bucket holds other builds' keys and logs. InputError."""
     found, name = split_uri(uri)
-    if found == bucket and not name.startswith((SPECS, CONTEXTS)):
-        raise InputError(f"{uri} is neither below {SPECS} nor below {CONTEXTS}; upload it there, or to another bucket")
+    if found == bucket and not name.startswith((SPECS, UPLOADS, CONTEXTS)):
+        raise InputError(f"{uri} is neither below {SPECS} nor below {UPLOADS}; upload it there, or to another bucket")
 
 
 def beside_spec(spec_uri: str, place: str, bucket: str) -> tuple[str, str]:
@@ -90,7 +90,7 @@ class UploadedContext:
         self._refuse_large(self._place)
         made = pack_context(self._place, self._target)
         uri = context_uri(self._bucket, made.digest)
-        self._objects.write_once(uri, self._target)
+        store_file(self._objects, uri, self._target)
         return replace(made, uri=uri)
 
     def _fetch(self, context: str) -> str:
@@ -114,9 +114,10 @@ class UploadedContext:
         found = self._objects.stat(uri)
         if found is None:
             raise InputError(f"{uri} does not exist; upload it first, or write context: . for the spec's own folder")
-        packed = _PACKED.fullmatch(name)
-        if packed and bucket == self._bucket:  # content-addressed: whoever put it there has checked it
-            self._ready = Context(uri, packed[1], found.size)
+        digest = named_digest(name, ".tar") if bucket == self._bucket else ""
+        if digest:  # by its digest, and so only to be compared with that
+            stored = store_archive(self._objects, found, digest, context_uri(bucket, digest))
+            self._ready = Context(stored.uri, digest, stored.size)
         else:
             self._download([found])
             self._place = self._path(found)

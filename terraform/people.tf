@@ -3,7 +3,7 @@
 locals {
   followers = setunion(var.submitters, var.operators)
   submitted = {
-    for pair in setproduct(local.followers, ["specs/ write", "contexts/ add", "results/ read", "logs/ read"]) :
+    for pair in setproduct(local.followers, ["specs/ write", "uploads/ add", "results/ read", "logs/ read"]) :
     join(" ", pair) => { member = pair[0], prefix = split(" ", pair[1])[0], role = split(" ", pair[1])[1] }
   }
 }

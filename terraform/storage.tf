@@ -5,6 +5,7 @@ locals {
   # also to builds that wait for their turn, and to those that find it when they are asked for.
   days_of_a_build = ceil(local.max_timeout / 86400)
   days_kept = {
+    "uploads/"  = 30 + local.days_of_a_build
     "contexts/" = 30 + local.days_of_a_build
     "cidata/"   = 7 + local.days_of_a_build
     "results/"  = var.results_days

@@ -46,6 +46,16 @@ class MemoryObjects:
         self.downloaded.append(found.uri)
         target.write_bytes(self.contents[found.uri, found.generation])
 
+    def parts(self, found: StoredObject) -> Iterator[bytes]:
+        if self.live.get(found.uri) != found:
+            raise NotFound(f"there is no object {found.uri}#{found.generation}")
+        content = self.contents[found.uri, found.generation]
+        yield from (content[start : start + 1000] for start in range(0, len(content), 1000))
+
+    def copy_once(self, found: StoredObject, uri: str) -> None:
+        if uri not in self.live:
+            self.put(uri, b"".join(self.parts(found)))
+
     def write_once(self, uri: str, source: Path) -> None:
         if uri not in self.live:
             self.put(uri, source.read_bytes())

@@ -6,6 +6,7 @@ Made with the person's own credentials, it writes nothing but uploads and the wi
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from provisioner.protocol import PHASES
 
 from ..build import Build
 from ..clock import SystemClock
-from ..errors import NotFound
+from ..errors import AlreadyExists, NotFound
 from ..ports import Bucket, Bus, Clock, Compute, Store
 from ..resources import machine_name
-from ..submission import context_uri, list_uri
+from ..submission import upload_uri
 from ..topology import LOGS
 from .compute import GoogleCompute
 from .firestore import GoogleStore
@@ -49,15 +50,21 @@ class CloudClient:
         pass
 
     def upload_context(self, packed: Path, digest: str) -> str:
-        """Upload a packed context unless it is there; give its URI."""
-        uri = context_uri(self.bucket_name, digest)
-        self.bucket.write_once(uri, packed)
-        return uri
+        """Upload a packed context unless it is there; return its URI."""
+        return self._upload(packed, digest, ".tar")
 
     def upload_list(self, path: Path, digest: str) -> str:
-        """Upload a list of packages unless it is there; give its URI."""
-        uri = list_uri(self.bucket_name, digest)
-        self.bucket.write_once(uri, path)
+        """Upload a list of packages unless it is there; return its URI."""
+        return self._upload(path, digest, ".json")
+
+    def _upload(self, path: Path, digest: str, suffix: str) -> str:
+        """Upload a file by its digest; beside an object of that name which holds something else, if there is one."""
+        uri = upload_uri(self.bucket_name, digest, suffix)
+        try:
+            self.bucket.write_once(uri, path)
+        except AlreadyExists:  # any submitter can put anything there
+            uri = upload_uri(self.bucket_name, digest, suffix, secrets.token_hex(8))
+            self.bucket.write_once(uri, path)
         return uri
 
     def upload_spec(self, name: str, text: bytes, metadata: Mapping[str, str]) -> str:

@@ -100,15 +100,41 @@ class GoogleBucket:
         return generation
 
     def write_once(self, uri: str, source: Path) -> None:
-        """Write a file's contents unless there is such an object."""
-        if self.stat(uri) is not None:
-            return
+        """Write a file's contents unless there is such an object. AlreadyExists when that has other contents."""
         with _written(uri):
+            if self._live(uri) is None:
+                try:
+                    self._blob(uri).upload_from_filename(
+                        source, content_type=_content_type(uri), if_generation_match=_NO_OBJECT, **self._patience
+                    )
+                except api.PreconditionFailed:  # another writer was faster, or our first try was not lost
+                    pass
+                else:
+                    return
+        found = self.stat(uri)
+        if found is None or not self._is_same(found, source):
+            raise AlreadyExists(f"{uri}: is there with other content than this name stands for; delete it")
+
+    def _is_same(self, found: StoredObject, source: Path) -> bool:
+        """Return whether the very generation that was found has a file's contents."""
+        if found.size != source.stat().st_size:
+            return False
+        with source.open("rb") as file:
+            return all(part == file.read(len(part)) for part in self.parts(found))
+
+    def copy_once(self, found: StoredObject, uri: str) -> None:
+        """Copy the very generation that was found, unless there is such an object. NotFound."""
+        with _mapped(found.uri):
+            source = self._live(found.uri, found.generation)
+        if source is None:
+            raise NotFound(f"{found.uri}: was replaced or deleted while it was read")
+        with _written(uri):
+            target = self._blob(uri)
             try:
-                self._blob(uri).upload_from_filename(
-                    source, content_type=_content_type(uri), if_generation_match=_NO_OBJECT, **self._patience
-                )
-            except api.PreconditionFailed:  # somebody was faster, or our first try was not lost
+                token, _, _ = target.rewrite(source, **self._copy_conditions(source))
+                while token:
+                    token, _, _ = target.rewrite(source, token=token, **self._copy_conditions(source))
+            except api.PreconditionFailed:  # the caller looks at what is there
                 return
 
     def upload(self, uri: str, data: bytes, metadata: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
         report_port=factory.reports.port,
         linger=factory.reports.linger,
         clean=False,
+        context_digest=plan.context.digest if plan.context else "",
     )
     if phase != BUILD:
         return job

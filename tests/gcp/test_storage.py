@@ -176,10 +176,27 @@ class TestObjects:
                 bucket.download(found, tmp_path / f"{name} again")
 
     def test_a_file_is_written_once(self, bucket: GoogleBucket, uri: Uri, tmp_path: Path) -> None:
-        for text in ("first", "second"):
+        for text in ("first", "other"):
             (tmp_path / text).write_text(text)
-            bucket.write_once(uri("once"), tmp_path / text)
+        for _again in range(2):
+            bucket.write_once(uri("once"), tmp_path / "first")
+        with pytest.raises(AlreadyExists, match="gs://my-bucket/once: is there with other content"):
+            bucket.write_once(uri("once"), tmp_path / "other")
         assert bucket.read(uri("once")) == b"first"
+
+    def test_the_generation_that_was_found_is_copied_once(self, bucket: GoogleBucket, uri: Uri) -> None:
+        bucket.write(uri("from"), b"first")
+        found = bucket.stat(uri("from"))
+        assert found is not None
+        bucket.copy_once(found, uri("to"))
+        assert bucket.read(uri("to")) == b"first"
+        bucket.write(uri("from"), b"exchanged")
+        with pytest.raises(NotFound, match="gs://my-bucket/from: was replaced or deleted while it was read"):
+            bucket.copy_once(found, uri("other"))
+        changed = bucket.stat(uri("from"))
+        assert changed is not None
+        bucket.copy_once(changed, uri("to"))
+        assert bucket.read(uri("to")) == b"first"
 
     def test_a_large_file_is_written_and_read(self, bucket: GoogleBucket, uri: Uri, tmp_path: Path) -> None:
         """Beyond 8 MiB an upload takes several requests."""

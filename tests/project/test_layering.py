@@ -23,7 +23,8 @@ MAY_IMPORT_OF_OURS = {
     "functions": ("functions", "shared", "provisioner.protocol"),
     "goldsmith": ("goldsmith", "shared", "provisioner.protocol"),
     "emulator": ("emulator", "shared", "provisioner.protocol"),
-    "shared": ("shared", "provisioner.protocol", "provisioner.hygiene"),  # one set of rules, in the VM and on the host
+    # One set of rules, and one reader of contexts, in the VM and on the host.
+    "shared": ("shared", "provisioner.protocol", "provisioner.hygiene", "provisioner.context"),
     "provisioner": ("provisioner",),
 }
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.context import ContextError, unpack
+from provisioner.context import ContextError, read, unpack
+from shared.context import pack_context
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60).filter(
     lambda name: name not in (".", "..") and len(name.encode()) < 250
@@ -118,3 +119,39 @@ def test_a_size_beyond_the_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="in the middle of a member"):
         unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"))
     assert (tmp_path / "out/x").stat().st_size < 1 << 20
+
+
+@given(
+    files=st.dictionaries(PATHS, st.binary(max_size=1500), max_size=5),
+    links=st.dictionaries(NAMES, NAMES, max_size=2),
+    executable=st.booleans(),
+)
+def test_the_digest_is_the_one_that_packing_gave(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], links: dict[str, str], executable: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("digest")
+    source = folder / "source"
+    source.mkdir()
+    for name, data in files.items():
+        with suppress(OSError):  # a file and a folder of one name
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(data)
+            (source / name).chmod(0o755 if executable else 0o644)
+    for name, target in links.items():
+        if not (source / name).exists() and (source / target).exists():
+            (source / name).symlink_to(target)
+    made = pack_context(source, folder / "context.tar")
+    unpack(made.uri, str(folder / "out"), made.digest)
+    assert tree(folder / "out") == tree(source)
+    with (folder / "context.tar").open("rb") as file:
+        assert read(file) == made.digest
+
+
+def test_an_archive_that_is_not_the_one_that_was_asked_for_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("good")
+    asked = pack_context(tmp_path / "in", tmp_path / "asked.tar").digest
+    (tmp_path / "in").write_text("evil")
+    pack_context(tmp_path / "in", tmp_path / "context.tar")
+    with pytest.raises(ContextError, match=f"is not the one that was asked for: its digest is .*, not {asked}"):
+        unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"), asked)
+    unpack(str(tmp_path / "context.tar"), str(tmp_path / "any"), "")

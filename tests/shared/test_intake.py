@@ -253,7 +253,7 @@ class TestMessage:
         [
             ({"spec": "gs://b"}, "gs://b names no object; write gs://bucket/object"),
             ({"spec": "gs://elsewhere/no.yaml"}, "gs://elsewhere/no.yaml does not exist; upload the spec first"),
-            ({"spec": f"gs://{BUCKET}/cidata/x.tar"}, "is neither below specs/ nor below contexts/"),
+            ({"spec": f"gs://{BUCKET}/cidata/x.tar"}, "is neither below specs/ nor below uploads/"),
             ({"spec": PLAIN, "parameter": {}}, "'parameter' is no key of a request; write spec, parameters, idem"),
             ({"spec": PLAIN, "parameters": {"n": 5}}, "parameters are not texts by name"),
             ({"spec": PLAIN, "parameters": {"n": "5"}}, "spec:1:1: parameters"),

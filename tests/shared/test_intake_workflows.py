@@ -15,6 +15,7 @@ from shared.identity import build_id
 from shared.messages import FOLLOWED
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request
 from tests.intake_desk import BUCKET, PLAIN, SCRIPT, Desk, planned, reason
+from tests.packed_context import packed_context
 from tests.world import Guest
 
 NAME = "specs/team/cloudbuild.yaml"
@@ -273,11 +274,12 @@ class TestSeveralBuilds:
         assert told == "a workflow of several builds is read again for each; upload it, and name the object here"
 
     def test_packed_context_is_of_one_folder(self, desk: Desk) -> None:
-        packed = f"gs://{BUCKET}/contexts/{'ab' * 32}.tar"
-        desk.objects.put(packed, b"packed")
+        data, digest = packed_context({"preload.sh": "echo hello"})
+        packed = f"gs://{BUCKET}/uploads/{digest}.tar"
+        desk.objects.put(packed, data)
         begin(desk, CHAIN, **{CONTEXT_METADATA: packed})
         contexts = [planned(build).context for build in run(desk).values()]
-        assert [context and context.digest for context in contexts] == ["ab" * 32] * 3
+        assert [context and context.digest for context in contexts] == [digest] * 3
         [build] = begin(desk, workflow(image("one"), image("two", "one", context="b")), **{CONTEXT_METADATA: packed})
         assert "is not the context of the build before, and one upload has one packed context" in reason(build)
 

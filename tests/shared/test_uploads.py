@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from shared.context import pack_context
-from shared.submission import CONTEXT_METADATA
 from shared.uploads import CONTEXT_LIMIT, OBJECT_LIMIT
 from tests.intake_desk import BUCKET, SCRIPT, SPEC, Desk, planned, reason
 
@@ -90,15 +89,6 @@ def test_archive(desk: Desk, context: str, place: str) -> None:
     assert "/tmp" not in told
 
 
-def test_packed_context_of_submit_is_taken_without_reading_it(desk: Desk) -> None:
-    uri = f"gs://{BUCKET}/contexts/{'ab' * 32}.tar"
-    desk.objects.put(uri, b"packed", size=3 << 30)
-    context = planned(desk.upload(SPEC, **{CONTEXT_METADATA: uri})).context
-    assert context is not None
-    assert (context.uri, context.digest, context.size) == (uri, "ab" * 32, 3 << 30)
-    assert uri not in desk.objects.downloaded
-
-
 @pytest.mark.parametrize(
     ("context", "told"),
     [
@@ -107,8 +97,8 @@ def test_packed_context_of_submit_is_taken_without_reading_it(desk: Desk) -> Non
         ("../cidata", f"../cidata leads out of gs://{BUCKET}/specs/; write a path beside the spec"),
         ("../../../etc", f"../../../etc leads out of gs://{BUCKET}/specs/; write a path beside the spec"),
         ("gs://elsewhere/no.tar", "gs://elsewhere/no.tar does not exist; upload it first"),
-        (f"gs://{BUCKET}/cidata/gs-x-a1-vm.tar", "is neither below specs/ nor below contexts/"),
-        (f"gs://{BUCKET}/logs/x/y.log", "is neither below specs/ nor below contexts/"),
+        (f"gs://{BUCKET}/cidata/gs-x-a1-vm.tar", "is neither below specs/ nor below uploads/"),
+        (f"gs://{BUCKET}/logs/x/y.log", "is neither below specs/ nor below uploads/"),
     ],
 )
 def test_context_that_cannot_be_one(desk: Desk, context: str, told: str) -> None:
