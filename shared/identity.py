@@ -35,7 +35,7 @@ LABEL_DIGITS = 40  # of the content digest, in its label
 
 def request_digest(request: bytes | str) -> str:
     """Give the SHA-256, in hex, of what asked for a build."""
-    return hashlib.sha256(request.encode() if isinstance(request, str) else request).hexdigest()
+    return hashlib.sha256(request.encode(errors="surrogatepass") if isinstance(request, str) else request).hexdigest()
 
 
 def build_id(name: str, request: bytes | str) -> str:

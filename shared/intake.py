@@ -23,7 +23,7 @@ from .bundle import provisioner_version
 from .dialects.builtin_substitutions import builtin_substitutions
 from .dialects.cloudbuild import is_workflow
 from .engine import Engine
-from .errors import Conflict, GoldsmithError, InputError, NotFound, SpecError, TooLarge, Transient
+from .errors import AlreadyExists, Conflict, GoldsmithError, InputError, NotFound, SpecError, TooLarge, Transient
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
@@ -36,6 +36,7 @@ from .spec import Spec
 from .spec_document import read_document
 from .spec_file import decoded, refuse_long
 from .spec_text import WorkflowBuild, read_specs
+from .submission import key_uri
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted
 
@@ -74,6 +75,8 @@ class Intake:
         single = Wanted(request.stem, request.asked, request.result)
         try:
             text, generation = self._read(request)
+            request = request.with_text(text)
+            single = Wanted(request.stem, request.asked, request.result)
             parameters = request.checked_parameters()
             data = read_document(text).data
             if request.found is not None and not may_be_spec(data):
@@ -83,10 +86,15 @@ class Intake:
             outline = self._outline(text, request, parameters) if is_workflow(data) else ()
             single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single
             part = _part(outline, request, generation, parameters)
+            known = self._begun_formerly(outline[0].spec.name if outline else single.name, request)
+            if known is None:
+                self._claim_key(request)
         except (Transient, Conflict):
             raise
         except GoldsmithError as error:  # whatever it is, a person has to hear of it
             return (self._reject(single, str(error)),)
+        if known is not None:
+            return (self._engine.resend(known.id),)
         if part is None:
             return self._begin({0: single}, text, request)
         first = [index for index, sibling in enumerate(part.siblings) if not sibling.after]
@@ -121,6 +129,24 @@ class Intake:
         except GoldsmithError as error:
             return tuple(self._reject(each, str(error)) for each in ready.values())
         return self._begin(ready, text, request)
+
+    def _begun_formerly(self, name: str, request: Request) -> Build | None:
+        """Return the build that the release before has begun for this request, delivered again during an upgrade."""
+        return self._begun(Wanted(name, request.formerly, "")) if request.formerly else None
+
+    def _claim_key(self, request: Request) -> None:
+        """Write down what a key stands for, once. InputError when it stands for something else."""
+        if not request.key:
+            return
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-key-") as file:
+            Path(file.name).write_text(request.asked)
+            try:
+                self._objects.write_once(key_uri(self._deployment.bucket, request.key), Path(file.name))
+            except AlreadyExists as error:
+                raise InputError(
+                    "idempotency_key: another request was published with this key before, whose spec, its text or "
+                    "parameters differ; publish this one with a key of its own"
+                ) from error
 
     def _begin(self, chosen: Mapping[int, Wanted], text: str, request: Request) -> tuple[Build, ...]:
         """Begin builds of a text, by index, but those that deliveries before this one have begun."""

@@ -21,7 +21,7 @@ from .ports import Objects
 from .sbom_input import LIMIT, problems
 from .spec_document import KeyPath, Problem
 from .stored_content import store_file
-from .submission import brought_list, list_uri, named_digest, split_uri
+from .submission import brought_list, is_result, list_uri, named_digest, split_uri
 from .topology import RESULTS, SPECS
 from .uploads import beside_spec, refuse_hidden
 
@@ -85,10 +85,25 @@ class UploadedPlaces:
             found.append(Problem(INPUT, str(error)))
         try:
             if target is not None:
-                self.target(target)
+                found += self._taken(self.target(target))
         except InputError as error:
             found.append(Problem(TO, str(error)))
         return found
+
+    def _taken(self, uri: str) -> list[Problem]:
+        """Return the problem of an object of our bucket that is there: it may be another author's."""
+        bucket, name = split_uri(uri + "_" if uri.endswith("/") else uri)
+        if bucket != self._here.bucket or uri.endswith("/"):
+            return []
+        if is_result(name):
+            return [
+                Problem(TO, f"{uri} is named as results of builds are; write another name, or a folder with / last")
+            ]
+        if self._objects.stat(uri) is None:
+            return []
+        return [
+            Problem(TO, f"{uri} is there already; write another name, or a folder with / last for one of each image")
+        ]
 
     def _of_input(self, uri: str) -> list[str]:
         """Give what is wrong with the user's list of packages."""

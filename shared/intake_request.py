@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -22,6 +22,7 @@ from .spec_parameters import substitute
 from .submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, result_uri, split_uri
 from .topology import SPECS
 
+PUBLISHED = ".request.json"  # ends the results of published requests; those of uploads end with a generation
 SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
 PARAMETERS_LIMIT = 64 << 10  # characters of all names and values: each build of a workflow keeps them
 KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
@@ -45,6 +46,21 @@ class Request:
     unknown: str = ""  # a key that a published request cannot have
     parameters: Any = field(default_factory=dict)  # should be texts by name
     packed: str | None = None  # URI of the context that the uploader has packed
+    key: str = ""  # by which whoever published the request knows it; the same again is the same build
+    formerly: str = ""  # what asked for the builds of the same request in the release before
+
+    @property
+    def content(self) -> str:
+        """What a key stands for but the spec's text: where that is, and the parameters."""
+        return json.dumps([self.key, self.uri, self.parameters], sort_keys=True)
+
+    def with_text(self, text: str) -> Request:
+        """Return the request once its spec's text is known; that of a key is another one for each text."""
+        if not self.key:
+            return self
+        digest = request_digest(f"{self.content}\n{text}")
+        result = f"{self.result.removesuffix(PUBLISHED)[:-SUFFIX_DIGITS]}{digest[:SUFFIX_DIGITS]}{PUBLISHED}"
+        return replace(self, asked=f"key {digest}", result=result, formerly=f"key {self.key}")
 
     @property
     def place(self) -> str:
@@ -88,21 +104,25 @@ def of_message(data: bytes, message_id: str, bucket: str) -> Request:
         raise PoisonMessage(f"a request that is not JSON: {error}") from error
     if not isinstance(spec, str | dict) or not spec:
         raise PoisonMessage('a request without a spec; write {"spec": "gs://bucket/object"} or the spec itself')
-    key = document.get("idempotency_key")
+    key = document.get("idempotency_key") or None
     suffix = str(message_id if key is None else key)
     if not _PLAIN.fullmatch(suffix):
         suffix = request_digest(suffix)[:SUFFIX_DIGITS]
     uri = text if text.startswith("gs:") else ""
     name = _below_specs(uri, bucket) if uri else stem(name_in(read_document(text).data, {}) or "spec")
-    return Request(
-        asked=f"key {key}" if key is not None else f"message {message_id}",
+    made = Request(
+        asked=f"message {message_id}",
         stem=stem(name),
-        result=result_uri(bucket, name, suffix),
+        result="",
         uri=uri,
         inline="" if uri else text,
         unknown=next(iter(sorted(set(document) - set(KEYS))), ""),
         parameters=document.get("parameters", {}),
+        key="" if key is None else str(key),
     )
+    digest = request_digest(f"{made.content}\n{message_id if key is None else ''}")
+    result = result_uri(bucket, name, f"{suffix}-{digest[:SUFFIX_DIGITS]}{PUBLISHED.removesuffix('.json')}")
+    return replace(made, result=result, asked=made.asked if key is None else f"key {digest}")
 
 
 def of_part(part: WorkflowPart) -> Request:

@@ -15,6 +15,7 @@ from .build import Build, LedgerEntry
 from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
 from .orders import OrderKind
 from .plan import Plan
+from .topology import RESULTS
 
 GB = 1 << 30  # bytes, as Compute Engine counts disks
 EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
@@ -128,6 +129,12 @@ def results_stem(build: Build, folder: str) -> str:
     if build.result:
         return build.result.removesuffix(".json")
     return f"{folder}/{build.plan.image.name if build.plan else build.name}"
+
+
+def is_in_results(uri: str, build: Build) -> bool:
+    """Whether an object lies below results/ in the bucket that the build's own result is in."""
+    own, folder, _name = build.result.partition(f"/{RESULTS}")
+    return bool(folder) and uri.startswith(own + folder)
 
 
 def sbom_names(stem: str) -> tuple[str, str]:

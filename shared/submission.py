@@ -9,6 +9,7 @@ An upload may carry custom metadata: where the packed context lies, and values f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
 _BY_DIGEST = re.compile(rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}([0-9a-f]{{64}}))(\.[a-z]+)")
+_UNSAFE = re.compile(r"^\.\.?$|[\x00-\x1f\x7f]")  # what leads programs that copy results elsewhere, or into a terminal
+_RESULT = re.compile(r"(-[0-9]+|\.request)(~[0-9]+)?(\.spdx|\.cdx)?\.json$")
 _OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
 
 
@@ -116,4 +119,15 @@ def list_uri(bucket: str, digest: str) -> str:
 def result_uri(bucket: str, name: str, generation: str) -> str:
     """The result of a spec: results/team/hello-1795176000.json for generation 1795176000 of specs/team/hello.yaml."""
     path = PurePosixPath(name.removeprefix(SPECS))
-    return f"gs://{bucket}/{RESULTS}{path.with_suffix('')}-{generation}.json"
+    safe = "/".join(_UNSAFE.sub("_", part) for part in path.with_suffix("").parts if part != "/")
+    return f"gs://{bucket}/{RESULTS}{safe}-{generation}.json"
+
+
+def key_uri(bucket: str, key: str) -> str:
+    """Where it is written down what an idempotency key was first used for; start_build alone writes there."""
+    return f"gs://{bucket}/{CONTEXTS}keys/{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def is_result(name: str) -> bool:
+    """Whether an object below results/ has the name of a build's result, or of what lies beside one."""
+    return _RESULT.search(name) is not None

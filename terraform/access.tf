@@ -41,7 +41,7 @@ locals {
     start_build = {
       builds = ["compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.zones.list"]
       images = ["compute.images.get", "compute.images.list"]
-      store  = "write", objects = { "specs/" = "read", "uploads/" = "read", "contexts/" = "add" }
+      store  = "write", objects = { "specs/" = "read", "uploads/" = "read", "contexts/" = "add", "results/" = "read" }
       topics = ["build-orders", "builds-finished"], keyed = false, gives_vm = false
     }
     advance_build = {

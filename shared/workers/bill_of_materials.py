@@ -26,6 +26,7 @@ from ..ports import Package
 from ..sbom import Contents, Documents, documents, file_name
 from ..sbom_base import BUCKET, Base, path_of, read_base
 from ..sbom_input import Given, read_input
+from ..submission import is_result
 from .logs import log_folder
 
 LOG = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class BillOfMaterials:
         if target is None:
             return ()
         uri = target + self._name if target.endswith("/") else target
+        if resources.is_in_results(uri, self._build) and is_result(uri):
+            raise Permanent(f"output.sbom.to: {uri} is named as results of builds are; write another folder or name")
         return (PublishedFile(uri, names[0], hashlib.sha256(self._documents.spdx).hexdigest(), moved=False),)
 
     def _packages(self) -> tuple[Sequence[Package] | None, str]:

@@ -14,7 +14,7 @@ import hashlib
 
 from .. import resources
 from ..build import Build, PublishedFile
-from ..errors import GoldsmithError, Permanent, Transient
+from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
 from ..events import Event, ImageLabelled, ImagePublished
 from ..factory import Factory
 from ..manifest import manifest
@@ -65,15 +65,32 @@ def _show(build: Build, plan: Plan, order: Order, factory: Factory) -> None:
         if file.moved:
             factory.bucket.publish(file.staged, file.name)
         else:
-            _copy(file, factory)
+            _copy(file, build, factory)
     refuse_late(order, factory)
     factory.compute.set_family(plan.image.project, plan.image.name, plan.image.family)
 
 
-def _copy(file: PublishedFile, factory: Factory) -> None:
+def _copy(file: PublishedFile, build: Build, factory: Factory) -> None:
+    """Write the bill of materials where the spec wants it, also over an older one, but not among builds' results.
+
+    There lies what builds of all authors have written, and this function may write over all of it.
+    """
+    shared = resources.is_in_results(file.name, build)
     try:
-        factory.bucket.write(file.name, factory.bucket.read(file.staged))
+        data = factory.bucket.read(file.staged)
+        factory.bucket.write_if_generation(file.name, data, "" if shared else _generation(file.name, factory))
     except Transient:
         raise
+    except Conflict as error:
+        if shared:
+            raise Permanent(f"output.sbom.to: {error}; another object is there, so name another one") from error
+        raise Transient(f"output.sbom.to: {error}; it is tried again") from error
     except GoldsmithError as error:
         raise Permanent(f"output.sbom.to: {error}") from error
+
+
+def _generation(uri: str, factory: Factory) -> str:
+    try:
+        return factory.bucket.read_with_generation(uri)[1]
+    except NotFound:
+        return ""

@@ -45,6 +45,7 @@ ACTING = (
     "shared.requests",
     "shared.spec_file",
     "shared.sweep",
+    "shared.stored_content",
     "shared.uploads",
     "shared.watch",
     "shared.workers",

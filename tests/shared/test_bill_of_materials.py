@@ -55,6 +55,11 @@ class Refusing(MemoryBucket):
             raise self._fault
         super().write(uri, data)
 
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        if uri == self._refused:
+            raise self._fault
+        return super().write_if_generation(uri, data, generation)
+
 
 def publish(world: World, bucket: MemoryBucket | None = None, *, blind: bool = False, **image: Any) -> Any:
     """Carry out the order; give the SPDX document beside the result. `image` are fields of the plan's image."""
@@ -205,3 +210,25 @@ class TestSourceImage:
         bucket = Refusing(BASE, Transient("busy"))
         document = publish(world_at("label_image"), bucket, source=replace(COS, project="my-project"))
         assert "comment" not in document["packages"][0]
+
+
+def test_in_the_deployments_bucket_nothing_is_written_over() -> None:
+    """RESULT's folder holds what builds of other authors have written."""
+    target = RESULT.rpartition("/")[0] + "/lists/hello.json"
+    world = world_at("label_image")
+    theirs = MemoryBucket()
+    theirs.objects[target] = b"another author's"
+    [told] = [text for text in publish(world, theirs, sbom_to=target) if text]
+    assert told.startswith(f"output.sbom.to: {target}")
+    assert world.bucket.objects[target] == b"another author's"
+    named = RESULT.replace("hello", "alice")
+    [told] = [text for text in publish(world_at("label_image"), sbom_to=named) if text]
+    assert "is named as results of builds are" in told
+
+
+def test_elsewhere_an_older_one_is_written_over() -> None:
+    world = world_at("label_image")
+    theirs = MemoryBucket()
+    theirs.objects["gs://other/latest.spdx.json"] = b"the one before"
+    document = publish(world, theirs, sbom_to="gs://other/latest.spdx.json")
+    assert json.loads(theirs.objects["gs://other/latest.spdx.json"]) == document

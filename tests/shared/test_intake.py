@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,7 @@ class TestMessage:
         assert planned(build).steps[0].inputs["env"] == {"GREETING": "hi"}
         assert planned(build).context is not None
         assert build.request == request_digest("message 17")
-        assert build.result == f"gs://{BUCKET}/results/team/hello-17.json"
+        assert re.fullmatch(f"gs://{BUCKET}/results/team/hello-17-[0-9a-f]{{12}}.request.json", build.result)
 
     @pytest.mark.parametrize(
         "spec", [PLAIN, {"name": "hello", "source": {"project": "my-images", "family": "debian-12"}, "steps": []}]
@@ -220,13 +222,59 @@ class TestMessage:
     def test_holds_the_spec_itself(self, desk: Desk, spec: object) -> None:
         build = desk.publish(spec=spec)
         assert planned(build).source.id == SOURCE.id
-        assert build.result == f"gs://{BUCKET}/results/hello-17.json"
+        assert re.fullmatch(f"gs://{BUCKET}/results/hello-17-[0-9a-f]{{12}}.request.json", build.result)
 
     def test_key_makes_two_messages_one_build(self, desk: Desk) -> None:
         first = desk.publish("17", spec=PLAIN, idempotency_key="nightly/7")
         assert desk.publish("18", spec=PLAIN, idempotency_key="nightly/7").id == first.id
         assert desk.publish("19", spec=PLAIN).id != first.id
-        assert first.result == f"gs://{BUCKET}/results/hello-{request_digest('nightly/7')[:12]}.json"
+        key = request_digest("nightly/7")[:12]
+        assert re.fullmatch(f"gs://{BUCKET}/results/hello-{key}-[0-9a-f]{{12}}.request.json", first.result)
+        assert desk.publish("20", spec=PLAIN, idempotency_key="").id != first.id
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"spec": PLAIN + "description: other\n"},
+            {"spec": PLAIN.replace("name: hello", "name: other")},
+            {"spec": f"gs://{BUCKET}/specs/hello.yaml"},
+            {"spec": PLAIN, "parameters": {"greeting": "hi"}},
+            {"spec": "nothing"},
+        ],
+    )
+    def test_key_of_another_request_is_refused(self, desk: Desk, other: dict[str, Any]) -> None:
+        """It becomes a build of its own, whose result is not the first one's."""
+        desk.put("specs/hello.yaml", PLAIN)
+        first = desk.publish("17", spec=PLAIN, idempotency_key="k1")
+        refused = desk.publish("18", **other, idempotency_key="k1")
+        assert reason(refused)
+        assert refused.id != first.id
+        assert refused.result != first.result
+        assert desk.publish("19", spec=PLAIN, idempotency_key="k1").id == first.id
+        assert desk.publish("20", **other, idempotency_key="k1") == refused
+
+    def test_a_refused_key_is_told(self, desk: Desk) -> None:
+        desk.publish("17", spec=PLAIN, idempotency_key="k1")
+        told = reason(desk.publish("18", spec=PLAIN + "description: other\n", idempotency_key="k1"))
+        assert told.startswith("idempotency_key: another request was published with this key before")
+
+    def test_key_that_is_a_generation_reaches_no_result_of_an_upload(self, desk: Desk) -> None:
+        generation = desk.put("specs/alice/nightly.yaml", PLAIN)
+        [alices] = desk.intake.uploaded("specs/alice/nightly.yaml", generation)
+        mallorys = desk.publish(spec=f"gs://{BUCKET}/specs/alice/nightly.yaml", idempotency_key=generation)
+        assert mallorys.id != alices.id
+        assert mallorys.result != alices.result
+
+    def test_key_of_the_release_before_is_not_built_twice(self, desk: Desk) -> None:
+        """Its request is delivered again once the functions are new."""
+        before = desk.upload(PLAIN, "specs/elsewhere.yaml")
+        old = replace(before, id=build_id("hello", "key k1"), request=request_digest("key k1"), outbox=())
+        desk.world.store.create(old, values.requested(build_id=old.id, event_id="request"))
+        assert desk.publish("17", spec=PLAIN, idempotency_key="k1").id == old.id
+
+    def test_key_of_no_text_is_one_as_well(self, desk: Desk) -> None:
+        [build] = desk.intake.published(b'{"spec": "name: \\ud800", "idempotency_key": "\\ud800"}', "17")
+        assert reason(build)
 
     @pytest.mark.parametrize(
         "data",

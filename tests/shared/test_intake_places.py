@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from shared.errors import InputError
@@ -54,7 +56,7 @@ def test_bill_of_materials_is_read_beside_the_spec_and_written_below_results() -
     desk.put("specs/team/own.txt", "{}")
     build = desk.upload(PLAIN + "output: {sbom: {input: own.txt, to: sbom.json}}\n", "specs/team/hello.yaml")
     image = planned(build).image
-    assert image.sbom_input == f"gs://{BUCKET}/specs/team/own.txt"
+    assert image.sbom_input == f"gs://{BUCKET}/contexts/{hashlib.sha256(b'{}').hexdigest()}.json"
     assert image.sbom_to == f"gs://{BUCKET}/results/team/sbom.json"
 
 
@@ -72,3 +74,20 @@ def test_bad_places_are_told_with_the_spec(keys: str, told: str) -> None:
     found = reason(Desk().upload(f"{PLAIN}output: {{sbom: {{{keys}}}}}\n"))
     assert found.startswith(f"gs://{BUCKET}/specs/hello.yaml:4:")
     assert told in found
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        (f"gs://{BUCKET}/results/alice/nightly-1795176000.json", "is named as results of builds are"),
+        (f"gs://{BUCKET}/results/alice/nightly-1795176000.spdx.json", "is named as results of builds are"),
+        (f"gs://{BUCKET}/results/nightly-k1-0123456789ab.request.cdx.json", "is named as results of builds are"),
+        ("../alice/cloudbuild-1795176000~2.json", "is named as results of builds are"),
+        ("taken.json", f"gs://{BUCKET}/results/team/taken.json is there already; write another name, or a folder"),
+    ],
+)
+def test_a_bill_of_materials_reaches_no_object_of_another_author(to: str, told: str) -> None:
+    desk = Desk()
+    desk.put("results/team/taken.json", "another author's")
+    build = desk.upload(PLAIN + f"output: {{sbom: {{to: '{to}'}}}}\n", "specs/team/hello.yaml")
+    assert told in reason(build)

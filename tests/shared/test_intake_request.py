@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ from shared.errors import InputError, PoisonMessage
 from shared.intake_request import may_be_spec, name_in, of_message, of_part, of_upload, stem
 from shared.ports import StoredObject
 from shared.spec_document import read_document
-from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA
+from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, result_uri
 
 BUCKET = "my-bucket"
 URI = f"gs://{BUCKET}/specs/team/Web.yaml"
@@ -32,19 +33,38 @@ def test_upload_is_asked_for_by_its_generation() -> None:
 @pytest.mark.parametrize(
     ("document", "message_id", "asked", "result"),
     [
-        ({"spec": URI}, "17", "message 17", "results/team/Web-17.json"),
-        ({"spec": URI, "idempotency_key": "nightly"}, "17", "key nightly", "results/team/Web-nightly.json"),
-        ({"spec": "gs://elsewhere/deep/a.yaml"}, "17", "message 17", "results/a-17.json"),
-        ({"spec": {"name": "web"}}, "17", "message 17", "results/web-17.json"),
-        ({"spec": "name: web\n"}, "17", "message 17", "results/web-17.json"),
-        ({"spec": "steps: []\n"}, "17", "message 17", "results/spec-17.json"),
+        ({"spec": URI}, "17", "message 17", "results/team/Web-17"),
+        ({"spec": URI, "idempotency_key": "nightly"}, "17", "key ", "results/team/Web-nightly"),
+        ({"spec": "gs://elsewhere/deep/a.yaml"}, "17", "message 17", "results/a-17"),
+        ({"spec": {"name": "web"}}, "17", "message 17", "results/web-17"),
+        ({"spec": "name: web\n"}, "17", "message 17", "results/web-17"),
+        ({"spec": "steps: []\n"}, "17", "message 17", "results/spec-17"),
     ],
 )
 def test_message_is_asked_for_by_its_id_or_key(
     document: dict[str, object], message_id: str, asked: str, result: str
 ) -> None:
     request = of_message(message(**document), message_id, BUCKET)
-    assert (request.asked, request.result) == (asked, f"gs://{BUCKET}/{result}")
+    assert request.asked.startswith(asked)
+    assert re.fullmatch(rf"gs://{BUCKET}/{result}-[0-9a-f]{{12}}\.request\.json", request.result)
+    again = of_message(message(**document), message_id, BUCKET)
+    assert again.with_text("a") == request.with_text("a")
+    keyed = "idempotency_key" in document
+    assert (again.with_text("b").asked != request.with_text("a").asked) == keyed
+    assert (again.with_text("b").result != request.with_text("a").result) == keyed
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("specs/../logs/x.yaml", "_/logs/x"),
+        ("specs/a/../../x.yaml", "a/_/_/x"),
+        ("specs/a\nb.yaml", "a_b"),
+        ("specs//x.yaml", "x"),
+    ],
+)
+def test_results_lie_below_results_whatever_an_object_is_called(name: str, result: str) -> None:
+    assert result_uri(BUCKET, name, "1") == f"gs://{BUCKET}/results/{result}-1.json"
 
 
 def test_message_that_names_no_spec_is_poison() -> None:

@@ -133,7 +133,8 @@ class TestOneBuild:
     def test_of_a_published_request(self, desk: Desk) -> None:
         desk.put(NAME, workflow(image("one-$_X")) + "substitutions: {_X: '1'}\n")
         build = desk.publish(spec=f"gs://{BUCKET}/{NAME}", parameters={"_X": "2"})
-        assert (planned(build).image.name, build.result) == ("one-2", f"{RESULTS}-17.json")
+        assert planned(build).image.name == "one-2"
+        assert build.result.startswith(f"{RESULTS}-17-")
 
     def test_of_a_request_that_holds_it(self, desk: Desk) -> None:
         told = reason(desk.publish(spec=workflow(image("one"))))
@@ -267,7 +268,7 @@ class TestSeveralBuilds:
         assert desk.publish(**request).id == first.id
         builds = run(desk)
         assert planned(builds["two-2"]).image.name == "two-2"
-        assert builds["two-2"].result == f"{RESULTS}-17~2.json"
+        assert builds["two-2"].result == first.result.replace(".json", "~2.json")
 
     def test_that_lie_nowhere_are_refused(self, desk: Desk) -> None:
         told = reason(desk.publish(spec=CHAIN))

@@ -198,7 +198,13 @@ def test_schedules(plan: Plan) -> None:
 
 def test_prefixes_of_the_bucket(plan: Plan) -> None:
     days = days_kept(plan)
-    assert days == {topology.CONTEXTS: 32, topology.CIDATA: 9, topology.RESULTS: 365, topology.LOGS: 90}
+    assert days == {
+        topology.UPLOADS: 32,
+        topology.CONTEXTS: 32,
+        topology.CIDATA: 9,
+        topology.RESULTS: 365,
+        topology.LOGS: 90,
+    }
     assert topology.SPECS not in days
 
 
