@@ -42,6 +42,10 @@ HISTORIES = (
     *("home/*/.*_history", "home/*/.lesshst", "home/*/.viminfo", "home/*/.wget-hsts"),
     *("root/.*_history", "root/.lesshst", "root/.viminfo", "root/.wget-hsts"),
 )
+BACKUPS = (  # that passwd(1) and its like make: hashes of passwords that were locked since, and no use to an image
+    *("etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-", "etc/subgid-", "etc/subuid-"),
+    *("var/backups/group.bak", "var/backups/gshadow.bak", "var/backups/passwd.bak", "var/backups/shadow.bak"),
+)
 EMPTIED = (
     *("tmp", "var/lib/apt/lists", "var/tmp"),
     *("var/crash", "var/lib/systemd/coredump", "var/lib/systemd/pstore"),  # memory of programs that crashed here
@@ -80,7 +84,7 @@ def clean(root: str) -> list[str]:
     for folder, path in tree.files("var/lib/dbus"):
         if path.endswith("/machine-id"):  # most images have a link to the other one here
             tree.remove_file(folder, path)
-    tree.remove(*IDENTITY, *NETWORK, *HISTORIES)
+    tree.remove(*IDENTITY, *NETWORK, *HISTORIES, *BACKUPS)
     tree.remove_link(RESOLV_CONF, "/run/goldsmith/")  # the direct boot's, in images that had none
     if names_servers_of_the_build(_head(os.path.join(root, RESOLV_CONF))):
         tree.empty(RESOLV_CONF)

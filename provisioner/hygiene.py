@@ -16,9 +16,11 @@ import re
 import stat
 from abc import ABC, abstractmethod
 
-from .hygiene_rules import COS_RULES, FETCH, RULES, Places, Rule
+from .hygiene_rules import COS_RULES, FETCH, REUSE, RULES, Places, Rule
 from .hygiene_rules import STATEFUL as STATEFUL  # the host mounts it there, too
 from .os_release import COS
+from .swap_area import any_set as any_set  # the host looks at disks with it, too
+from .swap_area import page_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 WHOLE = 256 << 10  # bytes: files up to this size are read whole. Those that secrets are kept in are small
 HEAD = 64 << 10  # bytes that are read of larger ones
 BINARY = 1024  # bytes, of which none is NUL in what a person or a program keeps a token in
+MEMORY = "is swap that holds memory of the build machine"
 MOST_SHOWN = 5  # findings in a message
 MOST_KEPT = 1000
 
@@ -58,6 +61,10 @@ class File(ABC):
     @abstractmethod
     def is_of_build(self) -> bool:
         """Tell whether the source image had no such file, or another one: inode, size and times tell."""
+
+    @abstractmethod
+    def is_blank(self, start: int) -> bool:
+        """Tell whether there are zeros alone from a byte on, in all blocks that it has on the disk. OSError."""
 
     @abstractmethod
     def read(self, limit: int) -> bytes:
@@ -139,10 +146,21 @@ def _look(file: File, path: str, rules: Iterable[Rule]) -> Optional[Finding]:
         from .secret_shapes import find_secret  # and all its shapes, which a build that leaves no file does without
 
         data = _contents(file)
+        if _holds_memory(file, data):
+            return Finding(path, MEMORY, REUSE)
         secret = None if b"\0" in data[:BINARY] else find_secret(data)
         if secret is not None:
             return Finding(path, f"holds {secret}", FETCH)
     return None
+
+
+def _holds_memory(file: File, data: bytes) -> bool:
+    """Tell whether it is swap that was used: mkswap empties none."""
+    page = page_of(data)
+    try:
+        return page > 0 and not file.is_blank(page)
+    except OSError:  # gone by now
+        return False
 
 
 def _contents(file: File) -> bytes:

@@ -21,6 +21,7 @@ STATEFUL = "/mnt/stateful_partition"  # of Container-Optimized OS; /var and /hom
 REMOVE = "remove it in the last step"
 STOP = "stop what writes it in the last step"
 FETCH = "remove it in the last step; what needs a secret can fetch it at boot, from Secret Manager for instance"
+REUSE = "leave it on, and it is emptied after the last step, or remove it"
 LOCK = "lock it: passwd --lock USER"
 PASSWORD, CREDENTIALS = "holds a password", "holds credentials"
 

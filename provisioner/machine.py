@@ -44,6 +44,14 @@ def units_to_stop(root: str) -> tuple[str, ...]:
     return (*(SYSLOG_UNITS if has_syslog else ()), *(COS_UNITS if system_id(root) == COS else ()))
 
 
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""
+
+
 class NoMachine:
     """A tree of files."""
 
@@ -63,6 +71,10 @@ class NoMachine:
 
     def silence(self) -> None:
         """Stop what would write into the image while it is cleaned."""
+
+    def empty_swap(self) -> list[str]:
+        """Take the machine's memory out of its swap; return what could not be done."""
+        return []
 
     def trim(self) -> None:
         """Give free blocks back to the disks."""
@@ -108,6 +120,14 @@ class Machine(NoMachine):
         units = units_to_stop("/")
         if units:
             self._run("systemctl", "stop", *units)  # one that is not there keeps no other from being stopped
+
+    def empty_swap(self) -> list[str]:
+        """Take the machine's memory out of its swap; return what could not be done."""
+        if b"/" not in _read("/proc/swaps") and b"swap" not in _read("/etc/fstab"):
+            return []
+        from .swap import empty_swap  # few machines have any
+
+        return empty_swap()
 
     def trim(self) -> None:
         """Give free blocks back to the disks."""

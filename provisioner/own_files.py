@@ -34,6 +34,12 @@ class OwnFile(File):
         """Tell whether the source image had no such file, or another one."""
         return not self._is_of_source(self.found)
 
+    def is_blank(self, start: int) -> bool:
+        """Tell whether there are zeros alone from a byte on. OSError."""
+        from .swap import is_blank  # few machines have any
+
+        return is_blank(self._root + self.path, start)
+
     def read(self, limit: int) -> bytes:
         """Return the first bytes. OSError."""
         handle = os.open(self._root + self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

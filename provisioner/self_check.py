@@ -6,7 +6,7 @@ import json
 import os
 
 from .clean_machine import clean
-from .hygiene import Finding, check, find_allowance
+from .hygiene import MEMORY, Finding, check, find_allowance
 from .os_release import system_id
 from .own_files import own_files
 from .protocol import ALLOWED
@@ -26,8 +26,20 @@ def check_machine(root: str, state: str, record: str) -> list[Finding]:
     findings = _look(root, state, record)
     if findings:
         clean(root)
+        _empty([root + finding.path for finding in findings if finding.what == MEMORY])
         findings = _look(root, state, record)
     return findings
+
+
+def _empty(areas: list[str]) -> None:
+    """Empty swap that the steps have switched off. What cannot be done is found again."""
+    for area in areas:
+        from .swap import NoSwap, empty_area
+
+        try:
+            empty_area(area)
+        except (NoSwap, OSError):
+            continue
 
 
 def _look(root: str, state: str, record: str) -> list[Finding]:

@@ -162,7 +162,7 @@ class Session:
             self._machine.silence()
             if self._job.scratch:
                 self._machine.drop_scratch()
-            problems = clean(self._places.root)
+            problems = [*self._machine.empty_swap(), *clean(self._places.root)]
             self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
         told, findings = self._check()

@@ -125,14 +125,15 @@ class Ext4(DiskReader):
         found.pop(ext4_attributes.INLINE_DATA, None)
         return found
 
-    def extents(self, inode: Inode) -> Iterator[Extent]:
+    def extents(self, inode: Inode, *, reserved: bool = False) -> Iterator[Extent]:
         """Give where the contents of a file or folder are, from its first byte to its last.
 
         Each is (byte of the file, byte of the disk file or None where all is zero, length). What is kept in the inode
-        is nowhere else, and has no extents: read() has it.
+        is nowhere else, and has no extents: read() has it. Blocks that are reserved and were never written are zeros,
+        or with `reserved` where they are.
         """
         try:
-            yield from self._extents(inode)
+            yield from self._extents(inode, reserved=reserved)
         except Damaged as error:
             raise self._damaged(str(error), inode.number) from error
 
@@ -213,10 +214,10 @@ class Ext4(DiskReader):
             raise Damaged(f"has an extended attribute in inode {number}, which holds none")
         return self.read(inode)
 
-    def _extents(self, inode: Inode) -> Iterator[Extent]:
+    def _extents(self, inode: Inode, *, reserved: bool = False) -> Iterator[Extent]:
         layout = self.layout
         size, block, reached, blocks = inode.size, layout.block, 0, 0
-        for first, on_disk, count in self._runs(inode):
+        for first, on_disk, count in self._runs(inode, reserved=reserved):
             start, end = first * block, min((first + count) * block, size)
             if start >= size:
                 break
@@ -231,11 +232,11 @@ class Ext4(DiskReader):
         if reached < size:
             yield reached, None, size - reached
 
-    def _runs(self, inode: Inode) -> Iterable[ext4_map.Run]:
+    def _runs(self, inode: Inode, *, reserved: bool) -> Iterable[ext4_map.Run]:
         if inode.flags & ext4_inode.INLINE_DATA or not (inode.is_file or inode.is_folder or inode.is_link):
             return ()
         if inode.flags & ext4_inode.EXTENTS:
-            return ext4_map.extent_runs(inode.block_map, self._block)
+            return ext4_map.extent_runs(inode.block_map, self._block, reserved=reserved)
         blocks = -(-inode.size // self.layout.block)
         return ext4_map.block_map_runs(inode.block_map, blocks, self.layout.block, self._block)
 

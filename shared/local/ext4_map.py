@@ -25,9 +25,12 @@ _WRITTEN = 32768  # longer extents are that much shorter, and allocated but neve
 _DIRECT = 12
 
 
-def extent_runs(root: bytes, read_block: ReadBlock) -> Iterable[Run]:
-    """Give the runs of an extent tree whose root is in the inode. Damaged."""
-    return _ExtentTree(read_block).runs(root, None)
+def extent_runs(root: bytes, read_block: ReadBlock, *, reserved: bool = False) -> Iterable[Run]:
+    """Give the runs of an extent tree whose root is in the inode. Damaged.
+
+    Blocks that are reserved and were never written are zeros, or with `reserved` where they are.
+    """
+    return _ExtentTree(read_block, reserved=reserved).runs(root, None)
 
 
 def single_extent(root: bytes, blocks: int, disk_blocks: int) -> int | None:
@@ -40,8 +43,9 @@ def single_extent(root: bytes, blocks: int, disk_blocks: int) -> int | None:
 
 
 class _ExtentTree:
-    def __init__(self, read_block: ReadBlock) -> None:
+    def __init__(self, read_block: ReadBlock, *, reserved: bool) -> None:
         self._read_block = read_block
+        self._reserved = reserved
         self._seen: set[int] = set()
         self._end = 0  # the first block of the file that no run has reached
 
@@ -71,7 +75,7 @@ class _ExtentTree:
             if first < self._end or not count:
                 raise Damaged(f"has extents that overlap at block {first}")
             self._end = first + count
-            found.append((first, low | high << 32 if written else None, count))
+            found.append((first, low | high << 32 if written or self._reserved else None, count))
         return found
 
 

@@ -8,11 +8,13 @@ itself, as in the cloud.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
-from provisioner.hygiene import STATEFUL, File, Finding, check, is_published
+from provisioner.hygiene import STATEFUL, File, Finding, any_set, check, is_published
 
 from ..errors import ImageFileError
 from .disk import Partition, read_table
@@ -22,6 +24,7 @@ from .root_files import RootFiles, RootUnreadable
 
 COS = "cos"  # ID in os-release of Container-Optimized OS
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
+_CHUNK = 1 << 20
 _LABEL_AT, _LABEL_BYTES = 1024 + 0x78, 16  # of ext4's superblock
 
 IsOfSource = Callable[[Inode], bool]
@@ -63,7 +66,8 @@ def look_into(disk: Path, source: Path | None) -> list[Finding]:
         return []
     with ExitStack() as stack:
         of_source = _of_source(source, stack)
-        return check(_files(disk, root, of_source), root.os_release().get("ID", ""))
+        swap = (_SwapPartition(disk, partition, source) for partition in _partitions(disk, "swap"))
+        return check(chain(_files(disk, root, of_source), swap), root.os_release().get("ID", ""))
 
 
 class _DiskFile(File):
@@ -76,8 +80,50 @@ class _DiskFile(File):
     def is_of_build(self) -> bool:
         return not self._is_of_source(self._inode)
 
+    def is_blank(self, start: int) -> bool:
+        """Look at the disk itself: swapped memory is in blocks that were only reserved, and read as zeros."""
+        disk = self._file_system.disk
+        for at, place, length in self._file_system.extents(self._inode, reserved=True):
+            before = max(0, start - at)
+            if place is not None and before < length and not _is_blank(disk, place + before, length - before):
+                return False
+        return True
+
     def read(self, limit: int) -> bytes:
         return self._file_system.read(self._inode, limit)
+
+
+class _SwapPartition(File):
+    """A partition that is swap, called after its number."""
+
+    def __init__(self, disk: Path, partition: Partition, source: Path | None) -> None:
+        super().__init__(f"/partition-{partition.number}", stat.S_IFREG, partition.size)
+        self._disk = disk
+        self._start = partition.start
+        self._source = source
+
+    def is_of_build(self) -> bool:
+        if self._source is None:
+            return True
+        pieces = (_chunks(disk, self._start, self.size) for disk in (self._disk, self._source))
+        return any(ours != theirs for ours, theirs in zip(*pieces, strict=True))
+
+    def is_blank(self, start: int) -> bool:
+        return _is_blank(self._disk, self._start + start, self.size - start)
+
+    def read(self, limit: int) -> bytes:
+        return b"".join(_chunks(self._disk, self._start, min(limit, self.size)))
+
+
+def _is_blank(disk: Path, start: int, length: int) -> bool:
+    return not any(map(any_set, _chunks(disk, start, length)))
+
+
+def _chunks(disk: Path, start: int, length: int) -> Iterator[bytes]:
+    with disk.open("rb") as file:
+        for at in range(0, length, _CHUNK):
+            file.seek(start + at)
+            yield file.read(min(_CHUNK, length - at))
 
 
 def _of_source(source: Path | None, stack: ExitStack) -> dict[int, IsOfSource]:
@@ -116,8 +162,8 @@ def _never(inode: Inode) -> bool:
     return False  # there is no such file system in the source
 
 
-def _partitions(disk: Path) -> list[Partition]:
-    return [partition for partition in read_table(disk).partitions if partition.file_system == "ext4"]
+def _partitions(disk: Path, kind: str = "ext4") -> list[Partition]:
+    return [partition for partition in read_table(disk).partitions if partition.file_system == kind]
 
 
 def _files(disk: Path, root: RootFiles, of_source: Mapping[int, IsOfSource]) -> Iterator[File]:

@@ -11,6 +11,7 @@ import pytest
 
 from provisioner.hygiene import HEAD, WHOLE
 from shared.errors import ImageFileError
+from shared.local.ext4 import Ext4
 from shared.local.finished_disk import can_look_into, look_into, was_cut_off
 from tests.local.small_disks import LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, rooted, tool
 
@@ -147,3 +148,65 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 8 * MIB
+
+
+def swap(path: Path, size: int, *, held: bytes) -> Path:
+    """Make a swap area on what held memory before."""
+    path.write_bytes(held * (size // len(held)) if held else bytes(size))
+    tool("mkswap", str(path))
+    return path
+
+
+def test_swap_that_holds_memory_is_found(tmp_path: Path) -> None:
+    """What swap held: mkswap leaves all but the first page as it was."""
+    tree = os_tree(tmp_path / "tree")
+    swap(tree / "swapfile", 2 * MIB, held=b"SECRET-IN-MEMORY")
+    swap(tree / "blank", 2 * MIB, held=b"")
+    disk = rooted(tmp_path / "disk.raw", tree)
+    [finding] = look_into(disk, None)
+    assert str(finding) == (
+        "/swapfile is swap that holds memory of the build machine; "
+        "leave it on, and it is emptied after the last step, or remove it"
+    )
+    assert paths(disk, disk) == []
+
+
+def test_swap_in_blocks_that_were_only_reserved_is_found(tmp_path: Path) -> None:
+    """fallocate, mkswap, swapon: the file reads as zeros, and the disk holds memory below it."""
+    tree = os_tree(tmp_path / "tree")
+    swap(tree / "swapfile", 2 * MIB, held=b"SECRET-IN-MEMORY")
+    disk = rooted(tmp_path / "disk.raw", tree)
+    with Ext4(disk, 2 * MIB, 29 * MIB) as file_system:
+        number = file_system.entries(file_system.root)["swapfile"]
+        inode, record = file_system.inode(number), file_system.record(number)
+        [(_, place, length)] = file_system.extents(inode)
+    block = (place or 0) - 2 * MIB >> 12
+    head = inode.block_map[:2] + struct.pack("<H", 2) + inode.block_map[4:12]
+    leaves = struct.pack("<IHHI", 0, 1, 0, block)  # what mkswap has written
+    leaves += struct.pack("<IHHI", 1, 32768 + length // 4096 - 1, 0, block + 1)  # reserved, which is +32768
+    data = disk.read_bytes()
+    assert data.count(record) == 1
+    changed = record.replace(inode.block_map, head + leaves + inode.block_map[36:])
+    disk.write_bytes(data.replace(record, changed))
+    with Ext4(disk, 2 * MIB, 29 * MIB) as file_system:
+        assert not any(file_system.read(file_system.inode(number))[4096:])
+    assert paths(disk) == ["/swapfile"]
+
+
+def test_a_swap_partition_that_holds_memory_is_found(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    table = f"label: gpt\nsize=24M, type={LINUX_ROOT}\nsize=8M, type={LINUX}\n"
+    area = swap(tmp_path / "area", 8 * MIB, held=b"")
+    source = partitioned(tmp_path / "source.raw", table, 40 * MIB)
+    add_ext4(source, 1 * MIB, 24 * MIB, tree)
+    with source.open("r+b") as file:
+        file.seek(25 * MIB)
+        file.write(area.read_bytes())
+    disk = tmp_path / "disk.raw"
+    shutil.copyfile(source, disk)
+    assert paths(disk, source) == paths(disk, None) == []
+    with disk.open("r+b") as file:
+        file.seek(30 * MIB)
+        file.write(b"SECRET-IN-MEMORY")
+    assert paths(disk, source) == ["/partition-2"]
+    assert paths(disk, disk) == []  # the source's

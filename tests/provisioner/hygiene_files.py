@@ -28,6 +28,9 @@ class Given(File):
     def is_of_build(self) -> bool:
         return self._of_build
 
+    def is_blank(self, start: int) -> bool:
+        return not self.data[start:].strip(b"\0")
+
     def read(self, limit: int) -> bytes:
         self.limits.append(limit)
         return self.data[:limit]

@@ -27,10 +27,12 @@ GONE = """
     etc/docker/key.json etc/dropbear/dropbear_rsa_host_key var/lib/urandom/random-seed var/lib/dhcpcd/duid
     var/lib/wicked/lease-eth0-dhcp-ipv4.xml home/ann/.viminfo var/crash/core.1 var/lib/systemd/coredump/core.2
     var/log/audit/audit.log var/lib/fwupd/pki/secret.key var/lib/fwupd/pki/client.pem
+    etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid- var/backups/shadow.bak
 """.split()  # noqa: SIM905 - readable
 EMPTIED = ["etc/machine-id", "var/log/syslog", "var/log/wtmp", "var/log/apt/history.log"]
 KEPT = """
     etc/ssh/sshd_config etc/netplan/01-own.yaml var/cache/debconf/config.dat var/lib/cloud/seed/nocloud/user-data
+    etc/passwd etc/shadow etc/gshadow etc/subuid var/backups/dpkg.status.0
     var/lib/dpkg/status root/.bashrc home/ann/notes etc/hostname
     var/lib/systemd/deb-systemd-helper-enabled/ssh.service.dsh-also var/lib/systemd/linger/ann
     var/lib/metrics/prometheus.db mnt/stateful_partition/etc/kept etc/docker/daemon.json

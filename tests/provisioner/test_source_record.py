@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from provisioner.self_check import check_machine
@@ -52,3 +53,14 @@ def test_a_job_that_the_release_before_began_goes_on_with_its_mark(tmp_path: Pat
     take_record(str(root), str(tmp_path / "state"), str(record), str(mark), resumed=True)
     found = check_machine(str(root), str(tmp_path / "state"), str(record))
     assert [finding.path for finding in found] == ["/etc/new.key"]
+
+
+def test_swap_that_the_steps_have_switched_off_is_emptied(tmp_path: Path) -> None:
+    """It is in no fstab, and not on any more: its contents tell."""
+    root, record = tmp_path / "root", tmp_path / "record"
+    root.mkdir()
+    take_record(str(root), str(tmp_path / "state"), str(record), str(tmp_path / "mark"), resumed=False)
+    (root / "swapfile").write_bytes(b"SECRET-IN-MEMORY" * 65536)
+    subprocess.run(["mkswap", str(root / "swapfile")], check=True, capture_output=True)
+    assert check_machine(str(root), str(tmp_path / "state"), str(record)) == []
+    assert b"SECRET" not in (root / "swapfile").read_bytes()
