@@ -13,14 +13,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from shared.build import Build, Outcome
-from shared.errors import GoldsmithError, InputError, NotFound
+from shared.errors import NO_SPACE, GoldsmithError, InputError, NotFound
 from shared.events import BuildRequested
 from shared.identity import build_id
 from shared.interruption import Interruption
 from shared.plan import Plan
 
 from .console import following
-from .exit_status import FAILED, INTERRUPTED, of_error
+from .exit_status import ENVIRONMENT, FAILED, INTERRUPTED, of_error
 from .home import open_factory, resume_all
 from .images import export_existing
 from .specs import here, prepare, read
@@ -103,7 +103,9 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
 
 def status(done: Build) -> int:
     """Give the exit status of a build that has ended."""
-    return 0 if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else FAILED
+    if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
+        return 0
+    return ENVIRONMENT if done.outcome is Outcome.FAILED and done.reason.startswith(NO_SPACE) else FAILED
 
 
 def _with_options(plan: Plan, output: Path | None, boot: str | None, compression: str | None) -> Plan:

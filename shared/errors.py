@@ -22,6 +22,9 @@ GoldsmithError                anything below; carries the remedy as its last sen
 
 from collections.abc import Sequence
 
+NO_SPACE = "no space: "
+"""How every NoSpace begins, and the reason of every build that ended for one."""
+
 
 class GoldsmithError(Exception):
     """Anything that Goldsmith raises on purpose."""
@@ -56,7 +59,10 @@ class MissingTool(EnvironmentFault):
 
 
 class NoSpace(EnvironmentFault):
-    """The disk is full, or would be."""
+    """A file system is full, or would be; the text names a place on it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text if text.startswith(NO_SPACE) else NO_SPACE + text)
 
 
 class PoisonMessage(GoldsmithError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from .build import Build
+from .errors import NO_SPACE
 from .events import CancelRequested, Event, MachineStopped, OrderFailed, Reported
 
 LONGEST = 1000  # characters; a guest may send more, and a build's document has to stay small
@@ -30,8 +31,9 @@ def stopped_reason(build: Build, event: MachineStopped) -> str:
 
 
 def order_reason(_build: Build, event: OrderFailed) -> str:
-    """The worker's words."""
-    return f"{event.order}: {event.reason[:LONGEST]}"
+    """The worker's words; a full disk is no order's."""
+    reason = event.reason[:LONGEST]
+    return reason if reason.startswith(NO_SPACE) else f"{event.order}: {reason}"
 
 
 def kept_reason(build: Build) -> str:

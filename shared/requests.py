@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .build import ImageRecord
+from .build import Build, ImageRecord
 from .errors import InputError
-from .events import BuildRequested, CancelRequested
+from .events import BuildRequested, CancelRequested, OrderFailed
 from .factory import Factory
 from .identity import LABEL_DIGITS
-from .messages import event_message
+from .lifecycle import wanted
+from .messages import event_message, order_message
 from .names import BUILD_LABEL, DIGEST_LABEL
+from .orders import Order
 from .plan import Context, Plan, SourceImage, make_plan
 from .ports import Bus, Clock, Image
 
@@ -83,6 +85,19 @@ def is_same_output(image: Image, plan: Plan) -> bool:
         {k: v for k, v in labels.items() if k != BUILD_LABEL} for labels in (plan.image.labels, image.labels)
     )
     return (image.family, image.disk_size_gb, theirs) == (plan.image.family, plan.image.disk_size_gb, ours)
+
+
+def give_up(build: Build, reason: str, bus: Bus, clock: Clock) -> None:
+    """Have a build end as failed: what it waits for counts as failed. One that has an outcome is cleaned up again."""
+    now = clock.now()
+    kind = wanted(build)[0]
+    if build.outcome is not None:
+        bus.publish(order_message(Order(build.id, build.orders, kind, build.attempt), build))
+        return
+    event = OrderFailed(
+        build_id=build.id, event_id=f"give-up-{now:.3f}", time=now, order=kind, attempt=build.attempt, reason=reason
+    )
+    bus.publish(event_message(event))
 
 
 def cancel(build_id: str, reason: str, bus: Bus, clock: Clock) -> None:

@@ -52,6 +52,6 @@ def debian_disk() -> Path:
 def debian_home(tmp_path: Path, debian_disk: Path) -> Path:
     """A test's own GOLDSMITH_HOME, with that Debian as the only image of family debian-12."""
     home = tmp_path / "home"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family=FAMILY)
     return home

@@ -125,6 +125,10 @@ class BuildFolder:
             os.close(descriptor)
         return False
 
+    def drop_disks(self) -> None:
+        """Remove the disks, at once and without a word: what a build takes most room for."""
+        shutil.rmtree(self.path / "disks", ignore_errors=True)
+
     def is_untidy(self) -> bool:
         """Whether there is anything but logs."""
         return _names(self.path) not in ([], [self.logs.name])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from ..build import Build, State
 from ..engine import Engine, Listener
-from ..errors import GoldsmithError, PoisonMessage, Transient
+from ..errors import GoldsmithError, NoSpace, PoisonMessage, Transient
 from ..events import Event
 from ..factory import Factory
 from ..interruption import Interruption
@@ -61,7 +62,11 @@ class Patience:
 class Dispatcher:
     """Runs builds of this machine to their end, one at a time."""
 
-    def __init__(self, factory: Factory, bus: LocalBus, listener: Listener | None = None) -> None:
+    def __init__(
+        self, factory: Factory, bus: LocalBus, listener: Listener | None = None, look: Callable[[], None] | None = None
+    ) -> None:
+        """`look` is called at every tick until the build has an outcome; NoSpace, which it may raise, ends run()."""
+        self._look = look
         self._factory = replace(factory, progress=self._progress)
         self._say = factory.progress
         self._bus = bus
@@ -78,6 +83,7 @@ class Dispatcher:
 
         A clean-up that has not come to its end after `patience` seconds is left to a later command: the build is given
         unfinished. A worker's unforeseen exception ends the build like any failure, cleans up, and is raised then.
+        NoSpace is raised at once: it cannot be said what of all this could be written down.
         """
         self._build = build = self.engine.resend(build_id)
         cancelled = False
@@ -117,6 +123,8 @@ class Dispatcher:
         try:
             build = self._factory.store.load(build_id).build
             self._build = build  # another process may have written, for one to cancel the build
+            if self._look is not None and build.outcome is None:
+                self._look()
             if not build.finished:
                 self.engine.tick(build_id, heard=self._watch(build))
         except Transient as error:  # such as a database that others write to for long
@@ -177,6 +185,8 @@ class Dispatcher:
             fault = future.exception()
             if fault is None:
                 continue
+            if isinstance(fault, NoSpace):
+                raise fault
             if self._fault is not None:  # the clean-up after the first fault has one too: leave it to the next command
                 raise fault
             self._end_for(fault)

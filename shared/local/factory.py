@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..build import Build, State
 from ..clock import SystemClock
 from ..damage import readable_builds
-from ..engine import Listener
-from ..errors import AlreadyExists, DamagedDocument, InputError, NotFound
+from ..engine import Engine, Listener
+from ..errors import AlreadyExists, DamagedDocument, InputError, NoSpace, NotFound
 from ..events import BuildRequested
 from ..factory import Factory, ReportTarget
 from ..interruption import Interruption
@@ -27,7 +27,7 @@ from ..messages import REPORTS_TOPIC
 from ..names import BUILD_LABEL, LOCAL
 from ..plan import Context, SourceImage
 from ..ports import Image, Progress
-from ..requests import cancel
+from ..requests import cancel, give_up
 from ..sweep import sweep
 from .bucket import LocalBucket
 from .build_folder import BuildFolder, build_ids
@@ -39,6 +39,7 @@ from .database import Database
 from .machine import Machines
 from .master_key import master_key
 from .qemu_command import ADDRESS
+from .reserve import Reserve
 from .store import LocalStore
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class LocalFactory(Factory):
     home: Path
     catalogue: Catalogue
     queue: LocalBus  # what `bus` is, with its reading end
+    machines: Machines
+    reserve: Reserve
     _closing: ExitStack = field(repr=False)
 
     def __enter__(self) -> Self:
@@ -175,11 +178,51 @@ class LocalFactory(Factory):
 
     def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""
-        from .dispatcher import Dispatcher
+        self.reserve.keep()
 
-        dispatcher = Dispatcher(self, self.queue, listener)
-        dispatcher.engine.request(request)
-        return dispatcher.run(request.build_id, interruption)
+        def begin() -> None:
+            Engine(self.store, self.bus, self.clock, listener).request(request)
+
+        return self._to_its_end(request.build_id, interruption, listener=listener, begin=begin)
+
+    def _to_its_end(
+        self,
+        build_id: str,
+        interruption: Interruption,
+        patience: float | None = None,
+        *,
+        listener: Listener | None = None,
+        begin: Callable[[], None],
+    ) -> Build:
+        """Run a build to its end after what begins it. When the disk is full, it ends for that, and leaves nothing."""
+        from .dispatcher import STUCK, Dispatcher
+
+        dispatcher = Dispatcher(self, self.queue, listener, self.reserve.look)
+        try:
+            begin()
+            return dispatcher.run(build_id, interruption, patience or STUCK)
+        except NoSpace as error:
+            self._make_room(build_id, error)
+            done = Dispatcher(self, self.queue, listener).run(build_id, interruption, patience or STUCK)
+            with suppress(NoSpace):  # the next build keeps it, or is refused
+                self.reserve.keep()
+            return done
+
+    def _make_room(self, build_id: str, error: NoSpace) -> None:
+        """Let a build end that can write nothing any more: first what is large goes, which needs no database."""
+        self.reserve.give_up()
+        folder = BuildFolder(self.home, build_id)
+        for name in folder.machines():
+            self.machines.stop(name)
+        folder.drop_disks()
+        try:
+            build = self.store.load(build_id).build
+        except NotFound:  # not even the request was written down, and nothing was made
+            raise error from None
+        if build.outcome is None:
+            self.queue.forget(build_id)  # whatever it was told before, this is its end
+        if not build.finished:
+            give_up(build, str(error), self.bus, self.clock)
 
     def is_interrupted(self, build: Build) -> bool:
         """Return whether a build is not finished and no process holds it: a killed one has left it."""
@@ -201,14 +244,14 @@ class LocalFactory(Factory):
             build = self.store.load(build_id).build
             if build.finished:
                 return build
+            return self._finish(build)
+
+    def _finish(self, build: Build) -> Build:
+        def begin() -> None:
             if build.state in (State.PREPARING, State.PROVISIONING):
                 cancel(build.id, LOST, self.bus, self.clock)
-            return self._finish(build.id)
 
-    def _finish(self, build_id: str) -> Build:
-        from .dispatcher import Dispatcher
-
-        return Dispatcher(self, self.queue).run(build_id, Interruption(), RECOVERY)
+        return self._to_its_end(build.id, Interruption(), RECOVERY, begin=begin)
 
     def sweep(self) -> list[str]:
         """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
@@ -268,7 +311,8 @@ class LocalFactory(Factory):
 def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
     """Open the factory whose state is below `home`; the folder is made where it does not exist."""
     with ExitStack() as stack:
-        database = stack.enter_context(Database(home / "state.db"))
+        reserve = Reserve(home)
+        database = stack.enter_context(_database(home / "state.db", reserve))
         queue = LocalBus(database)
         stack.callback(queue.close)
         clock = SystemClock()
@@ -287,5 +331,17 @@ def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
             home=home,
             catalogue=catalogue,
             queue=queue,
+            machines=machines,
+            reserve=reserve,
             _closing=stack.pop_all(),
         )
+
+
+def _database(path: Path, reserve: Reserve) -> Database:
+    """Open the state; on a full disk in the reserve's place, so that what is large can be ended and deleted."""
+    try:
+        return Database(path)
+    except NoSpace:
+        if not reserve.give_up():
+            raise
+        return Database(path)

@@ -90,7 +90,7 @@ def _know_accelerator(home: Path) -> None:
 def idle_cloud(folder: Path, identity: Identity, **options: str) -> Iterator[Cloud]:
     """A cloud whose one image is IDLE, of a family of that name."""
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     Catalogue(home, SystemClock()).add(idle_disk(folder / "idle.raw"), IDLE, transfer="move", family=IDLE)
     cloud = Cloud(home)
     with cloud.open(identity, **options):

@@ -163,7 +163,7 @@ class Cloud:
 def open_cloud(folder: Path, identity: Identity, **options: Any) -> Iterator[Cloud]:
     """Serve both until the end."""
     home = folder / "home"
-    home.mkdir(exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
     catalogue = Catalogue(home, SystemClock())
     if catalogue.get(IDLE) is None:
         catalogue.add(idle_disk(folder / "idle.raw"), IDLE, transfer="move", family=IDLE)

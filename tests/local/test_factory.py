@@ -98,7 +98,7 @@ def test_master_key_is_made_once_and_for_its_owner_alone(factory: LocalFactory, 
 
 
 def test_what_a_killed_process_left_of_a_key_is_no_hindrance(home: Path) -> None:
-    home.mkdir()
+    home.mkdir(mode=0o700)
     (home / f".master.key.{os.getpid()}").write_bytes(b"half")  # of a process that had this one's number before
     with open_factory(home):
         assert len((home / "master.key").read_bytes()) == 32

@@ -271,7 +271,7 @@ def test_a_full_file_system_is_said_and_left_as_it_was(tmp_path: Path, kind: str
     elif kind != "raw":
         packed(file_of_kind, *(["-S"] if kind.startswith("sparse") else []), folder=tmp_path)
     home = tmp_path / "home"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     shell = ["sh", "-c", ON_A_SMALL_FILE_SYSTEM, "sh", str(home), sys.executable, FULL, str(file_of_kind)]
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", *shell], capture_output=True, text=True, cwd=ROOT, check=True

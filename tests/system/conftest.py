@@ -40,6 +40,6 @@ def goldsmith(debian_home: Path, warm_cache: Path, tmp_path: Path) -> Iterator[G
 def bare_goldsmith(tmp_path: Path) -> Iterator[Goldsmith]:
     """The command line with an empty home."""
     home = tmp_path / "home"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     with Goldsmith(home, tmp_path) as command:
         yield command

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MOUNT = 'mount -t tmpfs -o "size=$1" tmpfs "$0" && echo ready && exec sleep infinity'
+MOUNT = 'mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$0" && echo ready && exec sleep infinity'
 CHUNK = 1 << 16
 
 
