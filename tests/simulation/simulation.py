@@ -42,6 +42,7 @@ class Request:
     number: int
     spec: Spec
     guest: Guest
+    late: bool  # not before all others have come to their end
     begun: bool = False
     build_id: str = ""
     refused: str = ""
@@ -82,6 +83,7 @@ class Simulation(World):
         self.foreign: dict[str, Image] = {}
         self.deaths = 0
         self.taken = 0  # VMs
+        self.jumped = False  # over a deadline
         self._cancels = self.draw.choice([0, 0, 0, 1, 2])
         self._jumps = self.draw.choice([0, 0, 0, 0, 0, 1, 2])
         self._seen: dict[str, tuple[int, Build]] = {}
@@ -138,7 +140,8 @@ class Simulation(World):
             if not self.bus.waiting:
                 break
             self.take()
-        self.clock.time += 60.0 if self.draw.random() < 0.9 else 7200.0
+        cleaning = all(build.state is State.CLEANING for build in self.built() if not build.finished)
+        self.clock.time += 7200.0 if cleaning and self.draw.random() < 0.3 else 60.0
         for build in self.built():
             if not build.finished:
                 self.tick_one(build)
@@ -149,6 +152,8 @@ class Simulation(World):
     def begin(self) -> None:
         """Take up a request."""
         waiting = [request for request in self.requests if not request.begun and not request.refused]
+        if any(not build.finished for build in self.built()):
+            waiting = [request for request in waiting if not request.late]
         if waiting:
             request = self.draw.choice(waiting)
             self.process(f"request {request.number}", lambda: self._begin(request))
@@ -193,6 +198,7 @@ class Simulation(World):
         unfinished = [build for build in self.built() if not build.finished]
         if unfinished and self._jumps:
             self._jumps -= 1
+            self.jumped = True
             build = self.draw.choice(unfinished)
             self.clock.time = max(self.clock.time, build.deadline)
             self.tick_one(build)
@@ -322,9 +328,9 @@ def requests(draw: random.Random) -> list[Request]:
     """Draw what people ask for: builds of the same spec, content, name or family at once."""
     made = []
     rebuild = draw.choice(["always", "changed"])
-    named = draw.choice([None, None, "the-name"])
+    named = draw.choice([None, None, None, "the-name"])
     for number in range(draw.choice([1, 2, 2, 3])):
-        content = draw.choice(["a", "a", "b"])
+        content = draw.choice(["a", "a", "a", "b"])
         output: dict[str, Any] = {"family": draw.choice([FAMILY, FAMILY, "other"]), "labels": {"team": "infra"}}
         if named:
             output["name"] = named
@@ -341,7 +347,7 @@ def requests(draw: random.Random) -> list[Request]:
         }
         if draw.random() < 0.3:
             document["verify"] = {"steps": []}
-        made.append(Request(number, Spec.model_validate(document), guest_of(draw)))
+        made.append(Request(number, Spec.model_validate(document), guest_of(draw), late=draw.random() < 0.4))
     return made
 
 
