@@ -12,25 +12,29 @@ import os
 import stat
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
+from .budget import CONTEXT, Budget
 from .errors import InputError
+from .inflate import FAULTS, Inflated, is_packed
 from .names import quoted
+from .tar_members import TarMembers
 
 SIZE_LIMIT = 4 << 30  # bytes of all files: what a build VM's disk can be expected to take beside the work
 MEMBER_LIMIT = 100_000
 LEFT_OUT = ".git"
 
 _HOPS = 40  # links followed before it counts as a loop, as in Linux
+_PARTS = 1024  # names on the way to a file, those of links on it included
+_FOLDER_BYTES = 300  # of memory, beside its name
+_PATH_BYTES = 4095  # of a name, and of where a link leads; Linux's
 _ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".zip", ".7z", ".rar")
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!")
 _TAR_MAGIC = 257  # where a tar header says `ustar`
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError, ValueError)
+_DAMAGE = (tarfile.TarError, *FAULTS)
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ Members = Mapping[str, Member]
 
 def resolve(members: Members, path: str) -> str | None:
     """Follow links without touching the disk; None for a path that leaves the context at any point, or loops."""
-    pending, done, hops = path.split("/")[::-1], list[str](), 0
+    pending, done, hops, parts = path.split("/")[::-1], list[str](), 0, 0
     if path.startswith("/"):
         return None
     while pending:
         part = pending.pop()
+        parts += 1
+        if parts > _PARTS:
+            return None
         if part in ("", "."):
             continue
         if part == "..":
@@ -61,15 +68,16 @@ def resolve(members: Members, path: str) -> str | None:
                 return None
             done.pop()
             continue
-        member = members.get("/".join([*done, part]))
+        here = f"{done[-1]}/{part}" if done else part
+        member = members.get(here)
         if member and member.kind == "link":
             hops += 1
             if hops > _HOPS or member.target.startswith("/"):
                 return None
             pending.extend(member.target.split("/")[::-1])
         else:
-            done.append(part)
-    return "/".join(done)
+            done.append(here)  # each with the path before it: joining them anew for each part takes longer
+    return done[-1] if done else ""
 
 
 def links_out(members: Members) -> list[str]:
@@ -135,6 +143,9 @@ class _Collector:
             member.target.encode()
         except UnicodeEncodeError:
             self.problems.append(f"holds {name!a}, whose name is not UTF-8; rename it")
+            return
+        if len(name.encode()) > _PATH_BYTES or len(member.target.encode()) > _PATH_BYTES:
+            self.problems.append(f"holds {quoted(name)}, or a link to, of more than {_PATH_BYTES} bytes; shorten it")
             return
         self.size += member.size
         if self.size > SIZE_LIMIT or len(self.members) >= MEMBER_LIMIT:
@@ -206,18 +217,34 @@ class _Archive(_Collector):
     def __init__(self, path: Path, spool: Path | None, stack: contextlib.ExitStack) -> None:
         super().__init__(path)
         self.infos: dict[str, tarfile.TarInfo] = {}
+        self.budget = Budget(CONTEXT, path, path.stat().st_size)
         try:
-            self.archive = _open_archive(path, spool, stack)
+            self.archive = self._open(path, spool, stack)
             for info in self.archive:
                 self._take(info)
-            self._check_end()
+            self.archive.check_end()
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # the machine's fault, not the archive's
             raise InputError(f"{path} is no whole tar archive ({error}); pack it again with tar -czf") from error
-        self._check_parents()
+        self._make_parents()
+
+    def _open(self, path: Path, spool: Path | None, stack: contextlib.ExitStack) -> TarMembers:
+        """Open an archive; with `spool`, a compressed one by way of an unnamed file there, to be read in any order."""
+        file = stack.enter_context(path.open("rb"))
+        packed = is_packed(file.read(tarfile.BLOCKSIZE))
+        file.seek(0)
+        if not packed:
+            return TarMembers(file, self.budget)
+        plain = Inflated(file.read, self.budget)
+        if spool is None:
+            return TarMembers(plain, self.budget)
+        return TarMembers(stack.enter_context(_unpacked(plain, path, spool)), self.budget)
 
     def _take(self, info: tarfile.TarInfo) -> None:
+        if len(info.name) > _PATH_BYTES or len(info.linkname) > _PATH_BYTES:  # before it is taken to pieces
+            self.problems.append(f"holds a name, or a link to one, of more than {_PATH_BYTES} bytes; shorten it")
+            return
         parts = [part for part in info.name.split("/") if part not in ("", ".")]
         name = "/".join(parts)
         if info.name.startswith("/") or ".." in parts:
@@ -243,56 +270,30 @@ class _Archive(_Collector):
             self.problems.append(f"{quoted(info.name)} is a hard link to a file that is not in the archive; pack both")
         return self.infos.get(target)
 
-    def _check_end(self) -> None:
-        """Refuse an archive whose list of members broke off: tarfile takes a damaged header for the end."""
-        assert self.archive.fileobj is not None
-        self.archive.fileobj.seek(self.archive.offset)
-        if self.archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"damaged header at byte {self.archive.offset}")
-
-    def _check_parents(self) -> None:
+    def _make_parents(self) -> None:
         """Make the folders that the archive leaves out; refuse members below a file or a link."""
         for name in list(self.members):
-            parts = name.split("/")[:-1]
-            for count in range(1, len(parts) + 1):
-                folder = "/".join(parts[:count])
-                if self.members.setdefault(folder, Member("dir")).kind != "dir":
-                    self.problems.append(f"{quoted(name)} lies below {quoted(folder)}, which is no folder; rename one")
-                    break
+            folder = name.rpartition("/")[0]
+            while folder and (found := self.members.get(folder)) is None:
+                self.budget.step()
+                self.budget.keep(_FOLDER_BYTES + len(folder))
+                self.add(folder, Member("dir"))
+                folder = folder.rpartition("/")[0]
+            if folder and found and found.kind != "dir":
+                self.problems.append(f"{quoted(name)} lies below {quoted(folder)}, which is no folder; rename one")
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
-        file = self.archive.extractfile(self.infos[name])
-        assert file is not None, "only files are in infos"
-        return file
+        return self.archive.open(self.infos[name])
 
 
-def _open_archive(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> tarfile.TarFile:
-    """Open an archive; with `spool`, a compressed one by way of an unnamed file there, to be read in any order."""
-    try:
-        return _open_tar(path, "r:", stack)
-    except tarfile.ReadError:
-        packed = _open_tar(path, "r:*", stack)
-    if spool is None:
-        return packed
-    unpacked = _unpack(packed, path, spool, stack)
-    return stack.enter_context(tarfile.open(fileobj=unpacked, mode="r:"))
-
-
-def _open_tar(path: Path, mode: Literal["r:", "r:*"], stack: contextlib.ExitStack) -> tarfile.TarFile:
-    return stack.enter_context(tarfile.open(path, mode))
-
-
-def _unpack(packed: tarfile.TarFile, path: Path, spool: Path, stack: contextlib.ExitStack) -> IO[bytes]:
-    """Uncompress a whole archive into an unnamed file, which is gone when it is closed."""
-    assert packed.fileobj is not None
-    packed.fileobj.seek(0)
-    with contextlib.ExitStack() as until_whole:
-        unpacked: IO[bytes] = until_whole.enter_context(tempfile.TemporaryFile(dir=spool))
-        while block := packed.fileobj.read(1 << 20):
+@contextlib.contextmanager
+def _unpacked(plain: Inflated, path: Path, spool: Path) -> Iterator[IO[bytes]]:
+    """Uncompress a whole archive into an unnamed file."""
+    with tempfile.TemporaryFile(dir=spool) as unpacked:
+        while block := plain.read(1 << 20):
             unpacked.write(block)
             if unpacked.tell() > SIZE_LIMIT + MEMBER_LIMIT * tarfile.BLOCKSIZE * 2:
                 raise _too_large(path)
         unpacked.seek(0)
-        stack.push(until_whole.pop_all())
-    return unpacked
+        yield unpacked

@@ -34,13 +34,12 @@ def load_specs(
 def read_text(path: Path) -> str:
     """Give the text of a spec. Raises InputError, SpecError."""
     try:
-        size, data = path.stat().st_size, b""
-        if size <= TEXT_LIMIT:
-            data = path.read_bytes()
+        with path.open("rb") as file:  # which may be no file: of a shell's <(...) and of a device no size is known
+            data = file.read(TEXT_LIMIT + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: the spec cannot be read: {why}; check the path") from error
-    refuse_long(size, str(path))
+    refuse_long(len(data), str(path))
     return decoded(data, str(path))
 
 
@@ -76,6 +75,8 @@ def _check_sbom_input(data: Mapping[str, Any], folder: Path) -> list[Problem]:
         value = value.get(key) if isinstance(value, Mapping) else None
     if not _is_local(value):
         return []
+    if (folder / value).exists() and not _is_file(folder / value):
+        return [Problem(SBOM_INPUT, f"{folder / value} is no file; write the path of a file beside the spec")]
     try:
         with (folder / value).open("rb") as file:
             return [Problem(SBOM_INPUT, text) for text in problems(file.read(LIMIT + 1))]

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from .. import sparse_tar
-from ..errors import EnvironmentFault, ImageFileError, Permanent
+from ..errors import EnvironmentFault, Permanent
 from .crc32 import SparseCrc32, crc32, joined
-from .extents import data_extents, written_file
+from .extents import data_extents, open_descriptor, written_file
 from .gzip_stream import Level, Member, Part, ahead, deflate, threads
 
 MEMBER = "disk.raw"
@@ -165,10 +165,7 @@ class _HashedOutput:
 
 @contextmanager
 def _opened(disk: Path) -> Iterator[int]:
-    try:
-        fd = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageFileError(f"{disk}: {error.strerror}") from error
+    fd = open_descriptor(disk)
     try:
         yield fd
     finally:

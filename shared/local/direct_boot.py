@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EnvironmentFault, GoldsmithError
+from ..budget import KERNEL, Budget
+from ..errors import EnvironmentFault, GoldsmithError, ImageFileError
 from . import boot_units, kernel_image
 from .initramfs import Member, archive
 from .kernel_image import NotAKernel
@@ -29,6 +30,9 @@ APPLETS = ("cat", "cp", "insmod", "ip", "mkdir", "mount", "poweroff", "sh", "sle
 DRIVERS = ("nvme", "virtio_pci", "virtio_net", "isofs")  # disks, network, CIDATA; the root's file system comes to these
 FAT = ("vfat", "nls_cp437", "nls_ascii")  # for a CIDATA disk that mtools made; loaded when it is one
 QUIET = ("quiet", "systemd.show_status=false")
+
+_LARGEST_KERNEL = 64 << 20  # bytes; Debian's has 8 MB
+_LARGEST_TABLE = 16 << 20  # bytes; Debian's largest has 1.5 MB
 
 PARAMETERS = (
     "console=ttyS0",
@@ -73,13 +77,17 @@ def prepare(disk: Path, home: Path) -> DirectBoot:
         folder = _modules_folder(root, kernel_image.release(kernel), disk)
     except NotAKernel as error:
         raise DirectBootImpossible(f"{disk}: {error}") from error
-    contents = root.read_all([f"{folder}/{name}" for name in TABLES])
+    contents = root.read_all([f"{folder}/{name}" for name in TABLES], _LARGEST_TABLE)
     tables = {path.rpartition("/")[2]: data for path, data in contents.items()}
     busybox = static_busybox()
     added = {**_overlay(), **_programs(busybox)}
     entry = home / "cache" / "boot" / _key(kernel, tables, added)
     if not entry.is_dir():
-        _make(entry, kernel, _modules(root, folder, tables, disk), added)
+        budget = Budget(KERNEL, disk)
+        try:
+            _make(entry, kernel, _modules(root, folder, tables, disk, budget), added, budget)
+        except (ValueError, ImageFileError) as error:  # a kernel or module that is damaged, or takes too much
+            raise DirectBootImpossible(f"{disk}: {error}") from error
     parameters = (
         *PARAMETERS,
         *boot_units.kernel_parameters(),
@@ -107,7 +115,7 @@ def _newest_kernel(root: RootFiles, disk: Path) -> bytes:
     candidates = [f"/boot/{name}" for name in sorted(versions, key=_version_key, reverse=True)]
     for path in (*candidates, "/vmlinuz", "/boot/vmlinuz"):
         entry = root.entry(path)
-        if entry is not None and entry.is_file and entry.size:
+        if entry is not None and entry.is_file and 0 < entry.size <= _LARGEST_KERNEL:
             return root.read(path)
     raise DirectBootImpossible(f"{disk}: there is no kernel in /boot of its root file system")
 
@@ -130,28 +138,33 @@ def _modules_folder(root: RootFiles, release: str, disk: Path) -> str:
     raise DirectBootImpossible(f"{disk}: the modules of its kernel {release} are not in /lib/modules")
 
 
-def _modules(root: RootFiles, folder: str, tables: Mapping[str, bytes], disk: Path) -> dict[str, Member]:
+def _modules(
+    root: RootFiles, folder: str, tables: Mapping[str, bytes], disk: Path, budget: Budget
+) -> dict[str, Member]:
     """Read the modules that have to be loaded, named so that their order is that of their names; and device nodes."""
     modules = Modules.read({name: data.decode("utf-8", "replace") for name, data in tables.items()})
     try:
         order = modules.order([*DRIVERS, str(root.partition.file_system)])
     except NoSuchModule as error:
         raise DirectBootImpossible(f"{disk}: its kernel has no driver {error}") from error
-    members = _read_modules(root, folder, order, "modules", disk)
+    members = _read_modules(root, folder, order, "modules", disk, budget)
     members |= {f"nodes/{path}": Member.character_device(*numbers) for path, numbers in modules.nodes.items()}
     if all(name in modules.paths or name in modules.builtin for name in FAT):
-        members |= _read_modules(root, folder, modules.order(FAT), "modules-fat", disk)
+        members |= _read_modules(root, folder, modules.order(FAT), "modules-fat", disk, budget)
     return members
 
 
-def _read_modules(root: RootFiles, folder: str, paths: Sequence[str], target: str, disk: Path) -> dict[str, Member]:
-    contents = root.read_all([f"{folder}/{path}" for path in paths])
+def _read_modules(
+    root: RootFiles, folder: str, paths: Sequence[str], target: str, disk: Path, budget: Budget
+) -> dict[str, Member]:
     members = {}
     for number, path in enumerate(paths):
-        data = contents.get(f"{folder}/{path}")
+        name = f"{folder}/{path}"
+        data = root.read_all([name]).get(name)
         if data is None:
-            raise DirectBootImpossible(f"{disk}: {folder}/{path} is missing")
-        members[f"{target}/{number:03}-{module_name(path)}.ko"] = Member.file(unpacked_module(path, data))
+            raise DirectBootImpossible(f"{disk}: {name} is missing")
+        budget.keep(len(data))
+        members[f"{target}/{number:03}-{module_name(path)}.ko"] = Member.file(unpacked_module(path, data, budget))
     return members
 
 
@@ -186,14 +199,16 @@ def _key(kernel: bytes, tables: Mapping[str, bytes], added: Mapping[str, Member]
     return digest.hexdigest()[:32]
 
 
-def _make(entry: Path, kernel: bytes, modules: Mapping[str, Member], added: Mapping[str, Member]) -> None:
+def _make(
+    entry: Path, kernel: bytes, modules: Mapping[str, Member], added: Mapping[str, Member], budget: Budget
+) -> None:
     """Make an entry of the cache, whole or not at all; somebody else may make the same one meanwhile."""
     with faults(entry.parent):
         entry.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(entry.parent) as scratch:
             made = scratch.path / "entry"
             made.mkdir()
-            (made / "kernel").write_bytes(kernel_image.unpacked(kernel, scratch.path) or kernel)
+            (made / "kernel").write_bytes(kernel_image.unpacked(kernel, budget) or kernel)
             (made / "initrd").write_bytes(archive({**added, **modules}))
             try:
                 made.rename(entry)

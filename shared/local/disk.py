@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ImageFileError
+from .extents import open_descriptor
 from .programs import run
 
 SECTOR = 512
@@ -88,10 +89,7 @@ class PartitionTable:
 
 def read_table(path: Path) -> PartitionTable:
     """Read and check a disk's partition table. Raises ImageFileError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageFileError(f"{path}: {error.strerror}") from error
+    descriptor = open_descriptor(path)
     try:
         return _Reader(path, descriptor, os.fstat(descriptor).st_size).table()
     finally:

@@ -1,8 +1,8 @@
 """Take disk.raw out of a tar.gz, Compute Engine's form of an image. The counterpart of archive_writer.py.
 
 Nothing in the archive decides where anything is written: one member, disk.raw, goes to the given file, and an archive
-with another member is refused. What a small file can make of itself is bounded by the size in the member's header, and
-that by the space that is free.
+with another member is refused. What a small file can make of itself is bounded by its Budget, by the size in the
+member's header, and that by the space that is free.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO
 
-from isal import igzip, isal_zlib
-
+from ..budget import DISK_ARCHIVE, Budget
 from ..errors import ImageFileError
-from .extents import need_space, written_file
+from ..inflate import FAULTS, Inflated
+from ..tar_members import TarMembers, data_map
+from .extents import need_space, open_file, written_file
 
 _MEMBER = "disk.raw"
 _LARGEST = 64 << 40  # bytes; the largest disk of Compute Engine
@@ -25,58 +26,51 @@ _PIECE = 1 << 20
 _BLOCK = 64 << 10  # runs of zeroes that are shorter are written
 _ZEROS = bytes(_PIECE)
 _SPACE_LOOK = 256 << 20  # bytes between looks at the free space
-_INFLATE_ERROR = cast("type[Exception]", isal_zlib.error)  # declared as an instance in the library's stub
 _PADDING = 1 << 20  # bytes that may follow the archive's end: GNU tar fills its last record
 
 
 class _Plain:
     """The tar stream of an archive. Whatever is wrong with the compressed file is an ImageFileError."""
 
-    def __init__(self, archive: Path) -> None:
+    def __init__(self, archive: Path, file: IO[bytes], budget: Budget) -> None:
         self._archive = archive
-        self._file: IO[bytes] = igzip.open(archive, "rb")  # type: ignore[no-untyped-call]  # no types in the library
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with self._faults():
+            self._stream = Inflated(file.read, budget)
 
     def read(self, size: int) -> bytes:
         """Read up to `size` bytes; fewer only at the end."""
         with self._faults():
-            return self._file.read(size)
+            return self._stream.read(size)
 
     def seek(self, position: int) -> int:
         """Go forward."""
         with self._faults():
-            return self._file.seek(position)
-
-    def seekable(self) -> bool:
-        """Say that seek() is there."""
-        return True
+            return self._stream.seek(position)
 
     def tell(self) -> int:
         """Give the position in the tar stream."""
-        return self._file.tell()
+        return self._stream.tell()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, OSError, _INFLATE_ERROR) as error:
+        except FAULTS as error:
             raise ImageFileError(f"{self._archive}: is damaged, or cut short: {error}; copy it again") from error
 
 
 def unpack(archive: Path, disk: Path) -> None:
     """Write the disk in `archive` as a sparse file. Raises ImageFileError, NoSpace; leaves nothing then."""
     try:
-        with _Plain(archive) as plain, tarfile.open(fileobj=cast("IO[bytes]", plain), mode="r:") as tar:
+        with open_file(archive) as file:
+            budget = Budget(DISK_ARCHIVE, archive, os.fstat(file.fileno()).st_size)
+            plain = _Plain(archive, file, budget)
+            tar = TarMembers(plain, budget)
             member = _check(archive, tar.next())
             with written_file(disk) as target:
                 _copy(archive, tar, member, target, disk.parent)
             _expect_end(archive, tar, plain)
-    except (ImageFileError, tarfile.TarError, OverflowError) as error:
+    except (ImageFileError, tarfile.TarError, OverflowError, ValueError) as error:
         disk.unlink(missing_ok=True)
         if isinstance(error, ImageFileError):
             raise
@@ -99,11 +93,9 @@ def _other(archive: Path, name: str) -> ImageFileError:
     return ImageFileError(f"{archive}: holds {name[:80]!r}; a disk's archive holds {_MEMBER} and nothing else")
 
 
-def _copy(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target: int, folder: Path) -> None:
+def _copy(archive: Path, tar: TarMembers, member: tarfile.TarInfo, target: int, folder: Path) -> None:
     """Write the member's data where it belongs; what is zero stays a hole."""
-    contents = tar.extractfile(member)
-    if contents is None:
-        raise ImageFileError(f"{archive}: {_MEMBER} in it has no contents")
+    contents = tar.open(member)
     runs = _runs(archive, member)
     if member.issparse():
         need_space(folder, sum(length for _, length in runs))
@@ -118,8 +110,7 @@ def _runs(archive: Path, member: tarfile.TarInfo) -> list[tuple[int, int]]:
     """Give the (offset, length) pairs of the data of a member; in order and inside of it, or ImageFileError."""
     if not member.issparse():
         return [(0, member.size)]
-    # typeshed has None or bytes here; tarfile keeps (offset, length) pairs, unused entries among them.
-    pairs = [pair for pair in cast("list[tuple[int, int]]", member.sparse) if pair[1]]
+    pairs = [pair for pair in data_map(member) if pair[1]]
     end = 0
     for offset, length in pairs:
         if offset < end or length < 0 or offset + length > member.size:
@@ -153,7 +144,7 @@ def _write_blocks(target: int, piece: bytes, at: int) -> None:
             os.pwrite(target, block, at + offset)
 
 
-def _expect_end(archive: Path, tar: tarfile.TarFile, plain: _Plain) -> None:
+def _expect_end(archive: Path, tar: TarMembers, plain: _Plain) -> None:
     """Read to the end of the compressed stream, whose checksum is only then known to be right."""
     following = tar.next()
     if following is not None:

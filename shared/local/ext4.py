@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..budget import Budget
 from ..errors import EnvironmentFault, ImageFileError
 from . import ext4_attributes, ext4_folder, ext4_inode, ext4_map
-from .disk_reader import DiskReader
+from .disk_reader import LETTERS_PER_STEP, MOST_AT_ONCE, DiskReader
 from .ext4_inode import Inode
 from .ext4_layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES, Damaged, Layout, UnknownFeature
 
@@ -23,7 +24,7 @@ Extent = tuple[int, int | None, int]  # (byte of the file, byte of the disk or N
 _TABLE_PIECE = 64 << 10  # bytes of an inode table that are read at once
 _TABLE_PIECES = 256  # of them that are kept: 16 MiB
 _CHUNK = 1 << 20
-_MOST_AT_ONCE = 1 << 30  # bytes that read() gives: a sparse file may claim any size
+_POINTER_BYTES = 32  # of a block of a map or of attributes, for a step each
 _LONGEST_PATH = 32768  # characters; Linux opens none of more than 4095 bytes
 _LONGEST_LINK = 65536  # bytes; Linux makes none of more than 4095
 
@@ -39,8 +40,8 @@ class Ext4(DiskReader):
     FileSystemUnreadable where it has features that this reader does not know.
     """
 
-    def __init__(self, disk: Path, offset: int, size: int) -> None:
-        super().__init__(disk)
+    def __init__(self, disk: Path, offset: int, size: int, budget: Budget | None = None) -> None:
+        super().__init__(disk, budget)
         self.offset = offset
         with self._damage():
             try:
@@ -100,7 +101,7 @@ class Ext4(DiskReader):
     def records(self, group: int, start: int, length: int) -> bytes:
         """Give bytes of a group's inode table, as far as there are."""
         length = min(length, self.layout.inodes_per_group * self.layout.inode - start)
-        return self._read(self.table(group) + start, length)
+        return self._uncounted(self.offset + self.table(group) + start, length)
 
     def entries(self, folder: Inode) -> dict[str, int]:
         """Give the names in a folder, but `.` and `..`, with the numbers of their inodes."""
@@ -154,7 +155,7 @@ class Ext4(DiskReader):
         """Give the contents, or their first `limit` bytes."""
         with self._damage(inode.number):
             size = inode.size if limit is None else min(inode.size, limit)
-            if size > _MOST_AT_ONCE:
+            if size > MOST_AT_ONCE:
                 raise Damaged(f"has {size} bytes, more than can be read at once")
             data = bytearray(size)
             for at, chunk in self._chunks(inode):
@@ -170,18 +171,25 @@ class Ext4(DiskReader):
         would have no end, and is damaged.
         """
         seen: set[int] = set()
-        waiting = [(path, (inode or self.root).number)]
-        while waiting:
-            path, number = waiting.pop()
-            found = self.inode(number)
+        # One iterator for each folder on the way down, and no list of paths: those may be long, and there may be many.
+        below: list[tuple[str, Iterator[tuple[str, int]]]] = []
+        found: Inode | None = inode or self.root
+        while found is not None:
             yield path, found
             if found.is_folder:
-                if number in seen or len(path) > _LONGEST_PATH:
-                    raise self._damaged("is a folder in two places, or in too many folders", number)
-                seen.add(number)
-                parent = path.rstrip("/")
-                entries = sorted(self.entries(found).items(), reverse=True)
-                waiting += [(f"{parent}/{name}", below) for name, below in entries]
+                if found.number in seen or len(path) > _LONGEST_PATH:
+                    raise self._damaged("is a folder in two places, or in too many folders", found.number)
+                seen.add(found.number)
+                below.append((path.rstrip("/"), iter(sorted(self.entries(found).items()))))
+            found = None
+            while below and found is None:
+                parent, names = below[-1]
+                for name, number in names:
+                    path, found = f"{parent}/{name}", self.inode(number)
+                    self.budget.step(len(path) // LETTERS_PER_STEP)
+                    break
+                else:
+                    below.pop()
 
     def _entries(self, folder: Inode) -> dict[str, int]:
         if not folder.is_folder:
@@ -192,13 +200,13 @@ class Ext4(DiskReader):
         file_types, size = self.layout.file_types, self.layout.block
         if folder.flags & ext4_inode.INLINE_DATA:
             beyond = self._all_attributes(folder).get(ext4_attributes.INLINE_DATA, b"")
-            ext4_folder.entries_of_inode(folder.block_map, beyond, file_types=file_types, into=found)
+            self.budget.step(ext4_folder.entries_of_inode(folder.block_map, beyond, file_types=file_types, into=found))
             return found
         place = self.place(folder)  # nearly always in one piece
         for _, at, length in self._extents(folder) if place is None else ((0, place, folder.size),):
             for start in range(0, length if at is not None else 0, size):
                 block = self._read((at or 0) + start - self.offset, size)
-                ext4_folder.entries_of_block(block, file_types=file_types, into=found)
+                self.budget.step(ext4_folder.entries_of_block(block, file_types=file_types, into=found))
         return found
 
     def _all_attributes(self, inode: Inode) -> dict[str, bytes]:
@@ -218,6 +226,7 @@ class Ext4(DiskReader):
         layout = self.layout
         size, block, reached, blocks = inode.size, layout.block, 0, 0
         for first, on_disk, count in self._runs(inode, reserved=reserved):
+            self.budget.step()
             start, end = first * block, min((first + count) * block, size)
             if start >= size:
                 break
@@ -255,6 +264,7 @@ class Ext4(DiskReader):
     def table(self, group: int) -> int:
         """Give the place of a group's inode table, in bytes from the file system's start."""
         layout = self.layout
+        self.budget.step()
         with self._damage():
             table = layout.inode_table(self._read(layout.descriptor_at(group), layout.descriptor))
         self._tables[group] = table
@@ -262,7 +272,8 @@ class Ext4(DiskReader):
 
     def _piece(self, table: int, start: int) -> bytes:
         length = min(_TABLE_PIECE, self.layout.inodes_per_group * self.layout.inode - start)
-        piece = self._read(table + start, length)
+        self.budget.step()  # and no bytes: a walk in another order than the table's comes to a piece again and again
+        piece = self._uncounted(self.offset + table + start, length)
         if len(self._pieces) >= _TABLE_PIECES:
             del self._pieces[next(iter(self._pieces))]
         self._pieces[table + start] = piece
@@ -271,6 +282,7 @@ class Ext4(DiskReader):
     def _block(self, number: int) -> bytes:
         if not self.layout.first_block <= number < self.layout.blocks:
             raise Damaged(f"names block {number} of {self.layout.blocks}")
+        self.budget.step(self.layout.block // _POINTER_BYTES)
         return self._read(number * self.layout.block, self.layout.block)
 
     def _read(self, at: int, length: int) -> bytes:

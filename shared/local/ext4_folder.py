@@ -10,16 +10,16 @@ import struct
 from .ext4_layout import Damaged
 
 _ENTRY = struct.Struct("<IHBB")  # inode, length of the entry, length of the name, kind
-_MOST_NAMES = 1 << 22  # in one folder: more would be more memory than one may ask for
+_MOST_NAMES = 1 << 20  # in one folder: more would be more memory than one may ask for
 _PARENT_BYTES = 4  # of a folder inside its inode: the parent's number, before the entries
 
 
-def entries_of_block(block: bytes, *, file_types: bool, into: dict[str, int]) -> None:
-    """Add the names of one block, with their inodes' numbers, to `into`. Damaged.
+def entries_of_block(block: bytes, *, file_types: bool, into: dict[str, int]) -> int:
+    """Add the names of one block, with their inodes' numbers, to `into`; return how many entries it has. Damaged.
 
     Names are text with what is no UTF-8 escaped as os.fsdecode() does. `.` and `..` are left out.
     """
-    at, end = 0, len(block)
+    at, end, count = 0, len(block), 0
     unpack, head = _ENTRY.unpack_from, _ENTRY.size
     while at < end:
         if end - at < head:
@@ -39,11 +39,13 @@ def entries_of_block(block: bytes, *, file_types: bool, into: dict[str, int]) ->
                     raise Damaged(f"has a folder with the name {name!r}" + (" twice" if name in into else ""))
                 into[name] = inode
         at += length
+        count += 1
     if len(into) > _MOST_NAMES:
         raise Damaged(f"has more than {_MOST_NAMES} names")
+    return count
 
 
-def entries_of_inode(inside: bytes, beyond: bytes, *, file_types: bool, into: dict[str, int]) -> None:
-    """Add the names of a folder that is kept in its inode, and of what of it is in an extended attribute."""
-    entries_of_block(inside[_PARENT_BYTES:], file_types=file_types, into=into)
-    entries_of_block(beyond, file_types=file_types, into=into)
+def entries_of_inode(inside: bytes, beyond: bytes, *, file_types: bool, into: dict[str, int]) -> int:
+    """Do the same for a folder that is kept in its inode, and for what of it is in an extended attribute."""
+    count = entries_of_block(inside[_PARENT_BYTES:], file_types=file_types, into=into)
+    return count + entries_of_block(beyond, file_types=file_types, into=into)

@@ -8,9 +8,11 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import EnvironmentFault, ImageFileError, NoSpace
 
@@ -19,6 +21,28 @@ _NO_SEEK_HOLE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _NO_CLONE = {*_NO_SEEK_HOLE, errno.EXDEV, errno.ENOTTY, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ETXTBSY}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _PIECE = 32 << 20  # copied by one system call: an interrupt waits no longer than this takes, some 20 ms
+
+
+def open_descriptor(path: Path) -> int:
+    """Open an image file for reading. ImageFileError where it cannot be, and for what is no file.
+
+    A FIFO that nobody writes to would block for ever, and a device may have no end.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageFileError(f"{path}: {error.strerror}") from error
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    what = "a folder" if stat.S_ISDIR(mode) else "a FIFO" if stat.S_ISFIFO(mode) else "a device"
+    raise ImageFileError(f"{path}: is {what}, and no file; give a disk image in a file")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open an image file for reading, as open_descriptor() does."""
+    return os.fdopen(open_descriptor(path), "rb")
 
 
 def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
@@ -88,10 +112,7 @@ def copy_sparse(source: Path, target: Path) -> None:
     `target` appears whole or not at all, and replaces a file of that name. It outlives the death of this process, but
     is not forced to the disk. Faults: ImageFileError (source), NoSpace, EnvironmentFault.
     """
-    try:
-        reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageFileError(f"{source}: {error.strerror}") from error
+    reader = open_descriptor(source)
     staged = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with written_file(staged) as writer:

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
+from ..budget import Budget
 from ..errors import ImageFileError
-from .disk_reader import DiskReader
+from .disk_reader import MOST_AT_ONCE, DiskReader
 from .ext4_inode import Inode
 
 _BOOT = struct.Struct("<HBHBHHxH")  # bytes of a sector, sectors of a cluster, ... in the boot sector
@@ -26,6 +27,7 @@ _READ_ONLY, _LABEL, _FOLDER, _LONG_NAME = 0x01, 0x08, 0x10, 0x0F
 _DELETED, _LAST_PART = 0xE5, 0x40
 _LOWER_NAME, _LOWER_SUFFIX = 0x08, 0x10
 _TABLE_PIECE = 64 << 10
+_MOST_PARTS = 20  # of a long name: 255 characters, 13 in each
 _MOST_FOLDER_BYTES = 2 << 20  # 65536 entries, the specification's own limit
 
 
@@ -34,8 +36,8 @@ class Fat(DiskReader):
 
     needs_recovery = False  # it has no journal
 
-    def __init__(self, disk: Path, offset: int, size: int) -> None:
-        super().__init__(disk)
+    def __init__(self, disk: Path, offset: int, size: int, budget: Budget | None = None) -> None:
+        super().__init__(disk, budget)
         self._offset = offset
         boot = self._bytes(offset, 512)
         sector, self._cluster, reserved, tables, root_entries, sectors, table = _BOOT.unpack_from(boot, _BOOT_AT)
@@ -82,19 +84,22 @@ class Fat(DiskReader):
     def entries(self, folder: Inode) -> dict[str, int]:
         """Give the names in a folder, but `.` and `..`, with the numbers of what they name."""
         found: dict[str, int] = {}
-        long_name = ""
+        parts: list[str] = []  # of a long name, which begins with its end
         for place, entry in self._folder(folder):
+            self.budget.step()
             attributes = entry[11]
             if entry[0] == 0:
                 break
             if entry[0] == _DELETED:
-                long_name = ""
+                parts = []
             elif attributes & 0x3F == _LONG_NAME:
                 part = (entry[1:11] + entry[14:26] + entry[28:32]).decode("utf-16-le", "surrogatepass")
-                long_name = part + ("" if entry[0] & _LAST_PART else long_name)
+                parts = [part] if entry[0] & _LAST_PART else [*parts, part]
+                if len(parts) > _MOST_PARTS:
+                    self._damaged(place, f"a name of more than {_MOST_PARTS} parts")
             else:
-                name = long_name.partition("\0")[0] or _short_name(entry)
-                long_name = ""
+                name = "".join(reversed(parts)).partition("\0")[0] or _short_name(entry)
+                parts = []
                 if not attributes & _LABEL and name not in (".", ".."):
                     if not name or "/" in name or name in found:
                         self._damaged(place, f"a folder entry with the name {name!r}")
@@ -117,12 +122,15 @@ class Fat(DiskReader):
 
     def read(self, inode: Inode, limit: int | None = None) -> bytes:
         """Give the contents, or their first `limit` bytes."""
-        data = b""
+        wanted = inode.size if limit is None else min(inode.size, limit)
+        if wanted > MOST_AT_ONCE:
+            self._damaged(inode.number, f"a file of {wanted} bytes, more than can be read at once")
+        data = bytearray()
         for _, at, length in self.extents(inode):
-            data += self._bytes(at or 0, length)
-            if limit is not None and len(data) >= limit:
+            data += self._bytes(at or 0, min(length, wanted - len(data)))
+            if len(data) >= wanted:
                 break
-        return data[:limit]
+        return bytes(data)
 
     def link(self, inode: Inode) -> NoReturn:
         """FAT has no links."""
@@ -158,6 +166,7 @@ class Fat(DiskReader):
             at = at if length else place
             length += self._cluster
             taken += self._cluster
+            self.budget.step()
             if taken > self._clusters * self._cluster:
                 self._damaged(inode.number, "a file whose clusters lead back to themselves")
             cluster = self._next(cluster)

@@ -18,8 +18,10 @@ from provisioner.hygiene import STATEFUL, File, Finding, any_set, check, is_publ
 
 from ..errors import ImageFileError
 from .disk import Partition, read_table
+from .disk_reader import LETTERS_PER_STEP, disk_budget
 from .ext4 import Ext4, FileSystemUnreadable
 from .ext4_inode import Inode
+from .extents import open_file
 from .root_files import RootFiles, RootUnreadable
 
 COS = "cos"  # ID in os-release of Container-Optimized OS
@@ -44,9 +46,10 @@ def was_cut_off(disk: Path) -> bool:
 
     Raises ImageFileError when the disk is damaged.
     """
+    budget = disk_budget(disk)
     for partition in _partitions(disk):
         try:
-            with Ext4(disk, partition.start, partition.size) as file_system:
+            with Ext4(disk, partition.start, partition.size, budget) as file_system:
                 if file_system.needs_recovery:
                     return True
         except FileSystemUnreadable:
@@ -173,7 +176,7 @@ def _files(disk: Path, root: RootFiles, of_source: Mapping[int, IsOfSource]) -> 
         if partition == root.partition:
             continue
         try:
-            with Ext4(disk, partition.start, partition.size) as file_system:
+            with Ext4(disk, partition.start, partition.size, root.file_system.budget) as file_system:
                 names = (*_names(disk, partition, file_system), f"PARTITION={partition.number}")
                 places = [known[name] for name in names if name in known]
                 place = places[0] if places else f"/partition-{partition.number}"
@@ -184,16 +187,21 @@ def _files(disk: Path, root: RootFiles, of_source: Mapping[int, IsOfSource]) -> 
 
 def _files_of(file_system: Ext4, mount_point: str, is_of_source: IsOfSource) -> Iterator[File]:
     seen: set[int] = set()  # on a damaged disk, a folder may be in itself
-    waiting = [(mount_point, file_system.root)]
-    while waiting:
-        folder, inode = waiting.pop()
-        for name, number in file_system.entries(inode).items():
+    # One iterator for each folder on the way down, and no list of paths: those may be long, and there may be many.
+    below = [(mount_point, iter(file_system.entries(file_system.root).items()))]
+    while below:
+        folder, names = below[-1]
+        for name, number in names:
             path, found = f"{folder}/{name}", file_system.inode(number)
+            file_system.budget.step(len(path) // LETTERS_PER_STEP)
             if found.is_file:
                 yield _DiskFile(file_system, path, found, is_of_source)
             elif found.is_folder and number not in seen and not is_published(path + "/"):
                 seen.add(number)
-                waiting.append((path, found))
+                below.append((path, iter(file_system.entries(found).items())))
+                break
+        else:
+            below.pop()
 
 
 def _mount_points(root: RootFiles) -> Mapping[str, str]:
@@ -209,6 +217,6 @@ def _names(disk: Path, partition: Partition, file_system: Ext4) -> Iterator[str]
     yield f"UUID={file_system.uuid}"
     yield f"PARTUUID={partition.uuid}"
     yield f"PARTLABEL={partition.name}"
-    with disk.open("rb") as file:
+    with open_file(disk) as file:
         file.seek(partition.start + _LABEL_AT)
         yield f"LABEL={file.read(_LABEL_BYTES).rstrip(bytes(1)).decode('utf-8', 'replace')}"

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..budget import Budget
 from ..errors import ImageFileError
 from .disk import EFI_TYPES, Partition, PartitionTable, read_table
+from .disk_reader import disk_budget
 from .fat import Fat
 from .root_files import RootFiles, RootUnreadable
 
@@ -57,10 +59,10 @@ class ImageContents:
 
 def describe(disk: Path) -> ImageContents:
     """Look into a raw disk. Raises ImageFileError when it is not one, or damaged."""
-    table = read_table(disk)
-    efi = any(_has_efi_program(disk, partition) for partition in table.partitions)
+    table, budget = read_table(disk), disk_budget(disk)
+    efi = any(_has_efi_program(disk, partition, budget) for partition in table.partitions)
     try:
-        root = RootFiles(disk)
+        root = RootFiles(disk, budget)
     except RootUnreadable as error:
         return ImageContents(table.kind, table.partitions, table.bios_code, efi, unreadable=str(error))
     return _with_root(table, root, efi)
@@ -108,11 +110,11 @@ def _names(root: RootFiles, folder: str) -> list[str]:
     return root.names(folder) if entry is not None and entry.is_folder else []
 
 
-def _has_efi_program(disk: Path, partition: Partition) -> bool:
+def _has_efi_program(disk: Path, partition: Partition, budget: Budget) -> bool:
     if partition.type not in EFI_TYPES or partition.file_system != "vfat":
         return False
     try:
-        with Fat(disk, partition.start, partition.size) as files:
+        with Fat(disk, partition.start, partition.size, budget) as files:
             found = files.root
             for folder in ("efi", "boot"):
                 entries = {name.lower(): number for name, number in files.entries(found).items()}

@@ -20,8 +20,9 @@ from ..image_diff import (
 )
 from ..ports import Package
 from .disk import Partition, PartitionTable, read_table
+from .disk_reader import disk_budget
 from .ext4 import Ext4, FileSystemUnreadable
-from .extents import data_extents
+from .extents import data_extents, open_file
 from .fat import Fat
 from .image_diff_contents import Contents, Segment
 from .image_diff_settings import changed_parameters, changed_values, kernel_parameters, sysctl
@@ -47,6 +48,7 @@ class _Diff:
     def __init__(self, a: Path, b: Path, contents: Contents, stack: ExitStack, progress: Progress) -> None:
         self._disks = (a, b)
         self._tables = (read_table(a), read_table(b))
+        self._budgets = (disk_budget(a), disk_budget(b))
         self._contents = contents
         self._stack = stack
         self._progress = progress
@@ -77,9 +79,9 @@ class _Diff:
             file_system: Ext4 | Fat
             try:
                 if partition.file_system == "ext4":
-                    file_system = Ext4(self._disks[side], partition.start, partition.size)
+                    file_system = Ext4(self._disks[side], partition.start, partition.size, self._budgets[side])
                 elif partition.file_system == "vfat":
-                    file_system = Fat(self._disks[side], partition.start, partition.size)
+                    file_system = Fat(self._disks[side], partition.start, partition.size, self._budgets[side])
                 else:
                     continue
             except FileSystemUnreadable as error:
@@ -97,7 +99,7 @@ class _Diff:
     def _root_files(self) -> tuple[Values, Values, Sequence[PackageChange]]:
         """Compare what the root file systems say of the system, of its settings and of its packages."""
         try:
-            before, after = (RootFiles(disk) for disk in self._disks)
+            before, after = map(RootFiles, self._disks, self._budgets)
         except RootUnreadable as error:
             self._notes.append(f"system, packages and sysctl settings are not compared: {error}")
             return {}, {}, ()
@@ -139,7 +141,7 @@ class _Diff:
         one, other = self._file_systems[0].get(before.number), self._file_systems[1].get(after.number)
         self._progress(f"comparing partition {after.number}" + (f", {after.name}" if after.name else ""))
         if one is not None and other is not None:
-            files = TreeDiff(one, other, self._contents, before.size + after.size).changes()
+            files = TreeDiff(one, other, self._contents).changes()
             return PartitionFiles(after.number, after.name, after.file_system, files)
         return self._bytes(before, after)
 
@@ -150,6 +152,8 @@ class _Diff:
             Segment(before.start + at, after.start + at, min(_GRAIN, length - at), at // _GRAIN)
             for at in sorted(self._written(before, length, 0) | self._written(after, length, 1))
         ]
+        for budget in self._budgets:  # partitions may lie in the same place
+            budget.read(len(segments) * _GRAIN)
         different = sum(self._contents.different(segments).values()) + abs(before.size - after.size)
         kinds = {partition.file_system or "of no known file system" for partition in (before, after)}
         note = f"it is {' and '.join(sorted(kinds))}: its bytes are compared, and no files"
@@ -158,7 +162,7 @@ class _Diff:
     def _written(self, partition: Partition, length: int, side: int) -> set[int]:
         """Give where in a partition the disk file may hold anything but zeros, in steps of a grain."""
         found: set[int] = set()
-        with self._disks[side].open("rb") as disk:
+        with open_file(self._disks[side]) as disk:
             for start, count in data_extents(disk.fileno(), partition.start + length):
                 first = max(0, start - partition.start) // _GRAIN
                 end = min(length, start + count - partition.start)
@@ -203,5 +207,5 @@ def _versions(found: Sequence[Package]) -> dict[tuple[str, str], str]:
 
 
 def _head(disk: Path) -> bytes:
-    with disk.open("rb") as file:
+    with open_file(disk) as file:
         return file.read(_BOOT_CODE)

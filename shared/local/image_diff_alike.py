@@ -71,6 +71,7 @@ def _look(a: Ext4, b: Ext4, group: int, changed: bytearray, known: bytearray) ->
         if ones != bytes(length):
             first = (a.table(group) + start) // layout.block
             is_same = changed.find(1, first, first + -(-length // layout.block)) < 0
+            a.budget.step(length // layout.inode)
             others = ones if is_same else b.records(group, start, length)
             _look_at_records(ones, others, layout.inode, number + start // layout.inode, changed, known)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 from ..errors import ImageFileError
 from .ext4 import Extent
-from .extents import data_extents
+from .extents import data_extents, open_descriptor
 
 PIECE = 256 << 10  # bytes of each disk that are compared at once: what a core's cache holds
 _TASK = 4 << 20  # bytes that a thread is given at once
@@ -204,9 +204,6 @@ def _part(piece: bytes, at: int | None, start: int | None, segment: Segment) -> 
 
 
 def _open(disk: Path, stack: ExitStack) -> int:
-    try:
-        descriptor = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageFileError(f"{disk}: {error.strerror}") from error
+    descriptor = open_descriptor(disk)
     stack.callback(os.close, descriptor)
     return descriptor

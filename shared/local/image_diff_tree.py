@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ..budget import Budget
 from ..errors import ImageFileError
 from ..image_diff import Differences, FileChange
+from .disk_reader import LETTERS_PER_STEP
 from .ext4 import Ext4, Extent
 from .ext4_inode import APPEND_ONLY, ENCRYPTED, IMMUTABLE, INLINE_DATA, Inode
 from .image_diff_alike import SAME, SAME_FOLDER, UNKNOWN, surely_same
@@ -20,7 +22,8 @@ from .image_diff_contents import PIECE, Contents, Segment, pair
 from .image_diff_records import alike
 
 _SHOWN_FLAGS = IMMUTABLE | APPEND_ONLY | ENCRYPTED
-_MOST_WAITING = 20_000  # segments of files that wait to be compared
+_CHANGE_BYTES = 300  # that a change takes, beside its texts
+_MOST_WAITING = 20_000  # files, or segments of them, that wait to be compared
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "folder",
@@ -36,6 +39,7 @@ class FileSystem(Protocol):
     """What ext4.py and fat.py have in common."""
 
     disk: Path
+    budget: Budget
 
     @property
     def uuid(self) -> str:
@@ -85,12 +89,11 @@ class _Waiting:
 
 
 class TreeDiff:
-    """Compares two file systems, whose files can have `room` bytes in both together."""
+    """Compares two file systems."""
 
-    def __init__(self, a: FileSystem, b: FileSystem, contents: Contents, room: int) -> None:
+    def __init__(self, a: FileSystem, b: FileSystem, contents: Contents) -> None:
         self._a, self._b = a, b
         self._contents = contents
-        self._room = room
         known = surely_same(a, b, contents) if isinstance(a, Ext4) and isinstance(b, Ext4) else None
         self._known = known or bytearray()
         self._ext4 = (a, b) if isinstance(a, Ext4) and isinstance(b, Ext4) else None
@@ -105,9 +108,13 @@ class TreeDiff:
         """Compare all; gives what differs in the order of its paths. ImageFileError."""
         a, b = self._a.root, self._b.root
         self._report("/", b, self._differences(a, b))
-        folders = [("", a, b)]
-        while folders:
-            folders += self._folder(*folders.pop())
+        below = [self._folder("", a, b)]  # one iterator for each folder on the way down, and no list of all
+        while below:
+            found = next(below[-1], None)
+            if found is None:
+                below.pop()
+            else:
+                below.append(self._folder(*found))
         self._compare()
         self._finish()
         for first, *others in self._linked.values():
@@ -121,6 +128,7 @@ class TreeDiff:
         self._enter(0, folder_a)
         self._enter(1, folder_b)
         names = self._a.entries(folder_a)
+        self._a.budget.step(len(path) * len(names) // LETTERS_PER_STEP)
         is_same = self._know(folder_a.number, folder_b.number) == SAME_FOLDER
         others = names.copy() if is_same else self._b.entries(folder_b)
         for name, number_a in names.items():
@@ -190,12 +198,19 @@ class TreeDiff:
     def _report(self, path: str, b: Inode, differences: Differences) -> None:
         if differences:
             size = b.size if b.is_file else 0
-            self._changes.append(FileChange(path, "changed", _kind(b), size, "size" in differences, differences))
+            self._add(1, FileChange(path, "changed", _kind(b), size, "size" in differences, differences))
 
     def _report_contents(self, files: _Waiting) -> None:
         if files.contents or files.differences:
             found = FileChange(files.path, "changed", "file", files.size, files.contents, files.differences)
-            self._changes.append(found)
+            self._add(1, found)
+
+    def _add(self, side: int, change: FileChange) -> None:
+        """Report one change, and count what it takes."""
+        texts = sum(len(str(value)) for pair in change.differences.values() for value in pair)
+        size = _CHANGE_BYTES + 2 * len(change.path) + len(change.target or "") + texts
+        (self._a, self._b)[side].budget.keep(size)
+        self._changes.append(change)
 
     def _whole(self, change: Literal["added", "removed"], side: int, path: str, number: int) -> None:
         """Report a file, or a folder with all that is in it."""
@@ -206,10 +221,12 @@ class TreeDiff:
             inode = file_system.inode(number)
             size = inode.size if inode.is_file else 0
             target = file_system.link(inode) if inode.is_link else None
-            self._changes.append(FileChange(path, change, _kind(inode), size, target=target))
+            self._add(side, FileChange(path, change, _kind(inode), size, target=target))
             if inode.is_folder:
                 self._enter(side, inode)
-                waiting += [(f"{path}/{name}", below) for name, below in file_system.entries(inode).items()]
+                entries = file_system.entries(inode)
+                file_system.budget.step(len(path) * len(entries) // LETTERS_PER_STEP)
+                waiting += [(f"{path}/{name}", below) for name, below in entries.items()]
 
     def _enter(self, side: int, folder: Inode) -> None:
         if folder.number in self._seen[side]:
@@ -226,6 +243,7 @@ class TreeDiff:
         if a.links > 1:
             same = self._linked.setdefault((a.number, b.number), [])
             same.append(files)
+            self._a.budget.keep(_CHANGE_BYTES)
             if len(same) > 1:
                 return
         owner = len(self._waiting)
@@ -233,20 +251,23 @@ class TreeDiff:
         if place_a is not None and place_b is not None and a.size <= PIECE:
             self._queue(files, [Segment(place_a, place_b, a.size, owner)], a.size)
         else:
-            segments = list(pair(self._a.extents(a), self._b.extents(b), owner))
-            self._queue(files, segments, sum(segment.length for segment in segments))
+            segments = []
+            for segment in pair(self._a.extents(a), self._b.extents(b), owner):
+                self._count(segment.length)
+                segments.append(segment)
+            self._queue(files, segments, 0)
 
     def _queue(self, files: _Waiting, segments: list[Segment], length: int) -> None:
-        """Let the segments of two files wait, which have `length` bytes."""
+        """Let the segments of two files wait, of which `length` bytes are not counted yet."""
         self._segments += segments
-        self._room -= length
-        if self._room < 0:
-            raise ImageFileError(
-                f"{self._a.disk} or {self._b.disk}: is damaged: its files have more bytes than it; check it with fsck"
-            )
+        self._count(length)
         self._waiting.append(files)
-        if len(self._segments) >= _MOST_WAITING:
+        if max(len(self._segments), len(self._waiting)) >= _MOST_WAITING:
             self._compare()
+
+    def _count(self, length: int) -> None:
+        self._a.budget.read(length)
+        self._b.budget.read(length)
 
     def _compare(self) -> None:
         """Begin to compare the contents that wait, and report those that were begun before."""

@@ -18,7 +18,7 @@ from ..ports import Image
 from .catalogue import Catalogue
 from .disk import SECTOR, read_table
 from .disk_archive import unpack
-from .extents import copy_sparse, need_space
+from .extents import copy_sparse, need_space, open_file
 from .image_contents import describe
 from .programs import ProgramFailed, complete, run
 
@@ -103,11 +103,8 @@ def as_raw(file: Path, target: Path, progress: Progress = lambda line: None) -> 
 
 def _converter(file: Path) -> Callable[[Path, Path], None]:
     """Choose by the file's first bytes how a raw disk is made of it."""
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(SECTOR)
-    except OSError as error:
-        raise ImageFileError(f"{file}: {error.strerror}") from error
+    with open_file(file) as opened:
+        head = opened.read(SECTOR)
     if not head:
         raise ImageFileError(f"{file}: is empty; give a disk image")
     if head.startswith(b"QFI\xfb"):
@@ -145,7 +142,7 @@ def _from_qcow2(file: Path, disk: Path) -> None:
 
 def _check_qcow2(file: Path) -> None:
     """Refuse a qcow2 that is not whole by itself, before QEMU opens whatever it names."""
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         head = opened.read(_QCOW2_FEATURES_AT + 8)
     if len(head) < _QCOW2_FEATURES_AT + 8:
         raise ImageFileError(f"{file}: byte {len(head)}: the qcow2 header ends here; the file is cut short")

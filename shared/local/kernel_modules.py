@@ -6,15 +6,13 @@ not have at all is told apart from that.
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import re
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from .programs import ProgramFailed, find
+from ..budget import Budget
+from .packed_data import MAGICS, unpack
 
 TABLES = ("modules.dep", "modules.softdep", "modules.alias", "modules.builtin", "modules.devname")
 
@@ -71,22 +69,33 @@ class Modules:
         """Give the paths of all that has to be loaded for `wanted`, needs before what needs them. NoSuchModule."""
         loaded: dict[str, None] = {}
         for name in wanted:
-            self._load(name, loaded, set())
+            self._load(name, loaded)
         return [self.paths[name] for name in loaded]
 
-    def _load(self, name: str, loaded: dict[str, None], under_way: set[str]) -> None:
-        if name in self.builtin or name in loaded or name in under_way:
-            return
+    def _load(self, wanted: str, loaded: dict[str, None]) -> None:
+        """Add a module behind all that it needs; what is under way already is in a circle, and needed by itself."""
+        under_way = {wanted}
+        waiting = [(wanted, self._needed(wanted))]
+        while waiting:
+            name, others = waiting[-1]
+            for other in others:
+                if other not in loaded and other not in under_way:
+                    under_way.add(other)
+                    waiting.append((other, self._needed(other)))
+                    break
+            else:
+                waiting.pop()
+                if name not in self.builtin:
+                    loaded[name] = None
+
+    def _needed(self, name: str) -> Iterator[str]:
+        """Give what has to be loaded before a module. NoSuchModule."""
+        if name in self.builtin:
+            return iter(())
         if name not in self.paths:
             raise NoSuchModule(name)
-        under_way.add(name)
-        for other in self.before.get(name, ()):
-            actual = self._resolve(other)
-            if actual is not None:
-                self._load(actual, loaded, under_way)
-        for other in self.needs[name]:
-            self._load(other, loaded, under_way)
-        loaded[name] = None
+        softly = (self._resolve(other) for other in self.before.get(name, ()))
+        return iter([*(other for other in softly if other is not None), *self.needs[name]])
 
     def _resolve(self, name: str) -> str | None:
         """Find a module by its name or by an alias; soft dependencies use both, and may name what is not there."""
@@ -96,15 +105,6 @@ class Modules:
         return None
 
 
-def unpacked_module(path: str, data: bytes) -> bytes:
-    """Give a module as the kernel reads it: distributions pack them. Raises MissingTool, ProgramFailed."""
-    if path.endswith(".xz"):
-        return lzma.decompress(data)
-    if path.endswith(".gz"):
-        return gzip.decompress(data)
-    if path.endswith(".zst"):
-        done = subprocess.run([find("zstd"), "-dcq"], input=data, capture_output=True, check=False)
-        if done.returncode:
-            raise ProgramFailed("zstd", done.returncode, done.stderr.decode(errors="replace"))
-        return done.stdout
-    return data
+def unpacked_module(path: str, data: bytes, budget: Budget) -> bytes:
+    """Give a module as the kernel reads it: distributions pack them. MissingTool; ValueError for a damaged one."""
+    return bytes(unpack(data, budget)) if path.endswith((".xz", ".gz", ".zst")) and data.startswith(MAGICS) else data

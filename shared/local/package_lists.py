@@ -10,17 +10,21 @@ An image may have several of them. What is damaged is an ImageFileError that nam
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ..budget import PACKAGES, Budget
 from ..errors import ImageFileError
 from ..os_release import distribution
 from ..ports import Package
 from . import rpm_database
 from .root_files import RootFiles
+from .scratch import temporary_folder
 
 LOG = logging.getLogger(__name__)
 
@@ -28,13 +32,16 @@ DPKG_STATUS, DPKG_PARTS = "/var/lib/dpkg/status", "/var/lib/dpkg/status.d"
 RPM_FOLDERS = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 APK_INSTALLED = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 COS_LIST = "/etc/cos-package-info.json"
-LARGEST_TEXT = 64 << 20  # bytes; dpkg's status of a full desktop has some 5 MB
+LARGEST_TEXT = 64 << 20  # bytes of one file; dpkg's status of a full desktop has some 5 MB
 LARGEST_RPM = 384 << 20  # bytes; an RPM database of 5,000 packages has some 250 MB
+LARGEST_COS = 8 << 20  # bytes, which json.loads() may turn into thirty times as many; COS's list has some 100 kB
+PACKAGE_BYTES = rpm_database.PACKAGE_BYTES
 
 
 def packages(root: RootFiles) -> list[Package] | None:
     """List what is installed, by name; None where there is no package database that can be read. ImageFileError."""
-    lists = [found for read in (_dpkg, _rpm, _apk, _cos) if (found := read(root)) is not None]
+    source = _Source(root)
+    lists = [found for read in (_dpkg, _rpm, _apk, _cos) if (found := read(source)) is not None]
     if not lists:
         return None
     system = root.os_release()
@@ -42,15 +49,57 @@ def packages(root: RootFiles) -> list[Package] | None:
     return sorted(all_of_them, key=lambda one: (one.name, one.architecture, one.version, one.kind, one.source))
 
 
-def _bytes(root: RootFiles, path: str, largest: int = LARGEST_TEXT) -> bytes:
-    entry = root.entry(path)
-    if entry is not None and entry.size > largest:
-        raise ImageFileError(f"{path}: {entry.size} bytes are too many for a list of packages; look at it in the image")
-    return root.read(path)
+class _Source:
+    """Where package databases are, and the one Budget for all of them."""
 
+    def __init__(self, root: RootFiles) -> None:
+        self.root = root
+        self.budget = Budget(PACKAGES, root.file_system.disk)
 
-def _text(root: RootFiles, path: str) -> str:
-    return _bytes(root, path).decode("utf-8", "replace")
+    def read(self, path: str, largest: int = LARGEST_TEXT) -> bytes:
+        """Read a file of a list."""
+        self._check(path, largest)
+        data = self.root.read(path)
+        self.budget.read(len(data))
+        return data
+
+    def copied(self, paths: Iterable[str], into: Path) -> list[Path]:
+        """Copy those files that there are; of the first, and what is beside it, a database is read where it is."""
+        found = [path for path in paths if _is_file(self.root, path)]
+        for path in found:
+            self._check(path, LARGEST_RPM)
+        copies = self.root.dump(found, into)
+        return [copies[path] for path in found]
+
+    def paragraphs(self, path: str) -> Iterator[Mapping[str, str]]:
+        """Give the fields of each paragraph, first lines alone: what goes on below is not for us."""
+        fields: dict[str, str] = {}
+        for line in io.BytesIO(self.read(path)):
+            if line == b"\n":
+                yield from self._counted(fields)
+                fields = {}
+            elif line[:1] not in (b" ", b"\t"):
+                name, _, value = line.decode("utf-8", "replace").partition(":")
+                fields[name.rstrip("\n")] = value.strip()
+        yield from self._counted(fields)
+
+    def keep(self, package: Package) -> Package:
+        """Count what a package takes."""
+        texts = (package.name, package.version, package.architecture, package.source, package.vendor, package.license)
+        self.budget.keep(PACKAGE_BYTES + 2 * sum(map(len, texts)))
+        return package
+
+    def _counted(self, fields: dict[str, str]) -> Iterator[Mapping[str, str]]:
+        self.budget.step(1 + len(fields))
+        if fields:
+            yield fields
+
+    def _check(self, path: str, largest: int) -> None:
+        entry = self.root.entry(path)
+        if entry is not None and entry.size > largest:
+            raise ImageFileError(
+                f"{path}: {entry.size} bytes are too many for a list of packages; look at it in the image"
+            )
 
 
 def _is_file(root: RootFiles, path: str) -> bool:
@@ -63,26 +112,21 @@ def _is_folder(root: RootFiles, path: str) -> bool:
     return entry is not None and entry.is_folder
 
 
-def _dpkg(root: RootFiles) -> list[Package] | None:
+def _dpkg(source: _Source) -> list[Package] | None:
     found: list[Package] | None = None
+    root = source.root
     if _is_file(root, DPKG_STATUS):
-        paragraphs = _paragraphs(_text(root, DPKG_STATUS))
-        installed = [fields for fields in paragraphs if fields.get("Status", "").endswith(" installed")]
-        found = [_dpkg_package(fields, DPKG_STATUS) for fields in installed]
+        found = [
+            source.keep(_dpkg_package(fields, DPKG_STATUS))
+            for fields in source.paragraphs(DPKG_STATUS)
+            if fields.get("Status", "").endswith(" installed")
+        ]
     if _is_folder(root, DPKG_PARTS):
+        found = found or []
         parts = [f"{DPKG_PARTS}/{name}" for name in root.names(DPKG_PARTS) if not name.endswith(".md5sums")]
         for path in filter(lambda path: _is_file(root, path), parts):
-            found = [*(found or []), *(_dpkg_package(fields, path) for fields in _paragraphs(_text(root, path)))]
+            found += [source.keep(_dpkg_package(fields, path)) for fields in source.paragraphs(path)]
     return found
-
-
-def _paragraphs(text: str) -> Iterator[Mapping[str, str]]:
-    """Give the fields of each paragraph, first lines alone: what goes on below is not for us."""
-    for paragraph in text.split("\n\n"):
-        lines = (line.partition(":") for line in paragraph.split("\n") if line[:1] not in (" ", "\t", ""))
-        fields = {name: value.strip() for name, _, value in lines}
-        if fields:
-            yield fields
 
 
 def _dpkg_package(fields: Mapping[str, str], path: str) -> Package:
@@ -98,24 +142,26 @@ def _dpkg_package(fields: Mapping[str, str], path: str) -> Package:
     )
 
 
-def _rpm(root: RootFiles) -> list[Package] | None:
+def _rpm(source: _Source) -> list[Package] | None:
+    root = source.root
     for folder in RPM_FOLDERS:
         kind = rpm_database.databases_of(root.names(folder)) if _is_folder(root, folder) else ""
         path = f"{folder}/{kind}"
         if kind == rpm_database.BERKELEY:
             LOG.warning("%s is a Berkeley DB, which cannot be read: its packages are unknown", path)
-        elif kind == rpm_database.NDB:
-            return rpm_database.ndb_packages(_bytes(root, path, LARGEST_RPM), path)
-        elif kind == rpm_database.SQLITE:
-            wal = f"{folder}/{rpm_database.WAL}"
-            rest = _bytes(root, wal, LARGEST_RPM) if _is_file(root, wal) else None
-            return rpm_database.sqlite_packages(_bytes(root, path, LARGEST_RPM), rest, path)
+        elif kind:
+            read = rpm_database.ndb_packages if kind == rpm_database.NDB else rpm_database.sqlite_packages
+            with temporary_folder() as scratch:
+                copies = source.copied((path, f"{folder}/{rpm_database.WAL}"), scratch)
+                return read(copies[0], path, source.budget)
     return None
 
 
-def _apk(root: RootFiles) -> list[Package] | None:
-    path = next((path for path in APK_INSTALLED if _is_file(root, path)), None)
-    return None if path is None else [_apk_package(fields, path) for fields in _paragraphs(_text(root, path))]
+def _apk(source: _Source) -> list[Package] | None:
+    path = next((path for path in APK_INSTALLED if _is_file(source.root, path)), None)
+    if path is None:
+        return None
+    return [source.keep(_apk_package(fields, path)) for fields in source.paragraphs(path)]
 
 
 def _apk_package(fields: Mapping[str, str], path: str) -> Package:
@@ -132,13 +178,14 @@ def _apk_package(fields: Mapping[str, str], path: str) -> Package:
     )
 
 
-def _cos(root: RootFiles) -> list[Package] | None:
-    if not _is_file(root, COS_LIST):
+def _cos(source: _Source) -> list[Package] | None:
+    if not _is_file(source.root, COS_LIST):
         return None
     try:
-        document = json.loads(_bytes(root, COS_LIST))
+        document = json.loads(source.read(COS_LIST, LARGEST_COS))
         installed, build_time = (document.get(key) or [] for key in ("installedPackages", "buildTimePackages"))
-        return [*map(_cos_package, installed), *(replace(_cos_package(one), build_time=True) for one in build_time)]
+        found = [source.keep(_cos_package(one)) for one in installed]
+        return [*found, *(replace(source.keep(_cos_package(one)), build_time=True) for one in build_time)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ImageFileError(f"{COS_LIST}: is not the list that Container-Optimized OS keeps: {error!r}") from error
 

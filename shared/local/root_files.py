@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from ..budget import Budget
 from ..errors import NotFound
 from ..os_release import read_os_release
 from .disk import Partition, find_root, read_table
@@ -17,7 +18,7 @@ from .ext4_inode import Inode
 
 _LINK_HOPS = 20
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # the first one that is there counts
-_LARGEST_OS_RELEASE = 1 << 20  # bytes
+_LARGEST_OS_RELEASE = 64 << 10  # bytes
 
 
 class RootUnreadable(FileSystemUnreadable):
@@ -30,7 +31,7 @@ class RootFiles:
     Raises RootUnreadable when there is no ext4 root, ImageFileError when the disk is damaged.
     """
 
-    def __init__(self, disk: Path) -> None:
+    def __init__(self, disk: Path, budget: Budget | None = None) -> None:
         partition = find_root(read_table(disk))
         if partition is None:
             raise RootUnreadable(f"{disk}: has no partition with a Linux root file system")
@@ -40,7 +41,7 @@ class RootFiles:
         self.partition: Partition = partition
         self._disk = disk
         try:
-            self.file_system = Ext4(disk, partition.start, partition.size)
+            self.file_system = Ext4(disk, partition.start, partition.size, budget)
         except FileSystemUnreadable as error:
             raise RootUnreadable(str(error)) from error
         self._folders: dict[int, Mapping[str, int]] = {}

@@ -10,11 +10,12 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+from ..budget import Budget
 from ..errors import ImageFileError
 from ..ports import Package
-from .scratch import temporary_folder
 
 SQLITE, NDB, BERKELEY = "rpmdb.sqlite", "Packages.db", "Packages"
 WAL = SQLITE + "-wal"  # what a machine that lost its power has not written into the database yet
@@ -22,6 +23,8 @@ LARGEST_HEADER = 64 << 20  # bytes; the file lists of the largest packages take 
 MOST_STEPS = 50_000_000  # of SQLite's machine, some seconds: a forged schema could keep it busy for ever
 STEPS_BETWEEN_LOOKS = 100_000
 MOST_ENTRIES = 4096  # of one header; real ones have some 80
+LONGEST_TEXT = 64 << 10  # bytes of one tag
+PACKAGE_BYTES = 1200  # that a package takes, beside its texts
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _VENDOR, _LICENSE, _ARCH, _SOURCE = 1000, 1001, 1002, 1003, 1011, 1014, 1022, 1044
 _TAGS = frozenset((_NAME, _VERSION, _RELEASE, _EPOCH, _VENDOR, _LICENSE, _ARCH, _SOURCE))
@@ -35,24 +38,20 @@ class DamagedDatabase(ValueError):
     """What is wrong with a database."""
 
 
-def sqlite_packages(database: bytes, wal: bytes | None, where: str) -> list[Package]:
-    """Read rpmdb.sqlite, with its -wal beside it where there is one. ImageFileError names `where`."""
-    with temporary_folder() as folder:
-        copy = folder / SQLITE
-        copy.write_bytes(database)
-        if wal:
-            (folder / WAL).write_bytes(wal)
-        try:
-            return _packages(_sqlite_headers(copy))
-        except (sqlite3.Error, DamagedDatabase) as error:
-            raise _damaged(where, error) from error
-
-
-def ndb_packages(database: bytes, where: str) -> list[Package]:
-    """Read Packages.db. ImageFileError names `where`."""
+def sqlite_packages(database: Path, where: str, budget: Budget) -> list[Package]:
+    """Read a copy of rpmdb.sqlite, with its -wal beside it where there is one. ImageFileError names `where`."""
     try:
-        return _packages(_ndb_headers(database))
-    except (struct.error, DamagedDatabase) as error:
+        return _packages(_sqlite_headers(database), budget)
+    except (sqlite3.Error, DamagedDatabase) as error:
+        raise _damaged(where, error) from error
+
+
+def ndb_packages(database: Path, where: str, budget: Budget) -> list[Package]:
+    """Read a copy of Packages.db. ImageFileError names `where`."""
+    try:
+        with database.open("rb") as file, closing(mmap(file.fileno(), 0, access=ACCESS_READ)) as data:
+            return _packages(_ndb_headers(data, budget), budget)
+    except (struct.error, ValueError) as error:  # ValueError: an empty file cannot be mapped
         raise _damaged(where, error) from error
 
 
@@ -62,8 +61,14 @@ def _damaged(where: str, error: Exception) -> ImageFileError:
     )
 
 
-def _packages(headers: Iterator[bytes]) -> list[Package]:
-    return [_package(tags) for tags in map(_tags, headers) if tags.get(_NAME) != _KEYS]
+def _packages(headers: Iterator[bytes], budget: Budget) -> list[Package]:
+    found = []
+    for header in headers:
+        tags = _tags(header, budget)
+        if tags.get(_NAME) != _KEYS:
+            found.append(_package(tags))
+            budget.keep(PACKAGE_BYTES + sum(map(len, tags.values())))
+    return found
 
 
 def _sqlite_headers(path: Path) -> Iterator[bytes]:
@@ -72,6 +77,7 @@ def _sqlite_headers(path: Path) -> Iterator[bytes]:
         looks = iter(range(MOST_STEPS // STEPS_BETWEEN_LOOKS))
         connection.set_progress_handler(lambda: next(looks, None) is None, STEPS_BETWEEN_LOOKS)
         connection.execute("PRAGMA trusted_schema = OFF")
+        connection.set_authorizer(_may)
         kinds = connection.execute("SELECT type FROM sqlite_schema WHERE name = 'Packages'").fetchall()
         if kinds != [("table",)]:
             raise DamagedDatabase("it has no table Packages")
@@ -81,7 +87,12 @@ def _sqlite_headers(path: Path) -> Iterator[bytes]:
             yield blob
 
 
-def _ndb_headers(data: bytes) -> Iterator[bytes]:
+def _may(action: int, *_names: str | None) -> int:
+    """Allow to read tables, and no functions: a forged schema may call some for a column, each for minutes."""
+    return sqlite3.SQLITE_OK if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ) else sqlite3.SQLITE_DENY
+
+
+def _ndb_headers(data: mmap, budget: Budget) -> Iterator[bytes]:
     """Walk the slots behind the file's own header: each says in which blocks of 16 bytes a package's header lies."""
     magic, version, _generation, pages, _next = struct.unpack_from("<4s4I", data)
     if magic != b"RpmP" or version != 0:
@@ -89,6 +100,7 @@ def _ndb_headers(data: bytes) -> Iterator[bytes]:
     if pages * _NDB_PAGE > len(data):
         raise DamagedDatabase("it is shorter than its own header says")
     for at in range(_NDB_HEADER, pages * _NDB_PAGE, _NDB_SLOT):
+        budget.step()
         slot, number, block, _blocks = struct.unpack_from("<4s3I", data, at)
         if slot != b"Slot":
             raise DamagedDatabase(f"there is no slot at {at}")
@@ -101,22 +113,23 @@ def _ndb_headers(data: bytes) -> Iterator[bytes]:
         yield data[start : start + size]
 
 
-def _tags(header: bytes) -> Mapping[int, str]:
-    """Give those tags of a header that we know, as text."""
+def _tags(header: bytes, budget: Budget) -> Mapping[int, str]:
+    """Give those tags of a header that we know, as text: of each the first, and no more than LONGEST_TEXT."""
+    budget.read(len(header))
     if len(header) < 8:
         raise DamagedDatabase("a header is cut off")
     entries, size = struct.unpack_from(">2I", header)
     store = 8 + entries * 16
     if entries > MOST_ENTRIES or store + size > len(header):
         raise DamagedDatabase("a header is larger than its blob")
+    budget.step(entries)
     found: dict[int, str] = {}
-    for at in range(8, store, 16):
-        tag, kind, offset, _count = struct.unpack_from(">4I", header, at)
-        if tag not in _TAGS or offset >= size:
+    for tag, kind, offset, _count in struct.iter_unpack(">4I", header[8:store]):
+        if tag not in _TAGS or tag in found or offset >= size:
             continue
         if kind in (_STRING, _I18N_STRING):  # of several languages the first is English
-            end = header.find(b"\0", store + offset)
-            found[tag] = header[store + offset : end if end >= 0 else len(header)].decode("utf-8", "replace")
+            text = header[store + offset : store + offset + LONGEST_TEXT]
+            found[tag] = text.partition(b"\0")[0].decode("utf-8", "replace")
         elif kind == _INT32 and offset + 4 <= size:
             found[tag] = str(struct.unpack_from(">I", header, store + offset)[0])
     return found

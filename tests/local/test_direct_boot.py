@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.budget import KERNEL, Budget
 from shared.errors import ImageFileError
 from shared.local import boot_units, kernel_image
 from shared.local.direct_boot import GUEST, DirectBootImpossible, prepare, static_busybox
@@ -90,16 +91,16 @@ def extracted(initrd: Path, into: Path) -> Path:
 )
 def test_kernel_is_unpacked_whatever_it_is_packed_with(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     size = struct.pack("<I", len(elf()))  # what the kernel's build adds
-    assert kernel_image.unpacked(bz_image(pack(elf()) + size), tmp_path) == elf()
+    assert kernel_image.unpacked(bz_image(pack(elf()) + size), Budget(KERNEL, tmp_path)) == elf()
 
 
 @pytest.mark.parametrize("vmlinux", [elf(pvh=False), elf(machine=183), b"no ELF" * 100])
 def test_kernel_that_cannot_be_entered_directly_is_left_packed(vmlinux: bytes, tmp_path: Path) -> None:
-    assert kernel_image.unpacked(bz_image(gzip.compress(vmlinux) + bytes(4)), tmp_path) is None
+    assert kernel_image.unpacked(bz_image(gzip.compress(vmlinux) + bytes(4)), Budget(KERNEL, tmp_path)) is None
 
 
 def test_kernel_packed_in_an_unknown_way_is_left_packed(tmp_path: Path) -> None:
-    assert kernel_image.unpacked(bz_image(b"\x89LZO" + bytes(100)), tmp_path) is None
+    assert kernel_image.unpacked(bz_image(b"\x89LZO" + bytes(100)), Budget(KERNEL, tmp_path)) is None
 
 
 def test_release_names_the_folder_of_modules() -> None:
@@ -147,7 +148,7 @@ def test_absent_module_is_told_from_a_built_in_one() -> None:
     ],
 )
 def test_module_is_unpacked(name: str, data: bytes) -> None:
-    assert unpacked_module(name, data) == b"data"
+    assert unpacked_module(name, data, Budget(KERNEL, "test")) == b"data"
 
 
 # --- the initrd

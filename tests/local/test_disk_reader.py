@@ -15,7 +15,7 @@ from shared.local.fat import Fat
 def test_what_cannot_be_read_is_told(tmp_path: Path, reader: type[Ext4 | Fat]) -> None:
     with pytest.raises(ImageFileError, match=f"{tmp_path}/none: No such file"):
         reader(tmp_path / "none", 0, 1 << 20)
-    with pytest.raises(ImageFileError, match=f"{tmp_path}: byte [0-9]+: Is a directory"):
+    with pytest.raises(ImageFileError, match=f"{tmp_path}: is a folder"):
         reader(tmp_path, 0, 1 << 20)
     (tmp_path / "short").write_bytes(b"x" * 100)
     with pytest.raises(ImageFileError, match=r"short: ends before byte [0-9]+; copy it again"):

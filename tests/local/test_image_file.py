@@ -198,7 +198,7 @@ def test_other_files_are_refused(catalogue: Catalogue, tmp_path: Path, data: byt
 def test_no_file_and_a_folder(catalogue: Catalogue, tmp_path: Path) -> None:
     refused(catalogue, tmp_path / "nothing", "No such file")
     (tmp_path / "folder").mkdir()
-    refused(catalogue, tmp_path / "folder", "Is a directory")
+    refused(catalogue, tmp_path / "folder", "is a folder")
 
 
 def test_a_qcow2_that_needs_other_files_is_refused_before_they_are_opened(
