@@ -37,15 +37,20 @@ setup: packages .venv/.ready ## install what is missing: apt packages, .venv, .v
 packages:
 	@setup/apt-packages.sh base $(if $(WITHOUT_SDK),,cloud)
 
-.venv/.ready: requirements.txt requirements-dev.txt constraints.txt | packages
+.venv/.ready: requirements-dev.txt | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "setup: Goldsmith needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)." \
 			"Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setup: installing the pinned Python packages into .venv" >&2
-	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r requirements-dev.txt
+	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --require-hashes \
+		-r requirements-dev.txt
 	@ln -sfn ../../setup/goldsmith .venv/bin/goldsmith
 	@touch $@
+
+.PHONY: lock
+lock: ## requirements*.txt from requirements*.in, with hashes; LOCK="--upgrade-package NAME" takes its newest version
+	@setup/lock.sh $(LOCK)
 
 .PHONY: check
 check: setup ## linters, types, and the project's own rules; seconds

@@ -80,7 +80,7 @@ def unexplained_packages(root: Path) -> list[str]:
     explained = {heading.text.lower() for level in (2, 3) for heading in headings(root / DEPENDENCIES, level, root)}
     return [
         f"{name}: {package} has no heading in {DEPENDENCIES} that says why it is needed"
-        for name in ("requirements.txt", "requirements-dev.txt")
+        for name in ("requirements.in", "requirements-dev.in")
         for package in re.findall(r"^([A-Za-z][\w.-]*)", (root / name).read_text(encoding="utf-8"), re.MULTILINE)
         if package.lower() not in explained
     ]
@@ -175,7 +175,7 @@ def test_misshapen_changelog_is_found(tmp_path: Path, text: str, fault: str) -> 
 def test_unexplained_package_is_found(tmp_path: Path) -> None:
     (tmp_path / DEPENDENCIES).parent.mkdir(parents=True)
     (tmp_path / DEPENDENCIES).write_text("### typer\n\nrich is only named here.\n")
-    (tmp_path / "requirements.txt").write_text("# What runs.\n-c constraints.txt\nrich==1.0\n")
-    (tmp_path / "requirements-dev.txt").write_text("-r requirements.txt\ntyper==1.0\n")
+    (tmp_path / "requirements.in").write_text("# What runs.\nrich==1.0\n")
+    (tmp_path / "requirements-dev.in").write_text("-r requirements.in\ntyper==1.0\n")
     [found] = unexplained_packages(tmp_path)
-    assert found.startswith("requirements.txt: rich has no heading")
+    assert found.startswith("requirements.in: rich has no heading")

@@ -31,6 +31,7 @@ def test_make_alone_prints_help() -> None:
     assert listed == [
         "help",
         "setup",
+        "lock",
         "check",
         "test",
         "soak",
