@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 BLOCK = 512
-NAME_LIMIT = 1 << 20  # bytes of a long name or a PAX header
+NAME_LIMIT = 64 << 10  # bytes of a long name or a PAX header; Linux opens no path of more than 4095
+DIGITS = 20  # of a number
 CHUNK = 1 << 20
 
 _FILES = (b"0", b"\0", b"7")
@@ -192,7 +193,7 @@ def _text(field: bytes) -> str:
 
 
 def _decimal(text: str) -> int:
-    if not text.isdecimal():
+    if len(text) > DIGITS or not text.isdecimal():
         raise ContextError(f"context.tar: {text[:20]!r} is not a number")
     return int(text)
 

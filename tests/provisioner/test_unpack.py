@@ -109,6 +109,19 @@ def test_garbage_is_refused_or_harmless(
     assert {path.name for path in folder.iterdir()} <= {"context.tar", "out"}
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"5 a=\n" * 20_000, "a name of 100000 bytes"), (b"1" * 60_000, "is not a number")],
+    ids=["many records", "many digits"],
+)
+def test_records_that_take_long_to_read_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    member = tarfile.TarInfo("records")
+    member.type, member.size = tarfile.XHDTYPE, len(data)
+    (tmp_path / "context.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512))
+    with pytest.raises(ContextError, match=message):
+        unpack(str(tmp_path / "context.tar"), str(tmp_path / "out"))
+
+
 def test_a_size_beyond_the_end_is_refused(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
