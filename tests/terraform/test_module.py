@@ -53,7 +53,7 @@ def test_schema_is_of_the_version_that_is_asked_for() -> None:
     assert found["google"] == GOOGLE
     assert set(required) == set(found)
     for name, version in found.items():
-        assert required[name]["version"] == "~> " + version.rpartition(".")[0]
+        assert required[name]["version"] == f"= {version}"
 
 
 def test_schema_has_the_types_in_use_and_no_others() -> None:
