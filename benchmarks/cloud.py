@@ -132,7 +132,7 @@ class Bench:
         messages = self._reports(self._standing_build(), each)
         began = time.perf_counter()
         for message in messages:
-            engine.receive(read_report_message(message, self._factory.keys))
+            engine.hear(read_report_message(message), self._factory.keys)
         return each / (time.perf_counter() - began)
 
     def _answers(self, count: int) -> Sequence[Any]:

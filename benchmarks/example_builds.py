@@ -48,4 +48,4 @@ def report(keys: Keys, build_id: str, sequence: int, kind: str, step: int | None
     """Give a report as the first VM of a build publishes it."""
     said = Report(build_id, 1, BUILD, sequence, kind, 0.0, step=step, tries=1)
     data = encode(said)
-    return report_message(said, data, sign(keys.of_attempt(build_id, 1), data))
+    return report_message(said, data, sign(keys.of_machine(build_id, 1, BUILD), data))

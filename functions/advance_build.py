@@ -9,9 +9,8 @@ import functions_framework
 
 from shared.engine import Engine
 from shared.errors import PoisonMessage
-from shared.events import Event
+from shared.events import report_id
 from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, read_event_message, read_report_message
-from shared.ports import Message
 
 from .handling import CloudEvent, handle, message_of
 
@@ -29,15 +28,14 @@ def advance_build(event: CloudEvent) -> None:
 
 def _advance(event: CloudEvent, factory: CloudFactory) -> None:
     message, _id = message_of(event)
-    fact = _fact(message, factory)
-    ignored = Engine(factory.store, factory.bus, factory.clock).receive(fact)
-    if ignored:
-        LOG.info("%s %s changes nothing: %s", fact.kind, fact.event_id, ignored)
-
-
-def _fact(message: Message, factory: CloudFactory) -> Event:
+    engine = Engine(factory.store, factory.bus, factory.clock)
     if message.topic == REPORTS_TOPIC:
-        return read_report_message(message, factory.keys)
-    if message.topic == EVENTS_TOPIC:
-        return read_event_message(message)
-    raise PoisonMessage(f"topic {message.topic} brings no facts about builds")
+        said = read_report_message(message)
+        name, ignored = f"report {report_id(said.report)}", engine.hear(said, factory.keys)
+    elif message.topic == EVENTS_TOPIC:
+        fact = read_event_message(message)
+        name, ignored = f"{fact.kind} {fact.event_id}", engine.receive(fact)
+    else:
+        raise PoisonMessage(f"topic {message.topic} brings no facts about builds")
+    if ignored:
+        LOG.info("%s changes nothing: %s", name, ignored)

@@ -145,6 +145,7 @@ class Build:
     reason: str = ""  # why the outcome is what it is, for people
     attempt: int = 1
     zone: str = ""  # of the machine in use; "" until a worker has made it
+    claimed: bool = False  # the verifying VM in use has said that it is done, and has not been seen stopped
     steps: tuple[StepRecord, ...] = ()
     verify_steps: tuple[StepRecord, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
@@ -154,6 +155,7 @@ class Build:
     kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
+    keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before
     orders: int = 0  # how many orders have been given; the newest one's number
     cleaning: int = 0  # the number of the newest order to clean up, which alone can finish the build
     image: ImageRecord | None = None

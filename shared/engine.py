@@ -17,16 +17,18 @@ from dataclasses import replace
 
 from .build import Build, State
 from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
-from .events import BuildRejected, BuildRequested, Event, ImageLabelled, Reported, Ticked, is_heartbeat
+from .events import BuildRejected, BuildRequested, Event, ImageLabelled, Reported, Ticked, is_heartbeat, report_id
+from .keys import Keys
 from .lifecycle import Decision, begin, decide
 from .lifecycle_guards import speaks
-from .messages import order_message
-from .ports import Bus, Clock, Store
+from .messages import SignedReport, order_message
+from .ports import Bus, Clock, Store, Stored
 
 LOG = logging.getLogger(__name__)
 
 TRIES = 12  # of a conditional write; each waits up to PAUSE longer than the one before
 PAUSE = 0.05  # seconds
+OFTEN = 5.0  # seconds: heartbeats that come faster are not written down, so that a flood of them costs no writes
 
 Listener = Callable[[Build, Event], None]
 
@@ -62,15 +64,15 @@ class Engine:
         Transient when there are too many conflicts; PoisonMessage for an event of no build that there is,
         or one that the store cannot take.
         """
-        now = self._clock.now()
-        try:
-            if isinstance(event, Reported) and is_heartbeat(event):
-                return self._note_life(event, now)
-            return self._write(event.build_id, replace(event, time=now))
-        except NotFound as error:
-            raise PoisonMessage(f"{event.event_id} is of no build that there is: {event.build_id}") from error
-        except TooLarge as error:
-            raise PoisonMessage(f"{event.event_id} cannot be recorded: {error}") from error
+        return self._take(self._stored(event.build_id, event.event_id), event)
+
+    def hear(self, said: SignedReport, keys: Keys) -> str:
+        """Apply a VM's report; return "" or the reason why it changed nothing.
+
+        WrongSignature for one that is not of the VM that it says it is of; else as receive().
+        """
+        stored = self._stored(said.report.build_id, report_id(said.report))
+        return self._take(stored, said.checked(keys, stored.build.keys))
 
     def tick(self, build_id: str, *, heard: bool = False) -> str:
         """Let time pass for one build; `heard` is what watch() gave just before."""
@@ -81,15 +83,32 @@ class Engine:
         """Publish what a process that died may have left in the outbox; give the build."""
         return self._publish(self._store.load(build_id).build)
 
-    def _note_life(self, event: Reported, now: float) -> str:
-        if not speaks(self._store.load(event.build_id).build, event):  # of an earlier VM, which may well be alive still
+    def _stored(self, build_id: str, event_id: str) -> Stored:
+        try:
+            return self._store.load(build_id)
+        except NotFound as error:
+            raise PoisonMessage(f"{event_id} is of no build that there is: {build_id}") from error
+
+    def _take(self, stored: Stored, event: Event) -> str:
+        event = replace(event, time=self._clock.now())
+        if isinstance(event, Reported) and is_heartbeat(event):
+            return self._note_life(stored.build, event)
+        try:
+            return self._write(event.build_id, event, stored)
+        except TooLarge as error:
+            raise PoisonMessage(f"{event.event_id} cannot be recorded: {error}") from error
+
+    def _note_life(self, build: Build, event: Reported) -> str:
+        if not speaks(build, event):  # of an earlier VM, which may well be alive still
             return "it is a heartbeat of a VM that is not in use"
-        self._store.touch(event.build_id, now)
+        if event.time - build.last_seen < OFTEN:
+            return "it is a heartbeat so soon after a sign of life that it says nothing new"
+        self._store.touch(build.id, event.time)
         return ""
 
-    def _write(self, build_id: str, event: Event) -> str:
+    def _write(self, build_id: str, event: Event, loaded: Stored | None = None) -> str:
         for tries in range(TRIES):
-            stored = self._store.load(build_id)
+            stored = loaded if loaded is not None and not tries else self._store.load(build_id)
             decision: Decision = decide(self._committed_before(stored.build), event)
             if decision.ignored:
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)

@@ -1,4 +1,4 @@
-"""Who may speak for a build VM: one key an attempt, derived from a master key that no VM ever sees."""
+"""What a build VM signs with: a key of this one machine, derived from a master key that no VM ever sees."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import hmac
 from provisioner.protocol import Report, sign
 
 from .errors import EnvironmentFault
+from .resources import machine_name
+
+BY_ATTEMPT = 1  # Build.keys of builds that the release before has begun: both VMs of an attempt have one key
+BY_MACHINE = 2  # of all others: each VM has its own
 
 
 class Keys:
     """Derives and checks with the master key: at least 32 bytes, a secret of the functions (or of this machine).
 
-    Who neither makes VMs nor hears them has no master key; to need one there is an EnvironmentFault.
+    `master` is None in processes that neither start VMs nor read their reports; deriving a key then raises
+    EnvironmentFault. `scheme` is the build's: a VM of a new build never gets by with a key of the old kind.
     """
 
     def __init__(self, master: bytes | None) -> None:
@@ -21,13 +26,23 @@ class Keys:
             raise ValueError("the master key needs at least 32 bytes")
         self._master = master
 
-    def of_attempt(self, build_id: str, attempt: int) -> str:
-        """The key, in hex, that one attempt's VM signs its reports with."""
+    def of_machine(self, build_id: str, attempt: int, phase: str, scheme: int = BY_MACHINE) -> str:
+        """Return the key, in hex, that the VM of one phase of one attempt signs its reports with."""
         if self._master is None:
             raise EnvironmentFault("there is no master key here; set GOLDSMITH_MASTER_KEY for functions that need it")
-        return hmac.new(self._master, f"{build_id}\n{attempt}".encode(errors="replace"), hashlib.sha256).hexdigest()
+        if scheme == BY_ATTEMPT:
+            text = f"{build_id}\n{attempt}".encode(errors="replace")
+        else:
+            text = _prefixed(build_id, str(attempt), phase, machine_name(build_id, attempt, phase))
+        return hmac.new(self._master, text, hashlib.sha256).hexdigest()
 
-    def good(self, report: Report, data: bytes, signature: str) -> bool:
-        """Whether `signature` over the exact bytes was made by the VM that the report says it is from."""
-        wanted = sign(self.of_attempt(report.build_id, report.attempt), data)
+    def good(self, report: Report, data: bytes, signature: str, scheme: int = BY_MACHINE) -> bool:
+        """Return whether `signature` over the exact bytes was made by the VM that the report says it is from."""
+        wanted = sign(self.of_machine(report.build_id, report.attempt, report.phase, scheme), data)
         return hmac.compare_digest(wanted.encode(), signature.encode(errors="replace"))
+
+
+def _prefixed(*words: str) -> bytes:
+    """Join words, each behind its length, so that no two lists of words give the same bytes."""
+    encoded = [word.encode(errors="replace") for word in words]
+    return b"".join(b"%d:%b" % (len(word), word) for word in encoded)

@@ -33,9 +33,11 @@ from .events import (
     Reported,
     Ticked,
 )
+from .keys import BY_MACHINE
 from .lifecycle_guards import (
     always,
     cannot_retire,
+    claims_first,
     goes_on,
     has_ended,
     has_machine,
@@ -44,6 +46,7 @@ from .lifecycle_guards import (
     is_committed,
     is_current,
     is_current_build_machine,
+    is_current_claimed,
     is_of_build,
     is_open,
     is_overdue,
@@ -52,6 +55,7 @@ from .lifecycle_guards import (
     is_retiring,
     is_silent,
     is_swept,
+    is_verified,
     may_go_on,
     past_deadline,
     says_completed,
@@ -164,6 +168,7 @@ def _blank(event: BuildRequested | BuildRejected, name: str, request: str, deadl
         plan=plan,
         result=event.result,
         workflow=event.workflow,
+        keys=BY_MACHINE,
         state=State.PREPARING,
         created=event.time,
         updated=event.time,
@@ -208,7 +213,7 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
     quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
     after = replace(build, state=state, last_seen=event.time, quiet=quiet)
     if state in (State.PREPARING, State.VERIFYING):  # a new VM: nobody knows yet where it will run
-        after = replace(after, zone="")
+        after = replace(after, zone="", claimed=False)
     after = _wake(_write_ledger(after), event)
     kind = ORDER_OF.get(state)
     if kind is None:
@@ -266,6 +271,11 @@ def take_report(build: Build, event: Reported) -> Build:
     """Note a sign of life, what it says of a step, and for how long a reboot will not let it be heard."""
     announced = event.report.seconds if event.report.kind == REBOOTING else None
     return note_report(replace(take_sign(build, event), quiet=announced or 0.0), event.report)
+
+
+def note_claim(build: Build, event: Reported) -> Build:
+    """Note what the verifying VM claims, as of any report: it counts when the VM has been seen to run and to stop."""
+    return replace(take_report(build, event), claimed=True)
 
 
 def take_sign(build: Build, event: Event) -> Build:
@@ -344,9 +354,11 @@ RULES: tuple[Rule, ...] = (
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),
     Rule((S.EXPORTING,), ImageExported, always, S.PUBLISHING, then=take_image),
     # the verifying VM
-    Rule((S.VERIFYING,), Reported, says_completed, S.PUBLISHING, then=take_report),
+    Rule((S.VERIFYING,), Reported, claims_first, then=note_claim, gives=("verify_image",)),
     Rule((S.VERIFYING,), Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
+    Rule((S.VERIFYING,), MachineStarted, is_current_claimed, then=take_machine, gives=("verify_image",)),
     Rule((S.VERIFYING,), MachineStarted, is_current, then=take_machine),
+    Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING),
     Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
     Rule((S.VERIFYING,), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # publication

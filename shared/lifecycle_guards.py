@@ -51,6 +51,16 @@ def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
     return event.attempt == build.attempt and event.phase == BUILD
 
 
+def is_current_claimed(build: Build, event: MachineStarted) -> bool:
+    """The VM is the one in use, and has already said that its job is done."""
+    return is_current(build, event) and build.claimed
+
+
+def is_verified(build: Build, event: MachineStopped) -> bool:
+    """The VM in use was seen to run, said that its job is done, and has stopped."""
+    return is_current(build, event) and build.claimed and build.zone != ""
+
+
 def is_of_build(build: Build, event: MachineStarted) -> bool:
     """The VM is one that this build has asked for."""
     return 1 <= event.attempt <= build.attempt and event.phase in PHASES
@@ -64,6 +74,11 @@ def speaks(build: Build, event: Reported) -> bool:
 def says_completed(build: Build, event: Reported) -> bool:
     """The VM in use says that its job is done."""
     return speaks(build, event) and event.report.kind == COMPLETED
+
+
+def claims_first(build: Build, event: Reported) -> bool:
+    """The VM in use says that its job is done, and has not said so before."""
+    return says_completed(build, event) and not build.claimed
 
 
 def says_failed(build: Build, event: Reported) -> bool:
@@ -169,4 +184,4 @@ def is_overdue(build: Build, event: Event) -> bool:
 
 def is_overdue_machine(build: Build, event: Event) -> bool:
     """The order for the VM has had no answer for too long; a VM that is at work is left alone."""
-    return is_overdue(build, event) and not has_machine(build)
+    return is_overdue(build, event) and (build.claimed or not has_machine(build))

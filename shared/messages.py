@@ -6,15 +6,19 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from provisioner.protocol import INVENTORY, SERIAL_MARK, ProtocolError, Report, decode_report
 
 from .build import Build
 from .errors import PoisonMessage, StoreError, WrongSignature
 from .events import Event, Reported, read_event, read_order, report_id, to_json
-from .keys import Keys
 from .orders import FINISHED_TOPIC, WORKER_TOPIC, Order
 from .ports import Message
+
+if TYPE_CHECKING:
+    from .keys import Keys  # which knows machines' names, and these, by the topology, the topics here
 
 PLAIN_MARK = b"goldsmith: "
 PLAIN_LIMIT = 500  # characters
@@ -90,15 +94,31 @@ def _unversioned(data: bytes) -> dict[str, object]:
     return document
 
 
-def read_report_message(message: Message, keys: Keys) -> Reported:
-    """Read a VM's report and check its signature. Raises PoisonMessage. The event's time is left to the engine."""
+@dataclass(frozen=True)
+class SignedReport:
+    """A report whose signature has not been checked: which key it needs stands in its build."""
+
+    report: Report
+    data: bytes  # as it was signed
+    signature: str
+
+    def checked(self, keys: Keys, scheme: int) -> Reported:
+        """Return the event that the report is. WrongSignature. The event's time is left to the engine."""
+        report = self.report
+        if not keys.good(report, self.data, self.signature, scheme):
+            raise WrongSignature(
+                f"a report for {report.build_id} attempt {report.attempt}, {report.phase}, has a wrong signature"
+            )
+        return Reported(build_id=report.build_id, event_id=report_id(report), time=0.0, report=report)
+
+
+def read_report_message(message: Message) -> SignedReport:
+    """Read a VM's report. Raises PoisonMessage."""
     try:
         report = _decode_report(message.data)
     except ProtocolError as error:
         raise PoisonMessage(str(error)) from error
-    if not keys.good(report, message.data, message.attributes.get("signature", "")):
-        raise WrongSignature(f"a report for {report.build_id} attempt {report.attempt} has a wrong signature")
-    return Reported(build_id=report.build_id, event_id=report_id(report), time=0.0, report=report)
+    return SignedReport(report, message.data, message.attributes.get("signature", ""))
 
 
 def _decode_report(data: bytes) -> Report:
@@ -110,8 +130,8 @@ def _decode_report(data: bytes) -> Report:
     return report
 
 
-def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase: str) -> list[tuple[Report, Message]]:
-    """The good reports of one VM in the text of a serial port, in its order; everything else there is noise."""
+def serial_reports(output: bytes, keys: Keys, build: Build, phase: str) -> list[tuple[Report, Message]]:
+    """Return the good reports of the VM in use in the text of its serial port, in its order; all else is noise."""
     found = []
     for line in output.split(b"\n"):
         words = line.strip().split(b" ")
@@ -123,8 +143,8 @@ def serial_reports(output: bytes, keys: Keys, build_id: str, attempt: int, phase
             signature = words[2].decode("ascii")
         except (binascii.Error, ProtocolError, UnicodeDecodeError):
             continue
-        ours = (report.build_id, report.attempt, report.phase) == (build_id, attempt, phase)
-        if ours and keys.good(report, data, signature):
+        ours = (report.build_id, report.attempt, report.phase) == (build.id, build.attempt, phase)
+        if ours and keys.good(report, data, signature, build.keys):
             found.append((report, report_message(report, data, signature)))
     return found
 

@@ -44,7 +44,7 @@ def watch(build: Build, factory: Factory) -> bool:
     if machine is not None and machine.status != "stopped" and not quiet:
         return False
     output = _reports_port(build, machine, factory) if machine is not None else b""
-    reports = serial_reports(output or b"", factory.keys, build.id, build.attempt, phase)
+    reports = serial_reports(output or b"", factory.keys, build, phase)
     if machine is not None and machine.status != "stopped" and (reports or not plain_words(output or b"")):
         note_life(build, reports, factory)
         return publish_unheard(build, reports, factory)

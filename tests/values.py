@@ -31,6 +31,7 @@ from shared.events import (
     Ticked,
     report_id,
 )
+from shared.keys import BY_MACHINE
 from shared.plan import ImagePlan, MachinePlan, Plan, SourceImage
 
 BUILD_ID = "hello-0123456789ab"
@@ -77,6 +78,7 @@ def build(**changes: Any) -> Build:
         updated=NOON,
         deadline=NOON + (made.timeout if made else 0.0),
         wake_at=NOON + 60,
+        keys=BY_MACHINE,
         steps=tuple(StepRecord(step.name, step.action) for step in steps),
     )
     return replace(default, **changes)

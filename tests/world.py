@@ -243,7 +243,7 @@ class World:
         if message.topic == WORKER_TOPIC:
             carry_out(read_order_message(message), self.factory)
         elif message.topic == REPORTS_TOPIC:
-            self.dropped.append(self.engine.receive(read_report_message(message, self.keys)))
+            self.dropped.append(self.engine.hear(read_report_message(message), self.keys))
         elif message.topic == EVENTS_TOPIC:
             self.dropped.append(self.engine.receive(read_event_message(message)))
         else:

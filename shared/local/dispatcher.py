@@ -152,7 +152,7 @@ class Dispatcher:
             return
         try:
             if message.topic == REPORTS_TOPIC:
-                self.engine.receive(read_report_message(message, self._factory.keys))
+                self.engine.hear(read_report_message(message), self._factory.keys)
             elif message.topic == EVENTS_TOPIC:
                 self.engine.receive(read_event_message(message))
         except PoisonMessage as error:

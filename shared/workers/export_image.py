@@ -13,7 +13,7 @@ from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
 from .. import resources
 from ..build import AllowedFinding, Build, ImageRecord
 from ..damage import readable_events
-from ..errors import Permanent, Transient
+from ..errors import Permanent
 from ..events import ImageExported, Reported
 from ..factory import Factory
 from ..names import BUILD_LABEL
@@ -21,9 +21,7 @@ from ..orders import Order
 from ..plan import Plan
 from ..ports import Image, ImageRequest
 from .logs import store_console
-from .machines import planned, zone_of
-
-STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
+from .machines import planned, wait_until_stopped, zone_of
 
 
 def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
@@ -32,7 +30,7 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
     machine = resources.machine_name(build.id, build.attempt, BUILD)
     zone = zone_of(build, BUILD, factory)
     store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
-    _wait_until_stopped(machine, plan.machine.project, zone, factory)
+    wait_until_stopped(machine, plan.machine.project, zone, factory)
     findings, allowed = _findings(build, plan, factory)
     image = _ensure_image(plan, zone, factory)
     archive = None
@@ -46,14 +44,6 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         time=factory.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive, findings, allowed),
     )
-
-
-def _wait_until_stopped(machine: str, project: str, zone: str, factory: Factory) -> None:
-    for _second in range(STOPS_WITHIN):
-        if factory.compute.wait_until_stopped(machine, project, zone, 1.0):
-            return
-        factory.progress(f"waiting for {machine} to stop", 0, 0)
-    raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
 def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:

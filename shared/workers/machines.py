@@ -16,14 +16,16 @@ from ..plan import Plan
 from ..ports import Machine, MachineRequest
 
 OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, when everything else is down
+STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
-def job_of(plan: Plan, attempt: int, phase: str, factory: Factory) -> Job:
-    """Give the document that the VM's provisioner works from."""
+def job_of(build: Build, attempt: int, phase: str, factory: Factory) -> Job:
+    """Return the document that the VM's provisioner works from."""
+    plan = planned(build)
     job = Job(
         build_id=plan.build_id,
         attempt=attempt,
-        key=factory.keys.of_attempt(plan.build_id, attempt),
+        key=factory.keys.of_machine(plan.build_id, attempt, phase, build.keys),
         steps=plan.steps if phase == BUILD else plan.verify_steps or (),
         phase=phase,
         publish_url=factory.reports.publish_url,
@@ -62,7 +64,7 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> M
         source_image=image.name,
         plan=machine,
         labels=resources.labels(plan, order.attempt),
-        job=job_of(plan, order.attempt, phase, factory),
+        job=job_of(build, order.attempt, phase, factory),
         context=plan.context,
         max_seconds=max(60.0, build.deadline + OUTLIVES - factory.clock.now()),
         scratch_disk=scratch,
@@ -98,6 +100,15 @@ def zone_of(build: Build, phase: str, factory: Factory) -> str:
         name = resources.machine_name(build.id, build.attempt, phase)
         raise Transient(f"{name} is in none of the plan's zones, and nobody has said where it is")
     return found.zone
+
+
+def wait_until_stopped(machine: str, project: str, zone: str, factory: Factory) -> None:
+    """Wait until a VM that has said that it is done has powered itself off. Transient."""
+    for _second in range(STOPS_WITHIN):
+        if factory.compute.wait_until_stopped(machine, project, zone, 1.0):
+            return
+        factory.progress(f"waiting for {machine} to stop", 0, 0)
+    raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
 def planned(build: Build) -> Plan:

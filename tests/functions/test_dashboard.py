@@ -74,7 +74,7 @@ def test_damaged_builds_are_listed_in_their_place(deployment: Deployment) -> Non
 def test_no_key_is_shown(deployment: Deployment, path: str) -> None:
     with deployment.client("dashboard") as client:
         text = client.get(path).get_data(as_text=True)
-    key = deployment.world.keys.of_attempt("hello-000000000003", 1)
+    key = deployment.world.keys.of_machine("hello-000000000003", 1, "build")
     assert MASTER.hex() not in text
     assert key not in text
 

@@ -56,7 +56,8 @@ def put(deployment: Deployment, build: Build) -> None:
 def report(key: str | None = None) -> Message:
     said = values.report(kind=STARTED)
     data = encode(said)
-    return report_message(said, data, sign(key or Keys(MASTER).of_attempt(said.build_id, said.attempt), data))
+    key = key or Keys(MASTER).of_machine(said.build_id, said.attempt, said.phase)
+    return report_message(said, data, sign(key, data))
 
 
 def records(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:

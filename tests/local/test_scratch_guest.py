@@ -14,7 +14,7 @@ from shared.local.root_files import RootFiles
 from shared.messages import serial_reports
 from shared.plan import MachinePlan
 from shared.ports import MachineRequest
-from tests.values import BUILD_ID, plan
+from tests.values import BUILD_ID, build, plan
 
 PATIENCE = 400.0  # seconds, on a machine that does much else
 FIRST = """\
@@ -43,9 +43,8 @@ def test_it_is_there_in_every_boot_and_gone_from_the_image(debian_home: Path, tm
     name = resources.machine_name(BUILD_ID, 1, "build")
     boot = resources.boot_disk_name(BUILD_ID, 1, "build")
     with factory.local(debian_home) as local:
-        job = Job(
-            BUILD_ID, 1, local.keys.of_attempt(BUILD_ID, 1), steps, publish_url=local.reports.publish_url, scratch=True
-        )
+        key = local.keys.of_machine(BUILD_ID, 1, "build")
+        job = Job(BUILD_ID, 1, key, steps, publish_url=local.reports.publish_url, scratch=True)
         request = MachineRequest(
             name=name,
             boot_disk=boot,
@@ -61,9 +60,8 @@ def test_it_is_there_in_every_boot_and_gone_from_the_image(debian_home: Path, tm
         local.compute.create_machine(request)
         assert local.compute.wait_until_stopped(name, "local", "local", PATIENCE)
         console = local.compute.serial_output(name, "local", "local", 1, 0)[0].decode("utf-8", "replace")
-        said = serial_reports(
-            local.compute.serial_output(name, "local", "local", 3, 0)[0], local.keys, BUILD_ID, 1, "build"
-        )
+        port, _end = local.compute.serial_output(name, "local", "local", 3, 0)
+        said = serial_reports(port, local.keys, build(id=BUILD_ID), "build")
         folder = BuildFolder(debian_home, BUILD_ID)
         assert said[-1][0].kind == COMPLETED, console
         assert said[-1][0].message == ""

@@ -118,6 +118,11 @@ def made_image(world: World) -> ImageRecord:
     return values.image_record(archive=archive)
 
 
+def claim(world: World, zone: str = "") -> None:
+    """Let the verifying VM have said that it is done, before or after its zone is known."""
+    put(world, State.VERIFYING, zone=zone, claimed=True)
+
+
 def order_of(world: World, kind: OrderKind, number: int = 1) -> Order:
     return Order(values.BUILD_ID, number, kind, 1)
 

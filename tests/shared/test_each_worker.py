@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from provisioner.protocol import COMPLETED
 from shared import resources
 from shared.build import LedgerEntry, Outcome, State
 from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, Transient
+from shared.events import MachineStopped
 from shared.lifecycle import begin
 from shared.plan import Deprecation
 from shared.ports import Image, Stored
@@ -24,6 +26,7 @@ from tests.shared.mid_build import (
     IMAGE,
     VERIFY,
     VM,
+    claim,
     commit,
     facts,
     kinds,
@@ -64,7 +67,7 @@ class TestCreateResources:
         request = world.compute.machines[VM].request
         assert (request.boot_disk, request.source_image) == (BOOT, "debian-12-20261101")
         assert (request.job.phase, request.job.steps, request.job.clean) == ("build", whole_plan().steps, True)
-        assert request.job.key == world.keys.of_attempt(values.BUILD_ID, 1)
+        assert request.job.key == world.keys.of_machine(values.BUILD_ID, 1, "build")
         assert request.max_seconds == 3600 + 600
         assert request.labels == resources.labels(whole_plan(), 1)
 
@@ -148,6 +151,28 @@ class TestVerifyImage:
         carry_out(order_of(world, "verify_image"), world.factory)
         request = world.compute.machines[VERIFY].request
         assert (request.source_image, request.job.phase, request.job.clean) == (IMAGE, "verify", False)
+        assert request.job.key != world.keys.of_machine(values.BUILD_ID, 1, "build")
+
+    def test_one_that_claims_before_anybody_has_said_where_it_runs_is_looked_up_first(self) -> None:
+        world = world_at("verify_image")
+        order = order_of(world, "verify_image")
+        carry_out(order, world.factory)
+        claim(world)
+        carry_out(order, world.factory)  # delivered again, since its first answer was lost
+        assert [each.kind for each in facts(world)] == ["MachineStarted", "MachineStarted"]
+
+    def test_one_that_claims_to_be_done_must_be_seen_stopped(self) -> None:
+        world = world_at("verify_image")
+        order = order_of(world, "verify_image")
+        carry_out(order, world.factory)
+        claim(world, zone="here")
+        with pytest.raises(Transient, match="has not stopped after 120 s"):
+            carry_out(order, world.factory)
+        world.compute.machines[VERIFY].stop()
+        carry_out(order, world.factory)
+        stop = facts(world)[-1]
+        assert isinstance(stop, MachineStopped)
+        assert (stop.attempt, stop.phase, stop.claim) == (1, "verify", COMPLETED)
 
 
 class TestConsoles:

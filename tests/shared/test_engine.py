@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FINISHED
+from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FINISHED, encode, sign
 from shared.build import Build, Outcome, State
 from shared.damage import readable_events
 from shared.engine import TRIES, Engine
-from shared.errors import Conflict, PoisonMessage, StoreError, Transient
+from shared.errors import Conflict, PoisonMessage, StoreError, Transient, WrongSignature
 from shared.events import Event
+from shared.keys import BY_ATTEMPT, BY_MACHINE
+from shared.messages import SignedReport
 from shared.orders import FINISHED_TOPIC, Order
 from shared.plan import Deprecation, Plan
 from shared.ports import Image, Message
@@ -261,6 +263,29 @@ class TestReceive:
             world().engine.receive(values.machine_started(build_id="nobody-1"))
         with pytest.raises(PoisonMessage, match="nobody-1"):
             world().engine.receive(values.reported(build_id="nobody-1", kind=HEARTBEAT, sequence=0))
+
+    def test_hazard_11_a_report_is_checked_with_the_kind_of_key_that_its_build_has(self) -> None:
+        made = started()
+        data = encode(values.report())
+        old, new = (
+            sign(made.keys.of_machine(values.BUILD_ID, 1, "build", scheme), data) for scheme in (BY_ATTEMPT, BY_MACHINE)
+        )
+        with pytest.raises(WrongSignature):
+            made.engine.hear(SignedReport(values.report(), data, old), made.keys)
+        assert made.engine.hear(SignedReport(values.report(), data, new), made.keys) == ""
+        stored = made.store.load(values.BUILD_ID)
+        made.store.save(replace(stored.build, keys=BY_ATTEMPT), stored.version)
+        second = encode(values.report(sequence=2))
+        key = made.keys.of_machine(values.BUILD_ID, 1, "build", BY_ATTEMPT)
+        said = SignedReport(values.report(sequence=2), second, sign(key, second))
+        assert made.engine.hear(said, made.keys) == ""
+
+    def test_a_flood_of_heartbeats_is_not_written_down(self) -> None:
+        made = started()
+        before = made.build()
+        made.clock.time += 3
+        assert made.engine.receive(values.reported(kind=HEARTBEAT, sequence=0))
+        assert made.build() == before
 
     def test_a_request_by_the_back_door_changes_nothing(self) -> None:
         made = started()

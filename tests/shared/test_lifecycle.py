@@ -147,8 +147,22 @@ CASES = [
         "verify_image",
     ),
     Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
+    Case("Reported claims_first", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.VERIFYING, None, "verify_image"),
     Case(
-        "Reported says_completed", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.PUBLISHING, None, "label_image"
+        "MachineStarted is_current_claimed",
+        verify_at(S.VERIFYING, claimed=True),
+        values.machine_started(phase="verify"),
+        S.VERIFYING,
+        None,
+        "verify_image",
+    ),
+    Case(
+        "MachineStopped is_verified",
+        verify_at(S.VERIFYING, claimed=True, zone="here"),
+        replace(OFF, phase="verify", claim=COMPLETED),
+        S.PUBLISHING,
+        None,
+        "label_image",
     ),
     fails("Reported says_failed", verify_at(S.VERIFYING), said(FAILED, "verify")),
     Case("MachineStarted is_current", verify_at(S.VERIFYING), values.machine_started(phase="verify"), S.VERIFYING),
@@ -199,6 +213,14 @@ CASES = [
     Case("Ticked is_overdue", at(S.PREPARING, **FAR), AT_900, S.PREPARING, None, "create_resources"),
     Case("Ticked is_overdue", at(S.EXPORTING, **FAR), AT_900, S.EXPORTING, None, "export_image"),
     Case("Ticked is_overdue_machine", verify_at(S.VERIFYING, **FAR), AT_900, S.VERIFYING, None, "verify_image"),
+    Case(
+        "Ticked is_overdue_machine",
+        verify_at(S.VERIFYING, claimed=True, zone="here", last_seen=values.NOON + 890, **FAR),
+        AT_900,
+        S.VERIFYING,
+        None,
+        "verify_image",
+    ),
     Case("Ticked is_overdue", at(S.PUBLISHING, **FAR), AT_900, S.PUBLISHING, None, "label_image"),
     Case("Ticked is_overdue", at(S.CLEANING), AT_900, S.CLEANING, O.FAILED, "clean_up"),
 ]
@@ -279,6 +301,30 @@ class TestIgnored:
         for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING):
             assert decide(verify_at(state), said(kind, "verify", step=0, sequence=9)).ignored
         assert decide(verify_at(S.VERIFYING), said(COMPLETED, "build")).ignored
+
+    def test_a_verification_counts_when_its_vm_was_seen_to_run_and_to_stop(self) -> None:
+        stop = values.machine_stopped(time=LATER, phase="verify")
+        assert decide(verify_at(S.VERIFYING, zone="here"), stop).ignored
+        claimed, _orders = advance(verify_at(S.VERIFYING), said(COMPLETED, "verify"))
+        assert (claimed.state, claimed.claimed) == (S.VERIFYING, True)
+        assert decide(claimed, stop).ignored
+        placed, _orders = advance(claimed, values.machine_started(phase="verify"))
+        assert decide(placed, replace(stop, phase="build")).ignored
+        assert decide(placed, replace(stop, attempt=2)).ignored
+        assert advance(placed, stop)[0].state is S.PUBLISHING
+
+    def test_a_claim_is_made_once_and_withdrawn_by_a_failure(self) -> None:
+        claimed = verify_at(S.VERIFYING, zone="here", claimed=True)
+        assert decide(claimed, said(COMPLETED, "verify", sequence=9)).ignored
+        assert advance(claimed, said(FAILED, "verify"))[0].outcome is O.FAILED
+
+    def test_a_claim_is_its_own_vm_s(self) -> None:
+        again, _orders = advance(verify_at(S.VERIFYING, zone="here"), VERIFY_LOST)
+        assert (again.attempt, again.claimed, again.zone) == (2, False, "")
+
+    def test_a_vm_that_claims_and_does_not_stop_is_silent_in_the_end(self) -> None:
+        hung = verify_at(S.VERIFYING, zone="here", claimed=True)
+        assert advance(hung, AT_300)[0].outcome is O.FAILED
 
     def test_a_stop_whose_last_word_is_on_its_way(self) -> None:
         """The claim is taken from the report itself, which is signed; the stop alone decides nothing."""

@@ -133,7 +133,7 @@ def awaited(build: Build) -> list[Event]:
         State.PREPARING: [started(build), said(build, STARTED)],
         State.PROVISIONING: [done],
         State.EXPORTING: [values.image_exported(time=time)],
-        State.VERIFYING: [started(build), done],
+        State.VERIFYING: [started(build), done, done, stopped(build)],
         State.PUBLISHING: [values.image_labelled(time=time), values.image_published(time=time)],
         State.CLEANING: [
             *[values.images_deprecated(time=time)] * build.retiring,
@@ -169,6 +169,10 @@ def possible(build: Build) -> list[Event]:
 def said(build: Build, kind: str) -> Event:
     where = {"attempt": build.attempt, "phase": phase_of(build), "step": 0, "sequence": build.orders}
     return values.reported(time=build.updated + 1, **{"kind": kind, **where})
+
+
+def stopped(build: Build) -> Event:
+    return values.machine_stopped(time=build.updated + 1, attempt=build.attempt, phase=phase_of(build))
 
 
 def started(build: Build) -> Event:
@@ -221,7 +225,7 @@ def test_the_stories_reach_every_rule() -> None:
     reached: set[int] = set()
     for seed in range(500):
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
-        story = tell(values.requested(plan=plan), values.every_event(), seed, length=25)
+        story = tell(values.requested(plan=plan), values.every_event(), seed, length=40)
         build = begin(story.beginning).build
         for event in story.events:
             reached.add(next((number for number, rule in enumerate(RULES) if holds(rule, build, event)), -1))
@@ -249,6 +253,10 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
     assert after.updated >= before.updated
     assert after.outbox == (*before.outbox, *decision.orders)
     assert after.orders == before.orders + len(decision.orders)
+    if before.state is State.VERIFYING and after.state is State.PUBLISHING:
+        assert before.claimed, "the VM has said that it is done"
+        assert before.zone, "it was seen to run"
+        assert isinstance(event, MachineStopped), "and to stop"
     for order in decision.orders:
         assert order.attempt == after.attempt
         assert order.kind in wanted(after)

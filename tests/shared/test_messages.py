@@ -15,7 +15,7 @@ from provisioner.protocol import COMPLETED, HEARTBEAT, INVENTORY, SERIAL_MARK, S
 from shared.build import ArchiveRecord, Outcome, Sibling, State, WorkflowPart
 from shared.errors import PoisonMessage
 from shared.events import Event
-from shared.keys import Keys
+from shared.keys import BY_MACHINE, Keys
 from shared.messages import (
     FOLLOWED,
     INVENTORY_LIMIT,
@@ -48,7 +48,7 @@ FINISHED = values.build(
 
 def signed(report: Report, *, attempt: int = 1) -> Message:
     data = encode(report)
-    return report_message(report, data, sign(KEYS.of_attempt(report.build_id, attempt), data))
+    return report_message(report, data, sign(KEYS.of_machine(report.build_id, attempt, report.phase), data))
 
 
 def sample() -> dict[str, Message]:
@@ -120,7 +120,7 @@ class TestRoundTrips:
 
     def test_report(self) -> None:
         report = values.report(kind=STEP_FAILED, sequence=3, output="\ud800 half a character, ünïcödé")
-        event = read_report_message(signed(report), KEYS)
+        event = read_report_message(signed(report)).checked(KEYS, BY_MACHINE)
         assert (event.report, event.event_id, event.build_id) == (report, "b1-r000003", values.BUILD_ID)
 
 
@@ -144,12 +144,12 @@ class TestGarbage:
             with pytest.raises(PoisonMessage):
                 read_event_message(Message("build-events", piece, {}))
             with pytest.raises(PoisonMessage):
-                read_report_message(Message("build-reports", piece, {"signature": "00"}), KEYS)
+                read_report_message(Message("build-reports", piece, {"signature": "00"})).checked(KEYS, BY_MACHINE)
 
     @given(st.binary(max_size=200), st.sampled_from([b"", f"{SERIAL_MARK} ".encode(), f"\n{SERIAL_MARK} ".encode()]))
     @example(b"YQ== " + "ü".encode(), f"{SERIAL_MARK} ".encode())
     def test_on_a_serial_port_is_noise(self, data: bytes, before: bytes) -> None:
-        assert serial_reports(before + data, KEYS, values.BUILD_ID, 1, "build") == []
+        assert serial_reports(before + data, KEYS, values.build(), "build") == []
 
     @pytest.mark.parametrize("kind", ["version", "build_id", "attempt"])
     def test_a_missing_key_is_poison(self, kind: str) -> None:
@@ -170,36 +170,38 @@ class TestSignatures:
     def test_hazard_11_a_wrong_one_is_poison(self, signature: str) -> None:
         report = values.report(kind=COMPLETED)
         with pytest.raises(PoisonMessage, match="signature"):
-            read_report_message(report_message(report, encode(report), signature), KEYS)
+            read_report_message(report_message(report, encode(report), signature)).checked(KEYS, BY_MACHINE)
 
     def test_hazard_11_an_absent_one_is_poison(self) -> None:
         with pytest.raises(PoisonMessage, match="signature"):
-            read_report_message(Message("build-reports", encode(values.report()), {}), KEYS)
+            read_report_message(Message("build-reports", encode(values.report()), {})).checked(KEYS, BY_MACHINE)
 
-    def test_hazard_11_one_vm_cannot_speak_for_another_attempt_or_build(self) -> None:
+    def test_hazard_11_one_vm_cannot_speak_for_another_attempt_phase_or_build(self) -> None:
+        key = KEYS.of_machine(values.BUILD_ID, 1, "build")
         for lie in (
             values.report(attempt=2),
+            values.report(phase="verify"),
             values.report(build_id="other-0123456789ab"),
             values.report(build_id="\ud800"),
         ):
             data = encode(lie)
             with pytest.raises(PoisonMessage, match="signature"):
-                read_report_message(report_message(lie, data, sign(KEYS.of_attempt(values.BUILD_ID, 1), data)), KEYS)
+                read_report_message(report_message(lie, data, sign(key, data))).checked(KEYS, BY_MACHINE)
 
     def test_hazard_11_a_changed_byte_is_poison(self) -> None:
         message = signed(values.report())
         changed = replace(message, data=message.data.replace(b'"started"', b'"completed"'))
         with pytest.raises(PoisonMessage, match="signature"):
-            read_report_message(changed, KEYS)
+            read_report_message(changed).checked(KEYS, BY_MACHINE)
 
     def test_attributes_are_not_believed(self) -> None:
         message = signed(values.report())
         told = replace(message, attributes={**message.attributes, "build_id": "other-0123456789ab", "attempt": "9"})
-        assert read_report_message(told, KEYS).report == values.report()
+        assert read_report_message(told).checked(KEYS, BY_MACHINE).report == values.report()
 
     def test_a_report_that_would_fill_the_store_is_poison(self) -> None:
         with pytest.raises(PoisonMessage, match=f"{REPORT_LIMIT}"):
-            read_report_message(signed(values.report(message="x" * REPORT_LIMIT)), KEYS)
+            read_report_message(signed(values.report(message="x" * REPORT_LIMIT))).checked(KEYS, BY_MACHINE)
 
 
 class TestInventory:
@@ -208,21 +210,21 @@ class TestInventory:
     def test_a_list_of_packages_fits_on_the_bus_and_on_a_serial_port_that_keeps_a_megabyte(self) -> None:
         message = signed(values.report(kind=INVENTORY, output=self.OUTPUT))
         assert 500 * 1024 < len(message.data) < INVENTORY_LIMIT
-        event = read_report_message(message, KEYS)
+        event = read_report_message(message).checked(KEYS, BY_MACHINE)
         assert event.report.output == self.OUTPUT
         assert len(read_event_message(event_message(event)).event_id) > 0
         line = TestSerial().line(event.report)
         assert len(line) < (1 << 20) - 64 * 1024  # with room for the steps' reports
-        [(report, _message)] = serial_reports(line, KEYS, values.BUILD_ID, 1, "build")
+        [(report, _message)] = serial_reports(line, KEYS, values.build(), "build")
         assert report == event.report
 
     def test_no_other_report_may_be_as_long(self) -> None:
         for kind, output in ((STEP_FAILED, self.OUTPUT), (INVENTORY, self.OUTPUT * 2)):
             with pytest.raises(PoisonMessage, match=r"is the most"):
-                read_report_message(signed(values.report(kind=kind, output=output)), KEYS)
+                read_report_message(signed(values.report(kind=kind, output=output))).checked(KEYS, BY_MACHINE)
         unescaped = encode(values.report(kind=INVENTORY, output=self.OUTPUT)).replace(b"Debian", "D\u00e9bian".encode())
         with pytest.raises(PoisonMessage, match=r"is the most"):
-            read_report_message(Message("build-reports", unescaped, {}), KEYS)
+            read_report_message(Message("build-reports", unescaped, {})).checked(KEYS, BY_MACHINE)
 
 
 class TestSerial:
@@ -235,9 +237,9 @@ class TestSerial:
     def test_the_good_ones_are_found_in_order_among_noise(self) -> None:
         first, second = values.report(), values.report(kind=HEARTBEAT, sequence=0)
         output = b"boot\r\n" + self.line(first) + b"\r\n\xff\xfe\n" + self.line(second) + b"\ntail"
-        found = serial_reports(output, KEYS, values.BUILD_ID, 1, "build")
+        found = serial_reports(output, KEYS, values.build(), "build")
         assert [report for report, _message in found] == [first, second]
-        assert [read_report_message(message, KEYS).report for _report, message in found] == [first, second]
+        assert [read_report_message(message).report for _report, message in found] == [first, second]
 
     def test_hazard_11_forged_and_foreign_ones_are_not(self) -> None:
         forged = self.line(values.report(kind=COMPLETED), attempt=2)
@@ -246,8 +248,8 @@ class TestSerial:
         cut_off = self.line(values.report(kind=COMPLETED))[:-3]
         words = b"goldsmith-report: BuildSucceeded completed"
         output = b"\n".join([forged, other_attempt, other_phase, cut_off, words])
-        assert serial_reports(output, KEYS, values.BUILD_ID, 1, "build") == []
+        assert serial_reports(output, KEYS, values.build(), "build") == []
 
     def test_one_that_is_too_large_is_noise(self) -> None:
         line = self.line(values.report(message="x" * REPORT_LIMIT))
-        assert serial_reports(line, KEYS, values.BUILD_ID, 1, "build") == []
+        assert serial_reports(line, KEYS, values.build(), "build") == []

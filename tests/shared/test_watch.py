@@ -35,7 +35,7 @@ def machine(world: World) -> FakeMachine:
 
 def write(world: World, report: Report, *, attempt: int = 1) -> None:
     """Let the guest write a report on its report port, signed with an attempt's key."""
-    job = replace(machine(world).request.job, key=world.keys.of_attempt(values.BUILD_ID, attempt))
+    job = replace(machine(world).request.job, key=world.keys.of_machine(values.BUILD_ID, attempt, "build"))
     machine(world).serial[3] += signed(report, job)[1]
 
 
@@ -45,7 +45,7 @@ def stops(world: World) -> list[MachineStopped]:
 
 
 def heard(world: World) -> list[str]:
-    found = [read_report_message(m, world.keys) for m in world.bus.waiting if m.topic == REPORTS_TOPIC]
+    found = [read_report_message(m) for m in world.bus.waiting if m.topic == REPORTS_TOPIC]
     return [event.report.kind for event in found]
 
 

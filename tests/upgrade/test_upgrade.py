@@ -12,7 +12,7 @@ import pytest
 from shared.build import Build, Outcome, State
 from shared.damage import Damaged, readable_builds, readable_events
 from shared.gcp.documents import BUILDS, EVENTS, build_of, event_or_damage
-from shared.keys import Keys
+from shared.keys import BY_ATTEMPT, Keys
 from shared.local.bus import LocalBus
 from shared.local.database import Database
 from shared.local.store import LocalStore
@@ -95,7 +95,7 @@ def test_every_message_is_read() -> None:
     readers: dict[str, Callable[[Message], object]] = {
         WORKER_TOPIC: read_order_message,
         EVENTS_TOPIC: read_event_message,
-        REPORTS_TOPIC: lambda message: read_report_message(message, keys),
+        REPORTS_TOPIC: lambda message: read_report_message(message).checked(keys, BY_ATTEMPT),
         FINISHED_TOPIC: lambda message: message,
     }
     words = [
