@@ -288,8 +288,11 @@ def busy_schema(size: int) -> bytes:
         path = Path(folder, "rpmdb.sqlite")
         connection = sqlite3.connect(path)
         busy = "instr(zeroblob(30000000), CAST(zeroblob(15000000) || 'x' AS BLOB))"
-        connection.execute(f"CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob AS ({busy}))")
+        # The rows first: SQLite works the column out for each that is added.
+        connection.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob AS (abs(hnum)))")
         connection.executemany("INSERT INTO Packages (hnum) VALUES (?)", [(number,) for number in range(1000)])
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'abs(hnum)', ?)", (busy,))
         connection.commit()
         connection.close()
         return path.read_bytes()

@@ -77,10 +77,13 @@ def _sqlite_headers(path: Path) -> Iterator[bytes]:
         looks = iter(range(MOST_STEPS // STEPS_BETWEEN_LOOKS))
         connection.set_progress_handler(lambda: next(looks, None) is None, STEPS_BETWEEN_LOOKS)
         connection.execute("PRAGMA trusted_schema = OFF")
-        connection.set_authorizer(_may)
         kinds = connection.execute("SELECT type FROM sqlite_schema WHERE name = 'Packages'").fetchall()
         if kinds != [("table",)]:
             raise DamagedDatabase("it has no table Packages")
+        # Of a column that is worked out, one value may take minutes, and no authorizer is asked about its functions.
+        if any(column[6] for column in connection.execute("PRAGMA table_xinfo(Packages)")):
+            raise DamagedDatabase("its table Packages has a column that is worked out")
+        connection.set_authorizer(_may)
         for (blob,) in connection.execute("SELECT blob FROM Packages ORDER BY hnum"):
             if not isinstance(blob, bytes):
                 raise DamagedDatabase("a package is no blob")
