@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from shared.build import Build, Outcome
-from shared.errors import NO_SPACE, GoldsmithError, InputError, NotFound
+from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
 from shared.events import BuildRequested
 from shared.identity import build_id
 from shared.interruption import Interruption
@@ -84,7 +84,9 @@ def _build(spec: Spec, path: Path, asked: str, amend: Callable[[Plan], Plan], sc
         while True:
             with factory.building(identity) as ours:
                 if ours:
-                    return _run(prepare(spec, path, factory, asked, amend), factory, screen)
+                    with suppress(NameTaken):  # by a build that was begun at the same moment: planned again, it is seen
+                        return _run(prepare(spec, path, factory, asked, amend), factory, screen)
+                    continue
             with suppress(NotFound):  # who held it was only tidying up, or had bad input: it is ours then
                 done = factory.wait_until_finished(identity)  # the same key, in another process
                 screen.end(done, factory.logs_of(done.id))

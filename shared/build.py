@@ -102,6 +102,22 @@ class PublishedFile:
 
 
 @dataclass(frozen=True)
+class ImageDocument:
+    """What the store knows of an image of ours, by project and name: labels can be set by others, and are for people.
+
+    A name belongs to one build at a time, from its request on: of two that would make the same one, one is refused.
+    """
+
+    project: str
+    name: str
+    build_id: str
+    content_digest: str
+    state: Literal["reserved", "made", "published", "kept", "gone"] = "reserved"  # gone: there is no document
+    id: str = ""  # the image's own, never used again, unlike the name; "" until it is made
+    until: float = 0.0  # when one that is kept is deleted: Unix seconds
+
+
+@dataclass(frozen=True)
 class Sibling:
     """One of the builds that a workflow comes to."""
 
@@ -149,6 +165,7 @@ class Build:
     steps: tuple[StepRecord, ...] = ()
     verify_steps: tuple[StepRecord, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
+    taken_up: bool = False  # its image was made by an earlier build, which could not publish it
     committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
     files: tuple[PublishedFile, ...] = ()  # what publication gives its names
     retiring: bool = False  # the family's older images have still to be deprecated

@@ -23,6 +23,7 @@ from .lifecycle import Decision, begin, decide
 from .lifecycle_guards import speaks
 from .messages import SignedReport, order_message
 from .ports import Bus, Clock, Store, Stored
+from .resources import image_document
 
 LOG = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ class Engine:
         """Begin a build. The same request again gives the build that there is; StoreError for another with its id."""
         event = replace(event, time=self._clock.now())
         decision = begin(event)
+        replaces = event.replaces if isinstance(event, BuildRequested) else ""
         try:
-            self._store.create(decision.build, event)
+            self._store.create(decision.build, event, image_document(decision.build), replaces)
         except AlreadyExists:
             existing = self._store.load(event.build_id).build
             if existing.request != decision.build.request:
@@ -114,8 +116,9 @@ class Engine:
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
                 self._publish(stored.build)  # the first delivery may have died between its write and its orders
                 return decision.ignored
+            known, image = image_document(stored.build), image_document(decision.build)
             try:
-                self._store.save(decision.build, stored.version, event)
+                self._store.save(decision.build, stored.version, event, image if image != known else None)
             except AlreadyExists:  # by another delivery, or by this one: its answer was lost, its orders are unsent
                 self.resend(build_id)
                 return f"{event.event_id} has been recorded before"

@@ -12,6 +12,7 @@ GoldsmithError                anything below; carries the remedy as its last sen
 ├── StoreError                state could not be read or written
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
+│   ├── NameTaken             another build makes, or has made, an image of that name
 │   ├── Conflict              somebody else wrote first; load again and decide again
 │   ├── TooLarge              a document that the store cannot take, however often it is tried
 │   └── DamagedDocument       a document that cannot be read, or that a newer release has written
@@ -83,6 +84,10 @@ class NotFound(StoreError):
 
 class AlreadyExists(StoreError):
     """The document is there already."""
+
+
+class NameTaken(StoreError):
+    """Another build makes, or has made, an image of that name."""
 
 
 class Conflict(StoreError):

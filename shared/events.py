@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from provisioner.protocol import HEARTBEAT, Report
 
-from .build import Build, ImageRecord, LedgerEntry, PublishedFile, WorkflowPart
+from .build import Build, ImageDocument, ImageRecord, LedgerEntry, PublishedFile, WorkflowPart
 from .errors import StoreError
 from .json_values import reader, to_document
 from .orders import Order, OrderKind
@@ -33,6 +33,8 @@ class BuildRequested(_Fact):
     """Somebody asked for a build, and the request is good."""
 
     plan: Plan
+    replaces: str = ""  # the finished build whose image, or whose image's name, this one takes over
+    taken_up: ImageRecord | None = None  # that image, where it is of the same content: only publication is left to do
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
     result: str = ""  # URI of the object that says how the build ended; "" for nobody who would read it
     workflow: WorkflowPart | None = None  # of several builds of one workflow, which one this is
@@ -184,7 +186,7 @@ def is_heartbeat(event: Event) -> bool:
     return isinstance(event, Reported) and event.report.kind == HEARTBEAT
 
 
-def to_json(document: Event | Build | Order) -> dict[str, Any]:
+def to_json(document: Event | Build | Order | ImageDocument) -> dict[str, Any]:
     """An event, a build or an order as a JSON document."""
     result: dict[str, Any] = to_document(document)
     return result
@@ -215,6 +217,12 @@ def read_build(document: Any) -> Build:
     """Read a build from its JSON document, bytes or text. Raises StoreError."""
     build: Build = _read(Build, document, "build")
     return build
+
+
+def read_image_document(document: Any) -> ImageDocument:
+    """Read an image's document from its JSON, bytes or text. Raises StoreError."""
+    image: ImageDocument = _read(ImageDocument, document, "an image's document")
+    return image
 
 
 def read_order(document: Any) -> Order:

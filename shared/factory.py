@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ class Factory:
     reports: ReportTarget
     logs: str  # URI or folder with {build_id} in it: where the consoles of a build's VMs are kept
     progress: Progress
+    adopted_families: Collection[str]  # whose older images may be deprecated, whoever made them; *: all
 
 
 def local(home: Path, progress: Progress | None = None) -> LocalFactory:

@@ -23,7 +23,17 @@ from .bundle import provisioner_version
 from .dialects.builtin_substitutions import builtin_substitutions
 from .dialects.cloudbuild import is_workflow
 from .engine import Engine
-from .errors import AlreadyExists, Conflict, GoldsmithError, InputError, NotFound, SpecError, TooLarge, Transient
+from .errors import (
+    AlreadyExists,
+    Conflict,
+    GoldsmithError,
+    InputError,
+    NameTaken,
+    NotFound,
+    SpecError,
+    TooLarge,
+    Transient,
+)
 from .events import BuildRejected, BuildRequested
 from .factory import Factory
 from .identity import request_digest
@@ -210,6 +220,8 @@ class Intake:
             return self._engine.request(event)
         except (Transient, Conflict):
             raise
+        except NameTaken as error:  # by a build that was asked for at the same moment: planned again, it sees that
+            raise Transient(f"{error}; the request is taken again") from error
         except GoldsmithError as error:
             if isinstance(event, BuildRejected):
                 raise

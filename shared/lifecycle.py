@@ -157,6 +157,8 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
         reason = f"image {event.unchanged.name} has this content already"
         same = replace(blank, outcome=Outcome.UNCHANGED, reason=reason, image=event.unchanged)
         return _enter(same, State.CLEANING, event)
+    if event.taken_up is not None:
+        return _enter(replace(blank, image=event.taken_up, taken_up=True), State.EXPORTING, event)
     return _enter(blank, State.PREPARING, event)
 
 

@@ -117,8 +117,8 @@ def has_ended(build: Build, event: MachineStopped) -> bool:
 
 
 def wants_verification(build: Build, _event: Event) -> bool:
-    """The spec has a verify section."""
-    return build.plan is not None and build.plan.verify_steps is not None
+    """The spec has a verify section, and the image was not verified for an earlier build."""
+    return build.plan is not None and build.plan.verify_steps is not None and not build.taken_up
 
 
 def wants_deprecation(build: Build, event: Event) -> bool:

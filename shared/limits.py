@@ -35,6 +35,7 @@ class Limits:
     max_timeout: float | None = None  # seconds, from a build's request to its deadline: all attempts and steps together
     max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
     concurrency: int | None = None  # builds that run at a time
+    adopted_families: tuple[str, ...] = ()  # whose older images `deprecate_old` may retire, whoever made them; *: all
 
 
 NO_LIMITS = Limits()

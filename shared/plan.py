@@ -73,6 +73,7 @@ class ImagePlan:
     export_to: str | None = None  # gs://bucket/object.tar.gz, or a path on this machine
     compression: str = "fast"  # of the export: fast or best
     sbom_input: str | None = None  # URI or path of the user's own list of packages
+    numbered: bool = False  # the name is made here, and gets a number where it is taken: NAME-DATE-DIGEST, then -2 ...
     sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results
 
 
@@ -137,8 +138,11 @@ def make_plan(
     request: bytes | str,
     requested: float,
     provisioner_version: str,
+    number: int = 1,
 ) -> Plan:
     """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
+
+    `number` is that of the image among those that the same spec has made on that day.
 
     Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
     too long, too many labels.
@@ -159,7 +163,7 @@ def make_plan(
         requested=requested,
         source=source,
         content_digest=digest,
-        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
+        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb, number),
         machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb),
         steps=steps,
         context=context,
@@ -211,12 +215,16 @@ def _layout(oem_size: int | None, steps: tuple[Step, ...], source: SourceImage, 
     return disk_layout(oem_size, actions, image_gb=source.disk_size_gb, disk_gb=disk_size_gb)
 
 
-def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int) -> ImagePlan:
+def _image(
+    spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int, number: int
+) -> ImagePlan:
     output = spec.output
     if output.name_suffix is not None:
         name = suffixed_name(source.name, output.name_suffix)
     else:
         name = output.name or image_name(spec.name, requested, digest)
+    if number > 1 and not (output.name or output.name_suffix):
+        name = f"{name}-{number}"
     inherited = source.labels if output.inherit_labels else {}
     old, export, sbom = output.deprecate_old, output.export, output.sbom
     return ImagePlan(
@@ -232,6 +240,7 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         compression=export.compression if export else "fast",
         sbom_input=sbom.input if sbom else None,
         sbom_to=sbom.to if sbom else None,
+        numbered=not (output.name or output.name_suffix),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from provisioner.protocol import Job
 
-from .build import ArchiveRecord, Build
+from .build import ArchiveRecord, Build, ImageDocument
 from .damage import Damaged
 from .events import Event, Stop
 from .plan import Context, MachinePlan, Plan
@@ -233,19 +233,35 @@ class Stored:
 class Store(Protocol):
     """Builds and their events: Firestore, or SQLite with the same documents."""
 
-    def create(self, build: Build, event: Event) -> None:
-        """Write a new build and its first event, atomically. AlreadyExists when there is such a build."""
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
+        """Write a new build and its first event, atomically, and the document of the image that it is to make.
+
+        AlreadyExists when there is such a build; NameTaken when that image belongs to another build than `replaces`.
+        """
         ...
 
     def load(self, build_id: str) -> Stored:
         """Read a build. NotFound; DamagedDocument when it cannot be read."""
         ...
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
-        Conflict when it is not; AlreadyExists when the event has been recorded before. Nothing is written then.
+        Conflict when it is not; AlreadyExists when the event has been recorded before. Nothing is written then. The
+        image's document is written along, unless that image belongs to another build by now.
         """
+        ...
+
+    def image(self, project: str, name: str) -> ImageDocument | None:
+        """Read what is known of an image; None for one that is not ours, or whose document cannot be read."""
+        ...
+
+    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+        """List the images that are kept until a time that is past."""
+        ...
+
+    def forget_image(self, image: ImageDocument) -> None:
+        """Delete an image's document, if it is still the same."""
         ...
 
     def touch(self, build_id: str, seen: float) -> None:

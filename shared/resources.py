@@ -7,11 +7,12 @@ tell whose a resource is. A machine brings its cidata with it: whoever deletes t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from provisioner.protocol import BUILD, VERIFY
 
-from .build import Build, LedgerEntry
+from .build import Build, ImageDocument, LedgerEntry, Outcome
 from .names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
 from .orders import OrderKind
 from .plan import Plan
@@ -87,6 +88,22 @@ def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ..
     if kind == "label_image":
         return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
     return of_image(plan) if kind == "export_image" else ()
+
+
+def image_document(build: Build) -> ImageDocument | None:
+    """What the store is to know of a build's image; None where that is another build's business."""
+    plan, image = build.plan, build.image
+    if plan is None or build.outcome is Outcome.UNCHANGED:
+        return None
+    known = ImageDocument(plan.image.project, plan.image.name, build.id, plan.content_digest)
+    if image is not None:
+        known = replace(known, state="made", id=image.id)
+    if build.outcome is Outcome.SUCCEEDED:
+        return replace(known, state="published")
+    if build.kept_until:
+        return replace(known, state="kept", until=build.kept_until)
+    owed = any(entry.kind == "image" for entry in build.ledger)
+    return known if build.outcome is None or owed else replace(known, state="gone")
 
 
 def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:

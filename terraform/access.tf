@@ -103,7 +103,7 @@ locals {
       builds = concat(local.delete_vm, [
         "compute.disks.list", "compute.images.list", "compute.instances.list", "compute.zoneOperations.list"
       ])
-      images = []
+      images = ["compute.images.delete", "compute.images.get"]
       store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
     }

@@ -30,6 +30,7 @@ locals {
     "builds"    = "document" # long, and looked for by nobody
     "events"    = "document"
     "forgotten" = "document"
+    "images"    = "document"
   }
 
   deleted_after = {
@@ -37,6 +38,7 @@ locals {
     "events"    = "delete_after"
     "lives"     = "delete_after"
     "forgotten" = "delete_after"
+    "images"    = "delete_after"
   }
 }
 

@@ -25,5 +25,6 @@ locals {
     max_timeout         = local.max_timeout
     max_disk_gb         = var.max_disk_gb
     concurrency         = var.concurrency
+    adopted_families    = var.adopted_families
   }
 }

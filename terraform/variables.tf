@@ -302,6 +302,13 @@ variable "concurrency" {
   }
 }
 
+variable "adopted_families" {
+  description = "Families whose older images deprecate_old may deprecate although Goldsmith has not made them, such as those of COS Customizer; [\"*\"] for all. They are never deleted."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
 variable "master_key_version" {
   description = "A higher number makes a new master key. Reports of builds that run meanwhile are refused, so rotate while nothing is built."
   type        = number

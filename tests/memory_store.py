@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.build import Build
+from shared.build import Build, ImageDocument
 from shared.damage import Damaged, refuse_unfinished
-from shared.errors import AlreadyExists, Conflict, DamagedDocument, NotFound, StoreError
-from shared.events import Event, read_build, read_event_of, to_json
+from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from shared.events import Event, read_build, read_event_of, read_image_document, to_json
 from shared.ports import Stored
 from tests.fuse import Fuse
 
@@ -34,13 +34,16 @@ class MemoryStore:
         self.fuse = fuse or Fuse()
         self._lock = threading.Lock()
         self._documents: dict[str, _Document] = {}
+        self.images: dict[tuple[str, str], str] = {}
         self.forgotten: list[_Document] = []
 
-    def create(self, build: Build, event: Event) -> None:
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
         self.fuse.touch()
         with self._lock:
             if build.id in self._documents:
                 raise AlreadyExists(f"there is a build {build.id}")
+            if image is not None and not self._write_image(image, replaces):
+                raise NameTaken(f"image {image.name} is another build's")
             self._documents[build.id] = _Document(
                 *(build.id, _text(build), build.finished, build.created, 1, build.last_seen),
                 {event.event_id: _text(event)},
@@ -53,7 +56,7 @@ class MemoryStore:
             document = self._find(build_id)
             return Stored(_build(document), str(document.version))
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         self.fuse.touch()
         with self._lock:
             document = self._find(build.id)
@@ -66,9 +69,40 @@ class MemoryStore:
             document.last_seen = max(document.last_seen, build.last_seen)
             if event is not None:
                 document.events[event.event_id] = _text(event)
+            if image is not None:
+                self._write_image(image)
             version = str(document.version)
         self.fuse.touch()
         return version
+
+    def image(self, project: str, name: str) -> ImageDocument | None:
+        self.fuse.touch()
+        with self._lock:
+            text = self.images.get((project, name))
+            return None if text is None else read_image_document(text)
+
+    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+        self.fuse.touch()
+        with self._lock:
+            found = [read_image_document(text) for text in self.images.values()]
+            return [image for image in found if image.state == "kept" and image.until <= before]
+
+    def forget_image(self, image: ImageDocument) -> None:
+        self.fuse.touch()
+        with self._lock:
+            if self.images.get((image.project, image.name)) == _text(image):
+                del self.images[image.project, image.name]
+        self.fuse.touch()
+
+    def _write_image(self, image: ImageDocument, replaces: str = "") -> bool:
+        key = image.project, image.name
+        found = read_image_document(self.images[key]) if key in self.images else None
+        if found is not None and found.build_id not in (image.build_id, replaces):
+            return False
+        self.images[key] = _text(image)
+        if image.state == "gone":
+            del self.images[key]
+        return True
 
     def touch(self, build_id: str, seen: float) -> None:
         self.fuse.touch()
@@ -118,7 +152,7 @@ def _age(document: _Document) -> tuple[float, str]:
     return document.created, document.id
 
 
-def _text(document: Build | Event) -> str:
+def _text(document: Build | Event | ImageDocument) -> str:
     return json.dumps(to_json(document))
 
 

@@ -165,6 +165,7 @@ class World:
             reports=ReportTarget("http://169.254.169.254/publish", None),
             logs="logs/{build_id}",
             progress=_no_progress,
+            adopted_families=("*",),
         )
         self.engine = Engine(self.store, self.bus, self.clock)
         self._leased: list[Message] = []

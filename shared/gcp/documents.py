@@ -3,6 +3,7 @@
     builds/{build id}                     name state outcome created updated wake_at writes  delete_after  document
     builds/{build id}/events/{event id}   kind time                                   delete_after  document
     lives/{build id}                      last_seen                                   delete_after
+    images/{project}~{name}               build_id until                              delete_after  document
     forgotten/{build id}~{update time}    a build, with its events, as it stood when somebody set it aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
@@ -14,18 +15,21 @@ alone: they come each minute from every VM, and must neither move the build's ve
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..build import Build
+from ..build import Build, ImageDocument
 from ..damage import Damaged
 from ..errors import DamagedDocument, StoreError, TooLarge
-from ..events import BuildRejected, Event, OrderFailed, read_build, read_event_of, to_json
+from ..events import BuildRejected, Event, OrderFailed, read_build, read_event_of, read_image_document, to_json
 
-BUILDS, EVENTS, LIVES, FORGOTTEN = "builds", "events", "lives", "forgotten"
+LOG = logging.getLogger(__name__)
+
+BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
 
 WRITES = "writes"  # how often a build has been saved
 DELETE_AFTER = "delete_after"  # Firestore deletes a document some time after this; None is never
@@ -60,6 +64,27 @@ def event_fields(event: Event) -> dict[str, Any]:
     if len(document) > LIMIT:
         raise TooLarge(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document), LIMIT)}")
     return {"kind": event.kind, "time": event.time, DELETE_AFTER: _time(event.time) + KEPT, "document": document}
+
+
+def image_fields(image: ImageDocument) -> dict[str, Any]:
+    """Return the fields of images/{project}~{name}. One that is gone stays a moment: none but people may delete."""
+    gone = image.state == "gone"
+    return {
+        "build_id": image.build_id,
+        "until": image.until or None,
+        DELETE_AFTER: datetime.fromtimestamp(0, UTC) if gone else None,
+        "document": _text(image),
+    }
+
+
+def image_of(fields: Mapping[str, Any]) -> ImageDocument | None:
+    """Read images/{project}~{name}; None for one that is gone, or cannot be read: it is left alone."""
+    try:
+        image = read_image_document(fields.get("document"))
+    except StoreError as error:
+        LOG.warning("%s", error)
+        return None
+    return None if image.state == "gone" else image
 
 
 def life_fields(build: Build) -> dict[str, Any]:
@@ -131,7 +156,7 @@ def _too_large(size: int, limit: int) -> str:
     return f"its document has {size} bytes, and Firestore takes {limit}; move data from the spec into its context"
 
 
-def _text(document: Build | Event) -> str:
+def _text(document: Build | Event | ImageDocument) -> str:
     # ASCII: what a guest printed may hold halves of characters, which only JSON's escapes can carry.
     return json.dumps(to_json(document), separators=(",", ":"), ensure_ascii=True)
 

@@ -60,6 +60,7 @@ def open_factory(environment: Mapping[str, str]) -> CloudFactory:
         ),
         logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",
         progress=_silent,
+        adopted_families=settings.limits.adopted_families,
         settings=settings,
         objects=bucket,
     )

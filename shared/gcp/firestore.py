@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,9 @@ import google.api_core.exceptions as api
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.retry import Retry, if_exception_type
 
-from ..build import Build, State
+from ..build import Build, ImageDocument, State
 from ..damage import Damaged, refuse_unfinished
-from ..errors import AlreadyExists, Conflict, NotFound, StoreError
+from ..errors import AlreadyExists, Conflict, NameTaken, NotFound, StoreError
 from ..events import Event
 from ..ports import Stored
 from .documents import (
@@ -31,6 +31,7 @@ from .documents import (
     DELETE_AFTER,
     EVENTS,
     FORGOTTEN,
+    IMAGES,
     KEPT,
     LIVES,
     WRITES,
@@ -40,6 +41,8 @@ from .documents import (
     document_of,
     event_fields,
     event_or_damage,
+    image_fields,
+    image_of,
     life_fields,
 )
 from .errors import mapped
@@ -63,8 +66,9 @@ UNINDEXED = (
     (BUILDS, "document"),
     (EVENTS, "document"),
     (FORGOTTEN, "document"),
+    (IMAGES, "document"),
 )  # nobody looks for them, and they are long
-TTL = ((BUILDS, DELETE_AFTER), (EVENTS, DELETE_AFTER), (LIVES, DELETE_AFTER), (FORGOTTEN, DELETE_AFTER))
+TTL = tuple((collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES))
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
@@ -100,17 +104,26 @@ class GoogleStore:
         client._emulator_host = self._host  # which it looks for in os.environ only, once and for all its users
         return client
 
-    def create(self, build: Build, event: Event) -> None:
-        """Write a new build and its first event, atomically. AlreadyExists when there is such a build; TooLarge."""
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
+        """Write a new build, its first event and its image's document, atomically.
+
+        AlreadyExists, NameTaken, TooLarge; Conflict when the image's document was written meanwhile.
+        """
         batch = self._client.batch()
         batch.create(self._build(build.id), build_fields(build, BEGINS_WITHIN))
         batch.create(self._event(build.id, event.event_id), event_fields(event))
         batch.set(self._life(build.id), life_fields(build))
         with mapped(f"build {build.id}"):
+            if image is not None and not self._write_image(batch, image, replaces):
+                if self._build(build.id).get(["updated"], **self._patience).exists:
+                    raise AlreadyExists(f"build {build.id} exists already")
+                raise NameTaken(f"image {image.name} of project {image.project} belongs to another build")
             try:
                 batch.commit(**self._patience)
-            except api.AlreadyExists as error:
-                raise AlreadyExists(f"build {build.id} exists already") from error
+            except (api.AlreadyExists, api.FailedPrecondition, api.Aborted) as error:
+                if self._build(build.id).get(["updated"], **self._patience).exists:
+                    raise AlreadyExists(f"build {build.id} exists already") from error
+                raise Conflict(f"image of build {build.id}: its document was written by another process") from error
 
     def load(self, build_id: str) -> Stored:
         """Read a build and its version, which is its document's update time. NotFound, DamagedDocument."""
@@ -120,7 +133,7 @@ class GoogleStore:
             raise _unknown(build_id)
         return Stored(build_of(build_id, _fields(build), _last_seen(found.get(LIVES))), _version(build.update_time))
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
         NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
@@ -137,10 +150,54 @@ class GoogleStore:
                 # A write that changes nothing does not move the update time, and so would not be seen by the next one.
                 fields = {**build_fields(build), WRITES: Increment(1)}
                 batch.update(self._build(build.id), fields, option)
+                place = len(batch) - 1
+                if image is not None:
+                    self._write_image(batch, image)
                 results = batch.commit(**self._patience)
             except (*_REFUSALS, ValueError) as error:  # the latter for what is no version of ours
                 raise self._why_refused(build.id, event) from error
-        return _version(results[-1].update_time)
+        return _version(results[place].update_time)
+
+    def image(self, project: str, name: str) -> ImageDocument | None:
+        """Read what is known of an image."""
+        with mapped(f"image {name}"):
+            found = self._image(project, name).get(**self._patience)
+        return image_of(_fields(found)) if found.exists else None
+
+    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+        """List the images that are kept until a time that is past."""
+        from google.cloud.firestore import FieldFilter
+
+        with mapped("images"):
+            query = self._client.collection(IMAGES).where(filter=FieldFilter("until", "<=", before))
+            found = [image_of(_fields(document)) for document in query.stream(**self._patience)]
+        return [image for image in found if image is not None and image.state == "kept"]
+
+    def forget_image(self, image: ImageDocument) -> None:
+        """Mark an image's document as gone, if it is still the same."""
+        batch = self._client.batch()
+        with mapped(f"image {image.name}"):
+            if self.image(image.project, image.name) != image:
+                return
+            self._write_image(batch, replace(image, state="gone", until=0.0))
+            try:
+                batch.commit(**self._patience)
+            except _REFUSALS:
+                return
+
+    def _write_image(self, batch: Any, image: ImageDocument, replaces: str = "") -> bool:
+        """Add an image's document to a batch, on condition that it stays as it is now; False for another build's."""
+        reference = self._image(image.project, image.name)
+        found = reference.get(**self._patience)
+        known = image_of(_fields(found)) if found.exists else None
+        if known is not None and known.build_id not in (image.build_id, replaces):
+            return False
+        if found.exists:
+            option = self._client.write_option(last_update_time=found.update_time)
+            batch.update(reference, image_fields(image), option)
+        elif image.state != "gone":
+            batch.create(reference, image_fields(image))
+        return True
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
@@ -263,6 +320,9 @@ class GoogleStore:
 
     def _build(self, build_id: str) -> Any:
         return self._client.collection(BUILDS).document(build_id)
+
+    def _image(self, project: str, name: str) -> Any:
+        return self._client.collection(IMAGES).document(f"{project}~{name}")
 
     def _life(self, build_id: str) -> Any:
         return self._client.collection(LIVES).document(build_id)

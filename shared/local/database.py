@@ -54,6 +54,11 @@ MIGRATIONS: Migrations = (
         " wake_at, last_seen, document)",
         "CREATE TABLE forgotten_events (forgotten INTEGER NOT NULL, event_id, document)",
     ),
+    (
+        # `until` repeats the document of an image that is kept, to be searched; it is 0 for all others.
+        "CREATE TABLE images (project TEXT NOT NULL, name TEXT NOT NULL, build_id TEXT NOT NULL, until REAL NOT NULL,"
+        " document TEXT NOT NULL, PRIMARY KEY (project, name))",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

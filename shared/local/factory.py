@@ -25,6 +25,7 @@ from ..interruption import Interruption
 from ..keys import Keys
 from ..messages import REPORTS_TOPIC
 from ..names import BUILD_LABEL, LOCAL
+from ..ownership import ALL_FAMILIES
 from ..plan import Context, SourceImage
 from ..ports import Image, Progress
 from ..requests import cancel, give_up
@@ -328,6 +329,7 @@ def open_factory(home: Path, progress: Progress | None = None) -> LocalFactory:
             reports=ReportTarget(PUBLISH_URL, None),
             logs=str(home / "builds" / "{build_id}" / "logs"),
             progress=progress or _silent,
+            adopted_families=(ALL_FAMILIES,),  # whose else should they be?
             home=home,
             catalogue=catalogue,
             queue=queue,

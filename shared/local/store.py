@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..build import Build
+from ..build import Build, ImageDocument
 from ..damage import Damaged, refuse_unfinished
-from ..errors import AlreadyExists, Conflict, DamagedDocument, NotFound, StoreError
-from ..events import Event, read_build, read_event_of, to_json
+from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from ..events import Event, read_build, read_event_of, read_image_document, to_json
 from ..ports import Stored
 from .database import Database
+
+LOG = logging.getLogger(__name__)
 
 _LIST = """
     SELECT id, document, last_seen FROM builds
@@ -28,8 +31,8 @@ class LocalStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, build: Build, event: Event) -> None:
-        """Write a new build and its first event, atomically. AlreadyExists when there is such a build."""
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
+        """Write a new build, its first event and its image's document, atomically. AlreadyExists, NameTaken."""
         document = _text(build)
         with self._database.transaction() as connection:
             try:
@@ -41,6 +44,8 @@ class LocalStore:
             except sqlite3.IntegrityError as error:
                 raise AlreadyExists(f"build {build.id} exists already") from error
             _record(connection, build.id, event)
+            if image is not None and not _write_image(connection, image, replaces):
+                raise NameTaken(f"image {image.name} of project {image.project} belongs to another build")
 
     def load(self, build_id: str) -> Stored:
         """Read a build and its version. NotFound, DamagedDocument."""
@@ -50,7 +55,7 @@ class LocalStore:
         version, document, last_seen = rows[0]
         return Stored(self._build(build_id, document, last_seen), str(version))
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
         NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
@@ -76,7 +81,26 @@ class LocalStore:
                     *(build.last_seen, document, build.id),
                 ),
             )
+            if image is not None:
+                _write_image(connection, image)
             return str(row[0] + 1)
+
+    def image(self, project: str, name: str) -> ImageDocument | None:
+        """Read what is known of an image."""
+        rows = self._database.read("SELECT document FROM images WHERE project = ? AND name = ?", (project, name))
+        return next(_images(rows), None)
+
+    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+        """List the images that are kept until a time that is past."""
+        return list(_images(self._database.read("SELECT document FROM images WHERE until BETWEEN 1 AND ?", (before,))))
+
+    def forget_image(self, image: ImageDocument) -> None:
+        """Delete an image's document, if it is still the same."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM images WHERE project = ? AND name = ? AND document = ?",
+                (image.project, image.name, _text(image)),
+            )
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
@@ -162,6 +186,29 @@ def _damage(what: str, why: str, remedy: str) -> DamagedDocument:
     )
 
 
+def _images(rows: Iterable[Any]) -> Iterator[ImageDocument]:
+    for (document,) in rows:
+        try:
+            yield read_image_document(document)
+        except StoreError as error:  # then it is nobody's that we know of, and is left alone
+            LOG.warning("%s", error)
+
+
+def _write_image(connection: sqlite3.Connection, image: ImageDocument, replaces: str = "") -> bool:
+    """Write an image's document; False, and nothing is written, when it belongs to yet another build."""
+    key = (image.project, image.name)
+    row = connection.execute("SELECT build_id FROM images WHERE project = ? AND name = ?", key).fetchone()
+    if row is not None and row[0] not in (image.build_id, replaces):
+        return False
+    if image.state == "gone":
+        connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
+    else:
+        connection.execute(
+            "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", (*key, image.build_id, image.until, _text(image))
+        )
+    return True
+
+
 def _record(connection: sqlite3.Connection, build_id: str, event: Event) -> None:
     try:
         connection.execute(
@@ -172,7 +219,7 @@ def _record(connection: sqlite3.Connection, build_id: str, event: Event) -> None
         raise AlreadyExists(f"build {build_id} has event {event.event_id} already") from error
 
 
-def _text(document: Build | Event) -> str:
+def _text(document: Build | Event | ImageDocument) -> str:
     # ASCII: what a guest printed may hold halves of characters, which only JSON's escapes can carry.
     return json.dumps(to_json(document), separators=(",", ":"), ensure_ascii=True)
 

@@ -9,8 +9,8 @@ from ..build import Build, LedgerEntry
 from ..errors import Conflict, GoldsmithError, NotFound, Transient
 from ..events import CleanedUp
 from ..factory import Factory
-from ..names import BUILD_LABEL
 from ..orders import Order
+from ..ownership import is_made_by
 from ..result import result, updated
 from .logs import log_folder, store_console
 from .withdraw import withdraw
@@ -88,7 +88,7 @@ def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
 def _delete_image(entry: LedgerEntry, build: Build, factory: Factory) -> None:
     """Delete our image: the ledger has its name from before it was made, and somebody else may have been faster."""
     image = factory.compute.image(entry.project, entry.name)
-    if image is not None and image.labels.get(BUILD_LABEL) == build.id:
+    if image is not None and is_made_by(image, build, factory):
         factory.compute.delete("image", entry.name, entry.project, "")
 
 

@@ -7,11 +7,15 @@ from ..errors import CloudError, Permanent, Transient
 from ..events import ImagesDeprecated
 from ..factory import Factory
 from ..orders import Order
+from ..ownership import may_retire
 from .machines import planned
 
 
 def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDeprecated:
-    """Deprecate each active image of the family that is older than ours, but for the `keep` newest of them."""
+    """Deprecate each active image of the family that is older than this one, but for the `keep` newest of them.
+
+    Only images of ours, and those of families that the deployment has adopted: others have their own owners.
+    """
     plan = planned(build)
     policy = plan.image.deprecate_old
     if not plan.image.family or policy is None:  # an empty family would match every image of the project
@@ -23,7 +27,7 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
         raise Permanent(f"image {ours.name} is not in family {plan.image.family} any more")
     family = factory.compute.images(plan.image.project, family=plan.image.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
-    active = [image for image in older if image.deprecated is None]
+    active = [image for image in older if image.deprecated is None and may_retire(image, factory)]
     deletes_at = None if policy.ttl_seconds is None else factory.clock.now() + policy.ttl_seconds
     faults: list[CloudError] = []
     done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order

@@ -6,6 +6,7 @@ The VM has claimed to be done. Before its disk is read it must be seen stopped: 
 from __future__ import annotations
 
 import json
+from typing import TypeAlias
 
 from provisioner.hygiene import describe, find_allowance
 from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
@@ -18,6 +19,7 @@ from ..events import ImageExported, Reported
 from ..factory import Factory
 from ..names import BUILD_LABEL
 from ..orders import Order
+from ..ownership import find_build, is_made_by
 from ..plan import Plan
 from ..ports import Image, ImageRequest
 from .logs import store_console
@@ -25,14 +27,9 @@ from .machines import planned, wait_until_stopped, zone_of
 
 
 def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
-    """Make the image and, when the plan has an export, the archive."""
+    """Make the image, or take up that of an earlier build, and the archive when the plan has an export."""
     plan = planned(build)
-    machine = resources.machine_name(build.id, build.attempt, BUILD)
-    zone = zone_of(build, BUILD, factory)
-    store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
-    wait_until_stopped(machine, plan.machine.project, zone, factory)
-    findings, allowed = _findings(build, plan, factory)
-    image = _ensure_image(plan, zone, factory)
+    image, findings, allowed = _take_up(build, plan, factory) if build.taken_up else _make(build, plan, factory)
     archive = None
     if plan.image.export_to is not None:
         archive = factory.compute.export_image(
@@ -44,6 +41,29 @@ def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
         time=factory.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive, findings, allowed),
     )
+
+
+Made: TypeAlias = tuple[Image, tuple[str, ...], tuple[AllowedFinding, ...]]
+"""An image, what is in it and should not be, and what the spec allows of that."""
+
+
+def _make(build: Build, plan: Plan, factory: Factory) -> Made:
+    """Make the image of the VM's disk, once that is seen stopped."""
+    machine = resources.machine_name(build.id, build.attempt, BUILD)
+    zone = zone_of(build, BUILD, factory)
+    store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
+    wait_until_stopped(machine, plan.machine.project, zone, factory)
+    findings, allowed = _findings(build, plan, factory)
+    return _ensure_image(build, plan, zone, factory), findings, allowed
+
+
+def _take_up(build: Build, plan: Plan, factory: Factory) -> Made:
+    """Find the image of an earlier build, whose findings are known, and mark it as this one's."""
+    image, before = factory.compute.image(plan.image.project, plan.image.name), build.image
+    if image is None or before is None or image.id != before.id:
+        raise Permanent(f"image {plan.image.name}, which an earlier build has kept, is gone; build again")
+    factory.compute.label_image(image.project, image.name, {BUILD_LABEL: build.id})
+    return image, before.findings, before.allowed
 
 
 def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:
@@ -95,13 +115,10 @@ def _allowed(line: str, plan: Plan) -> AllowedFinding | None:
     return AllowedFinding(path, finding, allowance.why)
 
 
-def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
+def _ensure_image(build: Build, plan: Plan, zone: str, factory: Factory) -> Image:
     image = factory.compute.image(plan.image.project, plan.image.name)
-    if image is not None and image.labels.get(BUILD_LABEL) != plan.build_id:
-        raise Permanent(
-            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
-            "build again if another build of the same spec made it, or choose another name for the output"
-        )
+    if image is not None and not is_made_by(image, build, factory):
+        _replace(image, build, factory)
     return factory.compute.create_image(  # also when it is there: it may not be ready yet
         ImageRequest(
             project=plan.image.project,
@@ -115,3 +132,16 @@ def _ensure_image(plan: Plan, zone: str, factory: Factory) -> Image:
             architecture=plan.source.architecture,
         )
     )
+
+
+def _replace(image: Image, build: Build, factory: Factory) -> None:
+    """Delete the image of an earlier build that could not publish it. Permanent for any other."""
+    maker = find_build(image.labels.get(BUILD_LABEL, ""), factory)
+    name = factory.store.image(image.project, image.name)
+    ours = name is not None and name.build_id == build.id
+    if not ours or maker is None or not maker.kept_until or maker.image is None or maker.image.id != image.id:
+        raise Permanent(
+            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
+            "build again if another build of the same spec made it, or choose another name for the output"
+        )
+    factory.compute.delete("image", image.name, image.project, "")

@@ -8,7 +8,8 @@ from .. import resources
 from ..build import Build, Outcome
 from ..errors import Permanent
 from ..factory import Factory
-from ..names import BUILD_LABEL, EXPIRES_LABEL
+from ..names import EXPIRES_LABEL
+from ..ownership import is_made_by
 from .logs import log_folder
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def withdraw(build: Build, factory: Factory) -> None:
     for name in resources.sbom_names(resources.results_stem(build, log_folder(factory, build.id))):
         factory.bucket.delete(name)
     image = factory.compute.image(plan.image.project, plan.image.name)
-    if image is None or image.labels.get(BUILD_LABEL) != build.id:
+    if image is None or not is_made_by(image, build, factory):
         return  # deleted, or taken up by another build since
     if image.family is not None:
         factory.compute.set_family(image.project, image.name, None)

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build import ArchiveRecord, Build, Outcome, State
+from shared.build import ArchiveRecord, Build, ImageDocument, Outcome, State
 from shared.damage import Damaged, readable_builds
-from shared.errors import AlreadyExists, Conflict, DamagedDocument, InputError, NotFound
+from shared.errors import AlreadyExists, Conflict, DamagedDocument, InputError, NameTaken, NotFound
 from shared.events import read_build, to_json
 from shared.orders import Order
 from shared.ports import Store, Stored
@@ -51,7 +51,76 @@ DAMAGES = {
 }
 
 
+IMAGE = ImageDocument("my-project", "hello-1", values.BUILD_ID, "d1" * 32)
+
+
 class StoreContract:
+    def test_an_images_document_is_written_with_its_build(self, store: Store) -> None:
+        assert store.image(IMAGE.project, IMAGE.name) is None
+        store.create(values.build(), values.requested(), IMAGE)
+        assert store.image(IMAGE.project, IMAGE.name) == IMAGE
+        stored = store.load(values.BUILD_ID)
+        made = replace(IMAGE, state="made", id="4711")
+        store.save(stored.build, stored.version, values.image_exported(), made)
+        assert store.image(IMAGE.project, IMAGE.name) == made
+        assert store.image("example.com:other", IMAGE.name) is None
+
+    def test_of_two_builds_of_one_image_the_later_one_is_refused_and_nothing_of_it_is_written(
+        self, store: Store
+    ) -> None:
+        other = values.build(id="other-0123456789ab")
+        store.create(values.build(), values.requested(), IMAGE)
+        with pytest.raises(NameTaken, match=IMAGE.name):
+            store.create(other, values.requested(build_id=other.id), replace(IMAGE, build_id=other.id))
+        with pytest.raises(NotFound):
+            store.load(other.id)
+        with pytest.raises(AlreadyExists):  # the same request again, whoever has the name by now
+            store.create(values.build(), values.requested(), replace(IMAGE, build_id="yet-another"))
+        assert store.image(IMAGE.project, IMAGE.name) == IMAGE
+
+    def test_a_name_is_taken_over_from_the_build_that_is_named_and_not_written_by_that_any_more(
+        self, store: Store
+    ) -> None:
+        other = values.build(id="other-0123456789ab")
+        theirs = replace(IMAGE, build_id=other.id)
+        store.create(values.build(), values.requested(), IMAGE)
+        store.create(other, values.requested(build_id=other.id), theirs, values.BUILD_ID)
+        assert store.image(IMAGE.project, IMAGE.name) == theirs
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version, values.ticked(), replace(IMAGE, state="gone"))
+        assert store.image(IMAGE.project, IMAGE.name) == theirs
+
+    def test_what_is_gone_is_free_again(self, store: Store) -> None:
+        store.create(values.build(), values.requested(), IMAGE)
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version, values.ticked(), replace(IMAGE, state="gone"))
+        assert store.image(IMAGE.project, IMAGE.name) is None
+        other = values.build(id="other-0123456789ab")
+        theirs = replace(IMAGE, build_id=other.id)
+        store.create(other, values.requested(build_id=other.id), theirs)
+        assert store.image(IMAGE.project, IMAGE.name) == theirs
+
+    def test_images_are_kept_until_a_time(self, store: Store) -> None:
+        kept = replace(IMAGE, state="kept", id="4711", until=values.NOON)
+        store.create(values.build(), values.requested(), kept)
+        later = values.build(id="other-0123456789ab")
+        store.create(later, values.requested(build_id=later.id), replace(IMAGE, name="hello-2", build_id=later.id))
+        assert list(store.kept_images(values.NOON - 1)) == []
+        assert list(store.kept_images(values.NOON)) == [kept]
+        store.forget_image(replace(kept, until=values.NOON + 1))
+        assert store.image(IMAGE.project, IMAGE.name) == kept
+        for _ in range(2):
+            store.forget_image(kept)
+        assert (list(store.kept_images(values.NOON)), store.image(IMAGE.project, IMAGE.name)) == ([], None)
+
+    def test_a_refused_write_writes_no_image_either(self, store: Store) -> None:
+        store.create(values.build(), values.requested(), IMAGE)
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version)
+        with pytest.raises(Conflict):
+            store.save(stored.build, stored.version, values.ticked(), replace(IMAGE, state="published"))
+        assert store.image(IMAGE.project, IMAGE.name) == IMAGE
+
     def test_what_is_created_is_loaded(self, store: Store) -> None:
         build = full_build()
         store.create(build, values.requested())

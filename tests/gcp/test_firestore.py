@@ -20,7 +20,7 @@ from provisioner.protocol import Step
 from shared.build import Build, Outcome, State, StepRecord
 from shared.damage import Damaged
 from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, StoreError, Transient
-from shared.gcp.documents import BUILDS, DELETE_AFTER, EVENTS, FORGOTTEN, KEPT, LIMIT, LIVES
+from shared.gcp.documents import BEGINS_WITHIN, BUILDS, DELETE_AFTER, EVENTS, FORGOTTEN, IMAGES, KEPT, LIVES
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
 from tests import values
 from tests.contracts.store_contract import Damage, StoreContract, count, created
@@ -119,7 +119,7 @@ class TestOnTheWire:
 
     def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
         created(store)
-        assert set(TTL) == {(collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN)}
+        assert set(TTL) == {(collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES)}
         event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.requested().event_id)
         for fields in (event, raw(store, LIVES, values.BUILD_ID)):
             assert fields[DELETE_AFTER] >= datetime.fromtimestamp(values.NOON, UTC) + KEPT
@@ -268,7 +268,9 @@ class TestLarge:
     def test_what_is_too_large_even_so_is_told_and_not_written(self, store: GoogleStore) -> None:
         steps = tuple(Step(f"s{n}", "run-script", {"script": noise(30_000, n)}, timeout=300.0) for n in range(50))
         too_large = values.build(plan=values.plan(steps=steps))
-        with pytest.raises(StoreError, match=rf"build {values.BUILD_ID}: .* takes {LIMIT}; move data from the spec"):
+        with pytest.raises(
+            StoreError, match=rf"build {values.BUILD_ID}: .* takes {BEGINS_WITHIN}; move data from the spec"
+        ):
             store.create(too_large, values.requested())
         with pytest.raises(NotFound):
             store.load(values.BUILD_ID)

@@ -126,6 +126,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
             keys=Keys(MASTER),
             reports=ReportTarget("http://169.254.169.254/publish", None),
             logs="logs/{build_id}",
+            adopted_families=(),
             progress=lambda what, done, total: said.append(what),
         )
         yield Rig(factory, bus, compute, [], said)

@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.protocol import COMPLETED
 from shared import resources
-from shared.build import LedgerEntry, Outcome, State
+from shared.build import ImageDocument, LedgerEntry, Outcome, State
 from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, Transient
 from shared.events import MachineStopped
 from shared.lifecycle import begin
@@ -324,6 +324,21 @@ class TestDeprecateImages:
         carry_out(order_of(world, "deprecate_images"), world.factory)
         assert self.deprecated(world) == {"older"}
         assert [getattr(fact, "reason", "") for fact in facts(world)] == ["old is locked"]
+
+    def test_images_that_are_not_ours_are_left_alone_unless_their_family_is_adopted(self) -> None:
+        """Whatever labels they carry: cases of a hand-made golden image in a family that a spec names."""
+        forged = older("forged", 2000, labels={"goldsmith-build": values.BUILD_ID, "goldsmith-digest": "d" * 40})
+        for adopted, expected in (((), set()), (("other",), set()), (("hello",), {"old", "forged"})):
+            world = self.published(forged)
+            carry_out(order_of(world, "deprecate_images"), replace(world.factory, adopted_families=adopted))
+            assert self.deprecated(world) == expected
+
+    def test_our_own_older_image_is_deprecated_without_adoption(self) -> None:
+        world = self.published(older("mine", 2000))
+        known = ImageDocument("local", "mine", "mine-0123456789ab", "d1", state="published", id="sha256-mine")
+        world.store.create(values.build(id="mine-0123456789ab"), values.requested(build_id="mine-0123456789ab"), known)
+        carry_out(order_of(world, "deprecate_images"), replace(world.factory, adopted_families=()))
+        assert self.deprecated(world) == {"mine"}
 
     def test_an_image_that_has_left_the_family_retires_none(self) -> None:
         world = self.published()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FINISHED, encode, sign
-from shared.build import Build, Outcome, State
+from shared.build import Build, ImageDocument, Outcome, State
 from shared.damage import readable_events
 from shared.engine import TRIES, Engine
 from shared.errors import Conflict, PoisonMessage, StoreError, Transient, WrongSignature
@@ -410,7 +410,7 @@ class Contested(MemoryStore):
         self._times = times
         self._cancels = cancels
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         if self._times > 0:
             self._times -= 1
             if self._cancels:
@@ -418,4 +418,4 @@ class Contested(MemoryStore):
                 lost = replace(stored.build, state=State.CLEANING, outcome=Outcome.CANCELLED)
                 super().save(lost, stored.version, values.cancel_requested())
             raise Conflict("somebody else wrote first")
-        return super().save(build, expected, event)
+        return super().save(build, expected, event, image)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from provisioner.protocol import Step
-from shared.build import Build, State
+from shared.build import Build, ImageDocument, State
 from shared.engine import Engine
 from shared.errors import PoisonMessage, StoreError
 from shared.events import Event
@@ -24,25 +24,25 @@ from tests.memory_store import MemoryStore
 class FirestoresLimits(MemoryStore):
     """Takes what Firestore takes."""
 
-    def create(self, build: Build, event: Event) -> None:
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
         build_fields(build, BEGINS_WITHIN)
         event_fields(event)
-        super().create(build, event)
+        super().create(build, event, image, replaces)
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
         build_fields(build)
         if event is not None:
             event_fields(event)
-        return super().save(build, expected, event)
+        return super().save(build, expected, event, image)
 
 
 class Refusing(MemoryStore):
     """Refuses whatever has a plan."""
 
-    def create(self, build: Build, event: Event) -> None:
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
         if build.plan is not None:
             raise StoreError("the store does not like it; write another spec")
-        super().create(build, event)
+        super().create(build, event, image, replaces)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.build import Build
+from shared.build import Build, ImageDocument
 from shared.engine import Engine
 from shared.errors import AlreadyExists
 from shared.events import Event
@@ -18,8 +18,8 @@ class Forgetful(MemoryStore):
         super().__init__()
         self._documents = store._documents
 
-    def save(self, build: Build, expected: str, event: Event | None = None) -> str:
-        version = super().save(build, expected, event)
+    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
+        version = super().save(build, expected, event, image)
         if event is not None:
             raise AlreadyExists(f"{event.event_id} is there")
         return version

@@ -87,10 +87,10 @@ def test_a_build_that_nobody_waits_for_writes_none() -> None:
 class BusyBucket(MemoryBucket):
     """Takes logs, and no results yet."""
 
-    def write(self, uri: str, data: bytes) -> None:
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
         if uri == URI:
             raise Transient("busy")
-        super().write(uri, data)
+        return super().write_if_generation(uri, data, generation)
 
 
 def test_a_result_that_cannot_be_written_yet_is_tried_again() -> None:
