@@ -44,6 +44,7 @@ ACTING = (
     "shared.intake_places",
     "shared.requests",
     "shared.spec_file",
+    "shared.ownership",
     "shared.sweep",
     "shared.stored_content",
     "shared.uploads",
