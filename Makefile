@@ -64,7 +64,7 @@ check: setup ## linters, types, and the project's own rules; seconds
 test: setup ## all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform is not here" >&2)
-	timeout --foreground --signal INT --kill-after 1m 25m \
+	timeout --foreground --signal INT --kill-after 1m 70m \
 		.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
 		$(LEFT_OUT:%=--ignore=%)
 

@@ -13,7 +13,6 @@ from shared.ports import Image
 from tests.simulation.simulation import Simulation
 
 PATIENCE = 3600.0  # seconds, within which every build comes to its end that meets with nothing worse than delays
-OTHERS = "was made by somebody else meanwhile"
 UNPUBLISHED = (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.FAILED)
 
 
@@ -47,8 +46,17 @@ def check(simulation: Simulation) -> list[str]:
     return [
         *found,
         *of_families(simulation),
+        *of_foreign(simulation),
+        *of_requests(simulation),
         *of_what_is_left(simulation),
     ]
+
+
+def of_requests(simulation: Simulation) -> Iterator[str]:
+    """Nothing is refused but an image's name that a person has chosen."""
+    for request in simulation.requests:
+        if request.refused and not request.spec.output.name:
+            yield f"request {request.number} was refused: {request.refused}"
 
 
 def of_build(build: Build, simulation: Simulation) -> Iterator[str]:
@@ -63,7 +71,7 @@ def of_build(build: Build, simulation: Simulation) -> Iterator[str]:
     yield from of_result(build, simulation)
     hurried = simulation.jumped or build.deadline - build.created < PATIENCE
     ended = build.outcome is Outcome.FAILED or (build.outcome is Outcome.TIMED_OUT and not hurried)
-    if ended and simulation.is_harmless(build.id) and OTHERS not in build.reason:
+    if ended and simulation.is_harmless(build.id):
         yield "nothing has happened that it could not survive"
 
 
@@ -166,6 +174,13 @@ def of_families(simulation: Simulation) -> Iterator[str]:
         newest = max(members, key=lambda image: image.created)
         if newest.deprecated:
             yield f"the newest image of family {family}, {newest.name}, is deprecated"
+
+
+def of_foreign(simulation: Simulation) -> Iterator[str]:
+    """What others have made stays as it is, however it is labelled."""
+    for name, image in simulation.foreign.items():
+        if simulation.images.get(name) != image:
+            yield f"the image of others {name} is now {simulation.images.get(name)}"
 
 
 def of_what_is_left(simulation: Simulation) -> Iterator[str]:

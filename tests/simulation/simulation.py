@@ -78,7 +78,7 @@ class Simulation(World):
         self.compute._clock = self.clock
         self.images = self.compute.all_images = Images()
         self.compute.faults = Refusals(self.draw, self.weather, self.fuse)
-        self.factory = replace(self.factory, clock=self.clock)
+        self.factory = replace(self.factory, clock=self.clock, adopted_families=())
         self.requests = requests(self.draw)
         self.foreign: dict[str, Image] = {}
         self.deaths = 0
