@@ -245,7 +245,7 @@ def with_file(path: str, contents: Callable[[int], bytes]) -> Callable[[Path, in
             file = Path(folder, path)
             file.parent.mkdir(parents=True)
             file.write_bytes(contents(size))
-            rooted(disk, Path(folder), (size + 16 * MB) // MB * MB)
+            rooted(disk, Path(folder), (size * 5 // 4 + 16 * MB) // MB * MB)
 
     return make
 
