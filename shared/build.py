@@ -174,6 +174,10 @@ class Build:
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before
     orders: int = 0  # how many orders have been given; the newest one's number
+    reports: int = 0  # that the VM in use has sent and that are recorded; heartbeats are not
+    told_contents: bool = False  # it has told what is installed, which it may once
+    disk_asked: float = 0.0  # when its larger disk was last ordered; 0: never
+    disk_grown: bool = False  # that disk is there
     cleaning: int = 0  # the number of the newest order to clean up, which alone can finish the build
     image: ImageRecord | None = None
     result: str = ""  # URI of the object that says how it ended, for who has nothing but the bucket

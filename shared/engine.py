@@ -20,7 +20,7 @@ from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError
 from .events import BuildRejected, BuildRequested, Event, ImageLabelled, Reported, Ticked, is_heartbeat, report_id
 from .keys import Keys
 from .lifecycle import Decision, begin, decide
-from .lifecycle_guards import speaks
+from .lifecycle_guards import says_too_much, speaks
 from .messages import SignedReport, order_message
 from .ports import Bus, Clock, Store, Stored
 from .resources import image_document
@@ -113,6 +113,8 @@ class Engine:
             stored = loaded if loaded is not None and not tries else self._store.load(build_id)
             decision: Decision = decide(self._committed_before(stored.build), event)
             if decision.ignored:
+                if isinstance(event, Reported) and decision.ignored == says_too_much(stored.build, event):
+                    LOG.warning("build %s: %s is dropped: %s", build_id, event.event_id, decision.ignored)
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
                 self._publish(stored.build)  # the first delivery may have died between its write and its orders
                 return decision.ignored

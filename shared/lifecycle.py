@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from provisioner.protocol import REBOOTING, SLOWEST_MOVE
+from provisioner.protocol import INVENTORY, REBOOTING, SLOWEST_MOVE
 
 from . import resources
 from .build import Build, LedgerEntry, Outcome, State
@@ -60,6 +60,7 @@ from .lifecycle_guards import (
     past_deadline,
     says_completed,
     says_failed,
+    says_too_much,
     tells_of_step,
     wants_deprecation,
     wants_disk,
@@ -140,6 +141,8 @@ def decide(build: Build, event: Event) -> Decision:
     """Like advance(), and say why when nothing changes."""
     if event.build_id != build.id:
         return Decision(build, ignored=f"it is an event of build {event.build_id}")
+    if isinstance(event, Reported) and (refusal := says_too_much(build, event)):
+        return Decision(build, ignored=refusal)
     for rule in RULES:
         if build.state in rule.at and isinstance(event, rule.on) and rule.when(build, event):
             return _apply(rule, build, event)
@@ -215,7 +218,7 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
     quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
     after = replace(build, state=state, last_seen=event.time, quiet=quiet)
     if state in (State.PREPARING, State.VERIFYING):  # a new VM: nobody knows yet where it will run
-        after = replace(after, zone="", claimed=False)
+        after = replace(after, zone="", claimed=False, reports=0, told_contents=False, disk_asked=0.0, disk_grown=False)
     after = _wake(_write_ledger(after), event)
     kind = ORDER_OF.get(state)
     if kind is None:
@@ -272,7 +275,23 @@ def is_our_order(build: Build, event: OrderFailed) -> bool:
 def take_report(build: Build, event: Reported) -> Build:
     """Note a sign of life, what it says of a step, and for how long a reboot will not let it be heard."""
     announced = event.report.seconds if event.report.kind == REBOOTING else None
-    return note_report(replace(take_sign(build, event), quiet=announced or 0.0), event.report)
+    heard = replace(
+        take_sign(build, event),
+        quiet=announced or 0.0,
+        reports=build.reports + 1,
+        told_contents=build.told_contents or event.report.kind == INVENTORY,
+    )
+    return note_report(heard, event.report)
+
+
+def ask_for_disk(build: Build, event: Reported) -> Build:
+    """Note a sign of life, and that the larger disk is ordered: for a minute it is not ordered again."""
+    return replace(take_report(build, event), disk_asked=event.time)
+
+
+def note_disk(build: Build, event: DiskGrown) -> Build:
+    """Note a sign of life, and that the larger disk is there."""
+    return replace(take_sign(build, event), disk_grown=True)
 
 
 def note_claim(build: Build, event: Reported) -> Build:
@@ -344,12 +363,12 @@ RULES: tuple[Rule, ...] = (
     # the build VM
     Rule(MACHINE_AT_WORK, Reported, says_completed, S.EXPORTING, then=take_report),
     Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
-    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=take_report, gives=("grow_disk",)),
+    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=ask_for_disk, gives=("grow_disk",)),
     Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
     Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
     Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
     Rule((S.PROVISIONING, S.EXPORTING), MachineStarted, is_current_build_machine, then=take_machine),
-    Rule((S.PROVISIONING,), DiskGrown, is_current, then=take_sign),
+    Rule((S.PROVISIONING,), DiskGrown, is_current, then=note_disk),
     Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image

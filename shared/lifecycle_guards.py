@@ -21,8 +21,12 @@ from provisioner.protocol import (
 from .build import Build, State
 from .events import CleanedUp, DiskGrown, Event, MachineStarted, MachineStopped, OrderFailed, Reported, Ticked
 from .orders import order_number
+from .plan import Plan
 from .resources import grown_gb
 
+REPORTS = 500  # of one VM that are recorded, whatever it does
+REPORTS_OF_A_TRY = 20  # more for each try of a step: started, finished or failed, reboots and power cuts
+DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other one is given
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
 
 
@@ -81,15 +85,36 @@ def claims_first(build: Build, event: Reported) -> bool:
     return says_completed(build, event) and not build.claimed
 
 
+def says_too_much(build: Build, event: Reported) -> str:
+    """Return why a report is not recorded although it is of the VM in use; "" for one that is.
+
+    Its last word always is: a VM that has said too much can still end.
+    """
+    report, plan = event.report, build.plan
+    if report.attempt != build.attempt or report.kind in (COMPLETED, FAILED) or plan is None:
+        return ""
+    if report.kind == INVENTORY and (build.told_contents or report.phase != BUILD):
+        return "the build VM tells what is installed once"
+    most = most_reports(plan, report.phase)
+    return f"its VM has sent {most} reports, and no honest one has more to say" if build.reports >= most else ""
+
+
+def most_reports(plan: Plan, phase: str) -> int:
+    """How many reports of one VM are recorded: some ten times what its steps can come to."""
+    steps = plan.steps if phase == BUILD else plan.verify_steps or ()
+    return REPORTS + REPORTS_OF_A_TRY * sum(1 + step.retries for step in steps)
+
+
 def says_failed(build: Build, event: Reported) -> bool:
     """The VM in use says that its job cannot be done."""
     return speaks(build, event) and event.report.kind == FAILED
 
 
 def wants_disk(build: Build, event: Reported) -> bool:
-    """The VM in use waits for the larger disk that its plan has."""
+    """The VM in use waits for the larger disk that its plan has, and no order for that is on its way."""
     asks = speaks(build, event) and event.report.kind == DISK_WANTED
-    return asks and build.plan is not None and grown_gb(build.plan) > 0
+    ordered = build.disk_grown or event.time < build.disk_asked + DISK_SECONDS
+    return asks and not ordered and build.plan is not None and grown_gb(build.plan) > 0
 
 
 def goes_on(build: Build, event: Reported) -> bool:
