@@ -2,8 +2,7 @@
 
 Limits are the deployer's word against everybody who may write a spec, so a plan is held to them whatever the spec's
 reader has let pass, and before anything is made. All that is over a limit is told at once: its key, its value, the
-limit, and the variable of terraform/ that has it. How many builds run at a time is another matter: over `concurrency`
-a build waits and is not refused.
+limit, and the variable of terraform/ that has it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ class Limits:
     gpu_types: tuple[str, ...] = ANY  # the same; () for no GPUs
     max_timeout: float | None = None  # seconds, from a build's request to its deadline: all attempts and steps together
     max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
-    concurrency: int | None = None  # builds that run at a time
     adopted_families: tuple[str, ...] = ()  # whose older images `deprecate_old` may retire, whoever made them; *: all
 
 

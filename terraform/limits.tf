@@ -1,4 +1,5 @@
-# What specs may ask for. start_build holds plans to it, in words; what it says of networks is also who may use which.
+# What specs may ask for. start_build holds plans to it, in words. Who may use which network is granted
+# for the whole project: only the plan is held to `subnets`.
 
 locals {
   regions = toset([for zone in var.zones : replace(zone, "/-[a-z]$/", "")])
@@ -24,7 +25,6 @@ locals {
     gpu_types           = var.gpu_types
     max_timeout         = local.max_timeout
     max_disk_gb         = var.max_disk_gb
-    concurrency         = var.concurrency
     adopted_families    = var.adopted_families
   }
 }

@@ -291,17 +291,6 @@ variable "max_disk_gb" {
   }
 }
 
-variable "concurrency" {
-  description = "The most builds that run at a time; others wait for their turn. Null for no limit."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.concurrency == null || try(var.concurrency >= 1 && floor(var.concurrency) == var.concurrency, false)
-    error_message = "Write a whole number, 1 or more, or null."
-  }
-}
-
 variable "adopted_families" {
   description = "Families whose older images deprecate_old may deprecate although Goldsmith has not made them, such as those of COS Customizer; [\"*\"] for all. They are never deleted."
   type        = list(string)

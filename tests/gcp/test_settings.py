@@ -102,7 +102,7 @@ def test_all_that_is_missing_is_told_at_once(empty: str | None) -> None:
         ("GOLDSMITH_LIMITS", "[]"),
         ("GOLDSMITH_LIMITS", '{"max_disk_gb": "200"}'),
         ("GOLDSMITH_LIMITS", '{"gpu_types": null}'),
-        ("GOLDSMITH_LIMITS", '{"concurrency": true}'),
+        ("GOLDSMITH_LIMITS", '{"external_ip_allowed": 1}'),
         ("GOLDSMITH_VM_PUBSUB_URL", "pubsub.googleapis.com"),
         ("GOLDSMITH_VM_STORAGE_URL", "https://storage.googleapis.com/b"),
         ("GOLDSMITH_COMPUTE_ENDPOINT", "127.0.0.1:8001"),

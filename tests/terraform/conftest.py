@@ -22,7 +22,6 @@ VARIABLES = {
     "gpu_types": ["nvidia-tesla-t4"],
     "max_timeout": "36h",
     "max_disk_gb": 200,
-    "concurrency": 4,
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }

@@ -40,7 +40,6 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         gpu_types=("nvidia-tesla-t4",),
         max_timeout=36 * 3600.0,
         max_disk_gb=200,
-        concurrency=4,
     )
 
 

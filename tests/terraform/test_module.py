@@ -127,7 +127,6 @@ WRONG = [  # Terraform tells all that is wrong at once
         "gpu_types": ["nvidia tesla"],
         "max_timeout": "31d",
         "max_disk_gb": 0.5,
-        "concurrency": 0,
         "master_key_version": 0,
         "labels": {"Team": "infra"},
     },
@@ -137,7 +136,6 @@ WRONG = [  # Terraform tells all that is wrong at once
         "machine_types": [],
         "max_timeout": "90",
         "max_disk_gb": 0,
-        "concurrency": 1.5,
         "rebuilds": {"weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * *"}},
     },
     {
