@@ -32,7 +32,7 @@ from .compute_instance import data_disk
 from .settings import Settings
 
 DISK_CONTEXT_LIMIT = 2 << 30  # bytes; a function compresses about 30 MB in a second, and has 540 s
-_LONGEST_URL = 7 * 86400.0  # seconds, of a signed URL
+_LONGEST_URL = 12 * 3600.0  # seconds; one that IAM signs (signBlob) holds no longer, whatever it says
 _GB = 1 << 30
 _MEMBER = "disk.raw"  # what Compute Engine looks for in the archive of an image
 

@@ -104,10 +104,16 @@ def test_by_download_everything_is_in_the_bucket_and_behind_signed_urls(cloud: C
     assert KEY not in "".join(given.values())
 
 
-def test_a_signed_url_ends_with_the_machine_or_with_the_longest_that_there_is(cloud: Cloud) -> None:
-    cloud.compute().create_machine(with_context(cloud, max_seconds=30 * 86400.0))
-    assert "X-Goog-Expires=604800&" in metadata(cloud)["goldsmith-cidata"]
-    assert metadata(cloud)["goldsmith-context"].startswith(f"{API}/{BUCKET}/contexts/0123.tar?")
+@pytest.mark.parametrize(
+    ("left", "expires"),
+    [(60.0, 60), (5400.9, 5400), (12 * 3600.0, 43200), (12 * 3600.0 + 1, 43200), (30 * 86400.0, 43200)],
+)
+def test_signed_urls_end_with_the_machine_and_after_12_hours(cloud: Cloud, left: float, expires: int) -> None:
+    cloud.compute().create_machine(with_context(cloud, max_seconds=left))
+    given = metadata(cloud)
+    for key, name in (("goldsmith-cidata", f"cidata/{VM}.tar"), ("goldsmith-context", "contexts/0123.tar")):
+        assert given[key].startswith(f"{API}/{BUCKET}/{name}?")
+        assert f"X-Goog-Expires={expires}&" in given[key]
 
 
 def test_by_disk_the_files_are_on_an_image_of_their_own(cloud: Cloud) -> None:
