@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tarfile
 import urllib.error
@@ -39,6 +40,7 @@ from shared.local.root_files import RootFiles
 from shared.plan import Context, MachinePlan
 from shared.ports import MachineRequest
 from tests.gcp.compute_cloud import BOOT, BUCKET, KEY, PROJECT, SITE, VM, ZONES, Cloud, open_cloud, request
+from tests.project.source_tree import ROOT
 from tests.values import BUILD_ID
 
 ZONE = ZONES[0]
@@ -114,6 +116,14 @@ def test_signed_urls_end_with_the_machine_and_after_12_hours(cloud: Cloud, left:
     for key, name in (("goldsmith-cidata", f"cidata/{VM}.tar"), ("goldsmith-context", "contexts/0123.tar")):
         assert given[key].startswith(f"{API}/{BUCKET}/{name}?")
         assert f"X-Goog-Expires={expires}&" in given[key]
+
+
+def test_docs_security_md_lists_the_metadata_that_viewers_can_read(cloud: Cloud) -> None:
+    cloud.compute().create_machine(with_context(cloud))
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    section = page.partition("\n## What a viewer of the project can read\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`([^`]+)`", "".join(rows))) == sorted(metadata(cloud))
 
 
 def test_by_disk_the_files_are_on_an_image_of_their_own(cloud: Cloud) -> None:
