@@ -30,13 +30,15 @@ locals {
     "compute.instances.setLabels",
     "compute.instances.setMetadata",
     "compute.instances.setServiceAccount",
-    "compute.subnetworks.use",
-    "compute.subnetworks.useExternalIp",
   ])
+
+  # What it takes to put a VM into a subnetwork: granted on those of `subnets`, and not on the project.
+  put_vm = concat(["compute.subnetworks.use"], var.external_ip_allowed ? ["compute.subnetworks.useExternalIp"] : [])
 
   # builds: on VMs, disks and images that builds make for themselves, whose names begin with gs-.
   # images: on all images of the project: sources and results of builds have names of their own.
-  # store, objects: read, add or write. keyed: knows the master key. gives_vm: gives VMs their account and signed URLs.
+  # store, objects: read, add or write. keyed: knows the master key. gives_vm: gives VMs their account, their subnetwork
+  # and signed URLs.
   access = {
     start_build = {
       builds = ["compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.zones.list"]
@@ -136,7 +138,8 @@ resource "google_project_iam_custom_role" "builds" {
   description = "What ${each.key} does with what builds make for themselves."
   permissions = distinct(each.value)
 
-  depends_on = [google_project_service.api]
+  # An upgrade grants subnetworks one by one before it takes them out of these roles: builds go on meanwhile.
+  depends_on = [google_project_service.api, google_compute_subnetwork_iam_member.puts_vm]
 }
 
 resource "google_project_iam_member" "builds" {
@@ -181,6 +184,31 @@ resource "google_project_iam_member" "source_images" {
   project = each.value[1]
   role    = "roles/compute.imageUser"
   member  = google_service_account.function[each.value[0]].member
+}
+
+# Subnetworks. Those of other projects are granted by their owners.
+
+resource "google_project_iam_custom_role" "put_vm" {
+  project     = var.project
+  role_id     = "${local.role_prefix}_put_vm"
+  title       = "Goldsmith: put VMs into a subnetwork"
+  description = "Uses a subnetwork for VMs of builds."
+  permissions = local.put_vm
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_compute_subnetwork_iam_member" "puts_vm" {
+  for_each = {
+    for pair in setproduct([for function, access in local.access : function if access.gives_vm], local.own_subnets) :
+    join(" ", pair) => { function = pair[0], region = split("/", pair[1])[3], subnet = split("/", pair[1])[5] }
+  }
+
+  project    = var.project
+  region     = each.value.region
+  subnetwork = each.value.subnet
+  role       = google_project_iam_custom_role.put_vm.name
+  member     = google_service_account.function[each.value.function].member
 }
 
 # VMs get an account by whoever makes them, and the VM's by nobody else. Signed URLs are signed by IAM: there are no keys.

@@ -1,5 +1,5 @@
-# What specs may ask for. start_build holds plans to it, in words. Who may use which network is granted
-# for the whole project: only the plan is held to `subnets`.
+# What specs may ask for. start_build holds plans to it, in words. `subnets` and `external_ip_allowed` are held by IAM
+# besides (access.tf): functions that make VMs may use no other subnetwork of the project.
 
 locals {
   regions = toset([for zone in var.zones : replace(zone, "/-[a-z]$/", "")])
@@ -10,6 +10,8 @@ locals {
       startswith(subnet, "projects/") ? subnet : "projects/${var.project}/regions/${region}/subnetworks/${subnet}"
     ]
   ]))
+
+  own_subnets = [for subnet in local.subnets : subnet if startswith(subnet, "projects/${var.project}/")]
 
   # Seconds: of 1h30m, 5400.
   max_timeout = sum([

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.terraform.planning import Plan, make_plan
 
-VARIABLES = {
+VARIABLES: dict[str, Any] = {
     "project": "my-project",
     "region": "europe-west1",
     "zones": ["europe-west1-b", "europe-west1-c"],

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from shared import topology
 from shared.messages import REPORTS_TOPIC
 from tests.project.source_tree import ROOT
-from tests.terraform.grants import PAGE, Grant, documented, grants
-from tests.terraform.planning import Plan
+from tests.terraform.conftest import VARIABLES
+from tests.terraform.grants import ACCOUNTS, PAGE, Grant, documented, grants
+from tests.terraform.planning import Plan, make_plan
 
 REQUESTS = re.compile(r"\bcompute_v1\.(\w+Request)\b")
 PERMISSIONS = {
@@ -171,6 +173,38 @@ def test_condition_keeps_all_but_builds_out_of_reach(plan: Plan, name: str, reac
     _, _, rest = name.rpartition("/")
     collection = name.split("/")[-2]
     assert (collection not in collections or rest.startswith(collections[collection][1])) == reached
+
+
+MAKERS = ("create_resources", "verify_image")
+
+
+def subnets_in_use(plan: Plan) -> set[tuple[str, str, str]]:
+    """Return (function, region, subnetwork) of each grant on a subnetwork."""
+    return {
+        (ACCOUNTS[found["member"].split()[1]], found["region"], found["subnetwork"])
+        for found in plan.all("google_compute_subnetwork_iam_member")
+    }
+
+
+def test_vms_can_be_put_into_the_subnetworks_of_the_limits_alone(tmp_path: Path) -> None:
+    named = ["builds", "projects/my-project/regions/us-east1/subnetworks/far", VARIABLES["subnets"][-1]]
+    zones = ["europe-west1-b", "europe-west1-c", "europe-west4-a"]
+    found = make_plan({**VARIABLES, "subnets": named, "zones": zones}, tmp_path)
+    places = [("europe-west1", "builds"), ("europe-west4", "builds"), ("us-east1", "far")]
+    assert subnets_in_use(found) == {(maker, *place) for maker in MAKERS for place in places}
+    granted = {grant for grant in grants(found) if ".subnetworks." in grant.what}
+    assert {grant.where for grant in granted} == {"subnets"}
+
+
+def test_a_project_whose_name_begins_like_ours_is_another(tmp_path: Path) -> None:
+    named = ["builds", "projects/my-project-2/regions/us-east1/subnetworks/theirs"]
+    found = make_plan({**VARIABLES, "subnets": named}, tmp_path)
+    assert subnets_in_use(found) == {(maker, "europe-west1", "builds") for maker in MAKERS}
+
+
+def test_no_vm_can_be_given_an_address_where_specs_may_not_ask_for_one(tmp_path: Path) -> None:
+    found = grants(make_plan({**VARIABLES, "external_ip_allowed": False}, tmp_path))
+    assert {grant.what for grant in found if ".subnetworks." in grant.what} == {"compute.subnetworks.use"}
 
 
 def test_conditions_say_what_their_titles_say(plan: Plan) -> None:
