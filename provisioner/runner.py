@@ -41,11 +41,12 @@ LONGEST_PAUSE = 10.0  # seconds between two tries
 class Try:
     """How one try of a step went."""
 
-    def __init__(self, status: Optional[int], seconds: float, problem: str, tail: bytes) -> None:
+    def __init__(self, status: Optional[int], seconds: float, problem: str, tail: bytes, note: str) -> None:
         self.status = status
         self.seconds = seconds
         self.problem = problem
         self.tail = tail
+        self.note = note
 
 
 class Runner:
@@ -121,7 +122,8 @@ class Runner:
     def _finish(self, index: int, tried: Try) -> Optional[str]:
         tries = self._state.tries
         self._state.finish_step()
-        self._journal.report(STEP_FINISHED, step=index, tries=tries, exit_status=tried.status, seconds=tried.seconds)
+        how = {"exit_status": tried.status, "seconds": tried.seconds, "message": tried.note}
+        self._journal.report(STEP_FINISHED, step=index, tries=tries, **how)
         if tried.status != REBOOT_STATUS:
             return None  # written with whatever comes next: the step's own commit, or the end of the job
         self._journal.report(REBOOTING, step=index)
@@ -143,9 +145,10 @@ class Runner:
     def _try(self, index: int, step: Step) -> Try:
         output = Output(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console)
         began = time.monotonic()
+        workshop = Workshop(self._root, self._context, output, began + step.timeout)
         status: Optional[int] = None
         try:
-            status = act(step, Workshop(self._root, self._context, output, began + step.timeout))
+            status = act(step, workshop)
             problem = "" if status in (0, REBOOT_STATUS) else f"exit status {status}"
         except TimedOut as error:
             status, problem = error.status, f"not done within {step.timeout:g} s"
@@ -156,4 +159,4 @@ class Runner:
             output.close()
         seconds = round(time.monotonic() - began, 3)
         self._console.say(f"step {step.name!r} {'failed: ' + problem if problem else 'is finished'} ({seconds:.1f} s)")
-        return Try(status, seconds, problem, output.tail)
+        return Try(status, seconds, problem, output.tail, workshop.note)

@@ -54,6 +54,7 @@ class StepRecord:
     exit_status: int | None = None
     seconds: float | None = None
     output: str = ""  # the tail of a failed step's output
+    note: str = ""  # what a finished step says of itself, such as the digest of the container that it ran
     sequence: int = 0  # of the newest report applied to this step, within `attempt`
     attempt: int = 0
 

@@ -58,4 +58,5 @@ def _step(record: StepRecord) -> dict[str, Any]:
         "tries": record.tries,
         "exit_status": record.exit_status,
         "seconds": record.seconds,
+        "note": record.note,
     }

@@ -9,6 +9,8 @@ from provisioner.protocol import OUTPUT_LIMIT, STEP_FAILED, STEP_FINISHED, STEP_
 
 from .build import Build, StepRecord
 
+NOTE_LIMIT = 500  # characters of what a finished step says of itself; a name by digest has 350
+
 
 def waiting(steps: Sequence[Step]) -> tuple[StepRecord, ...]:
     """The table before anything has run."""
@@ -32,7 +34,10 @@ def _after(record: StepRecord, report: Report) -> StepRecord:
     if report.kind == STEP_STARTED:
         return replace(seen, status="running")
     if report.kind == STEP_FINISHED:
-        return replace(seen, status="done", exit_status=report.exit_status, seconds=report.seconds, output="")
+        note = report.message[:NOTE_LIMIT]
+        return replace(
+            seen, status="done", exit_status=report.exit_status, seconds=report.seconds, output="", note=note
+        )
     if report.kind == STEP_FAILED:
         return replace(
             seen,

@@ -45,6 +45,7 @@ class Workshop:
         self.context = context
         self.output = output
         self.deadline = deadline  # monotonic
+        self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:
         """Run a program in the context with the usual environment and `env`; give its exit status."""

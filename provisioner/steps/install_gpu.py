@@ -8,7 +8,9 @@ find it built and load it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import tempfile
 from contextlib import contextmanager
 
 from ..protocol import InstallGpu
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSTALLER_ENDING = ".run"
+DIGEST = re.compile(r"[a-z0-9][-a-z0-9._:/]{0,254}@sha256:[0-9a-f]{64}")
+MOST_TOLD = 1 << 16  # characters that are read of what docker knows of an image
 
 SCRIPT = r"""#!/bin/bash
 # Make NVIDIA's driver work in this boot. Run it as root at every boot, from a startup script or a cloud-config:
@@ -111,7 +115,15 @@ start_driver
 
 
 def act(inputs: InstallGpu, workshop: Workshop) -> int:
-    """Give the exit status of setup_gpu.sh."""
+    """Return the exit status of setup_gpu.sh; the step's note names the container that ran, by its digest."""
+    status = _install(inputs, workshop)
+    if status == 0:
+        workshop.note = f"installer container: {_by_digest(inputs.installer_container, workshop)}"
+    return status
+
+
+def _install(inputs: InstallGpu, workshop: Workshop) -> int:
+    """Return the exit status of setup_gpu.sh."""
     folder = os.path.join(workshop.root, inputs.install_dir.lstrip("/"))
     script = os.path.join(folder, "setup_gpu.sh")
     text = setup_script(inputs)
@@ -154,6 +166,22 @@ def driver_version(version: str) -> str:
     if parts[:2] != ["NVIDIA", "Linux"] or len(parts) < 4 or not parts[3]:
         raise StepError(f"{version!r} is no installer of NVIDIA's; its name is NVIDIA-Linux-ARCHITECTURE-VERSION.run")
     return parts[3]
+
+
+def _by_digest(container: str, workshop: Workshop) -> str:
+    """Return NAME@sha256:DIGEST of a container that has run; docker itself holds one that is named so to its digest."""
+    if "@" in container:
+        return container
+    ask = 'docker image inspect --format \'{{range .RepoDigests}}{{println .}}{{end}}\' "$1" >"$2"'
+    with tempfile.TemporaryDirectory() as folder:
+        answer = os.path.join(folder, "digests")
+        workshop.run(["/bin/sh", "-c", ask, "sh", container, answer], {})
+        with open(answer, encoding="utf-8", errors="replace") as file:
+            told = [line for line in file.read(MOST_TOLD).splitlines() if DIGEST.fullmatch(line)]
+    head, _, tail = container.rpartition(":")
+    name = container if not head or "/" in tail else head  # a colon before a slash is a port's
+    told.sort(key=lambda line: line.partition("@")[0] != name)  # an image may have names in several registries
+    return told[0] if told else f"{container}, whose digest docker does not know"
 
 
 def _toolchain(workshop: Workshop) -> dict[str, str]:

@@ -138,9 +138,12 @@ def _build_document(build: Build, limit: int) -> str | bytes:
 
 
 def _shortened(build: Build, most: int) -> Build:
-    """Cut steps' outputs to `most` characters; where nothing of them is left, reason and findings as well."""
+    """Cut steps' outputs to `most` characters; where nothing of them is left, notes, reason and findings as well."""
     steps, verify_steps = (
-        tuple(replace(step, output=step.output[max(0, len(step.output) - most) :]) for step in steps)
+        tuple(
+            replace(step, output=step.output[max(0, len(step.output) - most) :], note=step.note if most else "")
+            for step in steps
+        )
         for steps in (build.steps, build.verify_steps)
     )
     build = replace(build, steps=steps, verify_steps=verify_steps)

@@ -257,6 +257,13 @@ class TestLarge:
             assert replace(after, output="") == replace(before, output="")
         assert replace(kept, steps=()) == replace(build, steps=())
 
+    @pytest.mark.parametrize(("steps", "kept"), [(200, 500), (4000, 0)])
+    def test_notes_are_kept_whole_or_not_at_all(self, store: GoogleStore, steps: int, kept: int) -> None:
+        records = tuple(StepRecord(f"s{n}", "install-gpu", "done", note=noise(500, n)) for n in range(steps))
+        store.create(values.build(steps=records), values.requested())
+        expected = tuple(replace(record, note=record.note[:kept]) for record in records)
+        assert store.load(values.BUILD_ID).build.steps == expected
+
     def test_an_event_keeps_all_that_was_said(self, store: GoogleStore) -> None:
         stored = created(store)
         version = stored.version

@@ -44,6 +44,7 @@ class Provisioning:
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     options: Sequence[str] = ("--drain", "2")
     env: Mapping[str, str] = field(default_factory=dict)
+    within: Sequence[str] = ()  # the command that runs the provisioner's
 
     def __post_init__(self) -> None:
         self.root = self.folder / "root"
@@ -72,7 +73,9 @@ class Provisioning:
         command = [sys.executable, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
         command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
         pipe, out = subprocess.PIPE, subprocess.STDOUT
-        return subprocess.Popen([*command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **self.env})
+        return subprocess.Popen(
+            [*self.within, *command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **self.env}
+        )
 
     def run(self, seconds: float = 30.0) -> Ended:
         """Boot and wait for the end."""

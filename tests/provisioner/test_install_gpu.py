@@ -17,9 +17,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from provisioner.output import Console, Output
-from provisioner.protocol import InstallGpu, Step
+from provisioner.protocol import STEP_FINISHED, InstallGpu, Step
 from provisioner.steps import StepError, Workshop, act
 from provisioner.steps.install_gpu import driver_version, served, setup_script
+from tests.provisioner.provisioning import Provisioning, job
 
 INSTALLER = "NVIDIA-Linux-x86_64-450.51.06.run"
 DOCKER = """#!{python}
@@ -28,6 +29,9 @@ from pathlib import Path
 place = Path({place!r})
 shared = place / "docker.json"
 plan = json.loads((place / "plan.json").read_text())
+if "--format" in sys.argv:
+    print("\\n".join(plan["digests"]))
+    sys.exit(not plan["digests"])
 call = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "downloads": {{}}}}
 folder = Path(os.environ["NVIDIA_INSTALL_DIR_HOST"])
 if sys.argv[1] == "run":
@@ -48,9 +52,16 @@ calls = [json.loads(line)["arguments"][0] for line in open(place / "calls")]
 sys.exit(statuses[min(calls.count(sys.argv[1]), len(statuses)) - 1])
 """
 QUIET = """
-    echo 0 >$0/panic; mount --bind $0/panic /proc/sys/kernel/softlockup_panic || exit 99
+    [ -e $0/panic ] || echo 0 >$0/panic
+    mount --bind $0/panic /proc/sys/kernel/softlockup_panic || exit 99
     PATH=$0/bin:$PATH exec "$@"
 """
+FOUND = """
+    echo 0 >$0/panic; mount --bind $0/panic /proc/sys/kernel/softlockup_panic || exit 99
+    mount --bind $0/bin /usr/local/sbin || exit 99
+    exec "$@"
+"""
+OLD, NEW = "sha256:" + "01" * 32, "sha256:" + "ef" * 32
 
 
 class Namespace(Workshop):
@@ -83,7 +94,7 @@ class Place:
 
     def answer(self, **statuses: Any) -> None:
         """Say what exit statuses docker and the driver's programs give; lists: one for each call."""
-        plan = {"pull": [0], "run": [0], "image inspect": [1], "nvidia-smi": 0, "nvidia-persistenced": 0}
+        plan = {"pull": [0], "run": [0], "image inspect": [1], "nvidia-smi": 0, "nvidia-persistenced": 0, "digests": []}
         (self.path / "plan.json").write_text(json.dumps({**plan, **statuses}))
 
     def install(self, **inputs: Any) -> tuple[int, str]:
@@ -92,6 +103,7 @@ class Place:
         workshop = Namespace(str(self.root), str(self.context), output, time.monotonic() + 60)
         given = {"version": "535.104.05", "install_dir": str(self.nvidia), **inputs}
         status = act(Step("gpu", "install-gpu", given), workshop)
+        self.note = workshop.note
         return status, output.tail.decode()
 
     def calls(self) -> list[dict[str, Any]]:
@@ -177,6 +189,42 @@ def test_a_boot_without_network_goes_on_with_the_container_that_is_there(place: 
     place.answer(pull=[1], **{"image inspect": [0]})
     assert place.install()[0] == 0
     assert place.calls()[-1]["arguments"][0] == "run"
+
+
+@pytest.mark.parametrize(
+    ("container", "digests", "told"),
+    [
+        (f"gcr.io/x/i@{NEW}", [], f"gcr.io/x/i@{NEW}"),
+        ("gcr.io/x/i:1", [f"gcr.io/x/i@{NEW}"], f"gcr.io/x/i@{NEW}"),
+        ("r.example:5000/i", [f"gcr.io/x/i@{OLD}", f"r.example:5000/i@{NEW}"], f"r.example:5000/i@{NEW}"),
+        ("docker.io/x/i:1", [f"x/i@{NEW}"], f"x/i@{NEW}"),
+        (
+            "gcr.io/x/i:1",
+            ["<none>", "gcr.io/x/i@sha256:12", "x" * 70000],
+            "gcr.io/x/i:1, whose digest docker does not know",
+        ),
+        ("gcr.io/x/i:1", [], "gcr.io/x/i:1, whose digest docker does not know"),
+    ],
+)
+def test_the_container_that_ran_is_noted_by_its_digest(
+    place: Place, container: str, digests: list[str], told: str
+) -> None:
+    place.answer(digests=digests)
+    status, output = place.install(installer_container=container)
+    assert status == 0, output
+    assert place.note == f"installer container: {told}"
+    assert [call["arguments"][-1] for call in place.calls()] == [container] * 2
+
+
+def test_the_note_is_in_the_steps_report(place: Place) -> None:
+    place.answer(digests=[f"gcr.io/x/i@{NEW}"])
+    inputs = {"version": "535.104.05", "install_dir": str(place.nvidia), "installer_container": "gcr.io/x/i:1"}
+    within = ["/usr/bin/unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", FOUND, str(place.path)]
+    machine = Provisioning(place.path / "m", job(Step("gpu", "install-gpu", inputs)), within=within)
+    ended = machine.run()
+    assert ended.status == 0, ended.console
+    [finished] = [report for report in machine.reports() if report.kind == STEP_FINISHED]
+    assert finished.message == f"installer container: gcr.io/x/i@{NEW}"
 
 
 def test_a_failed_installer_shows_its_log(place: Place) -> None:

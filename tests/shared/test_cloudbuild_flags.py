@@ -40,6 +40,9 @@ def at(spec: Spec, path: str) -> Any:
     return value
 
 
+PINNED = f"gcr.io/p/i@sha256:{'0a' * 32}"
+
+
 @pytest.mark.parametrize(
     ("flags", "key", "value"),
     [
@@ -94,9 +97,19 @@ def test_run_script(flags: tuple[str, ...], inputs: dict[str, Any]) -> None:
             {"version": "NVIDIA-Linux-x86_64-450.51.06.run", "deps_dir": "deps"},
         ),
         (("-version=450.51.06", "-installer-container=gcr.io/p/i:v1"), {"installer_container": "gcr.io/p/i:v1"}),
+        (("-version=450.51.06", f"-installer-container={PINNED}"), {"installer_container": PINNED}),
         (("-version=450.51.06",), {"installer_container": "gcr.io/cos-cloud/cos-gpu-installer:v20230815"}),
     ],
-    ids=["-version", "-md5sum", "-install-dir", "-deps-dir", "-version=*.run", "-installer-container", "its default"],
+    ids=[
+        "-version",
+        "-md5sum",
+        "-install-dir",
+        "-deps-dir",
+        "-version=*.run",
+        "-installer-container",
+        "by digest",
+        "its default",
+    ],
 )
 def test_install_gpu(flags: tuple[str, ...], inputs: dict[str, Any]) -> None:
     """install-gpu -version, -md5sum, -install-dir, -deps-dir, -installer-container."""

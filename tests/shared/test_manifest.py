@@ -17,8 +17,11 @@ GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
 ARCHIVE = ArchiveRecord(1000, "a1" * 32, "b2" * 32, "00c0ffee", 10 << 30, 600 << 20)
 
 
+NOTE = f"installer container: gcr.io/p/i@sha256:{'ab' * 32}"
+
+
 def test_the_whole_document_is_golden() -> None:
-    done = values.report(kind=STEP_FINISHED, sequence=3, step=0, tries=1, exit_status=0, seconds=0.5)
+    done = values.report(kind=STEP_FINISHED, sequence=3, step=0, tries=1, exit_status=0, seconds=0.5, message=NOTE)
     build = note_report(values.build(image=values.image_record(archive=ARCHIVE)), done)
     sbom = ("/out/hello.spdx.json", "/out/hello.cdx.json")
     assert manifest(build, values.plan(), PACKAGES, sbom) == GOLDEN.read_bytes()

@@ -46,6 +46,13 @@ def test_statuses(reports: list[Report], status: str, exit_status: int | None, o
     assert (record.status, record.exit_status, record.output) == (status, exit_status, output)
 
 
+def test_a_finished_step_keeps_its_note_within_bounds() -> None:
+    note = f"installer container: gcr.io/p/i@sha256:{'ab' * 32}"
+    assert after(word(STEP_STARTED, 2), word(STEP_FINISHED, 3, exit_status=0, message=note)).note == note
+    assert after(word(STEP_FINISHED, 3, exit_status=0, message="x" * 501)).note == "x" * 500
+    assert after(word(STEP_FAILED, 3, exit_status=1, message=note)).note == ""
+
+
 def test_hazard_2_the_newest_word_counts_in_any_order() -> None:
     words = (word(STEP_STARTED, 2), FAILED_ONCE, word(STEP_STARTED, 4, tries=2), FAILED_FOR_GOOD)
     ends = {(after(*order).status, after(*order).exit_status, after(*order).tries) for order in permutations(words)}
