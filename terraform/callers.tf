@@ -84,10 +84,30 @@ resource "google_project_iam_member" "trigger" {
   member  = google_service_account.trigger.member
 }
 
-# Cloud Build makes the functions' containers from Cloud Functions' own copy of the source.
+# Cloud Build makes the functions' containers from Cloud Functions' own copy of the source, and lays them down in a
+# repository of ours: the builder can write no other container of the project.
+
+resource "google_artifact_registry_repository" "functions" {
+  project       = var.project
+  location      = var.region
+  repository_id = "${var.prefix}-functions"
+  description   = "Containers of Goldsmith's functions."
+  format        = "DOCKER"
+  labels        = local.labels
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_artifact_registry_repository_iam_member" "builder" {
+  project    = var.project
+  location   = var.region
+  repository = google_artifact_registry_repository.functions.repository_id
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.builder.member
+}
 
 resource "google_project_iam_member" "builder" {
-  for_each = toset(["roles/artifactregistry.writer", "roles/logging.logWriter"])
+  for_each = toset(["roles/logging.logWriter"])
 
   project = var.project
   role    = each.key

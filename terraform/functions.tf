@@ -29,9 +29,10 @@ resource "google_cloudfunctions2_function" "function" {
   labels      = local.labels
 
   build_config {
-    runtime         = var.runtime
-    entry_point     = each.key
-    service_account = google_service_account.builder.id
+    runtime           = var.runtime
+    entry_point       = each.key
+    service_account   = google_service_account.builder.id
+    docker_repository = google_artifact_registry_repository.functions.id
 
     source {
       storage_source {
@@ -92,6 +93,7 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   depends_on = [
+    google_artifact_registry_repository_iam_member.builder,
     google_project_iam_member.builder,
     google_project_iam_member.builder_source,
     google_project_iam_member.storage_agent,

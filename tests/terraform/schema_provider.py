@@ -136,7 +136,7 @@ def _dynamic(value: Any) -> bytes:
     return _field(1, pack(value))
 
 
-NAMES = ("account_id", "name", "secret_id", "role_id", "project_id")  # what tells resources of a type apart
+NAMES = ("account_id", "name", "secret_id", "role_id", "repository_id", "project_id")  # what tells one from another
 
 
 @dataclass(frozen=True)

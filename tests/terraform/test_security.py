@@ -207,6 +207,21 @@ def test_no_vm_can_be_given_an_address_where_specs_may_not_ask_for_one(tmp_path:
     assert {grant.what for grant in found if ".subnetworks." in grant.what} == {"compute.subnetworks.use"}
 
 
+def test_functions_are_built_into_the_one_repository_that_their_builder_writes(plan: Plan) -> None:
+    [repository] = plan.all("google_artifact_registry_repository")
+    [writes] = plan.all("google_artifact_registry_repository_iam_member")
+    assert writes["repository"] == repository["repository_id"] == "goldsmith-functions"
+    assert repository["format"] == "DOCKER"
+    assert writes["location"] == repository["location"] == "europe-west1"
+    functions = plan.of("google_cloudfunctions2_function").values()
+    assert {function["location"] for function in functions} == {repository["location"]}
+    used = {function["build_config"][0]["docker_repository"] for function in functions}
+    assert used == {"<google_artifact_registry_repository goldsmith-functions id>"}
+    assert {grant.where for grant in grants(plan) if grant.what.startswith("roles/artifactregistry.")} == {
+        "repository goldsmith-functions"
+    }
+
+
 def test_conditions_say_what_their_titles_say(plan: Plan) -> None:
     place = "projects/_/buckets/my-project-goldsmith"
     for binding in plan.all("google_storage_bucket_iam_member"):
