@@ -18,7 +18,7 @@ from dataclasses import replace
 from .build import Build, State
 from .errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
 from .events import BuildRejected, BuildRequested, Event, ImageLabelled, Reported, Ticked, is_heartbeat, report_id
-from .keys import Keys
+from .keys import BY_ATTEMPT, Keys
 from .lifecycle import Decision, begin, decide
 from .lifecycle_guards import says_too_much, speaks
 from .messages import SignedReport, order_message
@@ -134,7 +134,7 @@ class Engine:
 
     def _committed_before(self, build: Build) -> Build:
         """Note the commit of a publication that the release before has begun: it wrote ImageLabelled, and no mark."""
-        if build.state is not State.PUBLISHING or build.committed:
+        if build.state is not State.PUBLISHING or build.committed or build.keys != BY_ATTEMPT:
             return build
         labelled = next((e for e in self._store.events(build.id) if isinstance(e, ImageLabelled)), None)
         return build if labelled is None else replace(build, committed=labelled.time)
