@@ -35,6 +35,7 @@ from .events import (
 )
 from .keys import BY_MACHINE
 from .lifecycle_guards import (
+    RETIRING_SECONDS,
     always,
     cannot_retire,
     claims_first,
@@ -239,7 +240,9 @@ def _wake(build: Build, event: Event) -> Build:
     """Set when a tick next looks: never later than a tick has something to say."""
     if build.outcome is not None:
         stuck = (event.time - build.deadline) / CLEANING_EASE
-        return replace(build, wake_at=event.time + max(CLEANING_PATIENCE, stuck))
+        again = event.time + max(CLEANING_PATIENCE, stuck)
+        given_up = build.committed + RETIRING_SECONDS if build.retiring else again
+        return replace(build, wake_at=min(again, given_up))
     patience = build.plan.silence if build.plan is not None and has_machine(build) else PATIENCE
     return replace(
         build, wake_at=event.time + patience if build.committed else min(event.time + patience, build.deadline)

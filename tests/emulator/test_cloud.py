@@ -215,7 +215,7 @@ def test_no_machine_is_left_after_kill_9(debian_home: Path) -> None:
     [
         (["--home", "HOME"], {"CLOUDSDK_ROOT": "/nowhere"}, 3, "emulator: /nowhere/platform/pubsub-emulator/lib/"),
         (["--home", "HOME"], {"PATH": ""}, 3, "emulator: the gcloud SDK is not installed (no gcloud on PATH"),
-        (["--home", "/proc/x"], {}, 3, "emulator: /proc/x: No such file or directory; give a folder"),
+        (["--home", "/proc/x"], {}, 3, "emulator: /proc/x: No such file or directory; set --home to a folder"),
         (["--boot", "pxe"], {}, 2, "invalid choice: 'pxe'"),
     ],
 )

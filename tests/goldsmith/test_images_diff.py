@@ -38,6 +38,7 @@ def test_what_differs_is_said_line_by_line(run: Commands, home: Path, disk: Call
     after = disk(
         "after", {"etc/motd": "HELLO", "opt/app/one": "1" * 2000, "opt/app/two": "2", "etc/sysctl.conf": "a.b=1"}
     )
+    home.mkdir(mode=0o700)
     Catalogue(home, SystemClock()).add(before, "base")
     done = run("images", "diff", "base", after)
     assert (done.status, done.err) == (0, "comparing partition 1\ncomparing partition 15\n")

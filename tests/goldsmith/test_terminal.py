@@ -13,8 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from goldsmith.progress import Spinner, Stages
+from shared.build import ImageDocument
 from shared.clock import SystemClock
+from shared.events import to_json
 from shared.local.catalogue import Catalogue
+from shared.local.database import Database
 from tests.goldsmith.commands import Commands
 from tests.local.small_disks import os_tree, rooted
 
@@ -56,8 +59,13 @@ def already_made(home: Path, run: Commands, tmp_path: Path) -> Path:
     catalogue.add(disk, "small")
     spec = tmp_path / "build.yaml"
     spec.write_text(SPEC)
-    image = run("plan", spec, "--json").document()["image"]
-    catalogue.add(disk, "made", labels=image["labels"], family=image["family"])
+    plan = run("plan", spec, "--json").document()
+    image = plan["image"]
+    made = catalogue.add(disk, "made", labels=image["labels"], family=image["family"])
+    known = ImageDocument("local", "made", "made-0123456789ab", plan["content_digest"], "published", made.id)
+    with Database(home / "state.db") as database, database.transaction() as connection:  # its build is long forgotten
+        row = ("local", "made", known.build_id, 0.0, json.dumps(to_json(known)))
+        connection.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?)", row)
     return spec
 
 

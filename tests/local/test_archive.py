@@ -264,7 +264,7 @@ def test_a_full_file_system_is_named_and_left_empty(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.startswith(f"{tmp_path / 'small'}: the file system is full")
+    assert done.stdout.startswith(f"no space: {tmp_path / 'small'}: the file system is full")
     assert done.stdout.endswith("[]\n")
 
 

@@ -118,7 +118,7 @@ def test_check_refuses_a_file_where_the_folder_should_be(compute: LocalCompute, 
 
 
 def test_check_refuses_a_place_that_cannot_be_written_to(compute: LocalCompute) -> None:
-    with pytest.raises(EnvironmentFault, match=r"^/proc/out: .* choose another place"):
+    with pytest.raises(EnvironmentFault, match=r"^no space: /proc/out: .* choose another place"):
         compute.check(exporting_to(Path("/proc/out/x.tar.gz")))
 
 

@@ -196,5 +196,5 @@ def test_a_home_that_cannot_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=f"{tmp_path}/file.*GOLDSMITH_HOME"):
         Database(tmp_path / "file" / "state.db")
     (tmp_path / "home" / "state.db").mkdir(parents=True)
-    with pytest.raises(EnvironmentFault, match=r"state\.db: unable to open"):
+    with pytest.raises(EnvironmentFault, match=r"state\.db is not a file"):
         Database(tmp_path / "home" / "state.db")

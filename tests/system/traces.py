@@ -44,7 +44,7 @@ class Traces:
             parts = path.relative_to(self.home).parts
             below = parts[0] == "builds" and len(parts) > 2 and parts[2] != "logs"
             half = path.name.startswith(".") or path.name.endswith((".new", ".part", ".tmp"))
-            if below or half:
+            if (below or half) and parts != (".reserve",):  # the room that a full disk is survived with
                 left.append("/".join(parts))
         return left
 
