@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from shared.spec import Spec
 
 
+TRIES = 5  # of a name that other builds take at the same moment
+
+
 def build(
     path: Path,
     output: Path | None,
@@ -81,11 +84,16 @@ def _build(spec: Spec, path: Path, asked: str, amend: Callable[[Plan], Plan], sc
     identity = build_id(spec.name, asked)
     with open_factory(screen.progress) as factory:
         resume_all(factory)
+        taken = 0
         while True:
             with factory.building(identity) as ours:
                 if ours:
-                    with suppress(NameTaken):  # by a build that was begun at the same moment: planned again, it is seen
+                    try:
                         return _run(prepare(spec, path, factory, asked, amend), factory, screen)
+                    except NameTaken:  # by a build that was begun at the same moment: planned again, it is seen
+                        taken += 1
+                        if taken == TRIES:
+                            raise
                     continue
             with suppress(NotFound):  # who held it was only tidying up, or had bad input: it is ours then
                 done = factory.wait_until_finished(identity)  # the same key, in another process
@@ -105,7 +113,8 @@ def _run(request: BuildRequested, factory: LocalFactory, screen: View) -> int:
 
 def status(done: Build) -> int:
     """Give the exit status of a build that has ended."""
-    if done.finished and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
+    only_retiring = done.retiring and all(entry.keep for entry in done.ledger)  # a warning, and tried again
+    if (done.finished or only_retiring) and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
         return 0
     return ENVIRONMENT if done.outcome is Outcome.FAILED and done.reason.startswith(NO_SPACE) else FAILED
 

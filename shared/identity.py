@@ -107,9 +107,9 @@ def image_labels(
     labels = {key: value for key, value in inherited.items() if not key.startswith(RESERVED_LABELS)}
     labels |= asked
     labels |= {BUILD_LABEL: build, SOURCE_LABEL: as_label_value(source_name), DIGEST_LABEL: digest[:LABEL_DIGITS]}
-    if len(labels) > LABEL_COUNT:
+    if len(labels) >= LABEL_COUNT:  # one place is left: for when an image is kept that could not be published
         raise InputError(
-            f"output.inherit_labels: the image would carry {len(labels)} labels, and Compute Engine takes at most "
-            f"{LABEL_COUNT}; leave inherit_labels out, or write fewer labels"
+            f"output.inherit_labels: the image would carry {len(labels)} labels, and there is room for "
+            f"{LABEL_COUNT - 1}; leave inherit_labels out, or write fewer labels"
         )
     return labels

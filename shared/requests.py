@@ -86,7 +86,7 @@ def _take(asked: BuildRequested, plan: Plan, factory: Factory) -> BuildRequested
     holder = find_build(known.build_id, factory) if known is not None else None
     busy = holder is not None and not holder.finished
     if known is not None and not busy and (found is None or (known.state == "kept" and known.id == found.id)):
-        same = found is not None and known.content_digest == plan.content_digest
+        same = found is not None and known.content_digest == plan.content_digest and is_alike(holder, plan)
         record = _kept_record(known, holder) if same else None
         return replace(asked, plan=plan, replaces=known.build_id, taken_up=record)
     if wanted.numbered:
@@ -99,6 +99,23 @@ def _take(asked: BuildRequested, plan: Plan, factory: Factory) -> BuildRequested
     raise InputError(
         f"output.name: image {wanted.name} exists in project {wanted.project} with other content, "
         "or with another family, size or labels; choose another name, or delete it first"
+    )
+
+
+def is_alike(maker: Build | None, plan: Plan) -> bool:
+    """Return whether the image that a build has kept is what another plan would make, but for its labels and family.
+
+    The content digest does not cover what findings lead to, nor an image's size, licences and description.
+    """
+    before = maker.plan if maker is not None else None
+    if before is None:
+        return False
+    names = ("disk_size_gb", "licenses", "description")
+    same = all(getattr(before.image, name) == getattr(plan.image, name) for name in names)
+    return same and (before.hygiene, before.allow, before.source.architecture) == (
+        plan.hygiene,
+        plan.allow,
+        plan.source.architecture,
     )
 
 

@@ -24,19 +24,17 @@ def sweep(project: str, factory: Factory) -> list[Resource]:
             continue
         LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)
         deleted.append(resource)
-    return deleted + _sweep_kept(project, factory)
+    return deleted + _sweep_kept(factory)
 
 
-def _sweep_kept(project: str, factory: Factory) -> list[Resource]:
-    """Delete the images that no build has taken up in time; only what has the very id that the store knows."""
+def _sweep_kept(factory: Factory) -> list[Resource]:
+    """Delete the images that no build has taken up in time, in whatever project; only what has the id that is known."""
     deleted = []
     for known in factory.store.kept_images(factory.clock.now()):
-        if known.project != project:
-            continue
         try:
-            image = factory.compute.image(project, known.name)
+            image = factory.compute.image(known.project, known.name)
             if image is not None and image.id == known.id:
-                factory.compute.delete("image", known.name, project, "")
+                factory.compute.delete("image", known.name, known.project, "")
                 deleted.append(Resource("image", known.name, "", known.build_id, known.until))
             factory.store.forget_image(known)
         except GoldsmithError as error:

@@ -136,7 +136,10 @@ class Images:
                 project=project, image=name, image_resource=compute_v1.Image(family=family or "")
             )
         )
-        self._change(project, name, self._client.patch_unary, patch)
+        try:
+            self._change(project, name, self._client.patch_unary, patch)
+        except (Conflict, AlreadyExists) as error:  # others change the image at the same time
+            raise Transient(f"{error}; it can be tried again") from error
 
     def _label(self, project: str, name: str, labels: Mapping[str, str]) -> None:
         found = self._known(project, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..build import Build
-from ..errors import CloudError, Permanent, Transient
+from ..errors import CloudError, NotFound, Permanent, Transient
 from ..events import ImagesDeprecated
 from ..factory import Factory
 from ..orders import Order
@@ -35,6 +35,8 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
         try:
             factory.compute.deprecate_image(image.project, image.name, ours.name, deletes_at)
             done.append(image.name)
+        except NotFound:
+            continue  # deleted meanwhile: it is no image of the family any more
         except CloudError as error:
             faults.append(error)
     _raise(faults)

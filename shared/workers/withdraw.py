@@ -6,10 +6,11 @@ import logging
 
 from .. import resources
 from ..build import Build, Outcome
-from ..errors import Permanent
+from ..errors import GoldsmithError, Transient
 from ..factory import Factory
 from ..names import EXPIRES_LABEL
 from ..ownership import is_made_by
+from ..plan import Plan
 from .logs import log_folder
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def withdraw(build: Build, factory: Factory) -> None:
     plan = build.plan
     if plan is None or build.image is None or build.outcome not in NOT_PUBLISHED:
         return
+    _withdraw_image(build, plan, factory)  # first, since it is what others build from
     files = {file.name: file.sha256 for file in build.files}
     if plan.image.export_to and build.image.archive:  # also where the release before named it without a commit
         files[plan.image.export_to] = build.image.archive.sha256
@@ -33,6 +35,9 @@ def withdraw(build: Build, factory: Factory) -> None:
         _take_back(name, sha256, build, factory)
     for name in resources.sbom_names(resources.results_stem(build, log_folder(factory, build.id))):
         factory.bucket.delete(name)
+
+
+def _withdraw_image(build: Build, plan: Plan, factory: Factory) -> None:
     image = factory.compute.image(plan.image.project, plan.image.name)
     if image is None or not is_made_by(image, build, factory):
         return  # deleted, or taken up by another build since
@@ -47,5 +52,7 @@ def _take_back(name: str, sha256: str, build: Build, factory: Factory) -> None:
     """Delete a file; where that is forbidden for good, in somebody's own bucket, it is told instead."""
     try:
         factory.bucket.withdraw(name, sha256)
-    except Permanent as error:
+    except Transient:
+        raise
+    except GoldsmithError as error:
         LOG.warning("build %s: %s stays, of an image that is not published: %s", build.id, name, error)

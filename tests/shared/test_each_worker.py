@@ -40,6 +40,17 @@ from tests.shared.mid_build import (
 from tests.world import Guest, World
 
 
+class Barred(MemoryBucket):
+    """A bucket whose published files cannot be read any more."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.objects = world.bucket.objects
+
+    def withdraw(self, uri: str, sha256: str) -> None:
+        raise EnvironmentFault(f"{uri}: Permission denied")
+
+
 class EndsMeanwhile:
     """The world's store, in which the build ends just before it is looked at for the n-th time."""
 
@@ -255,6 +266,15 @@ class TestLabelImage:
         image = world.compute.all_images[IMAGE]
         assert (image.family, image.labels["goldsmith-expires"]) == (None, str(int(until)))
         assert not set(PUBLISHED) & set(world.bucket.objects)
+
+    def test_a_file_that_cannot_be_taken_back_keeps_no_image_in_its_family(self) -> None:
+        world = publish(world_at("label_image"))
+        build = world.build()
+        put(world, State.CLEANING, outcome=Outcome.FAILED, kept_until=values.NOON, files=build.files, image=build.image)
+        factory = replace(world.factory, bucket=Barred(world))
+        carry_out(order_of(world, "clean_up", 3), factory)
+        assert all(image.family is None for image in world.compute.all_images.values() if image.name == IMAGE)
+        assert getattr(facts(world)[-1], "remaining", None) == ()
 
     def test_hazard_6_another_archive_of_that_name_is_an_error_and_stays_with_its_manifest(self) -> None:
         world = world_at("label_image")

@@ -314,12 +314,12 @@ def test_labels_are_inherited_only_when_asked_for() -> None:
 
 
 def test_too_many_inherited_labels() -> None:
-    many = replace(DEBIAN, labels={f"key{number}": "x" for number in range(62)})
+    many = replace(DEBIAN, labels={f"key{number}": "x" for number in range(61)})
     assert len(planned(spec_with(), source=many).image.labels) == 3
     with pytest.raises(InputError) as caught:
         planned(spec_with("output: {inherit_labels: true}"), source=many)
     assert str(caught.value) == (
-        "output.inherit_labels: the image would carry 65 labels, and Compute Engine takes at most 64; "
+        "output.inherit_labels: the image would carry 64 labels, and there is room for 63; "
         "leave inherit_labels out, or write fewer labels"
     )
 

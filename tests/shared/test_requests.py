@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,23 @@ class TestTakingUp:
         other = {"name": "other", "action": "install-packages", "inputs": {"packages": ["redis"]}}
         image = published(world, request(world, spec(output=FIXED, steps=[other]), "two"))
         assert (image.name, image.labels["goldsmith-build"] == first.build_id) == ("fixed", False)
+
+    @pytest.mark.parametrize(
+        "changes", [{"hygiene": "warn"}, {"output": {**FIXED, "disk_size_gb": 50}}, {"description": "x"}]
+    )
+    def test_one_that_would_not_be_made_like_this_is_made_anew(self, changes: dict[str, Any]) -> None:
+        """The content digest does not cover what findings lead to, a disk's size, licences and descriptions."""
+        world = World()
+        self.kept(world, spec(output=FIXED))
+        second = request(world, spec(**{"output": FIXED, **changes}), "two")
+        assert (second.taken_up, second.replaces != "") == (None, True)
+        assert published(world, second).family == "hello"
+
+    def test_a_kept_image_of_another_project_goes_with_the_sweep_of_any(self) -> None:
+        world = World()
+        first = self.kept(world, spec(output=FIXED))
+        world.clock.time = world.build(first.build_id).kept_until
+        assert [each.name for each in sweep("another-project", world.factory)] == ["fixed"]
 
     def test_a_cancelled_one_leaves_nothing(self) -> None:
         world = World()
