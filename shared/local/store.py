@@ -190,7 +190,7 @@ def _images(rows: Iterable[Any]) -> Iterator[ImageDocument]:
     for (document,) in rows:
         try:
             yield read_image_document(document)
-        except StoreError as error:  # then it is nobody's that we know of, and is left alone
+        except StoreError as error:  # an image without a readable document does not count as ours, and is left alone
             LOG.warning("%s", error)
 
 
