@@ -1,5 +1,5 @@
-# What people and CI do with this checkout. Every target works in a fresh clone on Debian 12 or Ubuntu 24.04, as root
-# or with sudo, and asks nothing.
+# Tasks for people and CI. Every target works in a fresh clone on Debian 12 or Ubuntu 24.04, as root or with sudo, and
+# asks no questions.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,20 +7,21 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-# Makes .venv; 3.11 or newer.
+# Creates .venv; 3.11 or newer.
 PYTHON ?= python3
 export PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin
 unexport PYTHONPATH
 
 PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
-SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run)
+# Scripts of tests/cases are users' own, faults included.
+SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run ':!tests/cases/*/ctx/*')
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l '^if __name__' benchmarks/*.py)))
-# What no distribution has: Google's emulators and programs, and Terraform. CI has them; elsewhere the tests that need
-# them are left out, and it is said.
+# Google's emulators and programs, and Terraform, are in no distribution. CI has them; elsewhere `make test` leaves out
+# the tests that need them, and says so.
 WITHOUT_SDK = $(shell command -v gcloud >/dev/null || [ -n "$$CLOUDSDK_ROOT$$CI" ] || echo yes)
 WITHOUT_TERRAFORM = $(shell command -v terraform >/dev/null || [ -n "$$CI" ] || echo yes)
-LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform))
+LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/shared/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform))
 CLOUD_HOME ?= build/cloud
 SEEDS ?= 20000
 # One worker more than cores: tests that boot a machine also wait for it.
@@ -31,7 +32,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: packages .venv/.ready ## install what is missing: apt packages, .venv, .venv/bin/goldsmith
+setup: packages .venv/.ready ## install missing apt packages, .venv and .venv/bin/goldsmith
 
 .PHONY: packages
 packages:
@@ -49,11 +50,11 @@ packages:
 	@touch $@
 
 .PHONY: lock
-lock: ## requirements*.txt from requirements*.in, with hashes; LOCK="--upgrade-package NAME" takes its newest version
+lock: ## write requirements*.txt from requirements*.in, with hashes; LOCK="--upgrade-package NAME" upgrades one
 	@setup/lock.sh $(LOCK)
 
 .PHONY: check
-check: setup ## linters, types, and the project's own rules; seconds
+check: setup ## run linters, type checks and the project's own rules; seconds
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(PYTHON_SOURCES)
@@ -61,24 +62,34 @@ check: setup ## linters, types, and the project's own rules; seconds
 	.venv/bin/python -m pytest -q tests/project
 
 .PHONY: test
-test: setup ## all tests, virtual machines included; minutes
+test: setup ## run all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform is not here" >&2)
+	@.venv/bin/python -m tests.provisioner.pythons
 	timeout --foreground --signal INT --kill-after 1m 70m \
 		.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
 		$(LEFT_OUT:%=--ignore=%)
 
+.PHONY: quick
+quick: setup ## run the tests that need no virtual machine, emulator or Terraform; three minutes or less
+	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow" \
+		$(addprefix --ignore=tests/,cloud emulator shared/gcp terraform)
+
 .PHONY: soak
-soak: setup ## the simulation with SEEDS seeds, 20,000 unless you say otherwise; an hour or less
+soak: setup ## run SEEDS simulated seeds (20,000 by default), large hostile inputs, all Pythons and cases; hours
 	.venv/bin/python -m tests.simulation.soak $(SEEDS)
+	.venv/bin/python -m tests.hostile.soak
+	GOLDSMITH_ALL_PYTHONS=1 .venv/bin/python -m pytest -q tests/provisioner/test_pythons.py
+	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
+	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
 
 .PHONY: test-cloud
-test-cloud: setup ## builds by gsutil, gcloud and Pub/Sub on the emulator; minutes
+test-cloud: setup ## run builds by gsutil, gcloud and Pub/Sub on the emulator; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	.venv/bin/python -m pytest -q tests/cloud --durations 10
 
 .PHONY: cloud
-cloud: setup ## Google Cloud on this machine, until Ctrl-C
+cloud: setup ## run Google Cloud on this machine, until Ctrl-C
 	@GOLDSMITH_HOME=$(CLOUD_HOME) .venv/bin/goldsmith images list --family debian-12 --json | grep -q '"name"' \
 		|| GOLDSMITH_HOME=$(CLOUD_HOME) .venv/bin/goldsmith images bootstrap debian-12 >&2
 	@exec setpriv --pdeathsig TERM .venv/bin/python -m emulator --home $(CLOUD_HOME)
@@ -89,9 +100,9 @@ bench: setup ## measure against other tools, as in docs/performance.md
 	@for name in $(BENCHMARKS); do .venv/bin/python -m benchmarks.$$name; done
 
 .PHONY: bundle
-bundle: setup ## the provisioner as one file, build/provisioner.pyz
+bundle: setup ## write the provisioner as one file, build/provisioner.pyz
 	@mkdir -p build
-	@.venv/bin/python -m shared.bundle build/provisioner.pyz
+	@.venv/bin/python -m shared.delivery.bundle build/provisioner.pyz
 	@sha256sum build/provisioner.pyz
 
 .PHONY: demo
@@ -102,6 +113,6 @@ demo: setup ## build examples/hello into out/
 	@echo "The image is $$(ls -t out/*.tar.gz | head -n 1); its manifest is beside it."
 
 .PHONY: clean
-clean: ## remove build/ and caches; images, out/ and .venv stay
+clean: ## remove build/ and caches; keep images, out/ and .venv
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +

@@ -23,15 +23,15 @@ from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, table
 from shared.clock import SystemClock
-from shared.local.accelerator import accelerator
-from shared.local.bootstrap import bootstrap
-from shared.local.catalogue import Catalogue
-from shared.local.cidata_disk import write_cidata
-from shared.local.extents import copy_sparse
-from shared.local.machine_start import choose_firmware
-from shared.local.programs import find
-from shared.local.qemu_command import CPU, KernelFiles, MachineSpec, Wiring, command
-from shared.local.root_files import RootFiles
+from shared.delivery.cidata import write_cidata
+from shared.disks.disk import Disk
+from shared.disks.extents import copy_sparse
+from shared.host.programs import find_tool
+from shared.images.bootstrap.bootstrap import bootstrap_image
+from shared.images.catalogue import Catalogue
+from shared.machines.accelerator import accelerator
+from shared.machines.qemu import CPU, KernelFiles, MachineSpec, Wiring, command
+from shared.machines.start import choose_firmware
 
 MARK = b"the job begins"
 JOB = b"#!/bin/sh\necho the job begins\ntrue\nsync\nexec systemctl poweroff -ff\n"
@@ -51,7 +51,7 @@ BASE = "direct"
 
 
 def _packed_kernel(files: KernelFiles, disk: Path) -> KernelFiles:
-    root = RootFiles(disk)
+    root = Disk(disk).root
     packed = disk.with_name("bzImage")
     newest = max(name for name in root.names("/boot") if name.startswith("vmlinuz-"))
     packed.write_bytes(root.read(f"/boot/{newest}"))
@@ -79,7 +79,7 @@ VARIANTS = (BASE, *KERNELS, "one processor", "CPU with few features", "firmware,
 
 
 def boot(variant: str, home: Path, disk: Path, folder: Path) -> dict[str, float]:
-    """Boot a fresh copy of the disk once; give the seconds to the job and to the end."""
+    """Boot a fresh copy of the disk once; return the seconds to the job and to the end."""
     copy = folder / "disk.raw"
     copy.unlink(missing_ok=True)
     copy_sparse(disk, copy)
@@ -100,12 +100,12 @@ def boot(variant: str, home: Path, disk: Path, folder: Path) -> dict[str, float]
         console, its_console, _reports, its_reports = (
             stack.enter_context(end) for _ in range(2) for end in socket.socketpair()
         )
-        wiring = Wiring(its_console.fileno(), its_reports.fileno(), "nobody")
-        line = command(spec, folder / "cidata.iso", firmware, accelerator(home).name, wiring, find("socat"))
+        wiring = Wiring(its_console.fileno(), its_reports.fileno(), "unused")
+        line = command(spec, folder / "cidata.iso", firmware, accelerator(home).name, wiring, find_tool("socat"))
         if variant == "CPU with few features":
             line = [argument.replace(CPU["tcg"], "qemu64,+rdrand") for argument in line]
         began = time.perf_counter()
-        process = subprocess.Popen([find(line[0]), *line[1:]], pass_fds=(wiring.console, wiring.reports))
+        process = subprocess.Popen([find_tool(line[0]), *line[1:]], pass_fds=(wiring.console, wiring.reports))
         its_console.close()
         its_reports.close()
         try:
@@ -131,7 +131,7 @@ def _follow(console: socket.socket, process: subprocess.Popen[bytes], began: flo
 def report(home: Path, folder: Path, rounds: int, variants: tuple[str, ...]) -> None:
     """Measure the variants, and print the table."""
     catalogue = Catalogue(home, SystemClock())
-    image = catalogue.newest_in_family("debian-12") or bootstrap("debian-12", catalogue, home=home)
+    image = catalogue.newest_in_family("debian-12") or bootstrap_image("debian-12", catalogue, home=home)
     disk, figures = catalogue.disk(image.name), folder / "figures.json"
     once: list[str | Path] = [
         sys.executable,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, ratio, table
 from shared.clock import SystemClock
-from shared.local.bootstrap import bootstrap
-from shared.local.catalogue import Catalogue
-from shared.local.root_tree import BASE_PACKAGES
+from shared.images.bootstrap.bootstrap import bootstrap_image
+from shared.images.bootstrap.root_tree import BASE_PACKAGES
+from shared.images.catalogue import Catalogue
 
 FIRST, AGAIN, PLAIN = "goldsmith, first time", "goldsmith, again", "mmdebstrap, mke2fs -d"
 ARCHIVE = "http://deb.debian.org/debian"
@@ -36,7 +36,7 @@ mke2fs -q -F -t ext4 -d "$tree" "$disk"
 
 
 def candidates(home: Path, tree: Path, disk: Path) -> list[Candidate]:
-    """Give ours, for the first time and again, and the plain tools. All write their disk below the same folder."""
+    """Return ours, for the first time and again, and the plain tools. All write their disk below the same folder."""
     ours = [sys.executable, "-m", "benchmarks.bootstrap", "--once", str(home)]
 
     def forget_ours() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--once", type=Path, metavar="HOME", help="bootstrap once, into the catalogue of HOME")
     arguments = parser.parse_args()
     if arguments.once:
-        bootstrap("debian-12", Catalogue(arguments.once, SystemClock()), home=arguments.once)
+        bootstrap_image("debian-12", Catalogue(arguments.once, SystemClock()), home=arguments.once)
         return
     memory = MEMORY_FILES if MEMORY_FILES.is_dir() else arguments.folder
     with (

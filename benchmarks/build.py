@@ -18,18 +18,19 @@ from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, median, ratio, table
 from provisioner.protocol import BUILD
+from shared.build.resources import machine_name
 from shared.clock import SystemClock
-from shared.damage import readable_events
-from shared.factory import local
-from shared.local.archive import verify_archive, write_archive
-from shared.local.bootstrap import bootstrap
-from shared.local.build_folder import BuildFolder
-from shared.local.catalogue import Catalogue
-from shared.local.extents import copy_sparse
-from shared.local.machine import Machines, MachineSpec
-from shared.local.programs import run
-from shared.local.root_files import RootFiles
-from shared.resources import machine_name
+from shared.disks.archive import write_archive
+from shared.disks.archive_reader import verify_archive
+from shared.disks.disk import Disk
+from shared.disks.extents import copy_sparse
+from shared.engine.history import each_event
+from shared.host.build_folder import BuildFolder
+from shared.host.programs import run_tool
+from shared.images.bootstrap.bootstrap import bootstrap_image
+from shared.images.catalogue import Catalogue
+from shared.machines.machines import Machines, MachineSpec
+from shared.runtime.opening import local
 
 ROOT = Path(__file__).parents[1]
 OURS, PACKED, FLOOR = "goldsmith build", "goldsmith build --output", "floor: copy, boot, export"
@@ -75,7 +76,7 @@ def floor(home: Path, disk: Path, output: Path) -> None:
 
 
 def candidates(home: Path, folder: Path) -> list[Candidate]:
-    """Give ours with and without export, the floor, and the peers that are installed."""
+    """Return ours with and without export, the floor, and the peers that are installed."""
     disk = Catalogue(home, SystemClock()).disk(_base(home))
     (folder / "spec").mkdir()
     (folder / "spec" / "build.yaml").write_text(SPEC)
@@ -148,10 +149,10 @@ def _packer(disk: Path, folder: Path, afresh: Callable[[], None]) -> Candidate:
 
 def _kernel(disk: Path, folder: Path) -> tuple[Path, Path]:
     """Take the source's kernel and modules out of its disk: a host in a container has none of its own."""
-    root = RootFiles(disk)
+    root = Disk(disk).root
     release = next(name.removeprefix("vmlinuz-") for name in root.names("/boot") if name.startswith("vmlinuz-"))
     folder.mkdir()
-    run(["debugfs", "-R", f"rdump /usr/lib/modules/{release} {folder}", f"{disk}?offset={root.partition.start}"])
+    run_tool(["debugfs", "-R", f"rdump /usr/lib/modules/{release} {folder}", f"{disk}?offset={root.partition.start}"])
     kernel = folder / f"vmlinuz-{release}"
     kernel.write_bytes(root.read(f"/boot/vmlinuz-{release}"))
     return kernel, folder / release
@@ -159,7 +160,7 @@ def _kernel(disk: Path, folder: Path) -> tuple[Path, Path]:
 
 def _base(home: Path) -> str:
     catalogue = Catalogue(home, SystemClock())
-    return bootstrap("debian-12", catalogue, home=home).name
+    return bootstrap_image("debian-12", catalogue, home=home).name
 
 
 def _remove(path: Path) -> None:
@@ -202,10 +203,10 @@ def own_use(home: Path, folder: Path) -> tuple[float, int]:
 
 
 def phases(home: Path) -> str:
-    """Give a Markdown table of the newest build: how long each of its events was waited for."""
-    with local(home) as factory:
-        build = factory.store.builds()[0]
-        events = readable_events(factory.store.events(build.id))
+    """Return a Markdown table of the newest build: how long each of its events was waited for."""
+    with local(home) as backend:
+        build = backend.store.builds()[0]
+        events = list(each_event(backend.store, build.id))
     rows = ["| until | seconds |", "| --- | ---: |"]
     for before, event in pairwise(events):
         what = getattr(event, "report", None)

@@ -1,7 +1,7 @@
 """How soon a deployment acts, and how much it takes at once, on the emulator: `python -m benchmarks.cloud`.
 
 Whole builds, one after the other: from an object's upload to the instances.insert call, and from the VM's last report
-to the images.insert call. All moments are noted by whoever sees them: the bucket, Pub/Sub, Compute Engine's operations.
+to the images.insert call. The times come from the services: the bucket, Pub/Sub, Compute Engine's operations.
 Then reports of builds that have no VM, all published at once, until advance_build has recorded them in Firestore.
 
 Everything shares the cores of this machine: the functions, Google's emulators, the router, and the VMs.
@@ -25,24 +25,24 @@ from google.pubsub_v1.types import PubsubMessage
 from benchmarks.example_builds import build_in, plan, report, request
 from benchmarks.measure import machine
 from benchmarks.processes import command_line, cpu_seconds, with_children
-from emulator.cloud import Cloud
-from emulator.compute.endpoint import ZONES
+from emulator.cloud.cloud import DEPLOYED_ZONES, Cloud
 from provisioner.protocol import BUILD, COMPLETED, STARTED, STEP_FINISHED, STEP_STARTED
-from shared.build import Build, Outcome, State
+from shared.build.build import Build, Outcome, State
+from shared.build.damage import readable_builds
+from shared.build.identity import build_id
+from shared.build.resources import machine_name
 from shared.clock import SystemClock
-from shared.damage import readable_builds
-from shared.engine import Engine
-from shared.factory import cloud as cloud_factory
-from shared.gcp.factory import CloudFactory
+from shared.engine.engine import Engine
+from shared.engine.history import each_event
+from shared.engine.messages import read_report_message
 from shared.gcp.storage import GoogleBucket
-from shared.identity import build_id
-from shared.local.bootstrap import bootstrap
-from shared.local.catalogue import Catalogue
-from shared.messages import REPORTS_TOPIC, read_report_message
+from shared.images.bootstrap.bootstrap import bootstrap_image
+from shared.images.catalogue import Catalogue
 from shared.ports import Message
-from shared.resources import machine_name
+from shared.runtime.cloud import CloudBackend
+from shared.runtime.opening import cloud as cloud_backend
 from shared.submission import object_request
-from shared.topology import SPECS, function
+from shared.topology import REPORTS_TOPIC, SPECS, function
 
 SCRIPT = b"#!/bin/bash\nset -eu\necho hello > /var/lib/hello\n"
 SPEC = """\
@@ -72,15 +72,15 @@ class Bench:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._pubsub = cloud.pubsub
-        self._factory: CloudFactory = cloud_factory(cloud.function_environment(function("advance_build")))
+        self._backend: CloudBackend = cloud_backend(cloud.function_environment(function("advance_build")))
         self._own_subscription = cloud.pubsub.subscription("benchmark")
         cloud.pubsub.subscriber.create_subscription(
             name=self._own_subscription, topic=cloud.pubsub.topic(REPORTS_TOPIC)
         )
 
     def builds(self, count: int) -> Mapping[str, Sequence[float]]:
-        """Have so many builds made, one after the other; give the seconds of each, by what they lasted from and to."""
-        bucket = GoogleBucket(self._factory.settings)
+        """Run so many builds, one after the other; return the seconds of each, by the moments between."""
+        bucket = GoogleBucket(self._backend.settings)
         bucket.write(f"gs://{self._cloud.bucket}/{SPECS}bench/hello.sh", SCRIPT)
         uploads: dict[str, tuple[float, str]] = {}
         for number in range(WARM_UP + count):
@@ -116,7 +116,7 @@ class Bench:
         answers = self._answers(len(messages))
         used = {part: sum(cpu_seconds(pids[part])) - before[part] for part in PARTS}
         for one in ids:
-            recorded = len(self._factory.store.events(one)) - 1  # without the request
+            recorded = len(list(each_event(self._backend.store, one))) - 1  # without the request
             if recorded != each:
                 raise RuntimeError(f"{recorded} events of {one} are recorded, and {each} were published")
         ended = max(answer.began + answer.seconds for answer in answers)
@@ -128,34 +128,34 @@ class Bench:
 
     def engine_alone(self, each: int) -> float:
         """Record reports of one build in this process, with no function and no message; give events a second."""
-        engine = Engine(self._factory.store, self._factory.bus, self._factory.clock)
+        engine = Engine(self._backend.store, self._backend.bus, self._backend.clock)
         messages = self._reports(self._standing_build(), each)
         began = time.perf_counter()
         for message in messages:
-            engine.hear(read_report_message(message), self._factory.keys)
+            engine.take(read_report_message(message), self._backend.keys)
         return each / (time.perf_counter() - began)
 
     def _answers(self, count: int) -> Sequence[Any]:
-        """Wait until so many reports are acknowledged; give those attempts."""
+        """Wait until so many reports are acknowledged; return those attempts."""
         give_up = time.monotonic() + PATIENCE
         while time.monotonic() < give_up:
-            found = [one for one in list(self._cloud.router.courier.history) if one.name == "reports"]
+            found = [one for one in list(self._cloud.router.courier.history) if one.name == "vm-reports"]
             if sum(one.status == requests.codes.ok for one in found) >= count:
                 return found
             time.sleep(LOOK)
         raise RuntimeError(f"{count} reports are not acknowledged after {PATIENCE:g} s")
 
     def _standing_build(self) -> str:
-        """Write a build whose VM is at work as far as anybody knows."""
+        """Write a build that is recorded as provisioning, without a VM."""
         name = f"bench-{time.time_ns() % (1 << 48):012x}"
         made = plan(name, time.time(), project=self._cloud.project, steps=STEPS)
-        self._factory.store.create(build_in(State.PROVISIONING, made, ZONES[0]), request(made))
+        self._backend.store.create(build_in(State.PROVISIONING, made, DEPLOYED_ZONES[0]), request(made))
         return name
 
     def _reports(self, build: str, count: int) -> list[Message]:
         kinds = [STARTED, *(kind for _ in range(STEPS) for kind in (STEP_STARTED, STEP_FINISHED))]
         return [
-            report(self._factory.keys, build, number + 1, kinds[number], (number - 1) // 2 if number else None)
+            report(self._backend.keys, build, number + 1, kinds[number], (number - 1) // 2 if number else None)
             for number in range(count)
         ]
 
@@ -163,14 +163,14 @@ class Bench:
         """Wait for a build to be asked for, and to finish."""
         give_up = time.monotonic() + PATIENCE
         while time.monotonic() < give_up:
-            for build in readable_builds(self._factory.store.builds(limit=1)):  # the newest
+            for build in readable_builds(self._backend.store.builds(limit=1)):  # the newest
                 if build.id == wanted and build.finished:
                     return build
             time.sleep(LOOK)
         raise RuntimeError(f"{wanted} has not finished after {PATIENCE:g} s; look at {self._cloud.home / 'logs'}")
 
     def _completed(self, wanted: Set[str]) -> Mapping[str, float]:
-        """Give when the last word of each build's VM was published, as Pub/Sub has noted it."""
+        """Return when the last report of each build's VM was published, by Pub/Sub's clock."""
         found: dict[str, float] = {}
         subscriber, path = self._pubsub.subscriber, self._own_subscription
         while wanted - found.keys():
@@ -182,7 +182,7 @@ class Bench:
         return found
 
     def _operations(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Give when Compute Engine was asked for each thing, and when each VM's guest has ended, by name."""
+        """Return when each resource was requested of Compute Engine, and when each VM's guest ended, by name."""
         inserted: dict[str, float] = {}
         stopped: dict[str, float] = {}
         page: dict[str, Any] = {"nextPageToken": ""}
@@ -199,7 +199,7 @@ class Bench:
         return inserted, stopped
 
     def _pids(self) -> Mapping[str, Sequence[int]]:
-        """Give whose CPU time counts for what. The router is in this process, which does nothing else meanwhile."""
+        """Return the processes whose CPU time counts, by part. The router is this process, otherwise idle."""
         own, *children = with_children(os.getpid())
         by_line = {pid: command_line(pid) for pid in children}
         return {
@@ -211,7 +211,7 @@ class Bench:
 
 
 def rows_of_builds(seconds: Mapping[str, Sequence[float]]) -> str:
-    """Give a Markdown table of percentiles."""
+    """Return a Markdown table of percentiles."""
     rows = ["|  | p50, s | p95, s |", "| --- | ---: | ---: |"]
     for name, values in seconds.items():
         twentieths = statistics.quantiles(values, n=20, method="inclusive")
@@ -220,7 +220,7 @@ def rows_of_builds(seconds: Mapping[str, Sequence[float]]) -> str:
 
 
 def rows_of_events(figures: Mapping[int, Mapping[str, float]]) -> str:
-    """Give a Markdown table, a line for each number of builds at once."""
+    """Return a Markdown table, a line for each number of builds at once."""
     names = list(next(iter(figures.values())))
     rows = [["builds at once", *names], ["---:"] * (len(names) + 1)]
     rows += [[str(count), *(f"{value:.1f}" for value in line.values())] for count, line in figures.items()]
@@ -230,7 +230,7 @@ def rows_of_events(figures: Mapping[int, Mapping[str, float]]) -> str:
 def report_all(home: Path, count: int) -> None:
     """Measure all, and print the tables."""
     catalogue = Catalogue(home, SystemClock())
-    bootstrap("debian-12", catalogue, home=home)
+    bootstrap_image("debian-12", catalogue, home=home)
     for image in catalogue.list():
         if image.name.startswith("bench-"):  # of an earlier run
             catalogue.delete(image.name)

@@ -29,22 +29,21 @@ from google.pubsub_v1.types import PubsubMessage, ReceivedMessage
 from benchmarks.example_builds import FAMILY, SOURCE, build_in, plan, report, request
 from benchmarks.measure import Sample, machine, median, ratio, table, take_turns
 from benchmarks.processes import cpu_seconds, peak_memory, with_children
-from emulator.cloud import Cloud
-from emulator.compute.endpoint import ZONES
-from emulator.functions import ROOT, SERVER, command
-from emulator.http_server import LOOPBACK
-from emulator.processes import ChildProcess, Processes, free_port
-from emulator.router import push_body
+from emulator.cloud.cloud import DEPLOYED_ZONES, Cloud
+from emulator.cloud.functions import ROOT, SERVER, command
+from emulator.pubsub.router import push_body
+from emulator.web.http_server import LOOPBACK
+from emulator.web.processes import ChildProcess, Processes, free_port
 from provisioner.protocol import COMPLETED, STARTED
-from shared.build import State
+from shared.build.build import State
+from shared.build.orders import Order, OrderKind
+from shared.build.plan import Deprecation
 from shared.clock import SystemClock
-from shared.factory import cloud as cloud_factory
-from shared.gcp.factory import CloudFactory
-from shared.local.catalogue import Catalogue
-from shared.messages import order_message
-from shared.orders import Order, OrderKind
-from shared.plan import Deprecation
+from shared.engine.messages import order_message
+from shared.images.catalogue import Catalogue
 from shared.ports import Message
+from shared.runtime.cloud import CloudBackend
+from shared.runtime.opening import cloud as cloud_backend
 from shared.topology import FUNCTIONS, REQUESTS_TOPIC, SPECS, function
 
 BARE = "bare hello"
@@ -96,24 +95,24 @@ class Requests:
         self._bucket = cloud.bucket
         self._numbers = itertools.count(1)
         environment = cloud.function_environment(function("advance_build"))
-        self._factory: CloudFactory = cloud_factory(environment)
+        self._backend: CloudBackend = cloud_backend(environment)
         cloud.compute.deny("compute.instances.create")  # a VM would take the machine from those that are measured
 
     def report(self, kind: str) -> Request:
         """Let the VM of a new build speak."""
         build_id = self._build(State.PROVISIONING)
-        return self._push(report(self._factory.keys, build_id, 1, kind))
+        return self._push(report(self._backend.keys, build_id, 1, kind))
 
     def order(self, kind: OrderKind) -> Request:
-        """Give an order about a new build."""
+        """Return an order about a new build."""
         order = Order(self._build(STATES[kind]), 1, kind, 1)
-        return self._push(order_message(order, self._factory.store.load(order.build_id).build))
+        return self._push(order_message(order, self._backend.store.load(order.build_id).build))
 
     def spec(self) -> Request:
         """Ask for the build of a spec in the bucket."""
         number = next(self._numbers)
         uri = f"gs://{self._bucket}/{SPECS}cold/{number}.txt"  # by its name no spec: its upload asks for nothing
-        self._factory.bucket.write(uri, (SPEC % (self._project, number)).encode())
+        self._backend.bucket.write(uri, (SPEC % (self._project, number)).encode())
         return self._push(Message(REQUESTS_TOPIC, json.dumps({"spec": uri}).encode(), {}))
 
     def _build(self, state: State) -> str:
@@ -122,8 +121,8 @@ class Requests:
         image = made.image
         if state in (State.VERIFYING, State.PUBLISHING):
             image = replace(image, name=MADE, deprecate_old=Deprecation())
-        made = replace(made, image=image, machine=replace(made.machine, zones=ZONES), verify_steps=made.steps)
-        self._factory.store.create(build_in(state, made, ZONES[0]), request(made))
+        made = replace(made, image=image, machine=replace(made.machine, zones=DEPLOYED_ZONES), verify_steps=made.steps)
+        self._backend.store.create(build_in(state, made, DEPLOYED_ZONES[0]), request(made))
         return build_id
 
     def _push(self, message: Message) -> Request:
@@ -138,7 +137,7 @@ class Requests:
         return Request("POST", f"/projects/{self._project}/topics/{message.topic}", body)
 
     def of_all(self) -> Mapping[str, tuple[str, Callable[[], Request]]]:
-        """Give what is measured: the function, and what makes its first request."""
+        """Return the functions to measure, each with the maker of its first request."""
         return {
             "advance_build": ("advance_build", partial(self.report, STARTED)),
             "advance_build, with an order": ("advance_build", partial(self.report, COMPLETED)),
@@ -170,7 +169,7 @@ def first_answer(
 
 
 def _ask(child: ChildProcess, url: str, first: Request) -> int:
-    """Send a request as soon as somebody listens; give the answer's status."""
+    """Send a request as soon as the port is open; return the answer's status."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=PATIENCE)
     while True:
@@ -200,7 +199,7 @@ def report_all(folder: Path, rounds: int, chosen: set[str]) -> None:
     hello = folder / "hello.py"
     hello.write_text(HELLO)
     with Cloud(folder) as cloud:
-        cloud.router.close()  # nothing that is published or uploaded wakes anybody from here on
+        cloud.router.close()  # from here on, messages and uploads call no function
         cloud.scheduler.close()
         cloud.functions.close()
         log = folder / "first_answer.log"

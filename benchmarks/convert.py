@@ -20,7 +20,7 @@ BUILDS, SCRIPTS = 10, 8  # of the large workflow: with start and finish as many 
 
 
 def large_workflow() -> str:
-    """Give a workflow of as many steps as Cloud Build takes, with values that refer to others."""
+    """Return a workflow of as many steps as Cloud Build takes, with values that refer to others."""
     image = "gcr.io/cos-cloud/cos-customizer"
     steps = []
     for build in range(BUILDS):

@@ -2,8 +2,8 @@
 
 A disk as Container-Optimized OS's, of 13 GB, whose STATE (6 GB) moves up by 2 GB and whose OEM takes its place; once
 with STATE full of data, once with a quarter of it. OEM's 2 GB are hashed in a file of their own, since veritysetup
-cannot be told where in a disk the data begin. Everybody's time ends when all is on the disk: ours and veritysetup see
-to that, sfdisk is followed by sync. All take turns in one run; compare no times across runs.
+has no option for the offset of the data in a disk. Each time ends when all data are on the disk: ours
+and veritysetup see to that, sfdisk is followed by sync. All take turns in one run; compare no times across runs.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import Candidate, Sample, compare, machine, table
-from provisioner.disk_layout import Placement, Targets, wanted_layout
-from provisioner.partition_table import SECTOR, read_table
+from provisioner.cos.disk_layout import Placement, Targets, wanted_layout
+from provisioner.cos.relocation import relocate
+from provisioner.cos.verity import BLOCK, seal, tree_blocks
 from provisioner.protocol import DiskLayout
-from provisioner.relocation import relocate
-from provisioner.verity import BLOCK, seal, tree_blocks
+from provisioner.system.partition_table import SECTOR, read_table
 
 GB, MB = 1 << 30, 1 << 20
 DISK = 13 * GB  # 10 and what is needed for twice the file system, less what is reclaimed
@@ -74,7 +74,7 @@ def read_targets(text: str) -> Targets:
 
 
 def data_of(share: float) -> Iterator[int]:
-    """Give the offsets of the MiB that hold data."""
+    """Return the offsets of the MiB that hold data."""
     yield from range(86016 * SECTOR, 86016 * SECTOR + 16 * MB, MB)
     begin, count = STATE * SECTOR, STATE_SECTORS * SECTOR // MB
     yield from (begin + index * MB for index in range(count) if int(index * share) != int((index + 1) * share))
@@ -130,7 +130,7 @@ def report(folder: Path, rounds: int) -> None:
 
 
 def findings(samples: Mapping[str, Sequence[Sample]]) -> list[tuple[str, str]]:
-    """Say what relocation and sealing are held to, and what came out: medians of the rounds' own ratios."""
+    """Print the limits of relocation and sealing, and the results: medians of the rounds' own ratios."""
     found = []
     for name in SHARES:
         ratios = [

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Candidate, Sample, compare, machine, median, ratio, run, table
-from shared.local.archive import publish_archive, verify_archive, write_archive
-from shared.local.extents import data_extents
-from shared.local.gzip_stream import Level, ahead, deflate, threads
+from shared.archives.gzip_stream import Level, ahead, deflate, threads
+from shared.disks.archive import publish_archive, write_archive
+from shared.disks.archive_reader import verify_archive
+from shared.disks.extents import data_extents
 
 DISK_BYTES = 10 << 30
 CHUNK = 512 << 10
@@ -171,7 +172,7 @@ def report(folder: Path, rounds: int) -> None:
 
 
 def findings(samples: Mapping[str, Sequence[Sample]]) -> list[tuple[str, str]]:
-    """Say what the export is held to, and what came out."""
+    """Print the limit of the export, and the result."""
     middle = {name: median(of_one) for name, of_one in samples.items()}
 
     def larger(name: str) -> str:

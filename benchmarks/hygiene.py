@@ -1,6 +1,6 @@
 """What the hygiene check finds, and how long it looks: `python -m benchmarks.hygiene`.
 
-Recall and precision are those of the corpus in tests/provisioner/hygiene_corpus.py. Time is that of the look into a
+Recall and precision are those of the corpus in tests/provisioner/hygiene/corpus.py. Time is that of the look into a
 finished disk of 3 GB against reading it once.
 
 The disk holds this machine's own programs, libraries and documents, once where packages put them, and once where only
@@ -16,10 +16,11 @@ from pathlib import Path
 
 from benchmarks.image_diff import make_tree, pack
 from benchmarks.measure import Candidate, compare, machine, median, table
-from provisioner.hygiene import check
-from shared.local.finished_disk import look_into
-from tests.provisioner.hygiene_corpus import harmless, leftovers
-from tests.provisioner.hygiene_files import Given
+from provisioner.hygiene.hygiene import check
+from shared.disks.disk import Disk
+from shared.images.hygiene import look_into
+from tests.provisioner.hygiene.corpus import harmless, leftovers
+from tests.provisioner.hygiene.memory_files import MemoryFile
 
 READ, PACKAGES, BUILD = "cat disk.raw", "look, files of packages", "look, files of the build"
 LIMITS = {PACKAGES: 1.0, BUILD: 10.0}  # seconds of CPU
@@ -53,8 +54,8 @@ def quality(seeds: int) -> str:
     for seed in range(seeds):
         bad, good = leftovers(seed), harmless(seed)
         began = time.process_time()
-        found += sum(len(check([Given(path, data)], "debian")) for path, data in bad.items())
-        alarms += sum(len(check([Given(path, data)], "debian")) for path, data in good.items())
+        found += sum(len(check([MemoryFile(path, data)], "debian")) for path, data in bad.items())
+        alarms += sum(len(check([MemoryFile(path, data)], "debian")) for path, data in good.items())
         seconds += time.process_time() - began
     rows = [
         f"| leftovers found | {found} of {planted} ({len(bad)} files, {seeds} times): recall {found / planted:.3f} |",
@@ -88,7 +89,7 @@ def main() -> None:
     if arguments.look is None:
         report(arguments.rounds)
     else:
-        print(len(look_into(arguments.look, None)))
+        print(len(look_into(Disk(arguments.look), None)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, median, ratio, run, table
-from shared.local.ext4 import Ext4
+from shared.disks.ext4.reader import Ext4
+from shared.disks.reader import DiskReader
 
 DISK_BYTES, START = 3_000_000_000 // (1 << 20) * (1 << 20), 1 << 20
 ROOM = 2_600_000_000  # bytes of files: file systems need some for themselves
@@ -73,7 +74,8 @@ def change_disk(before: Path, tree: Path, disk: Path) -> None:
     """Make a copy of a disk hold what the tree holds now, file by file."""
     _run("cp", "--sparse=always", before, disk)
     requests = []
-    with Ext4(before, START, DISK_BYTES) as file_system:
+    with DiskReader(before) as reader:
+        file_system = Ext4(reader, START, DISK_BYTES)
         for path, inode in file_system.walk():
             there = tree / path.lstrip("/")
             if inode.is_file and not there.exists():
@@ -100,7 +102,8 @@ def make_disks(folder: Path) -> None:
     pack(tree, packed)
     change_disk(before, tree, built)
     shutil.rmtree(tree)
-    with Ext4(before, START, DISK_BYTES) as file_system:
+    with DiskReader(before) as reader:
+        file_system = Ext4(reader, START, DISK_BYTES)
         sizes = [inode.size for _, inode in file_system.walk() if inode.is_file]
     print(
         f"{len(sizes)} files of {sum(sizes) / 1e9:.2f} GB in a disk of {DISK_BYTES / 1e9:.2f} GB; {machine()}\n",

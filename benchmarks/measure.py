@@ -100,7 +100,7 @@ def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 def compare(candidates: Sequence[Candidate], rounds: int = 5, warm_up: bool = True) -> dict[str, list[Sample]]:
-    """Run all candidates in turn, `rounds` times, after one round that does not count; give the samples by name."""
+    """Run all candidates in turn, `rounds` times, after one round that does not count; return the samples by name."""
     return take_turns({candidate.name: partial(run, candidate) for candidate in candidates}, rounds, warm_up)
 
 
@@ -119,7 +119,7 @@ def take_turns(
 
 
 def median(samples: Sequence[Sample]) -> Sample:
-    """Give the median of each figure; of the peak memory, the largest."""
+    """Return the median of each figure; of the peak memory, the largest."""
     names = samples[0].figures
     return Sample(
         wall=statistics.median(sample.wall for sample in samples),
@@ -131,12 +131,12 @@ def median(samples: Sequence[Sample]) -> Sample:
 
 
 def ratio(samples: Mapping[str, Sequence[Sample]], name: str, base: str) -> float:
-    """Give how many times as long `name` takes as `base`: the median of the ratios of each round's pair."""
+    """Return how many times as long `name` takes as `base`: the median of the ratios of each round's pair."""
     return statistics.median(a.wall / b.wall for a, b in zip(samples[name], samples[base], strict=True))
 
 
 def table(samples: Mapping[str, Sequence[Sample]], base: str) -> str:
-    """Give a Markdown table of medians, with each candidate's time as a multiple of that of `base`."""
+    """Return a Markdown table of medians, with each candidate's time as a multiple of that of `base`."""
     names = list(median(samples[base]).figures)
     header = ["", "seconds", f"times {base}", "CPU s", "peak MB", *names]
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]

@@ -1,4 +1,4 @@
-"""What Linux says of processes while they run: those of a server, their CPU time, their memory."""
+"""Processes of a server while they run: their CPU time and memory, from /proc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TICK: int = os.sysconf("SC_CLK_TCK")  # a second
 
 
 def with_children(pid: int) -> list[int]:
-    """Give a process and those that it has started or forked itself."""
+    """Return the ids of a process and of its children."""
     found = [pid]
     for thread in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (thread / "children").read_text().split())
@@ -18,12 +18,12 @@ def with_children(pid: int) -> list[int]:
 
 
 def command_line(pid: int) -> str:
-    """Give what a process was started as."""
+    """Return a process's command line."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def cpu_seconds(pids: Iterable[int]) -> tuple[float, float]:
-    """Give user and system time of some processes together."""
+    """Return user and system time of some processes together."""
     user = system = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -32,7 +32,7 @@ def cpu_seconds(pids: Iterable[int]) -> tuple[float, float]:
 
 
 def peak_memory(pid: int) -> int:
-    """Give the most memory that a process has had, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [kilobytes] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     return int(kilobytes) * 1024

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import Candidate, compare, machine, median, table
-from shared.build import Build, Outcome, State, StepRecord
-from shared.events import BuildRequested
+from shared.build.build import Build, Outcome, State, StepRecord
+from shared.build.events import BuildRequested
+from shared.build.plan import ImagePlan, MachinePlan, Plan, SourceImage
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from shared.plan import ImagePlan, MachinePlan, Plan, SourceImage
 
 PYTHON, TYPER, HELP, LIST, DOCUMENTS = "python -c pass", "import typer", "--help", "builds list", "builds list --json"
 BUILDS = 200
@@ -45,7 +45,7 @@ def fill(home: Path) -> None:
 
 
 def finished(build_id: str, created: float) -> Build:
-    """Give a build as a run leaves it."""
+    """Return a build as a run leaves it."""
     plan = Plan(
         build_id=build_id,
         request="0" * 64,

@@ -1,4 +1,4 @@
-"""Prints docs/lifecycle.md, all of it, from the table in shared/lifecycle.py and the docstrings of what it names.
+"""Write docs/lifecycle.md, all of it, from the table in shared/engine/lifecycle.py and the docstrings of what it names.
 
 python -m docs.generate_lifecycle > docs/lifecycle.md
 """
@@ -11,16 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from shared.build import Outcome, State
-from shared.events import Event
-from shared.lifecycle import CLEANING_PATIENCE, MAIN_PATH, ORDER_OF, PATIENCE, RULES, Rule
-from shared.lifecycle_guards import always
-from shared.orders import ORDER_KINDS
+from shared.build.build import Outcome, State
+from shared.build.events import Event
+from shared.build.orders import ORDER_KINDS
+from shared.engine.lifecycle import CLEANING_PATIENCE, MAIN_PATH, ORDER_OF, PATIENCE, RULES, Rule, always
 
 INTRODUCTION = f"""\
 # The lifecycle of a build
 
-Made from `shared/lifecycle.py` by `python -m docs.generate_lifecycle > docs/lifecycle.md`; a test holds the two
+Made from `shared/engine/lifecycle.py` by `python -m docs.generate_lifecycle > docs/lifecycle.md`; a test holds the two
 together, so change the table there, never this page.
 
 A build is in one of {len(State)} states. An event leads it on by the first rule that holds; one that no rule is for
@@ -35,7 +34,7 @@ ABSENT = "–"
 
 
 def page() -> str:
-    """Give the whole document."""
+    """Return the whole document."""
     parts = [
         INTRODUCTION,
         diagram(),
@@ -52,13 +51,14 @@ def page() -> str:
 
 
 def diagram() -> str:
-    """Give the state diagram; a rule for the whole main path is one arrow."""
+    """Return the state diagram; a rule for the whole main path is one arrow."""
     main = [f"        {line}" for line in arrows(rule for rule in RULES if rule.at != MAIN_PATH and on_main_path(rule))]
     rest = [f"    {line}" for line in arrows(rule for rule in RULES if rule.at == MAIN_PATH or not on_main_path(rule))]
     return "\n".join(
         [
             "```mermaid",
             "stateDiagram-v2",
+            "    [*] --> queued : BuildRequested and queued",
             "    [*] --> preparing : BuildRequested",
             "    [*] --> cleaning : BuildRejected, or BuildRequested and unchanged",
             '    state "main path" as main {',
@@ -73,12 +73,12 @@ def diagram() -> str:
 
 
 def on_main_path(rule: Rule) -> bool:
-    """Tell whether a rule stays within the main path."""
+    """Return whether a rule stays within the main path."""
     return rule.to in MAIN_PATH and set(rule.at) <= set(MAIN_PATH)
 
 
 def arrows(chosen: Iterable[Rule]) -> list[str]:
-    """Give the arrows of rules that enter a state, those between the same two states as one."""
+    """Return the arrows of rules that enter a state, those between the same two states as one."""
     labels: dict[tuple[str, str], list[str]] = {}
     for rule in chosen:
         for state in ("main",) if rule.at == MAIN_PATH else rule.at:
@@ -88,25 +88,25 @@ def arrows(chosen: Iterable[Rule]) -> list[str]:
 
 
 def label(rule: Rule) -> str:
-    """Give what an arrow says: the event, and its guard when it has one."""
+    """Return what an arrow says: the event, and its guard when it has one."""
     return rule.on.__name__ + ("" if rule.when is always else f", {rule.when.__name__}")
 
 
 def rules() -> str:
-    """Give all rules, in their order."""
+    """Return all rules, in their order."""
     heads = ("in", "on", "when", "to", "outcome", "order", "also")
     return table(heads, (row(rule) for rule in RULES))
 
 
 def row(rule: Rule) -> Sequence[str]:
-    """Give one rule's line."""
+    """Return one rule's line."""
     at = "the main path" if rule.at == MAIN_PATH else ", ".join(rule.at)
     entered = ORDER_OF.get(rule.to) if rule.to else None
     given = (*rule.gives, *((entered,) if entered else ()))
     return (
         at,
         rule.on.__name__,
-        sentence(rule.when),
+        condition(rule.when),
         rule.to or ABSENT,
         rule.outcome or ABSENT,
         ", ".join(map(code, given)) or ABSENT,
@@ -115,7 +115,7 @@ def row(rule: Rule) -> Sequence[str]:
 
 
 def order(kind: str) -> Sequence[str]:
-    """Give one order's line: the first line of its worker's module."""
+    """Return one order's line: the first line of its worker's module."""
     states = [state for state, given in ORDER_OF.items() if given == kind]
     if kind == "announce":
         return code(kind), ", ".join(states), ANNOUNCE
@@ -124,7 +124,7 @@ def order(kind: str) -> Sequence[str]:
 
 
 def deciders(outcome: Outcome) -> str:
-    """Give the rules that decide an outcome."""
+    """Return the rules that decide an outcome."""
     found = list(dict.fromkeys(label(rule) for rule in RULES if rule.outcome is outcome))
     if outcome is Outcome.UNCHANGED:
         found.append("BuildRequested, when an image has this content already")
@@ -134,8 +134,14 @@ def deciders(outcome: Outcome) -> str:
 
 
 def sentence(thing: Callable[..., Any] | object) -> str:
-    """Give the first line of a docstring."""
+    """Return the first line of a docstring."""
     return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+def condition(guard: Callable[..., bool]) -> str:
+    """Return when a guard holds, from the docstring that says what it returns."""
+    text = sentence(guard).removeprefix("Return whether ").removeprefix("Return True ")
+    return text[0].upper() + text[1:]
 
 
 def code(text: str) -> str:
@@ -144,7 +150,7 @@ def code(text: str) -> str:
 
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Give a Markdown table."""
+    """Return a Markdown table."""
     shown = [heads, ["---"] * len(heads), *lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in shown)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import signal
@@ -15,18 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
+from shared.json_values import reader
 
-from .cloud import Cloud
+from .cloud.cloud import Cloud
 
 FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOME = Path("build/cloud")
-LOOK = 0.2  # seconds between looks whether somebody wants it to end
+LOOK = 0.2  # seconds between checks for a request to stop
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run; give the exit status."""
+    """Run the emulator; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m emulator", description="Google Cloud on this machine.")
     parser.add_argument("--home", type=Path, default=HOME, help=f"folder of its state and images (default: {HOME})")
     parser.add_argument(
@@ -35,11 +38,18 @@ def main(arguments: Sequence[str]) -> int:
         default="direct",
         help="how instances start: the image's own kernel, in seconds, or boot loader and cloud-init",
     )
+    parser.add_argument(
+        "--limits",
+        type=_limits,
+        default=NO_LIMITS,
+        metavar="JSON",
+        help='what its deployment lets specs ask for: {"adopted_families": ["*"]}; without it, everything',
+    )
     options = parser.parse_args(arguments)
     os.umask(0o077)  # of the processes that it starts, too
     try:
         with _asked_to_end() as asked:
-            run(options.home, options.boot, asked)
+            run(options.home, options.boot, options.limits, asked)
     except GoldsmithError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return _status(error)
@@ -49,9 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(home: Path, boot: str, asked: Event) -> None:
-    """Start, say how to use it, and stay until asked to end."""
-    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct")
+def run(home: Path, boot: str, limits: Limits, asked: Event) -> None:
+    """Start the emulator, print how to use it, and run until asked to stop."""
+    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct", limits=limits)
     with cloud:
         sys.stdout.write(directions(cloud))
         sys.stdout.flush()
@@ -61,7 +71,7 @@ def run(home: Path, boot: str, asked: Event) -> None:
 
 
 def directions(cloud: Cloud) -> str:
-    """Give lines for a shell: the environment, and what to try."""
+    """Return lines for a shell: the environment, and commands to try."""
     environment = cloud.environment(cloud.home / "client")
     lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
     place = f"gs://{cloud.bucket}/specs/hello/"
@@ -84,7 +94,7 @@ def directions(cloud: Cloud) -> str:
 
 @contextmanager
 def _asked_to_end() -> Iterator[Event]:
-    """Give what is set by Ctrl-C, a closed terminal or `kill`."""
+    """Yield an event that Ctrl-C, a closed terminal or `kill` sets."""
     asked = Event()
     before = {number: signal.signal(number, lambda _number, _frame: asked.set()) for number in SIGNALS}
     try:
@@ -92,6 +102,16 @@ def _asked_to_end() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _limits(text: str) -> Limits:
+    """Read limits as GOLDSMITH_LIMITS has them."""
+    try:
+        found: Limits = reader(Limits)(json.loads(text))
+    except ValueError as error:
+        wanted = '{"adopted_families": ["*"]}'
+        raise argparse.ArgumentTypeError(f"{text!r} is not limits as JSON, such as {wanted}; correct it") from error
+    return found
 
 
 def _status(error: GoldsmithError) -> int:

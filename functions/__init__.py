@@ -1,4 +1,4 @@
-"""What Google Cloud calls, one file per function: decode, one call into shared/, encode. main.py re-exports them."""
+"""The functions that Google Cloud calls, one file each: decode, call shared/ once, encode. main.py re-exports them."""
 
 import gc
 

@@ -7,35 +7,32 @@ from typing import TYPE_CHECKING
 
 import functions_framework
 
-from shared.engine import Engine
+from shared.build.events import report_id
+from shared.build.orders import Order
+from shared.engine.engine import Engine
+from shared.engine.messages import SignedReport, read_message
 from shared.errors import PoisonMessage
-from shared.events import report_id
-from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, read_event_message, read_report_message
 
-from .handling import CloudEvent, handle, message_of
+from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 
 if TYPE_CHECKING:
-    from shared.factory import CloudFactory
+    from shared.runtime.opening import CloudBackend
 
 LOG = logging.getLogger(__name__)
 
 
-@functions_framework.cloud_event
-def advance_build(event: CloudEvent) -> None:
+@functions_framework.http
+def advance_build(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-reports, whose signature is checked, or of build-events."""
-    handle(event, _advance)
+    return handle(request, _advance)
 
 
-def _advance(event: CloudEvent, factory: CloudFactory) -> None:
+def _advance(event: CloudEvent, backend: CloudBackend) -> None:
     message, _id = message_of(event)
-    engine = Engine(factory.store, factory.bus, factory.clock)
-    if message.topic == REPORTS_TOPIC:
-        said = read_report_message(message)
-        name, ignored = f"report {report_id(said.report)}", engine.hear(said, factory.keys)
-    elif message.topic == EVENTS_TOPIC:
-        fact = read_event_message(message)
-        name, ignored = f"{fact.kind} {fact.event_id}", engine.receive(fact)
-    else:
+    engine = Engine(backend.store, backend.bus, backend.clock)
+    fact = read_message(message)
+    if isinstance(fact, Order):
         raise PoisonMessage(f"topic {message.topic} brings no facts about builds")
-    if ignored:
+    name = f"report {report_id(fact.report)}" if isinstance(fact, SignedReport) else f"{fact.kind} {fact.event_id}"
+    if ignored := engine.take(fact, backend.keys):
         LOG.info("%s changes nothing: %s", name, ignored)

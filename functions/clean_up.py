@@ -1,14 +1,14 @@
-"""clean_up: an order becomes the deletion of all that a build has made and nobody keeps."""
+"""clean_up: an order becomes the deletion of all that a build has made and that is not kept."""
 
 from __future__ import annotations
 
 import functions_framework
 
-from .handling import CloudEvent
+from .handling import HttpAnswer, HttpRequest
 from .orders import handle_order
 
 
-@functions_framework.cloud_event
-def clean_up(event: CloudEvent) -> None:
+@functions_framework.http
+def clean_up(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-orders."""
-    handle_order(event, "clean_up")
+    return handle_order(request, "clean_up")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functions_framework
 
-from .handling import CloudEvent
+from .handling import HttpAnswer, HttpRequest
 from .orders import handle_order
 
 
-@functions_framework.cloud_event
-def create_resources(event: CloudEvent) -> None:
+@functions_framework.http
+def create_resources(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-orders."""
-    handle_order(event, "create_resources")
+    return handle_order(request, "create_resources")

@@ -3,20 +3,24 @@
 GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
 GET /builds/BUILD                    one build, whole
 
-A build that cannot be read is listed with the state "damaged"; to ask for it is answered with 500 and why.
+A queued build has its place in `wait`. A build that cannot be read is listed with the state "damaged"; to ask for it is
+answered with 500 and why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
 import functions_framework
 
-from shared.build import Build
-from shared.damage import Damaged, damaged_json
+from shared.build.build import Build
+from shared.build.damage import Damaged, damaged_json
+from shared.build.events import to_json
 from shared.errors import DamagedDocument, InputError, NotFound
-from shared.events import to_json
+from shared.planning.line import Wait, waits_of
 from shared.ports import Store
 
 from . import log
@@ -24,7 +28,7 @@ from .handling import INSTANCE, HttpAnswer, HttpRequest, json_answer, refuse_met
 
 LIMIT = 50
 MOST = 500
-SHOWN = ("id", "name", "state", "outcome", "reason", "attempt", "created", "updated", "deadline", "image")
+SHOWN = ("id", "name", "state", "outcome", "reason", "warnings", "attempt", "created", "updated", "deadline", "image")
 
 
 @functions_framework.http
@@ -33,11 +37,11 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
     if request.method not in ("GET", "HEAD"):
         return refuse_method(request, "GET, HEAD")
     log.set_build("")
-    store = INSTANCE.factory().store
+    store = INSTANCE.backend().store
     kind, _, build_id = request.path.strip("/").partition("/")
     try:
         if kind == "builds" and build_id:
-            return json_answer(to_json(store.load(build_id).build))
+            return json_answer(_whole(store.load(build_id).build, store))
         if kind in ("", "builds"):
             return json_answer(_page(store, request.args))
     except NotFound as error:
@@ -54,7 +58,17 @@ def _page(store: Store, arguments: Any) -> dict[str, Any]:
     found = store.builds(limit=limit + 1, before=before)
     shown = found[:limit]
     following = f"/builds?{urlencode({'limit': limit, 'before': shown[-1].id})}" if found[limit:] else None
-    return {"builds": [_summary(build) for build in shown], "next": following}
+    waits = waits_of(shown, store)
+    return {"builds": [_summary(build, waits) for build in shown], "next": following}
+
+
+def _whole(build: Build, store: Store) -> dict[str, Any]:
+    return to_json(build) | _wait(build.id, waits_of([build], store))
+
+
+def _wait(build_id: str, waits: Mapping[str, Wait]) -> dict[str, Any]:
+    """Return what a queued build waits for, as the key that no other one has."""
+    return {"wait": asdict(waits[build_id])} if build_id in waits else {}
 
 
 def _limit(text: str) -> int:
@@ -63,6 +77,6 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _summary(build: Build | Damaged) -> dict[str, Any]:
+def _summary(build: Build | Damaged, waits: Mapping[str, Wait]) -> dict[str, Any]:
     document = damaged_json(build) if isinstance(build, Damaged) else to_json(build)
-    return {key: document.get(key) for key in SHOWN}
+    return {key: document.get(key) for key in SHOWN} | _wait(build.id, waits)

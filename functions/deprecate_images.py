@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functions_framework
 
-from .handling import CloudEvent
+from .handling import HttpAnswer, HttpRequest
 from .orders import handle_order
 
 
-@functions_framework.cloud_event
-def deprecate_images(event: CloudEvent) -> None:
+@functions_framework.http
+def deprecate_images(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-orders."""
-    handle_order(event, "deprecate_images")
+    return handle_order(request, "deprecate_images")

@@ -15,8 +15,8 @@ def expire_builds(request: HttpRequest) -> HttpAnswer:
     """Answer Cloud Scheduler's POST with what was done, as JSON."""
     if request.method != "POST":
         return refuse_method(request, "POST")
-    from shared.expiry import expire_builds as expire
+    from shared.upkeep.expiry import expire_builds as expire
 
     log.set_build("")
-    factory = INSTANCE.factory()
-    return json_answer(asdict(expire(factory, factory.settings.project)))
+    backend = INSTANCE.backend()
+    return json_answer(asdict(expire(backend, backend.settings.project)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functions_framework
 
-from .handling import CloudEvent
+from .handling import HttpAnswer, HttpRequest
 from .orders import handle_order
 
 
-@functions_framework.cloud_event
-def label_image(event: CloudEvent) -> None:
+@functions_framework.http
+def label_image(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-orders."""
-    handle_order(event, "label_image")
+    return handle_order(request, "label_image")

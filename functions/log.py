@@ -12,19 +12,21 @@ import os
 import sys
 from contextvars import ContextVar
 
-from shared.errors import Conflict, Transient
-
-PASSING = (Transient, Conflict)
+from shared.errors import Passing
 
 _build_id: ContextVar[str] = ContextVar("build_id", default="")
 
 
-def set_up() -> None:
-    """Let this process log so, from now on."""
+def set_up_logging() -> None:
+    """Make this format the only one in which this process logs.
+
+    With LOG_EXECUTION_ID, which new functions have, the framework has given the root logger a handler of its own, and
+    each entry would come twice. What the framework has put in the place of sys.stderr adds the execution's id to ours.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(os.environ.get("FUNCTION_TARGET", "")))
     root = logging.getLogger()
-    root.addHandler(handler)
+    root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
 
 
@@ -41,10 +43,10 @@ class JsonFormatter(logging.Formatter):
         self._function = function
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the entry's line."""
+        """Return the entry's line."""
         severity, message = record.levelname, record.getMessage()
         fault = record.exc_info[1] if record.exc_info else None
-        if isinstance(fault, PASSING):
+        if isinstance(fault, Passing):
             severity, message = "WARNING", f"to be tried again: {fault}"
         elif record.exc_info and fault is not None:
             message += "\n" + self.formatException(record.exc_info)

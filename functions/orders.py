@@ -1,28 +1,30 @@
-"""What the functions that carry out orders share: each carries out the orders of its own kind alone."""
+"""Shared by the functions that carry out orders: each handles the orders of its own kind alone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.build.orders import Order, OrderKind
+from shared.engine.messages import read_message
 from shared.errors import PoisonMessage
-from shared.messages import read_order_message
-from shared.orders import OrderKind
-from shared.workers import carry_out
+from shared.workers.carry_out import carry_out
 
-from .handling import CloudEvent, handle, message_of
+from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 
 if TYPE_CHECKING:
-    from shared.factory import CloudFactory
+    from shared.runtime.opening import CloudBackend
 
 
-def handle_order(event: CloudEvent, kind: OrderKind) -> None:
+def handle_order(request: HttpRequest, kind: OrderKind) -> HttpAnswer:
     """Carry out the order that an event brings. Its account may do what that kind of order needs, and no more."""
 
-    def work(event: CloudEvent, factory: CloudFactory) -> None:
+    def work(event: CloudEvent, backend: CloudBackend) -> None:
         message, _id = message_of(event)
-        order = read_order_message(message)
+        order = read_message(message)
+        if not isinstance(order, Order):
+            raise PoisonMessage(f"topic {message.topic} brings no orders")
         if order.kind != kind:
             raise PoisonMessage(f"order {order.number} of {order.build_id} is {order.kind}, and this is {kind}")
-        carry_out(order, factory)
+        carry_out(order, backend)
 
-    handle(event, work)
+    return handle(request, work)

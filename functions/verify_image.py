@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functions_framework
 
-from .handling import CloudEvent
+from .handling import HttpAnswer, HttpRequest
 from .orders import handle_order
 
 
-@functions_framework.cloud_event
-def verify_image(event: CloudEvent) -> None:
+@functions_framework.http
+def verify_image(request: HttpRequest) -> HttpAnswer:
     """Take an event of build-orders."""
-    handle_order(event, "verify_image")
+    return handle_order(request, "verify_image")

@@ -1,1 +1,1 @@
-"""What a person types: the goldsmith command."""
+"""The goldsmith command: its commands and options, its home on this machine, its exit statuses."""

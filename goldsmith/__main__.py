@@ -14,7 +14,7 @@ from shared.errors import GoldsmithError
 
 from .cli import app
 from .exit_status import ENVIRONMENT, INTERRUPTED, of_error
-from .text import complain
+from .screen.text import complain
 
 
 def main() -> int:

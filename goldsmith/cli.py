@@ -26,19 +26,23 @@ images = typer.Typer(no_args_is_help=True, help="The image catalogue of this mac
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 
-SpecFile = Annotated[
+SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
 ]
 Parameters = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
     typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter or a substitution another value."),
 ]
+SourceOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="FOLDER", help="What a cloudbuild.yaml is built from; else the current folder."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Project = Annotated[
+ProjectOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="ID", help="The project on Google Cloud; without it, this machine."),
 ]
-Bucket = Annotated[
+BucketOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="NAME", help="The project's bucket for Goldsmith; else PROJECT-goldsmith."),
 ]
@@ -48,12 +52,13 @@ ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.
 
 @app.command()
 def build(
-    spec: SpecFile,
+    spec: SpecArgument,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
     ] = None,
     parameters: Parameters = None,
+    source: SourceOption = None,
     boot: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="direct|firmware", help="How the build VM boots; instead of the spec's local.boot."),
@@ -69,43 +74,45 @@ def build(
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
-    from .build import build as run
+    from .commands.build import build as run
 
-    raise typer.Exit(run(spec, output, _pairs(parameters), boot=boot, compression=compression, key=key, as_json=json))
+    values = _pairs(parameters)
+    raise typer.Exit(run(spec, output, values, source, boot=boot, compression=compression, key=key, as_json=json))
 
 
 @app.command()
 def submit(
-    spec: SpecFile,
+    spec: SpecArgument,
     project: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ID", help="The project on Google Cloud; else the spec's build.project."),
     ] = None,
-    bucket: Bucket = None,
+    bucket: BucketOption = None,
     parameters: Parameters = None,
+    source: SourceOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the build to end.")] = False,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on Google Cloud, and follow the build."""
-    from .submit import submit as run
+    from .commands.submit import submit as run
 
-    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), detach=detach, as_json=json))
+    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), source, detach=detach, as_json=json))
 
 
 @app.command()
-def validate(spec: SpecFile, parameters: Parameters = None) -> None:
+def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None) -> None:
     """Check a spec and the files that it names; create nothing."""
-    from .specs import validate as run
+    from .commands.specs import validate as run
 
-    run(spec, _pairs(parameters))
+    run(spec, _pairs(parameters), source)
 
 
 @app.command()
-def plan(spec: SpecFile, parameters: Parameters = None, json: AsJson = False) -> None:
+def plan(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None, json: AsJson = False) -> None:
     """Show what a build of the spec would make."""
-    from .specs import plan as run
+    from .commands.specs import plan as run
 
-    run(spec, _pairs(parameters), as_json=json)
+    run(spec, _pairs(parameters), source, as_json=json)
 
 
 @app.command()
@@ -116,17 +123,18 @@ def convert(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
     ] = None,
+    source: SourceOption = None,
 ) -> None:
     """Print a Cloud Build workflow as a spec, or as several."""
-    from .convert import convert as run
+    from .commands.convert import convert as run
 
-    run(file, _pairs(parameters), output)
+    run(file, _pairs(parameters), output, source)
 
 
 @app.command()
 def sweep(json: AsJson = False) -> None:
     """Finish or clean up what killed runs have left, and delete what belongs to no build."""
-    from .upkeep import sweep as run
+    from .commands.sweep import sweep as run
 
     run(as_json=json)
 
@@ -134,7 +142,7 @@ def sweep(json: AsJson = False) -> None:
 @app.command()
 def doctor(json: AsJson = False) -> None:
     """Check what builds need of this machine, and say how to get what is missing."""
-    from .doctor import doctor as run
+    from .commands.doctor import doctor as run
 
     raise typer.Exit(run(as_json=json))
 
@@ -142,44 +150,46 @@ def doctor(json: AsJson = False) -> None:
 @app.command("gpu-drivers")
 def gpu_drivers(json: AsJson = False) -> None:
     """List the NVIDIA drivers that a step install-gpu can name."""
-    from .gpu_drivers import gpu_drivers as run
+    from .commands.gpu_drivers import gpu_drivers as run
 
     run(as_json=json)
 
 
 @builds.command("list")
-def builds_list(project: Project = None, bucket: Bucket = None, json: AsJson = False) -> None:
+def builds_list(project: ProjectOption = None, bucket: BucketOption = None, json: AsJson = False) -> None:
     """List builds, newest first."""
-    from .builds import list_builds
+    from .commands.builds import list_builds
 
     list_builds(_place(project, bucket), as_json=json)
 
 
 @builds.command("show")
-def builds_show(build_id: BuildId, project: Project = None, bucket: Bucket = None, json: AsJson = False) -> None:
+def builds_show(
+    build_id: BuildId, project: ProjectOption = None, bucket: BucketOption = None, json: AsJson = False
+) -> None:
     """Show one build: its steps, its outcome, what it made."""
-    from .builds import show
+    from .commands.builds import show_build
 
-    show(build_id, _place(project, bucket), as_json=json)
+    show_build(build_id, _place(project, bucket), as_json=json)
 
 
 @builds.command("logs")
 def builds_logs(
     build_id: BuildId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is finished.")] = False,
-    project: Project = None,
-    bucket: Bucket = None,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
 ) -> None:
     """Print the console of a build's VM."""
-    from .builds import logs
+    from .commands.builds import logs
 
     logs(build_id, _place(project, bucket), follow=follow)
 
 
 @builds.command("cancel")
-def builds_cancel(build_id: BuildId, project: Project = None, bucket: Bucket = None) -> None:
+def builds_cancel(build_id: BuildId, project: ProjectOption = None, bucket: BucketOption = None) -> None:
     """End a running build and clean up after it."""
-    from .builds import cancel
+    from .commands.builds import cancel
 
     cancel(build_id, _place(project, bucket))
 
@@ -193,17 +203,29 @@ def builds_resume(
     json: AsJson = False,
 ) -> None:
     """Finish, or clean up, what killed runs have left on this machine."""
-    from .builds import resume
+    from .commands.builds import resume
 
     raise typer.Exit(resume(build_id, as_json=json))
 
 
 @builds.command("forget")
-def builds_forget(build_id: BuildId, project: Project = None, bucket: Bucket = None) -> None:
+def builds_forget(build_id: BuildId, project: ProjectOption = None, bucket: BucketOption = None) -> None:
     """Set aside a build that cannot be read, or that is finished."""
-    from .builds import forget
+    from .commands.builds import forget_build
 
-    forget(build_id, _place(project, bucket))
+    forget_build(build_id, _place(project, bucket))
+
+
+@images.command("forget")
+def images_forget(
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
+) -> None:
+    """Set aside what is known of an image and cannot be read; its name is free again."""
+    from .commands.images import forget_record
+
+    forget_record(name, _place(project, bucket))
 
 
 @images.command("list")
@@ -212,7 +234,7 @@ def images_list(
     json: AsJson = False,
 ) -> None:
     """List images, newest first."""
-    from .images import list_images
+    from .commands.images import list_images
 
     list_images(family, as_json=json)
 
@@ -220,19 +242,24 @@ def images_list(
 @images.command("show")
 def images_show(name: ImageName, json: AsJson = False) -> None:
     """Show one image, and what is inside."""
-    from .images import show
+    from .commands.images import show_image
 
-    show(name, as_json=json)
+    show_image(name, as_json=json)
 
 
 @images.command("import")
 def images_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A raw disk, a qcow2, or a tar.gz with disk.raw.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A raw disk, also compressed, a tar.gz with disk.raw, qcow2, VMDK, VHD, VHDX or VDI."
+        ),
+    ],
     name: Annotated[Optional[str], typer.Option(metavar="NAME", help="Its name; else made from the file's.")] = None,  # noqa: UP045
     family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins.")] = None,  # noqa: UP045
 ) -> None:
     """Take a disk image into the catalogue, after checking it."""
-    from .images import import_file
+    from .commands.images import import_file
 
     import_file(file, name, family)
 
@@ -244,7 +271,7 @@ def images_export(
     compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
 ) -> None:
     """Write an image as the tar.gz that Compute Engine imports."""
-    from .images import export
+    from .commands.images import export
 
     export(name, output, compression)
 
@@ -258,15 +285,15 @@ def images_diff(
     json: AsJson = False,
 ) -> None:
     """Show what differs between two images: partitions, system, packages, settings, files."""
-    from .image_diff import diff
+    from .commands.diff import diff
 
     raise typer.Exit(diff(before, after, everything=everything, exit_code=exit_code, as_json=json))
 
 
 @images.command("bootstrap")
 def images_bootstrap(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12.")],
-    release: Annotated[Optional[str], typer.Option(metavar="NAME", help="Another release, such as trixie.")] = None,  # noqa: UP045
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12 or debian-13.")],
+    release: Annotated[Optional[str], typer.Option(metavar="NAME", help="Another release, such as sid.")] = None,  # noqa: UP045
     packages: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--package", metavar="NAME", help="A further package; may be given several times."),
@@ -274,7 +301,7 @@ def images_bootstrap(
     mirror: Annotated[Optional[str], typer.Option(metavar="URL", help="Where the packages come from.")] = None,  # noqa: UP045
 ) -> None:
     """Make a minimal bootable image from a distribution's packages."""
-    from .images import bootstrap
+    from .commands.images import bootstrap
 
     bootstrap(system, release, packages or [], mirror)
 
@@ -282,7 +309,7 @@ def images_bootstrap(
 @images.command("delete")
 def images_delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to delete.")]) -> None:
     """Delete images from the catalogue."""
-    from .images import delete
+    from .commands.images import delete
 
     delete(names)
 

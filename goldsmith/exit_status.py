@@ -1,17 +1,17 @@
-"""What the exit statuses mean; docs/command-line.md has them for readers."""
+"""The exit statuses; docs/command-line.md lists them for users."""
 
 from __future__ import annotations
 
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 
-FAILED = 1  # a build did not succeed, or the state could not be read or written
+NOT_SUCCEEDED = 1  # a build did not succeed, or the state could not be read or written
 BAD_INPUT = 2  # nothing was created
 ENVIRONMENT = 3  # this machine or project lacks something
 INTERRUPTED = 130  # ended with Ctrl-C
 
 
 def of_error(error: GoldsmithError) -> int:
-    """Give the exit status of what went wrong."""
+    """Return the exit status of what went wrong."""
     if isinstance(error, InputError):
         return BAD_INPUT
-    return ENVIRONMENT if isinstance(error, EnvironmentFault) else FAILED
+    return ENVIRONMENT if isinstance(error, EnvironmentFault) else NOT_SUCCEEDED

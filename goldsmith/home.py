@@ -1,66 +1,116 @@
-"""Where Goldsmith keeps its state on this machine, and how what a killed run has left there is finished."""
+"""The folder of Goldsmith's state on this machine, and the recovery of builds that killed processes left there."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared import factory
-from shared.build import Build, State
+from shared.build.build import Build
 from shared.errors import EnvironmentFault, GoldsmithError
 from shared.ports import Progress
+from shared.runtime import opening
+from shared.topology import STORAGE_EMULATOR
 
-from .progress import shown
-from .text import complain
+from .screen.progress import shown
+from .screen.text import complain
 
 if TYPE_CHECKING:
-    from shared.factory import LocalFactory
+    from shared.runtime.opening import LocalBackend
 
 
 LOG = logging.getLogger(__name__)
 
-VARIABLE = "GOLDSMITH_HOME"
+ALIKE = 20  # warnings from one line of code that are shown
+
+
+@dataclass(frozen=True)
+class CommandVariable:
+    """One environment variable of the command line."""
+
+    name: str
+    meaning: str
+    default: str  # in words
+
+
+HOME = CommandVariable("GOLDSMITH_HOME", "the folder with this machine's state", "goldsmith below XDG_DATA_HOME")
+DATA_HOME = CommandVariable("XDG_DATA_HOME", "the folder for the data of a person's programs", "~/.local/share")
+CONCURRENCY = CommandVariable("GOLDSMITH_CONCURRENCY", "how many builds may have VMs at once", "any number")
+COMMAND_VARIABLES = (
+    HOME,
+    DATA_HOME,
+    CONCURRENCY,
+    CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
+    CommandVariable("SOURCE_DATE_EPOCH", "the time of a bootstrapped image's files, in Unix seconds", "the archive's"),
+)
+"""Every variable that is read. Commands with --project read those of the emulator too: shared/gcp/settings.py."""
 
 
 class Notes(logging.Handler):
-    """Shows what library code warns of as any other note: it may quote a guest."""
+    """Shows what library code warns of as any other note: it may quote a guest, which may never stop.
+
+    Of warnings from one line of code so many are shown, and that there are more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: Counter[tuple[str, int]] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one warning."""
-        with suppress(BrokenPipeError, EnvironmentFault):  # nobody reads it any more
-            complain(self.format(record))
+        where = (record.pathname, record.lineno)
+        self._shown[where] += 1
+        if self._shown[where] > ALIKE:
+            return
+        more = "; more of the kind are not shown" if self._shown[where] == ALIKE else ""
+        with suppress(BrokenPipeError, EnvironmentFault):  # the reader has gone
+            complain(self.format(record) + more)
 
 
 def home() -> Path:
-    """Give $GOLDSMITH_HOME, else ~/.local/share/goldsmith."""
-    named = os.environ.get(VARIABLE)
+    """Return $GOLDSMITH_HOME, else ~/.local/share/goldsmith."""
+    named = os.environ.get(HOME.name)
     if named:
         return Path(named).absolute()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "goldsmith"
+    data = os.environ.get(DATA_HOME.name)
+    return (Path(data) if data else Path(DATA_HOME.default).expanduser()) / "goldsmith"
 
 
-def open_factory(progress: Progress | None = None) -> LocalFactory:
-    """Open this machine's factory."""
+def concurrency(text: str) -> int | None:
+    """Return what $GOLDSMITH_CONCURRENCY says: how many builds may have VMs at once, or None for any number.
+
+    EnvironmentFault for anything else.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text)):
+        raise EnvironmentFault(f"{CONCURRENCY.name} is not a number of builds; set it to 1 or more, or to nothing")
+    return int(text)
+
+
+def open_home(progress: Progress | None = None) -> LocalBackend:
+    """Open this machine's backend."""
     logging.basicConfig(format="%(message)s", handlers=[Notes()])
-    return factory.local(home(), progress)
+    return opening.local(home(), progress, concurrency(os.environ.get(CONCURRENCY.name, "")))
 
 
-def resume_all(opened: LocalFactory) -> tuple[list[Build], list[str]]:
+def resume_all(backend: LocalBackend) -> tuple[list[Build], list[str]]:
     """Finish what killed processes have left; return the builds that are finished now, and the ids of the others.
 
     Each is named before it is begun, and its progress shown. One that cannot be finished stops neither the others nor
     the command.
     """
-    opened.tidy()
+    builds = opening.builds_here(backend)
+    builds.tidy()
     finished, left = [], []
-    for build in opened.interrupted():
+    for build in builds.interrupted():
         try:
-            ended = resume(opened, build)
+            ended = resume_build(backend, build)
         except Exception as error:
             foreseen = isinstance(error, GoldsmithError)
             LOG.warning("build %s cannot be finished: %s", build.id, error, exc_info=None if foreseen else error)
@@ -71,12 +121,12 @@ def resume_all(opened: LocalFactory) -> tuple[list[Build], list[str]]:
     return finished, left
 
 
-def resume(opened: LocalFactory, build: Build) -> Build | None:
-    """Say that a killed process has left a build, finish it and say how it ended; None while another process has it."""
-    work = "cleaning up after it" if build.state in (State.PREPARING, State.PROVISIONING) else "finishing it"
+def resume_build(backend: LocalBackend, build: Build) -> Build | None:
+    """Finish a build that a killed process has left, and print how it ended. None while another process holds it."""
+    work = "finishing it" if opening.builds_here(backend).can_go_on(build) else "cleaning up after it"
     complain(f"build {build.id} was left by a killed process while it was {build.state}; {work} first")
     with shown() as progress:
-        ended = replace(opened, progress=progress).resume(build.id)
+        ended = opening.builds_here(replace(backend, progress=progress)).resume(build.id)
     if ended is None:
         complain(f"build {build.id} is held by another process now")
     elif ended.finished:

@@ -1,1 +1,1 @@
-"""What runs on the build VM: Python standard library only, Python 3.9 or later, shipped as one provisioner.pyz."""
+"""The provisioner, which runs on the build VM: standard library only, shipped as one file for Python 3.6 or later."""

@@ -1,10 +1,10 @@
-"""Do the job on a cidata: `python3 provisioner.pyz --cidata DIR`.
+"""Do the job of a cidata: `python3 provisioner.pyz --cidata DIR`.
 
---cidata DIR    where job.json and context.tar are
+--cidata DIR    the folder of job.json and context.tar
 --root DIR      the image's files (/)
---state DIR     where to remember how far the job has come (ROOT/var/lib/goldsmith)
---console PATH  where people look (/dev/console); - is standard output
---drain SECONDS how long the last reports may take to leave before the machine goes down (10)
+--state DIR     the folder for the job's state (ROOT/var/lib/goldsmith)
+--console PATH  the console (/dev/console); - is standard output
+--drain SECONDS how long to wait for the last reports to leave before the machine goes down (10)
 --no-power      leave the machine on: end with status 0 (completed), 1 (failed) or 194 (wants a reboot)
 """
 
@@ -13,17 +13,17 @@ from __future__ import annotations
 import os
 import sys
 
-from .machine import END_FAILED, Machine, NoMachine
-from .output import Console
+from .job.session import JobFolders, Session
+from .machine.machine import END_FAILED, BuildMachine, NoMachine
 from .protocol import ProtocolError, decode_job
-from .session import Places, Session
+from .system.output import StepConsole
 
 
 class Options:
     """The command line."""
 
     def __init__(self, arguments: list[str]) -> None:
-        """Read it. ValueError; KeyError when --cidata is missing."""
+        """Parse the arguments. ValueError; KeyError when --cidata is missing."""
         self.power = "--no-power" not in arguments
         rest = [argument for argument in arguments if argument != "--no-power"]
         given = dict(zip(rest[::2], rest[1::2]))
@@ -37,19 +37,19 @@ class Options:
 
 
 def do_without_openssl() -> None:
-    """Let hashlib take Python's own SHA-256 where that is built in.
+    """Make hashlib use Python's own SHA-256 where that is built in.
 
-    Loading OpenSSL reads 5 MB and takes 60 ms on an emulated CPU, in which no other thread runs: just when the first
-    step is to start. TLS, where reports go by https, loads it all the same.
+    Loading OpenSSL reads 5 MB and takes 60 ms on an emulated CPU. No other thread runs meanwhile, and the first step is
+    about to start. TLS, for reports by https, loads it anyway.
     """
     if {"_sha256", "_sha2"} & set(sys.builtin_module_names):
-        sys.modules["_hashlib"] = None  # type: ignore[assignment]  # how importlib's manual says to block an import
+        sys.modules["_hashlib"] = None  # type: ignore[assignment]  # importlib's manual: this blocks an import
 
 
 def main(arguments: list[str]) -> int:
-    """Give the exit status, where nothing turns the machine off before."""
-    if arguments == ["--maintenance"]:  # how maintenance.py lets itself be started
-        from .maintenance import main as maintain
+    """Run the job; return the exit status, unless the machine is turned off first."""
+    if arguments == ["--maintenance"]:  # maintenance.py starts it with this
+        from .cos.maintenance import main as maintain
 
         return maintain()
     try:
@@ -59,15 +59,15 @@ def main(arguments: list[str]) -> int:
         return 2
     os.umask(0o022)
     do_without_openssl()
-    console = Console(options.console)
-    machine = Machine(console) if options.power else NoMachine(console)
+    console = StepConsole(options.console)
+    machine = BuildMachine(console) if options.power else NoMachine(console)
     path = os.path.join(options.cidata, "job.json")
     try:
         with open(path, "rb") as file:
             job = decode_job(file.read())
         os.makedirs(os.path.join(options.state, "logs"), mode=0o700, exist_ok=True)
-        session = Session(job, Places(options.cidata, options.root, options.state), console, machine)
-    except (OSError, ProtocolError) as error:  # nothing to sign a report with, or nowhere to remember it
+        session = Session(job, JobFolders(options.cidata, options.root, options.state), console, machine)
+    except (OSError, ProtocolError) as error:  # no key to sign a report with, or no place for the state
         console.say(f"{path}: {error}")
         machine.turn_off(failed=True)
         return END_FAILED

@@ -1,8 +1,8 @@
-"""The wire contract between a build VM and everybody else: the job it is given, the reports it sends back.
+"""The wire contract between a build VM and its host: the job that the VM gets, and the reports that it sends back.
 
-Both sides import this one file, so it obeys the stricter side's rules: standard library only, Python 3.9, cheap to
+Both sides import this one file, so it obeys the stricter side's rules: standard library only, Python 3.6, cheap to
 import. It holds shapes and their JSON, nothing that acts. A document with an unknown key, a missing key or a value of
-the wrong type is a ProtocolError that names the key: old and new provisioners must never half-understand each other.
+the wrong type is a ProtocolError that names the key: an old and a new side must never half-understand each other.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ PHASES = (BUILD, VERIFY)
 STARTED = "started"  # the provisioner runs; `resumed_at` names the step that it goes on with, None on the first boot
 STEP_STARTED = "step-started"
 STEP_FINISHED = "step-finished"
-STEP_FAILED = "step-failed"  # one try failed; `final` tells whether another follows
+STEP_FAILED = "step-failed"  # one try failed; `final`: no other follows
 REBOOTING = "rebooting"  # a step asked for a reboot; the provisioner reports `started` again after it
 DISK_WANTED = "disk-wanted"  # the job's layout needs a larger boot disk, and waits for it
-INVENTORY = "inventory"  # what is installed: `output` has one package a line, as provisioner/inventory.py writes them
+INVENTORY = (
+    "inventory"  # what is installed: `output` has one package a line, as provisioner/job/inventory.py writes them
+)
 HEARTBEAT = "heartbeat"  # alive; carries no fact, takes no sequence number (always 0)
 COMPLETED = "completed"  # every step done and the machine's state cleaned; the VM powers itself off next
 FAILED = "failed"  # the job cannot be done; the VM powers itself off next
@@ -32,14 +34,14 @@ REPORT_KINDS = (
     *(COMPLETED, FAILED),
 )
 
-REBOOT_STATUS = 194  # 3010 modulo 256: what the managed image builders take as "reboot, then go on after this step"
+REBOOT_STATUS = 194  # 3010 modulo 256; to the managed image builders it means "reboot, then go on after this step"
 HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings in the cleaned machine lead to
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
-NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # where one machine has it: of which controller, and its number there
+NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # of its controller, and its number there, on one machine
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
-SLOWEST_MOVE = 5 << 20  # bytes a second that partitions move at, on a small disk of Compute Engine's slowest kind
+SLOWEST_MOVE = 5 << 20  # bytes a second at which partitions move on a small disk of Compute Engine's slowest kind
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
 
 
@@ -49,11 +51,11 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class RunScript:
-    """Run a script of the context; working directory is the context."""
+    """Run a script of the context, in the context as its working directory."""
 
     script: str
     env: Mapping[str, str] = field(default_factory=dict)
-    interpreter: Optional[str] = None  # absolute path; None: what the script's first line names, else bash, else sh
+    interpreter: Optional[str] = None  # absolute path; None: the one in the script's first line, else bash, else sh
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class InstallGpu:
 
 @dataclass(frozen=True)
 class InstallAnthos:
-    """Install what an Anthos package specification lists, with Google's anthos_installer."""
+    """Install the packages of an Anthos package specification with Google's anthos_installer."""
 
-    package_spec: str  # http(s) or gs:// URL, or a file of the context
-    workdir: Optional[str] = None  # absolute; where the specification and its tarballs are kept
+    package_spec: str  # http(s) or gs:// URL, or a file or folder of the context
+    workdir: Optional[str] = None  # absolute; keeps the specification and its tarballs
+    installer: str = (  # http(s) or gs:// URL of its archive; this one is the first that takes -top-workdir
+        "gs://cos-anthos-builds-us/anthos_installer-linux-amd64-v0.0.1-ecea8c6.tar.gz"
+    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class DisableAutoUpdate:
 class KernelCommandLine:
     """Change the kernel command line of the boot loader's configuration."""
 
-    add: Tuple[str, ...] = ()  # parameters, each unless it is there
+    add: Tuple[str, ...] = ()  # parameters; those that are there already are not added again
     remove: Tuple[str, ...] = ()  # parameters, NAME or NAME=VALUE
 
 
@@ -143,17 +148,17 @@ class Step:
 
 @dataclass(frozen=True)
 class DiskLayout:
-    """How the partitions of Container-Optimized OS are to lie before the first step. All sizes in bytes."""
+    """The wanted layout of the partitions of Container-Optimized OS before the first step. All sizes in bytes."""
 
     reclaim: bool = False  # give the 2 GB of the second root partition (number 3) to OEM
     oem_size: Optional[int] = None  # of the OEM partition (number 8); None: as it is
     oem_blocks: Optional[int] = None  # of 4 KiB, in OEM's file system; None: it fills its partition
-    disk_size: Optional[int] = None  # of the whole disk, which is made smaller: ask for it and wait before relocating
+    disk_size: Optional[int] = None  # of the whole disk, which is smaller at first: ask for it and wait
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the provisioner is told to do: one document, job.json on the cidata."""
+    """The provisioner's task: one document, job.json on the cidata."""
 
     build_id: str
     attempt: int
@@ -164,20 +169,21 @@ class Job:
     token_url: Optional[str] = None  # metadata server's access token, for publish_url; None: no Authorization header
     report_port: str = "/dev/ttyS2"  # serial port 3; the console is used where the machine has no such port
     heartbeat: float = 20.0  # seconds between heartbeats
-    linger: float = 0.0  # seconds to stay up, for the serial ports to be read: after a failure, or unpublished words
+    linger: float = 0.0  # seconds to stay up so that the host can read the serial ports: failed, or not published
     clean: bool = True  # remove this machine's identity, logs and caches after the steps
     layout: Optional[DiskLayout] = None  # of Container-Optimized OS; None: the disk stays as it is
     scratch: bool = False  # the machine has a blank disk for what must not be in the image; see scratch_disk.py
-    hygiene: str = HYGIENE_OFF  # off where the host looks into the finished disk by itself
+    hygiene: str = HYGIENE_OFF  # off where the host checks the finished disk itself
     allow: Tuple[str, ...] = ()  # paths at which a finding is allowed; each of their parts may have one `*`
-    context_digest: str = ""  # what context.tar has to come to; "" in jobs of the release before
-    inventory: bool = False  # report what is installed, where the host cannot look into the disk
+    context_digest: str = ""  # that context.tar must have; "" in jobs of the release before
+    inventory: bool = False  # report what is installed, where the host cannot read the disk
+    allow_failed: Tuple[str, ...] = ()  # units that may have failed in a system that is verified
     version: int = VERSION
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the provisioner says back. A claim, never a proof: readers check before anything irreversible."""
+    """A message of the provisioner. It is a claim, not a proof: readers check it before anything irreversible."""
 
     build_id: str
     attempt: int
@@ -197,14 +203,14 @@ class Report:
 
 
 def sign(key: str, data: bytes) -> str:
-    """HMAC-SHA-256 over the exact bytes of a report's data, in hex. `key` is the job's, in hex."""
-    import hmac  # on a build VM its import, which loads OpenSSL, goes on beside the first step
+    """Return the HMAC-SHA-256 of the exact bytes of a report's data, in hex. `key` is the job's, in hex."""
+    import hmac  # loads OpenSSL: on a build VM that goes on beside the first step
 
     return hmac.new(bytes.fromhex(key), data, "sha256").hexdigest()
 
 
 def encode(document: Any) -> bytes:
-    """The JSON of a Job or a Report: keys sorted, no spaces, so that equal documents are equal bytes."""
+    """Return the JSON of a Job or a Report: keys sorted, no spaces, so that equal documents are equal bytes."""
     return json.dumps(asdict(document), sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -224,13 +230,13 @@ def decode_job(data: bytes) -> Job:
 
 
 def decode_inputs(step: Step, where: str = "step") -> Any:
-    """Give a step's inputs as the dataclass of its action. Raises ProtocolError."""
+    """Return a step's inputs as the dataclass of its action. Raises ProtocolError."""
     _known(step.action, tuple(ACTIONS), where + ".action")
     return _decode(ACTIONS[step.action], step.inputs, where + ".inputs")
 
 
 def decode_report(data: bytes) -> Report:
-    """Read a report as it came over the wire. Raises ProtocolError."""
+    """Read a report as it arrives over the wire. Raises ProtocolError."""
     report: Report = _decode(Report, _object(data), "report")
     _known(report.version, (VERSION,), "report.version")
     _known(report.kind, REPORT_KINDS, "report.kind")

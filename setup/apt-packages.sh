@@ -1,16 +1,16 @@
 #!/bin/sh
-# Install those packages of Debian or Ubuntu that Goldsmith needs and this machine lacks.
+# Install the packages of Debian or Ubuntu that Goldsmith needs and this machine lacks.
 #
 #     setup/apt-packages.sh base|cloud|peers ...
 #
-# What counts is whether the program or file is there, not whether dpkg knows of it: a machine that has them all needs
-# neither root nor network. apt-get is run only when something is missing, by sudo when this is not root.
+# The script checks for programs and files, not for dpkg's records: a machine that has them all needs neither root nor
+# network. It runs apt-get only when something is missing, with sudo when it does not run as root.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # where mke2fs and sfdisk are, and a user's PATH on Debian is not
 python=${PYTHON:-python3}
 
-# Each line: package, what proves that it is there (program, absolute path or python:MODULE), and `optional` when some
-# distributions do not have it.
+# Each line: package, the evidence that it is installed (program, absolute path or python:MODULE), and `optional` when
+# some distributions lack it.
 base() {
 	cat <<-END
 		ca-certificates /etc/ssl/certs/ca-certificates.crt
@@ -24,7 +24,7 @@ base() {
 		mmdebstrap mmdebstrap
 		debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
 		uidmap newuidmap
-		genisoimage genisoimage
+		genisoimage isoinfo
 		mtools mcopy
 		dosfstools mkfs.vfat
 		fdisk sfdisk
@@ -44,14 +44,14 @@ base() {
 	END
 }
 
-# What Google's emulators run on. They come with the Google Cloud SDK, which is in no distribution.
+# Requirements of Google's emulators, which come with the Google Cloud SDK; no distribution has that.
 cloud() {
 	cat <<-END
 		default-jre-headless java
 	END
 }
 
-# What the benchmarks compare Goldsmith with.
+# Programs that the benchmarks compare Goldsmith with.
 peers() {
 	cat <<-END
 		guestfs-tools virt-customize
@@ -103,7 +103,7 @@ look() {
 }
 
 install_missing() {
-	apt_get update || apt_get update || [ -z "$missing" ] # what is optional must not need the network
+	apt_get update || apt_get update || [ -z "$missing" ] # optional packages must not require the network
 	for package in $missing_optional; do
 		if apt-cache --quiet=0 policy "$package" 2>/dev/null | grep -q 'Candidate: [^(]'; then
 			missing="$missing $package"

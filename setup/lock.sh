@@ -1,10 +1,10 @@
 #!/bin/sh
 # Write requirements.txt and requirements-dev.txt from requirements.in and requirements-dev.in: every package that is
-# needed, by those that are needed too, with the hashes of all of its files. Versions stay as they are where they can:
+# needed, directly or indirectly, with the hashes of all of its files. Versions stay as they are where possible:
 #
 #     setup/lock.sh [--upgrade | --upgrade-package NAME] ...
 #
-# It needs PyPI and nothing else, and leaves nothing behind but the two files: uv, which resolves for all versions of
+# It needs only PyPI, and leaves only the two files behind: uv, which resolves for all versions of
 # Python at once, goes into an environment that is thrown away (docs/decisions/0034-hashes-of-packages.md).
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,1 +1,1 @@
-"""What an image build is, whoever calls: the spec, the plan, the lifecycle and the workers, and the ports they use."""
+"""The core of an image build; its files: errors, names, sizes, ports, image ownership, keys, topology of the cloud."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import time
 
+_CHANCE = random.SystemRandom()  # spreads writers; what others draw of Python's own generator is theirs
+
 
 class SystemClock:
     """Unix seconds of this machine."""
 
     def now(self) -> float:
-        """Give Unix seconds."""
+        """Return Unix seconds."""
         return time.time()
 
     def pause(self, most: float) -> None:
         """Wait for a random part of `most` seconds."""
-        time.sleep(random.uniform(0, most))  # noqa: S311 - spreads writers, guards nothing
+        time.sleep(_CHANCE.uniform(0, most))

@@ -9,15 +9,17 @@ GoldsmithError                anything below; carries the remedy as its last sen
 │   └── NoSpace               the disk is full, or would be
 ├── PoisonMessage             a message that can never be read: dropped, and logged
 │   └── WrongSignature        a report that was not signed by the VM that it says it is from: counted as well
+├── Passing                   may work if done again later: redelivery retries it
 ├── StoreError                state could not be read or written
 │   ├── NotFound              no such build, image or object
 │   ├── AlreadyExists         the document is there; for events this is the dedupe
 │   ├── NameTaken             another build makes, or has made, an image of that name
-│   ├── Conflict              somebody else wrote first; load again and decide again
+│   ├── Conflict (Passing)    another process wrote first; load again and decide again
 │   ├── TooLarge              a document that the store cannot take, however often it is tried
 │   └── DamagedDocument       a document that cannot be read, or that a newer release has written
-└── CloudError                a call to a factory's adapter failed
-    ├── Transient             may work if done again later: redelivery retries it
+└── CloudError                a call to a backend's adapter failed
+    ├── Transient (Passing)   may work if done again later
+    │   └── LineFull          so many reports of a build wait that it takes none until some are read
     └── Permanent             will not work however often: the build fails with this text
 """
 
@@ -32,7 +34,7 @@ class GoldsmithError(Exception):
 
 
 class InputError(GoldsmithError):
-    """What a person wrote is wrong; nothing has been created."""
+    """Input is wrong; nothing has been created."""
 
 
 class SpecError(InputError):
@@ -74,6 +76,10 @@ class WrongSignature(PoisonMessage):
     """A report that was not signed by the VM that it says it is from."""
 
 
+class Passing(GoldsmithError):
+    """May work if done again later."""
+
+
 class StoreError(GoldsmithError):
     """State could not be read or written."""
 
@@ -90,8 +96,8 @@ class NameTaken(StoreError):
     """Another build makes, or has made, an image of that name."""
 
 
-class Conflict(StoreError):
-    """Somebody else wrote first; load again and decide again."""
+class Conflict(StoreError, Passing):
+    """Another writer was first; load again and decide again."""
 
 
 class TooLarge(StoreError):
@@ -103,11 +109,15 @@ class DamagedDocument(StoreError):
 
 
 class CloudError(GoldsmithError):
-    """A call to a factory's adapter failed."""
+    """A call to a backend's adapter failed."""
 
 
-class Transient(CloudError):
-    """May work if done again later."""
+class Transient(CloudError, Passing):
+    """A call that may work if done again later."""
+
+
+class LineFull(Transient):
+    """So many reports of a build wait that it takes none until some are read."""
 
 
 class Permanent(CloudError):

@@ -1,4 +1,4 @@
-"""Which NVIDIA drivers can be installed: the versions that Google keeps in a public bucket, for everybody to read.
+"""The NVIDIA drivers that can be installed: the versions in Google's public bucket.
 
 Both adapters ask before anything is made: the installer container would find out only on the build VM.
 """
@@ -15,17 +15,20 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 
+from .build.plan import Plan
 from .errors import InputError, Permanent, Transient
-from .plan import Plan
+from .topology import STORAGE_EMULATOR
 
 GOOGLE = "https://storage.googleapis.com"
-EMULATOR = "STORAGE_EMULATOR_HOST"  # as all of Google's clients have it
 BUCKET, FOLDER = "nvidia-drivers-us-public", "tesla/"
 ELSEWHERE = ("390.46",)  # good as well; the installer container gets it from another place
 OF_THE_CONTEXT = ".run"  # the file of an installer, which the step's deps_dir brings
 _SECONDS = 30.0  # for one answer
 _PAGE = 1000  # names, the most that Cloud Storage gives at once
-_VERSION = re.compile(r"[0-9]+(\.[0-9]+)+")
+_MOST_PAGES = 100
+_MOST_BYTES = 8 << 20  # of one page
+_LIST = f"the list of NVIDIA's drivers, bucket {BUCKET}"
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,9}")
 
 
 def check_drivers(plan: Plan, storage: str = GOOGLE) -> None:
@@ -54,8 +57,8 @@ def valid_drivers(storage: str = GOOGLE, *, page: int = _PAGE) -> list[str]:
 
 
 def storage_of(environment: Mapping[str, str]) -> str:
-    """Give the URL of Cloud Storage, or of what plays its part."""
-    host = environment.get(EMULATOR, "").strip().rstrip("/")
+    """Return the URL of Cloud Storage, or of the emulator."""
+    host = environment.get(STORAGE_EMULATOR, "").strip().rstrip("/")
     if not host:
         return GOOGLE
     return host if "://" in host else f"http://{host}"
@@ -63,27 +66,28 @@ def storage_of(environment: Mapping[str, str]) -> str:
 
 def _folders(storage: str, page: int) -> Iterator[str]:
     token = ""
-    while True:
+    for _page in range(_MOST_PAGES):
         query = {"prefix": FOLDER, "delimiter": "/", "maxResults": str(page)} | ({"pageToken": token} if token else {})
         answer = _read(f"{storage}/storage/v1/b/{BUCKET}/o?{urlencode(query)}")
         yield from map(str, answer.get("prefixes", ()))
         token = str(answer.get("nextPageToken", ""))
         if not token:
             return
+    raise Transient(f"{_LIST}: Cloud Storage's list does not end")
 
 
 def _read(url: str) -> dict[str, Any]:
-    what = f"the list of NVIDIA's drivers, bucket {BUCKET}"
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - storage_of()'s
-            document = json.loads(answer.read())
+            data = answer.read(_MOST_BYTES + 1)
+            document = json.loads(data) if len(data) <= _MOST_BYTES else None
     except HTTPError as error:
         with error:
             passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code == HTTPStatus.TOO_MANY_REQUESTS
-        text = f"{what}: Cloud Storage answers {error.code} {error.reason}"
+        text = f"{_LIST}: Cloud Storage answers {error.code} {error.reason}"
         raise (Transient if passing else Permanent)(text) from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise Transient(f"{what}: Cloud Storage cannot be asked: {error}") from error
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
+        raise Transient(f"{_LIST}: Cloud Storage cannot be asked: {error}") from error
     if not isinstance(document, dict):
-        raise Transient(f"{what}: Cloud Storage gives no list")
+        raise Transient(f"{_LIST}: Cloud Storage gives no list")
     return document

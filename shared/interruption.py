@@ -1,4 +1,4 @@
-"""A wish to end a running build: set by a signal handler or another thread, seen by whoever runs the build."""
+"""A wish to end a running build: set by a signal handler or another thread, seen by the code that runs the build."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Interruption:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody has asked."""
+        """Return whether the build is asked to end."""
         return bool(self.reason)

@@ -8,6 +8,7 @@ that are missing get the field's default, and a value of the wrong type is Unrea
 from __future__ import annotations
 
 import math
+import reprlib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -15,7 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-Reader = Callable[[Any], Any]
+ValueReader = Callable[[Any], Any]
 
 KIND = "kind"  # the field that tells the members of a union apart
 LARGEST_BITS = 1023  # of a whole number that a float can hold
@@ -27,7 +28,7 @@ class Unreadable(ValueError):
 
 
 def to_document(value: Any) -> Any:
-    """Give a value as JSON's own types."""
+    """Return a value as JSON's own types."""
     shape: Any = type(value)
     if shape in PLAIN:
         return value
@@ -45,8 +46,8 @@ def to_document(value: Any) -> Any:
 
 
 @cache
-def reader(shape: Any) -> Reader:
-    """Give what makes a `shape` of a JSON document: a dataclass, or a union of some. It raises Unreadable."""
+def reader(shape: Any) -> ValueReader:
+    """Return the reader of a `shape` from JSON documents: a dataclass, or a union of some. It raises Unreadable."""
     origin, arguments = get_origin(shape), get_args(shape)
     if shape is Any:
         return lambda value: value
@@ -70,7 +71,7 @@ def _names(shape: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(shape))
 
 
-def _object(shape: Any) -> Reader:
+def _object(shape: Any) -> ValueReader:
     hints = get_type_hints(shape)
     readers = {field.name: reader(hints[field.name]) for field in fields(shape)}
     needed = [field.name for field in fields(shape) if field.default is MISSING and field.default_factory is MISSING]
@@ -92,7 +93,7 @@ def _object(shape: Any) -> Reader:
     return read
 
 
-def _one_of(shapes: tuple[Any, ...]) -> Reader:
+def _one_of(shapes: tuple[Any, ...]) -> ValueReader:
     readers = {kind: reader(shape) for shape in shapes for kind in get_args(get_type_hints(shape)[KIND])}
 
     def read(value: Any) -> Any:
@@ -104,13 +105,13 @@ def _one_of(shapes: tuple[Any, ...]) -> Reader:
     return read
 
 
-def _optional(shapes: tuple[Any, ...]) -> Reader:
+def _optional(shapes: tuple[Any, ...]) -> ValueReader:
     [shape] = [one for one in shapes if one is not types.NoneType]
     inner = reader(shape)
     return lambda value: None if value is None else inner(value)
 
 
-def _choice(choices: tuple[Any, ...]) -> Reader:
+def _choice(choices: tuple[Any, ...]) -> ValueReader:
     def read(value: Any) -> Any:
         if not isinstance(value, str) or value not in choices:
             raise Unreadable(f"{_shown(value)} is none of {', '.join(choices)}")
@@ -119,7 +120,7 @@ def _choice(choices: tuple[Any, ...]) -> Reader:
     return read
 
 
-def _list(item: Reader) -> Reader:
+def _list(item: ValueReader) -> ValueReader:
     def read(value: Any) -> Any:
         if not isinstance(value, list):
             raise Unreadable(f"needs a list, not {_shown(value)}")
@@ -128,7 +129,7 @@ def _list(item: Reader) -> Reader:
     return read
 
 
-def _map(item: Reader) -> Reader:
+def _map(item: ValueReader) -> ValueReader:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Unreadable(f"needs an object, not {_shown(value)}")
@@ -137,7 +138,7 @@ def _map(item: Reader) -> Reader:
     return read
 
 
-def _plain(shape: type) -> Reader:
+def _plain(shape: type) -> ValueReader:
     def read(value: Any) -> Any:
         if shape is float and type(value) is int and value.bit_length() <= LARGEST_BITS:
             return float(value)
@@ -151,4 +152,5 @@ def _plain(shape: type) -> Reader:
 
 
 def _shown(value: Any) -> str:
-    return f"{value!r:.80}"
+    """Return the beginning of what a value looks like: all of it may be large, or nested deeper than Python writes."""
+    return f"{reprlib.repr(value):.80}"

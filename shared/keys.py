@@ -1,4 +1,4 @@
-"""What a build VM signs with: a key of this one machine, derived from a master key that no VM ever sees."""
+"""The signing keys of build VMs: one for each machine, derived from a master key that no VM ever sees."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import hmac
 
 from provisioner.protocol import Report, sign
 
+from .build.resources import machine_name
 from .errors import EnvironmentFault
-from .resources import machine_name
 
 BY_ATTEMPT = 1  # Build.keys of builds that the release before has begun: both VMs of an attempt have one key
 BY_MACHINE = 2  # of all others: each VM has its own

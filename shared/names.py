@@ -17,7 +17,6 @@ LABEL_LENGTH = 63  # characters, of a label's key and of its value
 LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
-COMPUTE_URL = "https://www.googleapis.com/compute/v1/"  # what full paths of Compute Engine's resources begin with
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
 OWN_NAMES = "gs-"  # begins the names of what builds make for themselves; IAM lets functions touch no others
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
@@ -30,7 +29,10 @@ DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its con
 _OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUFFIX = re.compile(r"[-a-z0-9]*[a-z0-9]")
-_PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
+_PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")  # old ones begin with a domain
+_COMPUTE_URL = re.compile(r"(https?:)?//([-a-z0-9]+\.)+googleapis\.com/compute/[a-z0-9_]+/")
+_NETWORK = re.compile(r"((projects/[-a-z0-9.:]+/)?global/networks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
+_SUBNET = re.compile(r"((projects/[-a-z0-9.:]+/)?regions/[-a-z0-9]+/subnetworks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
 _LICENSE = re.compile(r"projects/[-a-z0-9.:]+/global/licenses/[a-z]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 
@@ -40,7 +42,7 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def resource_name(text: str, longest: int = NAME_LENGTH) -> str:
+def check_name(text: str, longest: int = NAME_LENGTH) -> str:
     """Check the name of an image, family or machine."""
     if len(text) > longest or not _NAME.fullmatch(text):
         raise ValueError(
@@ -57,7 +59,7 @@ def output_name(text: str, longest: int = NAME_LENGTH) -> str:
             f"{quoted(text)} begins with {OWN_NAMES}, as the machines, disks and images that builds make for "
             f"themselves do; write another name, for example {quoted('my-' + text)}"
         )
-    return resource_name(text, longest)
+    return check_name(text, longest)
 
 
 def _example(text: str, longest: int) -> str:
@@ -103,6 +105,38 @@ def zone(text: str) -> str:
     return text
 
 
+def compute_path(text: str) -> str:
+    """Return the path in the URL of a resource of Compute Engine: any of Google's hosts, any version; others as it is.
+
+    https://www.googleapis.com/compute/v1/projects/... and https://compute.googleapis.com/compute/beta/projects/...
+    name the same.
+    """
+    url = _COMPUTE_URL.match(text)
+    return text[url.end() :] if url else text
+
+
+def network(text: str) -> str:
+    """Check a network's name, path or URL, and return its name or path."""
+    path = compute_path(text)
+    if not _NETWORK.fullmatch(path):
+        raise ValueError(
+            f"{quoted(text)} is not a network; write its name, global/networks/NAME or "
+            "projects/PROJECT/global/networks/NAME"
+        )
+    return path
+
+
+def subnetwork(text: str) -> str:
+    """Check a subnetwork's name, path or URL, and return its name or path."""
+    path = compute_path(text)
+    if not _SUBNET.fullmatch(path):
+        raise ValueError(
+            f"{quoted(text)} is not a subnetwork; write its name, regions/REGION/subnetworks/NAME or "
+            "projects/PROJECT/regions/REGION/subnetworks/NAME"
+        )
+    return path
+
+
 def license_path(text: str) -> str:
     """Check the path of a licence."""
     if not _LICENSE.fullmatch(text):
@@ -139,7 +173,7 @@ def as_label_value(text: str) -> str:
 
 
 def _is_label(text: str) -> bool:
-    r"""Whether a text matches `[\p{Ll}\p{Lo}\p{N}_-]*` within the limits: letters of all scripts without case count."""
+    r"""Return whether a text matches `[\p{Ll}\p{Lo}\p{N}_-]*` within the limits, where \p{Lo} is caseless letters."""
     if len(text) > LABEL_LENGTH or len(text.encode(errors="replace")) > LABEL_BYTES:
         return False
     categories = (unicodedata.category(character) for character in text if character not in "_-")

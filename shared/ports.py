@@ -1,4 +1,4 @@
-"""What the core asks of the world: Compute, Store, Bucket, Bus and Clock, as Protocols.
+"""The ports of the core, as Protocols: Compute, Store, Bucket, Bus and Clock.
 
 Each has one real adapter (gcp/) and one honest local one (local/), and one contract test that both pass. Every call
 that makes something is *ensure*-style: it looks, acts with a request id derived from the name, looks again; so that
@@ -7,20 +7,22 @@ it can be called any number of times. Adapters raise the classes of errors.py an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from provisioner.protocol import Job
 
-from .build import ArchiveRecord, Build, ImageDocument
-from .damage import Damaged
-from .events import Event, Stop
-from .plan import Context, MachinePlan, Plan
+from .build.build import ArchiveRecord, Build, ImageDocument, Unfinished
+from .build.damage import Damaged
+from .build.events import Event, Stop
+from .build.plan import Context, MachinePlan, Plan
 
 if TYPE_CHECKING:
-    from provisioner.hygiene import Finding  # and all its rules, which few that import this module need
+    from provisioner.hygiene.hygiene import Finding  # and all its rules, which few that import this module need
+
+PAGE = 50  # events that are read at once: the largest that a guest can have recorded are 64 KiB, but for its inventory
 
 Status = Literal["starting", "running", "stopping", "stopped"]
 ResourceKind = Literal["machine", "disk", "image", "object"]
@@ -75,6 +77,7 @@ class MachineRequest:
     job: Job  # delivered with the provisioner as cidata
     context: Context | None
     max_seconds: float  # the machine ends by itself after this, even when everything else is down
+    silence: float = 300.0  # seconds without a sign of life after which the machine counts as hung
     scratch_disk: str = ""  # of plan.scratch_gb; blank, deleted with the machine. "": none
 
 
@@ -112,7 +115,7 @@ class Package:
     architecture: str
     kind: PackageKind = "dpkg"  # of the database: dpkg, rpm, apk, or Container-Optimized OS's own list
     source: str = ""  # the source package: NAME, NAME@VERSION where its version is another, or NAME-VERSION.src.rpm
-    vendor: str = ""  # who stands behind it: dpkg's and apk's maintainer, rpm's vendor
+    vendor: str = ""  # its author: dpkg's and apk's maintainer, rpm's vendor
     license: str = ""  # in the database's own words
     distribution: str = ""  # ID and VERSION_ID of os-release: debian-12
     build_time: bool = False  # it helped to make the image, and is not in it
@@ -122,7 +125,7 @@ class Clock(Protocol):
     """The server's time; nothing else decides a deadline."""
 
     def now(self) -> float:
-        """Give Unix seconds."""
+        """Return Unix seconds."""
         ...
 
     def pause(self, most: float) -> None:
@@ -131,18 +134,22 @@ class Clock(Protocol):
 
 
 class Progress(Protocol):
-    """Where long work says how far it is. It may raise, to stop work that nobody wants any more."""
+    """Long work calls this with its progress. It may raise, to stop work that is no longer wanted."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` of `total` bytes are done; 0 of 0 names a new piece of work."""
+        """Show that `done` of `total` bytes are done; 0 of 0 names a new piece of work."""
         ...
+
+
+Notify = Callable[[str], None]
+"""Where work says in a sentence what it does now, and how far it is."""
 
 
 class Compute(Protocol):
     """Compute Engine, as far as an image build needs it."""
 
     def check(self, plan: Plan) -> None:
-        """Say what stands in the way of a plan before anything is made. EnvironmentFault, InputError."""
+        """Raise EnvironmentFault or InputError when a plan cannot be carried out, before anything is made."""
         ...
 
     def image(self, project: str, name: str) -> Image | None:
@@ -178,12 +185,15 @@ class Compute(Protocol):
         """
         ...
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
-        """Set an image's labels; its family stays as it is. NotFound."""
+    def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
+        """Set an image's labels, where they are still as in `image`; its family stays as it is.
+
+        NotFound; Transient when others have changed them since, or there is another image of the name.
+        """
         ...
 
     def set_family(self, project: str, name: str, family: str | None) -> None:
-        """Let an image join a family, or leave the one that it is in. NotFound."""
+        """Put an image into a family, or take it out of its own. NotFound."""
         ...
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
@@ -236,7 +246,9 @@ class Store(Protocol):
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
         """Write a new build and its first event, atomically, and the document of the image that it is to make.
 
-        AlreadyExists when there is such a build; NameTaken when that image belongs to another build than `replaces`.
+        AlreadyExists when there is such a build; NameTaken when that image belongs to another build than `replaces`,
+        or to none any more: the image that this one was to take over may be gone;
+        DamagedDocument when what is there of the image cannot be read.
         """
         ...
 
@@ -244,24 +256,40 @@ class Store(Protocol):
         """Read a build. NotFound; DamagedDocument when it cannot be read."""
         ...
 
-    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
+    def save(
+        self,
+        build: Build,
+        expected: str,
+        event: Event | None = None,
+        image: ImageDocument | None = None,
+        replaces: str | None = None,
+    ) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
         Conflict when it is not; AlreadyExists when the event has been recorded before. Nothing is written then. The
-        image's document is written along, unless that image belongs to another build by now.
+        image's document is written along, unless that image belongs to another build by now, or what is there of it
+        cannot be read: that stays as it is, and is logged. For a build that takes the image's name with this write,
+        from the build `replaces` or from none (""), the former is NameTaken and the latter DamagedDocument.
         """
         ...
 
     def image(self, project: str, name: str) -> ImageDocument | None:
-        """Read what is known of an image; None for one that is not ours, or whose document cannot be read."""
+        """Read what is known of an image; None for one that is not ours. DamagedDocument."""
         ...
 
-    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+    def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         """List the images that are kept until a time that is past."""
         ...
 
-    def forget_image(self, image: ImageDocument) -> None:
-        """Delete an image's document, if it is still the same."""
+    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+        """Write an image's document if it is still as expected; return whether it was. One that is gone is deleted."""
+        ...
+
+    def set_image_aside(self, project: str, name: str) -> None:
+        """Move an image's document that cannot be read to where nothing looks for it; its name is free again.
+
+        One that can be read is refused with InputError. NotFound; Conflict when it has been written meanwhile.
+        """
         ...
 
     def touch(self, build_id: str, seen: float) -> None:
@@ -278,16 +306,45 @@ class Store(Protocol):
         """
         ...
 
+    def line(self) -> Sequence[Unfinished | Damaged]:
+        """List the unfinished builds in the order in which create() has written them, whatever their times say.
+
+        No more than one whole build is in memory at once. One that is damaged may be listed as what is known of it.
+
+        A list that is begun after a build was created has that build, and all that are before it.
+        """
+        ...
+
     def set_aside(self, build_id: str) -> Any:
         """Move a build, with its events, to where no list shows it; return its document as it stood.
 
         Nothing of it is lost, and its id is free again. A build that can be read and is not finished is refused with
-        InputError. NotFound; Conflict when somebody has written it meanwhile.
+        InputError. NotFound; Conflict when it has been written meanwhile.
         """
         ...
 
-    def events(self, build_id: str) -> Sequence[Event | Damaged]:
-        """List a build's recorded events in the order they were applied; one that cannot be read is Damaged."""
+    def events(
+        self,
+        build_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        after: str = "",
+        limit: int = PAGE,
+    ) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events in the order they were applied; none for an unknown build.
+
+        They are of these kinds, as kind_of() says (all: ()), and follow the event whose id is `after`: NotFound for
+        that. One that cannot be read stands in its place as Damaged, and `after` may be one. history.py goes through
+        all pages.
+        """
+        ...
+
+    def newest_events(self, build_id: str, limit: int = PAGE) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events, the last one first."""
+        ...
+
+    def recorded(self, build_id: str, event_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these events of a build are recorded, whether or not they can be read."""
         ...
 
 
@@ -306,6 +363,10 @@ class Bucket(Protocol):
         """Read an object, and its generation for the conditional write that follows. NotFound."""
         ...
 
+    def generation(self, uri: str) -> str:
+        """Return an object's generation, whatever its size; "" where there is no object."""
+        ...
+
     def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
         """Write an object if it is still of that generation, or if it is absent for ""; return the new generation.
 
@@ -319,7 +380,7 @@ class Bucket(Protocol):
         ...
 
     def publish(self, staged: str, final: str) -> None:
-        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
+        """Move a staged object to its final name. Done before is fine; AlreadyExists for another object there."""
         ...
 
     def withdraw(self, uri: str, sha256: str) -> None:
@@ -338,7 +399,7 @@ class StoredObject:
 
 
 class Objects(Protocol):
-    """What people have uploaded, by URI: gs://bucket/object. For what Goldsmith itself writes, Bucket is enough."""
+    """Uploaded objects, by URI: gs://bucket/object. Bucket is enough for objects that Goldsmith itself writes."""
 
     def stat(self, uri: str, generation: str = "") -> StoredObject | None:
         """Look an object up: one generation of it, or the live one."""
@@ -367,7 +428,7 @@ class Objects(Protocol):
 
 @dataclass(frozen=True)
 class Message:
-    """What the bus carries: Pub/Sub's message."""
+    """A message of the bus, as Pub/Sub has it."""
 
     topic: str
     data: bytes

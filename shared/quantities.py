@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+MIB, GIB = 1 << 20, 1 << 30  # bytes; Compute Engine counts disks in GIB and calls them GB
+
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _BYTES = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -15,7 +17,7 @@ _SIZE = re.compile(r"([0-9]{1,15})(?:(B)|([KMGT])(?:i?B)?)")
 
 
 def parse_duration(text: str) -> float:
-    """Give the seconds of `7d`, `1h30m` or `90s`: whole numbers, units in falling order. Raises ValueError."""
+    """Return the seconds of `7d`, `1h30m` or `90s`: whole numbers, units in falling order. Raises ValueError."""
     match = _DURATION.fullmatch(text)
     if not match or not text:
         raise ValueError(f"{text[:40]!r} is not a duration; write one such as 90s, 5m, 1h30m or 7d")
@@ -23,7 +25,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds the way parse_duration reads them, fractions dropped: 5400.5 gives `1h30m`."""
+    """Write seconds the way parse_duration reads them, fractions dropped: 5400.5 becomes `1h30m`."""
     left, text = int(seconds), ""
     for unit, length in _SECONDS.items():
         count, left = divmod(left, length)
@@ -32,7 +34,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Give the bytes of `500M`, `10GB`, `2GiB` or `5000B`. Units are binary, as Compute Engine's. Raises ValueError."""
+    """Return the bytes of `500M`, `10GB`, `2GiB` or `5000B`, units binary as Compute Engine's. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"{text[:40]!r} is not a size; write a whole number and its unit, such as 500M or 10G")
@@ -40,7 +42,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(count: int) -> str:
-    """Write bytes the way parse_size reads them, with the largest unit that loses nothing: 1 << 30 gives `1G`."""
+    """Write bytes the way parse_size reads them, with the largest unit that loses nothing: 1 << 30 becomes `1G`."""
     for unit in "TGMK":
         if count and count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"

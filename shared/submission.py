@@ -1,4 +1,4 @@
-"""How a spec in the bucket becomes a request: what an upload is called, and what may stand beside it.
+"""The names of an upload: the spec in the bucket, and the files beside it.
 
 A spec that is finalized below specs/ is a build of its own: bucket, object and generation name it, so that writing it
 again is another build and a second notification of the same upload is not. `goldsmith submit` knows as well which
@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from .errors import InputError
@@ -23,27 +24,29 @@ LIST = "list:"  # begins the name in that object of what is a list of packages, 
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 
-_BY_DIGEST = re.compile(rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}([0-9a-f]{{64}}))(\.[a-z]+)")
+_BY_DIGEST = re.compile(
+    rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}(?:[0-9]{{4}}-[0-9]{{2}}/)?([0-9a-f]{{64}}))(\.[a-z]+)"
+)
 _UNSAFE = re.compile(r"^\.\.?$|[\x00-\x1f\x7f]")  # what leads programs that copy results elsewhere, or into a terminal
 _RESULT = re.compile(r"(-[0-9]+|\.request)(~[0-9]+)?(\.spdx|\.cdx)?\.json$")
 _OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Give bucket and object. InputError."""
+    """Return bucket and object. InputError; no object has a name that is not UTF-8."""
     match = _OBJECT.fullmatch(uri)
-    if match is None:
-        raise InputError(f"{uri} names no object; write gs://bucket/object")
+    if match is None or uri.encode(errors="replace").decode() != uri:
+        raise InputError(f"{uri.encode(errors='replace').decode()} names no object; write gs://bucket/object")
     return match[1], match[2]
 
 
 def is_spec(name: str) -> bool:
-    """Whether an object is a spec: below specs/, and of the right kind. Others there are files that specs name."""
+    """Return whether an object is a spec: below specs/, and of the right kind. Others there are named by specs."""
     return name.startswith(SPECS) and name.lower().endswith(SPEC_SUFFIXES)
 
 
 def object_request(bucket: str, name: str, generation: str) -> str:
-    """What asks for a build when a spec was uploaded; its digest is in the build id."""
+    """Return the text that asks for a build after an upload; its digest is in the build id."""
     return f"gs://{bucket}/{name}#{generation}"
 
 
@@ -54,12 +57,12 @@ def context_metadata(packed: Mapping[str, str]) -> str:
 
 
 def names_contexts(metadata: str) -> bool:
-    """Whether it names several contexts, and is not the URI of the only one."""
+    """Return whether it names several contexts, and is not the URI of the only one."""
     return metadata.startswith("{")
 
 
 def packed_context(metadata: str, context: str) -> str:
-    """Give the URI of a packed context. InputError where the upload has none of that name."""
+    """Return the URI of a packed context. Raises InputError when the upload has none of that name."""
     if not names_contexts(metadata):
         return metadata
     try:
@@ -72,7 +75,7 @@ def packed_context(metadata: str, context: str) -> str:
 
 
 def brought_list(metadata: str | None, place: str) -> str | None:
-    """Give the URI of a list of packages that came with the upload, by what the spec calls it; None where none did."""
+    """Return the URI of a list of packages that came with the upload, by its name in the spec; None where none did."""
     if metadata is None or not names_contexts(metadata):
         return None
     try:
@@ -83,12 +86,12 @@ def brought_list(metadata: str | None, place: str) -> str | None:
 
 
 def spec_object(name: str) -> str:
-    """Where `goldsmith submit` puts the spec of a build."""
+    """Return the URI to which `goldsmith submit` uploads a spec."""
     return f"{SPECS}{name}.yaml"
 
 
 def upload_uri(bucket: str, digest: str, suffix: str, mark: str = "") -> str:
-    """Where `goldsmith submit` puts a packed context (.tar) or a list of packages (.json).
+    """Return the URI to which `goldsmith submit` uploads a packed context (.tar) or a list of packages (.json).
 
     `mark`, 16 hexadecimal digits, tells it from an object of that name that holds something else.
     """
@@ -98,36 +101,35 @@ def upload_uri(bucket: str, digest: str, suffix: str, mark: str = "") -> str:
 def named_digest(name: str, suffix: str) -> str:
     """Return the digest that the name of a packed context or a list says it has; "" where it says none.
 
-    Those below contexts/ are of start_build, or were uploaded by the release before.
+    Those below contexts/ are of start_build, or, without a month, of the release before.
     """
-    match = re.fullmatch(
-        rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}([0-9a-f]{{64}}))\{suffix}", name
-    )
-    return (match[1] or match[2]) if match else ""
+    match = _BY_DIGEST.fullmatch(name)
+    return match[1] or match[2] if match and match[3] == suffix else ""
 
 
-def context_uri(bucket: str, digest: str) -> str:
-    """Where a packed context lies: equal contexts are one object."""
-    return f"gs://{bucket}/{CONTEXTS}{digest}.tar"
+def kept_uri(bucket: str, digest: str, suffix: str, now: float) -> str:
+    """Return the URI of a packed context (.tar) or a list of packages (.json) that a request names.
 
-
-def list_uri(bucket: str, digest: str) -> str:
-    """Where a list of packages lies that goes with a spec."""
-    return f"gs://{bucket}/{CONTEXTS}{digest}.json"
+    Equal ones of one month are one object. The bucket deletes objects by their age, and the names of months see to it
+    that a build begins with one that is 31 days old at most: nothing else could make an object younger but writing it
+    anew, which takes the right to delete it.
+    """
+    return f"gs://{bucket}/{CONTEXTS}{datetime.fromtimestamp(now, UTC):%Y-%m}/{digest}{suffix}"
 
 
 def result_uri(bucket: str, name: str, generation: str) -> str:
     """The result of a spec: results/team/hello-1795176000.json for generation 1795176000 of specs/team/hello.yaml."""
     path = PurePosixPath(name.removeprefix(SPECS))
-    safe = "/".join(_UNSAFE.sub("_", part) for part in path.with_suffix("").parts if part != "/")
+    path = path.with_suffix("") if path.name else PurePosixPath("spec")  # a folder may be named as well
+    safe = "/".join(_UNSAFE.sub("_", part) for part in path.parts if part != "/")
     return f"gs://{bucket}/{RESULTS}{safe}-{generation}.json"
 
 
 def key_uri(bucket: str, key: str) -> str:
-    """Where it is written down what an idempotency key was first used for; start_build alone writes there."""
+    """Return the URI of the record of an idempotency key's first use; start_build alone writes there."""
     return f"gs://{bucket}/{CONTEXTS}keys/{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def is_result(name: str) -> bool:
-    """Whether an object below results/ has the name of a build's result, or of what lies beside one."""
+    """Return whether an object below results/ has the name of a build's result, or of what lies beside one."""
     return _RESULT.search(name) is not None

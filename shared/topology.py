@@ -1,4 +1,4 @@
-"""What carries messages and calls functions on Google Cloud, as data: topics, subscriptions, schedules, functions.
+"""The messaging of a deployment on Google Cloud, as data: topics, subscriptions, schedules, functions.
 
 The emulator makes all of it from these values, and a test holds terraform/ to them, so that what is tested on one
 machine is what is deployed. No name is written anywhere else.
@@ -10,12 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .messages import EVENTS_TOPIC, FOLLOWED, REPORTS_TOPIC
-from .orders import FINISHED_TOPIC, WORKER_TOPIC, OrderKind
-
 REQUESTS_TOPIC = "build-requests"  # other pipelines, and the schedules of rebuilds
+UPLOADS_TOPIC = "specs-uploaded"  # Cloud Storage's notifications of objects below specs/
+REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
+EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
+WORKER_TOPIC = "build-orders"
+FINISHED_TOPIC = "builds-finished"
 DEAD_LETTERS_TOPIC = "dead-letters"
-TOPICS = (REQUESTS_TOPIC, REPORTS_TOPIC, EVENTS_TOPIC, WORKER_TOPIC, FINISHED_TOPIC, DEAD_LETTERS_TOPIC)
+TOPICS = (
+    UPLOADS_TOPIC,
+    REQUESTS_TOPIC,
+    REPORTS_TOPIC,
+    EVENTS_TOPIC,
+    WORKER_TOPIC,
+    FINISHED_TOPIC,
+    DEAD_LETTERS_TOPIC,
+)
 
 SPECS = "specs/"  # objects below it are specs, and files that they name
 UPLOADS = "uploads/"  # packed contexts and lists of packages as people bring them: to be checked and copied
@@ -24,13 +34,17 @@ CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes 
 RESULTS = "results/"  # one object for each finished build
 LOGS = "logs/"  # the consoles of VMs that are gone
 
+STORAGE_EMULATOR = "STORAGE_EMULATOR_HOST"  # the environment variable that says where Cloud Storage is emulated
+
+FOLLOWED = "followed"  # attribute of a finished build that another one of its workflow waits for
+
 
 @dataclass(frozen=True)
 class Function:
     """One function. `compute` says that it talks to Compute Engine, whose client is large and slow to import."""
 
     name: str  # in Python; on Google Cloud its underscores are dashes
-    kind: Literal["cloud_event", "http"]
+    kind: Literal["cloud_event", "http"]  # called with events, or with requests of people and schedules
     compute: bool = False
     memory_mb: int = 256
     timeout: int = 60  # seconds; never longer than the acknowledgement deadline of what calls it
@@ -47,14 +61,14 @@ class Function:
 WORKER_TIMEOUT = 540
 
 
-def _worker(name: OrderKind, *, keyed: bool = False) -> Function:
+def _worker(name: str, *, keyed: bool = False) -> Function:
     return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, keyed=keyed)
 
 
 FUNCTIONS = (
     # Its files are in its memory: an archive, what it holds and the packed context; and 100 MiB at a time of an upload.
     Function("start_build", "cloud_event", compute=True, memory_mb=2048, timeout=300, concurrency=1),
-    Function("advance_build", "cloud_event", concurrency=32, keyed=True),
+    Function("advance_build", "cloud_event", memory_mb=512, concurrency=32, keyed=True),
     _worker("create_resources", keyed=True),
     _worker("grow_disk"),
     _worker("export_image"),
@@ -82,7 +96,7 @@ class Subscription:
     max_delivery_attempts: int = 20  # then it is a dead letter
 
 
-def _orders(kind: OrderKind) -> Subscription:
+def _orders(kind: str) -> Subscription:
     """The subscription of a worker. Transient faults may last for hours: stockouts, quotas that are being raised."""
     return Subscription(
         name=f"orders-{kind.replace('_', '-')}",
@@ -95,11 +109,25 @@ def _orders(kind: OrderKind) -> Subscription:
     )
 
 
+FINALIZED = "OBJECT_FINALIZE"  # eventType of a notification: an object was written
+
 SUBSCRIPTIONS = (
+    Subscription(
+        "specs",
+        UPLOADS_TOPIC,
+        "start_build",
+        filter=f'attributes.eventType = "{FINALIZED}"',
+        ack_deadline=360,
+        min_backoff=5,
+    ),
     Subscription("requests", REQUESTS_TOPIC, "start_build", ack_deadline=360, min_backoff=5),
     Subscription(
         "followed", FINISHED_TOPIC, "start_build", filter=f"attributes:{FOLLOWED}", ack_deadline=360, min_backoff=5
     ),
+    # Not ordered: a VM chooses the keys of what it publishes, and could put itself into the line of another build.
+    Subscription("vm-reports", REPORTS_TOPIC, "advance_build"),
+    # Of the release before, with what was on its way at the upgrade; whether one is ordered cannot be changed. What is
+    # published since then comes by both, and counts once. It goes with the next release.
     Subscription("reports", REPORTS_TOPIC, "advance_build", ordered=True),
     Subscription("events", EVENTS_TOPIC, "advance_build", ordered=True, max_delivery_attempts=100),
     _orders("create_resources"),
@@ -111,23 +139,23 @@ SUBSCRIPTIONS = (
     _orders("clean_up"),
 )
 
-DEAD_LETTERS_SUBSCRIPTION = "dead-letters"  # pulled by people; keeps what nobody could handle for a week
+DEAD_LETTERS_SUBSCRIPTION = "dead-letters"  # pulled by people; keeps what no function could handle for a week
 
 
 @dataclass(frozen=True)
-class Trigger:
-    """Objects of the bucket that call a function when they are finalized."""
+class Notification:
+    """A notification that Cloud Storage publishes by itself: for objects written below a prefix of the bucket."""
 
-    function: str
-    prefix: str  # Eventarc knows only the bucket; the function leaves other objects alone
+    topic: str
+    prefix: str
 
 
-TRIGGERS = (Trigger("start_build", SPECS),)
+NOTIFICATIONS = (Notification(UPLOADS_TOPIC, SPECS),)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What Cloud Scheduler calls by itself; rebuilds are the deployment's own (a variable of terraform/)."""
+    """A call that Cloud Scheduler makes; schedules of rebuilds are the deployment's own (a variable of terraform/)."""
 
     name: str
     function: str
@@ -135,27 +163,6 @@ class Schedule:
 
 
 SCHEDULES = (Schedule("expire-builds", "expire_builds", "* * * * *"),)
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One environment variable of the functions."""
-
-    name: str
-    meaning: str
-    secret: bool = False
-    required: bool = True
-
-
-ENVIRONMENT = (
-    Variable("GOLDSMITH_PROJECT", "the project that builds and images belong to unless a spec names another"),
-    Variable("GOLDSMITH_BUCKET", "the one bucket: specs, contexts, cidata, results and logs"),
-    Variable("GOLDSMITH_ZONES", "zones for builds whose spec names none, the first that has room is taken"),
-    Variable("GOLDSMITH_VM_SERVICE_ACCOUNT", "the account of build VMs, which may publish reports and nothing else"),
-    Variable("GOLDSMITH_MASTER_KEY", "hex; every VM's key is derived from it", secret=True, required=False),
-    Variable("GOLDSMITH_LIMITS", "what specs may ask for, as JSON: shared/limits.py has the keys", required=False),
-    Variable("GOLDSMITH_DELIVERY", "how VMs get their files: download (default) or disk", required=False),
-)
 
 
 def function(name: str) -> Function:

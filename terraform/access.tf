@@ -1,12 +1,12 @@
-# Who may do what. One line for each thing that a function needs, and docs/security.md says for which call; a test holds
-# the two together. No basic roles, no wildcards; where a predefined role is wider than the need, a role of our own.
+# Permissions. There is one line for each permission that a function needs; docs/security.md names the call that needs
+# it, and a test compares the two. There are no basic roles and no wildcards. Where a predefined role is wider than the
+# need, the module makes a custom role.
 
 locals {
-  # What is looked at while an operation of Compute Engine runs.
+  # For following an operation of Compute Engine.
   operations = ["compute.globalOperations.get", "compute.zoneOperations.get"]
 
-  # What it takes to delete a VM with its disk and its CIDATA image, once their labels have been looked at and its
-  # consoles have been read.
+  # For deleting a VM with its disk and its CIDATA image, after checking their labels and reading the VM's consoles.
   delete_vm = concat(local.operations, [
     "compute.disks.delete",
     "compute.disks.get",
@@ -17,7 +17,7 @@ locals {
     "compute.instances.getSerialPortOutput",
   ])
 
-  # What it takes to make a VM with its disks, to find the one that is there already, and to undo what came too late.
+  # For creating a VM with its disks, finding one that exists already, and deleting one that was created too late.
   make_vm = concat(local.delete_vm, [
     "compute.disks.create",
     "compute.disks.list",
@@ -32,16 +32,19 @@ locals {
     "compute.instances.setServiceAccount",
   ])
 
-  # What it takes to put a VM into a subnetwork: granted on those of `subnets`, and not on the project.
+  # For putting a VM into a subnetwork: granted on the subnetworks in `subnets`, and not on the project.
   put_vm = concat(["compute.subnetworks.use"], var.external_ip_allowed ? ["compute.subnetworks.useExternalIp"] : [])
 
-  # builds: on VMs, disks and images that builds make for themselves, whose names begin with gs-.
-  # images: on all images of the project: sources and results of builds have names of their own.
-  # store, objects: read, add or write. keyed: knows the master key. gives_vm: gives VMs their account, their subnetwork
-  # and signed URLs.
+  # builds: permissions on the VMs, disks and images that builds make for themselves; their names begin with gs-.
+  # images: permissions on all images of the project, since sources and results of builds can have any name.
+  # store, objects: read, add or write. keyed: the function gets the master key. gives_vm: the function gives VMs their
+  # service account, their subnetwork and signed URLs.
   access = {
     start_build = {
-      builds = ["compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.zones.list"]
+      builds = [
+        "compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.networks.get", "compute.subnetworks.get",
+        "compute.zones.list"
+      ]
       images = ["compute.images.get", "compute.images.list"]
       store  = "write", objects = { "specs/" = "read", "uploads/" = "read", "contexts/" = "add", "results/" = "read" }
       topics = ["build-orders", "builds-finished"], keyed = false, gives_vm = false
@@ -103,9 +106,10 @@ locals {
     }
     expire_builds = {
       builds = concat(local.delete_vm, [
-        "compute.disks.list", "compute.images.list", "compute.instances.list", "compute.zoneOperations.list"
+        "compute.acceleratorTypes.get", "compute.disks.list", "compute.instances.list", "compute.machineTypes.get",
+        "compute.zoneOperations.list", "compute.zones.list"
       ])
-      images = ["compute.images.delete", "compute.images.get"]
+      images = ["compute.images.delete", "compute.images.get", "compute.images.list"]
       store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
     }
@@ -118,7 +122,8 @@ locals {
 
   role_prefix = replace(var.prefix, "-", "_") # ids of roles have no dashes
 
-  # What is no build's is out of reach, whatever a function is told. Lists are of the project, which is neither type.
+  # Restricts a role to resources of builds, whatever a function is told. Lists are checked on the project, which has none
+  # of these types.
   only_builds = join(" && ", [
     for type, path in { Disk = "/disks/{name}", Image = "/images/{name}", Instance = "/instances/{name}" } :
     "(resource.type != \"compute.googleapis.com/${type}\" || resource.name.extract(\"${path}\").startsWith(\"gs-\"))"
@@ -135,10 +140,10 @@ resource "google_project_iam_custom_role" "builds" {
   project     = var.project
   role_id     = "${local.role_prefix}_${each.key}"
   title       = "Goldsmith: ${each.key}"
-  description = "What ${each.key} does with what builds make for themselves."
+  description = "Access of ${each.key} to resources that builds make for themselves."
   permissions = distinct(each.value)
 
-  # An upgrade grants subnetworks one by one before it takes them out of these roles: builds go on meanwhile.
+  # An upgrade grants the use of each subnetwork before it removes that permission from these roles, so builds continue.
   depends_on = [google_project_service.api, google_compute_subnetwork_iam_member.puts_vm]
 }
 
@@ -162,7 +167,7 @@ resource "google_project_iam_custom_role" "images" {
   project     = var.project
   role_id     = "${local.role_prefix}_${each.key}_images"
   title       = "Goldsmith: images of ${each.key}"
-  description = "What ${each.key} does with all images of the project."
+  description = "Access of ${each.key} to all images of the project."
   permissions = each.value
 
   depends_on = [google_project_service.api]
@@ -186,7 +191,7 @@ resource "google_project_iam_member" "source_images" {
   member  = google_service_account.function[each.value[0]].member
 }
 
-# Subnetworks. Those of other projects are granted by their owners.
+# Subnetworks. The owners of other projects grant the use of theirs.
 
 resource "google_project_iam_custom_role" "put_vm" {
   project     = var.project
@@ -211,7 +216,7 @@ resource "google_compute_subnetwork_iam_member" "puts_vm" {
   member     = google_service_account.function[each.value.function].member
 }
 
-# VMs get an account by whoever makes them, and the VM's by nobody else. Signed URLs are signed by IAM: there are no keys.
+# Only the functions that create VMs may give them a service account. IAM signs URLs: no service account has a key.
 
 resource "google_service_account_iam_member" "gives_vm" {
   for_each = toset([for function, access in local.access : function if access.gives_vm])
@@ -250,13 +255,17 @@ resource "google_service_account_iam_member" "signs" {
   member             = google_service_account.function[each.key].member
 }
 
-# Firestore. Nobody can delete a build or an event; time does. Nor can anybody begin a transaction, which would lock
-# documents (datastore.databases.get): all writes are conditional.
+# Firestore. No function can delete a build or an event: they expire, or `repairers` set them aside. No account can begin
+# a transaction, which would lock documents (datastore.databases.get): all writes are conditional.
 
 resource "google_project_iam_custom_role" "store" {
   for_each = {
     read  = ["datastore.entities.get", "datastore.entities.list"]
     write = ["datastore.entities.create", "datastore.entities.get", "datastore.entities.list", "datastore.entities.update"]
+    forget = [ # for `repairers` alone, who set aside documents that cannot be read
+      "datastore.entities.create", "datastore.entities.delete", "datastore.entities.get", "datastore.entities.list",
+      "datastore.entities.update"
+    ]
   }
 
   project     = var.project
@@ -282,8 +291,8 @@ resource "google_project_iam_member" "store" {
   }
 }
 
-# Cloud Storage. Listing goes with reading: without it, an object that is not there is answered with 403. To write over
-# an object is to delete it.
+# Cloud Storage. Reading includes listing: without it, the answer for an absent object is 403. Overwriting an object
+# takes the permission to delete it.
 
 resource "google_project_iam_custom_role" "objects" {
   for_each = {
@@ -332,7 +341,7 @@ resource "google_storage_bucket_iam_member" "context_buckets" {
   }
 
   bucket = each.value.bucket
-  role   = "roles/storage.objectViewer" # the bucket may be in another project, where our roles are not known
+  role   = "roles/storage.objectViewer" # the bucket may be in another project, where custom roles of this one do not exist
   member = google_service_account.function[each.value.function].member
 }
 

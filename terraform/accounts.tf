@@ -15,7 +15,7 @@ resource "google_service_account" "vm" {
   project      = var.project
   account_id   = "${var.prefix}-vm"
   display_name = "Goldsmith: build VMs"
-  description  = "Build VMs: they publish reports, and nothing else."
+  description  = "Build VMs. They may publish reports, and nothing else."
 
   depends_on = [google_project_service.api]
 }
@@ -24,16 +24,18 @@ resource "google_service_account" "pusher" {
   project      = var.project
   account_id   = "${var.prefix}-pusher"
   display_name = "Goldsmith: Pub/Sub's pushes"
-  description  = "Pub/Sub calls the functions in this name."
+  description  = "Pub/Sub calls the functions as this account."
 
   depends_on = [google_project_service.api]
 }
 
 resource "google_service_account" "trigger" {
+  count = var.eventarc_trigger ? 1 : 0
+
   project      = var.project
   account_id   = "${var.prefix}-trigger"
   display_name = "Goldsmith: Eventarc's calls"
-  description  = "Eventarc calls start_build in this name when a spec has been uploaded."
+  description  = "Eventarc calls start_build as this account until an upgrade is complete."
 
   depends_on = [google_project_service.api]
 }
@@ -42,7 +44,7 @@ resource "google_service_account" "scheduler" {
   project      = var.project
   account_id   = "${var.prefix}-scheduler"
   display_name = "Goldsmith: Cloud Scheduler's calls"
-  description  = "Cloud Scheduler calls expire_builds in this name."
+  description  = "Cloud Scheduler calls expire_builds as this account."
 
   depends_on = [google_project_service.api]
 }
@@ -51,7 +53,7 @@ resource "google_service_account" "builder" {
   project      = var.project
   account_id   = "${var.prefix}-builder"
   display_name = "Goldsmith: Cloud Build of the functions"
-  description  = "Cloud Build makes the functions' containers in this name."
+  description  = "Cloud Build builds the functions' containers as this account."
 
   depends_on = [google_project_service.api]
 }

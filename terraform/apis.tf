@@ -1,19 +1,18 @@
-# What has to be switched on in the project, and the names that everything else is derived from.
+# APIs that the project needs, and the names that the other files derive theirs from.
 
 locals {
-  bucket = coalesce(var.bucket, "${var.project}-${var.prefix}")
+  bucket = coalesce(var.bucket, "${replace(var.project, "/[:.]/", "-")}-${var.prefix}") # example.com:project has characters that names of buckets may not have
   labels = merge(var.labels, { goldsmith = "system" })
 }
 
 resource "google_project_service" "api" {
-  for_each = toset([
+  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",
     "cloudresourcemanager.googleapis.com",
     "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
-    "eventarc.googleapis.com",
     "firestore.googleapis.com",
     "iam.googleapis.com",
     "iamcredentials.googleapis.com",
@@ -23,7 +22,7 @@ resource "google_project_service" "api" {
     "run.googleapis.com",
     "secretmanager.googleapis.com",
     "storage.googleapis.com",
-  ])
+  ]))
 
   project            = var.project
   service            = each.key

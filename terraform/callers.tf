@@ -1,4 +1,4 @@
-# Who may call the functions, and what Google's own services need to bring messages to them.
+# Permission to call the functions, and what Google's own services need to deliver messages to them.
 
 resource "google_cloud_run_v2_service_iam_member" "pusher" {
   for_each = toset([for subscription in local.subscriptions : subscription.function])
@@ -17,7 +17,7 @@ resource "google_cloud_run_v2_service_iam_member" "trigger" {
   location = var.region
   name     = google_cloudfunctions2_function.function[each.key].name
   role     = "roles/run.invoker"
-  member   = google_service_account.trigger.member
+  member   = google_service_account.trigger[0].member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "scheduler" {
@@ -40,14 +40,14 @@ resource "google_cloud_run_v2_service_iam_member" "dashboard" {
   member   = each.key
 }
 
-# Pub/Sub signs the tokens of its pushes, takes a message off its subscription, and lays it with the dead letters.
+# Pub/Sub's agent signs the tokens of pushes, and moves a message from its subscription to the dead letters.
 
 resource "google_service_account_iam_member" "pubsub_agent" {
   service_account_id = google_service_account.pusher.name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.pubsub_agent
 
-  depends_on = [google_pubsub_topic.topic] # the agent is there once Pub/Sub is used
+  depends_on = [google_pubsub_topic.topic] # Google creates the agent when Pub/Sub is first used
 }
 
 resource "google_pubsub_topic_iam_member" "dead_letters" {
@@ -66,26 +66,47 @@ resource "google_pubsub_subscription_iam_member" "dead_letters" {
   member       = local.pubsub_agent
 }
 
-# Eventarc hears of the bucket's objects by way of Pub/Sub.
+# Cloud Storage's agent publishes uploads to one topic, and to no other topic of the project.
 
 data "google_storage_project_service_account" "agent" {
   project = var.project
+
+  depends_on = [google_project_service.api]
 }
 
-resource "google_project_iam_member" "storage_agent" {
-  project = var.project # the topic is Eventarc's own, and its name is not known before it is there
+resource "google_pubsub_topic_iam_member" "storage_agent" {
+  for_each = local.notifications
+
+  project = var.project
+  topic   = google_pubsub_topic.topic[each.key].name
   role    = "roles/pubsub.publisher"
-  member  = data.google_storage_project_service_account.agent.member
+  member  = local.storage_agent
+
+  depends_on = [data.google_storage_project_service_account.agent] # reading this data source creates the agent
+}
+
+# Eventarc, during an upgrade.
+
+resource "google_project_iam_member" "storage_agent" {
+  count = var.eventarc_trigger ? 1 : 0
+
+  project = var.project # Eventarc makes the topic, and its name is not known before that
+  role    = "roles/pubsub.publisher"
+  member  = local.storage_agent
+
+  depends_on = [data.google_storage_project_service_account.agent] # reading this data source creates the agent
 }
 
 resource "google_project_iam_member" "trigger" {
+  count = var.eventarc_trigger ? 1 : 0
+
   project = var.project
   role    = "roles/eventarc.eventReceiver"
-  member  = google_service_account.trigger.member
+  member  = google_service_account.trigger[0].member
 }
 
-# Cloud Build makes the functions' containers from Cloud Functions' own copy of the source, and lays them down in a
-# repository of ours: the builder can write no other container of the project.
+# Cloud Build builds the functions' containers from Cloud Functions' own copy of the source and pushes them to a
+# repository of this module: the builder can write to no other repository of the project.
 
 resource "google_artifact_registry_repository" "functions" {
   project       = var.project
@@ -124,4 +145,16 @@ resource "google_project_iam_member" "builder_source" {
     description = "The source of functions, and no data of builds."
     expression  = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-\") || resource.name.startsWith(\"projects/_/buckets/${google_storage_bucket.source.name}/\")"
   }
+}
+
+# Grants take effect after a minute or more, and Cloud Build fails without them.
+
+resource "time_sleep" "builder" {
+  create_duration = "90s"
+
+  depends_on = [
+    google_artifact_registry_repository_iam_member.builder,
+    google_project_iam_member.builder,
+    google_project_iam_member.builder_source,
+  ]
 }

@@ -1,4 +1,4 @@
-# Builds and their events.
+# The database of builds and their events.
 
 locals {
   database = "(default)"
@@ -11,23 +11,27 @@ resource "google_firestore_database" "database" {
   name                    = local.database
   location_id             = var.region
   type                    = "FIRESTORE_NATIVE"
-  concurrency_mode        = "OPTIMISTIC" # conditional writes, never a lock that others wait for
+  concurrency_mode        = "OPTIMISTIC" # conditional writes instead of locks that block others
   delete_protection_state = "DELETE_PROTECTION_ENABLED"
 
   depends_on = [google_project_service.api]
 }
 
-# What shared/gcp/firestore.py says that its queries need; a test holds the two together.
+# The indexes that the queries of shared/gcp/firestore.py need; a test compares the two.
 locals {
   indexes = {
     "builds-unfinished" = {
       collection = "builds"
       fields     = [{ path = "state", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
     }
+    "events-of-kind" = {
+      collection = "events"
+      fields     = [{ path = "kind", order = "ASCENDING" }, { path = "time", order = "ASCENDING" }]
+    }
   }
 
   unindexed = {
-    "builds"    = "document" # long, and looked for by nobody
+    "builds"    = "document" # long, and in no query
     "events"    = "document"
     "forgotten" = "document"
     "images"    = "document"
@@ -83,7 +87,7 @@ resource "google_firestore_field" "deleted_after" {
   field      = each.value
 
   ttl_config {}
-  index_config {} # times that only grow would all be written to one end of an index
+  index_config {} # indexing times that only grow would put every write at the same end of the index
 
   depends_on = [google_firestore_database.database]
 }

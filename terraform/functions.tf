@@ -1,9 +1,9 @@
-# The functions, 2nd gen. Sizes are those of shared/topology.py, and a test holds the two together.
+# The functions, 2nd gen. Memory, timeout and concurrency are those of shared/topology.py; a test compares the two.
 
 locals {
   functions = {
     start_build      = { memory_mb = 2048, timeout = 300, concurrency = 1 }
-    advance_build    = { memory_mb = 256, timeout = 60, concurrency = 32 }
+    advance_build    = { memory_mb = 512, timeout = 60, concurrency = 32 }
     create_resources = { memory_mb = 512, timeout = 540, concurrency = 8 }
     grow_disk        = { memory_mb = 512, timeout = 540, concurrency = 8 }
     export_image     = { memory_mb = 512, timeout = 540, concurrency = 8 }
@@ -15,8 +15,8 @@ locals {
     dashboard        = { memory_mb = 256, timeout = 60, concurrency = 32 }
   }
 
-  triggers = toset(["start_build"]) # called for each object of the bucket; the function leaves all but specs/ alone
-  public   = toset(["dashboard"])   # reachable from everywhere, by those who may call it
+  public   = toset(["dashboard"])                               # called by people, from the networks that dashboard_ingress allows
+  triggers = toset(var.eventarc_trigger ? ["start_build"] : []) # also called by Eventarc, for each object of the bucket
 }
 
 resource "google_cloudfunctions2_function" "function" {
@@ -47,10 +47,10 @@ resource "google_cloudfunctions2_function" "function" {
     min_instance_count               = 0
     max_instance_count               = var.max_instances
     max_instance_request_concurrency = each.value.concurrency
-    available_cpu                    = "1" # the least with which an instance takes more than one request
+    available_cpu                    = "1" # the minimum for more than one request at a time
     available_memory                 = "${each.value.memory_mb}Mi"
     timeout_seconds                  = each.value.timeout
-    ingress_settings                 = contains(local.public, each.key) ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY"
+    ingress_settings                 = contains(local.public, each.key) ? var.dashboard_ingress : "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
 
     environment_variables = {
@@ -60,10 +60,13 @@ resource "google_cloudfunctions2_function" "function" {
       GOLDSMITH_VM_SERVICE_ACCOUNT = google_service_account.vm.email
       GOLDSMITH_LIMITS             = jsonencode(local.limits)
       GOLDSMITH_DELIVERY           = var.delivery
+      GOLDSMITH_SECURE_BOOT        = tostring(var.secure_boot)
 
-      # functions-framework starts four threads; a worker that waits for Compute Engine holds one for minutes. One
-      # thread alone would wait for whoever holds an idle connection.
+      # functions-framework starts four threads by default, and a worker that waits for Compute Engine holds one for
+      # minutes. At least two, since a single thread would wait for a client that holds an idle connection.
       THREADS = tostring(max(2, each.value.concurrency))
+
+      LOG_EXECUTION_ID = "true" # as `gcloud functions deploy` sets it for new functions: log entries carry the id of their request
     }
 
     dynamic "secret_environment_variables" {
@@ -72,7 +75,7 @@ resource "google_cloudfunctions2_function" "function" {
         key        = secret_environment_variables.value
         project_id = var.project
         secret     = google_secret_manager_secret.master_key.secret_id
-        version    = google_secret_manager_secret_version.master_key.version # each new key is a new revision
+        version    = google_secret_manager_secret_version.master_key.version # each new key makes a new revision
       }
     }
   }
@@ -83,7 +86,7 @@ resource "google_cloudfunctions2_function" "function" {
       event_type            = "google.cloud.storage.object.v1.finalized"
       trigger_region        = var.region
       retry_policy          = "RETRY_POLICY_RETRY"
-      service_account_email = google_service_account.trigger.email
+      service_account_email = google_service_account.trigger[0].email
 
       event_filters {
         attribute = "bucket"
@@ -93,11 +96,14 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   depends_on = [
+    time_sleep.builder,
     google_artifact_registry_repository_iam_member.builder,
+    google_firestore_index.index, # Firestore refuses queries without an index
     google_project_iam_member.builder,
     google_project_iam_member.builder_source,
     google_project_iam_member.storage_agent,
     google_project_iam_member.trigger,
     google_secret_manager_secret_iam_member.master_key,
+    google_storage_notification.notification, # its topic keeps uploads while functions are replaced
   ]
 }

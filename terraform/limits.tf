@@ -1,5 +1,5 @@
-# What specs may ask for. start_build holds plans to it, in words. `subnets` and `external_ip_allowed` are held by IAM
-# besides (access.tf): functions that make VMs may use no other subnetwork of the project.
+# Limits of specs. start_build checks plans against them and explains a refusal. IAM also enforces `subnets` and
+# `external_ip_allowed` (access.tf): functions that create VMs may use no other subnetwork of the project.
 
 locals {
   regions = toset([for zone in var.zones : replace(zone, "/-[a-z]$/", "")])
@@ -13,13 +13,13 @@ locals {
 
   own_subnets = [for subnet in local.subnets : subnet if startswith(subnet, "projects/${var.project}/")]
 
-  # Seconds: of 1h30m, 5400.
+  # In seconds: 5400 for 1h30m.
   max_timeout = sum([
     for part in regexall("([0-9]+)([dhms])", var.max_timeout) :
     tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
   ])
 
-  # The keys are those of Limits in shared/limits.py, and a test holds the two together.
+  # The keys are those of Limits in shared/build/limits.py; a test compares the two.
   limits = {
     subnets             = local.subnets
     external_ip_allowed = var.external_ip_allowed
@@ -27,6 +27,7 @@ locals {
     gpu_types           = var.gpu_types
     max_timeout         = local.max_timeout
     max_disk_gb         = var.max_disk_gb
+    concurrency         = var.concurrency
     adopted_families    = var.adopted_families
   }
 }

@@ -1,18 +1,22 @@
-# What a person should look at. The functions' log entries name what is counted in their field `metric`.
+# Metrics and alerts. A log entry of a function is counted by the metric that its field `metric` names.
 
 locals {
   counted = {
-    wrong_signature  = "Reports with a wrong signature: a guest that lies, or a master key that was changed in mid-build."
-    poison_message   = "Messages that can never be handled; they are dropped."
+    wrong_signature  = "Reports with a wrong signature: from a guest that lies, or after the master key was changed during a build."
+    flood            = "Reports that were dropped because their VM had sent more than any honest VM needs to send."
+    poison_message   = "Messages that can never be handled, and were dropped."
     slow_cleaning    = "Builds that have been cleaning for over an hour, counted at each tick."
-    damaged_document = "Documents of builds and events that cannot be read, counted each time that they are met."
+    slow_turn        = "Queued builds, requested over an hour ago, that cannot begin although it is their turn, counted at each tick."
+    damaged_document = "Documents of builds and events that cannot be read, counted at each attempt to read them."
   }
 
-  # Each metric's alert: what it says and what to do.
+  # The text of each metric's alert: the meaning, and the remedy.
   alerts = {
-    wrong_signature  = "A report had a wrong signature and was dropped. See docs/security.md: somebody may be pretending to be a build VM."
-    damaged_document = "A build, or an event of one, cannot be read: it is damaged, or a newer Goldsmith has written it. Nothing else waits for it. See docs/deployment.md."
-    slow_cleaning    = "A build has been cleaning for over an hour: something that it made cannot be deleted. The log of clean_up says what and why."
+    wrong_signature  = "A report had a wrong signature and was dropped. See docs/security.md: it may be from an impostor and not from a build VM."
+    damaged_document = "A build, or an event of one, cannot be read: it is damaged, or was written by a newer Goldsmith. Other builds continue. See docs/deployment.md."
+    flood            = "A build VM has sent more reports than any honest VM needs to send; the excess is dropped, and other builds continue. The log entry names the build: check its steps, and who requested it. See docs/deployment.md."
+    slow_cleaning    = "A build has been cleaning for over an hour: a resource that it made cannot be deleted. The log of clean_up names the resource and the reason."
+    slow_turn        = "A queued build that was requested over an hour ago cannot begin, although it is its turn. The log of expire_builds names the reason: perhaps a permission that its account lacks. See docs/deployment.md."
   }
 }
 
@@ -92,7 +96,7 @@ resource "google_monitoring_alert_policy" "dead_letters" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "A message was tried in vain until it became a dead letter. See docs/deployment.md: pull it, repair the fault, publish it again."
+    content   = "All attempts to deliver a message failed, and it became a dead letter. See docs/deployment.md: pull it, repair the fault, publish it again."
   }
 
   depends_on = [google_project_service.api]
@@ -123,6 +127,6 @@ resource "google_monitoring_alert_policy" "silent_tick" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "Nobody looks at deadlines and lost VMs. See the log of expire_builds and the job in Cloud Scheduler; VMs end by themselves all the same."
+    content   = "Deadlines and lost VMs are not being checked. See the log of expire_builds and the job in Cloud Scheduler. VMs still end by themselves."
   }
 }

@@ -4,31 +4,31 @@ output "bucket" {
 }
 
 output "submit" {
-  description = "A line that builds a spec."
+  description = "Command that builds a spec."
   value       = "gsutil cp SPEC.yaml gs://${google_storage_bucket.bucket.name}/specs/"
 }
 
 output "results" {
-  description = "Where each finished build leaves how it ended."
+  description = "Prefix below which each finished build writes its result."
   value       = "gs://${google_storage_bucket.bucket.name}/results/"
 }
 
 output "topics" {
-  description = "Ids of the topics, by name: build-requests for other pipelines to ask, builds-finished to hear."
+  description = "Ids of the topics, by name. Other pipelines publish to build-requests and subscribe to builds-finished."
   value       = { for name, topic in google_pubsub_topic.topic : name => topic.id }
 }
 
 output "dashboard" {
-  description = "Address of the dashboard, for those in dashboard_invokers."
+  description = "URL of the dashboard, for the members in dashboard_invokers."
   value       = google_cloudfunctions2_function.function["dashboard"].service_config[0].uri
 }
 
 output "vm_service_account" {
-  description = "The account of build VMs."
+  description = "Service account of build VMs."
   value       = google_service_account.vm.email
 }
 
 output "service_accounts" {
-  description = "Accounts of the functions, by function: for grants in other projects."
+  description = "Service accounts of the functions, by function: for grants in other projects."
   value       = { for name, account in google_service_account.function : name => account.email }
 }

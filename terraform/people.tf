@@ -1,4 +1,5 @@
-# What people and other pipelines may do: submitters ask for builds and follow them; operators end builds, too.
+# Permissions of people and other pipelines: submitters request builds and follow them; operators also end builds;
+# repairers set aside documents that cannot be read.
 
 locals {
   followers = setunion(var.submitters, var.operators)
@@ -31,6 +32,16 @@ resource "google_project_iam_member" "followers" {
   }
 }
 
+# People's clients name this project as their quota project, which takes a permission of its own.
+
+resource "google_project_iam_member" "uses_quota" {
+  for_each = setunion(local.followers, var.repairers)
+
+  project = var.project
+  role    = "roles/serviceusage.serviceUsageConsumer"
+  member  = each.key
+}
+
 resource "google_project_iam_custom_role" "console" {
   project     = var.project
   role_id     = "${local.role_prefix}_console"
@@ -59,7 +70,7 @@ resource "google_pubsub_topic_iam_member" "operators" {
   for_each = var.operators
 
   project = var.project
-  topic   = google_pubsub_topic.topic["build-events"].name # the wish to end a build is an event
+  topic   = google_pubsub_topic.topic["build-events"].name # a request to end a build is an event
   role    = "roles/pubsub.publisher"
   member  = each.key
 }
@@ -71,4 +82,18 @@ resource "google_pubsub_subscription_iam_member" "operators" {
   subscription = google_pubsub_subscription.dead_letters.name
   role         = "roles/pubsub.subscriber"
   member       = each.key
+}
+
+resource "google_project_iam_member" "repairers" {
+  for_each = var.repairers
+
+  project = var.project
+  role    = google_project_iam_custom_role.store["forget"].name
+  member  = each.key
+
+  condition {
+    title       = "only-database"
+    description = "Other databases of the project are none of ours."
+    expression  = local.only_database
+  }
 }

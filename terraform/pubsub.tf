@@ -1,18 +1,23 @@
-# Topics and filtered push subscriptions; shared/topology.py has the same as data, and a test holds the two together.
+# Topics and filtered push subscriptions. shared/topology.py has the same as data; a test compares the two.
 
 locals {
   topics = {
+    "specs-uploaded"  = "Objects written below specs/, announced by Cloud Storage."
     "build-requests"  = "Requests for builds: other pipelines, and the schedules of rebuilds."
-    "build-reports"   = "What build VMs say, signed."
+    "build-reports"   = "Signed reports of build VMs."
     "build-events"    = "Facts about builds, from the functions."
-    "build-orders"    = "What the functions are asked to do."
+    "build-orders"    = "Orders to the functions."
     "builds-finished" = "Every finished build, whole, for other pipelines."
-    "dead-letters"    = "What nobody could handle."
+    "dead-letters"    = "Messages that no function could handle."
   }
 
-  # Each subscription: what of a topic goes to which function. Acknowledgement deadlines are longer than the function's
-  # timeout, so that no message is delivered twice because a function takes its time.
+  # Each subscription sends the messages of a topic that its filter matches to a function. The acknowledgement deadline is
+  # longer than the function's timeout, so that a slow function does not get its message twice.
   subscriptions = {
+    "specs" = {
+      topic        = "specs-uploaded", function = "start_build", filter = "attributes.eventType = \"OBJECT_FINALIZE\"", ordered = false
+      ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
     "requests" = {
       topic        = "build-requests", function = "start_build", filter = "", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
@@ -21,6 +26,13 @@ locals {
       topic        = "builds-finished", function = "start_build", filter = "attributes:followed", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
     }
+    # Not ordered: a VM chooses its messages' ordering keys, and could hold up the messages of another build.
+    "vm-reports" = {
+      topic        = "build-reports", function = "advance_build", filter = "", ordered = false
+      ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 20
+    }
+    # From the previous release: it holds the messages that were on their way at the upgrade, and a subscription's
+    # ordering cannot be changed. Later messages arrive by both subscriptions and count once. The next release removes it.
     "reports" = {
       topic        = "build-reports", function = "advance_build", filter = "", ordered = true
       ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 20
@@ -59,10 +71,15 @@ locals {
     }
   }
 
+  # Topics to which Cloud Storage publishes the objects that are written below a prefix of the bucket.
+  notifications = { "specs-uploaded" = "specs/" }
+
   a_week = "604800s"
 
-  # Pub/Sub itself: it signs the tokens of pushes and moves dead letters.
-  pubsub_agent = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  # Pub/Sub's agent signs the tokens of pushes and moves dead letters; Cloud Storage's agent publishes. The addresses are
+  # written out because they must be known when an upgrade is planned: Terraform replaces a grant to an unknown member.
+  pubsub_agent  = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  storage_agent = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gs-project-accounts.iam.gserviceaccount.com"
 }
 
 resource "google_pubsub_topic" "topic" {
@@ -70,10 +87,22 @@ resource "google_pubsub_topic" "topic" {
 
   project                    = var.project
   name                       = each.key
-  message_retention_duration = local.a_week # a subscription can be turned back to before a fault
+  message_retention_duration = local.a_week # so that a subscription can seek back to a time before a fault
   labels                     = local.labels
 
   depends_on = [google_project_service.api]
+}
+
+resource "google_storage_notification" "notification" {
+  for_each = local.notifications
+
+  bucket             = google_storage_bucket.bucket.name
+  topic              = google_pubsub_topic.topic[each.key].id
+  object_name_prefix = each.value
+  event_types        = ["OBJECT_FINALIZE"]
+  payload_format     = "JSON_API_V1"
+
+  depends_on = [google_pubsub_topic_iam_member.storage_agent]
 }
 
 resource "google_pubsub_subscription" "push" {
@@ -88,7 +117,7 @@ resource "google_pubsub_subscription" "push" {
   message_retention_duration = local.a_week
   labels                     = local.labels
 
-  # functions-framework takes a push for a CloudEvent of the topic by this path.
+  # functions/handling takes the topic's name from the end of this path, since a push does not contain it.
   push_config {
     push_endpoint = "${google_cloudfunctions2_function.function[each.value.function].service_config[0].uri}/projects/${var.project}/topics/${each.value.topic}"
 
@@ -109,7 +138,7 @@ resource "google_pubsub_subscription" "push" {
   }
 
   expiration_policy {
-    ttl = "" # never: a month without builds is no reason to be deaf
+    ttl = "" # never, so that the subscription outlives a month without builds
   }
 
   depends_on = [google_cloud_run_v2_service_iam_member.pusher]

@@ -1,4 +1,4 @@
-# What happens by itself: the tick that is the truth about deadlines and lost VMs, and rebuilds.
+# Schedules: the tick, which enforces deadlines and finds lost VMs, and rebuilds.
 
 locals {
   schedules = {

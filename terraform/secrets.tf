@@ -1,5 +1,9 @@
-# The master key, which every VM's key is derived from. It is made once, by this machine's random generator, and goes to
-# Secret Manager by write-only arguments: it is in no state, no plan and no output. A new number rotates it.
+# The master key, from which every VM's key is derived. Terraform generates it once and passes it to Secret Manager in
+# write-only arguments, so it is in no state, plan or output. A higher `master_key_version` rotates it.
+
+locals {
+  secret_locations = var.secret_locations == null ? [var.region] : var.secret_locations
+}
 
 ephemeral "random_password" "master_key" {
   length  = 64
@@ -11,8 +15,27 @@ resource "google_secret_manager_secret" "master_key" {
   secret_id = "${var.prefix}-master-key"
   labels    = local.labels
 
+  # The policy gcp.resourceLocations refuses a secret with automatic replication.
   replication {
-    auto {}
+    dynamic "auto" {
+      for_each = length(local.secret_locations) == 0 ? [true] : []
+      content {}
+    }
+    dynamic "user_managed" {
+      for_each = length(local.secret_locations) > 0 ? [true] : []
+      content {
+        dynamic "replicas" {
+          for_each = local.secret_locations
+          content {
+            location = replicas.value
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [replication] # moving a secret replaces it, which would change the key during builds
   }
 
   depends_on = [google_project_service.api]
@@ -24,6 +47,6 @@ resource "google_secret_manager_secret_version" "master_key" {
   secret_data_wo_version = var.master_key_version
 
   lifecycle {
-    create_before_destroy = true # functions go over to the new one first
+    create_before_destroy = true # functions switch to the new version before the old one is gone
   }
 }

@@ -1,12 +1,13 @@
-# One bucket for all data of builds, and one for the functions' source: who may upload a spec may not replace code.
+# One bucket for all data of builds, and one for the functions' source, so that permission to upload a spec is not
+# permission to replace code.
 
 locals {
-  # cidata is of use to VMs alone, which are made after the request and gone soon after the deadline; a packed context
-  # also to builds that wait for their turn, and to those that find it when they are asked for.
+  # Only VMs use cidata; they are created after the request and are gone soon after the deadline. Packed contexts are also
+  # used by queued builds, and reused by later requests of the same month, when a context is at most 31 days old.
   days_of_a_build = ceil(local.max_timeout / 86400)
   days_kept = {
     "uploads/"  = 30 + local.days_of_a_build
-    "contexts/" = 30 + local.days_of_a_build
+    "contexts/" = 61 + local.days_of_a_build
     "cidata/"   = 7 + local.days_of_a_build
     "results/"  = var.results_days
     "logs/"     = var.logs_days
@@ -16,7 +17,7 @@ locals {
 resource "google_storage_bucket" "bucket" {
   project                     = var.project
   name                        = local.bucket
-  location                    = var.region # Eventarc listens in the bucket's own region
+  location                    = var.region
   storage_class               = "STANDARD"
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
@@ -24,11 +25,11 @@ resource "google_storage_bucket" "bucket" {
   labels                      = local.labels
 
   versioning {
-    enabled = false # what is deleted must be gone: cidata holds the keys of VMs
+    enabled = false # deleted objects must be gone, since cidata holds the keys of VMs
   }
 
   soft_delete_policy {
-    retention_duration_seconds = 0 # the same
+    retention_duration_seconds = 0 # for the same reason
   }
 
   dynamic "lifecycle_rule" {
@@ -63,13 +64,13 @@ resource "google_storage_bucket" "source" {
   storage_class               = "STANDARD"
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
-  force_destroy               = true # holds nothing that is not in this checkout
+  force_destroy               = true # it holds only files of this checkout
   labels                      = local.labels
 
   depends_on = [google_project_service.api]
 }
 
-# The functions' source: what runs on Google Cloud and nothing else.
+# The functions' source: only the files that run on Google Cloud.
 locals {
   checkout = "${path.module}/.."
   source_files = [
@@ -96,7 +97,7 @@ data "archive_file" "source" {
 
 resource "google_storage_bucket_object" "source" {
   bucket       = google_storage_bucket.source.name
-  name         = "goldsmith-${data.archive_file.source.output_sha256}.zip" # a new name makes the functions new
+  name         = "goldsmith-${data.archive_file.source.output_sha256}.zip" # a new name redeploys the functions
   source       = data.archive_file.source.output_path
   content_type = "application/zip"
 }

@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Id of the project that everything is made in, and that builds and images belong to unless a spec names another."
+  description = "Id of the project that holds the deployment. Builds and images belong to it unless a spec names another project."
   type        = string
   nullable    = false
 
@@ -34,7 +34,7 @@ variable "zones" {
 }
 
 variable "prefix" {
-  description = "Start of the names of functions, accounts, roles, schedules and the secret. Topics have names that the code knows, so a project holds one Goldsmith."
+  description = "Prefix of the names of functions, accounts, roles, schedules and the secret. The names of topics are fixed in the code, so a project holds one Goldsmith."
   type        = string
   nullable    = false
   default     = "goldsmith"
@@ -46,7 +46,7 @@ variable "prefix" {
 }
 
 variable "bucket" {
-  description = "Name of the bucket of specs, contexts, results and logs; null for PROJECT-PREFIX. The functions' source goes to the bucket of this name with -source."
+  description = "Name of the bucket of specs, contexts, results and logs; null for PROJECT-PREFIX, with dashes for the colon and dots of example.com:project. The functions' source goes to a second bucket, of this name with -source appended."
   type        = string
   default     = null
 
@@ -57,7 +57,7 @@ variable "bucket" {
 }
 
 variable "delivery" {
-  description = "How build VMs get their files: download (one signed URL), or disk, for VMs that reach nothing but Pub/Sub, or nothing at all."
+  description = "How build VMs get their files: download, by one signed URL; or disk, for VMs that can reach only Pub/Sub, or no network at all."
   type        = string
   nullable    = false
   default     = "download"
@@ -69,7 +69,7 @@ variable "delivery" {
 }
 
 variable "runtime" {
-  description = "Python of the functions, 3.11 or newer."
+  description = "Python runtime of the functions: python311 or newer."
   type        = string
   nullable    = false
   default     = "python312"
@@ -81,7 +81,7 @@ variable "runtime" {
 }
 
 variable "max_instances" {
-  description = "The most instances that one function may have at a time."
+  description = "Maximum number of instances that one function may have at a time."
   type        = number
   nullable    = false
   default     = 20
@@ -93,14 +93,21 @@ variable "max_instances" {
 }
 
 variable "create_database" {
-  description = "Whether to make the project's database `(default)`. False where the project has one already: Firestore in native mode."
+  description = "Whether to create the project's database `(default)`. Set it to false where the project already has one, in Firestore's native mode."
   type        = bool
   nullable    = false
   default     = true
 }
 
+variable "eventarc_trigger" {
+  description = "Whether Eventarc also calls start_build, as in the previous release. Set it to true for the first applies of an upgrade, so that no uploaded spec is lost meanwhile."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
 variable "results_days" {
-  description = "Days until objects below results/ are deleted."
+  description = "Days after which objects below results/ are deleted."
   type        = number
   nullable    = false
   default     = 365
@@ -112,7 +119,7 @@ variable "results_days" {
 }
 
 variable "logs_days" {
-  description = "Days until objects below logs/ are deleted: the consoles of build VMs that are gone."
+  description = "Days after which objects below logs/ are deleted: the consoles of build VMs that no longer exist."
   type        = number
   nullable    = false
   default     = 90
@@ -124,7 +131,7 @@ variable "logs_days" {
 }
 
 variable "rebuilds" {
-  description = "Rebuild schedules, by name: a spec in a bucket, when to build it (cron), in which time zone, and with which parameters."
+  description = "Rebuild schedules, by name: a spec in a bucket, the cron schedule to build it by, the time zone, and parameters."
   type = map(object({
     spec       = string
     cron       = string
@@ -150,7 +157,7 @@ variable "rebuilds" {
 }
 
 variable "submitters" {
-  description = "Who may ask for builds and follow them: user:, group: or serviceAccount: members."
+  description = "Members that may request builds and follow them: user:, group: or serviceAccount:."
   type        = set(string)
   nullable    = false
   default     = []
@@ -162,7 +169,7 @@ variable "submitters" {
 }
 
 variable "operators" {
-  description = "Who may also cancel builds and pull dead letters. They can publish events, so they are trusted as the functions are."
+  description = "Members that may also cancel builds and pull dead letters. They can publish events, so they are trusted as much as the functions."
   type        = set(string)
   nullable    = false
   default     = []
@@ -173,8 +180,20 @@ variable "operators" {
   }
 }
 
+variable "repairers" {
+  description = "Members that may set aside builds and images whose documents cannot be read (goldsmith builds forget). They can write to the database, so they are trusted as much as the functions."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.repairers : can(regex("^(user|group|serviceAccount):.+@.+$", member))])
+    error_message = "Write members such as group:repairers@example.org."
+  }
+}
+
 variable "dashboard_invokers" {
-  description = "Who may call the dashboard: members, or domain:example.org."
+  description = "Members that may call the dashboard: user:, group:, serviceAccount: or domain:example.org."
   type        = set(string)
   nullable    = false
   default     = []
@@ -210,7 +229,7 @@ variable "context_buckets" {
 }
 
 variable "vm_service_accounts" {
-  description = "Other accounts that specs may give to their build VM (build.service_account). Steps have all that these accounts may do."
+  description = "Other service accounts that specs may give to their build VM (build.service_account). Steps can do everything that these accounts may do."
   type        = set(string)
   nullable    = false
   default     = []
@@ -222,7 +241,7 @@ variable "vm_service_accounts" {
 }
 
 variable "subnets" {
-  description = "Subnetworks that VMs may be put in: a name (in this project, in each region of zones), or projects/PROJECT/regions/REGION/subnetworks/NAME. Of another project's, its owner grants the use."
+  description = "Subnetworks that VMs may use: a name (in this project, in each region of zones), or projects/PROJECT/regions/REGION/subnetworks/NAME. The use of another project's subnetwork is granted by its owner."
   type        = list(string)
   nullable    = false
   default     = ["default"]
@@ -234,14 +253,21 @@ variable "subnets" {
 }
 
 variable "external_ip_allowed" {
-  description = "Whether specs may give their VM an address of its own (build.external_ip), as workflows of COS Customizer do. False once VMs reach what they need by Cloud NAT or Private Google Access."
+  description = "Whether specs may give their VM an external IP address (build.external_ip), as workflows of COS Customizer do. Set it to false once VMs reach what they need through Cloud NAT or Private Google Access."
   type        = bool
   nullable    = false
   default     = true
 }
 
+variable "secure_boot" {
+  description = "Whether all build VMs are Shielded VMs with Secure Boot, vTPM and integrity monitoring, whatever their spec says: for projects with the policy compute.requireShieldedVm. A single spec asks for it with build.secure_boot."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
 variable "machine_types" {
-  description = "Machine types that specs may ask for: names, in which * stands for any characters."
+  description = "Machine types that specs may use: names, in which * matches any characters."
   type        = list(string)
   nullable    = false
   default     = ["*"]
@@ -253,7 +279,7 @@ variable "machine_types" {
 }
 
 variable "gpu_types" {
-  description = "GPUs that specs may ask for (build.gpu_type): names, in which * stands for any characters; [] for none. Machine types that have GPUs of their own are a matter of machine_types."
+  description = "GPUs that specs may use (build.gpu_type): names, in which * matches any characters; [] for none. Machine types with built-in GPUs are limited by machine_types."
   type        = list(string)
   nullable    = false
   default     = ["*"]
@@ -265,7 +291,7 @@ variable "gpu_types" {
 }
 
 variable "max_timeout" {
-  description = "The longest build.timeout: from a build's request to its deadline, all attempts and steps together, as 90m, 24h or 7d. VMs' files and contexts are kept accordingly."
+  description = "Longest build.timeout that a spec may set, such as 90m, 24h or 7d: the time from a build's request to its deadline, over all attempts and steps. VMs' files and contexts are kept accordingly."
   type        = string
   nullable    = false
   default     = "24h"
@@ -281,7 +307,7 @@ variable "max_timeout" {
 }
 
 variable "max_disk_gb" {
-  description = "The largest disk of an image, and of the VM that makes it, in GB; null for Compute Engine's own limit."
+  description = "Largest disk of an image, and of the VM that builds it, in GB; null for Compute Engine's own limit."
   type        = number
   default     = null
 
@@ -291,15 +317,26 @@ variable "max_disk_gb" {
   }
 }
 
+variable "concurrency" {
+  description = "How many builds may have VMs at once; the others are queued in the order of their requests. null for no limit."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.concurrency == null || try(var.concurrency >= 1 && floor(var.concurrency) == var.concurrency, false)
+    error_message = "Write a whole number of builds, 1 or more, or null."
+  }
+}
+
 variable "adopted_families" {
-  description = "Families whose older images deprecate_old may deprecate although Goldsmith has not made them, such as those of COS Customizer; [\"*\"] for all. They are never deleted."
+  description = "Families in which deprecate_old may also deprecate older images that Goldsmith did not make, such as those of COS Customizer; [\"*\"] for all. Such images are never deleted."
   type        = list(string)
   nullable    = false
   default     = []
 }
 
 variable "master_key_version" {
-  description = "A higher number makes a new master key. Reports of builds that run meanwhile are refused, so rotate while nothing is built."
+  description = "Version of the master key; a higher number makes a new key. Reports of builds that run meanwhile are refused, so rotate while nothing is being built."
   type        = number
   nullable    = false
   default     = 1
@@ -310,8 +347,31 @@ variable "master_key_version" {
   }
 }
 
+variable "secret_locations" {
+  description = "Regions in which Secret Manager keeps the master key; null for `region`, [] for Google's choice. It applies only when the secret is created."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.secret_locations == null || alltrue([for location in coalesce(var.secret_locations, []) : can(regex("^[a-z]+-[a-z]+[0-9]+$", location))])
+    error_message = "Write regions such as us-central1, or [], or null."
+  }
+}
+
+variable "dashboard_ingress" {
+  description = "Networks from which dashboard_invokers can reach the dashboard: ALLOW_ALL, ALLOW_INTERNAL_ONLY, or ALLOW_INTERNAL_AND_GCLB for a load balancer. The policy cloudfunctions.allowedIngressSettings may refuse ALLOW_ALL."
+  type        = string
+  nullable    = false
+  default     = "ALLOW_ALL"
+
+  validation {
+    condition     = contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"], var.dashboard_ingress)
+    error_message = "Write ALLOW_ALL, ALLOW_INTERNAL_ONLY or ALLOW_INTERNAL_AND_GCLB."
+  }
+}
+
 variable "notification_channels" {
-  description = "Cloud Monitoring channels that alerts go to, as projects/PROJECT/notificationChannels/ID."
+  description = "Cloud Monitoring channels that receive the alerts, as projects/PROJECT/notificationChannels/ID."
   type        = list(string)
   nullable    = false
   default     = []
@@ -323,7 +383,7 @@ variable "notification_channels" {
 }
 
 variable "labels" {
-  description = "Labels of everything that can carry them."
+  description = "Labels of all resources that support them."
   type        = map(string)
   nullable    = false
   default     = {}

@@ -1,7 +1,7 @@
-# Goldsmith on Google Cloud. README.md says what is in which file, in the order of the flow.
+# Goldsmith on Google Cloud. README.md lists the files in the order of the flow.
 
 terraform {
-  required_version = ">= 1.11" # write-only arguments: the master key is in no state and in no plan
+  required_version = ">= 1.11" # for write-only arguments, which keep the master key out of state and plan
 
   required_providers {
     google = {
@@ -15,6 +15,10 @@ terraform {
     random = {
       source  = "hashicorp/random"
       version = "= 3.7.2"
+    }
+    time = {
+      source  = "hashicorp/time"
+      version = "= 0.13.1"
     }
   }
 }

@@ -9,17 +9,24 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
+from shared.images.catalogue import Catalogue
+from tests.shared.images.families import newest
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_HOME = ROOT / "build" / "test-home"  # outlives a run; `make clean` removes it
 FAMILY = "debian-12"
 
-# Virtual machines run beside these tests on the same few cores: how long one example takes tells nothing.
-settings.register_profile("shared-cores", deadline=None, print_blob=True)
+# Virtual machines run beside these tests on the same few cores: how long examples take tells nothing. A folder that
+# the examples of a test share is meant: each writes over what the last one has left.
+settings.register_profile(
+    "shared-cores",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("shared-cores")
 
 
@@ -30,20 +37,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def debian_disk() -> Path:
-    """The disk of a bootstrapped Debian 12, which `make test` makes; nobody may write to it."""
+    """The disk of a bootstrapped Debian 12, which `make test` makes; no test may write to it."""
+    return bootstrapped(FAMILY)
+
+
+@pytest.fixture(scope="session")
+def debian_13_disk() -> Path:
+    """The same of Debian 13, whose kernel is Linux 6.12."""
+    return bootstrapped("debian-13")
+
+
+def bootstrapped(family: str) -> Path:
+    """Return an image's disk, which outlives a run, and make it where there is none."""
     BASE_HOME.mkdir(parents=True, exist_ok=True)
     catalogue = Catalogue(BASE_HOME, SystemClock())
-    with (BASE_HOME / "lock").open("w") as lock:  # pytest's workers all come here
+    with (BASE_HOME / f"lock-{family}").open("w") as lock:  # pytest's workers all come here
         fcntl.flock(lock, fcntl.LOCK_EX)
-        image = catalogue.newest_in_family(FAMILY)
+        image = newest(catalogue, family)
         if image is None:
             subprocess.run(
-                [sys.executable, "-m", "goldsmith", "images", "bootstrap", FAMILY],
+                [sys.executable, "-m", "goldsmith", "images", "bootstrap", family],
                 cwd=ROOT,
                 env={**os.environ, "GOLDSMITH_HOME": str(BASE_HOME)},
                 check=True,
             )
-            image = catalogue.newest_in_family(FAMILY)
+            image = newest(catalogue, family)
     assert image is not None
     return catalogue.disk(image.name)
 

@@ -2,71 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.errors import ImageFileError
-from shared.local.disk import grow_disk
-from shared.local.extents import copy_sparse
-
-from .calls import Call, labelled, new_document, relabelled
+from .disk import Disk
 from .image_records import GIB
 from .images import Images
-from .links import Links, check_name, last, path_of
-from .listing import aggregated, list_document
-from .operations import Operations
-from .refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
+from .rest.calls import Call, labelled, new_document, relabelled
+from .rest.links import Links, check_name, last, path_of
+from .rest.listing import aggregated, list_document
+from .rest.operations import Operations
+from .rest.refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
 _GIVEN = ("description", "guestOsFeatures", "architecture")
 _FROM_IMAGE = ("architecture", "guestOsFeatures", "licenses")
-_DEFAULT_GB = 500  # of an empty disk whose size nobody gives
-
-
-@dataclass
-class Disk:
-    """A disk: its document, its file and, while an instance runs with it, the path of that instance."""
-
-    path: str
-    document: Document
-    file: Path
-    source: Path | None = None  # an image's disk, until it is copied
-    running: str = ""
-    users: list[str] = field(default_factory=list)  # paths of the instances that it is attached to
-
-    @property
-    def size(self) -> int:
-        """Its size in bytes."""
-        return int(self.document["sizeGb"]) * GIB
-
-    def update(self, **fields: object) -> None:
-        """Change its document; whoever reads has one whole document."""
-        self.document = {**self.document, **fields}
-
-    def write(self) -> None:
-        """Make the file. NoSpace, EnvironmentFault."""
-        if self.source is None:
-            with self.file.open("wb") as file:
-                file.truncate(self.size)
-        else:
-            copy_sparse(self.source, self.file)
-            self.file.chmod(0o600)
-            if self.size > self.file.stat().st_size:
-                _grow(self.file, self.size)
-        self.update(status="READY")
-
-
-def _grow(file: Path, size: int) -> None:
-    """Give a disk more room, and its last partition too, as the image's first boot in the cloud would do."""
-    try:
-        grow_disk(file, size)
-    except ImageFileError:  # no partitions: a file system of its own, or something else
-        os.truncate(file, size)
+_DEFAULT_GB = 500  # of an empty disk when the request has no size
 
 
 class Disks:
-    """The disks of all projects. Their files are in `folder`; `grow` makes one larger, whoever runs with it."""
+    """The disks of all projects. Their files are in `folder`; `grow` makes one larger, also while it is attached."""
 
     def __init__(
         self,
@@ -86,18 +40,18 @@ class Disks:
         self._disks: dict[str, Disk] = {}
 
     def find(self, path: str) -> Disk | None:
-        """Give the disk with a path; None when there is none."""
+        """Return the disk with a path; None when there is none."""
         return self._disks.get(path)
 
     def named(self, path: str) -> Disk:
-        """Give the disk with a path. Raises Refusal."""
+        """Return the disk with a path. Raises Refusal."""
         disk = self._disks.get(path)
         if disk is None:
             raise not_found(path)
         return disk
 
     def get(self, call: Call) -> Document:
-        """Give a disk."""
+        """Return a disk."""
         return self._document(self.named(call.path))
 
     def list(self, call: Call) -> Document:

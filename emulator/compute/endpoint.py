@@ -10,34 +10,32 @@ from typing import Self
 from flask import Flask
 
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
-from shared.local.machine import Machines
-from shared.local.metadata_server import Route
-from shared.local.private_folder import private_folder
-from shared.local.qemu_command import ADDRESS as METADATA_ADDRESS
-from shared.local.scratch import scratch_folder
+from shared.host.private_folder import private_folder
+from shared.host.scratch import scratch_folder
+from shared.images.catalogue import Catalogue
+from shared.machines.machines import Machines
+from shared.machines.metadata_server import Route
+from shared.machines.qemu import ADDRESS as METADATA_ADDRESS
 from shared.ports import Message
 
-from ..http_server import HOME_OPTION, HttpServer
-from ..identity import Identity, InvalidToken
-from .contract import Contract
+from ..web.http_server import HOME_OPTION, HttpServer
+from ..web.identity import Identity, InvalidToken
 from .disks import Disks
-from .faults import Faults
 from .google_apis import ADDRESS as APIS_ADDRESS
 from .google_apis import GoogleApis, Publish
 from .image_records import ImageRecords
 from .images import Images, Storage
 from .instances import Instances
-from .links import Links
 from .machines import Instance, Runner
 from .metadata import Metadata
 from .methods import methods
-from .operations import Operations
-from .places import Places
-from .refusals import Refusal
+from .places import ZONES, Places
+from .rest.contract import Contract
+from .rest.faults import Faults
+from .rest.links import Links
+from .rest.operations import Operations
+from .rest.refusals import Refusal
 from .routes import BASE, Router
-
-ZONES = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")
 
 
 class ComputeEndpoint:
@@ -68,12 +66,11 @@ class ComputeEndpoint:
         self.faults = Faults()
         self._project, self._identity = project, identity
         self._publish, self._storage_url = publish, storage_url
-        links = Links("")  # until the port is known
+        links = Links()
         with ExitStack() as stack:
             application = self._application(home, zones, links, storage, stack)
             self._server = stack.enter_context(HttpServer(application, port=port))
             self.url, self.port = self._server.url, self._server.port
-            links.base = self.url + BASE
             self._closing = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -110,6 +107,10 @@ class ComputeEndpoint:
         """Refuse what needs a permission, such as compute.images.create."""
         self.faults.deny(permission)
 
+    def constrain(self, policy: str) -> None:
+        """Put an organization policy into force, such as compute.requireShieldedVm."""
+        self.faults.constrain(policy)
+
     def fail_next(self, pattern: str, status: int, times: int = 1, reason: str = "") -> None:
         """Answer requests with an error whose `METHOD /path` has the pattern in it, so many times."""
         self.faults.fail_next(pattern, status, times, reason)
@@ -119,7 +120,7 @@ class ComputeEndpoint:
         self.faults.lose_answer(pattern, times)
 
     def cut_off(self) -> None:
-        """Give instances that start from here on no route to Google's other services."""
+        """Cut instances that start from now on off from Google's other services."""
         self.faults.cut_off()
 
     def _application(self, home: Path, zones: Sequence[str], links: Links, storage: Storage, stack: ExitStack) -> Flask:
@@ -132,7 +133,7 @@ class ComputeEndpoint:
         operations, places = Operations(links), Places(zones, links)
         records = ImageRecords(catalogue, state / "images", links)
         images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path))
-        machines = Machines(home, _nobody)
+        machines = Machines(home, _ignore)
         disks = Disks(folder, links, zones, operations, images, machines.grow_disk)
         self._instances = Instances(
             folder, links, zones, operations, disks, Runner(machines, self._services), self.faults, self._boot_of
@@ -146,7 +147,7 @@ class ComputeEndpoint:
         return self.boots.get(name, self.boot)
 
     def _services(self, instance: Instance) -> Mapping[str, Sequence[Route]]:
-        """Say what an instance's guest reaches."""
+        """Return the routes that an instance's guest reaches."""
         metadata = Metadata(instance, self._identity)
         services = {METADATA_ADDRESS: metadata.routes()}
         if not self.faults.is_cut_off:
@@ -162,6 +163,6 @@ class ComputeEndpoint:
             raise Refusal(401, "authError", message) from error
 
 
-def _nobody(message: Message) -> None:
+def _ignore(message: Message) -> None:
     """Machines of the endpoint have services of their own, and nothing is published by any other way."""
     raise AssertionError(f"a message came by no service: {message}")

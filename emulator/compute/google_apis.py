@@ -16,10 +16,17 @@ from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
 from shared.errors import GoldsmithError
-from shared.local.metadata_server import Request, Response, Route
-from shared.local.pubsub_json import PublishError, read_publish_request
-from shared.messages import REPORTS_TOPIC
+from shared.machines.metadata_server import (
+    MESSAGE_COST,
+    MetadataRequest,
+    PublishAllowance,
+    PublishError,
+    Response,
+    Route,
+    read_publish_request,
+)
 from shared.ports import Message
+from shared.topology import REPORTS_TOPIC
 
 LOG = logging.getLogger(__name__)
 
@@ -40,6 +47,9 @@ class GoogleApis:
         self._storage = urlsplit(storage_url).netloc
         self._project = project
         self._tokens = tokens
+        self._allowance = (
+            PublishAllowance()
+        )  # one machine's, not a project's as on Google Cloud: this machine has other guests
 
     def routes(self) -> Sequence[Route]:
         """What is served."""
@@ -49,17 +59,21 @@ class GoogleApis:
             Route("GET", re.compile(r"/(?P<bucket>[^/]+)/.+"), self._object),
         )
 
-    def _publish_reports(self, request: Request) -> Response:
+    def _publish_reports(self, request: MetadataRequest) -> Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or token not in self._tokens:
             message = "Request had invalid authentication credentials. Expected OAuth 2 access token."
             return _error(HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED", message)
         if request.groups["topic"] != REPORTS_TOPIC or request.groups["project"] != self._project:
             return _error(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "User not authorized to perform this action.")
+        if refused := self._allowance.refusal(len(request.body) + MESSAGE_COST):
+            return refused
         try:
             messages = read_publish_request(REPORTS_TOPIC, request.body)
         except PublishError as error:
             return _error(HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", str(error))
+        if refused := self._allowance.refusal(MESSAGE_COST * (len(messages) - 1)):
+            return refused
         if isinstance(self._publish, str):
             return _forwarded(self._publish, request, {"Content-Type": "application/json"})
         try:
@@ -72,14 +86,14 @@ class GoogleApis:
             )
         return Response(HTTPStatus.OK, json.dumps({"messageIds": [secrets.token_hex(8) for _ in messages]}).encode())
 
-    def _object(self, request: Request) -> Response:
+    def _object(self, request: MetadataRequest) -> Response:
         if "X-Goog-Signature=" not in request.query:
             return _error(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "Anonymous caller does not have access.")
         headers = {name: request.headers[name] for name in ("host", *_PASSED_ON) if name in request.headers}
         return _forwarded(self._storage, request, headers)
 
 
-def _forwarded(server: str, request: Request, headers: dict[str, str]) -> Response:
+def _forwarded(server: str, request: MetadataRequest, headers: dict[str, str]) -> Response:
     """Let another server of this machine answer."""
     connection = HTTPConnection(server, timeout=_PATIENCE)
     target = request.path + (f"?{request.query}" if request.query else "")

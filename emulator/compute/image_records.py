@@ -10,12 +10,12 @@ import json
 from datetime import datetime
 from pathlib import Path
 
-from shared.local.catalogue import Catalogue
+from shared.images.catalogue import Catalogue
 from shared.ports import Image
 
-from .calls import labelled, timestamp
-from .links import Links
-from .refusals import Document
+from .rest.calls import labelled, timestamp
+from .rest.links import Links
+from .rest.refusals import Document
 
 GIB = 1 << 30
 _KEPT = (
@@ -43,12 +43,12 @@ class ImageRecords:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, project: str, name: str) -> Document | None:
-        """Give an image's document; None when there is none of that name."""
+        """Return an image's document; None when there is none of that name."""
         image = self._catalogue.get(name)
         return None if image is None else self._document(project, image)
 
     def all(self, project: str) -> list[Document]:
-        """Give the documents of all images."""
+        """Return the documents of all images."""
         return [self._document(project, image) for image in self._catalogue.list()]
 
     def keep(self, document: Document) -> None:

@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from shared.disks.unpack import unpack_disk
 from shared.errors import AlreadyExists, GoldsmithError, ImageFileError, NotFound
-from shared.local.catalogue import Catalogue, Transfer
-from shared.local.disk_archive import unpack
+from shared.images.catalogue import Catalogue, Transfer
 
-from .calls import Call, labelled, new_document, relabelled
 from .image_records import GIB, ImageRecords, unix_seconds
-from .links import Links, check_name, last, path_of
-from .listing import list_document
-from .operations import Operations
-from .refusals import Document, Failure, Refusal, already_exists, in_use, invalid, not_found
+from .rest.calls import Call, labelled, new_document, relabelled
+from .rest.links import Links, check_name, last, path_of
+from .rest.listing import list_document
+from .rest.operations import Operations
+from .rest.refusals import Document, Failure, Refusal, already_exists, in_use, invalid, not_found
 
 if TYPE_CHECKING:
-    from .disks import Disk
+    from .disk import Disk
 
 Storage = Callable[[str], BinaryIO]
 """Opens gs://BUCKET/OBJECT for reading. Raises NotFound."""
@@ -56,11 +56,11 @@ class Images:
         self._changes = threading.Lock()
 
     def get(self, call: Call) -> Document:
-        """Give an image, also one that is not ready yet."""
+        """Return an image, also one that is not ready yet."""
         return self._known(call.path)
 
     def from_family(self, call: Call) -> Document:
-        """Give the newest image of a family that is not deprecated."""
+        """Return the newest image of a family that is not deprecated."""
         found = [
             image
             for image in self._records.all(call.project)
@@ -76,7 +76,7 @@ class Images:
         return list_document("compute#image", self._links.url(call.path), images, call.query, call.path)
 
     def resolve(self, text: str, project: str, field: str) -> tuple[Document, Path]:
-        """Find the image that a request names, by its family perhaps; give it and its disk. Raises Refusal."""
+        """Find the image that a request names, by its family perhaps; return it and its disk. Raises Refusal."""
         path = path_of(text, project, field)
         owner = path.split("/")[1]
         if "/images/family/" in path:
@@ -123,10 +123,11 @@ class Images:
         return self._change(call, "setLabels", image)
 
     def patch(self, call: Call) -> Document:
-        """Change an image's family, description or labels."""
+        """Change an image's family, description or labels. It leaves its family only for another one."""
         image = self._ready(call.path)
-        image |= {key: call.body[key] for key in ("family", "description") if key in call.body}
-        image = {key: value for key, value in image.items() if key != "family" or value}
+        if call.body.get("family") == "":
+            raise invalid("resource.family", "", "Must be a match of regex '(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)'")
+        image |= {key: call.body[key] for key in ("family", "description") if call.body.get(key) is not None}
         if "labels" in call.body:
             image = relabelled(image, {"labelFingerprint": image["labelFingerprint"], **call.body})
         return self._change(call, "patch", image)
@@ -210,7 +211,7 @@ class Images:
             try:
                 with self._storage(uri) as opened, archive.open("wb") as file:
                     shutil.copyfileobj(opened, file, 1 << 20)
-                unpack(archive, disk)
+                unpack_disk(archive, disk)
             except NotFound as error:
                 raise Failure("RESOURCE_NOT_FOUND", f"The resource '{source}' was not found", 404) from error
             except ImageFileError as error:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .calls import Call, fingerprint, labelled, new_document
-from .disks import Disk
-from .links import Links, check_name, last, path_of
+from .disk import Disk
 from .places import PROJECT_NUMBER, machine_size
-from .refusals import Document, Refusal, invalid
+from .rest.calls import Call, fingerprint, labelled, new_document
+from .rest.links import Links, check_name, last, path_of
+from .rest.refusals import Document, Refusal, invalid
 
 DEFAULT_ACCOUNT = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
-_ADDRESS, _EXTERNAL_ADDRESS = "169.254.169.15", "192.0.2.15"  # the guest's own; one for documentation: nobody calls it
+_ADDRESS, _EXTERNAL_ADDRESS = "169.254.169.15", "192.0.2.15"  # the guest's own; one reserved for documentation
 _GIVEN = ("description", "canIpForward", "deletionProtection", "guestAccelerators", "hostname", "minCpuPlatform",
           "shieldedInstanceConfig", "confidentialInstanceConfig", "reservationAffinity")  # fmt: skip
 _VALUE_LIMIT, _METADATA_LIMIT = 256 << 10, 512 << 10  # bytes
@@ -42,7 +42,7 @@ def instance_document(call: Call, links: Links) -> Document:
 
 
 def attached_disk(given: Mapping[str, object], disk: Disk, index: int, links: Links) -> Document:
-    """Give an entry of an instance's `disks`."""
+    """Return an entry of an instance's `disks`."""
     document: Document = {
         "kind": "compute#attachedDisk",
         "index": index,
@@ -60,7 +60,7 @@ def attached_disk(given: Mapping[str, object], disk: Disk, index: int, links: Li
 
 
 def metadata(given: Mapping[str, object]) -> Document:
-    """Give an instance's metadata, within its limits. Raises Refusal."""
+    """Return an instance's metadata, within its limits. Raises Refusal."""
     items = given.get("items", [])
     assert isinstance(items, list)
     total = 0
@@ -80,7 +80,7 @@ def metadata(given: Mapping[str, object]) -> Document:
 
 
 def run_seconds(document: Document) -> float | None:
-    """Give for how long an instance may run; None for ever."""
+    """Return the seconds for which an instance may run; None for no limit."""
     duration = document["scheduling"].get("maxRunDuration")
     return None if duration is None else int(duration.get("seconds", 0)) + duration.get("nanos", 0) / 1e9
 

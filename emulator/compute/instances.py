@@ -10,15 +10,16 @@ import threading
 from collections.abc import Callable, MutableSequence, Sequence
 from pathlib import Path
 
-from .calls import Call, relabelled, timestamp
-from .disks import Disk, Disks
-from .faults import Faults
+from .disk import Disk
+from .disks import Disks
 from .instance_body import attached_disk, instance_document, metadata, run_seconds
-from .links import Links
-from .listing import aggregated, list_document
 from .machines import Instance, Runner, serial_output
-from .operations import SYSTEM, Operations
-from .refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
+from .rest.calls import Call, relabelled, timestamp
+from .rest.faults import Faults
+from .rest.links import Links
+from .rest.listing import aggregated, list_document
+from .rest.operations import SYSTEM, Operations
+from .rest.refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
 _SYSTEMS_CALL = "instances"
 _LOOK = 3600.0  # seconds between two looks at a machine that may run for ever
@@ -55,7 +56,7 @@ class Instances:
             follower.join()
 
     def get(self, call: Call) -> Document:
-        """Give an instance."""
+        """Return an instance."""
         return self._named(call.path).document
 
     def list(self, call: Call) -> Document:
@@ -75,6 +76,7 @@ class Instances:
         path = f"{call.path}/{document['name']}"
         if path in self._instances:
             raise already_exists(path)
+        self._faults.check_policies(call.body, call.project)
         new: list[Disk] = []
         try:
             disks = [self._disk(entry, call, new) for entry in _checked(call.body.get("disks", []))]
@@ -131,13 +133,13 @@ class Instances:
         return self._begin(call, "setMetadata", instance, lambda: instance.update(metadata=new))
 
     def serial_port(self, call: Call) -> Document:
-        """Give what an instance has written to a serial port."""
+        """Return what an instance has written to a serial port."""
         path = call.path.removesuffix("/serialPort")
         instance = self._named(path)
         port, start = call.query.get("port", "1"), call.query.get("start", "0")
         if port not in ("1", "2", "3", "4"):
             raise invalid("port", port, "Must be greater than or equal to 1 and less than or equal to 4.")
-        if not start.removeprefix("-").isdigit():
+        if not start.removeprefix("-").isdecimal() or len(start) > 18:
             raise invalid("start", start, "Must be a number.")
         text, begin, end = serial_output(instance, int(port), int(start))
         return {
@@ -209,7 +211,7 @@ class Instances:
         self._set_down(instance)
 
     def _note_end(self, instance: Instance) -> None:
-        """Note an end that nobody asked for: the guest's own, or QEMU's."""
+        """Note an end that no request asked for: the guest's own, or QEMU's."""
         how, detail = self._runner.end(instance)
         kind, message = ("guestTerminate", "Instance terminated by guest OS shutdown.")
         if how != "powered-off":
@@ -237,7 +239,7 @@ class Instances:
     def _delete(self, instance: Instance) -> None:
         with instance.turn:
             self._stop(instance)
-            if not self._is_there(instance):  # somebody else was faster
+            if not self._is_there(instance):  # another thread deleted it first
                 return
             self._remove(instance)
             for entry, disk in zip(instance.document["disks"], instance.disks, strict=True):
@@ -258,7 +260,7 @@ class Instances:
         return self._operations.begin(call, kind, instance.path, instance.document["id"], work)
 
     def _disk(self, entry: Document, call: Call, new: MutableSequence[Disk]) -> Disk:
-        """Give the disk of an entry of `disks`; those that are to be made are added to `new`. Raises Refusal."""
+        """Return the disk of an entry of `disks`; those that are to be made are added to `new`. Raises Refusal."""
         if "source" in entry:
             disk = self._disks.attached(entry["source"], call)
             shared = entry.get("mode") == "READ_ONLY" and not disk.running

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.events import Stop
-from shared.local.machine import Machines, MachineSpec
-from shared.local.metadata_server import Route
-from shared.local.qemu_command import DataDisk
+from shared.build.events import Stop
+from shared.machines.machines import Machines, MachineSpec
+from shared.machines.metadata_server import Route
+from shared.machines.qemu import DataDisk
 
-from .disks import Disk
-from .links import last
+from .disk import Disk
 from .places import machine_size
-from .refusals import Document
+from .rest.links import last
+from .rest.refusals import Document
 
 PRODUCT = "Google Compute Engine"  # by which cloud-init and others know where they are
 MOST_CPUS = 2
@@ -27,7 +27,7 @@ SERIAL_LIMIT = 1 << 20  # bytes of a serial port that the API gives at once, the
 _FILES = {1: "console.log", 3: "reports.log"}  # nothing is connected to ports 2 and 4
 
 Services = Callable[["Instance"], Mapping[str, Sequence[Route]]]
-"""Gives what an instance's guest reaches by HTTP, by address."""
+"""Returns the routes that an instance's guest reaches by HTTP, by address."""
 
 
 @dataclass
@@ -55,13 +55,13 @@ class Instance:
         return f"{self.document['name']}.{self.document['id']}"
 
     def update(self, **fields: object) -> None:
-        """Change its document; whoever reads has one whole document, and whoever waits for a change goes on."""
+        """Replace its document, so that readers always see a whole one, and wake those that wait for a change."""
         with self.changed:
             self.document = {**self.document, **fields}
             self.changed.notify_all()
 
     def attributes(self) -> dict[str, str]:
-        """Give its metadata's keys and values."""
+        """Return its metadata's keys and values."""
         return {item["key"]: item.get("value", "") for item in self.document["metadata"].get("items", [])}
 
 
@@ -85,7 +85,7 @@ class Runner:
         self._machines.stop(instance.machine)
 
     def end(self, instance: Instance) -> tuple[Stop, str]:
-        """Say how a machine has ended, and more of it for people."""
+        """Return how a machine has ended, and details for people."""
         machine = self._machines.status(instance.machine)
         return ("lost", "") if machine is None or machine.how is None else (machine.how, machine.detail)
 
@@ -96,7 +96,7 @@ class Runner:
 
 
 def serial_output(instance: Instance, port: int, start: int) -> tuple[str, int, int]:
-    """Read a serial port from byte `start` on; give the text, where it starts and where it ends.
+    """Read a serial port from byte `start` on; return the text, where it starts and where it ends.
 
     At most the last SERIAL_LIMIT bytes are given. A negative `start` counts from the end.
     """

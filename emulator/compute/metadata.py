@@ -14,14 +14,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from shared.local.metadata_server import Request, Response, Route
+from shared.machines.metadata_server import MetadataRequest, Response, Route
 
-from ..identity import LIFETIME_S, Identity
-from .calls import fingerprint
-from .links import last
+from ..web.identity import LIFETIME_S, Identity
 from .machines import Instance
 from .places import PROJECT_NUMBER
-from .refusals import Document
+from .rest.calls import fingerprint
+from .rest.links import last
+from .rest.refusals import Document
 
 ROOT = "/computeMetadata/v1"
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
@@ -49,7 +49,7 @@ class Metadata:
             Route("PUT", re.compile(re.escape(ROOT) + r"/instance/guest-attributes/.*"), _no_guest_attributes),
         )
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: MetadataRequest) -> Response:
         if request.headers.get("metadata-flavor") != "Google" or "x-forwarded-for" in request.headers:
             return _text('Missing required header "Metadata-Flavor": "Google"', HTTPStatus.FORBIDDEN)
         query = {key.lower(): values[-1] for key, values in parse_qs(request.query, keep_blank_values=True).items()}
@@ -184,7 +184,7 @@ def _value(value: object, query: Mapping[str, str], *, kept: bool) -> Response:
 
 
 def _renamed(value: object, *, kept: bool) -> object:
-    """Give a tree with the names of recursive answers, without what only answers requests of its own."""
+    """Return a tree with the names of recursive answers, without the values that depend on a query."""
     if not isinstance(value, dict):
         return value
     return {
@@ -208,5 +208,5 @@ def _text(text: str, status: int = HTTPStatus.OK) -> Response:
     return Response(status, text.encode(), "application/text" if status == HTTPStatus.OK else "text/html", _FLAVOR)
 
 
-def _no_guest_attributes(request: Request) -> Response:
+def _no_guest_attributes(request: MetadataRequest) -> Response:
     return _text("Guest attributes endpoint access is disabled.", HTTPStatus.FORBIDDEN)

@@ -9,15 +9,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .calls import Call
 from .disks import Disks
 from .images import Images
 from .instances import Instances
-from .links import Links
-from .listing import aggregated, list_document
-from .operations import Operations
 from .places import Places
-from .refusals import Document, not_found
+from .rest.calls import Call
+from .rest.links import Links, last
+from .rest.listing import aggregated, list_document
+from .rest.operations import Operations
+from .rest.refusals import Document, not_found
 
 Handler = Callable[[Call], Document]
 Entries = Callable[[Call], Iterable[Document]]
@@ -55,7 +55,7 @@ def _method(http: str, path: str, permission: str, request: str, answer: str, ha
 def methods(
     images: Images, disks: Disks, instances: Instances, operations: Operations, places: Places, links: Links
 ) -> Sequence[Method]:
-    """Give the whole table."""
+    """Return the whole table."""
     return (
         *_image_methods(images),
         *_disk_methods(disks),
@@ -138,6 +138,12 @@ def _place_methods(places: Places, links: Links) -> Sequence[Method]:
         ("zones", "zone", "Zone", lambda call: places.zone_list(call.project)),
         ("regions", "region", "Region", lambda call: places.region_list(call.project)),
         ("GLOBAL/networks", "network", "Network", lambda call: places.networks(call.project)),
+        (
+            "REGION/subnetworks",
+            "subnetwork",
+            "Subnetwork",
+            lambda call: places.subnetworks(call.project, last(call.scope)),
+        ),
         ("ZONE/diskTypes", "diskType", "DiskType", lambda call: places.disk_types(call.project, call.zone)),
         ("ZONE/machineTypes", "machineType", "MachineType", lambda call: places.machine_types(call.project, call.zone)),
     )
@@ -185,7 +191,7 @@ def _everywhere(entries: Callable[[str, str], Iterable[Document]], places: Place
 
 
 def _machine_type(places: Places) -> Handler:
-    """Give a machine type, which need not be in the list: there are custom ones."""
+    """Return a handler of one machine type, which may be a custom one that no list has."""
 
     def get(call: Call) -> Document:
         found = places.machine_type(call.project, call.zone, call.name)

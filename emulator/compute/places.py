@@ -5,9 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from .links import Links
-from .refusals import Document
+from .rest.links import Links
+from .rest.refusals import Document
 
+_REGIONS = {  # all of Google's public list, and the letters of their zones; but the zones for AI alone
+    **dict.fromkeys(
+        (
+            *("africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3"),
+            *("asia-south1", "asia-south2", "asia-southeast1", "asia-southeast2", "asia-southeast3"),
+            *("australia-southeast1", "australia-southeast2", "europe-central2", "europe-north1", "europe-north2"),
+            *("europe-southwest1", "europe-west2", "europe-west3", "europe-west4", "europe-west6", "europe-west8"),
+            *("europe-west9", "europe-west10", "europe-west12", "me-central1", "me-central2", "me-west1"),
+            *("northamerica-northeast1", "northamerica-northeast2", "northamerica-south1", "southamerica-east1"),
+            *(
+                "southamerica-west1",
+                "us-east4",
+                "us-east5",
+                "us-south1",
+                "us-west1",
+                "us-west2",
+                "us-west3",
+                "us-west4",
+            ),
+        ),
+        "abc",
+    ),
+    **dict.fromkeys(("europe-west1", "us-east1"), "bcd"),
+    "us-central1": "abcf",
+}
+ZONES = tuple(f"{region}-{letter}" for region, letters in sorted(_REGIONS.items()) for letter in letters)
 CREATED = "2020-01-01T00:00:00.000+00:00"
 PROJECT_NUMBER = "100000000001"
 _CPUS = (2, 4, 8, 16, 32)
@@ -26,14 +52,14 @@ _ARM = "t2a"
 
 
 def machine_size(name: str) -> tuple[int, int] | None:
-    """Give the CPUs and megabytes of a machine type; None when there is none of that name."""
+    """Return the CPUs and megabytes of a machine type; None when there is none of that name."""
     if name in _SHARED:
         return (1 if name in ("f1-micro", "g1-small") else 2), int(_SHARED[name] * 1024)
     if custom := _CUSTOM.fullmatch(name):
         return int(custom["cpus"]), int(custom["memory"])
     series, _, rest = name.partition("-")
     shape, _, cpus = rest.partition("-")
-    if series not in (*_SERIES, _ARM) or shape not in _GB_A_CPU or not cpus.isdigit():
+    if series not in (*_SERIES, _ARM) or shape not in _GB_A_CPU or not cpus.isdecimal() or len(cpus) > 9:
         return None
     if int(cpus) not in _CPUS and (series, cpus) != ("n1", "1") and (series, cpus) not in ((_ARM, "1"), ("t2d", "1")):
         return None
@@ -48,11 +74,11 @@ class Places:
         self._links = links
 
     def has_zone(self, name: str) -> bool:
-        """Whether there is a zone of that name."""
+        """Return whether there is a zone of that name."""
         return name in self.zones
 
     def project(self, project: str) -> Document:
-        """Give a project; one is as good as another."""
+        """Return a project's document; every project exists."""
         return {
             "kind": "compute#project",
             "id": PROJECT_NUMBER,
@@ -64,7 +90,7 @@ class Places:
         }
 
     def zone_list(self, project: str) -> Iterator[Document]:
-        """Give the zones."""
+        """Yield the zones."""
         for number, name in enumerate(self.zones, 1):
             yield self._entry(f"projects/{project}/zones/{name}", "zone", 2000 + number) | {
                 "status": "UP",
@@ -72,7 +98,7 @@ class Places:
             }
 
     def region_list(self, project: str) -> Iterator[Document]:
-        """Give the regions of the zones."""
+        """Yield the regions of the zones."""
         for number, region in enumerate(sorted({name.rpartition("-")[0] for name in self.zones}), 1):
             zones = [name for name in self.zones if name.rpartition("-")[0] == region]
             yield self._entry(f"projects/{project}/regions/{region}", "region", 1000 + number) | {
@@ -81,14 +107,14 @@ class Places:
             }
 
     def machine_types(self, project: str, zone: str) -> Iterator[Document]:
-        """Give a zone's machine types."""
+        """Yield a zone's machine types."""
         names = [f"{series}-{shape}-{cpus}" for series in _SERIES for shape in _GB_A_CPU for cpus in _CPUS]
         for number, name in enumerate([*_SHARED, "n1-standard-1", "t2a-standard-1", *names], 1):
             if found := self.machine_type(project, zone, name, number):
                 yield found
 
     def machine_type(self, project: str, zone: str, name: str, number: int = 0) -> Document | None:
-        """Give one machine type, which may be a custom one."""
+        """Return one machine type, which may be a custom one."""
         size = machine_size(name)
         if size is None:
             return None
@@ -105,7 +131,7 @@ class Places:
         }
 
     def disk_types(self, project: str, zone: str) -> Iterator[Document]:
-        """Give a zone's disk types."""
+        """Yield a zone's disk types."""
         for number, (name, description) in enumerate(_DISK_TYPES.items(), 1):
             yield self._entry(f"projects/{project}/zones/{zone}/diskTypes/{name}", "diskType", 4000 + number) | {
                 "zone": self._links.url(f"projects/{project}/zones/{zone}"),
@@ -115,11 +141,20 @@ class Places:
             }
 
     def networks(self, project: str) -> Iterator[Document]:
-        """Give the one network."""
+        """Yield the one network."""
         yield self._entry(f"projects/{project}/global/networks/default", "network", 5001) | {
             "autoCreateSubnetworks": True,
             "routingConfig": {"routingMode": "REGIONAL"},
         }
+
+    def subnetworks(self, project: str, region: str) -> Iterator[Document]:
+        """Return the one network's subnetwork of a region, which has its name."""
+        if region in {name.rpartition("-")[0] for name in self.zones}:
+            yield self._entry(f"projects/{project}/regions/{region}/subnetworks/default", "subnetwork", 5002) | {
+                "network": self._links.url(f"projects/{project}/global/networks/default"),
+                "region": self._links.url(f"projects/{project}/regions/{region}"),
+                "ipCidrRange": "10.128.0.0/20",
+            }
 
     def _entry(self, path: str, kind: str, number: int) -> Document:
         return {

@@ -6,9 +6,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from .bucket_names import check_bucket_name
-from .failures import invalid
-from .request_body import json_body
+from .rest.failures import invalid
+from .rest.request_body import json_body
 from .service import Service
 
 _SETTABLE = ("location", "storageClass", "labels", "lifecycle", "versioning", "iamConfiguration", "softDeletePolicy")
@@ -16,15 +15,14 @@ _PROJECT_NUMBER = "100000000000"
 
 
 def buckets(service: Service) -> Blueprint:
-    """Give the routes of buckets."""
+    """Return the routes of buckets."""
     routes = Blueprint("buckets", __name__)
 
     @routes.post("/storage/v1/b")
     def create_bucket() -> Response:
         document = json_body(request)
-        check_bucket_name(document.get("name"))
         settings = {key: document[key] for key in _SETTABLE if key in document}
-        return jsonify(_resource(service.store.create_bucket(document["name"], settings)))
+        return jsonify(_resource(service.store.create_bucket(document.get("name"), settings)))
 
     @routes.get("/storage/v1/b")
     def list_buckets() -> Response:

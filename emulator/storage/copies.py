@@ -6,11 +6,11 @@ from typing import Any, BinaryIO
 
 from flask import Blueprint, Response, jsonify, request
 
-from .failures import invalid
-from .preconditions import Preconditions, number, preconditions
-from .request_body import BLOCK, json_body
+from .kept.preconditions import Preconditions, number, preconditions
+from .kept.stored_object import StoredObject, checked_name, settings_of, without_nulls
+from .rest.failures import invalid
+from .rest.request_body import BLOCK, json_body
 from .service import Service, resource
-from .stored_object import StoredObject, checked_name, settings_of, without_nulls
 
 _MOST_SOURCES = 32  # of one compose
 _OBJECT = "/storage/v1/b/<name:bucket>/o/<name:key>"
@@ -18,7 +18,7 @@ _TARGET = "/b/<name:to_bucket>/o/<name:to_key>"
 
 
 def copies(service: Service) -> Blueprint:
-    """Give the routes that make objects of objects."""
+    """Return the routes that make objects of objects."""
     routes = Blueprint("copies", __name__)
 
     @routes.post(f"{_OBJECT}/compose")

@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from flask import Blueprint, Request, Response, jsonify, request
 
-from .failures import ApiError
-from .preconditions import number, preconditions
-from .request_body import BLOCK
+from .kept.preconditions import number, preconditions
+from .kept.stored_object import StoredObject
+from .rest.failures import ApiError
+from .rest.request_body import BLOCK
 from .service import Service, resource
-from .stored_object import StoredObject
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -27,7 +27,7 @@ _SENT_AS_SET = {
 
 
 def downloads(service: Service) -> Blueprint:
-    """Give the routes that read an object."""
+    """Return the routes that read an object."""
     routes = Blueprint("downloads", __name__)
 
     @routes.get("/storage/v1/b/<name:bucket>/o/<name:key>")
@@ -77,7 +77,7 @@ def media(request: Request, one: StoredObject, file: BinaryIO) -> Response:
 
 
 def _span(wanted: re.Match[str], size: int) -> tuple[int, int]:
-    """Give the first byte and the one after the last; an empty span for a range outside of the object."""
+    """Return the first byte and the one after the last; an empty span for a range outside the object."""
     first, last, suffix = wanted.groups()
     if suffix is not None:
         return max(0, size - int(suffix)), size if int(suffix) else 0
@@ -103,7 +103,7 @@ def _describe(answer: Response, one: StoredObject) -> None:
 
 
 def _as_header(text: str) -> str:
-    """Give a text, which may be any, as one header can carry it: UTF-8 on the wire, and nothing that ends a line."""
+    """Return any text as the value of a header: UTF-8 on the wire, without control characters."""
     return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode("latin-1")
 
 

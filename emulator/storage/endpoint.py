@@ -8,27 +8,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from shared.local.private_folder import private_folder
+from shared.host.private_folder import private_folder
 
-from ..certificate import loopback_certificate
-from ..http_server import HOME_OPTION, HttpServer
-from ..identity import Identity, InvalidToken
-from .batch import batch
+from ..web.http_server import HOME_OPTION, HttpServer, loopback_certificate
+from ..web.identity import Identity, InvalidToken
 from .buckets import buckets
 from .copies import copies
 from .downloads import downloads
-from .failures import ApiError
-from .faults import Faults
+from .kept.store import Store
+from .kept.stored_object import StoredObject
 from .objects import objects
-from .raw_paths import Name, RawPaths, Rest
+from .rest.batch import batch
+from .rest.failures import ApiError
+from .rest.faults import Faults
+from .rest.raw_paths import Name, RawPaths, Rest
 from .service import Service
 from .signed_urls import signed_urls
-from .store import Store
-from .stored_object import StoredObject
 from .uploads import uploads
 
 # By what names signers may know this endpoint: Google's, and that of Google's APIs as the emulator's VMs reach them.
@@ -52,6 +52,26 @@ _PERMISSIONS = {
     "copies.copy_object": ("storage.objects.create", "object"),
     "copies.rewrite_object": ("storage.objects.create", "object"),
 }
+
+# Configuration of gsutil.
+_BOTO = """\
+[Boto]
+is_secure = True
+https_validate_certificates = True
+
+[Credentials]
+gs_host = {host}
+gs_port = {port}
+gs_json_host = {host}
+gs_json_port = {port}
+
+[GSUtil]
+prefer_api = json
+json_api_version = v1
+default_project_id = {project}
+state_dir = {state}
+software_update_check_period = 0
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +120,36 @@ class StorageEndpoint:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def client_environment(self, home: Path, *, project: str) -> dict[str, str]:
+        """Write a configuration of gsutil, `gcloud storage` and Google's clients; return the variables that select it.
+
+        With these variables the clients use this endpoint alone, ask for no credentials, and keep configuration, state
+        and caches below `home`: they neither read nor write the user's own.
+        """
+        state = home / "gsutil"
+        configuration = home / "gcloud"
+        for folder in (state, configuration):
+            folder.mkdir(parents=True, exist_ok=True)
+        boto = home / "boto"
+        tls = urlsplit(self.tls_url)
+        boto.write_text(_BOTO.format(host=tls.hostname, port=tls.port, project=project, state=state), encoding="utf-8")
+        return {
+            "BOTO_CONFIG": str(boto),
+            "CLOUDSDK_CONFIG": str(configuration),
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.url}/storage/v1/",
+            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+            "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
+            "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(self.ca_file),
+            "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+            "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+            "CLOUDSDK_CORE_PROJECT": project,
+            "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
+            "GCE_METADATA_ROOT": urlsplit(self.url).netloc,  # gcloud asks it whether it is on a VM; the answer is no
+            "GOOGLE_CLOUD_PROJECT": project,
+            "NO_GCE_CHECK": "true",  # and so does google-auth
+            "STORAGE_EMULATOR_HOST": self.url,
+        }
+
     def _announce(self, stored: StoredObject) -> None:
         if self._on_finalized:
             self._announcers.submit(self._on_finalized, stored.resource(self.url)).add_done_callback(_note_failure)
@@ -145,7 +195,7 @@ def _application(service: Service, hosts: Iterable[str]) -> Flask:
 
 
 def _caller(identity: Identity, request: Request) -> str:
-    """Give who calls, in Google's words. ApiError 401 for a token that is not of this emulator."""
+    """Return the name of the caller, in Google's words. ApiError 401 for a token that is not of this emulator."""
     header = request.headers.get("Authorization")
     if header is None:
         return "Anonymous caller"

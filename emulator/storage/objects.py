@@ -9,18 +9,18 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from .failures import invalid
-from .preconditions import number, preconditions
-from .request_body import json_body
+from .kept.preconditions import number, preconditions
+from .kept.stored_object import patched, settings_of, without_nulls
+from .rest.failures import invalid
+from .rest.request_body import json_body
 from .service import Service, resource
-from .stored_object import patched, settings_of, without_nulls
 
 _MOST_RESULTS = 1000  # a page, as Google's
 _UNSUPPORTED = ("matchGlob", "softDeleted", "filter")
 
 
 def objects(service: Service) -> Blueprint:
-    """Give the routes of objects."""
+    """Return the routes of objects."""
     routes = Blueprint("objects", __name__)
     store = service.store
 
@@ -52,7 +52,7 @@ def objects(service: Service) -> Blueprint:
 
 
 def _page(service: Service, bucket: str, query: Mapping[str, str]) -> dict[str, Any]:
-    """Give one page of a listing: names that share a prefix up to the delimiter are one entry, which counts as one."""
+    """Return one page of a listing: names that share a prefix up to the delimiter are, and count as, one entry."""
     for parameter in _UNSUPPORTED:
         if parameter in query:
             raise invalid(f"{parameter} is not served by the emulator.")

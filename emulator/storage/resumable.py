@@ -19,13 +19,12 @@ from typing import Any
 
 from flask import Request, Response, jsonify
 
-from .failures import ApiError, invalid, not_found
-from .preconditions import Preconditions, preconditions
-from .request_body import BLOCK, Body, json_body
+from .kept.preconditions import Preconditions, preconditions
+from .kept.staged_data import StagedData, sums_of
+from .kept.stored_object import StoredObject, checked_name, settings_of, without_nulls
+from .rest.failures import ApiError, invalid, not_found
+from .rest.request_body import BLOCK, Body, json_body
 from .service import Service, resource
-from .staged_data import StagedData
-from .stored_object import StoredObject, checked_name, settings_of, without_nulls
-from .sums import sums_of
 
 UNIT = 256 << 10  # bytes; every chunk but the last is a multiple of it
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/(?:([0-9]{1,18})|\*)")
@@ -145,7 +144,7 @@ class Sessions:
 
 
 def described(request: Request, document: Mapping[str, object], content_type: str) -> tuple[str, dict[str, Any]]:
-    """Give the name and the settings of an object to be, from its metadata and its bytes' type. ApiError 400."""
+    """Return the name and the settings of an object to be, from its metadata and its bytes' type. ApiError 400."""
     settings = without_nulls(settings_of(document))
     if content_type:
         settings.setdefault("contentType", content_type)

@@ -1,4 +1,4 @@
-"""What every part of the endpoint works with."""
+"""The services that every part of the endpoint uses."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 
 from flask import request
 
-from ..identity import Identity
-from .faults import Faults
-from .preconditions import Preconditions
-from .staged_data import StagedData
-from .store import Store
-from .stored_object import StoredObject
-from .sums import Sums
+from ..web.identity import Identity
+from .kept.preconditions import Preconditions
+from .kept.staged_data import StagedData, Sums
+from .kept.store import Store
+from .kept.stored_object import StoredObject
+from .rest.faults import Faults
 
 
 @dataclass(frozen=True)
 class Service:
-    """One emulator's Cloud Storage. `announce` is told of every finalized object, and does not make the caller wait."""
+    """One emulator's Cloud Storage. `announce` takes every finalized object, without making the caller wait."""
 
     store: Store
     identity: Identity
@@ -43,5 +42,5 @@ class Service:
 
 
 def resource(one: StoredObject) -> dict[str, Any]:
-    """Give an object's resource with links that lead where this request came in."""
+    """Return an object's resource with links to the address that this request was sent to."""
     return one.resource(request.host_url.rstrip("/"))

@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 from flask import Blueprint, Request, Response, request
 
 from .downloads import media
-from .failures import ApiError, not_found
-from .preconditions import number
+from .kept.preconditions import number
+from .rest.failures import ApiError, not_found
 from .service import Service
 
 _OTHER_APIS = ("batch", "download", "resumable", "storage", "upload")  # first segments that are no buckets
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 def signed_urls(service: Service, hosts: Iterable[str]) -> Blueprint:
-    """Give the XML API's read of an object, for those with a signature or a token."""
+    """Return the route of the XML API that reads an object, for callers with a signature or a token."""
     routes = Blueprint("signed_urls", __name__)
     known = tuple(hosts)
 

@@ -7,20 +7,20 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from .failures import invalid
-from .multipart import MultipartUpload, boundary_of
-from .preconditions import preconditions
-from .request_body import Body, json_object
+from .kept.preconditions import preconditions
+from .kept.staged_data import Sums, sums_of
+from .kept.stored_object import StoredObject, checked_name
+from .rest.failures import invalid
+from .rest.multipart import MultipartUpload, boundary_of
+from .rest.request_body import Body, json_object
 from .resumable import Sessions, described
 from .service import Service, resource
-from .stored_object import StoredObject, checked_name
-from .sums import Sums, sums_of
 
 _PLACES = ("/upload/storage/v1/b/<name:bucket>/o", "/resumable/upload/storage/v1/b/<name:bucket>/o")
 
 
 def uploads(service: Service) -> Blueprint:
-    """Give the routes of uploads."""
+    """Return the routes of uploads."""
     routes = Blueprint("uploads", __name__)
     sessions = Sessions(service)
 

@@ -1,8 +1,8 @@
 """copy-files: put a file, a link or a folder's contents from the context into the image.
 
 A destination that ends with a slash, or is a folder, gets the file under its own name; else it is the file's new name.
-Each file appears whole, by renaming, and replaces a link rather than following it. Folders that were there keep their
-owner and mode.
+Each file is written under another name and renamed, so that it appears whole; it replaces a link instead of following
+it. Existing folders keep their owner and mode.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import stat
 import time
 from contextlib import suppress
 
-from ..process import TimedOut
 from ..protocol import CopyFiles
-from . import StepError, Workshop
+from ..system.process import TimedOut
+from .step_context import StepContext, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 
 
-def act(inputs: CopyFiles, workshop: Workshop) -> int:
-    """Give 0; what cannot be done is a StepError."""
-    source = workshop.in_context(inputs.source)
-    copier = _Copier(*owner_ids(inputs.owner), _mode(inputs.mode), workshop.deadline)
-    target = os.path.join(workshop.root, inputs.destination.lstrip("/"))
+def act(inputs: CopyFiles, context: StepContext) -> int:
+    """Copy; return 0. StepError where that cannot be done."""
+    source = context.in_context(inputs.source)
+    copier = _Copier(*owner_ids(inputs.owner), _mode(inputs.mode), context.deadline)
+    target = os.path.join(context.root, inputs.destination.lstrip("/"))
     if not inputs.destination.startswith("/"):
         raise StepError(f"destination {inputs.destination!r} must be an absolute path, such as /etc/motd")
     try:
@@ -40,12 +40,12 @@ def act(inputs: CopyFiles, workshop: Workshop) -> int:
             copier.entry(source, target)
     except OSError as error:
         raise StepError(f"{error.filename or inputs.source}: {error.strerror}") from error
-    workshop.output.say(f"{copier.copied} file(s) from {inputs.source} to {inputs.destination}")
+    context.output.say(f"{copier.copied} file(s) from {inputs.source} to {inputs.destination}")
     return 0
 
 
 def owner_ids(owner: str) -> tuple[int, int]:
-    """Give the ids of USER or USER:GROUP, by name or number. No group: the user's own."""
+    """Return the ids of USER or USER:GROUP, by name or number. Without a group: the user's own. StepError."""
     import grp
     import pwd
 
@@ -86,7 +86,7 @@ class _Copier:
         self._deadline = deadline
 
     def parents(self, folder: str) -> None:
-        """Make the folders above a destination: root's, as any package would."""
+        """Make the folders above a destination; they belong to root, as those of a package do."""
         os.makedirs(folder, mode=0o755, exist_ok=True)
 
     def folder(self, source: str, target: str) -> None:
@@ -110,7 +110,7 @@ class _Copier:
         found = os.lstat(source)
         temporary = f"{target}.goldsmith-new"
         with suppress(FileNotFoundError):
-            os.unlink(temporary)  # an interrupted copy's
+            os.unlink(temporary)  # left by an interrupted copy
         if stat.S_ISLNK(found.st_mode):
             os.symlink(os.readlink(source), temporary)
             os.lchown(temporary, self._uid, self._gid)
@@ -124,10 +124,10 @@ class _Copier:
     def _file(self, source: str, target: str, found: os.stat_result) -> None:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(source, "rb") as reader, open(handle, "wb") as writer:
-            while data := reader.read(CHUNK):
+            for data in iter(lambda: reader.read(CHUNK), b""):
                 writer.write(data)
             writer.flush()
-            os.fchown(handle, self._uid, self._gid)  # before the mode: it takes set-user-id away
+            os.fchown(handle, self._uid, self._gid)  # before the mode: a new owner clears set-user-id
             os.fchmod(handle, stat.S_IMODE(found.st_mode) if self._mode is None else self._mode)
 
     def _folder_mode(self, source: str) -> int:

@@ -1,8 +1,8 @@
 """install-gpu: NVIDIA's driver, built for this kernel by the installer container of Container-Optimized OS.
 
-Its kernel modules are gone after a reboot, so what does the work is a script that stays in the image: setup_gpu.sh in
-the install folder, which whoever boots the image runs at every boot. The first run, here, builds the driver; later ones
-find it built and load it.
+Its kernel modules are gone after a reboot, so a script that stays in the image does the work: setup_gpu.sh in the
+install folder, which machines of the image have to run at every boot. The first run, here, builds the driver; later
+runs find it built and load it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 
+from ..machine.scratch_disk import MOUNT_POINT
 from ..protocol import InstallGpu
-from ..scratch_disk import MOUNT_POINT
-from . import StepError, Workshop
+from .step_context import StepContext, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INSTALLER_ENDING = ".run"
 DIGEST = re.compile(r"[a-z0-9][-a-z0-9._:/]{0,254}@sha256:[0-9a-f]{64}")
-MOST_TOLD = 1 << 16  # characters that are read of what docker knows of an image
+MOST_TOLD = 1 << 16  # characters that are read of docker's answer
 
 SCRIPT = r"""#!/bin/bash
 # Make NVIDIA's driver work in this boot. Run it as root at every boot, from a startup script or a cloud-config:
@@ -114,38 +114,38 @@ start_driver
 """
 
 
-def act(inputs: InstallGpu, workshop: Workshop) -> int:
-    """Return the exit status of setup_gpu.sh; the step's note names the container that ran, by its digest."""
-    status = _install(inputs, workshop)
+def act(inputs: InstallGpu, context: StepContext) -> int:
+    """Return the exit status of setup_gpu.sh; the step's note names the container that has run, by its digest."""
+    status = _install(inputs, context)
     if status == 0:
-        workshop.note = f"installer container: {_by_digest(inputs.installer_container, workshop)}"
+        context.note = f"installer container: {_by_digest(inputs.installer_container, context)}"
     return status
 
 
-def _install(inputs: InstallGpu, workshop: Workshop) -> int:
+def _install(inputs: InstallGpu, context: StepContext) -> int:
     """Return the exit status of setup_gpu.sh."""
-    folder = os.path.join(workshop.root, inputs.install_dir.lstrip("/"))
+    folder = os.path.join(context.root, inputs.install_dir.lstrip("/"))
     script = os.path.join(folder, "setup_gpu.sh")
     text = setup_script(inputs)
     os.makedirs(folder, exist_ok=True)
     with open(script, "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(script, 0o744)
-    environment = _toolchain(workshop)
+    environment = _toolchain(context)
     if inputs.deps_dir is None:
         if inputs.version.endswith(INSTALLER_ENDING):
             raise StepError(f"version {inputs.version!r} is a file; name the folder that holds it: deps_dir")
-        return workshop.run(["/bin/bash", script], environment)
-    with served(workshop.in_context(inputs.deps_dir)) as url:
+        return context.run(["/bin/bash", script], environment)
+    with served(context.in_context(inputs.deps_dir)) as url:
         environment["COS_DOWNLOAD_GCS"] = url
         if inputs.version.endswith(INSTALLER_ENDING):
-            workshop.in_context(os.path.join(inputs.deps_dir, inputs.version))
+            context.in_context(os.path.join(inputs.deps_dir, inputs.version))
             environment["GPU_INSTALLER_DOWNLOAD_URL"] = f"{url}/{inputs.version}"
-        return workshop.run(["/bin/bash", script], environment)
+        return context.run(["/bin/bash", script], environment)
 
 
 def setup_script(inputs: InstallGpu) -> str:
-    """Give setup_gpu.sh. StepError for a version that is neither a number nor an installer's name."""
+    """Return the text of setup_gpu.sh. StepError for a version that is neither a number nor an installer's name."""
     values = {
         "@VERSION@": driver_version(inputs.version),
         "@MD5SUM@": inputs.md5sum or "",
@@ -159,23 +159,23 @@ def setup_script(inputs: InstallGpu) -> str:
 
 
 def driver_version(version: str) -> str:
-    """Give 450.51.06 for NVIDIA-Linux-x86_64-450.51.06.run, and any other version as it is. StepError."""
+    """Return 450.51.06 for NVIDIA-Linux-x86_64-450.51.06.run, and any other version unchanged. StepError."""
     if not version.endswith(INSTALLER_ENDING):
         return version
     parts = version[: -len(INSTALLER_ENDING)].split("-")
     if parts[:2] != ["NVIDIA", "Linux"] or len(parts) < 4 or not parts[3]:
-        raise StepError(f"{version!r} is no installer of NVIDIA's; its name is NVIDIA-Linux-ARCHITECTURE-VERSION.run")
+        raise StepError(f"{version!r} is not an NVIDIA installer, whose name is NVIDIA-Linux-ARCHITECTURE-VERSION.run")
     return parts[3]
 
 
-def _by_digest(container: str, workshop: Workshop) -> str:
-    """Return NAME@sha256:DIGEST of a container that has run; docker itself holds one that is named so to its digest."""
+def _by_digest(container: str, context: StepContext) -> str:
+    """Return NAME@sha256:DIGEST of a container that has run; docker itself checks the digest in a name that has one."""
     if "@" in container:
         return container
     ask = 'docker image inspect --format \'{{range .RepoDigests}}{{println .}}{{end}}\' "$1" >"$2"'
     with tempfile.TemporaryDirectory() as folder:
         answer = os.path.join(folder, "digests")
-        workshop.run(["/bin/sh", "-c", ask, "sh", container, answer], {})
+        context.run(["/bin/sh", "-c", ask, "sh", container, answer], {})
         with open(answer, encoding="utf-8", errors="replace") as file:
             told = [line for line in file.read(MOST_TOLD).splitlines() if DIGEST.fullmatch(line)]
     head, _, tail = container.rpartition(":")
@@ -184,9 +184,9 @@ def _by_digest(container: str, workshop: Workshop) -> str:
     return told[0] if told else f"{container}, whose digest docker does not know"
 
 
-def _toolchain(workshop: Workshop) -> dict[str, str]:
-    """Let the compiler go to the scratch disk, where there is one. What an interrupted try left is no compiler."""
-    scratch = os.path.join(workshop.root, MOUNT_POINT)
+def _toolchain(context: StepContext) -> dict[str, str]:
+    """Return the environment that puts the compiler on the scratch disk, if any; an earlier try's is removed."""
+    scratch = os.path.join(context.root, MOUNT_POINT)
     if not os.path.ismount(scratch):
         return {}
     folder = os.path.join(scratch, "toolchain")
@@ -197,13 +197,13 @@ def _toolchain(workshop: Workshop) -> dict[str, str]:
 
 @contextmanager
 def served(folder: str) -> Iterator[str]:
-    """Offer the regular files of a folder by HTTP to this machine alone, and give the URL that they are below.
+    """Serve the regular files of a folder by HTTP to this machine alone; yield their base URL.
 
-    Installers of some years ask for FILE, others for KERNEL-BUILD/FILE; both get it. Nothing below that folder's own
-    level is offered.
+    Some installers ask for FILE, others for KERNEL-BUILD/FILE; both get it. Files in folders below it are not served.
     """
     import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to import; only this step needs them
+    from http.server import BaseHTTPRequestHandler, HTTPServer  # slow to import; only this step needs them
+    from socketserver import ThreadingMixIn
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -223,9 +223,12 @@ def served(folder: str) -> Iterator[str]:
             self.do_GET()
 
         def log_message(self, *arguments: object) -> None:
-            """The installer itself tells what it downloads."""
+            """Log nothing: the installer itself does."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingMixIn, HTTPServer):  # http.server's own came with Python 3.7
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -1,53 +1,49 @@
-"""install-packages: with the distribution's own package manager."""
+"""install-packages: install packages with the distribution's own package manager."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 
-from ..process import TimedOut, find_program
 from ..protocol import InstallPackages
-from . import StepError, Workshop
-
-LOCK_SECONDS = 600  # a freshly booted image may be updating itself
-LOCK_PAUSE = 0.5
+from ..system.process import find_program
+from .apt_locks import LOCK_SECONDS, wait_for_lock
+from .step_context import StepContext, StepError
 
 APT_ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "APT_LISTCHANGES_FRONTEND": "none",
-    "NEEDRESTART_SUSPEND": "1",  # it would restart services, and asks about it
+    "NEEDRESTART_SUSPEND": "1",  # it restarts services, and asks before that
 }
 APT = (
     "-y",
     "-q",
     f"-oDPkg::Lock::Timeout={LOCK_SECONDS}",
-    "-oDpkg::Options::=--force-confdef",  # a changed configuration file stays as it is, and nobody is asked
+    "-oDpkg::Options::=--force-confdef",  # keep a changed configuration file, without a question
     "-oDpkg::Options::=--force-confold",
 )
 
 
-def act(inputs: InstallPackages, workshop: Workshop) -> int:
-    """Give the package manager's exit status."""
+def act(inputs: InstallPackages, context: StepContext) -> int:
+    """Return the package manager's exit status."""
     if not inputs.packages:
         return 0
     for name, install in (("apt-get", _apt), ("dnf", _dnf), ("zypper", _zypper)):
-        program = find_program(name, workshop.root)
+        program = find_program(name, context.root)
         if program:
-            return install(program, inputs.packages, workshop)
+            return install(program, inputs.packages, context)
     raise StepError("this image has none of apt-get, dnf and zypper; install its packages with a run-script step")
 
 
-def _apt(program: str, packages: tuple[str, ...], workshop: Workshop) -> int:
-    lists = os.path.join(workshop.root, "var/lib/apt/lists")
+def _apt(program: str, packages: tuple[str, ...], context: StepContext) -> int:
+    lists = os.path.join(context.root, "var/lib/apt/lists")
     install = [program, *APT, "install", "--", *packages]
     if _has_lists(lists):
-        if workshop.run(install, APT_ENVIRONMENT) == 0:
+        if context.run(install, APT_ENVIRONMENT) == 0:
             return 0
-        workshop.output.say("apt-get failed with the package lists that came with the image: trying with new ones")
-    _wait_for_lock(os.path.join(lists, "lock"), workshop.deadline)
-    status = workshop.run([program, *APT, "update"], APT_ENVIRONMENT)
-    return status or workshop.run(install, APT_ENVIRONMENT)
+        context.output.say("apt-get failed with the package lists that came with the image: trying with new ones")
+    wait_for_lock(os.path.join(lists, "lock"), context)
+    status = context.run([program, *APT, "update"], APT_ENVIRONMENT)
+    return status or context.run(install, APT_ENVIRONMENT)
 
 
 def _has_lists(folder: str) -> bool:
@@ -57,32 +53,12 @@ def _has_lists(folder: str) -> bool:
         return False
 
 
-def _wait_for_lock(path: str, deadline: float) -> None:
-    """Wait for another apt: it has an option for the lock on packages, but none for the one on lists."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        while True:
-            try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise TimedOut(100) from None
-                time.sleep(LOCK_PAUSE)
-            else:
-                return
-    finally:
-        os.close(handle)
+def _dnf(program: str, packages: tuple[str, ...], context: StepContext) -> int:
+    return context.run([program, "-y", "install", "--", *packages], {})
 
 
-def _dnf(program: str, packages: tuple[str, ...], workshop: Workshop) -> int:
-    return workshop.run([program, "-y", "install", "--", *packages], {})
-
-
-def _zypper(program: str, packages: tuple[str, ...], workshop: Workshop) -> int:
+def _zypper(program: str, packages: tuple[str, ...], context: StepContext) -> int:
     environment = {"ZYPP_LOCK_TIMEOUT": str(LOCK_SECONDS)}
-    status = workshop.run([program, "--non-interactive", "install", "--", *packages], environment)
-    # zypper's way to say that it installed everything, and that a reboot or a restart of itself is advised
+    status = context.run([program, "--non-interactive", "install", "--", *packages], environment)
+    # zypper has installed everything, and advises a reboot (102) or a restart of itself (103)
     return 0 if status in (102, 103) else status

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..protocol import REBOOT_STATUS, Reboot
-from . import Workshop
+from .step_context import StepContext
 
 
-def act(inputs: Reboot, workshop: Workshop) -> int:
-    """Ask for it; the runner reboots once the step is written down as finished."""
+def act(inputs: Reboot, context: StepContext) -> int:
+    """Return the status for a reboot; the runner reboots once the state has the step as finished."""
     return REBOOT_STATUS

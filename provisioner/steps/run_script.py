@@ -1,30 +1,37 @@
-"""run-script: run a script of the context with the interpreter that its first line names, else with bash, else sh."""
+"""run-script: run a script of the context with the interpreter in its first line, else with bash, else with sh."""
 
 from __future__ import annotations
 
 import os
 
-from ..process import find_program
 from ..protocol import RunScript
-from . import StepError, Workshop
+from ..system.process import find_program
+from ..system.script_text import LOOK, fault
+from .apt_locks import wait_for_apt
+from .step_context import StepContext, StepError
 
-FIRST_LINE = 256  # bytes the kernel reads of it, too
+FIRST_LINE = 256  # bytes, as many as the kernel reads
 
 
-def act(inputs: RunScript, workshop: Workshop) -> int:
-    """Give the script's exit status."""
-    script = workshop.in_context(inputs.script)
+def act(inputs: RunScript, context: StepContext) -> int:
+    """Return the script's exit status."""
+    script = context.in_context(inputs.script)
     if not os.path.isfile(script):
         raise StepError(f"{inputs.script!r} is not a file")
+    with open(script, "rb") as file:
+        wrong = fault(file.read(LOOK))
+    if wrong:
+        raise StepError(f"{inputs.script!r}: {wrong}")
     command = [inputs.interpreter] if inputs.interpreter else interpreter(script)
-    return workshop.run([*command, script], inputs.env)
+    env = {**wait_for_apt(context), **inputs.env}
+    return context.run([*command, script], env)
 
 
 def interpreter(script: str) -> list[str]:
-    """Give the command that runs a script.
+    """Return the command that runs a script. StepError.
 
-    It is always named, never left to the kernel: archives lose execute bits, and Container-Optimized OS mounts /var
-    without execution.
+    The interpreter is never left to the kernel: archives lose execute bits, and Container-Optimized OS mounts /var
+    with noexec.
     """
     with open(script, "rb") as file:
         first = file.read(FIRST_LINE).partition(b"\n")[0]

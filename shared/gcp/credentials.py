@@ -1,4 +1,4 @@
-"""Who signs URLs, in the cloud and in the emulator. Loading this takes google-auth's cryptography: 0.1 s."""
+"""Credentials that sign URLs, in the cloud and in the emulator. Importing google-auth's cryptography takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
-    """Give what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
+    """Return what generate_signed_url() needs beside credentials. EnvironmentFault for those that cannot sign.
 
     A key signs by itself. A function has none: IAM signs for its service account, whose address is known, and the
     token fresh, once the metadata server has been asked. It is asked for a token of a wider scope: the storage client's
@@ -34,11 +34,11 @@ def signer(uri: str, credentials: Credentials) -> Mapping[str, str]:
 
 
 def emulated(credentials_file: str | None) -> Credentials:
-    """Give the credentials of the emulator's service account, or none, which it takes too."""
+    """Return the credentials of the emulator's service account, or none, which it takes too."""
     if credentials_file is None:
         return AnonymousCredentials()
     credentials: Any = service_account.Credentials.from_service_account_file(credentials_file)
-    # Else google-auth asks Google itself, in a thread, in which regions an account that nobody knows may be used.
+    # Else google-auth asks Google itself, in a thread, in which regions an unknown account may be used.
     credentials._set_regional_access_boundary({"encodedLocations": "0x0", "expiry": datetime.max})
     given: Credentials = credentials
     return given

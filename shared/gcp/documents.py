@@ -1,10 +1,10 @@
 """Builds and events as Firestore's documents: the fields that queries look at, and the whole as one text.
 
-    builds/{build id}                     name state outcome created updated wake_at writes  delete_after  document
-    builds/{build id}/events/{event id}   kind time                                   delete_after  document
-    lives/{build id}                      last_seen                                   delete_after
-    images/{project}~{name}               build_id until                              delete_after  document
-    forgotten/{build id}~{update time}    a build, with its events, as it stood when somebody set it aside
+    builds/{build id}                     name state outcome created updated wake_at writes line  delete_after  document
+    builds/{build id}/events/{event id}   kind time                                        delete_after  document
+    lives/{build id}                      last_seen                                        delete_after
+    images/{project}~{name}               build_id until                                   delete_after  document
+    forgotten/{build id}~{update time}    a build, with its events, as it stood when it was set aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
 too long even so loses output of steps, which the events keep, then the ends of reasons and findings. A build that
@@ -15,34 +15,44 @@ alone: they come each minute from every VM, and must neither move the build's ve
 from __future__ import annotations
 
 import json
-import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..build import Build, ImageDocument
-from ..damage import Damaged
+from ..build.build import Build, ImageDocument, Unfinished, unfinished_of
+from ..build.damage import Damaged, forget_image
+from ..build.events import (
+    BuildRejected,
+    Event,
+    OrderFailed,
+    kind_of,
+    read_build,
+    read_event_of,
+    read_image_of,
+    read_unfinished,
+    to_json,
+)
 from ..errors import DamagedDocument, StoreError, TooLarge
-from ..events import BuildRejected, Event, OrderFailed, read_build, read_event_of, read_image_document, to_json
-
-LOG = logging.getLogger(__name__)
 
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
 
 WRITES = "writes"  # how often a build has been saved
+LINE = "line"  # what the line knows of an unfinished build
+IN_LINE = (LINE, "state", "updated")  # the fields that are read for the line
 DELETE_AFTER = "delete_after"  # Firestore deletes a document some time after this; None is never
-KEPT = timedelta(days=90)  # what is finished
+KEPT_FOR = timedelta(days=90)  # what is finished
 
+MOST_UNPACKED = 16 << 20  # bytes; Firestore's documents have 1 MiB at most, and text becomes a tenth
 PLAIN_LIMIT = 128 * 1024  # characters; a longer text is compressed, and the console shows it no more
-LIMIT = 900_000  # bytes: Firestore's 1 MiB, less what the other fields and the indexes may take
+DOCUMENT_LIMIT = 900_000  # bytes: Firestore's 1 MiB, less what the other fields and the indexes may take
 BEGINS_WITHIN = 700_000  # bytes of that, for a build that has said nothing yet
 OUTPUTS = (1000, 100, 0)  # characters of output that a step of a build that is too large keeps
 REASON = 10_000  # characters of a reason, and of all findings, that are kept in the end
 
 
-def build_fields(build: Build, limit: int = LIMIT) -> dict[str, Any]:
+def build_fields(build: Build, limit: int = DOCUMENT_LIMIT) -> dict[str, Any]:
     """Return the fields of builds/{id}. TooLarge for a document of more than `limit` bytes."""
     return {
         "name": build.name,
@@ -51,19 +61,40 @@ def build_fields(build: Build, limit: int = LIMIT) -> dict[str, Any]:
         "created": build.created,
         "updated": build.updated,
         "wake_at": build.wake_at,
-        DELETE_AFTER: _time(build.updated) + KEPT if build.finished else None,
+        DELETE_AFTER: _time(build.updated) + KEPT_FOR if build.finished else None,
+        LINE: None if build.finished else json.dumps(to_json(unfinished_of(build)), separators=(",", ":")),
         "document": _build_document(build, limit),
     }
 
 
+def in_line(build_id: str, fields: Mapping[str, Any]) -> Unfinished | None:
+    """Read what the line knows of an unfinished build from the fields IN_LINE.
+
+    None where they do not say it: the release before has written the document, or written it last.
+    """
+    try:
+        known = read_unfinished(fields.get(LINE))
+    except StoreError:
+        return None
+    same = (known.id, known.state, known.updated) == (build_id, fields.get("state"), fields.get("updated"))
+    return known if same else None
+
+
 def event_fields(event: Event) -> dict[str, Any]:
-    """Return the fields of builds/{id}/events/{event id}, a long reason cut where it must be. TooLarge."""
+    """Return the fields of builds/{id}/events/{event id}, a long reason cut where it must be. TooLarge.
+
+    `time` is that of the commit, by which lists are ordered. In those of the release before it is a number, the
+    engine's time; Firestore puts all numbers before all times.
+    """
+    from google.cloud.firestore import SERVER_TIMESTAMP
+
     document = _packed(_text(event))
-    if len(document) > LIMIT and isinstance(event, BuildRejected | OrderFailed):
+    if len(document) > DOCUMENT_LIMIT and isinstance(event, BuildRejected | OrderFailed):
         document = _packed(_text(replace(event, reason=event.reason[:REASON])))
-    if len(document) > LIMIT:
-        raise TooLarge(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document), LIMIT)}")
-    return {"kind": event.kind, "time": event.time, DELETE_AFTER: _time(event.time) + KEPT, "document": document}
+    if len(document) > DOCUMENT_LIMIT:
+        raise TooLarge(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
+    fields = {"kind": kind_of(event), DELETE_AFTER: _time(event.time) + KEPT_FOR, "document": document}
+    return {**fields, "time": SERVER_TIMESTAMP}
 
 
 def image_fields(image: ImageDocument) -> dict[str, Any]:
@@ -77,19 +108,27 @@ def image_fields(image: ImageDocument) -> dict[str, Any]:
     }
 
 
-def image_of(fields: Mapping[str, Any]) -> ImageDocument | None:
-    """Read images/{project}~{name}; None for one that is gone, or cannot be read: it is left alone."""
+def image_of(project: str, name: str, fields: Mapping[str, Any]) -> ImageDocument | None:
+    """Read images/{project}~{name}; None for one that is gone. DamagedDocument."""
     try:
-        image = read_image_document(fields.get("document"))
+        image = read_image_of(project, name, fields.get("document"))
     except StoreError as error:
-        LOG.warning("%s", error)
-        return None
+        raise _damage(f"image {name}", str(error), forget_image(project, name)) from error
     return None if image.state == "gone" else image
 
 
+def image_or_damage(key: str, fields: Mapping[str, Any]) -> ImageDocument | Damaged | None:
+    """Read images/{key} for a list."""
+    project, _, name = key.partition("~")
+    try:
+        return image_of(project, name, fields)
+    except DamagedDocument as error:
+        return Damaged(f"{project}/{name}", str(error))
+
+
 def life_fields(build: Build) -> dict[str, Any]:
-    """Give the fields of lives/{id}, of a build that begins."""
-    return {"last_seen": build.last_seen, DELETE_AFTER: _time(build.created) + KEPT}
+    """Return the fields of lives/{id}, of a build that begins."""
+    return {"last_seen": build.last_seen, DELETE_AFTER: _time(build.created) + KEPT_FOR}
 
 
 def build_of(build_id: str, fields: Mapping[str, Any], last_seen: float) -> Build:
@@ -168,11 +207,19 @@ def _packed(text: str) -> str | bytes:
     return text if len(text) <= PLAIN_LIMIT else zlib.compress(text.encode("ascii"))
 
 
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, MOST_UNPACKED)
+    if not unpacker.eof:
+        raise zlib.error(f"it does not end within {MOST_UNPACKED} bytes")
+    return text
+
+
 def document_of(fields: Mapping[str, Any]) -> Any:
     """Return the text of a document's field `document`. StoreError where it has none."""
     document = fields.get("document")
     try:
-        return zlib.decompress(document) if isinstance(document, bytes) else document
+        return _unpacked(document) if isinstance(document, bytes) else document
     except zlib.error as error:
         raise StoreError(f"its field `document` cannot be decompressed: {error}") from error
 

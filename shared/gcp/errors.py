@@ -53,6 +53,30 @@ _QUOTA_NAME = re.compile(r"[Qq]uota '([^']+)'")
 _PERMISSION_NAME = re.compile(r"(?:Permission|Required) '([A-Za-z.]+)'|does not have ([A-Za-z.]+) access")
 _REQUEST = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) \S+: ")  # which api_core puts before the message
 
+_CONSTRAINT = re.compile(r"\bconstraints/[A-Za-z]+(?:\.[A-Za-z]+)+|\bcustomConstraints/custom(?:\.[A-Za-z0-9]+)+")
+_REFUSED = re.compile(
+    r"\b(?:constraint '?constraints/|customConstraints/custom\.|constraints were violated|"
+    r"denied by (?:custom )?org polic)",
+    re.IGNORECASE,
+)
+_REFUSING_STATUSES = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.PRECONDITION_FAILED}
+
+_REMEDIES: Mapping[str, str] = {
+    "compute.requireShieldedVm": (
+        "write build.secure_boot: true in the spec, or have the deployer set secure_boot = true for all specs"
+    ),
+    "compute.vmExternalIpAccess": (
+        "leave build.external_ip out of the spec; VMs reach what they need by Cloud NAT or Private Google Access"
+    ),
+    "compute.trustedImageProjects": (
+        "write a source of a project that the policy trusts, or copy the source image into one that it does"
+    ),
+    "compute.restrictSharedVpcSubnetworks": "write a subnetwork that the policy allows in build.subnet",
+    "compute.storageResourceUseRestrictions": "write a source of a project whose images the policy lets others use",
+    "gcp.resourceLocations": "write zones of locations that the policy allows in build.zones",
+}
+_ANY_REMEDY = "write what it allows in the spec, or have its administrator make an exception for this project"
+
 _FAULTS = (
     api.GoogleAPIError,
     auth.GoogleAuthError,
@@ -72,12 +96,19 @@ def mapped(what: str) -> Iterator[None]:
 
 
 def translated(what: str, error: Exception) -> GoldsmithError:
-    """Give our exception for one of Google's clients'."""
+    """Return our exception for one of Google's clients'."""
     if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
         return translated(what, error.cause)
     if isinstance(error, api.GoogleAPICallError):
         status = HTTPStatus.INTERNAL_SERVER_ERROR if error.code is None else int(error.code)
-        return classify(what, _message(error), status=status, reasons=_reasons(error), permission=_permission(error))
+        return classify(
+            what,
+            _message(error),
+            status=status,
+            reasons=_reasons(error),
+            permission=_permission(error),
+            details=f"{_errors(error)} {error.details}",
+        )
     if isinstance(error, auth.DefaultCredentialsError) or (
         isinstance(error, auth.RefreshError) and not error.retryable
     ):
@@ -92,14 +123,22 @@ def translated(what: str, error: Exception) -> GoldsmithError:
 
 
 def classify(
-    what: str, message: str, *, status: int = 0, reasons: frozenset[str] | tuple[str, ...] = (), permission: str = ""
+    what: str,
+    message: str,
+    *,
+    status: int = 0,
+    reasons: frozenset[str] | tuple[str, ...] = (),
+    permission: str = "",
+    details: str = "",
 ) -> GoldsmithError:
-    """Give our exception for a complaint: of an HTTP or gRPC call, or of a Compute Engine operation that failed.
+    """Return our exception for a complaint: of an HTTP or gRPC call, or of a Compute Engine operation that failed.
 
     `status` is HTTP's (0 where there is none), `reasons` are Google's own words for it, in any of their spellings;
-    `permission` is the missing one, where it was told apart from the message.
+    `permission` is the missing one, where it was told apart from the message, `details` all else that was said.
     """
     known, message = _alike(*reasons), message.strip().rstrip(".")  # a remedy follows
+    if _is_policy(status, known, message):
+        return Permanent(f"{what}: {_policies(message, details)}")
     if error := _by_reason(what, message, known):
         return error
     if status == HTTPStatus.NOT_FOUND or known & _ABSENT:
@@ -107,7 +146,7 @@ def classify(
     if status == HTTPStatus.CONFLICT or known & _PRESENT:
         return AlreadyExists(f"{what}: it exists already: {message}")
     if status == HTTPStatus.PRECONDITION_FAILED:
-        return Conflict(f"{what}: somebody else wrote first: {message}")
+        return Conflict(f"{what}: another writer was first: {message}")
     if status == HTTPStatus.FORBIDDEN or known & _FORBIDDEN:
         return _forbidden(what, message, permission)
     if status == HTTPStatus.UNAUTHORIZED:
@@ -118,7 +157,7 @@ def classify(
 
 
 def _by_reason(what: str, message: str, reasons: frozenset[str]) -> GoldsmithError | None:
-    """Tell apart what shares a status with something else."""
+    """Distinguish errors that share a status with something else."""
     if reasons & _STOCKOUT:
         return Stockout(f"{what}: no such machines are left in this zone at the moment: {message}; name more zones")
     if reasons & _WAIT:
@@ -132,8 +171,30 @@ def _by_reason(what: str, message: str, reasons: frozenset[str]) -> GoldsmithErr
     if reasons & _API_OFF:
         return Permanent(f"{what}: an API is not enabled in this project: {message}; `gcloud services enable` does it")
     if reasons & _CONFLICT:
-        return Conflict(f"{what}: somebody else wrote first: {message}")
+        return Conflict(f"{what}: another writer was first: {message}")
     return None
+
+
+def _is_policy(status: int, reasons: frozenset[str], message: str) -> bool:
+    """Return whether an organization policy refuses; lost updates and bad requests have the same status and reason."""
+    shared = status in _REFUSING_STATUSES or reasons & (_CONFLICT | _alike("FAILED_PRECONDITION"))
+    return bool(shared and _REFUSED.search(message))
+
+
+def _policies(message: str, details: str) -> str:
+    """Name the policies that refuse, and what to do about each; details may name those that the message does not."""
+    names = list(dict.fromkeys(_CONSTRAINT.findall(f"{message} {details}")))
+    if not names:
+        return f"organization policies that Google does not name forbid it: {message}; {_policy_remedy('')}"
+    remedies = "; ".join(dict.fromkeys(_policy_remedy(name) for name in names))
+    if len(names) == 1:
+        return f"the organization policy {names[0]} forbids it: {message}; {remedies}"
+    return f"the organization policies {', '.join(names)} forbid it: {message}; {remedies}"
+
+
+def _policy_remedy(constraint: str) -> str:
+    """Return what to do about a constraint: `constraints/compute.requireShieldedVm`, also as `compute.managed.`."""
+    return _REMEDIES.get(constraint.removeprefix("constraints/").replace(".managed.", ".", 1), _ANY_REMEDY)
 
 
 def _forbidden(what: str, message: str, permission: str) -> Permanent:
@@ -144,7 +205,7 @@ def _forbidden(what: str, message: str, permission: str) -> Permanent:
 
 
 def _message(error: api.GoogleAPICallError) -> str:
-    """Give the message alone; an upload's or a download's error has the whole answer in its place."""
+    """Return the message alone; an upload's or a download's error has the whole answer in its place."""
     told = _answer(error).get("message") or _REQUEST.sub("", str(error.message or ""))
     return str(told) or f"{type(error).__name__}, without a word"
 
@@ -152,12 +213,16 @@ def _message(error: api.GoogleAPICallError) -> str:
 def _reasons(error: api.GoogleAPICallError) -> tuple[str, ...]:
     """Collect an error's reasons: ErrorInfo's, gRPC's status, and those of each JSON error."""
     told = [error.reason or "", error.grpc_status_code.name if error.grpc_status_code else ""]
-    entries = error.errors or _answer(error).get("errors") or ()
-    return (*told, *(str(entry.get("reason", "")) for entry in entries if isinstance(entry, dict)))
+    return (*told, *(str(entry.get("reason", "")) for entry in _errors(error)))
+
+
+def _errors(error: api.GoogleAPICallError) -> list[Mapping[str, Any]]:
+    """Collect the JSON errors that an answer consists of."""
+    return [entry for entry in error.errors or _answer(error).get("errors") or () if isinstance(entry, dict)]
 
 
 def _answer(error: api.GoogleAPICallError) -> Mapping[str, Any]:
-    """Give the `error` of a JSON API's answer; empty where there is none."""
+    """Return the `error` of a JSON API's answer; empty where there is none."""
     if not isinstance(error.response, requests.Response):
         return {}
     try:

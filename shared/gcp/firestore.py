@@ -3,15 +3,15 @@ other.
 
     process A   load (v7) ── decide ── commit[create event, update build if still v7] → v8
     process B      load (v7) ── decide ───────── commit[create event, update build if still v7] → refused
-                                                 └─ look why: no build? event there? somebody else wrote?
+                                                 └─ look why: no build? event there? another writer?
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ import google.api_core.exceptions as api
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.api_core.retry import Retry, if_exception_type
 
-from ..build import Build, ImageDocument, State
-from ..damage import Damaged, refuse_unfinished
-from ..errors import AlreadyExists, Conflict, NameTaken, NotFound, StoreError
-from ..events import Event
-from ..ports import Stored
+from ..build.build import Build, ImageDocument, State, Unfinished, unfinished_of
+from ..build.damage import Damaged, along_with, refuse_readable, refuse_unfinished
+from ..build.events import Event
+from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from ..ports import PAGE, Stored
 from .documents import (
     BEGINS_WITHIN,
     BUILDS,
@@ -32,7 +32,8 @@ from .documents import (
     EVENTS,
     FORGOTTEN,
     IMAGES,
-    KEPT,
+    IN_LINE,
+    KEPT_FOR,
     LIVES,
     WRITES,
     build_fields,
@@ -43,6 +44,8 @@ from .documents import (
     event_or_damage,
     image_fields,
     image_of,
+    image_or_damage,
+    in_line,
     life_fields,
 )
 from .errors import mapped
@@ -59,15 +62,18 @@ class Index:
     fields: tuple[tuple[str, str], ...]  # name, and ASCENDING or DESCENDING
 
 
-INDEXES = (Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),)
-"""For builds(unfinished=True) of the release before, whose functions answer until those of this one have taken over."""
+INDEXES = (
+    # For builds(unfinished=True) of the release before, whose functions answer until those of this one take over.
+    Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),
+    Index(EVENTS, (("kind", "ASCENDING"), ("time", "ASCENDING"))),  # for events() of some kinds
+)
 
 UNINDEXED = (
     (BUILDS, "document"),
     (EVENTS, "document"),
     (FORGOTTEN, "document"),
     (IMAGES, "document"),
-)  # nobody looks for them, and they are long
+)  # no query needs them, and they are long
 TTL = tuple((collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES))
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
@@ -86,6 +92,7 @@ class GoogleStore:
     def __init__(self, project: str, host: str | None = None, *, patience: float = 20.0) -> None:
         self._project = project
         self._host = host
+        self._last: Any = None  # document of the newest page of events: who reads on need not read it again
         again = if_exception_type(api.ServiceUnavailable)
         self._patience: Mapping[str, Any] = {
             "retry": Retry(again, initial=0.1, maximum=2.0, timeout=patience),
@@ -95,7 +102,7 @@ class GoogleStore:
     @cached_property
     def _client(self) -> firestore.Client:
         from google.auth.credentials import AnonymousCredentials
-        from google.cloud import firestore  # 0.2 s, not before somebody asks for a build
+        from google.cloud import firestore  # 0.2 s, not before a build is read
 
         if self._host is None:
             with mapped("Firestore"):
@@ -114,16 +121,24 @@ class GoogleStore:
         batch.create(self._event(build.id, event.event_id), event_fields(event))
         batch.set(self._life(build.id), life_fields(build))
         with mapped(f"build {build.id}"):
-            if image is not None and not self._write_image(batch, image, replaces):
-                if self._build(build.id).get(["updated"], **self._patience).exists:
-                    raise AlreadyExists(f"build {build.id} exists already")
+            try:
+                free = image is None or self._write_image(batch, image, replaces)
+            except DamagedDocument:
+                self._refuse_second(build.id)
+                raise
+            if image is not None and not free:
+                self._refuse_second(build.id)
                 raise NameTaken(f"image {image.name} of project {image.project} belongs to another build")
             try:
                 batch.commit(**self._patience)
             except (api.AlreadyExists, api.FailedPrecondition, api.Aborted) as error:
-                if self._build(build.id).get(["updated"], **self._patience).exists:
-                    raise AlreadyExists(f"build {build.id} exists already") from error
+                self._refuse_second(build.id, error)
                 raise Conflict(f"image of build {build.id}: its document was written by another process") from error
+
+    def _refuse_second(self, build_id: str, cause: BaseException | None = None) -> None:
+        """Raise AlreadyExists where there is such a build, whatever else kept it from being written."""
+        if self._build(build_id).get(["updated"], **self._patience).exists:
+            raise AlreadyExists(f"build {build_id} exists already") from cause
 
     def load(self, build_id: str) -> Stored:
         """Read a build and its version, which is its document's update time. NotFound, DamagedDocument."""
@@ -133,11 +148,18 @@ class GoogleStore:
             raise _unknown(build_id)
         return Stored(build_of(build_id, _fields(build), _last_seen(found.get(LIVES))), _version(build.update_time))
 
-    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
+    def save(
+        self,
+        build: Build,
+        expected: str,
+        event: Event | None = None,
+        image: ImageDocument | None = None,
+        replaces: str | None = None,
+    ) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
-        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
-        nothing is written then. StoreError when it is too large.
+        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one), Conflict or NameTaken; nothing
+        is written then. StoreError when it is too large.
         """
         from google.cloud.firestore import Increment
 
@@ -151,8 +173,13 @@ class GoogleStore:
                 fields = {**build_fields(build), WRITES: Increment(1)}
                 batch.update(self._build(build.id), fields, option)
                 place = len(batch) - 1
-                if image is not None:
-                    self._write_image(batch, image)
+                with along_with(build, replaces):
+                    if (
+                        image is not None
+                        and not self._write_image(batch, image, replaces or "")
+                        and replaces is not None
+                    ):
+                        raise NameTaken(f"image {image.name} of project {image.project} belongs to another build")
                 results = batch.commit(**self._patience)
             except (*_REFUSALS, ValueError) as error:  # the latter for what is no version of ours
                 raise self._why_refused(build.id, event) from error
@@ -162,35 +189,51 @@ class GoogleStore:
         """Read what is known of an image."""
         with mapped(f"image {name}"):
             found = self._image(project, name).get(**self._patience)
-        return image_of(_fields(found)) if found.exists else None
+        return image_of(project, name, _fields(found)) if found.exists else None
 
-    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+    def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         """List the images that are kept until a time that is past."""
         from google.cloud.firestore import FieldFilter
 
         with mapped("images"):
             query = self._client.collection(IMAGES).where(filter=FieldFilter("until", "<=", before))
-            found = [image_of(_fields(document)) for document in query.stream(**self._patience)]
-        return [image for image in found if image is not None and image.state == "kept"]
+            found = [image_or_damage(document.id, _fields(document)) for document in query.stream(**self._patience)]
+        return [image for image in found if isinstance(image, Damaged) or (image is not None and image.state == "kept")]
 
-    def forget_image(self, image: ImageDocument) -> None:
-        """Mark an image's document as gone, if it is still the same."""
+    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+        """Write an image's document if it is still as expected; return whether it was."""
         batch = self._client.batch()
         with mapped(f"image {image.name}"):
-            if self.image(image.project, image.name) != image:
-                return
-            self._write_image(batch, replace(image, state="gone", until=0.0))
+            found = self._image(image.project, image.name).get(**self._patience)
+            if not found.exists or image_or_damage(found.id, _fields(found)) != expected:
+                return False
+            option = self._client.write_option(last_update_time=found.update_time)
+            batch.update(found.reference, image_fields(image), option)
             try:
                 batch.commit(**self._patience)
             except _REFUSALS:
-                return
+                return False
+        return True
+
+    def set_image_aside(self, project: str, name: str) -> None:
+        """Move an image's document that cannot be read to forgotten/. InputError, NotFound, Conflict."""
+        with mapped(f"image {name}"):
+            found = self._image(project, name).get(**self._patience)
+            image = image_or_damage(found.id, _fields(found)) if found.exists else None
+            if image is None:
+                raise NotFound(f"nothing is known of an image {name} of project {project}")
+            refuse_readable(image)
+            self._move(found)
 
     def _write_image(self, batch: Any, image: ImageDocument, replaces: str = "") -> bool:
-        """Add an image's document to a batch, on condition that it stays as it is now; False for another build's."""
+        """Add an image's document to a batch, on condition that it stays as it is now; False for another build's.
+
+        DamagedDocument when what is there cannot be read.
+        """
         reference = self._image(image.project, image.name)
         found = reference.get(**self._patience)
-        known = image_of(_fields(found)) if found.exists else None
-        if known is not None and known.build_id not in (image.build_id, replaces):
+        known = image_of(image.project, image.name, _fields(found)) if found.exists else None
+        if (known.build_id if known is not None else "") not in (image.build_id, replaces):
             return False
         if found.exists:
             option = self._client.write_option(last_update_time=found.update_time)
@@ -240,6 +283,28 @@ class GoogleStore:
         found = sorted(query.stream(**self._patience), key=_age, reverse=True)
         return [document for document in found if last is None or _age(document) < _age(last)][:limit]
 
+    def line(self) -> Sequence[Unfinished | Damaged]:
+        """List the unfinished builds in the order of the commits that have created them, by Firestore's own clock.
+
+        Documents that the release before has written last, which do not say what the line knows, are read one by one.
+        """
+        from google.cloud.firestore import FieldFilter
+
+        builds = self._client.collection(BUILDS)
+        query = builds.where(filter=FieldFilter("state", "!=", FINISHED)).select(IN_LINE)
+        with mapped("builds"):
+            found = sorted(query.stream(**self._patience), key=lambda document: (document.create_time, document.id))
+        line = (in_line(each.id, _fields(each)) or self._in_line(each.id) for each in found)
+        return [each for each in line if each is not None]
+
+    def _in_line(self, build_id: str) -> Unfinished | Damaged | None:
+        with mapped(f"build {build_id}"):
+            found = self._build(build_id).get(**self._patience)
+        build = build_or_damage(build_id, _fields(found), 0.0) if found.exists else None
+        if not isinstance(build, Build):
+            return build
+        return None if build.finished else unfinished_of(build)
+
     def _existing(self, build_id: str) -> Any:
         found = self._build(build_id).get(**self._patience)
         if not found.exists:
@@ -254,43 +319,104 @@ class GoogleStore:
         A process that dies in between is followed by one that does the same again, and finds less to do.
         """
         document = None
+        self._last = None
         with mapped(f"build {build_id}"):
             build = self._build(build_id).get(**self._patience)
-            events = list(self._build(build_id).collection(EVENTS).stream(**self._patience))
-            if not build.exists and not events:
+            if not build.exists and not any(self._all_events(self._build(build_id), 1)):
                 raise _unknown(build_id)
             if build.exists:
                 refuse_unfinished(build_or_damage(build_id, _fields(build), 0.0))
-                self._move(build, events)
+                self._move(build, self._life(build_id))
                 with suppress(StoreError):
                     document = document_of(_fields(build))
-            for event in events:
+            for event in self._all_events(self._build(build_id), PAGE, []):
                 event.reference.delete(**self._patience)
         return document
 
-    def _move(self, build: Any, events: list[Any]) -> None:
-        version = _version(build.update_time)
-        copy = self._client.collection(FORGOTTEN).document(f"{build.id}~{version}")
-        until = {DELETE_AFTER: datetime.now(UTC) + KEPT}
-        for event in events:
+    def _all_events(self, of: Any, page: int, fields: list[str] | None = None) -> Iterator[Any]:
+        """Read all documents of events below another one, a page at a time, in the order of their ids.
+
+        `fields` are those that are wanted: all, or none.
+        """
+        query = of.collection(EVENTS).order_by("__name__").limit(page)
+        query = query if fields is None else query.select(fields)
+        found = list(query.stream(**self._patience))
+        while found:
+            yield from found
+            found = list(query.start_after(found[-1]).stream(**self._patience))
+
+    def _move(self, found: Any, *along: Any) -> None:
+        """Move a document, with its events, to forgotten/ in one conditional write, and delete others along with it."""
+        version = _version(found.update_time)
+        copy = self._client.collection(FORGOTTEN).document(f"{found.id}~{version}")
+        until = {DELETE_AFTER: datetime.now(UTC) + KEPT_FOR}
+        for event in self._all_events(found.reference, PAGE):
             copy.collection(EVENTS).document(event.id).set({**_fields(event), **until}, **self._patience)
         batch = self._client.batch()
-        batch.set(copy, {**_fields(build), **until})
+        batch.set(copy, {**_fields(found), **until})
         option = self._client.write_option(last_update_time=DatetimeWithNanoseconds.from_rfc3339(version))
-        batch.delete(self._build(build.id), option)
-        batch.delete(self._life(build.id))
+        batch.delete(found.reference, option)
+        for other in along:
+            batch.delete(other)
         try:
             batch.commit(**self._patience)
         except (api.FailedPrecondition, api.NotFound, api.Aborted) as error:
-            raise Conflict(f"build {build.id} was written by somebody else meanwhile; look at it again") from error
+            raise Conflict(f"{found.id} was written by another process meanwhile; look at it again") from error
 
-    def events(self, build_id: str) -> Sequence[Event | Damaged]:
-        """List a build's recorded events in the order they were applied; none for an unknown build."""
+    def events(
+        self,
+        build_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        after: str = "",
+        limit: int = PAGE,
+    ) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events in the order they were applied. NotFound for `after`.
+
+        That is the order of the commits that created them: those of one build follow each other.
+        """
+        from google.cloud.firestore import FieldFilter
+
+        query = self._build(build_id).collection(EVENTS)
         with mapped(f"events of build {build_id}"):
-            found = list(self._build(build_id).collection(EVENTS).stream(**self._patience))
-        # Each was created in the commit that applied it, and commits of one build follow each other.
-        found.sort(key=lambda document: document.create_time)
+            if kinds:
+                query = query.where(filter=FieldFilter("kind", "in", list(kinds)))
+            query = query.order_by("time").limit(limit)
+            if after:
+                query = query.start_after(self._recorded_event(build_id, after))
+            found = list(query.stream(**self._patience))
+        if found:
+            self._last = found[-1]
         return [event_or_damage(build_id, document.id, _fields(document)) for document in found]
+
+    def _recorded_event(self, build_id: str, event_id: str) -> Any:
+        """Return the document of an event, which never changes: that of the last page without a read. NotFound."""
+        last, wanted = self._last, self._event(build_id, event_id)
+        if last is not None and last.reference == wanted:
+            return last
+        found = wanted.get(["time"], **self._patience)
+        if not found.exists:
+            raise NotFound(f"build {build_id} has no event {event_id}")
+        self._last = found
+        return found
+
+    def newest_events(self, build_id: str, limit: int = PAGE) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events, the last one first."""
+        query = self._build(build_id).collection(EVENTS).order_by("time", direction="DESCENDING").limit(limit)
+        with mapped(f"events of build {build_id}"):
+            found = list(query.stream(**self._patience))
+        return [event_or_damage(build_id, document.id, _fields(document)) for document in found]
+
+    def recorded(self, build_id: str, event_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these events of a build are recorded."""
+        found: set[str] = set()
+        with mapped(f"events of build {build_id}"):
+            asked = sorted(event_ids)
+            for first in range(0, len(asked), PAGE):
+                wanted = [self._event(build_id, event_id) for event_id in asked[first : first + PAGE]]
+                documents = self._client.get_all(wanted, ["kind"], **self._patience)
+                found.update(document.id for document in documents if document.exists)
+        return frozenset(found)
 
     def _why_refused(self, build_id: str, event: Event | None) -> StoreError:
         """Look which condition did not hold. Firestore names one of several, and its emulator another."""
@@ -302,7 +428,7 @@ class GoogleStore:
             return _unknown(build_id)
         if event is not None and EVENTS in found:
             return AlreadyExists(f"build {build_id} has event {event.event_id} already")
-        return Conflict(f"build {build_id} was written by somebody else; load it again")
+        return Conflict(f"build {build_id} was written by another process; load it again")
 
     def _get(self, wanted: list[Any], what: str, fields: list[str] | None = None) -> dict[str, Any]:
         """Read documents of different collections in one call; give those that exist by their collection."""

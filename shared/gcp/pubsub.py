@@ -13,12 +13,14 @@ from google.api_core.retry import Retry, if_exception_type
 
 from ..errors import EnvironmentFault, NotFound, Permanent
 from ..ports import Message
+from ..topology import REPORTS_TOPIC
 from .errors import mapped
 
 if TYPE_CHECKING:
     from google.pubsub_v1.services.publisher import PublisherClient
 
-LIMIT = 10_000_000  # bytes of one message, all of it: Pub/Sub's own
+MESSAGE_LIMIT = 10_000_000  # bytes of one message, all of it: Pub/Sub's own
+KEYLESS = (REPORTS_TOPIC,)  # Pub/Sub takes 1 MB/s of one key, and a VM may use any: another build's, too
 
 # Whether a call that ended so has published or not: to publish twice is allowed, and every receiver bears it.
 _AGAIN = if_exception_type(
@@ -61,9 +63,13 @@ class GoogleBus:
         works on a build would take NotFound for the build's.
         """
         topic = f"projects/{self._project}/topics/{message.topic}"
-        if (size := _size(message)) > LIMIT:
-            raise Permanent(f"topic {topic}: a message of {size} bytes, and Pub/Sub takes {LIMIT}; say less in it")
-        sent = {"data": message.data, "attributes": dict(message.attributes), "ordering_key": message.ordering_key}
+        if (size := _size(message)) > MESSAGE_LIMIT:
+            raise Permanent(
+                f"topic {topic}: a message of {size} bytes, and Pub/Sub takes {MESSAGE_LIMIT}; say less in it"
+            )
+        sent: dict[str, Any] = {"data": message.data, "attributes": dict(message.attributes)}
+        if message.topic not in KEYLESS:
+            sent["ordering_key"] = message.ordering_key
         try:
             with mapped(f"topic {topic}"):
                 self._client.publish({"topic": topic, "messages": [sent]}, retry=self._retry(), timeout=self._patience)

@@ -1,4 +1,4 @@
-"""What a function's environment says: project, bucket, zones, key. Read once; all that is wrong is told at once."""
+"""The environment variables of a deployment, and the settings that are read from them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
-from ..limits import NO_LIMITS, Limits
 from ..names import quoted
+from ..topology import STORAGE_EMULATOR
 
-Delivery = Literal["download", "disk"]
+DeliveryWay = Literal["download", "disk"]
 
 KEY_BYTES = 32  # at least; what SHA-256 gives
 
@@ -23,53 +24,62 @@ STORAGE_URL = "https://storage.googleapis.com"
 
 @dataclass(frozen=True)
 class Settings:
-    """What all adapters and functions of one deployment agree on."""
+    """The settings of one deployment, for all its adapters and functions. VARIABLES describes each field."""
 
     project: str
     bucket: str
-    zones: tuple[str, ...]  # in the order in which they are tried
+    zones: tuple[str, ...]
     vm_service_account: str
     master_key: bytes | None = field(default=None, repr=False)  # a secret: in no log and no traceback
-    delivery: Delivery = "download"
+    delivery: DeliveryWay = "download"
     limits: Limits = NO_LIMITS
-    vm_pubsub_url: str = PUBSUB_URL  # how build VMs reach Pub/Sub
-    vm_storage_url: str = STORAGE_URL  # how build VMs reach signed URLs
-    compute_endpoint: str | None = None  # these five are for the emulator alone; Google's clients know their own
+    secure_boot: bool = False
+    vm_pubsub_url: str = PUBSUB_URL
+    vm_storage_url: str = STORAGE_URL
+    compute_endpoint: str | None = None
     storage_endpoint: str | None = None
-    pubsub_host: str | None = None  # HOST:PORT, without TLS
-    firestore_host: str | None = None  # HOST:PORT, without TLS
-    credentials_file: str | None = None  # of the service account that the emulator has made
+    pubsub_host: str | None = None  # HOST:PORT
+    firestore_host: str | None = None  # HOST:PORT
+    credentials_file: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read VARIABLES. EnvironmentFault, one line for each of them that is missing or wrong; it shows no values."""
+        """Read VARIABLES. EnvironmentFault has a line for each that is missing or wrong, and shows no values."""
         return cls(**_read(environment, VARIABLES))
 
     @classmethod
     def of_person(cls, project: str, bucket: str, environment: Mapping[str, str]) -> Settings:
-        """Give what a person's command line needs: it starts no VM and signs nothing.
+        """Return the settings of a person's command line, which starts no VM and signs nothing.
 
         InputError for a project or bucket that cannot be one, EnvironmentFault for a variable of the emulator's.
         """
-        told = {VARIABLES["project"].name: project, VARIABLES["bucket"].name: bucket}
+        given = {VARIABLES["project"].name: project, VARIABLES["bucket"].name: bucket}
         for name, text in (("project", project), ("bucket", bucket)):
             try:
                 VARIABLES[name].read(text)
             except ValueError as error:
                 raise InputError(f"--{name}: {quoted(text)} is not {VARIABLES[name].wanted}; correct it") from error
-        names = ("project", "bucket", *EMULATOR_ONLY)
-        values = _read({**environment, **told}, {name: VARIABLES[name] for name in names})
+        own = {"project", "bucket"}
+        wanted = {
+            name: each
+            for name, each in VARIABLES.items()
+            if name in own or not (each.deployed or name.startswith("vm_"))  # no VM is started from here
+        }
+        values = _read({**environment, **given}, wanted)
         return cls(**values, zones=(), vm_service_account="")
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable: what it must be, in words, and how its text is read. `read` raises ValueError."""
+    """One environment variable."""
 
     name: str
-    wanted: str
-    read: Callable[[str], Any]
+    meaning: str
+    wanted: str  # what its text must be, in words
+    read: Callable[[str], Any]  # of that text; raises ValueError
     required: bool = False
+    secret: bool = False
+    deployed: bool = True  # False: for the emulator alone, as Google's clients know their own endpoints
 
 
 def _read(environment: Mapping[str, str], variables: Mapping[str, Variable]) -> dict[str, Any]:
@@ -118,9 +128,19 @@ def _key(text: str) -> bytes:
     return key
 
 
+def _flag(text: str) -> bool:
+    return _matching("true|false")(text) == "true"
+
+
 def _limits(text: str) -> Limits:
     found: Limits = reader(Limits)(json.loads(text))  # both raise ValueError
+    if found.concurrency is not None and found.concurrency < 1:
+        raise ValueError(found.concurrency)
     return found
+
+
+def _emulated(name: str, meaning: str, wanted: str, read: Callable[[str], Any]) -> Variable:
+    return Variable(name, meaning, wanted, read, deployed=False)
 
 
 _AN_URL = "a URL without a path: http://127.0.0.1:8080"
@@ -129,41 +149,62 @@ _AN_ADDRESS = "a host and a port: 127.0.0.1:8085"
 VARIABLES: Mapping[str, Variable] = {
     "project": Variable(
         "GOLDSMITH_PROJECT",
+        "the project of builds and images whose spec names none",
         "a project's id: my-project",
         _matching(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"),  # with the domain before it, in old ones
         required=True,
     ),
     "bucket": Variable(
         "GOLDSMITH_BUCKET",
+        "the one bucket: specs, contexts, cidata, results and logs",
         "a bucket's name, without gs://: my-project-goldsmith",
         _matching(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
         required=True,
     ),
     "zones": Variable(
-        "GOLDSMITH_ZONES", "zones with commas between them: us-central1-a,us-central1-b", _zones, required=True
+        "GOLDSMITH_ZONES",
+        "the zones of builds whose spec names none, in the order in which they are tried",
+        "zones with commas between them: us-central1-a,us-central1-b",
+        _zones,
+        required=True,
     ),
     "vm_service_account": Variable(
         "GOLDSMITH_VM_SERVICE_ACCOUNT",
+        "the service account of build VMs, which may publish reports and nothing else",
         "the address of the build VMs' service account: vm@my-project.iam.gserviceaccount.com",
         _matching(r"[^@\s]+@[^@\s]+"),
         required=True,
     ),
     "master_key": Variable(
         "GOLDSMITH_MASTER_KEY",
+        "the key from which the key of every VM is derived; only keyed functions have it",
         f"at least {KEY_BYTES} bytes in hex, a secret: openssl rand -hex {KEY_BYTES}",
         _key,
+        secret=True,
     ),
-    "delivery": Variable("GOLDSMITH_DELIVERY", "download or disk", _matching("download|disk")),
-    "limits": Variable("GOLDSMITH_LIMITS", 'limits as JSON: {"max_disk_gb": 200, "gpu_types": []}', _limits),
-    "vm_pubsub_url": Variable("GOLDSMITH_VM_PUBSUB_URL", _AN_URL, _url),
-    "vm_storage_url": Variable("GOLDSMITH_VM_STORAGE_URL", _AN_URL, _url),
-    "compute_endpoint": Variable("GOLDSMITH_COMPUTE_ENDPOINT", _AN_URL, _url),
-    "storage_endpoint": Variable("STORAGE_EMULATOR_HOST", _AN_URL, _url),
-    "pubsub_host": Variable("PUBSUB_EMULATOR_HOST", _AN_ADDRESS, _host),
-    "firestore_host": Variable("FIRESTORE_EMULATOR_HOST", _AN_ADDRESS, _host),
-    "credentials_file": Variable("GOOGLE_APPLICATION_CREDENTIALS", "a file", str),
+    "delivery": Variable(
+        "GOLDSMITH_DELIVERY", "how VMs get their files", "download or disk", _matching("download|disk")
+    ),
+    "limits": Variable(
+        "GOLDSMITH_LIMITS",
+        "what specs may ask for; shared/build/limits.py has the keys",
+        'limits as JSON: {"max_disk_gb": 200, "gpu_types": []}',
+        _limits,
+    ),
+    "secure_boot": Variable(
+        "GOLDSMITH_SECURE_BOOT", "whether all VMs are Shielded VMs with Secure Boot", "true or false", _flag
+    ),
+    "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
+    "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),
+    "compute_endpoint": _emulated("GOLDSMITH_COMPUTE_ENDPOINT", "Compute Engine", _AN_URL, _url),
+    "storage_endpoint": _emulated(STORAGE_EMULATOR, "Cloud Storage", _AN_URL, _url),
+    "pubsub_host": _emulated("PUBSUB_EMULATOR_HOST", "Pub/Sub, without TLS", _AN_ADDRESS, _host),
+    "firestore_host": _emulated("FIRESTORE_EMULATOR_HOST", "Firestore, without TLS", _AN_ADDRESS, _host),
+    "credentials_file": _emulated(
+        "GOOGLE_APPLICATION_CREDENTIALS", "the key of the service account that the emulator has made", "a file", str
+    ),
 }
-"""Every variable that is read, by the field it becomes; what is not required has the field's default."""
+"""Every variable, by the field that it becomes; the default of one that is not required is the field's.
 
-EMULATOR_ONLY = ("compute_endpoint", "storage_endpoint", "pubsub_host", "firestore_host", "credentials_file")
-"""The fields that a deployment on Google Cloud leaves alone."""
+terraform/ sets those that are deployed, and a test holds it to this table. The emulator sets all of them.
+"""

@@ -76,6 +76,11 @@ class GoogleBucket:
             data: bytes = blob.download_as_bytes(raw_download=True, **self._patience)
             return data, str(blob.generation)  # of the very answer that brought the data
 
+    def generation(self, uri: str) -> str:
+        """Return an object's generation, without its data; "" where there is no object."""
+        found = self.stat(uri)
+        return found.generation if found else ""
+
     def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
         """Write an object if it is still of that generation; return the new one. Conflict."""
         with _written(uri):
@@ -91,13 +96,15 @@ class GoogleBucket:
 
     def _written_before(self, uri: str, data: bytes, error: Exception) -> str:
         """Return the generation of an object that has this content, as our own lost try would have left it."""
+        found = self.stat(uri)
         try:
-            found, generation = self.read_with_generation(uri)
+            if found is not None and found.size == len(data) and b"".join(self.parts(found)) == data:
+                return found.generation
         except NotFound:
+            found = None
+        if found is None:
             raise Conflict(f"{uri}: was deleted after it was read; look again") from error
-        if found != data:
-            raise Conflict(f"{uri}: was written by another process; read it again") from error
-        return generation
+        raise Conflict(f"{uri}: was written by another process; read it again") from error
 
     def write_once(self, uri: str, source: Path) -> None:
         """Write a file's contents unless there is such an object. AlreadyExists when that has other contents."""
@@ -154,7 +161,7 @@ class GoogleBucket:
                 return
 
     def publish(self, staged: str, final: str) -> None:
-        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there.
+        """Move a staged object to its final name. Done before is fine; AlreadyExists for another object there.
 
             look at staged ─► copy, if final is not there ─► delete staged
               └ gone: is final there?   └ it is: has it the same contents?
@@ -230,7 +237,7 @@ class GoogleBucket:
                     file.write(part)
 
     def signed_url(self, uri: str, seconds: float) -> str:
-        """Give a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""
+        """Return a URL that reads the object for `seconds` without credentials, as build VMs reach Cloud Storage."""
         from .credentials import signer
 
         with _mapped(uri):
@@ -291,7 +298,7 @@ def _mapped(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _written(uri: str) -> Iterator[None]:
-    """Tell an absent bucket apart: to the caller of a write, NotFound would say that something it looks for is gone."""
+    """Raise another error for an absent bucket: NotFound would tell the writer that an object is gone."""
     try:
         with _mapped(uri):
             yield
@@ -309,13 +316,13 @@ def _stored(blob: Any) -> StoredObject:
 
 
 def _content_type(uri: str) -> str:
-    """What a browser takes it for; a tar.gz stays one: named as an encoding, gzip would be undone on the way."""
+    """Return the content type. A tar.gz is not declared as an encoding: gzip would be undone on the way."""
     guessed, encoding = mimetypes.guess_type(uri)
     return "application/gzip" if encoding == "gzip" else guessed or "application/octet-stream"
 
 
 def _parse(uri: str) -> tuple[str, str]:
-    """Give bucket and object, the latter maybe empty. Permanent for what is no URI of Cloud Storage."""
+    """Return bucket and object, the latter maybe empty. Permanent for what is no URI of Cloud Storage."""
     match = _URI.fullmatch(uri)
     if match is None or "\0" in uri or uri.encode(errors="replace").decode() != uri:
         raise Permanent(f"{uri!r} is no object of Cloud Storage; write gs://bucket/object")

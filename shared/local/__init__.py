@@ -1,1 +1,1 @@
-"""The ports of the core on one machine: virtual machines, SQLite, directories, an image catalogue."""
+"""The adapters of one machine: Compute, Store, Bus and Bucket on QEMU's machines, SQLite and folders."""

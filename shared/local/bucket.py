@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import Conflict, EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
-from .scratch import is_at
+from ..host.scratch import is_at, part_of
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -37,6 +37,17 @@ class LocalBucket:
         data = self.read(uri)
         return data, _generation(data)
 
+    def generation(self, uri: str) -> str:
+        """Return an object's generation, a piece of it at a time; "" where there is no object."""
+        path = self._path(uri)
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return ""
+        except OSError as error:
+            raise _fault(path, error) from error
+
     def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
         """Write an object if it is still of that generation; return the new one. Conflict."""
         self._write(self._path(uri), data, generation)
@@ -58,18 +69,19 @@ class LocalBucket:
         _sync_folder(path.parent)
 
     def delete(self, uri: str) -> None:
-        """Delete an object; absent is fine."""
+        """Delete an object, and what a killed writer has left of one; absent is fine."""
         path = self._path(uri)
         try:
             path.unlink(missing_ok=True)
+            part_of(path).unlink(missing_ok=True)
         except NotADirectoryError:  # something on the way is a file, so the object cannot be there
             return
         except OSError as error:
             raise _fault(path, error) from error
 
     def publish(self, staged: str, final: str) -> None:
-        """Give a staged object its final name. Done before is fine; AlreadyExists for another object there."""
-        from .archive import publish_archive  # with two compressors, which only exports need
+        """Move a staged object to its final name. Done before is fine; AlreadyExists for another object there."""
+        from ..disks.archive import publish_archive  # with two compressors, which only exports need
 
         source, target = self._path(staged), self._path(final)
         if source.exists() or not target.exists():
@@ -90,7 +102,7 @@ class LocalBucket:
 
     def _path(self, uri: str) -> Path:
         if uri.startswith("gs://"):
-            raise Permanent(f"{uri}: gs:// needs Google Cloud, and this factory is this machine; give a path")
+            raise Permanent(f"{uri}: gs:// needs Google Cloud, and this backend is this machine; give a path")
         if _SCHEME.match(uri) or not uri or "\0" in uri:
             raise Permanent(f"{uri!r} is not a path on this machine; give a path")
         return self._root / uri
@@ -128,7 +140,7 @@ def _staged(path: Path) -> Iterator[tuple[int, Path]]:
 
     What a killed writer leaves is used by the next, which redelivery brings; what a failing one leaves is removed.
     """
-    staged = path.with_name(f".{path.name}.part")
+    staged = part_of(path)
     fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

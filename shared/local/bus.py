@@ -3,32 +3,38 @@
 publish() is the port. The rest is for the one process that carries a build out: it receives, in the order of
 publishing, whatever is meant for that build, on every topic. A message stays until it is acknowledged. While it is
 being worked on, its row names the bus that holds it, and by that the process; the messages of a process that was
-killed are delivered again, to whoever comes next, at once.
+killed are delivered again, to the next process, at once.
 
-Finished builds' announcements have no receiver of their own here: the newest 1,000 are kept for who wants to read them.
+What VMs say is not trusted: so many reports of one build may wait, and so many bytes of them, and no more.
+
+Finished builds' announcements have no receiver of their own here: the newest 1,000 are kept for readers.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..orders import FINISHED_TOPIC
+from ..errors import LineFull
+from ..host.processes import is_alive, this_process
 from ..ports import Message
+from ..topology import FINISHED_TOPIC, REPORTS_TOPIC
 from .database import Database
-from .processes import is_alive, this_process
 
 ANNOUNCEMENTS_KEPT = 1000
+REPORTS_WAITING = 1000  # of one build
+BYTES_WAITING = 4 << 20  # of them: the largest honest report has 640 KiB
 
 _POLL = 0.1  # seconds between looks for what other processes publish; a look is one indexed SELECT, 0.15 ms
 
 
 @dataclass(frozen=True)
-class Delivery:
+class LeasedMessage:
     """A message that is this process's to work on, until it is acknowledged or given back."""
 
     message: Message
@@ -37,11 +43,11 @@ class Delivery:
     _bus: LocalBus = field(repr=False, compare=False)
 
     def acknowledge(self) -> None:
-        """Say that the message has been dealt with; it is gone."""
-        self._bus._acknowledge(self.id)  # the two halves of one thing; nobody else may call it
+        """Acknowledge the message, which removes it."""
+        self._bus._acknowledge(self.id)  # the two halves of one thing; no other code may call it
 
     def retry(self, delay: float) -> None:
-        """Give the message back, to be delivered again after `delay` seconds."""
+        """Return the message to the queue, to be delivered again after `delay` seconds."""
         self._bus._give_back(self.id, delay)
 
 
@@ -56,7 +62,10 @@ class LocalBus:
         self._arrivals = 0
 
     def publish(self, message: Message) -> None:
-        """Put a message in the line of the build that its ordering key names. It outlives this process."""
+        """Put a message in the line of the build that its ordering key names. It outlives this process.
+
+        LineFull for a report that has to wait until some of its build are read.
+        """
         attributes = json.dumps(dict(message.attributes))
         with self._database.transaction() as connection:
             if message.topic == FINISHED_TOPIC:
@@ -69,13 +78,15 @@ class LocalBus:
                     (ANNOUNCEMENTS_KEPT,),
                 )
             else:
+                if message.topic == REPORTS_TOPIC:
+                    _refuse_flood(connection, message)
                 connection.execute(
                     "INSERT INTO messages (build_id, topic, attributes, data) VALUES (?, ?, ?, ?)",
                     (message.ordering_key, message.topic, attributes, message.data),
                 )
         self._notify()
 
-    def receive(self, *, build_id: str, seconds: float) -> Delivery | None:
+    def receive(self, *, build_id: str, seconds: float) -> LeasedMessage | None:
         """Wait up to `seconds` for a build's next message, and hold it; None when there is none.
 
         Oldest first; those that others hold, or whose delay has not passed, are left out.
@@ -101,16 +112,16 @@ class LocalBus:
             connection.execute("DELETE FROM messages WHERE build_id = ?", (build_id,))
 
     def announcements(self) -> Sequence[Message]:
-        """Give the newest announcements of finished builds, oldest of them first."""
+        """Return the newest announcements of finished builds, oldest of them first."""
         rows = self._database.read("SELECT data, attributes, build_id FROM announcements ORDER BY id")
         return [Message(FINISHED_TOPIC, data, json.loads(attributes), key) for data, attributes, key in rows]
 
     def close(self) -> None:
-        """Give back, without a delay, whatever this bus still holds."""
+        """Return to the queue, without a delay, the messages that this bus still holds."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE messages SET holder = NULL WHERE holder = ?", (self._holder,))
 
-    def _take(self, build_id: str) -> Delivery | None:
+    def _take(self, build_id: str) -> LeasedMessage | None:
         rows = self._database.read(
             "SELECT id, holder FROM messages WHERE build_id = ? AND not_before <= ? ORDER BY id",
             (build_id, time.time()),
@@ -128,8 +139,8 @@ class LocalBus:
         process = holder.partition("#")[0]
         return process == self._process or is_alive(process)
 
-    def _hold(self, number: int, holder: str | None) -> Delivery | None:
-        """Take a message from nobody, or from the dead; None when another process was faster."""
+    def _hold(self, number: int, holder: str | None) -> LeasedMessage | None:
+        """Take a message that no process holds, or that a dead one held; None when another process was faster."""
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "UPDATE messages SET holder = ?, deliveries = deliveries + 1 WHERE id = ? AND holder IS ?"
@@ -139,7 +150,7 @@ class LocalBus:
         if not rows:
             return None
         topic, data, attributes, build_id, deliveries = rows[0]
-        return Delivery(Message(topic, data, json.loads(attributes), build_id), number, deliveries, self)
+        return LeasedMessage(Message(topic, data, json.loads(attributes), build_id), number, deliveries, self)
 
     def _acknowledge(self, number: int) -> None:
         with self._database.transaction() as connection:
@@ -157,3 +168,11 @@ class LocalBus:
         with self._arrival:
             self._arrivals += 1
             self._arrival.notify_all()
+
+
+def _refuse_flood(connection: sqlite3.Connection, message: Message) -> None:
+    """Raise LineFull when the reports of a build that wait are as many, or as large, as they may be."""
+    query = "SELECT count(*), total(length(data)) FROM messages WHERE build_id = ? AND topic = ?"
+    count, size = connection.execute(query, (message.ordering_key, REPORTS_TOPIC)).fetchone()
+    if count >= REPORTS_WAITING or size + len(message.data) > BYTES_WAITING:
+        raise LineFull(f"build {message.ordering_key}: {count} reports of {size / 1e6:.1f} MB wait to be read already")

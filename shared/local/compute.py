@@ -5,19 +5,43 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.hygiene import Finding
+from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import HYGIENE_OFF, SCRATCH, Job
 
-from .. import resources
-from ..build import ArchiveRecord
-from ..cidata import cidata_files
-from ..errors import AlreadyExists, CloudError, EnvironmentFault, InputError, NoSpace, NotFound, Permanent
+from ..build import resources
+from ..build.build import ArchiveRecord
+from ..build.image_python import OLDEST
+from ..build.plan import Plan, SourceImage
+from ..delivery.cidata import cidata_files
+from ..delivery.iso9660 import FILE_LIMIT
+from ..disks.disk import Disk
+from ..disks.extents import copy_sparse
+from ..disks.partition_table import extend_disk, grow_disk_file
+from ..disks.root_files import RootUnreadable
+from ..errors import (
+    AlreadyExists,
+    CloudError,
+    EnvironmentFault,
+    ImageFileError,
+    InputError,
+    NoSpace,
+    NotFound,
+    Permanent,
+)
+from ..host.build_folder import BuildFolder, build_ids
+from ..host.scratch import faults, part_of
+from ..images.catalogue import DISK, Catalogue
+from ..images.contents import has_python
+from ..images.hygiene import can_look_into, look_into, was_cut_off
+from ..images.packages import packages
+from ..machines.machines import Machines, MachineSpec
+from ..machines.process import SERIAL_LIMIT, TRUNCATED
+from ..machines.qemu import DataDisk
 from ..names import EXPIRES_LABEL, LOCAL
-from ..plan import Plan, SourceImage
 from ..ports import (
     Clock,
     Image,
@@ -29,22 +53,14 @@ from ..ports import (
     Resource,
     ResourceKind,
 )
-from .build_folder import BuildFolder, build_ids
-from .catalogue import Catalogue
-from .disk import grow_disk
-from .extents import copy_sparse
-from .finished_disk import can_look_into, look_into, was_cut_off
-from .machine import Machines, MachineSpec
-from .package_lists import packages
-from .qemu_command import DataDisk
-from .root_files import RootFiles, RootUnreadable
-from .scratch import faults
+from ..quantities import GIB
 
 ZONE, ARCHITECTURE = "local", "x86_64"
-GIB = 1 << 30
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 PACKED = 0.6  # an archive's size against the data in it, at the most that is usual
 CONSOLE, REPORTS = 1, 3  # serial ports
+KEPT_OUTPUT = {CONSOLE: SERIAL_LIMIT + len(TRUNCATED), REPORTS: 2 << 20}
+"""Bytes of a port's output that can be read. The largest honest report has 0.9 MB; reading one more often is work."""
 STATE_FOLDER = "/var/lib/goldsmith"  # the provisioner's; the last thing that it deletes
 
 
@@ -69,6 +85,12 @@ class LocalCompute:
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
         _check_source(plan.source)
+        if plan.context is not None and plan.context.size > FILE_LIMIT:
+            raise InputError(
+                f"the context is {plan.context.size} bytes when it is packed, and a VM can be given {FILE_LIMIT}; "
+                "take large files out of it and let a step download them"
+            )
+        _check_python(self._catalogue.disk(plan.source.name), plan.source.name)
         self._machines.check(plan.machine.boot, internet=plan.machine.internet)
         if any(step.action == "install-gpu" for step in plan.steps):
             _check_drivers(plan, self._environment)
@@ -89,21 +111,25 @@ class LocalCompute:
 
     def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
         """Look into a disk; one that is gone, or cannot be read, has nothing to tell."""
-        disk = BuildFolder.of_resource(self._home, name).disk(name)
-        if not disk.exists():
+        path = BuildFolder.of_resource(self._home, name).disk(name)
+        if not path.exists():
             return ()
-        _refuse_unclean(disk)
-        try:
-            return look_into(disk, self._catalogue.disk(source))
-        except NotFound:  # deleted meanwhile: then all that is found counts
-            return look_into(disk, None)
+        with ExitStack() as stack:
+            disk = stack.enter_context(Disk(path))
+            _refuse_unclean(disk)
+            try:
+                of_source = stack.enter_context(Disk(self._catalogue.disk(source)))
+            except NotFound:  # deleted meanwhile: then all that is found counts
+                of_source = None
+            return look_into(disk, of_source)
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""
         disk = BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)
         if not disk.exists():
             raise Permanent(f"disk {request.source_disk} is gone; no image can be made of it")
-        _refuse_unclean(disk)
+        with Disk(disk) as opened:
+            _refuse_unclean(opened)
         try:
             return self._catalogue.add(
                 disk,
@@ -122,21 +148,30 @@ class LocalCompute:
             return existing
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
-        """Write the archive and read it back; both are told as progress."""
-        from .archive import verify_archive, write_archive
+        """Write the archive and read it back; both are told as progress.
+
+        It gets its name when it is whole: what an earlier delivery of the order has written there may be published
+        meanwhile, and is replaced by the same bytes or not at all.
+        """
+        from ..disks.archive import write_archive
+        from ..disks.archive_reader import verify_archive
 
         self._only_local(project)
         path = Path(target)
-        _make_folder(path.parent)
-        written = write_archive(
-            self._catalogue.disk(name),
-            path,
-            level="best" if compression == "best" else "fast",
-            progress=lambda done, total: progress("writing the archive", done, total),
-        )
+        part = part_of(path)
+        make_folder(path.parent)
+        with self._whole_gigabytes(name) as disk:
+            written = write_archive(
+                disk,
+                part,
+                level="best" if compression == "best" else "fast",
+                progress=lambda done, total: progress("writing the archive", done, total),
+            )
         tar_sha256 = verify_archive(
-            path, written, progress=lambda done, total: progress("proving the archive", done, total)
+            part, written, progress=lambda done, total: progress("proving the archive", done, total)
         )
+        with faults(path.parent):
+            part.replace(path)
         return ArchiveRecord(
             bytes=written.bytes,
             sha256=written.sha256,
@@ -146,18 +181,33 @@ class LocalCompute:
             data_bytes=written.data_bytes,
         )
 
+    @contextmanager
+    def _whole_gigabytes(self, name: str) -> Iterator[Path]:
+        """Yield an image's disk, or an extended copy of one that was imported: Compute Engine takes whole gigabytes."""
+        disk = self._catalogue.disk(name)
+        size = disk.stat().st_size
+        if size % GIB == 0:
+            yield disk
+            return
+        with self._catalogue.staging() as scratch:
+            copy = scratch.path / DISK
+            copy_sparse(disk, copy)
+            extend_disk(copy, -(-size // GIB) * GIB)
+            yield copy
+
     def packages(self, project: str, name: str) -> Sequence[Package] | None:
         """Read the package databases from the image's disk; None when its file system, or they, cannot be read."""
         self._only_local(project)
         try:
-            return packages(RootFiles(self._catalogue.disk(name)))
+            with Disk(self._catalogue.disk(name)) as disk:
+                return packages(disk.root)
         except RootUnreadable:
             return None
 
-    def label_image(self, project: str, name: str, labels: Mapping[str, str]) -> None:
+    def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         """Set labels."""
-        self._only_local(project)
-        self._catalogue.set_labels(name, labels)
+        self._only_local(image.project)
+        self._catalogue.set_labels(image.name, labels, seen=image)
 
     def set_family(self, project: str, name: str, family: str | None) -> None:
         """Set or clear the family."""
@@ -207,13 +257,15 @@ class LocalCompute:
         self._machines.grow_disk(BuildFolder.of_resource(self._home, name).disk(name), gigabytes * GIB)
 
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
-        """Read the file that a serial port is written to."""
+        """Read the file that a serial port is written to: what is kept of it, as on Compute Engine, is its end."""
         folder = BuildFolder.of_resource(self._home, name).machine(name)
         path = folder / {CONSOLE: "console.log", REPORTS: "reports.log"}[port]
         try:
             with path.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                start = max(min(start, end), end - KEPT_OUTPUT[port])
                 file.seek(start)
-                output = file.read()
+                output = file.read(end - start)
         except FileNotFoundError as error:
             raise NotFound(f"machine {name} has no serial output here") from error
         return output, start + len(output)
@@ -249,7 +301,7 @@ class LocalCompute:
         copy_sparse(self._catalogue.disk(request.source_image), staged)
         staged.chmod(0o600)
         if request.plan.disk_size_gb * GIB > staged.stat().st_size:
-            grow_disk(staged, request.plan.disk_size_gb * GIB)
+            grow_disk_file(staged, request.plan.disk_size_gb * GIB)
         staged.replace(disk)
 
     def _data_bytes(self, image: str) -> int:
@@ -259,14 +311,15 @@ class LocalCompute:
     def _only_local(project: str) -> None:
         if project != LOCAL:
             raise InputError(
-                f"project {project} is on Google Cloud, and this factory is this machine; "
+                f"project {project} is on Google Cloud, and this backend is this machine; "
                 f"write project: {LOCAL}, and get the image first with: goldsmith images import"
             )
 
 
 def _without_check(job: Job, disk: Path) -> Job:
-    """Let the machine check itself only where nobody else can: an emulated CPU takes long for it."""
-    return replace(job, hygiene=HYGIENE_OFF) if can_look_into(disk) else job
+    """Make the machine check itself only if the host cannot: an emulated CPU takes long for it."""
+    with Disk(disk) as opened:
+        return replace(job, hygiene=HYGIENE_OFF) if can_look_into(opened) else job
 
 
 def _scratch_disks(request: MachineRequest, folder: Path) -> tuple[DataDisk, ...]:
@@ -282,14 +335,10 @@ def _scratch_disks(request: MachineRequest, folder: Path) -> tuple[DataDisk, ...
     return (DataDisk(path, SCRATCH, writable=True),)
 
 
-def _refuse_unclean(disk: Path) -> None:
+def _refuse_unclean(disk: Disk) -> None:
     """A VM that lost its power after its last word has left its state behind, or a journal: that is no image."""
-    try:
-        root = RootFiles(disk)
-    except RootUnreadable:
-        return
-    if root.exists(STATE_FOLDER) or was_cut_off(disk):
-        raise Permanent(f"the VM of disk {disk.stem} ended before it had cleaned up after the steps; build again")
+    if can_look_into(disk) and (disk.root.exists(STATE_FOLDER) or was_cut_off(disk)):
+        raise Permanent(f"the VM of disk {disk.path.stem} ended before it had cleaned up after the steps; build again")
 
 
 def _check_source(source: SourceImage) -> None:
@@ -297,6 +346,20 @@ def _check_source(source: SourceImage) -> None:
         raise InputError(
             f"source: image {source.name} is for {source.architecture}, and VMs of this machine are {ARCHITECTURE}; "
             "build it on Google Cloud, or name an image for this architecture"
+        )
+
+
+def _check_python(disk: Path, name: str) -> None:
+    """Refuse an image without Python; one whose files cannot be read is left to its VM. InputError."""
+    try:
+        with Disk(disk) as opened:
+            found = has_python(opened.root)
+    except (ImageFileError, RootUnreadable):
+        return
+    if not found:
+        raise InputError(
+            f"source: image {name} has no python3, and the provisioner needs Python {OLDEST} or later; add it to the "
+            "image, or name another one"
         )
 
 
@@ -321,7 +384,8 @@ def _check_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder that a person has chosen. EnvironmentFault."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

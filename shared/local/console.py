@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ..errors import NotFound
+from ..host.build_folder import BuildFolder
+from ..machines.record import ZONE
 from ..names import LOCAL
 from ..ports import Bucket, Compute
-from .build_folder import BuildFolder
-from .machine_record import ZONE
 
 PORT = 1  # the serial port that is the console
 
 
-class Console:
+class LocalConsole:
     """Reads on where the last read ended."""
 
     poll = 0.25  # seconds between reads: files of this machine cost nothing
@@ -23,21 +23,22 @@ class Console:
         self._read: dict[str, int] = {}  # VM -> bytes that were given
 
     def read(self) -> bytes:
-        """What the VMs have written since, those that are gone first."""
+        """Return what the VMs have written since, deleted ones first."""
         stored = [path.stem for path in sorted(self._folder.logs.glob("*.log"))]
         output = b""
         for name in dict.fromkeys([*stored, *self._folder.machines()]):
-            new = self._new(name, self._read.get(name, 0))
-            self._read[name] = self._read.get(name, 0) + len(new)
+            new, self._read[name] = self._new(name, self._read.get(name, 0))
             output += new
         return output
 
-    def _new(self, machine: str, start: int) -> bytes:
+    def _new(self, machine: str, start: int) -> tuple[bytes, int]:
+        """Return what a VM has written since an offset, and the offset to go on from."""
         try:
-            return self._compute.serial_output(machine, LOCAL, ZONE, PORT, start)[0]
+            return self._compute.serial_output(machine, LOCAL, ZONE, PORT, start)
         except NotFound:
             pass  # gone, and its console was stored before
         try:
-            return self._bucket.read(str(self._folder.logs / f"{machine}.log"))[start:]
+            new = self._bucket.read(str(self._folder.logs / f"{machine}.log"))[start:]
         except NotFound:
-            return b""
+            return b"", start
+        return new, start + len(new)

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from ..errors import EnvironmentFault, GoldsmithError, NoSpace, StoreError, Transient
-from .private_folder import barred, private_folder
+from ..host.private_folder import barred, private_folder
 
 APPLICATION_ID = 0x474F4C44  # "GOLD", in the file's header: tells this database from any other
 
@@ -58,6 +58,15 @@ MIGRATIONS: Migrations = (
         # `until` repeats the document of an image that is kept, to be searched; it is 0 for all others.
         "CREATE TABLE images (project TEXT NOT NULL, name TEXT NOT NULL, build_id TEXT NOT NULL, until REAL NOT NULL,"
         " document TEXT NOT NULL, PRIMARY KEY (project, name))",
+    ),
+    (
+        # `kind` is kind_of() the document, to be searched; what is damaged has none. Each index ends with `position`.
+        "ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+        "UPDATE events SET kind = CASE WHEN json_valid(document) THEN"
+        " coalesce(json_extract(document, '$.report.kind'), json_extract(document, '$.kind'), '') ELSE '' END",
+        "CREATE INDEX events_of_build ON events (build_id)",
+        "CREATE INDEX events_of_kind ON events (build_id, kind)",
+        "CREATE TABLE forgotten_images (project, name, build_id, until, document)",
     ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
@@ -102,7 +111,7 @@ class Database:
             self._connection.close()
 
     def read(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Give the rows of one SELECT. It waits for no writer, and sees one moment's state."""
+        """Return the rows of one SELECT. It waits for no writer, and sees one moment's state."""
         with self._turn, _mapped(self.path):
             return self._connection.execute(statement, parameters).fetchall()
 

@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 
 from ..errors import EnvironmentFault
-from .scratch import faults
+from ..host.scratch import faults
 
 BYTES = 32
-LONGEST = 4096  # bytes of a key that somebody has brought along
+LONGEST = 4096  # bytes of a key that the user has provided
 
 
 def master_key(home: Path) -> bytes:
@@ -54,7 +54,7 @@ def _make(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())  # before it has its name: a short key would stop every command
     try:
-        os.link(staged, path)  # whoever is first; the others take its key
+        os.link(staged, path)  # the first process wins; the others take its key
     except FileExistsError:
         pass
     finally:

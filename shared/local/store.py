@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..build import Build, ImageDocument
-from ..damage import Damaged, refuse_unfinished
+from ..build.build import Build, ImageDocument, Unfinished, unfinished_of
+from ..build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
+from ..build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
-from ..events import Event, read_build, read_event_of, read_image_document, to_json
-from ..ports import Stored
+from ..ports import PAGE, Stored
 from .database import Database
-
-LOG = logging.getLogger(__name__)
 
 _LIST = """
     SELECT id, document, last_seen FROM builds
     WHERE (:all OR state <> 'finished') AND (:last IS NULL OR (created, id) < (:last, :id))
     ORDER BY created DESC, id DESC LIMIT :limit
 """
+
+_EVENTS = """
+    SELECT event_id, document FROM events
+    WHERE build_id = :build AND (:all OR kind IN (SELECT value FROM json_each(:kinds)))
+    AND (:after IS NULL OR position > :after) ORDER BY position LIMIT :limit
+"""
+
+FINISHED_KEPT = 200  # finished builds, the newest, whose events are kept
+EVENTS_KEPT = 100_000  # of all of these together; those of one honest build are some dozens
 
 
 class LocalStore:
@@ -55,11 +61,18 @@ class LocalStore:
         version, document, last_seen = rows[0]
         return Stored(self._build(build_id, document, last_seen), str(version))
 
-    def save(self, build: Build, expected: str, event: Event | None = None, image: ImageDocument | None = None) -> str:
+    def save(
+        self,
+        build: Build,
+        expected: str,
+        event: Event | None = None,
+        image: ImageDocument | None = None,
+        replaces: str | None = None,
+    ) -> str:
         """Write build and event in one step if the build's version is still `expected`; give the new version.
 
-        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one) or Conflict, in this order;
-        nothing is written then.
+        NotFound, AlreadyExists (the event, whatever the version: a duplicate stays one), Conflict or NameTaken, in this
+        order; nothing is written then.
 
             process A   load (7) ── decide ── save(7) → 8
             process B      load (7) ── decide ────────── save(7) → Conflict; load (8), decide again
@@ -72,7 +85,7 @@ class LocalStore:
             if event is not None:
                 _record(connection, build.id, event)
             if str(row[0]) != expected:
-                raise Conflict(f"build {build.id} was written by somebody else; load it again")
+                raise Conflict(f"build {build.id} was written by another process; load it again")
             connection.execute(
                 "UPDATE builds SET version = ?, state = ?, created = ?, updated = ?, wake_at = ?,"
                 " last_seen = max(last_seen, ?), document = ? WHERE id = ?",
@@ -81,26 +94,42 @@ class LocalStore:
                     *(build.last_seen, document, build.id),
                 ),
             )
-            if image is not None:
-                _write_image(connection, image)
+            with along_with(build, replaces):
+                if image is not None and not _write_image(connection, image, replaces or "") and replaces is not None:
+                    raise NameTaken(f"image {image.name} of project {image.project} belongs to another build")
             return str(row[0] + 1)
 
     def image(self, project: str, name: str) -> ImageDocument | None:
         """Read what is known of an image."""
         rows = self._database.read("SELECT document FROM images WHERE project = ? AND name = ?", (project, name))
-        return next(_images(rows), None)
+        return _image(project, name, rows[0][0]) if rows else None
 
-    def kept_images(self, before: float) -> Sequence[ImageDocument]:
+    def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         """List the images that are kept until a time that is past."""
-        return list(_images(self._database.read("SELECT document FROM images WHERE until BETWEEN 1 AND ?", (before,))))
+        query = "SELECT project, name, document FROM images WHERE until BETWEEN 1 AND ?"
+        return [_image_or_damage(*row) for row in self._database.read(query, (before,))]
 
-    def forget_image(self, image: ImageDocument) -> None:
-        """Delete an image's document, if it is still the same."""
+    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+        """Write an image's document if it is still as expected; return whether it was."""
+        key = (expected.project, expected.name)
         with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM images WHERE project = ? AND name = ? AND document = ?",
-                (image.project, image.name, _text(image)),
-            )
+            query = "SELECT document FROM images WHERE project = ? AND name = ?"
+            row = connection.execute(query, key).fetchone()
+            if row is None or _image_or_damage(*key, row[0]) != expected:
+                return False
+            return _write_image(connection, image, expected.build_id)
+
+    def set_image_aside(self, project: str, name: str) -> None:
+        """Move an image's document that cannot be read to the table `forgotten_images`. InputError, NotFound."""
+        with self._database.transaction() as connection:
+            key = (project, name)
+            query = "SELECT document FROM images WHERE project = ? AND name = ?"
+            row = connection.execute(query, key).fetchone()
+            if row is None:
+                raise NotFound(f"nothing is known of an image {name} of project {project}")
+            refuse_readable(_image_or_damage(*key, row[0]))
+            connection.execute("INSERT INTO forgotten_images SELECT * FROM images WHERE project = ? AND name = ?", key)
+            connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""
@@ -116,6 +145,21 @@ class LocalStore:
             _LIST, {"all": not unfinished, "limit": -1 if limit is None else limit, "last": last, "id": before}
         )
         return [self._build_or_damage(*row) for row in rows]
+
+    def line(self) -> Sequence[Unfinished | Damaged]:
+        """List the unfinished builds in the order of their rows: each write waits for the one before.
+
+        Which they are is one moment's state; each of them is then as it is when it is read, or finished by then.
+        """
+        ids = self._database.read("SELECT id FROM builds WHERE state <> 'finished' ORDER BY rowid")
+        found = (self._in_line(build_id) for (build_id,) in ids)
+        return [each for each in found if each is not None]
+
+    def _in_line(self, build_id: str) -> Unfinished | Damaged | None:
+        query = "SELECT id, document, last_seen FROM builds WHERE id = ? AND state <> 'finished'"
+        rows = self._database.read(query, (build_id,))
+        build = self._build_or_damage(*rows[0]) if rows else None
+        return unfinished_of(build) if isinstance(build, Build) else build
 
     def set_aside(self, build_id: str) -> Any:
         """Move a build and its events to the tables `forgotten` and `forgotten_events`. InputError, NotFound."""
@@ -139,12 +183,64 @@ class LocalStore:
             connection.execute("DELETE FROM builds WHERE id = ?", (build_id,))
             return row[1]
 
-    def events(self, build_id: str) -> Sequence[Event | Damaged]:
-        """List a build's recorded events in the order they were applied; none for an unknown build."""
+    def events(
+        self,
+        build_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        after: str = "",
+        limit: int = PAGE,
+    ) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events in the order they were applied. NotFound for `after`."""
+        place = self._position(build_id, after) if after else None
         rows = self._database.read(
-            "SELECT event_id, document FROM events WHERE build_id = ? ORDER BY position", (build_id,)
+            _EVENTS,
+            {"build": build_id, "all": not kinds, "kinds": json.dumps(kinds), "after": place, "limit": limit},
         )
         return [self._event_or_damage(build_id, *row) for row in rows]
+
+    def newest_events(self, build_id: str, limit: int = PAGE) -> Sequence[Event | Damaged]:
+        """List at most `limit` of a build's recorded events, the last one first."""
+        rows = self._database.read(
+            "SELECT event_id, document FROM events WHERE build_id = ? ORDER BY position DESC LIMIT ?", (build_id, limit)
+        )
+        return [self._event_or_damage(build_id, *row) for row in rows]
+
+    def forget_events(self, builds: int = FINISHED_KEPT, events: int = EVENTS_KEPT) -> None:
+        """Delete the events of finished builds, but for those of the newest: so many builds, and so many events.
+
+        Documents of builds stay. One build is one write: a process that dies in between leaves the rest to the next.
+        """
+        found = self._database.read(
+            "SELECT id, (SELECT count(*) FROM events WHERE build_id = builds.id) AS told FROM builds"
+            " WHERE state = 'finished' AND told > 0 ORDER BY updated DESC, id DESC"
+        )
+        kept = 0
+        for number, (build_id, told) in enumerate(found):
+            kept += told
+            if number < builds and kept <= events:
+                continue
+            with self._database.transaction() as connection:  # the id may be another build's by now
+                connection.execute(
+                    "DELETE FROM events WHERE build_id = :id"
+                    " AND EXISTS (SELECT 1 FROM builds WHERE id = :id AND state = 'finished')",
+                    {"id": build_id},
+                )
+
+    def recorded(self, build_id: str, event_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these events of a build are recorded."""
+        rows = self._database.read(
+            "SELECT event_id FROM events WHERE build_id = ? AND event_id IN (SELECT value FROM json_each(?))",
+            (build_id, json.dumps(sorted(event_ids))),
+        )
+        return frozenset(event_id for (event_id,) in rows)
+
+    def _position(self, build_id: str, event_id: str) -> Any:
+        query = "SELECT position FROM events WHERE build_id = ? AND event_id = ?"
+        rows = self._database.read(query, (build_id, event_id))
+        if not rows:
+            raise NotFound(f"build {build_id} has no event {event_id}")
+        return rows[0][0]
 
     def _created(self, build_id: str) -> Any:
         rows = self._database.read("SELECT created FROM builds WHERE id = ?", (build_id,))
@@ -186,19 +282,26 @@ def _damage(what: str, why: str, remedy: str) -> DamagedDocument:
     )
 
 
-def _images(rows: Iterable[Any]) -> Iterator[ImageDocument]:
-    for (document,) in rows:
-        try:
-            yield read_image_document(document)
-        except StoreError as error:  # an image without a readable document does not count as ours, and is left alone
-            LOG.warning("%s", error)
+def _image(project: str, name: str, document: Any) -> ImageDocument:
+    try:
+        return read_image_of(project, name, document)
+    except StoreError as error:
+        raise _damage(f"the document of image {name}", str(error), forget_image(project, name)) from error
+
+
+def _image_or_damage(project: str, name: str, document: Any) -> ImageDocument | Damaged:
+    try:
+        return _image(project, name, document)
+    except DamagedDocument as error:
+        return Damaged(f"{project}/{name}", str(error))
 
 
 def _write_image(connection: sqlite3.Connection, image: ImageDocument, replaces: str = "") -> bool:
-    """Write an image's document; False, and nothing is written, when it belongs to yet another build."""
+    """Write an image's document; False, and nothing is written, when it is not that of `replaces`. DamagedDocument."""
     key = (image.project, image.name)
-    row = connection.execute("SELECT build_id FROM images WHERE project = ? AND name = ?", key).fetchone()
-    if row is not None and row[0] not in (image.build_id, replaces):
+    row = connection.execute("SELECT document FROM images WHERE project = ? AND name = ?", key).fetchone()
+    holder = _image(*key, row[0]).build_id if row is not None else ""
+    if holder not in (image.build_id, replaces):
         return False
     if image.state == "gone":
         connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
@@ -212,8 +315,8 @@ def _write_image(connection: sqlite3.Connection, image: ImageDocument, replaces:
 def _record(connection: sqlite3.Connection, build_id: str, event: Event) -> None:
     try:
         connection.execute(
-            "INSERT INTO events (build_id, event_id, document) VALUES (?, ?, ?)",
-            (build_id, event.event_id, _text(event)),
+            "INSERT INTO events (build_id, event_id, kind, document) VALUES (?, ?, ?, ?)",
+            (build_id, event.event_id, kind_of(event), _text(event)),
         )
     except sqlite3.IntegrityError as error:
         raise AlreadyExists(f"build {build_id} has event {event.event_id} already") from error

@@ -1,17 +1,24 @@
-"""clean_up: everything in the ledger but what is kept, after the machines' logs are safe; then the build's result."""
+"""clean_up: everything in the ledger but what is kept, after the machines' logs are safe; then the build's result.
+
+While a publication takes long, the VMs and their disks alone: they cost money, and the image does not need them. They
+stay in the ledger until the last clean-up, since a late worker may make one anew.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from ..build import Build, LedgerEntry
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build, LedgerEntry
+from ..build.events import CleanedUp
+from ..build.orders import Order
+from ..engine.lifecycle import lose_image
+from ..engine.result import result, updated
 from ..errors import Conflict, GoldsmithError, NotFound, Transient
-from ..events import CleanedUp
-from ..factory import Factory
-from ..orders import Order
 from ..ownership import is_made_by
-from ..result import result, updated
 from .logs import log_folder, store_console
 from .withdraw import withdraw
 
@@ -21,28 +28,42 @@ TRIES = 5  # of a conditional write
 DELETION_ORDER = ("machine", "disk", "object", "image")  # a disk cannot be deleted while a machine uses it
 
 
-def clean_up(build: Build, order: Order, factory: Factory) -> CleanedUp:
+def clean_up(build: Build, order: Order, backend: Backend) -> CleanedUp:
     """Delete what can be deleted; what cannot yet remains, and is tried again."""
-    withdrawn = _withdraw(build, factory)
-    doomed = sorted((e for e in build.ledger if not e.keep), key=lambda entry: DELETION_ORDER.index(entry.kind))
-    remaining = withdrawn + tuple(entry for entry in doomed if not delete_entry(entry, build, factory))
+    if build.outcome is None:
+        for entry in _in_order(entry for entry in build.ledger if entry.kind in ("machine", "disk")):
+            delete_entry(entry, build, backend)
+        return _cleaned(build.ledger, order, backend)
+    withdrawn, lost = _withdraw(build, backend)
+    if lost:
+        build = lose_image(build, lost)
+    doomed = _in_order(entry for entry in build.ledger if not entry.keep)
+    remaining = withdrawn + tuple(entry for entry in doomed if not delete_entry(entry, build, backend))
     if build.result:
-        text = result(build, remaining, log_folder(factory, build.id), order.number)
-        _store_result(text, [entry for entry in doomed if entry not in remaining], build, factory)
+        text = result(build, remaining, log_folder(backend, build.id), order.number)
+        _store_result(text, [entry for entry in doomed if entry not in remaining], build, backend)
+    return replace(_cleaned(remaining, order, backend), lost=lost)
+
+
+def _in_order(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    return sorted(entries, key=lambda entry: DELETION_ORDER.index(entry.kind))
+
+
+def _cleaned(remaining: tuple[LedgerEntry, ...], order: Order, backend: Backend) -> CleanedUp:
     return CleanedUp(
-        build_id=build.id,
+        build_id=order.build_id,
         event_id=order.fact_id("CleanedUp"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         remaining=remaining,
     )
 
 
-def _store_result(text: bytes, gone: Sequence[LedgerEntry], build: Build, factory: Factory) -> None:
+def _store_result(text: bytes, gone: Sequence[LedgerEntry], build: Build, backend: Backend) -> None:
     """Write the result object, unless a newer clean-up has: only at the generation that was read. Transient."""
     for _try in range(TRIES):
         try:
-            before, generation = _read(build.result, factory)
-            factory.bucket.write_if_generation(build.result, updated(before, text, gone), generation)
+            before, generation = _read(build.result, backend)
+            backend.bucket.write_if_generation(build.result, updated(before, text, gone), generation)
         except Conflict:
             continue
         except Transient:
@@ -53,49 +74,60 @@ def _store_result(text: bytes, gone: Sequence[LedgerEntry], build: Build, factor
     raise Transient(f"{build.result} is written to by too many at once; it can be tried again")
 
 
-def _read(uri: str, factory: Factory) -> tuple[bytes, str]:
+def _read(uri: str, backend: Backend) -> tuple[bytes, str]:
     try:
-        return factory.bucket.read_with_generation(uri)
+        return backend.bucket.read_with_generation(uri)
     except NotFound:
         return b"", ""
 
 
-def _withdraw(build: Build, factory: Factory) -> tuple[LedgerEntry, ...]:
-    """Take back what a build that has not succeeded may have shown; return the image while that is not possible."""
+def _withdraw(build: Build, backend: Backend) -> tuple[tuple[LedgerEntry, ...], str]:
+    """Take back what a build that has not succeeded may have shown.
+
+    Return the image while that is not possible, and why one that was to be kept is not there any more.
+    """
     try:
-        withdraw(build, factory)
-    except GoldsmithError as error:  # whatever it is, what costs money must not wait for it
+        lost = withdraw(build, backend, may_delete=True).lost
+    except GoldsmithError as error:  # of any kind: what costs money must not wait for it
         LOG.warning("build %s: its publication cannot be taken back yet: %s", build.id, error)
-        return tuple(entry for entry in build.ledger if entry.kind == "image")
-    return ()
+        return tuple(entry for entry in build.ledger if entry.kind == "image"), ""
+    return (), lost
 
 
-def delete_entry(entry: LedgerEntry, build: Build, factory: Factory) -> bool:
-    """Delete one thing of a build, a machine only once its log is safe; give whether it is gone."""
+def delete_entry(entry: LedgerEntry, build: Build, backend: Backend) -> bool:
+    """Delete one thing of a build, a machine only once its log is safe; return whether it is gone."""
     try:
         if entry.kind == "object":
-            factory.bucket.delete(entry.name)
+            backend.bucket.delete(entry.name)
         elif entry.kind == "image":
-            _delete_image(entry, build, factory)
+            _delete_image(entry, build, backend)
         else:
-            _delete_in_zones(entry, build, factory)
-    except GoldsmithError as error:  # whatever it is, the rest of the ledger must not wait for it
+            _delete_in_zones(entry, build, backend)
+    except GoldsmithError as error:  # of any kind: the rest of the ledger must not wait for it
         LOG.warning("build %s: %s %s cannot be deleted yet: %s", build.id, entry.kind, entry.name, error)
         return False
     return True
 
 
-def _delete_image(entry: LedgerEntry, build: Build, factory: Factory) -> None:
-    """Delete our image: the ledger has its name from before it was made, and somebody else may have been faster."""
-    image = factory.compute.image(entry.project, entry.name)
-    if image is not None and is_made_by(image, build, factory):
-        factory.compute.delete("image", entry.name, entry.project, "")
+def delete_earlier(build: Build, attempt: int, phase: str, backend: Backend) -> None:
+    """Delete the VMs that an attempt's one takes the place of: a silent one may well run. Transient."""
+    earlier = {resources.machine_name(build.id, number, phase) for number in range(1, attempt)}
+    for entry in build.ledger:
+        if entry.kind == "machine" and entry.name in earlier and not delete_entry(entry, build, backend):
+            raise Transient(f"{entry.name} is still there, and attempt {attempt} takes its place")
 
 
-def _delete_in_zones(entry: LedgerEntry, build: Build, factory: Factory) -> None:
+def _delete_image(entry: LedgerEntry, build: Build, backend: Backend) -> None:
+    """Delete our image. The ledger had its name before it was made, and another maker may have been faster."""
+    image = backend.compute.image(entry.project, entry.name)
+    if image is not None and is_made_by(image, build, backend):
+        backend.compute.delete("image", entry.name, entry.project, "")
+
+
+def _delete_in_zones(entry: LedgerEntry, build: Build, backend: Backend) -> None:
     """Delete a machine or a disk wherever it may be: a worker that died can have made it in any zone of the plan."""
     planned = build.plan.machine.zones if build.plan else ()
     for zone in (entry.zone,) if entry.zone else planned or (build.zone,):
         if entry.kind == "machine":
-            store_console(entry.name, entry.project, zone, build, factory)
-        factory.compute.delete(entry.kind, entry.name, entry.project, zone)
+            store_console(entry.name, entry.project, zone, build, backend)
+        backend.compute.delete(entry.kind, entry.name, entry.project, zone)

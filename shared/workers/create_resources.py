@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from provisioner.protocol import BUILD
 
-from .. import resources
-from ..build import Build
-from ..errors import Transient
-from ..events import MachineStarted
-from ..factory import Factory
-from ..orders import Order
-from .clean_up import delete_entry
+from ..backend import Backend
+from ..build.build import Build
+from ..build.events import MachineStarted
+from ..build.orders import Order
+from .clean_up import delete_earlier
 from .machines import start_machine
 
 
-def create_resources(build: Build, order: Order, factory: Factory) -> MachineStarted:
+def create_resources(build: Build, order: Order, backend: Backend) -> MachineStarted:
     """Make and start the build VM, once no earlier one is left that may write to the same disk."""
-    current = resources.machine_name(build.id, order.attempt, BUILD)
-    for entry in build.ledger:
-        if entry.kind == "machine" and entry.name != current and not delete_entry(entry, build, factory):
-            raise Transient(f"{entry.name} still has the boot disk that {current} needs")
-    return start_machine(build, order, factory, BUILD)
+    delete_earlier(build, order.attempt, BUILD, backend)
+    return start_machine(build, order, backend, BUILD)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ..build import Build
+from ..backend import Backend
+from ..build.build import Build
+from ..build.events import ImagesDeprecated
+from ..build.orders import Order
 from ..errors import CloudError, NotFound, Permanent, Transient
-from ..events import ImagesDeprecated
-from ..factory import Factory
-from ..orders import Order
 from ..ownership import may_retire
 from .machines import planned
 
 
-def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDeprecated:
+def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDeprecated:
     """Deprecate each active image of the family that is older than this one, but for the `keep` newest of them.
 
     Only images of ours, and those of families that the deployment has adopted: others have their own owners.
@@ -20,20 +20,20 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
     policy = plan.image.deprecate_old
     if not plan.image.family or policy is None:  # an empty family would match every image of the project
         raise Permanent("output.deprecate_old needs output.family")
-    ours = factory.compute.image(plan.image.project, plan.image.name)
+    ours = backend.compute.image(plan.image.project, plan.image.name)
     if ours is None:
         raise Permanent(f"image {plan.image.name} is gone from project {plan.image.project}")
     if ours.family != plan.image.family:
         raise Permanent(f"image {ours.name} is not in family {plan.image.family} any more")
-    family = factory.compute.images(plan.image.project, family=plan.image.family)
+    family = backend.compute.images(plan.image.project, family=plan.image.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
-    active = [image for image in older if image.deprecated is None and may_retire(image, factory)]
-    deletes_at = None if policy.ttl_seconds is None else factory.clock.now() + policy.ttl_seconds
+    active = [image for image in older if image.deprecated is None and may_retire(image, backend)]
+    deletes_at = None if policy.ttl_seconds is None else backend.clock.now() + policy.ttl_seconds
     faults: list[CloudError] = []
     done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order
     for image in active[policy.keep :]:
         try:
-            factory.compute.deprecate_image(image.project, image.name, ours.name, deletes_at)
+            backend.compute.deprecate_image(image.project, image.name, ours.name, deletes_at)
             done.append(image.name)
         except NotFound:
             continue  # deleted meanwhile: it is no image of the family any more
@@ -43,7 +43,7 @@ def deprecate_images(build: Build, order: Order, factory: Factory) -> ImagesDepr
     return ImagesDeprecated(
         build_id=build.id,
         event_id=order.fact_id("ImagesDeprecated"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         names=tuple(sorted(done)),
     )
 

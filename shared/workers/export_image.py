@@ -8,89 +8,88 @@ from __future__ import annotations
 import json
 from typing import TypeAlias
 
-from provisioner.hygiene import describe, find_allowance
+from provisioner.hygiene.hygiene import describe_findings, find_allowance
 from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
 
-from .. import resources
-from ..build import AllowedFinding, Build, ImageRecord
-from ..damage import readable_events
+from ..backend import Backend
+from ..build import resources
+from ..build.build import AllowedFinding, Build, ImageRecord
+from ..build.events import OLD_REPORT, ImageExported, Reported
+from ..build.orders import Order
+from ..build.plan import Plan
+from ..engine.history import each_event
 from ..errors import Permanent
-from ..events import ImageExported, Reported
-from ..factory import Factory
 from ..names import BUILD_LABEL
-from ..orders import Order
-from ..ownership import find_build, is_made_by
-from ..plan import Plan
+from ..ownership import find_build, find_image, is_made_by
 from ..ports import Image, ImageRequest
 from .logs import store_console
 from .machines import planned, wait_until_stopped, zone_of
+from .relabel import relabel
 
 
-def export_image(build: Build, order: Order, factory: Factory) -> ImageExported:
+def export_image(build: Build, order: Order, backend: Backend) -> ImageExported:
     """Make the image, or take up that of an earlier build, and the archive when the plan has an export."""
     plan = planned(build)
-    image, findings, allowed = _take_up(build, plan, factory) if build.taken_up else _make(build, plan, factory)
+    image, findings, allowed = _take_up(build, order, backend) if build.taken_up else _make(build, plan, backend)
     archive = None
     if plan.image.export_to is not None:
-        archive = factory.compute.export_image(
-            image.project, image.name, resources.staged_export(plan), plan.image.compression, factory.progress
+        archive = backend.compute.export_image(
+            image.project, image.name, resources.staged_export(plan), plan.image.compression, backend.progress
         )
     return ImageExported(
         build_id=build.id,
         event_id=order.fact_id("ImageExported"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         image=ImageRecord(image.project, image.name, image.id, archive, findings, allowed),
     )
 
 
 Made: TypeAlias = tuple[Image, tuple[str, ...], tuple[AllowedFinding, ...]]
-"""An image, what is in it and should not be, and what the spec allows of that."""
+"""An image, its findings, and those of them that the spec allows."""
 
 
-def _make(build: Build, plan: Plan, factory: Factory) -> Made:
+def _make(build: Build, plan: Plan, backend: Backend) -> Made:
     """Make the image of the VM's disk, once that is seen stopped."""
     machine = resources.machine_name(build.id, build.attempt, BUILD)
-    zone = zone_of(build, BUILD, factory)
-    store_console(machine, plan.machine.project, zone, build, factory)  # it may still run, and be readable
-    wait_until_stopped(machine, plan.machine.project, zone, factory)
-    findings, allowed = _findings(build, plan, factory)
-    return _ensure_image(build, plan, zone, factory), findings, allowed
+    zone = zone_of(build, BUILD, backend)
+    store_console(machine, plan.machine.project, zone, build, backend)  # it may still run, and be readable
+    wait_until_stopped(machine, plan.machine.project, zone, backend)
+    findings, allowed = _findings(build, plan, backend)
+    return _ensure_image(build, plan, zone, backend), findings, allowed
 
 
-def _take_up(build: Build, plan: Plan, factory: Factory) -> Made:
+def _take_up(build: Build, order: Order, backend: Backend) -> Made:
     """Find the image of an earlier build, whose findings are known, and mark it as this one's."""
-    image, before = factory.compute.image(plan.image.project, plan.image.name), build.image
-    if image is None or before is None or image.id != before.id:
-        raise Permanent(f"image {plan.image.name}, which an earlier build has kept, is gone; build again")
-    factory.compute.label_image(image.project, image.name, {BUILD_LABEL: build.id})
-    return image, before.findings, before.allowed
+    image = relabel({BUILD_LABEL: build.id}, build, order, backend)
+    assert build.image is not None  # else it would have been said to be gone
+    return image, build.image.findings, build.image.allowed
 
 
-def _findings(build: Build, plan: Plan, factory: Factory) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:
+def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:
     """Return what is in the disk and should not be, and what the spec allows. Permanent where findings must not pass.
 
     It is what the VM has found on itself, or what can be seen in its disk from here.
     """
-    refused, allowed = _told(build, plan, factory)
+    refused, allowed = _told(build, plan, backend)
     disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
     patterns = [allowance.path for allowance in plan.allow]
     seen: list[str] = []
-    for finding in factory.compute.inspect_disk(disk, plan.source.name):
+    for finding in backend.compute.inspect_disk(disk, plan.source.name):
         index = find_allowance(finding.path, patterns)
         if index is None:
             seen.append(str(finding))
         else:
             allowed.append(AllowedFinding(finding.path, finding.what, plan.allow[index].why))
     if plan.hygiene == HYGIENE_FAIL and (refused or seen):
-        raise Permanent(describe([*refused, *seen]))
+        raise Permanent(describe_findings([*refused, *seen]))
     return (*refused, *seen), tuple(allowed)
 
 
-def _told(build: Build, plan: Plan, factory: Factory) -> tuple[list[str], list[AllowedFinding]]:
+def _told(build: Build, plan: Plan, backend: Backend) -> tuple[list[str], list[AllowedFinding]]:
     """Return what the VM has found on itself. It fails by itself where findings must not pass."""
     refused: list[str] = []
     allowed: list[AllowedFinding] = []
-    for event in readable_events(factory.store.events(build.id)):
+    for event in each_event(backend.store, build.id, kinds=(COMPLETED, OLD_REPORT)):
         if isinstance(event, Reported) and event.report.kind == COMPLETED and event.report.phase == BUILD:
             for line in event.report.output.splitlines():
                 found = _allowed(line, plan)
@@ -115,11 +114,11 @@ def _allowed(line: str, plan: Plan) -> AllowedFinding | None:
     return AllowedFinding(path, finding, allowance.why)
 
 
-def _ensure_image(build: Build, plan: Plan, zone: str, factory: Factory) -> Image:
-    image = factory.compute.image(plan.image.project, plan.image.name)
-    if image is not None and not is_made_by(image, build, factory):
-        _replace(image, build, factory)
-    return factory.compute.create_image(  # also when it is there: it may not be ready yet
+def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Image:
+    image = backend.compute.image(plan.image.project, plan.image.name)
+    if image is not None and not is_made_by(image, build, backend):
+        _replace(image, build, backend)
+    return backend.compute.create_image(  # also when it is there: it may not be ready yet
         ImageRequest(
             project=plan.image.project,
             name=plan.image.name,
@@ -134,14 +133,14 @@ def _ensure_image(build: Build, plan: Plan, zone: str, factory: Factory) -> Imag
     )
 
 
-def _replace(image: Image, build: Build, factory: Factory) -> None:
+def _replace(image: Image, build: Build, backend: Backend) -> None:
     """Delete the image of an earlier build that could not publish it. Permanent for any other."""
-    maker = find_build(image.labels.get(BUILD_LABEL, ""), factory)
-    name = factory.store.image(image.project, image.name)
+    maker = find_build(image.labels.get(BUILD_LABEL, ""), backend)
+    name = find_image(image.project, image.name, backend)
     ours = name is not None and name.build_id == build.id
     if not ours or maker is None or not maker.kept_until or maker.image is None or maker.image.id != image.id:
         raise Permanent(
-            f"image {image.name} of project {image.project} was made by somebody else meanwhile; "
+            f"image {image.name} of project {image.project} was made by another program meanwhile; "
             "build again if another build of the same spec made it, or choose another name for the output"
         )
-    factory.compute.delete("image", image.name, image.project, "")
+    backend.compute.delete("image", image.name, image.project, "")

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from provisioner.protocol import BUILD
 
-from .. import resources
-from ..build import Build
-from ..events import DiskGrown
-from ..factory import Factory
-from ..orders import Order
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build
+from ..build.events import DiskGrown
+from ..build.orders import Order
 from .machines import planned, zone_of
 
 
-def grow_disk(build: Build, order: Order, factory: Factory) -> DiskGrown:
+def grow_disk(build: Build, order: Order, backend: Backend) -> DiskGrown:
     """Make the disk as large as the plan's layout wants it."""
     plan = planned(build)
     gigabytes = resources.grown_gb(plan)
     disk = resources.boot_disk_name(plan.build_id, order.attempt, BUILD)
-    factory.compute.grow_disk(disk, plan.machine.project, zone_of(build, BUILD, factory), gigabytes)
+    backend.compute.grow_disk(disk, plan.machine.project, zone_of(build, BUILD, backend), gigabytes)
     return DiskGrown(
         build_id=build.id,
         event_id=order.fact_id("DiskGrown"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         attempt=order.attempt,
         phase=BUILD,
         gigabytes=gigabytes,

@@ -1,46 +1,55 @@
 """label_image: publication, in two stages. Labels, bill of materials and manifest; after the commit, names and family.
 
-    before the commit    labels, bill of materials, manifest: nothing that others look for    ──► ImageLabelled
-    after it             the archive's name, the files beside it, then the family             ──► ImagePublished
+    before the commit    labels, bill of materials, manifest: nothing that others look for    ──► PublicationStaged
+    after it             the archive's name, the files beside it, our own labels taken off where the spec does not
+                         want them, then the family                                           ──► ImagePublished
+    when that fails      all of it back again                                                 ──► PublicationWithdrawn
 
-The engine commits with ImageLabelled, in the same conditional write. Before it a cancellation or the deadline wins;
-after it neither counts, and only a refusal can end the build, which takes everything back. The family comes last: it is
-what others see. Each effect that others see is preceded by a look at the build.
+The engine commits with PublicationStaged, in the same conditional write. Before it a cancellation or the deadline wins;
+after it neither counts, and only a refusal can end the build, or a fault that has not passed after a day; then all is
+taken back, by this function, since its account alone may write to where a spec's `output.sbom.to` is. The family comes
+last: it is what others see. Each effect that others see is preceded by a look at the build.
 """
 
 from __future__ import annotations
 
-import hashlib
-
-from .. import resources
-from ..build import Build, PublishedFile
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build, PublishedFile
+from ..build.events import Event, ImagePublished, PublicationStaged, PublicationWithdrawn
+from ..build.orders import Order
+from ..build.plan import Plan
+from ..engine.manifest import manifest
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
-from ..events import Event, ImageLabelled, ImagePublished
-from ..factory import Factory
-from ..manifest import manifest
-from ..orders import Order
-from ..plan import Plan
 from .bill_of_materials import BillOfMaterials
 from .machines import planned
+from .relabel import relabel
+from .stage import is_shown, stage, staged_content
 from .undo import refuse_late
+from .withdraw import withdraw
 
 
-def label_image(build: Build, order: Order, factory: Factory) -> Event:
+def label_image(build: Build, order: Order, backend: Backend) -> Event:
     """Do the stage that the build is in."""
     plan = planned(build)
-    if not build.committed:
-        files = _prepare(build, plan, factory)
-        return ImageLabelled(
-            build_id=build.id, event_id=order.fact_id("ImageLabelled"), time=factory.clock.now(), files=files
+    if build.outcome is not None:
+        left = withdraw(build, backend).left
+        return PublicationWithdrawn(
+            build_id=build.id, event_id=order.fact_id("PublicationWithdrawn"), time=backend.clock.now(), left=left
         )
-    _show(build, plan, order, factory)
-    return ImagePublished(build_id=build.id, event_id=order.fact_id("ImagePublished"), time=factory.clock.now())
+    if not build.committed:
+        files = _prepare(build, plan, order, backend)
+        return PublicationStaged(
+            build_id=build.id, event_id=order.fact_id("PublicationStaged"), time=backend.clock.now(), files=files
+        )
+    _show(build, plan, order, backend)
+    return ImagePublished(build_id=build.id, event_id=order.fact_id("ImagePublished"), time=backend.clock.now())
 
 
-def _prepare(build: Build, plan: Plan, factory: Factory) -> tuple[PublishedFile, ...]:
+def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[PublishedFile, ...]:
     """Make all that publication shows, and return the files that it gives their names, the archive first."""
-    factory.compute.label_image(plan.image.project, plan.image.name, plan.image.labels)
-    bill = BillOfMaterials(build, plan, factory)
+    relabel(plan.image.labels, build, order, backend)
+    bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
     archive = plan.image.export_to
     if archive is not None and build.image is not None and build.image.archive is not None:
@@ -48,37 +57,50 @@ def _prepare(build: Build, plan: Plan, factory: Factory) -> tuple[PublishedFile,
         contents[resources.manifest_of(archive)] = manifest(build, plan, bill.packages, tuple(contents))
         files[:0] = [
             PublishedFile(archive, resources.staged_export(plan), build.image.archive.sha256),
-            *(_stage(name, data, build, factory) for name, data in contents.items()),
+            *(_stage(name, data, build, backend) for name, data in contents.items()),
         ]
     return tuple(files)
 
 
-def _stage(name: str, data: bytes, build: Build, factory: Factory) -> PublishedFile:
+def _stage(name: str, data: bytes, build: Build, backend: Backend) -> PublishedFile:
     staged = resources.staged(name, build.id)
-    factory.bucket.write(staged, data)
-    return PublishedFile(name, staged, hashlib.sha256(data).hexdigest())
+    return PublishedFile(name, staged, stage(staged, data, build, backend))
 
 
-def _show(build: Build, plan: Plan, order: Order, factory: Factory) -> None:
+def _show(build: Build, plan: Plan, order: Order, backend: Backend) -> None:
     for file in build.files:
-        refuse_late(order, factory)
-        if file.moved:
-            factory.bucket.publish(file.staged, file.name)
-        else:
-            _copy(file, build, factory)
-    refuse_late(order, factory)
-    factory.compute.set_family(plan.image.project, plan.image.name, plan.image.family)
+        refuse_late(order, backend)
+        if not file.moved:
+            _copy(file, build, backend)
+        elif file.name == plan.image.export_to or not is_shown(file.name, file.sha256, backend):
+            _move(file, plan, backend)
+    if not plan.image.own_labels:  # from here on the store alone knows the image as ours, by its id
+        relabel(plan.image.published_labels, build, order, backend)
+    refuse_late(order, backend)
+    backend.compute.set_family(plan.image.project, plan.image.name, plan.image.family)
 
 
-def _copy(file: PublishedFile, build: Build, factory: Factory) -> None:
+def _move(file: PublishedFile, plan: Plan, backend: Backend) -> None:
+    """Publish a file under its name. The archive was proved when it was written, and is not read again."""
+    if file.name != plan.image.export_to:
+        try:
+            staged_content(file.staged, file.sha256, backend)
+        except (NotFound, Permanent):
+            if is_shown(file.name, file.sha256, backend):  # by another delivery, since we have looked
+                return
+            raise
+    backend.bucket.publish(file.staged, file.name)
+
+
+def _copy(file: PublishedFile, build: Build, backend: Backend) -> None:
     """Write the bill of materials where the spec wants it, also over an older one, but not among builds' results.
 
     There lies what builds of all authors have written, and this function may write over all of it.
     """
     shared = resources.is_in_results(file.name, build)
     try:
-        data = factory.bucket.read(file.staged)
-        factory.bucket.write_if_generation(file.name, data, "" if shared else _generation(file.name, factory))
+        data = staged_content(file.staged, file.sha256, backend)
+        backend.bucket.write_if_generation(file.name, data, "" if shared else backend.bucket.generation(file.name))
     except Transient:
         raise
     except Conflict as error:
@@ -87,10 +109,3 @@ def _copy(file: PublishedFile, build: Build, factory: Factory) -> None:
         raise Transient(f"output.sbom.to: {error}; it is tried again") from error
     except GoldsmithError as error:
         raise Permanent(f"output.sbom.to: {error}") from error
-
-
-def _generation(uri: str, factory: Factory) -> str:
-    try:
-        return factory.bucket.read_with_generation(uri)[1]
-    except NotFound:
-        return ""

@@ -1,4 +1,4 @@
-"""What the building and the verifying VM have in common: the job they are given, and how they are asked for."""
+"""Make, find and await build VMs: the building one and the verifying one get a job in the same way."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from dataclasses import replace
 
 from provisioner.protocol import BUILD, Job
 
-from .. import resources
-from ..build import Build
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build
+from ..build.events import MachineStarted
+from ..build.orders import Order
+from ..build.plan import Plan
 from ..errors import Permanent, Transient
-from ..events import MachineStarted
-from ..factory import Factory
-from ..orders import Order
-from ..plan import Plan
 from ..ports import Machine, MachineRequest
 
 OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, when everything else is down
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
-def job_of(build: Build, attempt: int, phase: str, factory: Factory) -> Job:
+def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
     """Return the document that the VM's provisioner works from."""
     plan = planned(build)
     job = Job(
         build_id=plan.build_id,
         attempt=attempt,
-        key=factory.keys.of_machine(plan.build_id, attempt, phase, build.keys),
+        key=backend.keys.of_machine(plan.build_id, attempt, phase, build.keys),
         steps=plan.steps if phase == BUILD else plan.verify_steps or (),
         phase=phase,
-        publish_url=factory.reports.publish_url,
-        token_url=factory.reports.token_url,
-        report_port=factory.reports.port,
-        linger=factory.reports.linger,
+        publish_url=backend.reports.publish_url,
+        token_url=backend.reports.token_url,
+        report_port=backend.reports.port,
+        linger=backend.reports.linger,
         clean=False,
         context_digest=plan.context.digest if plan.context else "",
     )
     if phase != BUILD:
-        return job
+        return replace(job, allow_failed=plan.allow_failed)
     return replace(  # what only a job has whose disk becomes the image
         job,
         clean=True,
@@ -44,11 +44,11 @@ def job_of(build: Build, attempt: int, phase: str, factory: Factory) -> Job:
         scratch=plan.machine.scratch_gb > 0,
         hygiene=plan.hygiene,
         allow=tuple(allowance.path for allowance in plan.allow),
-        inventory=factory.reports.of_contents,
+        inventory=backend.reports.of_contents,
     )
 
 
-def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> MachineStarted:
+def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> MachineStarted:
     """Make and start the VM of a phase."""
     plan = planned(build)
     image = plan.source if phase == BUILD else plan.image
@@ -63,56 +63,57 @@ def start_machine(build: Build, order: Order, factory: Factory, phase: str) -> M
         source_project=image.project,
         source_image=image.name,
         plan=machine,
-        labels=resources.labels(plan, order.attempt),
-        job=job_of(build, order.attempt, phase, factory),
+        labels=resources.labels(build.id, order.attempt, build.deadline),
+        job=job_of(build, order.attempt, phase, backend),
         context=plan.context,
-        max_seconds=max(60.0, build.deadline + OUTLIVES - factory.clock.now()),
+        max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
+        silence=plan.silence,
         scratch_disk=scratch,
     )
-    zone = factory.compute.create_machine(request)
+    zone = backend.compute.create_machine(request)
     return MachineStarted(
         build_id=build.id,
         event_id=order.fact_id("MachineStarted"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         attempt=order.attempt,
         phase=phase,
         zone=zone,
     )
 
 
-def find_machine(build: Build, phase: str, factory: Factory) -> Machine | None:
+def find_machine(build: Build, phase: str, backend: Backend) -> Machine | None:
     """Look this attempt's VM up; in all zones of the plan while no worker has said which one it is in."""
     plan = planned(build).machine
     name = resources.machine_name(build.id, build.attempt, phase)
     for zone in (build.zone,) if build.zone else plan.zones or ("",):
-        machine = factory.compute.machine(name, plan.project, zone)
+        machine = backend.compute.machine(name, plan.project, zone)
         if machine is not None:
             return machine
     return None
 
 
-def zone_of(build: Build, phase: str, factory: Factory) -> str:
-    """Give the zone of a VM that has spoken, perhaps before its worker could say where it is. Transient."""
+def zone_of(build: Build, phase: str, backend: Backend) -> str:
+    """Return the zone of a VM that has sent a report, perhaps before its worker could name the zone. Transient."""
     if build.zone:
         return build.zone
-    found = find_machine(build, phase, factory)
+    found = find_machine(build, phase, backend)
     if found is None:
         name = resources.machine_name(build.id, build.attempt, phase)
-        raise Transient(f"{name} is in none of the plan's zones, and nobody has said where it is")
+        raise Transient(f"{name} is in none of the plan's zones, and its zone is not known yet")
     return found.zone
 
 
-def wait_until_stopped(machine: str, project: str, zone: str, factory: Factory) -> None:
+def wait_until_stopped(machine: str, project: str, zone: str, backend: Backend) -> None:
     """Wait until a VM that has said that it is done has powered itself off. Transient."""
     for _second in range(STOPS_WITHIN):
-        if factory.compute.wait_until_stopped(machine, project, zone, 1.0):
+        if backend.compute.wait_until_stopped(machine, project, zone, 1.0):
             return
-        factory.progress(f"waiting for {machine} to stop", 0, 0)
+        backend.progress(f"waiting for {machine} to stop", 0, 0)
     raise Transient(f"{machine} says that it is done and has not stopped after {STOPS_WITHIN} s")
 
 
 def planned(build: Build) -> Plan:
-    """The plan of a build that was not rejected: only those get orders for workers that make something."""
+    """Return the plan of a build that was not rejected: only those get orders to make something."""
     if build.plan is None:
         raise Permanent(f"build {build.id} has no plan")
     return build.plan

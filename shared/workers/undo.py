@@ -1,4 +1,4 @@
-"""Undoes what a worker has made for a build that moved on meanwhile. Nothing else would delete it.
+"""Undo what a worker has made for a build that moved on meanwhile. Nothing else would delete it.
 
     worker    load (preparing) ─────────── create the VM ── load (finished) ── undo
     engine         cancel ── clean_up: no VM there ── finished, ledger empty
@@ -9,55 +9,58 @@ instead of done: its first delivery may have died between the two.
 
 from __future__ import annotations
 
-from .. import resources
-from ..build import Build, LedgerEntry
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build, LedgerEntry, State
+from ..build.orders import Order
+from ..engine.lifecycle import awaited_orders
 from ..errors import NotFound, PoisonMessage, Transient
-from ..factory import Factory
-from ..lifecycle import wanted
-from ..orders import Order
 from .clean_up import DELETION_ORDER, delete_entry
 from .withdraw import withdraw
 
 
-def load(order: Order, factory: Factory) -> Build:
+def load(order: Order, backend: Backend) -> Build:
     """Read the build of an order. PoisonMessage."""
     try:
-        return factory.store.load(order.build_id).build
+        return backend.store.load(order.build_id).build
     except NotFound as error:
         raise PoisonMessage(f"order {order.number} is of no build that there is: {order.build_id}") from error
 
 
 def is_stale(order: Order, build: Build) -> bool:
-    """Whether the build has moved past an order: doing it now would make what nothing deletes."""
+    """Return whether the build has moved past an order: to carry it out now would make what nothing deletes."""
     done = order.kind == "deprecate_images" and not build.retiring
-    return done or order.kind not in wanted(build) or order.attempt != build.attempt
+    done = done or (order.kind == "label_image" and build.outcome is not None and not build.withdrawing)
+    return done or order.kind not in awaited_orders(build) or order.attempt != build.attempt
 
 
-def refuse_late(order: Order, factory: Factory) -> None:
+def refuse_late(order: Order, backend: Backend) -> None:
     """Raise Transient once the build has moved past an order; the next delivery undoes what this one has done."""
-    build = load(order, factory)
-    if is_stale(order, build):
+    build = load(order, backend)
+    if build.outcome is not None or is_stale(order, build):
         raise Transient(f"build {build.id} is {build.state} and does not want {order.kind} any more")
 
 
-def undo(order: Order, build: Build, factory: Factory) -> None:
+def undo(order: Order, build: Build, backend: Backend) -> None:
     """Delete what the order may have made and the build does not want. Transient when that is not possible yet."""
     for entry in sorted(unwanted(order, build), key=lambda entry: DELETION_ORDER.index(entry.kind)):
-        if not delete_entry(entry, build, factory):
+        if not delete_entry(entry, build, backend):
             raise Transient(f"{entry.kind} {entry.name} came too late for build {build.id} and cannot be deleted yet")
     if order.kind == "label_image":
-        withdraw(build, factory)
+        withdraw(build, backend)
 
 
 def unwanted(order: Order, build: Build) -> list[LedgerEntry]:
-    """What the order may make and the build has no use for: all once its outcome is known, but what it keeps.
+    """Return what the order may make and the build has no use for: all but what it keeps, once its outcome is known.
 
-    Before that, the VM of an earlier attempt: it would write to the disk that the next one goes on with.
+    Before that, the VM of an earlier attempt, which would write to the disk that the next one goes on with; and any VM
+    of a build that is being published, which has no use for one.
     """
     if build.plan is None:
         return []
     made = resources.of_order(build.plan, order.kind, order.attempt)
     if build.outcome is None:
-        return [entry for entry in made if entry.kind == "machine" and order.attempt < build.attempt]
+        over = order.attempt < build.attempt or build.state is State.PUBLISHING
+        return [entry for entry in made if entry.kind == "machine" and over]
     kept = [entry for entry in build.ledger if entry.keep]
     return [entry for entry in made if not resources.is_in(entry, kept)]

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from provisioner.protocol import COMPLETED, VERIFY
 
-from .. import resources
-from ..build import Build
-from ..events import MachineStarted, MachineStopped
-from ..factory import Factory
-from ..orders import Order
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build
+from ..build.events import MachineStarted, MachineStopped
+from ..build.orders import Order
+from .clean_up import delete_earlier
 from .machines import planned, start_machine, wait_until_stopped
 
 
-def verify_image(build: Build, order: Order, factory: Factory) -> MachineStarted | MachineStopped:
+def verify_image(build: Build, order: Order, backend: Backend) -> MachineStarted | MachineStopped:
     """Make and start the verifying VM, whose reports decide; see one stop that runs and has said that it is done."""
     if not (build.claimed and build.zone):
-        return start_machine(build, order, factory, VERIFY)
+        delete_earlier(build, order.attempt, VERIFY, backend)
+        return start_machine(build, order, backend, VERIFY)
     machine = resources.machine_name(build.id, order.attempt, VERIFY)
-    wait_until_stopped(machine, planned(build).machine.project, build.zone, factory)
+    wait_until_stopped(machine, planned(build).machine.project, build.zone, backend)
     return MachineStopped(
         build_id=build.id,
         event_id=order.fact_id("MachineStopped"),
-        time=factory.clock.now(),
+        time=backend.clock.now(),
         attempt=order.attempt,
         phase=VERIFY,
         how="powered-off",

@@ -1,16 +1,17 @@
-"""Takes back what a publication that came to nothing may have shown, and dates an image that waits for a new build."""
+"""Take back what a failed publication may have shown, and date an image that waits for a new build."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
-from .. import resources
-from ..build import Build, Outcome
-from ..errors import GoldsmithError, Transient
-from ..factory import Factory
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build, Outcome
+from ..build.plan import Plan
+from ..errors import GoldsmithError, Permanent, Transient
 from ..names import EXPIRES_LABEL
 from ..ownership import is_made_by
-from ..plan import Plan
 from .logs import log_folder
 
 LOG = logging.getLogger(__name__)
@@ -18,41 +19,63 @@ LOG = logging.getLogger(__name__)
 NOT_PUBLISHED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CANCELLED)
 
 
-def withdraw(build: Build, factory: Factory) -> None:
+@dataclass(frozen=True)
+class Withdrawal:
+    """The parts of a publication that could not be taken back as intended."""
+
+    left: tuple[str, ...] = ()  # files that may not be deleted, each with why
+    lost: str = ""  # why the image that was to be kept is not there any more
+
+
+def withdraw(build: Build, backend: Backend, *, may_delete: bool = False) -> Withdrawal:
     """Ensure that others see nothing of a build that has not succeeded. Transient, Permanent.
 
     Files are ours by their content: another one of the name stays. The image leaves its family; it stays itself where
-    the build keeps it, and carries then when it is to be deleted.
+    the build keeps it, and carries then when it is to be deleted. One that stays in its family all the same is deleted
+    where `may_delete`, and Permanent else.
     """
     plan = build.plan
     if plan is None or build.image is None or build.outcome not in NOT_PUBLISHED:
-        return
-    _withdraw_image(build, plan, factory)  # first, since it is what others build from
+        return Withdrawal()
+    lost = _withdraw_image(build, plan, backend, may_delete)  # first, since it is what others build from
     files = {file.name: file.sha256 for file in build.files}
     if plan.image.export_to and build.image.archive:  # also where the release before named it without a commit
         files[plan.image.export_to] = build.image.archive.sha256
-    for name, sha256 in files.items():
-        _take_back(name, sha256, build, factory)
-    for name in resources.sbom_names(resources.results_stem(build, log_folder(factory, build.id))):
-        factory.bucket.delete(name)
+    left = [_take_back(name, sha256, build, backend) for name, sha256 in files.items()]
+    for name in resources.sbom_names(resources.results_stem(build, log_folder(backend, build.id))):
+        backend.bucket.delete(name)
+    return Withdrawal(tuple(filter(None, left)), lost)
 
 
-def _withdraw_image(build: Build, plan: Plan, factory: Factory) -> None:
-    image = factory.compute.image(plan.image.project, plan.image.name)
-    if image is None or not is_made_by(image, build, factory):
-        return  # deleted, or taken up by another build since
+def _withdraw_image(build: Build, plan: Plan, backend: Backend, may_delete: bool) -> str:
+    """Return why the image that was to be kept is not there any more; "" where it is, or was to be deleted."""
+    image = backend.compute.image(plan.image.project, plan.image.name)
+    if image is None:
+        return f"image {plan.image.name}, which was to be kept, is gone" if build.kept_until else ""
+    if not is_made_by(image, build, backend):
+        return ""  # taken up by another build since
     if image.family is not None:
-        factory.compute.set_family(image.project, image.name, None)
+        try:
+            backend.compute.set_family(image.project, image.name, None)
+        except Permanent as error:
+            if not may_delete:
+                raise
+            LOG.warning("build %s: image %s is deleted, since it stays in its family: %s", build.id, image.name, error)
+            backend.compute.delete("image", image.name, image.project, "")
+            return f"image {image.name} could not leave its family, and was deleted: {error}"
     if build.kept_until:
         labels = {**plan.image.labels, EXPIRES_LABEL: str(int(build.kept_until))}
-        factory.compute.label_image(image.project, image.name, labels)
+        backend.compute.label_image(image, labels)
+    return ""
 
 
-def _take_back(name: str, sha256: str, build: Build, factory: Factory) -> None:
-    """Delete a file; where that is forbidden for good, in somebody's own bucket, it is told instead."""
+def _take_back(name: str, sha256: str, build: Build, backend: Backend) -> str:
+    """Delete a file; return why it stays, where that is forbidden for good."""
     try:
-        factory.bucket.withdraw(name, sha256)
+        backend.bucket.withdraw(name, sha256)
     except Transient:
         raise
     except GoldsmithError as error:
         LOG.warning("build %s: %s stays, of an image that is not published: %s", build.id, name, error)
+        return f"{name}: {error}"
+    return ""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cloud import Cloud
+from emulator.cloud.cloud import Cloud
+from shared.build.limits import Limits
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
+from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 
 
@@ -18,13 +19,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path) -> Iterat
     """Google Cloud, with Debian 12 as its only image."""
     home = tmp_path_factory.mktemp("cloud")
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
-    with Cloud(home) as running:
+    with Cloud(home, limits=Limits(adopted_families=("web",))) as running:
         yield running
 
 
 @pytest.fixture
 def person(cloud: Cloud, tmp_path: Path) -> Iterator[Person]:
-    """Somebody with an empty home; when the test is over, no VM and no disk of theirs is left."""
+    """A user with an empty home; after the test, none of the user's VMs and disks is left."""
     someone = Person(tmp_path, cloud.environment(tmp_path / "home"), cloud.project, cloud.bucket, cloud.compute.url)
     yield someone
     assert someone.resources("instances") == []

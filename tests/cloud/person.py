@@ -17,9 +17,10 @@ import google.cloud.storage as storage
 import requests
 from google.auth.credentials import AnonymousCredentials
 
-from shared.build import Build
-from shared.damage import readable_builds, readable_events
-from shared.events import Event
+from shared.build.build import Build
+from shared.build.damage import readable_builds
+from shared.build.events import Event
+from shared.engine.history import each_event
 from shared.gcp.firestore import GoogleStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Person:
-    """Runs commands as somebody would who has been told the emulator's environment."""
+    """Runs commands in the environment that the emulator prints."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -41,7 +42,7 @@ class Person:
     checkout: Path = ROOT
 
     def run(self, *words: str | Path, status: int = 0) -> str:
-        """Run a command; give its standard output, and what it complained of when that was expected."""
+        """Run a command; return its standard output, and what it complained of when that was expected."""
         done = subprocess.run(
             words,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment},
@@ -65,7 +66,7 @@ class Person:
         return self.run(*command, status=status)
 
     def spec(self, name: str, *, replace: Mapping[str, str] | None = None, add: str = "") -> Path:
-        """Write a copy of the hello example under another name, with changes; give its folder."""
+        """Write a copy of the hello example under another name, with changes; return its folder."""
         folder = self.folder / name
         shutil.copytree(HELLO, folder)
         text = (folder / "build.yaml").read_text().replace("name: hello", f"name: {name}", 1)
@@ -82,7 +83,7 @@ class Person:
             self.run("gsutil", "-q", "cp", folder / name, there)
 
     def results(self, prefix: str) -> list[Any]:
-        """Give all results below a prefix, the oldest first."""
+        """Return all results below a prefix, the oldest first."""
         blobs = sorted(self._storage.list_blobs(self.bucket, prefix=f"results/{prefix}"), key=lambda b: b.time_created)
         told = [blob for blob in blobs if not blob.name.endswith((".spdx.json", ".cdx.json"))]
         return [json.loads(blob.download_as_bytes()) for blob in told]
@@ -98,12 +99,12 @@ class Person:
         raise AssertionError(f"no result below {prefix}: {self.results(prefix)}, {self.builds()}")
 
     def builds(self) -> list[Build]:
-        """Give all builds, as Firestore has them."""
+        """Return all builds, as Firestore has them."""
         return list(readable_builds(self._store.builds()))
 
     def events(self, build_id: str) -> list[Event]:
-        """Give the events of a build."""
-        return list(readable_events(self._store.events(build_id)))
+        """Return the events of a build."""
+        return list(each_event(self._store, build_id))
 
     def wait_until(self, moment: float) -> None:
         """Wait until a moment, in Unix seconds."""
@@ -137,7 +138,7 @@ class Person:
             time.sleep(POLL)
 
     def resources(self, kind: str) -> list[str]:
-        """Give the names of all instances or disks of the project."""
+        """Return the names of all instances or disks of the project."""
         answer = requests.get(f"{self.compute_url}/compute/v1/projects/{self.project}/aggregated/{kind}", timeout=LIMIT)
         found = answer.json()["items"].values()
         return [resource["name"] for scope in found for resource in scope.get(kind, [])]

@@ -1,6 +1,7 @@
 """Bad input, uploaded: a finished build that failed, with the words of `goldsmith validate`, and nothing made.
 
-All of it is uploaded at once, then looked at case by case.
+All of it is uploaded at once, then looked at case by case. Where the cases are shared out among processes, one may
+upload it more than once: each time into a folder of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from emulator.cloud import Cloud
+from emulator.cloud.cloud import Cloud
+from shared.topology import SUBSCRIPTIONS
 from tests.cloud.person import Person
 
 GOOD = """\
@@ -81,45 +83,48 @@ Uploaded = Callable[[str], Any]
 
 @pytest.fixture(scope="module")
 def uploaded(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Person, Path]]:
-    """Upload everything; give the person and the folder of the specs."""
+    """Upload everything; yield the person and the folder of the specs, which has one name here and in the bucket."""
     folder = tmp_path_factory.mktemp("bad-input")
-    specs = folder / "bad"
+    specs = folder / folder.name
     specs.mkdir()
     for name, data in ARCHIVES.items():
         (specs / name).write_bytes(data)
     for name, text in {**SPECS, **{name: text for name, (text, _said) in ONLY_THERE.items()}}.items():
         (specs / f"{name}.yaml").write_text(text)
     person = Person(folder, cloud.environment(folder / "home"), cloud.project, cloud.bucket, cloud.compute.url)
-    there = f"gs://{cloud.bucket}/specs/bad/"
+    there = f"gs://{cloud.bucket}/specs/{specs.name}/"
     person.run("gsutil", "-q", "cp", *sorted(specs.glob("*.tar")), there)
     person.run("gsutil", "-q", "cp", *sorted(specs.glob("*.yaml")), there)
     yield person, specs
     assert person.resources("instances") == person.resources("disks") == []
 
 
-def assert_nothing_made(person: Person, name: str, told: Any) -> None:
+def assert_nothing_made(person: Person, prefix: str, told: Any) -> None:
     assert (told["outcome"], told["image"], told["left"], told["steps"]) == ("failed", None, [], [])
     build = next(each for each in person.builds() if each.id == told["build"])
     assert (build.finished, build.reason) == (True, told["reason"])
-    assert len(person.results(f"bad/{name}-")) == 1
+    assert len(person.results(prefix)) == 1
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_it_is_told_in_the_words_of_validate(uploaded: tuple[Person, Path], name: str) -> None:
     person, specs = uploaded
-    told = person.result(f"bad/{name}-")
+    prefix = f"{specs.name}/{name}-"
+    told = person.result(prefix)
     goldsmith = person.checkout / ".venv" / "bin" / "goldsmith"
-    here = person.run(goldsmith, "validate", specs / f"{name}.yaml", status=2).removeprefix("goldsmith: ").strip()
-    assert told["reason"] == here.replace(f"{specs}/", f"gs://{person.bucket}/specs/bad/")
-    assert_nothing_made(person, name, told)
+    told_here = person.run("env", "-C", specs, goldsmith, "validate", specs / f"{name}.yaml", status=2)
+    here = told_here.removeprefix("goldsmith: ").strip()
+    assert told["reason"] == here.replace(f"{specs}/", f"gs://{person.bucket}/specs/{specs.name}/")
+    assert_nothing_made(person, prefix, told)
 
 
 @pytest.mark.parametrize("name", ONLY_THERE)
 def test_what_only_the_project_knows_is_told_by_its_key(uploaded: tuple[Person, Path], name: str) -> None:
-    person, _specs = uploaded
-    told = person.result(f"bad/{name}-")
+    person, specs = uploaded
+    prefix = f"{specs.name}/{name}-"
+    told = person.result(prefix)
     assert ONLY_THERE[name][1] in told["reason"]
-    assert_nothing_made(person, name, told)
+    assert_nothing_made(person, prefix, told)
 
 
 def test_a_missing_permission_is_named(person: Person, cloud: Cloud) -> None:
@@ -137,13 +142,15 @@ def test_a_missing_permission_is_named(person: Person, cloud: Cloud) -> None:
 
 def test_poison_is_dropped_and_not_delivered_again(person: Person, cloud: Cloud) -> None:
     """No JSON, an unknown kind, an unknown build: acknowledged once, and the next message is handled."""
+    cloud.router.wait_until_idle()  # builds of other tests have ended, and their last messages may yet be on their way
     before = cloud.router.deliveries
-    for topic in ("build-requests", "build-events", "build-reports"):
-        for message in ("no JSON", "{}", '{"version": 1, "kind": "Odd", "build_id": "nobody"}'):
+    topics = ("build-requests", "build-events", "build-reports")
+    for topic in topics:
+        for message in ("no JSON", "{}", '{"version": 1, "kind": "Odd", "build_id": "unknown"}'):
             person.run("gcloud", "pubsub", "topics", "publish", topic, f"--message={message}")
-    order = '{"version": 1, "build_id": "nobody", "number": 1, "kind": "clean_up", "attempt": 1}'
+    order = '{"version": 1, "build_id": "unknown", "number": 1, "kind": "clean_up", "attempt": 1}'
     person.run(
         "gcloud", "pubsub", "topics", "publish", "build-orders", f"--message={order}", "--attribute=order=clean_up"
     )
     cloud.router.wait_until_idle()
-    assert cloud.router.deliveries - before == 10
+    assert cloud.router.deliveries - before == 1 + 3 * sum(each.topic in topics for each in SUBSCRIPTIONS)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cloud import Cloud
-from shared.build import Outcome
+from emulator.cloud.cloud import Cloud
+from shared.build.build import Outcome
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
+from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm

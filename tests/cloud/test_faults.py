@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.cloud import Cloud
-from shared.build import Outcome, State
-from shared.events import Reported
+from emulator.cloud.cloud import Cloud
+from shared.build.build import Outcome, State
+from shared.build.events import Reported
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
@@ -19,7 +19,7 @@ SLOW = "#!/bin/sh\nsleep 600\n"
 
 
 def running(person: Person, name: str) -> str:
-    """Wait until the VM of a build is at work on its steps; give the VM's name."""
+    """Wait until the VM of a build is at work on its steps; return the VM's name."""
     build = person.until(name, lambda build: any(step.status == "running" for step in build.steps))
     return f"gs-{build.id}-a{build.attempt}-vm"
 

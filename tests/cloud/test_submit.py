@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.processes import free_port
+from emulator.web.processes import free_port
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.vm
 def test_submit_follows_the_build_to_its_image(person: Person) -> None:
     folder = person.spec("submitted", replace={"family: hello": "family: submitted"})
     printed = person.goldsmith("submit", folder / "build.yaml", "--set", "greeting=ahoy")
-    assert "preparing: making the build VM" in printed
+    assert "VM of attempt 1 started" in printed
     assert "step greet done" in printed
     assert "| [step greet]" in printed
     assert "newest of family submitted" in printed.splitlines()[-1]

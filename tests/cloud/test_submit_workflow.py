@@ -33,7 +33,9 @@ def test_submit_follows_every_build_of_a_workflow(person: Person) -> None:
     first = steps.replace("NAME", "left").replace("SOURCE", "debian-12")
     second = steps.replace("NAME", "right").replace("SOURCE", "left")
     (folder / "cloudbuild.yaml").write_text(f"steps:\n{first}{second}substitutions: {{_RELEASE: '1'}}\n")
-    printed = person.goldsmith("submit", folder / "cloudbuild.yaml", "--set", "_RELEASE=2", "--json")
+    printed = person.goldsmith(
+        "submit", folder / "cloudbuild.yaml", "--source", folder, "--set", "_RELEASE=2", "--json"
+    )
     builds = [document["build"] for line in printed.splitlines() if "build" in (document := json.loads(line))]
     assert [(build["name"], build["outcome"]) for build in builds] == [
         ("left-2", "succeeded"),

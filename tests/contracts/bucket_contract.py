@@ -87,6 +87,14 @@ class BucketContract:
         bucket.write_if_generation(uri("one"), b"333", second)
         assert bucket.read(uri("one")) == b"333"
 
+    def test_a_generation_is_told_without_the_data(self, bucket: Bucket, uri: Uri) -> None:
+        assert bucket.generation(uri("folder/one")) == ""
+        made = bucket.write_if_generation(uri("folder/one"), b"1", "")
+        assert bucket.generation(uri("folder/one")) == made
+        assert bucket.generation(uri("folder/one/two")) == bucket.generation(uri("folder")) == ""
+        bucket.delete(uri("folder/one"))
+        assert bucket.generation(uri("folder/one")) == ""
+
     def test_an_object_is_created_once(self, bucket: Bucket, uri: Uri) -> None:
         made = bucket.write_if_generation(uri("folder/one"), b"1", "")
         assert bucket.read_with_generation(uri("folder/one")) == (b"1", made)
@@ -151,10 +159,10 @@ class BucketContract:
 
     def test_publishing_replaces_nothing(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("staged"), b"ours")
-        bucket.write(uri("final"), b"somebody else's")
+        bucket.write(uri("final"), b"another program's")
         with pytest.raises(AlreadyExists, match="final"):
             bucket.publish(uri("staged"), uri("final"))
-        assert bucket.read(uri("final")) == b"somebody else's"
+        assert bucket.read(uri("final")) == b"another program's"
 
     def test_what_was_never_staged_cannot_be_published(self, bucket: Bucket, uri: Uri) -> None:
         with pytest.raises(NotFound, match="staged"):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.ports import Bus, Message
-from tests.values import BUILD_ID
+from tests.world.values import BUILD_ID
 
 Pull = Callable[[str, int], list[Message]]
 
@@ -30,10 +30,10 @@ class BusContract:
     @pytest.mark.parametrize(
         "message",
         [
-            Message("build-reports", bytes(range(256)), {"signature": "00ff"}, BUILD_ID),
-            Message("build-reports", "ünïcödé 🙂".encode(), {"kind": "ünïcödé 🙂"}, BUILD_ID),
-            Message("build-reports", b"", {"kind": "empty"}, BUILD_ID),
-            Message("build-reports", b"x" * 1_000_000, {}, BUILD_ID),
+            Message("build-events", bytes(range(256)), {"signature": "00ff"}, BUILD_ID),
+            Message("build-events", "ünïcödé 🙂".encode(), {"kind": "ünïcödé 🙂"}, BUILD_ID),
+            Message("build-events", b"", {"kind": "empty"}, BUILD_ID),
+            Message("build-events", b"x" * 1_000_000, {}, BUILD_ID),
         ],
         ids=["every byte", "beyond ASCII", "no data", "a megabyte"],
     )

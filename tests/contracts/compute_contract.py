@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from provisioner.protocol import Job
-from shared import resources
+from shared.build import resources
+from shared.build.plan import MachinePlan
 from shared.errors import AlreadyExists, GoldsmithError, NotFound, Transient
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
-from shared.plan import MachinePlan
-from shared.ports import Compute, ImageRequest, MachineRequest, ResourceKind
-from tests.values import BUILD_ID, plan
+from shared.ports import Compute, Image, ImageRequest, MachineRequest, ResourceKind
+from tests.world.values import BUILD_ID, plan
 
 IDLE = "idle"
 VM, BOOT = f"gs-{BUILD_ID}-a1-vm", f"gs-{BUILD_ID}-a1-boot"
@@ -45,7 +45,7 @@ class Site:
             source_project=self.project,
             source_image=IDLE,
             plan=made.machine,
-            labels=resources.labels(made, attempt),
+            labels=resources.labels(made.build_id, attempt, made.requested + made.timeout),
             job=Job(BUILD_ID, attempt, KEY, ()),
             context=None,
             max_seconds=3600.0,
@@ -131,14 +131,18 @@ class ComputeContract:
 
     def test_labels_are_replaced_and_the_family_is_joined_and_left(self, compute: Compute, site: Site) -> None:
         make_disk(compute, site)
-        compute.create_image(site.image("hello-1"))
+        made = image = compute.create_image(site.image("hello-1"))
         seen = []
         for family in ("hello", "hello", None, None, "hello"):
             compute.set_family(site.project, "hello-1", family)
-            compute.label_image(site.project, "hello-1", {"team": "infra"})
-            image = compute.image(site.project, "hello-1")
-            assert image is not None
+            compute.label_image(image, {"team": "infra"})
+            found = compute.image(site.project, "hello-1")
+            assert found is not None
+            image = found
             seen.append((image.labels, image.family))
+        with pytest.raises(Transient, match="changed meanwhile"):
+            compute.label_image(made, {"team": "another"})
+        assert compute.image(site.project, "hello-1") == image
         assert seen == [({"team": "infra"}, family) for family in ("hello", "hello", None, None, "hello")]
 
     def test_deprecation_names_a_replacement_and_a_time(self, compute: Compute, site: Site) -> None:
@@ -152,7 +156,7 @@ class ComputeContract:
 
     def test_an_image_that_is_gone_is_not_found(self, compute: Compute, site: Site) -> None:
         with pytest.raises(NotFound, match="gone"):
-            compute.label_image(site.project, "gone", {})
+            compute.label_image(Image(site.project, "gone", "1", 0.0), {})
         with pytest.raises(NotFound, match="gone"):
             compute.set_family(site.project, "gone", "hello")
         with pytest.raises(NotFound, match="gone"):

@@ -13,13 +13,23 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build import ArchiveRecord, Build, ImageDocument, Outcome, State
-from shared.damage import Damaged, readable_builds
+from shared.build.build import (
+    ArchiveRecord,
+    Build,
+    ImageDocument,
+    LedgerEntry,
+    Outcome,
+    State,
+    Unfinished,
+    unfinished_of,
+)
+from shared.build.damage import Damaged, readable_builds
+from shared.build.events import Event, read_build, to_json
+from shared.build.orders import Order
+from shared.engine.history import each_record
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, InputError, NameTaken, NotFound
-from shared.events import read_build, to_json
-from shared.orders import Order
-from shared.ports import Store, Stored
-from tests import values
+from shared.ports import PAGE, Store, Stored
+from tests.world import values
 
 Damage = Callable[..., None]  # of a build's id, a text and, for an event of it, its id
 
@@ -52,6 +62,13 @@ DAMAGES = {
 
 
 IMAGE = ImageDocument("my-project", "hello-1", values.BUILD_ID, "d1" * 32)
+DAMAGED_IMAGES = {
+    "not JSON": "{",
+    "no fields": "{}",
+    "too deep": DEEP,
+    "a state of a newer release": json.dumps({**to_json(IMAGE), "state": "pondering"}),
+    "another image's document": json.dumps({**to_json(IMAGE), "name": "hello-2"}),
+}
 
 
 class StoreContract:
@@ -74,7 +91,7 @@ class StoreContract:
             store.create(other, values.requested(build_id=other.id), replace(IMAGE, build_id=other.id))
         with pytest.raises(NotFound):
             store.load(other.id)
-        with pytest.raises(AlreadyExists):  # the same request again, whoever has the name by now
+        with pytest.raises(AlreadyExists):  # the same request again, also if another build has the name by now
             store.create(values.build(), values.requested(), replace(IMAGE, build_id="yet-another"))
         assert store.image(IMAGE.project, IMAGE.name) == IMAGE
 
@@ -88,6 +105,17 @@ class StoreContract:
         assert store.image(IMAGE.project, IMAGE.name) == theirs
         stored = store.load(values.BUILD_ID)
         store.save(stored.build, stored.version, values.ticked(), replace(IMAGE, state="gone"))
+        assert store.image(IMAGE.project, IMAGE.name) == theirs
+
+    def test_a_name_is_taken_with_a_write_or_nothing_is_written(self, store: Store) -> None:
+        store.create(values.build(), values.requested(), IMAGE)
+        other = created(store, id="other-0123456789ab")
+        theirs, turn = replace(IMAGE, build_id=other.build.id), values.turn_came(build_id=other.build.id)
+        for replaces in ("", "yet-another"):
+            with pytest.raises(NameTaken):
+                store.save(other.build, other.version, turn, theirs, replaces)
+        assert store.image(IMAGE.project, IMAGE.name) == IMAGE
+        store.save(other.build, other.version, turn, theirs, values.BUILD_ID)
         assert store.image(IMAGE.project, IMAGE.name) == theirs
 
     def test_what_is_gone_is_free_again(self, store: Store) -> None:
@@ -107,11 +135,63 @@ class StoreContract:
         store.create(later, values.requested(build_id=later.id), replace(IMAGE, name="hello-2", build_id=later.id))
         assert list(store.kept_images(values.NOON - 1)) == []
         assert list(store.kept_images(values.NOON)) == [kept]
-        store.forget_image(replace(kept, until=values.NOON + 1))
+        gone = replace(kept, state="gone", until=0.0)
+        assert not store.save_image(gone, replace(kept, until=values.NOON + 1))
         assert store.image(IMAGE.project, IMAGE.name) == kept
-        for _ in range(2):
-            store.forget_image(kept)
+        ours = replace(kept, build_id="sweep")
+        assert [store.save_image(ours, kept) for _ in range(2)] == [True, False]
+        assert list(store.kept_images(values.NOON)) == [ours]
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version, values.ticked(), replace(kept, until=values.NOON + 5))
+        assert store.image(IMAGE.project, IMAGE.name) == ours  # it is not that build's any more
+        another = values.build(id="more-0123456789ab")
+        document = replace(IMAGE, build_id=another.id)
+        with pytest.raises(NameTaken):
+            store.create(another, values.requested(build_id=another.id), document, values.BUILD_ID)
+        assert [store.save_image(replace(gone, build_id="sweep"), ours) for _ in range(2)] == [True, False]
         assert (list(store.kept_images(values.NOON)), store.image(IMAGE.project, IMAGE.name)) == ([], None)
+
+    def test_a_name_that_was_to_be_taken_over_and_is_free_is_asked_for_again(self, store: Store) -> None:
+        """The image that the request has found there is gone with it."""
+        with pytest.raises(NameTaken):
+            store.create(values.build(), values.requested(), IMAGE, "other-0123456789ab")
+        with pytest.raises(NotFound):
+            store.load(values.BUILD_ID)
+
+    @pytest.mark.parametrize("text", [*DAMAGED_IMAGES.values()], ids=[*DAMAGED_IMAGES])
+    def test_what_is_damaged_of_an_image_is_said_and_never_written_over(
+        self, store: Store, damage: Damage, text: str
+    ) -> None:
+        kept = replace(IMAGE, state="kept", id="4711", until=values.NOON)
+        store.create(values.build(), values.requested(), kept)
+        with pytest.raises(InputError, match="can be read, and stays"):
+            store.set_image_aside(IMAGE.project, IMAGE.name)
+        damage("", text, image=(IMAGE.project, IMAGE.name))
+        other = values.build(id="other-0123456789ab")
+        document = replace(IMAGE, build_id=other.id)
+        for _ in range(2):
+            with pytest.raises(DamagedDocument, match=f"goldsmith images forget my-project/{IMAGE.name}"):
+                store.image(IMAGE.project, IMAGE.name)
+            [found] = store.kept_images(values.NOON)
+            assert isinstance(found, Damaged)
+            assert (found.id, "is damaged" in found.why) == (f"my-project/{IMAGE.name}", True)
+            with pytest.raises(DamagedDocument):
+                store.create(other, values.requested(build_id=other.id), document, values.BUILD_ID)
+            with pytest.raises(AlreadyExists):  # the same request again, whatever has become of its image's document
+                store.create(values.build(), values.requested(), IMAGE)
+            with pytest.raises(NotFound):
+                store.load(other.id)
+            assert not store.save_image(replace(kept, state="gone"), kept)
+            stored = store.load(values.BUILD_ID)  # its own build goes on all the same
+            after = replace(stored.build, orders=stored.build.orders + 1)
+            event = values.reported(sequence=after.orders)
+            store.save(after, stored.version, event, replace(IMAGE, state="published"))
+            assert store.load(values.BUILD_ID).build == after
+        store.set_image_aside(IMAGE.project, IMAGE.name)
+        assert (store.image(IMAGE.project, IMAGE.name), list(store.kept_images(values.NOON))) == (None, [])
+        store.create(other, values.requested(build_id=other.id), replace(IMAGE, build_id=other.id))
+        with pytest.raises(NotFound, match="nothing is known"):
+            store.set_image_aside(IMAGE.project, "nothing")
 
     def test_a_refused_write_writes_no_image_either(self, store: Store) -> None:
         store.create(values.build(), values.requested(), IMAGE)
@@ -140,11 +220,11 @@ class StoreContract:
         assert len(store.events(values.BUILD_ID)) == 1
 
     def test_an_unknown_build_is_not_found(self, store: Store) -> None:
-        with pytest.raises(NotFound, match="nobody-1"):
-            store.load("nobody-1")
+        with pytest.raises(NotFound, match="unknown-1"):
+            store.load("unknown-1")
         with pytest.raises(NotFound, match=values.BUILD_ID):
             store.save(values.build(), "1", values.cancel_requested())
-        assert list(store.events("nobody-1")) == []
+        assert list(store.events("unknown-1")) == []
         assert list(store.builds()) == []
 
     def test_save_writes_build_and_event(self, store: Store) -> None:
@@ -231,7 +311,7 @@ class StoreContract:
         assert store.load(values.BUILD_ID).build.last_seen == values.NOON + 30
 
     def test_an_unknown_build_is_not_touched(self, store: Store) -> None:
-        store.touch("nobody-1", values.NOON)
+        store.touch("unknown-1", values.NOON)
         assert list(store.builds()) == []
 
     def test_builds_are_listed_newest_first(self, store: Store) -> None:
@@ -247,8 +327,8 @@ class StoreContract:
         assert [build.id[0] for build in store.builds(limit=2, before=first[-1].id)] == ["b", "d"]
         assert [build.id[0] for build in store.builds(unfinished=True, before="b-0123456789ab")] == ["d"]
         assert list(store.builds(before="d-0123456789ab")) == []
-        with pytest.raises(NotFound, match="nobody-1"):
-            store.builds(before="nobody-1")
+        with pytest.raises(NotFound, match="unknown-1"):
+            store.builds(before="unknown-1")
 
     def test_finished_builds_can_be_left_out(self, store: Store) -> None:
         done, busy = created(store, id="done-0123456789ab"), created(store, id="busy-0123456789ab")
@@ -256,6 +336,36 @@ class StoreContract:
         store.save(replace(busy.build, state=State.CLEANING, outcome=Outcome.SUCCEEDED), busy.version)
         assert [build.id for build in store.builds(unfinished=True)] == [busy.build.id]
         assert {build.id for build in store.builds()} == {done.build.id, busy.build.id}
+
+    def test_unfinished_builds_stand_in_line_as_they_came_whatever_their_times_say(self, store: Store) -> None:
+        for name, age in (("c", 10.0), ("a", 30.0), ("d", 20.0), ("b", 20.0)):
+            made = created(store, id=f"{name}-0123456789ab", created=values.NOON - age)
+            if name == "d":
+                store.save(replace(made.build, state=State.FINISHED, outcome=Outcome.SUCCEEDED), made.version)
+            else:
+                store.save(made.build, made.version)
+        assert [build.id[0] for build in store.line()] == ["c", "a", "b"]
+
+    def test_a_damaged_build_keeps_its_place_in_the_line(self, store: Store, damage: Damage) -> None:
+        for name in "cab":
+            created(store, id=f"{name}-0123456789ab")
+        damage("a-0123456789ab", "{")
+        line = store.line()
+        assert [each.id[0] for each in line] == ["c", "a", "b"]
+        assert not isinstance(line[0], Damaged)
+        assert not isinstance(line[2], Damaged)
+
+    def test_the_line_knows_what_turns_need_of_each_write(self, store: Store) -> None:
+        made = created(store)
+        assert list(store.line()) == [unfinished_of(made.build)]
+        ledger = (LedgerEntry("machine", "gs-vm", "local"),)
+        cleaning = replace(made.build, state=State.CLEANING, outcome=Outcome.FAILED, ledger=ledger, updated=7.5)
+        version = store.save(cleaning, made.version)
+        assert list(store.line()) == [unfinished_of(cleaning)]
+        store.save(replace(cleaning, ledger=()), version)
+        [known] = store.line()
+        assert isinstance(known, Unfinished)
+        assert not known.machinery
 
     @pytest.mark.parametrize("kind", DAMAGES)
     def test_a_damaged_build_hides_no_other(self, store: Store, damage: Damage, kind: str) -> None:
@@ -337,6 +447,64 @@ class StoreContract:
         stored = store.load(values.BUILD_ID)
         assert stored.build.orders == 40
         assert len(store.events(values.BUILD_ID)) == 41
+
+    def test_events_are_read_by_kind_and_a_page_at_a_time(self, store: Store) -> None:
+        stored = created(store)
+        version = stored.version
+        told: list[Event] = [values.requested(), *(values.reported(sequence=number) for number in range(9, 0, -1))]
+        told.insert(5, values.machine_started())
+        for event in told[1:]:  # all have the same time, and ids that sort in another order
+            version = store.save(stored.build, version, event)
+        reports = [event for event in told if event.kind == "Reported"]
+        last = told[-1].event_id
+        build_id = values.BUILD_ID
+        assert list(store.events(build_id, limit=4)) == told[:4]
+        assert list(store.events(build_id, after=told[3].event_id, limit=4)) == told[4:8]
+        assert list(store.events(build_id, after=told[-1].event_id)) == []
+        assert list(store.events(build_id, kinds=("started",), limit=2)) == reports[:2]
+        assert list(store.events(build_id, kinds=("started",), after=reports[1].event_id)) == reports[2:]
+        assert list(store.events(build_id, kinds=("MachineStarted", "BuildRequested"))) == [told[0], told[5]]
+        assert list(store.events(build_id, kinds=("started", "BuildRequested"), after=last)) == []
+        assert list(store.events(build_id, kinds=("CleanedUp", "completed"))) == []
+        assert list(store.newest_events(build_id, limit=3)) == told[:-4:-1]
+        assert list(store.newest_events("unknown-1")) == []
+        assert list(each_record(store, build_id)) == told
+        for event_id in ("nothing", "'; --"):
+            with pytest.raises(NotFound, match="has no event"):
+                store.events(build_id, after=event_id)
+
+    def test_a_page_is_all_that_is_read_at_once(self, store: Store) -> None:
+        stored = created(store)
+        version = stored.version
+        for number in range(PAGE + 1):
+            version = store.save(stored.build, version, values.reported(sequence=number))
+        assert len(store.events(values.BUILD_ID)) == PAGE
+        assert len(list(each_record(store, values.BUILD_ID))) == PAGE + 2
+        done = store.load(values.BUILD_ID)
+        store.save(replace(done.build, state=State.FINISHED, outcome=Outcome.FAILED), done.version)
+        store.set_aside(values.BUILD_ID)
+        assert list(store.events(values.BUILD_ID)) == []
+
+    def test_a_damaged_event_has_its_place_in_every_list(self, store: Store, damage: Damage) -> None:
+        stored = created(store)
+        store.save(stored.build, stored.version, values.reported())
+        damage(values.BUILD_ID, "{", values.reported().event_id)
+        for found in (
+            store.events(values.BUILD_ID, after="requested"),
+            store.events(values.BUILD_ID, kinds=("started",)),
+            store.newest_events(values.BUILD_ID, limit=1),
+        ):
+            assert [type(each) for each in found] == [Damaged]
+        assert list(store.events(values.BUILD_ID, after=values.reported().event_id)) == []
+
+    def test_which_events_are_recorded_is_asked_by_their_ids(self, store: Store, damage: Damage) -> None:
+        stored = created(store)
+        store.save(stored.build, stored.version, values.reported())
+        damage(values.BUILD_ID, "{", values.reported().event_id)
+        asked = {"requested", values.reported().event_id, *(f"b1-r{number:06d}" for number in range(100, 300))}
+        assert store.recorded(values.BUILD_ID, asked) == {"requested", values.reported().event_id}
+        assert store.recorded(values.BUILD_ID, ()) == frozenset()
+        assert store.recorded("unknown-1", asked) == frozenset()
 
 
 def created(store: Store, **changes: object) -> Stored:

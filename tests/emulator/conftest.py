@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from emulator.identity import Identity
 from emulator.storage.endpoint import StorageEndpoint
+from emulator.web.identity import Identity
 
 BUCKET = "first-bucket"
 

@@ -1,4 +1,4 @@
-"""A function that notes what it is told and answers as it is bidden."""
+"""A function that records its requests and answers as a test says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from emulator.http_server import HttpServer
+from emulator.web.http_server import HttpServer
 
 SECONDS = 20.0  # for anything here to happen
 
@@ -53,6 +53,10 @@ class Listener:
 
     def wait_for(self, count: int) -> list[Heard]:
         """Wait until so many requests have come."""
+        return self.wait_until(lambda heard: len(heard) >= count)
+
+    def wait_until(self, is_enough: Callable[[list[Heard]], bool]) -> list[Heard]:
+        """Wait until such requests have come."""
         with self._news:
-            assert self._news.wait_for(lambda: len(self.heard) >= count, SECONDS), f"only {self.heard}"
+            assert self._news.wait_for(lambda: is_enough(self.heard), SECONDS), f"only {self.heard}"
             return list(self.heard)

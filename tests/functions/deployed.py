@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import functions_framework
 from flask import Flask
 from werkzeug.test import Client, TestResponse
 
 from functions.handling import INSTANCE
-from shared.factory import Factory
-from shared.gcp.factory import CloudFactory
+from shared.backend import Backend
 from shared.gcp.settings import Settings
 from shared.ports import Message
-from tests.uploaded import MemoryObjects
-from tests.world import MASTER, World
+from shared.runtime.cloud import CloudBackend
+from tests.world.uploaded import MemoryObjects
+from tests.world.world import MASTER, World
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "my-project"
@@ -40,15 +40,20 @@ class Deployment:
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
         self.objects = MemoryObjects()
-        parts = {each.name: getattr(self.world.factory, each.name) for each in fields(Factory)}
-        self.factory = CloudFactory(**parts, settings=SETTINGS, objects=self.objects)
+        parts = {each.name: getattr(self.world.backend, each.name) for each in fields(Backend)}
+        self.backend = CloudBackend(**parts, settings=SETTINGS, objects=self.objects)
+
+    @contextmanager
+    def application(self, function: str) -> Iterator[Flask]:
+        """Make the framework's application of a function, from its root main.py on."""
+        create: Callable[[str, str], Flask] = functions_framework.create_app
+        with INSTANCE.using(self.backend):
+            yield create(function, str(ROOT / "main.py"))
 
     @contextmanager
     def client(self, function: str) -> Iterator[Client]:
-        """Give what talks to a function, from its root main.py on."""
-        create: Callable[[str, str], Flask] = functions_framework.create_app
-        application = create(function, str(ROOT / "main.py"))
-        with INSTANCE.using(self.factory):
+        """Return what talks to a function."""
+        with self.application(function) as application:
             yield application.test_client()
 
     def push(self, function: str, message: Message, message_id: str = "17") -> TestResponse:
@@ -58,6 +63,11 @@ class Deployment:
     def push_raw(self, function: str, topic: str, body: Mapping[str, Any]) -> TestResponse:
         with self.client(function) as client:
             return client.post(f"/projects/{PROJECT}/topics/{topic}", json=body)
+
+    def push_stream(self, function: str, topic: str, body: IO[bytes]) -> TestResponse:
+        """Push a body that is read while it comes."""
+        with self.client(function) as client:
+            return client.post(f"/projects/{PROJECT}/topics/{topic}", input_stream=body)
 
     def event(self, function: str, event_type: str, data: Any, source: str = "//x/y") -> TestResponse:
         """Send a CloudEvent in binary mode, as Eventarc does. Bytes are sent as they are."""

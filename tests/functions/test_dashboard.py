@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from shared.events import to_json
-from tests import values
+from shared.build.build import State
+from shared.build.events import to_json
 from tests.functions.deployed import Deployment
-from tests.world import MASTER
+from tests.world import values
+from tests.world.world import MASTER
 
 
 @pytest.fixture
@@ -41,6 +42,16 @@ def test_all_builds_newest_first(deployment: Deployment, path: str) -> None:
     assert ids(document) == [f"hello-{number:012x}" for number in reversed(range(7))]
 
 
+def test_what_went_wrong_beside_the_outcome_is_in_the_list(deployment: Deployment) -> None:
+    store = deployment.world.store
+    stored = store.load("hello-000000000003")
+    store.save(replace(stored.build, warnings=("old-1 is not deprecated",)), stored.version)
+    _, document = get(deployment, "/")
+    builds = document["builds"]
+    assert isinstance(builds, list)
+    assert [build["warnings"] for build in builds if build["warnings"]] == [["old-1 is not deprecated"]]
+
+
 def test_pages_follow_each_other_to_the_end(deployment: Deployment) -> None:
     address, found = "/builds?limit=3", []
     for pages in (1, 2, 3):
@@ -55,6 +66,21 @@ def test_pages_follow_each_other_to_the_end(deployment: Deployment) -> None:
 def test_one_build_is_shown_whole(deployment: Deployment) -> None:
     status, document = get(deployment, "/builds/hello-000000000003")
     assert (status, document) == (200, to_json(deployment.world.build("hello-000000000003")))
+
+
+def test_a_queued_build_has_its_place(deployment: Deployment) -> None:
+    store = deployment.world.store
+    waiting = values.build(id="waiting-0123456789", name="waiting", state=State.QUEUED, created=values.NOON + 99)
+    assert waiting.plan is not None
+    image = replace(waiting.plan.image, name="another")
+    store.create(replace(waiting, plan=replace(waiting.plan, image=image)), values.requested(build_id=waiting.id))
+    wait = {"place": 1, "running": 7, "maker": ""}
+    _status, document = get(deployment, "/builds?limit=2")
+    builds = document["builds"]
+    assert isinstance(builds, list)
+    first, second = builds
+    assert (first["wait"], "wait" in second) == (wait, False)
+    assert get(deployment, f"/builds/{waiting.id}")[1]["wait"] == wait
 
 
 def test_damaged_builds_are_listed_in_their_place(deployment: Deployment) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shared.build import Outcome, State
-from tests import values
+from shared.build.build import Outcome, State
 from tests.functions.deployed import Deployment
+from tests.world import values
 
 
 @pytest.fixture

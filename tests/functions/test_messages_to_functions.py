@@ -7,23 +7,30 @@ import logging
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
+from google.pubsub_v1.types import PubsubMessage, ReceivedMessage
 
+from emulator.pubsub import router
 from functions import log
+from functions.handling import LARGEST
 from functions.log import JsonFormatter
 from provisioner.protocol import STARTED, encode, sign
-from shared.build import Build, State
+from shared.build.build import Build, State
+from shared.build.orders import Order, OrderKind
+from shared.engine.messages import INVENTORY_LIMIT, event_message, order_message, report_message
 from shared.errors import Conflict, Permanent, Transient
 from shared.keys import Keys
-from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, event_message, order_message, report_message
-from shared.orders import WORKER_TOPIC, Order, OrderKind
 from shared.ports import Message
-from shared.topology import SUBSCRIPTIONS
-from tests import values
+from shared.topology import EVENTS_TOPIC, FUNCTIONS, REPORTS_TOPIC, SUBSCRIPTIONS, WORKER_TOPIC
 from tests.functions.deployed import ROOT, Deployment
-from tests.world import MASTER
+from tests.world import values
+from tests.world.world import MASTER
 
 WORKERS: tuple[OrderKind, ...] = (
     "create_resources",
@@ -41,6 +48,8 @@ STATES = {
     "deprecate_images": State.CLEANING,
     "clean_up": State.CLEANING,
 }
+
+
 TAKERS = sorted({(each.function, each.topic) for each in SUBSCRIPTIONS})
 
 
@@ -134,6 +143,55 @@ class TestPoison:
         body = {"message": {"data": data, "messageId": "1"}, "subscription": "s"}
         self.expect_dropped(deployment, deployment.push_raw(function, topic, body).status_code, caplog)
 
+    @pytest.mark.parametrize(("function", "topic"), TAKERS)
+    @pytest.mark.parametrize("attributes", [{"build_id": "x-1", "order": "clean_up"}, {}])
+    def test_that_has_no_data(
+        self,
+        deployment: Deployment,
+        caplog: pytest.LogCaptureFixture,
+        function: str,
+        topic: str,
+        attributes: dict[str, str],
+    ) -> None:
+        """Pub/Sub leaves out what is empty; functions-framework takes that for no message, and answers with 400."""
+        sent = PubsubMessage(message_id="17", publish_time=datetime.now(UTC), attributes=attributes)
+        body = json.loads(router.push_body(ReceivedMessage(message=sent), "s", 1))
+        assert "data" not in body["message"]
+        self.expect_dropped(deployment, deployment.push_raw(function, topic, body).status_code, caplog)
+
+    @pytest.mark.parametrize(("function", "topic"), TAKERS)
+    @pytest.mark.parametrize("body", [[], {}, "text", {"message": None}, {"message": {"data": 5}}, {"message": []}])
+    def test_that_is_no_message_at_all(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, function: str, topic: str, body: Any
+    ) -> None:
+        self.expect_dropped(deployment, deployment.push_raw(function, topic, body).status_code, caplog)
+
+    @pytest.mark.parametrize(("function", "topic"), TAKERS)
+    def test_that_is_too_large_is_never_whole_in_memory(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture, tmp_path: Path, function: str, topic: str
+    ) -> None:
+        size = 16 << 20  # Pub/Sub takes 10 MB, which are more in base64
+        with (tmp_path / "body").open("w+b") as body:
+            body.truncate(size)
+            tracemalloc.start()
+            response = deployment.push_stream(function, topic, body)
+            _now, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        self.expect_dropped(deployment, response.status_code, caplog)
+        assert f"a request of {size} bytes" in caplog.text
+        assert peak < 2 * LARGEST
+
+    def test_the_largest_honest_ones_fit(self) -> None:
+        most = max(INVENTORY_LIMIT, 1 << 20)  # a build is a document of Firestore's, 1 MiB at most
+        assert most * 4 / 3 + 64 * 1024 < LARGEST
+        for each in FUNCTIONS:
+            if each.kind == "cloud_event":  # body, its text, its base64 and what that holds; and Python itself
+                assert each.concurrency * 5 * LARGEST + (96 << 20) < each.memory_mb << 20, each.name
+
+    def test_only_a_post_brings_one(self, deployment: Deployment) -> None:
+        with deployment.client("advance_build") as client:
+            assert client.get("/").status_code == 405
+
     @pytest.mark.parametrize("function", sorted({function for function, _ in TAKERS}))
     @pytest.mark.parametrize("data", [b"no JSON", [], {}, {"message": 5}, None, "text"])
     def test_event_without_a_message(
@@ -174,6 +232,23 @@ class TestPoison:
         response = deployment.push("advance_build", replace(fact, topic=REPORTS_TOPIC))
         self.expect_dropped(deployment, response.status_code, caplog)
 
+    def test_hazard_11_a_report_without_a_signature_is_no_workers_fact(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(deployment, values.build())
+        response = deployment.push("advance_build", event_message(values.reported(kind="completed")))
+        self.expect_dropped(deployment, response.status_code, caplog, "wrong_signature")
+        assert deployment.world.build().state is State.PREPARING
+
+    def test_topic_that_brings_no_orders(self, deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+        """A fact of build-events is good where facts go, and nothing that a worker carries out."""
+        put(deployment, values.build())
+        before = deployment.world.build()
+        self.expect_dropped(
+            deployment, deployment.push("clean_up", event_message(values.cancel_requested())).status_code, caplog
+        )
+        assert deployment.world.build() == before
+
     def test_topic_that_brings_no_facts(self, deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
         put(deployment, values.build())
         fact = replace(event_message(values.machine_stopped()), topic=WORKER_TOPIC)
@@ -183,7 +258,7 @@ class TestPoison:
 class TestFaults:
     """Delivered again."""
 
-    @pytest.mark.parametrize("fault", [Transient("the API is away"), Conflict("somebody else")])
+    @pytest.mark.parametrize("fault", [Transient("the API is away"), Conflict("another writer")])
     def test_that_pass_are_one_line(
         self, deployment: Deployment, caplog: pytest.LogCaptureFixture, fault: Exception
     ) -> None:
@@ -204,7 +279,7 @@ class TestFaults:
         assert deployment.push("create_resources", order).status_code == 200
         assert len(deployment.world.bus.published) == 1
 
-    def test_nobody_has_foreseen_have_a_traceback(
+    def test_faults_that_were_not_foreseen_have_a_traceback(
         self, deployment: Deployment, caplog: pytest.LogCaptureFixture
     ) -> None:
         deployment.objects.faults["gs://goldsmith-test/specs/x.yaml"] = ZeroDivisionError("oh")
@@ -232,8 +307,8 @@ def test_instance_with_a_wrong_environment_says_so_in_its_log() -> None:
 
 
 def test_log_names_function_and_build_and_is_one_line() -> None:
-    record = logging.LogRecord("shared.engine", logging.INFO, __file__, 1, "two\nlines", (), None)
-    told = {"severity": "INFO", "message": "two\nlines", "logger": "shared.engine", "function": "clean_up"}
+    record = logging.LogRecord("shared.engine.engine", logging.INFO, __file__, 1, "two\nlines", (), None)
+    told = {"severity": "INFO", "message": "two\nlines", "logger": "shared.engine.engine", "function": "clean_up"}
     for build, more in (("", {}), ("hello-1", {"build_id": "hello-1"})):
         log.set_build(build)
         line = JsonFormatter("clean_up").format(record)

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from emulator.message_filter import message_filter
-from shared.build import Outcome, State
-from shared.damage import readable_builds
-from shared.identity import build_id
-from shared.orders import FINISHED_TOPIC
+from emulator.pubsub.message_filter import message_filter
+from emulator.pubsub.router import notification
+from shared.build.build import Outcome, State
+from shared.build.damage import readable_builds
+from shared.build.identity import build_id
 from shared.ports import Image, Message
 from shared.submission import object_request
-from shared.topology import SUBSCRIPTIONS
-from tests import values
+from shared.topology import FINISHED_TOPIC, SUBSCRIPTIONS, UPLOADS_TOPIC
 from tests.functions.deployed import BUCKET, Deployment
+from tests.world import values
 
 FOLLOWED_FILTER = next(each.filter for each in SUBSCRIPTIONS if each.topic == FINISHED_TOPIC)
-FINALIZED = "google.cloud.storage.object.v1.finalized"
+EVENTARC = "google.cloud.storage.object.v1.finalized"
 SPEC = """\
 name: hello
 source: {project: my-images, family: debian-12}
@@ -36,10 +36,20 @@ def deployment() -> Deployment:
 
 
 def upload(deployment: Deployment, name: str, text: str = SPEC) -> int:
-    generation = deployment.objects.put(f"gs://{BUCKET}/{name}", text)
-    data = {"kind": "storage#object", "bucket": BUCKET, "name": name, "generation": generation, "metageneration": "1"}
+    return notify(deployment, name, deployment.objects.put(f"gs://{BUCKET}/{name}", text))
+
+
+def notify(deployment: Deployment, name: str, generation: str) -> int:
+    """Push what Cloud Storage publishes of an object that was written."""
+    resource = {"kind": "storage#object", "bucket": BUCKET, "name": name, "generation": generation}
+    return deployment.push("start_build", notification(UPLOADS_TOPIC, resource)).status_code
+
+
+def call_by_eventarc(deployment: Deployment, name: str, generation: str) -> int:
+    """Send the event of the same object that the release before was called by."""
+    data = {"kind": "storage#object", "bucket": BUCKET, "name": name, "generation": generation}
     source = f"//storage.googleapis.com/projects/_/buckets/{BUCKET}"
-    return deployment.event("start_build", FINALIZED, data, source).status_code
+    return deployment.event("start_build", EVENTARC, data, source).status_code
 
 
 @pytest.mark.parametrize("name", ["specs/hello.yaml", "specs/hello.YML", "specs/team/hello.json"])
@@ -107,6 +117,52 @@ def test_request_is_built_once_however_often_it_comes(deployment: Deployment) ->
     assert len(deployment.world.store.builds()) == 2
 
 
+def test_both_ways_of_an_upgrade_lead_to_one_build(deployment: Deployment) -> None:
+    generation = deployment.objects.put(f"gs://{BUCKET}/specs/hello.yaml", SPEC)
+    for tell in (call_by_eventarc, notify, call_by_eventarc, notify):
+        assert tell(deployment, "specs/hello.yaml", generation) == 200
+    [build] = readable_builds(deployment.world.store.builds())
+    assert build.id == build_id("hello", object_request(BUCKET, "specs/hello.yaml", generation))
+
+
+def test_each_generation_is_a_build_of_its_own(deployment: Deployment) -> None:
+    for _ in range(2):
+        assert upload(deployment, "specs/hello.yaml") == 200
+    assert len(deployment.world.store.builds()) == 2
+
+
+@pytest.mark.parametrize("name", ["specs/hello.yaml", "results/hello.json"])
+def test_event_of_the_release_before_is_taken(deployment: Deployment, name: str) -> None:
+    generation = deployment.objects.put(f"gs://{BUCKET}/{name}", SPEC)
+    assert call_by_eventarc(deployment, name, generation) == 200
+    assert len(deployment.world.store.builds()) == (1 if name.startswith("specs/") else 0)
+
+
+NOTIFIED = {"eventType": "OBJECT_FINALIZE", "bucketId": BUCKET, "objectId": "specs/a.yaml", "objectGeneration": "1"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"eventType": "OBJECT_DELETE"},
+        {"eventType": ""},
+        {"bucketId": "another"},
+        {"bucketId": ""},
+        {"objectId": ""},
+        {"objectGeneration": ""},
+        {"objectGeneration": "1; drop"},
+        {"objectGeneration": "١"},
+    ],
+)
+def test_notification_that_is_none_of_ours_is_dropped(deployment: Deployment, wrong: dict[str, str]) -> None:
+    deployment.objects.put(f"gs://{BUCKET}/specs/a.yaml", SPEC)
+    message = Message(UPLOADS_TOPIC, b"{}", {**NOTIFIED, **wrong})
+    assert deployment.push("start_build", message).status_code == 200
+    assert deployment.world.store.builds() == []
+    assert deployment.push("start_build", Message(UPLOADS_TOPIC, b"{}", NOTIFIED)).status_code == 200
+    assert len(deployment.world.store.builds()) == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -119,6 +175,6 @@ def test_request_is_built_once_however_often_it_comes(deployment: Deployment) ->
     ],
 )
 def test_event_that_is_none_of_ours_is_dropped(deployment: Deployment, data: Any) -> None:
-    assert deployment.event("start_build", FINALIZED, data).status_code == 200
+    assert deployment.event("start_build", EVENTARC, data).status_code == 200
     assert deployment.event("start_build", "google.cloud.storage.object.v1.deleted", data).status_code == 200
     assert deployment.world.store.builds() == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.goldsmith.commands import Commands
+from tests.goldsmith.command_line import Commands
 
 
 @pytest.fixture

@@ -25,17 +25,17 @@ class Line:
         return f"{self.path}:{self.number}: {sentence}"
 
     def spans(self) -> list[str]:
-        """Give the code that is set within prose."""
+        """Return the code spans of a line of prose."""
         return [] if self.is_code else CODE_SPAN.findall(self.text)
 
 
 def documents(root: Path) -> list[Path]:
-    """Give the tree's Markdown files, sorted."""
+    """Return the tree's Markdown files, sorted."""
     return files(root, ".md")
 
 
 def lines(path: Path, root: Path) -> Iterator[Line]:
-    """Give a document's lines; fences themselves are left out."""
+    """Yield a document's lines, without the fences themselves."""
     fenced, after_blank, indented = False, True, False
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if FENCE.match(text):
@@ -47,7 +47,7 @@ def lines(path: Path, root: Path) -> Iterator[Line]:
 
 
 def headings(path: Path, level: int, root: Path) -> list[Line]:
-    """Give a document's headings of one level (1 is the title), with their text alone."""
+    """Return a document's headings of one level (1 is the title), without their marks."""
     mark = "#" * level + " "
     return [
         Line(line.path, line.number, line.text.removeprefix(mark).strip(), is_code=False)

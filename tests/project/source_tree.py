@@ -1,7 +1,7 @@
 """How the project's rules see a source tree: its files, and what each Python module imports.
 
-The rules in this folder are functions from a tree to the list of what breaks them, as `PATH:LINE: sentence`. Each is
-held to this checkout, and to a small bad tree, which shows that it can fail.
+Each rule in this folder is a function from a tree to its violations, as `PATH:LINE: sentence`. Tests apply it to this
+checkout, and to a small bad tree, which shows that it can fail.
 """
 
 import ast
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NOT_SOURCE = {"build", "out", "__pycache__"}
+NOT_SOURCE = {"build", "out"}  # at the top of a tree; shared/build/ is a package
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,15 @@ class Import:
 
 
 def files(root: Path, *suffixes: str) -> list[Path]:
-    """Give the tree's files whose names end in one of `suffixes`, sorted, without what tools and builds have made."""
+    """Return the tree's files whose names end in one of `suffixes`, sorted, without files made by tools and builds."""
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name not in NOT_SOURCE and (name == ".ci" or name[0] != ".")]
+        folders[:] = [
+            name
+            for name in folders
+            if name != "__pycache__" and (name == ".ci" or name[0] != ".")
+            if name not in NOT_SOURCE or Path(folder) != root or Path(folder, name, "__init__.py").exists()
+        ]
         found += [Path(folder, name) for name in names if name.endswith(suffixes)]
     return sorted(found)
 
@@ -67,12 +72,12 @@ def _module(path: Path, root: Path) -> Module:
 
 @cache
 def _parse(text: str) -> ast.Module:
-    """Parse each text once, for all rules; nobody changes the tree."""
+    """Parse each text once, for all rules; no rule changes the tree."""
     return ast.parse(text)
 
 
 def imports(module: Module) -> Iterator[Import]:
-    """Give everything a module imports, wherever it does so."""
+    """Yield everything that a module imports, at any place in it."""
     yield from _imports(module, module.tree.body, lazy=False)
 
 
@@ -103,12 +108,12 @@ def _targets(module: Module, node: ast.AST) -> list[str]:
 
 
 def _last_name(node: ast.expr) -> str:
-    """Give `c` of `a.b.c` and of `c`; empty for what is no name."""
+    """Return `c` for `a.b.c` and for `c`, and an empty text for an expression that is not a name."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _base(module: Module, level: int) -> str:
-    """Give the package that a relative import with `level` dots starts from; empty for an absolute one."""
+    """Return the package from which a relative import with `level` dots starts; empty for an absolute import."""
     if level == 0:
         return ""
     parts = module.name.split(".")
@@ -116,5 +121,5 @@ def _base(module: Module, level: int) -> str:
 
 
 def is_within(name: str, package: str) -> bool:
-    """Tell whether a dotted name is the package or something in it."""
+    """Return whether a dotted name is the package or something in it."""
     return name == package or name.startswith(package + ".")

@@ -1,4 +1,4 @@
-"""docs/cos-customizer.md: all that COS Customizer does has its code and its test there, and both exist."""
+"""docs/cos-customizer.md names existing code and an existing test for everything that COS Customizer does."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FLAGS = {
         "-labels -licenses -inherit-labels -disk-size-gb -disk-type -machine-type -service-account -network -subnet "
         "-gpu-type -oem-size -timeout -enable-cleanup -sbom-input-path -sbom-output-path"
     ),
-    "(global)": "-local-state-workdir",
+    "(global)": "-local-state-workdir -compute-endpoint",
 }
 ROW = re.compile(r"^\| (?P<what>[^|]+) \| (?P<here>[^|]+) \| (?P<code>[^|]+) \| (?P<test>[^|]+) \|$", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
@@ -31,13 +31,13 @@ CODE = re.compile(r"`([\w/]+\.(?:py|sh|tf))`")
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """Give the rows of all tables but their heads: what there was, what it is here, code, test."""
+    """Return the rows of all tables without their heads: COS Customizer's feature, ours, code, test."""
     found = [match.groups() for match in ROW.finditer(PAGE.read_text(encoding="utf-8"))]
     return [(a, b, c, d) for a, b, c, d in found if not set(a) <= set("- ") and d != "test"]
 
 
 def flags() -> Iterator[str]:
-    """Give each step, and each of its flags, as the page writes them."""
+    """Yield each step, and each of its flags, as the page writes them."""
     for step, listed in FLAGS.items():
         yield from (f"`{step} {flag}`" for flag in listed.split()) if listed else (f"`{step}`",)
 

@@ -1,4 +1,4 @@
-"""What the documents point at is there: links and their headings, files in `code`, make targets, in README and docs."""
+"""Everything that the documents name exists: links, headings, files in `code`, make targets. Tables are complete."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,10 @@ OUR_FOLDERS = frozenset(
 )
 PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/?")
 SOURCE_FILE = re.compile(r"[\w-]+\.(?:py|md|sh|toml)")
+DEFINED = re.compile(r"\b(?:def|class) (\w+)")
+CALLED = re.compile(r"\b(\w+)\(\)")
+RULE = re.compile(r"\|(?: ?:?-+:? ?\|)+")
+CELL_END = re.compile(r"(?<!\\)\|")
 TARGETS = re.compile(r"^([a-z][a-z -]*):(?!=)", re.MULTILINE)
 
 
@@ -43,7 +47,7 @@ def _leads_somewhere(target: str, path: Path, root: Path) -> bool:
 
 
 def _anchor(heading: str) -> str:
-    """Give a heading's name in links, as GitHub makes it."""
+    """Return a heading's name in links, as GitHub makes it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
@@ -86,6 +90,55 @@ def _make_targets(line: Line) -> Iterator[str]:
                 yield from (word for word in words[1:] if re.fullmatch(r"[a-z][a-z-]*", word))
 
 
+def unknown_functions(root: Path) -> list[str]:
+    """Find functions and classes that are named as `name()` and that no module defines."""
+    known = set(DEFINED.findall("".join(path.read_text(encoding="utf-8") for path in files(root, ".py"))))
+    return [
+        line.at(f"no module defines {name}()")
+        for path in documents(root)
+        for line in lines(path, root)
+        for span in line.spans()
+        for name in CALLED.findall(span)
+        if name not in known
+    ]
+
+
+def test_named_functions_exist() -> None:
+    found = unknown_functions(ROOT)
+    assert not found, "\n".join(found)
+
+
+def test_unknown_function_is_found(tree: Path) -> None:
+    (tree / "shared" / "plan.py").write_text("class Plan:\n    def make(self) -> None: ...\n")
+    (tree / "docs" / "code.md").write_text("# Code\n\n`Plan()`, `plan.make()`, `chmod(2)` and `made()`\n")
+    assert unknown_functions(tree) == ["docs/code.md:3: no module defines made()"]
+
+
+def broken_tables(root: Path) -> list[str]:
+    """Find rows that no renderer shows as a table: rows without a head, or with another number of columns."""
+    found = []
+    for path in documents(root):
+        before, columns = "", 0
+        table = [line for line in lines(path, root) if not line.is_code]
+        for line, after in zip(table, [*(line.text for line in table[1:]), ""], strict=True):
+            if line.text.startswith("|"):
+                if not before.startswith("|"):
+                    columns = _columns(after) if RULE.fullmatch(after) else 0
+                if _columns(line.text) != columns:
+                    found.append(line.at("this row is of no table, or has other columns than its head"))
+            before = line.text
+    return found
+
+
+def _columns(row: str) -> int:
+    return len(CELL_END.findall(row))
+
+
+def test_tables_are_whole() -> None:
+    found = broken_tables(ROOT)
+    assert not found, "\n".join(found)
+
+
 def test_links_lead_somewhere() -> None:
     found = dead_links(ROOT)
     assert not found, "\n".join(found)
@@ -109,6 +162,17 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "docs" / "good.md").write_text("# The good: a page\n\n## Second part\n")
     (tmp_path / "Makefile").write_text("setup:\n\ttrue\ncheck test: setup\nNAME := x\n")
     return tmp_path
+
+
+GOOD_TABLE = "| a | b |\n| --- | --- |\n| c | `d \\| e` |\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"), [("", 0), ("\n| f | g |\n", 1), ("| f |\n", 1), ("| f | g | h |\n", 1), ("| f | g |\n", 0)]
+)
+def test_broken_table_is_found(tree: Path, text: str, faults: int) -> None:
+    (tree / "docs" / "table.md").write_text(f"# Table\n\n{GOOD_TABLE}{text}")
+    assert len(broken_tables(tree)) == faults
 
 
 @pytest.mark.parametrize("link", ["docs/bad.md", "docs/good.md#third-part", "#nowhere", "../README.md"])

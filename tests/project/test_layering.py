@@ -1,10 +1,4 @@
-"""Who may import whom, and where input and output may be done.
-
-main → functions → shared → provisioner.protocol → standard library;  goldsmith → shared;  emulator → shared
-
-Everything directly in shared/ is the core unless it is named in OUTER: a new module is held to the strictest rule until
-somebody decides otherwise, here.
-"""
+"""The layers of tests/project/layers.py hold, nothing imports in a circle, and packages are used where they belong."""
 
 import ast
 import sys
@@ -14,53 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.source_tree import ROOT, Import, Module, imports, is_within, modules
-
-OURS = ("main", "functions", "goldsmith", "provisioner", "shared", "emulator", "tests", "benchmarks")
-
-MAY_IMPORT_OF_OURS = {
-    "main": ("functions",),
-    "functions": ("functions", "shared", "provisioner.protocol"),
-    "goldsmith": ("goldsmith", "shared", "provisioner.protocol"),
-    "emulator": ("emulator", "shared", "provisioner.protocol"),
-    # One set of rules, and one reader of contexts, in the VM and on the host.
-    "shared": ("shared", "provisioner.protocol", "provisioner.hygiene", "provisioner.context"),
-    "provisioner": ("provisioner",),
-}
-
-MACHINES = "shared.local"  # of which the emulator's instances, disks and images are made, too
-ADAPTERS = ("shared.gcp", MACHINES)
-FACTORY = "shared.factory"
-# What works on files, or with a factory in hand.
-ACTING = (
-    "shared.bundle",
-    "shared.cidata",
-    "shared.clock",
-    "shared.context",
-    "shared.context_members",
-    "shared.expiry",
-    "shared.gpu_drivers",
-    "shared.intake",
-    "shared.intake_places",
-    "shared.requests",
-    "shared.spec_file",
-    "shared.ownership",
-    "shared.sweep",
-    "shared.stored_content",
-    "shared.uploads",
-    "shared.watch",
-    "shared.workers",
+from tests.project.layers import (
+    BY_ROOM,
+    EXCEPTIONS,
+    OURS,
+    PAGE,
+    circles,
+    floors,
+    forbidden_imports,
+    homeless,
+    layer_of,
+    page,
 )
-OUTER = (FACTORY, *ACTING, *ADAPTERS)  # all of shared/ that is not the core
-
-# Both adapters need them: the clock, the cidata, which reads the provisioner's sources, and a public list of Google's.
-OF_ALL_ADAPTERS = ("shared.cidata", "shared.clock", "shared.gpu_drivers")
-
-# They put the parts together on one machine, as functions/ and Google's services do in the cloud.
-COMPOSITION = ("shared.gcp.factory", "shared.local.dispatcher", "shared.local.factory")
+from tests.project.source_tree import ROOT, Module, imports, is_within, modules
 
 # The emulator plays Google's part, by Google's own message classes (docs/decisions/0012-emulator.md).
-ONLY_IN = {"google": ("shared.gcp", "emulator"), "typer": ("goldsmith",), "rich": ("goldsmith",)}
+ONLY_IN = {
+    "google": ("shared.gcp", "emulator"),
+    "typer": ("goldsmith",),
+    "rich": ("goldsmith",),
+    "pydantic": ("shared.spec",),
+}
+LAZY = {"shared.runtime.opening": "shared"}  # it opens what one process needs; the packages of the other may be absent
+OF_ONE_MACHINE = ("shared.local", "shared.machines", "shared.images", "shared.disks")
+NOT_IN = {
+    "shared.runtime.cloud": OF_ONE_MACHINE,
+    "shared.runtime.terminal": OF_ONE_MACHINE,
+    **{
+        f"shared.runtime.{name}": ("shared.gcp",)
+        for name in ("one_machine", "builds", "images", "dispatcher", "doctor")
+    },
+}
+"""What each file of runtime/ does without: a function takes longer to start with it, and a command."""
 
 IO_MODULES = frozenset(
     """asyncio ctypes fcntl glob http multiprocessing os random sched secrets select selectors shutil signal socket
@@ -73,60 +52,55 @@ IO_CALLS = frozenset(
 CLOCK_CALLS = frozenset(["date.today", "datetime.now", "datetime.today", "datetime.utcnow"])
 
 
-def is_core(name: str) -> bool:
-    """Tell whether a module, or a name in one, belongs to the core."""
-    return is_within(name, "shared") and not any(is_within(name, outer) for outer in OUTER)
-
-
-def forbidden_imports(root: Path) -> list[str]:
-    """Find the imports that go against the direction of the layers."""
+def misplaced_packages(root: Path) -> list[str]:
+    """Find packages of others that are imported where they do not belong."""
     return [
-        found.at(f"{found.module.name} imports {found.target}: {why}")
-        for module in modules(root, "main.py", *MAY_IMPORT_OF_OURS)
+        found.at(why)
+        for module in modules(root, "main.py", *OURS)
         for found in imports(module)
-        if (why := _why_not(found))
+        if (why := _why_not(module.name, found.target))
     ]
 
 
-def _why_not(found: Import) -> str:
-    importer, target = found.module.name, found.target
-    top = importer.split(".")[0]
-    if any(is_within(target, ours) for ours in OURS):
-        if not any(is_within(target, allowed) for allowed in MAY_IMPORT_OF_OURS[top]):
-            return f"of ours, {top} may import only {', '.join(MAY_IMPORT_OF_OURS[top])}"
-        return _why_not_within_shared(found) if is_within(target, "shared") else ""
-    if top == "provisioner" and target.split(".")[0] not in sys.stdlib_module_names:
+def _why_not(importer: str, target: str) -> str:
+    top = target.split(".")[0]
+    if importer.split(".")[0] == "provisioner" and top != "provisioner" and top not in sys.stdlib_module_names:
         return "the provisioner runs where there is only the standard library"
     for package, homes in ONLY_IN.items():
         if is_within(target, package) and not any(is_within(importer, home) for home in homes):
             return f"only {' and '.join(homes)} may import {package}"
+    if top in {"tests", "benchmarks"}:
+        return f"{target} is not deployed"
     return ""
 
 
-def _why_not_within_shared(found: Import) -> str:
-    importer, target = found.module.name, found.target
-    top = importer.split(".")[0]
-    home = next((adapter for adapter in ADAPTERS if is_within(importer, adapter)), None)
-    for adapter in ADAPTERS:
-        if is_within(target, adapter) and adapter != home and not (top == "emulator" and adapter == MACHINES):
-            if importer != FACTORY:
-                return f"only {FACTORY} knows the adapters"
-            if not found.lazy:
-                return "an adapter is imported inside the function that needs it: the other's packages may be absent"
-    allowed = is_core(target) or any(is_within(target, name) for name in OF_ALL_ADAPTERS)
-    if home and importer not in COMPOSITION and not is_within(target, home) and not allowed:
-        return "an adapter may import its own folder and the core"
-    if is_core(importer) and not is_core(target):
-        return "the core imports nothing but the core"
-    return ""
-
-
-def io_in_the_core(root: Path) -> list[str]:
-    """Find what reads, writes, asks the time or draws a random number in the core."""
+def foreign_adapters(root: Path) -> list[str]:
+    """Find files of runtime/ that import the adapters of the other place."""
     return [
-        f"{module.path}:{line}: {what}: the core does no I/O, reads no clock, draws no random number"
+        found.at(f"{module.name} may not import {found.target}: it is of the other place")
         for module in modules(root, "shared")
-        if is_core(module.name)
+        for found in imports(module)
+        if any(is_within(found.target, other) for other in NOT_IN.get(module.name, ()))
+    ]
+
+
+def eager_adapters(root: Path) -> list[str]:
+    """Find what runtime/opening.py imports before it is asked for it."""
+    return [
+        found.at(f"{found.target} is imported inside the function that opens it: its packages may be absent here")
+        for module in modules(root, "shared")
+        if module.name in LAZY
+        for found in imports(module)
+        if not found.lazy and (layer := layer_of(found.target)) and layer.io
+    ]
+
+
+def io_where_there_is_none(root: Path) -> list[str]:
+    """Find what reads, writes, asks the time or draws a random number in a room that does not."""
+    return [
+        f"{module.path}:{line}: {what}: {layer.room} does no I/O, reads no clock, draws no random number"
+        for module in modules(root, *OURS)
+        if (layer := layer_of(module.name)) and not layer.io and str(module.path) not in EXCEPTIONS
         for line, what in _io(module)
     ]
 
@@ -153,14 +127,50 @@ def hidden_packages(root: Path, path: list[str]) -> list[str]:
     ]
 
 
+def test_every_module_has_a_room() -> None:
+    found = homeless(ROOT)
+    assert not found, "\n".join(found)
+
+
 def test_imports_follow_the_layers() -> None:
-    found = forbidden_imports(ROOT)
+    found = forbidden_imports(ROOT) + misplaced_packages(ROOT) + eager_adapters(ROOT) + foreign_adapters(ROOT)
     assert not found, "\n".join(found)
 
 
-def test_core_does_no_io() -> None:
-    found = io_in_the_core(ROOT)
+def test_rooms_stand_on_rooms_below_them() -> None:
+    below: set[str] = set()
+    for room, layer in BY_ROOM.items():
+        assert below.issuperset(layer.may_import), f"{room} may import what stands above it"
+        below.add(room)
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    assert circles(ROOT) == []
+
+
+def test_rooms_without_io_do_none() -> None:
+    found = io_where_there_is_none(ROOT)
     assert not found, "\n".join(found)
+
+
+def test_the_page_shows_the_layers() -> None:
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert text == page(text), "run: python -m tests.project.layers"
+
+
+def test_a_page_of_other_layers_is_written_anew() -> None:
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    for line in ("│ planning*", "| shared/engine |"):
+        assert page(text.replace(line, "stale")) == text
+
+
+def test_a_room_is_drawn_above_all_that_it_imports() -> None:
+    rooms = [BY_ROOM[room] for room in ("shared/ground", "shared/clock", "shared/host", "shared/local")]
+    assert [[layer.room for layer in floor] for floor in floors(rooms)] == [
+        ["shared/ground", "shared/clock"],
+        ["shared/host"],
+        ["shared/local"],
+    ]
 
 
 def test_our_packages_come_from_this_checkout() -> None:
@@ -177,33 +187,26 @@ def write(root: Path, path: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "reason"),
     [
-        ("main.py", "import shared.engine", "main may import only functions"),
-        ("functions/start_build.py", "from goldsmith import cli", "functions may import only"),
-        ("functions/start_build.py", "import provisioner.runner", "functions may import only"),
-        ("functions/start_build.py", "from shared.gcp import compute", "only shared.factory knows the adapters"),
-        ("goldsmith/cli.py", "from shared.local.store import SqliteStore", "only shared.factory knows the adapters"),
-        ("goldsmith/cli.py", "import tests.fakes", "goldsmith may import only"),
-        ("goldsmith/cli.py", "import google.cloud.storage", "only shared.gcp and emulator may import google"),
-        ("goldsmith/cli.py", "importlib.import_module('shared.gcp')", "only shared.factory knows the adapters"),
-        ("emulator/gce.py", "def f():\n    from functions import start_build", "emulator may import only"),
-        ("emulator/gce.py", "from shared.gcp import compute", "only shared.factory knows the adapters"),
-        ("shared/engine.py", "from provisioner import runner", "shared may import only shared, provisioner.protocol"),
-        ("shared/engine.py", "from .workers import export_image", "the core imports nothing but the core"),
-        ("shared/engine.py", "from . import factory", "the core imports nothing but the core"),
-        ("shared/brand_new.py", "from .local import store", "only shared.factory knows the adapters"),
+        ("main.py", "import shared.engine.engine", "main may not import shared/engine"),
+        ("functions/start_build.py", "from goldsmith import cli", "functions may not import goldsmith/cli"),
+        ("functions/start_build.py", "import provisioner.job.runner", "functions may not import provisioner/job"),
+        ("functions/start_build.py", "from shared.gcp import pubsub", "functions may not import shared/gcp"),
+        ("goldsmith/cli.py", "from shared.local.store import LocalStore", "goldsmith/cli may not import shared/local"),
+        ("goldsmith/cli.py", "importlib.import_module('shared.gcp')", "goldsmith/cli may not import shared/gcp"),
+        ("emulator/web/x.py", "def f():\n    from functions import start_build", "may not import functions"),
+        ("emulator/compute/x.py", "from shared.gcp import compute", "emulator/compute may not import shared/gcp"),
+        ("shared/engine/engine.py", "from ..workers import undo", "shared/engine may not import shared/workers"),
+        ("shared/build/plan.py", "from ..spec.model import Spec", "shared/build may not import shared/spec"),
+        ("shared/gcp/x.py", "from ..local import store", "shared/gcp may not import shared/local"),
+        ("shared/local/x.py", "from ..runtime import opening", "shared/local may not import shared/runtime"),
         (
-            "shared/workers/export_image.py",
-            "from ..local import archive",
-            "only shared.factory knows the adapters",
+            "shared/build/build.py",
+            "if TYPE_CHECKING:\n    from ..ports import Image",
+            "shared/build may not import shared/ports",
         ),
-        ("shared/workers/export_image.py", "import rich.table", "only goldsmith may import rich"),
-        ("shared/factory.py", "from .gcp import compute", "inside the function that needs it"),
-        ("shared/local/store.py", "from ..gcp import firestore", "only shared.factory knows the adapters"),
-        ("shared/local/store.py", "from ..workers import clean_up", "its own folder and the core"),
-        ("shared/local/store.py", "from ..factory import local", "its own folder and the core"),
-        ("provisioner/runner.py", "import yaml", "only the standard library"),
-        ("provisioner/runner.py", "from shared.errors import InputError", "provisioner may import only"),
-        ("provisioner/steps/__init__.py", "from ...shared import errors", "provisioner may import only"),
+        ("provisioner/job/x.py", "from shared.errors import InputError", "may not import shared/ground"),
+        ("provisioner/steps/x.py", "from ...shared import errors", "may not import shared/ground"),
+        ("provisioner/system/x.py", "from ..steps import reboot", "may not import provisioner/steps"),
     ],
 )
 def test_forbidden_import_is_found(tmp_path: Path, path: str, text: str, reason: str) -> None:
@@ -214,51 +217,121 @@ def test_forbidden_import_is_found(tmp_path: Path, path: str, text: str, reason:
 
 
 @pytest.mark.parametrize(
+    ("path", "text", "reason"),
+    [
+        ("goldsmith/cli.py", "import google.cloud.storage", "only shared.gcp and emulator may import google"),
+        ("goldsmith/cli.py", "import tests.world.world", "tests.world.world is not deployed"),
+        ("shared/workers/x.py", "import rich.table", "only goldsmith may import rich"),
+        ("shared/build/x.py", "from pydantic import BaseModel", "only shared.spec may import pydantic"),
+        ("provisioner/job/x.py", "import yaml", "only the standard library"),
+    ],
+)
+def test_misplaced_package_is_found(tmp_path: Path, path: str, text: str, reason: str) -> None:
+    write(tmp_path, path, text)
+    [found] = misplaced_packages(tmp_path)
+    assert found.startswith(f"{path}:1: ")
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("shared/runtime/cloud.py", "from ..local import store"),
+        ("shared/runtime/cloud.py", "def f():\n    from ..machines import qemu"),
+        ("shared/runtime/one_machine.py", "from ..gcp import firestore"),
+    ],
+)
+def test_an_adapter_of_the_other_place_is_found(tmp_path: Path, path: str, text: str) -> None:
+    write(tmp_path, path, text)
+    [found] = foreign_adapters(tmp_path)
+    assert found.startswith(f"{path}:{len(text.splitlines())}: ")
+
+
+def test_an_eager_adapter_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "shared/runtime/opening.py", "from .cloud import x\ndef f():\n    from .terminal import y")
+    [found] = eager_adapters(tmp_path)
+    assert found.startswith("shared/runtime/opening.py:1: ")
+
+
+@pytest.mark.parametrize(
     ("path", "text"),
     [
         ("main.py", "from functions.start_build import start_build"),
-        ("functions/start_build.py", "import json\nfrom shared.factory import connect"),
-        ("shared/plan.py", "from provisioner.protocol import Step\nfrom .errors import InputError\nimport pydantic"),
-        ("shared/factory.py", "def local():\n    from .local import store\n    from .gcp import compute"),
+        ("functions/start_build.py", "import json\nfrom shared.runtime.opening import cloud"),
         (
-            "shared/gcp/compute.py",
-            "from google.cloud import compute_v1\nfrom ..ports import Image\nfrom . import x",
+            "shared/spec/model.py",
+            "from provisioner.protocol import Step\nfrom ..errors import InputError\nimport pydantic",
         ),
-        ("shared/local/__init__.py", "from .store import SqliteStore\nimport sqlite3"),
+        ("shared/runtime/opening.py", "def local():\n    from ..local import store\n    from ..gcp import pubsub"),
+        ("shared/gcp/x.py", "from google.cloud import compute_v1\nfrom ..ports import Image\nfrom . import x"),
         ("provisioner/steps/reboot.py", "import os\nfrom ..protocol import Reboot"),
-        ("goldsmith/cli.py", "import rich.live, typer\nfrom shared.engine import Engine"),
-        ("emulator/gce.py", "from shared.local.machine import Machines\nimport google.cloud.compute_v1"),
+        ("goldsmith/cli.py", "import rich.live, typer\nfrom .commands import build"),
+        ("emulator/compute/x.py", "from shared.machines.machines import Machines\nimport google.cloud.compute_v1"),
     ],
 )
 def test_rightful_import_is_not_found(tmp_path: Path, path: str, text: str) -> None:
     write(tmp_path, path, text)
-    assert forbidden_imports(tmp_path) == []
+    assert forbidden_imports(tmp_path) + misplaced_packages(tmp_path) + eager_adapters(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "circle"),
+    [
+        (
+            {"shared/a/x.py": "from . import y", "shared/a/y.py": "def f():\n    from .x import g"},
+            "shared.a.x -> shared.a.y -> shared.a.x",
+        ),
+        (
+            {
+                "shared/a/one.py": "import shared.b.one",
+                "shared/b/one.py": "",
+                "shared/b/two.py": "from shared.a.two import x",
+                "shared/a/two.py": "",
+            },
+            "shared.a -> shared.b -> shared.a",
+        ),
+    ],
+)
+def test_a_circle_is_found(tmp_path: Path, texts: dict[str, str], circle: str) -> None:
+    for path, text in {
+        **texts,
+        "shared/__init__.py": "",
+        "shared/a/__init__.py": "",
+        "shared/b/__init__.py": "",
+    }.items():
+        write(tmp_path, path, text)
+    assert circles(tmp_path) == [circle]
+
+
+def test_a_module_without_a_room_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "shared/brand_new.py", "")
+    assert homeless(tmp_path)[0].startswith("shared/brand_new.py:1: no room")
 
 
 @pytest.mark.parametrize(
     ("path", "text", "what"),
     [
-        ("shared/plan.py", "import os.path", "imports os.path"),
-        ("shared/plan.py", "from urllib.request import urlopen", "imports urllib.request.urlopen"),
-        ("shared/engine.py", "def f():\n    import time", "imports time"),
-        ("shared/engine.py", "open('x')", "calls open()"),
-        ("shared/engine.py", "Path('x').read_text()", "calls Path('x').read_text()"),
-        ("shared/lifecycle.py", "import datetime\ndatetime.datetime.now()", "calls datetime.datetime.now()"),
-        ("shared/dialects/cloudbuild.py", "print('x')", "calls print()"),
-        ("shared/spec.py", "path.write_text('x')", "calls path.write_text()"),
+        ("shared/build/plan.py", "import os.path", "imports os.path"),
+        ("shared/build/plan.py", "from urllib.request import urlopen", "imports urllib.request.urlopen"),
+        ("shared/engine/engine.py", "def f():\n    import time", "imports time"),
+        ("shared/engine/engine.py", "open('x')", "calls open()"),
+        ("shared/engine/engine.py", "Path('x').read_text()", "calls Path('x').read_text()"),
+        ("shared/engine/lifecycle.py", "import datetime\ndatetime.datetime.now()", "calls datetime.datetime.now()"),
+        ("shared/spec/cloudbuild/x.py", "print('x')", "calls print()"),
+        ("shared/spec/model.py", "path.write_text('x')", "calls path.write_text()"),
     ],
 )
-def test_io_in_the_core_is_found(tmp_path: Path, path: str, text: str, what: str) -> None:
+def test_io_where_there_is_none_is_found(tmp_path: Path, path: str, text: str, what: str) -> None:
     write(tmp_path, path, text)
-    [found] = io_in_the_core(tmp_path)
+    [found] = io_where_there_is_none(tmp_path)
     assert found.startswith(f"{path}:{len(text.splitlines())}: {what}: ")
 
 
 def test_io_where_it_belongs_is_not_found(tmp_path: Path) -> None:
-    write(tmp_path, "shared/spec_file.py", "path.read_text()\nopen('x')")
+    write(tmp_path, "shared/spec/read.py", "path.read_text()\nopen('x')")
     write(tmp_path, "shared/local/store.py", "import sqlite3, time\nopen('x')")
-    write(tmp_path, "shared/engine.py", "import datetime\nself.clock.now()\nstore.touch('b', 1.0)")
-    assert io_in_the_core(tmp_path) == []
+    write(tmp_path, "shared/engine/engine.py", "import datetime\nself.clock.now()\nstore.touch('b', 1.0)")
+    assert io_where_there_is_none(tmp_path) == []
 
 
 def test_installed_package_that_hides_ours_is_found(tmp_path: Path) -> None:

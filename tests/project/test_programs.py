@@ -24,7 +24,7 @@ def forgotten_packages(root: Path) -> list[str]:
 
 
 def _named_packages(module: Module) -> Iterator[tuple[int, str]]:
-    """Give the packages in tables called PACKAGES, and in errors about a missing tool."""
+    """Yield the packages in tables called PACKAGES, and in errors about a missing tool."""
     for node in ast.walk(module.tree):
         values: list[ast.expr] = []
         if (

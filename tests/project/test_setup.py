@@ -34,6 +34,7 @@ def test_make_alone_prints_help() -> None:
         "lock",
         "check",
         "test",
+        "quick",
         "soak",
         "test-cloud",
         "cloud",
@@ -66,7 +67,7 @@ def write(path: Path, script: str) -> None:
 
 
 def notes(bare: Path) -> list[list[str]]:
-    """Give what apt-get was asked for, options left out."""
+    """Return the arguments of apt-get, without options."""
     lines = (bare.parent / "notes").read_text().splitlines()
     return [
         [word for word in line.split() if word[0] != "-" and "=" not in word and "::" not in word] for line in lines

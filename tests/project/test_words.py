@@ -1,6 +1,6 @@
-"""Words that must not be in the source: names that say nothing, work left for later, tests that do not test.
+"""Words that must not be in the source: empty names, work left for later, tests that do not test.
 
-Only names in the syntax tree, docstrings and comments are looked at, so that the lists below do not find themselves.
+The rules read only names in the syntax tree, docstrings and comments, so that the lists below do not find themselves.
 """
 
 import ast
@@ -16,6 +16,9 @@ from tests.project.source_tree import ROOT, Module, files, imports, is_within, m
 
 EMPTY_NAMES = ("utils", "util", "common", "helpers", "helper", "misc")
 LEFT_FOR_LATER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\b[Ff]or now\b")
+# The subject of a sentence is a thing: the caller, the VM, the function. `nobody` is a user's name as well.
+SUBJECTS = re.compile(r"\b(?:[Ss]omebody|[Ww]hoever|[Ee]verybody|[Aa]nybody|Nobody)\b")
+STIFF_VERB = re.compile(r"\A(?:Give|Gives|Tell whether) ")
 UNFINISHED = ("NotImplementedError",)
 PATCHING_MODULES = ("unittest.mock", "mock", "pytest_mock")
 PATCHING_ARGUMENTS = ("monkeypatch", "mocker")
@@ -23,7 +26,7 @@ UNTESTED = ("skip", "skipif", "xfail", "importorskip", "skipTest", "expectedFail
 
 
 def empty_names(root: Path) -> list[str]:
-    """Find modules and packages whose names tell nothing about what is in them."""
+    """Find modules and packages whose names do not describe their contents."""
     return [
         f"{module.path}:1: {part} says nothing about what is in it: name it after that"
         for module in modules(root)
@@ -39,6 +42,25 @@ def leftovers(root: Path) -> list[str]:
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if word := LEFT_FOR_LATER.search(text.partition("#")[2]):
                 found.append(f"{path.relative_to(root)}:{number}: {word[0]}: do it, or leave it out")
+    return found
+
+
+def stiff_words(root: Path) -> list[str]:
+    """Find subjects that name nothing, and docstrings that begin with another verb than those of the field."""
+    found = [
+        f"{module.path}:{line}: {word[0].strip()}: {remedy}"
+        for module in modules(root)
+        for line, text in _prose(module)
+        for pattern, remedy in (
+            (SUBJECTS, "name the subject, such as the caller or the VM"),
+            (STIFF_VERB, "begin with Return, Raise, Read, Write, Parse, Start, Yield ..."),
+        )
+        if (word := pattern.search(text))
+    ]
+    for path in (path for path in files(root, ".md") if "decisions" not in path.parts and path.name != "CHANGELOG.md"):
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if word := SUBJECTS.search(text):
+                found.append(f"{path.relative_to(root)}:{number}: {word[0]}: name the subject")
     return found
 
 
@@ -81,6 +103,31 @@ def test_modules_have_telling_names() -> None:
 def test_nothing_is_left_for_later() -> None:
     found = leftovers(ROOT)
     assert not found, "\n".join(found)
+
+
+def test_prose_is_plain() -> None:
+    found = stiff_words(ROOT)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "word"),
+    [
+        ("some.py", 'def f() -> int:\n    """Give a number."""\n', "Give"),
+        ("some.py", "# whoever calls this\n", "whoever"),
+        ("docs/some.md", "# Page\n\nNobody reads it.\n", "Nobody"),
+    ],
+)
+def test_stiff_words_are_found(tmp_path: Path, path: str, text: str, word: str) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / path).write_text(text)
+    [found] = stiff_words(tmp_path)
+    assert f": {word}: " in found
+
+
+def test_the_user_nobody_and_words_in_strings_are_not_found(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text("USER = 'nobody'  # of the group nobody\nTEXT = 'Somebody'\n")
+    assert stiff_words(tmp_path) == []
 
 
 @pytest.mark.parametrize("path", ["shared/utils.py", "tests/test_helpers.py", "shared/common/__init__.py"])

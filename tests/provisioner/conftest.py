@@ -1,4 +1,4 @@
-"""What a test of the provisioner may leave: a step's processes outlive a provisioner that is killed, as intended."""
+"""Clean up after tests of the provisioner: a step's processes outlive a provisioner that is killed, as intended."""
 
 import os
 import signal
@@ -8,23 +8,34 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.system.step_group import MOUNT, own_group
+
 
 @pytest.fixture(autouse=True)
 def _no_steps_left(tmp_path: Path) -> Iterator[None]:
-    """End what works below the test's folder once the test has ended, however it did."""
+    """After each test, kill the processes that work below its folder."""
     yield
     for pid in working_below(tmp_path):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    remove_groups_of_the_dead()
 
 
 def working_below(folder: Path) -> list[int]:
-    """Processes whose working directory is in a folder."""
+    """Return the processes whose working directory is in a folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or entry.name == str(os.getpid()):
             continue
-        with suppress(OSError):  # it has ended, or is not ours to look at
+        with suppress(OSError):  # it has ended, or may not be read
             if Path(str((entry / "cwd").readlink()).removesuffix(" (deleted)")).is_relative_to(folder):
                 found.append(int(entry.name))
     return found
+
+
+def remove_groups_of_the_dead() -> None:
+    """Remove the control groups of killed provisioners: on a machine systemd does that, with their unit."""
+    for group in Path(own_group(MOUNT)).glob("goldsmith-step-*"):
+        if not Path("/proc", group.name.rpartition("-")[2]).exists():
+            with suppress(OSError):  # a process in it has not ended yet: a later test removes it
+                group.rmdir()

@@ -1,11 +1,11 @@
-"""A disk in memory whose power goes at a write or a sync: of what was not synced, any sectors may be lost."""
+"""A disk in memory that loses power at a write or a sync: any sectors that were not synced may be lost."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 
-from provisioner.disk_file import DiskFile
+from provisioner.system.disk_file import DiskFile
 
 SECTOR = 512
 
@@ -15,7 +15,7 @@ class PowerCut(Exception):
 
 
 class Power:
-    """What all disks of a machine hang on. It goes at operation number `cut`; counts those that there were."""
+    """The power supply of a machine's disks. It counts their operations and fails at operation number `cut`."""
 
     def __init__(self, cut: int | None = None, seed: int = 0) -> None:
         self.cut = cut
@@ -29,7 +29,7 @@ class Power:
 
 
 class MemoryDisk(DiskFile):
-    """A disk. `durable` is what outlives a power cut, whole sectors at a time."""
+    """A disk. `durable` holds the sectors that survive a power cut."""
 
     def __init__(self, path: str, data: bytes, power: Power) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class MemoryDisk(DiskFile):
         yield begin, end
 
     def lose(self) -> None:
-        """The power went. Let any of the sectors reach the disk that nobody waited for: none, all, or some."""
+        """Lose power: of the sectors that were not synced, none, all or some reach the disk."""
         share = self.power.random.choice((0.0, 0.5, 1.0))
         self._keep([sector for sector in self._unsynced if self.power.random.random() < share])
 

@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.protocol import HEARTBEAT, SERIAL_MARK, Job, Report, Step, decode_report, sign
-from shared.cidata import cidata_files
+from shared.delivery.cidata import cidata_files
 
 KEY = "5f" * 32
+LOCALE = {"LC_ALL": "C.UTF-8"}  # as bootstrap.sh has it
+PYTHON = os.environ.get("GOLDSMITH_TEST_PYTHON", sys.executable)  # test_pythons.py runs the suite with others
 
 
 def script(name: str, path: str = "", **settings: Any) -> Step:
-    """A run-script step; its script is `path`, by default the step's name."""
+    """Return a run-script step; its script is `path`, by default the step's name."""
     env = settings.pop("env", {})
     return Step(name, "run-script", {"script": path or name, "env": env}, **settings)
 
 
 @dataclass
 class Ended:
-    """How one boot of a provisioner went."""
+    """The result of one boot of a provisioner."""
 
     status: int
     console: str
@@ -37,7 +39,7 @@ class Ended:
 
 @dataclass
 class Provisioning:
-    """A machine's folders, and the job that it is given."""
+    """A machine's folders, and its job."""
 
     folder: Path
     job: Job
@@ -54,9 +56,9 @@ class Provisioning:
         self.root.mkdir(parents=True)
         self.cidata.mkdir()
         self.port.touch()
-        self.give(replace(self.job, report_port=str(self.port)))
+        self.write_cidata(replace(self.job, report_port=str(self.port)))
 
-    def give(self, job: Job) -> None:
+    def write_cidata(self, job: Job) -> None:
         """Write the cidata of a job."""
         self.job = job
         context = self.folder / "context.tar"
@@ -70,14 +72,14 @@ class Provisioning:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Boot; the console is the process's standard output."""
-        command = [sys.executable, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
+        command = [PYTHON, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
         command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
         pipe, out = subprocess.PIPE, subprocess.STDOUT
         return subprocess.Popen(
-            [*self.within, *command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **self.env}
+            [*self.within, *command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **LOCALE, **self.env}
         )
 
-    def run(self, seconds: float = 30.0) -> Ended:
+    def run(self, seconds: float = 120.0) -> Ended:
         """Boot and wait for the end."""
         process = self.start()
         try:
@@ -88,11 +90,11 @@ class Provisioning:
         return Ended(process.returncode, console.decode("utf-8", "replace"))
 
     def reports(self) -> list[Report]:
-        """Give what came out of the report port, heartbeats left out, each as often as it came."""
+        """Return the reports on the port, without heartbeats, each as often as it was sent."""
         return [report for report in map(decode_report, self.report_data()) if report.kind != HEARTBEAT]
 
     def report_data(self) -> list[bytes]:
-        """Give the data of all reports on the port; their signatures are right."""
+        """Return the data of all reports on the port, after checking their signatures."""
         lines = [line.split(" ") for line in self.port.read_text().split("\n") if line]
         assert all(line[0] == SERIAL_MARK and len(line) == 3 for line in lines), lines
         found = [(base64.b64decode(line[1], validate=True), line[2]) for line in lines]
@@ -100,23 +102,23 @@ class Provisioning:
         return [data for data, _ in found]
 
     def kinds(self) -> list[str]:
-        """Give the kinds of the reports."""
+        """Return the kinds of the reports."""
         return [report.kind for report in self.reports()]
 
-    def kept(self, name: str) -> str:
+    def read(self, name: str) -> str:
         """Read a file below the root."""
         return (self.root / name).read_text()
 
 
 def job(*steps: Step, **settings: Any) -> Job:
-    """A job for a folder as root; its state is kept unless `clean` is set."""
+    """Return a job for a folder as root; its state is kept unless `clean` is set."""
     return Job(
         **{"build_id": "hello-0123456789ab", "attempt": 1, "key": KEY, "steps": steps, "clean": False, **settings}
     )
 
 
 def check_numbers(data: Sequence[bytes]) -> list[Report]:
-    """Check that no number stands for two reports and none is left out; give the reports in the order of numbers."""
+    """Check that each number stands for one report and none is missing; return the reports in the order of numbers."""
     by_number: dict[int, bytes] = {}
     for report in data:
         number = decode_report(report).sequence
@@ -128,13 +130,13 @@ def check_numbers(data: Sequence[bytes]) -> list[Report]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Cut the power: nothing of the provisioner runs on."""
+    """Kill a provisioner, as a power cut does."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something holds; it is looked at every few milliseconds, since files cannot be waited for."""
+    """Wait until a condition holds, by polling every few milliseconds: it is mostly about files."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -142,13 +144,13 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 def free_port() -> int:
-    """Give a port on which nothing listens."""
+    """Return a port on which nothing listens."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return server.server_port
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs, and is not just waiting to be collected."""
+    """Return whether a process runs, and is not a zombie."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -156,5 +158,5 @@ def alive(pid: int) -> bool:
 
 
 def environment(text: str) -> dict[str, str]:
-    """Read what env(1) printed."""
+    """Parse the output of env(1)."""
     return dict(line.split("=", 1) for line in text.splitlines())

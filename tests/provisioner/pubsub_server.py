@@ -1,4 +1,4 @@
-"""A server for what a provisioner publishes: Pub/Sub's `:publish` and the metadata server's token, on the loopback."""
+"""A server to which a provisioner publishes: Pub/Sub's `:publish` and the metadata server's token, on the loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOKEN = {"access_token": "secret-token", "expires_in": 3600}
 
 @dataclass
 class PubSub:
-    """A server that takes what a provisioner publishes. It answers with `statuses` in turn, then with 200."""
+    """The messages and settings of the server. It answers with `statuses` in turn, then with 200."""
 
     url: str = ""
     token_url: str = ""
@@ -35,7 +35,7 @@ class PubSub:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def data(self) -> list[bytes]:
-        """Give the data of all messages; their attributes and signatures are right."""
+        """Return the data of all messages, after checking their attributes and signatures."""
         found = []
         for message in self.messages:
             data, attributes = base64.b64decode(message["data"]), message["attributes"]
@@ -47,7 +47,7 @@ class PubSub:
                 "kind": report.kind,
                 "signature": sign(KEY, data),
             }
-            assert message["orderingKey"] == report.build_id
+            assert set(message) == {"data", "attributes"}
             found.append(data)
         return found
 

@@ -1,4 +1,4 @@
-"""What the provisioner is given may be anything: it says what is wrong, does nothing, and turns the machine off."""
+"""Bad input of any kind: the provisioner prints what is wrong, does nothing, and turns the machine off."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[str]) -> 
 
 
 def archive_of(*members: tuple[str, bytes, str]) -> bytes:
-    """Make a tar archive of members that are of any kind and lead anywhere."""
+    """Make a tar archive of members of any kind, which may lead anywhere."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, kind, target in members:

@@ -1,4 +1,4 @@
-"""bootstrap.sh in a small root of its own, with a python3 and a systemctl that only tell how they were called."""
+"""bootstrap.sh in a small root of its own, with a python3 and a systemctl that only record their calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.protocol import encode
-from shared.bundle import bootstrap_script
+from shared.delivery.bundle import bootstrap_script
 from tests.provisioner.provisioning import job
 
 PROGRAMS = ("cat", "mkdir", "mount", "sed", "sh", "sync")
@@ -18,7 +18,7 @@ POWERED_OFF = "systemctl poweroff -ff\n"
 
 
 class Machine:
-    """A root in which nothing but busybox and our script is real."""
+    """A root in which only busybox and the script are real."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -37,29 +37,29 @@ class Machine:
             (root / "bin" / name).symlink_to("busybox")
         self.console.touch()
         self.calls.touch()
-        self.has("systemctl", 'echo systemctl "$@" >>/calls')
+        self.add_program("systemctl", 'echo systemctl "$@" >>/calls')
 
-    def has(self, name: str, script: str) -> None:
+    def add_program(self, name: str, script: str) -> None:
         """Add a program."""
         path = self.root / "usr/bin" / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
     def boot(self, *arguments: str) -> int:
-        """Start the script; give its exit status."""
+        """Start the script; return its exit status."""
         command = ["unshare", "--map-root-user", "--mount", "chroot", str(self.root)]
         command += ["/bin/sh", "/run/goldsmith/cidata/bootstrap.sh", *arguments]
-        return subprocess.run(command, check=False, timeout=30, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
+        return subprocess.run(command, check=False, timeout=120, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine that has not been started."""
+    """Make a machine that has not been started."""
     return Machine(tmp_path)
 
 
 def test_the_provisioner_is_started_with_the_cidata(machine: Machine) -> None:
-    machine.has("python3", 'printf "%s\\n" "$@" >>/calls; exit 5')
+    machine.add_program("python3", 'printf "%s\\n" "$@" >>/calls; exit 5')
     assert machine.boot("--state", "/x") == 1
     calls = machine.calls.read_text()
     assert calls.startswith("-I\n-S\n-E\n-c\n")
@@ -69,7 +69,7 @@ def test_the_provisioner_is_started_with_the_cidata(machine: Machine) -> None:
 
 
 def test_it_is_started_once_a_boot(machine: Machine) -> None:
-    machine.has("python3", "echo python >>/calls")
+    machine.add_program("python3", "echo python >>/calls")
     machine.boot()
     before = machine.calls.read_text()
     assert machine.boot() == 0
@@ -85,16 +85,36 @@ def test_no_python_is_told_and_ends_the_machine(machine: Machine) -> None:
     assert machine.calls.read_text() == POWERED_OFF
 
 
+def test_a_python_that_lies_elsewhere_is_found(machine: Machine) -> None:
+    """Enterprise Linux 8, whose own Python is outside of PATH; and images whose python3 belongs to another program."""
+    machine.add_program("python3", '[ "$1" = --version ] || echo old >>/calls; exit 3')
+    machine.add_program("python3.12", "exit 127")
+    machine.add_program("python3.6", 'echo "$LC_ALL" >>/calls; exit 5')
+    assert machine.boot() == 1
+    assert machine.calls.read_text() == "old\nC.UTF-8\n" + POWERED_OFF
+    (machine.root / "run/goldsmith/started").unlink()
+    machine.calls.write_text("")
+    (machine.root / "usr/libexec").mkdir()
+    machine.add_program("../libexec/platform-python", "echo platform >>/calls; exit 5")
+    assert machine.boot() == 1
+    assert machine.calls.read_text() == "old\nplatform\n" + POWERED_OFF
+
+
 @pytest.mark.parametrize(("seconds", "slept"), [(240.0, "0240"), (0.0, "00")])
 def test_the_host_gets_the_time_that_the_job_allows_to_read_why(machine: Machine, seconds: float, slept: str) -> None:
     (machine.cidata / "job.json").write_bytes(encode(replace(job(), linger=seconds)))
-    machine.has("sleep", 'echo sleep "$@" >>/calls')
+    machine.add_program("sleep", 'echo sleep "$@" >>/calls')
     assert machine.boot() == 1
     assert machine.calls.read_text() == f"sleep {slept}\n" + POWERED_OFF
 
 
-def test_an_old_python_is_told_and_ends_the_machine(machine: Machine) -> None:
-    machine.has("python3", '[ "$1" != --version ] || { echo Python 3.6.8; exit 0; }\nexit 3')
+def test_pythons_of_no_use_are_told_and_end_the_machine(machine: Machine) -> None:
+    machine.add_program("python3", '[ "$1" != --version ] || { echo Python 3.5.3; exit 0; }\nexit 3')
+    machine.add_program("python3.13", "exit 127")
+    machine.add_program("python3.7", "exit 4")
     assert machine.boot() == 1
-    assert machine.console.read_text().startswith("goldsmith: this image's Python 3.6.8 is too old; ")
+    assert machine.console.read_text() == (
+        "goldsmith: this image's python3 is of no use (python3 is Python 3.5.3, python3.13 does not run, "
+        "python3.7 lacks modules of its library); the provisioner needs Python 3.6 or later: add python3 to the image\n"
+    )
     assert machine.calls.read_text() == POWERED_OFF

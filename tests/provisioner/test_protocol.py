@@ -1,4 +1,4 @@
-"""The wire contract: what goes out comes back, on both sides, and nothing is half understood."""
+"""The wire contract: documents survive a round trip on both sides, and none is half understood."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from provisioner.protocol import (
     encode,
     sign,
 )
-from provisioner.steps import ACTION_MODULES
-from shared.bundle import provisioner_pyz
+from shared.delivery.bundle import provisioner_pyz
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 NUMBER = st.floats(min_value=0, max_value=1e9)
@@ -197,7 +197,8 @@ def test_signatures_are_those_of_hmac_sha256() -> None:
 
 
 def test_every_action_has_a_module_and_a_shape() -> None:
-    assert set(ACTION_MODULES) == set(ACTIONS)
+    for action in ACTIONS:
+        assert callable(import_module(f"provisioner.steps.{action.replace('-', '_')}").act)
     assert decode_inputs(Step("a", "reboot", {})) == protocol.Reboot()
     with pytest.raises(ProtocolError, match=r"step\.inputs\.now: unknown key"):
         decode_inputs(Step("a", "reboot", {"now": True}))
@@ -212,16 +213,14 @@ assert not {"dataclasses", "typing", "inspect"} & set(sys.modules)
 for line in sys.stdin.buffer:
     decode = getattr(protocol, line[:6].decode() == "report" and "decode_report" or "decode_job")
     try:
-        document = decode(line[7:])
-        assert document == decode(line[7:]) and repr(document)
-        print(protocol.encode(document).decode())
+        print(protocol.encode(decode(line[7:])).decode())
     except protocol.ProtocolError as error:
         print(error)
 """
 
 
 def test_the_machines_side_understands_the_same(tmp_path: Path) -> None:
-    """The archive's protocol.py stands on light_dataclasses: same bytes, same errors, up to Python's own wording."""
+    """The archive's protocol.py uses light_dataclasses: same bytes, same errors, up to Python's own wording."""
     pyz = tmp_path / "provisioner.pyz"
     pyz.write_bytes(provisioner_pyz())
     job = Job("b", 1, "00", tuple(Step("s", "copy-files", {"source": "a", "destination": "/b"}) for _ in range(3)))
@@ -255,13 +254,10 @@ def test_light_dataclasses_are_like_the_real_ones(job: Job) -> None:
         "steps": [{"name": "y", "steps": [], "env": {}}, job.build_id],
         "env": {},
     }
-    assert light == Light("x", (Light("y"), job.build_id))  # type: ignore[call-arg]
-    assert light != Light("x")  # type: ignore[call-arg]
+    assert Light("y").env is not Light("y").env  # type: ignore[call-arg]
     assert asdict(job)["build_id"] == job.build_id
     for arguments in ((), (1, 2, 3, 4)):
         with pytest.raises(TypeError):
             Light(*arguments)
     with pytest.raises(TypeError, match="unexpected arguments: colour"):
         Light("x", colour=1)  # type: ignore[call-arg]
-    with pytest.raises(AttributeError, match="cannot assign to field 'name'"):
-        light.name = "z"

@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from shared.build import Build
-from shared.damage import readable_events
+from shared.build.build import Build
+from shared.engine.history import each_event
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.ports import Store
@@ -16,7 +16,7 @@ from tests.replay.recording import decisions, record
 
 def write(store: Store, build_id: str, out: Path, what: str = "") -> None:
     """Write the recording of a build. NotFound; ValueError when it does not end as the build did."""
-    build, events = store.load(build_id).build, readable_events(store.events(build_id))
+    build, events = store.load(build_id).build, list(each_event(store, build_id))
     *_, last = decisions(events)
     if ending(last.build) != ending(build):
         raise ValueError(f"replayed, build {build_id} ends otherwise: {ending(last.build)}, and was: {ending(build)}")

@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from shared.build import Build, StepRecord
-from shared.events import BuildRejected, BuildRequested, Event, read_event, to_json
-from shared.lifecycle import Decision, begin, decide
+from shared.build.build import Build, StepRecord
+from shared.build.events import BuildRejected, BuildRequested, Event, read_event, to_json
+from shared.engine.lifecycle import Decision, begin, decide
 
 VERSION = 1
 
 
 def record(events: Sequence[Event], what: str) -> dict[str, Any]:
-    """Give the recording of a build's events, with what is decided now."""
+    """Return the recording of a build's events, with what is decided now."""
     steps = [
         {"event": to_json(event), "after": summary(event, decision)}
         for event, decision in zip(events, decisions(events), strict=True)
@@ -31,7 +31,7 @@ def record(events: Sequence[Event], what: str) -> dict[str, Any]:
 
 
 def events_of(recording: dict[str, Any]) -> list[Event]:
-    """Give the events of a recording."""
+    """Return the events of a recording."""
     if recording["version"] != VERSION:
         raise ValueError(f"a recording of version {recording['version']}; {VERSION} is known")
     return [read_event(step["event"]) for step in recording["steps"]]

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from shared.engine import Engine
+from shared.build.events import BuildRejected, BuildRequested, Event, Ticked
+from shared.engine.engine import Engine
+from shared.engine.history import each_event
 from shared.errors import PoisonMessage
-from shared.events import BuildRejected, BuildRequested, Event, Ticked
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from tests.fakes import FakeClock, MemoryBus
 from tests.replay.record import ending
 from tests.replay.recording import decisions, events_of
 from tests.replay.test_replay import RECORDINGS, read
+from tests.world.fakes import FakeClock, MemoryBus
 
 
 class Redelivery:
@@ -55,7 +56,7 @@ def test_the_end_is_the_same(path: Path, tmp_path: Path) -> None:
         redelivery.replay(events)
         build = redelivery.store.load(last.build.id).build
         assert ending(build) == ending(last.build)
-        assert len(redelivery.store.events(build.id)) == len(events)
+        assert len(list(each_event(redelivery.store, build.id))) == len(events)
 
 
 def test_what_comes_before_its_request_is_poison(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from shared.build import Outcome
-from shared.damage import readable_events
+from shared.build.build import Outcome
+from shared.engine.history import each_event
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from tests import values
-from tests.memory_store import MemoryStore
 from tests.replay.record import main, write
 from tests.replay.recording import decisions, events_of, record, summary
-from tests.world import World
+from tests.world import values
+from tests.world.memory_store import MemoryStore
+from tests.world.world import World
 
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.json"))
 
@@ -47,7 +47,7 @@ def test_a_build_of_this_machine_s_store_is_recorded(tmp_path: Path) -> None:
     world = World()
     world.run(values.plan())
     with Database(tmp_path / "state.db") as database:
-        store, events = LocalStore(database), readable_events(world.store.events(values.BUILD_ID))
+        store, events = LocalStore(database), list(each_event(world.store, values.BUILD_ID))
         store.create(world.build(), events[0])
         for event in events[1:]:
             store.save(world.build(), store.load(values.BUILD_ID).version, event)
@@ -58,7 +58,7 @@ def test_a_build_of_this_machine_s_store_is_recorded(tmp_path: Path) -> None:
 def test_a_history_with_a_gap_is_refused(tmp_path: Path) -> None:
     world = World()
     world.run(values.plan())
-    first = readable_events(world.store.events(values.BUILD_ID))[0]
+    first = next(each_event(world.store, values.BUILD_ID))
     store = MemoryStore()
     store.create(world.build(), first)
     with pytest.raises(ValueError, match="ends otherwise"):

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from emulator.http_server import HttpServer
+from emulator.web.http_server import HttpServer
 from shared.errors import InputError, Permanent, Transient
 from shared.gpu_drivers import BUCKET, GOOGLE, check_drivers, storage_of, valid_drivers
-from tests.driver_bucket import VERSIONS, driver_storage, installing
-from tests.values import plan
+from tests.world.driver_bucket import VERSIONS, driver_storage, installing
+from tests.world.values import plan
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_an_unknown_driver_is_an_error_that_lists_the_valid_ones(storage: str) -
     )
 
 
-def test_nobody_is_asked_where_no_driver_is_named() -> None:
+def test_the_bucket_is_not_asked_where_no_driver_is_named() -> None:
     for planned in (plan(), installing(plan(), "NVIDIA-Linux-x86_64-1.2.3.run")):
         check_drivers(planned, "http://127.0.0.1:1")
 
@@ -54,7 +54,15 @@ def test_a_storage_that_is_not_there_may_be_asked_again() -> None:
 
 @pytest.mark.parametrize(
     ("body", "status", "text"),
-    [("no JSON", 200, "cannot be asked"), ("[]", 200, "gives no list"), ("{}", 503, "503"), ("{}", 429, "429")],
+    [
+        ("no JSON", 200, "cannot be asked"),
+        ("[]", 200, "gives no list"),
+        ("{}", 503, "503"),
+        ("[" * 99999, 200, "cannot be asked"),
+        (" " * (9 << 20), 200, "gives no list"),
+        ('{"nextPageToken": "x"}', 200, "does not end"),
+        ("{}", 429, "429"),
+    ],
 )
 def test_an_answer_that_is_none_may_be_asked_for_again(body: str, status: int, text: str) -> None:
     application = Flask("odd")

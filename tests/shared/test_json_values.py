@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from shared.build import Build
-from shared.events import Event
+from shared.build.build import Build
+from shared.build.events import Event
+from shared.build.orders import Order
+from shared.engine.lifecycle import begin
 from shared.json_values import Unreadable, reader, to_document
-from shared.lifecycle import begin
-from shared.orders import Order
-from tests import values
+from tests.world import values
 
 BUILD = replace(begin(values.requested()).build, image=values.image_record(), ledger=(values.ledger_entry(),))
 
@@ -47,7 +47,7 @@ def test_whole_number_is_a_time_as_well() -> None:
         ({"attempt": "1"}, "attempt: needs int, not '1'"),
         ({"attempt": True}, "attempt: needs int, not True"),
         ({"created": None}, "created: needs float, not None"),
-        ({"created": 1 << 1024}, "created: needs float, not 1797[0-9]+"),
+        ({"created": 1 << 1024}, "created: needs float, not 1797[0-9]+[.]{3}[0-9]+"),
         ({"state": "asleep"}, "state: 'asleep' is not a valid State"),
         ({"steps": {}}, "steps: needs a list, not {}"),
         (
@@ -62,6 +62,16 @@ def test_whole_number_is_a_time_as_well() -> None:
 def test_wrong_values_are_refused_by_name(change: dict[str, Any], wrong: str) -> None:
     with pytest.raises(Unreadable, match=f"^{wrong}$"):
         reader(Build)({**to_document(BUILD), **change})
+
+
+def test_a_wrong_value_is_shown_in_part_however_large_or_deep() -> None:
+    deep: Any = "x"
+    for _level in range(100_000):
+        deep = [deep]
+    for value in (deep, {"a": deep}, ["x" * 10_000_000] * 100, dict.fromkeys(range(1_000_000))):
+        with pytest.raises(Unreadable, match=r"^name: needs str, not ") as raised:
+            reader(Build)({**to_document(BUILD), "name": value})
+        assert len(str(raised.value)) < 110
 
 
 @pytest.mark.parametrize("document", [[], None, {}, {"kind": ["Ticked"]}, {"kind": "Slept"}])

@@ -10,7 +10,7 @@ import pytest
 from provisioner.protocol import PHASES, VERIFY, encode, sign
 from shared.errors import EnvironmentFault
 from shared.keys import BY_ATTEMPT, Keys
-from tests import values
+from tests.world import values
 
 
 def test_a_short_master_key_is_refused() -> None:

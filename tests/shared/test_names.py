@@ -11,13 +11,13 @@ from shared import names
 
 @pytest.mark.parametrize("text", ["a", "a-b", "debian-12", "a" * 63])
 def test_name_is_taken(text: str) -> None:
-    assert names.resource_name(text) == text
+    assert names.check_name(text) == text
 
 
 @pytest.mark.parametrize("text", ["", "-a", "a-", "1a", "A", "a_b", "a" * 64, "a\n", "ä"])
 def test_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid name"):
-        names.resource_name(text)
+        names.check_name(text)
 
 
 @pytest.mark.parametrize("text", ["gs", "gsa-1", "my-gs-1", "hello"])
@@ -53,10 +53,10 @@ def test_what_is_own_carries_the_label_of_the_build_in_its_name(name: str, build
 @given(st.text(max_size=80))
 def test_proposed_name_is_valid(text: str) -> None:
     try:
-        names.resource_name(text)
+        names.check_name(text)
     except ValueError as error:
         proposed = re.search(r", for example (.*)$", str(error))
-        assert proposed is None or names.resource_name(proposed[1])
+        assert proposed is None or names.check_name(proposed[1])
 
 
 @pytest.mark.parametrize("text", ["local", "cos-cloud", "my-project-123", "example.com:my-project"])

@@ -6,17 +6,18 @@ import hashlib
 
 import pytest
 
-from goldsmith.submit import identities
+from goldsmith.commands.submit import identities
 from shared.errors import InputError
+from shared.spec.read import parse
 from shared.submission import CONTEXT_METADATA, LIST, brought_list, context_metadata, upload_uri
 from shared.submission import packed_context as packed_for
-from tests.intake_desk import BUCKET, SPEC, Desk, planned, reason
-from tests.packed_context import packed_context
-from tests.shared.test_intake_workflows import image, workflow
+from tests.shared.intake.test_workflows import image, workflow
+from tests.world.intake import BUCKET, SPEC, Desk, planned, reason
+from tests.world.packed_context import packed_context
 
 (DATA_1, DIGEST_1), (DATA_2, DIGEST_2) = (packed_context({"preload.sh": f"echo {digit}"}) for digit in "12")
 ONE, TWO = (f"gs://{BUCKET}/uploads/{digest}.tar" for digest in (DIGEST_1, DIGEST_2))
-KEPT = [f"gs://{BUCKET}/contexts/{digest}.tar" for digest in (DIGEST_1, DIGEST_2)]
+KEPT = [f"gs://{BUCKET}/contexts/2026-11/{digest}.tar" for digest in (DIGEST_1, DIGEST_2)]
 LIST_OF_PACKAGES = b"{}"
 NAME = "specs/team/cloudbuild.yaml"
 
@@ -64,7 +65,7 @@ def test_list_of_packages_that_was_brought_is_the_one_that_is_merged(desk: Desk)
     desk.objects.put(uri, LIST_OF_PACKAGES)
     metadata = {CONTEXT_METADATA: context_metadata({".": ONE, LIST + "own.json": uri})}
     build = desk.upload(SPEC + "output: {sbom: {input: own.json}}\n", **metadata)
-    assert planned(build).image.sbom_input == f"gs://{BUCKET}/contexts/{digest}.json"
+    assert planned(build).image.sbom_input == f"gs://{BUCKET}/contexts/2026-11/{digest}.json"
     desk.objects.put(uri, b"{} ")
     told = reason(desk.upload(SPEC + "output: {sbom: {input: own.json}}\n", **metadata))
     assert f"output.sbom.input: {uri} does not hold what its name says" in told
@@ -93,4 +94,6 @@ def test_both_sides_know_the_builds_of_an_upload(desk: Desk) -> None:
     generation = desk.put(NAME, text, metadata)
     begun = desk.intake.uploaded(NAME, generation)
     assert [build.outcome for build in begun] == [None] * 3
-    assert [build.id for build in begun] == identities(text, BUCKET, NAME, generation, {"_NAME": "other"}, "my-project")
+    parsed = parse(text, "cloudbuild.yaml")
+    parameters = {"_NAME": "other"}
+    assert [build.id for build in begun] == identities(parsed, BUCKET, NAME, generation, parameters, "my-project")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
-from shared import resources
-from shared.build import Build, Outcome
+from shared.build import resources
+from shared.build.build import Build, Outcome
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
-from shared.orders import FINISHED_TOPIC
 from shared.ports import Image
+from shared.topology import FINISHED_TOPIC
 from tests.simulation.simulation import Simulation
 
 PATIENCE = 3600.0  # seconds, within which every build comes to its end that meets with nothing worse than delays
+STEP_HAS_FAILED = re.compile(r"^step \S+ failed")  # a guest's last word
 UNPUBLISHED = (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.FAILED)
 
 
@@ -26,7 +28,7 @@ def run(seed: int) -> tuple[Simulation, list[str]]:
 
 def of_member(image: Image, simulation: Simulation) -> Iterator[str]:
     """Look at an image that is about to join a family: everything else has been done, and is committed."""
-    build = next((build for build in simulation.built() if build.id == image.labels.get(BUILD_LABEL)), None)
+    build = next((build for build in simulation.built() if is_of(image, build, simulation)), None)
     if build is None:
         yield f"{image.name} joins family {image.family}, of no build that there is"
         return
@@ -46,6 +48,7 @@ def check(simulation: Simulation) -> list[str]:
     return [
         *found,
         *of_families(simulation),
+        *of_content(simulation),
         *of_foreign(simulation),
         *of_requests(simulation),
         *of_what_is_left(simulation),
@@ -69,7 +72,9 @@ def of_build(build: Build, simulation: Simulation) -> Iterator[str]:
     if owed:
         yield f"still owes {owed}"
     yield from of_result(build, simulation)
-    hurried = simulation.jumped or build.deadline - build.created < PATIENCE
+    hurried = simulation.jumped or build.deadline - (build.turn or build.created) < PATIENCE
+    if build.turn == 0 and build.reason.startswith("output.name: "):
+        return  # refused at its turn, as its request would have been then: it had a chosen name
     ended = build.outcome is Outcome.FAILED or (build.outcome is Outcome.TIMED_OUT and not hurried)
     if ended and simulation.is_harmless(build.id):
         yield "nothing has happened that it could not survive"
@@ -88,6 +93,10 @@ def of_result(build: Build, simulation: Simulation) -> Iterator[str]:
         yield f"its result says {document['outcome']}"
     if document["left"]:
         yield f"its result lists {document['left']}"
+    if STEP_HAS_FAILED.search(build.reason):  # which is all that is known where this was the first word to arrive
+        told = [step["output"] for step in document["steps"] if step["status"] == "failed"]
+        if not all(told) or not told:
+            yield f"its result does not say how the step has failed: {document['steps']}"
 
 
 def of_outcome(build: Build, simulation: Simulation) -> Iterator[str]:
@@ -136,7 +145,7 @@ def of_published(build: Build, simulation: Simulation) -> Iterator[str]:
 def of_joining(build: Build, image: Image, simulation: Simulation) -> Iterator[str]:
     """An image joins its family after everything else."""
     assert build.plan is not None
-    if dict(image.labels) != build.plan.image.labels:
+    if dict(image.labels) != build.plan.image.published_labels:
         yield f"its image in the family has labels {dict(image.labels)}"
     missing = [name for name in published_names(build) if name not in simulation.bucket.objects]
     if missing:
@@ -156,7 +165,19 @@ def ours(build: Build, simulation: Simulation) -> Image | None:
     if build.plan is None:
         return None
     image = simulation.images.get(build.plan.image.name)
-    return image if image is not None and image.labels.get(BUILD_LABEL) == build.id else None
+    return image if image is not None and is_of(image, build, simulation) else None
+
+
+def is_of(image: Image, build: Build, simulation: Simulation) -> bool:
+    """Return whether an image is a build's: by its label, or without one by the id that a committed build has noted.
+
+    Of several it is the last one's, which has taken it up when those before it could not publish it.
+    """
+    label = image.labels.get(BUILD_LABEL)
+    if label is not None or build.plan is None or build.plan.image.own_labels or not build.committed:
+        return label == build.id
+    noted = [each for each in simulation.built() if each.committed and each.image and each.image.id == image.id]
+    return bool(noted) and max(noted, key=lambda each: each.committed).id == build.id
 
 
 def of_families(simulation: Simulation) -> Iterator[str]:
@@ -174,6 +195,19 @@ def of_families(simulation: Simulation) -> Iterator[str]:
         newest = max(members, key=lambda image: image.created)
         if newest.deprecated:
             yield f"the newest image of family {family}, {newest.name}, is deprecated"
+
+
+def of_content(simulation: Simulation) -> Iterator[str]:
+    """With `rebuild: changed` no two builds publish the same, but where the first one's image was deprecated since."""
+    published: dict[tuple[str, str | None], Build] = {}
+    for build in sorted(simulation.built(), key=lambda build: build.committed):
+        plan = build.plan
+        if build.outcome is not Outcome.SUCCEEDED or plan is None or plan.rebuild != "changed":
+            continue
+        before = published.setdefault((plan.content_digest, plan.image.family), build)
+        image = ours(before, simulation)
+        if before is not build and plan.image.numbered and image is not None and not image.deprecated:
+            yield f"{build.id} has published what {before.id} had published"
 
 
 def of_foreign(simulation: Simulation) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tests.fuse import Died
+from tests.world.fuse import Died
 
 
 class Process:

@@ -9,26 +9,29 @@ and whenever an image joins a family, is in invariants.py.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.build import Build, State
-from shared.engine import Engine
+from shared.build.build import Build, State
+from shared.build.events import read_build
+from shared.build.plan import SourceImage
+from shared.engine.engine import Engine
 from shared.errors import GoldsmithError, InputError, PoisonMessage
-from shared.events import read_build
-from shared.expiry import _pass_time
-from shared.plan import Plan, SourceImage
+from shared.planning.plan import make_plan
+from shared.planning.requests import admit
+from shared.planning.turns import give_turns
 from shared.ports import Image, Message
-from shared.requests import request_build
-from shared.spec import Spec
-from shared.sweep import sweep
-from tests import values
-from tests.fuse import Died
+from shared.spec.model import Spec
+from shared.upkeep.expiry import _pass_time
+from shared.upkeep.sweep import sweep_project
 from tests.simulation.processes import Process, Processes
 from tests.simulation.weather import Refusals, SimulatedClock, Weather, WeatherFuse
-from tests.world import Guest, World
+from tests.world import values
+from tests.world.fuse import Died
+from tests.world.world import Guest, World
 
 FAMILY = "golden"
 STORM = 220  # things that happen in a storm
@@ -37,7 +40,7 @@ SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001", family="debia
 
 @dataclass
 class Request:
-    """What somebody asks for."""
+    """One request of the simulation."""
 
     number: int
     spec: Spec
@@ -49,7 +52,7 @@ class Request:
 
 
 class Images(dict[str, Image]):
-    """The project's images, of which somebody is told that one joins a family, before it does."""
+    """The project's images, which call back before an image joins a family."""
 
     joins: Callable[[Image], None] | None = None
 
@@ -78,7 +81,8 @@ class Simulation(World):
         self.compute._clock = self.clock
         self.images = self.compute.all_images = Images()
         self.compute.faults = Refusals(self.draw, self.weather, self.fuse)
-        self.factory = replace(self.factory, clock=self.clock, adopted_families=())
+        self.concurrency = self.draw.choice([None, None, 1, 1, 2])
+        self.backend = replace(self.backend, clock=self.clock, adopted_families=(), concurrency=self.concurrency)
         self.requests = requests(self.draw)
         self.foreign: dict[str, Image] = {}
         self.deaths = 0
@@ -103,7 +107,7 @@ class Simulation(World):
         self.fuse.calm, self.clock.draw = True, None
         while self.processes.suspended:
             self.resume()
-        for _ in range(400):
+        for _ in range(2000):  # a day for each of several builds, of which one begins after the other
             self.calm()
             if self.is_over():
                 return self
@@ -119,6 +123,7 @@ class Simulation(World):
             (8, self.take),
             (4, self.boot),
             (2, self.minute),
+            (1, self.queue),
             (1.5, self.begin),
             (0.3, self.take_vm),
             (0.3, self.cancel_one),
@@ -131,20 +136,24 @@ class Simulation(World):
         self.draw.choices(moved, weights)[0]()
 
     def calm(self) -> None:
-        """Handle all messages, then let a minute pass, or a day where a build waits for that."""
+        """Handle all messages, then let a minute pass, or more where builds wait for a day to pass."""
         for request in self.requests:
             if not request.begun and not request.refused:
                 self.begin()
-        for _ in range(300):
+        for _ in range(20 if self.weather.stuck else 300):  # what is stuck comes again and again
             self.boot()
             if not self.bus.waiting:
                 break
             self.take()
-        cleaning = all(build.state is State.CLEANING for build in self.built() if not build.finished)
-        self.clock.time += 7200.0 if cleaning and self.draw.random() < 0.3 else 60.0
+        begun = [build for build in self.built() if not build.finished and build.state is not State.QUEUED]
+        cleaning = begun and all(build.state is State.CLEANING for build in begun)
+        committed = begun and all(build.committed for build in begun)
+        long = 7200.0 if cleaning else 900.0 if committed else 60.0
+        self.clock.time += long if self.draw.random() < 0.3 else 60.0
         for build in self.built():
             if not build.finished:
                 self.tick_one(build)
+        self.process("queue", self._turns)
         self.process("sweep", lambda: self._sweep())
 
     # what may happen
@@ -159,7 +168,7 @@ class Simulation(World):
             self.process(f"request {request.number}", lambda: self._begin(request))
 
     def take(self) -> None:
-        """Begin to handle a message that nobody handles, perhaps one of its copies."""
+        """Begin to handle a message that no process handles, perhaps one of its copies."""
         free = list(self.bus.waiting)
         for message in self._held.values():
             if message in free:
@@ -193,10 +202,17 @@ class Simulation(World):
         else:
             self.process("sweep", self._sweep)
 
+    def queue(self) -> None:
+        """Let those builds begin whose turn has come."""
+        if any(build.state is State.QUEUED for build in self.built()):
+            self.process("queue", self._turns)
+
     def jump(self) -> None:
-        """Let the deadline of a build pass."""
+        """Let the deadline of a build pass, in which time all VMs that run say what they have to say."""
         unfinished = [build for build in self.built() if not build.finished]
         if unfinished and self._jumps:
+            for name in self.running():
+                self.boot_one(name)
             self._jumps -= 1
             self.jumped = True
             build = self.draw.choice(unfinished)
@@ -214,33 +230,41 @@ class Simulation(World):
 
     def take_vm(self) -> None:
         """Let a VM be preempted, or vanish."""
-        running = [(n, m) for n, m in self.compute.machines.items() if m.status == "running" and n not in self.booted]
+        running = self.running()
         if running:
-            name, machine = self.draw.choice(running)
+            name = self.draw.choice(running)
             self.log(f"taken: {name}")
             self.taken += 1
-            machine.stop(self.draw.choice(["preempted", "lost"]))
+            self.compute.machines[name].stop(self.draw.choice(["preempted", "lost"]))
 
     def boot(self) -> None:
         """Let the guest of a new machine run."""
-        running = [(n, m) for n, m in self.compute.machines.items() if m.status == "running" and n not in self.booted]
+        running = self.running()
         if running:
-            name, machine = self.draw.choice(running)
-            disk = self.compute.disks[machine.request.boot_disk]
-            guest = next(r.guest for r in self.requests if r.build_id == machine.request.job.build_id)
-            if guest.run(machine, disk, self._from_guest):
-                self.booted.add(name)
+            self.boot_one(self.draw.choice(running))
 
     def plant(self, name: str = "") -> None:
-        """Let somebody else put an image into the family, with labels that look like ours."""
+        """Let another program put an image into the family, with labels that look like ours."""
         name = name or f"foreign-{len(self.foreign)}"
         builds = [build.id for build in self.built()]
-        labels = {"goldsmith-build": self.draw.choice([*builds, "somebody"]), "goldsmith-expires": "1"}
+        labels = {"goldsmith-build": self.draw.choice([*builds, "another"]), "goldsmith-expires": "1"}
         self.foreign[name] = Image("local", name, f"theirs-{name}", self.clock.time - 86400, FAMILY, labels=labels)
         dict.__setitem__(self.images, name, self.foreign[name])
         self.log(f"plant {name} {labels}")
 
     # how it is done
+
+    def running(self) -> list[str]:
+        """Return the machines that run and whose guests have not run to their end."""
+        return [n for n, m in self.compute.machines.items() if m.status == "running" and n not in self.booted]
+
+    def boot_one(self, name: str) -> None:
+        """Let the guest of a machine run, until it waits for a larger disk."""
+        machine = self.compute.machines[name]
+        disk = self.compute.disks[machine.request.boot_disk]
+        guest = next(r.guest for r in self.requests if r.build_id == machine.request.job.build_id)
+        if guest.run(machine, disk, self._from_guest):
+            self.booted.add(name)
 
     def process(self, what: str, work: Callable[[], None], message: Message | None = None) -> Process:
         """Begin a process."""
@@ -250,7 +274,7 @@ class Simulation(World):
         return process
 
     def tick_one(self, build: Build) -> None:
-        self.process(f"tick {build.id}, which is {build.state}", lambda: _pass_time(build, self.factory, 1e12))
+        self.process(f"tick {build.id}, which is {build.state}", lambda: _pass_time(build.id, self.backend, 1e12))
 
     def built(self) -> list[Build]:
         """All builds as they are, oldest first. The simulation's own look: no call."""
@@ -265,43 +289,55 @@ class Simulation(World):
         return self._seen[build_id][1]
 
     def is_harmless(self, build_id: str) -> bool:
-        """Whether all that has happened to a build only costs time."""
+        """Return whether all that has happened to a build only costs time."""
         guest = next(request.guest for request in self.requests if request.build_id == build_id)
         stops = guest.ends_at is not None and guest.ends in ("panicked", "powered-off")
-        refused = self.weather.refused or self.weather.refuses or self.weather.full
+        weather = self.weather
+        refused = weather.refused or weather.refuses or weather.full or weather.stuck
         return not (stops or refused or guest.silent or guest.fails_at is not None or self.taken)
 
     def is_over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         asked = all(request.begun or request.refused for request in self.requests)
         return asked and not self.bus.waiting and not self.processes.suspended and all(b.finished for b in self.built())
 
+    def _turns(self) -> None:
+        give_turns(self.backend, math.inf)
+
     def _sweep(self) -> None:
-        sweep("local", self.factory)
+        sweep_project("local", self.backend)
 
     def _begin(self, request: Request) -> None:
-        def amend(plan: Plan) -> Plan:
-            image = replace(plan.image, export_to=f"out/{request.number}/{plan.image.name}.tar.gz")
-            return replace(plan, image=image if request.number % 2 else plan.image)
-
-        asked = f"request {request.number}"
+        plan = make_plan(
+            request.spec,
+            source=SOURCE,
+            context=None,
+            request=f"request {request.number}",
+            requested=self.backend.clock.now(),
+            provisioner_version="1",
+        )
+        image = replace(plan.image, own_labels=request.number % 3 != 0)
+        export = replace(image, export_to=f"out/{request.number}/{image.name}.tar.gz")
         try:
-            event = request_build(
-                *(request.spec, self.factory),
-                source=SOURCE,
-                context=None,
-                request=asked,
-                provisioner_version="1",
-                amend=amend,
-            )
+            event = admit(replace(plan, image=export if request.number % 2 else image), self.backend)
         except InputError as error:
             request.refused = str(error)
             return
         request.build_id = event.build_id
         try:
             Engine(self.store, self.bus, self.clock).request(replace(event, result=f"results/{request.number}.json"))
+            give_turns(self.backend, math.inf)
         finally:  # also of one that has died on the way: what asked for it asks again, as long as there is no build
             request.begun = event.build_id in self.store._documents
+
+    def _count(self) -> None:
+        """See that no more builds are at work than may be: one more where one of them may have waited for a maker."""
+        over = (State.QUEUED, State.CLEANING, State.FINISHED)
+        at_work = [build.plan for build in self.built() if build.plan is not None and build.state not in over]
+        waited = any(plan.rebuild == "changed" or not plan.image.numbered for plan in at_work)
+        if self.concurrency is not None and len(at_work) > self.concurrency + waited:
+            ids = [plan.build_id for plan in at_work]
+            self.wrong.append(f"{ids} are at work at once, of which {self.concurrency} may be")
 
     def deliver(self, message: Message) -> None:
         self.engine = Engine(self.store, self.bus, self.clock)
@@ -311,6 +347,7 @@ class Simulation(World):
         if not process.ended:
             self.log(f"  suspended: {process.what}")
             return
+        self._count()
         held = self._held.pop(process, message)
         fault = process.fault
         if fault is not None:
@@ -329,7 +366,7 @@ def requests(draw: random.Random) -> list[Request]:
     made = []
     rebuild = draw.choice(["always", "changed"])
     named = draw.choice([None, None, None, "the-name"])
-    for number in range(draw.choice([1, 2, 2, 3])):
+    for number in range(draw.choice([1, 2, 2, 3, 4])):
         content = draw.choice(["a", "a", "a", "b"])
         output: dict[str, Any] = {"family": draw.choice([FAMILY, FAMILY, "other"]), "labels": {"team": "infra"}}
         if named:

@@ -80,7 +80,7 @@ def soak(seeds: int, first: int) -> Tally:
 
 
 def say(text: str) -> None:
-    """Tell people."""
+    """Print a line for people."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -9,9 +9,9 @@ import random
 from dataclasses import dataclass
 
 from shared.errors import NoSpace, Permanent, Transient
-from tests.fakes import FakeClock
-from tests.fuse import Died, Fuse
 from tests.simulation.processes import Processes
+from tests.world.fakes import FakeClock
+from tests.world.fuse import Died, Fuse
 
 AT_ONCE = 5  # processes
 
@@ -26,6 +26,7 @@ class Weather:
     full: float  # no space
     refuses: float  # 403, of Compute Engine's calls
     refused: tuple[str, ...]  # methods that are refused whenever they are called
+    stuck: tuple[str, ...]  # methods that fail for a passing reason, which never passes
 
     @classmethod
     def draw(cls, draw: random.Random) -> Weather:
@@ -38,6 +39,7 @@ class Weather:
             full=draw.choice([0.0, 0.0, 0.0, 0.002]),
             refuses=draw.choice([0.0, 0.0, 0.0, 0.01]),
             refused=tuple(name for name in refusable if draw.random() < 0.04),
+            stuck=("set_family",) if draw.random() < 0.04 else (),
         )
 
 
@@ -71,7 +73,7 @@ class WeatherFuse(Fuse):
 
 
 class Refusals(dict[str, Exception]):
-    """Faults of the fake Compute, by method: those that the weather refuses."""
+    """Faults of the fake Compute, by method: those that the weather refuses, and those that never pass."""
 
     def __init__(self, draw: random.Random, weather: Weather, fuse: WeatherFuse) -> None:
         super().__init__()
@@ -80,11 +82,15 @@ class Refusals(dict[str, Exception]):
         self._fuse = fuse
 
     def __contains__(self, method: object) -> bool:
+        if method in self._weather.stuck:
+            return True
         if self._fuse.calm:
             return method == "deprecate_image" and method in self._weather.refused
         return method in self._weather.refused or self._draw.random() < self._weather.refuses
 
     def pop(self, method: str, *_default: object) -> Exception:
+        if method in self._weather.stuck:
+            return Transient(f"{method}: 503, the backend is unavailable")
         return Permanent(f"{method} is not permitted; grant the role that has it")
 
 

@@ -1,4 +1,4 @@
-"""Looks at a finished archive with the tools of the system, none of which is ours."""
+"""Examine a finished archive with programs of the system, none of which is Goldsmith's."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.local.small_disks import tool
+from tests.shared.disks.small_disks import tool
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file."""
+    """Return the digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_inside(archive: Path) -> str:
-    """The digest of what a gzip file holds."""
+    """Return the digest of a gzip file's contents."""
     with gzip.open(archive, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def assert_agree(folder: Path) -> dict[str, Any]:
-    """The folder has one archive and what says what it is, and nothing else. Give the manifest."""
+    """Check that the folder has one archive with its descriptions and nothing else. Return the manifest."""
     (archive,) = folder.glob("*.tar.gz")
     stem = archive.name.removesuffix(".tar.gz")
     beside = [f"{stem}.cdx.json", f"{stem}.json", f"{stem}.spdx.json"]
@@ -42,7 +42,7 @@ def assert_agree(folder: Path) -> dict[str, Any]:
 
 
 def assert_whole(folder: Path) -> dict[str, Any]:
-    """And the archive is a tar.gz with one member, disk.raw. Give the manifest."""
+    """Check as well that the archive is a tar.gz with one member, disk.raw. Return the manifest."""
     document = assert_agree(folder)
     (archive,) = folder.glob("*.tar.gz")
     tool("gzip", "-t", archive)
@@ -52,20 +52,20 @@ def assert_whole(folder: Path) -> dict[str, Any]:
 
 
 def root_partition(disk: Path) -> tuple[int, int]:
-    """Where the root partition, the largest, starts and how long it is: bytes."""
+    """Return the start and the size, in bytes, of the root partition, which is the largest."""
     table = json.loads(tool("sfdisk", "--json", disk))["partitiontable"]
     largest = max(table["partitions"], key=lambda partition: int(partition["size"]))
     return int(largest["start"]) * 512, int(largest["size"]) * 512
 
 
 def debugfs(disk: Path, request: str) -> str:
-    """What debugfs says of the root file system, which lies in a partition of a disk."""
+    """Return debugfs's answer about the root file system in a partition of a disk."""
     start, _ = root_partition(disk)
     return tool("debugfs", "-R", request, f"{disk}?offset={start}")
 
 
 def holds(disk: Path, *texts: str) -> list[str]:
-    """Which texts are anywhere in the data of a disk, in a file or in blocks that no file has any more."""
+    """Return the texts that are anywhere in the data of a disk, in a file or in freed blocks."""
     found: set[str] = set()
     wanted = [text.encode() for text in texts]
     with disk.open("rb", buffering=0) as file:
@@ -76,7 +76,7 @@ def holds(disk: Path, *texts: str) -> list[str]:
 
 
 def _extents(file: int) -> Iterator[tuple[int, int]]:
-    """Where the data is, as the file system has it; what lies between is holes."""
+    """Yield start and end of each stretch of data. Between them are holes."""
     end, size = 0, os.fstat(file).st_size
     while end < size:
         try:

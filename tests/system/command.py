@@ -1,4 +1,4 @@
-"""The command line as a person or a program uses it: started as a process, watched through --json, ended, examined."""
+"""Run the command line as people and programs do: start a process, follow it by --json, end it, examine it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
 
-from tests.system.small_place import SmallPlace
+from tests.system.small_disk import SmallDisk
 from tests.system.traces import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,11 +34,11 @@ class Done:
 
     @property
     def text(self) -> str:
-        """All that it said."""
+        """Return all of its output."""
         return self.out + self.err
 
     def documents(self) -> list[Document]:
-        """What it said with --json, an object a line."""
+        """Return its output of --json, an object a line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -55,7 +55,7 @@ class Running:
             thread.start()
 
     def until(self, wanted: Callable[[Document], bool]) -> Document:
-        """Wait for the first document that is wanted. AssertionError when the command ends before."""
+        """Wait for the first wanted document. Raises AssertionError when the command ends before."""
         while (line := self._next()) is not None:
             document: Document = json.loads(line)
             self.seen.append(document)
@@ -73,7 +73,7 @@ class Running:
         self.process.wait()
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long for its end; give whether it came."""
+        """Wait for its end. Return whether it came within `seconds`."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -112,7 +112,7 @@ class Running:
 class Goldsmith:
     """The command line with one home, run in a small place or not. Leaving the context ends what was started."""
 
-    def __init__(self, home: Path, folder: Path, place: SmallPlace | None = None) -> None:
+    def __init__(self, home: Path, folder: Path, place: SmallDisk | None = None) -> None:
         self.home = home
         self.folder = folder
         self.output = folder / "out"
@@ -150,7 +150,7 @@ class Goldsmith:
         return self.start(*arguments, environment=environment).finish()
 
     def build(self, spec: Path, *arguments: str | Path) -> tuple[Done, Document]:
-        """Run a build to its end; give what it said, and the whole build."""
+        """Run a build to its end. Return its output, and the whole build."""
         done = self.run("build", spec, "--json", *arguments)
         assert "Traceback" not in done.err, done.err
         documents = done.documents()
@@ -158,20 +158,20 @@ class Goldsmith:
         return done, documents[-1]["build"]
 
     def builds(self) -> list[Document]:
-        """All builds, newest first."""
+        """Return all builds, newest first."""
         done = self.run("builds", "list", "--json")
         assert done.status == 0, done.text
         listed: list[Document] = json.loads(done.out)
         return listed
 
     def images(self) -> list[Document]:
-        """The catalogue's images but the Debian that every test starts with."""
+        """Return the catalogue's images without the Debian that every test starts with."""
         done = self.run("images", "list", "--json")
         assert done.status == 0, done.text
         return [image for image in json.loads(done.out) if image["family"] != "debian-12"]
 
     def spec(self, steps: Sequence[Document], *, name: str = "tiny", **more: object) -> Path:
-        """Write a spec of run-script steps; a step's key `script` is the script's text. Give its path."""
+        """Write a spec of run-script steps; a step's key `script` is the script's text. Return the path."""
         folder = self.folder / f"spec-{name}"
         (folder / "context").mkdir(parents=True, exist_ok=True)
         document = {
@@ -196,7 +196,7 @@ def _step(step: Document, context: Path) -> Document:
 
 
 def event_of(document: Document) -> Document:
-    """The event in a document of --json; empty where it is something else."""
+    """Return the event in a document of --json, or an empty one."""
     event: Document = document.get("event", {})
     return event
 

@@ -1,4 +1,4 @@
-"""What tests of the whole command line share: a home with one Debian in it, for each test its own."""
+"""Fixtures for tests of the whole command line: for each test a home with one Debian in it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.local import direct_boot
-from shared.local.accelerator import accelerator
+from shared.machines.accelerator import accelerator
+from shared.machines.direct_boot import direct_boot
 from tests.conftest import BASE_HOME
 from tests.system.command import Goldsmith
 
@@ -21,13 +21,13 @@ def warm_cache(debian_disk: Path) -> Path:
     with (BASE_HOME / "lock").open("w") as lock:  # pytest's workers all come here
         fcntl.flock(lock, fcntl.LOCK_EX)
         accelerator(BASE_HOME)
-        direct_boot.prepare(debian_disk, BASE_HOME)
+        direct_boot.prepare_boot(debian_disk, BASE_HOME)
     return BASE_HOME / "cache"
 
 
 @pytest.fixture
 def goldsmith(debian_home: Path, warm_cache: Path, tmp_path: Path) -> Iterator[Goldsmith]:
-    """The command line, with a home of its own; whatever it started is ended with the test."""
+    """The command line, with a home of its own. Everything that it started ends with the test."""
     for name in ("accelerator.json", "boot"):
         source, target = warm_cache / name, debian_home / "cache" / name
         target.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Bad input and a machine that lacks something: one clear message, the exit status that says which, nothing left."""
+"""Bad input, and a host that lacks something: one clear message, the right exit status, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
-from tests.local.small_disks import rooted, tool
+from shared.images.catalogue import Catalogue
+from tests.shared.disks.small_disks import os_tree, rooted, tool
 from tests.system.command import Done, Goldsmith
-from tests.system.small_place import small_place
+from tests.system.small_disk import small_disk
 
 BAD_INPUT, ENVIRONMENT = 2, 3
 
@@ -55,15 +55,13 @@ SPECS = {
         "project debian-cloud is on Google Cloud",
     ),
 }
-"""What is wrong: the spec, and a part of what is said."""
+"""Specs with a mistake, and a part of the message."""
 
 
 @pytest.fixture
 def goldsmith(bare_goldsmith: Goldsmith) -> Goldsmith:
-    """A home with one small image of family small, which no machine could boot."""
-    tree = bare_goldsmith.folder / "tree"
-    tree.mkdir()
-    disk = rooted(bare_goldsmith.folder / "small.raw", tree)
+    """A home with one small image of family small, which cannot boot."""
+    disk = rooted(bare_goldsmith.folder / "small.raw", os_tree(bare_goldsmith.folder / "tree"))
     Catalogue(bare_goldsmith.home, SystemClock()).add(disk, "small-1", transfer="move", family="small")
     return bare_goldsmith
 
@@ -181,7 +179,7 @@ def test_an_output_folder_that_is_a_file_is_refused(goldsmith: Goldsmith) -> Non
 
 
 def test_an_output_folder_that_cannot_be_written_to_is_refused(goldsmith: Goldsmith) -> None:
-    """/proc takes no files from anybody, root or not."""
+    """/proc takes no files, not even from root."""
     done = goldsmith.run("build", write_spec(goldsmith), "--output", "/proc/images")
     assert_refused(goldsmith, done, ENVIRONMENT, "/proc")
     assert len(done.err.splitlines()) == 1
@@ -189,7 +187,7 @@ def test_an_output_folder_that_cannot_be_written_to_is_refused(goldsmith: Goldsm
 
 def test_a_read_only_output_folder_is_refused(goldsmith: Goldsmith) -> None:
     spec = write_spec(goldsmith)
-    with small_place(goldsmith.output, "1m") as place:
+    with small_disk(goldsmith.output, "1m") as place:
         tool(*place.enter, "mount", "-o", "remount,ro", place.path)
         with Goldsmith(goldsmith.home, goldsmith.folder, place) as inside:
             done = inside.run("build", spec, "--output", place.path / "below")

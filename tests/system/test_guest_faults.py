@@ -1,4 +1,4 @@
-"""What a guest can do wrong: every way ends in time, with the reason in words, and with nothing left."""
+"""Guests that fail or misbehave: every build ends in time, with the reason in words, and with nothing left behind."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
-from shared.local.extents import copy_sparse
-from shared.local.root_files import RootFiles
-from tests.local.small_disks import tool
+from shared.disks.disk import Disk
+from shared.disks.extents import copy_sparse
+from shared.images.catalogue import Catalogue
+from tests.shared.disks.small_disks import tool
 from tests.system.archives import root_partition
 from tests.system.command import Document, Done, Goldsmith, is_event, prints
 
@@ -28,7 +28,7 @@ def lines_of(goldsmith: Goldsmith, path: str) -> list[str]:
     """Read a file of the one image that was made."""
     (image,) = goldsmith.images()
     disk = goldsmith.home / "images" / image["name"] / "disk.raw"
-    return RootFiles(disk).read(path).decode().splitlines()
+    return Disk(disk).root.read(path).decode().splitlines()
 
 
 def assert_failed(goldsmith: Goldsmith, done: Done, build: Document, reason: str) -> None:
@@ -110,14 +110,16 @@ def test_a_power_cut_resumes_at_the_step_that_was_cut_off(goldsmith: Goldsmith) 
 def test_a_kernel_panic_is_told(goldsmith: Goldsmith) -> None:
     spec = goldsmith.spec([{"name": "panics", "script": "echo c > /proc/sysrq-trigger\n" + FOREVER}])
     done, build = goldsmith.build(spec)
-    assert_failed(goldsmith, done, build, "the build VM had a kernel panic: kernel panic: ")
+    assert_failed(goldsmith, done, build, "the build VM had a kernel panic (during step 'panics'): kernel panic: ")
     assert "sysrq" in build["reason"].lower()
 
 
 def test_an_early_power_off_is_told(goldsmith: Goldsmith) -> None:
     spec = goldsmith.spec([{"name": "leaves", "script": "systemctl poweroff --force --force\n" + FOREVER}])
     done, build = goldsmith.build(spec)
-    assert_failed(goldsmith, done, build, "the build VM powered itself off before its job was done")
+    assert_failed(
+        goldsmith, done, build, "the build VM powered itself off before its job was done (during step 'leaves')"
+    )
 
 
 def test_a_guest_that_hangs_is_given_up(goldsmith: Goldsmith) -> None:
@@ -127,6 +129,7 @@ def test_a_guest_that_hangs_is_given_up(goldsmith: Goldsmith) -> None:
     )
     done, build = goldsmith.build(spec)
     assert_failed(goldsmith, done, build, "no sign of life from the VM for 3")
+    assert build["reason"].endswith(" s (during step 'hangs'), in the last of 1 attempts")
 
 
 def test_forged_reports_and_garbage_change_nothing(goldsmith: Goldsmith) -> None:
@@ -141,11 +144,13 @@ def test_forged_reports_and_garbage_change_nothing(goldsmith: Goldsmith) -> None
 
 
 def test_a_forged_completion_makes_no_image(goldsmith: Goldsmith) -> None:
-    """The guest claims to be done, in every way that it has, and powers off before it is."""
+    """The guest claims in every possible way to be done, and powers off before it is."""
     power_off = "import os\nos.system('systemctl poweroff --force --force')\nimport time\ntime.sleep(1000)\n"
     spec = goldsmith.spec([{"name": "forges", "script": FORGERY.read_text() + power_off}])
     done, build = goldsmith.build(spec, "--output", goldsmith.output)
-    assert_failed(goldsmith, done, build, "the build VM powered itself off before its job was done")
+    assert_failed(
+        goldsmith, done, build, "the build VM powered itself off before its job was done (during step 'forges')"
+    )
     assert list(goldsmith.output.glob("*")) == []
 
 
@@ -181,18 +186,23 @@ def test_the_deadline_ends_the_machine_within_seconds(goldsmith: Goldsmith) -> N
     goldsmith.traces.assert_none()
 
 
-def test_an_image_without_python_is_told_at_once(goldsmith: Goldsmith) -> None:
+def test_an_image_whose_python_is_too_old_is_told_at_once(goldsmith: Goldsmith) -> None:
+    """One without any is refused before a VM is made: tests/shared/local/test_compute.py."""
     catalogue = Catalogue(goldsmith.home, SystemClock())
     (base,) = catalogue.list()
-    disk = goldsmith.folder / "snakeless.raw"
+    disk = goldsmith.folder / "old.raw"
     copy_sparse(catalogue.disk(base.name), disk)
     disk.chmod(0o600)
     start, _ = root_partition(disk)
-    tool("debugfs", "-w", "-R", "rm /usr/bin/python3", f"{disk}?offset={start}")
-    catalogue.add(disk, "snakeless-1", transfer="move", family="snakeless")
-    spec = goldsmith.spec([{"name": "never", "script": "true\n"}], source={"project": "local", "family": "snakeless"})
+    program = goldsmith.folder / "python3"
+    program.write_text('#!/bin/sh\n[ "$1" != --version ] || { echo Python 3.5.3; exit; }\nexit 3\n')
+    changes = ["cd /usr/bin", "rm python3", "rm python3.11", f"write {program} python3", "sif python3 mode 0100755"]
+    tool("debugfs", "-w", "-f", "-", f"{disk}?offset={start}", stdin="\n".join(changes))
+    catalogue.add(disk, "old-1", transfer="move", family="old")
+    spec = goldsmith.spec([{"name": "never", "script": "true\n"}], source={"project": "local", "family": "old"})
     done, build = goldsmith.build(spec)
-    assert catalogue.get("snakeless-1") is not None
-    catalogue.delete("snakeless-1")
-    assert_failed(goldsmith, done, build, "this image has no python3; the provisioner needs 3.9 or later")
+    assert catalogue.get("old-1") is not None
+    catalogue.delete("old-1")
+    reason = "this image's python3 is of no use (python3 is Python 3.5.3); the provisioner needs Python 3.6 or later"
+    assert_failed(goldsmith, done, build, reason)
     assert build["updated"] - build["created"] < build["plan"]["silence"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.small_disks import tool
+from tests.shared.disks.small_disks import tool
 from tests.system.archives import assert_whole, debugfs, holds, root_partition
 from tests.system.command import ROOT, Document, Goldsmith
 

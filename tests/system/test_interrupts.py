@@ -77,7 +77,7 @@ def test_another_process_cancels(goldsmith: Goldsmith) -> None:
 
 
 def test_a_reader_that_goes_away_ends_no_build(goldsmith: Goldsmith) -> None:
-    """`goldsmith build ... | head -1`: the build goes on unseen, until somebody cancels it."""
+    """`goldsmith build ... | head -1`: the build goes on unseen until it is cancelled."""
     arguments = [sys.executable, "-m", "goldsmith", *dawdling(goldsmith)]
     environment = {**os.environ, "GOLDSMITH_HOME": str(goldsmith.home)}
     with subprocess.Popen(

@@ -1,6 +1,6 @@
 """kill -9 of the builder at twenty moments: the next build, sweep or resume finishes it or cleans it up.
 
-Once the VM has said that it is done, the build is finished by whoever comes next; before that it is cancelled, since
+Once the VM has said that it is done, the next process finishes the build; before that it is cancelled, since
 its VM dies with its builder.
 """
 
@@ -65,7 +65,7 @@ MOMENTS = {
     "when the archive is written": Moment(works("writing the archive", 100), ends=DONE),
     "when the archive is proved": Moment(works("proving the archive", 90), ends=DONE),
     "when the image is made": Moment(is_event("ImageExported"), ends=DONE),
-    "when the image is published": Moment(is_event("ImageLabelled"), ends=DONE),
+    "when the image is published": Moment(is_event("PublicationStaged"), ends=DONE),
     "when all is clean": Moment(is_state("finished"), ends=DONE),
 }
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
-from shared.local.catalogue import Catalogue
-from tests.local.small_disks import rooted
+from shared.images.catalogue import Catalogue
+from tests.shared.disks.small_disks import os_tree, rooted
 from tests.system.command import Document, Goldsmith, is_event, is_report
-from tests.system.small_place import SmallPlace, small_place
+from tests.system.small_disk import SmallDisk, small_disk
 
 ENVIRONMENT = 3
 STEPS: list[Document] = [{"name": "one", "script": "echo one > /var/lib/one\n"}]
@@ -19,13 +19,12 @@ STEPS: list[Document] = [{"name": "one", "script": "echo one > /var/lib/one\n"}]
 
 def add_small_image(home: Path, folder: Path) -> None:
     """The only image, of family debian-12, which no machine could boot."""
-    (folder / "tree").mkdir()
-    disk = rooted(folder / "small.raw", folder / "tree")
+    disk = rooted(folder / "small.raw", os_tree(folder / "tree"))
     Catalogue(home, SystemClock()).add(disk, "small-1", transfer="copy", family="debian-12")
 
 
 def test_a_home_without_room_is_found_out_before(tmp_path: Path) -> None:
-    with small_place(tmp_path / "home", "100m") as place, Goldsmith(place.path, tmp_path, place) as goldsmith:
+    with small_disk(tmp_path / "home", "100m") as place, Goldsmith(place.path, tmp_path, place) as goldsmith:
         add_small_image(place.inside, tmp_path)
         done = goldsmith.run("build", goldsmith.spec(STEPS))
         assert (done.status, done.out) == (ENVIRONMENT, ""), done.text
@@ -35,7 +34,7 @@ def test_a_home_without_room_is_found_out_before(tmp_path: Path) -> None:
 
 def test_an_output_folder_without_room_is_found_out_before(bare_goldsmith: Goldsmith, tmp_path: Path) -> None:
     add_small_image(bare_goldsmith.home, tmp_path)
-    with small_place(tmp_path / "out", "1m") as place, Goldsmith(bare_goldsmith.home, tmp_path, place) as goldsmith:
+    with small_disk(tmp_path / "out", "1m") as place, Goldsmith(bare_goldsmith.home, tmp_path, place) as goldsmith:
         filler = place.fill()
         done = goldsmith.run("build", goldsmith.spec(STEPS), "--output", place.path / "below")
         assert (done.status, done.out) == (ENVIRONMENT, ""), done.text
@@ -46,7 +45,7 @@ def test_an_output_folder_without_room_is_found_out_before(bare_goldsmith: Golds
 
 def test_a_state_without_room_is_told(tmp_path: Path) -> None:
     """Not even the state can be written: one message, and all works again when there is room."""
-    with small_place(tmp_path / "home", "1m") as place, Goldsmith(place.path, tmp_path, place) as goldsmith:
+    with small_disk(tmp_path / "home", "1m") as place, Goldsmith(place.path, tmp_path, place) as goldsmith:
         filler = place.fill()
         done = goldsmith.run("builds", "list")
         assert done.status in (1, ENVIRONMENT), done.text
@@ -58,7 +57,7 @@ def test_a_state_without_room_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.vm
 def test_an_output_folder_that_fills_up_fails_the_build(goldsmith: Goldsmith, tmp_path: Path) -> None:
-    with small_place(tmp_path / "out", "400m") as place, Goldsmith(goldsmith.home, tmp_path, place) as inside:
+    with small_disk(tmp_path / "out", "400m") as place, Goldsmith(goldsmith.home, tmp_path, place) as inside:
         running = inside.start("build", inside.spec(STEPS), "--json", "--output", place.path)
         running.until(is_event("MachineStarted"))
         filler = place.fill()
@@ -74,7 +73,7 @@ def test_an_output_folder_that_fills_up_fails_the_build(goldsmith: Goldsmith, tm
 @pytest.mark.vm
 def test_a_home_that_fills_up_is_survived(goldsmith: Goldsmith, tmp_path: Path) -> None:
     """Neither the guest's disk nor the state can be written any more: the build ends for that, and nothing is left."""
-    with small_place(tmp_path / "small", "1600m") as place, Goldsmith(place.path, tmp_path, place) as inside:
+    with small_disk(tmp_path / "small", "1600m") as place, Goldsmith(place.path, tmp_path, place) as inside:
         move_home(goldsmith.home, place)
         script = "while :; do head --bytes=30M /dev/urandom > /var/lib/much; sync; done\n"
         running = inside.start("build", inside.spec([{"name": "much", "script": script}]), "--json")
@@ -94,7 +93,7 @@ def test_a_home_that_fills_up_is_survived(goldsmith: Goldsmith, tmp_path: Path) 
         assert folders in ([], ["logs"])
 
 
-def move_home(home: Path, place: SmallPlace) -> None:
+def move_home(home: Path, place: SmallDisk) -> None:
     """Copy images, sparse as they are, and the cache."""
     catalogue = Catalogue(home, SystemClock())
     (image,) = catalogue.list()

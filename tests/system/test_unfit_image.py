@@ -21,7 +21,7 @@ def test_a_secret_of_the_build_keeps_the_image_from_being_made(goldsmith: Goldsm
     done, build = goldsmith.build(spec, "--output", goldsmith.output)
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"].startswith("export_image: must not be in an image: /etc/app/server.key holds a private key")
-    assert " | /root/.ssh/authorized_keys lets somebody log in; remove it" in build["reason"]
+    assert " | /root/.ssh/authorized_keys allows a login; remove it" in build["reason"]
     assert build["ledger"] == []
     assert goldsmith.images() == []
     assert not goldsmith.output.exists()

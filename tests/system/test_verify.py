@@ -48,3 +48,31 @@ def test_an_image_that_fails_verification_is_deleted(goldsmith: Goldsmith) -> No
     assert goldsmith.images() == []
     assert list(goldsmith.output.iterdir()) == []
     goldsmith.traces.assert_none()
+
+
+def test_an_image_that_comes_up_in_emergency_mode_fails_verification(goldsmith: Goldsmith) -> None:
+    """A disk of its fstab is missing. The provisioner runs there all the same, and says what systemd said."""
+    missing = (
+        "echo 'UUID=0f5a3bb2-1111-2222-3333-444444444444 /data ext4 x-systemd.device-timeout=2s 0 2' >>/etc/fstab\n"
+    )
+    steps = [{"name": "mount", "script": "mkdir /data\n" + missing}]
+    done, build = goldsmith.build(goldsmith.spec(steps, verify={"steps": []}))
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert build["reason"].startswith(
+        "the system has not come up: it is in emergency mode (emergency.target); Timed out waiting"
+    )
+    assert "Dependency failed for data.mount - /data" in build["reason"]
+    assert goldsmith.images() == []
+
+
+def test_a_unit_that_fails_fails_verification_unless_it_is_listed(goldsmith: Goldsmith) -> None:
+    unit = "[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n"
+    script = f"printf '{unit}' >/etc/systemd/system/app.service\nsystemctl enable app\n"
+    steps = [{"name": "unit", "script": script}]
+    done, build = goldsmith.build(goldsmith.spec(steps, name="refused", verify={"steps": []}))
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert build["reason"].startswith("failed units: app.service; app.service: Main process exited")
+    assert build["reason"].endswith("; mend them, or name them in verify.allow_failed")
+    verify = {"steps": [], "allow_failed": ["app.service"]}
+    done, build = goldsmith.build(goldsmith.spec(steps, name="allowed", verify=verify))
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text

@@ -9,7 +9,7 @@ PATIENCE = 5.0  # seconds in which the kernel ends what was tied to a killed pro
 
 
 class Traces:
-    """Looks for what belongs to one home."""
+    """Find processes, files and sockets that belong to one home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -27,11 +27,11 @@ class Traces:
         return found
 
     def machines(self) -> list[int]:
-        """The processes of QEMU."""
+        """Return the processes of QEMU."""
         return [pid for pid, line in self.processes().items() if "qemu-system" in line.split(" ")[0]]
 
     def wait_for_no_process(self, seconds: float = PATIENCE) -> None:
-        """Wait until none is left. AssertionError."""
+        """Wait until none is left. Raises AssertionError."""
         until = time.monotonic() + seconds
         while left := self.processes():
             assert time.monotonic() < until, left
@@ -55,7 +55,7 @@ class Traces:
         return [name for name in bound if any(build in name for build in builds)]
 
     def assert_none(self) -> None:
-        """Nothing is left but state, images, cache and logs."""
+        """Check that nothing is left but state, images, cache and logs."""
         self.wait_for_no_process()
         assert self.files() == []
         assert self.sockets() == []

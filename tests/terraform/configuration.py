@@ -43,26 +43,26 @@ class Configuration:
     locals: Body
 
     def of_kind(self, *kinds: str) -> list[Block]:
-        """Give the blocks of some kinds."""
+        """Return the blocks of some kinds."""
         return [block for block in self.blocks if block.kind in kinds]
 
     def one(self, address: str) -> Block:
-        """Give the block of that address. ValueError when there is none."""
+        """Return the block of that address. ValueError when there is none."""
         [found] = [block for block in self.blocks if block.address == address]
         return found
 
     def types(self) -> set[str]:
-        """Give the resource types in use; those of data sources have `data.` before them."""
+        """Return the resource types in use; those of data sources have `data.` before them."""
         managed = {block.labels[0] for block in self.of_kind("resource", "ephemeral")}
         return managed | {f"data.{block.labels[0]}" for block in self.of_kind("data")}
 
     def text(self) -> str:
-        """Give all files as one text."""
+        """Return all files as one text."""
         return "\n".join(path.read_text(encoding="utf-8") for path in sources(self.folder))
 
 
 def sources(folder: Path) -> list[Path]:
-    """Give a module's files, sorted."""
+    """Return a module's files, sorted."""
     return sorted(folder.glob("*.tf"))
 
 

@@ -14,6 +14,7 @@ VARIABLES: dict[str, Any] = {
     "zones": ["europe-west1-b", "europe-west1-c"],
     "submitters": ["user:submitter@example.org"],
     "operators": ["group:operators@example.org"],
+    "repairers": ["group:repairers@example.org"],
     "dashboard_invokers": ["domain:example.org"],
     "source_projects": ["other-project"],
     "context_buckets": ["other-contexts"],
@@ -24,6 +25,7 @@ VARIABLES: dict[str, Any] = {
     "gpu_types": ["nvidia-tesla-t4"],
     "max_timeout": "36h",
     "max_disk_gb": 200,
+    "concurrency": 4,
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }
@@ -31,5 +33,5 @@ VARIABLES: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """Give the plan of a deployment that uses every variable."""
+    """Return the plan of a deployment that uses every variable."""
     return make_plan(VARIABLES, tmp_path_factory.mktemp("terraform"))

@@ -15,13 +15,14 @@ PAGE = ROOT / "docs" / "security.md"
 PEOPLE = {
     "user:submitter@example.org": "submitters",
     "group:operators@example.org": "operators",
+    "group:repairers@example.org": "repairers",
     "domain:example.org": "dashboard_invokers",
 }
 """The members of conftest.VARIABLES, by the variable that they are in."""
 
 AGENTS = {
     "serviceAccount:service-1@gcp-sa-pubsub.iam.gserviceaccount.com": "Pub/Sub",
-    "<data.google_storage_project_service_account  member>": "Cloud Storage",
+    "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com": "Cloud Storage",
 }
 ACCOUNTS = {function.deployed_name: function.name for function in topology.FUNCTIONS}
 OTHERS = {"other-project": "source_projects", "other-contexts": "context_buckets"}
@@ -37,7 +38,7 @@ class Grant:
 
 
 def grants(plan: Plan) -> set[Grant]:
-    """Give all grants of a plan; our own roles are taken apart into their permissions."""
+    """Return all grants of a plan; our own roles are taken apart into their permissions."""
     roles = {f"<google_project_iam_custom_role {r['role_id']} name>": r["permissions"] for r in _roles(plan)}
     return {
         Grant(_account(resource.values["member"]), _where(resource), what)

@@ -40,11 +40,11 @@ class Plan:
     data: Sequence[Resource]
 
     def of(self, kind: str, name: str | None = None) -> dict[str, Values]:
-        """Give the values of a type's resources by their keys (of one resource, by its name), or names without keys."""
+        """Return the values of a type's resources by their keys; those without a key, by name."""
         return {r.key or r.name: r.values for r in self.resources if r.type == kind and name in (None, r.name)}
 
     def all(self, kind: str) -> list[Values]:
-        """Give the values of all resources of a type."""
+        """Return the values of all resources of a type."""
         return [resource.values for resource in self.resources if resource.type == kind]
 
 
@@ -57,7 +57,7 @@ def schema() -> dict[str, Any]:
 def terraform(
     *arguments: str, folder: Path, scratch: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Terraform on a module; all that it writes is below `scratch`, and it talks to nobody outside."""
+    """Run Terraform on a module; all that it writes is below `scratch`, and it uses no network."""
     assert shutil.which("terraform"), MISSING
     return subprocess.run(
         ["terraform", f"-chdir={folder}", *arguments],
@@ -76,7 +76,7 @@ def terraform(
 
 
 def faults(folder: Path, scratch: Path) -> str:
-    """Give what Terraform finds wrong with a module, in its own words; "" when nothing."""
+    """Return the faults that Terraform finds in a module, in its own words; "" for none."""
     with serving(schema()) as environment:
         for command in (("init", "-input=false", "-lockfile=readonly"), ("validate",)):
             done = terraform(*command, "-no-color", folder=folder, scratch=scratch, environment=environment)

@@ -149,7 +149,7 @@ class Answers:
     def validate(self, request: bytes) -> bytes:
         """ValidateResourceTypeConfig: field 1 type, 2 configuration; answer: field 1 diagnostics.
 
-        Terraform leaves one thing to providers: that nobody writes what is known after the apply alone.
+        Terraform leaves one check to providers: that no attribute is set that is known only after the apply.
         """
         message = dict(_fields(request))
         kind = message[1].decode()
@@ -196,7 +196,7 @@ class Answers:
 
 
 def _unconfigurable(shape: Schema, value: Mapping[str, Any]) -> Iterator[str]:
-    """Give the arguments that are written and only known after the apply."""
+    """Return the arguments that are written and only known after the apply."""
     for name, argument in shape["arguments"].items():
         if argument.get("computed") and value[name] is not None:
             yield name
@@ -221,7 +221,7 @@ class _Calls(grpc.GenericRpcHandler):
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Give the handler of a call; what the plugin library itself asks for beside the service is not there."""
+        """Return the handler of a call; what the plugin library itself asks for beside the service is not there."""
         service, _, method = str(handler_call_details.method).removeprefix("/").partition("/")
         if service != SERVICE or method == "GetMetadata":
             return None
@@ -243,7 +243,7 @@ def _stop(server: grpc.Server) -> None:
 
 @contextmanager
 def serving(schema: Schema, *, told: bool = False) -> Iterator[dict[str, str]]:
-    """Serve each provider of the schema on loopback; give the environment with which Terraform finds them."""
+    """Serve each provider of the schema on loopback; return the environment with which Terraform finds them."""
     addresses = {}
     with ExitStack() as stack:
         for provider in schema["providers"]:

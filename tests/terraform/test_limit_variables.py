@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from shared import topology
+from shared.build.limits import Limits, check_limits
+from shared.build.plan import MachinePlan
 from shared.gcp import settings
-from shared.limits import Limits, check_limits
-from shared.plan import MachinePlan
 from shared.quantities import parse_duration
-from tests import values
 from tests.terraform.planning import Plan, days_kept, make_plan
+from tests.world import values
 
 
 def limits(plan: Plan) -> Limits:
@@ -40,6 +40,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         gpu_types=("nvidia-tesla-t4",),
         max_timeout=36 * 3600.0,
         max_disk_gb=200,
+        concurrency=4,
     )
 
 
@@ -66,4 +67,4 @@ def test_files_of_vms_outlive_the_longest_build(max_timeout: str, seconds: float
     assert limits(plan).max_timeout == parse_duration(max_timeout) == seconds
     ages = days_kept(plan)
     assert ages[topology.CIDATA] == 7 + days
-    assert ages[topology.CONTEXTS] == 30 + days
+    assert ages[topology.CONTEXTS] == 31 + 30 + days  # found at the end of its month

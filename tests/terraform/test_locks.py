@@ -39,7 +39,7 @@ def lock_of(versions: dict[str, str]) -> str:
 
 
 def test_providers_are_pinned_exactly() -> None:
-    assert set(pinned()) == {"hashicorp/google", "hashicorp/archive", "hashicorp/random"}
+    assert set(pinned()) == {"hashicorp/google", "hashicorp/archive", "hashicorp/random", "hashicorp/time"}
     assert all(part.isdigit() for version in pinned().values() for part in version.split("."))
 
 

@@ -13,7 +13,7 @@ from tests.terraform.planning import Plan
 
 
 def logged() -> set[str]:
-    """Give the values of `metric` in the code: those of `extra={"metric": ...}`, and of what is put there."""
+    """Return the values of `metric` in the code: those of `extra={"metric": ...}`, and of what is put there."""
     return {
         value
         for module in modules(ROOT, "functions", "shared")

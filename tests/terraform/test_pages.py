@@ -19,12 +19,12 @@ def configuration() -> Configuration:
 
 
 def section(heading: str) -> str:
-    """Give the text below a heading."""
+    """Return the text below a heading."""
     return PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def first_cells(text: str) -> list[str]:
-    """Give the first cells of a table's rows, without its head."""
+    """Return the first cells of a table's rows, without its head."""
     return [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][2:]
 
 

@@ -1,4 +1,4 @@
-"""docs/security.md and terraform/ say the same; nobody has more than the code's calls need."""
+"""docs/security.md and terraform/ agree, and no account has more permissions than the code's calls need."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared import topology
-from shared.messages import REPORTS_TOPIC
+from shared.topology import REPORTS_TOPIC
 from tests.project.source_tree import ROOT
+from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import VARIABLES
 from tests.terraform.grants import ACCOUNTS, PAGE, Grant, documented, grants
 from tests.terraform.planning import Plan, make_plan
@@ -28,7 +29,9 @@ PERMISSIONS = {
     "GetImageRequest": {"images.get"},
     "GetInstanceRequest": {"instances.get"},
     "GetMachineTypeRequest": {"machineTypes.get"},
+    "GetNetworkRequest": {"networks.get"},
     "GetSerialPortOutputInstanceRequest": {"instances.getSerialPortOutput"},
+    "GetSubnetworkRequest": {"subnetworks.get"},
     "GlobalSetLabelsRequest": set(),  # a part of the next but one
     "InsertImageRequest": {"images.create", "images.setLabels", "disks.useReadOnly"},
     "InsertInstanceRequest": {
@@ -72,7 +75,7 @@ def test_a_row_that_is_missing_or_too_much_is_found(plan: Plan) -> None:
 def test_requests_of_the_code_have_their_permission() -> None:
     made = {
         name
-        for path in (ROOT / "shared" / "gcp").glob("*.py")
+        for path in (ROOT / "shared" / "gcp").rglob("*.py")
         for name in REQUESTS.findall(path.read_text(encoding="utf-8"))
     }
     assert made == set(PERMISSIONS)
@@ -95,12 +98,12 @@ def test_build_vms_publish_reports_and_nothing_else(plan: Plan) -> None:
     assert found == {Grant("vm", f"topic {REPORTS_TOPIC}", "roles/pubsub.publisher")}
 
 
-def test_nobody_has_a_wildcard_a_basic_role_or_an_administrators(plan: Plan) -> None:
+def test_no_member_has_a_wildcard_a_basic_role_or_an_administrators(plan: Plan) -> None:
     bad = re.compile(r"\*|roles/(owner|editor|viewer|browser)$|admin", re.IGNORECASE)
     assert [grant for grant in grants(plan) if bad.search(grant.what)] == []
 
 
-def test_nobody_is_everybody(plan: Plan) -> None:
+def test_no_grant_is_to_all_users(plan: Plan) -> None:
     assert not {grant.account for grant in grants(plan)} & {"allUsers", "allAuthenticatedUsers"}
 
 
@@ -123,11 +126,42 @@ def test_the_master_key_is_in_no_plan(plan: Plan) -> None:
     assert "random_password" not in {resource.type for resource in plan.resources}
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({}, ["europe-west1"]),
+        ({"secret_locations": ["europe-west4", "europe-west9"]}, ["europe-west4", "europe-west9"]),
+    ],
+)
+def test_the_master_key_stays_in_its_regions(told: dict[str, list[str]], kept: list[str], tmp_path: Path) -> None:
+    [secret] = make_plan({**VARIABLES, **told}, tmp_path).all("google_secret_manager_secret")
+    [replication] = secret["replication"]
+    [managed] = replication["user_managed"]
+    assert ([replica["location"] for replica in managed["replicas"]], replication["auto"]) == (kept, [])
+
+
+def test_google_may_choose_where_the_master_key_is(tmp_path: Path) -> None:
+    [secret] = make_plan({**VARIABLES, "secret_locations": []}, tmp_path).all("google_secret_manager_secret")
+    [replication] = secret["replication"]
+    assert (len(replication["auto"]), replication["user_managed"]) == (1, [])
+
+
+def test_an_upgrade_makes_no_other_master_key() -> None:
+    """Replication cannot be changed: Terraform would delete the secret, and builds in flight would lose their key."""
+    secret = read_configuration().one("google_secret_manager_secret.master_key")
+    assert secret.body["lifecycle"] == [{"ignore_changes": ["replication"]}]
+
+
+def test_people_may_count_calls_to_the_project(plan: Plan) -> None:
+    found = {grant.account for grant in grants(plan) if grant.what == "roles/serviceusage.serviceUsageConsumer"}
+    assert found == {"submitters", "operators", "repairers"}
+
+
 def test_every_account_is_used(plan: Plan) -> None:
     shown = str([resource.values for resource in plan.resources if resource.type != "google_service_account"])
     accounts = [values["account_id"] for values in plan.all("google_service_account")]
     assert [name for name in accounts if f"<google_service_account {name} " not in shown] == []
-    assert len(accounts) == len(topology.FUNCTIONS) + 5
+    assert len(accounts) == len(topology.FUNCTIONS) + 4
 
 
 def test_each_function_has_an_account_of_its_own(plan: Plan) -> None:
@@ -192,7 +226,7 @@ def test_vms_can_be_put_into_the_subnetworks_of_the_limits_alone(tmp_path: Path)
     found = make_plan({**VARIABLES, "subnets": named, "zones": zones}, tmp_path)
     places = [("europe-west1", "builds"), ("europe-west4", "builds"), ("us-east1", "far")]
     assert subnets_in_use(found) == {(maker, *place) for maker in MAKERS for place in places}
-    granted = {grant for grant in grants(found) if ".subnetworks." in grant.what}
+    granted = {grant for grant in grants(found) if ".subnetworks.use" in grant.what}
     assert {grant.where for grant in granted} == {"subnets"}
 
 
@@ -204,7 +238,7 @@ def test_a_project_whose_name_begins_like_ours_is_another(tmp_path: Path) -> Non
 
 def test_no_vm_can_be_given_an_address_where_specs_may_not_ask_for_one(tmp_path: Path) -> None:
     found = grants(make_plan({**VARIABLES, "external_ip_allowed": False}, tmp_path))
-    assert {grant.what for grant in found if ".subnetworks." in grant.what} == {"compute.subnetworks.use"}
+    assert {grant.what for grant in found if ".subnetworks.use" in grant.what} == {"compute.subnetworks.use"}
 
 
 def test_functions_are_built_into_the_one_repository_that_their_builder_writes(plan: Plan) -> None:

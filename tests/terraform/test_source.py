@@ -20,7 +20,7 @@ IN_ROOT = ("main.py", "requirements.txt")
 
 @pytest.fixture
 def source(plan: Plan) -> Mapping[str, str]:
-    """Give the archive's files, by their names."""
+    """Return the archive's files, by their names."""
     [archive] = [found.values for found in plan.data if found.type == "archive_file"]
     return {entry["filename"]: entry["content"] for entry in archive["source"]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from goldsmith.places import default_bucket
 from shared import topology
 from shared.gcp import settings
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED
-from shared.intake_request import KEYS
-from shared.uploads import CONTEXT_LIMIT
+from shared.intake.request import REQUEST_KEYS
+from shared.intake.uploads import CONTEXT_LIMIT, CONTEXTS_LIMIT
 from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import VARIABLES
-from tests.terraform.planning import Plan, Values, days_kept
+from tests.terraform.grants import Grant, grants
+from tests.terraform.planning import Plan, Values, days_kept, make_plan
 
 FUNCTIONS = {function.name: function for function in topology.FUNCTIONS}
 
@@ -111,9 +113,10 @@ def test_functions(plan: Plan) -> None:
         assert service["service_account_email"] == f"<google_service_account {wanted.deployed_name} email>"
 
 
-def test_a_context_fits_into_the_memory_that_files_and_python_share() -> None:
+def test_contexts_fit_into_the_memory_that_files_and_python_share() -> None:
     chunk, python = 100, 256  # MiB: of the storage client's uploads; of a function with Compute Engine's client
-    assert FUNCTIONS["start_build"].memory_mb > 3 * (CONTEXT_LIMIT >> 20) + chunk + python
+    fetched, packed_anew = CONTEXTS_LIMIT >> 20, 2 * (CONTEXT_LIMIT >> 20)  # all of a text's, and one at a time
+    assert FUNCTIONS["start_build"].memory_mb > fetched + packed_anew + chunk + python
 
 
 def test_functions_are_made_once_cloud_build_may_read_their_source() -> None:
@@ -134,8 +137,9 @@ def test_environment(plan: Plan, name: str) -> None:
     [service] = functions(plan)[name]["service_config"]
     secrets = {secret["key"] for secret in service["secret_environment_variables"]}
     plain = set(service["environment_variables"])
-    wanted = {variable for variable in topology.ENVIRONMENT if FUNCTIONS[name].keyed or not variable.secret}
-    assert plain | secrets == {variable.name for variable in wanted} | {"THREADS"}
+    deployed = [variable for variable in settings.VARIABLES.values() if variable.deployed]
+    wanted = [variable for variable in deployed if FUNCTIONS[name].keyed or not variable.secret]
+    assert plain | secrets == {variable.name for variable in wanted} | {"THREADS", "LOG_EXECUTION_ID"}
     assert secrets == {variable.name for variable in wanted if variable.secret}
     assert not plain & secrets
 
@@ -158,6 +162,13 @@ def test_environment_is_one_that_the_functions_take(plan: Plan, name: str) -> No
     assert read.compute_endpoint is read.pubsub_host is read.firestore_host is read.storage_endpoint is None
 
 
+def test_the_bucket_of_a_project_of_a_domain_has_a_name_that_buckets_may_have(tmp_path: Path) -> None:
+    """example.com:my-project is the id of an old project; the command line derives the same name."""
+    project = "example.com:my-project"
+    bucket = make_plan({**VARIABLES, "project": project}, tmp_path).of("google_storage_bucket")["bucket"]
+    assert bucket["name"] == default_bucket(project) == "example-com-my-project-goldsmith"
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_instance_has_a_thread_for_each_request(plan: Plan, name: str) -> None:
     [service] = functions(plan)[name]["service_config"]
@@ -171,16 +182,69 @@ def test_only_the_dashboard_can_be_reached_from_outside(plan: Plan) -> None:
     assert ingress == {name: "ALLOW_ALL" if name == "dashboard" else "ALLOW_INTERNAL_ONLY" for name in FUNCTIONS}
 
 
-def test_triggers(plan: Plan) -> None:
-    found = {name: values["event_trigger"] for name, values in functions(plan).items() if values["event_trigger"]}
-    assert set(found) == {trigger.function for trigger in topology.TRIGGERS}
-    for [trigger] in found.values():
-        assert trigger["event_type"] == "google.cloud.storage.object.v1.finalized"
-        assert trigger["retry_policy"] == "RETRY_POLICY_RETRY"
-        assert [(each["attribute"], each["value"]) for each in trigger["event_filters"]] == [
-            ("bucket", default_bucket("my-project"))
-        ]
-        assert trigger["trigger_region"] == plan.of("google_storage_bucket")["bucket"]["location"]
+@pytest.mark.parametrize("ingress", ["ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"])
+def test_the_dashboard_is_as_open_as_a_policy_lets_it(tmp_path: Path, ingress: str) -> None:
+    found = functions(make_plan({**VARIABLES, "dashboard_ingress": ingress}, tmp_path))
+    settings = {name: values["service_config"][0]["ingress_settings"] for name, values in found.items()}
+    assert settings == {name: ingress if name == "dashboard" else "ALLOW_INTERNAL_ONLY" for name in FUNCTIONS}
+
+
+def test_functions_are_made_once_the_grants_of_cloud_build_are_in_force(plan: Plan) -> None:
+    [wait] = plan.all("time_sleep")
+    assert wait["create_duration"] == "90s"
+    configuration = read_configuration()
+    waits = configuration.one("time_sleep.builder").body["depends_on"]
+    functions_wait = configuration.one("google_cloudfunctions2_function.function").body["depends_on"]
+    assert {each for each in functions_wait if ".builder" in each} == {*waits, "${time_sleep.builder}"}
+
+
+def test_agents_are_asked_for_once_their_api_is_on() -> None:
+    for agent in read_configuration().of_kind("data"):
+        if agent.labels[0].endswith("_service_account"):
+            assert agent.body["depends_on"] == ["${google_project_service.api}"], agent.address
+
+
+def test_notifications(plan: Plan) -> None:
+    found = plan.of("google_storage_notification")
+    assert {(topic, values["object_name_prefix"]) for topic, values in found.items()} == {
+        (wanted.topic, wanted.prefix) for wanted in topology.NOTIFICATIONS
+    }
+    for topic, values in found.items():
+        assert values["bucket"] == default_bucket("my-project")
+        assert values["topic"] == f"<google_pubsub_topic {topic} id>"
+        assert values["event_types"] == [topology.FINALIZED]
+        assert values["payload_format"] == "JSON_API_V1"
+
+
+def test_no_function_is_called_for_each_object_of_the_bucket(plan: Plan) -> None:
+    assert [name for name, values in functions(plan).items() if values["event_trigger"]] == []
+    assert [each for each in plan.all("google_project_service") if each["service"].startswith("eventarc")] == []
+
+
+def test_an_upgrade_keeps_the_old_trigger_beside_the_notification(plan: Plan, tmp_path: Path) -> None:
+    """Its first applies take nothing away, so that no upload is lost between the two ways."""
+    first = make_plan({**VARIABLES, "eventarc_trigger": True}, tmp_path)
+    [trigger] = functions(first)["start_build"]["event_trigger"]
+    assert trigger["event_type"] == "google.cloud.storage.object.v1.finalized"
+    assert trigger["retry_policy"] == "RETRY_POLICY_RETRY"
+    assert trigger["service_account_email"] == "<google_service_account goldsmith-trigger email>"
+    assert [(each["attribute"], each["value"]) for each in trigger["event_filters"]] == [
+        ("bucket", default_bucket("my-project"))
+    ]
+    assert trigger["trigger_region"] == first.of("google_storage_bucket")["bucket"]["location"]
+    assert grants(plan) < grants(first)
+    assert grants(first) - grants(plan) == {
+        Grant("trigger", "function start_build", "roles/run.invoker"),
+        Grant("trigger", "project", "roles/eventarc.eventReceiver"),
+        Grant("Cloud Storage", "project", "roles/pubsub.publisher"),
+    }
+    assert first.of("google_storage_notification") == plan.of("google_storage_notification")
+
+
+def test_functions_are_replaced_once_the_topic_keeps_what_is_uploaded() -> None:
+    configuration = read_configuration()
+    waits = configuration.one("google_cloudfunctions2_function.function").body["depends_on"]
+    assert "${google_storage_notification.notification}" in waits
 
 
 def test_schedules(plan: Plan) -> None:
@@ -200,7 +264,7 @@ def test_prefixes_of_the_bucket(plan: Plan) -> None:
     days = days_kept(plan)
     assert days == {
         topology.UPLOADS: 32,
-        topology.CONTEXTS: 32,
+        topology.CONTEXTS: 63,
         topology.CIDATA: 9,
         topology.RESULTS: 365,
         topology.LOGS: 90,
@@ -248,4 +312,4 @@ def test_rebuilds_are_requests(plan: Plan) -> None:
     assert target["topic_name"] == f"<google_pubsub_topic {topology.REQUESTS_TOPIC} id>"
     request = json.loads(base64.b64decode(target["data"]))
     assert request == {"spec": "gs://b/specs/hello.yaml", "parameters": {"release": "2"}}
-    assert set(request) <= set(KEYS)
+    assert set(request) <= set(REQUEST_KEYS)

@@ -5,7 +5,7 @@ facts: arguments, their types, which are required, nested blocks, what is known 
 after a new resource type or a new version of a provider:
 
     pip download --no-deps cdktf-cdktf-provider-google==16.12.1 cdktf-cdktf-provider-archive==11.0.1 \
-        cdktf-cdktf-provider-random==12.0.1
+        cdktf-cdktf-provider-random==12.0.1 cdktf-cdktf-provider-time==11.0.1
     python -m tests.terraform.trim_schema cdktf_cdktf_provider_*.whl
 
 What they do not tell: lists from sets, and that a plain argument is write-only.
@@ -45,7 +45,7 @@ def types_of(wheel: Path) -> Types:
 
 
 def block_of(name: str, resource: str, types: Types) -> dict[str, Any]:
-    """Give a block's {"arguments": {name: {"type", "required"}}, "blocks": {name: {"required", "many", "block"}}}.
+    """Return a block's {"arguments": {name: {"type", "required"}}, "blocks": {name: {"required", "many", "block"}}}.
 
     `resource` is the class that has what is known after the apply; {"type", "computed"} stands for that.
     """
@@ -66,7 +66,7 @@ def block_of(name: str, resource: str, types: Types) -> dict[str, Any]:
 
 
 def _documented(kind: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give a type's arguments by their names in Terraform, which the address of their documentation ends in."""
+    """Return a type's arguments by their names in Terraform, which the address of their documentation ends in."""
     for entry in kind.get("properties", ()):
         if match := DOCUMENTED.search(_docs(entry)):
             yield match["argument"], entry
@@ -85,7 +85,7 @@ def _computed(kind: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def _nested(kind: Mapping[str, Any]) -> tuple[str, bool]:
-    """Give the block's type ("" for a plain argument), and whether there may be several."""
+    """Return the block's type ("" for a plain argument), and whether there may be several."""
     for one in kind.get("union", {}).get("types", [kind]):
         if one.get("collection", {}).get("kind") == "array":
             return one["collection"]["elementtype"].get("fqn", ""), True
@@ -95,7 +95,7 @@ def _nested(kind: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _argument_type(kind: Mapping[str, Any]) -> Any:
-    """Give the type as Terraform's wire protocol has it."""
+    """Return the type as Terraform's wire protocol has it."""
     for one in kind.get("union", {}).get("types", [kind]):
         if "primitive" in one:
             return PRIMITIVES[one["primitive"]]
@@ -108,7 +108,7 @@ def _argument_type(kind: Mapping[str, Any]) -> Any:
 
 
 def trimmed(wanted: set[str], packages: list[Types]) -> dict[str, Any]:
-    """Give {"providers": {name: version}, "types": {type: block}}; data sources have `data.` before their type."""
+    """Return {"providers": {name: version}, "types": {type: block}}; data sources have `data.` before their type."""
     providers: dict[str, str] = {}
     found: dict[str, Any] = {}
     for types in packages:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.protocol import Job
-from shared.engine import Engine
+from shared.build.plan import MachinePlan
+from shared.engine.engine import Engine
 from shared.gcp.documents import BUILDS, EVENTS, LIVES
 from shared.keys import Keys
-from shared.plan import MachinePlan
 from shared.ports import Image, MachineRequest, Message, Store
-from tests.fakes import FakeDisk, FakeMachine
-from tests.memory_store import MemoryStore, _Document
-from tests.world import World
+from tests.world.fakes import FakeDisk, FakeMachine
+from tests.world.memory_store import MemoryStore, _Document
+from tests.world.world import World
 
 RELEASE = Path(__file__).with_name("release_8d52f8c")
 GROWN = 12  # GB, that one of the VMs waits for
@@ -74,14 +74,18 @@ def memory_store() -> MemoryStore:
     for path, fields in documents.items():
         collection, build_id, *event = path.split("/")
         if collection == BUILDS and not event:
-            events = {
-                other.rpartition("/")[2]: found["document"]  # they stand in the order in which they were applied
-                for other, found in documents.items()
+            found = {  # they stand in the order in which they were applied
+                other.rpartition("/")[2]: event
+                for other, event in documents.items()
                 if other.startswith(f"{path}/{EVENTS}/")
             }
+            events = {event_id: event["document"] for event_id, event in found.items()}
+            kinds = {event_id: event["kind"] for event_id, event in found.items()}
             seen = documents[f"{LIVES}/{build_id}"]["last_seen"]
             store._documents[build_id] = _Document(
-                *(build_id, fields["document"], fields["state"] == "finished", fields["created"], 1, seen), events
+                *(build_id, fields["document"], fields["state"] == "finished", fields["created"], 1, seen),
+                events,
+                kinds,
             )
     return store
 
@@ -93,7 +97,7 @@ class Upgraded(World):
         super().__init__()
         self.store = store  # type: ignore[assignment]  # any store will do where no process dies
         self.keys = Keys(bytes.fromhex(text("master.key")))
-        self.factory = replace(self.factory, store=store, keys=self.keys)
+        self.backend = replace(self.backend, store=store, keys=self.keys)
         self.engine = Engine(store, self.bus, self.clock)
         self._later: dict[str, Any] = {}
         self._restore(document("world.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import time
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shared import factory
-from shared.build import Build, Outcome
-from shared.resources import staged_export
-from tests.local.small_disks import left_clean
+from shared.build.build import Build, Outcome
+from shared.build.resources import staged_export
+from shared.runtime import opening
+from tests.shared.disks.small_disks import left_clean
 from tests.upgrade import release
 
 NEED_A_VM = (
@@ -41,7 +42,8 @@ def home(tmp_path: Path) -> Path:
     for name, record in release.document("catalogue.json").items():
         folder = home / "images" / name
         folder.mkdir(parents=True)
-        (folder / "image.json").write_text(record)
+        known = f"sha256-{name}"  # to the builds, whose images were made by another catalogue
+        (folder / "image.json").write_text(json.dumps(json.loads(record) | {"id": known}))
         (folder / "disk.raw").hardlink_to(disk)
     for uri, data in release.document("world.json")["objects"].items():
         path = Path(uri.replace(release.HOME, str(tmp_path)))
@@ -52,9 +54,10 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_what_was_killed_is_finished(home: Path) -> None:
-    with factory.local(home) as opened:
-        for build in opened.interrupted():
-            opened.resume(build.id)
+    with opening.local(home) as opened:
+        builds_of_home = opening.builds_here(opened)
+        for build in builds_of_home.interrupted():
+            builds_of_home.resume(build.id)
         kept = {place: build_id for place, build_id in release.places().items() if not place.startswith(NEED_A_VM)}
         builds = {place: opened.store.load(build_id).build for place, build_id in kept.items()}
         assert len(opened.store.builds()) == len(kept)

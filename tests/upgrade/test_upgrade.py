@@ -9,18 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from shared.build import Build, Outcome, State
-from shared.damage import Damaged, readable_builds, readable_events
+from shared.build.build import Build, Outcome, State
+from shared.build.damage import Damaged, readable_builds
+from shared.build.events import kind_of
+from shared.engine.history import each_event
+from shared.engine.messages import read_event_message, read_order_message, read_report_message
 from shared.gcp.documents import BUILDS, EVENTS, build_of, event_or_damage
 from shared.keys import BY_ATTEMPT, Keys
 from shared.local.bus import LocalBus
 from shared.local.database import Database
 from shared.local.store import LocalStore
-from shared.messages import EVENTS_TOPIC, REPORTS_TOPIC, read_event_message, read_order_message, read_report_message
-from shared.orders import FINISHED_TOPIC, WORKER_TOPIC
 from shared.ports import Message, Store
+from shared.topology import EVENTS_TOPIC, FINISHED_TOPIC, REPORTS_TOPIC, WORKER_TOPIC
+from shared.workers.carry_out import carry_out
 from tests.upgrade import release
 from tests.upgrade.release import Upgraded
+from tests.world import given_orders
 
 ENDS = {
     "preparing": Outcome.SUCCEEDED,
@@ -86,8 +90,11 @@ def test_every_document_of_sqlite_is_read(database: Database) -> None:
     store = LocalStore(database)
     builds = readable_builds(store.builds())
     assert {build.id for build in builds} == set(release.places().values())
-    events = [event for build in builds for event in readable_events(store.events(build.id))]
+    events = [event for build in builds for event in each_event(store, build.id)]
     assert len(events) == sum(f"/{EVENTS}/" in path for path in release.firestore())
+    for kind in {kind_of(event) for event in events}:
+        found = [event for build in builds for event in each_event(store, build.id, kinds=(kind,))]
+        assert found == [event for event in events if kind_of(event) == kind]
 
 
 def test_every_message_is_read() -> None:
@@ -108,6 +115,15 @@ def test_every_message_is_read() -> None:
     assert {message.topic for message in found} == set(readers)
     for message in found:
         readers[message.topic](message)
+
+
+def test_the_commit_is_no_word_of_that_release(store: Store) -> None:
+    """Its advance_build took ImageLabelled for the end of a publication; it drops a kind that it does not know."""
+    kinds = {event.kind for build in readable_builds(store.builds()) for event in each_event(store, build.id)}
+    assert "ImageLabelled" in kinds
+    world = given_orders.world_at("label_image")
+    carry_out(given_orders.order_of(world, "label_image"), world.backend)
+    assert given_orders.kinds(world).isdisjoint(kinds)
 
 
 def test_the_queue_of_sqlite_is_read(database: Database) -> None:

@@ -1,4 +1,4 @@
-# The smallest deployment: a project with billing, and who may use it.
+# The smallest deployment: a project with billing, and the members that may use it.
 
 terraform {
   required_version = ">= 1.11"
@@ -29,9 +29,15 @@ variable "zones" {
 }
 
 variable "people" {
-  description = "Who may ask for builds, follow them and look at the dashboard, such as user:me@example.org."
+  description = "Members that may request builds, follow them and see the dashboard, such as user:me@example.org."
   type        = set(string)
   default     = []
+}
+
+variable "eventarc_trigger" {
+  description = "Whether Eventarc also calls start_build: true for the first applies of an upgrade."
+  type        = bool
+  default     = false
 }
 
 provider "google" {
@@ -47,6 +53,7 @@ module "goldsmith" {
   zones              = var.zones
   submitters         = var.people
   dashboard_invokers = var.people
+  eventarc_trigger   = var.eventarc_trigger
 
   rebuilds = {
     weekly-hello = {
@@ -59,11 +66,11 @@ module "goldsmith" {
 }
 
 output "submit" {
-  description = "A line that builds a spec."
+  description = "Command that builds a spec."
   value       = module.goldsmith.submit
 }
 
 output "dashboard" {
-  description = "Address of the dashboard."
+  description = "URL of the dashboard."
   value       = module.goldsmith.dashboard
 }

@@ -1,0 +1,1 @@
+"""Google Cloud as one server on this machine: its functions, its schedules, and all services together."""

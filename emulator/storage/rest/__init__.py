@@ -1,0 +1,1 @@
+"""Cloud Storage's REST interface: paths, bodies, batches, refusals."""

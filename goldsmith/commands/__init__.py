@@ -1,0 +1,1 @@
+"""The commands, one module a group. cli.py imports a command when it runs."""

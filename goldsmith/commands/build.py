@@ -1,0 +1,168 @@
+"""goldsmith build: from a spec file to an image in the catalogue and, with --output, its archive and manifest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from shared.build.build import Build, Outcome
+from shared.build.events import BuildRequested
+from shared.build.identity import build_id
+from shared.build.plan import Plan
+from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
+from shared.interruption import Interruption
+from shared.planning.requests import admit
+from shared.runtime import opening
+
+from ..exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
+from ..home import open_home, resume_all
+from ..screen.console import following
+from ..screen.text import complain
+from ..screen.view import View, view
+from .images import export_existing
+from .specs import here, plan_for, read_builds, with_absolute_paths
+
+if TYPE_CHECKING:
+    from shared.runtime.opening import LocalBackend
+    from shared.spec.model import Spec
+
+
+TRIES = 5  # of a name that other builds take at the same moment
+
+
+@dataclass(frozen=True)
+class BuildFlags:
+    """The options of the command line that change a plan; None leaves it to the spec."""
+
+    output: Path | None
+    boot: str | None
+    compression: str | None
+
+    def applied(self, plan: Plan) -> Plan:
+        """Return the plan with the options in it; the archive is named for the image, below `output`."""
+        image, machine = plan.image, plan.machine
+        if self.output is not None:
+            image = replace(image, export_to=str(self.output.absolute() / f"{image.name}.tar.gz"))
+        if self.compression is not None:
+            image = replace(image, compression=self.compression)
+        if self.boot is not None:
+            machine = replace(machine, boot=self.boot)
+        return replace(plan, image=image, machine=machine)
+
+
+def build(
+    path: Path,
+    output: Path | None,
+    parameters: Mapping[str, str],
+    source: Path | None,
+    *,
+    boot: str | None,
+    compression: str | None,
+    key: str | None,
+    as_json: bool,
+) -> int:
+    """Build; give the exit status. InputError and EnvironmentFault come before anything is made.
+
+    Builds of one workflow go on one after the other, whether those before succeed or not; one that waits for
+    another that has not succeeded is not begun. The exit status is that of the first failure.
+    """
+    asked = f"goldsmith build {key or uuid.uuid4()}"
+    file = read_builds(path, parameters, asked, source)
+    builds = here(file.builds, path)
+    _one_of("--boot", boot, ("direct", "firmware"))
+    _one_of("--compression", compression, ("fast", "best"))
+    options = BuildFlags(output, boot, compression)
+    failures: dict[int, int] = {}  # exit status by index of what did not succeed
+    for index, one in enumerate(builds):
+        missed = [builds[other].spec.name for other in one.after if other in failures]
+        if missed:
+            complain(f"{one.spec.name} is not built: it comes after {', '.join(missed)}, which did not succeed")
+            failures[index] = NOT_SUCCEEDED
+            continue
+        try:
+            ended = _build(one.spec, file.folder, asked, options, view(as_json))
+        except GoldsmithError as error:
+            if len(builds) == 1:
+                raise
+            complain(f"{one.spec.name}: {error}")
+            ended = of_error(error)
+        if ended == INTERRUPTED:
+            return INTERRUPTED
+        if ended:
+            failures[index] = ended
+    return next(iter(failures.values()), 0)
+
+
+def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, screen: View) -> int:
+    """Build one image; give the exit status."""
+    identity = build_id(spec.name, asked)
+    with open_home(screen.progress) as backend:
+        resume_all(backend)
+        builds = opening.builds_here(backend)
+        taken = 0
+        while True:
+            with builds.building(identity) as ours:
+                if ours:
+                    try:
+                        plan = options.applied(plan_for(spec, folder, backend, asked))
+                        return _run(admit(with_absolute_paths(plan, folder), backend), backend, screen)
+                    except NameTaken:  # by a build that was begun at the same moment: planned again, it is seen
+                        taken += 1
+                        if taken == TRIES:
+                            raise
+                    continue
+            with suppress(NotFound):  # who held it was only tidying up, or had bad input: it is ours then
+                done = builds.wait_until_finished(identity)  # the same key, in another process
+                screen.end(done, builds.logs_of(done.id))
+                return status(done)
+
+
+def _run(request: BuildRequested, backend: LocalBackend, screen: View) -> int:
+    interruption, builds = Interruption(), opening.builds_here(backend)
+    with _signals(interruption), screen, following(builds.console(request.build_id), screen.console):
+        done = builds.run(request, screen.event, interruption)
+    if done.outcome is Outcome.UNCHANGED and done.image is not None:
+        wanted = (done.plan or request.plan).image
+        export_existing(backend, done.image.name, wanted.export_to, wanted.compression)
+    screen.end(done, builds.logs_of(done.id))
+    return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
+
+
+def status(done: Build) -> int:
+    """Return the exit status of a build that has ended."""
+    only_retiring = done.retiring and all(entry.keep for entry in done.ledger)  # a warning, and tried again
+    if (done.finished or only_retiring) and done.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
+        return 0
+    return ENVIRONMENT if done.outcome is Outcome.FAILED and done.reason.startswith(NO_SPACE) else NOT_SUCCEEDED
+
+
+def _one_of(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise InputError(f"{option} {value}: choose {' or '.join(choices)}")
+
+
+@contextmanager
+def _signals(interruption: Interruption) -> Iterator[None]:
+    """Take Ctrl-C, a closed terminal and `kill` as a wish to cancel; a third Ctrl-C ends at once."""
+    presses = 0
+
+    def ask(number: int, _frame: FrameType | None) -> Literal[None]:
+        nonlocal presses
+        presses += 1
+        interruption.ask(f"cancelled by {signal.Signals(number).name}")
+        if presses > 2:
+            os._exit(INTERRUPTED)  # what is left is picked up by the next command
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

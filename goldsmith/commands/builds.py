@@ -1,0 +1,217 @@
+"""goldsmith builds: what has been built and what runs, on this machine or in a project on Google Cloud."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from shared.build.build import Build
+from shared.build.damage import Damaged, damaged_json, left_in, refuse_unfinished
+from shared.build.events import to_json
+from shared.build.identity import is_build_id
+from shared.engine.history import followed_from_now
+from shared.errors import DamagedDocument, InputError, NotFound, StoreError
+from shared.planning.line import Wait, waits_of
+from shared.planning.requests import ask_to_cancel as ask_to_cancel
+from shared.runtime import opening
+
+from ..exit_status import NOT_SUCCEEDED
+from ..home import open_home, resume_all
+from ..home import resume_build as resume_one
+from ..places import Place, builds_at
+from ..screen.tables import print_json, print_table, when
+from ..screen.text import complain, printable_lines, say
+from ..screen.words import summary
+
+if TYPE_CHECKING:
+    from shared.runtime.opening import CloudClient, LocalBackend, LocalBuilds
+
+
+def list_builds(place: Place, *, as_json: bool) -> None:
+    """Print all builds, newest first; why one cannot be read goes to standard error."""
+    with builds_at(place) as known:
+        builds = known.store.builds()
+        whole = [build for build in builds if isinstance(build, Build)]
+        interrupted = {build.id for build in whole if known.is_interrupted(build)}
+        waits = waits_of(whole, known.store)
+    for build in builds:
+        if isinstance(build, Damaged):
+            complain(build.why)
+    if as_json:
+        print_json([_document(build, interrupted, waits) for build in builds])
+        return
+    rows = [_row(build, interrupted, waits) for build in builds]
+    print_table(("BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"), rows)
+    if interrupted:
+        complain("what is interrupted was left by a killed process; finish it with: goldsmith builds resume")
+
+
+def _document(build: Build | Damaged, interrupted: set[str], waits: Mapping[str, Wait]) -> dict[str, Any]:
+    if isinstance(build, Damaged):
+        return damaged_json(build)
+    wait = waits.get(build.id)
+    return {**to_json(build), "interrupted": build.id in interrupted, "wait": asdict(wait) if wait else None}
+
+
+def _row(build: Build | Damaged, interrupted: set[str], waits: Mapping[str, Wait]) -> tuple[str, ...]:
+    if isinstance(build, Damaged):
+        return (build.id, "damaged", "", "", "")
+    took = f"{build.updated - build.created:.0f} s"
+    state = _state(build, build.id in interrupted, waits.get(build.id))
+    return (build.id, state, build.outcome or "", when(build.created), took)
+
+
+def _state(build: Build, interrupted: bool, wait: Wait | None) -> str:
+    if interrupted:
+        return f"{build.state} (interrupted)"
+    return f"{build.state} ({wait})" if wait else build.state
+
+
+def resume(build_id: str | None, *, as_json: bool) -> int:
+    """Finish builds of this machine that killed processes have left: one, or all; return the exit status."""
+    with open_home() as backend:
+        if build_id is None:
+            finished, left = resume_all(backend)
+        else:
+            ended = _resume(build_id, backend)
+            finished, left = ([ended], []) if ended.finished else ([], [ended.id])
+    if as_json:
+        print_json({"builds": {build.id: build.outcome for build in finished}, "left": left})
+        return NOT_SUCCEEDED if left else 0
+    for build in finished:
+        say(f"build {build.id} is {build.outcome}")
+    if not finished and not left:
+        say("nothing to resume")
+    return NOT_SUCCEEDED if left else 0
+
+
+def _resume(build_id: str, backend: LocalBackend) -> Build:
+    build = find_by_id(opening.builds_here(backend), build_id, Place())
+    if build.finished:
+        raise InputError(f"build {build.id} is finished already: {build.outcome}")
+    ended = resume_one(backend, build)
+    if ended is None:
+        raise InputError(f"build {build.id} is held by another process, which goes on with it")
+    return ended
+
+
+def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
+    """Print one build."""
+    with builds_at(place) as known:
+        build = find_by_id(known, build_id, place)
+        logs = known.logs_of(build.id)
+        interrupted = known.is_interrupted(build)
+        waits = waits_of([build], known.store)
+    if as_json:
+        print_json(_document(build, {build.id} if interrupted else set(), waits))
+        return
+    lines = [
+        ("build", build.id),
+        ("state", _state(build, interrupted, waits.get(build.id)) + (f", {build.outcome}" if build.outcome else "")),
+        ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
+        ("attempt", str(build.attempt)),
+        ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
+    ]
+    for name, value in lines:
+        say(f"{name + ':':<11} {value}")
+    for record in (*build.steps, *build.verify_steps):
+        took = "" if record.seconds is None else f"{record.seconds:.1f} s"
+        status = "" if record.exit_status is None else f"exit status {record.exit_status}"
+        say(f"  {record.name:<24} {record.action:<18} {record.status:<8} {took:>8}  {status}".rstrip())
+    if build.outcome:
+        say("\n".join(summary(build, logs)))
+
+
+def logs(build_id: str, place: Place, *, follow: bool) -> None:
+    """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
+    with builds_at(place) as known:
+        build = find_by_id(known, build_id, place)
+        followed = followed_from_now(known.store, build.id)
+        console = known.console(followed)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        silent = True
+        while True:
+            last = not follow or followed.build.finished
+            output = console.read()
+            silent = silent and not output
+            _write_console(output, decoder)
+            if last:
+                break
+            time.sleep(console.poll)
+            followed.look()
+        if silent and followed.build.finished:
+            complain(f"nothing is in {known.logs_of(build.id)}{_elsewhere(place)}")
+        elif silent:
+            complain(f"build {build.id} has written nothing yet; go on reading with --follow")
+
+
+def _elsewhere(place: Place) -> str:
+    """Return a hint: the default bucket of a project may not be the one that its builds use."""
+    return "; another bucket is named with --bucket" if place.project and not place.bucket else ""
+
+
+def _write_console(output: bytes, decoder: codecs.IncrementalDecoder) -> None:
+    """To a terminal, without what would steer it; to a file or program, byte for byte."""
+    if sys.stdout.isatty():
+        sys.stdout.write(printable_lines(decoder.decode(output)))
+    else:
+        sys.stdout.buffer.write(output)
+    sys.stdout.flush()
+
+
+def cancel(build_id: str, place: Place) -> None:
+    """Ask the process that runs a build to end it, and wait. A build of this machine that no process runs ends here."""
+    with builds_at(place) as known:
+        build = find_by_id(known, build_id, place)
+        if build.finished:
+            raise InputError(f"build {build.id} is finished already: {build.outcome}")
+        ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", known.bus, known.clock)
+        ended = known.wait_until_finished(build.id)
+    say(f"build {ended.id} is {ended.outcome}")
+
+
+def forget_build(build_id: str, place: Place) -> None:
+    """Set a build aside that cannot be read, or that is finished, and name what it may have left."""
+    with builds_at(place) as known:
+        found = _find(known, build_id, place)
+        refuse_unfinished(found)
+        left = left_in(known.forget(found.id))
+    say(f"build {found.id} is forgotten; its record is kept, and no command shows it")
+    if left:
+        say(f"it may have left: {', '.join(left)}")
+    elif left is None:
+        say("what it has left is not in its record")
+    if left != []:
+        say("what carries its label is deleted when it expires" + ("" if place.project else ", by: goldsmith sweep"))
+
+
+def find_by_id(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Build:
+    """Find a build by its id or an unambiguous beginning of it. InputError; StoreError for one that cannot be read."""
+    found = _find(known, build_id, place)
+    if isinstance(found, Damaged):
+        raise StoreError(found.why)
+    return found
+
+
+def _find(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Build | Damaged:
+    """Read the one build of a whole id; all of them where there is none, as an id may begin another one."""
+    if is_build_id(build_id):
+        try:
+            return known.store.load(build_id).build
+        except NotFound:
+            pass
+        except DamagedDocument as error:
+            return Damaged(build_id, str(error))
+    matching = [build for build in known.store.builds() if build.id.startswith(build_id)]
+    exact = [build for build in matching if build.id == build_id]
+    if len(exact or matching) == 1:
+        return (exact or matching)[0]
+    if matching:
+        raise InputError(
+            f"{build_id} begins {len(matching)} builds: {', '.join(b.id for b in matching[:5])}; write more"
+        )
+    raise InputError(f"there is no build {build_id}; see: goldsmith builds list{place.options}")

@@ -1,0 +1,24 @@
+"""goldsmith doctor: what builds need of this machine, and how to get what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from shared.runtime import opening
+
+from ..home import home
+from ..screen.tables import print_json
+from ..screen.text import say
+
+LACKING = 3
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print what was found; give 0 when builds can run, 3 when something they need is missing."""
+    findings = opening.examine(home())
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{'ok' if finding.good else 'MISSING':<8} {finding.what:<20} {finding.text}")
+    return 0 if all(finding.good for finding in findings) else LACKING

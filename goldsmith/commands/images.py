@@ -1,0 +1,154 @@
+"""goldsmith images: the catalogue of this machine."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.build.build import Build
+from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
+from shared.engine.manifest import manifest
+from shared.errors import AlreadyExists, InputError, NotFound
+from shared.names import LOCAL
+from shared.ports import Image
+from shared.runtime import opening
+
+from ..home import open_home
+from ..places import Place, builds_at
+from ..screen.progress import shown
+from ..screen.tables import megabytes, print_json, print_table, when
+from ..screen.text import complain, say
+
+if TYPE_CHECKING:
+    from shared.runtime.opening import LocalBackend
+
+
+def list_images(family: str | None, *, as_json: bool) -> None:
+    """Print images, newest first; damaged entries go to standard error."""
+    with open_home() as backend:
+        found = backend.catalogue.list(family=family, damaged=complain)
+    if as_json:
+        print_json([asdict(image) for image in found])
+        return
+    print_table(("IMAGE", "FAMILY", "DISK", "DATA", "CREATED", "DEPRECATED"), [_row(image) for image in found])
+
+
+def _row(image: Image) -> tuple[str, ...]:
+    size, data = f"{image.disk_size_gb} GB", megabytes(image.archive_bytes)
+    return (image.name, image.family or "", size, data, when(image.created), image.deprecated or "")
+
+
+def show_image(name: str, *, as_json: bool) -> None:
+    """Print one image and what is inside its disk."""
+    with open_home() as backend:
+        image = _find(backend, name)
+        contents = opening.images_here(backend).describe(name)
+    if as_json:
+        print_json({"image": asdict(image), "contents": asdict(contents)})
+        return
+    lines = [
+        ("image", f"{image.project}/{image.name}, id {image.id}"),
+        ("family", image.family or "none"),
+        ("created", when(image.created)),
+        ("disk", f"{image.disk_size_gb} GB, {megabytes(image.archive_bytes)} of data, {image.architecture}"),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.labels.items())) or "none"),
+    ]
+    if image.deprecated:
+        lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement}"))
+    for key, value in lines:
+        say(f"{key + ':':<12} {value}")
+    say(str(contents))
+
+
+def import_file(file: Path, name: str | None, family: str | None) -> None:
+    """Take a file into the catalogue."""
+    with shown() as progress, open_home(progress) as backend:
+        images = opening.images_here(backend)
+        try:
+            image = images.import_image(file, name, family)
+        except AlreadyExists as error:  # here it is the person's choice of a name
+            raise InputError(str(error)) from error
+        contents = images.describe(image.name)
+    say(f"image {image.project}/{image.name}\n{contents}")
+
+
+def export(name: str, output: Path, compression: str) -> None:
+    """Write an image's archive into a folder."""
+    if compression not in ("fast", "best"):
+        raise InputError(f"--compression {compression}: choose fast or best")
+    with shown() as progress, open_home(progress) as backend:
+        _find(backend, name)
+        target = output.absolute() / f"{name}.tar.gz"
+        if target.exists():
+            raise InputError(f"{target} exists already; remove it, or choose another folder")
+        export_existing(backend, name, str(target), compression)
+    say(f"archive {target}")
+
+
+def export_existing(backend: LocalBackend, name: str, target: str | None, compression: str) -> None:
+    """Write the archive of an image that is there already, unless the file is there too.
+
+    The manifest goes with it where the build that made the image is known.
+    """
+    if target is None or Path(target).exists():
+        return
+    images = opening.images_here(backend)
+    with images.staging(Path(target).parent) as folder:
+        staged = str(folder / Path(target).name)
+        archive = backend.compute.export_image(LOCAL, name, staged, compression, backend.progress)
+        backend.bucket.publish(staged, target)
+    made = images.maker_of(name)
+    if made is None or made.plan is None or made.image is None:
+        return
+    exported = replace(made, image=replace(made.image, archive=archive))
+    packages = backend.compute.packages(LOCAL, name)
+    sbom = _copy_sbom(backend, made, target)
+    backend.bucket.write(manifest_of(target), manifest(exported, made.plan, packages, sbom))
+
+
+def _copy_sbom(backend: LocalBackend, made: Build, target: str) -> list[str]:
+    """Put the bill of materials that publication wrote beside an archive; give the paths of what there is."""
+    copies = []
+    stored = sbom_names(results_stem(made, opening.builds_here(backend).logs_of(made.id)))
+    for source, copy in zip(stored, sbom_names(archive_stem(target)), strict=True):
+        with suppress(NotFound):  # of an image from before there were any, or whose logs have been deleted
+            backend.bucket.write(copy, backend.bucket.read(source))
+            copies.append(copy)
+    return copies
+
+
+def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:
+    """Make an image of a distribution's packages; the catalogue has it afterwards, newest of its family."""
+    with shown() as progress, open_home(progress) as backend:
+        image = opening.images_here(backend).bootstrap(system, release, packages, mirror)
+    say(f"image {image.project}/{image.name}, newest of family {image.family}")
+
+
+def delete(names: list[str]) -> None:
+    """Delete images; all are looked up before the first is deleted."""
+    with open_home() as backend:
+        for name in names:
+            _find(backend, name)
+        for name in names:
+            backend.catalogue.delete(name)
+            say(f"deleted image {name}")
+
+
+def forget_record(name: str, place: Place) -> None:
+    """Set the document of an image aside that cannot be read: NAME of this machine, or PROJECT/NAME."""
+    project, _, name = name.rpartition("/")
+    with builds_at(place) as known:
+        try:
+            known.store.set_image_aside(project or place.project or LOCAL, name)
+        except NotFound as error:
+            raise InputError(str(error)) from error
+    say(f"what was known of image {name} is forgotten; its record is kept, and the image itself stays, if there is one")
+
+
+def _find(backend: LocalBackend, name: str) -> Image:
+    image = backend.catalogue.get(name)
+    if image is None:
+        raise InputError(f"there is no image {name}; see: goldsmith images list")
+    return image

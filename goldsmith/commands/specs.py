@@ -1,0 +1,175 @@
+"""goldsmith validate and plan; and what build shares with them: from a spec's path to a plan."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.build.events import BuildRequested, to_json
+from shared.build.identity import build_id
+from shared.build.plan import Plan
+from shared.delivery.bundle import provisioner_version
+from shared.errors import InputError, SpecError
+from shared.names import LOCAL
+from shared.planning.plan import make_plan
+from shared.planning.requests import admit
+from shared.quantities import format_duration
+from shared.runtime import opening
+from shared.spec.cloudbuild.substitutions import builtin_substitutions
+from shared.spec.model import Spec
+from shared.spec.read import SpecBuild, SpecFile, check_file, parse_file
+
+from ..home import open_home
+from ..screen.progress import shown
+from ..screen.tables import print_json
+from ..screen.text import complain, say
+
+if TYPE_CHECKING:
+    from shared.runtime.opening import LocalBackend
+
+
+def read_builds(
+    path: Path, parameters: Mapping[str, str], asked: str, source: Path | None, project: str = LOCAL
+) -> SpecFile:
+    """Read and check a spec or workflow and the files that it names. SpecError has all its problems.
+
+    A workflow may say where it is built: `asked` is what asks for its builds, `source` the folder that it is built
+    from, `project` where its images are made.
+    """
+    parsed = parse_file(path)
+    try:
+        file = check_file(parsed, parameters, builtin_substitutions(project, asked), source)
+    except SpecError:
+        elsewhere = source is None and path.parent.absolute() != Path().absolute()
+        if elsewhere and parsed.is_workflow:
+            complain(f"{path} is a workflow, built from the current folder; --source FOLDER names another one")
+        raise
+    for build in file.builds:
+        for note in build.notes:
+            complain(note)
+    return file
+
+
+def here(builds: tuple[SpecBuild, ...], path: Path) -> tuple[SpecBuild, ...]:
+    """Return the builds for this machine, which takes the place of the projects that a workflow names."""
+    projects = {project for build in builds if build.of_workflow for project in _projects(build.spec)} - {LOCAL}
+    if not projects:
+        return builds
+    complain(f"{path}: on this machine its own images stand for those of {', '.join(sorted(projects))}")
+    return tuple(replace(build, spec=_on_this_machine(build.spec)) for build in builds)
+
+
+def _projects(spec: Spec) -> set[str]:
+    return {name for name in (spec.source.project, spec.output.project, spec.build.project) if name is not None}
+
+
+def _on_this_machine(spec: Spec) -> Spec:
+    project = {"project": LOCAL}
+    parts = {"source": spec.source, "output": spec.output, "build": spec.build}
+    return spec.model_copy(update={key: part.model_copy(update=project) for key, part in parts.items()})
+
+
+def plan_for(spec: Spec, folder: Path, backend: LocalBackend, request: str) -> Plan:
+    """Return the plan of a build that the caller holds; its places start at a folder, and its context is packed."""
+    return make_plan(
+        spec,
+        source=opening.images_here(backend).resolve(spec.source, folder),
+        context=opening.builds_here(backend).packed_context(spec, folder, build_id(spec.name, request)),
+        request=request,
+        requested=backend.clock.now(),
+        provisioner_version=provisioner_version(),
+    )
+
+
+def with_absolute_paths(plan: Plan, folder: Path) -> Plan:
+    """Return the plan with the paths in it made absolute: a relative one starts at the folder. InputError."""
+    image = plan.image
+    if image.export_to is not None and image.export_to.startswith("gs:"):
+        what = f"output.export.to: {image.export_to}"
+        raise InputError(f"{what} is on Google Cloud; write a path, or build with --output FOLDER")
+    if image.sbom_input is not None and image.sbom_input.startswith("gs:"):
+        raise InputError(f"output.sbom.input: {image.sbom_input} is on Google Cloud; write a path beside the spec")
+    if image.sbom_to is not None and image.sbom_to.startswith("gs:"):  # as in every workflow of COS Customizer
+        complain(
+            f"output.sbom.to: {image.sbom_to} is on Google Cloud; the bill of materials will be with the build's logs, "
+            "and beside the archive"
+        )
+        image = replace(image, sbom_to=None)
+    return replace(
+        plan,
+        image=replace(
+            image,
+            export_to=_absolute(folder, image.export_to),
+            sbom_input=_absolute(folder, image.sbom_input),
+            sbom_to=_absolute(folder, image.sbom_to),
+        ),
+    )
+
+
+def _absolute(folder: Path, place: str | None) -> str | None:
+    """Return a place below a folder as a path that means the same everywhere; a folder's ends with a slash."""
+    if place is None:
+        return None
+    path = (folder / place).absolute()
+    return f"{path}/" if place.endswith("/") or path.is_dir() else str(path)
+
+
+def validate(path: Path, parameters: Mapping[str, str], source: Path | None) -> None:
+    """Print that a spec, or each build of a workflow, is good. SpecError if it is not."""
+    for build in read_builds(path, parameters, f"goldsmith validate {uuid.uuid4()}", source).builds:
+        count = len(build.spec.steps)
+        say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
+
+
+def plan(path: Path, parameters: Mapping[str, str], source: Path | None, *, as_json: bool) -> None:
+    """Print what a build would make; of a workflow of several, what each would."""
+    asked = f"goldsmith plan {uuid.uuid4()}"
+    file = read_builds(path, parameters, asked, source)
+    builds = here(file.builds, path)
+    requests = []
+    with shown() as progress, open_home(progress) as backend:
+        for build in builds:
+            with opening.builds_here(backend).building(build_id(build.spec.name, asked)):
+                requests.append(_admitted(build, builds, file.folder, backend, asked))
+    if as_json:
+        plans = [to_json(request)["plan"] for request in requests]
+        print_json(plans if len(builds) > 1 else plans[0])
+        return
+    for number, request in enumerate(requests):
+        if number:
+            say("")
+        _print_plan(request.plan, request.unchanged is not None)
+
+
+def _admitted(
+    build: SpecBuild, builds: tuple[SpecBuild, ...], folder: Path, backend: LocalBackend, asked: str
+) -> BuildRequested:
+    try:
+        return admit(with_absolute_paths(plan_for(build.spec, folder, backend, asked), folder), backend)
+    except InputError as error:
+        if not build.after:
+            raise
+        waits = ", ".join(builds[index].spec.name for index in build.after)
+        raise InputError(f"{error}; {build.spec.name} comes after {waits}: plan it when that is built") from error
+
+
+def _print_plan(made: Plan, unchanged: bool) -> None:
+    source, image, machine = made.source, made.image, made.machine
+    lines = [
+        ("image", f"{image.project}/{image.name}" + (f", family {image.family}" if image.family else "")),
+        ("from", f"{source.project}/{source.name}, {source.architecture}, {source.disk_size_gb} GB"),
+        ("disk", f"{image.disk_size_gb} GB"),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.published_labels.items()))),
+        ("machine", f"{machine.cpus} CPUs, {machine.memory_mb} MB, {machine.boot} boot"),
+        ("context", f"{made.context.size} bytes, {made.context.digest[:12]}" if made.context else "none"),
+        ("steps", ", ".join(f"{step.name} ({step.action})" for step in made.steps) or "none"),
+        ("deadline", f"{format_duration(made.timeout)} after the request, {made.attempts} attempts"),
+        ("digest", made.content_digest),
+    ]
+    if unchanged:
+        lines.append(("unchanged", "an image with this content is there; nothing will be built"))
+    for name, value in lines:
+        say(f"{name + ':':<10} {value}")

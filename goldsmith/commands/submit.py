@@ -1,0 +1,202 @@
+"""goldsmith submit: uploads the packed context, then the spec, and follows the build that Google Cloud makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.build.build import Build, Sibling, State, WorkflowPart
+from shared.build.damage import Damaged
+from shared.context.outside import context_name, outside
+from shared.context.packing import pack_context
+from shared.engine.history import Followed
+from shared.errors import EnvironmentFault, InputError, NotFound, Transient
+from shared.intake.workflow import wanted_build
+from shared.names import LOCAL
+from shared.planning.line import waits_of
+from shared.runtime import opening
+from shared.spec.cloudbuild.substitutions import builtin_substitutions
+from shared.spec.read import ParsedSpec, SpecBuild, SpecFile, read_specs
+from shared.submission import (
+    CONTEXT_METADATA,
+    LIST,
+    PARAMETERS_METADATA,
+    context_metadata,
+    object_request,
+    result_uri,
+    spec_object,
+)
+from shared.topology import function
+
+from ..exit_status import INTERRUPTED
+from ..places import Place
+from ..places import open_client_of as client_of
+from ..screen.console import following
+from ..screen.text import complain, say
+from ..screen.view import View, view
+from .build import status
+from .specs import read_builds
+
+if TYPE_CHECKING:
+    from shared.build.events import Event
+    from shared.runtime.opening import CloudClient
+
+POLL = 2.0  # seconds between looks at the build
+SELDOM = 30  # looks at a build that is queued for one at all others that are not finished; more, of a long queue
+STARTS_WITHIN = 180.0  # seconds from the upload to the build's first sign; a cold function needs some ten
+
+
+def submit(
+    path: Path,
+    project: str | None,
+    bucket: str | None,
+    parameters: Mapping[str, str],
+    source: Path | None,
+    *,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload."""
+    file = read_builds(path, parameters, f"goldsmith submit {path}", source, project or LOCAL)
+    builds = file.builds  # read once: what is uploaded is what names the builds
+    place = Place(project or _named_project(builds), bucket)
+    if place.project is None:
+        raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
+    if any(build.spec.source.file is not None for build in builds):
+        raise InputError(f"{path}: source.file: a file can only be built from on this machine, with goldsmith build")
+    screen = view(as_json)
+    client = client_of(place.project, place.bucket)
+    name = spec_object(builds[0].spec.name)
+    screen.progress(f"uploading {path}", 0, 0)
+    generation = _upload(file, parameters, client, screen)
+    begun = identities(file.parsed, client.bucket_name, name, generation, parameters, place.project)
+    if detach:
+        for identity in begun:
+            hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
+            say(json.dumps({"submitted": identity}) if as_json else hint)
+        return 0
+    try:
+        ended = [_to_the_end(identity, client, place, view(as_json)) for identity in begun]
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return next((one for one in ended if one), 0)
+
+
+def _named_project(builds: tuple[SpecBuild, ...]) -> str | None:
+    """Return the project that a spec, or the first build of a workflow, names by itself."""
+    named = builds[0].spec.build.project
+    return None if named == LOCAL else named
+
+
+def _upload(file: SpecFile, parameters: Mapping[str, str], client: CloudClient, screen: View) -> str:
+    """Upload the files that the builds name, then the spec, whose upload is the request; give its generation."""
+    metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
+    builds, folder = file.builds, file.folder
+    contexts = dict.fromkeys(
+        (build.spec.context, outside(build.spec.steps)) for build in builds if build.spec.context is not None
+    )
+    packed = {context_name(*each): _upload_context(*each, folder, client, screen) for each in contexts}
+    lists = {build.spec.output.sbom.input or "" for build in builds if build.spec.output.sbom is not None}
+    packed |= {LIST + one: _upload_list(one, folder, client) for one in sorted(lists) if one and not _is_object(one)}
+    if packed:
+        metadata[CONTEXT_METADATA] = context_metadata(packed)
+    return client.upload_spec(spec_object(builds[0].spec.name), file.parsed.text.encode(), metadata)
+
+
+def identities(
+    parsed: ParsedSpec, bucket: str, name: str, generation: str, parameters: Mapping[str, str], project: str
+) -> list[str]:
+    """Return the ids of the builds that an upload leads to, reading it again: names may hold what only it tells."""
+    uri, asked = f"gs://{bucket}/{name}", object_request(bucket, name, generation)
+    builds = read_specs(replace(parsed, filename=uri), parameters, builtin_substitutions(project, asked))
+    siblings = tuple(Sibling(build.spec.name, build.after) for build in builds)
+    part = WorkflowPart(uri, generation, asked, result_uri(bucket, name, generation), 0, siblings)
+    return [wanted_build(part, index).id for index in range(len(builds))]
+
+
+def _is_object(place: str) -> bool:
+    return place.startswith("gs://")
+
+
+def _upload_list(place: str, folder: Path, client: CloudClient) -> str:
+    with opening.temporary_folder() as own:
+        copy = own / "list.json"
+        shutil.copyfile(folder / place, copy)  # so that its name is its digest, even if the file is saved meanwhile
+        return client.upload_list(copy, hashlib.sha256(copy.read_bytes()).hexdigest())
+
+
+def _upload_context(context: str, others: tuple[str, ...], folder: Path, client: CloudClient, screen: View) -> str:
+    if _is_object(context):
+        return context
+    with opening.temporary_folder() as own:
+        packed = own / "context.tar"
+        made = pack_context(folder / context, packed, others)
+        screen.progress(f"uploading the context, {made.size / 1e6:,.1f} MB", 0, 0)
+        return client.upload_context(packed, made.digest)
+
+
+def _to_the_end(identity: str, client: CloudClient, place: Place, screen: View) -> int:
+    """Follow a build; give its exit status."""
+    try:
+        return status(follow(identity, client, screen))
+    except KeyboardInterrupt:
+        complain(f"build {identity} goes on; end it with: goldsmith builds cancel {identity}{place.options}")
+        raise
+    except Transient:
+        complain(f"build {identity} goes on; see it with: goldsmith builds show {identity}{place.options}")
+        raise
+
+
+def follow(identity: str, client: CloudClient, screen: View, pause: Callable[[float], None] = time.sleep) -> Build:
+    """Show every event as it is recorded, until the build is finished; return the build.
+
+    Each document that is read is paid for: at most 70 a minute, with ten events in it or while the build is queued.
+    """
+    followed = _appeared(identity, client, screen, pause)
+    with screen, following(client.console(followed), screen.console):
+        rest = 0  # looks until the queue is looked at again: it costs as many reads as it has builds
+        while (events := followed.look()) or not followed.build.finished:
+            _show(events, followed.build, screen)
+            if events:
+                continue
+            if followed.build.state is State.QUEUED:
+                rest = rest - 1 if rest else max(SELDOM, _show_wait(followed.build, client, screen)) - 1
+            pause(POLL)
+    screen.end(followed.build, client.logs_of(identity))
+    return followed.build
+
+
+def _show(events: Sequence[Event | Damaged], build: Build, screen: View) -> None:
+    for event in events:
+        if isinstance(event, Damaged):
+            complain(event.why)
+        else:
+            screen.event(build, event)
+
+
+def _show_wait(build: Build, client: CloudClient, screen: View) -> int:
+    """Show what a build waits for; return how many builds are queued."""
+    found = waits_of([build], client.store)
+    if build.id in found:
+        screen.progress(f"queued: {found[build.id]}", 0, 0)
+    return len(found)
+
+
+def _appeared(identity: str, client: CloudClient, screen: View, pause: Callable[[float], None]) -> Followed:
+    screen.progress(f"waiting for build {identity} to begin", 0, 0)
+    give_up = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < give_up:
+        try:
+            return Followed(client.store, identity)
+        except NotFound:
+            pause(POLL)
+    raise EnvironmentFault(
+        f"build {identity} has not begun within {STARTS_WITHIN:.0f} s of the upload; look at the logs of the function "
+        f"{function('start_build').deployed_name}, and whether Goldsmith is deployed in this project"
+    )

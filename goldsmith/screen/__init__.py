@@ -1,0 +1,1 @@
+"""Output for people: a build as it runs, tables, progress, and words for states."""

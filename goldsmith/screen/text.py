@@ -1,0 +1,40 @@
+"""Text for a person's terminal: what a guest, a spec or a file name holds must not steer it."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TextIO
+
+from shared.errors import EnvironmentFault
+
+
+def printable(text: str) -> str:
+    """Return one line without what would move a terminal's cursor, change its colours or turn the writing around."""
+    if text.isprintable():
+        return text
+    return "".join(letter if _is_harmless(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return several lines, each printable; only line feeds end one."""
+    return "\n".join(printable(line.removesuffix("\r")) for line in text.split("\n"))
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write lines to standard output, or to the stream that is given."""
+    try:
+        (stream or sys.stdout).write(printable_lines(text) + "\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EnvironmentFault(f"the output cannot be written: {error.strerror}") from error
+
+
+def complain(text: str) -> None:
+    """Write a note or an error to standard error, with the program's name before it."""
+    say(f"goldsmith: {text}", sys.stderr)
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter == "\t" or letter.isprintable() or unicodedata.category(letter) == "Zs"

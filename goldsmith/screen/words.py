@@ -1,0 +1,85 @@
+"""Plain words for people about a build: its states, its events and how it ended."""
+
+from __future__ import annotations
+
+from provisioner.protocol import DISK_WANTED, REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
+from shared.build.build import Build, ImageRecord, Outcome, State
+from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
+
+DOING = {
+    State.QUEUED: "waiting for its turn",
+    State.PREPARING: "making the build VM",
+    State.PROVISIONING: "running the steps",
+    State.EXPORTING: "making the image",
+    State.VERIFYING: "verifying the image",
+    State.PUBLISHING: "publishing the image",
+    State.CLEANING: "deleting what the build used",
+    State.FINISHED: "finished",
+}
+"""What each state means to the person who waits."""
+
+WORDS = {REBOOTING: "rebooting the VM", DISK_WANTED: "the VM waits for a larger disk"}
+"""Reports that say nothing but their kind; a list of packages is for programs."""
+
+MOST_FINDINGS = 20  # of those that the image has
+LAST_LINES = 20  # of a failed step's output
+
+
+def event_line(build: Build, event: Event) -> str:
+    """One line on an event, for people; "" when the state says it all."""
+    if isinstance(event, Reported):
+        return _tell_report(build, event.report)
+    if isinstance(event, MachineStarted):
+        return f"VM of attempt {event.attempt} started"
+    if isinstance(event, MachineStopped):
+        return f"VM of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
+    return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
+
+
+def _tell_report(build: Build, report: Report) -> str:
+    table = build.verify_steps if report.phase == "verify" else build.steps
+    name = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
+    took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
+    if report.kind == STARTED:
+        return "provisioner started" + (f", going on with step {report.resumed_at + 1}" if report.resumed_at else "")
+    if report.kind == STEP_STARTED:
+        return f"step {name}"
+    if report.kind == STEP_FINISHED:
+        return f"step {name} done{took}"
+    if report.kind == STEP_FAILED:
+        how = "" if report.exit_status is None else f", exit status {report.exit_status}"
+        return f"step {name} failed{took}{how}" + ("" if report.final else ", trying again")
+    return WORDS.get(report.kind, "")
+
+
+def summary(build: Build, logs: str) -> list[str]:
+    """Return the summary of a finished build, line by line."""
+    plan, image = build.plan, build.image
+    warnings = [f"warning: {warning}" for warning in build.warnings]
+    if build.outcome is Outcome.SUCCEEDED and plan is not None and image is not None:
+        family = f", newest of family {plan.image.family}" if plan.image.family else ""
+        lines = [f"image {image.project}/{image.name}{family}"]
+        if plan.image.export_to and image.archive:
+            lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
+        return [*lines, *_findings(image), *warnings, *_left(build)]
+    lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
+    if build.outcome is Outcome.UNCHANGED:
+        return lines
+    for record in (*build.steps, *build.verify_steps):
+        if record.status == "failed" and record.output:
+            lines.append(f"the last lines of step {record.name}:")
+            lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
+    return [*lines, *warnings, *_left(build), f"the whole log: {logs}"]
+
+
+def _findings(image: ImageRecord) -> list[str]:
+    """Return the findings in the image that the spec accepts."""
+    lines = [f"warning: in the image: {finding}" for finding in image.findings[:MOST_FINDINGS]]
+    hidden = len(image.findings) - MOST_FINDINGS
+    return [*lines, f"warning: and {hidden} more findings; the build's JSON has them all"] if hidden > 0 else lines
+
+
+def _left(build: Build) -> list[str]:
+    """Return the resources that could not be deleted yet."""
+    left = [entry.name for entry in build.ledger if not entry.keep] + ["older images of the family"] * build.retiring
+    return [] if build.finished else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]

@@ -1,0 +1,210 @@
+"""Run a job's steps in order, each once, however often the machine goes down in between.
+
+start ─► try ─► ok ─► finished ─► next step
+          │      └─► status 194 ─► finished ─► reboot ─► next step
+          ├─► failed ─► tries left ─► pause ─► try
+          │                └─► none ─► the job has failed
+          └─► power cut ─► idempotent ─► try       (MOST_INTERRUPTIONS times in one attempt)
+                            └─► not ─► the job has failed
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..protocol import (
+    COMPLETED,
+    FAILED,
+    REBOOT_STATUS,
+    REBOOTING,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    Job,
+    Step,
+)
+from ..reporting.journal import Journal
+from ..steps.step_context import StepContext, StepError, act
+from ..system.output import StepConsole, StepOutput
+from ..system.process import TimedOut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, Optional, Tuple
+
+MOST_INTERRUPTIONS = 3  # of one step in one attempt: a step that brings the machine down would do so forever
+SHOWN_PROCESSES = 10  # of those that a step left running
+LONGEST_PAUSE = 10.0  # seconds between two tries
+
+LEAST_FREE = 1 << 20  # bytes: a program that writes until it is refused leaves less than this
+NO_SPACE = (b"No space left on device", b"You don't have enough free space")  # of the kernel, and of apt
+REMEDY = "raise output.disk_size_gb, or delete in the steps what the image does not need"
+
+
+class Try:
+    """The result of one try of a step."""
+
+    def __init__(self, status: Optional[int], seconds: float, problem: str, tail: bytes, note: str) -> None:
+        self.status = status
+        self.seconds = seconds
+        self.problem = problem
+        self.tail = tail
+        self.note = note
+
+
+class Runner:
+    """Runs the steps of one job."""
+
+    def __init__(self, job: Job, journal: Journal, console: StepConsole, root: str, context: str, logs: str) -> None:
+        self._job = job
+        self._journal = journal
+        self._state = journal.state
+        self._console = console
+        self._root = root
+        self._context = context
+        self._logs = logs
+
+    def run(self, note: str, resumed: bool) -> str:
+        """Run the steps that are left; return COMPLETED, FAILED or REBOOTING. `note` goes into the report `started`."""
+        if not self._start(note, resumed):
+            return FAILED
+        while self._state.next < len(self._job.steps):
+            outcome = self._step(self._state.next, self._job.steps[self._state.next])
+            if outcome is not None:
+                return outcome
+        self._journal.commit()
+        return COMPLETED
+
+    def _start(self, note: str, resumed: bool) -> bool:
+        """Report `started`; return whether the steps can go on. They cannot after a step that may not run again."""
+        state = self._state
+        problem = ""
+        if state.started:
+            state.interruptions += 1
+            problem = self._interrupted(self._job.steps[state.next])
+            note = "; ".join(filter(None, [f"step {self._job.steps[state.next].name!r} was interrupted", note]))
+        self._journal.report(STARTED, resumed_at=state.next if resumed else None, message=note)
+        if problem:
+            self._fail(state.next, problem)
+        return not problem
+
+    def _interrupted(self, step: Step) -> str:
+        """Return why an interrupted step may not run again; "" where it may."""
+        if not step.idempotent:
+            return f"step {step.name!r} was interrupted and is not idempotent: it cannot be run a second time"
+        if self._state.interruptions > MOST_INTERRUPTIONS:
+            return f"the machine went down {self._state.interruptions} times during step {step.name!r}"
+        return ""
+
+    def _fail(self, index: int, problem: str, tried: Optional[Try] = None) -> None:
+        """End the job with a report that is complete in itself: it may arrive before the others, or alone."""
+        self._state.ended = FAILED
+        how = {} if tried is None else self._how(tried)
+        self._journal.report(FAILED, step=index, tries=self._state.tries, final=True, message=problem, **how)
+        self._journal.commit()
+
+    def _step(self, index: int, step: Step) -> Optional[str]:
+        """Run one step, with its retries; return None once it is finished, or the outcome that it has for this boot."""
+        state = self._state
+        while True:
+            state.started = True
+            state.tries += 1
+            self._journal.report(STEP_STARTED, step=index, tries=state.tries)
+            self._journal.commit()
+            tried = self._try(index, step)
+            if not tried.problem:
+                return self._finish(index, tried)
+            state.failures += 1
+            state.started = False
+            final = state.failures > step.retries
+            self._report_failure(index, tried, final)
+            if final:
+                self._fail(index, f"step {step.name!r} failed: {tried.problem}", tried)
+                return FAILED
+            self._journal.commit()
+            time.sleep(min(LONGEST_PAUSE, 2.0 ** (state.failures - 1)))
+
+    def _finish(self, index: int, tried: Try) -> Optional[str]:
+        tries = self._state.tries
+        self._state.finish_step()
+        how = {"exit_status": tried.status, "seconds": tried.seconds, "message": tried.note}
+        self._journal.report(STEP_FINISHED, step=index, tries=tries, **how)
+        if tried.status != REBOOT_STATUS:
+            return None  # written with the next step's first commit, or with the end of the job
+        self._journal.report(REBOOTING, step=index)
+        self._journal.commit()
+        return REBOOTING
+
+    def _report_failure(self, index: int, tried: Try, final: bool) -> None:
+        self._journal.report(
+            STEP_FAILED,
+            step=index,
+            tries=self._state.tries,
+            final=final,
+            message=tried.problem,
+            **self._how(tried),
+        )
+
+    @staticmethod
+    def _how(tried: Try) -> Dict[str, object]:
+        output = tried.tail.decode("utf-8", "replace")
+        return {"exit_status": tried.status, "seconds": tried.seconds, "output": output}
+
+    def _try(self, index: int, step: Step) -> Try:
+        output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console)
+        began = time.monotonic()
+        context = StepContext(self._root, self._context, output, began + step.timeout)
+        status, problem = self._act(step, context)
+        left = context.group.end()
+        if left:
+            output.say(f"ended what the step left running: {', '.join(left[:SHOWN_PROCESSES])}")
+        full = full_disk(self._logs, self._root) or (said_full(output.tail) if problem else "")
+        if full:
+            problem = "; ".join(filter(None, [problem, full]))
+            output.say(full)
+        output.close()
+        seconds = round(time.monotonic() - began, 3)
+        self._console.say(f"step {step.name!r} {'failed: ' + problem if problem else 'is finished'} ({seconds:.1f} s)")
+        return Try(status, seconds, problem, output.tail, context.note)
+
+    @staticmethod
+    def _act(step: Step, context: StepContext) -> Tuple[Optional[int], str]:
+        """Do one try; return its exit status, None where there is none, and what went wrong, or ""."""
+        try:
+            status = act(step, context)
+        except TimedOut as error:
+            return error.status, f"not done within {step.timeout:g} s"
+        except (StepError, OSError) as error:
+            context.output.say(str(error))
+            return None, str(error)
+        return status, "" if status in (0, REBOOT_STATUS) else f"exit status {status}"
+
+
+def full_disk(*paths: str) -> str:
+    """Return which of the file systems of some paths is full, with the remedy; "" where none is."""
+    for path in paths:
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            continue
+        if found.f_flag & os.ST_RDONLY:  # Container-Optimized OS's root, which always is
+            continue
+        size = found.f_blocks * found.f_frsize
+        if found.f_bfree * found.f_frsize < min(LEAST_FREE, size // 64):
+            return f"the disk of {path} is full: {size >> 20} MiB, and none is left; {REMEDY}"
+        if found.f_files and not found.f_ffree:
+            return f"the disk of {path} is full: no file can be added to its {found.f_files} files; {REMEDY}"
+    return ""
+
+
+def said_full(output: bytes) -> str:
+    """Return the remedy where the output of a failed step speaks of a full disk; "" where it does not.
+
+    Programs such as apt, dpkg and pip clean up when they are refused space, so that full_disk() finds some. The output
+    does not show which disk was full.
+    """
+    if not any(words in output for words in NO_SPACE):
+        return ""
+    return f"its output says that no space was left: if that was on the image's disk, {REMEDY}"

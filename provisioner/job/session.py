@@ -1,0 +1,237 @@
+"""One boot's part of a job: load the state, unpack, run the steps, clean up, report, and turn the machine off."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from ..machine.free_blocks import wipe, wipe_files
+from ..machine.machine import SYSTEMD, NoMachine
+from ..protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, INVENTORY, OUTPUT_LIMIT, REBOOTING, VERIFY, Job
+from ..reporting.journal import Journal
+from ..reporting.report_port import ReportPort
+from ..reporting.reports import Reporter, Way
+from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
+from ..system.output import StepConsole
+from .runner import REMEDY, Runner
+
+SHOWN_PROBLEMS = 5
+
+
+class JobFolders:
+    """The folders of a job."""
+
+    def __init__(self, cidata: str, root: str, state: str) -> None:
+        self.archive = os.path.join(cidata, "context.tar")
+        self.provisioner = os.path.join(cidata, "provisioner.pyz")
+        self.root = root
+        self.state = state
+        self.context = os.path.join(state, "context")
+        self.files = os.path.join(state, "files")  # the job as start.sh has downloaded it, for the next boot
+        self.logs = os.path.join(state, "logs")
+        self.record = os.path.join(state, "source")  # the files that the source image had; see source_record.py
+        self.mark = os.path.join(state, "began")  # of the release before
+
+
+class Session:
+    """A job on this machine, from boot to power-off."""
+
+    def __init__(self, job: Job, places: JobFolders, console: StepConsole, machine: NoMachine) -> None:
+        """Load the state, and send the reports that an earlier boot could not. OSError."""
+        self._job = job
+        self._places = places
+        self._console = console
+        self._machine = machine
+        self._resumed = False
+        self._damage = ""
+        self._target = ""  # the target of this boot, where systemd is the init
+        path = os.path.join(places.state, "state.json")
+        state = self._recall(path)
+        self._reporter = _reporter(job, console)
+        self._journal = Journal(path, job, state, self._reporter)
+
+    def run(self, drain: float) -> int:
+        """Work until the job ends or the machine must restart. Returns only where nothing turns the machine off.
+
+        `drain` is how many seconds to wait for the last reports to leave: the network may be dead.
+        """
+        try:
+            outcome = self._journal.state.ended or self._work()
+        except OSError as error:
+            outcome = FAILED
+            problem = f"the provisioner cannot go on: {error}"
+            if error.errno == errno.ENOSPC:
+                problem += f"; {REMEDY}"
+            self._console.say(problem)
+            self._journal.fail_unwritten(problem)
+        if outcome == COMPLETED:
+            self._machine.trim()  # while the last report is on its way
+        told = self._reporter.drain(drain)
+        if outcome == REBOOTING:
+            return self._machine.reboot()
+        if self._job.linger and (outcome == FAILED or not told):  # the serial ports can be read only while the VM runs
+            self._console.say(f"{self._job.linger:g} s for the host to read the console and {self._job.report_port}")
+            time.sleep(self._job.linger)
+        if outcome == COMPLETED and self._job.clean:
+            wipe(self._journal.path)
+            wipe_files(self._places.files)
+            self._forget("")
+        self._console.say(f"the job has {'completed' if outcome == COMPLETED else 'failed'}")
+        return self._machine.turn_off(failed=outcome == FAILED)
+
+    def _recall(self, path: str) -> JobState:
+        try:
+            state = load_state(path, self._job)
+        except DamagedState as error:
+            self._damage = f"{error}; how far the job had come is lost"
+        else:
+            self._resumed = state is not None
+            if state is not None:
+                return state
+        fresh = JobState(self._job.build_id, self._job.phase, self._job.attempt)
+        fresh.sequence = LOST_SEQUENCE if self._damage else 0
+        return fresh
+
+    def _work(self) -> str:
+        if self._job.hygiene != HYGIENE_OFF:
+            from ..hygiene.source_record import take_record  # loads all that the check needs; jobs without it skip that
+
+            places = self._places
+            take_record(places.root, places.state, places.record, places.mark, resumed=self._resumed)
+        problem = self._trouble()
+        if problem:
+            return self._fail(problem)
+        note = self._machine.prepare()
+        if note:
+            self._console.say(note)
+        outcome, told = (FAILED, self._damage) if self._damage else self._arrange()
+        if outcome == REBOOTING:
+            return outcome
+        problem = told if outcome == FAILED else ""
+        note = "; ".join(filter(None, [note, told]))
+        if self._job.scratch and not problem:
+            problem = self._machine.add_scratch()
+        problem = problem or self._unpack()
+        if problem:
+            return self._fail(problem)
+        os.chdir(self._places.context)  # the steps' working directory
+        places = self._places
+        runner = Runner(self._job, self._journal, self._console, places.root, places.context, places.logs)
+        outcome = runner.run(note, self._resumed)
+        os.chdir("/")
+        if outcome == COMPLETED:
+            return self._complete()
+        return outcome
+
+    def _arrange(self) -> tuple[str, str]:
+        """Move the partitions to where the job wants them; return the outcome, and a note or the reason for people."""
+        if self._job.layout is None:
+            return "", ""
+        from ..cos.arrangement import arrange  # loads all that moving partitions needs
+
+        places = self._places
+        return arrange(self._job.layout, self._journal, self._console, places.root, places.provisioner)
+
+    def _unpack(self) -> str:
+        """Unpack the context, once; return what is wrong with it, or ""."""
+        if self._journal.state.unpacked:
+            return ""
+        self._forget("/context")  # left by a power cut, or by another build
+        os.makedirs(self._places.context)
+        if not os.path.exists(self._places.archive):
+            return ""
+        from ..system.context import ContextError, unpack_context
+
+        try:
+            unpack_context(self._places.archive, self._places.context, self._job.context_digest)
+        except ContextError as error:
+            return str(error)
+        os.sync()  # before the state records that all of it is there
+        self._journal.state.unpacked = True
+        return ""
+
+    def _fail(self, problem: str, output: str = "") -> str:
+        self._console.say(problem)
+        self._journal.state.ended = FAILED
+        self._journal.report(FAILED, message=problem, output=output)
+        self._journal.commit()
+        return FAILED
+
+    def _trouble(self) -> str:
+        """Return why the system is not fit for steps; "" where it is, as a tree of files or another init always is."""
+        if not os.path.isdir(os.path.join(self._places.root, SYSTEMD)):
+            return ""
+        from ..machine.system_state import default_target, trouble
+
+        self._target = default_target(self._places.root)
+        return trouble(self._places.root, self._target)
+
+    def _incomplete(self) -> tuple[str, str]:
+        """Return why no image may be made of the system that the steps have left, and a note about it."""
+        if not os.path.isdir(os.path.join(self._places.root, SYSTEMD)):
+            return "", ""
+        from ..machine.system_state import incomplete
+
+        allowed = self._job.allow_failed if self._job.phase == VERIFY else None
+        return incomplete(self._places.root, self._target, allowed)
+
+    def _complete(self) -> str:
+        problem, noted = self._incomplete()
+        if problem:
+            return self._fail(problem)
+        problems = []
+        if self._job.inventory:
+            from .inventory import take
+
+            output, message = take(self._places.root)
+            self._journal.report(INVENTORY, output=output, message=message)
+        if self._job.clean:
+            from ..machine.clean_machine import clean  # imported after the steps: their start does not wait for it
+
+            problems = self._machine.silence()
+            if self._job.scratch:
+                self._machine.drop_scratch()
+            problems += [*self._machine.empty_swap(), *clean(self._places.root)]
+            self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
+        shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
+        told, findings = self._check()
+        if told and self._job.hygiene == HYGIENE_FAIL:
+            return self._fail(told, findings)
+        shown = "; ".join(filter(None, [noted, shown, told]))
+        if shown:
+            self._console.say(shown)
+        self._journal.state.ended = COMPLETED
+        self._journal.report(COMPLETED, message=shown, output=findings)
+        self._journal.commit()
+        return COMPLETED
+
+    def _check(self) -> tuple[str, str]:
+        """Return what must not be in an image: in one line, and one finding a line. "" where hygiene is off.
+
+        Findings that the job allows are at the end of the second text only.
+        """
+        if self._job.hygiene == HYGIENE_OFF:
+            return "", ""
+        from ..hygiene.hygiene import describe_findings
+        from ..hygiene.self_check import check_machine, report_lines, whole_lines
+
+        places = self._places
+        refused, allowed = report_lines(check_machine(places.root, places.state, places.record), self._job.allow)
+        return describe_findings(refused), whole_lines([*refused, *allowed], OUTPUT_LIMIT)
+
+    def _forget(self, *below: str) -> None:
+        """Remove parts of the state's folder; "" is all of it."""
+        from ..system.tree import Tree
+
+        folder, name = os.path.split(os.path.realpath(self._places.state))
+        Tree(folder).remove(*(name + part for part in below))
+
+
+def _reporter(job: Job, console: StepConsole) -> Reporter:
+    ways: list[Way] = [ReportPort(job, console)]
+    if job.publish_url is not None:
+        from ..reporting.publisher import Publisher  # loads a network stack that other jobs do not need
+
+        ways.insert(0, Publisher(job, job.publish_url, console))
+    return Reporter(ways)

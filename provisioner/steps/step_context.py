@@ -1,0 +1,70 @@
+"""One try of a step: what it works with, and the function that does it.
+
+Each action of protocol.ACTIONS has a module here that is named for it (run-script: run_script.py) and holds
+`act(inputs, context)`, which returns an exit status.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..protocol import Step, decode_inputs
+from ..system import process
+from ..system.output import StepOutput
+from ..system.step_group import StepGroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT = {
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "LOGNAME": "root",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SHELL": "/bin/sh",
+    "TERM": "linux",  # the console's; programs such as clear and tput fail without one
+    "USER": "root",
+}
+
+
+class StepError(Exception):
+    """The step cannot be done; the text says why and what to do about it."""
+
+
+class StepContext:
+    """All that one try of a step works with: the image's root, the context, a way to run programs, a time limit."""
+
+    def __init__(self, root: str, folder: str, output: StepOutput, deadline: float) -> None:
+        self.root = root
+        self.folder = folder  # of the context
+        self.output = output
+        self.deadline = deadline  # monotonic
+        self.group = StepGroup()
+        self.note = ""  # one line that the report of the finished step carries
+
+    def run(self, argv: list[str], env: Mapping[str, str]) -> int:
+        """Run a program in the context with the usual environment and `env`; return its exit status."""
+        try:
+            return process.run_captured(argv, {**ENVIRONMENT, **env}, self.output, self.deadline, self.group)
+        except OSError as error:
+            raise StepError(f"{argv[0]} cannot be started: {error.strerror}") from error
+
+    def in_context(self, path: str) -> str:
+        """Return the absolute path of a path in the context. StepError when it is not there, or leads out."""
+        context = os.path.realpath(self.folder)
+        found = os.path.join(context, path)
+        if os.path.commonpath([context, os.path.realpath(found)]) != context:
+            raise StepError(f"{path!r} leads out of the context; give a path inside it")
+        if not os.path.lexists(found):
+            raise StepError(f"{path!r} is not in the context; put it into the folder that the spec's context names")
+        return found
+
+
+def act(step: Step, context: StepContext) -> int:
+    """Do a step once and return its exit status. ProtocolError; StepError; TimedOut; OSError."""
+    inputs = decode_inputs(step)
+    name = step.action.replace("-", "_")
+    module = __import__(f"{__package__}.{name}", fromlist=("act",))  # a job loads only what it needs
+    status: int = module.act(inputs, context)
+    return status

@@ -1,0 +1,1 @@
+"""Compressed streams and tar archives, read and written in pieces."""

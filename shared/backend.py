@@ -1,0 +1,37 @@
+"""The adapters in use, with what workers need beside them. runtime/ opens a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .keys import Keys
+from .ports import Bucket, Bus, Clock, Compute, Progress, Store
+
+
+@dataclass(frozen=True)
+class ReportTarget:
+    """The address to which this backend's build VMs send their reports."""
+
+    publish_url: str  # Pub/Sub's REST `...:publish`
+    token_url: str | None  # the metadata server's access token; None where none is needed
+    port: str = "/dev/ttyS2"  # serial port 3, beside the console
+    of_contents: bool = False  # whether VMs tell what is on their disk, into which the host cannot look
+    linger: float = 0.0  # seconds that a VM stays up with what it could only say there
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Everything a worker needs of the world."""
+
+    compute: Compute
+    store: Store
+    bucket: Bucket
+    bus: Bus
+    clock: Clock
+    keys: Keys
+    reports: ReportTarget
+    logs: str  # URI or folder with {build_id} in it: where the consoles of a build's VMs are kept
+    progress: Progress
+    adopted_families: Collection[str]  # whose older images may be deprecated although builds did not make them; *: all
+    concurrency: int | None  # builds that have VMs, or are about to, at once; None: any number

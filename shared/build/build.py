@@ -1,0 +1,246 @@
+"""A build's state, as one frozen document: what Firestore and SQLite keep, what the CLI and the dashboard show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal
+
+from .orders import Order
+from .plan import Plan
+
+
+class State(StrEnum):
+    """The state of a build. It moves towards `finished`, except when a lost VM leads back."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    PROVISIONING = "provisioning"
+    EXPORTING = "exporting"
+    VERIFYING = "verifying"
+    PUBLISHING = "publishing"
+    CLEANING = "cleaning"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """The outcome of a build, decided once, on the way into `cleaning`."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One thing that a build may have made and must delete. Written before the thing is made."""
+
+    kind: Literal["machine", "disk", "image", "object"]
+    name: str  # a resource's name, or an object's URI or path
+    project: str = ""
+    zone: str = ""  # "" until it is known; clean-up then looks in all zones of the plan
+    keep: bool = False  # the image, once it is known that it stays
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step, as the provisioner's reports describe it."""
+
+    name: str
+    action: str
+    status: Literal["waiting", "running", "done", "failed"] = "waiting"
+    tries: int = 0
+    exit_status: int | None = None
+    seconds: float | None = None
+    output: str = ""  # the tail of a failed step's output
+    note: str = ""  # what a finished step says of itself, such as the digest of the container that it ran
+    sequence: int = 0  # of the newest report that says where this step stands, within `attempt`
+    told: int = 0  # of the newest one that says how a try of it ended
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class ArchiveRecord:
+    """The tar.gz of an image, with what a person needs to check it."""
+
+    bytes: int
+    sha256: str  # of the tar.gz: `sha256sum NAME.tar.gz`
+    tar_sha256: str  # of the tar stream: `gzip -dc NAME.tar.gz | sha256sum`
+    crc32: str  # of disk.raw, holes read as zeros, in hex
+    disk_bytes: int  # the size of disk.raw, holes too
+    data_bytes: int  # what is not holes
+
+
+@dataclass(frozen=True)
+class AllowedFinding:
+    """A finding in an image that its spec allows."""
+
+    path: str
+    finding: str  # what the file holds, in words
+    why: str  # as the spec has it
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The image that a build made."""
+
+    project: str
+    name: str
+    id: str
+    archive: ArchiveRecord | None = None
+    findings: tuple[str, ...] = ()  # what is in it that should not be, one line each; only with `hygiene: warn`
+    allowed: tuple[AllowedFinding, ...] = ()  # what the spec's `hygiene.allow` lets pass
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file beside the image that publication reveals, with what identifies it among files of its name."""
+
+    name: str  # URI or path that others look for
+    staged: str  # where it is written before the commit
+    sha256: str  # of its content, in hex
+    moved: bool = True  # False: `staged` stays, as a file of the build's own
+
+
+@dataclass(frozen=True)
+class ImageDocument:
+    """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
+
+    A name belongs to one build at a time, from its request on: of two that would make the same one, one is refused.
+    """
+
+    project: str
+    name: str
+    build_id: str
+    content_digest: str
+    state: Literal["reserved", "made", "published", "kept", "gone"] = "reserved"  # gone: there is no document
+    id: str = ""  # the image's own, never used again, unlike the name; "" until it is made
+    until: float = 0.0  # when one that is kept is deleted: Unix seconds
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """One of the builds that a workflow comes to."""
+
+    name: str  # the spec's
+    after: tuple[int, ...] = ()  # indexes of those that must have succeeded before it begins
+
+
+@dataclass(frozen=True)
+class WorkflowPart:
+    """The part of a workflow that a build is, with all that is needed to begin the other parts."""
+
+    uri: str  # gs:// URI of the workflow
+    generation: str  # the very one that was read, since the others are read from it again
+    asked: str  # what asked for all of them; see shared/intake/workflow.py
+    result: str  # URI of the first one's result
+    index: int
+    siblings: tuple[Sibling, ...]  # itself too
+    parameters: dict[str, str] = field(default_factory=dict)  # values for the workflow's substitutions
+    packed: str | None = None  # URI of the context that the uploader has packed
+
+    @property
+    def followed(self) -> bool:
+        """Return whether another build waits for this one."""
+        return any(self.index in sibling.after for sibling in self.siblings)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One run of a plan."""
+
+    id: str
+    name: str
+    request: str  # the whole digest of what asked for it
+    plan: Plan | None  # None for a request that was rejected: nothing was made and nothing will be
+    state: State
+    created: float  # Unix seconds, as all times here; always the server's
+    updated: float
+    deadline: float  # of the whole build; while it is queued, of its turn
+    wake_at: float  # when a tick looks at this build again if nothing else happens
+    outcome: Outcome | None = None
+    reason: str = ""  # why the outcome is what it is, for people
+    attempt: int = 1
+    zone: str = ""  # of the machine in use; "" until a worker has made it
+    claimed: bool = False  # the verifying VM in use has said that it is done, and has not been seen stopped
+    steps: tuple[StepRecord, ...] = ()
+    verify_steps: tuple[StepRecord, ...] = ()
+    ledger: tuple[LedgerEntry, ...] = ()
+    turn: float = 0.0  # when its turn came: its time runs from then on; 0: it has not been queued, or still is
+    taken_up: bool = False  # its image was made by an earlier build, which could not publish it
+    committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
+    files: tuple[PublishedFile, ...] = ()  # what publication gives its names
+    retiring: bool = False  # the family's older images have still to be deprecated
+    withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
+    kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
+    warnings: tuple[str, ...] = ()  # what went wrong once the image was published
+    outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
+    keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before
+    orders: int = 0  # how many orders have been given; the newest one's number
+    reports: int = 0  # that the VM in use has sent and that are recorded; heartbeats are not
+    told_contents: int = (
+        0  # the sequence of the report in which it has told what is installed, which it may once; 0: none
+    )
+    disk_asked: float = 0.0  # when its larger disk was last ordered; 0: never
+    disk_grown: bool = False  # that disk is there
+    cleaning: int = 0  # the number of the newest order to clean up, which alone can finish the build
+    image: ImageRecord | None = None
+    result: str = ""  # URI of the object that says how it ended, for readers that have only the bucket
+    workflow: WorkflowPart | None = None  # None: the only build of what asked for it
+    last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
+    quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
+    newest: int = 0  # the sequence of its newest report, which alone says that
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.state is State.FINISHED
+
+
+MACHINERY = ("machine", "disk")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An unfinished build in the queue: few and small values, since all of them are held at once."""
+
+    id: str
+    state: State
+    outcome: Outcome | None
+    created: float
+    updated: float
+    machinery: bool  # whether machines or disks have still to be deleted
+    project: str = ""  # of its machines; as all that follow "" where it has no plan
+    image_project: str = ""
+    image: str = ""
+    numbered: bool = False
+    family: str | None = None
+    content: str = ""
+    rebuild: str = ""
+
+
+def unfinished_of(build: Build) -> Unfinished:
+    """Return what the line knows of a build."""
+    known = Unfinished(
+        id=build.id,
+        state=build.state,
+        outcome=build.outcome,
+        created=build.created,
+        updated=build.updated,
+        machinery=any(entry.kind in MACHINERY and not entry.keep for entry in build.ledger),
+    )
+    if build.plan is None:
+        return known
+    image = build.plan.image
+    return replace(
+        known,
+        project=build.plan.machine.project,
+        image_project=image.project,
+        image=image.name,
+        numbered=image.numbered,
+        family=image.family,
+        content=build.plan.content_digest,
+        rebuild=build.plan.rebuild,
+    )

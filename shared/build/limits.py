@@ -1,0 +1,103 @@
+"""The limits that a deployment sets to specs: where VMs run, how large they are, how long they take. Pure.
+
+The deployer sets limits for all authors of specs, so each plan is held to them before anything is made, independently
+of the checks of the spec's reader. All that exceeds a limit is reported at once: its key, its value, the limit, and the
+variable of terraform/ that sets it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ..errors import InputError
+from ..names import compute_path
+from ..quantities import format_duration
+from .plan import MachinePlan, Plan
+
+ANY = ("*",)
+_NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
+_SUBNET = re.compile(r"(?:projects/([^/]+)/)?(regions/[^/]+/subnetworks/[^/]+)")
+_SHOWN = 300  # characters of a value in a message
+NETWORK = "default"  # what Compute Engine takes where a spec names neither network nor subnetwork
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The variables of terraform/ that have these names; None is no limit. The defaults refuse nothing."""
+
+    subnets: tuple[str, ...] | None = None  # projects/PROJECT/regions/REGION/subnetworks/NAME
+    external_ip_allowed: bool = True
+    machine_types: tuple[str, ...] = ANY  # names, in which * stands for any characters
+    gpu_types: tuple[str, ...] = ANY  # the same; () for no GPUs
+    max_timeout: float | None = None  # seconds, from a build's request to its deadline: all attempts and steps together
+    max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
+    concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
+    adopted_families: tuple[
+        str, ...
+    ] = ()  # whose older images `deprecate_old` may retire although builds did not make them; *: all
+
+
+NO_LIMITS = Limits()
+
+
+def check_limits(plan: Plan, limits: Limits) -> None:
+    """Raise InputError when a plan asks for more than a deployment allows, with a line for each key."""
+    if told := list(_violations(plan, limits)):
+        raise InputError("\n".join(told))
+
+
+def subnetworks(machine: MachinePlan) -> tuple[str, ...]:
+    """Return the paths of the subnetworks that a machine may be put in, one for each region of its zones.
+
+    A network without a subnetwork is one in auto mode, whose subnetworks have its name; Compute Engine refuses others.
+    """
+    path = compute_path(machine.subnet or machine.network or NETWORK)
+    project, name = machine.project, path
+    if "/" in path:  # without a project, Compute Engine takes the machine's own
+        match = (_SUBNET if machine.subnet else _NETWORK).fullmatch(path)
+        if match is None:
+            return (path,)
+        project, name = match[1] or project, match[2]
+        if machine.subnet:
+            return (f"projects/{project}/{name}",)
+    regions = dict.fromkeys(zone.rpartition("-")[0] for zone in machine.zones)
+    return tuple(f"projects/{project}/regions/{region}/subnetworks/{name}" for region in regions)
+
+
+def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
+    machine = plan.machine
+    yield from _networks(machine, limits)
+    if not _matches(machine.machine_type, limits.machine_types):
+        yield _refused("build.machine_type", machine.machine_type, "machine_types", limits.machine_types)
+    if machine.gpu_type is not None and not _matches(machine.gpu_type, limits.gpu_types):
+        yield _refused("build.gpu_type", machine.gpu_type, "gpu_types", limits.gpu_types)
+    if limits.max_timeout is not None and plan.timeout > limits.max_timeout:
+        yield _refused(
+            "build.timeout", format_duration(plan.timeout), "max_timeout", (format_duration(limits.max_timeout),)
+        )
+    disk_gb = max(plan.image.disk_size_gb, machine.disk_size_gb)
+    if limits.max_disk_gb is not None and disk_gb > limits.max_disk_gb:
+        yield _refused("output.disk_size_gb", str(disk_gb), "max_disk_gb", (str(limits.max_disk_gb),))
+
+
+def _networks(machine: MachinePlan, limits: Limits) -> Iterator[str]:
+    refused = [path for path in subnetworks(machine) if limits.subnets is not None and path not in limits.subnets]
+    if refused:
+        key = "build.network" if machine.network and not machine.subnet else "build.subnet"
+        yield _refused(key, ", ".join(refused), "subnets", limits.subnets or ())
+    if machine.external_ip and not limits.external_ip_allowed:
+        yield _refused("build.external_ip", "true", "external_ip_allowed", ("false",))
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _refused(key: str, value: str, variable: str, allowed: Sequence[str]) -> str:
+    return (
+        f"{key}: {value:.{_SHOWN}} is refused: {variable} of this deployment is {', '.join(allowed) or 'empty'}; "
+        f"keep to that, or ask those who deploy it to change {variable}"
+    )

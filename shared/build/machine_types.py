@@ -1,0 +1,44 @@
+"""Properties of Compute Engine's machine types, derived from their names: disks, GPUs, Local SSD.
+
+From /compute/docs/machine-resource and /compute/docs/disks/add-local-ssd of https://cloud.google.com, as of 2026-11. A
+series that is not named here, such as a later one, is judged by its generation, the number in its name.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SMALLEST_GB = {"hyperdisk-balanced": 4, "hyperdisk-balanced-high-availability": 4, "hyperdisk-extreme": 64}
+_SERIES = re.compile(r"([a-z]+)([0-9]+)[a-z]*-")
+_HYPERDISK_ONLY = ("a3-ultragpu-",)  # of a generation that takes others
+_NO_STANDARD = ("g2-",)
+_LAST_WITH_STANDARD, _LAST_WITH_PERSISTENT = 2, 3  # generations
+_WITH_GPUS = ("a2-", "a3-", "a4-", "a4x-", "a5x-", "g2-", "g4-")
+_STAYING = ("h3-", "h4d-", "ct")  # for high performance computing, and TPUs
+_WITH_LOCAL_SSD = ("a2-ultragpu-", "a3-", "a4-", "a4x-", "a5x-", "z3-", "z4d-", "z4m-")
+
+
+def default_disk_type(machine_type: str) -> str:
+    """Return the cheapest type of boot disk that a machine type takes."""
+    found = _SERIES.match(machine_type)
+    generation = int(found[2]) if found else 0  # custom-2-4096 is an n1
+    if generation > _LAST_WITH_PERSISTENT or machine_type.startswith(_HYPERDISK_ONLY):
+        return "hyperdisk-balanced"
+    if generation > _LAST_WITH_STANDARD or machine_type.startswith(_NO_STANDARD):
+        return "pd-balanced"
+    return "pd-standard"
+
+
+def smallest_disk_gb(disk_type: str) -> int:
+    """Return the fewest GB of a disk of a type; 0 where that is of no concern."""
+    return _SMALLEST_GB.get(disk_type, 0)
+
+
+def is_moved(machine_type: str) -> bool:
+    """Return whether VMs of a type can migrate live: not those with GPUs or TPUs, nor whole hosts."""
+    return not machine_type.startswith((*_WITH_GPUS, *_STAYING)) and not machine_type.endswith("-metal")
+
+
+def has_local_ssd(machine_type: str) -> bool:
+    """Return whether VMs of a type have Local SSD without being asked for."""
+    return machine_type.endswith("-lssd") or machine_type.startswith(_WITH_LOCAL_SSD)

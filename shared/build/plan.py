@@ -1,0 +1,122 @@
+"""The plan of a build: names, disks, machine, job, deadline. planning/ makes it from a spec and its resolved source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from provisioner.protocol import DiskLayout, Step
+
+from .identity import without_own
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """The image a build starts from, as it was when it was resolved."""
+
+    project: str
+    name: str
+    id: str  # never reused, unlike the name: Compute Engine's numeric id, or the local catalogue's digest
+    family: str | None = None
+    architecture: str = "x86_64"
+    disk_size_gb: int = 10
+    labels: dict[str, str] = field(default_factory=dict)
+    licenses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """The files that the steps see as their working directory, packed."""
+
+    uri: str  # gs://bucket/object, or the path of an archive on this machine
+    digest: str  # SHA-256 over the sorted members' paths, modes and contents, in hex
+    size: int  # bytes of the archive
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """The deprecation of a family's older images once the new one is in it."""
+
+    ttl_seconds: float | None = None  # from then to `deleted`; None: no such time
+    keep: int = 0  # how many of the newest older images stay active
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """The image that will be made."""
+
+    project: str
+    name: str
+    family: str | None = None
+    description: str = ""
+    labels: dict[str, str] = field(default_factory=dict)  # until it is published, and from then on, but for our own
+    licenses: tuple[str, ...] = ()
+    disk_size_gb: int = 10
+    deprecate_old: Deprecation | None = None
+    export_to: str | None = None  # gs://bucket/object.tar.gz, or a path on this machine
+    compression: str = "fast"  # of the export: fast or best
+    sbom_input: str | None = None  # URI or path of the user's own list of packages
+    numbered: bool = False  # the name is made here, and gets a number where it is taken: NAME-DATE-DIGEST, then -2 ...
+    sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results
+    own_labels: bool = True  # whether our own labels stay once the image is published
+
+    @property
+    def published_labels(self) -> dict[str, str]:
+        """Return the labels of the published image."""
+        return self.labels if self.own_labels else without_own(self.labels)
+
+
+@dataclass(frozen=True)
+class MachinePlan:
+    """The VM the steps run on."""
+
+    project: str
+    zones: tuple[str, ...] = ()
+    machine_type: str = "n1-standard-1"
+    disk_type: str = "pd-standard"
+    disk_size_gb: int = 10  # when it is made; a layout may want it larger later
+    scratch_gb: int = 0  # of a blank disk beside it, which no image is made of; 0: none
+    network: str | None = None
+    subnet: str | None = None
+    external_ip: bool = False
+    service_account: str | None = None
+    gpu_type: str | None = None
+    spot: bool = False
+    secure_boot: bool = False  # with vTPM and integrity monitoring: a Shielded VM
+    boot: str = "direct"  # one machine only: direct or firmware
+    internet: bool = True  # one machine only: whether the guest may reach other hosts
+    cpus: int = 2  # one machine only
+    memory_mb: int = 1024  # one machine only
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A path at which a finding of the hygiene check is allowed, and the reason."""
+
+    path: str  # absolute; each of its parts may have one `*`
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a build that is known before anything is made."""
+
+    build_id: str
+    request: str  # the whole SHA-256 of what asked for this build, in hex; the build id holds its first 12 digits
+    name: str  # the spec's
+    requested: float  # Unix seconds
+    source: SourceImage
+    content_digest: str  # SHA-256, hex; what `rebuild: changed` compares
+    image: ImagePlan
+    machine: MachinePlan
+    steps: tuple[Step, ...]
+    context: Context | None = None
+    verify_steps: tuple[Step, ...] | None = None  # None: the image is not asked to be verified
+    layout: DiskLayout | None = None  # of Container-Optimized OS's partitions; None: as they are
+    hygiene: str = "fail"  # what a finding in the finished image leads to: fail or warn
+    allow: tuple[Allowance, ...] = ()
+    timeout: float = 3600.0  # seconds from the request, or from the end of its time in the queue, to the deadline
+    rebuild: Literal["always", "changed"] = "always"  # changed: not when an image of this content is published
+    attempts: int = 3
+    allow_failed: tuple[str, ...] = ()  # units that may have failed in the image that is verified
+    silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung

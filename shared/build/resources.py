@@ -1,0 +1,162 @@
+"""The names of everything that a build may make, and the ledger entries that are written before it is made.
+
+Names are a function of the build alone, so that a redelivered order finds what an earlier one made, and a sweep can
+tell which build a resource belongs to. A machine's cidata is deleted with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from provisioner.protocol import BUILD, VERIFY
+
+from ..names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
+from ..quantities import GIB
+from ..topology import RESULTS
+from .build import Build, ImageDocument, LedgerEntry, Outcome, State
+from .orders import OrderKind
+from .plan import Plan
+
+EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
+
+
+def resource_name(build_id: str, attempt: int, what: str) -> str:
+    """`gs-BUILDID-aN-WHAT`: 63 characters at most, since a build id has 45 at most and `what` 10."""
+    return f"{OWN_NAMES}{build_id}-a{attempt}-{what}"
+
+
+def machine_name(build_id: str, attempt: int, phase: str) -> str:
+    """The VM of an attempt: the one that builds, or the one that verifies."""
+    return resource_name(build_id, attempt, "vm" if phase == BUILD else "verify")
+
+
+def boot_disk_name(build_id: str, attempt: int, phase: str) -> str:
+    """The VM's boot disk. The building one outlives its VM: the next attempt goes on with it."""
+    if phase == BUILD:
+        return resource_name(build_id, 1, "boot")
+    return resource_name(build_id, attempt, "verifyboot")
+
+
+def scratch_disk_name(build_id: str, attempt: int) -> str:
+    """The blank disk of a building VM, for what must not be in the image. It goes with its VM."""
+    return resource_name(build_id, attempt, "scratch")
+
+
+def grown_gb(plan: Plan) -> int:
+    """The size in GB that the boot disk gets once its VM asks for it; 0 where it stays as it was made."""
+    wanted = plan.layout.disk_size if plan.layout else None
+    return -(-wanted // GIB) if wanted else 0
+
+
+def labels(build_id: str, attempt: int, deadline: float) -> dict[str, str]:
+    """Return the labels of a machine or disk. A sweep deletes what has outlived `goldsmith-expires`."""
+    expires = deadline + EXPIRY_MARGIN
+    return {BUILD_LABEL: build_id, ATTEMPT_LABEL: str(attempt), EXPIRES_LABEL: str(int(expires))}
+
+
+def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of a VM and its disks, in the order in which they are deleted.
+
+    A scratch disk is deleted with its VM; it has an entry for when it was made, and the VM was not.
+    """
+    project = plan.machine.project
+    made = (
+        LedgerEntry("machine", machine_name(plan.build_id, attempt, phase), project),
+        LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase), project),
+    )
+    if phase != BUILD or not plan.machine.scratch_gb:
+        return made
+    return (*made, LedgerEntry("disk", scratch_disk_name(plan.build_id, attempt), project))
+
+
+def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of the image and, when one is asked for, of its archive under the staged name."""
+    image = LedgerEntry("image", plan.image.name, plan.image.project)
+    if plan.image.export_to is None:
+        return (image,)
+    return (image, LedgerEntry("object", staged_export(plan)))
+
+
+def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of everything that an order may make."""
+    if kind == "create_resources":
+        return of_machine(plan, attempt, BUILD)
+    if kind == "verify_image":
+        return of_machine(plan, attempt, VERIFY)
+    if kind == "label_image":
+        return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
+    return of_image(plan) if kind == "export_image" else ()
+
+
+def image_document(build: Build) -> ImageDocument | None:
+    """Return the store's record of a build's image; None where another build keeps it.
+
+    A queued build has no claim to its image's name: it is looked for when its turn comes.
+    """
+    plan, image = build.plan, build.image
+    if plan is None or build.outcome is Outcome.UNCHANGED or build.state is State.QUEUED:
+        return None
+    known = ImageDocument(plan.image.project, plan.image.name, build.id, plan.content_digest)
+    if image is not None:
+        known = replace(known, state="made", id=image.id)
+    if build.outcome is Outcome.SUCCEEDED:
+        return replace(known, state="published")
+    if build.kept_until:
+        return replace(known, state="kept", until=build.kept_until)
+    owed = any(entry.kind == "image" for entry in build.ledger)
+    return known if build.outcome is None or owed else replace(known, state="gone")
+
+
+def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:
+    """Return whether one of the entries is of the same thing, whatever is known of its zone and whether it is kept."""
+    return any((entry.kind, entry.project, entry.name) == (one.kind, one.project, one.name) for one in entries)
+
+
+def staged_export(plan: Plan) -> str:
+    """Return the name of the archive before publication gives it its own."""
+    target = plan.image.export_to
+    assert target is not None, "only asked where the plan has an export"
+    return staged(target, plan.build_id)
+
+
+def staged(name: str, build_id: str) -> str:
+    """Return the name of a file before publication gives it its own: a hidden one in the same folder."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}.{build_id}.{last}"
+
+
+def beside_archive(plan: Plan) -> tuple[str, ...]:
+    """The files that publication shows beside the archive: its manifest and bill of materials; () without one."""
+    target = plan.image.export_to
+    return () if target is None else (manifest_of(target), *sbom_names(archive_stem(target)))
+
+
+def archive_stem(export: str) -> str:
+    """Return the beginning of the names beside an archive: FOLDER/NAME for FOLDER/NAME.tar.gz."""
+    name = PurePosixPath(export).name
+    return export[: -len(name)] + name.removesuffix(".tar.gz")
+
+
+def manifest_of(export: str) -> str:
+    """The manifest beside an archive: NAME.json for NAME.tar.gz."""
+    return archive_stem(export) + ".json"
+
+
+def results_stem(build: Build, folder: str) -> str:
+    """Return the beginning of the names beside a build's result object; without one, they lie below `folder`."""
+    if build.result:
+        return build.result.removesuffix(".json")
+    return f"{folder}/{build.plan.image.name if build.plan else build.name}"
+
+
+def is_in_results(uri: str, build: Build) -> bool:
+    """Return whether an object lies below results/ in the bucket that the build's own result is in."""
+    own, folder, _name = build.result.partition(f"/{RESULTS}")
+    return bool(folder) and uri.startswith(own + folder)
+
+
+def sbom_names(stem: str) -> tuple[str, str]:
+    """The bill of materials, as SPDX and as CycloneDX."""
+    return stem + ".spdx.json", stem + ".cdx.json"

@@ -1,0 +1,1 @@
+"""The files that a spec's steps see, packed into one archive."""

@@ -1,0 +1,1 @@
+"""Disks as files: partition tables, file systems, archives; read without mounting or running anything."""

@@ -1,0 +1,908 @@
+"""The lifecycle of a build: all transitions as data, with their guards, reasons and effects. Nothing else decides.
+
+The file is longer than others so that a change of the lifecycle is read and reviewed in one place.
+
+advance() is pure and total. It reads no clock, since each event brings the server's time, and it never raises. An event
+that does not apply (late, duplicate, foreign, of an earlier attempt) is ignored with a reason. Entering a state gives
+the state's order, and enters in the ledger what that order may make. A tick past `wake_at` gives the order again.
+docs/lifecycle.md is generated from RULES and the docstrings of the functions that it names; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+from provisioner.protocol import (
+    BUILD,
+    COMPLETED,
+    DISK_WANTED,
+    FAILED,
+    INVENTORY,
+    OUTPUT_LIMIT,
+    PHASES,
+    REBOOTING,
+    SLOWEST_MOVE,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    VERIFY,
+    Report,
+    Step,
+)
+
+from ..build import resources
+from ..build.build import Build, LedgerEntry, Outcome, State, StepRecord
+from ..build.events import (
+    BuildRejected,
+    BuildRequested,
+    CancelRequested,
+    CleanedUp,
+    DiskGrown,
+    Event,
+    ImageExported,
+    ImageLabelled,
+    ImagePublished,
+    ImagesDeprecated,
+    MachineStarted,
+    MachineStopped,
+    OrderFailed,
+    PublicationStaged,
+    PublicationWithdrawn,
+    Reported,
+    Ticked,
+    TurnCame,
+)
+from ..build.orders import Order, OrderKind, order_number
+from ..build.plan import Plan
+from ..errors import NO_SPACE
+from ..keys import BY_MACHINE
+from ..names import quoted
+from ..quantities import format_duration
+
+ORDER_OF: Mapping[State, OrderKind] = {
+    State.PREPARING: "create_resources",
+    State.EXPORTING: "export_image",
+    State.VERIFYING: "verify_image",
+    State.PUBLISHING: "label_image",
+    State.CLEANING: "clean_up",
+    State.FINISHED: "announce",
+}
+"""The order of each state. `queued` waits for other builds, and `provisioning` for the VM alone."""
+
+BESIDE: Mapping[State, tuple[OrderKind, ...]] = {
+    State.PROVISIONING: ("grow_disk",),
+    State.PUBLISHING: ("clean_up",),  # of the VMs and their disks alone, when a publication takes long
+    State.CLEANING: ("deprecate_images", "label_image"),  # the latter to take back what a failed publication has shown
+}
+"""The orders that may be given within a state, beside its own."""
+
+PATIENCE = 900.0  # seconds until an order without an answer is given again: longer than any redelivery takes
+CLEANING_PATIENCE = 60.0  # clean-up is cheap to repeat, and what it deletes costs money
+QUEUE_SECONDS = 7 * 86_400.0  # for so long a build waits for its turn
+KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
+WITHDRAWING_SECONDS = 86_400.0  # for so long it is tried to take back what a failed publication has shown
+WARNINGS = 20  # of one build, at most
+CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
+REPORTS = 500  # of one VM that are recorded, whatever it does
+REPORTS_OF_A_TRY = 20  # more for each try of a step: started, finished or failed, reboots and power cuts
+DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other one is given
+RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
+PUBLISHING_SECONDS = 86_400.0  # after the commit: for so long what does not pass is taken for something that may
+ASLEEP_SECONDS = 3600.0  # after so long without a change there was no one to try: this machine was off, say
+LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
+NOTE_LIMIT = 500  # characters of what a finished step says of itself; a name by digest has 350
+
+_STOPS = {
+    "powered-off": "powered itself off before its job was done",
+    "panicked": "had a kernel panic",
+    "lost": "was lost",
+    "preempted": "was preempted",
+    "gave-up": "did not come up and is in emergency mode",
+}
+
+Guard: TypeAlias = Callable[[Build, Any], bool]
+Effect: TypeAlias = Callable[[Build, Any], Build]
+Reason: TypeAlias = Callable[[Build, Any], str]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The build after an event and the orders to publish, or why nothing changed."""
+
+    build: Build
+    orders: tuple[Order, ...] = ()
+    ignored: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table: in these states, on this event, if the guard holds, enter that state."""
+
+    at: tuple[State, ...]
+    on: type
+    when: Guard
+    to: State | None = None  # None: stay
+    outcome: Outcome | None = None
+    why: Reason | None = None  # the reason that goes with the outcome
+    then: Effect | None = None  # what else changes in the build
+    gives: tuple[OrderKind, ...] = ()  # orders beside, and before, the one of the state that is entered
+
+
+MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
+MAIN_PATH = (State.QUEUED, State.PREPARING, State.PROVISIONING, State.EXPORTING, State.VERIFYING, State.PUBLISHING)
+
+
+def advance(build: Build, event: Event) -> tuple[Build, tuple[Order, ...]]:
+    """Return the build after the event, and the orders that it leads to. Pure and total."""
+    decision = decide(build, event)
+    return decision.build, decision.orders
+
+
+def decide(build: Build, event: Event) -> Decision:
+    """Return what advance() does, or why nothing changes."""
+    if event.build_id != build.id:
+        return Decision(build, ignored=f"it is an event of build {event.build_id}")
+    if isinstance(event, Reported) and (refusal := says_too_much(build, event)):
+        return Decision(build, ignored=refusal)
+    for rule in RULES:
+        if build.state in rule.at and isinstance(event, rule.on) and rule.when(build, event):
+            return _apply(rule, build, event)
+    return Decision(build, ignored=f"{event.kind} changes nothing in a build that is {build.state}")
+
+
+def begin(event: BuildRequested | BuildRejected) -> Decision:
+    """Return the new build of a request, and its first orders."""
+    if isinstance(event, BuildRejected):
+        blank = _blank(event, event.name, event.request, event.time, None)
+        return _enter(replace(blank, outcome=Outcome.FAILED, reason=event.reason), State.CLEANING, event)
+    plan = event.plan
+    blank = _blank(event, plan.name, plan.request, event.time + plan.timeout, plan)
+    if event.unchanged is not None:
+        reason = unchanged_reason(blank, event)
+        same = replace(blank, outcome=Outcome.UNCHANGED, reason=reason, image=event.unchanged)
+        return _enter(same, State.CLEANING, event)
+    if event.queued:
+        return _enter(replace(blank, deadline=event.time + QUEUE_SECONDS), State.QUEUED, event)
+    if event.taken_up is not None:
+        return _enter(replace(blank, image=event.taken_up, taken_up=True), State.EXPORTING, event)
+    return _enter(blank, State.PREPARING, event)
+
+
+def _blank(event: BuildRequested | BuildRejected, name: str, request: str, deadline: float, plan: Plan | None) -> Build:
+    return Build(
+        id=event.build_id,
+        name=name,
+        request=request,
+        plan=plan,
+        result=event.result,
+        workflow=event.workflow,
+        keys=BY_MACHINE,
+        state=State.PREPARING,
+        created=event.time,
+        updated=event.time,
+        deadline=deadline,
+        wake_at=event.time + PATIENCE,
+        steps=waiting(plan.steps) if plan else (),
+        verify_steps=waiting(plan.verify_steps or ()) if plan else (),
+    )
+
+
+def _apply(rule: Rule, build: Build, event: Event) -> Decision:
+    after = replace(build, updated=max(build.updated, event.time))
+    if rule.then is not None:
+        after = rule.then(after, event)
+    if rule.outcome is not None:
+        after = _end(after, rule.outcome, rule.why(build, event) if rule.why else "")
+    given: list[Order] = []
+    for kind in rule.gives:
+        after, order = _give(after, kind, event)
+        given.append(order)
+    if rule.to is not None:
+        entered = _enter(after, rule.to, event)
+        after = entered.build
+        given += entered.orders
+    return Decision(after, tuple(given))
+
+
+def _end(build: Build, outcome: Outcome, reason: str) -> Build:
+    """Decide the outcome, and whether the image stays.
+
+    It does when it is published. One that was fit to be published waits for a new build of the same content, unless a
+    person has ended this one: hazard 14.
+    """
+    waits = build.state is State.PUBLISHING and outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    after = replace(build, outcome=outcome, kept_until=build.updated + KEPT_SECONDS if waits else 0.0)
+    keep = waits or outcome is Outcome.SUCCEEDED
+    ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
+    return replace(after, ledger=ledger, reason=reason + kept_reason(after))
+
+
+def _enter(build: Build, state: State, event: Event) -> Decision:
+    quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
+    after = replace(build, state=state, last_seen=event.time, quiet=quiet)
+    if state in (State.PREPARING, State.VERIFYING):  # a new VM, whose zone is not known yet
+        after = replace(after, zone="", claimed=False, reports=0, told_contents=0, disk_asked=0.0, disk_grown=False)
+        after = replace(after, newest=0)
+    after = _wake(_write_ledger(after), event)
+    kind = ORDER_OF.get(state)
+    if kind is None:
+        return Decision(after)
+    after, order = _give(after, kind, event)
+    return Decision(after, (order,))
+
+
+def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
+    order = Order(build.id, build.orders + 1, kind, build.attempt)
+    after = replace(build, orders=order.number, outbox=(*build.outbox, order))
+    if kind == "clean_up":
+        after = replace(after, cleaning=order.number)
+    return _wake(after, event), order
+
+
+def _wake(build: Build, event: Event) -> Build:
+    """Set when a tick next looks: never later than a tick has something to say."""
+    if build.outcome is not None:
+        stuck = (event.time - build.deadline) / CLEANING_EASE
+        again = event.time + max(CLEANING_PATIENCE, stuck)
+        given_up = build.withdrawing or (build.committed + RETIRING_SECONDS if build.retiring else again)
+        return replace(build, wake_at=min(again, given_up))
+    if build.state is State.QUEUED:
+        return replace(build, wake_at=build.deadline)
+    patience = build.plan.silence if build.plan is not None and has_machine(build) else PATIENCE
+    end = build.committed + PUBLISHING_SECONDS if build.committed else build.deadline
+    late = build.committed > 0 and end <= event.time  # what was ordered just now gets its time all the same
+    return replace(build, wake_at=event.time + patience if late else min(event.time + patience, end))
+
+
+def _write_ledger(build: Build) -> Build:
+    """Enter in the ledger what the state's order may make, before it is made."""
+    kind = ORDER_OF.get(build.state)
+    if build.plan is None or kind is None:
+        return build
+    return _owe(build, resources.of_order(build.plan, kind, build.attempt))
+
+
+def _owe(build: Build, made: tuple[LedgerEntry, ...]) -> Build:
+    new = tuple(entry for entry in made if not resources.is_in(entry, build.ledger))
+    return replace(build, ledger=(*build.ledger, *new))
+
+
+def awaited_orders(build: Build) -> tuple[OrderKind, ...]:
+    """Return the orders that a build in its state may wait for; it has moved past all others."""
+    own = ORDER_OF.get(build.state)
+    return (*((own,) if own else ()), *BESIDE.get(build.state, ()))
+
+
+# --- guards: when a rule holds. They read nothing but the build and the event
+
+
+def always(_build: Build, _event: Event) -> bool:
+    """Return True in any case."""
+    return True
+
+
+def is_refused(_build: Build, event: TurnCame) -> bool:
+    """Return whether it cannot be built any more."""
+    return event.refused != ""
+
+
+def is_unchanged(_build: Build, event: TurnCame) -> bool:
+    """Return whether an image of its content has been published, and the spec wants no other."""
+    return event.unchanged is not None
+
+
+def takes_up(_build: Build, event: TurnCame) -> bool:
+    """Return whether an earlier build has left the very image, which only has to be published."""
+    return event.taken_up is not None
+
+
+def phase_of(build: Build) -> str:
+    """Return the phase of the VM in use: the verifying one from `verifying` on, otherwise the building one."""
+    return VERIFY if build.state is State.VERIFYING else BUILD
+
+
+def has_machine(build: Build) -> bool:
+    """Return whether a VM is at work: silence means something. In `verifying` only once a worker has made it."""
+    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
+
+
+def is_current(build: Build, event: MachineStarted | MachineStopped | DiskGrown) -> bool:
+    """Return whether the VM is the one in use."""
+    return event.attempt == build.attempt and event.phase == phase_of(build)
+
+
+def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
+    """Return whether the VM is this attempt's building one."""
+    return event.attempt == build.attempt and event.phase == BUILD
+
+
+def is_current_claimed(build: Build, event: MachineStarted) -> bool:
+    """Return whether the VM is the one in use, and has already said that its job is done."""
+    return is_current(build, event) and build.claimed
+
+
+def is_verified(build: Build, event: MachineStopped) -> bool:
+    """Return whether the VM in use was seen to run, said that its job is done, and has stopped."""
+    return is_current(build, event) and build.claimed and build.zone != ""
+
+
+def is_of_build(build: Build, event: MachineStarted) -> bool:
+    """Return whether the VM is one that this build has asked for."""
+    return 1 <= event.attempt <= build.attempt and event.phase in PHASES
+
+
+def speaks(build: Build, event: Reported) -> bool:
+    """Return whether the report is of the VM in use."""
+    return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
+
+
+def says_completed(build: Build, event: Reported) -> bool:
+    """Return whether the VM in use says that its job is done."""
+    return speaks(build, event) and event.report.kind == COMPLETED
+
+
+def claims_first(build: Build, event: Reported) -> bool:
+    """Return whether the VM in use says that its job is done, and has not said so before."""
+    return says_completed(build, event) and not build.claimed
+
+
+def says_too_much(build: Build, event: Reported) -> str:
+    """Return why a report is not recorded although it is of the VM in use; "" for one that is.
+
+    Its last word always is: a VM that has said too much can still end.
+    """
+    report, plan = event.report, build.plan
+    if report.attempt != build.attempt or report.kind in (COMPLETED, FAILED) or plan is None:
+        return ""
+    if report.kind == INVENTORY and (build.told_contents not in (0, report.sequence) or report.phase != BUILD):
+        return "the build VM tells what is installed once"
+    most = most_reports(plan, report.phase)
+    return f"its VM has sent {most} reports, and no honest one has more to say" if build.reports >= most else ""
+
+
+def most_reports(plan: Plan, phase: str) -> int:
+    """Return how many reports of one VM are recorded: some ten times what its steps can come to."""
+    steps = plan.steps if phase == BUILD else plan.verify_steps or ()
+    return REPORTS + REPORTS_OF_A_TRY * sum(1 + step.retries for step in steps)
+
+
+def says_failed(build: Build, event: Reported) -> bool:
+    """Return whether the VM in use says that its job cannot be done."""
+    return speaks(build, event) and event.report.kind == FAILED
+
+
+def wants_disk(build: Build, event: Reported) -> bool:
+    """Return whether the VM in use waits for the larger disk that its plan has, and no order for that is on its way."""
+    asks = speaks(build, event) and event.report.kind == DISK_WANTED
+    ordered = build.disk_grown or event.time < build.disk_asked + DISK_SECONDS
+    return asks and not ordered and build.plan is not None and resources.grown_gb(build.plan) > 0
+
+
+def goes_on(build: Build, event: Reported) -> bool:
+    """Return whether the VM in use says that it is at work."""
+    return speaks(build, event) and event.report.kind not in (COMPLETED, FAILED)
+
+
+def tells_of_step(build: Build, event: Reported) -> bool:
+    """Return whether the report is a late one of this attempt, of a step or of the packages.
+
+    In `exporting` no VM has verified yet: only reports of the building VM count there.
+    """
+    report = event.report
+    heard = report.phase == BUILD or build.state is not State.EXPORTING
+    facts = (STEP_STARTED, STEP_FINISHED, STEP_FAILED, INVENTORY)
+    return heard and report.attempt == build.attempt and report.kind in facts
+
+
+def may_go_on(build: Build, event: MachineStopped) -> bool:
+    """Return whether the VM in use was taken away, and the budget of attempts is not spent."""
+    taken = event.how in ("preempted", "lost") and event.claim is None
+    return is_current(build, event) and taken and build.plan is not None and build.attempt < build.plan.attempts
+
+
+def has_ended(build: Build, event: MachineStopped) -> bool:
+    """Return whether the VM in use ended without a last word that is still on its way."""
+    return is_current(build, event) and event.claim is None
+
+
+def wants_verification(build: Build, _event: Event) -> bool:
+    """Return whether the spec has a verify section, and the image was not verified for an earlier build."""
+    return build.plan is not None and build.plan.verify_steps is not None and not build.taken_up
+
+
+def wants_deprecation(build: Build, event: Event) -> bool:
+    """Return whether the publication is committed, and the spec deprecates the family's older images."""
+    return is_committed(build, event) and build.plan is not None and build.plan.image.deprecate_old is not None
+
+
+def is_open(build: Build, _event: Event) -> bool:
+    """Return whether the publication is not committed."""
+    return not build.committed
+
+
+def is_committed(build: Build, _event: Event) -> bool:
+    """Return whether the publication is committed."""
+    return build.committed > 0
+
+
+def has_published_for_long(build: Build, event: Event) -> bool:
+    """Return whether the publication was committed a day ago and is not complete, although it was tried until now."""
+    long_ago = is_committed(build, event) and event.time >= build.committed + PUBLISHING_SECONDS
+    return long_ago and is_overdue(build, event) and event.time < build.updated + ASLEEP_SECONDS
+
+
+def is_retiring(build: Build, _event: Event) -> bool:
+    """Return whether the family's older images have still to be deprecated."""
+    return build.retiring
+
+
+def is_withdrawing(build: Build, _event: Event) -> bool:
+    """Return whether files of a failed publication have still to be taken back."""
+    return build.withdrawing > 0
+
+
+def has_withdrawn_for_long(build: Build, event: Event) -> bool:
+    """Return whether a failed publication could not be taken back for a day."""
+    return is_withdrawing(build, event) and event.time >= build.withdrawing
+
+
+def is_overdue_withdrawing(build: Build, event: Event) -> bool:
+    """Return whether the state's order has had no answer for too long, with files still to be taken back."""
+    return is_overdue(build, event) and is_withdrawing(build, event)
+
+
+def is_swept(build: Build, event: Event) -> bool:
+    """Return whether the older images were all that was left to do."""
+    return is_retiring(build, event) and all(entry.keep for entry in build.ledger)
+
+
+def cannot_retire(build: Build, event: OrderFailed) -> bool:
+    """Return whether the family's older images cannot be deprecated."""
+    return is_retiring(build, event) and event.order == "deprecate_images"
+
+
+def has_retired_for_long(build: Build, event: Event) -> bool:
+    """Return whether the older images could not be deprecated for a day."""
+    return is_retiring(build, event) and event.time >= build.committed + RETIRING_SECONDS
+
+
+def is_overdue_retiring(build: Build, event: Event) -> bool:
+    """Return whether the state's order has had no answer for too long, and older images have still to be deprecated."""
+    return is_overdue(build, event) and is_retiring(build, event)
+
+
+def is_clean(build: Build, event: CleanedUp) -> bool:
+    """Return whether the newest clean-up has left nothing but what is kept, and nothing else is to be done."""
+    return not event.remaining and order_number(event.event_id) >= build.cleaning and not owes_more(build)
+
+
+def owes_more(build: Build) -> bool:
+    """Return whether something besides the clean-up is to be done."""
+    return build.retiring or build.withdrawing > 0
+
+
+def past_deadline(build: Build, event: Event) -> bool:
+    """Return whether the deadline has passed, and the publication is not committed."""
+    return event.time >= build.deadline and not build.committed
+
+
+def is_silent(build: Build, event: Ticked) -> bool:
+    """Return whether the VM in use has given no sign of life for too long, and none is on its way."""
+    silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence + build.quiet
+    return silent and has_machine(build) and not event.heard
+
+
+def may_be_replaced(build: Build, event: Ticked) -> bool:
+    """Return whether the VM in use is silent, has not said that its job is done, and attempts are left."""
+    left = build.plan is not None and build.attempt < build.plan.attempts
+    return is_silent(build, event) and not build.claimed and left
+
+
+def is_overdue(build: Build, event: Event) -> bool:
+    """Return whether the state's order has had no answer for too long."""
+    return event.time >= build.wake_at
+
+
+def is_overdue_machine(build: Build, event: Event) -> bool:
+    """Return whether the order for the VM has had no answer for too long; a VM that is at work is left alone."""
+    return is_overdue(build, event) and (build.claimed or not has_machine(build))
+
+
+def is_committed_order(build: Build, event: OrderFailed) -> bool:
+    """Return whether the order is that of a publication that is committed: others may see a part of it."""
+    return is_our_order(build, event) and is_committed(build, event)
+
+
+def is_our_order(build: Build, event: OrderFailed) -> bool:
+    """Return whether the order is one that this state gave in this attempt, and the build cannot do without it."""
+    return event.order in awaited_orders(build) and event.attempt == build.attempt and event.order != "clean_up"
+
+
+# --- reasons: why an outcome is what it is, in one line for people
+
+
+def reported_reason(_build: Build, event: Reported) -> str:
+    """Return the provisioner's own words."""
+    return event.report.message[:LONGEST_REASON] or "the provisioner failed and did not say why"
+
+
+def stopped_reason(build: Build, event: MachineStopped) -> str:
+    """Return how the VM ended."""
+    detail = f": {event.detail[:LONGEST_REASON]}" if event.detail else ""
+    spent = _spent(build) if event.how in ("lost", "preempted") else ""
+    return f"the {event.phase} VM {_STOPS[event.how]}{during_step(build, event.phase)}{spent}{detail}"
+
+
+def _spent(build: Build) -> str:
+    return f", in the last of {build.attempt} attempts"
+
+
+def during_step(build: Build, phase: str) -> str:
+    """Return which step was running when something other than the step ended it; "" between two steps."""
+    table = build.verify_steps if phase == VERIFY else build.steps
+    running = [record.name for record in table if record.status == "running"]
+    return f" (during step {quoted(running[-1])})" if running else ""
+
+
+def order_reason(_build: Build, event: OrderFailed) -> str:
+    """Return the worker's words; those of a full disk name no order."""
+    reason = event.reason[:LONGEST_REASON]
+    return reason if reason.startswith(NO_SPACE) else f"{event.order}: {reason}"
+
+
+def kept_reason(build: Build) -> str:
+    """Return which image stays of a build that could not be published, until when, and how to use it."""
+    if not build.kept_until or build.image is None:
+        return ""
+    until = datetime.fromtimestamp(build.kept_until, UTC)
+    return (
+        f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
+        "build the same spec again to publish it"
+    )
+
+
+def withdrawal_warning(left: str) -> str:
+    """Return the warning for what a failed publication has shown and could not take back."""
+    return f"shown by the publication that failed, and not taken back: {left[:LONGEST_REASON]}"
+
+
+def lost_reason(build: Build, lost: str) -> str:
+    """Return the build's reason once the image that it was to keep is not there any more."""
+    return f"{build.reason.removesuffix(kept_reason(build))}; {lost[:LONGEST_REASON]}"
+
+
+def retiring_warning(event: OrderFailed) -> str:
+    """Return why older images of the family are not deprecated."""
+    return f"older images of the family are not deprecated: {event.reason[:LONGEST_REASON]}"
+
+
+def cancel_reason(_build: Build, event: CancelRequested) -> str:
+    """Return the words of the request to cancel."""
+    return event.reason
+
+
+def deadline_reason(build: Build, _event: Event) -> str:
+    """Return how long the build was allowed to take, and what it was doing."""
+    if build.state is State.QUEUED:
+        return f"its turn has not come within {format_duration(build.deadline - build.created)} of the request"
+    since, what = (build.turn, "its turn came") if build.turn else (build.created, "the request")
+    phase = {State.PROVISIONING: BUILD, State.VERIFYING: VERIFY}.get(build.state)
+    step = during_step(build, phase) if phase else ""
+    return f"not done {build.deadline - since:.0f} s after {what}, still {build.state}{step}"
+
+
+def refused_reason(_build: Build, event: TurnCame) -> str:
+    """Return why it cannot be built any more, in the words in which a request would be refused."""
+    return event.refused
+
+
+def unchanged_reason(_build: Build, event: BuildRequested | TurnCame) -> str:
+    """Return which image has the content."""
+    return f"image {event.unchanged.name} has this content already" if event.unchanged is not None else ""
+
+
+def publishing_reason(build: Build, event: Event) -> str:
+    """Return how long the publication was tried; the worker's log has the faults that did not pass."""
+    hours = (event.time - build.committed) / 3600
+    return (
+        f"label_image: the publication was not complete {hours:.0f} h after it was committed, "
+        "and was withdrawn; its log says what did not pass"
+    )
+
+
+def silence_reason(build: Build, event: Event) -> str:
+    """Return how long the VM was silent, and why no other takes its place, as for one whose job is done."""
+    phase = VERIFY if build.state is State.VERIFYING else BUILD
+    silence = f"no sign of life from the VM for {event.time - build.last_seen:.0f} s{during_step(build, phase)}"
+    return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)
+
+
+# --- effects: what else changes
+
+
+def note_turn(build: Build, event: TurnCame) -> Build:
+    """Note what was found; the time that the build may take runs from now on."""
+    if build.plan is None:
+        return build
+    return replace(
+        build,
+        plan=replace(build.plan, image=event.image),
+        turn=event.time,
+        deadline=event.time + build.plan.timeout,
+        image=event.unchanged or event.taken_up,
+        taken_up=event.taken_up is not None,
+    )
+
+
+def take_report(build: Build, event: Reported) -> Build:
+    """Note what a report says of a step and, of the VM in use, a sign of life and for how long it will not be heard.
+
+    Reports come in any order: an older one than the newest takes back nothing that is said there.
+    """
+    report = event.report
+    heard = replace(
+        build,
+        reports=build.reports + 1,
+        told_contents=build.told_contents or (report.sequence if report.kind == INVENTORY else 0),
+    )
+    if speaks(build, event):  # else it is a late word of the VM before
+        heard = take_sign(heard, event)
+    if speaks(build, event) and report.sequence > build.newest:
+        announced = report.seconds if report.kind == REBOOTING else None
+        heard = replace(heard, newest=report.sequence, quiet=announced or 0.0)
+    return note_report(heard, report)
+
+
+def ask_for_disk(build: Build, event: Reported) -> Build:
+    """Note a sign of life, and that the larger disk is ordered: for a minute it is not ordered again."""
+    return replace(take_report(build, event), disk_asked=event.time)
+
+
+def note_disk(build: Build, event: DiskGrown) -> Build:
+    """Note a sign of life, and that the larger disk is there."""
+    return replace(take_sign(build, event), disk_grown=True)
+
+
+def note_claim(build: Build, event: Reported) -> Build:
+    """Note what the verifying VM claims, as of any report: it counts when the VM has been seen to run and to stop."""
+    return replace(take_report(build, event), claimed=True)
+
+
+def take_sign(build: Build, event: Event) -> Build:
+    """Note a sign of life."""
+    return replace(build, last_seen=max(build.last_seen, event.time))
+
+
+def take_machine(build: Build, event: MachineStarted) -> Build:
+    """Note where the VM runs; its silence counts from now on."""
+    placed = replace(take_sign(build, event), zone=event.zone)
+    return _wake(placed, event) if has_machine(placed) else placed
+
+
+def owe_machine(build: Build, event: MachineStarted) -> Build:
+    """Write the VM into the ledger again: a clean-up may have struck it just before it was made."""
+    return _owe(build, resources.of_machine(build.plan, event.attempt, event.phase)) if build.plan else build
+
+
+def take_image(build: Build, event: ImageExported) -> Build:
+    """Note the image."""
+    return replace(build, image=event.image)
+
+
+def commit(build: Build, event: PublicationStaged) -> Build:
+    """Commit the publication: what it shows is ready, and neither a person nor the deadline ends the build any more."""
+    return replace(build, committed=event.time, files=event.files)
+
+
+def commit_published(build: Build, event: ImageLabelled) -> Build:
+    """Commit the publication, which the release before has made in one go."""
+    return replace(build, committed=event.time)
+
+
+def take_back(build: Build, event: Event) -> Build:
+    """Note that what the publication has shown has to be taken back, for which there is a day."""
+    return replace(build, withdrawing=event.time + WITHDRAWING_SECONDS)
+
+
+def note_withdrawn(build: Build, event: PublicationWithdrawn) -> Build:
+    """Note that nothing of the publication is left to take back; what stays for good is a warning."""
+    texts = (withdrawal_warning(left) for left in event.left)
+    return _warn(replace(build, withdrawing=0.0), *texts)
+
+
+def give_up_withdrawing(build: Build, _event: Event) -> Build:
+    """Keep as a warning that what the publication has shown may still be there."""
+    return _warn(replace(build, withdrawing=0.0), withdrawal_warning("nothing could be taken back for a day"))
+
+
+def retire(build: Build, _event: ImagePublished) -> Build:
+    """Note that the family's older images have to be deprecated."""
+    return replace(build, retiring=True)
+
+
+def note_retired(build: Build, _event: Event) -> Build:
+    """Note that nothing is left to do about the family's older images."""
+    return replace(build, retiring=False)
+
+
+def warn(build: Build, event: OrderFailed) -> Build:
+    """Keep the refusal as a warning, once; it is tried again."""
+    return _warn(build, retiring_warning(event))
+
+
+def _warn(build: Build, *texts: str) -> Build:
+    warnings = dict.fromkeys((*build.warnings, *texts))
+    return replace(build, warnings=tuple(warnings)[-WARNINGS:])
+
+
+def next_attempt(build: Build, _event: MachineStopped | Ticked) -> Build:
+    """Count the next attempt, whose VM may have partitions to move before it can say anything."""
+    moving = build.plan is not None and build.plan.layout is not None and build.state is not State.VERIFYING
+    size = build.plan.machine.disk_size_gb << 30 if build.plan is not None else 0
+    return replace(build, attempt=build.attempt + 1, quiet=size / SLOWEST_MOVE if moving else 0.0)
+
+
+def keep_remaining(build: Build, event: CleanedUp) -> Build:
+    """Strike from the ledger what is gone."""
+    if event.lost:
+        build = lose_image(build, event.lost)
+    kept = tuple(entry for entry in build.ledger if entry.keep or resources.is_in(entry, event.remaining))
+    return _wake(replace(build, ledger=kept), event)
+
+
+def lose_image(build: Build, lost: str) -> Build:
+    """Note that the image that was to be kept is gone, and why."""
+    if not build.kept_until:
+        return build
+    ledger = tuple(entry for entry in build.ledger if entry.kind != "image")
+    return replace(build, reason=lost_reason(build, lost), kept_until=0.0, ledger=ledger)
+
+
+# --- the step table. Reports come in any order: the newest one of a step says where the step stands, and the newest one
+# that ends a try says how that try ended
+
+
+def waiting(steps: Sequence[Step]) -> tuple[StepRecord, ...]:
+    """Return the table of the steps before any of them has run."""
+    return tuple(StepRecord(step.name, step.action) for step in steps)
+
+
+def note_report(build: Build, report: Report) -> Build:
+    """Put a report into the table. Unknown steps, and reports older than those of their step, change nothing."""
+    table = build.verify_steps if report.phase == VERIFY else build.steps
+    if report.step is None or not 0 <= report.step < len(table) or not _tells(report):
+        return build
+    record = _after(table[report.step], report)
+    if record == table[report.step]:
+        return build
+    table = (*table[: report.step], record, *table[report.step + 1 :])
+    return replace(build, verify_steps=table) if report.phase == VERIFY else replace(build, steps=table)
+
+
+def _tells(report: Report) -> bool:
+    """Return whether a report says where its step stands. The job's last word does if it ends the step, too.
+
+    The announcement of a reboot names the step before it, and says nothing about that step.
+    """
+    return report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED) or (report.kind == FAILED and report.final)
+
+
+def _after(record: StepRecord, report: Report) -> StepRecord:
+    if report.attempt < record.attempt:
+        return record
+    if report.attempt > record.attempt:
+        record = replace(record, attempt=report.attempt, sequence=0, told=0)
+    if report.sequence > record.sequence:
+        record = replace(record, sequence=report.sequence, status=_status(report))
+    if report.kind != STEP_STARTED and report.sequence > record.told:
+        done = report.kind == STEP_FINISHED
+        record = replace(
+            record,
+            told=report.sequence,
+            exit_status=report.exit_status,
+            seconds=report.seconds,
+            output="" if done else report.output[-OUTPUT_LIMIT:],
+            note=report.message[:NOTE_LIMIT] if done else "",
+        )
+    return replace(record, tries=max(record.tries, report.tries))
+
+
+def _status(report: Report) -> Literal["running", "done", "failed"]:
+    if report.kind == STEP_FINISHED:
+        return "done"
+    return "failed" if report.kind != STEP_STARTED and report.final else "running"
+
+
+S = State
+RULES: tuple[Rule, ...] = (
+    # ways out of the main path that time and people open
+    Rule(MAIN_PATH, CancelRequested, is_open, S.CLEANING, Outcome.CANCELLED, cancel_reason),
+    Rule(MAIN_PATH, Ticked, past_deadline, S.CLEANING, Outcome.TIMED_OUT, deadline_reason),
+    Rule((S.PROVISIONING,), Ticked, may_be_replaced, S.PREPARING, then=next_attempt),
+    Rule((S.VERIFYING,), Ticked, may_be_replaced, S.VERIFYING, then=next_attempt),
+    Rule((S.PROVISIONING, S.VERIFYING), Ticked, is_silent, S.CLEANING, Outcome.FAILED, silence_reason),
+    # the queue
+    Rule((S.QUEUED,), TurnCame, is_refused, S.CLEANING, Outcome.FAILED, refused_reason),
+    Rule((S.QUEUED,), TurnCame, is_unchanged, S.CLEANING, Outcome.UNCHANGED, unchanged_reason, note_turn),
+    Rule((S.QUEUED,), TurnCame, takes_up, S.EXPORTING, then=note_turn),
+    Rule((S.QUEUED,), TurnCame, always, S.PREPARING, then=note_turn),
+    # the build VM
+    Rule(MACHINE_AT_WORK, Reported, says_completed, S.EXPORTING, then=take_report),
+    Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
+    Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=ask_for_disk, gives=("grow_disk",)),
+    Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
+    Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
+    Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
+    Rule((S.PROVISIONING, S.EXPORTING), MachineStarted, is_current_build_machine, then=take_machine),
+    Rule((S.PROVISIONING,), DiskGrown, is_current, then=note_disk),
+    Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
+    Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
+    # the image
+    Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),
+    Rule((S.EXPORTING,), ImageExported, always, S.PUBLISHING, then=take_image),
+    # the verifying VM
+    Rule((S.VERIFYING,), Reported, claims_first, then=note_claim, gives=("verify_image",)),
+    Rule((S.VERIFYING,), Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
+    Rule((S.VERIFYING,), MachineStarted, is_current_claimed, then=take_machine, gives=("verify_image",)),
+    Rule((S.VERIFYING,), MachineStarted, is_current, then=take_machine),
+    Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING),
+    Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
+    Rule((S.VERIFYING,), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
+    # publication
+    Rule((S.PUBLISHING,), PublicationStaged, is_open, then=commit, gives=("label_image",)),
+    Rule((S.PUBLISHING,), ImageLabelled, is_open, then=commit_published, gives=("label_image",)),
+    Rule(
+        (S.PUBLISHING,),
+        Ticked,
+        has_published_for_long,
+        S.CLEANING,
+        Outcome.FAILED,
+        publishing_reason,
+        then=take_back,
+        gives=("label_image",),
+    ),
+    Rule(
+        (S.PUBLISHING,),
+        OrderFailed,
+        is_committed_order,
+        S.CLEANING,
+        Outcome.FAILED,
+        order_reason,
+        then=take_back,
+        gives=("label_image",),
+    ),
+    Rule(
+        (S.PUBLISHING,),
+        ImagePublished,
+        wants_deprecation,
+        S.CLEANING,
+        Outcome.SUCCEEDED,
+        then=retire,
+        gives=("deprecate_images",),
+    ),
+    Rule((S.PUBLISHING,), ImagePublished, is_committed, S.CLEANING, Outcome.SUCCEEDED),
+    # clean-up
+    Rule((S.CLEANING,), ImagesDeprecated, is_swept, then=note_retired, gives=("clean_up",)),
+    Rule((S.CLEANING,), ImagesDeprecated, is_retiring, then=note_retired),
+    Rule((S.CLEANING,), OrderFailed, cannot_retire, then=warn),
+    Rule((S.CLEANING,), PublicationWithdrawn, is_withdrawing, then=note_withdrawn, gives=("clean_up",)),
+    Rule((S.CLEANING,), CleanedUp, is_clean, S.FINISHED, then=keep_remaining),
+    Rule((S.CLEANING,), CleanedUp, always, then=keep_remaining),
+    Rule((S.CLEANING,), MachineStarted, is_of_build, then=owe_machine, gives=("clean_up",)),
+    # whatever the state
+    Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason),
+    Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),
+    Rule((S.PREPARING,), Ticked, is_overdue, gives=("create_resources",)),
+    Rule((S.EXPORTING,), Ticked, is_overdue, gives=("export_image",)),
+    Rule((S.VERIFYING,), Ticked, is_overdue_machine, gives=("verify_image",)),
+    Rule((S.PUBLISHING,), Ticked, is_overdue, gives=("label_image", "clean_up")),
+    Rule((S.CLEANING,), Ticked, has_withdrawn_for_long, then=give_up_withdrawing, gives=("clean_up",)),
+    Rule((S.CLEANING,), Ticked, is_overdue_withdrawing, gives=("label_image", "clean_up")),
+    Rule((S.CLEANING,), Ticked, has_retired_for_long, then=note_retired, gives=("clean_up",)),
+    Rule((S.CLEANING,), Ticked, is_overdue_retiring, gives=("deprecate_images", "clean_up")),
+    Rule((S.CLEANING,), Ticked, is_overdue, gives=("clean_up",)),
+)
+"""First match wins."""

@@ -1,0 +1,63 @@
+"""NAME.json beside NAME.tar.gz: what is in the image and how it came about, for people and for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..build.build import Build, StepRecord
+from ..build.plan import Plan
+from ..ports import Package
+
+
+def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom: Sequence[str] = ()) -> bytes:
+    """Return the manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages or null.
+
+    `packages` is None where they are not known. `sbom` has the paths of the bill of materials; the manifest has their
+    file names.
+    """
+    archive = build.image.archive if build.image else None
+    document: dict[str, Any] = {
+        "version": 1,
+        "image": {
+            "project": plan.image.project,
+            "name": plan.image.name,
+            "id": build.image.id if build.image else None,
+            "family": plan.image.family,
+            "description": plan.image.description,
+            "labels": plan.image.published_labels,
+            "licenses": plan.image.licenses,
+            "architecture": plan.source.architecture,
+            "disk_size_gb": plan.image.disk_size_gb,
+        },
+        "findings": list(build.image.findings) if build.image else [],
+        "allowed": [asdict(found) for found in build.image.allowed] if build.image else [],
+        "archive": asdict(archive) if archive else None,
+        "content_digest": plan.content_digest,
+        "source": asdict(plan.source),
+        "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
+        "steps": [_step(record) for record in build.steps],
+        "verify": [_step(record) for record in build.verify_steps] if plan.verify_steps is not None else None,
+        "sbom": [PurePosixPath(path).name for path in sbom],
+        "packages": None if packages is None else [_package(package) for package in packages],
+    }
+    return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _package(package: Package) -> dict[str, Any]:
+    """Return what the image's database says of a package."""
+    return {key: value for key, value in asdict(package).items() if value or key == "architecture"}
+
+
+def _step(record: StepRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "action": record.action,
+        "tries": record.tries,
+        "exit_status": record.exit_status,
+        "seconds": record.seconds,
+        "note": record.note,
+    }

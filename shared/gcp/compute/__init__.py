@@ -1,0 +1,1 @@
+"""Compute Engine: the adapter of the port Compute."""

@@ -1,0 +1,211 @@
+"""Images on Compute Engine: looked up, made of disks, labelled, deprecated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from google.cloud import compute_v1
+
+from ...errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
+from ...names import BUILD_LABEL
+from ...ports import Image, ImageRequest
+from .calls import API, Calls, Method, last
+
+WITHDRAWN = (
+    "gs-withdrawn"  # the family of images that are in none: Compute Engine refuses an empty one, and ignores null
+)
+_PAGE = 500  # images in one answer, the most that Compute Engine gives
+_POLL = 5.0  # seconds
+
+
+class Images:
+    """The images of all projects."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._client = calls.client(compute_v1.ImagesClient)
+
+    def get(self, project: str, name: str) -> Image | None:
+        """Look one up."""
+        found = self._find(project, name)
+        return None if found is None else _as_image(project, found)
+
+    def list(self, project: str, *, family: str | None = None, prefix: str = "") -> Sequence[Image]:
+        """List images, newest first. Compute Engine does the filtering; cos-cloud alone has thousands."""
+        terms = f'family = "{family}"' if family else f'name eq "{prefix}.*"' if prefix else ""
+        found = [image for image in self._all(project, terms) if image.name.startswith(prefix)]
+        return sorted(found, key=lambda image: (-image.created, image.name))
+
+    def temporary(self, project: str) -> Iterator[compute_v1.Image]:
+        """Return the images that are made for one build alone: those that expire."""
+        request = compute_v1.ListImagesRequest(project=project, filter="labels.goldsmith-expires:*", max_results=_PAGE)
+        return self._calls.pages(f"images of project {project}", self._client.list, request)
+
+    def create(self, request: ImageRequest) -> Image:
+        """Make an image of a disk, which keeps the disk's licences, guest OS features and Shielded VM keys."""
+        disk = f"projects/{request.source_project}/zones/{request.zone}/disks/{request.source_disk}"
+        image = compute_v1.Image(
+            name=request.name,
+            source_disk=API + disk,
+            description=request.description,
+            labels=dict(request.labels),
+            licenses=[API + path for path in request.licenses],
+            architecture=request.architecture.upper(),
+        )
+        made = self.ensure(request.project, image, self._calls.until())
+        if last(made.source_disk) != request.source_disk:
+            raise AlreadyExists(
+                f"image {request.name} of project {request.project} was made of {last(made.source_disk) or 'no disk'}, "
+                f"not of {request.source_disk}; choose another name"
+            )
+        return _as_image(request.project, made)
+
+    def ensure(self, project: str, image: compute_v1.Image, until: float) -> compute_v1.Image:
+        """Make an image unless one of its name and build is there, and wait until that is ready. AlreadyExists."""
+        what = f"image {image.name} of project {project}"
+        found = self._find(project, image.name)
+        if found is None:
+            request = compute_v1.InsertImageRequest(
+                project=project,
+                image_resource=image,
+                request_id=self._calls.request_id(
+                    "insert", project, "images", image.name, image.labels.get(BUILD_LABEL, ""), image.source_disk
+                ),
+            )
+            try:
+                operation = self._calls.start(what, self._client.insert_unary, request)
+                self._calls.finish(what, operation, project, until)
+            except AlreadyExists:
+                pass  # another delivery of the same order was faster
+            found = self._find(project, image.name)
+        while found is not None and found.status not in ("READY", "FAILED"):
+            self._calls.poll(what, until, _POLL)
+            found = self._find(project, image.name)
+        if found is not None and found.labels.get(BUILD_LABEL) != image.labels.get(BUILD_LABEL):
+            raise AlreadyExists(
+                f"{what} is there and was not made by this build, since its label {BUILD_LABEL} is "
+                f"{found.labels.get(BUILD_LABEL) or 'missing'}; delete it, or choose another name"
+            )
+        if found is None:
+            raise Transient(f"{what} was deleted while it was being made; it is made again")
+        if found.status == "FAILED":
+            raise Permanent(f"{what}: Compute Engine could not make it; delete it and build again")
+        return found
+
+    def label(self, image: Image, labels: Mapping[str, str]) -> None:
+        """Set labels, where they are still as in `image`."""
+        found = self._known(image.project, image.name)
+        if str(found.id) == image.id and dict(found.labels) == dict(labels):
+            return  # by another delivery, or a call whose answer was lost
+        changed = f"image {image.name} of project {image.project} has changed meanwhile; it is looked at again"
+        if str(found.id) != image.id or dict(found.labels) != dict(image.labels):
+            raise Transient(changed)
+        wanted = compute_v1.GlobalSetLabelsRequest(labels=dict(labels), label_fingerprint=found.label_fingerprint)
+        request = compute_v1.SetLabelsImageRequest(
+            project=image.project, resource=image.name, global_set_labels_request_resource=wanted
+        )
+        try:
+            self._change(image.project, image.name, self._client.set_labels_unary, request)
+        except Conflict as error:
+            raise Transient(changed) from error
+
+    def deprecate(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
+        """Mark an image DEPRECATED in favour of another."""
+        found = self._known(project, name)
+        if found.deprecated.state == "DEPRECATED" and last(found.deprecated.replacement) == replacement:
+            return
+        status = compute_v1.DeprecationStatus(
+            state="DEPRECATED", replacement=f"{API}projects/{project}/global/images/{replacement}"
+        )
+        if deletes_at is not None:
+            status.deleted = datetime.fromtimestamp(deletes_at, UTC).isoformat(timespec="seconds")
+        request = compute_v1.DeprecateImageRequest(
+            project=project,
+            image=name,
+            deprecation_status_resource=status,
+            request_id=self._calls.request_id(
+                "deprecate", project, "images", name, str(found.id), replacement, status.deleted
+            ),
+        )
+        self._change(project, name, self._client.deprecate_unary, request)
+
+    def delete(self, project: str, name: str) -> None:
+        """Delete an image; absent is fine."""
+        found = self._find(project, name)
+        if found is None:
+            return
+        request = compute_v1.DeleteImageRequest(
+            project=project,
+            image=name,
+            request_id=self._calls.request_id("delete", project, "images", name, str(found.id)),
+        )
+        try:
+            self._change(project, name, self._client.delete_unary, request)
+        except NotFound:
+            return
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        """Put an image into a family, or into WITHDRAWN, and check that it is there."""
+        before, wanted = self._known(project, name).family, family or WITHDRAWN
+        if before == wanted or (not before and family is None):
+            return
+        patch = (
+            compute_v1.PatchImageRequest(  # without a request id: joining, leaving, joining again are three requests
+                project=project, image=name, image_resource=compute_v1.Image(family=wanted)
+            )
+        )
+        try:
+            self._change(project, name, self._client.patch_unary, patch)
+        except (Conflict, AlreadyExists) as error:  # others change the image at the same time
+            raise Transient(f"{error}; it can be tried again") from error
+        found = self._known(project, name).family
+        if found != wanted:
+            text = f"image {name} of project {project}: its family is {found or 'none'} after it was set to {wanted}"
+            raise Permanent(text) if family is None else Transient(f"{text}; it can be tried again")
+
+    def _change(self, project: str, name: str, method: Method, request: object) -> None:
+        what = f"image {name} of project {project}"
+        self._calls.finish(what, self._calls.start(what, method, request), project, self._calls.until())
+
+    def _find(self, project: str, name: str) -> compute_v1.Image | None:
+        request = compute_v1.GetImageRequest(project=project, image=name)
+        return self._calls.look(f"image {name} of project {project}", self._client.get, request)
+
+    def _known(self, project: str, name: str) -> compute_v1.Image:
+        found = self._find(project, name)
+        if found is None:
+            raise NotFound(f"image {name} is gone from project {project}")
+        return found
+
+    def _all(self, project: str, terms: str) -> Iterator[Image]:
+        """Return one image after the other: of a page, only what is kept is held."""
+        request = compute_v1.ListImagesRequest(project=project, filter=terms, max_results=_PAGE)
+        for found in self._calls.pages(f"images of project {project}", self._client.list, request):
+            yield _as_image(project, found)
+
+
+def _as_image(project: str, found: compute_v1.Image) -> Image:
+    state = found.deprecated.state
+    return Image(
+        project=project,
+        name=found.name,
+        id=str(found.id),
+        created=_unix_seconds(found.creation_timestamp),
+        family=found.family if found.family != WITHDRAWN and found.family else None,
+        description=found.description,
+        architecture=(found.architecture or "x86_64").lower(),
+        disk_size_gb=found.disk_size_gb,
+        archive_bytes=found.archive_size_bytes,
+        labels=dict(found.labels),
+        licenses=tuple(url[url.index("projects/") :] for url in found.licenses),
+        source_disk=last(found.source_disk) or None,
+        deprecated=state if state and state != "ACTIVE" else None,
+        replacement=last(found.deprecated.replacement) or None,
+        deletes_at=_unix_seconds(found.deprecated.deleted) if found.deprecated.deleted else None,
+    )
+
+
+def _unix_seconds(text: str) -> float:
+    """Read a time as the API writes it, RFC 3339."""
+    return datetime.fromisoformat(text).timestamp()

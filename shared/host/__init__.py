@@ -1,0 +1,1 @@
+"""This host: its programs, processes and folders."""

@@ -1,0 +1,126 @@
+"""Describe what is inside a disk: partitions, operating system, and the programs that a build needs there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..build.image_python import PROGRAMS
+from ..disks.disk import Disk
+from ..disks.ext4.reader import FileSystemUnreadable
+from ..disks.fat import Fat
+from ..disks.partition_table import EFI_TYPES, DiskPartition
+from ..disks.root_files import RootFiles, RootUnreadable
+from ..errors import ImageFileError
+
+_MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine of the ELF header
+_SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/env")
+_CLOUD_INIT = "/usr/bin/cloud-init"
+_EFI_PROGRAM = re.compile(r"BOOT(X64|AA64)\.EFI", re.IGNORECASE)
+_NUMBERS = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class ImageContents:
+    """The contents of a disk. Fields of the root file system are None where that cannot be read."""
+
+    table: str  # gpt or mbr
+    partitions: tuple[DiskPartition, ...]
+    bios: bool  # whether a BIOS finds code to run
+    efi: bool  # whether UEFI finds a program at the removable medium's path
+    unreadable: str | None = None  # why the root file system cannot be read
+    system: str | None = None  # PRETTY_NAME of os-release
+    architecture: str | None = None  # x86_64 or arm64
+    kernel: str | None = None  # the newest installed kernel's release
+    python3: bool | None = None
+    cloud_init: bool | None = None
+
+    def __str__(self) -> str:
+        """Return the lines that a person reads."""
+        ways = [name for name, there in (("BIOS", self.bios), ("UEFI", self.efi)) if there]
+        lines = [
+            ("system", f"{self.system or 'unknown'}, {self.architecture or 'unknown architecture'}"),
+            ("kernel", self.kernel or "none found"),
+            ("python3", _answer(self.python3)),
+            ("cloud-init", _answer(self.cloud_init)),
+            ("boots by", " and ".join(ways) or "neither BIOS nor UEFI"),
+            ("partitions", self.table.upper()),
+        ]
+        for partition in sorted(self.partitions, key=lambda partition: partition.start):
+            kind = partition.file_system or "no known file system"
+            lines.append(
+                ("", f"{partition.number:>2}  {partition.size / 1e6:>9.0f} MB  {kind}  {partition.name}".rstrip())
+            )
+        if self.unreadable:
+            lines.append(("note", self.unreadable))
+        return "\n".join(f"{key + ':' if key else '':<12} {value}" for key, value in lines)
+
+
+def describe_image(path: Path) -> ImageContents:
+    """Look into a raw disk. Raises ImageFileError when it is not one, or damaged."""
+    with Disk(path) as disk:
+        table = disk.table
+        has_efi = any(_has_efi_program(disk, partition) for partition in table.partitions)
+        found = ImageContents(table.kind, table.partitions, table.bios_code, has_efi)
+        try:
+            root = disk.root
+        except RootUnreadable as error:
+            return replace(found, unreadable=str(error))
+        return replace(
+            found,
+            system=_system(root),
+            architecture=_architecture(root),
+            kernel=_kernel(root),
+            python3=has_python(root),
+            cloud_init=root.exists(_CLOUD_INIT),
+        )
+
+
+def has_python(root: RootFiles) -> bool:
+    """Return whether there is a program that the provisioner may run by; its version only shows in a VM."""
+    return any(root.exists(path) for path in PROGRAMS)
+
+
+def _answer(there: bool | None) -> str:
+    return {True: "yes", False: "no", None: "unknown"}[there]
+
+
+def _system(root: RootFiles) -> str | None:
+    fields = root.os_release()
+    return fields.get("PRETTY_NAME") or fields.get("NAME") or None
+
+
+def _architecture(root: RootFiles) -> str | None:
+    for path in _SHELLS:
+        head = root.read_all([path]).get(path, b"")[:20]
+        if head.startswith(b"\x7fELF"):
+            return _MACHINES.get(int.from_bytes(head[18:20], "little"))
+    return None
+
+
+def _kernel(root: RootFiles) -> str | None:
+    releases = [name.removeprefix("vmlinuz-") for name in _names(root, "/boot") if name.startswith("vmlinuz-")]
+    releases = releases or _names(root, "/lib/modules")
+    return max(releases, key=lambda release: [int(digits) for digits in _NUMBERS.findall(release)], default=None)
+
+
+def _names(root: RootFiles, folder: str) -> list[str]:
+    entry = root.entry(folder)
+    return root.names(folder) if entry is not None and entry.is_folder else []
+
+
+def _has_efi_program(disk: Disk, partition: DiskPartition) -> bool:
+    if partition.type not in EFI_TYPES:
+        return False
+    try:
+        files = disk.file_system(partition)
+        if not isinstance(files, Fat):
+            return False
+        found = files.root
+        for folder in ("efi", "boot"):
+            entries = {name.lower(): number for name, number in files.entries(found).items()}
+            found = files.inode(entries[folder])
+        return any(_EFI_PROGRAM.fullmatch(name) for name in files.entries(found))
+    except (ImageFileError, FileSystemUnreadable, KeyError):  # what cannot be read, firmware cannot read either
+        return False

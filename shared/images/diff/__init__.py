@@ -1,0 +1,1 @@
+"""Find what differs between two images."""

@@ -1,0 +1,321 @@
+"""Turn uploads and requests into builds. An invalid request becomes a failed build, so that its author sees why.
+
+    specs/team/hello.yaml#1795176000  ─┐
+    {"spec": "gs://...", "parameters"} ├─► text ─► specs ─► context, source ─► plan ─► BuildRequested
+    {"spec": {"name": ...}}            │     └──────── wrong anywhere ────────────► BuildRejected
+    a finished build of a workflow    ─┘            for each build that waits for nothing, or no longer
+
+The failed build has the text that `goldsmith validate` prints: a person with nothing but gsutil sees only what a build
+leaves. A fault that may pass (Passing) is raised: the same request, delivered again, is the same build.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..backend import Backend
+from ..build.build import Build, Sibling, State, WorkflowPart
+from ..build.events import BuildRejected, BuildRequested
+from ..build.identity import request_digest
+from ..delivery.bundle import provisioner_version
+from ..engine.engine import Engine
+from ..errors import (
+    AlreadyExists,
+    GoldsmithError,
+    InputError,
+    NameTaken,
+    NotFound,
+    Passing,
+    SpecError,
+    TooLarge,
+    Transient,
+)
+from ..planning.plan import make_plan
+from ..planning.requests import admit
+from ..planning.sources import resolve_source
+from ..planning.turns import give_turns
+from ..ports import Objects, StoredObject
+from ..spec.cloudbuild.substitutions import builtin_substitutions
+from ..spec.model import Spec
+from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse_long
+from ..submission import key_uri
+from .places import Deployment, UploadedPlaces
+from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
+from .uploads import UploadedContexts, refuse_hidden
+from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted_build
+
+LOG = logging.getLogger(__name__)
+
+REASON_LIMIT = 50_000  # characters: some 400 problems of a spec
+TURNS = 10.0  # seconds after which no more builds are begun along with a request
+
+
+class Intake:
+    """Takes requests into one deployment."""
+
+    def __init__(self, backend: Backend, objects: Objects, deployment: Deployment) -> None:
+        self._backend = backend
+        self._objects = objects
+        self._deployment = deployment
+        self._engine = Engine(backend.store, backend.bus, backend.clock)
+
+    def uploaded(self, name: str, generation: str) -> tuple[Build, ...]:
+        """Take what was uploaded to the deployment's bucket; () when it is no spec, is gone again or was replaced."""
+        uri = f"gs://{self._deployment.bucket}/{name}"
+        found = self._objects.stat(uri, generation)
+        if found is None:
+            LOG.warning("%s#%s is gone; it is not built", uri, generation)
+            return ()
+        return self.take(of_upload(found, self._deployment.bucket))
+
+    def published(self, data: bytes, message_id: str) -> tuple[Build, ...]:
+        """Take a message of build-requests. PoisonMessage when it does not even name a spec."""
+        return self.take(of_message(data, message_id, self._deployment.bucket))
+
+    def take(self, request: Request) -> tuple[Build, ...]:
+        """Begin the builds of a request that wait for nothing, or return those that there are. Passing.
+
+        Returns () for an upload that asks for none.
+        """
+        single = Wanted(request.stem, request.asked, request.result)
+        try:
+            parsed, generation = self._read(request)
+            request = request.with_text(parsed.text)
+            single = Wanted(request.stem, request.asked, request.result)
+            parameters = request.checked_parameters()
+            if request.found is not None and not may_be_spec(parsed.document.data):
+                LOG.info("%s is no spec, having neither steps nor source: a file of a context", request.uri)
+                return ()
+            single = replace(single, name=name_in(parsed.document.data, parameters) or request.stem)
+            outline = self._outline(parsed, request, parameters) if parsed.is_workflow else ()
+            single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single
+            part = _part(outline, request, generation, parameters)
+            known = self._begun_formerly(outline[0].spec.name if outline else single.name, request)
+            if known is None:
+                self._claim_key(request)
+        except Passing:
+            raise
+        except GoldsmithError as error:  # of any kind: its author has to be told
+            return (self._reject(single, str(error)),)
+        if known is not None:
+            return (self._engine.resend(known.id),)
+        if part is None:
+            return self._begin({0: single}, parsed, request)
+        first = [index for index, sibling in enumerate(part.siblings) if not sibling.after]
+        return self._begin({index: wanted_build(part, index) for index in first}, parsed, request)
+
+    def finished(self, build_id: str) -> tuple[Build, ...]:
+        """Begin, or reject, the builds of a workflow that have waited for this one. NotFound, Passing."""
+        build = self._backend.store.load(build_id).build
+        part = build.workflow
+        if part is None or not build.finished:
+            return ()
+        ready, rejected = {}, []
+        for index in followers(part):
+            before = [self._known(each) for each in awaited(part, index)]
+            why = hindrance(before)
+            if why is not None:
+                rejected.append(self._reject(wanted_build(part, index), why))
+            elif may_begin(before):
+                ready[index] = wanted_build(part, index)
+        return (*rejected, *(self._follow(part, ready) if ready else ()))
+
+    def _follow(self, part: WorkflowPart, ready: Mapping[int, Wanted]) -> tuple[Build, ...]:
+        """Begin the builds whose turn it is, from the very text that the first ones were read from."""
+        request = of_part(part)
+        try:
+            parsed, _generation = self._read(request)
+            again = _siblings(self._outline(parsed, request, part.parameters))
+            if again != part.siblings:
+                raise InputError(f"{part.uri} is not understood as it was when it was uploaded; upload it again")
+        except Passing:
+            raise
+        except GoldsmithError as error:
+            return tuple(self._reject(each, str(error)) for each in ready.values())
+        return self._begin(ready, parsed, request)
+
+    def _begun_formerly(self, name: str, request: Request) -> Build | None:
+        """Return the build that the release before has begun for this request, delivered again during an upgrade."""
+        return self._begun(Wanted(name, request.formerly, "")) if request.formerly else None
+
+    def _claim_key(self, request: Request) -> None:
+        """Write down what a key stands for, once. InputError when it stands for something else."""
+        if not request.key:
+            return
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-key-") as file:
+            Path(file.name).write_text(request.asked)
+            try:
+                self._objects.write_once(key_uri(self._deployment.bucket, request.key), Path(file.name))
+            except AlreadyExists as error:
+                raise InputError(
+                    "idempotency_key: another request was published with this key before, whose spec, its text or "
+                    "parameters differ; publish this one with a key of its own"
+                ) from error
+
+    def _begin(self, chosen: Mapping[int, Wanted], parsed: ParsedSpec, request: Request) -> tuple[Build, ...]:
+        """Begin builds of a text, by index, but those that deliveries before this one have begun."""
+        known = [build for each in chosen.values() if (build := self._begun(each)) is not None]
+        ids = {build.id for build in known}
+        fresh = {index: each for index, each in chosen.items() if each.id not in ids}
+        builds = [self._engine.resend(build.id) for build in known]
+        if fresh:
+            events = self._events(fresh, parsed, request)
+            builds += [self._request(event, each) for event, each in zip(events, fresh.values(), strict=True)]
+        return tuple(builds)
+
+    def _events(
+        self, fresh: Mapping[int, Wanted], parsed: ParsedSpec, request: Request
+    ) -> Sequence[BuildRequested | BuildRejected]:
+        now = self._backend.clock.now()
+        with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
+            places = UploadedPlaces(self._deployment, self._objects, request.uri, request.packed, now=now)
+            contexts = UploadedContexts(
+                self._objects,
+                self._deployment.bucket,
+                Path(folder),
+                spec_uri=request.uri,
+                packed=request.packed,
+                now=now,
+            )
+            try:
+                specs = read_specs(
+                    parsed,
+                    request.checked_parameters(),
+                    self._builtin(request),
+                    lambda data: places.check(data) + contexts.check(data),
+                )
+            except Passing:
+                raise
+            except GoldsmithError as error:
+                return [self._rejected(each, str(error)) for each in fresh.values()]
+            return [self._planned(specs[index].spec, each, contexts, places) for index, each in fresh.items()]
+
+    def _planned(
+        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces
+    ) -> BuildRequested | BuildRejected:
+        try:
+            plan = make_plan(
+                spec,
+                source=resolve_source(spec.source, self._backend.compute),
+                context=contexts.pack(spec),
+                request=each.asked,
+                requested=self._backend.clock.now(),
+                provisioner_version=provisioner_version(),
+            )
+            event = admit(places.placed(plan), self._backend)
+        except Passing:
+            raise
+        except GoldsmithError as error:
+            return self._rejected(each, str(error))
+        return replace(event, result=each.result, workflow=each.workflow)
+
+    def _request(self, event: BuildRequested | BuildRejected, each: Wanted) -> Build:
+        """Begin a build; one that the store refuses, being too large perhaps, is rejected with the store's words."""
+        try:
+            build = self._engine.request(event)
+        except Passing:
+            raise
+        except NameTaken as error:  # by a build that was asked for at the same moment: planned again, it sees that
+            raise Transient(f"{error}; the request is taken again") from error
+        except GoldsmithError as error:
+            if isinstance(event, BuildRejected):
+                raise
+            return self._reject(each, str(error))
+        if build.state is not State.QUEUED:
+            return build
+        give_turns(self._backend, self._backend.clock.now() + TURNS)
+        return self._backend.store.load(build.id).build
+
+    def _reject(self, each: Wanted, reason: str) -> Build:
+        try:
+            return self._engine.request(self._rejected(each, reason))
+        except TooLarge as error:  # a workflow of very many builds: those that wait for this one are lost with it
+            LOG.warning("%s is rejected without its workflow: %s", each.asked, error)
+            return self._engine.request(self._rejected(replace(each, workflow=None), reason))
+
+    def _rejected(self, each: Wanted, reason: str) -> BuildRejected:
+        LOG.info("%s is rejected: %s", each.asked, reason)
+        return BuildRejected(
+            build_id=each.id,
+            event_id="request",
+            time=self._backend.clock.now(),
+            name=each.name,
+            request=request_digest(each.asked),
+            reason=_cut(reason),
+            result=each.result,
+            workflow=each.workflow,
+        )
+
+    def _known(self, build_id: str) -> Build | None:
+        try:
+            return self._backend.store.load(build_id).build
+        except NotFound:
+            return None
+
+    def _begun(self, each: Wanted) -> Build | None:
+        """Return the build that an earlier delivery has begun; the world may have changed since."""
+        build = self._known(each.id)
+        return build if build is not None and build.request == request_digest(each.asked) else None
+
+    def _builtin(self, request: Request) -> Mapping[str, str]:
+        return builtin_substitutions(self._deployment.project, request.asked)
+
+    def _outline(self, parsed: ParsedSpec, request: Request, parameters: Mapping[str, str]) -> tuple[SpecBuild, ...]:
+        """Return the builds of a workflow; () for one that is invalid without a look at the files that it names."""
+        try:
+            return read_specs(parsed, parameters, self._builtin(request))
+        except SpecError:
+            return ()
+
+    def _read(self, request: Request) -> tuple[ParsedSpec, str]:
+        """Return a spec, and the generation of the object that it was read from. InputError, NotFound."""
+        if request.inline is not None:
+            refuse_long(len(request.inline.text.encode(errors="replace")), request.inline.filename)
+            return request.inline, ""
+        refuse_hidden(request.uri, self._deployment.bucket)
+        found = request.found or self._objects.stat(request.uri, request.generation)
+        if found is None and request.generation:
+            raise InputError(f"{request.uri} was replaced or deleted while its builds were under way; upload it again")
+        if found is None:
+            raise InputError(f"{request.uri} does not exist; upload the spec first")
+        return parse(self._text(found), request.uri), found.generation
+
+    def _text(self, found: StoredObject) -> str:
+        refuse_long(found.size, found.uri)
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-spec-") as file:
+            self._objects.download(found, Path(file.name))
+            return decode(Path(file.name).read_bytes(), found.uri)
+
+
+def _cut(reason: str) -> str:
+    """Shorten a reason, so that a build which says what is wrong can always be stored."""
+    left = len(reason) - REASON_LIMIT
+    return reason if left <= 0 else f"{reason[:REASON_LIMIT]}\n... and {left} characters more of the same"
+
+
+def _siblings(outline: Iterable[SpecBuild]) -> tuple[Sibling, ...]:
+    return tuple(Sibling(build.spec.name, build.after) for build in outline)
+
+
+def _part(
+    outline: Sequence[SpecBuild], request: Request, generation: str, parameters: Mapping[str, str]
+) -> WorkflowPart | None:
+    """Return what the first of several builds has to know of the others; None for a single build. InputError."""
+    if len(outline) <= 1:
+        return None
+    if not request.uri:
+        raise InputError("a workflow of several builds is read again for each; upload it, and name the object here")
+    return WorkflowPart(
+        uri=request.uri,
+        generation=generation,
+        asked=request.asked,
+        result=request.result,
+        index=0,
+        siblings=_siblings(outline),
+        parameters=dict(parameters),
+        packed=request.packed,
+    )

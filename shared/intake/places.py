@@ -1,0 +1,191 @@
+"""Fill in what a spec leaves to its deployment, and resolve the paths in it.
+
+The files that a spec in a bucket reads lie beside it. Those that it writes lie below results/, as its result does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..build.limits import Limits, check_limits
+from ..build.plan import Plan
+from ..errors import InputError, NotFound
+from ..names import LOCAL, quoted
+from ..ports import Objects
+from ..sbom.input import LIST_LIMIT, problems
+from ..spec.document import KeyPath, Problem
+from ..submission import brought_list, is_result, kept_uri, named_digest, split_uri
+from ..topology import RESULTS, SPECS
+from .stored_content import store_file
+from .uploads import beside_spec, refuse_hidden
+
+INPUT: KeyPath = ("output", "sbom", "input")
+TO: KeyPath = ("output", "sbom", "to")
+EXPORT: KeyPath = ("output", "export", "to")
+
+
+class Deployment(Protocol):
+    """The settings that plans take from their deployment, unless the spec says otherwise."""
+
+    @property
+    def project(self) -> str:
+        """The project of builds and images."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """The one bucket."""
+        ...
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones, in the order in which they are tried."""
+        ...
+
+    @property
+    def vm_service_account(self) -> str:
+        """The account of build VMs."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits on specs."""
+        ...
+
+
+class UploadedPlaces:
+    """The places of one spec. `spec_uri` is "" for an inline spec; `packed` says which files were uploaded with it."""
+
+    def __init__(
+        self, deployment: Deployment, objects: Objects, spec_uri: str, packed: str | None = None, *, now: float
+    ) -> None:
+        self._now = now
+        self._here = deployment
+        self._objects = objects
+        self._spec_uri = spec_uri
+        self._packed = packed
+
+    def check(self, data: Mapping[str, Any]) -> list[Problem]:
+        """Return the problems of the places that a spec's values name beside the context. The values may be invalid."""
+        found = []
+        source = data.get("source")
+        if isinstance(source, dict) and "file" in source:
+            text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
+            found.append(Problem(("source", "file"), text))
+        export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
+        if export is not None and not export.startswith("gs://"):
+            found.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
+        try:
+            if wanted is not None:
+                found += [Problem(INPUT, text) for text in self._of_input(self.source(wanted))]
+        except InputError as error:
+            found.append(Problem(INPUT, str(error)))
+        try:
+            if target is not None:
+                found += self._taken(self.target(target))
+        except InputError as error:
+            found.append(Problem(TO, str(error)))
+        return found
+
+    def _taken(self, uri: str) -> list[Problem]:
+        """Return the problem of an object of our bucket that is there: it may be another author's."""
+        bucket, name = split_uri(uri + "_" if uri.endswith("/") else uri)
+        if bucket != self._here.bucket or uri.endswith("/"):
+            return []
+        if is_result(name):
+            return [
+                Problem(TO, f"{uri} is named as results of builds are; write another name, or a folder with / last")
+            ]
+        if self._objects.stat(uri) is None:
+            return []
+        return [
+            Problem(TO, f"{uri} is there already; write another name, or a folder with / last for one of each image")
+        ]
+
+    def _of_input(self, uri: str) -> list[str]:
+        """Return the problems of the user's list of packages."""
+        found = self._objects.stat(uri)
+        if found is None:
+            return [f"{uri} does not exist; upload it first"]
+        if found.size > LIST_LIMIT:
+            return [f"{uri} has {found.size} bytes; {LIST_LIMIT >> 20} MiB is the most"]
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-sbom-") as file:
+            try:
+                self._objects.download(found, Path(file.name))
+            except NotFound:
+                return [f"{uri} was changed while it was read; upload the spec after it"]
+            return [f"{uri}: {text}" for text in problems(Path(file.name).read_bytes())]
+
+    def _kept_list(self, uri: str) -> str:
+        """Store a list of packages by its digest, as it is now; return where. InputError."""
+        found, own = self._objects.stat(uri), self._here.bucket
+        if found is None or found.size > LIST_LIMIT:
+            raise InputError(f"output.sbom.input: {uri} was changed while it was read; upload the spec after it")
+        with tempfile.NamedTemporaryFile(prefix="goldsmith-sbom-") as file:
+            self._objects.download(found, Path(file.name))
+            digest = hashlib.sha256(Path(file.name).read_bytes()).hexdigest()
+            bucket, name = split_uri(uri)
+            if bucket == own and named_digest(name, ".json") not in ("", digest):
+                raise InputError(
+                    f"output.sbom.input: {uri} does not hold what its name says: its digest is {digest}; "
+                    "delete it, and upload it again with goldsmith submit"
+                )
+            kept = kept_uri(own, digest, ".json", self._now)
+            store_file(self._objects, kept, Path(file.name))
+        return kept
+
+    def source(self, place: str) -> str:
+        """Return the URI of a list of packages that a spec names. InputError."""
+        place = brought_list(self._packed, place) or place
+        if not place.startswith("gs:"):
+            bucket, name = beside_spec(self._spec_uri, place, self._here.bucket)
+            return f"gs://{bucket}/{name}"
+        refuse_hidden(place, self._here.bucket)
+        return place
+
+    def target(self, place: str) -> str:
+        """Return the URI of an object that a spec writes. InputError for one that builds are made of, or trust."""
+        own = self._here.bucket
+        if place.startswith("gs:"):
+            bucket, name = split_uri(place + "_" if place.endswith("/") else place)  # a folder, for a name of ours
+            if bucket == own and not name.startswith(RESULTS):
+                raise InputError(f"{place} is not below {RESULTS}; write it there, or to another bucket")
+            return place
+        spec = self._spec_uri.removeprefix(f"gs://{own}/{SPECS}") if self._spec_uri else ""
+        folder = "" if "://" in spec else posixpath.dirname(spec)
+        name = posixpath.normpath(posixpath.join(folder, place)) + "/" * place.endswith("/")
+        if place.startswith("/") or name.split("/")[0] == "..":
+            raise InputError(f"{place} leads out of gs://{own}/{RESULTS}; write a path below it")
+        return f"gs://{own}/{RESULTS}{name}"
+
+    def placed(self, plan: Plan) -> Plan:
+        """Return the plan with what the spec leaves to the deployment. InputError if it exceeds the limits there."""
+        here, image, machine = self._here, plan.image, plan.machine
+        machine = replace(
+            machine,
+            project=here.project if machine.project == LOCAL else machine.project,
+            zones=machine.zones or here.zones,
+            service_account=machine.service_account or here.vm_service_account,
+        )
+        image = replace(
+            image,
+            project=here.project if image.project == LOCAL else image.project,
+            sbom_input=None if image.sbom_input is None else self._kept_list(self.source(image.sbom_input)),
+            sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
+        )
+        placed = replace(plan, machine=machine, image=image)
+        check_limits(placed, here.limits)
+        return placed
+
+
+def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None

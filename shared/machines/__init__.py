@@ -1,0 +1,1 @@
+"""Virtual machines of this host: QEMU's processes, and what their guests find around them."""

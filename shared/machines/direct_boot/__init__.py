@@ -1,0 +1,1 @@
+"""Boot an image's own kernel without its boot loader."""

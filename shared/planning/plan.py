@@ -1,0 +1,184 @@
+"""Make the plan of a build: a pure function of the spec and the resolved source.
+
+Nothing here looks anything up or reads a clock: what has to be known comes in as values, so that the same spec,
+source and request give the same plan, byte for byte, on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.protocol import DiskLayout, Step
+
+from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
+from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
+from ..build.machine_types import default_disk_type
+from ..build.plan import Allowance, Context, Deprecation, ImagePlan, MachinePlan, Plan, SourceImage
+from ..context.outside import packed_inputs
+from ..errors import InputError
+from ..names import LOCAL
+from ..quantities import format_size
+
+if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
+    from ..spec.model import Spec, SpecStep
+
+SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
+NEEDS_SCRATCH = "install-gpu"
+
+
+def make_plan(
+    spec: Spec,
+    *,
+    source: SourceImage,
+    context: Context | None,
+    request: bytes | str,
+    requested: float,
+    provisioner_version: str,
+) -> Plan:
+    """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
+
+    Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
+    too long, too many labels.
+    """
+    steps = _steps(spec.steps, source.architecture, spec.build.timeout)
+    verify_steps = _steps(spec.verify.steps, source.architecture, spec.build.timeout) if spec.verify else None
+    disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
+    layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
+    sbom_input = spec.output.sbom.input if spec.output.sbom else None
+    packed = context.digest if context else None
+    allow_failed = spec.verify.allow_failed if spec.verify else ()
+    digest = content_digest(
+        source.id,
+        steps,
+        verify_steps,
+        packed,
+        provisioner_version,
+        layout=layout,
+        sbom_input=sbom_input,
+        allow_failed=allow_failed,
+    )
+    return Plan(
+        build_id=build_id(spec.name, request),
+        request=request_digest(request),
+        name=spec.name,
+        requested=requested,
+        source=source,
+        content_digest=digest,
+        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
+        machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb),
+        steps=steps,
+        context=context,
+        verify_steps=verify_steps,
+        allow_failed=allow_failed,
+        layout=layout,
+        hygiene=spec.hygiene.findings,
+        allow=tuple(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow),
+        timeout=spec.build.timeout,
+        rebuild=spec.rebuild,
+        attempts=spec.build.attempts,
+        silence=spec.build.silence,
+    )
+
+
+def numbered_image(plan: Plan, number: int) -> ImagePlan:
+    """Return the image of a plan under its name's `number`, as one of those that its spec makes on one day.
+
+    An archive that is named for its image keeps to that. A name that a person has chosen has no numbers.
+    """
+    before = plan.image
+    if not before.numbered:
+        return before
+    name = image_name(plan.name, plan.requested, plan.content_digest) + (f"-{number}" if number > 1 else "")
+    export, own = before.export_to, f"/{before.name}.tar.gz"
+    if export is not None and export.endswith(own):
+        export = f"{export.removesuffix(own)}/{name}.tar.gz"
+    return replace(before, name=name, export_to=export)
+
+
+def _steps(steps: Iterable[SpecStep], architecture: str, longest: float) -> tuple[Step, ...]:
+    """Return the steps that this architecture runs; none may take longer than the build."""
+    return tuple(
+        Step(
+            name=step.name,
+            action=step.action,
+            inputs=packed_inputs(step.action, step.inputs),
+            timeout=min(step.timeout or longest, longest),
+            retries=step.retries,
+            idempotent=step.idempotent,
+        )
+        for step in steps
+        if step.when is None or step.when.arch == architecture
+    )
+
+
+def _disk_size(asked: int | None, source: SourceImage) -> int:
+    if asked is not None and asked < source.disk_size_gb:
+        raise InputError(
+            f"output.disk_size_gb: {asked} GB is less than the {source.disk_size_gb} GB of the source image "
+            f"{source.project}/{source.name}; write {source.disk_size_gb} or more, or leave the key out"
+        )
+    return asked or source.disk_size_gb
+
+
+def _layout(oem_size: int | None, steps: tuple[Step, ...], source: SourceImage, disk_size_gb: int) -> DiskLayout | None:
+    """Lay the disk out; the spec was held to the usual disk of 10 GB, and the source's may be larger."""
+    actions = {step.action for step in steps}
+    reclaim = not actions.isdisjoint(RECLAIMING)
+    needed = needed_disk_gb(oem_size, sealed=SEAL in actions, reclaim=reclaim, image_gb=source.disk_size_gb)
+    if oem_size is not None and disk_size_gb < needed:
+        raise InputError(
+            f"output.disk_size_gb: {disk_size_gb} GB cannot hold the {source.disk_size_gb} GB of the source image "
+            f"{source.project}/{source.name} and an oem_size of {format_size(oem_size)}; write at least {needed}"
+        )
+    return disk_layout(oem_size, actions, image_gb=source.disk_size_gb, disk_gb=disk_size_gb)
+
+
+def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int) -> ImagePlan:
+    output = spec.output
+    if output.name_suffix is not None:
+        name = suffixed_name(source.name, output.name_suffix)
+    else:
+        name = output.name or image_name(spec.name, requested, digest)
+    inherited = source.labels if output.inherit_labels else {}
+    old, export, sbom = output.deprecate_old, output.export, output.sbom
+    return ImagePlan(
+        project=output.project or spec.build.project or LOCAL,
+        name=name,
+        family=output.family,
+        description=spec.description or f"Derivative of projects/{source.project}/global/images/{source.name}.",
+        labels=image_labels(inherited, output.labels, build, source.name, digest),
+        licenses=output.licenses,
+        disk_size_gb=disk_size_gb,
+        deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
+        export_to=export.to if export else None,
+        compression=export.compression if export else "fast",
+        sbom_input=sbom.input if sbom else None,
+        sbom_to=sbom.to if sbom else None,
+        own_labels=output.own_labels,
+        numbered=not (output.name or output.name_suffix),
+    )
+
+
+def _machine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, disk_size_gb: int) -> MachinePlan:
+    build, local = spec.build, spec.local
+    return MachinePlan(
+        project=build.project or spec.output.project or LOCAL,
+        zones=build.zones,
+        machine_type=build.machine_type,
+        disk_type=build.disk_type or default_disk_type(build.machine_type),
+        disk_size_gb=disk_size_gb,
+        scratch_gb=SCRATCH_GB if any(step.action == NEEDS_SCRATCH for step in steps) else 0,
+        network=build.network,
+        subnet=build.subnet,
+        external_ip=build.external_ip,
+        service_account=build.service_account,
+        gpu_type=build.gpu_type,
+        spot=build.spot,
+        secure_boot=build.secure_boot,
+        boot="firmware" if layout else local.boot,  # partitions are moved between boots, by the boot loader's help
+        internet=local.network,
+        cpus=local.cpus,
+        memory_mb=local.memory_mb,
+    )

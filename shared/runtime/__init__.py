@@ -1,0 +1,1 @@
+"""Put a backend together: of this machine, a deployment or a terminal; run builds and carry messages on one machine."""

@@ -1,0 +1,66 @@
+"""The backend of a function on Google Cloud, as its environment describes it.
+
+Making it opens no connection and imports no client: each adapter does so when it is first asked for something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..backend import Backend, ReportTarget
+from ..clock import SystemClock
+from ..gcp.compute.compute import GoogleCompute
+from ..gcp.firestore import GoogleStore
+from ..gcp.pubsub import GoogleBus
+from ..gcp.settings import Settings
+from ..gcp.storage import GoogleBucket
+from ..keys import Keys
+from ..ports import Objects
+from ..topology import LOGS, REPORTS_TOPIC
+
+TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
+
+
+# Compute Engine promises serial output of machines that run alone, and expire_builds reads it once Pub/Sub was silent
+# for two minutes, at the next tick. The emulator's machines can be read after their end.
+LINGER = 240.0
+
+
+@dataclass(frozen=True)
+class CloudBackend(Backend):
+    """The adapters of one deployment."""
+
+    settings: Settings
+    objects: Objects  # the bucket once more, as intake needs it
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show no progress: what a function does is in its log."""
+
+
+def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
+    """Return the backend. EnvironmentFault names every variable that is absent or wrong."""
+    settings = Settings.from_environment(environment)
+    clock = SystemClock()
+    bucket = GoogleBucket(settings)
+    return CloudBackend(
+        compute=GoogleCompute(settings, bucket, clock),
+        store=GoogleStore(settings.project, settings.firestore_host),
+        bucket=bucket,
+        bus=GoogleBus(settings.project, settings.pubsub_host),
+        clock=clock,
+        keys=Keys(settings.master_key),
+        reports=ReportTarget(
+            f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish",
+            TOKEN_URL,
+            of_contents=True,
+            linger=0.0 if settings.compute_endpoint else LINGER,
+        ),
+        logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",
+        progress=_silent,
+        adopted_families=settings.limits.adopted_families,
+        concurrency=settings.limits.concurrency,
+        settings=settings,
+        objects=bucket,
+    )

@@ -1,0 +1,75 @@
+"""Check this machine for everything that builds need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import GoldsmithError, MissingTool
+from ..host.programs import PACKAGES, find_tool
+from ..host.scratch import temporary_folder
+from ..machines.accelerator import accelerator
+
+ROOM = 4_000_000_000  # bytes: a base image, a build VM's disk and an archive, with some to spare
+
+
+@dataclass(frozen=True)
+class HostCheck:
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    text: str
+
+
+def examine(home: Path) -> list[HostCheck]:
+    """Look at programs, accelerator, user namespaces and room."""
+    place = _home(home)
+    if place.good:
+        return [*_programs(), _accelerator(home), _namespaces(), place]
+    with temporary_folder() as elsewhere:  # the answer cannot be kept at home
+        return [*_programs(), _accelerator(elsewhere), _namespaces(), place]
+
+
+def _programs() -> Iterator[HostCheck]:
+    for program in sorted(PACKAGES):
+        try:
+            yield HostCheck(program, True, find_tool(program))
+        except MissingTool as error:
+            yield HostCheck(program, False, str(error))
+
+
+def _accelerator(home: Path) -> HostCheck:
+    try:
+        found = accelerator(home)
+    except GoldsmithError as error:
+        return HostCheck("accelerator", False, str(error))
+    return HostCheck("accelerator", True, f"{found.name}: {found.reason}")
+
+
+def _namespaces() -> HostCheck:
+    if os.geteuid() == 0:
+        return HostCheck("bootstrap", True, "as root")
+    done = subprocess.run(["unshare", "--user", "--map-auto", "true"], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return HostCheck("bootstrap", True, "rootless, in a user namespace")
+    remedy = "allow user namespaces and give yourself ranges in /etc/subuid and /etc/subgid, or bootstrap as root"
+    return HostCheck("bootstrap", False, f"no user namespace ({done.stderr.strip()}); {remedy}")
+
+
+def _home(folder: Path) -> HostCheck:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if not existing.is_dir():
+        return HostCheck("home", False, f"{existing} is not a folder; set GOLDSMITH_HOME to one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return HostCheck("home", False, f"{existing}: you may not write there; set GOLDSMITH_HOME to another folder")
+    if existing == folder and folder.stat().st_uid != os.geteuid():
+        return HostCheck("home", False, f"{folder} belongs to another user; set GOLDSMITH_HOME to a folder of your own")
+    if free < ROOM:
+        return HostCheck("home", False, f"{folder}: {free / 1e9:.1f} GB free; a build may need {ROOM / 1e9:.0f} GB")
+    return HostCheck("home", True, f"{folder}, {free / 1e9:.0f} GB free")

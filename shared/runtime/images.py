@@ -1,0 +1,124 @@
+"""The images of this machine: found, imported, made, looked into and compared.
+
+Whatever only one of these needs is imported where it is used: all of it together would slow every command down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..build.build import Build
+from ..build.plan import SourceImage
+from ..errors import AlreadyExists, DamagedDocument, InputError, NotFound
+from ..host.scratch import scratch_folder
+from ..local.compute import make_folder
+from ..names import BUILD_LABEL, LOCAL
+from ..ports import Image
+
+if TYPE_CHECKING:
+    from ..images.contents import ImageContents
+    from ..images.diff.result import ImageDiff
+    from ..spec.model import Source
+    from .one_machine import LocalBackend
+
+
+class LocalImages:
+    """The catalogue of this machine, and the work on its images."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._backend = backend
+
+    def resolve(self, source: Source, folder: Path) -> SourceImage:
+        """Find the image that a spec starts from; a file beside the spec joins the catalogue first, once."""
+        from ..images.file import import_image, source_name
+        from ..planning.sources import as_source, in_catalogue, resolve_source
+
+        if source.file is None:
+            return resolve_source(in_catalogue(source), self._backend.compute)
+        file = folder / source.file
+        name = source_name(file)
+        image = self._backend.catalogue.get(name)
+        try:
+            image = image or import_image(file, name, self._backend.catalogue, progress=self._say)
+        except AlreadyExists:  # another build of the same file was faster
+            image = self._backend.catalogue.get(name)
+            if image is None:
+                raise
+        return as_source(image)
+
+    @contextmanager
+    def staging(self, folder: Path) -> Iterator[Path]:
+        """Yield a folder within a person's, for a file that is to appear there whole. EnvironmentFault.
+
+        It is gone after the block; that of a process that was killed goes when the next one is made there.
+        """
+        make_folder(folder)
+        with scratch_folder(folder) as scratch:
+            yield scratch.path
+
+    def import_image(self, file: Path, name: str | None, family: str | None) -> Image:
+        """Take a disk image into the catalogue, after checking it. ImageFileError, NoSpace, AlreadyExists."""
+        from ..images.file import import_image, name_of_file
+
+        return import_image(
+            file, name or name_of_file(file), self._backend.catalogue, family=family, progress=self._say
+        )
+
+    def bootstrap(self, system: str, release: str | None, packages: list[str], mirror: str | None) -> Image:
+        """Make an image of a distribution's packages, or give the one that there is of the same packages."""
+        from ..images.bootstrap.bootstrap import bootstrap_image
+
+        return bootstrap_image(
+            system,
+            self._backend.catalogue,
+            home=self._backend.home,
+            release=release,
+            packages=packages,
+            mirror=mirror,
+            progress=self._say,
+        )
+
+    def maker_of(self, image: str) -> Build | None:
+        """Return the build that made an image of the catalogue; None for one that was imported or is from elsewhere."""
+        found = self._backend.catalogue.get(image)
+        if found is None:
+            return None
+        known = self._backend.store.image(LOCAL, image)
+        by_id = known.build_id if known is not None and known.id == found.id else ""
+        try:
+            return self._backend.store.load(by_id or found.labels.get(BUILD_LABEL, "")).build
+        except (NotFound, DamagedDocument):
+            return None
+
+    def describe(self, image: str) -> ImageContents:
+        """Return the contents of an image. NotFound."""
+        from ..images.contents import describe_image
+
+        return describe_image(self._backend.catalogue.disk(image))
+
+    def diff(self, before: str, after: str) -> ImageDiff:
+        """Compare two images: names of the catalogue, or files as import_image() takes them. ImageFileError, NoSpace.
+
+        A file that is no raw disk is unpacked beside the catalogue's images, for as long as it is compared.
+        """
+        from ..images.diff.compare import compare_disks
+
+        with self._backend.catalogue.staging() as scratch:
+            first = self._disk_of(before, scratch.path / "before.raw")
+            return compare_disks(first, self._disk_of(after, scratch.path / "after.raw"), self._say)
+
+    def _disk_of(self, image: str, unpacked: Path) -> Path:
+        from ..images.file import as_raw
+
+        with suppress(InputError):  # of a text that is no image's name: it is a file's
+            if self._backend.catalogue.get(image) is not None:
+                return self._backend.catalogue.disk(image)
+        if not Path(image).exists():
+            raise InputError(f"there is no image {image}, and no such file; see: goldsmith images list")
+        return as_raw(Path(image), unpacked, self._say)
+
+    def _say(self, text: str) -> None:
+        self._backend.progress(text, 0, 0)

@@ -1,0 +1,69 @@
+"""The set of adapters in use, and the only module that knows which adapters exist; it imports them lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..ports import Progress
+
+if TYPE_CHECKING:
+    from ..local.console import LocalConsole as LocalConsole
+    from .builds import LocalBuilds as LocalBuilds
+    from .cloud import CloudBackend as CloudBackend
+    from .doctor import HostCheck as HostCheck
+    from .images import LocalImages as LocalImages
+    from .one_machine import LocalBackend as LocalBackend
+    from .terminal import CloudClient as CloudClient
+    from .terminal import CloudConsole as CloudConsole
+
+
+def local(home: Path, progress: Progress | None = None, concurrency: int | None = None) -> LocalBackend:
+    """Return the backend of this machine, with all its state below `home`."""
+    from .one_machine import open_one_machine
+
+    return open_one_machine(home, progress, concurrency)
+
+
+def images_here(backend: LocalBackend) -> LocalImages:
+    """Return the work on this machine's images, on an opened backend."""
+    from .images import LocalImages
+
+    return LocalImages(backend)
+
+
+def builds_here(backend: LocalBackend) -> LocalBuilds:
+    """Return this machine's builds, on an opened backend."""
+    from .builds import LocalBuilds
+
+    return LocalBuilds(backend)
+
+
+def cloud(environment: Mapping[str, str]) -> CloudBackend:
+    """Return the backend of a function on Google Cloud, as its environment describes it. EnvironmentFault."""
+    from .cloud import open_cloud
+
+    return open_cloud(environment)
+
+
+def client(project: str, bucket: str) -> CloudClient:
+    """Return what a person's command line knows of a project: builds, logs, uploads; it makes nothing by itself."""
+    from .terminal import open_client
+
+    return open_client(project, bucket)
+
+
+def temporary_folder() -> AbstractContextManager[Path]:
+    """Return a folder for the length of a block; the next one removes what killed processes have left."""
+    from ..host.scratch import temporary_folder
+
+    return temporary_folder()
+
+
+def examine(home: Path) -> list[HostCheck]:
+    """Look for what builds need of this machine."""
+    from .doctor import examine
+
+    return examine(home)

@@ -1,0 +1,155 @@
+"""A project as a command line sees it: its builds, their logs, cancellation, and the upload of specs.
+
+Made with the person's own credentials, it writes nothing but uploads and the wish to end a build.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioner.protocol import PHASES
+
+from ..build.build import Build
+from ..build.resources import machine_name
+from ..clock import SystemClock
+from ..engine.history import Followed
+from ..errors import AlreadyExists, NotFound
+from ..gcp.compute.compute import GoogleCompute
+from ..gcp.firestore import GoogleStore
+from ..gcp.pubsub import GoogleBus
+from ..gcp.settings import Settings
+from ..gcp.storage import GoogleBucket
+from ..ports import Bucket, Bus, Clock, Compute, Store
+from ..submission import upload_uri
+from ..topology import LOGS
+
+PORT = 1  # the serial port that is the console
+POLL = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class CloudClient:
+    """A project on Google Cloud, seen from a terminal."""
+
+    bucket_name: str
+    store: Store
+    bucket: GoogleBucket
+    bus: Bus
+    clock: Clock
+    compute: Compute
+
+    def upload_context(self, packed: Path, digest: str) -> str:
+        """Upload a packed context unless it is there; return its URI."""
+        return self._upload(packed, digest, ".tar")
+
+    def upload_list(self, path: Path, digest: str) -> str:
+        """Upload a list of packages unless it is there; return its URI."""
+        return self._upload(path, digest, ".json")
+
+    def _upload(self, path: Path, digest: str, suffix: str) -> str:
+        """Upload a file by its digest; beside an object of that name which holds something else, if there is one."""
+        uri = upload_uri(self.bucket_name, digest, suffix)
+        try:
+            self.bucket.write_once(uri, path)
+        except AlreadyExists:  # any submitter can put anything there
+            uri = upload_uri(self.bucket_name, digest, suffix, secrets.token_hex(8))
+            self.bucket.write_once(uri, path)
+        return uri
+
+    def upload_spec(self, name: str, text: bytes, metadata: Mapping[str, str]) -> str:
+        """Upload a spec, which starts its build; give the object's generation."""
+        return self.bucket.upload(f"gs://{self.bucket_name}/{name}", text, metadata)
+
+    def logs_of(self, build_id: str) -> str:
+        """Return the URI of the consoles of a finished build's VMs."""
+        return f"gs://{self.bucket_name}/{LOGS}{build_id}"
+
+    def console(self, followed: Followed) -> CloudConsole:
+        """Return a reader of the consoles of a build's VMs; there need not be any yet."""
+        return CloudConsole(followed, self.compute, self.bucket, self.logs_of(followed.build.id))
+
+    def forget(self, build_id: str) -> Any:
+        """Set a build aside; return its document as it stood. NotFound, InputError, Conflict, Permanent."""
+        return self.store.set_aside(build_id)
+
+    def is_interrupted(self, build: Build) -> bool:
+        """Return False: in a project no build hangs on one process."""
+        return False
+
+    def wait_until_finished(self, build_id: str) -> Build:
+        """Wait for a build's end. NotFound."""
+        while not (build := self.store.load(build_id).build).finished:
+            time.sleep(POLL)
+        return build
+
+
+class CloudConsole:
+    """The consoles of a build's VMs, while they run and after they are gone; reads on where the last read ended.
+
+    The caller looks at the build; nothing is read of it here.
+    """
+
+    poll = POLL
+
+    def __init__(self, followed: Followed, compute: Compute, bucket: Bucket, logs: str) -> None:
+        self._followed = followed
+        self._compute = compute
+        self._bucket = bucket
+        self._logs = logs
+        self._read: dict[str, int] = {}  # VM -> bytes that were given
+        self._whole: set[str] = set()  # VMs whose stored log has been given to its end
+
+    def read(self) -> bytes:
+        """Return what the VMs have written since."""
+        build = self._followed.build
+        return b"".join(self._new(machine, build) for machine in machines(build) if machine not in self._whole)
+
+    def _new(self, machine: str, build: Build) -> bytes:
+        start = self._read.get(machine, 0)
+        if build.plan is None or not build.zone or build.finished:  # there is no VM
+            return self._stored(machine, start)
+        try:
+            output, end = self._compute.serial_output(machine, build.plan.machine.project, build.zone, PORT, start)
+        except NotFound:
+            return self._stored(machine, start)
+        self._read[machine] = end
+        return output
+
+    def _stored(self, machine: str, start: int) -> bytes:
+        try:
+            output = self._bucket.read(f"{self._logs}/{machine}.log")
+        except NotFound:
+            return b""
+        self._whole.add(machine)
+        return output[start:]
+
+
+def machines(build: Build) -> list[str]:
+    """The names of all VMs that a build may have had, in the order of their making."""
+    return [
+        machine_name(build.id, attempt, phase)
+        for phase in PHASES
+        for attempt in range(1, build.attempt + 1)
+        if build.plan is not None
+    ]
+
+
+def open_client(project: str, bucket: str) -> CloudClient:
+    """Return the client of a project whose bucket has that name, with the credentials of the person who runs this."""
+    settings = Settings.of_person(project, bucket, os.environ)
+    clock = SystemClock()
+    objects = GoogleBucket(settings)
+    return CloudClient(
+        bucket_name=bucket,
+        store=GoogleStore(project, settings.firestore_host),
+        bucket=objects,
+        bus=GoogleBus(project, settings.pubsub_host),
+        clock=clock,
+        compute=GoogleCompute(settings, objects, clock),
+    )

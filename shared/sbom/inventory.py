@@ -1,0 +1,65 @@
+"""Read the text of a build VM's INVENTORY report, which provisioner/job/inventory.py writes.
+
+A guest may have written anything: lines that are not of its form are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from provisioner.protocol import BUILD, INVENTORY
+from provisioner.system.os_release import distribution
+
+from ..build.events import Event, Reported
+from ..ports import Package, PackageKind
+
+KINDS: Mapping[str, PackageKind] = {"dpkg": "dpkg", "rpm": "rpm", "apk": "apk", "cos": "cos", "cos-build": "cos"}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A list of packages, and what it says of its own gaps."""
+
+    packages: tuple[Package, ...] = ()
+    system: Mapping[str, str] = field(default_factory=dict)  # fields of os-release
+    left_out: int = 0  # packages that did not fit into the report, and lines that are none
+    note: str = ""  # the report's message: what the package managers could not answer
+
+
+def of_build(events: Iterable[Event]) -> Inventory | None:
+    """Return the newest inventory among a build's events; None for a VM that sent none."""
+    reports = (event.report for event in events if isinstance(event, Reported))
+    ours = (report for report in reports if (report.kind, report.phase) == (INVENTORY, BUILD))
+    newest = max(ours, key=lambda report: (report.attempt, report.sequence), default=None)
+    return None if newest is None else read_inventory(newest.output, newest.message)
+
+
+def read_inventory(text: str, note: str = "") -> Inventory:
+    """Read a report's output. Never raises."""
+    lines = [line.split("\t") for line in text.split("\n") if line]
+    system = {line[1]: line[2] for line in lines if line[0] == "os" and len(line) == 3}
+    found: set[Package] = set()
+    left_out = 0
+    for kind, *fields in lines:
+        if kind in KINDS and len(fields) == 6 and fields[0] and fields[1]:
+            name, version, architecture, source, vendor, license_ = fields
+            found.add(
+                Package(
+                    name=name,
+                    version=version,
+                    architecture=architecture,
+                    kind=KINDS[kind],
+                    source=source,
+                    vendor=vendor,
+                    license=license_,
+                    distribution=distribution(system),
+                    build_time=kind == "cos-build",
+                )
+            )
+        elif kind == "cut" and len(fields) == 1 and fields[0].isdecimal():
+            left_out += int(fields[0][:9])
+        elif kind != "os":
+            left_out += 1
+    ordered = sorted(found, key=lambda one: (one.name, one.architecture, one.version, one.kind, one.source))
+    return Inventory(tuple(ordered), system, left_out, note)

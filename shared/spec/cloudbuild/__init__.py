@@ -1,0 +1,1 @@
+"""COS Customizer's workflows: a cloudbuild.yaml becomes native specs."""

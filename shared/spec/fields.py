@@ -1,0 +1,229 @@
+"""The types of the spec's fields: each a Python type with the checks of a single value.
+
+A check returns the value as the rest of the code wants it: durations in seconds, sizes in bytes, references to
+resources as paths. It raises ValueError with `what is wrong; what to write instead`. The inputs of steps have types of
+their own, in actions.py.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from .. import names
+from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
+from ..names import quoted
+from ..quantities import format_duration, format_size, parse_duration, parse_size
+from .closed import problem, shown_value
+
+DAY = 86400.0
+MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
+
+_BOOLEANS = {"true": True, "false": False}
+_GS_OBJECT = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]/.+")
+
+
+# Numbers, booleans, quantities
+
+
+class FromParameter(str):
+    """Text that is one `${parameter}` and nothing else: it may stand for a number or a boolean as well."""
+
+    __slots__ = ()
+
+
+def typed(value: Any) -> Any:
+    """Return the number or boolean that the text of a parameter stands for; other values as they are."""
+    if not isinstance(value, FromParameter):
+        return value
+    if value.isascii() and value.isdigit() and len(value) < 18:
+        return int(value)
+    return _BOOLEANS.get(value, value)
+
+
+def _duration(least: float, most: float) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise problem(
+                f"needs a duration, not {shown_value(value)}; write it with its unit, such as 90s, 5m or 1h30m"
+            )
+        seconds = parse_duration(value)
+        if not least <= seconds <= most:
+            raise ValueError(
+                f"{value!r} is out of range; write {format_duration(least)} at least, {format_duration(most)} at most"
+            )
+        return seconds
+
+    return BeforeValidator(check)
+
+
+def _size(least: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise problem(f"needs a size, not {shown_value(value)}; write it with its unit, such as 500M or 10G")
+        count = parse_size(value)
+        if count < least:
+            raise ValueError(f"{value!r} is too small; write at least {format_size(least)}")
+        return count
+
+    return BeforeValidator(check)
+
+
+Whole = Annotated[int, BeforeValidator(typed)]
+Flag = Annotated[bool, BeforeValidator(typed)]
+Timeout = Annotated[float, _duration(1, 30 * DAY)]
+Silence = Annotated[float, _duration(30, DAY)]
+TimeToLive = Annotated[float, _duration(1, 36500 * DAY)]
+DiskSize = Annotated[Whole, Field(ge=1, le=LARGEST_DISK_GB)]  # GB
+OemSize = Annotated[int, _size(SMALLEST_OEM)]
+
+
+# Texts of one form
+
+
+def matching(pattern: re.Pattern[str], wrong: str) -> AfterValidator:
+    """Make the check that a whole text matches; `wrong` follows the text in the message."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{quoted(text)} {wrong}")
+        return text
+
+    return AfterValidator(check)
+
+
+Arch = Literal["x86_64", "arm64"]
+StepName = Annotated[
+    str,
+    matching(
+        re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}"),
+        "is not a step's name; write at most 63 letters, digits and -_. with a letter or digit first",
+    ),
+]
+ParameterName = Annotated[
+    str,
+    matching(re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}"), "is not a parameter's name; write letters, digits and _"),
+]
+MachinePart = Annotated[
+    str,
+    matching(re.compile(r"[a-z][-a-z0-9]*[a-z0-9]"), "is not a type; write its name, such as n1-standard-1 or pd-ssd"),
+]
+ServiceAccount = Annotated[
+    str,
+    matching(
+        re.compile(r"default|[^@\s]+@[^@\s]+"),
+        "is not a service account; write its e-mail address, or default",
+    ),
+]
+Unit = Annotated[
+    str,
+    matching(
+        re.compile(
+            r"[A-Za-z0-9:_.\\@-]{1,200}"
+            r"\.(?:automount|device|mount|path|scope|service|slice|socket|swap|target|timer)"
+        ),
+        "is no unit of systemd; write its whole name, such as app.service",
+    ),
+]
+
+
+# Resources of Compute Engine
+
+
+def _own_label(key: str) -> str:
+    if key.startswith(names.RESERVED_LABELS):
+        raise ValueError(f"labels that start with {names.RESERVED_LABELS} are set by Goldsmith; choose another key")
+    return names.label_key(key)
+
+
+def _license(text: str) -> str:
+    return text and names.license_path(names.compute_path(text))
+
+
+def _without_empty(licenses: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text for text in licenses if text)  # here, so that problems of the others keep their places
+
+
+SpecName = Annotated[str, AfterValidator(partial(names.output_name, longest=names.SPEC_NAME_LENGTH))]
+Name = Annotated[str, AfterValidator(names.check_name)]
+OutputName = Annotated[str, AfterValidator(names.output_name)]
+NameSuffix = Annotated[str, AfterValidator(names.name_suffix)]
+Project = Annotated[str, AfterValidator(names.project_id)]
+Zone = Annotated[str, AfterValidator(names.zone)]
+Network = Annotated[str, AfterValidator(names.network)]
+Subnetwork = Annotated[str, AfterValidator(names.subnetwork)]
+Labels = Annotated[
+    dict[Annotated[str, AfterValidator(_own_label)], Annotated[str, AfterValidator(names.label_value)]],
+    Field(max_length=names.LABEL_COUNT - 3),  # three are Goldsmith's own
+]
+Licenses = Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], AfterValidator(_without_empty)]
+
+
+# Places of files
+
+
+def _export_target(text: str) -> str:
+    if not text.endswith(".tar.gz") or (text.startswith("gs:") and not _GS_OBJECT.fullmatch(text)):
+        raise ValueError(
+            f"{quoted(text)} cannot hold an image; write gs://BUCKET/NAME.tar.gz, or a path that ends in .tar.gz"
+        )
+    return text
+
+
+def _place(text: str) -> str:
+    if not text or "\0" in text or (text.startswith("gs:") and not _GS_OBJECT.fullmatch(text)):
+        raise ValueError(f"{quoted(text)} is no place for files; write a path, or gs://BUCKET/OBJECT")
+    return text
+
+
+def _place_or_folder(text: str) -> str:
+    """Check a place; also take a bucket as a folder, when it ends as one."""
+    return text if text.endswith("/") and _GS_OBJECT.fullmatch(text + "_") else _place(text)
+
+
+OutputPlace = Annotated[str, AfterValidator(_place)]
+PlaceOrFolder = Annotated[str, AfterValidator(_place_or_folder)]
+ExportTarget = Annotated[str, AfterValidator(_export_target)]
+
+
+# Hygiene
+
+
+def _allowed_path(path: str) -> str:
+    """Check that a path means one place: anchored at the root, with a limited number of parts and stars."""
+    parts = path.split("/")
+    odd = not path.startswith("/") or {"", ".", ".."} & set(parts[1:]) or not path.isprintable()
+    if odd or len(path) > LONGEST_PATH:
+        raise ValueError(f"{quoted(path)} is no absolute path of a file; write one such as /opt/app/server.key")
+    if "*" in parts[1] or any(part.count("*") > 1 for part in parts) or path.count("*") > MOST_STARS:
+        raise ValueError(
+            f"{quoted(path)} allows too much; write one * in a name at most, {MOST_STARS} in all, "
+            "and none in the first folder, such as /opt/app/keys/*.pem"
+        )
+    return path
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write why this may be in the image, as the manifest will show it")
+    if len(text) > LONGEST_REASON:
+        raise ValueError(f"is too long; write at most {LONGEST_REASON} characters")
+    return text
+
+
+def _findings(value: Any) -> Any:
+    """Take `hygiene: warn` as `hygiene: {findings: warn}`."""
+    if not isinstance(value, str):
+        return value
+    if value not in ("fail", "warn"):
+        raise problem(f"cannot be {shown_value(value)}; write fail, warn, or the keys findings and allow")
+    return {"findings": str(value)}
+
+
+AllowedPath = Annotated[str, AfterValidator(_allowed_path)]
+AllowanceReason = Annotated[str, AfterValidator(_reason)]
+OR_FINDINGS = BeforeValidator(_findings)
+"""Lets `hygiene` be its `findings` alone."""

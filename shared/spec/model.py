@@ -1,0 +1,194 @@
+"""The shape of a spec, as closed models. docs/spec.md describes the same, key by key, for users.
+
+Types with their checks are in fields.py and actions.py, rules between keys in rules.py; read.py turns text into a
+Spec. Values are held as the rest of the code wants them: durations in seconds, sizes in bytes, lists as tuples. This
+module imports pydantic, which takes a tenth of a second: import it only where a spec is read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from .actions import Action, Inputs
+from .closed import Closed, Rules
+from .fields import (
+    MOST_ALLOWED,
+    OR_FINDINGS,
+    AllowanceReason,
+    AllowedPath,
+    Arch,
+    DiskSize,
+    ExportTarget,
+    Flag,
+    Labels,
+    Licenses,
+    MachinePart,
+    Name,
+    NameSuffix,
+    Network,
+    OemSize,
+    OutputName,
+    OutputPlace,
+    ParameterName,
+    PlaceOrFolder,
+    Project,
+    ServiceAccount,
+    Silence,
+    SpecName,
+    StepName,
+    Subnetwork,
+    Timeout,
+    TimeToLive,
+    Unit,
+    Whole,
+    Zone,
+)
+from .rules import output_rules, source_rules, spec_rules, verify_rules
+
+
+class Source(Closed):
+    """The image to start from."""
+
+    rules: ClassVar[Rules] = source_rules
+
+    project: Project | None = None
+    image: Name | None = None
+    family: Name | None = None
+    milestone: Annotated[Whole, Field(ge=1)] | None = None
+    arch: Arch | None = None
+    file: OutputPlace | None = None
+
+
+class When(Closed):
+    """When a step runs; it is left out otherwise."""
+
+    arch: Arch
+
+
+class SpecStep(Closed):
+    """One action on the build VM, as written. Unlike on the wire, no timeout means the build's."""
+
+    name: StepName
+    action: Action
+    inputs: Inputs = Field(default_factory=dict, validate_default=True)
+    timeout: Timeout | None = None
+    retries: Whole = Field(default=0, ge=0, le=10)
+    when: When | None = None
+    idempotent: Flag = True
+
+
+Steps = Annotated[tuple[SpecStep, ...], Field(max_length=100)]
+
+
+class Verify(Closed):
+    """Steps that run on a VM booted from the new image; with none, the image must come up and start its provisioner."""
+
+    rules: ClassVar[Rules] = verify_rules
+
+    steps: Steps = ()
+    allow_failed: Annotated[tuple[Unit, ...], Field(max_length=MOST_ALLOWED)] = ()
+
+
+class DeprecateOld(Closed):
+    """The deprecation of the family's older images."""
+
+    ttl: TimeToLive | None = None
+    keep: Whole = Field(default=0, ge=0, le=1000)
+
+
+class Export(Closed):
+    """An archive of the image."""
+
+    to: ExportTarget
+    compression: Literal["fast", "best"] = "fast"
+
+
+class Sbom(Closed):
+    """The list of the image's packages, beside the one that goes with the build's results."""
+
+    input: OutputPlace | None = None
+    to: PlaceOrFolder | None = None
+
+
+class Output(Closed):
+    """The image that will be made."""
+
+    rules: ClassVar[Rules] = output_rules
+
+    project: Project | None = None
+    name: OutputName | None = None
+    name_suffix: NameSuffix | None = None
+    family: OutputName | None = None
+    labels: Labels = Field(default_factory=dict)
+    inherit_labels: Flag = False
+    own_labels: Flag = True
+    licenses: Licenses = ()
+    disk_size_gb: DiskSize | None = None
+    oem_size: OemSize | None = None
+    deprecate_old: DeprecateOld | None = None
+    export: Export | None = None
+    sbom: Sbom | None = None
+
+
+class BuildOptions(Closed):
+    """The VM that the steps run on, and how long it may take."""
+
+    project: Project | None = None
+    zones: tuple[Zone, ...] = ()
+    machine_type: MachinePart = "n1-standard-1"
+    disk_type: MachinePart | None = None
+    network: Network | None = None
+    subnet: Subnetwork | None = None
+    external_ip: Flag = False
+    service_account: ServiceAccount | None = None
+    gpu_type: MachinePart | None = None
+    spot: Flag = False
+    secure_boot: Flag = False
+    timeout: Timeout = 3600.0
+    attempts: Whole = Field(default=3, ge=1, le=10)
+    silence: Silence = 300.0
+
+
+class LocalOptions(Closed):
+    """Settings of a build on one machine; the cloud does not read them."""
+
+    engine: Literal["vm"] = "vm"
+    boot: Literal["direct", "firmware"] = "direct"
+    network: Flag = True
+    cpus: Whole = Field(default=2, ge=1, le=64)
+    memory_mb: Whole = Field(default=1024, ge=256, le=1 << 20)
+
+
+class SpecAllowance(Closed):
+    """A path at which a finding is allowed, and the reason."""
+
+    path: AllowedPath
+    why: AllowanceReason
+
+
+class Hygiene(Closed):
+    """The consequence of findings in the finished image, and the allowed ones."""
+
+    findings: Literal["fail", "warn"] = "fail"
+    allow: Annotated[tuple[SpecAllowance, ...], Field(max_length=MOST_ALLOWED)] = ()
+
+
+class Spec(Closed):
+    """One image build, as a person writes it."""
+
+    rules: ClassVar[Rules] = spec_rules
+
+    name: SpecName
+    description: str = Field(default="", max_length=2048)
+    source: Source
+    context: OutputPlace | None = None
+    parameters: dict[ParameterName, str] = Field(default_factory=dict)
+    steps: Steps
+    verify: Verify | None = None
+    output: Output = Field(default_factory=Output)
+    build: BuildOptions = Field(default_factory=BuildOptions)
+    hygiene: Annotated[Hygiene, OR_FINDINGS] = Field(default_factory=Hygiene)
+    rebuild: Literal["always", "changed"] = "always"
+    local: LocalOptions = Field(default_factory=LocalOptions)

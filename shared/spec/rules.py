@@ -1,0 +1,140 @@
+"""The rules between the keys of a spec, among them those of Container-Optimized OS.
+
+The rules see values as they are written, right or wrong, and say nothing about values that are wrong by themselves:
+all problems of a spec are reported at once. Each rule yields the key that it is about and what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
+from ..names import COS_PROJECT, LOCAL, quoted
+from ..quantities import format_size, parse_size
+from .closed import BrokenRule, Loc
+from .fields import typed
+
+INSTALL_GPU = "install-gpu"
+ARCHITECTURES = ("x86_64", "arm64")
+
+_ONCE: Mapping[str, str] = {
+    INSTALL_GPU: "one driver is all that an image can have",
+    SEAL: "a sealed partition cannot be sealed again",
+}
+_NOT_VERIFIED: Mapping[str, str] = {
+    **dict.fromkeys(RECLAIMING, "changes how the disk lies, which is done before an image is made of it"),
+    INSTALL_GPU: "needs a scratch disk, which only the build has",
+}
+
+
+def spec_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold step names to be unique, and the steps and the disk to what Container-Optimized OS can do."""
+    yield from _names_taken(keys.get("steps"))
+    yield from cos_rules(keys)
+
+
+def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a source to name its image in exactly one way, with a project where that way needs one."""
+    ways = [key for key in ("image", "family", "milestone", "file") if key in keys]
+    if not ways:
+        yield (), "names no image; write exactly one of image, family, milestone and file"
+    if len(ways) > 1:
+        yield (), f"names its image in {len(ways)} ways ({', '.join(ways)}); keep one of them"
+    if ways == ["file"] and "project" in keys:
+        yield ("project",), "has no meaning beside file; leave it out"
+    if ways and "file" not in ways and "project" not in keys:
+        yield ("project",), f"is missing; write the project of the image, or {LOCAL} for one of this machine"
+    if "milestone" in ways and keys.get("project", COS_PROJECT) not in (COS_PROJECT, LOCAL):
+        yield (
+            ("milestone",),
+            f"only images of {COS_PROJECT} have milestones; write project: {COS_PROJECT}, or a family",
+        )
+    if "arch" in keys and "milestone" not in ways:
+        yield ("arch",), "only chooses between the images of a milestone; leave it out"
+
+
+def verify_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold step names to be unique."""
+    yield from _names_taken(keys.get("steps"))
+
+
+def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold an output to one name, and to a family where older images are deprecated."""
+    if "name" in keys and "name_suffix" in keys:
+        yield ("name_suffix",), "cannot stand beside name; keep one of them"
+    if "deprecate_old" in keys and "family" not in keys:
+        yield ("deprecate_old",), "needs a family, whose older images it deprecates; add family"
+
+
+def _names_taken(steps: Any) -> Iterator[BrokenRule]:
+    """Find steps of one list that share a name."""
+    first: dict[str, int] = {}
+    for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
+        name = _value(step, "name")
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            loc: Loc = ("steps", index, "name")
+            yield loc, f"{quoted(name)} names step {first[name] + 1} already; choose another name"
+
+
+def cos_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a spec's steps to what Container-Optimized OS can do, and its disk to the size of the OEM partition."""
+    steps = keys.get("steps")
+    yield from _repeated(steps)
+    for index, action, _ in _steps(_value(keys.get("verify"), "steps")):
+        if action in _NOT_VERIFIED:
+            yield ("verify", "steps", index, "action"), f"{action} {_NOT_VERIFIED[action]}; move it to steps"
+    yield from _disk(keys.get("output"), {action for _, action, _ in _steps(steps)})
+
+
+def _repeated(steps: Any) -> Iterator[BrokenRule]:
+    """Find steps that may be there once, twice; those of different architectures are not in one build."""
+    first: dict[tuple[str, str], int] = {}
+    for index, action, only in _steps(steps):
+        if action not in _ONCE:
+            continue
+        seen = {first.setdefault((action, each), index) for each in ([only] if only else ARCHITECTURES)} - {index}
+        if seen:
+            what = f"{action} is step {min(seen) + 1} already, and {_ONCE[action]}"
+            yield ("steps", index, "action"), f"{what}; leave one of them out"
+
+
+def _disk(output: Any, actions: set[str]) -> Iterator[BrokenRule]:
+    """Hold the disk's size to that of the OEM partition."""
+    oem_size = _oem_size(output)
+    if oem_size is None or oem_size < SMALLEST_OEM:
+        return
+    asked = typed(_value(output, "disk_size_gb"))
+    if not isinstance(asked, int | None):
+        return
+    needed = needed_disk_gb(oem_size, sealed=SEAL in actions, reclaim=not actions.isdisjoint(RECLAIMING))
+    size = quoted(format_size(oem_size))
+    if needed > LARGEST_DISK_GB:
+        text = f"{size} fits on no disk, of which the largest has {LARGEST_DISK_GB} GB; write a smaller size"
+        yield ("output", "oem_size"), text
+    elif asked is None and needed > COS_DISK_GB:
+        text = f"{size} does not fit on the {COS_DISK_GB} GB of the source; write disk_size_gb: {needed} beside it"
+        yield ("output", "oem_size"), text
+    elif asked is not None and asked < needed:
+        yield ("output", "disk_size_gb"), f"{asked} GB cannot hold an oem_size of {size}; write at least {needed}"
+
+
+def _oem_size(output: Any) -> int | None:
+    """Return the bytes that are asked for. An Output that is made in Python has parsed them already."""
+    value = _value(output, "oem_size")
+    try:
+        return parse_size(value) if isinstance(value, str) else None if isinstance(output, Mapping) else value
+    except ValueError:
+        return None
+
+
+def _value(keys: Any, name: str) -> Any:
+    return keys.get(name) if isinstance(keys, Mapping) else getattr(keys, name, None)
+
+
+def _steps(steps: Any) -> Iterator[tuple[int, str, str | None]]:
+    """Yield index, action and architecture of each value that looks like a step."""
+    for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
+        action, only = _value(step, "action"), _value(_value(step, "when"), "arch")
+        if isinstance(action, str):
+            yield index, action, only if only in ARCHITECTURES else None

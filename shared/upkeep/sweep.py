@@ -1,0 +1,70 @@
+"""Delete what carries our labels and belongs to no build at work: the net below every other clean-up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from ..backend import Backend
+from ..build.damage import Damaged, tell_damaged
+from ..errors import DamagedDocument, GoldsmithError, NotFound
+from ..ownership import SWEEP
+from ..ports import Resource
+
+LOG = logging.getLogger(__name__)
+
+
+def sweep_project(project: str, backend: Backend) -> list[Resource]:
+    """Delete the orphans of a project; return those that were deleted. The others are logged, and left."""
+    deleted = []
+    for resource in list(backend.compute.labelled(project)):
+        try:
+            if not is_orphan(resource, backend):
+                continue
+            backend.compute.delete(resource.kind, resource.name, project, resource.zone)
+        except GoldsmithError as error:  # of any kind: the other orphans must not wait for it
+            LOG.warning("orphan %s %s cannot be deleted: %s", resource.kind, resource.name, error)
+            continue
+        LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)
+        deleted.append(resource)
+    return deleted + _sweep_kept(backend)
+
+
+def _sweep_kept(backend: Backend) -> list[Resource]:
+    """Delete the images that no build has taken up in time, in any project; only what has the id that is known.
+
+        sweep      save(document is the sweep's, if it is still as it was listed) ── delete the image ── forget it
+        request         create(build, if the image is still that of the build before) → NameTaken once it is the sweep's
+
+    Of the two conditional writes one wins. A sweep that dies after its own is followed by one that goes on.
+    """
+    deleted = []
+    for known in backend.store.kept_images(backend.clock.now()):
+        if isinstance(known, Damaged):
+            tell_damaged(known)
+            continue
+        try:
+            ours = replace(known, build_id=SWEEP)
+            if known != ours and not backend.store.save_image(ours, known):
+                continue  # a build has taken it up
+            image = backend.compute.image(known.project, known.name)
+            if image is not None and image.id == known.id:
+                backend.compute.delete("image", known.name, known.project, "")
+                deleted.append(Resource("image", known.name, "", known.build_id, known.until))
+            backend.store.save_image(replace(ours, state="gone", until=0.0), ours)
+        except GoldsmithError as error:
+            LOG.warning("image %s, which is not kept any longer, cannot be deleted: %s", known.name, error)
+    return deleted
+
+
+def is_orphan(resource: Resource, backend: Backend) -> bool:
+    """Return whether nothing else will delete a resource.
+
+    That is so when its build has finished; or when the build is unknown here, or cannot be read, and is out of time. A
+    build that is being cleaned up still owns what it has made: its own clean-up keeps consoles first.
+    """
+    try:
+        build = backend.store.load(resource.build_id).build
+    except (NotFound, DamagedDocument):
+        return resource.expires <= backend.clock.now()
+    return build.finished

@@ -1,0 +1,1 @@
+echo "left: $(pgrep -c -f '^writer' || true)"

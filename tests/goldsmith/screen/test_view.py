@@ -1,0 +1,343 @@
+"""The views of a build: what each prints of real events, whatever the guest writes and however small the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from goldsmith.screen.live import LINES, STAY, LiveView
+from goldsmith.screen.text import printable, printable_lines
+from goldsmith.screen.view import JsonView, Lines, PlainView, View
+from goldsmith.screen.words import DOING, event_line, summary
+from provisioner.protocol import (
+    COMPLETED,
+    DISK_WANTED,
+    INVENTORY,
+    REBOOTING,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+)
+from shared.build.build import ArchiveRecord, Build, Outcome, State, StepRecord
+from shared.build.events import read_build, read_event
+from tests.world import values
+
+EVIL = "\x1b[2J\x1b]0;title\x07\r\b\x9b31m\u202egone\x00\ud800"
+ARCHIVE = ArchiveRecord(148_500_000, "a1" * 32, "b2" * 32, "0" * 8, 10 << 30, 600 << 20)
+
+
+def steps(*statuses: str) -> tuple[StepRecord, ...]:
+    return tuple(StepRecord(f"step-{number}", "run-script", status) for number, status in enumerate(statuses))  # type: ignore[arg-type]  # a Literal, by value
+
+
+def succeeded(**changes: object) -> Build:
+    plan = values.plan()
+    plan = replace(plan, image=replace(plan.image, export_to="/out/hello.tar.gz"))
+    image = values.image_record(archive=ARCHIVE)
+    done = values.build(plan=plan, state=State.FINISHED, outcome=Outcome.SUCCEEDED, image=image)
+    return replace(done, **changes)  # type: ignore[arg-type]  # fields of Build, by name
+
+
+def failed(output: str, **changes: object) -> Build:
+    record = StepRecord("greet", "run-script", "failed", output=output, exit_status=3)
+    build = values.build(state=State.FINISHED, outcome=Outcome.FAILED, reason="step greet failed", steps=(record,))
+    return replace(build, **changes)  # type: ignore[arg-type]  # fields of Build, by name
+
+
+def show_all(view: View, done: Build) -> None:
+    """Tell a view a whole build, with every kind of event."""
+    with view:
+        for event in values.every_event():
+            view.event(values.build(state=State.PROVISIONING), event)
+        view.console(["[step greet] hello"])
+        for written in (0, 50, 100):
+            view.progress("writing the archive", written, 100)
+        view.event(done, values.cleaned_up())
+    view.end(done, "/home/logs")
+
+
+def test_findings_that_may_pass_are_told_at_the_end() -> None:
+    """hygiene: warn."""
+    findings = tuple(f"/tmp/{number} was left by the build; remove it in the last step" for number in range(22))
+    lines = summary(succeeded(image=values.image_record(findings=findings)), "/logs")
+    assert lines[1] == "warning: in the image: /tmp/0 was left by the build; remove it in the last step"
+    assert lines[-1] == "warning: and 2 more findings; the build's JSON has them all"
+    assert len(lines) == 22
+    assert not any("warning" in line for line in summary(succeeded(), "/logs"))
+
+
+def without_times(text: str) -> list[str]:
+    return [line[11:] if line[7:9] == " s" else line for line in text.splitlines()]
+
+
+def terminal(width: int = 80, height: int = 24, **more: object) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, **more)  # type: ignore[arg-type]  # options of Console
+
+
+def drawn(view: LiveView, console: Console) -> list[str]:
+    """The picture of this moment, without colours."""
+    with console.capture() as capture:
+        console.print(view.draw())
+    return capture.get().splitlines()
+
+
+def test_plain_view_says_each_thing_on_a_line_with_its_time() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    build = values.build()
+    with view:
+        view.event(build, values.requested())
+        view.event(replace(build, state=State.PROVISIONING), values.machine_started())
+        view.event(replace(build, state=State.PROVISIONING), values.reported(kind=STEP_STARTED, step=0))
+        view.console(["[step greet] hello"])
+        view.event(succeeded(), values.cleaned_up())
+    view.end(succeeded(), "/home/logs")
+    assert without_times(stream.getvalue()) == [
+        f"build {values.BUILD_ID}",
+        "preparing: making the build VM",
+        "provisioning: running the steps",
+        "VM of attempt 1 started",
+        "step greet",
+        "| [step greet] hello",
+        "finished: succeeded",
+        "image local/hello-20261120, newest of family hello",
+        "archive /out/hello.tar.gz (148.5 MB)",
+    ]
+    assert all(line[7:11] == " s  " and float(line[:7]) >= 0 for line in stream.getvalue().splitlines()[:7])
+
+
+def test_plain_progress_is_two_lines_a_piece_of_work() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    for _ in range(100):
+        view.progress("waiting for gs-x to stop", 0, 0)
+    for done in range(0, 2_000_001, 1000):
+        view.progress("writing the archive", done, 2_000_000)
+    view.progress("proving the archive", 1, 10)
+    assert without_times(stream.getvalue()) == [
+        "waiting for gs-x to stop",
+        "writing the archive",
+        "writing the archive: done, 2.0 MB in 0.0 s",
+        "proving the archive",
+    ]
+
+
+def test_json_view_prints_what_can_be_read_back() -> None:
+    stream = io.StringIO()
+    show_all(JsonView(stream), succeeded())
+    documents = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {tuple(sorted(document)) for document in documents} == {
+        ("event", "state"),
+        ("console",),
+        ("done", "progress", "total"),
+        ("build", "logs"),
+    }
+    events = [document["event"] for document in documents if "event" in document]
+    whole = [read_event(event) for event in events if event["kind"] != "BuildRequested"]
+    assert tuple(whole) == (*values.every_event()[1:], values.cleaned_up())
+    assert read_build(documents[-1]["build"]) == succeeded()
+    assert documents[-1]["logs"] == "/home/logs"
+
+
+def test_a_list_of_packages_is_printed_by_no_view() -> None:
+    """It has up to 512 KiB; the live view says what event_line() does."""
+    event = values.reported(kind=INVENTORY, sequence=9, output="dpkg\tlibc6\t2.36\n" * 20_000)
+    for make in (PlainView, JsonView):
+        stream = io.StringIO()
+        make(stream).event(values.build(state=State.PROVISIONING), event)
+        assert len(stream.getvalue()) < 1000
+    assert event.report.output
+
+
+def test_json_progress_is_at_most_each_percent() -> None:
+    stream = io.StringIO()
+    view = JsonView(stream)
+    for done in range(100_000):
+        view.progress("writing the archive", done, 100_000)
+    assert len(stream.getvalue().splitlines()) == 100
+
+
+@pytest.mark.parametrize("make", [PlainView, JsonView])
+def test_build_goes_on_when_the_reader_has_gone(make: type[PlainView] | type[JsonView]) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        view = make(stream)
+        view.progress("first", 0, 0)
+        os.close(reading)
+        show_all(view, succeeded())
+        with pytest.raises(BrokenPipeError):
+            stream.flush()  # the pipe is broken indeed, and what could not be written is there still
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def test_lines_are_not_lost_on_other_faults(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("w+") as stream:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), stream.fileno())
+        with pytest.raises(OSError, match="No space left"):
+            Lines(stream).write("x")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def test_nothing_steers_the_terminal() -> None:
+    done = failed(f"first\n{EVIL}\n", reason=EVIL, id="hello" + EVIL)
+    running = values.build(state=State.PROVISIONING, steps=(StepRecord(EVIL, EVIL, "running"),))
+    console = terminal(width=200, color_system=None)
+    plain, live = io.StringIO(), LiveView(console)
+    for view in (PlainView(plain), live):
+        view.event(running, values.machine_stopped(detail=EVIL))
+        view.progress(EVIL, 1, 2)
+        view.console([EVIL])
+        view.event(running, values.reported(kind=STEP_STARTED, step=0))
+    text = "\n".join(drawn(live, console))
+    for view in (PlainView(plain), live):
+        view.event(done, values.cleaned_up())
+        view.end(done, EVIL)
+    assert isinstance(console.file, io.StringIO)
+    for shown in (plain.getvalue(), text, console.file.getvalue()):
+        assert "gone" in shown
+        assert all(letter == "\n" or letter.isprintable() for letter in shown), ascii(shown)
+
+
+def test_printable_keeps_what_is_harmless() -> None:
+    assert printable("tab\there, ümläut, 漢字, no\u00a0break") == "tab\there, ümläut, 漢字, no\u00a0break"
+    assert printable("a\x1b[31mb\n") == "a\ufffd[31mb\ufffd"
+    assert printable_lines("a\r\nb\x07\n") == "a\nb\ufffd\n"
+
+
+def test_live_view_can_be_started_before_anything_has_happened() -> None:
+    console = terminal()
+    with LiveView(console) as view:
+        view.event(values.build(), values.requested())
+    assert isinstance(console.file, io.StringIO)
+
+
+def test_live_view_draws_steps_progress_and_the_last_lines() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    build = values.build(state=State.EXPORTING, steps=steps("done", "failed", "running", "waiting"))
+    view.event(build, values.reported(kind=STEP_STARTED, step=2))
+    view.console([f"line {number}" for number in range(100)])
+    view.progress("writing the archive", 30, 100)
+    title, *rows = drawn(view, console)
+    assert f"{build.id}  {DOING[State.EXPORTING]}" in title
+    assert [row.split()[0] for row in rows[:4]] == ["✓", "✗", "▸", "·"]
+    assert rows[2].rstrip().endswith(" s")
+    assert "writing the archive" in rows[4]
+    assert "30 %" in rows[4]
+    assert [row.strip() for row in rows[5:]] == [f"│ line {number}" for number in range(100 - LINES, 100)]
+
+
+def test_live_view_says_what_a_step_waits_for() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    build = values.build(state=State.PROVISIONING)
+    view.event(build, values.machine_started())
+    assert "VM of attempt 1 started" in "\n".join(drawn(view, console))
+    view.event(build, values.reported(kind=STEP_STARTED, step=0))
+    assert "VM of attempt 1 started" not in "\n".join(drawn(view, console))
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 6), (40, 10), (80, 24), (300, 60)])
+@pytest.mark.parametrize("at", [0, 500, 999])
+def test_live_view_fits_any_terminal_with_a_thousand_steps(width: int, height: int, at: int) -> None:
+    console = terminal(width, height, color_system=None)
+    view = LiveView(console)
+    statuses = ["done"] * at + ["running"] + ["waiting"] * (999 - at)
+    view.event(values.build(state=State.PROVISIONING, steps=steps(*statuses)), values.machine_started())
+    view.console(["x" * 500] * 50)
+    view.progress("writing the archive " * 10, 30, 100)
+    rows = drawn(view, console)
+    assert len(rows) <= height
+    assert all(len(row) <= width for row in rows)
+    assert any("▸" in row for row in rows)
+
+
+def test_what_stays_of_a_thousand_steps_is_short_and_has_the_failed_one() -> None:
+    console = terminal(color_system=None)
+    build = failed("no such file\n", steps=(*steps(*["done"] * 700), *failed("x").steps, *steps(*["waiting"] * 299)))
+    LiveView(console).end(build, "/home/logs")
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue().splitlines()
+    assert len(shown) < STAY + 10
+    assert any("✗" in line and "greet" in line for line in shown)
+    assert "… 680 steps before" in shown[0]
+    assert any("… 280 more steps" in line for line in shown)
+
+
+def test_no_color_is_respected() -> None:
+    outputs = []
+    for no_color in (False, True):
+        console = terminal(no_color=no_color, color_system="standard")
+        LiveView(console).end(succeeded(steps=steps("done")), "/home/logs")
+        assert isinstance(console.file, io.StringIO)
+        outputs.append(console.file.getvalue())
+    assert "\x1b[32m  ✓" in outputs[0]
+    assert "\x1b[3" not in outputs[1]
+
+
+def test_every_event_can_be_told() -> None:
+    told = {event.kind: event_line(values.build(), event) for event in values.every_event()}
+    assert {kind for kind, text in told.items() if text} == {
+        "DiskGrown",
+        "MachineStarted",
+        "MachineStopped",
+        "Reported",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"kind": STARTED}, "provisioner started"),
+        ({"kind": STARTED, "resumed_at": 2}, "provisioner started, going on with step 3"),
+        ({"kind": STEP_STARTED, "step": 0}, "step greet"),
+        ({"kind": STEP_STARTED, "step": 7}, "step "),  # a guest may say what it likes
+        ({"kind": STEP_STARTED, "step": -7}, "step "),
+        ({"kind": STEP_FINISHED, "step": 0, "seconds": 1.26}, "step greet done in 1.3 s"),
+        (
+            {"kind": STEP_FAILED, "step": 0, "seconds": 2.0, "exit_status": 3, "final": True},
+            "step greet failed in 2.0 s, exit status 3",
+        ),
+        ({"kind": STEP_FAILED, "step": 0, "final": False}, "step greet failed, trying again"),
+        ({"kind": REBOOTING}, "rebooting the VM"),
+        ({"kind": DISK_WANTED}, "the VM waits for a larger disk"),
+        ({"kind": INVENTORY, "output": "dpkg\tlibc6\n" * 9}, ""),
+        ({"kind": COMPLETED}, ""),
+    ],
+)
+def test_reports_are_told(fields: dict[str, object], text: str) -> None:
+    assert event_line(values.build(), values.reported(**fields)) == text  # type: ignore[arg-type]  # fields of Report, by name
+
+
+def test_stopped_machine_is_told_with_its_detail() -> None:
+    text = event_line(values.build(), values.machine_stopped(how="panicked", detail="kernel panic"))
+    assert text == "VM of attempt 1: panicked (kernel panic)"
+
+
+def test_summary_of_a_failure_has_the_last_lines_and_the_log() -> None:
+    lines = summary(failed("".join(f"line {number}\n" for number in range(100))), "/home/logs")
+    assert lines[:3] == ["failed: step greet failed", "the last lines of step greet:", "  line 80"]
+    assert lines[-2:] == ["  line 99", "the whole log: /home/logs"]
+
+
+def test_what_had_to_stay_of_a_withdrawn_publication_is_told() -> None:
+    lines = summary(replace(failed(""), warnings=("gs://b/x.spdx.json stays: 403",)), "/home/logs")
+    assert lines[-2:] == ["warning: gs://b/x.spdx.json stays: 403", "the whole log: /home/logs"]
+
+
+def test_summary_of_an_unchanged_build_is_its_reason() -> None:
+    assert summary(replace(succeeded(), outcome=Outcome.UNCHANGED, reason="it is there"), "x") == [
+        "unchanged: it is there"
+    ]
+
+
+def test_summary_without_family_or_archive() -> None:
+    plan = replace(values.plan(), image=replace(values.plan().image, family=None))
+    assert summary(succeeded(plan=plan, image=values.image_record()), "x") == ["image local/hello-20261120"]

@@ -1,0 +1,67 @@
+"""A script's apt and dpkg wait for those that the image runs by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provisioner.steps.apt_locks import LOCKS
+from tests.provisioner.provisioning import Provisioning, job, script
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_script_begins_when_the_other_has_ended(tmp_path: Path, lock: str) -> None:
+    machine = Provisioning(tmp_path / "m", job(script("install")), {"install": "cat held; echo at work"})
+    path = machine.root / lock
+    for folder in (path.parent, machine.root / "var/lib/dpkg"):
+        folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        process = machine.start()
+        try:
+            assert process.stdout is not None
+            waits = f"[step install] waiting for another apt or dpkg, which holds {path}\n".encode()
+            assert process.stdout.readline() == waits
+            (machine.state / "context/held").write_text("it has ended\n")
+            holder.communicate()
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert b"[step install] it has ended\n[step install] at work\n" in said
+
+
+def test_apt_is_told_to_wait_for_one_that_begins_later(tmp_path: Path) -> None:
+    show = script("show", env={"OWN": "1"})
+    text = "apt-config dump DPkg::Lock::Timeout"
+    machine = Provisioning(tmp_path / "m", job(show), {"show": text})
+    (machine.root / "var/lib/dpkg").mkdir(parents=True)
+    assert '[step show] DPkg::Lock::Timeout "600";\n' in machine.run().console
+
+
+def test_a_system_without_dpkg_gets_nothing_of_it(tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", job(script("show")), {"show": "echo ${APT_CONFIG-none}"})
+    assert "[step show] none\n" in machine.run().console
+
+
+def test_scripts_run_where_the_packages_are_in_a_file_system_that_is_never_written_to(tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", job(script("step")), {"step": "echo ran"})
+    packages = machine.root / "var/lib/dpkg"
+    packages.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(packages)], check=True)
+    try:
+        (packages / "lock").touch()
+        subprocess.run(["mount", "-o", "remount,ro", str(packages)], check=True)
+        ended = machine.run()
+    finally:
+        subprocess.run(["umount", "--lazy", str(packages)], check=True)
+    assert ended.status == 0, ended.console

@@ -1,0 +1,190 @@
+"""What a deployment allows: every plan that asks for more is refused before anything is made, all of it at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.build.build import State
+from shared.build.limits import NO_LIMITS, Limits, check_limits, subnetworks
+from shared.build.plan import MachinePlan
+from shared.engine.lifecycle import advance
+from shared.errors import InputError
+from shared.quantities import parse_duration
+from tests.world import values
+from tests.world.intake import Desk, planned, reason
+
+DEFAULT = "projects/my-project/regions/us-central1/subnetworks/default"
+BUILDS = "projects/host-project/regions/us-central1/subnetworks/builds"
+LIMITS = Limits(
+    subnets=(DEFAULT, BUILDS),
+    external_ip_allowed=False,
+    machine_types=("n1-standard-1", "n2-standard-*"),
+    gpu_types=("nvidia-tesla-t4",),
+    max_timeout=parse_duration("2h"),
+    max_disk_gb=50,
+)
+MALLORY = """\
+name: mallory
+source: {project: my-images, family: debian-12}
+steps: []
+output: {disk_size_gb: 51}
+build:
+  network: projects/prod-host/global/networks/prod
+  subnet: prod-db
+  external_ip: true
+  machine_type: m3-megamem-128
+  timeout: 30d
+  attempts: 10
+  gpu_type: nvidia-h100-80gb
+"""
+
+
+def told(limits: Limits = LIMITS, **machine: Any) -> str:
+    """Return the message about a plan on such a machine; "" when it is allowed."""
+    given = {"project": "my-project", "zones": ("us-central1-a", "us-central1-b"), **machine}
+    try:
+        check_limits(values.plan(machine=MachinePlan(**given)), limits)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_all_that_is_over_a_limit_is_told_at_once_and_nothing_is_made() -> None:
+    desk = Desk(LIMITS)
+    lines = reason(desk.upload(MALLORY)).splitlines()
+    assert [line.partition(" is refused: ")[0] for line in lines] == [
+        "build.subnet: projects/my-project/regions/us-central1/subnetworks/prod-db",
+        "build.external_ip: true",
+        "build.machine_type: m3-megamem-128",
+        "build.gpu_type: nvidia-h100-80gb",
+        "build.timeout: 30d",
+        "output.disk_size_gb: 51",
+    ]
+    assert f"subnets of this deployment is {DEFAULT}, {BUILDS};" in lines[0]
+    assert "external_ip_allowed of this deployment is false;" in lines[1]
+    assert "machine_types of this deployment is n1-standard-1, n2-standard-*;" in lines[2]
+    assert "gpu_types of this deployment is nvidia-tesla-t4;" in lines[3]
+    assert "max_timeout of this deployment is 2h;" in lines[4]
+    assert "max_disk_gb of this deployment is 50;" in lines[5]
+    assert all(line.endswith(f"ask those who deploy it to change {line.split()[4]}") for line in lines)
+    assert not desk.world.compute.machines
+
+
+def test_without_limits_the_same_is_planned() -> None:
+    plan = planned(Desk(NO_LIMITS).upload(MALLORY))
+    assert (plan.machine.machine_type, plan.timeout) == ("m3-megamem-128", parse_duration("30d"))
+
+
+def test_what_is_just_within_every_limit_is_planned() -> None:
+    text = MALLORY.replace("51", "50").replace("30d", "2h").replace("m3-megamem-128", "n2-standard-8")
+    text = text.replace("subnet: prod-db", f"subnet: {BUILDS}").replace("nvidia-h100-80gb", "nvidia-tesla-t4")
+    plan = planned(Desk(LIMITS).upload(text.replace("external_ip: true", "external_ip: false")))
+    assert subnetworks(plan.machine) == (BUILDS,)
+
+
+def test_what_a_spec_leaves_out_is_the_default_network_of_each_region() -> None:
+    machine = MachinePlan("my-project", zones=("us-central1-a", "europe-west1-b", "europe-west1-c"))
+    assert subnetworks(machine) == (DEFAULT, DEFAULT.replace("us-central1", "europe-west1"))
+    assert told(zones=machine.zones).startswith(f"build.subnet: {DEFAULT.replace('us-central1', 'europe-west1')} is")
+
+
+URL = "https://www.googleapis.com/compute/v1/"
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {},
+        {"network": "default"},
+        {"network": "projects/my-project/global/networks/default"},
+        {"network": f"{URL}projects/my-project/global/networks/default"},
+        {"network": "global/networks/default"},  # Compute Engine takes the machine's own project
+        {"subnet": "regions/us-central1/subnetworks/default"},
+        {"subnet": f"https://compute.googleapis.com/compute/beta/{DEFAULT}"},
+        {"subnet": "default", "network": "custom"},  # Compute Engine wants the one to be in the other
+        {"subnet": DEFAULT},
+        {"subnet": URL + DEFAULT},
+        {"subnet": BUILDS},
+        {"project": "host-project", "subnet": "builds"},
+    ],
+)
+def test_one_subnetwork_by_all_its_names(machine: dict[str, Any]) -> None:
+    assert told(**machine) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "machine"),
+    [
+        ("build.network", {"network": "prod"}),
+        ("build.network", {"network": "projects/prod-host/global/networks/default"}),
+        ("build.network", {"network": "projects/my-project/global/default"}),
+        ("build.network", {"network": "global/networks/prod"}),
+        ("build.network", {"network": "global/networks/default", "project": "other-project"}),
+        ("build.subnet", {"subnet": "regions/us-central1/subnetworks/default", "project": "other-project"}),
+        ("build.subnet", {"subnet": "regions/europe-west1/subnetworks/default"}),
+        ("build.subnet", {"subnet": f"https://example.org/compute/v1/{DEFAULT}"}),
+        ("build.network", {"network": f"{DEFAULT}/prod"}),
+        ("build.subnet", {"subnet": "prod"}),
+        ("build.subnet", {"subnet": "prod", "network": "default"}),
+        ("build.subnet", {"subnet": DEFAULT.replace("us-central1", "europe-west1")}),
+        ("build.subnet", {"subnet": f"x/{DEFAULT}"}),
+        ("build.subnet", {"subnet": f"{URL}{URL}{DEFAULT}"}),
+        ("build.subnet", {"subnet": "projects/my-project/global/networks/default"}),
+        ("build.subnet", {"project": "other-project"}),
+        ("build.subnet", {"zones": ("europe-west1-b",)}),
+    ],
+)
+def test_every_other_subnetwork_is_refused(key: str, machine: dict[str, Any]) -> None:
+    assert told(**machine).startswith(f"{key}: ")
+    assert told(**machine).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "machine_type", "allowed"),
+    [
+        (("n2-standard-2",), "n2-standard-2", True),
+        (("n2-standard-2",), "n2-standard-22", False),
+        (("n2-standard-*",), "n2-standard-22", True),
+        (("n2-standard-*",), "n2-highmem-2", False),
+        (("n2-standard-*",), "c4-n2-standard-2", False),
+        (("*",), "m3-megamem-128", True),
+    ],
+)
+def test_machine_types_are_names_and_patterns(limits: tuple[str, ...], machine_type: str, allowed: bool) -> None:
+    assert (told(Limits(machine_types=limits), machine_type=machine_type) == "") == allowed
+
+
+def test_no_gpus_and_none_asked_for() -> None:
+    none = Limits(gpu_types=())
+    assert told(none) == ""
+    assert "gpu_types of this deployment is empty;" in told(none, gpu_type="nvidia-tesla-t4")
+
+
+def test_a_large_source_is_over_the_limit_as_a_large_disk_is() -> None:
+    plan = values.plan(machine=MachinePlan("my-project", disk_size_gb=51))
+    with pytest.raises(InputError, match="51 is refused: max_disk_gb"):
+        check_limits(plan, Limits(max_disk_gb=50))
+    check_limits(replace(plan, machine=replace(plan.machine, disk_size_gb=50)), Limits(max_disk_gb=50))
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(told(Limits(machine_types=()), machine_type="n" * 10_000)) < 600
+
+
+def test_one_deadline_bounds_all_attempts_and_steps_together() -> None:
+    """So `max_timeout` bounds their sum: neither attempts nor retries nor steps move it."""
+    text = MALLORY.replace("steps: []", "steps: [{name: a, action: reboot, timeout: 29d, retries: 10}]")
+    build = Desk().upload(text.replace("timeout: 30d", "timeout: 2h"))
+    assert [step.timeout for step in planned(build).steps] == [parse_duration("2h")]
+    assert build.deadline == build.created + parse_duration("2h")
+    lost = build
+    while lost.state == State.PREPARING and lost.attempt < 10:
+        before = lost.attempt
+        taken_away = replace(values.machine_stopped(build_id=build.id, attempt=before), how="preempted", claim=None)
+        lost, _ = advance(lost, values.machine_started(build_id=build.id, attempt=before, event_id=f"s{before}"))
+        lost, _ = advance(lost, taken_away)
+        assert lost.attempt == before + 1
+    assert lost.deadline == build.deadline

@@ -1,0 +1,270 @@
+"""An honest world in memory: the ports of shared/ports.py without a disk, a network or a clock that runs by itself.
+
+Fakes, not mocks: they keep what they are given as the real adapters do - documents as JSON, messages until a test
+takes them, a disk that cannot be deleted while a machine has it - and raise the classes of errors.py.
+tests/world/fuse.py ends "the process" at one of these calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from provisioner.hygiene.hygiene import Finding
+from shared.build.build import ArchiveRecord
+from shared.build.events import Stop
+from shared.build.plan import Plan
+from shared.errors import AlreadyExists, NotFound, Permanent, Transient
+from shared.names import BUILD_LABEL, EXPIRES_LABEL
+from shared.ports import (
+    Image,
+    ImageRequest,
+    Machine,
+    MachineRequest,
+    Message,
+    Package,
+    Progress,
+    Resource,
+    ResourceKind,
+    Status,
+)
+from tests.world.fuse import Fuse
+from tests.world.memory_bucket import MemoryBucket
+from tests.world.values import NOON
+
+PACKAGES = (Package("base-files", "12.4", "amd64"), Package("libc6", "2.36-9", "amd64"))
+
+
+class FakeClock:
+    """Stands still until it is stepped; a pause is a step."""
+
+    def __init__(self, time: float = NOON) -> None:
+        self.time = time
+
+    def now(self) -> float:
+        return self.time
+
+    def pause(self, most: float) -> None:
+        self.time += most
+
+
+class MemoryBus:
+    """Keeps every message until a test takes it out of `waiting`."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.waiting: list[Message] = []
+        self.published: list[Message] = []  # all there ever were
+
+    def publish(self, message: Message) -> None:
+        self.fuse.touch()
+        self.waiting.append(message)
+        self.published.append(message)
+        self.fuse.touch()
+
+
+@dataclass
+class FakeDisk:
+    """A disk: what has been done on it."""
+
+    zone: str
+    labels: Mapping[str, str]
+    source: str
+    gigabytes: int = 10
+    steps_done: set[str] = field(default_factory=set)  # by phase and index, as the provisioner's journal has them
+    sequence: int = 0
+
+
+@dataclass
+class FakeMachine:
+    """A machine that was asked for; its guest is in tests/world/world.py."""
+
+    request: MachineRequest
+    zone: str
+    status: Status = "running"
+    how: Stop | None = None
+    waits: bool = False  # its guest, for a larger disk
+    serial: dict[int, bytes] = field(default_factory=lambda: {1: b"console\n", 3: b""})
+
+    def stop(self, how: Stop = "powered-off") -> None:
+        self.status, self.how = "stopped", how
+
+
+class FakeCompute:
+    """Compute Engine's rules, as far as a build can run into them."""
+
+    def __init__(self, clock: FakeClock, bucket: MemoryBucket, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.machines: dict[str, FakeMachine] = {}
+        self.disks: dict[str, FakeDisk] = {}
+        self.all_images: dict[str, Image] = {}
+        self.findings: dict[str, list[Finding]] = {}  # of disks
+        self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
+        self._clock = clock
+        self._bucket = bucket
+
+    def check(self, plan: Plan) -> None:
+        self._call("check")
+
+    def image(self, project: str, name: str) -> Image | None:
+        self._call("image")
+        return self.all_images.get(name)
+
+    def images(self, project: str, *, family: str | None = None, prefix: str = "") -> Sequence[Image]:
+        self._call("images")
+        found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
+        return sorted(found, key=lambda image: -image.created)
+
+    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+        self._call("inspect_disk")
+        return self.findings.get(name, ())
+
+    def create_image(self, request: ImageRequest) -> Image:
+        self._call("create_image")
+        existing = self.all_images.get(request.name)
+        if existing is not None:
+            if existing.source_disk != request.source_disk:
+                raise AlreadyExists(f"there is another image {request.name}")
+            return existing
+        disk = self.disks.get(request.source_disk)
+        if disk is None or disk.zone != request.zone:
+            raise Permanent(f"there is no disk {request.source_disk} in {request.zone}")
+        if any(m.request.boot_disk == request.source_disk and m.status != "stopped" for m in self.machines.values()):
+            raise Permanent(f"disk {request.source_disk} is in use")
+        image = Image(
+            project=request.project,
+            name=request.name,
+            id=f"sha256-{request.name}",
+            created=self._clock.now(),
+            labels=dict(request.labels),
+            licenses=request.licenses,
+            source_disk=request.source_disk,
+            disk_size_gb=disk.gigabytes,
+        )
+        self.all_images[request.name] = image
+        self.fuse.touch()
+        return image
+
+    def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
+        self._call("export_image")
+        progress("writing", 0, 0)
+        data = f"archive of {self._found(name).id}".encode()
+        self._bucket.objects[target] = data
+        self.fuse.touch()
+        digest = hashlib.sha256(data).hexdigest()
+        return ArchiveRecord(
+            bytes=1000, sha256=digest, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
+        )
+
+    def packages(self, project: str, name: str) -> Sequence[Package] | None:
+        self._call("packages")
+        return PACKAGES
+
+    def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
+        self._call("label_image")
+        found = self._found(image.name)
+        if found.id != image.id or dict(found.labels) not in (dict(image.labels), dict(labels)):
+            raise Transient(f"image {image.name} has changed meanwhile")
+        self.all_images[image.name] = replace(found, labels=dict(labels))
+        self.fuse.touch()
+
+    def set_family(self, project: str, name: str, family: str | None) -> None:
+        self._call("set_family")
+        self.all_images[name] = replace(self._found(name), family=family)
+        self.fuse.touch()
+
+    def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
+        self._call("deprecate_image")
+        self.all_images[name] = replace(
+            self._found(name), deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at
+        )
+        self.fuse.touch()
+
+    def create_machine(self, request: MachineRequest) -> str:
+        self._call("create_machine")
+        if request.name in self.machines:
+            return self.machines[request.name].zone
+        disk = self.disks.get(request.boot_disk)
+        if disk is None:
+            zone = request.plan.zones[-1] if request.plan.zones else "here"  # the first ones have a stockout
+            disk = FakeDisk(zone, request.labels, request.source_image, request.plan.disk_size_gb)
+            self.disks[request.boot_disk] = disk
+            self.fuse.touch()
+        if any(machine.request.boot_disk == request.boot_disk for machine in self.machines.values()):
+            raise Transient(f"disk {request.boot_disk} is in use")
+        if request.boot_disk not in self.disks:
+            raise Transient(f"disk {request.boot_disk} was deleted meanwhile")
+        if request.scratch_disk:
+            self.disks[request.scratch_disk] = FakeDisk(disk.zone, request.labels, "", request.plan.scratch_gb)
+        self.machines[request.name] = FakeMachine(request, disk.zone)
+        self.fuse.touch()
+        return disk.zone
+
+    def machine(self, name: str, project: str, zone: str) -> Machine | None:
+        self._call("machine")
+        machine = self._in_zone(name, zone)
+        return None if machine is None else Machine(name, machine.zone, machine.status, machine.how)
+
+    def wait_until_stopped(self, name: str, project: str, zone: str, seconds: float) -> bool:
+        self._call("wait_until_stopped")
+        machine = self._in_zone(name, zone)
+        if machine is None or machine.status == "stopped":
+            return True
+        self._clock.pause(seconds)
+        return False
+
+    def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
+        self._call("grow_disk")
+        disk = self.disks.get(name)
+        if disk is None or disk.zone != zone:
+            raise NotFound(f"there is no disk {name} in {zone}")
+        disk.gigabytes = max(disk.gigabytes, gigabytes)
+        self.fuse.touch()
+
+    def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
+        self._call("serial_output")
+        machine = self._in_zone(name, zone)
+        if machine is None or port not in machine.serial:
+            raise NotFound(f"there is no machine {name} in {zone}, or nothing of it to read")
+        return machine.serial[port][start:], len(machine.serial[port])
+
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+        self._call("delete")
+        if kind == "machine" and self._in_zone(name, zone) is not None:
+            scratch = self.machines.pop(name).request.scratch_disk
+            self.disks.pop(scratch, None)
+        elif kind == "disk" and name in self.disks and zone in (self.disks[name].zone, ""):
+            if any(
+                name in (machine.request.boot_disk, machine.request.scratch_disk) for machine in self.machines.values()
+            ):
+                raise Transient(f"disk {name} is in use")
+            del self.disks[name]
+        elif kind == "image":
+            self.all_images.pop(name, None)
+        self.fuse.touch()
+
+    def labelled(self, project: str) -> Iterator[Resource]:
+        for name, machine in self.machines.items():
+            yield _resource("machine", name, machine.zone, machine.request.labels)
+        for name, disk in self.disks.items():
+            yield _resource("disk", name, disk.zone, disk.labels)
+
+    def _call(self, method: str) -> None:
+        self.fuse.touch()
+        if method in self.faults:
+            raise self.faults.pop(method)
+
+    def _found(self, name: str) -> Image:
+        if name not in self.all_images:
+            raise NotFound(f"there is no image {name}")
+        return self.all_images[name]
+
+    def _in_zone(self, name: str, zone: str) -> FakeMachine | None:
+        machine = self.machines.get(name)
+        return machine if machine is not None and zone in (machine.zone, "") else None
+
+
+def _resource(kind: ResourceKind, name: str, zone: str, labels: Mapping[str, str]) -> Resource:
+    expires = float(labels[EXPIRES_LABEL])
+    return Resource(kind, name, zone, labels[BUILD_LABEL], expires)

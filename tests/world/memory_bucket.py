@@ -1,0 +1,66 @@
+"""The Bucket port in memory, as honest as the adapters in tests/world/fakes.py."""
+
+from __future__ import annotations
+
+import hashlib
+
+from shared.errors import AlreadyExists, Conflict, NotFound
+from tests.world.fuse import Fuse
+
+
+class MemoryBucket:
+    """Objects in a dictionary."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self.objects: dict[str, bytes] = {}
+
+    def read(self, uri: str) -> bytes:
+        self.fuse.touch()
+        if uri not in self.objects:
+            raise NotFound(f"there is no object {uri}")
+        return self.objects[uri]
+
+    def write(self, uri: str, data: bytes) -> None:
+        self.fuse.touch()
+        self.objects[uri] = data
+        self.fuse.touch()
+
+    def read_with_generation(self, uri: str) -> tuple[bytes, str]:
+        data = self.read(uri)
+        return data, hashlib.sha256(data).hexdigest()
+
+    def generation(self, uri: str) -> str:
+        self.fuse.touch()
+        return hashlib.sha256(self.objects[uri]).hexdigest() if uri in self.objects else ""
+
+    def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
+        self.fuse.touch()
+        found = self.objects.get(uri)
+        if found != data and generation != ("" if found is None else hashlib.sha256(found).hexdigest()):
+            raise Conflict(f"{uri} was written by another process")
+        self.objects[uri] = data
+        self.fuse.touch()
+        return hashlib.sha256(data).hexdigest()
+
+    def delete(self, uri: str) -> None:
+        self.fuse.touch()
+        self.objects.pop(uri, None)
+        self.fuse.touch()
+
+    def publish(self, staged: str, final: str) -> None:
+        self.fuse.touch()
+        if staged not in self.objects:
+            if final not in self.objects:
+                raise NotFound(f"there is neither {staged} nor {final}")
+            return
+        if self.objects.get(final, self.objects[staged]) != self.objects[staged]:
+            raise AlreadyExists(f"there is another object {final}")
+        self.objects[final] = self.objects.pop(staged)
+        self.fuse.touch()
+
+    def withdraw(self, uri: str, sha256: str) -> None:
+        self.fuse.touch()
+        if uri in self.objects and hashlib.sha256(self.objects[uri]).hexdigest() == sha256:
+            del self.objects[uri]
+        self.fuse.touch()

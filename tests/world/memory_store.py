@@ -1,0 +1,256 @@
+"""The store in memory: builds and events as the documents that the real ones keep, one of which may be damaged."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.build.build import Build, ImageDocument, Unfinished, unfinished_of
+from shared.build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
+from shared.build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
+from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from shared.ports import PAGE, Stored
+from tests.world.fuse import Fuse
+
+
+@dataclass
+class _Document:
+    id: str
+    text: str
+    finished: bool
+    created: float
+    version: int
+    last_seen: float
+    events: dict[str, str]
+    kinds: dict[str, str]  # of events, by their ids
+
+
+class MemoryStore:
+    """Builds and events as JSON, under one lock."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self.fuse = fuse or Fuse()
+        self._lock = threading.Lock()
+        self._documents: dict[str, _Document] = {}
+        self.images: dict[tuple[str, str], str] = {}
+        self.forgotten: list[_Document] = []
+
+    def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
+        self.fuse.touch()
+        with self._lock:
+            if build.id in self._documents:
+                raise AlreadyExists(f"there is a build {build.id}")
+            if image is not None and not self._write_image(image, replaces):
+                raise NameTaken(f"image {image.name} is another build's")
+            self._documents[build.id] = _Document(
+                *(build.id, _text(build), build.finished, build.created, 1, build.last_seen),
+                {event.event_id: _text(event)},
+                {event.event_id: kind_of(event)},
+            )
+        self.fuse.touch()
+
+    def load(self, build_id: str) -> Stored:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build_id)
+            return Stored(_build(document), str(document.version))
+
+    def save(
+        self,
+        build: Build,
+        expected: str,
+        event: Event | None = None,
+        image: ImageDocument | None = None,
+        replaces: str | None = None,
+    ) -> str:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build.id)
+            if event is not None and event.event_id in document.events:
+                raise AlreadyExists(f"build {build.id} has event {event.event_id} already")
+            if str(document.version) != expected:
+                raise Conflict(f"build {build.id} was written by another process")
+            with along_with(build, replaces):
+                if image is not None and not self._write_image(image, replaces or "") and replaces is not None:
+                    raise NameTaken(f"image {image.name} is another build's")
+            document.text, document.finished, document.created = _text(build), build.finished, build.created
+            document.version += 1
+            document.last_seen = max(document.last_seen, build.last_seen)
+            if event is not None:
+                document.events[event.event_id] = _text(event)
+                document.kinds[event.event_id] = kind_of(event)
+            version = str(document.version)
+        self.fuse.touch()
+        return version
+
+    def image(self, project: str, name: str) -> ImageDocument | None:
+        self.fuse.touch()
+        with self._lock:
+            text = self.images.get((project, name))
+            return None if text is None else _image(project, name, text)
+
+    def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_image_or_damage(*key, text) for key, text in self.images.items()]
+            return [
+                image
+                for image in found
+                if isinstance(image, Damaged) or (image.state == "kept" and image.until <= before)
+            ]
+
+    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+        self.fuse.touch()
+        with self._lock:
+            same = self.images.get((image.project, image.name)) == _text(expected)
+            written = same and self._write_image(image, expected.build_id)
+        self.fuse.touch()
+        return written
+
+    def set_image_aside(self, project: str, name: str) -> None:
+        self.fuse.touch()
+        with self._lock:
+            if (project, name) not in self.images:
+                raise NotFound(f"nothing is known of image {name}")
+            refuse_readable(_image_or_damage(project, name, self.images[project, name]))
+            del self.images[project, name]
+
+    def _write_image(self, image: ImageDocument, replaces: str = "") -> bool:
+        key = image.project, image.name
+        found = _image(*key, self.images[key]) if key in self.images else None
+        if (found.build_id if found is not None else "") not in (image.build_id, replaces):
+            return False
+        self.images[key] = _text(image)
+        if image.state == "gone":
+            del self.images[key]
+        return True
+
+    def touch(self, build_id: str, seen: float) -> None:
+        self.fuse.touch()
+        with self._lock:
+            if build_id in self._documents:
+                self._documents[build_id].last_seen = max(self._documents[build_id].last_seen, seen)
+
+    def builds(
+        self, *, unfinished: bool = False, limit: int | None = None, before: str = ""
+    ) -> Sequence[Build | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            last = _age(self._find(before)) if before else None
+            found = sorted(self._documents.values(), key=_age, reverse=True)
+            following = [document for document in found if last is None or _age(document) < last]
+            return [_listed(document) for document in following if not (unfinished and document.finished)][:limit]
+
+    def line(self) -> Sequence[Unfinished | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_listed(document) for document in self._documents.values() if not document.finished]
+            return [unfinished_of(each) if isinstance(each, Build) else each for each in found]
+
+    def events(
+        self,
+        build_id: str,
+        *,
+        kinds: Sequence[str] = (),
+        after: str = "",
+        limit: int = PAGE,
+    ) -> Sequence[Event | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            document = self._documents.get(build_id)
+            found = list(document.events) if document else []
+            if after:
+                if after not in found:
+                    raise NotFound(f"build {build_id} has no event {after}")
+                found = found[found.index(after) + 1 :]
+            if not document:
+                return []
+            wanted = [event_id for event_id in found if not kinds or document.kinds[event_id] in kinds]
+            return [_event(build_id, event_id, document.events[event_id]) for event_id in wanted[:limit]]
+
+    def newest_events(self, build_id: str, limit: int = PAGE) -> Sequence[Event | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            document = self._documents.get(build_id)
+            found = list(document.events.items())[::-1][:limit] if document else []
+            return [_event(build_id, *item) for item in found]
+
+    def recorded(self, build_id: str, event_ids: Collection[str]) -> frozenset[str]:
+        self.fuse.touch()
+        with self._lock:
+            document = self._documents.get(build_id)
+            return frozenset(event_ids) & frozenset(document.events if document else ())
+
+    def set_aside(self, build_id: str) -> Any:
+        self.fuse.touch()
+        with self._lock:
+            document = self._find(build_id)
+            refuse_unfinished(_listed(document))
+            self.forgotten.append(self._documents.pop(build_id))
+        return document.text
+
+    def damage(self, build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None) -> None:
+        """Put another text in the place of a document: a build's, that of one of its events, or an image's."""
+        with self._lock:
+            if image is not None:
+                self.images[image] = text
+            elif event_id:
+                self._documents[build_id].events[event_id] = text
+            else:
+                self._documents[build_id].text = text
+
+    def _find(self, build_id: str) -> _Document:
+        if build_id not in self._documents:
+            raise NotFound(f"there is no build {build_id}")
+        return self._documents[build_id]
+
+
+def _age(document: _Document) -> tuple[float, str]:
+    return document.created, document.id
+
+
+def _text(document: Build | Event | ImageDocument) -> str:
+    return json.dumps(to_json(document))
+
+
+def _build(document: _Document) -> Build:
+    try:
+        build = read_build(document.text)
+    except StoreError as error:
+        remedy = f"set it aside with: goldsmith builds forget {document.id}"
+        raise DamagedDocument(f"the document of build {document.id} is damaged: {error}; {remedy}") from error
+    if build.id != document.id:
+        raise DamagedDocument(f"the document of build {document.id} is damaged: it is that of build {build.id}")
+    return replace(build, last_seen=max(build.last_seen, document.last_seen))
+
+
+def _listed(document: _Document) -> Build | Damaged:
+    try:
+        return _build(document)
+    except DamagedDocument as error:
+        return Damaged(document.id, str(error))
+
+
+def _image(project: str, name: str, text: str) -> ImageDocument:
+    try:
+        return read_image_of(project, name, text)
+    except StoreError as error:
+        remedy = forget_image(project, name)
+        raise DamagedDocument(f"the document of image {name} is damaged: {error}; {remedy}") from error
+
+
+def _image_or_damage(project: str, name: str, text: str) -> ImageDocument | Damaged:
+    try:
+        return _image(project, name, text)
+    except DamagedDocument as error:
+        return Damaged(f"{project}/{name}", str(error))
+
+
+def _event(build_id: str, event_id: str, text: str) -> Event | Damaged:
+    try:
+        return read_event_of(build_id, event_id, text)
+    except StoreError as error:
+        return Damaged(event_id, f"event {event_id} of build {build_id} is damaged: {error}")
