@@ -32,6 +32,7 @@ from shared.images.catalogue import Catalogue
 from shared.machines.accelerator import accelerator
 from shared.machines.qemu import CPU, KernelFiles, MachineSpec, Wiring, command
 from shared.machines.start import choose_firmware
+from tests.shared.images.families import newest
 
 MARK = b"the job begins"
 JOB = b"#!/bin/sh\necho the job begins\ntrue\nsync\nexec systemctl poweroff -ff\n"
@@ -131,7 +132,7 @@ def _follow(console: socket.socket, process: subprocess.Popen[bytes], began: flo
 def report(home: Path, folder: Path, rounds: int, variants: tuple[str, ...]) -> None:
     """Measure the variants, and print the table."""
     catalogue = Catalogue(home, SystemClock())
-    image = catalogue.newest_in_family("debian-12") or bootstrap_image("debian-12", catalogue, home=home)
+    image = newest(catalogue, "debian-12") or bootstrap_image("debian-12", catalogue, home=home)
     disk, figures = catalogue.disk(image.name), folder / "figures.json"
     once: list[str | Path] = [
         sys.executable,
