@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,22 @@ class SmallDisk:
     enter: tuple[str, ...]
 
     def fill(self) -> Path:
-        """Use all the room that is left. Give the file that does, to be deleted again."""
-        filler = self.inside / "filler"
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(CHUNK))
-            except OSError:
-                return filler
+        """Use all the room that is left. Return the file that does, to be deleted again."""
+        return self.keep_full(lambda full: not full)
+
+    def keep_full(self, wanted: Callable[[bool], bool]) -> Path:
+        """Use all room, also what is freed meanwhile, while it is `wanted`, which is told whether there was none left.
+
+        Return the file that does, to be deleted again.
+        """
+        filler, full = self.inside / "filler", False
+        with filler.open("ab", buffering=0) as file:
+            while wanted(full):
+                try:
+                    full = not file.write(bytes(CHUNK))
+                except OSError:
+                    full = True
+        return filler
 
 
 @contextmanager
