@@ -32,11 +32,12 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: packages .venv/.ready ## install missing apt packages, .venv and .venv/bin/goldsmith
+setup: packages .venv/.ready ## install missing apt packages, .venv and .venv/bin/goldsmith; as root, make the tests' ordinary user
 
 .PHONY: packages
 packages:
 	@setup/apt-packages.sh base $(if $(WITHOUT_SDK),,cloud)
+	@setup/test-user.sh
 
 .venv/.ready: requirements-dev.txt | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

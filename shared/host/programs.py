@@ -30,6 +30,8 @@ PACKAGES: Mapping[str, str] = {
     "sfdisk": "fdisk",
     "unshare": "util-linux",
     "socat": "socat",
+    "newgidmap": "uidmap",
+    "newuidmap": "uidmap",
     "zstd": "zstd",
 }
 """Which Debian package has a program that Goldsmith runs."""

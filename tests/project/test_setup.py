@@ -1,6 +1,7 @@
 """The Makefile, the script that installs packages (with an apt-get that only takes notes), and the launcher."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_other_distributions_are_told_what_to_install(bare: Path) -> None:
     assert done.returncode != 0
     assert "neither Debian nor Ubuntu" in done.stderr
     assert "mmdebstrap" in done.stderr
+
+
+def test_tests_have_an_ordinary_user_with_one_range_of_ids() -> None:
+    """Of root's; any other user has to have ids of their own, and no user is made."""
+    for _ in range(2):
+        done = run(ROOT / "setup" / "test-user.sh")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if os.geteuid() == 0:
+        assert pwd.getpwnam("goldsmith-test").pw_dir == "/nonexistent"
+        for name in ("subuid", "subgid"):
+            lines = [line.split(":") for line in Path(f"/etc/{name}").read_text().splitlines()]
+            [(first, count)] = [(int(start), int(length)) for user, start, length in lines if user == "goldsmith-test"]
+            others = [(int(start), int(length)) for user, start, length in lines if user != "goldsmith-test"]
+            assert count == 65536
+            assert all(first + count <= start or start + length <= first for start, length in others)
 
 
 def test_launcher_runs_this_checkout_from_anywhere(tmp_path: Path) -> None:
