@@ -28,12 +28,12 @@ from ..disks.reader import LETTERS_PER_STEP, DiskReader
 from ..disks.root_files import RootUnreadable
 from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
 from ..host.programs import run_tool
+from .open_folder import OpenFolder
 from .user_namespace import IDS, is_in_user_namespace, run_with_all_ids
 
 KEPT_FLAGS = 0x10 | 0x20 | 0x40 | 0x80
 """Of the flags of an inode: immutable, append-only, no dump, no access time. A copy of a file has none of them."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL = 256 << 10  # bytes; a file of so many is faster copied through memory than by the kernel
 _PIECE = 32 << 20  # bytes that one system call copies
@@ -119,7 +119,6 @@ class _Level(NamedTuple):
     inode: Inode
     path: str  # with a `/` at its end
     members: Iterator[tuple[str, int]]
-    identity: tuple[int, int]  # of the folder that was made
 
 
 class _Unpacking:
@@ -135,8 +134,8 @@ class _Unpacking:
         self._flags: dict[str, int] = {}
         self._dropped: dict[str, int] = {}
         self._seen: set[int] = set()
-        self._root = os.open(folder, _FOLDER)
-        self._here = os.dup(self._root)
+        self._here = OpenFolder(folder)
+        self._root = os.dup(self._here.descriptor)
 
     def all(self) -> UnpackedRoot:
         """Make everything, a folder before its contents."""
@@ -150,46 +149,32 @@ class _Unpacking:
                     path = level.path + name
                     inode = self._files.inode(number)
                     if inode.is_folder:
-                        self._go_down(name)
+                        os.mkdir(name, 0o700, dir_fd=self._here.descriptor)
+                        self._here.down(name)
                         levels.append(self._level(f"{path}/", inode))
                         break
                     self._make(name, path, inode)
                 else:
                     path = level.path
-                    self._finish(self._here, path, level.inode)
+                    self._finish(self._here.descriptor, path, level.inode)
                     levels.pop()
                     if levels:
-                        self._go_up(levels[-1])
+                        self._here.up()
         except (OSError, ValueError) as error:  # the latter for a link's target with a byte that is zero
             raise self._fault(path, error) from error
         finally:
-            os.close(self._here)
+            os.close(self._here.descriptor)
             os.close(self._root)
         return UnpackedRoot(tuple(self._devices), self._flags, self._dropped)
 
     def _level(self, path: str, inode: Inode) -> _Level:
-        """Begin with a folder, which is open as `_here`."""
+        """Begin with a folder, which is open."""
         if inode.number in self._seen:
             raise self._damaged(path, "is a folder in two places")
         self._seen.add(inode.number)
         members = sorted(self._files.entries(inode).items())
         self._files.budget.step(len(path) * len(members) // LETTERS_PER_STEP)
-        state = os.fstat(self._here)
-        return _Level(inode, path, iter(members), (state.st_dev, state.st_ino))
-
-    def _go_down(self, name: str) -> None:
-        os.mkdir(name, 0o700, dir_fd=self._here)
-        self._replace_here(os.open(name, _FOLDER, dir_fd=self._here))
-
-    def _go_up(self, level: _Level) -> None:
-        self._replace_here(os.open("..", _FOLDER, dir_fd=self._here))
-        state = os.fstat(self._here)
-        if (state.st_dev, state.st_ino) != level.identity:
-            raise EnvironmentFault(f"{self._folder}: {level.path} was moved while it was written; leave it alone")
-
-    def _replace_here(self, descriptor: int) -> None:
-        os.close(self._here)
-        self._here = descriptor
+        return _Level(inode, path, iter(members))
 
     def _make(self, name: str, path: str, inode: Inode) -> None:
         """Make what is no folder."""
@@ -200,7 +185,7 @@ class _Unpacking:
         if inode.links > 1:
             first = self._links.get(inode.number)
             if first is not None:
-                os.link(first, name, src_dir_fd=self._root, dst_dir_fd=self._here, follow_symlinks=False)
+                os.link(first, name, src_dir_fd=self._root, dst_dir_fd=self._here.descriptor, follow_symlinks=False)
                 return
             self._keep(path)
             self._links[inode.number] = path[1:]
@@ -208,18 +193,18 @@ class _Unpacking:
             self._make_file(name, path, inode)
             return
         if inode.is_link:
-            os.symlink(self._files.link(inode), name, dir_fd=self._here)
+            os.symlink(self._files.link(inode), name, dir_fd=self._here.descriptor)
         else:
-            os.mknod(name, inode.mode, dir_fd=self._here)  # a FIFO or a socket
-        os.chown(name, *self._owner(path, inode), dir_fd=self._here, follow_symlinks=False)
+            os.mknod(name, inode.mode, dir_fd=self._here.descriptor)  # a FIFO or a socket
+        os.chown(name, *self._owner(path, inode), dir_fd=self._here.descriptor, follow_symlinks=False)
         if not inode.is_link:
-            os.chmod(name, stat.S_IMODE(inode.mode), dir_fd=self._here)
+            os.chmod(name, stat.S_IMODE(inode.mode), dir_fd=self._here.descriptor)
         if inode.attribute_block or inode.extra[:4].strip(b"\0"):
-            self._set_attributes(f"/proc/self/fd/{self._here}/{name}", path, inode)
-        os.utime(name, ns=(inode.mtime_ns, inode.mtime_ns), dir_fd=self._here, follow_symlinks=False)
+            self._set_attributes(f"/proc/self/fd/{self._here.descriptor}/{name}", path, inode)
+        os.utime(name, ns=(inode.mtime_ns, inode.mtime_ns), dir_fd=self._here.descriptor, follow_symlinks=False)
 
     def _make_file(self, name: str, path: str, inode: Inode) -> None:
-        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._here)
+        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=self._here.descriptor)
         try:
             if inode.size:
                 self._write(descriptor, inode)

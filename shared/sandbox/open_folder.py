@@ -1,0 +1,46 @@
+"""One open folder that moves through a tree name by name: it follows no link, and needs one descriptor at any depth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from ..errors import EnvironmentFault
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class OpenFolder:
+    """A folder of a tree, open as `descriptor`: `top` at first. OSError where it cannot be opened."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._above: list[tuple[int, int]] = []  # the folders on the way here
+        self.descriptor = os.open(top, _FOLDER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def down(self, name: str) -> None:
+        """Move to a folder in this one."""
+        below = os.open(name, _FOLDER, dir_fd=self.descriptor)
+        self._above.append(self._identity())
+        self._move(below)
+
+    def up(self) -> None:
+        """Move back to the folder that down() came from. EnvironmentFault where this one is elsewhere now."""
+        self._move(os.open("..", _FOLDER, dir_fd=self.descriptor))
+        if self._identity() != self._above.pop():
+            raise EnvironmentFault(f"{self._top}: a folder was moved while it was in use; leave it alone")
+
+    def _move(self, descriptor: int) -> None:
+        os.close(self.descriptor)
+        self.descriptor = descriptor
+
+    def _identity(self) -> tuple[int, int]:
+        state = os.fstat(self.descriptor)
+        return state.st_dev, state.st_ino

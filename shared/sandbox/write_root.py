@@ -1,0 +1,230 @@
+"""Write a tree of files back into the disk that it came from, as a new ext4 file system in the place of the old one.
+
+mke2fs makes it with all files, with what the old file system was made with (file_system_settings.py), always the same
+bytes for the same tree and time. Then the inodes are set right where mke2fs of e2fsprogs 1.47 does not: it drops parts
+of seconds, copies the times of access and change, which are this machine's, and leaves the root's own fields as they
+are. Devices, which are in no tree (unpack_root.py), and flags come from what was kept beside it.
+
+The old file system is given up first: its space in the disk's file becomes a hole, and there is no way back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..disks.disk import Disk
+from ..disks.ext4.layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES
+from ..disks.ext4.reader import Ext4, Inode
+from ..disks.partition_table import DiskPartition
+from ..disks.root_files import RootUnreadable
+from ..errors import EnvironmentFault, InputError, NoSpace
+from ..host.programs import ProgramFailed, run_tool
+from .file_system_settings import FileSystemSettings, read_settings
+from .inode_fields import InodeFields
+from .open_folder import OpenFolder
+from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
+from .user_namespace import run_with_all_ids
+
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
+_FULL = ("Could not allocate", "No space left", "too small")
+_LOST_FOUND = "lost+found"
+_NANOSECONDS = 1_000_000_000
+_UNWRITABLE = frozenset("\n\r")  # in a request to debugfs
+
+
+def write_root(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> None:
+    """Replace a disk's root file system, which has to be ext4, by one of the tree's files that fills its partition.
+
+    `kept` is what unpack_root() returned of it; a device whose folder is gone, or whose place is taken, is left out.
+    Times of change, and all of the file system itself, are `time`, in Unix seconds. Nothing may change the tree.
+    NoSpace when the partition is too small; the disk is of no use then, as after any other fault.
+    """
+    run_with_all_ids(lambda: _write(tree, disk, kept, time))
+
+
+def _write(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> str:
+    with _root_of(disk) as (opened, partition, old):
+        superblock = opened.reader.read(old.offset + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
+        settings = read_settings(old, superblock, partition.size)
+    _punch(disk, partition)
+    environment = {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time), "LC_ALL": "C"}
+    _make(tree, disk, partition, settings, environment)
+    _add_names(tree, disk, partition, kept, environment)
+    with _root_of(disk) as (_, _, new):
+        _Settling(tree, new, kept, time, checksums=settings.checksums).all()
+    return ""
+
+
+@contextmanager
+def _root_of(disk: Path) -> Iterator[tuple[Disk, DiskPartition, Ext4]]:
+    with Disk(disk) as opened:
+        try:
+            root = opened.root
+        except RootUnreadable as error:
+            raise InputError(f"{error}; write engine: vm") from error
+        yield opened, root.partition, root.file_system
+
+
+def _punch(disk: Path, partition: DiskPartition) -> None:
+    """Make the partition a hole of the disk's file."""
+    library = ctypes.CDLL(None, use_errno=True)
+    punch = library.fallocate64
+    punch.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    try:
+        descriptor = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise EnvironmentFault(f"{disk}: {error.strerror}") from error
+    try:
+        if punch(descriptor, _PUNCH_HOLE, partition.start, partition.size):
+            raise EnvironmentFault(
+                f"{disk}: its file system makes no holes in files ({os.strerror(ctypes.get_errno())}); "
+                "keep images on ext4, xfs, btrfs or tmpfs"
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _make(
+    tree: Path, disk: Path, partition: DiskPartition, settings: FileSystemSettings, environment: dict[str, str]
+) -> None:
+    extended = (
+        f"offset={partition.start}",
+        "nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1",
+        *settings.extended,
+    )
+    place = (disk, str(partition.size // settings.block))
+    configuration = os.memfd_create("mke2fs.conf")
+    try:
+        os.write(configuration, settings.configuration.encode())
+        run_tool(
+            ["mke2fs", "-q", "-F", "-t", "ext4", *settings.arguments, "-E", ",".join(extended), "-d", tree, *place],
+            environment={**environment, "MKE2FS_CONFIG": f"/proc/self/fd/{configuration}"},
+            keep_open=[configuration],
+        )
+    except ProgramFailed as error:
+        if any(word in error.output for word in _FULL):
+            raise NoSpace(
+                f"the image's disk is too small: {_bytes_of(tree) / 1e6:.0f} MB of files, "
+                f"{partition.size / 1e6:.0f} MB; write output.disk_size_gb"
+            ) from error
+        raise
+    finally:
+        os.close(configuration)
+
+
+def _bytes_of(tree: Path) -> int:
+    """Return what the files of a tree take on this machine."""
+    return int(run_tool(["du", "-sk", "--", tree]).split()[0]) * 1024
+
+
+def _add_names(
+    tree: Path, disk: Path, partition: DiskPartition, kept: UnpackedRoot, environment: dict[str, str]
+) -> None:
+    """Add the devices, as names alone, and remove the folder that mke2fs has added to the tree's, if it has."""
+    requests = []
+    with _root_of(disk) as (_, _, files):
+        for device in kept.devices:
+            parent = _folder(files, device.path)
+            name = device.path.rpartition("/")[2]
+            if parent is None or name in files.entries(parent):
+                continue
+            if _UNWRITABLE & set(name):
+                raise InputError(f"{disk}: the device {device.path!r} cannot be written here; write engine: vm")
+            quoted = name.replace('"', '""')
+            requests.append(f'cd <{parent.number}>\nmknod "{quoted}" {device.kind} 0 0\n')
+    if not os.path.lexists(tree / _LOST_FOUND):
+        requests.append(f"cd <2>\nrmdir {_LOST_FOUND}\n")
+    if requests:
+        arguments = ["debugfs", "-w", "-f", "-", f"{disk}?offset={partition.start}"]
+        run_tool(arguments, stdin="".join(requests), environment=environment)
+
+
+def _folder(files: Ext4, path: str) -> Inode | None:
+    """Return the folder that a path is in, no link followed; None where it is gone."""
+    inode = files.root
+    for part in path.split("/")[1:-1]:
+        number = files.entries(inode).get(part)
+        if number is None:
+            return None
+        inode = files.inode(number)
+        if not inode.is_folder:
+            return None
+    return inode
+
+
+class _Settling:
+    """Sets the inodes of a new file system as the files of its tree are."""
+
+    def __init__(self, tree: Path, files: Ext4, kept: UnpackedRoot, time: int, *, checksums: bool) -> None:
+        self._tree = tree
+        self._files = files
+        self._kept = kept
+        self._devices = {device.path: device for device in kept.devices}
+        self._time = time * _NANOSECONDS
+        self._checksums = checksums
+        self._done: set[int] = set()
+
+    def all(self) -> None:
+        """Walk through both in step."""
+        descriptor = os.open(self._files.disk, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            with OpenFolder(self._tree) as folder:
+                walk = self._files.walk()
+                _, root = next(walk)
+                self._settle(descriptor, "/", root, os.fstat(folder.descriptor))
+                depth = 0
+                for path, inode in walk:
+                    parent, _, name = path.rpartition("/")
+                    while depth > parent.count("/"):
+                        folder.up()
+                        depth -= 1
+                    self._settle(descriptor, path, inode, _state(folder, name))
+                    if inode.is_folder:
+                        folder.down(name)
+                        depth += 1
+        except OSError as error:
+            raise EnvironmentFault(f"{self._tree}: {error.strerror}; leave it alone while it is written") from error
+        finally:
+            os.close(descriptor)
+
+    def _settle(self, descriptor: int, path: str, inode: Inode, state: os.stat_result | None) -> None:
+        if inode.number in self._done:
+            return
+        if inode.links > 1:
+            self._done.add(inode.number)
+        fields = InodeFields(self._files.record(inode.number))
+        if state is not None:
+            if stat.S_IFMT(state.st_mode) != stat.S_IFMT(inode.mode):
+                raise EnvironmentFault(f"{self._tree}: {path!r} was changed while it was written; leave it alone")
+            fields.set_permissions(state.st_mode)
+            fields.set_owner(state.st_uid, state.st_gid)
+            fields.set_times(state.st_mtime_ns, self._time, state.st_mtime_ns, self._time)
+            if inode.is_file or inode.is_folder:
+                fields.add_flags(self._kept.flags.get(path, 0) & KEPT_FLAGS)
+        elif path in self._devices:
+            self._make_device(fields, self._devices[path])
+        else:
+            raise EnvironmentFault(f"{self._tree}: {path!r} was removed while it was written; leave it alone")
+        record = fields.changed(checksums=self._checksums)
+        if record is not None:
+            layout = self._files.layout
+            group, index = divmod(inode.number - 1, layout.inodes_per_group)
+            os.pwrite(descriptor, record, self._files.offset + self._files.table(group) + index * layout.inode)
+
+    def _make_device(self, fields: InodeFields, device: DeviceNode) -> None:
+        fields.set_permissions(device.mode)
+        fields.set_owner(device.user, device.group)
+        fields.set_times(device.mtime_ns, self._time, device.mtime_ns, self._time)
+        fields.set_device(device.major, device.minor)
+
+
+def _state(folder: OpenFolder, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
