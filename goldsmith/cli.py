@@ -46,6 +46,10 @@ BucketOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="NAME", help="The project's bucket for Goldsmith; else PROJECT-goldsmith."),
 ]
+Formats = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--format", metavar="NAME,...", help="Formats such as qcow2,vmdk,oci; may be given several times."),
+]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
 
@@ -267,13 +271,14 @@ def images_import(
 @images.command("export")
 def images_export(
     name: ImageName,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where NAME.tar.gz goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
+    formats: Formats = None,
     compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
 ) -> None:
-    """Write an image as the tar.gz that Compute Engine imports."""
+    """Write an image as the tar.gz that Compute Engine imports, or in other formats."""
     from .commands.images import export
 
-    export(name, output, compression)
+    export(name, output, compression, formats or ())
 
 
 @images.command("diff")

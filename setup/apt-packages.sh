@@ -36,6 +36,8 @@ base() {
 		socat socat
 		lz4 lz4
 		zstd zstd
+		squashfs-tools unsquashfs
+		squashfs-tools-ng tar2sqfs
 		grub-common grub-mkimage
 		grub-pc-bin /usr/lib/grub/i386-pc/boot.img
 		grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/normal.mod

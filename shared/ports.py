@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from provisioner.protocol import Job
 
-from .build.build import ArchiveRecord, Build, ImageDocument, Unfinished
+from .build.build import ArchiveRecord, Build, ExportedImage, ImageDocument, Unfinished
 from .build.damage import Damaged
 from .build.events import Event, Stop
 from .build.plan import Context, MachinePlan, Plan
@@ -176,6 +176,15 @@ class Compute(Protocol):
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         """Write an image as a tar.gz that Compute Engine imports, whole and verified, to a URI or path."""
+        ...
+
+    def export_files(
+        self, project: str, name: str, targets: Mapping[str, str], compression: str, progress: Progress
+    ) -> ExportedImage:
+        """Write an image in several formats at once, whole and verified: a URI or path for the name of each format.
+
+        InputError for an image that one of the formats cannot hold.
+        """
         ...
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:

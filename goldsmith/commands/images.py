@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.build.build import Build
+from shared.build.build import Build, ExportedImage
+from shared.build.export_formats import CHECKSUM, ExportFormat, checksum_line, chosen_formats
 from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
-from shared.engine.manifest import manifest
+from shared.engine.manifest import manifest, with_earlier_files
 from shared.errors import AlreadyExists, InputError, NotFound
 from shared.names import LOCAL
 from shared.ports import Image
@@ -74,17 +76,65 @@ def import_file(file: Path, name: str | None, family: str | None) -> None:
     say(f"image {image.project}/{image.name}\n{contents}")
 
 
-def export(name: str, output: Path, compression: str) -> None:
-    """Write an image's archive into a folder."""
+def export(name: str, output: Path, compression: str, formats: Sequence[str]) -> None:
+    """Write an image into a folder, in the formats given or as Compute Engine's archive."""
     if compression not in ("fast", "best"):
         raise InputError(f"--compression {compression}: choose fast or best")
+    chosen = chosen_formats(known for value in formats for known in value.split(","))
+    folder = output.absolute()
     with shown() as progress, open_home(progress) as backend:
         _find(backend, name)
-        target = output.absolute() / f"{name}.tar.gz"
-        if target.exists():
-            raise InputError(f"{target} exists already; remove it, or choose another folder")
+        if chosen:
+            for path in export_files(backend, name, folder / name, chosen, compression):
+                say(f"file {path}")
+            return
+        target = folder / f"{name}.tar.gz"
+        _refuse_existing(target)
         export_existing(backend, name, str(target), compression)
     say(f"archive {target}")
+
+
+def export_files(
+    backend: LocalBackend, name: str, stem: Path, formats: Sequence[ExportFormat], compression: str
+) -> list[Path]:
+    """Write an image in several formats beside each other, each with its checksum; return the paths of the files.
+
+    They get their names when all are whole and proved. The manifest goes with them, and tells of those that it told of
+    before, where the build that made the image is known.
+    """
+    targets = {known: stem.with_name(stem.name + known.ending) for known in formats}
+    for path in targets.values():
+        _refuse_existing(path)
+        _refuse_existing(path.with_name(path.name + CHECKSUM))
+    images = opening.images_here(backend)
+    with images.staging(stem.parent) as folder:
+        staged = {known.name: str(folder / path.name) for known, path in targets.items()}
+        done = backend.compute.export_files(LOCAL, name, staged, compression, backend.progress)
+        for file, path in zip(done.files, targets.values(), strict=True):
+            checksum = folder / (path.name + CHECKSUM)
+            checksum.write_bytes(checksum_line(file.sha256, path.name))
+            backend.bucket.publish(str(folder / path.name), str(path))
+            backend.bucket.publish(str(checksum), f"{path}{CHECKSUM}")
+    _tell(backend, name, stem, done)
+    return list(targets.values())
+
+
+def _tell(backend: LocalBackend, name: str, stem: Path, done: ExportedImage) -> None:
+    """Write the manifest of files that were exported, where the build that made the image is known."""
+    made = opening.images_here(backend).maker_of(name)
+    if made is None or made.plan is None or made.image is None:
+        return
+    path = Path(f"{stem}.json")
+    image = replace(made.image, archive=done.archive, files=done.files)
+    packages = backend.compute.packages(LOCAL, name)
+    sbom = _copy_sbom(backend, made, f"{stem}.tar.gz")
+    told = manifest(replace(made, image=image), made.plan, packages, sbom, stem.name)
+    backend.bucket.write(str(path), with_earlier_files(told, path.read_bytes() if path.exists() else b""))
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path} exists already; remove it, or choose another folder")
 
 
 def export_existing(backend: LocalBackend, name: str, target: str | None, compression: str) -> None:

@@ -74,6 +74,23 @@ class ArchiveRecord:
 
 
 @dataclass(frozen=True)
+class ExportedFile:
+    """A file that an image was exported to, beside the name that its format's ending makes."""
+
+    format: str
+    bytes: int  # holes too
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ExportedImage:
+    """All files of one export, and of Compute Engine's archive, if that is among them, all that is known."""
+
+    files: tuple[ExportedFile, ...]
+    archive: ArchiveRecord | None = None
+
+
+@dataclass(frozen=True)
 class AllowedFinding:
     """A finding in an image that its spec allows."""
 
@@ -92,6 +109,7 @@ class ImageRecord:
     archive: ArchiveRecord | None = None
     findings: tuple[str, ...] = ()  # what is in it that should not be, one line each; only with `hygiene: warn`
     allowed: tuple[AllowedFinding, ...] = ()  # what the spec's `hygiene.allow` lets pass
+    files: tuple[ExportedFile, ...] = ()  # in other formats than `archive`, or in that too where formats are named
 
 
 @dataclass(frozen=True)

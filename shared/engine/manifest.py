@@ -8,16 +8,19 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..build.build import Build, StepRecord
+from ..build.build import Build, ExportedFile, StepRecord
+from ..build.export_formats import EXPORT_FORMATS
 from ..build.plan import Plan
 from ..ports import Package
 
 
-def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom: Sequence[str] = ()) -> bytes:
+def manifest(
+    build: Build, plan: Plan, packages: Sequence[Package] | None, sbom: Sequence[str] = (), stem: str | None = None
+) -> bytes:
     """Return the manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages or null.
 
     `packages` is None where they are not known. `sbom` has the paths of the bill of materials; the manifest has their
-    file names.
+    file names. Files in other formats are called `stem` and their endings, else as the image.
     """
     archive = build.image.archive if build.image else None
     document: dict[str, Any] = {
@@ -36,6 +39,7 @@ def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom:
         "findings": list(build.image.findings) if build.image else [],
         "allowed": [asdict(found) for found in build.image.allowed] if build.image else [],
         "archive": asdict(archive) if archive else None,
+        "files": [_file(file, stem or plan.image.name) for file in build.image.files] if build.image else [],
         "content_digest": plan.content_digest,
         "source": asdict(plan.source),
         "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
@@ -44,7 +48,31 @@ def manifest(build: Build, plan: Plan, packages: Sequence[Package] | None, sbom:
         "sbom": [PurePosixPath(path).name for path in sbom],
         "packages": None if packages is None else [_package(package) for package in packages],
     }
+    return _as_json(document)
+
+
+def with_earlier_files(told: bytes, before: bytes) -> bytes:
+    """Return a manifest that also tells of the archive and the files that an earlier one of the same image told of."""
+    document = json.loads(told)
+    try:
+        earlier = json.loads(before)
+        same = earlier["image"]["id"] == document["image"]["id"]
+        files = [file for file in earlier.get("files", []) if same and isinstance(file["name"], str)]
+        archive = earlier["archive"] if same else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return told
+    names = {file["name"] for file in document["files"]}
+    document["files"] = [file for file in files if file["name"] not in names] + document["files"]
+    document["archive"] = document["archive"] or archive
+    return _as_json(document)
+
+
+def _as_json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _file(file: ExportedFile, stem: str) -> dict[str, Any]:
+    return {"name": stem + EXPORT_FORMATS[file.format].ending, **asdict(file)}
 
 
 def _package(package: Package) -> dict[str, Any]:

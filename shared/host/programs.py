@@ -17,6 +17,7 @@ PACKAGES: Mapping[str, str] = {
     "debugfs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "grub-mkimage": "grub-common",
+    "gzip": "gzip",
     "lz4": "lz4",
     "mcopy": "mtools",
     "mke2fs": "e2fsprogs",
@@ -32,6 +33,10 @@ PACKAGES: Mapping[str, str] = {
     "socat": "socat",
     "newgidmap": "uidmap",
     "newuidmap": "uidmap",
+    "sqfs2tar": "squashfs-tools-ng",
+    "tar": "tar",
+    "tar2sqfs": "squashfs-tools-ng",
+    "unsquashfs": "squashfs-tools",
     "zstd": "zstd",
 }
 """Which Debian package has a program that Goldsmith runs."""

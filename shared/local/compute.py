@@ -13,7 +13,8 @@ from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import HYGIENE_OFF, SCRATCH, Job
 
 from ..build import resources
-from ..build.build import ArchiveRecord
+from ..build.build import ArchiveRecord, ExportedImage
+from ..build.export_formats import chosen_formats
 from ..build.image_python import OLDEST
 from ..build.plan import Plan, SourceImage
 from ..delivery.cidata import cidata_files
@@ -180,6 +181,35 @@ class LocalCompute:
             disk_bytes=written.disk_bytes,
             data_bytes=written.data_bytes,
         )
+
+    def export_files(
+        self, project: str, name: str, targets: Mapping[str, str], compression: str, progress: Progress
+    ) -> ExportedImage:
+        """Write each format under a name of its own, which becomes the one asked for when all are whole."""
+        from ..disks.formats.export import export_formats
+        from ..disks.formats.work import ExportOrigin
+
+        self._only_local(project)
+        image = self._catalogue.get(name)
+        if image is None:
+            raise NotFound(f"there is no image {name}; see: goldsmith images list")
+        paths = {known: Path(targets[known.name]) for known in chosen_formats(targets)}
+        for path in paths.values():
+            make_folder(path.parent)
+        what = f"writing {', '.join(targets)}"
+        with self._catalogue.staging() as scratch:
+            done = export_formats(
+                self._catalogue.disk(name),
+                {known: part_of(path) for known, path in paths.items()},
+                scratch.path,
+                ExportOrigin(name, image.architecture, image.created),
+                level="best" if compression == "best" else "fast",
+                progress=lambda done, total: progress(what, done, total),
+            )
+        for path in paths.values():
+            with faults(path.parent):
+                part_of(path).replace(path)
+        return done
 
     @contextmanager
     def _whole_gigabytes(self, name: str) -> Iterator[Path]:

@@ -59,7 +59,7 @@ LAYERS = (
     _layer("shared/archives", "shared/ground", io=True),
     _layer("shared/delivery", "provisioner/protocol shared/ground shared/host", io=True),
     _layer("shared/context", "provisioner/system shared/ground shared/build shared/archives", io=True),
-    _layer("shared/disks", "provisioner/system shared/ground shared/host shared/archives", io=True),
+    _layer("shared/disks", "provisioner/system shared/ground shared/build shared/host shared/archives", io=True),
     _layer(
         "shared/ports",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build",

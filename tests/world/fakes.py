@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioner.hygiene.hygiene import Finding
-from shared.build.build import ArchiveRecord
+from shared.build.build import ArchiveRecord, ExportedFile, ExportedImage
 from shared.build.events import Stop
 from shared.build.plan import Plan
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
@@ -156,6 +156,19 @@ class FakeCompute:
         return ArchiveRecord(
             bytes=1000, sha256=digest, tar_sha256="b2" * 32, crc32="0" * 8, disk_bytes=10 << 30, data_bytes=600 << 20
         )
+
+    def export_files(
+        self, project: str, name: str, targets: Mapping[str, str], compression: str, progress: Progress
+    ) -> ExportedImage:
+        self._call("export_files")
+        progress("writing", 0, 0)
+        files = []
+        for known, target in targets.items():
+            data = f"{known} of {self._found(name).id}".encode()
+            self._bucket.objects[target] = data
+            self.fuse.touch()
+            files.append(ExportedFile(known, len(data), hashlib.sha256(data).hexdigest()))
+        return ExportedImage(tuple(files))
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:
         self._call("packages")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ...build.build import ArchiveRecord
+from ...build.build import ArchiveRecord, ExportedImage
 from ...build.plan import Plan
 from ...errors import Permanent
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
@@ -98,6 +98,15 @@ class GoogleCompute:
         raise Permanent(
             f"Compute Engine cannot write an archive of image {name} by itself; get one with: "
             f"gcloud compute images export --image={name} --project={project} --destination-uri={target}"
+        )
+
+    def export_files(
+        self, project: str, name: str, targets: Mapping[str, str], compression: str, progress: Progress
+    ) -> ExportedImage:
+        """Refuse, as the plan does before: it takes a machine that reads the disk, as `goldsmith build` is on."""
+        raise Permanent(
+            f"Compute Engine cannot write image {name} as {', '.join(targets)} by itself; build it on one machine "
+            "with: goldsmith build SPEC --output FOLDER"
         )
 
     def packages(self, project: str, name: str) -> Sequence[Package] | None:

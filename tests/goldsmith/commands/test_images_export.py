@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -16,7 +17,7 @@ from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.names import BUILD_LABEL
 from tests.goldsmith.command_line import Commands
-from tests.shared.disks.small_disks import MIB, os_tree, rooted
+from tests.shared.disks.small_disks import MIB, os_tree, partitioned, rooted
 from tests.world import values
 
 NAME = values.plan().image.name
@@ -80,3 +81,61 @@ def test_one_from_before_there_were_any_is_exported_without(home: Path, tmp_path
     assert Commands(home, tmp_path)("images", "export", NAME, "--output", out).status == 0
     assert sorted(path.name for path in out.iterdir()) == [f"{NAME}.json", f"{NAME}.tar.gz"]
     assert json.loads((out / f"{NAME}.json").read_text())["sbom"] == []
+
+
+def test_several_formats_go_together_each_with_its_checksum(home: Path, tmp_path: Path) -> None:
+    out, run = tmp_path / "out", Commands(home, tmp_path)
+    done = run("images", "export", NAME, "--output", out, "--format", "qcow2,tar.zst", "--format", "gce")
+    assert done.status == 0, done.err
+    files = [f"{NAME}.qcow2", f"{NAME}.rootfs.tar.zst", f"{NAME}.tar.gz"]
+    assert done.out.splitlines() == [f"file {out / name}" for name in files]
+    manifest = json.loads((out / f"{NAME}.json").read_text())
+    assert [(file["format"], file["name"]) for file in manifest["files"]] == [
+        ("qcow2", files[0]),
+        ("tar.zst", files[1]),
+        ("gce", files[2]),
+    ]
+    for file in manifest["files"]:
+        data = (out / file["name"]).read_bytes()
+        assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+        assert (out / f"{file['name']}.sha256").read_text() == f"{file['sha256']}  {file['name']}\n"
+    assert manifest["archive"]["sha256"] == manifest["files"][2]["sha256"]
+    assert {path.name for path in out.iterdir()} == {*files, *(f"{name}.sha256" for name in files), f"{NAME}.json"}
+
+
+def test_a_later_export_adds_to_the_manifest(home: Path, tmp_path: Path) -> None:
+    out, run = tmp_path / "out", Commands(home, tmp_path)
+    assert run("images", "export", NAME, "--output", out).status == 0
+    archive = json.loads((out / f"{NAME}.json").read_text())["archive"]
+    for known in ("vhd", "oci"):
+        assert run("images", "export", NAME, "--output", out, "--format", known).status == 0
+    manifest = json.loads((out / f"{NAME}.json").read_text())
+    assert manifest["archive"] == archive
+    assert [file["format"] for file in manifest["files"]] == ["vhd", "oci"]
+
+
+@pytest.mark.parametrize("there", [f"{NAME}.qcow2", f"{NAME}.vmdk.sha256"])
+def test_nothing_is_written_where_one_file_is_there(home: Path, tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / there).write_text("mine")
+    done = Commands(home, tmp_path)("images", "export", NAME, "--output", out, "--format", "qcow2,vmdk")
+    assert (done.status, "exists already" in done.err) == (2, True)
+    assert [path.name for path in out.iterdir()] == [there]
+
+
+@pytest.mark.parametrize(("formats", "why"), [("iso", "no format 'iso'"), ("qcow2,qcow2-compressed", "both write")])
+def test_formats_that_cannot_be_are_bad_input(home: Path, tmp_path: Path, formats: str, why: str) -> None:
+    done = Commands(home, tmp_path)("images", "export", NAME, "--output", tmp_path / "out", "--format", formats)
+    assert (done.status, why in done.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_without_a_tree_is_exported_as_one_alone(home: Path, tmp_path: Path) -> None:
+    disk = partitioned(tmp_path / "bare.raw", "label: gpt\nstart=2048, size=20480\n")
+    Catalogue(home, SystemClock()).add(disk, "bare", transfer="move")
+    out, run = tmp_path / "out", Commands(home, tmp_path)
+    done = run("images", "export", "bare", "--output", out, "--format", "raw,oci")
+    assert (done.status, "only ext4 can be read" in done.err, list(out.iterdir())) == (3, True, [])
+    assert run("images", "export", "bare", "--output", out, "--format", "raw").status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["bare.raw", "bare.raw.sha256"]  # no manifest: not built here

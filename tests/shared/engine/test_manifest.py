@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from provisioner.protocol import STEP_FINISHED
-from shared.build.build import AllowedFinding, ArchiveRecord
+from shared.build.build import AllowedFinding, ArchiveRecord, ExportedFile
 from shared.engine.lifecycle import note_report
-from shared.engine.manifest import manifest
+from shared.engine.manifest import manifest, with_earlier_files
 from tests.world import values
 from tests.world.fakes import PACKAGES
 
@@ -44,3 +46,27 @@ def test_what_is_not_known_is_null() -> None:
 def test_verification_without_steps_is_not_the_same_as_none() -> None:
     plan = replace(values.plan(), verify_steps=())
     assert json.loads(manifest(values.build(plan=plan), plan, None))["verify"] == []
+
+
+def exported(*formats: str, image: str = "1") -> bytes:
+    files = tuple(ExportedFile(name, 10, "ab" * 32) for name in formats)
+    build = values.build(image=values.image_record(id=image, files=files))
+    return manifest(build, values.plan(), None, stem="other")
+
+
+def test_files_in_other_formats_are_named() -> None:
+    assert json.loads(exported("vmdk"))["files"] == [
+        {"name": "other.vmdk", "format": "vmdk", "bytes": 10, "sha256": "ab" * 32}
+    ]
+
+
+def test_what_was_told_before_of_the_same_image_is_kept() -> None:
+    both = json.loads(with_earlier_files(exported("oci", "raw"), exported("vmdk", "raw")))
+    assert [file["format"] for file in both["files"]] == ["vmdk", "oci", "raw"]
+    other = with_earlier_files(exported("oci"), exported("vmdk", image="2"))
+    assert other == exported("oci")
+
+
+@pytest.mark.parametrize("before", [b"", b"{", b"[]", b'{"image": 1}', b'{"image": {"id": "1"}, "files": [1]}'])
+def test_a_document_that_is_no_manifest_tells_nothing(before: bytes) -> None:
+    assert with_earlier_files(exported("oci"), before) == exported("oci")
