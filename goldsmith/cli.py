@@ -50,6 +50,10 @@ Formats = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--format", metavar="NAME,...", help="Formats such as qcow2,vmdk,oci; may be given several times."),
 ]
+EngineOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
+]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
 
@@ -67,6 +71,7 @@ def build(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="direct|firmware", help="How the build VM boots; instead of the spec's local.boot."),
     ] = None,
+    engine: EngineOption = None,
     compression: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="fast|best", help="Of the archive: fast, or best at a third of the speed."),
@@ -81,7 +86,10 @@ def build(
     from .commands.build import build as run
 
     values = _pairs(parameters)
-    raise typer.Exit(run(spec, output, values, source, boot=boot, compression=compression, key=key, as_json=json))
+    status = run(
+        spec, output, values, source, boot=boot, engine=engine, compression=compression, key=key, as_json=json
+    )
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -112,11 +120,17 @@ def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOp
 
 
 @app.command()
-def plan(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None, json: AsJson = False) -> None:
+def plan(
+    spec: SpecArgument,
+    parameters: Parameters = None,
+    source: SourceOption = None,
+    engine: EngineOption = None,
+    json: AsJson = False,
+) -> None:
     """Show what a build of the spec would make."""
     from .commands.specs import plan as run
 
-    run(spec, _pairs(parameters), source, as_json=json)
+    run(spec, _pairs(parameters), source, engine, as_json=json)
 
 
 @app.command()

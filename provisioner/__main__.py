@@ -6,6 +6,7 @@
 --console PATH  the console (/dev/console); - is standard output
 --drain SECONDS how long to wait for the last reports to leave before the machine goes down (10)
 --no-power      leave the machine on: end with status 0 (completed), 1 (failed) or 194 (wants a reboot)
+--sandbox       with --no-power: this system was not booted; all its processes are this job's
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Options:
     def __init__(self, arguments: list[str]) -> None:
         """Parse the arguments. ValueError; KeyError when --cidata is missing."""
         self.power = "--no-power" not in arguments
-        rest = [argument for argument in arguments if argument != "--no-power"]
+        self.sandbox = "--sandbox" in arguments
+        rest = [argument for argument in arguments if argument not in ("--no-power", "--sandbox")]
         given = dict(zip(rest[::2], rest[1::2]))
         if len(rest) % 2 or not set(given) <= {"--cidata", "--root", "--state", "--console", "--drain"}:
             raise ValueError(f"arguments {arguments}")
@@ -46,6 +48,16 @@ def do_without_openssl() -> None:
         sys.modules["_hashlib"] = None  # type: ignore[assignment]  # importlib's manual: this blocks an import
 
 
+def _machine(options: Options, console: StepConsole) -> NoMachine:
+    if options.power:
+        return BuildMachine(console)
+    if not options.sandbox:
+        return NoMachine(console)
+    from .machine.sandbox import Sandbox
+
+    return Sandbox(console)
+
+
 def main(arguments: list[str]) -> int:
     """Run the job; return the exit status, unless the machine is turned off first."""
     if arguments == ["--maintenance"]:  # maintenance.py starts it with this
@@ -60,7 +72,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o022)
     do_without_openssl()
     console = StepConsole(options.console)
-    machine = BuildMachine(console) if options.power else NoMachine(console)
+    machine = _machine(options, console)
     path = os.path.join(options.cidata, "job.json")
     try:
         with open(path, "rb") as file:

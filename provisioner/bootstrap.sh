@@ -16,6 +16,9 @@ say() {
     printf 'goldsmith: %s\n' "$1" >/dev/console
 }
 
+power=yes # no: the caller sees the status
+case " $* " in *" --no-power "*) power=no ;; esac
+
 # The host has to see the reason: without Python no report can be signed, so the report port gets the plain line.
 give_up() {
     say "$1"
@@ -23,6 +26,7 @@ give_up() {
     for port in "${port:-/dev/ttyS2}" /dev/ttyAMA2; do # serial port 3, as arm64 names it
         [ ! -c "$port" ] || ! printf '\ngoldsmith: %s\n' "$1" 2>/dev/null >"$port" || break
     done
+    [ "$power" = yes ] || exit 1
     sync
     sleep "$(sed -n 's/.*"linger": *\([0-9]*\).*/0\1/p' "$cidata/job.json" 2>/dev/null)" 2>/dev/null
     systemctl poweroff -ff || poweroff -f || echo o >/proc/sysrq-trigger
@@ -66,6 +70,10 @@ sys.exit(main(sys.argv[1:]))
     3) unfit="$unfit, $python is $("$python" --version 2>&1)" ;;
     4) unfit="$unfit, $python lacks modules of its library" ;;
     126 | 127) unfit="$unfit, $python does not run" ;;
+    0 | 1 | 194)
+        [ "$power" = yes ] || exit "$status"
+        give_up "the provisioner ended unexpectedly with status $status"
+        ;;
     *) give_up "the provisioner ended unexpectedly with status $status" ;;
     esac
 done

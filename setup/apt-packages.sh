@@ -34,6 +34,7 @@ base() {
 		cpio cpio
 		busybox-static /usr/share/doc/busybox-static
 		socat socat
+		slirp4netns slirp4netns
 		lz4 lz4
 		zstd zstd
 		squashfs-tools unsquashfs

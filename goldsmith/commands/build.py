@@ -27,7 +27,7 @@ from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
 from .images import export_existing
-from .specs import here, plan_for, read_builds, with_absolute_paths
+from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend
@@ -64,6 +64,7 @@ def build(
     source: Path | None,
     *,
     boot: str | None,
+    engine: str | None,
     compression: str | None,
     key: str | None,
     as_json: bool,
@@ -75,7 +76,7 @@ def build(
     """
     asked = f"goldsmith build {key or uuid.uuid4()}"
     file = read_builds(path, parameters, asked, source)
-    builds = here(file.builds, path)
+    builds = with_engine(here(file.builds, path), engine)
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
     options = BuildFlags(output, boot, compression)

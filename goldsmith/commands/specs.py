@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.build.events import BuildRequested, to_json
 from shared.build.identity import build_id
-from shared.build.plan import Plan
+from shared.build.plan import MachinePlan, Plan
 from shared.delivery.bundle import provisioner_version
 from shared.errors import InputError, SpecError
 from shared.names import LOCAL
@@ -29,6 +29,8 @@ from ..screen.text import complain, say
 
 if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend
+
+ENGINES = ("vm", "chroot", "auto")
 
 
 def read_builds(
@@ -60,6 +62,19 @@ def here(builds: tuple[SpecBuild, ...], path: Path) -> tuple[SpecBuild, ...]:
         return builds
     complain(f"{path}: on this machine its own images stand for those of {', '.join(sorted(projects))}")
     return tuple(replace(build, spec=_on_this_machine(build.spec)) for build in builds)
+
+
+def with_engine(builds: tuple[SpecBuild, ...], engine: str | None) -> tuple[SpecBuild, ...]:
+    """Return the builds with the engine that the command line names instead of the specs', if it does. InputError."""
+    if engine is None:
+        return builds
+    if engine not in ENGINES:
+        raise InputError(f"--engine {engine}: write {' or '.join(ENGINES)}")
+    return tuple(replace(build, spec=_on_engine(build.spec, engine)) for build in builds)
+
+
+def _on_engine(spec: Spec, engine: str) -> Spec:
+    return spec.model_copy(update={"local": spec.local.model_copy(update={"engine": engine})})
 
 
 def _projects(spec: Spec) -> set[str]:
@@ -124,11 +139,11 @@ def validate(path: Path, parameters: Mapping[str, str], source: Path | None) -> 
         say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
 
 
-def plan(path: Path, parameters: Mapping[str, str], source: Path | None, *, as_json: bool) -> None:
+def plan(path: Path, parameters: Mapping[str, str], source: Path | None, engine: str | None, *, as_json: bool) -> None:
     """Print what a build would make; of a workflow of several, what each would."""
     asked = f"goldsmith plan {uuid.uuid4()}"
     file = read_builds(path, parameters, asked, source)
-    builds = here(file.builds, path)
+    builds = with_engine(here(file.builds, path), engine)
     requests = []
     with shown() as progress, open_home(progress) as backend:
         for build in builds:
@@ -156,6 +171,12 @@ def _admitted(
         raise InputError(f"{error}; {build.spec.name} comes after {waits}: plan it when that is built") from error
 
 
+def _described(machine: MachinePlan) -> str:
+    if machine.engine == "chroot":
+        return f"a sandbox on this host, {machine.memory_mb} MB"
+    return f"{machine.cpus} CPUs, {machine.memory_mb} MB, {machine.boot} boot"
+
+
 def _print_plan(made: Plan, unchanged: bool) -> None:
     source, image, machine = made.source, made.image, made.machine
     lines = [
@@ -163,7 +184,7 @@ def _print_plan(made: Plan, unchanged: bool) -> None:
         ("from", f"{source.project}/{source.name}, {source.architecture}, {source.disk_size_gb} GB"),
         ("disk", f"{image.disk_size_gb} GB"),
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.published_labels.items()))),
-        ("machine", f"{machine.cpus} CPUs, {machine.memory_mb} MB, {machine.boot} boot"),
+        ("machine", _described(machine)),
         ("context", f"{made.context.size} bytes, {made.context.digest[:12]}" if made.context else "none"),
         ("steps", ", ".join(f"{step.name} ({step.action})" for step in made.steps) or "none"),
         ("deadline", f"{format_duration(made.timeout)} after the request, {made.attempts} attempts"),

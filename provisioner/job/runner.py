@@ -25,6 +25,7 @@ from ..protocol import (
     Job,
     Step,
 )
+from ..machine.machine import NoMachine
 from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput
@@ -57,8 +58,11 @@ class Try:
 class Runner:
     """Runs the steps of one job."""
 
-    def __init__(self, job: Job, journal: Journal, console: StepConsole, root: str, context: str, logs: str) -> None:
+    def __init__(
+        self, job: Job, journal: Journal, console: StepConsole, machine: NoMachine, root: str, context: str, logs: str
+    ) -> None:
         self._job = job
+        self._machine = machine
         self._journal = journal
         self._state = journal.state
         self._console = console
@@ -155,8 +159,12 @@ class Runner:
     def _try(self, index: int, step: Step) -> Try:
         output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console)
         began = time.monotonic()
-        context = StepContext(self._root, self._context, output, began + step.timeout)
+        machine = self._machine
+        deadline = began + step.timeout
+        context = StepContext(self._root, self._context, output, deadline, machine.step_group(), machine.environment)
         status, problem = self._act(step, context)
+        if status == REBOOT_STATUS and not problem:
+            problem = machine.no_restart
         left = context.group.end()
         if left:
             output.say(f"ended what the step left running: {', '.join(left[:SHOWN_PROCESSES])}")

@@ -117,7 +117,9 @@ class Session:
             return self._fail(problem)
         os.chdir(self._places.context)  # the steps' working directory
         places = self._places
-        runner = Runner(self._job, self._journal, self._console, places.root, places.context, places.logs)
+        runner = Runner(
+            self._job, self._journal, self._console, self._machine, places.root, places.context, places.logs
+        )
         outcome = runner.run(note, self._resumed)
         os.chdir("/")
         if outcome == COMPLETED:

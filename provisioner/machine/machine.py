@@ -15,8 +15,13 @@ from ..system.files import read_text
 from ..system.mounts import mounts
 from ..system.os_release import COS, system_id
 from ..system.output import StepConsole
+from ..system.step_group import StepGroup
 from .free_blocks import disks, give_back
 from .services import started, stop_services
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 END, END_FAILED, END_REBOOT = 0, 1, 194  # exit statuses of the provisioner where it turns nothing off
 
@@ -52,8 +57,15 @@ def _read(path: str) -> str:
 class NoMachine:
     """A tree of files."""
 
+    no_restart = ""  # why no step can restart it, with the remedy
+    environment: Mapping[str, str] = {}  # of all steps, beside what each of them is given
+
     def __init__(self, console: StepConsole) -> None:
         self._console = console
+
+    def step_group(self) -> StepGroup:
+        """Return what holds the processes of a step that begins."""
+        return StepGroup()
 
     def prepare(self) -> str:
         """Make the machine ready for the steps; return a note for people, or ""."""

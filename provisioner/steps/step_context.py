@@ -16,6 +16,7 @@ from ..system.step_group import StepGroup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Optional
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -35,18 +36,28 @@ class StepError(Exception):
 class StepContext:
     """All that one try of a step works with: the image's root, the context, a way to run programs, a time limit."""
 
-    def __init__(self, root: str, folder: str, output: StepOutput, deadline: float) -> None:
+    def __init__(
+        self,
+        root: str,
+        folder: str,
+        output: StepOutput,
+        deadline: float,
+        group: Optional[StepGroup] = None,
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        """Begin a try. `environment` is the machine's, beside ENVIRONMENT; `group` takes what the step starts."""
         self.root = root
         self.folder = folder  # of the context
         self.output = output
         self.deadline = deadline  # monotonic
-        self.group = StepGroup()
+        self.group = group or StepGroup()
+        self._environment = environment or {}
         self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:
         """Run a program in the context with the usual environment and `env`; return its exit status."""
         try:
-            return process.run_captured(argv, {**ENVIRONMENT, **env}, self.output, self.deadline, self.group)
+            return process.run_captured(argv, {**ENVIRONMENT, **self._environment, **env}, self.output, self.deadline, self.group)
         except OSError as error:
             raise StepError(f"{argv[0]} cannot be started: {error.strerror}") from error
 

@@ -59,6 +59,7 @@ def content_digest(
     layout: DiskLayout | None = None,
     sbom_input: str | None = None,
     allow_failed: Sequence[str] = (),
+    engine: str = "vm",
 ) -> str:
     """Return the SHA-256, in hex, over all that determines an image's contents, and its list of packages.
 
@@ -73,6 +74,8 @@ def content_digest(
     }
     if layout is not None:  # only then: images from before there were layouts keep their digests
         document["layout"] = asdict(layout)
+    if engine != "vm":
+        document["engine"] = engine
     if allow_failed:
         document["allow_failed"] = sorted(allow_failed)
     if sbom_input is not None:

@@ -10,6 +10,10 @@ from provisioner.protocol import DiskLayout, Step
 from .identity import without_own
 
 
+EngineKind = Literal["vm", "chroot"]
+"""What the steps run in: a machine, or the image's root file system in namespaces of its own."""
+
+
 @dataclass(frozen=True)
 class SourceImage:
     """The image a build starts from, as it was when it was resolved."""
@@ -83,6 +87,7 @@ class MachinePlan:
     gpu_type: str | None = None
     spot: bool = False
     secure_boot: bool = False  # with vTPM and integrity monitoring: a Shielded VM
+    engine: EngineKind = "vm"  # chroot: on one machine only
     boot: str = "direct"  # one machine only: direct or firmware
     internet: bool = True  # one machine only: whether the guest may reach other hosts
     cpus: int = 2  # one machine only

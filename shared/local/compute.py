@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner.hygiene.hygiene import Finding
-from provisioner.protocol import HYGIENE_OFF, SCRATCH, Job
+from provisioner.protocol import BUILD, HYGIENE_OFF, SCRATCH, Job
 
 from ..build import resources
 from ..build.build import ArchiveRecord, ExportedImage
@@ -39,7 +39,7 @@ from ..images.catalogue import DISK, Catalogue
 from ..images.contents import has_python
 from ..images.hygiene import can_look_into, look_into, was_cut_off
 from ..images.packages import packages
-from ..machines.machines import Machines, MachineSpec
+from ..machines.machines import CHROOT, Machines, MachineSpec
 from ..machines.process import SERIAL_LIMIT, TRUNCATED
 from ..machines.qemu import DataDisk
 from ..names import EXPIRES_LABEL, LOCAL
@@ -92,7 +92,9 @@ class LocalCompute:
                 "take large files out of it and let a step download them"
             )
         _check_python(self._catalogue.disk(plan.source.name), plan.source.name)
-        self._machines.check(plan.machine.boot, internet=plan.machine.internet)
+        self._machines.check(plan.machine.engine, plan.machine.boot, internet=plan.machine.internet)
+        if plan.machine.engine == CHROOT:
+            _check_root(self._catalogue.disk(plan.source.name), plan.source.name)
         if any(step.action == "install-gpu" for step in plan.steps):
             _check_drivers(plan, self._environment)
         data = self._data_bytes(plan.source.name)
@@ -265,6 +267,7 @@ class LocalCompute:
                     folder=folder.machine(request.name),
                     disk=disk,
                     cidata=cidata_files(_without_check(request.job, disk), context),
+                    engine=request.plan.engine if request.job.phase == BUILD else "vm",
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
@@ -391,6 +394,15 @@ def _check_python(disk: Path, name: str) -> None:
             f"source: image {name} has no python3, and the provisioner needs Python {OLDEST} or later; add it to the "
             "image, or name another one"
         )
+
+
+def _check_root(disk: Path, name: str) -> None:
+    """Refuse an image whose files only a machine that runs it can change. InputError."""
+    try:
+        with Disk(disk) as opened:
+            _ = opened.root
+    except RootUnreadable as error:
+        raise InputError(f"source: image {name}: {error}; write local.engine: vm") from error
 
 
 def _check_drivers(plan: Plan, environment: Mapping[str, str]) -> None:

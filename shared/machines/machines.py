@@ -37,6 +37,7 @@ LOG = logging.getLogger(__name__)
 
 KILL_SECONDS = 10.0
 STOPPED = "it was stopped"
+CHROOT = "chroot"
 
 
 class Machines:
@@ -46,6 +47,7 @@ class Machines:
         self._home = home
         self._publish = publish
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="machine-starter", initializer=self._confine)
+        self._sandbox_starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")
         self._guard: NetworkGuard | None = None
         self._ours: dict[str, MachineProcess] = {}
 
@@ -60,11 +62,19 @@ class Machines:
         for machine in list(self._ours.values()):
             machine.kill(STOPPED)
         self._starter.shutdown()
+        self._sandbox_starter.shutdown()
         if self._guard is not None:
             self._guard.close()
 
-    def check(self, boot: str, *, internet: bool) -> None:
+    def check(self, engine: str, boot: str, *, internet: bool) -> None:
         """Check that this host has what a machine needs. Raises MissingTool, EnvironmentFault."""
+        if engine == CHROOT:
+            from .start_sandbox import check_host
+
+            check_host(internet=internet)
+            if internet:
+                self._refuse_open_network()
+            return
         from .direct_boot import direct_boot
         from .start import TIED
 
@@ -87,7 +97,14 @@ class Machines:
             raise AlreadyExists(f"machine {spec.name} is running")
         if spec.internet:
             self._refuse_open_network()
-        machine = launch(spec, self._home, self._publish, self._starter, _write_outcome, services)
+        if spec.engine == CHROOT:
+            from .start_sandbox import launch_sandbox
+
+            machine = launch_sandbox(
+                spec, self._home, self._publish, self._sandbox_starter, self._starter, _write_outcome
+            )
+        else:
+            machine = launch(spec, self._home, self._publish, self._starter, _write_outcome, services)
         try:
             Record.of(machine.process.pid).write(spec.folder)
         except BaseException:

@@ -194,11 +194,11 @@ def _no_metadata(request: MetadataRequest) -> Response:
 
 
 class MetadataServer:
-    """Serve routes on an abstract Unix socket until close()."""
+    """Serve routes until close(): on an abstract Unix socket, or on a socket that listens in a network namespace."""
 
-    def __init__(self, name: str, routes: Sequence[Route]) -> None:
+    def __init__(self, name: str, routes: Sequence[Route], listener: socket.socket | None = None) -> None:
         self.socket_name = f"goldsmith-{secrets.token_hex(8)}-{name}"[:_LONGEST_NAME]
-        self._server = _Server(self.socket_name, routes)
+        self._server = _Server(self.socket_name, routes) if listener is None else _NamespaceServer(listener, routes)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True, name=f"http-{name}"
         )
@@ -237,13 +237,16 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         _pid, user, _group = struct.unpack("3i", packed)
         if user != os.getuid():
             return False
+        self._admit(request)
+        return True
+
+    def _admit(self, request: socket.socket) -> None:
         with self._lock:
             while len(self._open) >= CONNECTIONS:
                 oldest = next(iter(self._open))
                 del self._open[oldest]
                 _hang_up(oldest)
             self._open[request] = None
-        return True
 
     def shutdown_request(self, request: object) -> None:
         """Forget a connection and close it."""
@@ -262,6 +265,22 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Log a broken connection for debugging only."""
         LOG.debug("a connection of the guest broke", exc_info=True)
+
+
+class _NamespaceServer(_Server):
+    """A server on a listening socket of a sandbox's network namespace, which only that sandbox reaches."""
+
+    def __init__(self, listener: socket.socket, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._open = {}
+        self._lock = threading.Lock()
+        self.socket = listener
+        socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        if isinstance(request, socket.socket):
+            self._admit(request)
+        return True
 
 
 def _hang_up(connection: socket.socket) -> None:

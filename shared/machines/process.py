@@ -228,4 +228,5 @@ class MachineProcess:
         if status == 0 and "terminating on signal" not in complaint:
             return MachineEnd("powered-off")
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return MachineEnd("lost", f"QEMU {how}" + (f": {complaint}" if complaint else ""))
+        what = "QEMU" if self.spec.engine == "vm" else "the sandbox"
+        return MachineEnd("lost", f"{what} {how}" + (f": {complaint}" if complaint else ""))

@@ -50,6 +50,7 @@ class MachineSpec:
     folder: Path
     disk: Path  # raw
     cidata: Mapping[str, bytes | Path] | None
+    engine: str = "vm"  # or chroot: a sandbox, without QEMU
     boot: str = "direct"  # or firmware
     cpus: int = 2
     memory_mb: int = 1024

@@ -15,7 +15,7 @@ from provisioner.protocol import DiskLayout, Step
 from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.machine_types import default_disk_type
-from ..build.plan import Allowance, Context, Deprecation, ImagePlan, MachinePlan, Plan, SourceImage
+from ..build.plan import Allowance, Context, Deprecation, EngineKind, ImagePlan, MachinePlan, Plan, SourceImage
 from ..context.outside import packed_inputs
 from ..errors import InputError
 from ..names import LOCAL
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do 
 
 SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
 NEEDS_SCRATCH = "install-gpu"
+CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages"])  # others need a booted system
 
 
 def make_plan(
@@ -49,6 +50,7 @@ def make_plan(
     sbom_input = spec.output.sbom.input if spec.output.sbom else None
     packed = context.digest if context else None
     allow_failed = spec.verify.allow_failed if spec.verify else ()
+    engine = _engine(spec, steps, layout)
     digest = content_digest(
         source.id,
         steps,
@@ -58,6 +60,7 @@ def make_plan(
         layout=layout,
         sbom_input=sbom_input,
         allow_failed=allow_failed,
+        engine=engine,
     )
     return Plan(
         build_id=build_id(spec.name, request),
@@ -67,7 +70,7 @@ def make_plan(
         source=source,
         content_digest=digest,
         image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
-        machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb),
+        machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb, engine),
         steps=steps,
         context=context,
         verify_steps=verify_steps,
@@ -161,7 +164,23 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
     )
 
 
-def _machine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, disk_size_gb: int) -> MachinePlan:
+def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> EngineKind:
+    """Return what the steps run in. On Google Cloud that is always a VM; InputError for steps that need one."""
+    project = spec.build.project or spec.output.project or LOCAL
+    if spec.local.engine == "vm" or project != LOCAL:
+        return "vm"
+    booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
+    if not booted and layout is None:
+        return "chroot"
+    if spec.local.engine == "auto":
+        return "vm"
+    what = f"step {booted[0].name!r} ({booted[0].action})" if booted else "the disk layout of output.oem_size"
+    raise InputError(f"local.engine: {what} needs a booted system, which chroot does not have; write engine: vm or auto")
+
+
+def _machine(
+    spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, disk_size_gb: int, engine: EngineKind
+) -> MachinePlan:
     build, local = spec.build, spec.local
     return MachinePlan(
         project=build.project or spec.output.project or LOCAL,
@@ -177,6 +196,7 @@ def _machine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, dis
         gpu_type=build.gpu_type,
         spot=build.spot,
         secure_boot=build.secure_boot,
+        engine=engine,
         boot="firmware" if layout else local.boot,  # partitions are moved between boots, by the boot loader's help
         internet=local.network,
         cpus=local.cpus,

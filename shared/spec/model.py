@@ -154,7 +154,7 @@ class BuildOptions(Closed):
 class LocalOptions(Closed):
     """Settings of a build on one machine; the cloud does not read them."""
 
-    engine: Literal["vm"] = "vm"
+    engine: Literal["vm", "chroot", "auto"] = "vm"
     boot: Literal["direct", "firmware"] = "direct"
     network: Flag = True
     cpus: Whole = Field(default=2, ge=1, le=64)

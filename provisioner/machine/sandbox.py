@@ -1,0 +1,65 @@
+"""A sandbox: an image's root file system in namespaces of its own, in which no system was booted.
+
+Its processes are init, the shell of bootstrap.sh, which init waits for, the provisioner, and what the steps start.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..system.process import kill_leftovers
+from ..system.step_group import StepGroup
+from .machine import NoMachine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator
+
+INIT = 1
+SHIMS = "/run/goldsmith/shims"  # programs in place of those that need a booted system
+
+
+class Sandbox(NoMachine):
+    """The sandbox that this process runs in."""
+
+    no_restart = (
+        "it asks for a reboot (exit status 194), and a sandbox cannot be rebooted; write local.engine: vm, or end the "
+        "step with status 0"
+    )
+    environment = {
+        "PATH": f"{SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SYSTEMD_OFFLINE": "1",  # systemctl(1): units are changed as files
+        "NEEDRESTART_SUSPEND": "1",
+    }
+
+    def step_group(self) -> StepGroup:
+        """Return the group of all processes but those that lead to this one."""
+        return SandboxGroup()
+
+    def silence(self) -> list[str]:
+        """End what the steps have left running."""
+        kill_leftovers()
+        SandboxGroup().end()
+        return []
+
+
+class SandboxGroup(StepGroup):
+    """All processes of the sandbox but those that lead to this one: none of them leaves it."""
+
+    def __init__(self) -> None:
+        self._own, self._path = "sandbox", ""
+
+    def enter(self) -> None:
+        """Do nothing: programs that this process starts belong to the group."""
+
+    def leave(self) -> None:
+        """Do nothing."""
+
+    def _processes(self) -> Iterator[int]:
+        ours = (INIT, os.getppid(), os.getpid())
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) not in ours:
+                yield int(name)
+
+    def _remove(self) -> None:
+        pass

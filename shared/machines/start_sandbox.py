@@ -1,0 +1,182 @@
+"""Start a sandbox where a VM would be started: the same folder, console, reports and record, and no QEMU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from ..disks.disk import Disk
+from ..errors import EnvironmentFault
+from ..host.build_folder import BuildFolder
+from ..host.programs import find_tool
+from ..ports import Message
+from ..sandbox.supervisor import SandboxSpec
+from .metadata_server import MetadataServer, machine_routes
+from .process import MachineEnd, MachineProcess, SerialPort
+from .qemu import ADDRESS, MachineSpec
+from .start import PORTS, TIED
+
+TREE = Path(__file__).resolve().parents[2]
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from shared.sandbox.supervisor import main; sys.exit(main(sys.argv[2:]))"
+SLIRP = "slirp4netns"
+PATIENCE = 60.0  # seconds for a sandbox to be set up; it takes a fraction of one
+MESSAGE = 64  # bytes
+
+
+def check_host(*, internet: bool) -> None:
+    """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
+    for program in (TIED[0], *((SLIRP,) if internet else ())):
+        find_tool(program)
+
+
+def launch_sandbox(
+    spec: MachineSpec,
+    home: Path,
+    publish: Callable[[Message], None],
+    starter: Executor,
+    guarded: Executor,
+    on_end: Callable[[MachineSpec, MachineProcess, MachineEnd], None],
+) -> MachineProcess:
+    """Start a sandbox on a thread of `starter`, with which it ends. The caller has to call watch().
+
+    Its way to other hosts is started on a thread of `guarded`: what that starts does not reach this host itself.
+    Raises EnvironmentFault, MissingTool.
+    """
+    _write_cidata(spec)
+    with Disk(spec.disk) as disk:
+        root = disk.root
+        place, uuid = root.partition, root.file_system.uuid
+    with ExitStack() as stack:
+        files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
+        ours, theirs = zip(*(socket.socketpair() for _ in files), strict=True)
+        control, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (*ours, *theirs, control, asked):
+            stack.enter_context(each)
+        console, reports = (each.fileno() for each in theirs)
+        sandbox = SandboxSpec(
+            name=spec.name,
+            disk=str(spec.disk),
+            offset=place.start,
+            size=place.size,
+            root_uuid=uuid,
+            folder=str(spec.folder),
+            memory=spec.memory_mb << 20,
+            address=ADDRESS,
+            network=spec.internet,
+            console=console,
+            reports=reports,
+            control=asked.fileno(),
+        )
+        stderr = stack.enter_context(tempfile.TemporaryFile())
+        process = starter.submit(_spawn, sandbox, stderr).result()
+        for each in (*theirs, asked):
+            each.close()
+        try:
+            _introduce(spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name))
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=True)]
+        return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all())
+
+
+def _write_cidata(spec: MachineSpec) -> None:
+    """Write the files of the job into a folder, from which the sandbox takes them over."""
+    folder = spec.folder / "cidata"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o755)
+    for name, content in (spec.cidata or {}).items():
+        if isinstance(content, Path):
+            shutil.copyfile(content, folder / name)
+        else:
+            (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+
+
+def _spawn(sandbox: SandboxSpec, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    python = [sys.executable, "-I", "-S", "-E", "-c", PROGRAM, str(TREE), sandbox.encode()]
+    return subprocess.Popen(
+        [find_tool(TIED[0]), *TIED[1:], str(os.getpid()), *python],
+        stdin=subprocess.DEVNULL,
+        stdout=stderr,
+        stderr=stderr,
+        pass_fds=(sandbox.console, sandbox.reports, sandbox.control),
+        start_new_session=True,
+    )
+
+
+def _introduce(
+    spec: MachineSpec,
+    process: subprocess.Popen[bytes],
+    control: socket.socket,
+    stderr: IO[bytes],
+    stack: ExitStack,
+    guarded: Executor,
+    publish: Callable[[Message], None],
+    folder: BuildFolder,
+) -> None:
+    """Serve and connect the sandbox when it asks for that, and wait until it is ready."""
+    control.settimeout(PATIENCE)
+    while True:
+        try:
+            said, descriptors, _, _ = socket.recv_fds(control, MESSAGE, 3)
+        except TimeoutError as error:
+            raise EnvironmentFault(f"the sandbox {spec.name} is not ready after {PATIENCE:g} s") from error
+        if said == b"ready":
+            return
+        if said != b"network":
+            process.wait()
+            stderr.seek(0)
+            told = stderr.read().decode("utf-8", "replace").strip()
+            raise EnvironmentFault(told or f"the sandbox {spec.name} ended before it was ready")
+        users, network, listener = descriptors
+        routes = machine_routes(publish, folder.build_id)
+        stack.enter_context(MetadataServer(spec.name, routes, stack.enter_context(socket.socket(fileno=listener))))
+        try:
+            if spec.internet:
+                guarded.submit(_connect, users, network, stack).result()
+        finally:
+            os.close(users)
+            os.close(network)
+        control.sendall(b"connected")
+
+
+def _connect(users: int, network: int, stack: ExitStack) -> None:
+    """Connect a network namespace to other hosts, in user space, until the end. EnvironmentFault."""
+    ready, is_ready = os.pipe()
+    line = [
+        *(find_tool(SLIRP), "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={is_ready}"),
+        *(f"--userns-path=/proc/self/fd/{users}", "--netns-type=path", f"/proc/self/fd/{network}", "tap0"),
+    ]
+    process = subprocess.Popen(
+        [find_tool(TIED[0]), *TIED[1:], str(os.getpid()), *line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(is_ready, users, network),
+        start_new_session=True,
+    )
+    stack.callback(_end, process)
+    os.close(is_ready)
+    with os.fdopen(ready, "rb") as told:
+        if not told.read(1):
+            assert process.stderr is not None
+            why = process.stderr.read().decode("utf-8", "replace").strip()[-500:]
+            raise EnvironmentFault(f"the sandbox cannot be connected: {why}; write local: {{network: false}}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()

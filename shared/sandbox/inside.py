@@ -1,0 +1,212 @@
+"""The processes of a sandbox: one that enters the namespaces, the first one inside, and the provisioner's.
+
+    supervisor                  of the host, or of the user's own namespace
+    └── entrance                new user namespace; then new mount, pid, uts, ipc, cgroup and network namespaces
+        └── init (pid 1)        assembles the root, and waits for
+            └── provisioner     runs the steps; when it has ended, init ends, and the kernel ends all the rest
+
+Each dies with its parent. Steps see init, and the provisioner; both are hidden from them otherwise.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .assembly import CIDATA, CONSOLE, allow_services, assemble, furnish, listen_at, open_ports
+from .seccomp import forbid_calls
+from .shims import shims
+from .system_calls import (
+    NEW_CGROUPS,
+    NEW_IPC,
+    NEW_MOUNTS,
+    NEW_NAMES,
+    NEW_NETWORK,
+    NEW_PROCESSES,
+    NEW_USERS,
+    end_with_parent,
+    hide_process,
+    renounce,
+    unshare,
+)
+
+IDS = 65536
+HTTP = 80
+_RENOUNCED = (16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+"""CAP_SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM,
+BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE (linux/capability.h)."""
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_COMMAND = ("/bin/sh", f"/{CIDATA}/bootstrap.sh", "--no-power", "--sandbox")
+_SAID = 4096  # bytes of a message between these processes
+
+
+@dataclass(frozen=True)
+class Furniture:
+    """What the inside of a sandbox is made of."""
+
+    root: Path  # mounted in the supervisor's mount namespace
+    cidata: Path
+    run_bytes: int  # of the memory file system at /run
+    root_uuid: str
+    address: str  # of the HTTP server that takes the reports
+    network: bool
+
+
+class Entrance:
+    """The supervisor's connection to the process that enters the namespaces."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self._connection = connection
+
+    def receive(self) -> tuple[str, list[int]]:
+        """Return the next message and its descriptors; "" when the process has ended."""
+        data, descriptors, _, _ = socket.recv_fds(self._connection, _SAID, 4)
+        return data.decode("utf-8", "replace"), list(descriptors)
+
+    def go_on(self) -> None:
+        """Let it go on, after what it waits for has been done."""
+        self._connection.sendall(b"go")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
+    """Start the processes of a sandbox. `close` is called in the new process: it closes what that must not have.
+
+    The entrance sends `users` with its user namespace, and waits; then `network` with user and network namespace and a
+    socket that listens at the address, and waits; then `ports` with the console and the port of the reports; or `failed: ...` at any time.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Entrance(pid, ours)
+    status = 1
+    try:
+        ours.close()
+        close()
+        status = _entrance(furniture, theirs)
+    except OSError as error:
+        with suppress(OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            theirs.sendall(f"failed: {place}{error.strerror or error}".encode())
+    finally:
+        os._exit(status)
+
+
+def _say(connection: socket.socket, text: str, *descriptors: int) -> None:
+    socket.send_fds(connection, [text.encode()], list(descriptors))
+
+
+def _wait(connection: socket.socket) -> None:
+    if not connection.recv(_SAID):
+        os._exit(1)  # the supervisor has ended
+
+
+def _entrance(furniture: Furniture, connection: socket.socket) -> int:
+    """Enter the namespaces, start init, and return its exit status."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    unshare(NEW_USERS)
+    users = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    _say(connection, "users", users)
+    _wait(connection)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    _die_with_parent(connection)
+    unshare(NEW_MOUNTS | NEW_PROCESSES | NEW_NAMES | NEW_IPC | NEW_CGROUPS | NEW_NETWORK)
+    listener = listen_at(furniture.address, HTTP)
+    _say(connection, "network", users, os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listener.fileno())
+    _wait(connection)
+    listener.close()
+    child = os.fork()
+    if child:
+        connection.close()
+        return _status(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        status = _init(furniture, connection)
+    except OSError as error:
+        with suppress(OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            connection.sendall(f"failed: {place}{error.strerror or error}".encode())
+    finally:
+        os._exit(status)
+
+
+def _die_with_parent(connection: socket.socket) -> None:
+    """Have the kernel kill this process with its parent, which may have ended a moment ago."""
+    end_with_parent(signal.SIGKILL)
+    poller = select.poll()
+    poller.register(connection, select.POLLHUP)
+    if poller.poll(0):
+        os._exit(1)
+
+
+def _init(furniture: Furniture, connection: socket.socket) -> int:
+    """Be the first process of the sandbox: assemble it, run the provisioner, and return its exit status."""
+    _die_with_parent(connection)
+    hide_process()
+    assemble(furniture.root, furniture.cidata, furniture.run_bytes)
+    ports = open_ports()
+    furnish(shims(furniture.root_uuid), network=furniture.network)
+    for capability in _RENOUNCED:
+        with suppress(OSError):  # an older kernel has fewer
+            renounce(capability)
+    _keep_bounds()
+    forbid_calls()
+    provisioner = os.fork()
+    if not provisioner:
+        try:
+            _become_provisioner()
+        finally:
+            os._exit(127)
+    _say(connection, "ports", *ports)
+    for port in ports:
+        os.close(port)
+    connection.close()
+    while True:
+        ended, status = os.wait()  # of processes that the steps have left, too
+        if ended == provisioner:
+            allow_services()
+            return _status(status)
+
+
+def _keep_bounds() -> None:
+    """Give up for this process, too, what programs that it starts cannot have any more."""
+    library = ctypes.CDLL(None, use_errno=True)
+    kept = (1 << 41) - 1
+    for capability in _RENOUNCED:
+        kept &= ~(1 << capability)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of capget(2)
+    held = (ctypes.c_uint32 * 6)()
+    if library.capget(header, held):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "capget")
+    for index in range(6):
+        held[index] &= (kept >> (32 if index > 2 else 0)) & 0xFFFFFFFF
+    if library.capset(header, held):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "capset")
+
+
+def _become_provisioner() -> None:
+    os.setsid()
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    console = os.open(f"/{CONSOLE}", os.O_WRONLY)
+    for target, source in ((0, nothing), (1, console), (2, console)):
+        os.dup2(source, target)
+    os.execve(_COMMAND[0], _COMMAND, _ENVIRONMENT)
+
+
+def _status(told: int) -> int:
+    """Return an exit status, 128 + signal for a process that one has killed."""
+    return 128 + os.WTERMSIG(told) if os.WIFSIGNALED(told) else os.WEXITSTATUS(told)

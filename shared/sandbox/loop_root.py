@@ -1,0 +1,112 @@
+"""The root file system of a disk, mounted where it lies: the way of root, which copies nothing.
+
+The ids of its files stay what they are. The mount shows them as those of the sandbox's user namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from pathlib import Path
+
+from ..errors import EnvironmentFault, NoSpace
+from .system_calls import attach_loop, mount, mount_shifted, trim, unmount
+
+SLACK = 16 << 20  # bytes: a file system that is this much smaller than its partition stays as it is
+_RESIZE = 0x40086610  # EXT4_IOC_RESIZE_FS
+CAPABILITY = "security.capability"
+_CAPABILITY_V2, _CAPABILITY_V3 = 0x02000000, 0x03000000  # linux/capability.h
+_V2_BYTES, _V3_BYTES = 20, 24
+
+
+class LoopRoot:
+    """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
+
+    def __init__(self, disk: Path, offset: int, size: int, below: Path) -> None:
+        """Mount it. `offset` and `size` are the partition's, in bytes. EnvironmentFault."""
+        self._plain, self.path = below / "plain", below / "root"
+        self._plain.mkdir()
+        self.path.mkdir()
+        try:
+            device, path = attach_loop(disk, offset, size)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the chroot engine has no loop device for {disk}: {error.strerror or error}; run it as another user "
+                "than root, or write local.engine: vm"
+            ) from error
+        try:
+            mount(path, self._plain, "ext4", options="errors=remount-ro")
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel does not mount the root file system of {disk}: {error.strerror}; "
+                "write local.engine: vm"
+            ) from error
+        finally:
+            os.close(device)
+        self._grow(size)
+
+    def _grow(self, size: int) -> None:
+        """Grow the file system to its partition, whose disk may be larger than the source's."""
+        found = os.statvfs(self._plain)
+        if size - found.f_blocks * found.f_frsize < max(SLACK, size // 8):  # some of it is the file system's own
+            return
+        handle = os.open(self._plain, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, _RESIZE, struct.pack("=Q", size // found.f_frsize))
+        except OSError as error:
+            raise EnvironmentFault(f"the root file system cannot be grown to {size >> 20} MiB: {error}") from error
+        finally:
+            os.close(handle)
+
+    def shift(self, users: int) -> None:
+        """Show it at `path` with the ids of a user namespace, an open descriptor. EnvironmentFault."""
+        try:
+            mount_shifted(self._plain, self.path, users)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel cannot shift the ids of a file system ({error.strerror}): the chroot engine needs "
+                "Linux 5.12 or newer; write local.engine: vm"
+            ) from error
+
+    def finish(self, since: float) -> None:
+        """Write all to the disk, give unused blocks back, and unmount. NoSpace, EnvironmentFault.
+
+        `since` is when the sandbox began, in Unix seconds.
+        """
+        unmount(self.path)
+        try:
+            _lower_capabilities(self._plain, since)
+            handle = os.open(self._plain, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            trim(self._plain)
+            unmount(self._plain)
+        except OSError as error:
+            text = f"the disk of the image cannot be written: {error.strerror}"
+            raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFault)(text) from error
+
+
+def _lower_capabilities(folder: Path, since: float) -> None:
+    """Write file capabilities that the sandbox has set as a machine would write them: without a root's id.
+
+    The kernel notes the id of the user namespace's root, here 0, with what is set in one. Both are worth the same.
+    """
+    for _, _, files, descriptor in os.fwalk(folder):
+        for name in files:
+            state = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if state.st_ctime < since or not stat.S_ISREG(state.st_mode):
+                continue
+            path = f"/proc/self/fd/{descriptor}/{name}"
+            try:
+                value = os.getxattr(path, CAPABILITY, follow_symlinks=False)
+            except OSError:
+                continue
+            (head,) = struct.unpack_from("<I", value)
+            if len(value) == _V3_BYTES and head & 0xFF000000 == _CAPABILITY_V3 and not any(value[_V2_BYTES:]):
+                lowered = struct.pack("<I", _CAPABILITY_V2 | head & 0xFFFFFF) + value[4:_V2_BYTES]
+                os.setxattr(path, CAPABILITY, lowered, follow_symlinks=False)

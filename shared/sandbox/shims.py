@@ -1,0 +1,101 @@
+"""Programs that replace, during a build, those that need a booted system: first in the steps' PATH, never in the image.
+
+systemctl itself needs none: with SYSTEMD_OFFLINE=1 it enables, disables, masks and presets units as files, and ignores
+what only a running systemd could do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FOLDER = "/run/goldsmith/shims"
+POLICY = "/usr/sbin/policy-rc.d"
+POLICY_TEXT = """#!/bin/sh
+# Goldsmith's, during a build: no package starts a service, since none is to run in an image that is being built.
+exit 101
+"""
+
+_IGNORED = """#!/bin/sh
+# Nothing to do in an image that is being built: there is no booted system.
+echo "goldsmith: {name} $*: left out, since the system is not booted (local.engine: chroot)" >&2
+"""
+_SYSCTL = """#!/bin/sh
+# Values are set at the boot of the image, from its files; they can be read here, and no more.
+for word; do
+    case $word in
+    -w | --write | -p* | --load* | --system | *=*)
+        echo "goldsmith: sysctl $*: left out, since the system is not booted (local.engine: chroot)" >&2
+        exit 0
+        ;;
+    esac
+done
+for real in /usr/sbin/sysctl /sbin/sysctl; do
+    [ ! -x "$real" ] || exec "$real" "$@"
+done
+echo "sysctl: not found" >&2
+exit 127
+"""
+_HOSTNAMECTL = """#!/bin/sh
+# Sets the image's name as the real one does, without its service.
+case ${1-} in
+set-hostname | hostname)
+    shift
+    for word; do
+        case $word in
+        -*) ;;
+        *)
+            printf '%s\\n' "$word" >/etc/hostname
+            exit
+            ;;
+        esac
+    done
+    ;;
+esac
+cat /etc/hostname 2>/dev/null
+"""
+_TIMEDATECTL = """#!/bin/sh
+# Sets the image's time zone as the real one does, without its service.
+if [ "${1-}" = set-timezone ] && [ -n "${2-}" ]; then
+    if [ ! -f "/usr/share/zoneinfo/$2" ]; then
+        echo "Failed to set time zone: Invalid or not installed time zone '$2'" >&2
+        exit 1
+    fi
+    exec ln -sfn "../usr/share/zoneinfo/$2" /etc/localtime
+fi
+echo "goldsmith: timedatectl $*: left out, since the system is not booted (local.engine: chroot)" >&2
+"""
+_LEFT_OUT = (
+    *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart", "grub-install"),
+    *("shutdown", "poweroff", "halt"),
+)
+_GRUB_PROBE = """#!/bin/sh
+# Answers for the root file system, whose disk cannot be seen here; @UUID@ is its id.
+target=fs previous=''
+for word; do
+    case $previous in
+    -t | --target) target=$word ;;
+    esac
+    case $word in
+    --target=*) target=${word#--target=} ;;
+    esac
+    previous=$word
+done
+case $target in
+device) echo /dev/disk/by-uuid/@UUID@ ;;
+fs_uuid) echo @UUID@ ;;
+fs) echo ext2 ;;
+partmap) echo gpt ;;
+disk) echo /dev/sda ;;
+esac
+"""
+
+
+def shims(uuid: str) -> Mapping[str, str]:
+    """Return the programs by their names. `uuid` is that of the root file system."""
+    return {
+        **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
+        "sysctl": _SYSCTL,
+        "hostnamectl": _HOSTNAMECTL,
+        "timedatectl": _TIMEDATECTL,
+        "grub-probe": _GRUB_PROBE.replace("@UUID@", uuid),
+    }

@@ -1,0 +1,210 @@
+"""Run one sandbox from its beginning to its end: the process that stands where QEMU stands for a VM.
+
+It is started with a SandboxSpec as JSON and three inherited sockets: `console` and `reports` take what the sandbox
+writes, as a VM's serial ports do; on `control` it asks its parent for a network, and says when all is ready. It ends with status 0 when the job has come to
+its end and the disk is whole, and with another one, and words on standard error, when the sandbox was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import EnvironmentFault, GoldsmithError
+from .inside import IDS, Entrance, Furniture, enter
+from .limits import Groups, Limits, make_limits, watch_over
+from .loop_root import LoopRoot
+from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount, unshare
+
+BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
+CHUNK = 1 << 16
+LOOK = 0.5  # seconds between two looks at a memory that no group limits
+WENT_WELL = (0, 1)  # of the provisioner: the job is completed, or has failed and said so
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox is made of. `folder` is the machine's own; it has a folder `cidata` with the files of the job."""
+
+    name: str
+    disk: str
+    offset: int  # bytes, of the partition with the root file system
+    size: int
+    root_uuid: str
+    folder: str
+    memory: int  # bytes
+    address: str  # at which it finds the HTTP server that takes its reports
+    network: bool  # whether it reaches other hosts
+    console: int
+    reports: int
+    control: int
+
+    def encode(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> SandboxSpec:
+        """Read what encode() has written."""
+        document: Mapping[str, Any] = json.loads(text)
+        return cls(**{each.name: document[each.name] for each in fields(cls)})
+
+
+class Supervisor:
+    """The host's side of one sandbox."""
+
+    def __init__(self, spec: SandboxSpec) -> None:
+        self._spec = spec
+        self._console = socket.socket(fileno=spec.console)
+        self._reports = socket.socket(fileno=spec.reports)
+        self._control = socket.socket(fileno=spec.control)
+        self._began = time.time()
+
+    def run(self) -> int:
+        """Run the sandbox; return the exit status. GoldsmithError."""
+        spec = self._spec
+        limits = make_limits(spec.name, spec.memory)
+        alive = self._alive_pipe(limits)
+        self._say(f"limits: {limits.how}")
+        unshare(NEW_MOUNTS)
+        keep_mounts_private()
+        staging = Path(spec.folder, "sandbox")
+        staging.mkdir(exist_ok=True)
+        mount("sandbox", staging, "tmpfs", options="size=1m,mode=755")
+        self._show_cidata(BASE, staging / "cidata")
+        root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
+        os.chdir(staging)  # the sandbox's root may not pass through the folders that lead here
+        furniture = Furniture(Path("root"), Path("cidata"), max(spec.memory // 4, 1 << 24), spec.root_uuid, spec.address, spec.network)
+        entrance = enter(furniture, self._close_all)
+        try:
+            ports = self._introduce(entrance, root, limits)
+            status = self._follow(entrance, ports, limits)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(entrance.pid, signal.SIGKILL)
+            raise
+        finally:
+            entrance.close()
+            if alive >= 0:
+                os.close(alive)
+        if status not in WENT_WELL:
+            print(_describe(status), file=sys.stderr)
+            return 1
+        root.finish(self._began)
+        return 0
+
+    def _show_cidata(self, base: int, target: Path) -> None:
+        """Show the files of the job at `target`, and give them to the sandbox's root: it could read no others."""
+        folder = Path(self._spec.folder, "cidata")
+        for path in folder.iterdir():
+            os.chown(path, base, base)
+        target.mkdir()
+        bind(folder, target)
+
+    @staticmethod
+    def _alive_pipe(limits: Limits) -> int:
+        """Start the process that removes control groups; return the end of a pipe by which it sees that all is over."""
+        if not isinstance(limits, Groups):
+            return -1
+        read, write = os.pipe()
+        watch_over(limits, read)
+        os.close(read)
+        return write
+
+    def _close_all(self) -> None:
+        for each in (self._console, self._reports, self._control):
+            each.close()
+
+    def _introduce(self, entrance: Entrance, root: LoopRoot, limits: Limits) -> tuple[int, int]:
+        """Do what the new processes wait for; return the descriptors of their ports. EnvironmentFault."""
+        while True:
+            text, descriptors = entrance.receive()
+            if text == "users":
+                for name in ("gid_map", "uid_map"):
+                    Path(f"/proc/{entrance.pid}/{name}").write_text(f"0 {BASE} {IDS}\n")
+                root.shift(descriptors[0])
+                limits.apply(entrance.pid)
+            elif text == "network":
+                self._connect(descriptors)
+            elif text == "ports":
+                self._control.sendall(b"ready")
+                return descriptors[0], descriptors[1]
+            else:
+                why = text.removeprefix("failed: ") or "its first process ended"
+                raise EnvironmentFault(f"the sandbox could not be set up: {why}; write local.engine: vm")
+            for descriptor in descriptors:
+                os.close(descriptor)
+            entrance.go_on()
+
+    def _connect(self, descriptors: list[int]) -> None:
+        """Have the parent serve and connect the network namespace, and wait until that is done."""
+        socket.send_fds(self._control, [b"network"], descriptors)
+        if self._control.recv(CHUNK) != b"connected":
+            raise EnvironmentFault("the sandbox has no network: its parent could not connect it")
+
+    def _say(self, text: str) -> None:
+        self._console.sendall(f"goldsmith: {text}\n".encode())
+
+    def _follow(self, entrance: Entrance, ports: tuple[int, int], limits: Limits) -> int:
+        """Pass on what the sandbox writes until it ends; return the exit status of its first process."""
+        end = os.pidfd_open(entrance.pid)
+        targets = dict(zip(ports, (self._console, self._reports), strict=True))
+        poller = select.poll()
+        for descriptor in (end, *targets):
+            poller.register(descriptor, select.POLLIN)
+        looked = isinstance(limits, Groups)
+        while True:
+            ready = [descriptor for descriptor, _ in poller.poll(None if looked else LOOK * 1000)]
+            for descriptor in ready:
+                if descriptor != end:
+                    _pass_on(descriptor, targets[descriptor])
+            if end in ready:
+                break
+            if limits.is_exceeded(entrance.pid):
+                os.kill(entrance.pid, signal.SIGKILL)
+                self._say(f"the sandbox used more than {self._spec.memory >> 20} MiB of memory, and was ended")
+        for descriptor, target in targets.items():
+            while _pass_on(descriptor, target):
+                pass
+            os.close(descriptor)
+        os.close(end)
+        _, told = os.waitpid(entrance.pid, 0)
+        return 128 + os.WTERMSIG(told) if os.WIFSIGNALED(told) else os.WEXITSTATUS(told)
+
+
+def _pass_on(descriptor: int, target: socket.socket) -> bool:
+    """Pass on what is there; return False where there is nothing more."""
+    try:
+        data = os.read(descriptor, CHUNK)
+    except BlockingIOError:
+        return False
+    target.sendall(data)
+    return bool(data)
+
+
+def _describe(status: int) -> str:
+    if status == 128 + signal.SIGKILL:
+        return "the sandbox's first process was killed: it may have used more memory than local.memory_mb"
+    return f"the sandbox's first process ended with status {status}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the sandbox of the SandboxSpec in `arguments`."""
+    end_with_parent(signal.SIGKILL)
+    try:
+        return Supervisor(SandboxSpec.decode(arguments[0])).run()
+    except GoldsmithError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"the sandbox was lost: {error}", file=sys.stderr)
+    return 1
