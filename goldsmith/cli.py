@@ -86,9 +86,7 @@ def build(
     from .commands.build import build as run
 
     values = _pairs(parameters)
-    status = run(
-        spec, output, values, source, boot=boot, engine=engine, compression=compression, key=key, as_json=json
-    )
+    status = run(spec, output, values, source, boot=boot, engine=engine, compression=compression, key=key, as_json=json)
     raise typer.Exit(status)
 
 

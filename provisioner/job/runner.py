@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 
+from ..machine.machine import NoMachine
 from ..protocol import (
     COMPLETED,
     FAILED,
@@ -25,7 +26,6 @@ from ..protocol import (
     Job,
     Step,
 )
-from ..machine.machine import NoMachine
 from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput

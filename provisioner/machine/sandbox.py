@@ -13,7 +13,7 @@ from .machine import NoMachine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator
+    from typing import Iterator, Mapping
 
 INIT = 1
 SHIMS = "/run/goldsmith/shims"  # programs in place of those that need a booted system
@@ -26,7 +26,7 @@ class Sandbox(NoMachine):
         "it asks for a reboot (exit status 194), and a sandbox cannot be rebooted; write local.engine: vm, or end the "
         "step with status 0"
     )
-    environment = {
+    environment: Mapping[str, str] = {
         "PATH": f"{SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SYSTEMD_OFFLINE": "1",  # systemctl(1): units are changed as files
         "NEEDRESTART_SUSPEND": "1",
@@ -50,10 +50,12 @@ class SandboxGroup(StepGroup):
         self._own, self._path = "sandbox", ""
 
     def enter(self) -> None:
-        """Do nothing: programs that this process starts belong to the group."""
+        """Make programs that this process starts the first to end where memory is short, and this one the last."""
+        _write("500")
 
     def leave(self) -> None:
-        """Do nothing."""
+        """Undo that for this process."""
+        _write("0")
 
     def _processes(self) -> Iterator[int]:
         ours = (INIT, os.getppid(), os.getpid())
@@ -63,3 +65,8 @@ class SandboxGroup(StepGroup):
 
     def _remove(self) -> None:
         pass
+
+
+def _write(preference: str) -> None:
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(preference)

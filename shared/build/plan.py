@@ -9,7 +9,6 @@ from provisioner.protocol import DiskLayout, Step
 
 from .identity import without_own
 
-
 EngineKind = Literal["vm", "chroot"]
 """What the steps run in: a machine, or the image's root file system in namespaces of its own."""
 

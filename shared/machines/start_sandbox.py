@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +26,11 @@ from .qemu import ADDRESS, MachineSpec
 from .start import PORTS, TIED
 
 TREE = Path(__file__).resolve().parents[2]
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from shared.sandbox.supervisor import main; sys.exit(main(sys.argv[2:]))"
+PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "from shared.sandbox.supervisor import main\n"
+    "sys.exit(main(sys.argv[2:]))"
+)
 SLIRP = "slirp4netns"
 PATIENCE = 60.0  # seconds for a sandbox to be set up; it takes a fraction of one
 MESSAGE = 64  # bytes
@@ -81,7 +85,9 @@ def launch_sandbox(
         for each in (*theirs, asked):
             each.close()
         try:
-            _introduce(spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name))
+            _introduce(
+                spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name)
+            )
         except BaseException:
             process.kill()
             process.wait()

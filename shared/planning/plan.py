@@ -175,7 +175,9 @@ def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> E
     if spec.local.engine == "auto":
         return "vm"
     what = f"step {booted[0].name!r} ({booted[0].action})" if booted else "the disk layout of output.oem_size"
-    raise InputError(f"local.engine: {what} needs a booted system, which chroot does not have; write engine: vm or auto")
+    raise InputError(
+        f"local.engine: {what} needs a booted system, which chroot does not have; write engine: vm or auto"
+    )
 
 
 def _machine(

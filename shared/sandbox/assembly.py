@@ -1,10 +1,10 @@
 """What a sandbox sees: the image's root, with /proc, /sys, /dev and /run of its own. Runs inside, before any step.
 
-    /proc        of the sandbox's own processes
-    /sys         read-only
-    /dev         null, zero, full, random, urandom, tty; own terminals (pts) and shared memory (shm); two FIFOs that the
-                 host reads: console, and ttyS2 for the reports of the provisioner
-    /run         memory, as on a machine; with the files of the job, the shims and a resolv.conf
+/proc        of the sandbox's own processes
+/sys         read-only
+/dev         null, zero, full, random, urandom, tty; own terminals (pts) and shared memory (shm); two FIFOs that the
+             host reads: console, and ttyS2 for the reports of the provisioner
+/run         memory, as on a machine; with the files of the job, the shims and a resolv.conf
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .system_calls import (
     RECURSIVE,
     bind,
     keep_mounts_private,
-    mount,
+    mount_file_system,
     pivot_root,
 )
 
-CIDATA = "run/goldsmith/cidata"
+CIDATA_FOLDER = "run/goldsmith/cidata"
 CONSOLE, REPORTS = "dev/console", "dev/ttyS2"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
@@ -46,21 +46,21 @@ _SET_FLAGS, _SET_ADDRESS, _UP = 0x8914, 0x8916, 0x1  # of a network interface
 _INTERFACE = struct.Struct("=16s24s")
 
 
-def assemble(root: Path, cidata: Path, run_bytes: int) -> None:
+def assemble_root(root: Path, cidata: Path, run_bytes: int) -> None:
     """Mount all that belongs to the sandbox below `root`, and make that the root. OSError."""
     keep_mounts_private()
-    mount(root, root, flags=BIND | RECURSIVE)  # a mount of an older namespace cannot become the root
+    mount_file_system(root, root, flags=BIND | RECURSIVE)  # a mount of an older namespace cannot become the root
     for name in ("proc", "sys", "dev", "run"):
         _folder(root / name)
-    mount("proc", root / "proc", "proc", _QUIET)
+    mount_file_system("proc", root / "proc", "proc", _QUIET)
     try:
-        mount("sys", root / "sys", "sysfs", _QUIET | READ_ONLY)
+        mount_file_system("sys", root / "sys", "sysfs", _QUIET | READ_ONLY)
     except OSError:  # the host's own is covered in part, as in a container: then there is none
-        mount("sys", root / "sys", "tmpfs", _QUIET | READ_ONLY, "size=0,mode=555")
-    mount("run", root / "run", "tmpfs", NO_SET_ID | NO_DEVICES, f"size={run_bytes},mode=755")
-    (root / CIDATA).mkdir(parents=True)
-    bind(cidata, root / CIDATA, READ_ONLY | NO_SET_ID | NO_DEVICES)
-    _devices(root / "dev")
+        mount_file_system("sys", root / "sys", "tmpfs", _QUIET | READ_ONLY, "size=0,mode=555")
+    mount_file_system("run", root / "run", "tmpfs", NO_SET_ID | NO_DEVICES, f"size={run_bytes},mode=755")
+    (root / CIDATA_FOLDER).mkdir(parents=True)
+    bind(cidata, root / CIDATA_FOLDER, READ_ONLY | NO_SET_ID | NO_DEVICES)
+    _devices(root / "dev", run_bytes)
     pivot_root(root)
 
 
@@ -70,8 +70,8 @@ def _folder(path: Path) -> None:
         path.mkdir()
 
 
-def _devices(dev: Path) -> None:
-    mount("dev", dev, "tmpfs", NO_SET_ID | NO_PROGRAMS, "size=1m,mode=755")
+def _devices(dev: Path, shared_bytes: int) -> None:
+    mount_file_system("dev", dev, "tmpfs", NO_SET_ID | NO_PROGRAMS, "size=1m,mode=755")
     for name in _DEVICES:
         (dev / name).touch()
         bind(f"/dev/{name}", dev / name)
@@ -79,8 +79,10 @@ def _devices(dev: Path) -> None:
         (dev / name).symlink_to(target)
     for name in ("pts", "shm", "mqueue"):
         (dev / name).mkdir()
-    mount("pts", dev / "pts", "devpts", NO_SET_ID | NO_PROGRAMS, "newinstance,ptmxmode=0666,mode=0620,gid=5")
-    mount("shm", dev / "shm", "tmpfs", NO_SET_ID | NO_DEVICES, "mode=1777,size=25%")
+    mount_file_system(
+        "pts", dev / "pts", "devpts", NO_SET_ID | NO_PROGRAMS, "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    )
+    mount_file_system("shm", dev / "shm", "tmpfs", NO_SET_ID | NO_DEVICES, f"mode=1777,size={shared_bytes}")
     for name in (CONSOLE, REPORTS):
         os.mkfifo(dev.parent / name, 0o600)
 
@@ -93,7 +95,7 @@ def open_ports() -> tuple[int, int]:
 
 def furnish(programs: Mapping[str, str], *, network: bool) -> None:
     """Put the shims, the name server and the sandbox's name in their places, below its root."""
-    os.makedirs(FOLDER)
+    Path(FOLDER).mkdir(parents=True)
     for name, text in programs.items():
         path = Path(FOLDER, name)
         path.write_text(text)
@@ -106,7 +108,7 @@ def furnish(programs: Mapping[str, str], *, network: bool) -> None:
 
 
 def listen_at(address: str, port: int) -> socket.socket:
-    """Give the loopback interface of this network namespace another address, and return a socket that listens there.
+    """Return a socket that listens at another address, which the loopback interface of this network namespace gets.
 
     A process of another namespace that gets the socket serves the sandbox, which reaches nothing else of it.
     """
@@ -125,9 +127,9 @@ def _lend_names(*, network: bool) -> None:
     """Name the sandbox's name server, as the direct boot does; the provisioner takes it back at the end."""
     text = "# The sandbox's; there is no name server without the internet.\n"
     text += f"nameserver {_NAME_SERVER}\n" if network else ""
-    for name in (str(_LENT), *(f"/run/{each}" for each in _ALSO_LENT)):
-        os.makedirs(os.path.dirname(name), exist_ok=True)
-        Path(name).write_text(text)
+    for place in (_LENT, *(Path("/run", each) for each in _ALSO_LENT)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
     if _RESOLV_CONF.is_symlink():
         return
     if not _RESOLV_CONF.exists():

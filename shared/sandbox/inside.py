@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .assembly import CIDATA, CONSOLE, allow_services, assemble, furnish, listen_at, open_ports
+from .assembly import CIDATA_FOLDER, CONSOLE, allow_services, assemble_root, furnish, listen_at, open_ports
 from .seccomp import forbid_calls
 from .shims import shims
 from .system_calls import (
@@ -43,7 +43,7 @@ _RENOUNCED = (16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """CAP_SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM,
 BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE (linux/capability.h)."""
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-_COMMAND = ("/bin/sh", f"/{CIDATA}/bootstrap.sh", "--no-power", "--sandbox")
+_COMMAND = ("/bin/sh", f"/{CIDATA_FOLDER}/bootstrap.sh", "--no-power", "--sandbox")
 _SAID = 4096  # bytes of a message between these processes
 
 
@@ -83,8 +83,9 @@ class Entrance:
 def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
     """Start the processes of a sandbox. `close` is called in the new process: it closes what that must not have.
 
-    The entrance sends `users` with its user namespace, and waits; then `network` with user and network namespace and a
-    socket that listens at the address, and waits; then `ports` with the console and the port of the reports; or `failed: ...` at any time.
+    The entrance sends `users` with its user namespace, and waits; then `network` with the namespaces of users and
+    network and a socket that listens at the address, and waits; then init sends `ports` with the console and the port
+    of the reports. Either sends `failed: ...` when it cannot go on.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -154,10 +155,10 @@ def _die_with_parent(connection: socket.socket) -> None:
 
 
 def _init(furniture: Furniture, connection: socket.socket) -> int:
-    """Be the first process of the sandbox: assemble it, run the provisioner, and return its exit status."""
+    """Be the first process of the sandbox: assemble_root it, run the provisioner, and return its exit status."""
     _die_with_parent(connection)
     hide_process()
-    assemble(furniture.root, furniture.cidata, furniture.run_bytes)
+    assemble_root(furniture.root, furniture.cidata, furniture.run_bytes)
     ports = open_ports()
     furnish(shims(furniture.root_uuid), network=furniture.network)
     for capability in _RENOUNCED:
@@ -183,7 +184,7 @@ def _init(furniture: Furniture, connection: socket.socket) -> int:
 
 
 def _keep_bounds() -> None:
-    """Give up for this process, too, what programs that it starts cannot have any more."""
+    """Renounce for this process, too, what programs that it starts cannot have any more."""
     library = ctypes.CDLL(None, use_errno=True)
     kept = (1 << 41) - 1
     for capability in _RENOUNCED:
@@ -204,7 +205,7 @@ def _become_provisioner() -> None:
     console = os.open(f"/{CONSOLE}", os.O_WRONLY)
     for target, source in ((0, nothing), (1, console), (2, console)):
         os.dup2(source, target)
-    os.execve(_COMMAND[0], _COMMAND, _ENVIRONMENT)
+    os.execve(_COMMAND[0], _COMMAND, _ENVIRONMENT)  # noqa: S606 - a fixed command
 
 
 def _status(told: int) -> int:

@@ -16,13 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
-MOST_PROCESSES = 4096
-MOST_FILES = 65536  # that a process may have open
+MOST_PROCESSES = 1024  # and threads
 REMOVED_WITHIN = 10.0  # seconds, after the end of the last process
 PAUSE = 0.02
 
 
-class Limits(ABC):
+class SandboxLimits(ABC):
     """The limits of one sandbox."""
 
     how = ""  # for people
@@ -36,14 +35,14 @@ class Limits(ABC):
         return False
 
 
-class Groups(Limits):
+class Groups(SandboxLimits):
     """Control groups of this sandbox's own. They are removed by remove(), once they are empty."""
 
     def __init__(self, how: str, folders: list[Path]) -> None:
         self.how = how
         self.folders = folders
 
-    def apply(self, process: int) -> None:
+    def apply(self, process: int) -> None:  # noqa: D102 - as in SandboxLimits
         for folder in self.folders:
             (folder / "cgroup.procs").write_text(str(process))
 
@@ -57,21 +56,21 @@ class Groups(Limits):
                 time.sleep(PAUSE)
 
 
-class ResourceLimits(Limits):
+class ResourceLimits(SandboxLimits):
     """rlimits, and a look at the memory of all."""
 
     def __init__(self, memory: int) -> None:
         self.how = "resource limits, and a look at its memory twice a second"
         self._memory = memory
 
-    def apply(self, process: int) -> None:
+    def apply(self, process: int) -> None:  # noqa: D102 - as in SandboxLimits
         resource.prlimit(process, resource.RLIMIT_NPROC, (MOST_PROCESSES, MOST_PROCESSES))
 
-    def is_exceeded(self, process: int) -> bool:
+    def is_exceeded(self, process: int) -> bool:  # noqa: D102 - as in SandboxLimits
         return sum(map(_anonymous, descendants(process))) > self._memory
 
 
-def make_limits(name: str, memory: int, mount: Path = MOUNT) -> Limits:
+def make_limits(name: str, memory: int, mount: Path = MOUNT) -> SandboxLimits:
     """Make the best limits that this process can have. `memory` in bytes; `name` is the machine's."""
     values = {"memory.max": memory, "memory.swap.max": 0, "pids.max": MOST_PROCESSES}
     if (mount / "cgroup.controllers").exists():
@@ -141,10 +140,10 @@ def watch_over(groups: Groups, alive: int) -> None:
         return
     try:
         os.setsid()
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) != alive:
+        for name in list(os.scandir("/proc/self/fd")):
+            if int(name.name) != alive:
                 with suppress(OSError):
-                    os.close(int(name))
+                    os.close(int(name.name))
         poller = select.poll()
         poller.register(alive, select.POLLIN)
         poller.poll()
@@ -158,8 +157,8 @@ def descendants(process: int) -> list[int]:
     found = [process]
     for each in found:
         with suppress(OSError):
-            for task in os.listdir(f"/proc/{each}/task"):
-                text = Path(f"/proc/{each}/task/{task}/children").read_text()
+            for task in Path(f"/proc/{each}/task").iterdir():
+                text = (task / "children").read_text()
                 found += [int(child) for child in text.split()]
     return found
 

@@ -13,13 +13,11 @@ import struct
 from pathlib import Path
 
 from ..errors import EnvironmentFault, NoSpace
-from .system_calls import attach_loop, mount, mount_shifted, trim, unmount
+from .system_calls import attach_loop, mount_file_system, mount_shifted, trim, unmount_file_system
 
 SLACK = 16 << 20  # bytes: a file system that is this much smaller than its partition stays as it is
 _RESIZE = 0x40086610  # EXT4_IOC_RESIZE_FS
 CAPABILITY = "security.capability"
-_CAPABILITY_V2, _CAPABILITY_V3 = 0x02000000, 0x03000000  # linux/capability.h
-_V2_BYTES, _V3_BYTES = 20, 24
 
 
 class LoopRoot:
@@ -38,7 +36,7 @@ class LoopRoot:
                 "than root, or write local.engine: vm"
             ) from error
         try:
-            mount(path, self._plain, "ext4", options="errors=remount-ro")
+            mount_file_system(path, self._plain, "ext4", options="errors=remount-ro")
         except OSError as error:
             raise EnvironmentFault(
                 f"this host's kernel does not mount the root file system of {disk}: {error.strerror}; "
@@ -76,7 +74,7 @@ class LoopRoot:
 
         `since` is when the sandbox began, in Unix seconds.
         """
-        unmount(self.path)
+        unmount_file_system(self.path)
         try:
             _lower_capabilities(self._plain, since)
             handle = os.open(self._plain, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -85,7 +83,7 @@ class LoopRoot:
             finally:
                 os.close(handle)
             trim(self._plain)
-            unmount(self._plain)
+            unmount_file_system(self._plain)
         except OSError as error:
             text = f"the disk of the image cannot be written: {error.strerror}"
             raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFault)(text) from error
@@ -94,7 +92,8 @@ class LoopRoot:
 def _lower_capabilities(folder: Path, since: float) -> None:
     """Write file capabilities that the sandbox has set as a machine would write them: without a root's id.
 
-    The kernel notes the id of the user namespace's root, here 0, with what is set in one. Both are worth the same.
+    The kernel notes the id of the user namespace's root, here 0, with what is set in one, and does not show that to the
+    host's root. Both are worth the same.
     """
     for _, _, files, descriptor in os.fwalk(folder):
         for name in files:
@@ -106,7 +105,4 @@ def _lower_capabilities(folder: Path, since: float) -> None:
                 value = os.getxattr(path, CAPABILITY, follow_symlinks=False)
             except OSError:
                 continue
-            (head,) = struct.unpack_from("<I", value)
-            if len(value) == _V3_BYTES and head & 0xFF000000 == _CAPABILITY_V3 and not any(value[_V2_BYTES:]):
-                lowered = struct.pack("<I", _CAPABILITY_V2 | head & 0xFFFFFF) + value[4:_V2_BYTES]
-                os.setxattr(path, CAPABILITY, lowered, follow_symlinks=False)
+            os.setxattr(path, CAPABILITY, value, follow_symlinks=False)

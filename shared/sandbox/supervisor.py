@@ -1,8 +1,9 @@
 """Run one sandbox from its beginning to its end: the process that stands where QEMU stands for a VM.
 
 It is started with a SandboxSpec as JSON and three inherited sockets: `console` and `reports` take what the sandbox
-writes, as a VM's serial ports do; on `control` it asks its parent for a network, and says when all is ready. It ends with status 0 when the job has come to
-its end and the disk is whole, and with another one, and words on standard error, when the sandbox was lost.
+writes, as a VM's serial ports do; on `control` it asks its parent for a network, and says when all is ready. It ends
+with status 0 when the job has come to its end and the disk is whole. It ends with another one, and words on standard
+error, when the sandbox was lost.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 
 from ..errors import EnvironmentFault, GoldsmithError
 from .inside import IDS, Entrance, Furniture, enter
-from .limits import Groups, Limits, make_limits, watch_over
+from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
-from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount, unshare
+from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount_file_system, unshare
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
@@ -80,11 +81,13 @@ class Supervisor:
         keep_mounts_private()
         staging = Path(spec.folder, "sandbox")
         staging.mkdir(exist_ok=True)
-        mount("sandbox", staging, "tmpfs", options="size=1m,mode=755")
+        mount_file_system("sandbox", staging, "tmpfs", options="size=1m,mode=755")
         self._show_cidata(BASE, staging / "cidata")
         root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
         os.chdir(staging)  # the sandbox's root may not pass through the folders that lead here
-        furniture = Furniture(Path("root"), Path("cidata"), max(spec.memory // 4, 1 << 24), spec.root_uuid, spec.address, spec.network)
+        furniture = Furniture(
+            Path("root"), Path("cidata"), max(spec.memory // 4, 1 << 24), spec.root_uuid, spec.address, spec.network
+        )
         entrance = enter(furniture, self._close_all)
         try:
             ports = self._introduce(entrance, root, limits)
@@ -98,7 +101,7 @@ class Supervisor:
             if alive >= 0:
                 os.close(alive)
         if status not in WENT_WELL:
-            print(_describe(status), file=sys.stderr)
+            sys.stderr.write(f"{_describe(status)}\n")
             return 1
         root.finish(self._began)
         return 0
@@ -112,7 +115,7 @@ class Supervisor:
         bind(folder, target)
 
     @staticmethod
-    def _alive_pipe(limits: Limits) -> int:
+    def _alive_pipe(limits: SandboxLimits) -> int:
         """Start the process that removes control groups; return the end of a pipe by which it sees that all is over."""
         if not isinstance(limits, Groups):
             return -1
@@ -125,7 +128,7 @@ class Supervisor:
         for each in (self._console, self._reports, self._control):
             each.close()
 
-    def _introduce(self, entrance: Entrance, root: LoopRoot, limits: Limits) -> tuple[int, int]:
+    def _introduce(self, entrance: Entrance, root: LoopRoot, limits: SandboxLimits) -> tuple[int, int]:
         """Do what the new processes wait for; return the descriptors of their ports. EnvironmentFault."""
         while True:
             text, descriptors = entrance.receive()
@@ -155,7 +158,7 @@ class Supervisor:
     def _say(self, text: str) -> None:
         self._console.sendall(f"goldsmith: {text}\n".encode())
 
-    def _follow(self, entrance: Entrance, ports: tuple[int, int], limits: Limits) -> int:
+    def _follow(self, entrance: Entrance, ports: tuple[int, int], limits: SandboxLimits) -> int:
         """Pass on what the sandbox writes until it ends; return the exit status of its first process."""
         end = os.pidfd_open(entrance.pid)
         targets = dict(zip(ports, (self._console, self._reports), strict=True))
@@ -204,7 +207,7 @@ def main(arguments: list[str]) -> int:
     try:
         return Supervisor(SandboxSpec.decode(arguments[0])).run()
     except GoldsmithError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
     except OSError as error:
-        print(f"the sandbox was lost: {error}", file=sys.stderr)
+        sys.stderr.write(f"the sandbox was lost: {error}\n")
     return 1

@@ -55,7 +55,9 @@ def unshare(flags: int) -> None:
     _checked(_library.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def mount(source: str | Path, target: str | Path, kind: str = "", flags: int = 0, options: str = "") -> None:
+def mount_file_system(
+    source: str | Path, target: str | Path, kind: str = "", flags: int = 0, options: str = ""
+) -> None:
     """Mount a file system."""
     result = _library.mount(
         _text(source), _text(target), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None
@@ -65,17 +67,17 @@ def mount(source: str | Path, target: str | Path, kind: str = "", flags: int = 0
 
 def bind(source: str | Path, target: str | Path, flags: int = 0) -> None:
     """Show a file or a folder at another place too. `flags`, such as READ_ONLY, take a second mount."""
-    mount(source, target, flags=BIND)
+    mount_file_system(source, target, flags=BIND)
     if flags:
-        mount("none", target, flags=BIND | REMOUNT | flags)
+        mount_file_system("none", target, flags=BIND | REMOUNT | flags)
 
 
 def keep_mounts_private() -> None:
     """Make later mounts unknown to other mount namespaces."""
-    mount("none", "/", flags=PRIVATE | RECURSIVE)
+    mount_file_system("none", "/", flags=PRIVATE | RECURSIVE)
 
 
-def unmount(target: str | Path, flags: int = 0) -> None:
+def unmount_file_system(target: str | Path, flags: int = 0) -> None:
     """Unmount a file system."""
     _checked(_library.umount2(_text(target), ctypes.c_int(flags)), str(target))
 
@@ -84,7 +86,7 @@ def pivot_root(folder: str | Path) -> None:
     """Make a mount the root of this mount namespace, and let go of the old root."""
     os.chdir(folder)
     _checked(_library.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), str(folder))
-    unmount(".", DETACH)
+    unmount_file_system(".", DETACH)
     os.chdir("/")
 
 
@@ -130,7 +132,7 @@ def attach_loop(disk: str | Path, offset: int, size: int) -> tuple[int, str]:
 
 
 def trim(folder: str | Path) -> None:
-    """Give the unused blocks of a mounted file system back to its disk: FITRIM."""
+    """Free the unused blocks of a mounted file system on its disk: FITRIM."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(handle, _TRIM, _TRIM_RANGE.pack(0, (1 << 64) - 1, 0))
@@ -149,5 +151,5 @@ def hide_process() -> None:
 
 
 def renounce(capability: int) -> None:
-    """Give up a capability for this process and all that it will start."""
+    """Renounce a capability for this process and all that it will start."""
     _checked(_library.prctl(_DROP_BOUND, capability, 0, 0, 0), "prctl")

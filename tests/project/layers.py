@@ -69,6 +69,11 @@ LAYERS = (
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
     _layer(
+        "shared/sandbox",
+        "provisioner/protocol provisioner/system shared/ground shared/build shared/ports shared/host shared/disks",
+        io=True,
+    ),
+    _layer(
         "shared/images",
         "provisioner/hygiene provisioner/system shared/ground shared/build shared/ports shared/host shared/archives "
         "shared/disks",
@@ -77,7 +82,7 @@ LAYERS = (
     _layer(
         "shared/machines",
         "provisioner/protocol shared/ground shared/build shared/ports shared/host shared/archives shared/disks "
-        "shared/delivery",
+        "shared/delivery shared/sandbox",
         io=True,
     ),
     _layer(

@@ -107,7 +107,7 @@ def test_unknown_machine_is_none_and_stopping_it_is_fine(host: Host) -> None:
 def test_check_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     code = "import sys; from pathlib import Path; from shared.machines.machines import Machines\n"
-    code += "Machines(Path(sys.argv[1]), print).check('direct', internet=True)"
+    code += "Machines(Path(sys.argv[1]), print).check('vm', 'direct', internet=True)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, check=False

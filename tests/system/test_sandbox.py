@@ -1,0 +1,257 @@
+"""Builds in a sandbox, as root: what steps see, reach and leave, and that nothing of it outlives the build."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from provisioner.machine.sandbox import Sandbox
+from shared.disks.disk import Disk
+from shared.sandbox.shims import POLICY
+from tests.shared.disks.small_disks import tool
+from tests.system.archives import root_partition
+from tests.system.command import Document, Goldsmith, prints
+
+pytestmark = pytest.mark.slow
+BAD_INPUT = 2
+GROUPS = Path("/sys/fs/cgroup")
+
+LOOK = """exec >/var/lib/looked 2>/dev/null
+say() { printf '%s=%s\\n' "$1" "$(shift; "$@")"; }
+fails() { "$@" >/dev/null 2>&1 && echo "$1 $2=works" || echo "$1 $2=refused"; }
+say user id -u
+say processes sh -c 'ls /proc | grep -c "^[0-9]"'
+say host-file cat "$CANARY"
+say routes sh -c 'tail -n +2 /proc/net/route'
+say capable sh -c 'grep CapBnd /proc/self/status | tr -d "\\t "'
+say kernel-log dmesg
+fails touch /sys/anything
+fails mknod /tmp/disk b 8 0
+fails unshare --user true
+fails ls /proc/1/fd
+fails ls /proc/1/root
+fails losetup --find
+fails sh -c 'echo 1 >/proc/sys/kernel/panic'
+systemctl mask apt-daily.timer
+systemctl daemon-reload
+fails systemctl start
+sysctl -w kernel.panic=1 >/dev/null
+modprobe loop
+echo "shims=$?"
+python3 - "$PORT" <<'END'
+import os, socket, struct, sys
+for name, family in (("vsock", 40), ("alg", 38)):
+    try:
+        socket.socket(family, socket.SOCK_STREAM)
+        print(name + "=works")
+    except OSError:
+        print(name + "=refused")
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    print("host=reached")
+except OSError:
+    print("host=refused")
+os.close(os.open("/usr/local/bin/capable", os.O_CREAT | os.O_WRONLY, 0o755))
+os.setxattr("/usr/local/bin/capable", "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+END
+install -o 33 -g 33 -m 4755 /bin/true /usr/local/bin/set-id
+(setsid sleep 1000 &)
+"""
+SEEN = {
+    "user": "0",
+    "host-file": "",
+    "routes": "",
+    "capable": "CapBnd:00000000fdacffff",
+    "kernel-log": "",
+    "touch /sys/anything": "refused",
+    "mknod /tmp/disk": "refused",
+    "unshare --user": "refused",
+    "ls /proc/1/fd": "refused",
+    "ls /proc/1/root": "refused",
+    "losetup --find": "refused",
+    "sh -c": "refused",
+    "systemctl start": "refused",  # without a unit: systemctl's own words
+    "shims": "0",
+    "vsock": "refused",
+    "alg": "refused",
+    "host": "refused",
+}
+
+
+def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Path:
+    local = {"engine": "chroot", "network": False, "memory_mb": 512}
+    return goldsmith.spec(steps, **{"local": local, **more})  # type: ignore[arg-type]
+
+
+def mounts_and_loops() -> tuple[str, list[str]]:
+    loops = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    return Path("/proc/self/mounts").read_text(), sorted(loops)
+
+
+def groups_of(goldsmith: Goldsmith) -> list[Path]:
+    names = [path.name for path in (goldsmith.home / "builds").glob("*")]
+    return [path for path in GROUPS.glob("*/goldsmith-*") if any(name in path.name for name in names)]
+
+
+def wait_for_no_group(goldsmith: Goldsmith) -> None:
+    until = time.monotonic() + 10
+    while left := groups_of(goldsmith):
+        assert time.monotonic() < until, left
+        time.sleep(0.02)
+
+
+def assert_nothing_left(goldsmith: Goldsmith, before: tuple[str, list[str]]) -> None:
+    goldsmith.traces.wait_for_no_process()
+    wait_for_no_group(goldsmith)
+    after = mounts_and_loops()
+    assert after[0] == before[0]
+    assert not [loop for loop in after[1] if str(goldsmith.home) in loop]
+
+
+def test_steps_see_nothing_of_the_host(goldsmith: Goldsmith, tmp_path: Path) -> None:
+    canary, before = tmp_path / "canary", mounts_and_loops()
+    canary.write_text("of the host")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        env = {"CANARY": str(canary), "PORT": str(listener.getsockname()[1])}
+        steps = [{"name": "look", "script": LOOK}]
+        spec = sandboxed(goldsmith, steps, output={"family": "looked"})
+        document = json.loads(spec.read_text())
+        document["steps"][0]["inputs"]["env"] = env
+        spec.write_text(json.dumps(document))
+        done, build = goldsmith.build(spec)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    assert "ended what the step left running: " in done.text
+    [image] = [image for image in goldsmith.images() if image["family"] == "looked"]
+    path = goldsmith.home / "images" / image["name"] / "disk.raw"
+    with Disk(path) as disk:
+        seen = dict(line.split("=", 1) for line in disk.root.read("/var/lib/looked").decode().splitlines())
+        assert int(seen.pop("processes")) < 10
+        assert seen == SEEN
+        assert not disk.root.exists(POLICY)
+        assert not disk.root.exists("/etc/resolv.conf.goldsmith")
+        with Disk(goldsmith.home / "images" / "debian-12-base" / "disk.raw") as source:
+            for folder in ("/run", "/proc", "/sys", "/dev"):
+                assert disk.root.names(folder) == source.root.names(folder)
+        assert "apt-daily.timer" in disk.root.names("/etc/systemd/system")
+    start, size = root_partition(path)
+    told = tool("debugfs", "-R", "stat /usr/local/bin/set-id", f"{path}?offset={start}")
+    assert "Mode:  04755" in told
+    assert "User:    33   Group:    33" in told
+    assert "security.capability (20)" in tool(
+        "debugfs", "-R", "ea_list /usr/local/bin/capable", f"{path}?offset={start}"
+    )
+    part = tmp_path / "root.ext4"
+    tool("dd", f"if={path}", f"of={part}", f"skip={start >> 20}", f"count={size >> 20}", "bs=1M", "conv=sparse")
+    tool("e2fsck", "-f", "-n", part)
+    assert_nothing_left(goldsmith, before)
+
+
+DESTROYER = """trap '' TERM HUP INT
+for _ in 1 2 3; do (trap '' TERM; exec setsid sleep 500) & done
+mount -t tmpfs none /mnt; mount --bind / /srv; mkdir -p /srv/mnt/deep
+kill -9 1; kill -TERM 1; echo b >/proc/sysrq-trigger; reboot -f
+echo junk >/dev/ttyS2; head -c 300000 /dev/zero >/dev/ttyS2
+python3 -c 'import os; os.close(os.open("/dev/null", os.O_RDWR | os.O_TRUNC)); os.chmod("/dev/null", 0)'
+rm -rf --no-preserve-root / 2>/dev/null
+:
+"""
+BOMB = "bomb() { bomb | bomb & }\nbomb\nsleep 60\n"
+HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))'\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout", "reason"),
+    [(DESTROYER, "60s", ""), (BOMB, "5s", "not done within 5 s"), (HOG, "60s", "exit status 137")],
+    ids=["a script that removes and ends all it can", "a fork bomb", "a script without bounds of memory"],
+)
+def test_hostile_steps_fail_alone(goldsmith: Goldsmith, tmp_path: Path, script: str, timeout: str, reason: str) -> None:
+    canaries, before = tmp_path / "canaries", mounts_and_loops()
+    canaries.mkdir()
+    for index in range(20):
+        (canaries / str(index)).write_text(f"canary {index}")
+    modes = [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
+    done, build = goldsmith.build(sandboxed(goldsmith, [{"name": "hostile", "script": script, "timeout": timeout}]))
+    assert (build["outcome"], build["ledger"]) == ("failed", []), done.text
+    assert reason in build["reason"]
+    assert [(canaries / str(index)).read_text() for index in range(20)] == [f"canary {index}" for index in range(20)]
+    assert modes == [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
+    assert goldsmith.images() == []
+    assert_nothing_left(goldsmith, before)
+
+
+def test_a_kill_at_any_moment_leaves_nothing(goldsmith: Goldsmith) -> None:
+    kill_builds(goldsmith, int(os.environ.get("GOLDSMITH_KILLS", "4")))
+
+
+def kill_builds(goldsmith: Goldsmith, times: int) -> None:
+    """Kill builds at random moments; what they have left is gone when the next command has ended."""
+    spec = sandboxed(
+        goldsmith, [{"name": "busy", "script": "for i in $(seq 40); do echo $i >/var/lib/$i; sync; done\n"}]
+    )
+    before, chance = mounts_and_loops(), random.Random(20261129)
+    for _ in range(times):
+        running = goldsmith.start("build", spec, "--json")
+        time.sleep(chance.uniform(0.5, 3.5))
+        running.kill()
+        goldsmith.traces.wait_for_no_process()
+        wait_for_no_group(goldsmith)
+        assert mounts_and_loops()[0] == before[0]
+    done, build = goldsmith.build(spec)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    assert {each["state"] for each in goldsmith.builds()} == {"finished"}
+    assert goldsmith.traces.files() == []
+    assert_nothing_left(goldsmith, before)
+
+
+def test_ctrl_c_ends_the_sandbox(goldsmith: Goldsmith) -> None:
+    before = mounts_and_loops()
+    running = goldsmith.start(
+        "build", sandboxed(goldsmith, [{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}]), "--json"
+    )
+    running.until(prints("waiting"))
+    running.send(signal.SIGINT)
+    done = running.finish()
+    build = done.documents()[-1]["build"]
+    assert (done.status, build["outcome"], build["ledger"]) == (130, "cancelled", []), done.text
+    assert_nothing_left(goldsmith, before)
+    assert goldsmith.traces.files() == []
+
+
+def test_what_needs_a_booted_system_is_refused_before(goldsmith: Goldsmith) -> None:
+    spec = sandboxed(goldsmith, [{"name": "restart", "action": "reboot"}])
+    done = goldsmith.run("build", spec)
+    assert done.status == BAD_INPUT
+    assert "step 'restart' (reboot) needs a booted system" in done.err
+    assert "write engine: vm or auto" in done.err
+    assert goldsmith.builds() == []
+
+
+def test_a_step_that_asks_for_a_reboot_fails_with_the_remedy(goldsmith: Goldsmith) -> None:
+    done, build = goldsmith.build(sandboxed(goldsmith, [{"name": "asks", "script": "exit 194\n"}]))
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert Sandbox.no_restart in build["reason"]
+
+
+@pytest.mark.vm
+def test_both_engines_make_the_same_image(goldsmith: Goldsmith) -> None:
+    """The one of the sandbox boots, too: its verification does that in a VM."""
+    steps: list[Document] = [
+        {"name": "files", "script": "echo same >/var/lib/same\nsystemctl disable apt-daily.timer\nuseradd someone\n"}
+    ]
+    spec = goldsmith.spec(steps, output={"family": "same"}, verify={"steps": []})
+    names = []
+    for engine in ("chroot", "vm"):
+        done, build = goldsmith.build(spec, "--engine", engine)
+        assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+        names.append(build["image"]["name"])
+    assert names[0] != names[1]
+    done = goldsmith.run("images", "diff", *names, "--json")
+    changed = [entry["path"] for part in json.loads(done.out)["contents"] for entry in part["files"]]
+    assert changed == []
