@@ -50,7 +50,6 @@ class MachineSpec:
     folder: Path
     disk: Path  # raw
     cidata: Mapping[str, bytes | Path] | None
-    engine: str = "vm"  # or chroot: a sandbox, without QEMU
     boot: str = "direct"  # or firmware
     cpus: int = 2
     memory_mb: int = 1024
@@ -58,6 +57,7 @@ class MachineSpec:
     data_disks: tuple[DataDisk, ...] = ()
     product: str = ""  # SMBIOS's product name, by which guests recognize Compute Engine
     panic_ends: bool = True  # False: a machine whose kernel panics keeps running, as on Compute Engine
+    engine: str = "vm"  # or chroot: a sandbox, without QEMU
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,6 @@ LAYERS = (
         io=True,
     ),
     _layer(
-        "shared/sandbox",
-        "provisioner/protocol provisioner/system shared/ground shared/build shared/ports shared/host shared/disks",
-        io=True,
-    ),
-    _layer(
         "shared/local",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/gpu_drivers "
         "shared/host shared/disks shared/delivery shared/images shared/machines",

@@ -1,0 +1,63 @@
+"""The programs that stand in for those of a booted system, run by a shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shared.sandbox.shims import POLICY_TEXT, shims
+
+UUID = "0b1d6a3e-0000-4000-8000-000000000001"
+
+
+def run(tmp_path: Path, name: str, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    program = tmp_path / name
+    program.write_text(shims(UUID)[name] if text is None else text)
+    program.chmod(0o755)
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--target=device", "/"], f"/dev/disk/by-uuid/{UUID}\n"),
+        (["-t", "fs_uuid", "/boot/grub"], f"{UUID}\n"),
+        (["--target", "fs", "--device", "/dev/sda1"], "ext2\n"),
+        (["--device", "/dev/sda1", "--target=partmap"], "gpt\n"),
+        (["--target=abstraction", "/"], ""),
+        (["/"], "ext2\n"),
+    ],
+)
+def test_grub_finds_the_root_file_system(tmp_path: Path, arguments: list[str], answer: str) -> None:
+    done = run(tmp_path, "grub-probe", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, answer, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("modprobe", ["overlay"]), ("udevadm", ["settle"]), ("sysctl", ["-w", "vm.swappiness=1"]), ("sysctl", ["-p"])],
+)
+def test_what_needs_a_booted_system_is_left_out_and_said(tmp_path: Path, name: str, arguments: list[str]) -> None:
+    done = run(tmp_path, name, *arguments)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"{name} {' '.join(arguments)}: left out" in done.stderr
+
+
+def test_values_of_the_kernel_can_be_read(tmp_path: Path) -> None:
+    done = run(tmp_path, "sysctl", "-n", "kernel.ostype")
+    assert done.stdout == "Linux\n" or done.returncode == 127  # where the host has no sysctl
+
+
+def test_an_unknown_time_zone_is_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "timedatectl", "set-timezone", "Mars/Olympus")
+    assert done.returncode == 1
+    assert "Mars/Olympus" in done.stderr
+
+
+def test_services_are_not_started(tmp_path: Path) -> None:
+    assert run(tmp_path, "policy-rc.d", "nginx", "start", text=POLICY_TEXT).returncode == 101
