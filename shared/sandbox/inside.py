@@ -37,7 +37,6 @@ from .system_calls import (
     unshare,
 )
 
-IDS = 65536
 HTTP = 80
 _RENOUNCED = (16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """CAP_SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM,

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, GoldsmithError
-from .inside import IDS, Entrance, Furniture, enter
+from .inside import Entrance, Furniture, enter
 from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
 from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount_file_system, unshare
+from .user_namespace import IDS
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
