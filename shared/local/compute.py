@@ -267,12 +267,13 @@ class LocalCompute:
                     folder=folder.machine(request.name),
                     disk=disk,
                     cidata=cidata_files(_without_check(request.job, disk), context),
-                    engine=request.plan.engine if request.job.phase == BUILD else "vm",
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
                     internet=request.plan.internet,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
+                    engine=request.plan.engine if request.job.phase == BUILD else "vm",
+                    source=self._source_id(request.source_image),
                 )
             )
         return ZONE
@@ -312,7 +313,7 @@ class LocalCompute:
         if kind == "machine":
             self._machines.stop(name)
             with faults(folder.path), suppress(FileNotFoundError):
-                shutil.rmtree(folder.machine(name))
+                _remove_machine(folder.machine(name))
         elif kind == "disk":
             with faults(folder.path):
                 folder.disk(name).unlink(missing_ok=True)
@@ -337,6 +338,10 @@ class LocalCompute:
             grow_disk_file(staged, request.plan.disk_size_gb * GIB)
         staged.replace(disk)
 
+    def _source_id(self, name: str) -> str:
+        found = self._catalogue.get(name)
+        return "" if found is None else found.id
+
     def _data_bytes(self, image: str) -> int:
         return self._catalogue.disk(image).stat().st_blocks * 512
 
@@ -347,6 +352,15 @@ class LocalCompute:
                 f"project {project} is on Google Cloud, and this backend is this machine; "
                 f"write project: {LOCAL}, and get the image first with: goldsmith images import"
             )
+
+
+def _remove_machine(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:  # a sandbox of an ordinary user was killed: its files belong to that user's other ids
+        from ..machines.start_sandbox import remove_folder
+
+        remove_folder(folder)
 
 
 def _without_check(job: Job, disk: Path) -> Job:

@@ -58,6 +58,7 @@ class MachineSpec:
     product: str = ""  # SMBIOS's product name, by which guests recognize Compute Engine
     panic_ends: bool = True  # False: a machine whose kernel panics keeps running, as on Compute Engine
     engine: str = "vm"  # or chroot: a sandbox, without QEMU
+    source: str = ""  # the id of the image that the disk was copied from; a sandbox's alone needs it
 
 
 @dataclass(frozen=True)

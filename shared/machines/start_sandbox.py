@@ -17,9 +17,10 @@ from typing import IO
 from ..disks.disk import Disk
 from ..errors import EnvironmentFault
 from ..host.build_folder import BuildFolder
-from ..host.programs import find_tool
+from ..host.programs import find_tool, run_tool
 from ..ports import Message
-from ..sandbox.supervisor import SandboxSpec
+from ..sandbox.supervisor import REMOVE, SandboxSpec
+from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes
 from .process import MachineEnd, MachineProcess, SerialPort
 from .qemu import ADDRESS, MachineSpec
@@ -32,7 +33,7 @@ PROGRAM = (
     "sys.exit(main(sys.argv[2:]))"
 )
 SLIRP = "slirp4netns"
-PATIENCE = 60.0  # seconds for a sandbox to be set up; it takes a fraction of one
+PATIENCE = 900.0  # seconds for a sandbox to be set up: a fraction of one, unless a large image is unpacked first
 MESSAGE = 64  # bytes
 
 
@@ -40,6 +41,15 @@ def check_host(*, internet: bool) -> None:
     """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
     for program in (TIED[0], *((SLIRP,) if internet else ())):
         find_tool(program)
+    if os.geteuid():
+        for program in ("newuidmap", "newgidmap", "mke2fs", "debugfs"):
+            find_tool(program)
+        own_id_ranges()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in which a sandbox of an ordinary user has left files of other ids. EnvironmentFault."""
+    run_tool([sys.executable, "-I", "-S", "-E", "-c", PROGRAM, str(TREE), REMOVE, folder])
 
 
 def launch_sandbox(
@@ -72,6 +82,8 @@ def launch_sandbox(
             offset=place.start,
             size=place.size,
             root_uuid=uuid,
+            image=spec.source,
+            roots=str(home / "cache" / "roots"),
             folder=str(spec.folder),
             memory=spec.memory_mb << 20,
             address=ADDRESS,

@@ -26,11 +26,13 @@ from .inside import Entrance, Furniture, enter
 from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
 from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount_file_system, unshare
-from .user_namespace import IDS
+from .tree_root import TreeRoot, remove
+from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
+REMOVE = "--remove"
 WENT_WELL = (0, 1)  # of the provisioner: the job is completed, or has failed and said so
 
 
@@ -43,6 +45,8 @@ class SandboxSpec:
     offset: int  # bytes, of the partition with the root file system
     size: int
     root_uuid: str
+    image: str  # the id of the image that the disk is of
+    roots: str  # the folder of unpacked images
     folder: str
     memory: int  # bytes
     address: str  # at which it finds the HTTP server that takes its reports
@@ -78,20 +82,29 @@ class Supervisor:
         limits = make_limits(spec.name, spec.memory)
         alive = self._alive_pipe(limits)
         self._say(f"limits: {limits.how}")
+        base = BASE
+        if os.geteuid():
+            base = 0
+            enter_user_namespace(own_id_ranges())
+            _end_with_parent()
         unshare(NEW_MOUNTS)
         keep_mounts_private()
         staging = Path(spec.folder, "sandbox")
         staging.mkdir(exist_ok=True)
         mount_file_system("sandbox", staging, "tmpfs", options="size=1m,mode=755")
-        self._show_cidata(BASE, staging / "cidata")
-        root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
+        self._show_cidata(base, staging / "cidata")
+        root: LoopRoot | TreeRoot
+        if base:
+            root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
+        else:
+            root = TreeRoot(Path(spec.disk), Path(spec.roots), spec.image, Path(spec.folder), staging, self._say)
         os.chdir(staging)  # the sandbox's root may not pass through the folders that lead here
         furniture = Furniture(
             Path("root"), Path("cidata"), max(spec.memory // 4, 1 << 24), spec.root_uuid, spec.address, spec.network
         )
         entrance = enter(furniture, self._close_all)
         try:
-            ports = self._introduce(entrance, root, limits)
+            ports = self._introduce(entrance, base, root, limits)
             status = self._follow(entrance, ports, limits)
         except BaseException:
             with suppress(ProcessLookupError):
@@ -129,13 +142,15 @@ class Supervisor:
         for each in (self._console, self._reports, self._control):
             each.close()
 
-    def _introduce(self, entrance: Entrance, root: LoopRoot, limits: SandboxLimits) -> tuple[int, int]:
+    def _introduce(
+        self, entrance: Entrance, base: int, root: LoopRoot | TreeRoot, limits: SandboxLimits
+    ) -> tuple[int, int]:
         """Do what the new processes wait for; return the descriptors of their ports. EnvironmentFault."""
         while True:
             text, descriptors = entrance.receive()
             if text == "users":
                 for name in ("gid_map", "uid_map"):
-                    Path(f"/proc/{entrance.pid}/{name}").write_text(f"0 {BASE} {IDS}\n")
+                    Path(f"/proc/{entrance.pid}/{name}").write_text(f"0 {base} {IDS}\n")
                 root.shift(descriptors[0])
                 limits.apply(entrance.pid)
             elif text == "network":
@@ -202,10 +217,20 @@ def _describe(status: int) -> str:
     return f"the sandbox's first process ended with status {status}"
 
 
-def main(arguments: list[str]) -> int:
-    """Run the sandbox of the SandboxSpec in `arguments`."""
+def _end_with_parent() -> None:
+    parent = os.getppid()
     end_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the sandbox of the SandboxSpec in `arguments`, or remove the folder that follows REMOVE there."""
+    _end_with_parent()
     try:
+        if arguments[0] == REMOVE:
+            run_with_all_ids(lambda: remove(Path(arguments[1])))
+            return 0
         return Supervisor(SandboxSpec.decode(arguments[0])).run()
     except GoldsmithError as error:
         sys.stderr.write(f"{error}\n")

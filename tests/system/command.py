@@ -112,12 +112,12 @@ class Running:
 class Goldsmith:
     """The command line with one home, run in a small place or not. Leaving the context ends what was started."""
 
-    def __init__(self, home: Path, folder: Path, place: SmallDisk | None = None) -> None:
+    def __init__(self, home: Path, folder: Path, place: SmallDisk | None = None, enter: Sequence[str] = ()) -> None:
         self.home = home
         self.folder = folder
         self.output = folder / "out"
         self.traces = Traces(home)
-        self._enter = () if place is None else place.enter
+        self._enter = tuple(enter) if place is None else place.enter
         self._running: list[Running] = []
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Builds in a sandbox, as root: what steps see, reach and leave, and that nothing of it outlives the build."""
+"""Builds in a sandbox, as root and as an ordinary user: what steps see and reach, and that nothing outlives them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provisioner.machine.sandbox import Sandbox
+from shared.clock import SystemClock
 from shared.disks.disk import Disk
+from shared.images.catalogue import Catalogue
 from shared.sandbox.shims import POLICY
 from tests.shared.disks.small_disks import tool
+from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
 from tests.system.archives import root_partition
+from tests.system.as_user import as_ordinary_user
 from tests.system.command import Document, Goldsmith, prints
 
 pytestmark = pytest.mark.slow
@@ -85,6 +90,26 @@ SEEN = {
 }
 
 
+@pytest.fixture(params=MODES)
+def user(request: pytest.FixtureRequest) -> str:
+    """root, or the ordinary user of the tests."""
+    return str(request.param)
+
+
+@pytest.fixture
+def sandboxes(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
+    """The command line as that user, with a home of its own."""
+    enter = as_ordinary_user() if user == AS_USER else ()
+    with place_for(user) as place:
+        home = place / "home"
+        home.mkdir(mode=0o700)
+        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
+        for path in (home, *home.rglob("*")):
+            give(path, user)
+        with Goldsmith(home, place, enter=enter) as command:
+            yield command
+
+
 def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Path:
     local = {"engine": "chroot", "network": False, "memory_mb": 512}
     return goldsmith.spec(steps, **{"local": local, **more})  # type: ignore[arg-type]
@@ -115,28 +140,28 @@ def assert_nothing_left(goldsmith: Goldsmith, before: tuple[str, list[str]]) -> 
     assert not [loop for loop in after[1] if str(goldsmith.home) in loop]
 
 
-def test_steps_see_nothing_of_the_host(goldsmith: Goldsmith, tmp_path: Path) -> None:
+def test_steps_see_nothing_of_the_host(sandboxes: Goldsmith, tmp_path: Path) -> None:
     canary, before = tmp_path / "canary", mounts_and_loops()
     canary.write_text("of the host")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         env = {"CANARY": str(canary), "PORT": str(listener.getsockname()[1])}
         steps = [{"name": "look", "script": LOOK}]
-        spec = sandboxed(goldsmith, steps, output={"family": "looked"})
+        spec = sandboxed(sandboxes, steps, output={"family": "looked"})
         document = json.loads(spec.read_text())
         document["steps"][0]["inputs"]["env"] = env
         spec.write_text(json.dumps(document))
-        done, build = goldsmith.build(spec)
+        done, build = sandboxes.build(spec)
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
     assert "ended what the step left running: " in done.text
-    [image] = [image for image in goldsmith.images() if image["family"] == "looked"]
-    path = goldsmith.home / "images" / image["name"] / "disk.raw"
+    [image] = [image for image in sandboxes.images() if image["family"] == "looked"]
+    path = sandboxes.home / "images" / image["name"] / "disk.raw"
     with Disk(path) as disk:
         seen = dict(line.split("=", 1) for line in disk.root.read("/var/lib/looked").decode().splitlines())
         assert int(seen.pop("processes")) < 10
         assert seen == SEEN
         assert not disk.root.exists(POLICY)
         assert not disk.root.exists("/etc/resolv.conf.goldsmith")
-        with Disk(goldsmith.home / "images" / "debian-12-base" / "disk.raw") as source:
+        with Disk(sandboxes.home / "images" / "debian-12-base" / "disk.raw") as source:
             for folder in ("/run", "/proc", "/sys", "/dev"):
                 assert disk.root.names(folder) == source.root.names(folder)
         assert "apt-daily.timer" in disk.root.names("/etc/systemd/system")
@@ -150,7 +175,7 @@ def test_steps_see_nothing_of_the_host(goldsmith: Goldsmith, tmp_path: Path) -> 
     part = tmp_path / "root.ext4"
     tool("dd", f"if={path}", f"of={part}", f"skip={start >> 20}", f"count={size >> 20}", "bs=1M", "conv=sparse")
     tool("e2fsck", "-f", "-n", part)
-    assert_nothing_left(goldsmith, before)
+    assert_nothing_left(sandboxes, before)
 
 
 DESTROYER = """trap '' TERM HUP INT
@@ -163,31 +188,31 @@ rm -rf --no-preserve-root / 2>/dev/null
 :
 """
 BOMB = "bomb() { bomb | bomb & }\nbomb\nsleep 60\n"
-HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))'\n"
+HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))' || { echo no more memory; exit 1; }\n"
 
 
 @pytest.mark.parametrize(
     ("script", "timeout", "reason"),
-    [(DESTROYER, "60s", ""), (BOMB, "5s", "not done within 5 s"), (HOG, "60s", "exit status 137")],
+    [(DESTROYER, "60s", "hostile"), (BOMB, "5s", "not done within 5 s"), (HOG, "60s", "memory")],
     ids=["a script that removes and ends all it can", "a fork bomb", "a script without bounds of memory"],
 )
-def test_hostile_steps_fail_alone(goldsmith: Goldsmith, tmp_path: Path, script: str, timeout: str, reason: str) -> None:
+def test_hostile_steps_fail_alone(sandboxes: Goldsmith, tmp_path: Path, script: str, timeout: str, reason: str) -> None:
     canaries, before = tmp_path / "canaries", mounts_and_loops()
     canaries.mkdir()
     for index in range(20):
         (canaries / str(index)).write_text(f"canary {index}")
     modes = [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
-    done, build = goldsmith.build(sandboxed(goldsmith, [{"name": "hostile", "script": script, "timeout": timeout}]))
+    done, build = sandboxes.build(sandboxed(sandboxes, [{"name": "hostile", "script": script, "timeout": timeout}]))
     assert (build["outcome"], build["ledger"]) == ("failed", []), done.text
-    assert reason in build["reason"]
+    assert reason in build["reason"] + build["steps"][0]["output"]
     assert [(canaries / str(index)).read_text() for index in range(20)] == [f"canary {index}" for index in range(20)]
     assert modes == [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
-    assert goldsmith.images() == []
-    assert_nothing_left(goldsmith, before)
+    assert sandboxes.images() == []
+    assert_nothing_left(sandboxes, before)
 
 
-def test_a_kill_at_any_moment_leaves_nothing(goldsmith: Goldsmith) -> None:
-    kill_builds(goldsmith, int(os.environ.get("GOLDSMITH_KILLS", "4")))
+def test_a_kill_at_any_moment_leaves_nothing(sandboxes: Goldsmith) -> None:
+    kill_builds(sandboxes, int(os.environ.get("GOLDSMITH_KILLS", "4")))
 
 
 def kill_builds(goldsmith: Goldsmith, times: int) -> None:
@@ -210,18 +235,18 @@ def kill_builds(goldsmith: Goldsmith, times: int) -> None:
     assert_nothing_left(goldsmith, before)
 
 
-def test_ctrl_c_ends_the_sandbox(goldsmith: Goldsmith) -> None:
+def test_ctrl_c_ends_the_sandbox(sandboxes: Goldsmith) -> None:
     before = mounts_and_loops()
-    running = goldsmith.start(
-        "build", sandboxed(goldsmith, [{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}]), "--json"
+    running = sandboxes.start(
+        "build", sandboxed(sandboxes, [{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}]), "--json"
     )
     running.until(prints("waiting"))
     running.send(signal.SIGINT)
     done = running.finish()
     build = done.documents()[-1]["build"]
     assert (done.status, build["outcome"], build["ledger"]) == (130, "cancelled", []), done.text
-    assert_nothing_left(goldsmith, before)
-    assert goldsmith.traces.files() == []
+    assert_nothing_left(sandboxes, before)
+    assert sandboxes.traces.files() == []
 
 
 def test_what_needs_a_booted_system_is_refused_before(goldsmith: Goldsmith) -> None:

@@ -1,0 +1,118 @@
+"""The root file system of a disk as a folder under an overlay: the way of ordinary users, who cannot mount a disk.
+
+    HOME/cache/roots/ID/tree, record.json    the files of an image, unpacked once, and what a folder cannot hold of them
+    MACHINE/changes/upper, work              what the sandbox has changed; gone with the machine
+
+The overlay is mounted in the supervisor's user namespace. At the end its files are written into the build's disk as a
+new file system. The disk has another name meanwhile: one that was written in part is never taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import EnvironmentFault
+from ..host.programs import run_tool
+from .system_calls import NO_DEVICES, mount_file_system, unmount_file_system
+from .unpack_root import UnpackedRoot, unpack_root
+from .write_root import write_root
+
+KEPT_ROOTS = 3  # of those that no sandbox uses
+RECORD = "record.json"
+
+
+class TreeRoot:
+    """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
+
+    def __init__(
+        self, disk: Path, roots: Path, image: str, folder: Path, below: Path, say: Callable[[str], None]
+    ) -> None:
+        """Unpack it unless that has been done, and mount it. `image` is the id of the image that the disk is of.
+
+        InputError for a root that is not ext4, ImageFileError, NoSpace, EnvironmentFault.
+        """
+        self.path = below / "root"
+        self.path.mkdir()
+        self._disk = disk
+        self._changes = folder / "changes"
+        self._lock, tree, self._kept = _unpacked(disk, roots, image, say)
+        remove(self._changes)  # of a sandbox of this name that was killed
+        upper, work = self._changes / "upper", self._changes / "work"
+        for each in (upper, work):
+            each.mkdir(parents=True)
+        state = tree.stat()
+        os.chown(upper, state.st_uid, state.st_gid)
+        upper.chmod(state.st_mode & 0o7777)
+        opened = [os.open(each, os.O_PATH | os.O_CLOEXEC) for each in (tree, upper, work)]
+        layers = zip(("lowerdir", "upperdir", "workdir"), opened, strict=True)  # the sandbox sees these names of them
+        options = ",".join(f"{name}=/proc/self/fd/{descriptor}" for name, descriptor in layers)
+        try:
+            mount_file_system("root", self.path, "overlay", NO_DEVICES, f"{options},userxattr")
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel mounts no overlay for an ordinary user on the file system of {self._changes} "
+                f"({error.strerror}): the chroot engine needs Linux 5.11 or newer and a home on ext4, xfs or btrfs; "
+                "write local.engine: vm"
+            ) from error
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def shift(self, users: int) -> None:
+        """Do nothing: the sandbox has the ids of this process's namespace."""
+
+    def finish(self, since: float) -> None:
+        """Write all to the disk. NoSpace, EnvironmentFault. `since` is when the sandbox began, in Unix seconds."""
+        staged = self._disk.with_name(f"{self._disk.name}.writing")
+        self._disk.replace(staged)
+        write_root(self.path, staged, self._kept, int(since))
+        staged.replace(self._disk)
+        unmount_file_system(self.path)
+        os.close(self._lock)
+        remove(self._changes)
+
+
+def _unpacked(disk: Path, roots: Path, image: str, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
+    """Return an image's unpacked root, and the descriptor of its lock, which keeps it from being removed."""
+    roots.mkdir(parents=True, exist_ok=True)
+    lock = os.open(roots / f"{image}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    place = roots / image
+    if not (place / RECORD).exists():
+        began = time.monotonic()
+        say("unpacking the root file system of the source, once")
+        remove(place)
+        place.mkdir()
+        kept = unpack_root(disk, place / "tree")
+        staged = place / f"{RECORD}.new"
+        staged.write_text(kept.to_json())
+        staged.replace(place / RECORD)
+        say(f"unpacked in {time.monotonic() - began:.1f} s")
+        _remove_oldest(roots, image)
+    os.utime(place / RECORD)
+    kept = UnpackedRoot.from_json((place / RECORD).read_text())
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock, place / "tree", kept
+
+
+def _remove_oldest(roots: Path, image: str) -> None:
+    """Remove the roots that were used longest ago, but for the newest few and those in use."""
+    others = [record.parent for record in roots.glob(f"*/{RECORD}") if record.parent.name != image]
+    others.sort(key=lambda place: (place / RECORD).stat().st_mtime)
+    for place in others[: max(0, len(others) - KEPT_ROOTS + 1)]:
+        lock = os.open(roots / f"{place.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (place / RECORD).unlink()
+            remove(place)
+        os.close(lock)
+
+
+def remove(folder: Path) -> str:
+    """Remove a folder whose files may belong to any id of this process's namespace; return nothing to say."""
+    return run_tool(["rm", "-rf", "--one-file-system", "--", folder])
