@@ -26,7 +26,7 @@ from .inside import Entrance, Furniture, enter
 from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
 from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount_file_system, unshare
-from .tree_root import TreeRoot, remove
+from .tree_root import TreeRoot, remove_all
 from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
@@ -229,7 +229,7 @@ def main(arguments: list[str]) -> int:
     _end_with_parent()
     try:
         if arguments[0] == REMOVE:
-            run_with_all_ids(lambda: remove(Path(arguments[1])))
+            run_with_all_ids(lambda: remove_all(Path(arguments[1])))
             return 0
         return Supervisor(SandboxSpec.decode(arguments[0])).run()
     except GoldsmithError as error:

@@ -41,7 +41,7 @@ class TreeRoot:
         self._disk = disk
         self._changes = folder / "changes"
         self._lock, tree, self._kept = _unpacked(disk, roots, image, say)
-        remove(self._changes)  # of a sandbox of this name that was killed
+        remove_all(self._changes)  # of a sandbox of this name that was killed
         upper, work = self._changes / "upper", self._changes / "work"
         for each in (upper, work):
             each.mkdir(parents=True)
@@ -74,7 +74,7 @@ class TreeRoot:
         staged.replace(self._disk)
         unmount_file_system(self.path)
         os.close(self._lock)
-        remove(self._changes)
+        remove_all(self._changes)
 
 
 def _unpacked(disk: Path, roots: Path, image: str, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
@@ -86,7 +86,7 @@ def _unpacked(disk: Path, roots: Path, image: str, say: Callable[[str], None]) -
     if not (place / RECORD).exists():
         began = time.monotonic()
         say("unpacking the root file system of the source, once")
-        remove(place)
+        remove_all(place)
         place.mkdir()
         kept = unpack_root(disk, place / "tree")
         staged = place / f"{RECORD}.new"
@@ -109,10 +109,10 @@ def _remove_oldest(roots: Path, image: str) -> None:
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (place / RECORD).unlink()
-            remove(place)
+            remove_all(place)
         os.close(lock)
 
 
-def remove(folder: Path) -> str:
+def remove_all(folder: Path) -> str:
     """Remove a folder whose files may belong to any id of this process's namespace; return nothing to say."""
     return run_tool(["rm", "-rf", "--one-file-system", "--", folder])
