@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from provisioner.protocol import DISK_WANTED, REBOOTING, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, Report
+from provisioner.protocol import (
+    DISK_WANTED,
+    REBOOTING,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    VERIFY,
+    Report,
+)
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
 
 DOING = {
     State.QUEUED: "waiting for its turn",
-    State.PREPARING: "making the build VM",
+    State.PREPARING: "getting ready for the steps",
     State.PROVISIONING: "running the steps",
     State.EXPORTING: "making the image",
     State.VERIFYING: "verifying the image",
@@ -30,10 +39,17 @@ def event_line(build: Build, event: Event) -> str:
     if isinstance(event, Reported):
         return _tell_report(build, event.report)
     if isinstance(event, MachineStarted):
-        return f"VM of attempt {event.attempt} started"
+        return f"{_machine(build, event)} of attempt {event.attempt} started"
     if isinstance(event, MachineStopped):
-        return f"VM of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
+        return f"{_machine(build, event)} of attempt {event.attempt}: {event.how}" + (
+            f" ({event.detail})" if event.detail else ""
+        )
     return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
+
+
+def _machine(build: Build, event: MachineStarted | MachineStopped) -> str:
+    sandboxed = build.plan is not None and build.plan.machine.engine == "chroot" and event.phase != VERIFY
+    return "sandbox" if sandboxed else "VM"
 
 
 def _tell_report(build: Build, report: Report) -> str:

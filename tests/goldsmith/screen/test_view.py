@@ -101,7 +101,7 @@ def test_plain_view_says_each_thing_on_a_line_with_its_time() -> None:
     view.end(succeeded(), "/home/logs")
     assert without_times(stream.getvalue()) == [
         f"build {values.BUILD_ID}",
-        "preparing: making the build VM",
+        "preparing: getting ready for the steps",
         "provisioning: running the steps",
         "VM of attempt 1 started",
         "step greet",
