@@ -115,9 +115,11 @@ def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Pa
     return goldsmith.spec(steps, **{"local": local, **more})  # type: ignore[arg-type]
 
 
-def mounts_and_loops() -> tuple[str, list[str]]:
-    loops = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-    return Path("/proc/self/mounts").read_text(), sorted(loops)
+def mounts_and_loops(goldsmith: Goldsmith) -> list[str]:
+    """Return the mounts and the loop devices of this host that belong to a home's builds."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    lines += [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    return [line for line in lines if str(goldsmith.folder) in line]
 
 
 def groups_of(goldsmith: Goldsmith) -> list[Path]:
@@ -132,16 +134,14 @@ def wait_for_no_group(goldsmith: Goldsmith) -> None:
         time.sleep(0.02)
 
 
-def assert_nothing_left(goldsmith: Goldsmith, before: tuple[str, list[str]]) -> None:
+def assert_nothing_left(goldsmith: Goldsmith) -> None:
     goldsmith.traces.wait_for_no_process()
     wait_for_no_group(goldsmith)
-    after = mounts_and_loops()
-    assert after[0] == before[0]
-    assert not [loop for loop in after[1] if str(goldsmith.home) in loop]
+    assert mounts_and_loops(goldsmith) == []
 
 
 def test_steps_see_nothing_of_the_host(sandboxes: Goldsmith, tmp_path: Path) -> None:
-    canary, before = tmp_path / "canary", mounts_and_loops()
+    canary = tmp_path / "canary"
     canary.write_text("of the host")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         env = {"CANARY": str(canary), "PORT": str(listener.getsockname()[1])}
@@ -175,7 +175,7 @@ def test_steps_see_nothing_of_the_host(sandboxes: Goldsmith, tmp_path: Path) -> 
     part = tmp_path / "root.ext4"
     tool("dd", f"if={path}", f"of={part}", f"skip={start >> 20}", f"count={size >> 20}", "bs=1M", "conv=sparse")
     tool("e2fsck", "-f", "-n", part)
-    assert_nothing_left(sandboxes, before)
+    assert_nothing_left(sandboxes)
 
 
 DESTROYER = """trap '' TERM HUP INT
@@ -197,7 +197,7 @@ HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))' || { 
     ids=["a script that removes and ends all it can", "a fork bomb", "a script without bounds of memory"],
 )
 def test_hostile_steps_fail_alone(sandboxes: Goldsmith, tmp_path: Path, script: str, timeout: str, reason: str) -> None:
-    canaries, before = tmp_path / "canaries", mounts_and_loops()
+    canaries = tmp_path / "canaries"
     canaries.mkdir()
     for index in range(20):
         (canaries / str(index)).write_text(f"canary {index}")
@@ -208,7 +208,7 @@ def test_hostile_steps_fail_alone(sandboxes: Goldsmith, tmp_path: Path, script: 
     assert [(canaries / str(index)).read_text() for index in range(20)] == [f"canary {index}" for index in range(20)]
     assert modes == [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
     assert sandboxes.images() == []
-    assert_nothing_left(sandboxes, before)
+    assert_nothing_left(sandboxes)
 
 
 def test_a_kill_at_any_moment_leaves_nothing(sandboxes: Goldsmith) -> None:
@@ -220,23 +220,22 @@ def kill_builds(goldsmith: Goldsmith, times: int) -> None:
     spec = sandboxed(
         goldsmith, [{"name": "busy", "script": "for i in $(seq 40); do echo $i >/var/lib/$i; sync; done\n"}]
     )
-    before, chance = mounts_and_loops(), random.Random(20261129)
+    chance = random.Random(20261129)
     for _ in range(times):
         running = goldsmith.start("build", spec, "--json")
         time.sleep(chance.uniform(0.5, 3.5))
         running.kill()
         goldsmith.traces.wait_for_no_process()
         wait_for_no_group(goldsmith)
-        assert mounts_and_loops()[0] == before[0]
+        assert mounts_and_loops(goldsmith) == []
     done, build = goldsmith.build(spec)
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
     assert {each["state"] for each in goldsmith.builds()} == {"finished"}
     assert goldsmith.traces.files() == []
-    assert_nothing_left(goldsmith, before)
+    assert_nothing_left(goldsmith)
 
 
 def test_ctrl_c_ends_the_sandbox(sandboxes: Goldsmith) -> None:
-    before = mounts_and_loops()
     running = sandboxes.start(
         "build", sandboxed(sandboxes, [{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}]), "--json"
     )
@@ -245,7 +244,7 @@ def test_ctrl_c_ends_the_sandbox(sandboxes: Goldsmith) -> None:
     done = running.finish()
     build = done.documents()[-1]["build"]
     assert (done.status, build["outcome"], build["ledger"]) == (130, "cancelled", []), done.text
-    assert_nothing_left(sandboxes, before)
+    assert_nothing_left(sandboxes)
     assert sandboxes.traces.files() == []
 
 
