@@ -30,6 +30,7 @@ PACKAGES: Mapping[str, str] = {
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "unshare": "util-linux",
+    "slirp4netns": "slirp4netns",
     "socat": "socat",
     "newgidmap": "uidmap",
     "newuidmap": "uidmap",
