@@ -32,7 +32,7 @@ PROGRAM = (
     "from shared.sandbox.supervisor import main\n"
     "sys.exit(main(sys.argv[2:]))"
 )
-SLIRP = "slirp4netns"
+SLIRP, TUN = "slirp4netns", "/dev/net/tun"
 PATIENCE = 900.0  # seconds for a sandbox to be set up: a fraction of one, unless a large image is unpacked first
 MESSAGE = 64  # bytes
 
@@ -41,6 +41,12 @@ def check_host(*, internet: bool) -> None:
     """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
     for program in (TIED[0], *((SLIRP,) if internet else ())):
         find_tool(program)
+    if internet and not os.access(TUN, os.R_OK | os.W_OK):
+        remedy = "as root: chmod 666" if Path(TUN).exists() else "as root: modprobe tun, and then chmod 666"
+        raise EnvironmentFault(
+            f"a sandbox with a network needs {TUN}, which you may not open; {remedy} {TUN}, "
+            "or write local: {network: false}"
+        )
     if os.geteuid():
         for program in ("newuidmap", "newgidmap", "mke2fs", "debugfs"):
             find_tool(program)

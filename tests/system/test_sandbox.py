@@ -178,6 +178,33 @@ def test_steps_see_nothing_of_the_host(sandboxes: Goldsmith, tmp_path: Path) -> 
     assert_nothing_left(sandboxes)
 
 
+REACH = """import socket, sys
+with open("/var/lib/looked", "w") as looked:
+    looked.write("tap0" if "tap0" in open("/proc/net/dev").read() else "no network")
+    for address in sys.argv[2:]:
+        try:
+            socket.create_connection((address, int(sys.argv[1])), 5)
+            looked.write(" reached " + address)
+        except OSError:
+            pass
+"""
+
+
+def test_a_network_does_not_lead_to_the_host(sandboxes: Goldsmith) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        addresses = ["127.0.0.1", "10.0.2.2", "169.254.169.254"]
+        script = f"python3 reach.py {listener.getsockname()[1]} {' '.join(addresses)}\n"
+        steps: list[Document] = [{"name": "reach", "script": script}]
+        spec = sandboxes.spec(steps, output={"family": "looked"}, local={"engine": "chroot"})
+        (spec.parent / "context" / "reach.py").write_text(REACH)
+        done, build = sandboxes.build(spec)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    [image] = [image for image in sandboxes.images() if image["family"] == "looked"]
+    with Disk(sandboxes.home / "images" / image["name"] / "disk.raw") as disk:
+        assert disk.root.read("/var/lib/looked") == b"tap0"
+    assert_nothing_left(sandboxes)
+
+
 DESTROYER = """trap '' TERM HUP INT
 for _ in 1 2 3; do (trap '' TERM; exec setsid sleep 500) & done
 mount -t tmpfs none /mnt; mount --bind / /srv; mkdir -p /srv/mnt/deep
