@@ -48,13 +48,13 @@ def alone(name: str) -> str:
     return f"{name}: its compression alone"
 
 
-def make_disk(disk: Path) -> None:
-    """Make the sparse disk with its file system."""
+def make_disk(disk: Path, start: int = 0) -> None:
+    """Make the sparse disk with its file system, which begins at a byte that leaves room for a partition table."""
     with tempfile.TemporaryDirectory(dir=disk.parent) as name:
         tree = Path(name)
         for top, megabytes in CONTENTS.items():
             _fill(tree, Path(top), megabytes * 1_000_000)
-        with disk.open("wb") as file:
+        with disk.open("ab") as file:
             file.truncate(DISK_BYTES)
         options = "nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1"
         identity = "00000000-0000-4000-8000-000000000001"
@@ -68,10 +68,11 @@ def make_disk(disk: Path) -> None:
                 "-U",
                 identity,
                 "-E",
-                f"{options},hash_seed={identity}",
+                f"{options},hash_seed={identity},offset={start}",
                 "-d",
                 tree,
                 disk,
+                str((DISK_BYTES - 2 * start) // 4096),
             ],
             check=True,
             env={**os.environ, "E2FSPROGS_FAKE_TIME": "1700000000"},

@@ -65,6 +65,7 @@ def build(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
     ] = None,
+    formats: Formats = None,
     parameters: Parameters = None,
     source: SourceOption = None,
     boot: Annotated[
@@ -86,8 +87,8 @@ def build(
     from .commands.build import build as run
 
     values = _pairs(parameters)
-    status = run(spec, output, values, source, boot=boot, engine=engine, compression=compression, key=key, as_json=json)
-    raise typer.Exit(status)
+    options = {"boot": boot, "engine": engine, "compression": compression, "key": key}
+    raise typer.Exit(run(spec, output, values, source, formats=formats or (), as_json=json, **options))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..home import open_home, resume_all
 from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
-from .images import export_existing
+from .images import export_again, format_names
 from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
@@ -44,12 +44,17 @@ class BuildFlags:
     output: Path | None
     boot: str | None
     compression: str | None
+    formats: tuple[str, ...] = ()
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
         image, machine = plan.image, plan.machine
         if self.output is not None:
             image = replace(image, export_to=str(self.output.absolute() / f"{image.name}.tar.gz"))
+        if self.formats:
+            image = replace(image, formats=self.formats)
+        if self.formats and image.export_to is None:
+            raise InputError("--format says how files are written, and nothing where; add --output FOLDER")
         if self.compression is not None:
             image = replace(image, compression=self.compression)
         if self.boot is not None:
@@ -66,6 +71,7 @@ def build(
     boot: str | None,
     engine: str | None,
     compression: str | None,
+    formats: Sequence[str] = (),
     key: str | None,
     as_json: bool,
 ) -> int:
@@ -79,7 +85,7 @@ def build(
     builds = with_engine(here(file.builds, path), engine)
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
-    options = BuildFlags(output, boot, compression)
+    options = BuildFlags(output, boot, compression, format_names(formats))
     failures: dict[int, int] = {}  # exit status by index of what did not succeed
     for index, one in enumerate(builds):
         missed = [builds[other].spec.name for other in one.after if other in failures]
@@ -131,7 +137,7 @@ def _run(request: BuildRequested, backend: LocalBackend, screen: View) -> int:
         done = builds.run(request, screen.event, interruption)
     if done.outcome is Outcome.UNCHANGED and done.image is not None:
         wanted = (done.plan or request.plan).image
-        export_existing(backend, done.image.name, wanted.export_to, wanted.compression)
+        export_again(backend, done.image.name, wanted)
     screen.end(done, builds.logs_of(done.id))
     return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.build.build import Build, ExportedImage
 from shared.build.export_formats import CHECKSUM, ExportFormat, checksum_line, chosen_formats
+from shared.build.plan import ImagePlan
 from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
 from shared.engine.manifest import manifest, with_earlier_files
 from shared.errors import AlreadyExists, InputError, NotFound
@@ -80,7 +81,7 @@ def export(name: str, output: Path, compression: str, formats: Sequence[str]) ->
     """Write an image into a folder, in the formats given or as Compute Engine's archive."""
     if compression not in ("fast", "best"):
         raise InputError(f"--compression {compression}: choose fast or best")
-    chosen = chosen_formats(known for value in formats for known in value.split(","))
+    chosen = chosen_formats(format_names(formats))
     folder = output.absolute()
     with shown() as progress, open_home(progress) as backend:
         _find(backend, name)
@@ -92,6 +93,22 @@ def export(name: str, output: Path, compression: str, formats: Sequence[str]) ->
         _refuse_existing(target)
         export_existing(backend, name, str(target), compression)
     say(f"archive {target}")
+
+
+def format_names(values: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats of an option's values, in each of which several may stand. InputError."""
+    return tuple(known.name for known in chosen_formats(name for value in values for name in value.split(",")))
+
+
+def export_again(backend: LocalBackend, name: str, wanted: ImagePlan) -> None:
+    """Write the files of an image that is there already, as a plan wants them, unless they are there too."""
+    if wanted.export_to is None or not wanted.formats:
+        export_existing(backend, name, wanted.export_to, wanted.compression)
+        return
+    stem = Path(archive_stem(wanted.export_to))
+    missing = [known for known in chosen_formats(wanted.formats) if not Path(f"{stem}{known.ending}").exists()]
+    if missing:
+        export_files(backend, name, stem, missing, wanted.compression)
 
 
 def export_files(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.build.build import Build, Sibling, State, WorkflowPart
 from shared.build.damage import Damaged
+from shared.build.export_formats import NO_FORMATS
 from shared.context.outside import context_name, outside
 from shared.context.packing import pack_context
 from shared.engine.history import Followed
@@ -70,6 +71,9 @@ def submit(
         raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
     if any(build.spec.source.file is not None for build in builds):
         raise InputError(f"{path}: source.file: a file can only be built from on this machine, with goldsmith build")
+    if any(build.spec.output.formats for build in builds):
+        place_of = file.parsed.document.position(("output", "formats"))
+        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")
     screen = view(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)

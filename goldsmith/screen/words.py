@@ -14,6 +14,8 @@ from provisioner.protocol import (
 )
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
+from shared.build.export_formats import GCE
+from shared.build.resources import export_targets
 
 DOING = {
     State.QUEUED: "waiting for its turn",
@@ -77,6 +79,12 @@ def summary(build: Build, logs: str) -> list[str]:
         lines = [f"image {image.project}/{image.name}{family}"]
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
+        targets = export_targets(plan)
+        lines += [
+            f"file {targets[file.format]} ({file.bytes / 1e6:,.1f} MB)"
+            for file in image.files
+            if file.format in targets and file.format != GCE
+        ]
         return [*lines, *_findings(image), *warnings, *_left(build)]
     lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:

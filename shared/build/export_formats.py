@@ -15,6 +15,12 @@ from ..errors import InputError
 GCE = "gce"
 CHECKSUM = ".sha256"  # the ending of the file beside each, as sha256sum writes it
 
+NO_FORMATS = (
+    "are written on one machine alone, since Compute Engine does not read disks; leave the key out, and build there "
+    "with: goldsmith build SPEC --output FOLDER"
+)
+"""Why Google Cloud has no formats, and what to do instead."""
+
 
 @dataclass(frozen=True)
 class ExportFormat:
@@ -23,24 +29,28 @@ class ExportFormat:
     name: str
     ending: str
     of: Literal["archive", "disk", "tree"]
+    programs: tuple[str, ...] = ()  # that write it, and read it back
+    packed: bool = True
 
 
+_TREE = ("tar",)
 EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     known.name: known
     for known in (
         ExportFormat(GCE, ".tar.gz", "archive"),
-        ExportFormat("raw", ".raw", "disk"),
-        ExportFormat("qcow2", ".qcow2", "disk"),
-        ExportFormat("qcow2-compressed", ".qcow2", "disk"),
-        ExportFormat("vmdk", ".vmdk", "disk"),
-        ExportFormat("vhd", ".vhd", "disk"),
-        ExportFormat("tar", ".rootfs.tar", "tree"),
-        ExportFormat("tar.gz", ".rootfs.tar.gz", "tree"),
-        ExportFormat("tar.zst", ".rootfs.tar.zst", "tree"),
-        ExportFormat("squashfs", ".squashfs", "tree"),
-        ExportFormat("oci", ".oci.tar", "tree"),
+        ExportFormat("raw", ".raw", "disk", ("qemu-img",), packed=False),
+        ExportFormat("qcow2", ".qcow2", "disk", ("qemu-img",), packed=False),
+        ExportFormat("qcow2-compressed", ".qcow2", "disk", ("qemu-img",)),
+        ExportFormat("vmdk", ".vmdk", "disk", ("qemu-img",)),
+        ExportFormat("vhd", ".vhd", "disk", ("qemu-img",), packed=False),
+        ExportFormat("tar", ".rootfs.tar", "tree", _TREE, packed=False),
+        ExportFormat("tar.gz", ".rootfs.tar.gz", "tree", (*_TREE, "gzip")),
+        ExportFormat("tar.zst", ".rootfs.tar.zst", "tree", (*_TREE, "zstd")),
+        ExportFormat("squashfs", ".squashfs", "tree", (*_TREE, "tar2sqfs", "sqfs2tar", "unsquashfs")),
+        ExportFormat("oci", ".oci.tar", "tree", (*_TREE, "gzip")),
     )
 }
+_PACKED = 0.6  # the size of a compressed file against its contents, at the most that is usual
 
 
 def chosen_formats(names: Iterable[str]) -> tuple[ExportFormat, ...]:
@@ -59,3 +69,8 @@ def chosen_formats(names: Iterable[str]) -> tuple[ExportFormat, ...]:
 def checksum_line(sha256: str, name: str) -> bytes:
     """Return the content of the file beside an exported one, for `sha256sum --check`."""
     return f"{sha256}  {name}\n".encode()
+
+
+def space_needed(name: str, data: int) -> int:
+    """Return the bytes that a file may need in a format, of a disk with so much data."""
+    return int(data * _PACKED) if EXPORT_FORMATS[name].packed else data

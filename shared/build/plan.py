@@ -58,6 +58,7 @@ class ImagePlan:
     deprecate_old: Deprecation | None = None
     export_to: str | None = None  # gs://bucket/object.tar.gz, or a path on this machine
     compression: str = "fast"  # of the export: fast or best
+    formats: tuple[str, ...] = ()  # of the export, whose other files have its name; () for the archive alone
     sbom_input: str | None = None  # URI or path of the user's own list of packages
     numbered: bool = False  # the name is made here, and gets a number where it is taken: NAME-DATE-DIGEST, then -2 ...
     sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results

@@ -16,6 +16,7 @@ from ..names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
 from ..quantities import GIB
 from ..topology import RESULTS
 from .build import Build, ImageDocument, LedgerEntry, Outcome, State
+from .export_formats import CHECKSUM, EXPORT_FORMATS, GCE
 from .orders import OrderKind
 from .plan import Plan
 
@@ -72,11 +73,9 @@ def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
 
 
 def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
-    """Ledger entries of the image and, when one is asked for, of its archive under the staged name."""
+    """Ledger entries of the image and, when an export is asked for, of its files under their staged names."""
     image = LedgerEntry("image", plan.image.name, plan.image.project)
-    if plan.image.export_to is None:
-        return (image,)
-    return (image, LedgerEntry("object", staged_export(plan)))
+    return (image, *(LedgerEntry("object", staged(target, plan.build_id)) for target in export_targets(plan).values()))
 
 
 def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ...]:
@@ -121,6 +120,22 @@ def staged_export(plan: Plan) -> str:
     return staged(target, plan.build_id)
 
 
+def export_targets(plan: Plan) -> dict[str, str]:
+    """Return the name of each file of the export by its format: the archive's, and others that begin like it."""
+    target = plan.image.export_to
+    if target is None:
+        return {}
+    if not plan.image.formats:
+        return {GCE: target}
+    stem = archive_stem(target)
+    return {known: stem + EXPORT_FORMATS[known].ending for known in plan.image.formats}
+
+
+def checksums(plan: Plan) -> dict[str, str]:
+    """Return the name of the file with each exported file's checksum, by its format; the archive alone has none."""
+    return {known: name + CHECKSUM for known, name in export_targets(plan).items()} if plan.image.formats else {}
+
+
 def staged(name: str, build_id: str) -> str:
     """Return the name of a file before publication gives it its own: a hidden one in the same folder."""
     folder, slash, last = name.rpartition("/")
@@ -128,9 +143,11 @@ def staged(name: str, build_id: str) -> str:
 
 
 def beside_archive(plan: Plan) -> tuple[str, ...]:
-    """The files that publication shows beside the archive: its manifest and bill of materials; () without one."""
+    """The files that publication shows beside an export: its manifest, bill of materials and checksums."""
     target = plan.image.export_to
-    return () if target is None else (manifest_of(target), *sbom_names(archive_stem(target)))
+    if target is None:
+        return ()
+    return (manifest_of(target), *sbom_names(archive_stem(target)), *checksums(plan).values())
 
 
 def archive_stem(export: str) -> str:

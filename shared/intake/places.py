@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..build.export_formats import NO_FORMATS
 from ..build.limits import Limits, check_limits
 from ..build.plan import Plan
 from ..errors import InputError, NotFound
@@ -28,6 +29,7 @@ from .uploads import beside_spec, refuse_hidden
 INPUT: KeyPath = ("output", "sbom", "input")
 TO: KeyPath = ("output", "sbom", "to")
 EXPORT: KeyPath = ("output", "export", "to")
+FORMATS: KeyPath = ("output", "formats")
 
 
 class Deployment(Protocol):
@@ -78,6 +80,9 @@ class UploadedPlaces:
         if isinstance(source, dict) and "file" in source:
             text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
             found.append(Problem(("source", "file"), text))
+        output = data.get("output")
+        if isinstance(output, Mapping) and output.get("formats"):
+            found.append(Problem(FORMATS, NO_FORMATS))
         export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
         if export is not None and not export.startswith("gs://"):
             found.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))

@@ -14,7 +14,7 @@ from provisioner.protocol import BUILD, HYGIENE_OFF, SCRATCH, Job
 
 from ..build import resources
 from ..build.build import ArchiveRecord, ExportedImage
-from ..build.export_formats import chosen_formats
+from ..build.export_formats import EXPORT_FORMATS, chosen_formats, space_needed
 from ..build.image_python import OLDEST
 from ..build.plan import Plan, SourceImage
 from ..delivery.cidata import cidata_files
@@ -34,6 +34,7 @@ from ..errors import (
     Permanent,
 )
 from ..host.build_folder import BuildFolder, build_ids
+from ..host.programs import find_tool
 from ..host.scratch import faults, part_of
 from ..images.catalogue import DISK, Catalogue
 from ..images.contents import has_python
@@ -58,7 +59,6 @@ from ..quantities import GIB
 
 ZONE, ARCHITECTURE = "local", "x86_64"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
-PACKED = 0.6  # an archive's size against the data in it, at the most that is usual
 CONSOLE, REPORTS = 1, 3  # serial ports
 KEPT_OUTPUT = {CONSOLE: SERIAL_LIMIT + len(TRUNCATED), REPORTS: 2 << 20}
 """Bytes of a port's output that can be read. The largest honest report has 0.9 MB; reading one more often is work."""
@@ -100,7 +100,8 @@ class LocalCompute:
         data = self._data_bytes(plan.source.name)
         _check_room(self._home, data + HEADROOM, "the build VM's disk")
         if plan.image.export_to is not None:
-            _check_target(Path(plan.image.export_to), int(data * PACKED))
+            _check_target(plan, data)
+            _check_trees(plan, self._catalogue.disk(plan.source.name))
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image of the catalogue up."""
@@ -450,15 +451,29 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _check_target(target: Path, needed: int) -> None:
-    """The archive's folder can be written to and has room, and nothing there would be replaced."""
-    beside = (resources.manifest_of(str(target)), *resources.sbom_names(resources.archive_stem(str(target))))
-    for path in (target, *map(Path, beside)):
+def _check_target(plan: Plan, data: int) -> None:
+    """The folder of the export can be written to and has room, and nothing there would be replaced."""
+    targets = resources.export_targets(plan)
+    for path in map(Path, (*targets.values(), *resources.beside_archive(plan))):
         if path.exists():
             raise InputError(f"{path} exists already; remove it, or choose another folder or image name")
+    for program in dict.fromkeys(program for known in targets for program in EXPORT_FORMATS[known].programs):
+        find_tool(program)
+    target = Path(next(iter(targets.values())))
     existing = next(parent for parent in (target.parent, *target.parent.parents) if parent.exists())
     if not existing.is_dir():
         raise EnvironmentFault(f"{existing} is not a folder; choose another place for the archive")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise EnvironmentFault(f"{existing}: you may not write there; choose another place for the archive")
-    _check_room(target.parent, needed, "the archive")
+    _check_room(target.parent, sum(space_needed(known, data) for known in targets), "the export")
+
+
+def _check_trees(plan: Plan, source: Path) -> None:
+    """Refuse formats of trees where the root file system of the source cannot be read. InputError."""
+    trees = [known for known in resources.export_targets(plan) if EXPORT_FORMATS[known].of == "tree"]
+    if trees:
+        try:
+            with Disk(source) as disk:
+                _ = disk.root
+        except RootUnreadable as error:
+            raise InputError(f"output.formats: {', '.join(trees)} need the files of the image: {error}") from error

@@ -157,6 +157,7 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
         export_to=export.to if export else None,
         compression=export.compression if export else "fast",
+        formats=output.formats,
         sbom_input=sbom.input if sbom else None,
         sbom_to=sbom.to if sbom else None,
         own_labels=output.own_labels,

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from .. import names
 from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
+from ..build.export_formats import EXPORT_FORMATS, chosen_formats
+from ..errors import InputError
 from ..names import quoted
 from ..quantities import format_duration, format_size, parse_duration, parse_size
 from .closed import problem, shown_value
@@ -187,6 +189,23 @@ def _place_or_folder(text: str) -> str:
 OutputPlace = Annotated[str, AfterValidator(_place)]
 PlaceOrFolder = Annotated[str, AfterValidator(_place_or_folder)]
 ExportTarget = Annotated[str, AfterValidator(_export_target)]
+
+
+def _format(name: str) -> str:
+    if name not in EXPORT_FORMATS:
+        raise ValueError(f"{quoted(name)} is no format; write one of {', '.join(EXPORT_FORMATS)}")
+    return name
+
+
+def _formats(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that all can be in one folder; each is there once."""
+    try:
+        return tuple(known.name for known in chosen_formats(chosen))
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+Formats = Annotated[tuple[Annotated[str, AfterValidator(_format)], ...], AfterValidator(_formats)]
 
 
 # Hygiene

@@ -22,6 +22,7 @@ from .fields import (
     DiskSize,
     ExportTarget,
     Flag,
+    Formats,
     Labels,
     Licenses,
     MachinePart,
@@ -129,6 +130,7 @@ class Output(Closed):
     oem_size: OemSize | None = None
     deprecate_old: DeprecateOld | None = None
     export: Export | None = None
+    formats: Formats = ()
     sbom: Sbom | None = None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
+from ..build.export_formats import NO_FORMATS
 from ..names import COS_PROJECT, LOCAL, quoted
 from ..quantities import format_size, parse_size
 from .closed import BrokenRule, Loc
@@ -65,6 +66,9 @@ def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
         yield ("name_suffix",), "cannot stand beside name; keep one of them"
     if "deprecate_old" in keys and "family" not in keys:
         yield ("deprecate_old",), "needs a family, whose older images it deprecates; add family"
+    target = _value(keys.get("export"), "to")
+    if keys.get("formats") and isinstance(target, str) and target.startswith("gs:"):
+        yield ("formats",), NO_FORMATS
 
 
 def _names_taken(steps: Any) -> Iterator[BrokenRule]:

@@ -1,4 +1,4 @@
-"""export_image: an image of the build VM's boot disk, in no family, and its archive under a staged name.
+"""export_image: an image of the build VM's boot disk, in no family, and its archive or other files under staged names.
 
 The VM has claimed to be done. Before its disk is read it must be seen stopped: a disk in use gives a corrupt image.
 """
@@ -13,8 +13,9 @@ from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
 
 from ..backend import Backend
 from ..build import resources
-from ..build.build import AllowedFinding, Build, ImageRecord
+from ..build.build import AllowedFinding, Build, ExportedImage, ImageRecord
 from ..build.events import OLD_REPORT, ImageExported, Reported
+from ..build.export_formats import GCE
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.history import each_event
@@ -28,20 +29,28 @@ from .relabel import relabel
 
 
 def export_image(build: Build, order: Order, backend: Backend) -> ImageExported:
-    """Make the image, or take up that of an earlier build, and the archive when the plan has an export."""
+    """Make the image, or take up that of an earlier build, and its files when the plan has an export."""
     plan = planned(build)
     image, findings, allowed = _take_up(build, order, backend) if build.taken_up else _make(build, plan, backend)
-    archive = None
-    if plan.image.export_to is not None:
-        archive = backend.compute.export_image(
-            image.project, image.name, resources.staged_export(plan), plan.image.compression, backend.progress
-        )
+    exported = _export(image, plan, backend)
     return ImageExported(
         build_id=build.id,
         event_id=order.fact_id("ImageExported"),
         time=backend.clock.now(),
-        image=ImageRecord(image.project, image.name, image.id, archive, findings, allowed),
+        image=ImageRecord(image.project, image.name, image.id, exported.archive, findings, allowed, exported.files),
     )
+
+
+def _export(image: Image, plan: Plan, backend: Backend) -> ExportedImage:
+    """Write the archive, or the files in the formats that are asked for, under their staged names."""
+    names = {known: resources.staged(name, plan.build_id) for known, name in resources.export_targets(plan).items()}
+    compression, progress = plan.image.compression, backend.progress
+    if not names:
+        return ExportedImage(())
+    if plan.image.formats:
+        return backend.compute.export_files(image.project, image.name, names, compression, progress)
+    archive = backend.compute.export_image(image.project, image.name, names[GCE], compression, progress)
+    return ExportedImage((), archive)
 
 
 Made: TypeAlias = tuple[Image, tuple[str, ...], tuple[AllowedFinding, ...]]

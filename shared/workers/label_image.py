@@ -13,10 +13,13 @@ last: it is what others see. Each effect that others see is preceded by a look a
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from ..backend import Backend
 from ..build import resources
-from ..build.build import Build, PublishedFile
+from ..build.build import Build, ImageRecord, PublishedFile
 from ..build.events import Event, ImagePublished, PublicationStaged, PublicationWithdrawn
+from ..build.export_formats import GCE, checksum_line
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.manifest import manifest
@@ -47,19 +50,32 @@ def label_image(build: Build, order: Order, backend: Backend) -> Event:
 
 
 def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[PublishedFile, ...]:
-    """Make all that publication shows, and return the files that it gives their names, the archive first."""
+    """Make all that publication shows, and return the files that it gives their names, those of the export first."""
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
     archive = plan.image.export_to
-    if archive is not None and build.image is not None and build.image.archive is not None:
-        contents = dict(zip(resources.sbom_names(resources.archive_stem(archive)), bill.texts, strict=True))
-        contents[resources.manifest_of(archive)] = manifest(build, plan, bill.packages, tuple(contents))
-        files[:0] = [
-            PublishedFile(archive, resources.staged_export(plan), build.image.archive.sha256),
-            *(_stage(name, data, build, backend) for name, data in contents.items()),
-        ]
+    if archive is not None and build.image is not None and (build.image.archive or build.image.files):
+        stem = resources.archive_stem(archive)
+        contents = dict(zip(resources.sbom_names(stem), bill.texts, strict=True))
+        told = manifest(build, plan, bill.packages, tuple(contents), PurePosixPath(stem).name)
+        contents[resources.manifest_of(archive)] = told
+        exported = _exported(build.image, plan)
+        for known, name in resources.checksums(plan).items():
+            contents[name] = checksum_line(exported[known].sha256, PurePosixPath(exported[known].name).name)
+        files[:0] = [*exported.values(), *(_stage(name, data, build, backend) for name, data in contents.items())]
     return tuple(files)
+
+
+def _exported(image: ImageRecord, plan: Plan) -> dict[str, PublishedFile]:
+    """Return the files of the export, by their formats."""
+    digests = {file.format: file.sha256 for file in image.files}
+    if image.archive is not None:
+        digests[GCE] = image.archive.sha256
+    return {
+        known: PublishedFile(name, resources.staged(name, plan.build_id), digests[known])
+        for known, name in resources.export_targets(plan).items()
+    }
 
 
 def _stage(name: str, data: bytes, build: Build, backend: Backend) -> PublishedFile:
@@ -68,27 +84,29 @@ def _stage(name: str, data: bytes, build: Build, backend: Backend) -> PublishedF
 
 
 def _show(build: Build, plan: Plan, order: Order, backend: Backend) -> None:
+    exported = frozenset(resources.export_targets(plan).values())
     for file in build.files:
         refuse_late(order, backend)
         if not file.moved:
             _copy(file, build, backend)
-        elif file.name == plan.image.export_to or not is_shown(file.name, file.sha256, backend):
-            _move(file, plan, backend)
+        elif file.name in exported:  # proved when it was written, and not read again
+            backend.bucket.publish(file.staged, file.name)
+        elif not is_shown(file.name, file.sha256, backend):
+            _move(file, backend)
     if not plan.image.own_labels:  # from here on the store alone knows the image as ours, by its id
         relabel(plan.image.published_labels, build, order, backend)
     refuse_late(order, backend)
     backend.compute.set_family(plan.image.project, plan.image.name, plan.image.family)
 
 
-def _move(file: PublishedFile, plan: Plan, backend: Backend) -> None:
-    """Publish a file under its name. The archive was proved when it was written, and is not read again."""
-    if file.name != plan.image.export_to:
-        try:
-            staged_content(file.staged, file.sha256, backend)
-        except (NotFound, Permanent):
-            if is_shown(file.name, file.sha256, backend):  # by another delivery, since we have looked
-                return
-            raise
+def _move(file: PublishedFile, backend: Backend) -> None:
+    """Publish a file under its name."""
+    try:
+        staged_content(file.staged, file.sha256, backend)
+    except (NotFound, Permanent):
+        if is_shown(file.name, file.sha256, backend):  # by another delivery, since we have looked
+            return
+        raise
     backend.bucket.publish(file.staged, file.name)
 
 

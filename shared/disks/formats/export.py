@@ -22,7 +22,8 @@ from pathlib import Path
 
 from ...archives.gzip_stream import Level
 from ...build.build import ArchiveRecord, ExportedImage
-from ...build.export_formats import ExportFormat
+from ...build.export_formats import ExportFormat, space_needed
+from ...host.programs import find_tool
 from ...quantities import GIB, MIB
 from ..archive import ByteProgress, write_archive
 from ..archive_reader import verify_archive
@@ -35,8 +36,6 @@ from .work import ExportOrigin, ExportWork, Jobs
 
 _UNITS = {"gce": GIB, "vhd": MIB}  # whole numbers of which Compute Engine and Azure take; others take any size
 _WHOLE = {"raw", "vhd"}  # the disk itself, whose digest is known without reading the file
-_PACKED = 0.6  # the size of a compressed file against its contents, at the most that is usual
-_PLAIN = {"raw", "vhd", "qcow2", "tar"}
 
 
 def export_formats(
@@ -56,12 +55,14 @@ def export_formats(
     """
     with open_file(disk) as file:
         data = data_bytes(file.fileno(), disk.stat().st_size)
+    for program in dict.fromkeys(program for known in targets for program in known.programs):
+        find_tool(program)
     trees = tuple(known for known in targets if known.of == "tree")
     tree = TreeExport.of(disk, trees, origin) if trees else None
     work = ExportWork(targets, level)
     work.remove()
     for folder in {target.parent for target in targets.values()}:
-        need_space(folder, space_needed(data, targets))
+        need_space(folder, sum(space_needed(known.name, data) for known in targets))
     export = _Disks(work, {known: _extended(disk, known, scratch) for known in targets if known.of != "tree"})
 
     def start(jobs: Jobs) -> None:
@@ -71,11 +72,6 @@ def export_formats(
 
     work.run(start, lambda: progress(int(work.progress * data), data))
     return ExportedImage(tuple(work.done[known.name] for known in targets), export.archive)
-
-
-def space_needed(data: int, formats: Mapping[ExportFormat, Path]) -> int:
-    """Return the bytes that files of a disk with so much data may need."""
-    return sum(data if known.name in _PLAIN else int(data * _PACKED) for known in formats)
 
 
 class _Disks:

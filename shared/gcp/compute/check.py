@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from google.cloud import compute_v1
 
+from ...build.export_formats import NO_FORMATS
 from ...build.machine_types import smallest_disk_gb
 from ...build.plan import MachinePlan, Plan
 from ...errors import InputError, NotFound, Permanent
@@ -20,6 +21,8 @@ _SHOWN = 12  # names of zones in a message
 
 def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     """Raises InputError for what the spec can mend, CloudError for what Compute Engine refuses."""
+    if plan.image.formats:
+        raise InputError(f"output.formats: {NO_FORMATS}")
     if plan.image.export_to is not None:
         raise InputError(
             "output.export: Compute Engine cannot write an archive of an image by itself; leave the key out, and get "

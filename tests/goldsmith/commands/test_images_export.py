@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from goldsmith.commands.images import export_again
 from shared.build.build import Outcome, State
 from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from shared.local.database import Database
 from shared.local.store import LocalStore
 from shared.names import BUILD_LABEL
+from shared.runtime import opening
 from tests.goldsmith.command_line import Commands
 from tests.shared.disks.small_disks import MIB, os_tree, partitioned, rooted
 from tests.world import values
@@ -139,3 +141,15 @@ def test_a_disk_without_a_tree_is_exported_as_one_alone(home: Path, tmp_path: Pa
     assert (done.status, "only ext4 can be read" in done.err, list(out.iterdir())) == (3, True, [])
     assert run("images", "export", "bare", "--output", out, "--format", "raw").status == 0
     assert sorted(path.name for path in out.iterdir()) == ["bare.raw", "bare.raw.sha256"]  # no manifest: not built here
+
+
+def test_a_plan_says_what_is_missing_of_an_unchanged_image(home: Path, tmp_path: Path) -> None:
+    """`goldsmith build --output` of what is there already: files that are there too stay as they are."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"{NAME}.qcow2").write_text("mine")
+    image = replace(values.plan().image, export_to=str(out / f"{NAME}.tar.gz"), formats=("qcow2", "tar"))
+    with opening.local(home) as backend:
+        export_again(backend, NAME, image)
+    assert (out / f"{NAME}.qcow2").read_text() == "mine"
+    assert (out / f"{NAME}.rootfs.tar").exists()

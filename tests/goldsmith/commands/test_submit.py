@@ -47,6 +47,14 @@ def test_a_file_of_this_machine_cannot_be_built_from_there(run: Commands, spec: 
     assert "source.file: a file can only be built from on this machine" in done.err
 
 
+def test_formats_are_of_one_machine(run: Commands, spec: Path) -> None:
+    spec.write_text(SPEC + "output:\n  formats: [oci]\n")
+    done = run("submit", spec, "--project", "my-project")
+    line = SPEC.count("\n") + 2
+    assert done.status == 2
+    assert f"{spec}:{line}:3: output.formats: are written on one machine alone" in done.err
+
+
 @pytest.mark.parametrize("command", ["list", "show x", "logs x", "cancel x"])
 def test_a_bucket_is_of_a_project(run: Commands, command: str) -> None:
     done = run("builds", *command.split(), "--bucket", "b")

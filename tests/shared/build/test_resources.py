@@ -94,3 +94,19 @@ def test_where_a_bill_of_materials_is() -> None:
         "/out/hello.spdx.json",
         "/out/hello.cdx.json",
     )
+
+
+def test_names_of_files_in_other_formats() -> None:
+    plan = exporting("/out/hello.tar.gz")
+    plan = replace(plan, image=replace(plan.image, formats=("qcow2-compressed", "tar.zst", "gce")))
+    assert resources.export_targets(plan) == {
+        "qcow2-compressed": "/out/hello.qcow2",
+        "tar.zst": "/out/hello.rootfs.tar.zst",
+        "gce": "/out/hello.tar.gz",
+    }
+    assert [entry.name for entry in resources.of_order(plan, "export_image", 1)[1:]] == [
+        f"/out/.{values.BUILD_ID}.hello.{end}" for end in ("qcow2", "rootfs.tar.zst", "tar.gz")
+    ]
+    assert [entry.name for entry in resources.of_order(plan, "label_image", 1)[3:]] == [
+        f"/out/.{values.BUILD_ID}.hello.{end}.sha256" for end in ("qcow2", "rootfs.tar.zst", "tar.gz")
+    ]

@@ -174,6 +174,7 @@ class TestBadSpec:
         ("more", "told"),
         [
             ("output: {export: {to: out.tar.gz}}", ":4:19: output.export.to: 'out.tar.gz' is no object; write gs://"),
+            ("output: {formats: [raw]}", ":4:10: output.formats: are written on one machine alone, since"),
             ("context: 5", ":4:1: context: "),
         ],
     )

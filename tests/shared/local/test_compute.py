@@ -30,7 +30,7 @@ from shared.machines.machines import Machines
 from shared.machines.process import SERIAL_LIMIT
 from shared.ports import Image, ImageRequest, Message, Resource
 from shared.quantities import GIB
-from tests.shared.disks.small_disks import left_clean, os_tree, rooted, tool
+from tests.shared.disks.small_disks import left_clean, os_tree, partitioned, rooted, tool
 from tests.world.driver_bucket import VERSIONS, fill, installing
 from tests.world.values import BUILD_ID, NOON, plan
 
@@ -143,6 +143,46 @@ def test_check_refuses_what_would_be_replaced(compute: LocalCompute, tmp_path: P
         compute.check(exporting_to(tmp_path / "x.tar.gz"))
 
 
+@pytest.mark.parametrize("name", ["x.qcow2", "x.tar.gz.sha256", "x.json"])
+def test_check_refuses_what_one_of_several_formats_would_replace(
+    compute: LocalCompute, tmp_path: Path, name: str
+) -> None:
+    made = exporting_to(tmp_path / "x.tar.gz")
+    made = replace(made, image=replace(made.image, formats=("qcow2", "gce")))
+    compute.check(made)
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"{tmp_path}/{name} exists already"):
+        compute.check(made)
+
+
+def test_check_refuses_a_tree_of_an_image_whose_root_cannot_be_read(
+    compute: LocalCompute, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    catalogue.add(partitioned(tmp_path / "bare.raw", "label: gpt\nstart=2048, size=20480\n"), "bare-1")
+    made = exporting_to(tmp_path / "x.tar.gz")
+    made = replace(made, source=replace(made.source, name="bare-1"))
+    with pytest.raises(InputError, match=r"^output\.formats: oci, tar need the files of the image: .*/disk\.raw: "):
+        compute.check(replace(made, image=replace(made.image, formats=("raw", "oci", "tar"))))
+
+
+def test_files_are_there_whole_or_not_at_all(compute: LocalCompute, catalogue: Catalogue, tmp_path: Path) -> None:
+    catalogue.add(rooted(tmp_path / "disk.raw", os_tree(tmp_path / "tree")), "new-1")
+    out = tmp_path / "out"
+    targets = {"vmdk": str(out / "x.vmdk"), "tar": str(out / "x.rootfs.tar")}
+    done = compute.export_files("local", "new-1", targets, "fast", silent)
+    assert {path.name for path in out.iterdir()} == {"x.vmdk", "x.rootfs.tar"}
+    for file in done.files:
+        path = Path(targets[file.format])
+        assert (file.bytes, file.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def interrupted(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute.export_files("local", "new-1", {"vhd": str(out / "y.vhd")}, "fast", interrupted)
+    assert {path.name for path in out.iterdir()} == {"x.vmdk", "x.rootfs.tar"}
+
+
 def test_check_refuses_a_file_where_the_folder_should_be(compute: LocalCompute, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(EnvironmentFault, match=f"{tmp_path}/out is not a folder; choose another place"):
@@ -154,7 +194,7 @@ def test_check_refuses_a_place_that_cannot_be_written_to(compute: LocalCompute) 
         compute.check(exporting_to(Path("/proc/out/x.tar.gz")))
 
 
-@pytest.mark.parametrize(("what", "place"), [("the archive", "out"), ("the build VM's disk", "home")])
+@pytest.mark.parametrize(("what", "place"), [("the export", "out"), ("the build VM's disk", "home")])
 def test_check_looks_for_room(
     compute: LocalCompute, catalogue: Catalogue, tmp_path: Path, home: Path, what: str, place: str
 ) -> None:
