@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,3 +154,40 @@ def test_a_plan_says_what_is_missing_of_an_unchanged_image(home: Path, tmp_path:
         export_again(backend, NAME, image)
     assert (out / f"{NAME}.qcow2").read_text() == "mine"
     assert (out / f"{NAME}.rootfs.tar").exists()
+
+
+def test_a_killed_export_takes_its_programs_along_and_its_files_go_with_the_next(home: Path, tmp_path: Path) -> None:
+    disk = rooted(tmp_path / "large.raw", os_tree(tmp_path / "more"), 256 * MIB)
+    with disk.open("r+b") as file:
+        file.seek(64 * MIB)
+        for _ in range(100):
+            file.write(os.urandom(MIB))
+    Catalogue(home, SystemClock()).add(disk, "large", transfer="move")
+    out, run = tmp_path / "out", Commands(home, tmp_path)
+    words = ("images", "export", "large", "--output", out, "--format", "vmdk,tar.gz")
+    with run.started(*words) as process:
+        while process.is_alive() and not _programs(out):
+            process.join(0.01)
+        process.kill()
+        process.join(30)
+    end = time.monotonic() + 30
+    while _programs(out) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not _programs(out)
+    assert [path.name.partition("-")[0] for path in out.iterdir()] == [".scratch"]
+    assert run(*words).status == 0
+    files = ["large.rootfs.tar.gz", "large.vmdk"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*files, *(f"{name}.sha256" for name in files)])
+
+
+def _programs(folder: Path) -> list[str]:
+    """The programs that run with a path below a folder on their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace")
+        except OSError:  # it has ended
+            continue
+        if command.startswith("/usr/bin/qemu-img") and f"{folder}/" in command:
+            found.append(command)
+    return found
