@@ -83,7 +83,7 @@ soak: setup ## run SEEDS simulated seeds (20,000 by default), large hostile inpu
 	GOLDSMITH_ALL_PYTHONS=1 .venv/bin/python -m pytest -q tests/provisioner/test_pythons.py
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
-	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py -k kill
+	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py -k "kill or hostile"
 
 .PHONY: test-cloud
 test-cloud: setup ## run builds by gsutil, gcloud and Pub/Sub on the emulator; minutes
