@@ -24,7 +24,7 @@ give_up() {
     say "$1"
     port=$(sed -n 's/.*"report_port": *"\([^"]*\)".*/\1/p' "$cidata/job.json" 2>/dev/null)
     for port in "${port:-/dev/ttyS2}" /dev/ttyAMA2; do # serial port 3, as arm64 names it
-        [ ! -c "$port" ] || ! printf '\ngoldsmith: %s\n' "$1" 2>/dev/null >"$port" || break
+        [ ! -c "$port" ] && [ ! -p "$port" ] || ! printf '\ngoldsmith: %s\n' "$1" 2>/dev/null >"$port" || break
     done
     [ "$power" = yes ] || exit 1
     sync

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..system.process import kill_leftovers
+from ..system.process import find_program, kill_leftovers
 from ..system.step_group import StepGroup
 from .machine import NoMachine
 
@@ -48,6 +48,8 @@ class SandboxGroup(StepGroup):
 
     def __init__(self) -> None:
         self._own, self._path = "sandbox", ""
+        unshare = find_program("unshare")
+        self.prefix = [unshare, "-m", "--"] if unshare else []  # what a step mounts does not hide files from clean()
 
     def enter(self) -> None:
         """Make programs that this process starts the first to end where memory is short, and this one the last."""

@@ -57,9 +57,9 @@ class StepContext:
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:
         """Run a program in the context with the usual environment and `env`; return its exit status."""
         try:
-            return process.run_captured(
-                argv, {**ENVIRONMENT, **self._environment, **env}, self.output, self.deadline, self.group
-            )
+            command = [*self.group.prefix, *argv]
+            environment = {**ENVIRONMENT, **self._environment, **env}
+            return process.run_captured(command, environment, self.output, self.deadline, self.group)
         except OSError as error:
             raise StepError(f"{argv[0]} cannot be started: {error.strerror}") from error
 

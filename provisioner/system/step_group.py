@@ -24,6 +24,8 @@ PAUSE = 0.05
 class StepGroup:
     """A control group below this process's own. Where none can be made, all methods do nothing."""
 
+    prefix: List[str] = []  # noqa: RUF012 - nothing changes it; the beginning of each command that the step runs
+
     def __init__(self, mount: str = MOUNT) -> None:
         self._own = self._path = ""
         try:

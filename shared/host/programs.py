@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..errors import EnvironmentFault, MissingTool
@@ -43,6 +46,8 @@ PACKAGES: Mapping[str, str] = {
 """Which Debian package has a program that Goldsmith runs."""
 
 _QUOTED_LINES = 12
+_PARENT_DEATH = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+_before_programs: Callable[[], object] | None = None
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/apt"  # not on a user's PATH in Debian: mke2fs, apt-helper
 
 
@@ -83,6 +88,13 @@ def run_tool(
     return done.stdout
 
 
+def end_programs_with_this_process() -> None:
+    """Have the kernel kill the programs that this process runs from now on when it ends, however it does."""
+    global _before_programs
+    library = ctypes.CDLL(None)
+    _before_programs = partial(library.prctl, _PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+
+
 def complete(
     arguments: Sequence[str | Path],
     *,
@@ -93,6 +105,7 @@ def complete(
     """Run a program whose exit status does not tell everything; give that, its output and its complaints."""
     return subprocess.run(
         [find_tool(str(arguments[0])), *(str(argument) for argument in arguments[1:])],
+        preexec_fn=_before_programs,  # None but in a process with one thread
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,

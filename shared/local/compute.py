@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import BUILD, HYGIENE_OFF, SCRATCH, Job
@@ -56,13 +57,14 @@ from ..ports import (
     ResourceKind,
 )
 from ..quantities import GIB
+from ..sandbox.shims import POLICY, POLICY_TEXT
 
 ZONE, ARCHITECTURE = "local", "x86_64"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 CONSOLE, REPORTS = 1, 3  # serial ports
 KEPT_OUTPUT = {CONSOLE: SERIAL_LIMIT + len(TRUNCATED), REPORTS: 2 << 20}
 """Bytes of a port's output that can be read. The largest honest report has 0.9 MB; reading one more often is work."""
-STATE_FOLDER = "/var/lib/goldsmith"  # the provisioner's; the last thing that it deletes
+OF_THE_BUILD = ("/var/lib/goldsmith", "/etc/resolv.conf.goldsmith")  # the first is the last that a provisioner deletes
 
 
 class LocalCompute:
@@ -273,8 +275,7 @@ class LocalCompute:
                     memory_mb=request.plan.memory_mb,
                     internet=request.plan.internet,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
-                    engine=request.plan.engine if request.job.phase == BUILD else "vm",
-                    source=self._source_id(request.source_image),
+                    **self._sandbox_of(request),
                 )
             )
         return ZONE
@@ -339,9 +340,15 @@ class LocalCompute:
             grow_disk_file(staged, request.plan.disk_size_gb * GIB)
         staged.replace(disk)
 
-    def _source_id(self, name: str) -> str:
+    def _sandbox_of(self, request: MachineRequest) -> SandboxPart:
+        """Return what makes a machine a sandbox; nothing for a VM, as which every image is verified. Permanent."""
+        name = request.source_image
+        if request.plan.engine != CHROOT or request.job.phase != BUILD:
+            return {}
         found = self._catalogue.get(name)
-        return "" if found is None else found.id
+        if found is None:
+            raise Permanent(f"source: image {name} was deleted meanwhile; build again from another one")
+        return {"engine": CHROOT, "source": found.id, "source_disk": self._catalogue.disk(name)}
 
     def _data_bytes(self, image: str) -> int:
         return self._catalogue.disk(image).stat().st_blocks * 512
@@ -355,13 +362,21 @@ class LocalCompute:
             )
 
 
+class SandboxPart(TypedDict, total=False):
+    """The fields of a MachineSpec that a sandbox has."""
+
+    engine: str
+    source: str
+    source_disk: Path
+
+
 def _remove_machine(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except PermissionError:  # a sandbox of an ordinary user was killed: its files belong to that user's other ids
+    changes = folder / "changes"
+    if changes.exists():  # a sandbox of an ordinary user was killed: its files belong to that user's other ids
         from ..machines.start_sandbox import remove_folder
 
-        remove_folder(folder)
+        remove_folder(changes)
+    shutil.rmtree(folder)
 
 
 def _without_check(job: Job, disk: Path) -> Job:
@@ -385,8 +400,15 @@ def _scratch_disks(request: MachineRequest, folder: Path) -> tuple[DataDisk, ...
 
 def _refuse_unclean(disk: Disk) -> None:
     """A VM that lost its power after its last word has left its state behind, or a journal: that is no image."""
-    if can_look_into(disk) and (disk.root.exists(STATE_FOLDER) or was_cut_off(disk)):
+    if can_look_into(disk) and (_is_of_a_build(disk) or was_cut_off(disk)):
         raise Permanent(f"the VM of disk {disk.path.stem} ended before it had cleaned up after the steps; build again")
+
+
+def _is_of_a_build(disk: Disk) -> bool:
+    """Return whether a disk has anything that a build removes at its end."""
+    root = disk.root
+    policy = root.read_all([POLICY], len(POLICY_TEXT)).get(POLICY, b"")
+    return any(map(root.exists, OF_THE_BUILD)) or policy == POLICY_TEXT.encode()
 
 
 def _check_source(source: SourceImage) -> None:

@@ -58,7 +58,8 @@ class MachineSpec:
     product: str = ""  # SMBIOS's product name, by which guests recognize Compute Engine
     panic_ends: bool = True  # False: a machine whose kernel panics keeps running, as on Compute Engine
     engine: str = "vm"  # or chroot: a sandbox, without QEMU
-    source: str = ""  # the id of the image that the disk was copied from; a sandbox's alone needs it
+    source: str = ""  # the id of the image that the disk was copied from, and its own disk: for a sandbox
+    source_disk: Path | None = None
 
 
 @dataclass(frozen=True)

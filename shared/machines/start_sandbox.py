@@ -72,6 +72,8 @@ def launch_sandbox(
     Raises EnvironmentFault, MissingTool.
     """
     _write_cidata(spec)
+    roots = home / "cache" / "roots"
+    roots.mkdir(mode=0o700, parents=True, exist_ok=True)  # here: in its namespace the sandbox is another user
     with Disk(spec.disk) as disk:
         root = disk.root
         place, uuid = root.partition, root.file_system.uuid
@@ -89,7 +91,8 @@ def launch_sandbox(
             size=place.size,
             root_uuid=uuid,
             image=spec.source,
-            roots=str(home / "cache" / "roots"),
+            source=str(spec.source_disk),
+            roots=str(roots),
             folder=str(spec.folder),
             memory=spec.memory_mb << 20,
             address=ADDRESS,
@@ -179,8 +182,10 @@ def _connect(users: int, network: int, stack: ExitStack) -> None:
     """Connect a network namespace to other hosts, in user space, until the end. EnvironmentFault."""
     ready, is_ready = os.pipe()
     line = [
-        *(find_tool(SLIRP), "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={is_ready}"),
-        *(f"--userns-path=/proc/self/fd/{users}", "--netns-type=path", f"/proc/self/fd/{network}", "tap0"),
+        *(find_tool(SLIRP), "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp"),
+        *(() if os.geteuid() else ("--enable-sandbox",)),  # from root's rights and files; it needs them to begin with
+        *(f"--ready-fd={is_ready}", f"--userns-path=/proc/self/fd/{users}"),
+        *("--netns-type=path", f"/proc/self/fd/{network}", "tap0"),
     ]
     process = subprocess.Popen(
         [find_tool(TIED[0]), *TIED[1:], str(os.getpid()), *line],

@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,6 +38,8 @@ CONSOLE, REPORTS = "dev/console", "dev/ttyS2"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 _QUIET = NO_SET_ID | NO_DEVICES | NO_PROGRAMS
+LONGEST_NAME = 64  # bytes, of a host
+LARGEST = 1 << 20  # bytes, of a file of the image that is looked at
 _NAME_SERVER = "10.0.2.3"  # slirp4netns(1)
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _KEPT = Path("/etc/resolv.conf.goldsmith")  # clean_machine.py knows this name, and the next
@@ -59,7 +62,7 @@ def assemble_root(root: Path, cidata: Path, run_bytes: int) -> None:
         mount_file_system("sys", root / "sys", "tmpfs", _QUIET | READ_ONLY, "size=0,mode=555")
     mount_file_system("run", root / "run", "tmpfs", NO_SET_ID | NO_DEVICES, f"size={run_bytes},mode=755")
     (root / CIDATA_FOLDER).mkdir(parents=True)
-    bind(cidata, root / CIDATA_FOLDER, READ_ONLY | NO_SET_ID | NO_DEVICES)
+    bind(cidata, root / CIDATA_FOLDER)
     _devices(root / "dev", run_bytes)
     pivot_root(root)
 
@@ -103,8 +106,8 @@ def furnish(programs: Mapping[str, str], *, network: bool) -> None:
     _lend_names(network=network)
     _deny_services()
     with suppress(OSError):
-        name = Path("/etc/hostname").read_text(errors="replace").strip()
-        socket.sethostname(name or "localhost")
+        told = _regular_file(Path("/etc/hostname"), LONGEST_NAME)
+        socket.sethostname((told or b"").decode("utf-8", "replace").strip() or "localhost")
 
 
 def listen_at(address: str, port: int) -> socket.socket:
@@ -136,12 +139,30 @@ def _lend_names(*, network: bool) -> None:
         with suppress(OSError):
             _RESOLV_CONF.symlink_to(_LENT)
         return
-    if not _KEPT.exists():
+    own = _regular_file(_RESOLV_CONF, LARGEST)
+    if own is None:
+        return
+    if not os.path.lexists(_KEPT):
         staged = _KEPT.with_name(_KEPT.name + ".new")
-        shutil.copy2(_RESOLV_CONF, staged)
+        staged.unlink(missing_ok=True)
+        staged.write_bytes(own)
+        shutil.copystat(_RESOLV_CONF, staged)
         staged.replace(_KEPT)
-    if _RESOLV_CONF.read_bytes() == _KEPT.read_bytes():
+    if own == _regular_file(_KEPT, LARGEST):
         _RESOLV_CONF.write_text(text)
+
+
+def _regular_file(path: Path, most: int) -> bytes | None:
+    """Read a file of the image; None for a link, for what is no regular file, and for one of more than `most` bytes."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.read(handle, most + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    finally:
+        os.close(handle)
+    return None if data is None or len(data) > most else data
 
 
 def _deny_services() -> None:
@@ -158,7 +179,7 @@ def _deny_services() -> None:
 def allow_services() -> None:
     """Remove policy-rc.d again, unless it is the image's own."""
     path = Path(POLICY)
-    if path.is_symlink() or not path.is_file() or path.read_bytes() != POLICY_TEXT.encode():
+    if _regular_file(path, LARGEST) != POLICY_TEXT.encode():
         return
     times = path.parent.stat()
     path.unlink()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import socket
@@ -38,9 +39,10 @@ from .system_calls import (
 )
 
 HTTP = 80
-_RENOUNCED = (16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
-"""CAP_SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM,
-BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE (linux/capability.h)."""
+OWN_FAULT = 3  # of these processes; a provisioner ends with 0 or 1
+_RENOUNCED = (12, 13, 16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+"""CAP_NET_ADMIN, NET_RAW, SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG,
+WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE (linux/capability.h)."""
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _COMMAND = ("/bin/sh", f"/{CIDATA_FOLDER}/bootstrap.sh", "--no-power", "--sandbox")
 _SAID = 4096  # bytes of a message between these processes
@@ -56,6 +58,7 @@ class Furniture:
     root_uuid: str
     address: str  # of the HTTP server that takes the reports
     network: bool
+    limits: tuple[tuple[int, int], ...] = ()  # resources, as in resource(3), and how much of each
 
 
 class Entrance:
@@ -91,7 +94,7 @@ def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
     if pid:
         theirs.close()
         return Entrance(pid, ours)
-    status = 1
+    status = OWN_FAULT
     try:
         ours.close()
         close()
@@ -116,6 +119,8 @@ def _wait(connection: socket.socket) -> None:
 def _entrance(furniture: Furniture, connection: socket.socket) -> int:
     """Enter the namespaces, start init, and return its exit status."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for limit, most in furniture.limits:  # before: all users of the new namespace together are held to them
+        resource.setrlimit(limit, (most, most))
     unshare(NEW_USERS)
     users = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     _say(connection, "users", users)
@@ -133,7 +138,7 @@ def _entrance(furniture: Furniture, connection: socket.socket) -> int:
     if child:
         connection.close()
         return _status(os.waitpid(child, 0)[1])
-    status = 1
+    status = OWN_FAULT
     try:
         status = _init(furniture, connection)
     except OSError as error:

@@ -25,6 +25,7 @@ class SandboxLimits(ABC):
     """The limits of one sandbox."""
 
     how = ""  # for people
+    resources: tuple[tuple[int, int], ...] = ()  # limits of setrlimit(2) for the first process
 
     @abstractmethod
     def apply(self, process: int) -> None:
@@ -61,10 +62,11 @@ class ResourceLimits(SandboxLimits):
 
     def __init__(self, memory: int) -> None:
         self.how = "resource limits, and a look at its memory twice a second"
+        self.resources = ((resource.RLIMIT_NPROC, MOST_PROCESSES),)
         self._memory = memory
 
     def apply(self, process: int) -> None:  # noqa: D102 - as in SandboxLimits
-        resource.prlimit(process, resource.RLIMIT_NPROC, (MOST_PROCESSES, MOST_PROCESSES))
+        pass  # the first process sets them itself, before its user namespace
 
     def is_exceeded(self, process: int) -> bool:  # noqa: D102 - as in SandboxLimits
         return sum(map(_anonymous, descendants(process))) > self._memory
@@ -164,9 +166,11 @@ def descendants(process: int) -> list[int]:
 
 
 def _anonymous(process: int) -> int:
-    """Return the bytes of a process's memory that no file backs."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text(errors="replace").splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) << 10
+    """Return a process's share of memory that no file on a disk backs, in bytes."""
+    for name, counted in (("smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")), ("status", ("RssAnon:", "RssShmem:"))):
+        try:
+            lines = Path(f"/proc/{process}/{name}").read_text(errors="replace").splitlines()
+        except OSError:  # another one's memory, or it has ended
+            continue
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(counted))
     return 0

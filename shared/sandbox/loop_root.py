@@ -13,7 +13,15 @@ import struct
 from pathlib import Path
 
 from ..errors import EnvironmentFault, NoSpace
-from .system_calls import attach_loop, mount_file_system, mount_shifted, trim, unmount_file_system
+from .system_calls import (
+    NO_DEVICES,
+    attach_loop,
+    mount_file_system,
+    mount_shifted,
+    sync_file_system,
+    trim,
+    unmount_file_system,
+)
 
 SLACK = 16 << 20  # bytes: a file system that is this much smaller than its partition stays as it is
 _RESIZE = 0x40086610  # EXT4_IOC_RESIZE_FS
@@ -36,7 +44,7 @@ class LoopRoot:
                 "than root, or write local.engine: vm"
             ) from error
         try:
-            mount_file_system(path, self._plain, "ext4", options="errors=remount-ro")
+            mount_file_system(path, self._plain, "ext4", NO_DEVICES, "errors=remount-ro")
         except OSError as error:
             raise EnvironmentFault(
                 f"this host's kernel does not mount the root file system of {disk}: {error.strerror}; "
@@ -69,6 +77,10 @@ class LoopRoot:
                 "Linux 5.12 or newer; write local.engine: vm"
             ) from error
 
+    def has_room(self) -> bool:
+        """Return True: its disk is a file of a fixed size."""
+        return True
+
     def finish(self, since: float) -> None:
         """Write all to the disk, give unused blocks back, and unmount. NoSpace, EnvironmentFault.
 
@@ -77,11 +89,7 @@ class LoopRoot:
         unmount_file_system(self.path)
         try:
             _lower_capabilities(self._plain, since)
-            handle = os.open(self._plain, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_file_system(self._plain)
             trim(self._plain)
             unmount_file_system(self._plain)
         except OSError as error:

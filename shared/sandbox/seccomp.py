@@ -42,6 +42,7 @@ _FORBIDDEN: Mapping[str, tuple[int | None, int | None, int | None]] = {
     "setns": (308, 268, 346),
     "swapoff": (168, 225, 115),
     "swapon": (167, 224, 87),
+    "socketcall": (None, None, 102),  # the family is in memory, where no filter can see it
     "syslog": (103, 116, 103),
     "userfaultfd": (323, 282, 374),
 }
@@ -57,10 +58,11 @@ _ABSENT: Mapping[str, tuple[int, int, int]] = {
     "mount_setattr": (442, 442, 442),
     "move_mount": (429, 429, 429),
     "open_tree": (428, 428, 428),
+    "open_tree_attr": (467, 467, 467),
 }
 _CLONE, _UNSHARE, _IOCTL, _SOCKET = (56, 220, 120), (272, 97, 310), (16, 29, 54), (41, 198, 359)
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: they type into a terminal
-_FAMILIES = (1, 2, 10, 16, 17)  # of sockets: Unix, IPv4, IPv6, netlink, packet
+_FAMILIES = (1, 2, 10, 16)  # of sockets: Unix, IPv4, IPv6, netlink
 _ARCHITECTURES = {"x86_64": ((0xC000003E, 0), (0x40000003, 2)), "aarch64": ((0xC00000B7, 1),)}
 _X32 = 0x40000000  # x86-64's calls with 32-bit pointers have numbers from here
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -22,11 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, GoldsmithError
+from ..host.programs import end_programs_with_this_process
 from .inside import Entrance, Furniture, enter
 from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
-from .system_calls import NEW_MOUNTS, bind, end_with_parent, keep_mounts_private, mount_file_system, unshare
-from .tree_root import TreeRoot, remove_all
+from .system_calls import (
+    NEW_MOUNTS,
+    NO_DEVICES,
+    NO_PROGRAMS,
+    NO_SET_ID,
+    READ_ONLY,
+    bind,
+    end_with_parent,
+    keep_mounts_private,
+    mount_file_system,
+    unshare,
+)
+from .tree_root import SourceDisk, TreeRoot, remove_all
 from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
@@ -45,7 +58,8 @@ class SandboxSpec:
     offset: int  # bytes, of the partition with the root file system
     size: int
     root_uuid: str
-    image: str  # the id of the image that the disk is of
+    image: str  # the id of the image that the disk is of, and the path of its own disk
+    source: str
     roots: str  # the folder of unpacked images
     folder: str
     memory: int  # bytes
@@ -79,6 +93,7 @@ class Supervisor:
     def run(self) -> int:
         """Run the sandbox; return the exit status. GoldsmithError."""
         spec = self._spec
+        end_programs_with_this_process()
         limits = make_limits(spec.name, spec.memory)
         alive = self._alive_pipe(limits)
         self._say(f"limits: {limits.how}")
@@ -97,15 +112,22 @@ class Supervisor:
         if base:
             root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
         else:
-            root = TreeRoot(Path(spec.disk), Path(spec.roots), spec.image, Path(spec.folder), staging, self._say)
+            source = SourceDisk(spec.image, Path(spec.source), Path(spec.roots))
+            root = TreeRoot(Path(spec.disk), source, Path(spec.folder), staging, self._say)
         os.chdir(staging)  # the sandbox's root may not pass through the folders that lead here
         furniture = Furniture(
-            Path("root"), Path("cidata"), max(spec.memory // 4, 1 << 24), spec.root_uuid, spec.address, spec.network
+            root=Path("root"),
+            cidata=Path("cidata"),
+            run_bytes=max(spec.memory // 4, 1 << 24),
+            root_uuid=spec.root_uuid,
+            address=spec.address,
+            network=spec.network,
+            limits=(*limits.resources, *(() if base else ((resource.RLIMIT_FSIZE, spec.size),))),
         )
         entrance = enter(furniture, self._close_all)
         try:
             ports = self._introduce(entrance, base, root, limits)
-            status = self._follow(entrance, ports, limits)
+            status = self._follow(entrance, ports, root, limits)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.kill(entrance.pid, signal.SIGKILL)
@@ -126,7 +148,7 @@ class Supervisor:
         for path in folder.iterdir():
             os.chown(path, base, base)
         target.mkdir()
-        bind(folder, target)
+        bind(folder, target, READ_ONLY | NO_SET_ID | NO_DEVICES | NO_PROGRAMS)  # here, where the sandbox cannot undo it
 
     @staticmethod
     def _alive_pipe(limits: SandboxLimits) -> int:
@@ -174,14 +196,16 @@ class Supervisor:
     def _say(self, text: str) -> None:
         self._console.sendall(f"goldsmith: {text}\n".encode())
 
-    def _follow(self, entrance: Entrance, ports: tuple[int, int], limits: SandboxLimits) -> int:
+    def _follow(
+        self, entrance: Entrance, ports: tuple[int, int], root: LoopRoot | TreeRoot, limits: SandboxLimits
+    ) -> int:
         """Pass on what the sandbox writes until it ends; return the exit status of its first process."""
         end = os.pidfd_open(entrance.pid)
         targets = dict(zip(ports, (self._console, self._reports), strict=True))
         poller = select.poll()
         for descriptor in (end, *targets):
             poller.register(descriptor, select.POLLIN)
-        looked = isinstance(limits, Groups)
+        looked = isinstance(limits, Groups) and isinstance(root, LoopRoot)  # then the kernel holds all limits
         while True:
             ready = [descriptor for descriptor, _ in poller.poll(None if looked else LOOK * 1000)]
             for descriptor in ready:
@@ -192,6 +216,9 @@ class Supervisor:
             if limits.is_exceeded(entrance.pid):
                 os.kill(entrance.pid, signal.SIGKILL)
                 self._say(f"the sandbox used more than {self._spec.memory >> 20} MiB of memory, and was ended")
+            if not root.has_room():
+                os.kill(entrance.pid, signal.SIGKILL)
+                self._say("the disk that holds the sandbox's files is nearly full, and the sandbox was ended")
         for descriptor, target in targets.items():
             while _pass_on(descriptor, target):
                 pass

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EnvironmentFault
@@ -22,17 +23,25 @@ from .system_calls import NO_DEVICES, mount_file_system, unmount_file_system
 from .unpack_root import UnpackedRoot, unpack_root
 from .write_root import write_root
 
+LEAST_ROOM = 64 << 20  # bytes
 KEPT_ROOTS = 3  # of those that no sandbox uses
 RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class SourceDisk:
+    """The image that a build starts from: its id, its disk, and the folder of all unpacked images."""
+
+    image: str
+    disk: Path
+    roots: Path
 
 
 class TreeRoot:
     """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
 
-    def __init__(
-        self, disk: Path, roots: Path, image: str, folder: Path, below: Path, say: Callable[[str], None]
-    ) -> None:
-        """Unpack it unless that has been done, and mount it. `image` is the id of the image that the disk is of.
+    def __init__(self, disk: Path, source: SourceDisk, folder: Path, below: Path, say: Callable[[str], None]) -> None:
+        """Unpack the source that the disk is a copy of, unless that has been done, and mount it.
 
         InputError for a root that is not ext4, ImageFileError, NoSpace, EnvironmentFault.
         """
@@ -40,11 +49,12 @@ class TreeRoot:
         self.path.mkdir()
         self._disk = disk
         self._changes = folder / "changes"
-        self._lock, tree, self._kept = _unpacked(disk, roots, image, say)
+        self._lock, tree, self._kept = _unpacked(source, say)
         remove_all(self._changes)  # of a sandbox of this name that was killed
         upper, work = self._changes / "upper", self._changes / "work"
+        self._changes.mkdir(mode=0o700)  # setuid files in it are for the sandbox alone
         for each in (upper, work):
-            each.mkdir(parents=True)
+            each.mkdir()
         state = tree.stat()
         os.chown(upper, state.st_uid, state.st_gid)
         upper.chmod(state.st_mode & 0o7777)
@@ -66,6 +76,11 @@ class TreeRoot:
     def shift(self, users: int) -> None:
         """Do nothing: the sandbox has the ids of this process's namespace."""
 
+    def has_room(self) -> bool:
+        """Return whether the disk that takes the changes has room; without, builds could not even be ended."""
+        state = os.statvfs(self._changes)
+        return state.f_bavail * state.f_frsize >= LEAST_ROOM
+
     def finish(self, since: float) -> None:
         """Write all to the disk. NoSpace, EnvironmentFault. `since` is when the sandbox began, in Unix seconds."""
         staged = self._disk.with_name(f"{self._disk.name}.writing")
@@ -77,40 +92,50 @@ class TreeRoot:
         remove_all(self._changes)
 
 
-def _unpacked(disk: Path, roots: Path, image: str, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
+def _unpacked(source: SourceDisk, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
     """Return an image's unpacked root, and the descriptor of its lock, which keeps it from being removed."""
-    roots.mkdir(parents=True, exist_ok=True)
-    lock = os.open(roots / f"{image}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    place = roots / image
-    if not (place / RECORD).exists():
-        began = time.monotonic()
-        say("unpacking the root file system of the source, once")
-        remove_all(place)
-        place.mkdir()
-        kept = unpack_root(disk, place / "tree")
-        staged = place / f"{RECORD}.new"
-        staged.write_text(kept.to_json())
-        staged.replace(place / RECORD)
-        say(f"unpacked in {time.monotonic() - began:.1f} s")
-        _remove_oldest(roots, image)
-    os.utime(place / RECORD)
-    kept = UnpackedRoot.from_json((place / RECORD).read_text())
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    return lock, place / "tree", kept
+    place = source.roots / source.image
+    lock = os.open(source.roots / f"{source.image}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):
+            kept = UnpackedRoot.from_json((place / RECORD).read_text())
+            os.utime(place / RECORD)
+            return lock, place / "tree", kept
+        fcntl.flock(lock, fcntl.LOCK_EX)  # not in one step: another process may come first, and is seen then
+        if not (place / RECORD).exists():
+            _unpack(source, place, say)
+
+
+def _unpack(source: SourceDisk, place: Path, say: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    say("unpacking the root file system of the source, once")
+    remove_all(place)
+    place.mkdir()
+    kept = unpack_root(source.disk, place / "tree")
+    staged = place / f"{RECORD}.new"
+    staged.write_text(kept.to_json())
+    staged.replace(place / RECORD)
+    say(f"unpacked in {time.monotonic() - began:.1f} s")
+    _remove_oldest(source.roots, source.image)
 
 
 def _remove_oldest(roots: Path, image: str) -> None:
     """Remove the roots that were used longest ago, but for the newest few and those in use."""
-    others = [record.parent for record in roots.glob(f"*/{RECORD}") if record.parent.name != image]
-    others.sort(key=lambda place: (place / RECORD).stat().st_mtime)
-    for place in others[: max(0, len(others) - KEPT_ROOTS + 1)]:
+    others: list[tuple[float, Path]] = []
+    for record in roots.glob(f"*/{RECORD}"):
+        with suppress(FileNotFoundError):
+            if record.parent.name != image:
+                others.append((record.stat().st_mtime, record.parent))
+    for _, place in sorted(others)[: max(0, len(others) - KEPT_ROOTS + 1)]:
         lock = os.open(roots / f"{place.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (place / RECORD).unlink()
-            remove_all(place)
-        os.close(lock)
+        try:
+            with suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (place / RECORD).unlink()
+                remove_all(place)
+        finally:
+            os.close(lock)
 
 
 def remove_all(folder: Path) -> str:

@@ -88,7 +88,7 @@ LAYERS = (
     _layer(
         "shared/local",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/gpu_drivers "
-        "shared/host shared/disks shared/delivery shared/images shared/machines",
+        "shared/host shared/disks shared/delivery shared/sandbox shared/images shared/machines",
         io=True,
     ),
     _layer(

@@ -73,7 +73,7 @@ SEEN = {
     "user": "0",
     "host-file": "",
     "routes": "",
-    "capable": "CapBnd:00000000fdacffff",
+    "capable": "CapBnd:00000000fdaccfff",
     "kernel-log": "",
     "touch /sys/anything": "refused",
     "mknod /tmp/disk": "refused",
@@ -219,7 +219,7 @@ HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))' || { 
 
 
 HOSTILE = {
-    "a script that removes and ends all it can": (DESTROYER, "60s", "hostile"),
+    "a script that removes and ends all it can": (DESTROYER, "60s", ""),
     "a script without bounds of memory": (HOG, "60s", "memory"),
 }
 if "GOLDSMITH_KILLS" in os.environ:  # in the soak alone: it makes all tests slow that run beside it
@@ -310,3 +310,48 @@ def test_both_engines_make_the_same_image(goldsmith: Goldsmith) -> None:
     done = goldsmith.run("images", "diff", *names, "--json")
     changed = [entry["path"] for part in json.loads(done.out)["contents"] for entry in part["files"]]
     assert changed == []
+
+
+SPITEFUL = """mount --bind /usr/sbin /usr/sbin && mount -o remount,bind,ro /usr/sbin
+mount -t tmpfs none /var/log; touch /var/log/hidden
+mount -o remount,bind,rw,suid /run/goldsmith/cidata 2>/dev/null && echo remounted >/var/lib/looked
+touch /run/goldsmith/cidata/new 2>/dev/null && echo written >>/var/lib/looked
+python3 - >>/var/lib/looked <<'END'
+for name in ("block", "character"):
+    try:
+        open("/opt/" + name, "rb")
+        print(name, "opens")
+    except OSError:
+        pass
+END
+:
+"""
+
+
+def test_an_image_brings_no_way_to_the_host(sandboxes: Goldsmith) -> None:
+    """Devices in the source, a name that waits for a reader, mounts over what is cleaned: none of them helps."""
+    source = sandboxes.home / "images" / "debian-12-base" / "disk.raw"
+    start, _ = root_partition(source)
+    source.chmod(0o600)
+    lines = [
+        "cd /opt",
+        "mknod block b 7 0",
+        "mknod character c 1 8",
+        "sif block mode 060666",
+        "sif character mode 020666",
+    ]
+    lines += ["cd /etc", "rm hostname", "mknod hostname p"]
+    commands = sandboxes.folder / "commands"
+    commands.write_text("\n".join(lines))
+    tool("debugfs", "-w", "-f", commands, f"{source}?offset={start}")
+    assert "Type: character special" in tool("debugfs", "-R", "stat /opt/character", f"{source}?offset={start}")
+    source.chmod(0o400)
+    spec = sandboxed(sandboxes, [{"name": "spiteful", "script": SPITEFUL}], output={"family": "looked"})
+    done, build = sandboxes.build(spec)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    [image] = [image for image in sandboxes.images() if image["family"] == "looked"]
+    with Disk(sandboxes.home / "images" / image["name"] / "disk.raw") as disk:
+        assert disk.root.read("/var/lib/looked") == b""
+        assert not disk.root.exists(POLICY)
+        assert not disk.root.exists("/var/log/hidden")
+    assert_nothing_left(sandboxes)
