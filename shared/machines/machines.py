@@ -71,7 +71,7 @@ class Machines:
         if engine == CHROOT:
             from .start_sandbox import check_host
 
-            check_host(internet=internet)
+            check_host(self._home, internet=internet)
             if internet:
                 self._refuse_open_network()
             return

@@ -37,7 +37,7 @@ PATIENCE = 900.0  # seconds for a sandbox to be set up: a fraction of one, unles
 MESSAGE = 64  # bytes
 
 
-def check_host(*, internet: bool) -> None:
+def check_host(home: Path, *, internet: bool) -> None:
     """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
     for program in (TIED[0], *((SLIRP,) if internet else ())):
         find_tool(program)
@@ -51,6 +51,21 @@ def check_host(*, internet: bool) -> None:
         for program in ("newuidmap", "newgidmap", "mke2fs", "debugfs"):
             find_tool(program)
         own_id_ranges()
+        check_way(home.absolute(), os.getuid(), os.getgid())
+
+
+def check_way(home: Path, user: int, group: int) -> None:
+    """Check that a user reaches a folder without supplementary groups: a sandbox has none. EnvironmentFault."""
+    for folder in (home, *home.parents):
+        if not folder.exists():
+            continue
+        state = folder.stat()
+        bit = 0o100 if state.st_uid == user else 0o010 if state.st_gid == group else 0o001
+        if not state.st_mode & bit:
+            raise EnvironmentFault(
+                f"{folder}: a sandbox has none of your supplementary groups, and may not pass; as its owner: "
+                f"chmod o+x {folder}, or set GOLDSMITH_HOME to another folder, or write local.engine: vm"
+            )
 
 
 def remove_folder(folder: Path) -> None:

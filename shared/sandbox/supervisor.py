@@ -46,7 +46,7 @@ BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user'
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
 REMOVE = "--remove"
-WENT_WELL = (0, 1)  # of the provisioner: the job is completed, or has failed and said so
+COMPLETED, FAILED = 0, 1  # exit statuses of the provisioner; of a job that has failed, the disk is not wanted
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,11 @@ class Supervisor:
             entrance.close()
             if alive >= 0:
                 os.close(alive)
-        if status not in WENT_WELL:
+        if status not in (COMPLETED, FAILED):
             sys.stderr.write(f"{_describe(status)}\n")
             return 1
-        root.finish(self._began)
+        if status == COMPLETED:
+            root.finish(self._began)
         return 0
 
     def _show_cidata(self, base: int, target: Path) -> None:
@@ -205,20 +206,18 @@ class Supervisor:
         poller = select.poll()
         for descriptor in (end, *targets):
             poller.register(descriptor, select.POLLIN)
-        looked = isinstance(limits, Groups) and isinstance(root, LoopRoot)  # then the kernel holds all limits
+        held = isinstance(limits, Groups) and isinstance(root, LoopRoot)  # then the kernel holds all limits
+        look = time.monotonic()
         while True:
-            ready = [descriptor for descriptor, _ in poller.poll(None if looked else LOOK * 1000)]
+            ready = [descriptor for descriptor, _ in poller.poll(None if held else LOOK * 1000)]
             for descriptor in ready:
                 if descriptor != end:
                     _pass_on(descriptor, targets[descriptor])
             if end in ready:
                 break
-            if limits.is_exceeded(entrance.pid):
-                os.kill(entrance.pid, signal.SIGKILL)
-                self._say(f"the sandbox used more than {self._spec.memory >> 20} MiB of memory, and was ended")
-            if not root.has_room():
-                os.kill(entrance.pid, signal.SIGKILL)
-                self._say("the disk that holds the sandbox's files is nearly full, and the sandbox was ended")
+            if not held and time.monotonic() >= look:
+                look = time.monotonic() + LOOK
+                self._look(entrance.pid, root, limits)
         for descriptor, target in targets.items():
             while _pass_on(descriptor, target):
                 pass
@@ -226,6 +225,17 @@ class Supervisor:
         os.close(end)
         _, told = os.waitpid(entrance.pid, 0)
         return 128 + os.WTERMSIG(told) if os.WIFSIGNALED(told) else os.WEXITSTATUS(told)
+
+    def _look(self, entrance: int, root: LoopRoot | TreeRoot, limits: SandboxLimits) -> None:
+        """End a sandbox that has more memory than it may, or that leaves no room on the disk of its files."""
+        why = ""
+        if limits.is_exceeded(entrance):
+            why = f"the sandbox used more than {self._spec.memory >> 20} MiB of memory"
+        elif not root.has_room():
+            why = "the disk that holds the sandbox's files is nearly full"
+        if why:
+            self._say(f"{why}; the sandbox is ended")
+            os.kill(entrance, signal.SIGKILL)
 
 
 def _pass_on(descriptor: int, target: socket.socket) -> bool:
