@@ -38,7 +38,7 @@ def test_an_output_folder_without_room_is_found_out_before(bare_goldsmith: Golds
         filler = place.fill()
         done = goldsmith.run("build", goldsmith.spec(STEPS), "--output", place.path / "below")
         assert (done.status, done.out) == (ENVIRONMENT, ""), done.text
-        assert f"{place.path}/below: the archive may need 0.0 GB and 0.0 GB are free" in done.err
+        assert f"{place.path}/below: the export may need 0.0 GB and 0.0 GB are free" in done.err
         assert list(place.inside.iterdir()) == [filler]
         assert list((goldsmith.home / "builds").iterdir()) == []
 
