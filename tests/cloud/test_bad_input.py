@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from emulator.cloud.cloud import Cloud
+from shared.build.build import Build
 from shared.topology import SUBSCRIPTIONS
 from tests.cloud.person import Person
 
@@ -99,10 +101,18 @@ def uploaded(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert person.resources("instances") == person.resources("disks") == []
 
 
+def _finished(person: Person, build_id: str) -> Build:
+    """Wait until a build is finished: the last fact may come after its result."""
+    until = time.monotonic() + 60
+    while not (build := next(each for each in person.builds() if each.id == build_id)).finished:
+        assert time.monotonic() < until, build
+        time.sleep(0.1)
+    return build
+
+
 def assert_nothing_made(person: Person, prefix: str, told: Any) -> None:
     assert (told["outcome"], told["image"], told["left"], told["steps"]) == ("failed", None, [], [])
-    build = next(each for each in person.builds() if each.id == told["build"])
-    assert (build.finished, build.reason) == (True, told["reason"])
+    assert _finished(person, told["build"]).reason == told["reason"]
     assert len(person.results(prefix)) == 1
 
 
