@@ -12,7 +12,7 @@ from tests.system.command import ROOT
 # In a mount namespace of its own: what is needed below a folder that others may not enter is shown in a new folder in
 # its place. The arguments are pairs of such a folder and what is needed below it, then `--`, then the command.
 _SCRIPT = """set -eu
-stash=$(mktemp -d)
+stash=/mnt # in this namespace alone
 mount -t tmpfs none "$stash"
 pairs=0
 for word; do
