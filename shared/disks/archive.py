@@ -80,7 +80,7 @@ def write_archive(
         runs = sparse_tar.whole_blocks(data_extents(reader, size), size)
         _remove(target)
         with written_file(target) as writer:
-            output = _HashedOutput(writer)
+            output = HashedFile(writer)
             member = GzipMember(output.write)
             head = sparse_tar.header(MEMBER, size, runs)
             member.add(Part(deflate(head, level), len(head), crc32(head)))
@@ -183,20 +183,21 @@ def _read(reader: int, disk: Path, offset: int, into: memoryview) -> None:
         into = into[got:]
 
 
-class _HashedOutput:
-    """A file and the SHA-256 of what was written to it."""
+class HashedFile:
+    """A file that is being written, and the SHA-256 of what was written to it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
         self.digest = hashlib.sha256()
         self.length = 0
 
     def write(self, data: bytes) -> None:
+        """Write all of some bytes."""
         self.digest.update(data)
         self.length += len(data)
         left = memoryview(data)
         while left:
-            left = left[os.write(self._fd, left) :]
+            left = left[os.write(self.descriptor, left) :]
 
 
 @contextmanager

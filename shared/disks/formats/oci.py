@@ -20,9 +20,10 @@ from ...archives.gzip_stream import Level
 from ...archives.pax import old_header, padding
 from ...archives.sparse_tar import TAR_BLOCK, trailer
 from ...errors import ImageFileError
+from ..archive import HashedFile
 from ..extents import written_file
 from .halt import Halt, pieces_of, pour
-from .tree_files import HashedFile, Proof, TreeSource, compress_into
+from .tree_files import Proof, TreeSource, compress_into
 from .work import ExportOrigin
 
 _PLATFORMS = {"x86_64": "amd64", "arm64": "arm64"}

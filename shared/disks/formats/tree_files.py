@@ -20,6 +20,7 @@ from ...archives.crc32 import crc32
 from ...archives.gzip_stream import GzipMember, Level, Part, ahead, deflate, threads
 from ...archives.pax import TarEntry
 from ...errors import ImageFileError
+from ..archive import HashedFile
 from ..extents import data_extents, open_file, written_file
 from .halt import Halt, pieces_of, pour
 from .listing import Seen, compare, look_into_archive, sum_of
@@ -45,23 +46,6 @@ class Proof:
     sha256: str  # of the tar stream that it was made of
     in_squashfs: Seen
     contents: bool  # whether they can be taken out
-
-
-class HashedFile:
-    """A file that is being written, and the SHA-256 of what was written to it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self.digest = hashlib.sha256()
-        self.length = 0
-
-    def write(self, data: bytes) -> None:
-        """Write all of some bytes."""
-        self.digest.update(data)
-        self.length += len(data)
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self.descriptor, left) :]
 
 
 def write_tar(pieces: Iterable[bytes], target: Path, level: Level, source: TreeSource, halt: Halt) -> None:
