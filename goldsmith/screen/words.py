@@ -9,7 +9,6 @@ from provisioner.protocol import (
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
-    VERIFY,
     Report,
 )
 from shared.build.build import Build, ImageRecord, Outcome, State
@@ -41,17 +40,12 @@ def event_line(build: Build, event: Event) -> str:
     if isinstance(event, Reported):
         return _tell_report(build, event.report)
     if isinstance(event, MachineStarted):
-        return f"{_machine(build, event)} of attempt {event.attempt} started"
+        return f"{build.machine_word(event.phase)} of attempt {event.attempt} started"
     if isinstance(event, MachineStopped):
-        return f"{_machine(build, event)} of attempt {event.attempt}: {event.how}" + (
+        return f"{build.machine_word(event.phase)} of attempt {event.attempt}: {event.how}" + (
             f" ({event.detail})" if event.detail else ""
         )
     return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
-
-
-def _machine(build: Build, event: MachineStarted | MachineStopped) -> str:
-    sandboxed = build.plan is not None and build.plan.machine.engine == "chroot" and event.phase != VERIFY
-    return "sandbox" if sandboxed else "VM"
 
 
 def _tell_report(build: Build, report: Report) -> str:

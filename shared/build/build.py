@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from provisioner.protocol import VERIFY
+
 from .orders import Order
 from .plan import Plan
 
@@ -210,6 +212,11 @@ class Build:
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
     quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
     newest: int = 0  # the sequence of its newest report, which alone says that
+
+    def machine_word(self, phase: str) -> str:
+        """Return what people call the machine of a phase: the chroot engine's for the steps is none."""
+        sandboxed = phase != VERIFY and self.plan is not None and self.plan.machine.engine == "chroot"
+        return "sandbox" if sandboxed else "VM"
 
     @property
     def finished(self) -> bool:

@@ -533,7 +533,8 @@ def stopped_reason(build: Build, event: MachineStopped) -> str:
     """Return how the VM ended."""
     detail = f": {event.detail[:LONGEST_REASON]}" if event.detail else ""
     spent = _spent(build) if event.how in ("lost", "preempted") else ""
-    return f"the {event.phase} VM {_STOPS[event.how]}{during_step(build, event.phase)}{spent}{detail}"
+    machine = f"{event.phase} {build.machine_word(event.phase)}"
+    return f"the {machine} {_STOPS[event.how]}{during_step(build, event.phase)}{spent}{detail}"
 
 
 def _spent(build: Build) -> str:
@@ -616,7 +617,8 @@ def publishing_reason(build: Build, event: Event) -> str:
 def silence_reason(build: Build, event: Event) -> str:
     """Return how long the VM was silent, and why no other takes its place, as for one whose job is done."""
     phase = VERIFY if build.state is State.VERIFYING else BUILD
-    silence = f"no sign of life from the VM for {event.time - build.last_seen:.0f} s{during_step(build, phase)}"
+    seconds = f"{event.time - build.last_seen:.0f} s"
+    silence = f"no sign of life from the {build.machine_word(phase)} for {seconds}{during_step(build, phase)}"
     return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)
 
 

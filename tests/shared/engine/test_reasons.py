@@ -28,6 +28,12 @@ def said(kind: str, **changes: object) -> Event:
     return values.reported(time=LATER, kind=kind, **changes)
 
 
+def sandboxed(state: State) -> Build:
+    build = at(state)
+    assert build.plan is not None
+    return replace(build, plan=replace(build.plan, machine=replace(build.plan.machine, engine="chroot")))
+
+
 def in_step(state: State) -> Build:
     first, second, third = (StepRecord(name, "run-script") for name in ("first", "second", "third"))
     return replace(at(state), steps=(replace(first, status="done"), replace(second, status="running"), third))
@@ -40,6 +46,7 @@ def in_step(state: State) -> Build:
         (at(S.PROVISIONING), said(FAILED), "the provisioner failed and did not say why"),
         (at(S.PROVISIONING), OFF, "the build VM powered itself off before its job was done"),
         (at(S.PROVISIONING), replace(OFF, how="panicked", detail="Oops"), "the build VM had a kernel panic: Oops"),
+        (sandboxed(S.PROVISIONING), OFF, "the build sandbox powered itself off before its job was done"),
         (
             in_step(S.PROVISIONING),
             replace(OFF, how="panicked", detail="Oops"),
