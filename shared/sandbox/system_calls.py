@@ -34,6 +34,7 @@ _LOOP_INFO_BYTES = 232
 _LOOP_TRIES = 64
 _TRIM, _TRIM_RANGE = 0xC0185879, struct.Struct("=QQQ")
 
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
 _PARENT_DEATH, _DUMPABLE, _DROP_BOUND = 1, 4, 24
 
 _library = ctypes.CDLL(None, use_errno=True)
@@ -157,6 +158,17 @@ def end_with_parent(number: int) -> None:
 def hide_process() -> None:
     """Close /proc/PID of this process to all but the host's root: its program, memory and descriptors."""
     _checked(_library.prctl(_DUMPABLE, 0, 0, 0, 0), "prctl")
+
+
+def show_process() -> None:
+    """Open /proc/PID of this process to its own user again, which a change of ids has closed."""
+    _checked(_library.prctl(_DUMPABLE, 1, 0, 0, 0), "prctl")
+
+
+def punch_hole(descriptor: int, start: int, size: int) -> None:
+    """Make a part of a file, in bytes, a hole."""
+    length = ctypes.c_int64(size)
+    _checked(_library.fallocate64(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), length), "fallocate")
 
 
 def renounce(capability: int) -> None:

@@ -13,7 +13,6 @@ trees of files; code of an image has to see nothing of the host.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import pwd
@@ -26,12 +25,11 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
 from ..host.programs import find_tool
+from .system_calls import NEW_USERS, end_with_parent, show_process, unshare
 
 IDS = 65536
 """How many ids a namespace has, for the files and processes of an image."""
 
-_NEW_USER_NAMESPACE = 0x10000000  # CLONE_NEWUSER of linux/sched.h
-_DEATH_SIGNAL, _DUMPABLE = 1, 4  # PR_SET_PDEATHSIG and PR_SET_DUMPABLE of linux/prctl.h
 _LEAST_FIRST = 100_000  # of a range that is proposed, as useradd's SUB_UID_MIN
 _ALL_IDS = 0xFFFFFFFF  # that the first namespace of a machine maps
 _KINDS = (ImageFileError, InputError, NoSpace, EnvironmentFault, GoldsmithError)  # the nearest one first
@@ -124,7 +122,7 @@ def enter_user_namespace(ranges: IdRanges) -> None:
         os.setresuid(0, 0, 0)
     except OSError as error:
         raise refusal(error) from error
-    _prctl(_DUMPABLE, 1)  # else this process's files in /proc belong to the host's root
+    show_process()  # else this process's files in /proc belong to the host's root
 
 
 def is_in_user_namespace() -> bool:
@@ -233,7 +231,7 @@ def _work(work: Callable[[], str], ranges: IdRanges, sink: int, parent: int) -> 
         with os.fdopen(sink, "wb") as file:
             try:
                 enter_user_namespace(ranges)
-                _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+                end_with_parent(signal.SIGKILL)
                 if os.getppid() == parent:
                     file.write(b"done:" + work().encode("utf-8", "surrogateescape"))
                     status = 0
@@ -247,11 +245,7 @@ def _work(work: Callable[[], str], ranges: IdRanges, sink: int, parent: int) -> 
 
 
 def _unshare() -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.unshare(_NEW_USER_NAMESPACE):
-        number = ctypes.get_errno()
-        raise refusal(OSError(number, os.strerror(number)))
-
-
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    try:
+        unshare(NEW_USERS)
+    except OSError as error:
+        raise refusal(error) from error

@@ -10,7 +10,6 @@ The old file system is given up first: its space in the disk's file becomes a ho
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from collections.abc import Iterator
@@ -27,10 +26,10 @@ from ..host.programs import ProgramFailed, run_tool
 from .file_system_settings import FileSystemSettings, read_settings
 from .inode_fields import InodeFields
 from .open_folder import OpenFolder
+from .system_calls import punch_hole
 from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
 from .user_namespace import run_with_all_ids
 
-_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
 _FULL = ("Could not allocate", "No space left", "too small")
 _LOST_FOUND = "lost+found"
 _NANOSECONDS = 1_000_000_000
@@ -72,19 +71,17 @@ def _root_of(disk: Path) -> Iterator[tuple[Disk, DiskPartition, Ext4]]:
 
 def _punch(disk: Path, partition: DiskPartition) -> None:
     """Make the partition a hole of the disk's file."""
-    library = ctypes.CDLL(None, use_errno=True)
-    punch = library.fallocate64
-    punch.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     try:
         descriptor = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise EnvironmentFault(f"{disk}: {error.strerror}") from error
     try:
-        if punch(descriptor, _PUNCH_HOLE, partition.start, partition.size):
-            raise EnvironmentFault(
-                f"{disk}: its file system makes no holes in files ({os.strerror(ctypes.get_errno())}); "
-                "keep images on ext4, xfs, btrfs or tmpfs"
-            )
+        punch_hole(descriptor, partition.start, partition.size)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{disk}: its file system makes no holes in files ({error.strerror}); "
+            "keep images on ext4, xfs, btrfs or tmpfs"
+        ) from error
     finally:
         os.close(descriptor)
 
