@@ -67,14 +67,17 @@ def test_a_process_with_too_much_memory_is_seen() -> None:
 def test_groups_go_when_the_last_holder_of_the_pipe_has_ended(tmp_path: Path) -> None:
     folder = tmp_path / "group"
     folder.mkdir()
+    before = set(descendants(os.getpid()))
     read, write = os.pipe()
     watch_over(Groups("made", [folder]), read)
     os.close(read)
-    time.sleep(0.2)
+    [watcher] = set(descendants(os.getpid())) - before
+    while len(list(Path(f"/proc/{watcher}/fd").iterdir())) > 1:  # it has closed all else when it waits
+        time.sleep(0.01)
     assert folder.exists()
     os.close(write)
     until = time.monotonic() + 10
     while folder.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    os.wait()
+    os.waitpid(watcher, 0)
