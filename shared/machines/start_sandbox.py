@@ -35,10 +35,16 @@ PROGRAM = (
 SLIRP, TUN = "slirp4netns", "/dev/net/tun"
 PATIENCE = 900.0  # seconds for a sandbox to be set up: a fraction of one, unless a large image is unpacked first
 MESSAGE = 64  # bytes
+HOST = "x86_64"  # whose programs the images of a catalogue have
 
 
 def check_host(home: Path, *, internet: bool) -> None:
     """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
+    if os.uname().machine != HOST:
+        raise EnvironmentFault(
+            f"a sandbox runs the image's programs on this host, which is {os.uname().machine}, and images of this "
+            f"machine's catalogue are {HOST}; write local.engine: vm"
+        )
     for program in (TIED[0], *((SLIRP,) if internet else ())):
         find_tool(program)
     if internet and not os.access(TUN, os.R_OK | os.W_OK):
@@ -91,7 +97,7 @@ def launch_sandbox(
     roots.mkdir(mode=0o700, parents=True, exist_ok=True)  # here: in its namespace the sandbox is another user
     with Disk(spec.disk) as disk:
         root = disk.root
-        place, uuid = root.partition, root.file_system.uuid
+        place, uuid, table = root.partition, root.file_system.uuid, disk.table.kind
     with ExitStack() as stack:
         files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
         ours, theirs = zip(*(socket.socketpair() for _ in files), strict=True)
@@ -105,6 +111,7 @@ def launch_sandbox(
             offset=place.start,
             size=place.size,
             root_uuid=uuid,
+            table=table,
             image=spec.source,
             source=str(spec.source_disk),
             roots=str(roots),

@@ -68,6 +68,7 @@ _LEFT_OUT = (
     *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart", "grub-install"),
     *("shutdown", "poweroff", "halt"),
 )
+_PARTITION_MAPS = {"gpt": "gpt", "mbr": "msdos"}  # by GRUB's names
 _GRUB_PROBE = """#!/bin/sh
 # Answers for the root file system, whose disk cannot be seen here; @UUID@ is its id.
 target=fs previous=''
@@ -84,18 +85,17 @@ case $target in
 device) echo /dev/disk/by-uuid/@UUID@ ;;
 fs_uuid) echo @UUID@ ;;
 fs) echo ext2 ;;
-partmap) echo gpt ;;
-disk) echo /dev/sda ;;
+partmap) echo @TABLE@ ;;
 esac
 """
 
 
-def shims(uuid: str) -> Mapping[str, str]:
-    """Return the programs by their names. `uuid` is that of the root file system."""
+def shims(uuid: str, table: str) -> Mapping[str, str]:
+    """Return the programs by their names. `uuid` is that of the root file system, `table` gpt or mbr."""
     return {
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
         "sysctl": _SYSCTL,
         "hostnamectl": _HOSTNAMECTL,
         "timedatectl": _TIMEDATECTL,
-        "grub-probe": _GRUB_PROBE.replace("@UUID@", uuid),
+        "grub-probe": _GRUB_PROBE.replace("@UUID@", uuid).replace("@TABLE@", _PARTITION_MAPS[table]),
     }

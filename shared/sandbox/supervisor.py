@@ -58,6 +58,7 @@ class SandboxSpec:
     offset: int  # bytes, of the partition with the root file system
     size: int
     root_uuid: str
+    table: str  # the kind of its partition table: gpt or mbr
     image: str  # the id of the image that the disk is of, and the path of its own disk
     source: str
     roots: str  # the folder of unpacked images
@@ -120,6 +121,7 @@ class Supervisor:
             cidata=Path("cidata"),
             run_bytes=max(spec.memory // 4, 1 << 24),
             root_uuid=spec.root_uuid,
+            table=spec.table,
             address=spec.address,
             network=spec.network,
             limits=(*limits.resources, *(() if base else ((resource.RLIMIT_FSIZE, spec.size),))),

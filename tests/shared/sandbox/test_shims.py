@@ -13,9 +13,11 @@ from shared.sandbox.shims import POLICY_TEXT, shims
 UUID = "0b1d6a3e-0000-4000-8000-000000000001"
 
 
-def run(tmp_path: Path, name: str, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, name: str, *arguments: str, text: str | None = None, table: str = "gpt"
+) -> subprocess.CompletedProcess[str]:
     program = tmp_path / name
-    program.write_text(shims(UUID)[name] if text is None else text)
+    program.write_text(shims(UUID, table)[name] if text is None else text)
     program.chmod(0o755)
     return subprocess.run(
         [program, *arguments], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]}
@@ -38,6 +40,10 @@ def test_grub_finds_the_root_file_system(tmp_path: Path, arguments: list[str], a
     assert (done.returncode, done.stdout, done.stderr) == (0, answer, "")
 
 
+def test_grub_is_told_of_an_mbr(tmp_path: Path) -> None:
+    assert run(tmp_path, "grub-probe", "--target=partmap", "/", table="mbr").stdout == "msdos\n"
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("modprobe", ["overlay"]), ("udevadm", ["settle"]), ("sysctl", ["-w", "vm.swappiness=1"]), ("sysctl", ["-p"])],
@@ -49,8 +55,9 @@ def test_what_needs_a_booted_system_is_left_out_and_said(tmp_path: Path, name: s
 
 
 def test_values_of_the_kernel_can_be_read(tmp_path: Path) -> None:
+    real = any(Path(place, "sysctl").exists() for place in ("/usr/sbin", "/sbin"))
     done = run(tmp_path, "sysctl", "-n", "kernel.ostype")
-    assert done.stdout == "Linux\n" or done.returncode == 127  # where the host has no sysctl
+    assert (done.returncode, done.stdout) == ((0, "Linux\n") if real else (127, ""))
 
 
 def test_an_unknown_time_zone_is_an_error(tmp_path: Path) -> None:
