@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from shared.runtime.opening import CloudConsole, LocalConsole
+from shared.errors import GoldsmithError, Passing
 
+from .text import complain
 
 STEP_MARK = "[step "  # what the provisioner puts before each line that a step writes
+LAST_TRIES = 3  # to read the rest, after the end of the build
 LONGEST_LINE = 65536  # bytes of an unfinished line; a step may write anything
 
 
+class OutputSource(Protocol):
+    """The consoles of a build's VMs, on one machine or in a project."""
+
+    poll: float
+    """Seconds between two looks."""
+
+    def read(self) -> bytes:
+        """Return what has been written since the last read. GoldsmithError."""
+
+
 @contextmanager
-def following(console: LocalConsole | CloudConsole, show: Callable[[list[str]], None]) -> Iterator[None]:
+def following(console: OutputSource, show: Callable[[list[str]], None]) -> Iterator[None]:
     """Show the steps' output while the block runs; at its end, once the build is finished, the rest of it."""
     ended = threading.Event()
     thread = threading.Thread(target=_follow, args=(console, show, ended), name="console", daemon=True)
@@ -28,12 +40,26 @@ def following(console: LocalConsole | CloudConsole, show: Callable[[list[str]], 
         thread.join()
 
 
-def _follow(console: LocalConsole | CloudConsole, show: Callable[[list[str]], None], ended: threading.Event) -> None:
+def _follow(console: OutputSource, show: Callable[[list[str]], None], ended: threading.Event) -> None:
+    """Show until the block has ended. A fault that may pass costs one look; any other ends the view, in words."""
     left = b""
-    last = False
-    while not last:
+    tries = LAST_TRIES
+    while tries:
         last = ended.wait(console.poll)
-        *whole, left = (left + console.read()).split(b"\n")
+        try:
+            told = console.read()
+        except Passing as error:
+            tries -= last
+            if tries:
+                time.sleep(console.poll if last else 0)
+                continue
+            complain(f"the rest of the steps' output cannot be shown: {error}")
+            return
+        except GoldsmithError as error:
+            complain(f"the steps' output cannot be shown: {error}")
+            return
+        tries = 0 if last else tries
+        *whole, left = (left + told).split(b"\n")
         left = left[-LONGEST_LINE:]
         lines = [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
         of_steps = [line[line.index(STEP_MARK) :] for line in lines if STEP_MARK in line]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from goldsmith.screen.console import LONGEST_LINE, following
+from goldsmith.screen.console import LAST_TRIES, LONGEST_LINE, following
 from shared.clock import SystemClock
+from shared.errors import GoldsmithError, Permanent, Transient
 from shared.host.build_folder import BuildFolder
 from shared.images.catalogue import Catalogue
 from shared.local.bucket import LocalBucket
@@ -107,3 +108,34 @@ def test_line_without_end_is_cut(consoles: Consoles) -> None:
     with following(consoles.console, shown.extend):
         pass
     assert shown == ["[step x] y"]
+
+
+class Faulty:
+    """A console whose first reads meet with faults."""
+
+    poll = 0.01
+
+    def __init__(self, *faults: GoldsmithError) -> None:
+        self.faults = list(faults)
+
+    def read(self) -> bytes:
+        if self.faults:
+            raise self.faults.pop(0)
+        return b"[step x] y\n"
+
+
+@pytest.mark.parametrize("number", [1, LAST_TRIES - 1])
+def test_a_fault_that_passes_costs_no_line(number: int) -> None:
+    shown: list[str] = []
+    with following(Faulty(*[Transient("503")] * number), shown.extend):
+        pass
+    assert "[step x] y" in shown
+
+
+@pytest.mark.parametrize("fault", [Permanent("403: serial ports are closed"), Transient("503")])
+def test_a_fault_that_stays_is_told(fault: GoldsmithError, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+    with following(Faulty(*[fault] * 1000), shown.extend):
+        pass
+    assert shown == []
+    assert "output cannot be shown: " + str(fault) in capsys.readouterr().err
