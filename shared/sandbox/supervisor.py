@@ -39,8 +39,9 @@ from .system_calls import (
     mount_file_system,
     unshare,
 )
-from .tree_root import SourceDisk, TreeRoot, remove_all
-from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
+from .tree_root import SourceDisk, TreeRoot
+from .unpack_root import remove_unpacked
+from .user_namespace import IDS, enter_user_namespace, own_id_ranges
 
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
@@ -94,7 +95,6 @@ class Supervisor:
     def run(self) -> int:
         """Run the sandbox; return the exit status. GoldsmithError."""
         spec = self._spec
-        end_programs_with_this_process()
         limits = make_limits(spec.name, spec.memory)
         alive = self._alive_pipe(limits)
         self._say(f"limits: {limits.how}")
@@ -266,9 +266,10 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> int:
     """Run the sandbox of the SandboxSpec in `arguments`, or remove the folder that follows REMOVE there."""
     _end_with_parent()
+    end_programs_with_this_process()
     try:
         if arguments[0] == REMOVE:
-            run_with_all_ids(lambda: remove_all(Path(arguments[1])))
+            remove_unpacked(Path(arguments[1]))
             return 0
         return Supervisor(SandboxSpec.decode(arguments[0])).run()
     except GoldsmithError as error:

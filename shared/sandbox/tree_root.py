@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault
 from .system_calls import NO_DEVICES, mount_file_system, unmount_file_system
-from .unpack_root import UnpackedRoot, unpack_root
+from .unpack_root import UnpackedRoot, remove_all, unpack_root
 from .write_root import write_root
 
 LEAST_ROOM = 64 << 20  # bytes
@@ -136,13 +135,3 @@ def _remove_oldest(roots: Path, image: str) -> None:
                 remove_all(place)
         finally:
             os.close(lock)
-
-
-def remove_all(folder: Path) -> str:
-    """Remove a folder whose files may belong to any id of this process's namespace; return nothing to say.
-
-    No program does it, since that would outlive a process that is killed.
-    """
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-    return ""

@@ -98,7 +98,15 @@ def unpack_root(disk: Path, folder: Path) -> UnpackedRoot:
 
 def remove_unpacked(folder: Path) -> None:
     """Remove a folder that unpack_root() has made: its files may belong to other ids than this user's."""
-    run_with_all_ids(lambda: run_tool(["rm", "-rf", "--one-file-system", "--", folder]))
+    run_with_all_ids(lambda: remove_all(folder))
+
+
+def remove_all(folder: Path) -> str:
+    """Remove a folder whose files may belong to any id of this process's namespace; return nothing to say.
+
+    A program does it, since a step can make folders that lie deeper than Python recurses.
+    """
+    return run_tool(["rm", "-rf", "--one-file-system", "--", folder])
 
 
 def _unpack(file_system: Ext4, reader: DiskReader, folder: Path) -> str:
@@ -109,7 +117,7 @@ def _unpack(file_system: Ext4, reader: DiskReader, folder: Path) -> str:
     try:
         return _Unpacking(file_system, reader, folder).all().to_json()
     except BaseException:
-        run_tool(["rm", "-rf", "--one-file-system", "--", folder])
+        remove_all(folder)
         raise
 
 

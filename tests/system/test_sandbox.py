@@ -367,3 +367,19 @@ def test_an_image_brings_no_way_to_the_host(sandboxes: Goldsmith) -> None:
         assert not disk.root.exists(POLICY)
         assert not disk.root.exists("/var/log/hidden")
     assert_nothing_left(sandboxes)
+
+
+DEEP = """import os
+for _ in range(3000):
+    os.mkdir("deep")
+    os.chdir("deep")
+"""
+
+
+def test_folders_of_any_depth_are_removed_with_the_build(sandboxes: Goldsmith) -> None:
+    spec = sandboxed(sandboxes, [{"name": "deep", "script": "cd /opt && python3 $OLDPWD/deep.py && exit 1\n"}])
+    (spec.parent / "context" / "deep.py").write_text(DEEP)
+    _, build = sandboxes.build(spec)
+    assert (build["outcome"], build["ledger"]) == ("failed", [])
+    assert sandboxes.traces.files() == []
+    assert_nothing_left(sandboxes)
