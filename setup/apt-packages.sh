@@ -29,6 +29,9 @@ base() {
 		dosfstools mkfs.vfat
 		fdisk sfdisk
 		e2fsprogs mke2fs
+		xfsprogs mkfs.xfs
+		btrfs-progs mkfs.btrfs
+		lvm2 pvck
 		cryptsetup-bin veritysetup
 		cgpt cgpt
 		cpio cpio

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
 from ..host.programs import find_tool
-from .system_calls import NEW_USERS, end_with_parent, show_process, unshare
+from .system_calls import NEW_MOUNTS, NEW_USERS, end_with_parent, keep_mounts_private, show_process, unshare
 
 IDS = 65536
 """How many ids a namespace has, for the files and processes of an image."""
@@ -130,21 +130,23 @@ def is_in_user_namespace() -> bool:
     return Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", str(_ALL_IDS)]
 
 
-def run_with_all_ids(work: Callable[[], str]) -> str:
+def run_with_all_ids(work: Callable[[], str], *, own_mounts: bool = False) -> str:
     """Run `work` as root of a user namespace, in a forked child, and return its text.
 
-    A caller that is root already, of the machine or of a namespace, runs it itself. Open descriptors stay open. Errors
+    A caller that is root already, of the machine or of a namespace, runs it itself, unless the work is to have
+    `own_mounts`: what it mounts then is seen by no other process, and goes with it. Open descriptors stay open. Errors
     of Goldsmith reach the caller as the next class of shared/errors.py, any other one as a RuntimeError that quotes it.
     """
-    if os.geteuid() == 0:
+    is_root = os.geteuid() == 0
+    if is_root and not own_mounts:
         return work()
-    ranges = own_id_ranges()
+    ranges = None if is_root else own_id_ranges()
     source, sink = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(source)
-        _work(work, ranges, sink, parent)
+        _work(work, ranges, sink, parent, own_mounts=own_mounts)
     os.close(sink)
     try:
         with os.fdopen(source, "rb") as file:
@@ -224,14 +226,17 @@ def _write_maps(process: int, programs: list[str], maps: list[list[int]]) -> str
     return ""
 
 
-def _work(work: Callable[[], str], ranges: IdRanges, sink: int, parent: int) -> None:
+def _work(work: Callable[[], str], ranges: IdRanges | None, sink: int, parent: int, *, own_mounts: bool) -> None:
     """Do the work of run_with_all_ids() in its child, tell the result, and end."""
     status = 1
     try:
         with os.fdopen(sink, "wb") as file:
             try:
-                enter_user_namespace(ranges)
+                if ranges is not None:
+                    enter_user_namespace(ranges)
                 end_with_parent(signal.SIGKILL)
+                if own_mounts:
+                    _leave_mounts()
                 if os.getppid() == parent:
                     file.write(b"done:" + work().encode("utf-8", "surrogateescape"))
                     status = 0
@@ -242,6 +247,17 @@ def _work(work: Callable[[], str], ranges: IdRanges, sink: int, parent: int) -> 
                 file.write(b"fault:" + traceback.format_exc().encode("utf-8", "surrogateescape"))
     finally:
         os._exit(status)
+
+
+def _leave_mounts() -> None:
+    try:
+        unshare(NEW_MOUNTS)
+        keep_mounts_private()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the kernel refuses mounts of its own to this process ({error.strerror}): a container may forbid it; "
+            "run this outside of it"
+        ) from error
 
 
 def _unshare() -> None:

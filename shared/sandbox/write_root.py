@@ -14,12 +14,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..disks.disk import Disk
 from ..disks.ext4.layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES
 from ..disks.ext4.reader import Ext4, Inode
-from ..disks.partition_table import DiskPartition
+from ..disks.reader import DiskReader
 from ..disks.root_files import RootUnreadable
 from ..errors import EnvironmentFault, InputError, NoSpace
 from ..host.programs import ProgramFailed, run_tool
@@ -30,7 +31,7 @@ from .system_calls import punch_hole
 from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
 from .user_namespace import run_with_all_ids
 
-_FULL = ("Could not allocate", "No space left", "too small")
+_FULL = ("Could not allocate", "No space left", "too small", "Not enough space")
 _LOST_FOUND = "lost+found"
 _NANOSECONDS = 1_000_000_000
 _UNWRITABLE = frozenset("\n\r")  # in a request to debugfs
@@ -46,60 +47,78 @@ def write_root(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> None:
     run_with_all_ids(lambda: _write(tree, disk, kept, time))
 
 
-def _write(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> str:
-    with _root_of(disk) as (opened, partition, old):
-        superblock = opened.reader.read(old.offset + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
-        settings = read_settings(old, superblock, partition.size)
-    _punch(disk, partition)
+@dataclass(frozen=True)
+class FileSystemPlace:
+    """Where a file system is, or will be: a part of a disk's file, in bytes."""
+
+    disk: Path
+    start: int
+    size: int
+
+
+def write_file_system(
+    tree: Path, place: FileSystemPlace, settings: FileSystemSettings, kept: UnpackedRoot, time: int
+) -> None:
+    """Write an ext4 file system with a tree's files into a hole of a disk's file, as write_root() does.
+
+    The process has to be root, of the machine or of a user namespace. NoSpace when the place is too small.
+    """
     environment = {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time), "LC_ALL": "C"}
-    _make(tree, disk, partition, settings, environment)
-    _add_names(tree, disk, partition, kept, environment)
-    with _root_of(disk) as (_, _, new):
-        _Settling(tree, new, kept, time, checksums=settings.checksums).all()
-    return ""
+    _make(tree, place, settings, environment)
+    _add_names(tree, place, kept, environment)
+    with _opened(place) as files:
+        _Settling(tree, files, kept, time, checksums=settings.checksums).all()
 
 
-@contextmanager
-def _root_of(disk: Path) -> Iterator[tuple[Disk, DiskPartition, Ext4]]:
+def _write(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> str:
     with Disk(disk) as opened:
         try:
             root = opened.root
         except RootUnreadable as error:
             raise InputError(f"{error}; write engine: vm") from error
-        yield opened, root.partition, root.file_system
+        place = FileSystemPlace(disk, root.partition.start, root.partition.size)
+        superblock = opened.reader.read(place.start + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
+        settings = read_settings(root.file_system, superblock, place.size)
+    _punch(place)
+    write_file_system(tree, place, settings, kept, time)
+    return ""
 
 
-def _punch(disk: Path, partition: DiskPartition) -> None:
-    """Make the partition a hole of the disk's file."""
+@contextmanager
+def _opened(place: FileSystemPlace) -> Iterator[Ext4]:
+    with DiskReader(place.disk) as reader:
+        yield Ext4(reader, place.start, place.size)
+
+
+def _punch(place: FileSystemPlace) -> None:
+    """Make the place a hole of the disk's file."""
     try:
-        descriptor = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(place.disk, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise EnvironmentFault(f"{disk}: {error.strerror}") from error
+        raise EnvironmentFault(f"{place.disk}: {error.strerror}") from error
     try:
-        punch_hole(descriptor, partition.start, partition.size)
+        punch_hole(descriptor, place.start, place.size)
     except OSError as error:
         raise EnvironmentFault(
-            f"{disk}: its file system makes no holes in files ({error.strerror}); "
+            f"{place.disk}: its file system makes no holes in files ({error.strerror}); "
             "keep images on ext4, xfs, btrfs or tmpfs"
         ) from error
     finally:
         os.close(descriptor)
 
 
-def _make(
-    tree: Path, disk: Path, partition: DiskPartition, settings: FileSystemSettings, environment: dict[str, str]
-) -> None:
+def _make(tree: Path, place: FileSystemPlace, settings: FileSystemSettings, environment: dict[str, str]) -> None:
     extended = (
-        f"offset={partition.start}",
+        f"offset={place.start}",
         "nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1",
         *settings.extended,
     )
-    place = (disk, str(partition.size // settings.block))
+    where = (place.disk, str(place.size // settings.block))
     configuration = os.memfd_create("mke2fs.conf")
     try:
         os.write(configuration, settings.configuration.encode())
         run_tool(
-            ["mke2fs", "-q", "-F", "-t", "ext4", *settings.arguments, "-E", ",".join(extended), "-d", tree, *place],
+            ["mke2fs", "-q", "-F", "-t", "ext4", *settings.arguments, "-E", ",".join(extended), "-d", tree, *where],
             environment={**environment, "MKE2FS_CONFIG": f"/proc/self/fd/{configuration}"},
             keep_open=[configuration],
         )
@@ -107,7 +126,7 @@ def _make(
         if any(word in error.output for word in _FULL):
             raise NoSpace(
                 f"the image's disk is too small: {_bytes_of(tree) / 1e6:.0f} MB of files, "
-                f"{partition.size / 1e6:.0f} MB; write output.disk_size_gb"
+                f"{place.size / 1e6:.0f} MB; write output.disk_size_gb"
             ) from error
         raise
     finally:
@@ -119,25 +138,23 @@ def _bytes_of(tree: Path) -> int:
     return int(run_tool(["du", "-sk", "--", tree]).split()[0]) * 1024
 
 
-def _add_names(
-    tree: Path, disk: Path, partition: DiskPartition, kept: UnpackedRoot, environment: dict[str, str]
-) -> None:
+def _add_names(tree: Path, place: FileSystemPlace, kept: UnpackedRoot, environment: dict[str, str]) -> None:
     """Add the devices, as names alone, and remove the folder that mke2fs has added to the tree's, if it has."""
     requests = []
-    with _root_of(disk) as (_, _, files):
+    with _opened(place) as files:
         for device in kept.devices:
             parent = _folder(files, device.path)
             name = device.path.rpartition("/")[2]
             if parent is None or name in files.entries(parent):
                 continue
             if _UNWRITABLE & set(name):
-                raise InputError(f"{disk}: the device {device.path!r} cannot be written here; write engine: vm")
+                raise InputError(f"{place.disk}: the device {device.path!r} cannot be written here; write engine: vm")
             quoted = name.replace('"', '""')
             requests.append(f'cd <{parent.number}>\nmknod "{quoted}" {device.kind} 0 0\n')
     if not os.path.lexists(tree / _LOST_FOUND):
         requests.append(f"cd <2>\nrmdir {_LOST_FOUND}\n")
     if requests:
-        arguments = ["debugfs", "-w", "-f", "-", f"{disk}?offset={partition.start}"]
+        arguments = ["debugfs", "-w", "-f", "-", f"{place.disk}?offset={place.start}"]
         run_tool(arguments, stdin="".join(requests), environment=environment)
 
 

@@ -73,10 +73,11 @@ LAYERS = (
         "provisioner/protocol provisioner/system shared/ground shared/build shared/ports shared/host shared/disks",
         io=True,
     ),
+    _layer("shared/block_devices", "shared/ground shared/build shared/host shared/disks shared/sandbox", io=True),
     _layer(
         "shared/images",
         "provisioner/hygiene provisioner/system shared/ground shared/build shared/ports shared/host shared/archives "
-        "shared/disks",
+        "shared/disks shared/block_devices",
         io=True,
     ),
     _layer(

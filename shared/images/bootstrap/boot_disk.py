@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...block_devices.boot_loader import GRUB_SECTOR, GrubHome, bios_boot, efi_program
 from ...host.programs import run_tool
 from ...quantities import MIB
-from .boot_loader import GRUB_SECTOR, bios_boot, efi_program
 from .tree_owner import as_owner
 
 BLOCK = 4096
@@ -85,7 +85,7 @@ def assemble(tree: Path, disk: Path, *, size: int, identity: Identity, scratch: 
         _partition(disk, identity, root_size)
         _make_root(tree, file.fileno(), root_size, identity, scratch, settled)
         _settle_change_times(disk, time, settled)
-        boot = bios_boot(identity.root, _BIOS_START // GRUB_SECTOR, scratch)
+        boot = bios_boot(GrubHome(identity.root), _BIOS_START // GRUB_SECTOR, scratch)
         if len(boot.core) > _BIOS_SIZE:
             raise ValueError(f"GRUB's core image has {len(boot.core)} bytes, its partition {_BIOS_SIZE}")
         os.pwrite(file.fileno(), boot.boot_code, 0)
@@ -151,7 +151,7 @@ def _efi_partition(identity: Identity, scratch: Path, time: int, settled: Mappin
     serial = identity.efi_partition.replace("-", "")[:8]
     run_tool(["mkfs.vfat", "-F", "32", "-s", "1", "-n", "ESP", "-i", serial, "--invariant", image])
     program = scratch / "BOOTX64.EFI"
-    program.write_bytes(efi_program(identity.root, scratch))
+    program.write_bytes(efi_program(GrubHome(identity.root), scratch))
     os.utime(program, (time, time))
     run_tool(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"], environment=settled)
     run_tool(["mcopy", "-m", "-i", image, program, "::/EFI/BOOT/BOOTX64.EFI"], environment=settled)

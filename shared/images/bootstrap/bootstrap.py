@@ -1,7 +1,7 @@
 """A minimal bootable image from a distribution's packages, made unless the same one was made before.
 
     root_tree.py    the root file system, by mmdebstrap
-    boot_disk.py    the disk around it; boot_loader.py what starts it
+    boot_disk.py    the disk around it; block_devices/boot_loader.py what starts it
 
 The result is kept by content: its key is over the recipe (the source of these modules), the request, and the signed
 indexes of the package archive. While none of them changes, the same image is returned and nothing is made.
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from ...block_devices import boot_loader
 from ...disks.extents import need_space
 from ...errors import AlreadyExists, EnvironmentFault, InputError
 from ...host.programs import find_tool
@@ -27,7 +28,7 @@ from ...host.scratch import locked, own_folder, scratch_folder
 from ...ports import Image, Notify
 from ...quantities import GIB
 from ..catalogue import Catalogue
-from . import boot_disk, boot_loader, root_tree
+from . import boot_disk, root_tree
 from .boot_disk import (
     Identity,
     assemble,

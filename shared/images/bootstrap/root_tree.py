@@ -13,9 +13,9 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ...block_devices.boot_loader import configuration
 from ...host.programs import follow_output, run_tool
 from ...host.scratch import Scratch
-from .boot_loader import configuration
 from .package_source import PackageSource
 from .tree_owner import as_owner
 

@@ -17,9 +17,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.block_devices.boot_loader import GrubHome, efi_program
 from shared.host.programs import find_tool
 from shared.images.bootstrap.boot_disk import ROOT_START
-from shared.images.bootstrap.boot_loader import efi_program
 from tests.provisioner.cos.disk import EFI, KERNEL, ROOT
 
 SECTOR, MIB = 512, 1 << 20
@@ -201,7 +201,7 @@ def _make_efi(disk: Path, kernel: Path, initrd: Path, scratch: Path) -> None:
         file.truncate(64 * MIB)
     run("mkfs.vfat", "-F", "32", "-n", "EFI-SYSTEM", "-i", EFI_UUID.replace("-", ""), str(image))
     members = {
-        "efi/boot/bootx64.efi": efi_program(EFI_UUID, scratch),
+        "efi/boot/bootx64.efi": efi_program(GrubHome(EFI_UUID), scratch),
         "efi/boot/grub.cfg": GRUB_CFG.encode(),
         "boot/grub/grub.cfg": b"configfile /efi/boot/grub.cfg\n",
         "syslinux/vmlinuz.B": kernel.read_bytes(),
