@@ -178,6 +178,8 @@ class Job:
     context_digest: str = ""  # that context.tar must have; "" in jobs of the release before
     inventory: bool = False  # report what is installed, where the host cannot read the disk
     allow_failed: Tuple[str, ...] = ()  # units that may have failed in a system that is verified
+    proxy: Mapping[str, str] = field(default_factory=dict)  # http, https: URLs with user and password; no_proxy
+    authorities: str = ""  # certificates of the site's own, PEM, that the steps trust
     version: int = VERSION
 
 

@@ -160,9 +160,10 @@ class Compute(Protocol):
         """List images, newest first, deprecated ones too."""
         ...
 
-    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+    def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Look into a stopped machine's boot disk for what must not be in an image, and was not in the image `source`.
 
+        `places` are the proxies of the build, HOST:PORT, which no file may name.
         () as well where the adapter cannot look inside, since there the machine has looked at itself.
         """
         ...

@@ -113,8 +113,12 @@ def with_absolute_paths(plan: Plan, folder: Path) -> Plan:
             "and beside the archive"
         )
         image = replace(image, sbom_to=None)
+    proxy = plan.machine.proxy
+    if proxy is not None:
+        proxy = replace(proxy, ca=_absolute(folder, proxy.ca), credentials=_absolute(folder, proxy.credentials))
     return replace(
         plan,
+        machine=replace(plan.machine, proxy=proxy),
         image=replace(
             image,
             export_to=_absolute(folder, image.export_to),

@@ -31,6 +31,8 @@ WHOLE = 256 << 10  # bytes: files up to this size are read whole; files that hol
 HEAD = 64 << 10  # bytes that are read of larger files
 BINARY = 1024  # bytes, of which none is NUL in files that hold tokens
 MEMORY = "is swap that holds memory of the build machine"
+PROXY = "names a proxy that only the build used"
+LENT = "leave it out of the file: the steps have it in their environment"
 MOST_SHOWN = 5  # findings in a message
 MOST_KEPT = 1000
 
@@ -85,16 +87,17 @@ class Finding:
         return f"{path} {self.what}; {self.remedy}"
 
 
-def check(files: Iterable[File], system: str) -> list[Finding]:
-    """Return what must not be in an image of `system` (ID of os-release)."""
+def check(files: Iterable[File], system: str, places: Sequence[str] = ()) -> list[Finding]:
+    """Return what must not be in an image of `system` (ID of os-release), of a build with proxies at HOST:PORT."""
     rules = (*HYGIENE_RULES, *(COS_RULES if system == COS else ()))
-    places = PathPatterns(rules)
+    patterns = PathPatterns(rules)
+    proxies = [place.encode() for place in places]
     found: list[Finding] = []
     for file in files:
         if stat.S_ISREG(file.mode) and file.size and len(found) < MOST_KEPT:
             path = in_image(file.path)
             if not PUBLISHED.search(path):
-                finding = _look(file, path, rules if places.may_hold(path) else ())
+                finding = _look(file, path, rules if patterns.may_hold(path) else (), proxies)
                 if finding is not None:
                     found.append(finding)
     return sorted(found, key=lambda finding: finding.path)
@@ -136,7 +139,7 @@ def in_image(path: str) -> str:
     return inside if inside.startswith(("/var/", "/home/")) else path
 
 
-def _look(file: File, path: str, rules: Iterable[HygieneRule]) -> Optional[Finding]:
+def _look(file: File, path: str, rules: Iterable[HygieneRule], proxies: Sequence[bytes]) -> Optional[Finding]:
     of_build = file.is_of_build()
     for rule in rules:
         asked = (of_build or not rule.of_build) and rule.fits(path)
@@ -151,6 +154,8 @@ def _look(file: File, path: str, rules: Iterable[HygieneRule]) -> Optional[Findi
         secret = None if b"\0" in data[:BINARY] else find_secret(data)
         if secret is not None:
             return Finding(path, f"holds {secret}", FETCH)
+        if any(proxy in data for proxy in proxies):
+            return Finding(path, PROXY, LENT)
     return None
 
 

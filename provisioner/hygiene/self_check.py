@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def check_machine(root: str, state: str, record: str) -> list[Finding]:
+def check_machine(root: str, state: str, record: str, places: Sequence[str] = ()) -> list[Finding]:
     """Return what must not be in an image, outside of the provisioner's own folder `state`, which is removed last.
 
-    `record` is the path of the source's record. A process that still runs may have written after the clean-up, so
-    where there are findings, the machine is cleaned once more and checked again.
+    `record` is the path of the source's record, `places` are the proxies of the build. A process that still runs may
+    have written after the clean-up, so where there are findings, the machine is cleaned once more and checked again.
     """
-    findings = _look(root, state, record)
+    findings = _look(root, state, record, places)
     if findings:
         clean(root)
         _empty([root + finding.path for finding in findings if finding.what == MEMORY])
-        findings = _look(root, state, record)
+        findings = _look(root, state, record, places)
     return findings
 
 
@@ -41,8 +41,8 @@ def _empty(areas: list[str]) -> None:
             continue
 
 
-def _look(root: str, state: str, record: str) -> list[Finding]:
-    return check(own_files(root, os.path.realpath(state), read_record(record)), system_id(root))
+def _look(root: str, state: str, record: str, places: Sequence[str]) -> list[Finding]:
+    return check(own_files(root, os.path.realpath(state), read_record(record)), system_id(root), places)
 
 
 def report_lines(findings: Sequence[Finding], allow: Sequence[str]) -> tuple[list[str], list[str]]:

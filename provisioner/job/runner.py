@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 
+from ..machine.lent_network import lend_network, secrets_of
 from ..machine.machine import NoMachine
 from ..protocol import (
     COMPLETED,
@@ -157,11 +158,15 @@ class Runner:
         return {"exit_status": tried.status, "seconds": tried.seconds, "output": output}
 
     def _try(self, index: int, step: Step) -> Try:
-        output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console)
+        hidden = secrets_of(self._job)
+        output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console, hidden)
         began = time.monotonic()
         machine = self._machine
         deadline = began + step.timeout
-        context = StepContext(self._root, self._context, output, deadline, machine.step_group(), machine.environment)
+        lent = lend_network(self._job, self._root)
+        environment = {**lent.environment, **machine.environment}
+        group = machine.step_group()
+        context = StepContext(self._root, self._context, output, deadline, group, environment, lent.apt)
         status, problem = self._act(step, context)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart

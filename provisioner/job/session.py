@@ -7,6 +7,7 @@ import os
 import time
 
 from ..machine.free_blocks import wipe, wipe_files
+from ..machine.lent_network import proxy_places
 from ..machine.machine import SYSTEMD, NoMachine
 from ..protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, INVENTORY, OUTPUT_LIMIT, REBOOTING, VERIFY, Job
 from ..reporting.journal import Journal
@@ -219,7 +220,8 @@ class Session:
         from ..hygiene.self_check import check_machine, report_lines, whole_lines
 
         places = self._places
-        refused, allowed = report_lines(check_machine(places.root, places.state, places.record), self._job.allow)
+        findings = check_machine(places.root, places.state, places.record, proxy_places(self._job))
+        refused, allowed = report_lines(findings, self._job.allow)
         return describe_findings(refused), whole_lines([*refused, *allowed], OUTPUT_LIMIT)
 
     def _forget(self, *below: str) -> None:

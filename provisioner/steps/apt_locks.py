@@ -1,4 +1,4 @@
-"""Wait for an apt that the image runs by itself, such as apt-daily's after the boot, so that its locks fail no step."""
+"""Let apt work in a step: wait for one that the image runs by itself, such as apt-daily's, and lend it its settings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 600  # a freshly booted image may be updating itself
 LOCK_PAUSE = 0.5
 LOCKS = ("var/lib/apt/lists/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
+FOLDER = "run/goldsmith"  # memory: the settings may hold the password of a proxy
 CONFIGURATION = f'DPkg::Lock::Timeout "{LOCK_SECONDS}";\n'
 
 
@@ -30,9 +31,17 @@ def wait_for_apt(context: StepContext) -> Dict[str, str]:
         return {}
     for lock in LOCKS:
         wait_for_lock(os.path.join(context.root, lock), context)
-    path = os.path.join(os.path.dirname(context.folder), "apt.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write(CONFIGURATION)
+    return apt_settings(context)
+
+
+def apt_settings(context: StepContext) -> Dict[str, str]:
+    """Return an environment in which apt has this try's settings. OSError."""
+    folder = os.path.join(context.root, FOLDER)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "apt.conf")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(CONFIGURATION + context.apt_settings)
     return {"APT_CONFIG": path}
 
 

@@ -6,7 +6,7 @@ import os
 
 from ..protocol import InstallPackages
 from ..system.process import find_program
-from .apt_locks import LOCK_SECONDS, wait_for_lock
+from .apt_locks import LOCK_SECONDS, apt_settings, wait_for_lock
 from .step_context import StepContext, StepError
 
 APT_ENVIRONMENT = {
@@ -37,13 +37,14 @@ def act(inputs: InstallPackages, context: StepContext) -> int:
 def _apt(program: str, packages: tuple[str, ...], context: StepContext) -> int:
     lists = os.path.join(context.root, "var/lib/apt/lists")
     install = [program, *APT, "install", "--", *packages]
+    environment = {**APT_ENVIRONMENT, **apt_settings(context)}
     if _has_lists(lists):
-        if context.run(install, APT_ENVIRONMENT) == 0:
+        if context.run(install, environment) == 0:
             return 0
         context.output.say("apt-get failed with the package lists that came with the image: trying with new ones")
     wait_for_lock(os.path.join(lists, "lock"), context)
-    status = context.run([program, *APT, "update"], APT_ENVIRONMENT)
-    return status or context.run(install, APT_ENVIRONMENT)
+    status = context.run([program, *APT, "update"], environment)
+    return status or context.run(install, environment)
 
 
 def _has_lists(folder: str) -> bool:

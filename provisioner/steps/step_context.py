@@ -44,14 +44,19 @@ class StepContext:
         deadline: float,
         group: Optional[StepGroup] = None,
         environment: Optional[Mapping[str, str]] = None,
+        apt_settings: str = "",
     ) -> None:
-        """Begin a try. `environment` is the machine's, beside ENVIRONMENT; `group` takes what the step starts."""
+        """Begin a try. `environment` is the machine's, beside ENVIRONMENT; `group` takes what the step starts.
+
+        `apt_settings` are in the form of apt.conf(5).
+        """
         self.root = root
         self.folder = folder  # of the context
         self.output = output
         self.deadline = deadline  # monotonic
         self.group = group or StepGroup()
         self._environment = environment or {}
+        self.apt_settings = apt_settings
         self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:

@@ -14,6 +14,7 @@ from ..protocol import OUTPUT_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Callable
 
 LINE_LIMIT = 4096  # bytes; the console gets a longer line in pieces
@@ -22,6 +23,8 @@ LOG_LIMIT = 32 << 20  # bytes of each of a log's two files: the log lies on the 
 TIOCOUTQ = 0x5411  # linux/tty: returns how many bytes a terminal has yet to send
 FLUSH_SECONDS = 1.0
 CONSOLE_PATIENCE = 2.0  # seconds without a byte after which a console is given up
+
+HIDDEN = b"(hidden)"
 
 _CONTROLS = bytes(byte if (byte >= 32 and byte != 127) or byte in b"\t\n" else ord("?") for byte in range(256))
 
@@ -81,10 +84,12 @@ def writable(handle: int, seconds: float) -> bool:
 
 
 class StepOutput:
-    """One try's output. `tail` is its last OUTPUT_LIMIT bytes."""
+    """One try's output. `tail` is its last OUTPUT_LIMIT bytes. It has none of the `hidden` texts."""
 
-    def __init__(self, name: str, log: str, console: StepConsole) -> None:
+    def __init__(self, name: str, log: str, console: StepConsole, hidden: Sequence[bytes] = ()) -> None:
         self.tail = b""
+        self._hidden = hidden
+        self._held = b""  # may be the beginning of a hidden text
         self._prefix = f"[step {name}] ".encode("utf-8", "replace").replace(b"\n", b" ")
         self._console = console
         self._shown = 0
@@ -100,6 +105,11 @@ class StepOutput:
 
     def feed(self, data: bytes) -> None:
         """Add the next piece of output."""
+        if self._hidden:
+            data = self._without_hidden(data)
+        self._add(data)
+
+    def _add(self, data: bytes) -> None:
         if self._log >= 0:
             self._logging(lambda: self._keep(data))
         self.tail = data[-OUTPUT_LIMIT:] if len(data) >= OUTPUT_LIMIT else (self.tail + data)[-OUTPUT_LIMIT:]
@@ -108,10 +118,22 @@ class StepOutput:
 
     def close(self) -> None:
         """Print the text after the last newline, and close the log."""
+        if self._held:
+            self._add(self._held)
+            self._held = b""
         if self._line:
             self._show(b"\n")
         if self._log >= 0:
             os.close(self._log)
+
+    def _without_hidden(self, data: bytes) -> bytes:
+        data = self._held + data
+        for text in self._hidden:
+            data = data.replace(text, HIDDEN)
+        begun = (size for text in self._hidden for size in range(1, len(text)) if data.endswith(text[:size]))
+        kept = len(data) - max(begun, default=0)
+        self._held = data[kept:]
+        return data[:kept]
 
     def _logging(self, act: Callable[[], None]) -> None:
         """Do something with the log; where the disk accepts no more, say so and go on without the log."""

@@ -8,6 +8,7 @@ from typing import Literal
 from provisioner.protocol import DiskLayout, Step
 
 from .identity import without_own
+from .proxy import ProxyPlan
 
 EngineKind = Literal["vm", "chroot"]
 """What the steps run in: a machine, or the image's root file system in namespaces of its own."""
@@ -92,6 +93,7 @@ class MachinePlan:
     internet: bool = True  # one machine only: whether the guest may reach other hosts
     cpus: int = 2  # one machine only
     memory_mb: int = 1024  # one machine only
+    proxy: ProxyPlan | None = None  # one machine only
 
 
 @dataclass(frozen=True)

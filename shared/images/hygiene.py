@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from provisioner.hygiene.hygiene import STATEFUL, File, Finding, any_set, check, is_published
@@ -47,8 +47,8 @@ def was_cut_off(disk: Disk) -> bool:
     return any(file_system.needs_recovery for file_system in disk.ext4.values())
 
 
-def look_into(disk: Disk, source: Disk | None) -> list[Finding]:
-    """Return what must not be in an image, by path, of a build on a copy of `source`.
+def look_into(disk: Disk, source: Disk | None, places: Sequence[str] = ()) -> list[Finding]:
+    """Return what must not be in an image, by path, of a build on a copy of `source` with proxies at some places.
 
     Without the source's disk, all files count as the build's. Nothing where can_look_into() is false. Raises
     ImageFileError when the disk is damaged.
@@ -60,7 +60,7 @@ def look_into(disk: Disk, source: Disk | None) -> list[Finding]:
         for partition in disk.table.partitions
         if partition.file_system == "swap"
     )
-    return check(chain(_files(disk, source), swap), disk.root.os_release().get("ID", ""))
+    return check(chain(_files(disk, source), swap), disk.root.os_release().get("ID", ""), places)
 
 
 class _DiskFile(File):

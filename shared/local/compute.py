@@ -58,6 +58,7 @@ from ..ports import (
 )
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
+from .site import check_proxy, lend_site
 
 ZONE, ARCHITECTURE = "local", "x86_64"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
@@ -88,6 +89,8 @@ class LocalCompute:
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
         _check_source(plan.source)
+        if plan.machine.proxy is not None:
+            check_proxy(plan.machine.proxy)
         if plan.context is not None and plan.context.size > FILE_LIMIT:
             raise InputError(
                 f"the context is {plan.context.size} bytes when it is packed, and a VM can be given {FILE_LIMIT}; "
@@ -115,7 +118,7 @@ class LocalCompute:
         self._only_local(project)
         return self._catalogue.list(family=family, prefix=prefix)
 
-    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+    def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Look into a disk; one that is gone, or cannot be read, has nothing to tell."""
         path = BuildFolder.of_resource(self._home, name).disk(name)
         if not path.exists():
@@ -127,7 +130,7 @@ class LocalCompute:
                 of_source = stack.enter_context(Disk(self._catalogue.disk(source)))
             except NotFound:  # deleted meanwhile: then all that is found counts
                 of_source = None
-            return look_into(disk, of_source)
+            return look_into(disk, of_source, places)
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""
@@ -264,12 +267,13 @@ class LocalCompute:
                 self._copy_disk(request, disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
+            job = lend_site(_without_check(request.job, disk), request.plan.proxy)
             self._machines.start(
                 MachineSpec(
                     name=request.name,
                     folder=folder.machine(request.name),
                     disk=disk,
-                    cidata=cidata_files(_without_check(request.job, disk), context),
+                    cidata=cidata_files(job, context),
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,

@@ -179,11 +179,12 @@ def leads_here(address: bytes, resolver: Path = RESOLVER) -> bool:
     found = ipaddress.ip_address(address[first:last])
     if int.from_bytes(address[2:4], "big") == DNS and found in _name_servers(resolver):
         return False
-    return _is_ours(getattr(found, "ipv4_mapped", None) or found)
+    return is_of_host(found)
 
 
-def _is_ours(address: IpAddress) -> bool:
+def is_of_host(address: IpAddress) -> bool:
     """Return whether an address is this host's, or link-local as that of a cloud's metadata server."""
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback or address.is_unspecified or address.is_link_local or address.is_multicast:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6

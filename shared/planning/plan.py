@@ -16,6 +16,7 @@ from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.machine_types import default_disk_type
 from ..build.plan import Allowance, Context, Deprecation, EngineKind, ImagePlan, MachinePlan, Plan, SourceImage
+from ..build.proxy import ProxyPlan
 from ..context.outside import packed_inputs
 from ..errors import InputError
 from ..names import LOCAL
@@ -204,4 +205,13 @@ def _machine(
         internet=local.network,
         cpus=local.cpus,
         memory_mb=local.memory_mb,
+        proxy=_proxy(spec),
     )
+
+
+def _proxy(spec: Spec) -> ProxyPlan | None:
+    """Return the proxies of this machine's site. Google Cloud has none."""
+    proxy, project = spec.local.proxy, spec.build.project or spec.output.project or LOCAL
+    if proxy is None or project != LOCAL:
+        return None
+    return ProxyPlan(proxy.http, proxy.https, proxy.no_proxy, proxy.ca, proxy.credentials)

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from .. import names
 from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats
+from ..build.proxy import direct_host, proxy_url
 from ..errors import InputError
 from ..names import quoted
 from ..quantities import format_duration, format_size, parse_duration, parse_size
@@ -186,7 +187,16 @@ def _place_or_folder(text: str) -> str:
     return text if text.endswith("/") and _GS_OBJECT.fullmatch(text + "_") else _place(text)
 
 
+def _local_file(text: str) -> str:
+    if not text or "\0" in text or text.startswith("gs:"):
+        raise ValueError(f"{quoted(text)} is no file of this machine; write a path")
+    return text
+
+
 OutputPlace = Annotated[str, AfterValidator(_place)]
+LocalFile = Annotated[str, AfterValidator(_local_file)]
+ProxyUrl = Annotated[str, AfterValidator(proxy_url)]
+DirectHosts = Annotated[tuple[Annotated[str, AfterValidator(direct_host)], ...], Field(max_length=MOST_ALLOWED)]
 PlaceOrFolder = Annotated[str, AfterValidator(_place_or_folder)]
 ExportTarget = Annotated[str, AfterValidator(_export_target)]
 

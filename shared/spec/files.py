@@ -6,10 +6,11 @@ The checks see a spec's values as they are written, right or wrong: all problems
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from ..build.proxy import CA_LIMIT, CREDENTIALS_LIMIT, read_certificates, read_credentials
 from ..context.members import beside, missing_file, scan
 from ..context.outside import leads_out
 from ..names import quoted
@@ -20,11 +21,16 @@ from .document import KeyPath, Problem
 SCRIPT = "script"
 DEPS = "deps_dir"  # of install-gpu: may lie outside of the context
 SBOM_INPUT: KeyPath = ("output", "sbom", "input")
+PROXY: KeyPath = ("local", "proxy")
+_PROXY_FILES: Mapping[str, tuple[int, Callable[[bytes], object]]] = {
+    "ca": (CA_LIMIT, read_certificates),
+    "credentials": (CREDENTIALS_LIMIT, read_credentials),
+}
 
 
 def check_files(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     """Return the problems of all files that a spec's values name in `folder`."""
-    return check_context(data, folder) + _check_sbom_input(data, folder)
+    return check_context(data, folder) + _check_sbom_input(data, folder) + _check_proxy_files(data, folder)
 
 
 def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
@@ -87,9 +93,7 @@ def _missing_outside(path: Path, kinds: tuple[str, ...]) -> str | None:
 
 
 def _check_sbom_input(data: Mapping[str, Any], folder: Path) -> list[Problem]:
-    value: Any = data
-    for key in SBOM_INPUT:
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = _value_at(data, SBOM_INPUT)
     if not _is_local(value):
         return []
     if (folder / value).exists() and not _is_file(folder / value):
@@ -100,6 +104,30 @@ def _check_sbom_input(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     except OSError as error:
         text = f"{folder / value} cannot be read: {error.strerror}; write the path of a file beside the spec"
         return [Problem(SBOM_INPUT, text)]
+
+
+def _check_proxy_files(data: Mapping[str, Any], folder: Path) -> list[Problem]:
+    found = []
+    for key, (limit, parse) in _PROXY_FILES.items():
+        path = (*PROXY, key)
+        value = _value_at(data, path)
+        if not _is_local(value):
+            continue
+        try:
+            with (folder / value).open("rb") as file:
+                parse(file.read(limit + 1))
+        except OSError as error:
+            found.append(Problem(path, f"{folder / value} cannot be read: {error.strerror}; check the path"))
+        except ValueError as error:
+            found.append(Problem(path, f"{folder / value} {error}"))
+    return found
+
+
+def _value_at(data: Mapping[str, Any], path: KeyPath) -> Any:
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _is_file(path: Path) -> bool:

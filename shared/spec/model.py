@@ -19,12 +19,14 @@ from .fields import (
     AllowanceReason,
     AllowedPath,
     Arch,
+    DirectHosts,
     DiskSize,
     ExportTarget,
     Flag,
     Formats,
     Labels,
     Licenses,
+    LocalFile,
     MachinePart,
     Name,
     NameSuffix,
@@ -35,6 +37,7 @@ from .fields import (
     ParameterName,
     PlaceOrFolder,
     Project,
+    ProxyUrl,
     ServiceAccount,
     Silence,
     SpecName,
@@ -46,7 +49,7 @@ from .fields import (
     Whole,
     Zone,
 )
-from .rules import output_rules, source_rules, spec_rules, verify_rules
+from .rules import local_rules, output_rules, proxy_rules, source_rules, spec_rules, verify_rules
 
 
 class Source(Closed):
@@ -153,14 +156,29 @@ class BuildOptions(Closed):
     silence: Silence = 300.0
 
 
+class ProxyOptions(Closed):
+    """The proxies and certificate authorities that the steps need where this machine stands."""
+
+    rules: ClassVar[Rules] = proxy_rules
+
+    http: ProxyUrl | None = None
+    https: ProxyUrl | None = None
+    no_proxy: DirectHosts = ()
+    ca: LocalFile | None = None
+    credentials: LocalFile | None = None
+
+
 class LocalOptions(Closed):
     """Settings of a build on one machine; the cloud does not read them."""
+
+    rules: ClassVar[Rules] = local_rules
 
     engine: Literal["vm", "chroot", "auto"] = "vm"
     boot: Literal["direct", "firmware"] = "direct"
     network: Flag = True
     cpus: Whole = Field(default=2, ge=1, le=64)
     memory_mb: Whole = Field(default=1024, ge=256, le=1 << 20)
+    proxy: ProxyOptions | None = None
 
 
 class SpecAllowance(Closed):

@@ -71,6 +71,22 @@ def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
         yield ("formats",), NO_FORMATS
 
 
+def local_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a proxy to a network."""
+    if "proxy" in keys and typed(keys.get("network")) is False:
+        yield ("proxy",), "has no use without a network; leave it out, or write network: true"
+
+
+def proxy_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold what goes with a proxy to one."""
+    if "http" not in keys and "https" not in keys:
+        for key in ("no_proxy", "credentials"):
+            if key in keys:
+                yield (key,), "goes with a proxy; write http or https beside it, or leave it out"
+        if not keys:
+            yield (), "names nothing; write http, https or ca, or leave it out"
+
+
 def _names_taken(steps: Any) -> Iterator[BrokenRule]:
     """Find steps of one list that share a name."""
     first: dict[str, int] = {}

@@ -83,7 +83,8 @@ def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ..
     disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
     patterns = [allowance.path for allowance in plan.allow]
     seen: list[str] = []
-    for finding in backend.compute.inspect_disk(disk, plan.source.name):
+    places = plan.machine.proxy.places() if plan.machine.proxy is not None else ()
+    for finding in backend.compute.inspect_disk(disk, plan.source.name, places):
         index = find_allowance(finding.path, patterns)
         if index is None:
             seen.append(str(finding))

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
+from shared.images.catalogue import Catalogue
 from shared.machines.accelerator import accelerator
 from shared.machines.direct_boot import direct_boot
 from tests.conftest import BASE_HOME
+from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
+from tests.system.as_user import as_ordinary_user
 from tests.system.command import Goldsmith
 
 
@@ -43,3 +47,23 @@ def bare_goldsmith(tmp_path: Path) -> Iterator[Goldsmith]:
     home.mkdir(mode=0o700)
     with Goldsmith(home, tmp_path) as command:
         yield command
+
+
+@pytest.fixture(params=MODES)
+def user(request: pytest.FixtureRequest) -> str:
+    """root, or the ordinary user of the tests."""
+    return str(request.param)
+
+
+@pytest.fixture
+def sandboxes(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
+    """The command line as that user, with a home of its own."""
+    enter = as_ordinary_user() if user == AS_USER else ()
+    with place_for(user) as place:
+        home = place / "home"
+        home.mkdir(mode=0o700)
+        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
+        for path in (home, *home.rglob("*")):
+            give(path, user)
+        with Goldsmith(home, place, enter=enter) as command:
+            yield command

@@ -8,20 +8,15 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provisioner.machine.sandbox import Sandbox
-from shared.clock import SystemClock
 from shared.disks.disk import Disk
-from shared.images.catalogue import Catalogue
 from shared.sandbox.shims import POLICY
 from tests.shared.disks.small_disks import tool
-from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
 from tests.system.archives import root_partition
-from tests.system.as_user import as_ordinary_user
 from tests.system.command import Document, Goldsmith, prints
 
 pytestmark = pytest.mark.slow
@@ -88,26 +83,6 @@ SEEN = {
     "alg": "refused",
     "host": "refused",
 }
-
-
-@pytest.fixture(params=MODES)
-def user(request: pytest.FixtureRequest) -> str:
-    """root, or the ordinary user of the tests."""
-    return str(request.param)
-
-
-@pytest.fixture
-def sandboxes(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
-    """The command line as that user, with a home of its own."""
-    enter = as_ordinary_user() if user == AS_USER else ()
-    with place_for(user) as place:
-        home = place / "home"
-        home.mkdir(mode=0o700)
-        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
-        for path in (home, *home.rglob("*")):
-            give(path, user)
-        with Goldsmith(home, place, enter=enter) as command:
-            yield command
 
 
 def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Path:

@@ -116,7 +116,7 @@ class FakeCompute:
         found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
         return sorted(found, key=lambda image: -image.created)
 
-    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+    def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         self._call("inspect_disk")
         return self.findings.get(name, ())
 

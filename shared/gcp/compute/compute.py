@@ -85,7 +85,7 @@ class GoogleCompute:
         """List images, newest first."""
         return self._images.list(project, family=family, prefix=prefix)
 
-    def inspect_disk(self, name: str, source: str) -> Sequence[Finding]:
+    def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Nothing: Compute Engine does not look inside disks, and the machine has done it."""
         return ()
 

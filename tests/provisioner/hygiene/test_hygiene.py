@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -376,3 +377,26 @@ def test_a_machine_tells_what_its_job_allows_and_completes(tmp_path: Path, allow
     assert last.kind == kind, ended.console
     if kind == COMPLETED:
         assert (last.message, last.output) == ("", 'allowed [0, "/etc/new.key", "holds a private key"]')
+
+
+def test_a_proxy_of_the_build_is_found_in_files_of_the_build() -> None:
+    text = "Acquire::http::Proxy http://proxy.example:3128;"
+    files = [
+        MemoryFile("/etc/apt/apt.conf.d/01proxy", text),
+        MemoryFile("/etc/environment", text, of_build=False),
+        MemoryFile("/etc/hosts", "10.0.0.1 proxy.example"),
+        MemoryFile("/usr/share/doc/proxy", text),
+    ]
+    assert [finding.path for finding in check(files, "debian", ["proxy.example:3128"])] == [
+        "/etc/apt/apt.conf.d/01proxy"
+    ]
+    assert found(*files) == []
+
+
+def test_a_machine_looks_for_the_proxies_of_its_job(tmp_path: Path) -> None:
+    text = 'mkdir -p "$root/etc"; echo "$http_proxy" >"$root/etc/proxy"'
+    wanted = replace(job(script("write"), hygiene=HYGIENE_FAIL), proxy={"http": "http://proxy.example:3128"})
+    machine = Provisioning(tmp_path / "m", wanted, {"write": f"root={tmp_path}/m/root; {text}"})
+    assert machine.run().status == 1
+    [failed] = [report for report in machine.reports() if report.kind == FAILED]
+    assert "/etc/proxy names a proxy that only the build used" in failed.message
