@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.build.build import Build
-from shared.errors import EnvironmentFault, GoldsmithError
+from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.ports import Progress
 from shared.runtime import opening
 from shared.topology import STORAGE_EMULATOR
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+LATEST_DATE = (1 << 32) - 1  # that all formats can hold
 ALIKE = 20  # warnings from one line of code that are shown
 
 
@@ -39,13 +40,16 @@ class CommandVariable:
 
 HOME = CommandVariable("GOLDSMITH_HOME", "the folder with this machine's state", "goldsmith below XDG_DATA_HOME")
 DATA_HOME = CommandVariable("XDG_DATA_HOME", "the folder for the data of a person's programs", "~/.local/share")
+SOURCE_DATE = CommandVariable(
+    "SOURCE_DATE_EPOCH", "the date that steps and files get, in Unix seconds", "the source's, or the archive's"
+)
 CONCURRENCY = CommandVariable("GOLDSMITH_CONCURRENCY", "how many builds may have VMs at once", "any number")
 COMMAND_VARIABLES = (
     HOME,
     DATA_HOME,
     CONCURRENCY,
     CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
-    CommandVariable("SOURCE_DATE_EPOCH", "the time of a bootstrapped image's files, in Unix seconds", "the archive's"),
+    SOURCE_DATE,
 )
 """Every variable that is read. Commands with --project read those of the emulator too: shared/gcp/settings.py."""
 
@@ -90,6 +94,19 @@ def concurrency(text: str) -> int | None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text)):
         raise EnvironmentFault(f"{CONCURRENCY.name} is not a number of builds; set it to 1 or more, or to nothing")
+    return int(text)
+
+
+def source_date(text: str) -> int | None:
+    """Return what $SOURCE_DATE_EPOCH says, or None where it says nothing. InputError for anything else."""
+    text = text.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LATEST_DATE)) and int(text) <= LATEST_DATE):
+        raise InputError(
+            f"{SOURCE_DATE.name} is no date: {text[:20]!r}; set it to whole seconds since 1970, such as 1700000000, at "
+            f"most {LATEST_DATE}, or to nothing"
+        )
     return int(text)
 
 

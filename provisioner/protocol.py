@@ -180,6 +180,7 @@ class Job:
     allow_failed: Tuple[str, ...] = ()  # units that may have failed in a system that is verified
     proxy: Mapping[str, str] = field(default_factory=dict)  # http, https: URLs with user and password; no_proxy
     authorities: str = ""  # certificates of the site's own, PEM, that the steps trust
+    source_date: Optional[int] = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
     version: int = VERSION
 
 

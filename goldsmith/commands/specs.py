@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from shared.spec.cloudbuild.substitutions import builtin_substitutions
 from shared.spec.model import Spec
 from shared.spec.read import SpecBuild, SpecFile, check_file, parse_file
 
-from ..home import open_home
+from ..home import SOURCE_DATE, open_home, source_date
 from ..screen.progress import shown
 from ..screen.tables import print_json
 from ..screen.text import complain, say
@@ -96,6 +97,7 @@ def plan_for(spec: Spec, folder: Path, backend: LocalBackend, request: str) -> P
         request=request,
         requested=backend.clock.now(),
         provisioner_version=provisioner_version(),
+        date=source_date(os.environ.get(SOURCE_DATE.name, "")),
     )
 
 

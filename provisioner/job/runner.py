@@ -165,6 +165,8 @@ class Runner:
         deadline = began + step.timeout
         lent = lend_network(self._job, self._root)
         environment = {**lent.environment, **machine.environment}
+        if self._job.source_date is not None:
+            environment["SOURCE_DATE_EPOCH"] = str(self._job.source_date)
         group = machine.step_group()
         context = StepContext(self._root, self._context, output, deadline, group, environment, lent.apt)
         status, problem = self._act(step, context)

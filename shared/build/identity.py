@@ -60,10 +60,13 @@ def content_digest(
     sbom_input: str | None = None,
     allow_failed: Sequence[str] = (),
     engine: str = "vm",
+    reproducible: bool = False,
+    date: int | None = None,
 ) -> str:
     """Return the SHA-256, in hex, over all that determines an image's contents, and its list of packages.
 
-    Of a step it takes what is done, not its name, nor how long or how often it may be tried.
+    Of a step it takes what is done, not its name, nor how long or how often it may be tried. `date` is a
+    SOURCE_DATE_EPOCH that is not the source's own.
     """
     document: dict[str, Any] = {
         "context": context_digest,
@@ -76,6 +79,10 @@ def content_digest(
         document["layout"] = asdict(layout)
     if engine != "vm":
         document["engine"] = engine
+    if reproducible:
+        document["reproducible"] = True
+    if date is not None:
+        document["date"] = date
     if allow_failed:
         document["allow_failed"] = sorted(allow_failed)
     if sbom_input is not None:

@@ -26,6 +26,7 @@ class SourceImage:
     disk_size_gb: int = 10
     labels: dict[str, str] = field(default_factory=dict)
     licenses: tuple[str, ...] = ()
+    created: float = 0.0  # Unix seconds: what its contents date from; 0 where that is not known
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class MachinePlan:
     cpus: int = 2  # one machine only
     memory_mb: int = 1024  # one machine only
     proxy: ProxyPlan | None = None  # one machine only
+    reproducible: bool = False  # chroot only: the root file system is written anew, as the same bytes each time
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,4 @@ class Plan:
     attempts: int = 3
     allow_failed: tuple[str, ...] = ()  # units that may have failed in the image that is verified
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
+    source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none

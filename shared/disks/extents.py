@@ -127,6 +127,25 @@ def copy_sparse(source: Path, target: Path) -> None:
         os.close(reader)
 
 
+def copy_around(source: Path, target: Path, start: int, length: int) -> None:
+    """Copy a file with its holes, and with one more from byte `start` on. Faults as of copy_sparse().
+
+    `target` is made anew, with the permissions of `source`; nothing of it is left after a fault.
+    """
+    target.unlink(missing_ok=True)
+    reader = open_descriptor(source)
+    try:
+        state = os.fstat(reader)
+        with written_file(target) as writer:
+            os.fchmod(writer, stat.S_IMODE(state.st_mode))
+            os.ftruncate(writer, state.st_size)
+            for begin, end in ((0, start), (start + length, state.st_size)):
+                for offset, size in list(data_extents(reader, end, begin)):
+                    _copy_range(reader, writer, offset, size, source)
+    finally:
+        os.close(reader)
+
+
 def _clone(reader: int, writer: int) -> bool:
     try:
         fcntl.ioctl(writer, _FICLONE, reader)
@@ -143,12 +162,16 @@ def _copy_extents(reader: int, writer: int, source: Path, folder: Path) -> None:
     need_space(folder, sum(length for _, length in extents))
     os.ftruncate(writer, size)
     for offset, length in extents:
-        end = offset + length
-        while offset < end:
-            copied = _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
-            if copied == 0:
-                raise ImageFileError(f"{source}: ends at byte {offset} now, while it is copied; stop what writes to it")
-            offset += copied
+        _copy_range(reader, writer, offset, length, source)
+
+
+def _copy_range(reader: int, writer: int, offset: int, length: int, source: Path) -> None:
+    end = offset + length
+    while offset < end:
+        copied = _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
+        if copied == 0:
+            raise ImageFileError(f"{source}: ends at byte {offset} now, while it is copied; stop what writes to it")
+        offset += copied
 
 
 def _copy_piece(reader: int, writer: int, offset: int, length: int) -> int:

@@ -77,6 +77,15 @@ def describe_image(path: Path) -> ImageContents:
         )
 
 
+def date_of(path: Path) -> int:
+    """Return when a raw disk's root file system was last written, in Unix seconds; 0 where that cannot be read."""
+    try:
+        with Disk(path) as disk:
+            return disk.root.file_system.layout.written
+    except (ImageFileError, RootUnreadable):
+        return 0
+
+
 def has_python(root: RootFiles) -> bool:
     """Return whether there is a program that the provisioner may run by; its version only shows in a VM."""
     return any(root.exists(path) for path in PROGRAMS)

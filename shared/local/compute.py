@@ -352,7 +352,9 @@ class LocalCompute:
         found = self._catalogue.get(name)
         if found is None:
             raise Permanent(f"source: image {name} was deleted meanwhile; build again from another one")
-        return {"engine": CHROOT, "source": found.id, "source_disk": self._catalogue.disk(name)}
+        written_at = request.job.source_date if request.plan.reproducible else None
+        disk = self._catalogue.disk(name)
+        return {"engine": CHROOT, "source": found.id, "source_disk": disk, "written_at": written_at}
 
     def _data_bytes(self, image: str) -> int:
         return self._catalogue.disk(image).stat().st_blocks * 512
@@ -372,6 +374,7 @@ class SandboxPart(TypedDict, total=False):
     engine: str
     source: str
     source_disk: Path
+    written_at: int | None
 
 
 def _remove_machine(folder: Path) -> None:

@@ -60,6 +60,7 @@ class MachineSpec:
     engine: str = "vm"  # or chroot: a sandbox, without QEMU
     source: str = ""  # the id of the image that the disk was copied from, and its own disk: for a sandbox
     source_disk: Path | None = None
+    written_at: int | None = None  # for a sandbox whose disk is to be the same bytes each time: its date
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ def launch_sandbox(
             memory=spec.memory_mb << 20,
             address=ADDRESS,
             network=spec.internet,
+            written_at=spec.written_at,
             console=console,
             reports=reports,
             control=asked.fileno(),

@@ -38,9 +38,11 @@ def make_plan(
     request: bytes | str,
     requested: float,
     provisioner_version: str,
+    date: int | None = None,
 ) -> Plan:
     """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
 
+    `date` is the SOURCE_DATE_EPOCH that the caller has chosen instead of the source's own date.
     Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
     too long, too many labels.
     """
@@ -62,6 +64,8 @@ def make_plan(
         sbom_input=sbom_input,
         allow_failed=allow_failed,
         engine=engine,
+        reproducible=spec.output.reproducible,
+        date=date,
     )
     return Plan(
         build_id=build_id(spec.name, request),
@@ -83,6 +87,7 @@ def make_plan(
         rebuild=spec.rebuild,
         attempts=spec.build.attempts,
         silence=spec.build.silence,
+        source_date=(int(source.created) or None) if date is None else date,
     )
 
 
@@ -168,6 +173,16 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
 
 def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> EngineKind:
     """Return what the steps run in. On Google Cloud that is always a VM; InputError for steps that need one."""
+    engine = _possible_engine(spec, steps, layout)
+    if spec.output.reproducible and engine != "chroot":
+        raise InputError(
+            "output.reproducible: a VM writes its disk as its kernel likes, and only the chroot engine of one machine "
+            "gives the same bytes each time; write local.engine: chroot, or leave the key out"
+        )
+    return engine
+
+
+def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> EngineKind:
     project = spec.build.project or spec.output.project or LOCAL
     if spec.local.engine == "vm" or project != LOCAL:
         return "vm"
@@ -206,6 +221,7 @@ def _machine(
         cpus=local.cpus,
         memory_mb=local.memory_mb,
         proxy=_proxy(spec),
+        reproducible=spec.output.reproducible,
     )
 
 

@@ -65,6 +65,7 @@ def as_source(image: Image) -> SourceImage:
         disk_size_gb=image.disk_size_gb,
         labels=dict(image.labels),
         licenses=image.licenses,
+        created=image.created,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class LocalImages:
         from ..planning.sources import as_source, in_catalogue, resolve_source
 
         if source.file is None:
-            return resolve_source(in_catalogue(source), self._backend.compute)
+            return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
         file = folder / source.file
         name = source_name(file)
         image = self._backend.catalogue.get(name)
@@ -47,7 +48,14 @@ class LocalImages:
             image = self._backend.catalogue.get(name)
             if image is None:
                 raise
-        return as_source(image)
+        return self._dated(as_source(image))
+
+    def _dated(self, source: SourceImage) -> SourceImage:
+        """Return a source with the date of its own root file system, which is the same in every catalogue."""
+        from ..images.contents import date_of
+
+        written = date_of(self._backend.catalogue.disk(source.name))
+        return replace(source, created=float(written)) if 0 < written <= source.created else source
 
     @contextmanager
     def staging(self, folder: Path) -> Iterator[Path]:

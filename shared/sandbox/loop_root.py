@@ -1,6 +1,8 @@
 """The root file system of a disk, mounted where it lies: the way of root, which copies nothing.
 
-The ids of its files stay what they are. The mount shows them as those of the sandbox's user namespace.
+The ids of its files stay what they are. The mount shows them as those of the sandbox's user namespace. A disk that is
+to be the same bytes each time is written anew at the end (write_root.py). It has another name meanwhile: one that was
+written in part is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import stat
 import struct
 from pathlib import Path
 
+from ..disks.extents import copy_around
 from ..errors import EnvironmentFault, NoSpace
 from .system_calls import (
     NO_DEVICES,
@@ -22,6 +25,8 @@ from .system_calls import (
     trim,
     unmount_file_system,
 )
+from .unpack_root import read_kept
+from .write_root import remove_devices, write_dated_root
 
 SLACK = 16 << 20  # bytes: a file system that is this much smaller than its partition stays as it is
 _RESIZE = 0x40086610  # EXT4_IOC_RESIZE_FS
@@ -31,8 +36,9 @@ CAPABILITY = "security.capability"
 class LoopRoot:
     """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
 
-    def __init__(self, disk: Path, offset: int, size: int, below: Path) -> None:
-        """Mount it. `offset` and `size` are the partition's, in bytes. EnvironmentFault."""
+    def __init__(self, disk: Path, offset: int, size: int, source: Path, below: Path) -> None:
+        """Mount it. `offset` and `size` are the partition's, in bytes; the disk is of `source`. EnvironmentFault."""
+        self._disk, self._offset, self._size, self._source = disk, offset, size, source
         self._plain, self.path = below / "plain", below / "root"
         self._plain.mkdir()
         self.path.mkdir()
@@ -81,20 +87,34 @@ class LoopRoot:
         """Return True: its disk is a file of a fixed size."""
         return True
 
-    def finish(self, since: float) -> None:
+    def finish(self, since: float, written_at: int | None) -> None:
         """Write all to the disk, give unused blocks back, and unmount. NoSpace, EnvironmentFault.
 
-        `since` is when the sandbox began, in Unix seconds.
+        `since` is when the sandbox began, in Unix seconds; `written_at` the date of a disk that has no later ones.
         """
         unmount_file_system(self.path)
         try:
             _lower_capabilities(self._plain, since)
             sync_file_system(self._plain)
+            if written_at is not None:
+                self._write_anew(written_at)
+                return
             trim(self._plain)
             unmount_file_system(self._plain)
         except OSError as error:
             text = f"the disk of the image cannot be written: {error.strerror}"
             raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFault)(text) from error
+
+    def _write_anew(self, written_at: int) -> None:
+        old, staged = (self._disk.with_name(f"{self._disk.name}.{name}") for name in ("old", "writing"))
+        self._disk.replace(old)
+        copy_around(old, staged, self._offset, self._size)
+        kept = read_kept(self._source)
+        remove_devices(self._plain, kept.devices)
+        write_dated_root(self._plain, staged, kept, written_at, like=self._source)
+        unmount_file_system(self._plain)
+        staged.replace(self._disk)
+        old.unlink()
 
 
 def _lower_capabilities(folder: Path, since: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +37,28 @@ class OpenFolder:
         self._move(os.open("..", _FOLDER, dir_fd=self.descriptor))
         if self._identity() != self._above.pop():
             raise EnvironmentFault(f"{self._top}: a folder was moved while it was in use; leave it alone")
+
+    def files(self) -> Iterator[str]:
+        """Walk through this folder and all below, which are open in turn; yield the name of each file, link and device.
+
+        At any depth, where a walk that calls itself would end.
+        """
+        levels = [self._members()]
+        while levels:
+            for name, is_folder in levels[-1]:
+                if is_folder:
+                    self.down(name)
+                    levels.append(self._members())
+                    break
+                yield name
+            else:
+                levels.pop()
+                if levels:
+                    self.up()
+
+    def _members(self) -> Iterator[tuple[str, bool]]:
+        with os.scandir(self.descriptor) as entries:
+            return iter(sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries))
 
     def _move(self, descriptor: int) -> None:
         os.close(self.descriptor)

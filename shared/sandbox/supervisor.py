@@ -67,6 +67,7 @@ class SandboxSpec:
     memory: int  # bytes
     address: str  # at which it finds the HTTP server that takes its reports
     network: bool  # whether it reaches other hosts
+    written_at: int | None  # the date of a file system that is to be the same bytes each time; None for any other
     console: int
     reports: int
     control: int
@@ -111,7 +112,7 @@ class Supervisor:
         self._show_cidata(base, staging / "cidata")
         root: LoopRoot | TreeRoot
         if base:
-            root = LoopRoot(Path(spec.disk), spec.offset, spec.size, staging)
+            root = LoopRoot(Path(spec.disk), spec.offset, spec.size, Path(spec.source), staging)
         else:
             source = SourceDisk(spec.image, Path(spec.source), Path(spec.roots))
             root = TreeRoot(Path(spec.disk), source, Path(spec.folder), staging, self._say)
@@ -142,7 +143,7 @@ class Supervisor:
             sys.stderr.write(f"{_describe(status)}\n")
             return 1
         if status == COMPLETED:
-            root.finish(self._began)
+            root.finish(self._began, spec.written_at)
         return 0
 
     def _show_cidata(self, base: int, target: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..errors import EnvironmentFault
 from .system_calls import NO_DEVICES, mount_file_system, unmount_file_system
 from .unpack_root import UnpackedRoot, remove_all, unpack_root
-from .write_root import write_root
+from .write_root import write_dated_root, write_root
 
 LEAST_ROOM = 64 << 20  # bytes
 KEPT_ROOTS = 3  # of those that no sandbox uses
@@ -80,11 +80,17 @@ class TreeRoot:
         state = os.statvfs(self._changes)
         return state.f_bavail * state.f_frsize >= LEAST_ROOM
 
-    def finish(self, since: float) -> None:
-        """Write all to the disk. NoSpace, EnvironmentFault. `since` is when the sandbox began, in Unix seconds."""
+    def finish(self, since: float, written_at: int | None) -> None:
+        """Write all to the disk. NoSpace, EnvironmentFault.
+
+        `since` is when the sandbox began, in Unix seconds; `written_at` the date of a disk that has no later ones.
+        """
         staged = self._disk.with_name(f"{self._disk.name}.writing")
         self._disk.replace(staged)
-        write_root(self.path, staged, self._kept, int(since))
+        if written_at is None:
+            write_root(self.path, staged, self._kept, int(since))
+        else:
+            write_dated_root(self.path, staged, self._kept, written_at)
         staged.replace(self._disk)
         unmount_file_system(self.path)
         os.close(self._lock)

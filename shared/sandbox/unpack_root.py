@@ -78,22 +78,38 @@ class UnpackedRoot:
         return cls(tuple(DeviceNode(**device) for device in found["devices"]), found["flags"], found["dropped"])
 
 
+def read_kept(disk: Path) -> UnpackedRoot:
+    """Return what unpack_root() returns, but for the attributes that are not kept, and make nothing. InputError."""
+    devices, flags = [], {}
+    with Disk(disk) as opened:
+        for path, inode in _root_of(opened).walk():
+            if inode.is_device:
+                devices.append(_device(path, inode))
+            elif inode.flags & KEPT_FLAGS and (inode.is_file or inode.is_folder):
+                flags[path] = inode.flags & KEPT_FLAGS
+    return UnpackedRoot(tuple(devices), flags, {})
+
+
 def unpack_root(disk: Path, folder: Path) -> UnpackedRoot:
     """Write all files of a disk's root file system into a folder, which is made. Nothing of it is left after a failure.
 
     InputError for a root that is not ext4, ImageFileError where the disk is damaged, EnvironmentFault and NoSpace.
     """
     with Disk(disk) as opened:
-        try:
-            file_system = opened.root.file_system
-        except RootUnreadable as error:
-            raise InputError(f"{error}; write engine: vm") from error
+        file_system = _root_of(opened)
         if file_system.needs_recovery:
             raise ImageFileError(
                 f"{disk}: its root file system was cut off in its work, and its journal waits to be replayed; "
                 "write engine: vm, or check it with e2fsck"
             )
         return UnpackedRoot.from_json(run_with_all_ids(lambda: _unpack(file_system, opened.reader, folder)))
+
+
+def _root_of(disk: Disk) -> Ext4:
+    try:
+        return disk.root.file_system
+    except RootUnreadable as error:
+        raise InputError(f"{error}; write engine: vm") from error
 
 
 def remove_unpacked(folder: Path) -> None:

@@ -6,14 +6,19 @@ of seconds, copies the times of access and change, which are this machine's, and
 are. Devices, which are in no tree (unpack_root.py), and flags come from what was kept beside it.
 
 The old file system is given up first: its space in the disk's file becomes a hole, and there is no way back.
+
+Beside the contents of its files, a build leaves behind the order and the time in which it made them. mke2fs sorts
+names; a dated root has no time after one date, that of the source. Compiled Python knows its source by that one's
+time: it is dated the same way, or Python would compile it again at each start.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,17 +39,47 @@ from .user_namespace import run_with_all_ids
 _FULL = ("Could not allocate", "No space left", "too small", "Not enough space")
 _LOST_FOUND = "lost+found"
 _NANOSECONDS = 1_000_000_000
+_COMPILED = ".pyc"
+_HEADER = struct.Struct("<H2sIII")  # importlib: a number of the version, "\r\n", and then see _place_of_time()
+_WITH_FLAGS, _PYTHON_2 = 3390, 20000  # the first number with flags (PEP 552), and one between Python 3's and 2's
 _UNWRITABLE = frozenset("\n\r")  # in a request to debugfs
 
 
-def write_root(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> None:
+def write_root(
+    tree: Path, disk: Path, kept: UnpackedRoot, time: int, *, latest: int | None = None, like: Path | None = None
+) -> None:
     """Replace a disk's root file system, which has to be ext4, by one of the tree's files that fills its partition.
 
     `kept` is what unpack_root() returned of it; a device whose folder is gone, or whose place is taken, is left out.
-    Times of change, and all of the file system itself, are `time`, in Unix seconds. Nothing may change the tree.
+    Times of change, and all of the file system itself, are `time`, in Unix seconds; no file gets a time after `latest`,
+    if that is given. Nothing may change the tree. `like` is a disk with the same partitions, whose root file system is
+    the one to be replaced, where there is nothing at its place on `disk`.
     NoSpace when the partition is too small; the disk is of no use then, as after any other fault.
     """
-    run_with_all_ids(lambda: _write(tree, disk, kept, time))
+    run_with_all_ids(lambda: _write(tree, disk, kept, time, latest, like or disk))
+
+
+def write_dated_root(tree: Path, disk: Path, kept: UnpackedRoot, date: int, *, like: Path | None = None) -> None:
+    """Do what write_root() does, with no time after `date`, in Unix seconds. Compiled Python of the tree is changed."""
+    run_with_all_ids(lambda: _date_compiled(tree, date))
+    write_root(tree, disk, kept, date, latest=date, like=like)
+
+
+def remove_devices(tree: Path, devices: Iterable[DeviceNode]) -> None:
+    """Remove devices from a tree, and leave the times of their folders as they are. OSError.
+
+    A user namespace cannot hold them: write_root() adds them after all else, for root as well.
+    """
+    for device in devices:
+        *folders, name = device.path.split("/")[1:]
+        with suppress(FileNotFoundError, NotADirectoryError), OpenFolder(tree) as folder:
+            for each in folders:
+                folder.down(each)
+            mode = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False).st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                state = os.fstat(folder.descriptor)
+                os.unlink(name, dir_fd=folder.descriptor)
+                os.utime(folder.descriptor, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 @dataclass(frozen=True)
@@ -57,7 +92,12 @@ class FileSystemPlace:
 
 
 def write_file_system(
-    tree: Path, place: FileSystemPlace, settings: FileSystemSettings, kept: UnpackedRoot, time: int
+    tree: Path,
+    place: FileSystemPlace,
+    settings: FileSystemSettings,
+    kept: UnpackedRoot,
+    time: int,
+    latest: int | None = None,
 ) -> None:
     """Write an ext4 file system with a tree's files into a hole of a disk's file, as write_root() does.
 
@@ -67,20 +107,21 @@ def write_file_system(
     _make(tree, place, settings, environment)
     _add_names(tree, place, kept, environment)
     with _opened(place) as files:
-        _Settling(tree, files, kept, time, checksums=settings.checksums).all()
+        _Settling(tree, files, kept, time, latest, checksums=settings.checksums).all()
 
 
-def _write(tree: Path, disk: Path, kept: UnpackedRoot, time: int) -> str:
-    with Disk(disk) as opened:
+def _write(tree: Path, disk: Path, kept: UnpackedRoot, time: int, latest: int | None, like: Path) -> str:
+    with Disk(like) as opened, Disk(disk) as target:
         try:
             root = opened.root
         except RootUnreadable as error:
             raise InputError(f"{error}; write engine: vm") from error
-        place = FileSystemPlace(disk, root.partition.start, root.partition.size)
-        superblock = opened.reader.read(place.start + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
+        [partition] = [each for each in target.table.partitions if each.number == root.partition.number]
+        place = FileSystemPlace(disk, partition.start, partition.size)
+        superblock = opened.reader.read(root.partition.start + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
         settings = read_settings(root.file_system, superblock, place.size)
     _punch(place)
-    write_file_system(tree, place, settings, kept, time)
+    write_file_system(tree, place, settings, kept, time, latest)
     return ""
 
 
@@ -142,7 +183,7 @@ def _add_names(tree: Path, place: FileSystemPlace, kept: UnpackedRoot, environme
     """Add the devices, as names alone, and remove the folder that mke2fs has added to the tree's, if it has."""
     requests = []
     with _opened(place) as files:
-        for device in kept.devices:
+        for device in sorted(kept.devices, key=lambda device: device.path):
             parent = _folder(files, device.path)
             name = device.path.rpartition("/")[2]
             if parent is None or name in files.entries(parent):
@@ -174,12 +215,15 @@ def _folder(files: Ext4, path: str) -> Inode | None:
 class _Settling:
     """Sets the inodes of a new file system as the files of its tree are."""
 
-    def __init__(self, tree: Path, files: Ext4, kept: UnpackedRoot, time: int, *, checksums: bool) -> None:
+    def __init__(
+        self, tree: Path, files: Ext4, kept: UnpackedRoot, time: int, latest: int | None, *, checksums: bool
+    ) -> None:
         self._tree = tree
         self._files = files
         self._kept = kept
         self._devices = {device.path: device for device in kept.devices}
         self._time = time * _NANOSECONDS
+        self._latest = None if latest is None else latest * _NANOSECONDS
         self._checksums = checksums
         self._done: set[int] = set()
 
@@ -217,7 +261,7 @@ class _Settling:
                 raise EnvironmentFault(f"{self._tree}: {path!r} was changed while it was written; leave it alone")
             fields.set_permissions(state.st_mode)
             fields.set_owner(state.st_uid, state.st_gid)
-            fields.set_times(state.st_mtime_ns, self._time, state.st_mtime_ns, self._time)
+            self._set_times(fields, state.st_mtime_ns)
             if inode.is_file or inode.is_folder:
                 fields.add_flags(self._kept.flags.get(path, 0) & KEPT_FLAGS)
         elif path in self._devices:
@@ -230,10 +274,15 @@ class _Settling:
             group, index = divmod(inode.number - 1, layout.inodes_per_group)
             os.pwrite(descriptor, record, self._files.offset + self._files.table(group) + index * layout.inode)
 
+    def _set_times(self, fields: InodeFields, modified: int) -> None:
+        if self._latest is not None:
+            modified = min(modified, self._latest)
+        fields.set_times(modified, self._time, modified, self._time)
+
     def _make_device(self, fields: InodeFields, device: DeviceNode) -> None:
         fields.set_permissions(device.mode)
         fields.set_owner(device.user, device.group)
-        fields.set_times(device.mtime_ns, self._time, device.mtime_ns, self._time)
+        self._set_times(fields, device.mtime_ns)
         fields.set_device(device.major, device.minor)
 
 
@@ -242,3 +291,39 @@ def _state(folder: OpenFolder, name: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _date_compiled(tree: Path, date: int) -> str:
+    try:
+        with OpenFolder(tree) as folder:
+            for name in folder.files():
+                if name.endswith(_COMPILED):
+                    state = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+                    if stat.S_ISREG(state.st_mode) and state.st_mtime > date:
+                        _date_file(folder.descriptor, name, date)
+    except OSError as error:
+        raise EnvironmentFault(f"{tree}: {error.strerror}; leave it alone while it is written") from error
+    return ""
+
+
+def _date_file(folder: int, name: str, date: int) -> None:
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        header = os.pread(descriptor, _HEADER.size, 0)
+        place = _place_of_time(header)
+        if place and int.from_bytes(header[place : place + 4], "little") > date:
+            os.pwrite(descriptor, struct.pack("<I", date & 0xFFFFFFFF), place)
+    finally:
+        os.close(descriptor)
+
+
+def _place_of_time(header: bytes) -> int:
+    """Return where a compiled file has the time of its source; 0 where it has a hash instead, or is none."""
+    if len(header) < _HEADER.size:
+        return 0
+    version, mark, flags, _, _ = _HEADER.unpack(header)
+    if mark != b"\r\n":
+        return 0
+    if not _WITH_FLAGS <= version < _PYTHON_2:
+        return 4
+    return 0 if flags else 8

@@ -134,6 +134,7 @@ class Output(Closed):
     deprecate_old: DeprecateOld | None = None
     export: Export | None = None
     formats: Formats = ()
+    reproducible: Flag = False
     sbom: Sbom | None = None
 
 

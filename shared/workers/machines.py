@@ -45,6 +45,7 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         hygiene=plan.hygiene,
         allow=tuple(allowance.path for allowance in plan.allow),
         inventory=backend.reports.of_contents,
+        source_date=plan.source_date,
     )
 
 

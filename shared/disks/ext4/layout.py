@@ -44,6 +44,7 @@ class Layout:
     descriptor: int
     uuid: bytes
     label: str
+    written: int  # when it was last written, in Unix seconds
     needs_recovery: bool
     file_types: bool  # whether folders say of what kind their entries are
     large_folders: bool
@@ -82,6 +83,7 @@ class Layout:
             descriptor=int.from_bytes(data[0xFE:0x100], "little") if wide else 32,
             uuid=data[0x68:0x78],
             label=data[0x78:0x88].rstrip(b"\0").decode("utf-8", "replace"),
+            written=int.from_bytes(data[0x30:0x34], "little") | data[0x274] << 32,
             needs_recovery=bool(incompat & _RECOVER),
             file_types=bool(incompat & _FILE_TYPE),
             large_folders=bool(incompat & _LARGE_DIR),

@@ -241,3 +241,10 @@ def test_unknown_actions_cannot_come_this_far(tmp_path: Path) -> None:
     assert ended.status == 1
     assert "job.steps[0].action: 'format-disk' is none of run-script" in ended.console
     assert not machine.port.read_text()
+
+
+def test_steps_get_the_date_of_the_source(tmp_path: Path) -> None:
+    files = {"look": 'echo "date: ${SOURCE_DATE_EPOCH-none}"'}
+    for date, seen in ((None, "none"), (0, "0"), (1_700_000_000, "1700000000")):
+        machine = Provisioning(tmp_path / seen, replace(job(script("look")), source_date=date), files)
+        assert f"[step look] date: {seen}\n" in machine.run().console

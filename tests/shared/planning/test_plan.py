@@ -346,6 +346,29 @@ def test_names_and_labels_always_keep_the_rules(name: str, request: bytes, reque
         assert names.label_value(value) == value
 
 
+REPRODUCIBLE = "output: {reproducible: true}\n"
+
+
+def test_a_reproducible_image_is_the_chroot_engines() -> None:
+    chroot = planned(spec_with(REPRODUCIBLE + "local: {engine: chroot}\n"))
+    assert chroot.machine.reproducible
+    assert chroot.content_digest != planned(spec_with("local: {engine: chroot}\n")).content_digest
+    for text in ("", "local: {engine: vm}\n", "local: {engine: chroot}\nbuild: {project: my-project}\n"):
+        with pytest.raises(InputError, match=r"^output\.reproducible: .*; write local\.engine: chroot"):
+            planned(spec_with(REPRODUCIBLE + text))
+
+
+def test_the_date_is_the_sources_unless_the_caller_has_one() -> None:
+    spec = spec_with()
+    assert planned(spec).source_date is None
+    own = planned(spec, source=replace(DEBIAN, created=1_700_000_000.7))
+    assert own.source_date == 1_700_000_000
+    assert own.content_digest == planned(spec).content_digest  # the source's id stands for it
+    told = planned(spec, date=0)
+    assert told.source_date == 0
+    assert told.content_digest != own.content_digest
+
+
 if __name__ == "__main__":
     for case in CASES:
         (GOLDEN / f"{case}.plan.json").write_text(document(plan_of(case)))
