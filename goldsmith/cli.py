@@ -23,8 +23,10 @@ app = typer.Typer(
 )
 builds = typer.Typer(no_args_is_help=True, help="Builds, running and finished: of this machine, or of a project.")
 images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
+cache = typer.Typer(no_args_is_help=True, help="The results of steps that earlier builds on this machine have left.")
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
+app.add_typer(cache, name="cache")
 
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
@@ -54,6 +56,7 @@ EngineOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
 ]
+Archive = Annotated[Path, typer.Argument(metavar="FILE", help="A tar archive: .tar, .tar.gz, .tar.xz or .tar.zst.")]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
 
@@ -81,14 +84,23 @@ def build(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="TEXT", help="Idempotency key: the same key again is the same build, not another one."),
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Run all steps; neither use results of earlier builds nor keep any.")
+    ] = False,
+    first: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="STEP", help="Run this step and all after it, whatever the cache has."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
     from .commands.build import build as run
 
     values = _pairs(parameters)
-    options = {"boot": boot, "engine": engine, "compression": compression, "key": key}
-    raise typer.Exit(run(spec, output, values, source, formats=formats or (), as_json=json, **options))
+    options = {"boot": boot, "engine": engine, "compression": compression, "key": key, "first": first}
+    raise typer.Exit(
+        run(spec, output, values, source, formats=formats or (), no_cache=no_cache, as_json=json, **options)
+    )
 
 
 @app.command()
@@ -231,6 +243,51 @@ def builds_forget(build_id: BuildId, project: ProjectOption = None, bucket: Buck
     from .commands.builds import forget_build
 
     forget_build(build_id, _place(project, bucket))
+
+
+@cache.command("list")
+def cache_list(json: AsJson = False) -> None:
+    """List the layers, the one that was used last first."""
+    from .commands.cache import list_layers
+
+    list_layers(as_json=json)
+
+
+@cache.command("prune")
+def cache_prune(
+    keep: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SIZE", help="What may stay, such as 5G; the layers that were used last stay."),
+    ] = None,
+) -> None:
+    """Remove the layers that no build uses at this moment."""
+    from .commands.cache import prune as run
+
+    run(keep)
+
+
+@cache.command("verify")
+def cache_verify() -> None:
+    """Read all layers, and remove the damaged ones."""
+    from .commands.cache import verify as run
+
+    raise typer.Exit(run())
+
+
+@cache.command("export")
+def cache_export(archive: Archive) -> None:
+    """Write all layers into an archive, for another machine."""
+    from .commands.cache import export_all as run
+
+    run(archive)
+
+
+@cache.command("import")
+def cache_import(archive: Archive) -> None:
+    """Add the layers of an archive; their maker decides what the images have that are built with them."""
+    from .commands.cache import add as run
+
+    run(archive)
 
 
 @images.command("forget")

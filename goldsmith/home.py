@@ -14,7 +14,7 @@ from shared.build.build import Build
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.ports import Progress
 from shared.runtime import opening
-from shared.topology import STORAGE_EMULATOR
+from shared.topology import CACHE_SIZE, CACHE_SIZE_DEFAULT, STORAGE_EMULATOR
 
 from .screen.progress import shown
 from .screen.text import complain
@@ -48,6 +48,7 @@ COMMAND_VARIABLES = (
     HOME,
     DATA_HOME,
     CONCURRENCY,
+    CommandVariable(CACHE_SIZE, "how much the results of steps may take on the disk, such as 5G", CACHE_SIZE_DEFAULT),
     CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
     SOURCE_DATE,
 )

@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import sys
 
-from .job.session import JobFolders, Session
+from .job.session import Session
+from .job.working_folder import JobFolders
 from .machine.machine import END_FAILED, BuildMachine, NoMachine
 from .protocol import ProtocolError, decode_job
 from .system.output import StepConsole

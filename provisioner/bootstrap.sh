@@ -70,7 +70,7 @@ sys.exit(main(sys.argv[1:]))
     3) unfit="$unfit, $python is $("$python" --version 2>&1)" ;;
     4) unfit="$unfit, $python lacks modules of its library" ;;
     126 | 127) unfit="$unfit, $python does not run" ;;
-    0 | 1 | 194)
+    0 | 1 | 194 | 195)
         [ "$power" = yes ] || exit "$status"
         give_up "the provisioner ended unexpectedly with status $status"
         ;;

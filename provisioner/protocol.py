@@ -34,6 +34,7 @@ REPORT_KINDS = (
     *(COMPLETED, FAILED),
 )
 
+FROM_CACHE = "from the cache"  # the message of a step whose result an earlier build has left
 REBOOT_STATUS = 194  # 3010 modulo 256; to the managed image builders it means "reboot, then go on after this step"
 HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings in the cleaned machine lead to
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
@@ -144,6 +145,9 @@ class Step:
     timeout: float = 3600.0  # seconds, of one try
     retries: int = 0  # further tries after a failed first one
     idempotent: bool = True  # may be run again when a power cut interrupted it
+    reads: Optional[Tuple[str, ...]] = None  # patterns of the only files of the context that it sees; None: all
+    network: bool = True  # False: it reaches no other host
+    cache: bool = True  # False: it goes on from the processes, /run and /tmp of the step before
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,8 @@ class Job:
     proxy: Mapping[str, str] = field(default_factory=dict)  # http, https: URLs with user and password; no_proxy
     authorities: str = ""  # certificates of the site's own, PEM, that the steps trust
     source_date: Optional[int] = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
+    layers: Tuple[int, ...] = ()  # indexes of the steps after which the host keeps the disk as it is then
+    first: int = 0  # the disk is one that was kept after the step before this one, perhaps by another build
     version: int = VERSION
 
 
@@ -266,6 +272,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
+
+
 def _is_map(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
@@ -287,6 +297,7 @@ _CHECKS: Mapping[str, Any] = {
     "Mapping[str, Any]": _is_map,
     "Tuple[str, ...]": _is_texts,
     "Tuple[Step, ...]": lambda value: isinstance(value, list),
+    "Tuple[int, ...]": lambda value: isinstance(value, (list, tuple)) and all(map(_is_index, value)),
 }
 
 
@@ -319,4 +330,4 @@ def _value(kind: str, value: Any, where: str) -> Any:
     if kind == "Tuple[Step, ...]":
         steps: List[Step] = [_decode(Step, item, f"{where}[{index}]") for index, item in enumerate(value)]
         return tuple(steps)
-    return tuple(value) if kind == "Tuple[str, ...]" else value
+    return tuple(value) if kind.startswith("Tuple[") else value

@@ -34,6 +34,8 @@ CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes 
 RESULTS = "results/"  # one object for each finished build
 LOGS = "logs/"  # the consoles of VMs that are gone
 
+CACHE_SIZE, CACHE_SIZE_DEFAULT = "GOLDSMITH_CACHE_SIZE", "20G"
+"""The environment variable that limits what the results of steps take on one machine's disk, and its default."""
 STORAGE_EMULATOR = "STORAGE_EMULATOR_HOST"  # the environment variable that says where Cloud Storage is emulated
 
 FOLLOWED = "followed"  # attribute of a finished build that another one of its workflow waits for

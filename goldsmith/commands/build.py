@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from shared.build.build import Build, Outcome
 from shared.build.events import BuildRequested
 from shared.build.identity import build_id
-from shared.build.plan import Plan
+from shared.build.plan import CachePlan, Plan
 from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
 from shared.interruption import Interruption
 from shared.planning.requests import admit
@@ -45,6 +45,8 @@ class BuildFlags:
     boot: str | None
     compression: str | None
     formats: tuple[str, ...] = ()
+    no_cache: bool = False
+    first: str | None = None  # the name of the first step that is run, whatever the cache has
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
@@ -59,7 +61,17 @@ class BuildFlags:
             image = replace(image, compression=self.compression)
         if self.boot is not None:
             machine = replace(machine, boot=self.boot)
-        return replace(plan, image=image, machine=machine)
+        return replace(plan, image=image, machine=machine, cache=self._cache(plan))
+
+    def _cache(self, plan: Plan) -> CachePlan:
+        if self.no_cache:
+            return CachePlan()
+        if self.first is None:
+            return plan.cache
+        names = [step.name for step in plan.steps]
+        if self.first not in names:
+            raise InputError(f"--from {self.first}: {plan.name} has no such step; it has {', '.join(names) or 'none'}")
+        return replace(plan.cache, first=names.index(self.first))
 
 
 def build(
@@ -72,6 +84,8 @@ def build(
     engine: str | None,
     compression: str | None,
     formats: Sequence[str] = (),
+    no_cache: bool = False,
+    first: str | None = None,
     key: str | None,
     as_json: bool,
 ) -> int:
@@ -85,7 +99,9 @@ def build(
     builds = with_engine(here(file.builds, path), engine)
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
-    options = BuildFlags(output, boot, compression, format_names(formats))
+    if no_cache and first is not None:
+        raise InputError("--from names a step to go on with from the cache, and --no-cache uses none; leave one out")
+    options = BuildFlags(output, boot, compression, format_names(formats), no_cache, first)
     failures: dict[int, int] = {}  # exit status by index of what did not succeed
     for index, one in enumerate(builds):
         missed = [builds[other].spec.name for other in one.after if other in failures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provisioner.protocol import (
     DISK_WANTED,
+    FROM_CACHE,
     REBOOTING,
     STARTED,
     STEP_FAILED,
@@ -56,6 +57,8 @@ def _tell_report(build: Build, report: Report) -> str:
         return "provisioner started" + (f", going on with step {report.resumed_at + 1}" if report.resumed_at else "")
     if report.kind == STEP_STARTED:
         return f"step {name}"
+    if report.kind == STEP_FINISHED and report.message == FROM_CACHE and not report.tries:
+        return f"step {name} {FROM_CACHE}"
     if report.kind == STEP_FINISHED:
         return f"step {name} done{took}"
     if report.kind == STEP_FAILED:

@@ -18,6 +18,7 @@ from ..machine.machine import NoMachine
 from ..protocol import (
     COMPLETED,
     FAILED,
+    FROM_CACHE,
     REBOOT_STATUS,
     REBOOTING,
     STARTED,
@@ -30,7 +31,8 @@ from ..protocol import (
 from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput
-from ..system.process import TimedOut
+from ..system.process import TimedOut, find_program
+from .working_folder import JobFolders, WorkingFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_INTERRUPTIONS = 3  # of one step in one attempt: a step that brings the machine down would do so forever
 SHOWN_PROCESSES = 10  # of those that a step left running
+LAYERED = "layered"  # the outcome of a process that has to end so that the host can keep a step's result
 LONGEST_PAUSE = 10.0  # seconds between two tries
 
 LEAST_FREE = 1 << 20  # bytes: a program that writes until it is refused leaves less than this
@@ -60,19 +63,25 @@ class Runner:
     """Runs the steps of one job."""
 
     def __init__(
-        self, job: Job, journal: Journal, console: StepConsole, machine: NoMachine, root: str, context: str, logs: str
+        self,
+        job: Job,
+        journal: Journal,
+        console: StepConsole,
+        machine: NoMachine,
+        places: JobFolders,
+        folder: WorkingFolder,
     ) -> None:
         self._job = job
         self._machine = machine
         self._journal = journal
         self._state = journal.state
         self._console = console
-        self._root = root
-        self._context = context
-        self._logs = logs
+        self._root = places.root
+        self._logs = places.logs
+        self._folder = folder
 
     def run(self, note: str, resumed: bool) -> str:
-        """Run the steps that are left; return COMPLETED, FAILED or REBOOTING. `note` goes into the report `started`."""
+        """Run the steps that are left; return COMPLETED, FAILED, REBOOTING or LAYERED. `note` goes into `started`."""
         if not self._start(note, resumed):
             return FAILED
         while self._state.next < len(self._job.steps):
@@ -90,10 +99,18 @@ class Runner:
             state.interruptions += 1
             problem = self._interrupted(self._job.steps[state.next])
             note = "; ".join(filter(None, [f"step {self._job.steps[state.next].name!r} was interrupted", note]))
-        self._journal.report(STARTED, resumed_at=state.next if resumed else None, message=note)
+        if not state.layered:
+            self._journal.report(STARTED, resumed_at=state.next if resumed else None, message=note)
+            self._report_kept()
+        state.layered = False
         if problem:
             self._fail(state.next, problem)
         return not problem
+
+    def _report_kept(self) -> None:
+        """Report the steps whose results were there before the job began, once."""
+        for index in range(self._job.first if self._state.next == self._job.first else 0):
+            self._journal.report(STEP_FINISHED, step=index, message=FROM_CACHE)
 
     def _interrupted(self, step: Step) -> str:
         """Return why an interrupted step may not run again; "" where it may."""
@@ -113,6 +130,10 @@ class Runner:
     def _step(self, index: int, step: Step) -> Optional[str]:
         """Run one step, with its retries; return None once it is finished, or the outcome that it has for this boot."""
         state = self._state
+        problem = self._folder.enter(step)
+        if problem:
+            self._fail(index, problem)
+            return FAILED
         while True:
             state.started = True
             state.tries += 1
@@ -136,6 +157,13 @@ class Runner:
         self._state.finish_step()
         how = {"exit_status": tried.status, "seconds": tried.seconds, "message": tried.note}
         self._journal.report(STEP_FINISHED, step=index, tries=tries, **how)
+        self._folder.leave(self._job.steps[index])
+        if index in self._job.layers:
+            self._state.layered = self._machine.layers_end
+            self._journal.commit()
+            if self._machine.layers_end:
+                return LAYERED
+            self._machine.keep(index, self._job.key)
         if tried.status != REBOOT_STATUS:
             return None  # written with the next step's first commit, or with the end of the job
         self._journal.report(REBOOTING, step=index)
@@ -168,7 +196,9 @@ class Runner:
         if self._job.source_date is not None:
             environment["SOURCE_DATE_EPOCH"] = str(self._job.source_date)
         group = machine.step_group()
-        context = StepContext(self._root, self._context, output, deadline, group, environment, lent.apt)
+        if not step.network:
+            group.leave_network(find_program("unshare") or "unshare")
+        context = StepContext(self._root, self._folder.path, output, deadline, group, environment, lent.apt)
         status, problem = self._act(step, context)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart

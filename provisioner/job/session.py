@@ -8,31 +8,17 @@ import time
 
 from ..machine.free_blocks import wipe, wipe_files
 from ..machine.lent_network import proxy_places
-from ..machine.machine import SYSTEMD, NoMachine
+from ..machine.machine import END_LAYER, SYSTEMD, NoMachine
 from ..protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, INVENTORY, OUTPUT_LIMIT, REBOOTING, VERIFY, Job
 from ..reporting.journal import Journal
 from ..reporting.report_port import ReportPort
 from ..reporting.reports import Reporter, Way
 from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
 from ..system.output import StepConsole
-from .runner import REMEDY, Runner
+from .runner import LAYERED, REMEDY, Runner
+from .working_folder import JobFolders, WorkingFolder
 
 SHOWN_PROBLEMS = 5
-
-
-class JobFolders:
-    """The folders of a job."""
-
-    def __init__(self, cidata: str, root: str, state: str) -> None:
-        self.archive = os.path.join(cidata, "context.tar")
-        self.provisioner = os.path.join(cidata, "provisioner.pyz")
-        self.root = root
-        self.state = state
-        self.context = os.path.join(state, "context")
-        self.files = os.path.join(state, "files")  # the job as start.sh has downloaded it, for the next boot
-        self.logs = os.path.join(state, "logs")
-        self.record = os.path.join(state, "source")  # the files that the source image had; see source_record.py
-        self.mark = os.path.join(state, "began")  # of the release before
 
 
 class Session:
@@ -71,13 +57,15 @@ class Session:
         told = self._reporter.drain(drain)
         if outcome == REBOOTING:
             return self._machine.reboot()
+        if outcome == LAYERED:
+            return END_LAYER
         if self._job.linger and (outcome == FAILED or not told):  # the serial ports can be read only while the VM runs
             self._console.say(f"{self._job.linger:g} s for the host to read the console and {self._job.report_port}")
             time.sleep(self._job.linger)
         if outcome == COMPLETED and self._job.clean:
             wipe(self._journal.path)
             wipe_files(self._places.files)
-            self._forget("")
+            self._places.forget("")
         self._console.say(f"the job has {'completed' if outcome == COMPLETED else 'failed'}")
         return self._machine.turn_off(failed=outcome == FAILED)
 
@@ -113,14 +101,12 @@ class Session:
         note = "; ".join(filter(None, [note, told]))
         if self._job.scratch and not problem:
             problem = self._machine.add_scratch()
-        problem = problem or self._unpack()
+        folder = WorkingFolder(self._job, self._places, self._journal)
+        if not problem and any(step.reads is None for step in self._job.steps[self._journal.state.next :][:1]):
+            problem = folder.unpack()
         if problem:
             return self._fail(problem)
-        os.chdir(self._places.context)  # the steps' working directory
-        places = self._places
-        runner = Runner(
-            self._job, self._journal, self._console, self._machine, places.root, places.context, places.logs
-        )
+        runner = Runner(self._job, self._journal, self._console, self._machine, self._places, folder)
         outcome = runner.run(note, self._resumed)
         os.chdir("/")
         if outcome == COMPLETED:
@@ -135,24 +121,6 @@ class Session:
 
         places = self._places
         return arrange(self._job.layout, self._journal, self._console, places.root, places.provisioner)
-
-    def _unpack(self) -> str:
-        """Unpack the context, once; return what is wrong with it, or ""."""
-        if self._journal.state.unpacked:
-            return ""
-        self._forget("/context")  # left by a power cut, or by another build
-        os.makedirs(self._places.context)
-        if not os.path.exists(self._places.archive):
-            return ""
-        from ..system.context import ContextError, unpack_context
-
-        try:
-            unpack_context(self._places.archive, self._places.context, self._job.context_digest)
-        except ContextError as error:
-            return str(error)
-        os.sync()  # before the state records that all of it is there
-        self._journal.state.unpacked = True
-        return ""
 
     def _fail(self, problem: str, output: str = "") -> str:
         self._console.say(problem)
@@ -196,7 +164,7 @@ class Session:
             if self._job.scratch:
                 self._machine.drop_scratch()
             problems += [*self._machine.empty_swap(), *clean(self._places.root)]
-            self._forget("/context", "/download", "/logs")  # start.sh downloads the context there
+            self._places.forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
         told, findings = self._check()
         if told and self._job.hygiene == HYGIENE_FAIL:
@@ -223,13 +191,6 @@ class Session:
         findings = check_machine(places.root, places.state, places.record, proxy_places(self._job))
         refused, allowed = report_lines(findings, self._job.allow)
         return describe_findings(refused), whole_lines([*refused, *allowed], OUTPUT_LIMIT)
-
-    def _forget(self, *below: str) -> None:
-        """Remove parts of the state's folder; "" is all of it."""
-        from ..system.tree import Tree
-
-        folder, name = os.path.split(os.path.realpath(self._places.state))
-        Tree(folder).remove(*(name + part for part in below))
 
 
 def _reporter(job: Job, console: StepConsole) -> Reporter:

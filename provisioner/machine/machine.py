@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-END, END_FAILED, END_REBOOT = 0, 1, 194  # exit statuses of the provisioner where it turns nothing off
+END, END_FAILED, END_REBOOT, END_LAYER = 0, 1, 194, 195  # exit statuses of the provisioner where it turns nothing off
 
 JOURNAL_ON_DISK = "/run/systemd/journal/flushed"  # exists once journald writes below /var
 JOURNAL_SOCKET = "/run/systemd/journal/io.systemd.journal"
@@ -58,6 +58,7 @@ class NoMachine:
     """A tree of files."""
 
     no_restart = ""  # why no step can restart it, with the remedy
+    layers_end = False  # whether this process has to end so that the host can keep the result of a step
     environment: Mapping[str, str] = {}  # of all steps, beside what each of them is given
 
     def __init__(self, console: StepConsole) -> None:
@@ -77,6 +78,9 @@ class NoMachine:
 
     def drop_scratch(self) -> None:
         """Unmount the blank disk for good."""
+
+    def keep(self, index: int, key: str) -> None:
+        """Have the host keep the disk as it is now, after a step. The key is the job's."""
 
     def silence(self) -> list[str]:
         """Stop all that would write into the image while it is cleaned; return what could not be done."""

@@ -26,6 +26,7 @@ class Sandbox(NoMachine):
         "it asks for a reboot (exit status 194), and a sandbox cannot be rebooted; write local.engine: vm, or end the "
         "step with status 0"
     )
+    layers_end = True
     environment: Mapping[str, str] = {
         "PATH": f"{SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SYSTEMD_OFFLINE": "1",  # systemctl(1): units are changed as files

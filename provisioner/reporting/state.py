@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LOST_SEQUENCE = 1_000_000_000  # numbering starts here when the state was lost: above any number ever used
+ADDED = ("layered",)  # since the release before, whose states lack them
 UNSENT_LIMIT = 200  # reports kept for sending again; a build's table needs fewer
 
 
@@ -36,6 +37,7 @@ class JobState:
         self.arranged: bool = False  # the partitions lie as the job wants them
         self.arranging: int = 0  # how many boots of this attempt have worked on that
         self.unpacked: bool = False  # the context is in place
+        self.layered: bool = False  # the provisioner ended after the step before, so that its result could be kept
         self.ended: str = ""  # COMPLETED or FAILED once that is decided
         self.unsent: list[str] = []  # reports, as JSON, whose delivery has not been seen
 
@@ -57,8 +59,9 @@ class DamagedState(ValueError):
 def load_state(path: str, job: Job) -> Optional[JobState]:
     """Read the state of `job`; return None where the job has not run on this disk. DamagedState; OSError.
 
-    The state of an earlier attempt is carried on: its steps stay done, numbering starts again. The state of another
-    build or phase is ignored: the source image may have been made without the clean-up.
+    The state of an earlier attempt is carried on: its steps stay done, numbering starts again. So is that of another
+    build on a disk that was kept after the job's first steps. Any other state of another build, or of another phase, is
+    ignored: the source image may have been made without the clean-up.
     """
     try:
         with open(path, "rb") as file:
@@ -70,7 +73,7 @@ def load_state(path: str, job: Job) -> Optional[JobState]:
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise DamagedState(f"{path} is not a state of version {VERSION}")
     if (document.get("build_id"), document.get("phase")) != (job.build_id, job.phase):
-        return None
+        return _adopted(document, job, path) if job.first else None
     state = JobState(job.build_id, job.phase, job.attempt)
     _fill(state, document, path)
     if not 0 <= state.next <= len(job.steps) or state.ended not in ("", COMPLETED, FAILED):
@@ -82,9 +85,20 @@ def load_state(path: str, job: Job) -> Optional[JobState]:
     return state
 
 
+def _adopted(document: dict[str, Any], job: Job, path: str) -> JobState:
+    """Return the state in which a job begins on a disk that another build has left after its first steps."""
+    left = JobState("", job.phase, job.attempt)
+    _fill(left, document, path)
+    if left.next != job.first or left.started or left.ended or left.phase != job.phase:
+        raise DamagedState(f"{path} is not of a disk that was kept after step {job.first}")
+    state = JobState(job.build_id, job.phase, job.attempt)
+    state.next, state.unpacked, state.arranged = left.next, left.unpacked, left.arranged
+    return state
+
+
 def _fill(state: JobState, document: dict[str, Any], path: str) -> None:
     for name in vars(state):
-        value = document.get(name)
+        value = document.get(name, getattr(state, name) if name in ADDED else None)
         if type(value) is not type(getattr(state, name)):
             raise DamagedState(f"{path}: {name} is {value!r:.80}")
         setattr(state, name, value)

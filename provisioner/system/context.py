@@ -15,7 +15,8 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import hashlib
-    from typing import BinaryIO
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO, Optional, Tuple
 
 BLOCK = 512
 NAME_LIMIT = 64 << 10  # bytes of a long name or a PAX header; Linux opens no path of more than 4095
@@ -42,24 +43,71 @@ class PackedMember:
         self.target = _text(header[157:257])
 
 
-def unpack_context(archive: str, folder: str, digest: str = "") -> None:
-    """Unpack an archive into a folder, which is made where it is absent. ContextError; OSError.
+def unpack_context(archive: str, folder: str, digest: str = "", only: Optional[Sequence[str]] = None) -> None:
+    """Unpack an archive, or what patterns select of it, into a folder, which is made where it is absent.
+
+    ContextError; OSError.
 
     Names cannot lead out: each part is checked, and no member is written through a link. ContextError also where the
     archive has another digest ("" allows any): the unpacked files must not be used then.
     """
     os.makedirs(folder, exist_ok=True)
     with open(archive, "rb") as file:
-        found = read_context(file, folder)
+        found = read_context(file, folder, only)
     if digest and found != digest:
         raise ContextError(f"context.tar is not the one that was asked for: its digest is {found}, not {digest}")
 
 
-def read_context(file: BinaryIO, folder: str = "") -> str:
-    """Read an archive to its end, unpack it into a folder (none if ""), and return its digest. ContextError."""
+def read_context(file: BinaryIO, folder: str = "", only: Optional[Sequence[str]] = None) -> str:
+    """Read an archive to its end, and return its digest. ContextError.
+
+    What the patterns `only` select of it, or all if there are none, is unpacked into a folder, if one is given.
+    """
     import hashlib  # loads OpenSSL, as the signing of reports does
 
     digest = hashlib.sha256()
+    for member in _members(file):
+        wanted = only is None or is_selected(member.name, only)
+        _place(file, member, folder if wanted else "", digest)
+    return digest.hexdigest()
+
+
+def selected_digest(file: BinaryIO, patterns: Sequence[str]) -> Tuple[str, int]:
+    """Return the digest of what patterns select of an archive, and the number of its members. ContextError."""
+    import hashlib
+
+    digest, count = hashlib.sha256(), 0
+    for member in _members(file):
+        wanted = is_selected(member.name, patterns)
+        count += wanted
+        _place(file, member, "", digest if wanted else hashlib.sha256())
+    return digest.hexdigest(), count
+
+
+def is_selected(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether one of some patterns selects a name of the context.
+
+    `*`, `?` and `[...]` stand for letters of one part of a name, `**` for any parts. A folder is selected with all that
+    is in it.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return any(_matches(parts, [part for part in pattern.split("/") if part]) for pattern in patterns)
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matches(parts[index:], pattern[1:]) for index in range(len(parts) + 1))
+    if not parts:
+        return False
+    from fnmatch import fnmatchcase  # loads the module re, which few jobs need
+
+    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _members(file: BinaryIO) -> Iterator[PackedMember]:
+    """Yield the members of an archive. The caller has to read the contents of each from the file."""
     longer: dict[str, str] = {}
     for member in iter(lambda: _next(file), None):
         if member.kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET):
@@ -70,8 +118,7 @@ def read_context(file: BinaryIO, folder: str = "") -> str:
         member.target = longer.pop("linkpath", member.target)
         if "size" in longer:
             member.size = _decimal(longer.pop("size"))
-        _place(file, member, folder, digest)
-    return digest.hexdigest()
+        yield member
 
 
 def _next(file: BinaryIO) -> PackedMember | None:

@@ -36,6 +36,10 @@ class StepGroup:
             return
         self._own, self._path = own, path
 
+    def leave_network(self, unshare: str) -> None:
+        """Run each program of the step in a network namespace of its own, which reaches nothing, by unshare(1)."""
+        self.prefix = [*self.prefix, unshare, "-n", "--"]
+
     def enter(self) -> None:
         """Move this process into the group, until leave(): programs that it starts belong to the group."""
         if self._own:

@@ -107,6 +107,15 @@ class Allowance:
 
 
 @dataclass(frozen=True)
+class CachePlan:
+    """The use of what earlier builds have left of the same steps; on one machine only."""
+
+    enabled: bool = False
+    max_age: float = 0.0  # seconds, of results that could have come from other hosts
+    first: int | None = None  # the first step that has to be run, whatever there is; None: the first that has to be
+
+
+@dataclass(frozen=True)
 class Plan:
     """All of a build that is known before anything is made."""
 
@@ -130,3 +139,4 @@ class Plan:
     allow_failed: tuple[str, ...] = ()  # units that may have failed in the image that is verified
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
     source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
+    cache: CachePlan = field(default_factory=CachePlan)

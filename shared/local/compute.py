@@ -59,6 +59,7 @@ from ..ports import (
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
 from .site import check_proxy, lend_site
+from .step_cache import cache_size, check_reads, make_room, step_cache, with_layers
 
 ZONE, ARCHITECTURE = "local", "x86_64"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
@@ -96,6 +97,8 @@ class LocalCompute:
                 f"the context is {plan.context.size} bytes when it is packed, and a VM can be given {FILE_LIMIT}; "
                 "take large files out of it and let a step download them"
             )
+        cache_size(self._environment)
+        check_reads(plan)
         _check_python(self._catalogue.disk(plan.source.name), plan.source.name)
         self._machines.check(plan.machine.engine, plan.machine.boot, internet=plan.machine.internet)
         if plan.machine.engine == CHROOT:
@@ -136,7 +139,7 @@ class LocalCompute:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""
         disk = BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)
         if not disk.exists():
-            raise Permanent(f"disk {request.source_disk} is gone; no image can be made of it")
+            raise Permanent(self._why_gone(request.source_disk))
         with Disk(disk) as opened:
             _refuse_unclean(opened)
         try:
@@ -267,18 +270,22 @@ class LocalCompute:
                 self._copy_disk(request, disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
+            cache = step_cache(request)
             job = lend_site(_without_check(request.job, disk), request.plan.proxy)
+            if cache is not None:
+                make_room(self._home, self._environment)
             self._machines.start(
                 MachineSpec(
                     name=request.name,
                     folder=folder.machine(request.name),
                     disk=disk,
-                    cidata=cidata_files(job, context),
+                    cidata=cidata_files(with_layers(job, cache), context),
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
                     internet=request.plan.internet,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
+                    cache=cache,
                     **self._sandbox_of(request),
                 )
             )
@@ -334,6 +341,14 @@ class LocalCompute:
                 yield Resource("machine", name, ZONE, build_id, expires)
             for name in folder.disks():
                 yield Resource("disk", name, ZONE, build_id, expires)
+
+    def _why_gone(self, disk: str) -> str:
+        """Say why a build has no disk: the sandbox that was to write it may have told."""
+        for name in BuildFolder.of_resource(self._home, disk).machines():
+            machine = self._machines.status(name)
+            if machine is not None and machine.detail:
+                return f"no image can be made, since {machine.detail}"
+        return f"disk {disk} is gone; no image can be made of it"
 
     def _copy_disk(self, request: MachineRequest, disk: Path) -> None:
         disk.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
 
+from ..cache.layer_store import StepLayer
 from .accelerator import QEMU
 
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
@@ -35,6 +36,15 @@ class DataDisk:
     path: Path  # raw
     name: str
     writable: bool = False
+
+
+@dataclass(frozen=True)
+class StepCache:
+    """The layers that a machine's build may begin after, and those that it leaves."""
+
+    build: str
+    chain: tuple[StepLayer, ...]
+    max_age: float  # seconds, of results that could have come from other hosts
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class MachineSpec:
     source: str = ""  # the id of the image that the disk was copied from, and its own disk: for a sandbox
     source_disk: Path | None = None
     written_at: int | None = None  # for a sandbox whose disk is to be the same bytes each time: its date
+    cache: StepCache | None = None  # what earlier builds have left of the same steps, and what this one leaves
 
 
 @dataclass(frozen=True)

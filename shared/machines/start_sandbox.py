@@ -14,12 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from ..cache.layer_store import folder_of_layers
 from ..disks.disk import Disk
-from ..errors import EnvironmentFault
+from ..errors import EnvironmentFault, InputError
 from ..host.build_folder import BuildFolder
-from ..host.programs import find_tool, run_tool
+from ..host.programs import ProgramFailed, find_tool, run_tool
 from ..ports import Message
-from ..sandbox.supervisor import REMOVE, SandboxSpec
+from ..sandbox.layer_stack import CacheSpec
+from ..sandbox.supervisor import BAD_INPUT, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes
 from .process import MachineEnd, MachineProcess, SerialPort
@@ -76,7 +78,19 @@ def check_way(home: Path, user: int, group: int) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder in which a sandbox of an ordinary user has left files of other ids. EnvironmentFault."""
-    run_tool([sys.executable, "-I", "-S", "-E", "-c", PROGRAM, str(TREE), REMOVE, folder])
+    work_on_files(REMOVE, folder)
+
+
+def work_on_files(*arguments: str | Path) -> str:
+    """Work on files that may be of an ordinary user's other ids, as supervisor.main() says; return what it printed.
+
+    InputError, EnvironmentFault.
+    """
+    try:
+        return run_tool([sys.executable, "-I", "-S", "-E", "-c", PROGRAM, str(TREE), *arguments]).strip()
+    except ProgramFailed as error:
+        kind = InputError if error.status == BAD_INPUT else EnvironmentFault
+        raise kind(error.output.strip() or str(error)) from error
 
 
 def launch_sandbox(
@@ -95,6 +109,7 @@ def launch_sandbox(
     _write_cidata(spec)
     roots = home / "cache" / "roots"
     roots.mkdir(mode=0o700, parents=True, exist_ok=True)  # here: in its namespace the sandbox is another user
+    layers = folder_of_layers(home)
     with Disk(spec.disk) as disk:
         root = disk.root
         place, uuid, table = root.partition, root.file_system.uuid, disk.table.kind
@@ -123,6 +138,7 @@ def launch_sandbox(
             console=console,
             reports=reports,
             control=asked.fileno(),
+            cache=_cache_of(spec, layers),
         )
         stderr = stack.enter_context(tempfile.TemporaryFile())
         process = starter.submit(_spawn, sandbox, stderr).result()
@@ -138,6 +154,12 @@ def launch_sandbox(
             raise
         ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=True)]
         return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all())
+
+
+def _cache_of(spec: MachineSpec, layers: Path) -> CacheSpec | None:
+    if spec.cache is None:
+        return None
+    return CacheSpec(str(layers), spec.cache.build, spec.cache.max_age, spec.cache.chain)
 
 
 def _write_cidata(spec: MachineSpec) -> None:

@@ -6,7 +6,8 @@ source and request give the same plan, byte for byte, on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,17 @@ from provisioner.protocol import DiskLayout, Step
 from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.machine_types import default_disk_type
-from ..build.plan import Allowance, Context, Deprecation, EngineKind, ImagePlan, MachinePlan, Plan, SourceImage
+from ..build.plan import (
+    Allowance,
+    CachePlan,
+    Context,
+    Deprecation,
+    EngineKind,
+    ImagePlan,
+    MachinePlan,
+    Plan,
+    SourceImage,
+)
 from ..build.proxy import ProxyPlan
 from ..context.outside import packed_inputs
 from ..errors import InputError
@@ -26,6 +37,15 @@ if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do 
     from ..spec.model import Spec, SpecStep
 
 SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
+CACHE_AGE = 86_400.0  # seconds for which results of steps that could reach other hosts are used, if nothing is said
+OWN_FILES = {
+    "run-script": "script",
+    "copy-files": "source",
+    "install-gpu": "deps_dir",
+    "install-anthos": "package_spec",
+}
+"""The input of each action that names a file of the context."""
+_PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
 CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages"])  # others need a booted system
 
@@ -88,6 +108,7 @@ def make_plan(
         attempts=spec.build.attempts,
         silence=spec.build.silence,
         source_date=(int(source.created) or None) if date is None else date,
+        cache=_cache(spec),
     )
 
 
@@ -116,10 +137,20 @@ def _steps(steps: Iterable[SpecStep], architecture: str, longest: float) -> tupl
             timeout=min(step.timeout or longest, longest),
             retries=step.retries,
             idempotent=step.idempotent,
+            reads=None if step.reads is None else (*step.reads, *_own_files(step)),
+            network=step.network,
+            cache=step.cache,
         )
         for step in steps
         if step.when is None or step.when.arch == architecture
     )
+
+
+def _own_files(step: SpecStep) -> Iterator[str]:
+    """Yield patterns of the files of the context that a step's inputs name."""
+    place = packed_inputs(step.action, step.inputs).get(OWN_FILES.get(step.action, ""))
+    if isinstance(place, str):
+        yield _PATTERN.sub(r"[\g<0>]", place)
 
 
 def _disk_size(asked: int | None, source: SourceImage) -> int:
@@ -195,6 +226,17 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
     raise InputError(
         f"local.engine: {what} needs a booted system, which chroot does not have; write engine: vm or auto"
     )
+
+
+def _cache(spec: Spec) -> CachePlan:
+    """Return what may be taken from earlier builds: on one machine, and nothing of networks where all is to be new."""
+    project = spec.build.project or spec.output.project or LOCAL
+    if project != LOCAL:
+        return CachePlan()
+    age = spec.cache.max_age
+    if age is None:
+        age = 0.0 if spec.rebuild == "always" and "rebuild" in spec.model_fields_set else CACHE_AGE
+    return CachePlan(enabled=True, max_age=age)
 
 
 def _machine(

@@ -12,6 +12,7 @@ from ..ports import Progress
 if TYPE_CHECKING:
     from ..local.console import LocalConsole as LocalConsole
     from .builds import LocalBuilds as LocalBuilds
+    from .cache import BuildCache as BuildCache
     from .cloud import CloudBackend as CloudBackend
     from .doctor import HostCheck as HostCheck
     from .images import LocalImages as LocalImages
@@ -32,6 +33,13 @@ def images_here(backend: LocalBackend) -> LocalImages:
     from .images import LocalImages
 
     return LocalImages(backend)
+
+
+def cache_here(home: Path) -> BuildCache:
+    """Return what earlier builds below `home` have left of their steps."""
+    from .cache import BuildCache
+
+    return BuildCache(home)
 
 
 def builds_here(backend: LocalBackend) -> LocalBuilds:

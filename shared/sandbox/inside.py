@@ -1,11 +1,13 @@
 """The processes of a sandbox: one that enters the namespaces, the first one inside, and the provisioner's.
 
     supervisor                  of the host, or of the user's own namespace
-    └── entrance                new user namespace; then new mount, pid, uts, ipc, cgroup and network namespaces
-        └── init (pid 1)        assembles the root, and waits for
-            └── provisioner     runs the steps; when it has ended, init ends, and the kernel ends all the rest
+    └── entrance                new user and network namespaces
+        └── round               new mount, pid, uts, ipc and cgroup namespaces
+            └── init (pid 1)        assembles the root, and waits for
+                └── provisioner     runs the steps; when it has ended, init ends, and the kernel ends all the rest
 
-Each dies with its parent. Steps see init, and the provisioner; both are hidden from them otherwise.
+A provisioner that ends so that a step's result can be kept is followed by another round, in a root that has it. Each
+process dies with its parent. Steps see init, and the provisioner; both are hidden from them otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from .system_calls import (
 )
 
 HTTP = 80
-OWN_FAULT = 3  # of these processes; a provisioner ends with 0 or 1
+OWN_FAULT = 3  # of these processes; a provisioner ends with 0, 1 or LAYER
+LAYER = 195  # the status of a job that goes on in a new root
 _RENOUNCED = (12, 13, 16, 17, 20, 22, 25, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """CAP_NET_ADMIN, NET_RAW, SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG,
 WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE (linux/capability.h)."""
@@ -69,6 +72,11 @@ class Entrance:
         self.pid = pid
         self._connection = connection
 
+    @property
+    def descriptor(self) -> int:
+        """The connection's, which can be read when there is a message, or when the process has ended."""
+        return self._connection.fileno()
+
     def receive(self) -> tuple[str, list[int]]:
         """Return the next message and its descriptors; "" when the process has ended."""
         data, descriptors, _, _ = socket.recv_fds(self._connection, _SAID, 4)
@@ -87,8 +95,9 @@ def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
     """Start the processes of a sandbox. `close` is called in the new process: it closes what that must not have.
 
     The entrance sends `users` with its user namespace, and waits; then `network` with the namespaces of users and
-    network and a socket that listens at the address, and waits; then init sends `ports` with the console and the port
-    of the reports. Either sends `failed: ...` when it cannot go on.
+    network and a socket that listens at the address, and waits. For each round it sends `round`, and waits; then init
+    sends `ports` with the console and the port of the reports; then the entrance sends `ended STATUS`. Any of them
+    sends `failed: ...` when it cannot go on.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -118,7 +127,7 @@ def _wait(connection: socket.socket) -> None:
 
 
 def _entrance(furniture: Furniture, connection: socket.socket) -> int:
-    """Enter the namespaces, start init, and return its exit status."""
+    """Enter the namespaces, run a job in them, and return its exit status."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for limit, most in furniture.limits:  # before: all users of the new namespace together are held to them
         resource.setrlimit(limit, (most, most))
@@ -130,18 +139,35 @@ def _entrance(furniture: Furniture, connection: socket.socket) -> int:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     _die_with_parent(connection)
-    unshare(NEW_MOUNTS | NEW_PROCESSES | NEW_NAMES | NEW_IPC | NEW_CGROUPS | NEW_NETWORK)
+    unshare(NEW_NETWORK)
     listener = listen_at(furniture.address, HTTP)
     _say(connection, "network", users, os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listener.fileno())
     _wait(connection)
     listener.close()
+    while True:
+        _say(connection, "round")
+        _wait(connection)
+        status = _forked(lambda: _round(furniture, connection), connection)
+        _say(connection, f"ended {status}")
+        if status != LAYER:
+            return status
+
+
+def _round(furniture: Furniture, connection: socket.socket) -> int:
+    """Run a job, or what is left of it, in namespaces of its own; return its exit status."""
+    _die_with_parent(connection)
+    unshare(NEW_MOUNTS | NEW_PROCESSES | NEW_NAMES | NEW_IPC | NEW_CGROUPS)
+    return _forked(lambda: _init(furniture, connection), connection)
+
+
+def _forked(work: Callable[[], int], connection: socket.socket) -> int:
+    """Do some work in a new process; return its exit status."""
     child = os.fork()
     if child:
-        connection.close()
         return _status(os.waitpid(child, 0)[1])
     status = OWN_FAULT
     try:
-        status = _init(furniture, connection)
+        status = work()
     except OSError as error:
         with suppress(OSError):
             place = f"{error.filename}: " if error.filename else ""

@@ -1,8 +1,9 @@
 """The root file system of a disk, mounted where it lies: the way of root, which copies nothing.
 
-The ids of its files stay what they are. The mount shows them as those of the sandbox's user namespace. A disk that is
-to be the same bytes each time is written anew at the end (write_root.py). It has another name meanwhile: one that was
-written in part is never taken for a whole one.
+The ids of its files stay what they are. The mount shows them as those of the sandbox's user namespace. Where the
+results of steps are kept, an overlay with their layers lies over it, and what they hold is applied to it at the end. A
+disk that is to be the same bytes each time is written anew at the end (write_root.py). The disk has another name
+meanwhile: one that was written in part is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import stat
 import struct
 from pathlib import Path
 
+from ..cache.apply_layer import apply_layer
 from ..disks.extents import copy_around
 from ..errors import EnvironmentFault, NoSpace
+from .layer_stack import LayerStack
 from .system_calls import (
     NO_DEVICES,
     attach_loop,
@@ -36,12 +39,25 @@ CAPABILITY = "security.capability"
 class LoopRoot:
     """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
 
-    def __init__(self, disk: Path, offset: int, size: int, source: Path, below: Path) -> None:
-        """Mount it. `offset` and `size` are the partition's, in bytes; the disk is of `source`. EnvironmentFault."""
+    def __init__(
+        self,
+        disk: Path,
+        offset: int,
+        size: int,
+        source: Path,
+        below: Path,
+        layers: LayerStack | None,
+        base: int,
+    ) -> None:
+        """Mount it. `offset` and `size` are the partition's, in bytes; the disk is of `source`. EnvironmentFault.
+
+        `base` is the first id of the sandbox on the host.
+        """
         self._disk, self._offset, self._size, self._source = disk, offset, size, source
-        self._plain, self.path = below / "plain", below / "root"
-        self._plain.mkdir()
-        self.path.mkdir()
+        self._layers, self._base = layers, base
+        self._plain, self._lower, self.path = below / "plain", below / "lower", below / "root"
+        for each in (self._plain, self._lower, self.path):
+            each.mkdir()
         try:
             device, path = attach_loop(disk, offset, size)
         except OSError as error:
@@ -74,40 +90,67 @@ class LoopRoot:
             os.close(handle)
 
     def shift(self, users: int) -> None:
-        """Show it at `path` with the ids of a user namespace, an open descriptor. EnvironmentFault."""
+        """Show it with the ids of a user namespace, an open descriptor. EnvironmentFault."""
         try:
-            mount_shifted(self._plain, self.path, users)
+            mount_shifted(self._plain, self.path if self._layers is None else self._lower, users)
         except OSError as error:
             raise EnvironmentFault(
                 f"this host's kernel cannot shift the ids of a file system ({error.strerror}): the chroot engine needs "
                 "Linux 5.12 or newer; write local.engine: vm"
             ) from error
 
+    def begin(self) -> None:
+        """Mount what the next steps change at `path`. EnvironmentFault."""
+        if self._layers is None:
+            return
+        state = self._plain.stat()
+        owner = (self._base + state.st_uid, self._base + state.st_gid)
+        try:
+            self._layers.mount(self._lower, self.path, state.st_mode & 0o7777, owner)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel mounts no overlay over a file system with shifted ids ({error.strerror}): the "
+                "chroot engine's cache needs Linux 5.19 or newer; build with --no-cache"
+            ) from error
+
+    def keep(self) -> None:
+        """Keep what the steps since begin() have changed as a layer. OSError."""
+        if self._layers is not None:
+            unmount_file_system(self.path)
+            self._layers.keep()
+
     def has_room(self) -> bool:
-        """Return True: its disk is a file of a fixed size."""
-        return True
+        """Return whether the disk that takes the changes has room. Without layers it is a file of a fixed size."""
+        return self._layers is None or self._layers.has_room()
 
     def finish(self, since: float, written_at: int | None) -> None:
         """Write all to the disk, give unused blocks back, and unmount. NoSpace, EnvironmentFault.
 
         `since` is when the sandbox began, in Unix seconds; `written_at` the date of a disk that has no later ones.
         """
+        old = self._disk.with_name(f"{self._disk.name}.old")
+        self._disk.replace(old)
         unmount_file_system(self.path)
+        if self._layers is not None:
+            unmount_file_system(self._lower)
+            self._layers.add_last()
+            for layer in self._layers.lower:
+                apply_layer(layer, self._plain, self._base)
         try:
             _lower_capabilities(self._plain, since)
             sync_file_system(self._plain)
             if written_at is not None:
-                self._write_anew(written_at)
+                self._write_anew(old, written_at)
                 return
             trim(self._plain)
             unmount_file_system(self._plain)
         except OSError as error:
             text = f"the disk of the image cannot be written: {error.strerror}"
             raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFault)(text) from error
+        old.replace(self._disk)
 
-    def _write_anew(self, written_at: int) -> None:
-        old, staged = (self._disk.with_name(f"{self._disk.name}.{name}") for name in ("old", "writing"))
-        self._disk.replace(old)
+    def _write_anew(self, old: Path, written_at: int) -> None:
+        staged = self._disk.with_name(f"{self._disk.name}.writing")
         copy_around(old, staged, self._offset, self._size)
         kept = read_kept(self._source)
         remove_devices(self._plain, kept.devices)

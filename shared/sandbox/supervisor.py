@@ -22,9 +22,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFault, GoldsmithError
+from ..cache.layer_store import LayerStore
+from ..cache.moving import export_layers, import_layers
+from ..errors import EnvironmentFault, GoldsmithError, InputError
 from ..host.programs import end_programs_with_this_process
-from .inside import Entrance, Furniture, enter
+from .inside import LAYER, Entrance, Furniture, enter
+from .layer_stack import CacheSpec, LayerStack
 from .limits import Groups, SandboxLimits, make_limits, watch_over
 from .loop_root import LoopRoot
 from .system_calls import (
@@ -40,13 +43,14 @@ from .system_calls import (
     unshare,
 )
 from .tree_root import SourceDisk, TreeRoot
-from .unpack_root import remove_unpacked
-from .user_namespace import IDS, enter_user_namespace, own_id_ranges
+from .unpack_root import remove_all, remove_unpacked
+from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
+BAD_INPUT = 2  # the exit status for an archive that has no layers
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
-REMOVE = "--remove"
+REMOVE, VERIFY, EXPORT, IMPORT = "--remove", "--verify", "--export", "--import"
 COMPLETED, FAILED = 0, 1  # exit statuses of the provisioner; of a job that has failed, the disk is not wanted
 
 
@@ -71,6 +75,7 @@ class SandboxSpec:
     console: int
     reports: int
     control: int
+    cache: CacheSpec | None = None
 
     def encode(self) -> str:
         """Return it as JSON."""
@@ -80,7 +85,10 @@ class SandboxSpec:
     def decode(cls, text: str) -> SandboxSpec:
         """Read what encode() has written."""
         document: Mapping[str, Any] = json.loads(text)
-        return cls(**{each.name: document[each.name] for each in fields(cls)})
+        values = {each.name: document[each.name] for each in fields(cls)}
+        if values["cache"] is not None:
+            values["cache"] = CacheSpec.decode(values["cache"])
+        return cls(**values)
 
 
 class Supervisor:
@@ -92,6 +100,7 @@ class Supervisor:
         self._reports = socket.socket(fileno=spec.reports)
         self._control = socket.socket(fileno=spec.control)
         self._began = time.time()
+        self._ready = False
 
     def run(self) -> int:
         """Run the sandbox; return the exit status. GoldsmithError."""
@@ -109,13 +118,18 @@ class Supervisor:
         staging = Path(spec.folder, "sandbox")
         staging.mkdir(exist_ok=True)
         mount_file_system("sandbox", staging, "tmpfs", options="size=1m,mode=755")
+        layers = None
+        if spec.cache is not None or not base:
+            layers = LayerStack(spec.cache, Path(spec.folder, "changes"), self._say)
+            self._note_first(layers.first)
         self._show_cidata(base, staging / "cidata")
         root: LoopRoot | TreeRoot
-        if base:
-            root = LoopRoot(Path(spec.disk), spec.offset, spec.size, Path(spec.source), staging)
+        if layers is None or base:
+            disk, original = Path(spec.disk), Path(spec.source)
+            root = LoopRoot(disk, spec.offset, spec.size, original, staging, layers, base)
         else:
             source = SourceDisk(spec.image, Path(spec.source), Path(spec.roots))
-            root = TreeRoot(Path(spec.disk), source, Path(spec.folder), staging, self._say)
+            root = TreeRoot(Path(spec.disk), source, layers, staging, self._say)
         os.chdir(staging)  # the sandbox's root may not pass through the folders that lead here
         furniture = Furniture(
             root=Path("root"),
@@ -129,8 +143,7 @@ class Supervisor:
         )
         entrance = enter(furniture, self._close_all)
         try:
-            ports = self._introduce(entrance, base, root, limits)
-            status = self._follow(entrance, ports, root, limits)
+            status = self._rounds(entrance, base, root, limits)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.kill(entrance.pid, signal.SIGKILL)
@@ -139,12 +152,33 @@ class Supervisor:
             entrance.close()
             if alive >= 0:
                 os.close(alive)
+        if status == COMPLETED:
+            root.finish(self._began, spec.written_at)
+        if layers is not None:
+            layers.close()
         if status not in (COMPLETED, FAILED):
             sys.stderr.write(f"{_describe(status)}\n")
             return 1
-        if status == COMPLETED:
-            root.finish(self._began, spec.written_at)
         return 0
+
+    def _rounds(self, entrance: Entrance, base: int, root: LoopRoot | TreeRoot, limits: SandboxLimits) -> int:
+        """Run the job: in one root, or in a new one after each step whose result is kept. Return its exit status."""
+        rounds = 1 + (len(self._spec.cache.chain) if self._spec.cache else 0)
+        status = LAYER
+        while status == LAYER and rounds:
+            rounds -= 1
+            ports = self._introduce(entrance, base, root, limits)
+            status = self._follow(entrance, ports, root, limits)
+            if status == LAYER:
+                root.keep()
+        return status
+
+    def _note_first(self, first: int) -> None:
+        """Tell the provisioner the step that it begins with: others have left the results of those before."""
+        if first:
+            path = Path(self._spec.folder, "cidata", "job.json")
+            path.write_text(json.dumps({**json.loads(path.read_text()), "first": first}))
+            self._say(f"the first {first} {'step is' if first == 1 else 'steps are'} from the cache")
 
     def _show_cidata(self, base: int, target: Path) -> None:
         """Show the files of the job at `target`, and give them to the sandbox's root: it could read no others."""
@@ -181,8 +215,12 @@ class Supervisor:
                 limits.apply(entrance.pid)
             elif text == "network":
                 self._connect(descriptors)
+            elif text == "round":
+                root.begin()
             elif text == "ports":
-                self._control.sendall(b"ready")
+                if not self._ready:
+                    self._control.sendall(b"ready")
+                self._ready = True
                 return descriptors[0], descriptors[1]
             else:
                 why = text.removeprefix("failed: ") or "its first process ended"
@@ -203,8 +241,8 @@ class Supervisor:
     def _follow(
         self, entrance: Entrance, ports: tuple[int, int], root: LoopRoot | TreeRoot, limits: SandboxLimits
     ) -> int:
-        """Pass on what the sandbox writes until it ends; return the exit status of its first process."""
-        end = os.pidfd_open(entrance.pid)
+        """Pass on what the sandbox writes until its first process ends; return that one's exit status."""
+        end = entrance.descriptor
         targets = dict(zip(ports, (self._console, self._reports), strict=True))
         poller = select.poll()
         for descriptor in (end, *targets):
@@ -221,11 +259,13 @@ class Supervisor:
             if not held and time.monotonic() >= look:
                 look = time.monotonic() + LOOK
                 self._look(entrance.pid, root, limits)
+        text, _ = entrance.receive()
         for descriptor, target in targets.items():
             while _pass_on(descriptor, target):
                 pass
             os.close(descriptor)
-        os.close(end)
+        if text.startswith("ended "):
+            return int(text.split()[1])
         _, told = os.waitpid(entrance.pid, 0)
         return 128 + os.WTERMSIG(told) if os.WIFSIGNALED(told) else os.WEXITSTATUS(told)
 
@@ -239,6 +279,13 @@ class Supervisor:
         if why:
             self._say(f"{why}; the sandbox is ended")
             os.kill(entrance, signal.SIGKILL)
+
+
+def _chore(name: str, folder: Path, archive: Path = Path()) -> str:
+    store = LayerStore(folder, remove_all)
+    if name == VERIFY:
+        return "\n".join(store.verify())
+    return str(export_layers(store, archive) if name == EXPORT else import_layers(store, archive, remove_all))
 
 
 def _pass_on(descriptor: int, target: socket.socket) -> bool:
@@ -265,14 +312,26 @@ def _end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the sandbox of the SandboxSpec in `arguments`, or remove the folder that follows REMOVE there."""
+    """Run the sandbox of the SandboxSpec in `arguments`, or do other work on files of other ids.
+
+    --remove FOLDER             remove it
+    --verify LAYERS             remove damaged layers, and print their keys
+    --export LAYERS ARCHIVE     write all layers into an archive, and print their number
+    --import LAYERS ARCHIVE     add those of an archive, and print their number
+    """
     _end_with_parent()
     end_programs_with_this_process()
     try:
         if arguments[0] == REMOVE:
             remove_unpacked(Path(arguments[1]))
             return 0
+        if arguments[0].startswith("--"):
+            sys.stdout.write(run_with_all_ids(lambda: _chore(arguments[0], *map(Path, arguments[1:]))) + "\n")
+            return 0
         return Supervisor(SandboxSpec.decode(arguments[0])).run()
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_INPUT
     except GoldsmithError as error:
         sys.stderr.write(f"{error}\n")
     except OSError as error:

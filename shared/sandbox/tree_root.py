@@ -1,7 +1,7 @@
 """The root file system of a disk as a folder under an overlay: the way of ordinary users, who cannot mount a disk.
 
     HOME/cache/roots/ID/tree, record.json    the files of an image, unpacked once, and what a folder cannot hold of them
-    MACHINE/changes/upper, work              what the sandbox has changed; gone with the machine
+    MACHINE/changes/                         what the sandbox has changed (layer_stack.py); gone with the machine
 
 The overlay is mounted in the supervisor's user namespace. At the end its files are written into the build's disk as a
 new file system. The disk has another name meanwhile: one that was written in part is never taken for a whole one.
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EnvironmentFault
-from .system_calls import NO_DEVICES, mount_file_system, unmount_file_system
+from .layer_stack import LayerStack
+from .system_calls import unmount_file_system
 from .unpack_root import UnpackedRoot, remove_all, unpack_root
 from .write_root import write_dated_root, write_root
 
-LEAST_ROOM = 64 << 20  # bytes
 KEPT_ROOTS = 3  # of those that no sandbox uses
 RECORD = "record.json"
 
@@ -39,46 +39,42 @@ class SourceDisk:
 class TreeRoot:
     """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
 
-    def __init__(self, disk: Path, source: SourceDisk, folder: Path, below: Path, say: Callable[[str], None]) -> None:
-        """Unpack the source that the disk is a copy of, unless that has been done, and mount it.
+    def __init__(
+        self, disk: Path, source: SourceDisk, layers: LayerStack, below: Path, say: Callable[[str], None]
+    ) -> None:
+        """Unpack the source that the disk is a copy of, unless that has been done.
 
         InputError for a root that is not ext4, ImageFileError, NoSpace, EnvironmentFault.
         """
         self.path = below / "root"
         self.path.mkdir()
         self._disk = disk
-        self._changes = folder / "changes"
-        self._lock, tree, self._kept = _unpacked(source, say)
-        remove_all(self._changes)  # of a sandbox of this name that was killed
-        upper, work = self._changes / "upper", self._changes / "work"
-        self._changes.mkdir(mode=0o700)  # setuid files in it are for the sandbox alone
-        for each in (upper, work):
-            each.mkdir()
-        state = tree.stat()
-        os.chown(upper, state.st_uid, state.st_gid)
-        upper.chmod(state.st_mode & 0o7777)
-        opened = [os.open(each, os.O_PATH | os.O_CLOEXEC) for each in (tree, upper, work)]
-        layers = zip(("lowerdir", "upperdir", "workdir"), opened, strict=True)  # the sandbox sees these names of them
-        options = ",".join(f"{name}=/proc/self/fd/{descriptor}" for name, descriptor in layers)
-        try:
-            mount_file_system("root", self.path, "overlay", NO_DEVICES, f"{options},userxattr")
-        except OSError as error:
-            raise EnvironmentFault(
-                f"this host's kernel mounts no overlay for an ordinary user on the file system of {self._changes} "
-                f"({error.strerror}): the chroot engine needs Linux 5.11 or newer and a home on ext4, xfs or btrfs; "
-                "write local.engine: vm"
-            ) from error
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
+        self._layers = layers
+        self._lock, self._tree, self._kept = _unpacked(source, say)
 
     def shift(self, users: int) -> None:
         """Do nothing: the sandbox has the ids of this process's namespace."""
 
+    def begin(self) -> None:
+        """Mount what the next steps change at `path`. EnvironmentFault."""
+        state = self._tree.stat()
+        try:
+            self._layers.mount(self._tree, self.path, state.st_mode & 0o7777, (state.st_uid, state.st_gid))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel mounts no overlay for an ordinary user on the file system of GOLDSMITH_HOME "
+                f"({error.strerror}): the chroot engine needs Linux 5.11 or newer and a home on ext4, xfs or btrfs; "
+                "write local.engine: vm"
+            ) from error
+
+    def keep(self) -> None:
+        """Keep what the steps since begin() have changed as a layer. OSError."""
+        unmount_file_system(self.path)
+        self._layers.keep()
+
     def has_room(self) -> bool:
         """Return whether the disk that takes the changes has room; without, builds could not even be ended."""
-        state = os.statvfs(self._changes)
-        return state.f_bavail * state.f_frsize >= LEAST_ROOM
+        return self._layers.has_room()
 
     def finish(self, since: float, written_at: int | None) -> None:
         """Write all to the disk. NoSpace, EnvironmentFault.
@@ -94,7 +90,6 @@ class TreeRoot:
         staged.replace(self._disk)
         unmount_file_system(self.path)
         os.close(self._lock)
-        remove_all(self._changes)
 
 
 def _unpacked(source: SourceDisk, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:

@@ -27,8 +27,8 @@ from ..disks.ext4.reader import ENCRYPTED, INLINE_DATA, Ext4, Inode
 from ..disks.reader import LETTERS_PER_STEP, DiskReader
 from ..disks.root_files import RootUnreadable
 from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
+from ..host.open_folder import OpenFolder
 from ..host.programs import run_tool
-from .open_folder import OpenFolder
 from .user_namespace import IDS, is_in_user_namespace, run_with_all_ids
 
 KEPT_FLAGS = 0x10 | 0x20 | 0x40 | 0x80

@@ -28,10 +28,10 @@ from ..disks.ext4.reader import Ext4, Inode
 from ..disks.reader import DiskReader
 from ..disks.root_files import RootUnreadable
 from ..errors import EnvironmentFault, InputError, NoSpace
+from ..host.open_folder import OpenFolder
 from ..host.programs import ProgramFailed, run_tool
 from .file_system_settings import FileSystemSettings, read_settings
 from .inode_fields import InodeFields
-from .open_folder import OpenFolder
 from .system_calls import punch_hole
 from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
 from .user_namespace import run_with_all_ids

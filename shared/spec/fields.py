@@ -79,6 +79,7 @@ Whole = Annotated[int, BeforeValidator(typed)]
 Flag = Annotated[bool, BeforeValidator(typed)]
 Timeout = Annotated[float, _duration(1, 30 * DAY)]
 Silence = Annotated[float, _duration(30, DAY)]
+Age = Annotated[float, _duration(0, 36500 * DAY)]
 TimeToLive = Annotated[float, _duration(1, 36500 * DAY)]
 DiskSize = Annotated[Whole, Field(ge=1, le=LARGEST_DISK_GB)]  # GB
 OemSize = Annotated[int, _size(SMALLEST_OEM)]
@@ -216,6 +217,26 @@ def _formats(chosen: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Formats = Annotated[tuple[Annotated[str, AfterValidator(_format)], ...], AfterValidator(_formats)]
+
+
+# The cache
+
+
+def _context_pattern(pattern: str) -> str:
+    parts = pattern.split("/")
+    if (
+        not pattern.isprintable()
+        or pattern.startswith("/")
+        or {"", ".", ".."} & set(parts)
+        or len(pattern) > LONGEST_PATH
+    ):
+        raise ValueError(f"{quoted(pattern)} is no pattern of files of the context; write one such as scripts/*.sh")
+    if parts.count("**") > 1:
+        raise ValueError(f"{quoted(pattern)} has more than one **; write several patterns")
+    return pattern
+
+
+Reads = Annotated[tuple[Annotated[str, AfterValidator(_context_pattern)], ...], Field(max_length=MOST_ALLOWED)]
 
 
 # Hygiene

@@ -16,6 +16,7 @@ from .closed import Closed, Rules
 from .fields import (
     MOST_ALLOWED,
     OR_FINDINGS,
+    Age,
     AllowanceReason,
     AllowedPath,
     Arch,
@@ -38,6 +39,7 @@ from .fields import (
     PlaceOrFolder,
     Project,
     ProxyUrl,
+    Reads,
     ServiceAccount,
     Silence,
     SpecName,
@@ -81,6 +83,9 @@ class SpecStep(Closed):
     retries: Whole = Field(default=0, ge=0, le=10)
     when: When | None = None
     idempotent: Flag = True
+    reads: Reads | None = None
+    network: Flag = True
+    cache: Flag = True
 
 
 Steps = Annotated[tuple[SpecStep, ...], Field(max_length=100)]
@@ -182,6 +187,12 @@ class LocalOptions(Closed):
     proxy: ProxyOptions | None = None
 
 
+class Cache(Closed):
+    """The use of results that earlier builds on one machine have left."""
+
+    max_age: Age | None = None
+
+
 class SpecAllowance(Closed):
     """A path at which a finding is allowed, and the reason."""
 
@@ -213,3 +224,4 @@ class Spec(Closed):
     hygiene: Annotated[Hygiene, OR_FINDINGS] = Field(default_factory=Hygiene)
     rebuild: Literal["always", "changed"] = "always"
     local: LocalOptions = Field(default_factory=LocalOptions)
+    cache: Cache = Field(default_factory=Cache)

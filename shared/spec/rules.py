@@ -32,7 +32,17 @@ _NOT_VERIFIED: Mapping[str, str] = {
 def spec_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold step names to be unique, and the steps and the disk to what Container-Optimized OS can do."""
     yield from _names_taken(keys.get("steps"))
+    yield from _reads_of_nothing(keys)
     yield from cos_rules(keys)
+
+
+def _reads_of_nothing(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold steps that read files of the context to a spec that has one."""
+    steps = keys.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
+        if _value(step, "reads") and "context" not in keys:
+            loc: Loc = ("steps", index, "reads")
+            yield loc, "selects files of the context, and the spec has none; add context, or leave it out"
 
 
 def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

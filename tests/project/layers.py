@@ -68,9 +68,11 @@ LAYERS = (
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
+    _layer("shared/cache", "provisioner/protocol shared/ground shared/build shared/host shared/disks", io=True),
     _layer(
         "shared/sandbox",
-        "provisioner/protocol provisioner/system shared/ground shared/build shared/ports shared/host shared/disks",
+        "provisioner/protocol provisioner/system shared/ground shared/build shared/ports shared/host shared/disks "
+        "shared/cache",
         io=True,
     ),
     _layer("shared/block_devices", "shared/ground shared/build shared/host shared/disks shared/sandbox", io=True),
@@ -83,13 +85,14 @@ LAYERS = (
     _layer(
         "shared/machines",
         "provisioner/protocol shared/ground shared/build shared/ports shared/host shared/archives shared/disks "
-        "shared/delivery shared/sandbox",
+        "shared/delivery shared/cache shared/sandbox",
         io=True,
     ),
     _layer(
         "shared/local",
-        "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/gpu_drivers "
-        "shared/host shared/disks shared/delivery shared/sandbox shared/images shared/machines",
+        "provisioner/protocol provisioner/hygiene provisioner/system shared/ground shared/build shared/ports "
+        "shared/gpu_drivers shared/host shared/disks shared/delivery shared/cache shared/sandbox shared/images "
+        "shared/machines",
         io=True,
     ),
     _layer(
@@ -122,7 +125,7 @@ LAYERS = (
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
         "shared/spec shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images shared/machines "
-        "shared/local shared/gcp",
+        "shared/cache shared/sandbox shared/local shared/gcp",
         io=True,
     ),
     _layer(

@@ -18,10 +18,10 @@ from shared.sandbox.shims import POLICY
 from tests.shared.disks.small_disks import tool
 from tests.system.archives import root_partition
 from tests.system.command import Document, Goldsmith, prints
+from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
-GROUPS = Path("/sys/fs/cgroup")
 
 LOOK = """exec >/var/lib/looked 2>/dev/null
 say() { printf '%s=%s\\n' "$1" "$(shift; "$@")"; }
@@ -83,44 +83,6 @@ SEEN = {
     "alg": "refused",
     "host": "refused",
 }
-
-
-def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Path:
-    local = {"engine": "chroot", "network": False, "memory_mb": 512}
-    return goldsmith.spec(steps, **{"local": local, **more})  # type: ignore[arg-type]
-
-
-def mounts_and_loops(goldsmith: Goldsmith) -> list[str]:
-    """Return the mounts and the loop devices of this host that belong to a home's builds."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    lines += [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-    return [line for line in lines if str(goldsmith.folder) in line]
-
-
-def groups_of(goldsmith: Goldsmith) -> list[Path]:
-    names = [path.name for path in (goldsmith.home / "builds").glob("*")]
-    return [path for path in GROUPS.glob("*/goldsmith-*") if any(name in path.name for name in names)]
-
-
-def wait_for_no_group(goldsmith: Goldsmith) -> None:
-    until = time.monotonic() + 10
-    while left := groups_of(goldsmith):
-        assert time.monotonic() < until, left
-        time.sleep(0.02)
-
-
-def wait_for_no_mount(goldsmith: Goldsmith) -> None:
-    """Wait until the kernel has freed what the last process of a sandbox held."""
-    until = time.monotonic() + 10
-    while left := mounts_and_loops(goldsmith):
-        assert time.monotonic() < until, left
-        time.sleep(0.02)
-
-
-def assert_nothing_left(goldsmith: Goldsmith) -> None:
-    goldsmith.traces.wait_for_no_process()
-    wait_for_no_group(goldsmith)
-    wait_for_no_mount(goldsmith)
 
 
 def test_steps_see_nothing_of_the_host(sandboxes: Goldsmith, tmp_path: Path) -> None:
@@ -232,7 +194,12 @@ def test_a_kill_at_any_moment_leaves_nothing(sandboxes: Goldsmith) -> None:
 def kill_builds(goldsmith: Goldsmith, times: int) -> None:
     """Kill builds at random moments; what they have left is gone when the next command has ended."""
     spec = sandboxed(
-        goldsmith, [{"name": "busy", "script": "for i in $(seq 40); do echo $i >/var/lib/$i; sync; done\n"}]
+        goldsmith,
+        [
+            {"name": f"busy{part}", "script": f"for i in $(seq 10); do echo {part} >/var/lib/$i; sync; done\n"}
+            for part in range(4)
+        ],
+        cache={"max_age": "0s"},
     )
     chance = random.Random(20261129)
     for _ in range(times):
@@ -244,6 +211,7 @@ def kill_builds(goldsmith: Goldsmith, times: int) -> None:
         wait_for_no_mount(goldsmith)
     done, build = goldsmith.build(spec)
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
     assert {each["state"] for each in goldsmith.builds()} == {"finished"}
     assert goldsmith.traces.files() == []
     assert_nothing_left(goldsmith)

@@ -113,7 +113,8 @@ def test_problems_of_python_values_are_in_plain_words_too() -> None:
         (("source",), "names no image; write exactly one of image, family, milestone and file"),
         (
             ("steps", 0, "x"),
-            "unknown key; write one of: name, action, inputs, timeout, retries, when, idempotent",
+            "unknown key; write one of: name, action, inputs, timeout, retries, when, idempotent, reads, network, "
+            "cache",
         ),
     ]
 

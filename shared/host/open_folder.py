@@ -15,16 +15,22 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class OpenFolder:
     """A folder of a tree, open as `descriptor`: `top` at first. OSError where it cannot be opened."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path | int) -> None:
+        """Open a folder, or another descriptor of one that is open with O_PATH."""
         self._top = top
         self._above: list[tuple[int, int]] = []  # the folders on the way here
-        self.descriptor = os.open(top, _FOLDER)
+        self.descriptor = os.open(".", _FOLDER, dir_fd=top) if isinstance(top, int) else os.open(top, _FOLDER)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
+
+    def names(self) -> list[str]:
+        """Return the names of what is in it, in no order. OSError."""
+        with os.scandir(self.descriptor) as entries:
+            return [entry.name for entry in entries]
 
     def down(self, name: str) -> None:
         """Move to a folder in this one."""

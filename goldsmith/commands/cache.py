@@ -1,0 +1,69 @@
+"""goldsmith cache: what earlier builds have left of their steps on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from shared.errors import InputError
+from shared.quantities import parse_size
+from shared.runtime import opening
+
+from ..exit_status import NOT_SUCCEEDED
+from ..home import home
+from ..screen.tables import megabytes, print_json, print_table, when
+from ..screen.text import complain, say
+
+SHOWN = 12  # digits of a key
+
+
+def list_layers(*, as_json: bool) -> None:
+    """Print the layers, the one that was used last first."""
+    found = opening.cache_here(home()).layers()
+    if as_json:
+        print_json([asdict(layer) for layer in found])
+        return
+    rows = [
+        (layer.key[:SHOWN], layer.step, layer.build, layer.engine, megabytes(layer.disk_bytes), when(layer.used))
+        for layer in found
+    ]
+    print_table(("LAYER", "STEP", "BUILD", "ENGINE", "DATA", "USED"), rows)
+
+
+def prune(keep: str | None) -> None:
+    """Remove all layers, or those that were used longest ago until the rest take no more than `keep`. InputError."""
+    gone = opening.cache_here(home()).prune(_size(keep))
+    say(f"removed {_counted(len(gone))}, {megabytes(sum(layer.disk_bytes for layer in gone))}")
+
+
+def verify() -> int:
+    """Read all layers and remove the damaged ones; return the exit status."""
+    damaged: Sequence[str] = opening.cache_here(home()).verify()
+    for key in damaged:
+        complain(f"layer {key[:SHOWN]} was damaged, and is removed; the next build makes it again")
+    say(f"removed {_counted(len(damaged))}" if damaged else "all layers are whole")
+    return NOT_SUCCEEDED if damaged else 0
+
+
+def export_all(archive: Path) -> None:
+    """Write all layers into an archive."""
+    say(f"{archive}: {_counted(opening.cache_here(home()).export(archive))}")
+
+
+def add(archive: Path) -> None:
+    """Add the layers of an archive."""
+    say(f"added {_counted(opening.cache_here(home()).add(archive))}")
+
+
+def _counted(count: int) -> str:
+    return f"{count} layer" if count == 1 else f"{count} layers"
+
+
+def _size(keep: str | None) -> int:
+    if keep is None:
+        return 0
+    try:
+        return parse_size(keep)
+    except ValueError as error:
+        raise InputError(f"--keep: {error}") from error

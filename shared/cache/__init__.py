@@ -1,0 +1,1 @@
+"""The cache of one machine: what earlier builds have left that later ones need not do again."""

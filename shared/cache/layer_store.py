@@ -1,0 +1,281 @@
+"""Layers on the disk of one machine: each what one step of a build has left, under its key.
+
+    HOME/cache/layers/KEY/content       a folder of changed files, or the changed blocks of a disk
+    HOME/cache/layers/KEY/layer.json    its record; locked (shared) while a build uses the layer
+    HOME/cache/layers/.gone-*           layers that are being removed
+
+A layer is renamed into place when it is whole, and away before it is removed, so that none is ever seen in part,
+whatever process dies at whatever moment. What a power cut has left of its files is seen by their digests.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from ..errors import EnvironmentFault, GoldsmithError
+from ..host.scratch import is_at
+from .seal import quick_seal, whole_digest
+
+RECORD, CONTENT, CHECKED = "layer.json", "content", "checked"
+GONE = ".gone-"
+LARGEST_RECORD = 1 << 16  # bytes
+LAYER_KEY = re.compile(r"[0-9a-f]{64}")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class StepLayer:
+    """The layer that is kept after a step."""
+
+    step: int  # index into the plan's steps
+    name: str  # of the step, for people
+    key: str
+    networked: bool  # whether what is in it, and in no layer before it, could come from other hosts
+    usable: bool = True  # False: a build was told to run this step
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What is known of a layer."""
+
+    key: str
+    before: str  # the key of the layer below; "" for none
+    step: str  # its name
+    build: str  # the id of the build that has left it
+    engine: str
+    made: float  # Unix seconds
+    oldest: float | None  # when the first step that could reach other hosts was run; None: none could, of all so far
+    disk_bytes: int = 0  # that it takes on this disk
+    seal: str = ""  # the digest of quick_seal() and of whole_digest()
+    digest: str = ""
+    boot: str = ""  # of this machine, in which it was written
+    used: float = 0.0  # the last time, Unix seconds; of the file, not in it
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a record. ValueError for anything else."""
+        document: Any = json.loads(data)
+        try:
+            record = cls(**document)
+        except TypeError as error:  # another key, or no object at all
+            raise ValueError(str(error)) from error
+        texts = (record.key, record.before, record.step, record.build, record.engine, record.seal, record.digest)
+        numbers = (record.made, record.oldest or 0.0, record.disk_bytes)
+        if not all(isinstance(each, str) for each in texts) or not all(
+            isinstance(each, int | float) for each in numbers
+        ):
+            raise ValueError("a value of another type")
+        return record
+
+    def encode(self) -> bytes:
+        """Write it as JSON."""
+        return json.dumps({key: value for key, value in asdict(self).items() if key != "used"}).encode()
+
+
+@dataclass(frozen=True)
+class OpenLayer:
+    """A layer in use: nothing removes it before close()."""
+
+    record: LayerRecord
+    content: Path
+    lock: int
+
+    def close(self) -> None:
+        """Let it be removed."""
+        os.close(self.lock)
+
+
+class LayerStore:
+    """The layers below a folder. Any number of processes may use it at once."""
+
+    def __init__(self, folder: Path, remove: Callable[[Path], object]) -> None:
+        """`remove` removes a folder of files that may be of other users."""
+        self.folder = folder
+        self._remove = remove
+
+    def open(self, key: str) -> OpenLayer | None:
+        """Return a layer that is whole, for use; None where there is none. One that is damaged is thrown away."""
+        path = self.folder / key / RECORD
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if not is_at(lock, path):  # removed meanwhile
+                os.close(lock)
+                return None
+            record = LayerRecord.decode(os.read(lock, LARGEST_RECORD))
+            if record.key == key and self._is_whole(record):
+                os.utime(lock)
+                return OpenLayer(record, self.folder / key / CONTENT, lock)
+        except (OSError, ValueError, GoldsmithError):
+            pass
+        os.close(lock)
+        self.discard(key)
+        return None
+
+    def publish(self, staged: Path, record: LayerRecord) -> bool:
+        """Make a layer of a folder that has its content, unless there is one. Return whether it was made. OSError."""
+        content = staged / CONTENT
+        seal = quick_seal(content)
+        whole = replace(
+            record,
+            disk_bytes=seal.disk_bytes,
+            seal=seal.digest,
+            digest=whole_digest(content),
+            boot=_BOOT.read_text().strip(),
+        )
+        (staged / RECORD).write_bytes(whole.encode())
+        try:
+            staged.rename(self.folder / record.key)
+        except OSError:  # another build was faster
+            return False
+        return True
+
+    def records(self) -> Iterator[LayerRecord]:
+        """Yield the records of all layers; one that is damaged is left out."""
+        for key in self._keys():
+            path = self.folder / key / RECORD
+            with suppress(OSError, ValueError), path.open("rb") as file:
+                record = LayerRecord.decode(file.read(LARGEST_RECORD))
+                yield replace(record, used=os.fstat(file.fileno()).st_mtime)
+
+    def discard(self, key: str) -> bool:
+        """Remove a layer, unless a build uses it. Return whether it is gone."""
+        place = self.folder / key
+        try:
+            lock = os.open(place / RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self._take_away(place)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not is_at(lock, place / RECORD) or self._take_away(place)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+
+    def prune(self, most: int) -> list[LayerRecord]:
+        """Remove the layers that were used longest ago, until the rest take at most `most` bytes; return those.
+
+        A layer is of no use without those below it: it goes with them.
+        """
+        self.sweep()
+        left = sorted(self.records(), key=lambda record: (record.used, record.key))
+        gone, size = [], sum(record.disk_bytes for record in left)
+        there = {record.key for record in left}
+        for record in left:
+            orphan = bool(record.before) and record.before not in there
+            if (size > most or orphan) and self.discard(record.key):
+                gone.append(record)
+                there.discard(record.key)
+                size -= record.disk_bytes
+        return gone
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left: layers that were on their way out, and such without a record."""
+        for path in self._all():
+            if path.name.startswith(GONE):
+                self._remove(path)
+            elif LAYER_KEY.fullmatch(path.name) and not (path / RECORD).exists():
+                self.discard(path.name)
+
+    def verify(self) -> list[str]:
+        """Compare the files of all layers with their digests; remove those that differ, and return their keys."""
+        bad = []
+        for key in self._keys():
+            found = self.open(key)
+            if found is None:
+                bad.append(key)
+                continue
+            try:
+                whole = whole_digest(found.content) == found.record.digest
+            except (OSError, GoldsmithError):
+                whole = False
+            found.close()
+            if not whole:
+                self.discard(key)
+                bad.append(key)
+        return bad
+
+    def _is_whole(self, record: LayerRecord) -> bool:
+        """Return whether a layer's files are as they were; all is read where the file system says otherwise.
+
+        So it is once after each boot of this machine: a power cut may have lost what was not on the disk yet.
+        """
+        place = self.folder / record.key
+        seen, seal = record.boot, record.seal
+        with suppress(OSError, ValueError):
+            seen, seal = (place / CHECKED).read_text().split("\n")
+        boot, now = _BOOT.read_text().strip(), quick_seal(place / CONTENT).digest
+        if (seen, seal) == (boot, now):
+            return True
+        if whole_digest(place / CONTENT) != record.digest:
+            return False
+        with suppress(OSError):  # of another user: it is read again then
+            staged = place / f"{CHECKED}.{secrets.token_hex(4)}"
+            staged.write_text(f"{boot}\n{now}")
+            staged.replace(place / CHECKED)
+        return True
+
+    def _take_away(self, place: Path) -> bool:
+        gone = self.folder / f"{GONE}{place.name[:16]}-{secrets.token_hex(4)}"
+        try:
+            place.rename(gone)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        self._remove(gone)
+        return True
+
+    def _keys(self) -> list[str]:
+        return [path.name for path in self._all() if LAYER_KEY.fullmatch(path.name)]
+
+    def _all(self) -> list[Path]:
+        try:
+            return sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+
+
+def usable(chain: list[OpenLayer], now: float, max_age: float) -> int:
+    """Return how many layers, from the first on, a build may begin after: none that has older results of a network."""
+    count = len(chain)
+    while count and _too_old(chain[count - 1].record, now, max_age):
+        count -= 1
+    return count
+
+
+def _too_old(record: LayerRecord, now: float, max_age: float) -> bool:
+    return record.oldest is not None and not 0 <= now - record.oldest < max_age
+
+
+def folder_of_layers(home: Path) -> Path:
+    """Return the folder of all layers below a home, which is made for its owner alone. EnvironmentFault."""
+    folder = home / "cache" / "layers"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: {error.strerror}") from error
+    return folder
+
+
+def oldest_of(before: LayerRecord | None, networked: bool, began: float) -> float | None:
+    """Return when the first step of a layer that could reach other hosts was run, with all below it."""
+    known = before.oldest if before else None
+    if not networked:
+        return known
+    return began if known is None else min(known, began)

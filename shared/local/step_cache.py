@@ -1,0 +1,90 @@
+"""The layers of a build's steps on this machine: which there can be, and what their keys are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from provisioner.protocol import Job
+from provisioner.system.context import selected_digest
+
+from ..build.plan import Plan
+from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers
+from ..cache.step_keys import layer_chain
+from ..delivery.bundle import provisioner_version
+from ..errors import EnvironmentFault, InputError
+from ..machines.machines import CHROOT
+from ..machines.qemu import StepCache
+from ..ports import MachineRequest
+from ..quantities import parse_size
+from ..sandbox.shims import shims
+from ..topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
+
+
+def cache_size(environment: Mapping[str, str]) -> int:
+    """Return how many bytes the layers may take. EnvironmentFault."""
+    try:
+        return parse_size(environment.get(CACHE_SIZE) or CACHE_SIZE_DEFAULT)
+    except ValueError as error:
+        raise EnvironmentFault(f"{CACHE_SIZE}: {error}") from error
+
+
+def make_room(home: Path, environment: Mapping[str, str]) -> None:
+    """Remove the layers that were used longest ago, if all take more than they may."""
+    from ..machines.start_sandbox import remove_folder
+
+    LayerStore(folder_of_layers(home), remove_folder).prune(cache_size(environment))
+
+
+def step_cache(request: MachineRequest) -> StepCache | None:
+    """Return the cache of a machine's steps; None where it has none."""
+    plan = request.build
+    if plan is None or not plan.cache.enabled or plan.machine.engine != CHROOT:
+        return None
+    return StepCache(plan.build_id, chain_of(plan), plan.cache.max_age)
+
+
+def chain_of(plan: Plan) -> tuple[StepLayer, ...]:
+    """Return the layers of a plan's steps."""
+    context = None if plan.context is None else Path(plan.context.uri)
+    base = {
+        "engine": plan.machine.engine,
+        "provisioner": provisioner_version(),
+        "disk_size_gb": plan.machine.disk_size_gb,
+        "source_date": plan.source_date,
+    }
+    if plan.machine.engine == CHROOT:
+        base["user"] = os.geteuid()  # whose ids the files of its layers have
+        base["shims"] = hashlib.sha256(repr(sorted(shims("", "gpt").items())).encode()).hexdigest()
+    return layer_chain(plan, base, lambda patterns: _selected(context, patterns))
+
+
+def with_layers(job: Job, cache: StepCache | None) -> Job:
+    """Return the job with the steps after which the machine's disk is kept."""
+    return job if cache is None else replace(job, layers=tuple(layer.step for layer in cache.chain))
+
+
+def check_reads(plan: Plan) -> None:
+    """Refuse patterns that select no file of the context. InputError."""
+    for step in plan.steps:
+        for pattern in step.reads or ():
+            if plan.context is not None and not _count(Path(plan.context.uri), pattern):
+                raise InputError(
+                    f"steps: {step.name}: reads: {pattern!r} selects no file of the context; write a pattern of files "
+                    "that are there"
+                )
+
+
+def _selected(context: Path | None, patterns: Sequence[str]) -> str:
+    if context is None:
+        return ""
+    with context.open("rb") as file:
+        return selected_digest(file, patterns)[0]
+
+
+def _count(context: Path, pattern: str) -> int:
+    with context.open("rb") as file:
+        return selected_digest(file, (pattern,))[1]
