@@ -15,7 +15,7 @@ import pytest
 
 from shared.disks.disk import Disk
 from shared.disks.extents import copy_around
-from shared.sandbox.open_folder import OpenFolder
+from shared.host.open_folder import OpenFolder
 from shared.sandbox.unpack_root import DeviceNode, UnpackedRoot, read_kept, remove_all, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from shared.sandbox.write_root import remove_devices, write_dated_root
