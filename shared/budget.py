@@ -51,6 +51,16 @@ DISK_ARCHIVE_BOUNDS = Bounds(
     bytes_per_step=256,
     remedy="pack the disk again with tar --sparse --format=gnu",
 )
+ROOT_ARCHIVE_BOUNDS = Bounds(
+    "a root file system's archive",
+    read=4 * GIB,  # gzip makes a thousandth of zeros
+    read_per_byte=64,
+    kept=192 * MIB,
+    bytes_per_kept=2,
+    steps=2_000_000,  # 200,000 members
+    bytes_per_step=64,
+    remedy="pack it again from its files, with tar --sparse if they are large and nearly empty",
+)
 DISK_BOUNDS = Bounds(
     "a disk's file systems",
     read=GIB,

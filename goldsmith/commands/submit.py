@@ -21,9 +21,11 @@ from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.intake.workflow import wanted_build
 from shared.names import LOCAL
 from shared.planning.line import waits_of
+from shared.planning.sources import only_here
 from shared.runtime import opening
 from shared.spec.cloudbuild.substitutions import builtin_substitutions
 from shared.spec.read import ParsedSpec, SpecBuild, SpecFile, read_specs
+from shared.spec.rules import SOURCES_HERE
 from shared.submission import (
     CONTEXT_METADATA,
     LIST,
@@ -69,8 +71,9 @@ def submit(
     place = Place(project or _named_project(builds), bucket)
     if place.project is None:
         raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
-    if any(build.spec.source.file is not None for build in builds):
-        raise InputError(f"{path}: source.file: a file can only be built from on this machine, with goldsmith build")
+    for build in builds:
+        if any(getattr(build.spec.source, key) is not None for key in SOURCES_HERE):
+            raise InputError(f"{path}: {only_here(build.spec.source)}")
     if any(build.spec.output.formats for build in builds):
         place_of = file.parsed.document.position(("output", "formats"))
         raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")

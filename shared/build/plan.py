@@ -27,6 +27,7 @@ class SourceImage:
     labels: dict[str, str] = field(default_factory=dict)
     licenses: tuple[str, ...] = ()
     created: float = 0.0  # Unix seconds: what its contents date from; 0 where that is not known
+    bootable: bool = True  # False where it is known to have no kernel
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ from pathlib import Path
 from ..errors import EnvironmentFault, NoSpace
 
 _MARK = ".scratch-"
+_MEMORY_FILES = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_AVAILABLE = re.compile(r"^MemAvailable: *(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,23 @@ def own_folder(parent: Path) -> Path:
         raise EnvironmentFault(f"{folder} belongs to another user; set TMPDIR to a folder of yours")
     folder.chmod(0o711)  # a user namespace's root passes through it
     return folder
+
+
+def memory_folder(needed: int) -> Path | None:
+    """Return this user's folder in memory, where files are quick; None where there are not `needed` bytes of it."""
+    if not _MEMORY_FILES.is_dir():
+        return None
+    state = os.statvfs(_MEMORY_FILES)
+    unfit = state.f_flag & (os.ST_NOEXEC | os.ST_NODEV | os.ST_RDONLY)
+    if unfit or min(state.f_bavail * state.f_frsize, _available_memory()) < needed:
+        return None
+    return own_folder(_MEMORY_FILES)
+
+
+def _available_memory() -> int:
+    """Return the bytes of memory that can be used without swapping."""
+    found = _AVAILABLE.search(Path("/proc/meminfo").read_text())
+    return int(found[1]) * 1024 if found else 0
 
 
 @contextmanager

@@ -91,9 +91,11 @@ class Catalogue:
         licenses: Sequence[str] = (),
         architecture: str = "x86_64",
         source_disk: str | None = None,
+        content: str | None = None,
     ) -> Image:
         """Add a raw disk. It is whole in the catalogue, or not there at all.
 
+        `content` is a digest of all that the disk was made of: the same image, made again, has the same id then.
         `link` shares the file with the caller, who must never write to it again; `move` takes it away. Both copy
         where the catalogue is on another file system. AlreadyExists when there is an image of that name.
         """
@@ -108,7 +110,7 @@ class Catalogue:
             image = Image(
                 LOCAL,
                 name,
-                _image_id(name, created, state.st_size),
+                _image_id(name, created, state.st_size) if content is None else content_id(content),
                 created,
                 family=family,
                 description=description,
@@ -255,10 +257,15 @@ def _write(path: Path, data: bytes) -> None:
     force(path)
 
 
-def _image_id(name: str, created: float, size: int) -> str:
-    """Return 19 decimal digits, as Compute Engine's ids have: the same for the same image, another for any other."""
-    digest = hashlib.sha256(json.dumps([name, created, size]).encode()).digest()
+def content_id(content: str) -> str:
+    """Return the id of the image that is made of a content: 19 decimal digits, as Compute Engine's ids have."""
+    digest = hashlib.sha256(content.encode()).digest()
     return str(10**18 + int.from_bytes(digest, "big") % (9 * 10**18))
+
+
+def _image_id(name: str, created: float, size: int) -> str:
+    """Return the id of an image of unknown origin: the same for the same image, another for any other."""
+    return content_id(json.dumps([name, created, size]))
 
 
 def _check(name: str, family: str | None, labels: Mapping[str, str]) -> None:

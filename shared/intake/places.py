@@ -21,6 +21,7 @@ from ..names import LOCAL, quoted
 from ..ports import Objects
 from ..sbom.input import LIST_LIMIT, problems
 from ..spec.document import KeyPath, Problem
+from ..spec.rules import ONLY_HERE, SOURCES_HERE
 from ..submission import brought_list, is_result, kept_uri, named_digest, split_uri
 from ..topology import RESULTS, SPECS
 from .stored_content import store_file
@@ -77,9 +78,8 @@ class UploadedPlaces:
         """Return the problems of the places that a spec's values name beside the context. The values may be invalid."""
         found = []
         source = data.get("source")
-        if isinstance(source, dict) and "file" in source:
-            text = "can only be built from on one machine, with goldsmith build; import the image, and name it here"
-            found.append(Problem(("source", "file"), text))
+        if isinstance(source, dict):
+            found += [Problem(("source", key), ONLY_HERE) for key in SOURCES_HERE if key in source]
         output = data.get("output")
         if isinstance(output, Mapping) and output.get("formats"):
             found.append(Problem(FORMATS, NO_FORMATS))

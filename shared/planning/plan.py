@@ -47,6 +47,7 @@ OWN_FILES = {
 """The input of each action that names a file of the context."""
 _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
+_NO_KERNEL = "{} has no kernel; add packages with a kernel and an init system to what it is made of"
 CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages"])  # others need a booted system
 
 
@@ -73,7 +74,7 @@ def make_plan(
     sbom_input = spec.output.sbom.input if spec.output.sbom else None
     packed = context.digest if context else None
     allow_failed = spec.verify.allow_failed if spec.verify else ()
-    engine = _engine(spec, steps, layout)
+    engine = _engine(spec, steps, layout, source)
     digest = content_digest(
         source.id,
         steps,
@@ -202,9 +203,9 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
     )
 
 
-def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> EngineKind:
+def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
     """Return what the steps run in. On Google Cloud that is always a VM; InputError for steps that need one."""
-    engine = _possible_engine(spec, steps, layout)
+    engine = _possible_engine(spec, steps, layout, source)
     if spec.output.reproducible and engine != "chroot":
         raise InputError(
             "output.reproducible: a VM writes its disk as its kernel likes, and only the chroot engine of one machine "
@@ -213,19 +214,28 @@ def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> E
     return engine
 
 
-def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None) -> EngineKind:
+def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
     project = spec.build.project or spec.output.project or LOCAL
-    if spec.local.engine == "vm" or project != LOCAL:
+    if not source.bootable:
+        _refuse_vm(spec, source)
+    elif spec.local.engine == "vm" or project != LOCAL:
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
     if not booted and layout is None:
         return "chroot"
-    if spec.local.engine == "auto":
+    if spec.local.engine == "auto" and source.bootable:
         return "vm"
     what = f"step {booted[0].name!r} ({booted[0].action})" if booted else "the disk layout of output.oem_size"
-    raise InputError(
-        f"local.engine: {what} needs a booted system, which chroot does not have; write engine: vm or auto"
-    )
+    remedy = "write engine: vm or auto" if source.bootable else f"{_NO_KERNEL.format(source.name)}"
+    raise InputError(f"local.engine: {what} needs a booted system, which chroot does not have; {remedy}")
+
+
+def _refuse_vm(spec: Spec, source: SourceImage) -> None:
+    """Raise InputError where a source without a kernel would have to boot."""
+    if spec.local.engine == "vm":
+        raise InputError(f"local.engine: vm boots the source, and {_NO_KERNEL.format(source.name)}, or write chroot")
+    if spec.verify is not None:
+        raise InputError(f"verify: boots the image, and {_NO_KERNEL.format(source.name)}, or leave verify out")
 
 
 def _cache(spec: Spec) -> CachePlan:

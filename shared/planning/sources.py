@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..names import COS_PROJECT, LOCAL
 from ..ports import Compute, Image
 from ..spec.model import Source
+from ..spec.rules import ONLY_HERE, SOURCES_HERE
 
 # PREFIX-CHANNEL-MILESTONE-A-B-C: cos-stable-68-10718-86-0, cos-arm64-beta-117-18613-0-9. The images of long-term
 # support have no channel, cos-109-17800-66-27 and cos-arm64-109-17800-66-27: they are reached by their families.
@@ -35,7 +36,7 @@ def resolve_source(source: Source, compute: Compute) -> SourceImage:
     elif source.milestone is not None:
         image = _newest_of_milestone(compute, project, source.milestone, source.arch or "x86_64")
     else:
-        raise InputError("source.file: a file can only be built from on one machine, with goldsmith build")
+        raise InputError(only_here(source))
     unfit = why_unfit(project, image.name)
     if unfit is not None:
         key = "image" if source.image is not None else "family" if source.family is not None else "milestone"
@@ -44,6 +45,11 @@ def resolve_source(source: Source, compute: Compute) -> SourceImage:
             f"{OLDEST} or later; name a newer image, or one of your own that has python3"
         )
     return as_source(image)
+
+
+def only_here(source: Source) -> str:
+    """Return why Google Cloud cannot build from a source that is made on one machine."""
+    return f"source.{next(key for key in SOURCES_HERE if getattr(source, key) is not None)}: {ONLY_HERE}"
 
 
 def in_catalogue(source: Source) -> Source:

@@ -33,12 +33,28 @@ class LocalImages:
         self._backend = backend
 
     def resolve(self, source: Source, folder: Path) -> SourceImage:
-        """Find the image that a spec starts from; a file beside the spec joins the catalogue first, once."""
-        from ..images.file import import_image, source_name
+        """Find the image that a spec starts from; what a file beside the spec holds joins the catalogue first, once."""
         from ..planning.sources import as_source, in_catalogue, resolve_source
 
-        if source.file is None:
-            return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
+        if source.file is not None:
+            return self._dated(as_source(self._imported(source, folder)))
+        if source.rootfs is not None:
+            return self._dated(self._from_nothing(source, folder))
+        return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
+
+    def _from_nothing(self, source: Source, folder: Path) -> SourceImage:
+        from ..origins.kept_origins import KeptOrigins
+        from ..planning.sources import as_source
+
+        origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say)
+        assert source.rootfs is not None
+        image = origins.of_rootfs(folder / source.rootfs)
+        return replace(as_source(image), bootable=self.describe(image.name).kernel is not None)
+
+    def _imported(self, source: Source, folder: Path) -> Image:
+        from ..images.file import import_image, source_name
+
+        assert source.file is not None
         file = folder / source.file
         name = source_name(file)
         image = self._backend.catalogue.get(name)
@@ -48,7 +64,7 @@ class LocalImages:
             image = self._backend.catalogue.get(name)
             if image is None:
                 raise
-        return self._dated(as_source(image))
+        return image
 
     def _dated(self, source: SourceImage) -> SourceImage:
         """Return a source with the date of its own root file system, which is the same in every catalogue."""

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 NEW_MOUNTS, NEW_CGROUPS, NEW_NAMES, NEW_IPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
@@ -36,6 +37,8 @@ _TRIM, _TRIM_RANGE = 0xC0185879, struct.Struct("=QQQ")
 
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
 _PARENT_DEATH, _DUMPABLE, _DROP_BOUND = 1, 4, 24
+_OPEN_HOW, _OPENAT2 = struct.Struct("=QQQ"), 437
+_NO_MAGIC_LINKS, _IN_ROOT = 0x02, 0x10  # of linux/openat2.h
 
 _library = ctypes.CDLL(None, use_errno=True)
 
@@ -169,6 +172,15 @@ def punch_hole(descriptor: int, start: int, size: int) -> None:
     """Make a part of a file, in bytes, a hole."""
     length = ctypes.c_int64(size)
     _checked(_library.fallocate64(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), length), "fallocate")
+
+
+def open_in_root(root: int, path: bytes, flags: int) -> int:
+    """Open a path for which an open folder is the root: no link, and no `..`, leads out of it. openat2(2)."""
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_MAGIC_LINKS)
+    arguments = (root, ctypes.c_char_p(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how)))
+    while True:
+        with suppress(BlockingIOError):  # something was renamed meanwhile, anywhere: a `..` may have led elsewhere
+            return _checked(_library.syscall(_OPENAT2, *arguments), os.fsdecode(path))
 
 
 def renounce(capability: int) -> None:

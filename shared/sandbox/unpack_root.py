@@ -306,7 +306,7 @@ class _Unpacking:
                     os.setxattr(target, name, data, follow_symlinks=False)
             except OSError as error:
                 is_needed = name in _ACL or name == "security.capability" or isinstance(target, int)
-                if error.errno not in _REFUSED or (is_needed and not _may_be_dropped(name)):
+                if error.errno not in _REFUSED or (is_needed and not may_be_dropped(name)):
                     raise
                 self._drop(name)
 
@@ -348,7 +348,7 @@ class _Unpacking:
         return EnvironmentFault(f"{self._folder}: {path!r} cannot be made: {error.strerror}")
 
 
-def _may_be_dropped(name: str) -> bool:
+def may_be_dropped(name: str) -> bool:
     """Return whether an attribute is of a security module or a file system, of which this kernel may know nothing."""
     return name.startswith(("security.", "system.")) and name not in _ACL and name != "security.capability"
 

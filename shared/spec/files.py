@@ -20,6 +20,7 @@ from .document import KeyPath, Problem
 
 SCRIPT = "script"
 DEPS = "deps_dir"  # of install-gpu: may lie outside of the context
+_SOURCE_FILES = ("file", "rootfs")
 SBOM_INPUT: KeyPath = ("output", "sbom", "input")
 PROXY: KeyPath = ("local", "proxy")
 _PROXY_FILES: Mapping[str, tuple[int, Callable[[bytes], object]]] = {
@@ -37,9 +38,10 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     """Return the problems of the source, the context and its files that a spec's values name in `folder`."""
     found: list[Problem] = []
     source = data.get("source")
-    file = source.get("file") if isinstance(source, dict) else None
-    if _is_local(file) and not _is_file(folder / file):
-        found.append(Problem(("source", "file"), f"there is no file {folder / file}; write a path beside the spec"))
+    for key in _SOURCE_FILES:
+        file = source.get(key) if isinstance(source, dict) else None
+        if _is_local(file) and not _is_file(folder / file):
+            found.append(Problem(("source", key), f"there is no file {folder / file}; write a path beside the spec"))
     wanted = list(_named_files(data))
     context = data.get("context")
     if context is None:

@@ -65,6 +65,7 @@ class Source(Closed):
     milestone: Annotated[Whole, Field(ge=1)] | None = None
     arch: Arch | None = None
     file: OutputPlace | None = None
+    rootfs: OutputPlace | None = None
 
 
 class When(Closed):

@@ -18,6 +18,13 @@ from .fields import typed
 
 INSTALL_GPU = "install-gpu"
 ARCHITECTURES = ("x86_64", "arm64")
+SOURCES_HERE = ("file", "rootfs")
+"""The keys of a source that only one machine can build from."""
+ONLY_HERE = (
+    "can only be built from on one machine, with goldsmith build; "
+    "import the archive that goldsmith images export writes, and name that image"
+)
+_OF_A_PROJECT = ("image", "family", "milestone")
 
 _ONCE: Mapping[str, str] = {
     INSTALL_GPU: "one driver is all that an image can have",
@@ -47,14 +54,15 @@ def _reads_of_nothing(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold a source to name its image in exactly one way, with a project where that way needs one."""
-    ways = [key for key in ("image", "family", "milestone", "file") if key in keys]
+    ways = [key for key in (*_OF_A_PROJECT, *SOURCES_HERE) if key in keys]
     if not ways:
-        yield (), "names no image; write exactly one of image, family, milestone and file"
+        yield (), f"names no image; write exactly one of {', '.join((*_OF_A_PROJECT, *SOURCES_HERE))}"
     if len(ways) > 1:
         yield (), f"names its image in {len(ways)} ways ({', '.join(ways)}); keep one of them"
-    if ways == ["file"] and "project" in keys:
-        yield ("project",), "has no meaning beside file; leave it out"
-    if ways and "file" not in ways and "project" not in keys:
+    here = [key for key in ways if key in SOURCES_HERE]
+    if here and ways == here[:1] and "project" in keys:
+        yield ("project",), f"has no meaning beside {here[0]}; leave it out"
+    if ways and not here and "project" not in keys:
         yield ("project",), f"is missing; write the project of the image, or {LOCAL} for one of this machine"
     if "milestone" in ways and keys.get("project", COS_PROJECT) not in (COS_PROJECT, LOCAL):
         yield (

@@ -83,6 +83,12 @@ LAYERS = (
         io=True,
     ),
     _layer(
+        "shared/origins",
+        "shared/ground shared/build shared/ports shared/host shared/archives shared/disks shared/sandbox "
+        "shared/block_devices shared/images",
+        io=True,
+    ),
+    _layer(
         "shared/machines",
         "provisioner/protocol shared/ground shared/build shared/ports shared/host shared/archives shared/disks "
         "shared/delivery shared/cache shared/sandbox",
@@ -124,8 +130,8 @@ LAYERS = (
     _layer(
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
-        "shared/spec shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images shared/machines "
-        "shared/cache shared/sandbox shared/local shared/gcp",
+        "shared/spec shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images shared/origins "
+        "shared/machines shared/cache shared/sandbox shared/local shared/gcp",
         io=True,
     ),
     _layer(

@@ -24,7 +24,7 @@ from ...block_devices import boot_loader
 from ...disks.extents import need_space
 from ...errors import AlreadyExists, EnvironmentFault, InputError
 from ...host.programs import find_tool
-from ...host.scratch import locked, own_folder, scratch_folder
+from ...host.scratch import locked, memory_folder, own_folder, scratch_folder
 from ...ports import Image, Notify
 from ...quantities import GIB
 from ..catalogue import Catalogue
@@ -41,7 +41,6 @@ SYSTEMS = {"debian-12": "bookworm", "debian-13": "trixie"}
 _SMALLEST_GB = 2
 _TREE_BYTES = 1536 << 20  # a tree and the packages that are unpacked into it, with room for some more
 _DISK_BYTES = 1 << 30
-_MEMORY_FILES = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?(/[-a-z0-9]+|=[A-Za-z0-9.+:~-]+)?")
 
@@ -181,20 +180,11 @@ def make_disk(request: BootstrapRequest, archive: ArchiveState, key: str, disk: 
 
 def _tree_parent() -> Path:
     """Return a folder of ours where a tree is quick to write: in memory where there is enough of it, else TMPDIR."""
-    parent = Path(tempfile.gettempdir())
-    if _MEMORY_FILES.is_dir():
-        state = os.statvfs(_MEMORY_FILES)
-        unfit = state.f_flag & (os.ST_NOEXEC | os.ST_NODEV | os.ST_RDONLY)
-        if not unfit and min(state.f_bavail * state.f_frsize, _available_memory()) >= 2 * _TREE_BYTES:
-            parent = _MEMORY_FILES
-    need_space(parent, _TREE_BYTES)
-    return own_folder(parent)
-
-
-def _available_memory() -> int:
-    """Return the bytes of memory that can be used without swapping."""
-    found = re.search(r"^MemAvailable: *(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    parent = memory_folder(2 * _TREE_BYTES)
+    if parent is None:
+        need_space(parent := Path(tempfile.gettempdir()), _TREE_BYTES)
+        parent = own_folder(parent)
+    return parent
 
 
 def _forget_older(kept: Path, newest: Path) -> None:

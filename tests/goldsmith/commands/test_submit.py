@@ -44,7 +44,7 @@ def test_a_file_of_this_machine_cannot_be_built_from_there(run: Commands, spec: 
     spec.write_text(SPEC.replace("{project: debian-cloud, family: debian-12}", "{file: disk.raw}"))
     done = run("submit", spec, "--project", "my-project")
     assert done.status == 2
-    assert "source.file: a file can only be built from on this machine" in done.err
+    assert "source.file: can only be built from on one machine" in done.err
 
 
 def test_formats_are_of_one_machine(run: Commands, spec: Path) -> None:

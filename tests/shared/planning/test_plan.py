@@ -5,6 +5,7 @@ difference before committing it.
 """
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,24 @@ def test_other_contents_have_another_digest(text: str, steps: str, changes: dict
 )
 def test_equal_contents_have_the_same_digest(text: str, steps: str, changes: dict[str, Any]) -> None:
     assert planned(spec_with(text, steps), **changes).content_digest == planned(spec_with("", STEP)).content_digest
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "local.engine: vm boots the source, and cos-117 has no kernel; add packages"),
+        ("local: {engine: chroot}\nverify: {}", "verify: boots the image, and cos-117 has no kernel"),
+        ("local: {engine: auto}\nverify: {}", "verify: boots the image"),
+    ],
+)
+def test_a_source_without_a_kernel_is_not_booted(text: str, why: str) -> None:
+    source = replace(DEBIAN, name="cos-117", bootable=False)
+    with pytest.raises(InputError, match=re.escape(why)):
+        planned(spec_with(text, STEP), source=source)
+    for engine in ("chroot", "auto"):
+        assert planned(spec_with(f"local: {{engine: {engine}}}", STEP), source=source).machine.engine == "chroot"
+        with pytest.raises(InputError, match="needs a booted system"):
+            planned(spec_with(f"local: {{engine: {engine}}}", "[{name: a, action: reboot}]"), source=source)
 
 
 def test_step_runs_no_longer_than_the_build() -> None:

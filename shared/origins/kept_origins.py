@@ -1,0 +1,158 @@
+"""Images made of archives, each made once: kept by content in the catalogue, as rootfs-KEY12 or oci-KEY12.
+
+The key is over everything that decides the bytes of the disk: the digest of the archive or of the container's image,
+and the modules that make a disk of it. A file is digested once, as long as its place, size and times stay the same, and
+again while it is unpacked: one that was changed meanwhile is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from ..archives import tar_members
+from ..block_devices import boot_loader, file_systems, partitions, write_disk
+from ..budget import ROOT_ARCHIVE_BOUNDS, Budget
+from ..build.block_devices.description import DiskDescription, default_disk
+from ..disks.extents import open_descriptor
+from ..errors import AlreadyExists, ImageFileError, InputError
+from ..host.scratch import faults, locked, part_of
+from ..images.catalogue import Catalogue, content_id
+from ..ports import Image, Notify
+from ..quantities import MIB
+from ..sandbox import inode_fields
+from . import packed, tree_maker
+from .packed import FilePart, plain_stream
+from .tree_disk import Fill, FilledTree, TreeOrder, write_tree_disk
+from .tree_maker import TreeMaker
+
+_MODULES = (boot_loader, file_systems, inode_fields, packed, partitions, tar_members, tree_maker, write_disk)
+"""Modules that decide what is on a disk: none can change without new keys."""
+_DIGITS = 12
+_LEAST_ESTIMATE = 512 * MIB
+_PACKED_ESTIMATE = 5  # times the size of an archive; compressed ones grow to three to five times of it
+
+
+class KeptOrigins:
+    """Makes images of archives, or finds those that were made of the same contents before."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        home: Path,
+        progress: Notify,
+        disk: DiskDescription | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._catalogue = catalogue
+        self._folder = home / "cache" / "origins"
+        self._progress = progress
+        self._disk = disk or default_disk()
+        self._environment = environment
+
+    def of_rootfs(self, file: Path) -> Image:
+        """Return the image of a root file system that is packed as a tar archive, also compressed.
+
+        ImageFileError, InputError, MissingTool, NoSpace, EnvironmentFault.
+        """
+        descriptor = open_descriptor(file)
+        try:
+            sha256 = self._digest(file, descriptor)
+            size = os.fstat(descriptor).st_size
+            fill = _rootfs_filler(file, descriptor, size, sha256)
+            return self._image("rootfs", sha256, str(file), fill, size * _PACKED_ESTIMATE)
+        finally:
+            os.close(descriptor)
+
+    def _image(self, kind: str, content: str, subject: str, fill: Fill, estimate: int) -> Image:
+        """Return the image of a content, and make it where there is none."""
+        epoch = _epoch(self._environment)
+        key = hashlib.sha256(json.dumps([kind, content, epoch, self._disk.to_json(), _recipe()]).encode()).hexdigest()
+        name = f"{kind}-{key[:_DIGITS]}"
+        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE))
+        with self._only(name):  # a process that asks for the same at the same time waits, and finds it made
+            image = self._catalogue.get(name) or self._make(name, order, fill)
+        if image.id != content_id(key):
+            raise AlreadyExists(f"image {name} is not of {subject}; delete it: goldsmith images delete {name}")
+        return image
+
+    def _make(self, name: str, order: TreeOrder, fill: Fill) -> Image:
+        self._progress(f"making {name} of {order.subject}")
+        with self._catalogue.staging() as scratch:
+            disk = scratch.path / "disk.raw"
+            write_tree_disk(order, fill, disk, self._progress)
+            description = f"made of {Path(order.subject).name}"
+            return self._catalogue.add(disk, name, transfer="move", description=description, content=order.key)
+
+    def _digest(self, file: Path, descriptor: int) -> str:
+        """Return the SHA-256 of a file, which is remembered."""
+        state = os.fstat(descriptor)
+        identity = [
+            str(file.resolve()),
+            state.st_dev,
+            state.st_ino,
+            state.st_size,
+            state.st_mtime_ns,
+            state.st_ctime_ns,
+        ]
+        known = self._folder / "digests" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        with suppress(FileNotFoundError):
+            found = known.read_text()
+            if len(found) == hashlib.sha256().digest_size * 2:
+                return found
+        self._progress(f"reading {file}")
+        sha256 = FilePart(descriptor, 0, state.st_size).finish()
+        with faults(self._folder):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            part_of(known).write_text(sha256)
+            part_of(known).replace(known)
+        return sha256
+
+    @contextmanager
+    def _only(self, name: str) -> Iterator[None]:
+        """Hold off other processes that would make the same image."""
+        place = self._folder / name
+        with faults(self._folder):
+            place.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            yield
+
+
+def _epoch(environment: Mapping[str, str]) -> int | None:
+    """Return the time that the environment wants in all that is made. InputError."""
+    text = environment.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 32):
+        raise InputError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; set it to Unix seconds, or unset it")
+    return int(text)
+
+
+def _rootfs_filler(file: Path, descriptor: int, size: int, sha256: str) -> Fill:
+    """Return what unpacks an archive into a folder, and checks that it is still the one that was digested."""
+
+    def fill(folder: Path) -> FilledTree:
+        budget = Budget(ROOT_ARCHIVE_BOUNDS, file, size)
+        maker = TreeMaker(folder, str(file), budget)
+        part = FilePart(descriptor, 0, size)
+        with plain_stream(part, budget) as stream:
+            maker.add(stream, layer=False)
+            stream.finish()
+        if part.finish() != sha256:
+            raise ImageFileError(f"{file}: was changed while it was read; leave it alone, and build again")
+        return FilledTree(maker.finish(), maker.newest)
+
+    return fill
+
+
+@cache
+def _recipe() -> str:
+    digest = hashlib.sha256()
+    for module in _MODULES:
+        digest.update(Path(module.__file__ or "").read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""A disk around a tree of files that archives are unpacked to.
+
+The tree is made in a scratch folder: in memory where there is room and the file system keeps every attribute. A process
+without root works on it in a user namespace (user_namespace.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..block_devices.write_disk import write_disk
+from ..build.block_devices.description import DiskDescription
+from ..disks.extents import need_space
+from ..errors import EnvironmentFault, InputError
+from ..host.scratch import memory_folder, scratch_folder
+from ..ports import Notify
+from ..sandbox.unpack_root import UnpackedRoot, remove_unpacked
+from ..sandbox.user_namespace import run_with_all_ids
+from .machine_of import machine_of
+
+MACHINE = "x86_64"
+_LATEST = (1 << 32) - 1  # Unix seconds that a superblock of ext4 tells
+
+
+@dataclass(frozen=True)
+class FilledTree:
+    """What a folder cannot hold of a root, and when anything in it was changed last, in Unix seconds."""
+
+    kept: UnpackedRoot
+    newest: int
+
+
+Fill = Callable[[Path], FilledTree]
+"""Makes all files of a root in a folder, which it makes; in the user namespace."""
+
+
+@dataclass(frozen=True)
+class TreeOrder:
+    """The order of a disk: its description, what errors call the source, the key of all identifiers, its time.
+
+    `epoch` is what tells a time in the file systems beside the files' own: when the tree was changed last, for None.
+    `estimate` is how many bytes the files may have.
+    """
+
+    description: DiskDescription
+    subject: str
+    key: str
+    epoch: int | None
+    estimate: int
+
+
+def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify) -> None:
+    """Write a disk of what `fill` makes. The same order and tree give the same bytes, by any user.
+
+    Raises as `fill` and write_disk() do; InputError for another machine's programs.
+    """
+    with scratch_folder(_parent(disk.parent, order.estimate), remove=remove_unpacked) as scratch:
+        tree = scratch.path / "tree"
+        made = json.loads(run_with_all_ids(lambda: _made(fill, tree)))
+        if made["machine"] not in (None, MACHINE):
+            raise InputError(
+                f"{order.subject}: {made['program']} in it is a program for {made['machine']}, and this machine builds "
+                f"images for {MACHINE}; give one for {MACHINE}"
+            )
+        progress("writing the disk")
+        time = min(max(made["newest"], 1), _LATEST) if order.epoch is None else order.epoch
+        kept = UnpackedRoot.from_json(made["kept"])
+        write_disk(order.description, tree, kept, disk, seed=order.key, time=time)
+
+
+def _made(fill: Fill, tree: Path) -> str:
+    filled = fill(tree)
+    try:
+        machine, program = machine_of(tree)
+    except OSError as error:
+        raise EnvironmentFault(f"{tree}: {error.strerror}") from error
+    told = {"kept": filled.kept.to_json(), "newest": filled.newest, "machine": machine, "program": program}
+    return json.dumps(told)
+
+
+def _parent(home: Path, estimate: int) -> Path:
+    """Return a folder with room for a tree, where any attribute can be set: in memory, else beside the disk."""
+    folder = memory_folder(2 * estimate)
+    if folder is not None and _keeps_attributes(folder):
+        return folder
+    need_space(home, estimate)
+    return home
+
+
+def _keeps_attributes(folder: Path) -> bool:
+    """Return whether a file system keeps attributes of users, which Linux before 6.6 does not in memory."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        try:
+            os.setxattr(file.name, "user.probe", b"1")
+        except OSError:
+            return False
+    return True

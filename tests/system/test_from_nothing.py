@@ -1,0 +1,91 @@
+"""Builds whose source is no image, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.clock import SystemClock
+from shared.disks.disk import Disk
+from shared.images.catalogue import Catalogue
+from tests.shared.origins.archives import packed, system, write
+from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
+from tests.system.as_user import as_ordinary_user
+from tests.system.command import Goldsmith
+
+pytestmark = pytest.mark.slow
+BAD_INPUT = 2
+SANDBOX = {"engine": "chroot", "network": False, "memory_mb": 512}
+
+
+@pytest.fixture(params=MODES)
+def user(request: pytest.FixtureRequest) -> str:
+    """root, or the ordinary user of the tests."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty(user: str) -> Iterator[Goldsmith]:
+    """The command line as that user, with a home in which there is no image."""
+    enter = as_ordinary_user() if user == AS_USER else ()
+    with place_for(user) as place:
+        (place / "home").mkdir(mode=0o700)
+        give(place / "home", user)
+        with Goldsmith(place / "home", place, enter=enter) as command:
+            yield command
+
+
+@pytest.fixture(scope="session")
+def debian_rootfs(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root file system of the tests' Debian, as goldsmith itself exports it."""
+    folder = tmp_path_factory.mktemp("rootfs")
+    (folder / "home").mkdir()
+    Catalogue(folder / "home", SystemClock()).add(debian_disk, "debian", transfer="link")
+    with Goldsmith(folder / "home", folder) as command:
+        done = command.run("images", "export", "debian", "--output", folder / "files", "--format", "tar")
+    assert done.status == 0, done.text
+    return next((folder / "files").glob("*.tar"))
+
+
+def from_rootfs(goldsmith: Goldsmith, archive: Path, **more: object) -> Path:
+    """Write a spec whose source is an archive, which is put beside it."""
+    step = {"name": "greet", "script": "ls -ln /usr/bin/passwd >/etc/greeting"}
+    spec = goldsmith.spec([step], source={"rootfs": "root.tar"}, **{"local": SANDBOX, **more})  # type: ignore[arg-type]
+    shutil.copyfile(archive, spec.parent / "root.tar")
+    return spec
+
+
+def test_a_build_starts_from_a_root_file_system(empty: Goldsmith, debian_rootfs: Path) -> None:
+    done, build = empty.build(from_rootfs(empty, debian_rootfs))
+    assert build["outcome"] == "succeeded", done.text
+    (image, source) = empty.images()
+    assert source["name"].startswith("rootfs-")
+    assert (image["labels"]["goldsmith-source"], image["disk_size_gb"]) == (source["name"], 1)
+    with Disk(empty.home / "images" / image["name"] / "disk.raw") as disk:
+        assert disk.root.read("/etc/greeting").startswith(b"-rwsr-xr-x 1 0 0 ")
+        assert disk.table.bios_code
+    assert list((empty.home / "images").glob(".*")) == []
+
+
+def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) -> None:
+    archive = write(tmp_path / "small.tar", packed(system()))
+    for more, why in (
+        ({}, "has no python3"),
+        ({"local": {"engine": "vm"}}, "has no kernel; add packages with a kernel"),
+        ({"verify": {}}, "verify: boots the image"),
+        ({"local": {"engine": "auto"}, "output": {"disk_size_gb": 1}}, "has no python3"),
+    ):
+        done = empty.run("build", from_rootfs(empty, archive, **more))
+        assert (done.status, why in done.err) == (BAD_INPUT, True), done.text
+    spec = from_rootfs(empty, write(archive, packed(system(machine=183))))
+    done = empty.run("plan", spec)
+    assert (done.status, "is a program for arm64" in done.err) == (BAD_INPUT, True), done.text
+    done = empty.run("submit", spec, "--project", "project-1", "--bucket", "bucket-1")
+    assert (done.status, "source.rootfs: can only be built from on one machine" in done.err) == (BAD_INPUT, True)
+    (spec.parent / "root.tar").unlink()
+    done = empty.run("validate", spec)
+    assert (done.status, "there is no file" in done.err) == (BAD_INPUT, True), done.text
+    assert empty.builds() == []
