@@ -9,10 +9,11 @@ from typing import Self
 from ..budget import Budget
 from .ext4.reader import Ext4, FileSystemUnreadable
 from .fat import Fat
-from .partition_table import DiskPartition, PartitionTable, find_root, table_of
+from .partition_table import DiskPartition, PartitionTable, possible_roots, table_of
 from .reader import DiskReader
 from .root_files import RootFiles, RootUnreadable
 
+_FOLDER_OF_ROOTS = "/etc"
 _READERS: dict[str, type[Ext4 | Fat]] = {"ext4": Ext4, "vfat": Fat}
 
 
@@ -60,9 +61,21 @@ class Disk:
         return found
 
     @cached_property
+    def root_partition(self) -> DiskPartition | None:
+        """The partition with the root file system: of several that may be it, one with a folder /etc."""
+        candidates = possible_roots(self.table)
+        if len(candidates) > 1:
+            for partition in candidates:
+                file_system = self.ext4.get(partition)
+                found = file_system.find(_FOLDER_OF_ROOTS) if file_system is not None else None
+                if found is not None and found.is_folder:
+                    return partition
+        return candidates[0] if candidates else None
+
+    @cached_property
     def root(self) -> RootFiles:
         """The files of the root file system. RootUnreadable where there is no ext4 root."""
-        partition = find_root(self.table)
+        partition = self.root_partition
         if partition is None:
             raise RootUnreadable(f"{self.path}: has no partition with a Linux root file system")
         try:
@@ -71,7 +84,6 @@ class Disk:
             raise RootUnreadable(str(error)) from error
         if not isinstance(file_system, Ext4):
             kind = partition.file_system or "of an unknown kind"
-            raise RootUnreadable(
-                f"{self.path}: its root, partition {partition.number}, is {kind}; only ext4 can be read"
-            )
+            where = f"its root, partition {partition.number}," if partition.number else "it"
+            raise RootUnreadable(f"{self.path}: {where} is {kind}; only ext4 can be read")
         return RootFiles(file_system, partition)

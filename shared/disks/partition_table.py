@@ -17,7 +17,7 @@ from provisioner.system.partition_table import GPT_HEADER, SECTOR, GptHeader, pa
 
 from ..errors import ImageFileError
 from ..host.programs import run_tool
-from ..quantities import MIB
+from ..quantities import GIB, MIB
 from .reader import DiskReader
 
 ROOT_TYPES = frozenset(
@@ -33,6 +33,8 @@ LINUX_TYPES = frozenset(
 BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"  # where GRUB has its second part
 EFI_TYPES = frozenset(["c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"])
 
+NO_TABLE = "no partition table; give a whole disk, not a file system or an empty file"
+_WHOLE_DISKS = ("ext4", "xfs", "btrfs")  # file systems that may be a disk of their own
 _MBR_ENTRY = struct.Struct("<B3xB3xII")
 _EXTENDED = (0x05, 0x0F, 0x85)
 _MOST_LOGICAL = 1024
@@ -67,9 +69,12 @@ class DiskPartition:
 
 @dataclass(frozen=True)
 class PartitionTable:
-    """A partition table, in the order of the partitions' numbers. `needs` is the least size of the disk in bytes."""
+    """A partition table, in the order of the partitions' numbers. `needs` is the least size of the disk in bytes.
 
-    kind: Literal["gpt", "mbr"]
+    Of kind `none` it is that of a disk without one, which is a file system: all of it is partition 0.
+    """
+
+    kind: Literal["gpt", "mbr", "none"]
     partitions: tuple[DiskPartition, ...]
     needs: int
     bios_code: bool  # whether the first sector holds code for a BIOS to run
@@ -96,30 +101,42 @@ def table_of(reader: DiskReader) -> PartitionTable:
 
 
 def find_root(table: PartitionTable) -> DiskPartition | None:
-    """Find the root partition: by its type, else any Linux partition; of several the largest with a known file system.
+    """Return the likeliest of possible_roots(); None where there is none."""
+    return next(iter(possible_roots(table)), None)
 
-    Of two that are alike, it is the first. Container-Optimized OS that was built upon has 8 sectors left of one.
+
+def possible_roots(table: PartitionTable) -> list[DiskPartition]:
+    """Return what may be the root, the likeliest first: by its type, else any Linux partition, the largest known one.
+
+    Of two that are alike, it is the first. Container-Optimized OS that was built upon has 8 sectors left of one. Where
+    a type tells the root, the others of that type are copies of it, and only the likeliest is returned.
     """
+    if table.kind == "none":
+        return list(table.partitions)
     for types in (ROOT_TYPES, LINUX_TYPES):
         candidates = [partition for partition in table.partitions if partition.type in types]
+        candidates.sort(key=lambda partition: (partition.file_system is None, -partition.size))
         if candidates:
-            return max(candidates, key=lambda partition: (partition.file_system is not None, partition.size))
-    return None
+            return candidates[:1] if types is ROOT_TYPES else candidates
+    return []
 
 
 def grow_disk_file(path: Path, size: int) -> None:
     """Make a disk file `size` bytes (rounded up to 1 MiB), and its last partition as large as then fits.
 
     Only the partition grows, and only if it is the root: its file system is grown by the machine. The rest of a disk
-    whose last partition is another one stays free. ImageFileError when the disk is larger already.
+    whose last partition is another one stays free. A disk without a table has just the room that it needs, and is not
+    filled up to a whole GiB. ImageFileError when the disk is larger already.
     """
     size = -(-size // MIB) * MIB
     present = path.stat().st_size
     if size < present:
         raise ImageFileError(f"{path}: has {present} bytes and cannot be shrunk to {size}; ask for a larger disk")
+    if size == -(-present // GIB) * GIB and read_disk_table(path).kind == "none":
+        return
     table = extend_disk(path, size)
     last = max(table.partitions, key=lambda partition: partition.start, default=None)
-    if last is not None and last == find_root(table):
+    if last is not None and table.kind != "none" and last == find_root(table):
         run_tool(["sfdisk", *_SFDISK, "--wipe=never", "-N", str(last.number), path], stdin=",+\n")
 
 
@@ -144,7 +161,11 @@ class _Reader:
         """Read whichever table there is."""
         first = self._read(0, SECTOR)
         if first[510:] != b"\x55\xaa":
-            raise self._wrong(510, "no partition table; give a whole disk, not a file system or an empty file")
+            kind = self._file_system(0)
+            if kind not in _WHOLE_DISKS:
+                raise self._wrong(510, NO_TABLE)
+            whole = DiskPartition(0, 0, self._size // SECTOR * SECTOR, "", file_system=kind)
+            return PartitionTable("none", (whole,), SECTOR, bios_code=False)
         code = any(first[:440])
         entries = [_MBR_ENTRY.unpack_from(first, 446 + 16 * index) for index in range(4)]
         if any(kind == 0xEE for _, kind, _, _ in entries):

@@ -17,6 +17,9 @@ from .partition_table import DiskPartition
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # the first one that is there counts
 _LARGEST_OS_RELEASE = 64 << 10  # bytes
+_FSTAB, _LARGEST_FSTAB = "/etc/fstab", 64 << 10
+_OF_A_DISK = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/")
+_NOT_NEEDED = frozenset(["noauto", "nofail"])  # options of what a machine boots without
 
 
 class RootUnreadable(FileSystemUnreadable):
@@ -64,6 +67,17 @@ class RootFiles:
         found = self.read_all(_OS_RELEASE, _LARGEST_OS_RELEASE)
         text = next((found[path] for path in _OS_RELEASE if path in found), b"")
         return read_os_release(text.decode("utf-8", "replace"))
+
+    def mounted_apart(self) -> list[str]:
+        """Read from /etc/fstab which folders of the system, beside that of EFI, are file systems of their own."""
+        text = self.read_all([_FSTAB], _LARGEST_FSTAB).get(_FSTAB, b"").decode("utf-8", "replace")
+        entries = [line.split() for line in text.splitlines()]
+        return [
+            entry[1]
+            for entry in entries
+            if len(entry) > 3 and entry[0].startswith(_OF_A_DISK) and entry[1].startswith("/")
+            if entry[1] not in ("/", "/boot/efi", "/efi") and not _NOT_NEEDED.intersection(entry[3].split(","))
+        ]
 
     def dump(self, paths: Iterable[str], into: Path) -> dict[str, Path]:
         """Copy files to `into`, below the folders that they have in the image; those that do not exist are left out.

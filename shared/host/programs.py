@@ -33,6 +33,7 @@ PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "prlimit": "util-linux",
+    "resize2fs": "e2fsprogs",
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "unshare": "util-linux",

@@ -25,7 +25,7 @@ _NUMBERS = re.compile(r"\d+")
 class ImageContents:
     """The contents of a disk. Fields of the root file system are None where that cannot be read."""
 
-    table: str  # gpt or mbr
+    table: str  # gpt, mbr or none
     partitions: tuple[DiskPartition, ...]
     bios: bool  # whether a BIOS finds code to run
     efi: bool  # whether UEFI finds a program at the removable medium's path
@@ -45,7 +45,7 @@ class ImageContents:
             ("python3", _answer(self.python3)),
             ("cloud-init", _answer(self.cloud_init)),
             ("boots by", " and ".join(ways) or "neither BIOS nor UEFI"),
-            ("partitions", self.table.upper()),
+            ("partitions", "none" if self.table == "none" else self.table.upper()),
         ]
         for partition in sorted(self.partitions, key=lambda partition: partition.start):
             kind = partition.file_system or "no known file system"

@@ -19,9 +19,7 @@ from provisioner.system.partition_table import SECTOR
 from ..archives.inflate import is_packed
 from ..disks.extents import copy_sparse, open_file
 from ..disks.foreign_disk import convert_disk, find_format
-from ..disks.partition_table import (
-    read_disk_table,
-)
+from ..disks.partition_table import NO_TABLE, read_disk_table
 from ..disks.sector_size import count_small_sectors, has_large_sectors
 from ..disks.unpack import unpack_disk
 from ..errors import AlreadyExists, ImageFileError
@@ -30,6 +28,7 @@ from ..ports import Image, Notify
 from .catalogue import Catalogue
 from .contents import describe_image
 
+_SIGNATURE_AT = 510  # of the first sector, where a disk with a table has 55 AA
 _OTHERS = (  # what it is, offset, bytes, the command that makes something of it that is read here
     ("compressed with zstd", 0, b"\x28\xb5\x2f\xfd", "zstd -d {file}"),
     ("a zip archive", 0, b"PK\x03\x04", "unzip {file}"),
@@ -79,14 +78,15 @@ def import_image(
                 progress("writing its partition table anew, in sectors of 512 bytes")
                 count_small_sectors(disk)
             progress("looking at what is inside")
-            architecture = describe_image(disk).architecture or "x86_64"
+            contents = describe_image(disk)
+            _refuse_bare(contents.table, disk)
         return catalogue.add(
             disk,
             name,
             transfer="move",
             family=family,
             description=f"imported from {file.name}",
-            architecture=architecture,
+            architecture=contents.architecture or "x86_64",
         )
 
 
@@ -133,5 +133,11 @@ def _reader(file: Path) -> Callable[[Path, Path], None]:
 
 def _from_raw(file: Path, disk: Path) -> None:
     if not has_large_sectors(file):
-        read_disk_table(file)  # before anything is copied
+        _refuse_bare(read_disk_table(file).kind, file)  # before anything is copied
     copy_sparse(file, disk)
+
+
+def _refuse_bare(table: str, disk: Path) -> None:
+    """Raise ImageFileError for a file system without a table around it, which no machine starts by itself."""
+    if table == "none":
+        raise ImageFileError(f"{disk}: byte {_SIGNATURE_AT}: {NO_TABLE}")

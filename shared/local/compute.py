@@ -459,9 +459,14 @@ def _check_root(disk: Path, name: str) -> None:
     """Refuse an image whose files only a machine that runs it can change. InputError."""
     try:
         with Disk(disk) as opened:
-            _ = opened.root
+            apart = opened.root.mounted_apart()
     except RootUnreadable as error:
         raise InputError(f"source: image {name}: {error}; write local.engine: vm") from error
+    if apart:
+        raise InputError(
+            f"source: image {name}: {apart[0]} is a file system of its own, and the chroot engine mounts the root "
+            "alone; write local.engine: vm"
+        )
 
 
 def _check_drivers(plan: Plan, environment: Mapping[str, str]) -> None:

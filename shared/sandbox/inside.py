@@ -59,7 +59,7 @@ class Furniture:
     cidata: Path
     run_bytes: int  # of the memory file system at /run
     root_uuid: str
-    table: str  # the kind of the disk's partition table: gpt or mbr
+    table: str  # the kind of the disk's partition table: gpt, mbr or none
     address: str  # of the HTTP server that takes the reports
     network: bool
     limits: tuple[tuple[int, int], ...] = ()  # resources, as in resource(3), and how much of each

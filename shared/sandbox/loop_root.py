@@ -18,6 +18,7 @@ from pathlib import Path
 from ..cache.apply_layer import apply_layer
 from ..disks.extents import copy_around
 from ..errors import EnvironmentFault, NoSpace
+from ..host.programs import run_tool
 from .layer_stack import LayerStack
 from .system_calls import (
     NO_DEVICES,
@@ -66,7 +67,8 @@ class LoopRoot:
                 "than root, or write local.engine: vm"
             ) from error
         try:
-            mount_file_system(path, self._plain, "ext4", NO_DEVICES, "errors=remount-ro")
+            self._mount(path)
+            self._grow(path, size)
         except OSError as error:
             raise EnvironmentFault(
                 f"this host's kernel does not mount the root file system of {disk}: {error.strerror}; "
@@ -74,20 +76,24 @@ class LoopRoot:
             ) from error
         finally:
             os.close(device)
-        self._grow(size)
 
-    def _grow(self, size: int) -> None:
+    def _mount(self, path: str) -> None:
+        mount_file_system(path, self._plain, "ext4", NO_DEVICES, "errors=remount-ro")
+
+    def _grow(self, path: str, size: int) -> None:
         """Grow the file system to its partition, whose disk may be larger than the source's."""
         found = os.statvfs(self._plain)
         if size - found.f_blocks * found.f_frsize < max(SLACK, size // 8):  # some of it is the file system's own
             return
-        handle = os.open(self._plain, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        blocks = size // found.f_frsize
         try:
-            fcntl.ioctl(handle, _RESIZE, struct.pack("=Q", size // found.f_frsize))
+            _grow_mounted(self._plain, blocks)
+        except PermissionError:  # it takes CAP_SYS_RESOURCE, which root of a container may lack
+            unmount_file_system(self._plain)
+            run_tool(["resize2fs", "-f", path, str(blocks)])
+            self._mount(path)
         except OSError as error:
             raise EnvironmentFault(f"the root file system cannot be grown to {size >> 20} MiB: {error}") from error
-        finally:
-            os.close(handle)
 
     def shift(self, users: int) -> None:
         """Show it with the ids of a user namespace, an open descriptor. EnvironmentFault."""
@@ -158,6 +164,14 @@ class LoopRoot:
         unmount_file_system(self._plain)
         staged.replace(self._disk)
         old.unlink()
+
+
+def _grow_mounted(folder: Path, blocks: int) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(handle, _RESIZE, struct.pack("=Q", blocks))
+    finally:
+        os.close(handle)
 
 
 def _lower_capabilities(folder: Path, since: float) -> None:

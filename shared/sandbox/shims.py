@@ -68,7 +68,7 @@ _LEFT_OUT = (
     *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart", "grub-install"),
     *("shutdown", "poweroff", "halt"),
 )
-_PARTITION_MAPS = {"gpt": "gpt", "mbr": "msdos"}  # by GRUB's names
+_PARTITION_MAPS = {"gpt": "gpt", "mbr": "msdos", "none": ""}  # by GRUB's names
 _GRUB_PROBE = """#!/bin/sh
 # Answers for the root file system, whose disk cannot be seen here; @UUID@ is its id.
 target=fs previous=''
@@ -91,7 +91,7 @@ esac
 
 
 def shims(uuid: str, table: str) -> Mapping[str, str]:
-    """Return the programs by their names. `uuid` is that of the root file system, `table` gpt or mbr."""
+    """Return the programs by their names. `uuid` is that of the root file system, `table` gpt, mbr or none."""
     return {
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
         "sysctl": _SYSCTL,

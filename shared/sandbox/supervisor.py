@@ -63,7 +63,7 @@ class SandboxSpec:
     offset: int  # bytes, of the partition with the root file system
     size: int
     root_uuid: str
-    table: str  # the kind of its partition table: gpt or mbr
+    table: str  # the kind of its partition table: gpt, mbr or none
     image: str  # the id of the image that the disk is of, and the path of its own disk
     source: str
     roots: str  # the folder of unpacked images

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.disks.disk import Disk
 from shared.disks.partition_table import find_root, grow_disk_file, read_disk_table
 from shared.errors import ImageFileError
-from tests.shared.disks.small_disks import EFI, LINUX_ROOT, MIB, partitioned, rooted, tool
+from tests.shared.disks.small_disks import EFI, LINUX_ROOT, MIB, add_ext4, partitioned, rooted, tool
 
 COS_ROOT = "3CB8E202-3B7E-47DD-8A3C-7FF2A13CFCEC"
 
@@ -51,6 +52,36 @@ def test_the_root_is_the_largest_linux_partition_where_no_type_says_so(tmp_path:
     root = find_root(read_disk_table(partitioned(tmp_path / "disk.raw", "\n".join(lines) + "\n")))
     assert root is not None
     assert root.number == 2
+
+
+def test_a_file_system_alone_is_a_disk_without_a_table(tmp_path: Path) -> None:
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(8 * MIB + 100))
+    tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", tmp_path / "tree", disk)
+    table = read_disk_table(disk)
+    (whole,) = table.partitions
+    assert (table.kind, table.boots_by_bios, find_root(table)) == ("none", False, whole)
+    assert (whole.number, whole.start, whole.size, whole.file_system) == (0, 0, 8 * MIB, "ext4")
+    with Disk(disk) as opened:
+        assert opened.root.names("/") == ["etc", "lost+found"]
+    grow_disk_file(disk, 1024 * MIB)
+    assert read_disk_table(disk).partitions[0].size == 8 * MIB
+    grow_disk_file(disk, 2048 * MIB)
+    assert read_disk_table(disk).partitions[0].size == 2048 * MIB
+
+
+def test_of_several_linux_partitions_the_root_has_etc(tmp_path: Path) -> None:
+    lines = ["label: dos", "start=2048, size=8192, type=83", "start=10240, size=16384, type=83", "start=26624, type=83"]
+    disk = partitioned(tmp_path / "disk.raw", "\n".join(lines) + "\n")
+    for number, (start, size, name) in enumerate([(1, 4, "grub"), (5, 8, "etc"), (13, 16, "lib")]):
+        (tmp_path / f"{number}" / name).mkdir(parents=True)
+        add_ext4(disk, start * MIB, size * MIB, tmp_path / f"{number}")
+    with Disk(disk) as opened:
+        assert opened.root.partition.number == 2
+    found = find_root(read_disk_table(disk))
+    assert found is not None
+    assert found.number == 3
 
 
 @pytest.mark.parametrize(("first", "number"), [(8192, 3), (8, 5)], ids=["both roots", "the first one reclaimed"])

@@ -197,6 +197,14 @@ def test_other_files_are_refused(catalogue: Catalogue, tmp_path: Path, data: byt
     refused(catalogue, file, what)
 
 
+def test_a_file_system_without_a_table_is_refused_however_it_is_packed(catalogue: Catalogue, tmp_path: Path) -> None:
+    bare, other = tmp_path / "bare.raw", tmp_path / "bare.qcow2"
+    tool("mke2fs", "-q", "-F", "-t", "ext4", bare, "8M")
+    tool("qemu-img", "convert", "-O", "qcow2", bare, other)
+    for file in (bare, other):
+        refused(catalogue, file, "no partition table; give a whole disk, not a file system")
+
+
 def test_no_file_and_a_folder(catalogue: Catalogue, tmp_path: Path) -> None:
     refused(catalogue, tmp_path / "nothing", "No such file")
     (tmp_path / "folder").mkdir()

@@ -121,6 +121,37 @@ def test_check_refuses_an_image_without_python(
             compute.check(made)
 
 
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("UUID=1 /boot ext4 defaults 0 2", True),
+        ("/dev/sda3 /var/log xfs defaults", True),
+        ("LABEL=root / ext4 defaults 0 1", False),
+        ("UUID=1 /boot/efi vfat umask=0077 0 1", False),
+        ("UUID=1 none swap sw 0 0", False),
+        ("/dev/sdb1 /data ext4 defaults,nofail 0 2", False),
+        ("tmpfs /tmp tmpfs defaults 0 0", False),
+        ("# UUID=1 /var ext4 defaults 0 2", False),
+    ],
+)
+def test_a_sandbox_is_refused_where_it_would_not_see_all_files(
+    compute: LocalCompute, catalogue: Catalogue, tmp_path: Path, line: str, refused: bool
+) -> None:
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    (tmp_path / "tree/usr/bin").mkdir(parents=True)
+    (tmp_path / "tree/usr/bin/python3").touch()
+    (tmp_path / "tree/etc/fstab").write_text(f"{line}\n")
+    catalogue.add(rooted(tmp_path / "disk.raw", tmp_path / "tree"), "split")
+    made = plan(source=replace(plan().source, name="split"))
+    compute.check(made)
+    chroot = replace(made, machine=replace(made.machine, engine="chroot"))
+    if refused:
+        with pytest.raises(InputError, match=r"image split: /\S+ is a file system of its own, .*engine: vm"):
+            compute.check(chroot)
+    else:
+        compute.check(chroot)
+
+
 def test_check_refuses_a_driver_that_is_not_there(home: Path, catalogue: Catalogue, tmp_path: Path) -> None:
     """install-gpu (rule): an unknown version is an error that lists the valid ones, before anything is made."""
     wanted = installing(plan(), "1.2")
