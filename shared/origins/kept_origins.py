@@ -21,12 +21,13 @@ from ..budget import ROOT_ARCHIVE_BOUNDS, Budget
 from ..build.block_devices.description import DiskDescription, default_disk
 from ..disks.extents import open_descriptor
 from ..errors import AlreadyExists, ImageFileError, InputError
-from ..host.scratch import faults, locked, part_of
+from ..host.scratch import faults, locked, part_of, scratch_folder
 from ..images.catalogue import Catalogue, content_id
 from ..ports import Image, Notify
 from ..quantities import MIB
 from ..sandbox import inode_fields
 from . import packed, tree_maker
+from .container import ContainerImage, container_image
 from .packed import FilePart, plain_stream
 from .tree_disk import Fill, FilledTree, TreeOrder, write_tree_disk
 from .tree_maker import TreeMaker
@@ -68,6 +69,17 @@ class KeptOrigins:
             return self._image("rootfs", sha256, str(file), fill, size * _PACKED_ESTIMATE)
         finally:
             os.close(descriptor)
+
+    def of_container(self, place: Path) -> Image:
+        """Return the image of a container's image: an OCI layout or what `docker save` writes, a folder or a file.
+
+        ImageFileError, InputError, MissingTool, NoSpace, EnvironmentFault.
+        """
+        with faults(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(self._folder) as scratch, container_image(place, scratch.path) as image:
+            estimate = _PACKED_ESTIMATE * sum(layer.length for layer in image.layers)
+            return self._image("oci", image.content, str(place), _container_filler(place, image), estimate)
 
     def _image(self, kind: str, content: str, subject: str, fill: Fill, estimate: int) -> Image:
         """Return the image of a content, and make it where there is none."""
@@ -142,9 +154,25 @@ def _rootfs_filler(file: Path, descriptor: int, size: int, sha256: str) -> Fill:
         part = FilePart(descriptor, 0, size)
         with plain_stream(part, budget) as stream:
             maker.add(stream, layer=False)
-            stream.finish()
         if part.finish() != sha256:
             raise ImageFileError(f"{file}: was changed while it was read; leave it alone, and build again")
+        return FilledTree(maker.finish(), maker.newest)
+
+    return fill
+
+
+def _container_filler(place: Path, image: ContainerImage) -> Fill:
+    """Return what unpacks the layers of a container's image over each other, and checks each."""
+
+    def fill(folder: Path) -> FilledTree:
+        budget = Budget(ROOT_ARCHIVE_BOUNDS, place, sum(layer.length for layer in image.layers))
+        maker = TreeMaker(folder, str(place), budget)
+        for number, layer in enumerate(image.layers, 1):
+            part = layer.part()
+            with plain_stream(part, budget) as stream:
+                plain = maker.add(stream, layer=True)
+            if plain != layer.plain or layer.packed not in (None, part.finish()):
+                raise ImageFileError(f"{place}: is damaged: layer {number} is not what its digest says; save it again")
         return FilledTree(maker.finish(), maker.newest)
 
     return fill

@@ -43,6 +43,12 @@ class FilePart:
         """Return the first bytes, before any is read."""
         return os.pread(self._descriptor, min(_HEAD, self._end - self._at), self._at)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is compressed."""
+        head = self.head()
+        return is_packed(head) or _is_zstd(head)
+
     def finish(self) -> str:
         """Read the rest; return the SHA-256 of all."""
         while self.read(_PIECE):
@@ -105,11 +111,15 @@ def plain_stream(part: FilePart, budget: Budget) -> Iterator[PlainStream]:
     head = part.head()
     if is_packed(head):
         yield PlainStream(Inflated(part.read, budget).read)
-    elif head.startswith(_ZSTD) or (head[1:4] == _SKIPPED and 0x50 <= head[0] <= 0x5F):
+    elif _is_zstd(head):
         with _zstd(part) as read:
             yield PlainStream(read, budget)
     else:
         yield PlainStream(part.read, budget)
+
+
+def _is_zstd(head: bytes) -> bool:
+    return head.startswith(_ZSTD) or (head[1:4] == _SKIPPED and 0x50 <= head[0] <= 0x5F)
 
 
 @contextmanager

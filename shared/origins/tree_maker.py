@@ -86,8 +86,11 @@ class TreeMaker:
         self.newest = 1
         """When anything in the tree was changed last, in Unix seconds."""
 
-    def add(self, stream: PlainStream, *, layer: bool) -> None:
-        """Add all members of an archive. ImageFileError, InputError, NoSpace, EnvironmentFault."""
+    def add(self, stream: PlainStream, *, layer: bool) -> str:
+        """Add all members of an archive; return the SHA-256 of all of it.
+
+        ImageFileError, InputError, NoSpace, EnvironmentFault.
+        """
         self._layer = set() if layer else None
         name = ""
         try:
@@ -96,6 +99,7 @@ class TreeMaker:
                 name = member.name
                 self._add(members, member, stream)
             members.check_end()
+            return stream.finish()
         except (*FAULTS, tarfile.TarError) as error:
             raise self._fault(name, error) from error
 

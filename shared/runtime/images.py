@@ -38,7 +38,7 @@ class LocalImages:
 
         if source.file is not None:
             return self._dated(as_source(self._imported(source, folder)))
-        if source.rootfs is not None:
+        if source.rootfs is not None or source.oci is not None:
             return self._dated(self._from_nothing(source, folder))
         return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
 
@@ -47,8 +47,10 @@ class LocalImages:
         from ..planning.sources import as_source
 
         origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say)
-        assert source.rootfs is not None
-        image = origins.of_rootfs(folder / source.rootfs)
+        if source.rootfs is not None:
+            image = origins.of_rootfs(folder / source.rootfs)
+        else:
+            image = origins.of_container(folder / str(source.oci))
         return replace(as_source(image), bootable=self.describe(image.name).kernel is not None)
 
     def _imported(self, source: Source, folder: Path) -> Image:

@@ -20,7 +20,7 @@ from .document import KeyPath, Problem
 
 SCRIPT = "script"
 DEPS = "deps_dir"  # of install-gpu: may lie outside of the context
-_SOURCE_FILES = ("file", "rootfs")
+_SOURCE_FILES: Mapping[str, str] = {"file": "file", "rootfs": "file", "oci": "folder or file"}
 SBOM_INPUT: KeyPath = ("output", "sbom", "input")
 PROXY: KeyPath = ("local", "proxy")
 _PROXY_FILES: Mapping[str, tuple[int, Callable[[bytes], object]]] = {
@@ -38,10 +38,10 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
     """Return the problems of the source, the context and its files that a spec's values name in `folder`."""
     found: list[Problem] = []
     source = data.get("source")
-    for key in _SOURCE_FILES:
+    for key, what in _SOURCE_FILES.items():
         file = source.get(key) if isinstance(source, dict) else None
-        if _is_local(file) and not _is_file(folder / file):
-            found.append(Problem(("source", key), f"there is no file {folder / file}; write a path beside the spec"))
+        if _is_local(file) and not (_is_file(folder / file) or (key == "oci" and _is_folder(folder / file))):
+            found.append(Problem(("source", key), f"there is no {what} {folder / file}; write a path beside the spec"))
     wanted = list(_named_files(data))
     context = data.get("context")
     if context is None:
@@ -136,6 +136,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a name that no file system takes
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
         return False
 
 

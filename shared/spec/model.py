@@ -66,6 +66,7 @@ class Source(Closed):
     arch: Arch | None = None
     file: OutputPlace | None = None
     rootfs: OutputPlace | None = None
+    oci: OutputPlace | None = None
 
 
 class When(Closed):

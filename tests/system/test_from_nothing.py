@@ -12,6 +12,7 @@ from shared.clock import SystemClock
 from shared.disks.disk import Disk
 from shared.images.catalogue import Catalogue
 from tests.shared.origins.archives import packed, system, write
+from tests.shared.origins.containers import archived, saved
 from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
 from tests.system.as_user import as_ordinary_user
 from tests.system.command import Goldsmith
@@ -53,7 +54,8 @@ def debian_rootfs(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -
 def from_rootfs(goldsmith: Goldsmith, archive: Path, **more: object) -> Path:
     """Write a spec whose source is an archive, which is put beside it."""
     step = {"name": "greet", "script": "ls -ln /usr/bin/passwd >/etc/greeting"}
-    spec = goldsmith.spec([step], source={"rootfs": "root.tar"}, **{"local": SANDBOX, **more})  # type: ignore[arg-type]
+    settings = {"source": {"rootfs": "root.tar"}, "local": SANDBOX, **more}
+    spec = goldsmith.spec([step], **settings)  # type: ignore[arg-type]
     shutil.copyfile(archive, spec.parent / "root.tar")
     return spec
 
@@ -85,6 +87,10 @@ def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) ->
     assert (done.status, "is a program for arm64" in done.err) == (BAD_INPUT, True), done.text
     done = empty.run("submit", spec, "--project", "project-1", "--bucket", "bucket-1")
     assert (done.status, "source.rootfs: can only be built from on one machine" in done.err) == (BAD_INPUT, True)
+    container = write(tmp_path / "image.tar", archived(saved([packed(system())])))
+    spec = from_rootfs(empty, container, source={"oci": "root.tar"})
+    done = empty.run("plan", spec)
+    assert (done.status, "has no python3" in done.err) == (BAD_INPUT, True), done.text
     (spec.parent / "root.tar").unlink()
     done = empty.run("validate", spec)
     assert (done.status, "there is no file" in done.err) == (BAD_INPUT, True), done.text

@@ -16,6 +16,7 @@ from shared.images.contents import describe_image
 from shared.origins.kept_origins import KeptOrigins
 from tests.shared.disks.small_disks import tool
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, packed, system, write
+from tests.shared.origins.containers import archived, layout, saved
 from tests.shared.sandbox.ordinary_user import MODES, give, place_for, run
 from tests.shared.sandbox.trees import CAPABILITY, on_disk
 
@@ -160,3 +161,39 @@ def test_the_time_of_a_disk_may_come_from_the_environment(tmp_path: Path) -> Non
     environment["SOURCE_DATE_EPOCH"] = "yesterday"
     with pytest.raises(InputError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
         origins.of_rootfs(file)
+
+
+def made_of_container(home: str, place: str) -> Any:
+    image = KeptOrigins(Catalogue(Path(home), SystemClock()), Path(home), lambda line: None).of_container(Path(place))
+    return [image.name, image.id]
+
+
+def test_a_container_is_its_layers_over_each_other(mode: str, place: Path) -> None:
+    first = packed(system(more=[entry("./etc/old", data=b"1"), entry("./usr/kept", data=b"1")]))
+    second = packed([entry("etc/.wh.old"), hard_link("etc/again", "usr/kept"), entry("bin/tool", data=b"22")])
+    made = [
+        run(mode, made_of_container, place / "home", write(place / "image", archived(files, way)))
+        for files in (layout([first, second], way="zst"), saved([first, second]))
+        for way in ("tar", "gz")
+    ]
+    assert (made[0], made[2]) == (made[1], made[3])
+    for name, _ in made[::2]:
+        assert name.startswith("oci-")
+        found = on_disk(place / "home" / "images" / name / "disk.raw")
+        assert {"/etc/again", "/usr/kept", "/usr/bin/tool", "/usr/bin/sh"} <= found.keys()
+        assert found["/etc/again"]["same as"] == found["/usr/kept"]["same as"]
+        assert "/etc/old" not in found
+    assert [path for path in (place / "home").rglob(".*") if path.name != ".scratch"] == []
+
+
+def test_a_layer_that_is_not_what_its_digest_says_is_refused(mode: str, place: Path) -> None:
+    files = layout([packed(system()), packed([entry("a", data=b"1")])], way="tar")
+    path = next(path for path, data in files.items() if data == packed([entry("a", data=b"1")]))
+    wrong = {**files, path: packed([entry("a", data=b"2")])}
+    damaged = saved([packed(system())])
+    path = next(path for path in damaged if path.endswith("layer.tar"))
+    for bad in (wrong, {**damaged, path: packed(system(machine=183))}):
+        file = write(place / "image", archived(bad))
+        with pytest.raises(InputError, match=r"is damaged: layer . is not what its digest says"):
+            run(mode, made_of_container, place / "home", file)
+    assert list((place / "home" / "images").iterdir()) == []
