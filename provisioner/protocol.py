@@ -40,6 +40,8 @@ HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
 NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # of its controller, and its number there, on one machine
+KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
+"""The path, before a step's index, by which a VM of one machine has its disk kept, and the header that signs it."""
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SLOWEST_MOVE = 5 << 20  # bytes a second at which partitions move on a small disk of Compute Engine's slowest kind
@@ -216,6 +218,11 @@ def sign(key: str, data: bytes) -> str:
     import hmac  # loads OpenSSL: on a build VM that goes on beside the first step
 
     return hmac.new(bytes.fromhex(key), data, "sha256").hexdigest()
+
+
+def layer_request(step: int) -> bytes:
+    """Return the body of the request to keep the disk after a step, which is what sign() signs."""
+    return b"keep the disk after step %d" % step
 
 
 def encode(document: Any) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from ..protocol import KEEP_LAYER, LAYER_SIGNATURE, layer_request, sign
 from ..system import process
 from ..system.file_system import FILE_SYSTEM_HEAD, file_system_size
 from ..system.files import read_text
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 END, END_FAILED, END_REBOOT, END_LAYER = 0, 1, 194, 195  # exit statuses of the provisioner where it turns nothing off
 
+HOST, KEPT = "http://169.254.169.254", 200  # where a VM of one machine finds its host, and what that says
+KEEP_SECONDS = 120.0
 JOURNAL_ON_DISK = "/run/systemd/journal/flushed"  # exists once journald writes below /var
 JOURNAL_SOCKET = "/run/systemd/journal/io.systemd.journal"
 JOURNAL_SECONDS = 5.0
@@ -128,6 +131,21 @@ class BuildMachine(NoMachine):
         from .scratch_disk import unmount
 
         unmount()
+
+    def keep(self, index: int, key: str) -> None:
+        """Have the host keep the disk as it is now, after a step; whatever it says, the job goes on."""
+        os.sync()
+        from ..system.http import request  # where reports are published, it is there already
+
+        data = layer_request(index)
+        headers = {LAYER_SIGNATURE: sign(key, data)}
+        try:
+            status, _ = request("POST", f"{HOST}{KEEP_LAYER}{index}", headers, data, KEEP_SECONDS)
+        except OSError as error:
+            self._console.say(f"the host does not say whether it keeps the disk: {error}")
+        else:
+            if status != KEPT:
+                self._console.say(f"the host does not keep the disk as it is now (HTTP {status})")
 
     def silence(self) -> list[str]:
         """End what the steps left running, stop all services, and keep log daemons from writing to the disk."""

@@ -15,7 +15,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,6 +55,7 @@ class LayerRecord:
     engine: str
     made: float  # Unix seconds
     oldest: float | None  # when the first step that could reach other hosts was run; None: none could, of all so far
+    below: str = ""  # the digest of the layer below, where this one is of use on nothing else; "": on any of its key
     disk_bytes: int = 0  # that it takes on this disk
     seal: str = ""  # the digest of quick_seal() and of whole_digest()
     digest: str = ""
@@ -68,7 +70,16 @@ class LayerRecord:
             record = cls(**document)
         except TypeError as error:  # another key, or no object at all
             raise ValueError(str(error)) from error
-        texts = (record.key, record.before, record.step, record.build, record.engine, record.seal, record.digest)
+        texts = (
+            record.key,
+            record.before,
+            record.step,
+            record.build,
+            record.engine,
+            record.seal,
+            record.digest,
+            record.below,
+        )
         numbers = (record.made, record.oldest or 0.0, record.disk_bytes)
         if not all(isinstance(each, str) for each in texts) or not all(
             isinstance(each, int | float) for each in numbers
@@ -124,8 +135,8 @@ class LayerStore:
         self.discard(key)
         return None
 
-    def publish(self, staged: Path, record: LayerRecord) -> bool:
-        """Make a layer of a folder that has its content, unless there is one. Return whether it was made. OSError."""
+    def publish(self, staged: Path, record: LayerRecord) -> LayerRecord | None:
+        """Make a layer of a folder that has its content; return its record, or None where there is one. OSError."""
         content = staged / CONTENT
         seal = quick_seal(content)
         whole = replace(
@@ -139,8 +150,8 @@ class LayerStore:
         try:
             staged.rename(self.folder / record.key)
         except OSError:  # another build was faster
-            return False
-        return True
+            return None
+        return whole
 
     def records(self) -> Iterator[LayerRecord]:
         """Yield the records of all layers; one that is damaged is left out."""
@@ -251,12 +262,26 @@ class LayerStore:
             return []
 
 
-def usable(chain: list[OpenLayer], now: float, max_age: float) -> int:
-    """Return how many layers, from the first on, a build may begin after: none that has older results of a network."""
-    count = len(chain)
-    while count and _too_old(chain[count - 1].record, now, max_age):
-        count -= 1
-    return count
+def open_chain(store: LayerStore, chain: Sequence[StepLayer], max_age: float) -> list[OpenLayer]:
+    """Open the layers that a build may begin after, the lowest first.
+
+    None of them has older results of other hosts than `max_age` seconds. One that is older, or was made on another
+    layer than the one below it, is thrown away with all above it: this build makes newer ones.
+    """
+    found: list[OpenLayer] = []
+    for index, layer in enumerate(chain):
+        opened = store.open(layer.key) if layer.usable else None
+        if opened is None:
+            break
+        below = found[-1].record.digest if found else ""
+        if opened.record.below in ("", below) and not _too_old(opened.record, time.time(), max_age):
+            found.append(opened)
+            continue
+        opened.close()
+        for each in reversed(chain[index:]):
+            store.discard(each.key)
+        break
+    return found
 
 
 def _too_old(record: LayerRecord, now: float, max_age: float) -> bool:

@@ -33,7 +33,7 @@ def quick_seal(content: Path) -> QuickSeal:
     """Return the seal of a folder or of a file. OSError, EnvironmentFault."""
     digest, size = hashlib.sha256(), 0
     for path, state, _, _ in _entries(content):
-        fields = (state.st_mode, state.st_uid, state.st_gid, state.st_nlink, state.st_size, state.st_rdev)
+        fields = (state.st_mode, *_owner(path, state), state.st_nlink, state.st_size, state.st_rdev)
         times = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
         digest.update(b"%d %s %s\n" % (len(path), path, repr((*fields, *times)).encode()))
         size += state.st_blocks * 512
@@ -44,7 +44,7 @@ def whole_digest(content: Path) -> str:
     """Return the digest of all that a build sees of a folder or of a file. OSError, EnvironmentFault."""
     digest, links = hashlib.sha256(), dict[tuple[int, int], bytes]()
     for path, state, folder, name in _entries(content):
-        fields = (state.st_mode, state.st_uid, state.st_gid, state.st_rdev, state.st_mtime_ns)
+        fields = (state.st_mode, *_owner(path, state), state.st_rdev, state.st_mtime_ns)
         digest.update(b"%d %s %s\n" % (len(path), path, repr(fields).encode()))
         if stat.S_ISLNK(state.st_mode):
             digest.update(os.readlink(name, dir_fd=folder))
@@ -56,6 +56,11 @@ def whole_digest(content: Path) -> str:
         if stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode):
             _add_content(digest, folder, name, state)
     return digest.hexdigest()
+
+
+def _owner(path: bytes, state: os.stat_result) -> tuple[int, int]:
+    """Return the user and group of a file. One that is all of a layer is this user's, whose id differs by namespace."""
+    return (state.st_uid, state.st_gid) if path or stat.S_ISDIR(state.st_mode) else (0, 0)
 
 
 def _add_content(digest: hashlib._Hash, folder: int, name: bytes, state: os.stat_result) -> None:

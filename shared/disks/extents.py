@@ -20,6 +20,7 @@ _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _NO_SEEK_HOLE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _NO_CLONE = {*_NO_SEEK_HOLE, errno.EXDEV, errno.ENOTTY, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ETXTBSY}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
 _PIECE = 32 << 20  # copied by one system call: an interrupt waits no longer than this takes, some 20 ms
 
 
@@ -141,7 +142,7 @@ def copy_around(source: Path, target: Path, start: int, length: int) -> None:
             os.ftruncate(writer, state.st_size)
             for begin, end in ((0, start), (start + length, state.st_size)):
                 for offset, size in list(data_extents(reader, end, begin)):
-                    _copy_range(reader, writer, offset, size, source)
+                    _copy_whole(reader, writer, offset, size, source)
     finally:
         os.close(reader)
 
@@ -156,32 +157,47 @@ def _clone(reader: int, writer: int) -> bool:
     return True
 
 
+def copy_range(reader: int, source: int, writer: int, target: int, length: int) -> int:
+    """Copy a range of an open file to a place in another one; return how much of it the file had, in bytes. OSError."""
+    done = 0
+    while done < length:
+        wanted = min(length - done, _PIECE)
+        try:
+            copied = os.copy_file_range(reader, writer, wanted, source + done, target + done)
+        except OSError as error:
+            if error.errno not in _NO_CLONE:
+                raise
+            copied = os.pwrite(writer, os.pread(reader, min(wanted, 1 << 20), source + done), target + done)
+        if copied == 0:
+            break
+        done += copied
+    return done
+
+
+def punch_hole(descriptor: int, start: int, size: int) -> None:
+    """Make a range of an open file a hole, which has zeros. OSError."""
+    import ctypes  # few programs punch holes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.fallocate64(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(size)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def _copy_extents(reader: int, writer: int, source: Path, folder: Path) -> None:
     size = os.fstat(reader).st_size
     extents = list(data_extents(reader, size))
     need_space(folder, sum(length for _, length in extents))
     os.ftruncate(writer, size)
     for offset, length in extents:
-        _copy_range(reader, writer, offset, length, source)
+        _copy_whole(reader, writer, offset, length, source)
 
 
-def _copy_range(reader: int, writer: int, offset: int, length: int, source: Path) -> None:
-    end = offset + length
-    while offset < end:
-        copied = _copy_piece(reader, writer, offset, min(end - offset, _PIECE))
-        if copied == 0:
-            raise ImageFileError(f"{source}: ends at byte {offset} now, while it is copied; stop what writes to it")
-        offset += copied
-
-
-def _copy_piece(reader: int, writer: int, offset: int, length: int) -> int:
-    """Copy at most `length` bytes, none at the file's end; in the kernel where both file systems allow it."""
-    try:
-        return os.copy_file_range(reader, writer, length, offset, offset)
-    except OSError as error:
-        if error.errno not in _NO_CLONE:
-            raise
-    return os.pwrite(writer, os.pread(reader, min(length, 1 << 20), offset), offset)
+def _copy_whole(reader: int, writer: int, offset: int, length: int, source: Path) -> None:
+    copied = copy_range(reader, offset, writer, offset, length)
+    if copied < length:
+        end = offset + copied
+        raise ImageFileError(f"{source}: ends at byte {end} now, while it is copied; stop what writes to it")
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:

@@ -43,7 +43,7 @@ from ..images.hygiene import can_look_into, look_into, was_cut_off
 from ..images.packages import packages
 from ..machines.machines import CHROOT, Machines, MachineSpec
 from ..machines.process import SERIAL_LIMIT, TRUNCATED
-from ..machines.qemu import DataDisk
+from ..machines.qemu import DataDisk, StepCache
 from ..names import EXPIRES_LABEL, LOCAL
 from ..ports import (
     Clock,
@@ -59,13 +59,14 @@ from ..ports import (
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
 from .site import check_proxy, lend_site
-from .step_cache import cache_size, check_reads, make_room, step_cache, with_layers
+from .step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
 
 ZONE, ARCHITECTURE = "local", "x86_64"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 CONSOLE, REPORTS = 1, 3  # serial ports
 KEPT_OUTPUT = {CONSOLE: SERIAL_LIMIT + len(TRUNCATED), REPORTS: 2 << 20}
 """Bytes of a port's output that can be read. The largest honest report has 0.9 MB; reading one more often is work."""
+FIRST = ".first"  # beside a VM's disk: the index of the first step that was not done before
 OF_THE_BUILD = ("/var/lib/goldsmith", "/etc/resolv.conf.goldsmith")  # the first is the last that a provisioner deletes
 
 
@@ -264,22 +265,25 @@ class LocalCompute:
         """Copy the source's disk unless an earlier attempt has one, and start QEMU on it."""
         folder = BuildFolder.of_resource(self._home, request.name)
         disk = folder.disk(request.boot_disk)
+        cache = step_cache(request)
+        if cache is not None:
+            make_room(self._home, self._environment)
         with faults(folder.path):
             folder.label(request.labels)
             if not disk.exists():
-                self._copy_disk(request, disk)
+                cache = self._copy_disk(request, disk, cache)
+            elif request.plan.engine != CHROOT:
+                cache = None  # what an earlier attempt has changed on it is not known
+            first = _first_step(disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
-            cache = step_cache(request)
             job = lend_site(_without_check(request.job, disk), request.plan.proxy)
-            if cache is not None:
-                make_room(self._home, self._environment)
             self._machines.start(
                 MachineSpec(
                     name=request.name,
                     folder=folder.machine(request.name),
                     disk=disk,
-                    cidata=cidata_files(with_layers(job, cache), context),
+                    cidata=cidata_files(with_layers(job, cache, first), context),
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
@@ -330,6 +334,7 @@ class LocalCompute:
         elif kind == "disk":
             with faults(folder.path):
                 folder.disk(name).unlink(missing_ok=True)
+                folder.disk(name).with_suffix(FIRST).unlink(missing_ok=True)
 
     def labelled(self, project: str) -> Iterator[Resource]:
         """List the machines and disks of all builds."""
@@ -350,14 +355,28 @@ class LocalCompute:
                 return f"no image can be made, since {machine.detail}"
         return f"disk {disk} is gone; no image can be made of it"
 
-    def _copy_disk(self, request: MachineRequest, disk: Path) -> None:
+    def _copy_disk(self, request: MachineRequest, disk: Path, cache: StepCache | None) -> StepCache | None:
+        """Make a boot disk of the source's and of the layers that there are; return which ones the machine leaves."""
         disk.parent.mkdir(parents=True, exist_ok=True)
         staged = disk.with_suffix(".new")
         copy_sparse(self._catalogue.disk(request.source_image), staged)
         staged.chmod(0o600)
         if request.plan.disk_size_gb * GIB > staged.stat().st_size:
             grow_disk_file(staged, request.plan.disk_size_gb * GIB)
+        first = 0
+        if cache is not None and request.plan.engine != CHROOT:
+            cache = self._after_layers(request, cache, staged)
+            first = 0 if cache is None else cache.first
+        disk.with_suffix(FIRST).write_text(str(first))
         staged.replace(disk)
+        return cache
+
+    def _after_layers(self, request: MachineRequest, cache: StepCache, staged: Path) -> StepCache | None:
+        """Return None, and no layers, where the source's name is another image's by now."""
+        found = self._catalogue.get(request.source_image)
+        if request.build is None or found is None or found.id != request.build.source.id:
+            return None
+        return after_layers(cache, self._home, staged)
 
     def _sandbox_of(self, request: MachineRequest) -> SandboxPart:
         """Return what makes a machine a sandbox; nothing for a VM, as which every image is verified. Permanent."""
@@ -390,6 +409,14 @@ class SandboxPart(TypedDict, total=False):
     source: str
     source_disk: Path
     written_at: int | None
+
+
+def _first_step(disk: Path) -> int:
+    """Return the first step that a VM's disk, when it was made, had not behind it."""
+    try:
+        return int(disk.with_suffix(FIRST).read_text())
+    except (OSError, ValueError):  # of the release before
+        return 0
 
 
 def _remove_machine(folder: Path) -> None:

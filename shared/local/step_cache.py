@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +14,19 @@ from provisioner.protocol import Job
 from provisioner.system.context import selected_digest
 
 from ..build.plan import Plan
-from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers
+from ..cache.disk_delta import apply_delta, read_delta
+from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
 from ..cache.step_keys import layer_chain
 from ..delivery.bundle import provisioner_version
-from ..errors import EnvironmentFault, InputError
+from ..errors import EnvironmentFault, ImageFileError, InputError
 from ..machines.machines import CHROOT
 from ..machines.qemu import StepCache
 from ..ports import MachineRequest
 from ..quantities import parse_size
 from ..sandbox.shims import shims
 from ..topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
+
+LOG = logging.getLogger(__name__)
 
 
 def cache_size(environment: Mapping[str, str]) -> int:
@@ -34,17 +39,15 @@ def cache_size(environment: Mapping[str, str]) -> int:
 
 def make_room(home: Path, environment: Mapping[str, str]) -> None:
     """Remove the layers that were used longest ago, if all take more than they may."""
-    from ..machines.start_sandbox import remove_folder
-
-    LayerStore(folder_of_layers(home), remove_folder).prune(cache_size(environment))
+    _store(home).prune(cache_size(environment))
 
 
 def step_cache(request: MachineRequest) -> StepCache | None:
     """Return the cache of a machine's steps; None where it has none."""
     plan = request.build
-    if plan is None or not plan.cache.enabled or plan.machine.engine != CHROOT:
+    if plan is None or not plan.cache.enabled or plan.layout is not None:
         return None
-    return StepCache(plan.build_id, chain_of(plan), plan.cache.max_age)
+    return StepCache(plan.build_id, chain_of(plan), plan.cache.max_age, key=request.job.key)
 
 
 def chain_of(plan: Plan) -> tuple[StepLayer, ...]:
@@ -56,15 +59,44 @@ def chain_of(plan: Plan) -> tuple[StepLayer, ...]:
         "disk_size_gb": plan.machine.disk_size_gb,
         "source_date": plan.source_date,
     }
-    if plan.machine.engine == CHROOT:
+    if plan.machine.engine != CHROOT:
+        base["boot"] = plan.machine.boot
+    else:
         base["user"] = os.geteuid()  # whose ids the files of its layers have
         base["shims"] = hashlib.sha256(repr(sorted(shims("", "gpt").items())).encode()).hexdigest()
     return layer_chain(plan, base, lambda patterns: _selected(context, patterns))
 
 
-def with_layers(job: Job, cache: StepCache | None) -> Job:
-    """Return the job with the steps after which the machine's disk is kept."""
-    return job if cache is None else replace(job, layers=tuple(layer.step for layer in cache.chain))
+def with_layers(job: Job, cache: StepCache | None, first: int = 0) -> Job:
+    """Return the job with the steps after which the disk is kept, and the first step that a VM's disk has not."""
+    layers = () if cache is None else tuple(layer.step for layer in cache.chain)
+    return replace(job, layers=layers, first=first)
+
+
+def after_layers(cache: StepCache, home: Path, disk: Path) -> StepCache:
+    """Bring a VM's disk, a copy of its source, to where earlier builds have left it; return what is left to keep.
+
+    OSError.
+    """
+    store = _store(home)
+    with ExitStack() as stack:
+        deltas = []
+        for opened in open_chain(store, cache.chain, cache.max_age):
+            stack.callback(opened.close)
+            try:
+                deltas.append((opened, read_delta(opened.content, disk.stat().st_size)))
+            except ImageFileError as error:
+                LOG.warning("a layer is thrown away: %s", error)
+                stack.close()
+                store.discard(opened.record.key)
+                return after_layers(cache, home, disk)
+        with disk.open("r+b") as file:
+            for opened, changes in deltas:
+                apply_delta(opened.content, changes, file.fileno())
+        if not deltas:
+            return cache
+        done, last = len(deltas), deltas[-1][0].record
+        return replace(cache, chain=cache.chain[done:], before=last, first=cache.chain[done - 1].step + 1)
 
 
 def check_reads(plan: Plan) -> None:
@@ -76,6 +108,16 @@ def check_reads(plan: Plan) -> None:
                     f"steps: {step.name}: reads: {pattern!r} selects no file of the context; write a pattern of files "
                     "that are there"
                 )
+
+
+def _store(home: Path) -> LayerStore:
+    return LayerStore(folder_of_layers(home), _remove)
+
+
+def _remove(folder: Path) -> None:
+    from ..machines.start_sandbox import remove_folder  # loads all of the sandbox: only where something is removed
+
+    remove_folder(folder)
 
 
 def _selected(context: Path | None, patterns: Sequence[str]) -> str:

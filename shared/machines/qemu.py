@@ -14,7 +14,7 @@ from typing import Literal
 
 from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
 
-from ..cache.layer_store import StepLayer
+from ..cache.layer_store import LayerRecord, StepLayer
 from .accelerator import QEMU
 
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
@@ -26,6 +26,7 @@ CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf
 MACHINE = "q35,usb=off,smbus=off,vmport=off"
 NO_LEGACY = ",sata=off,i8042=off"  # a firmware may use them; a kernel that QEMU starts only loses time probing them
 
+ROOT_DRIVE = "root"
 DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # after a crash of the host a build starts again
 
 
@@ -43,8 +44,11 @@ class StepCache:
     """The layers that a machine's build may begin after, and those that it leaves."""
 
     build: str
-    chain: tuple[StepLayer, ...]
+    chain: tuple[StepLayer, ...]  # of a VM, whose disk has them already: only those that it leaves
     max_age: float  # seconds, of results that could have come from other hosts
+    before: LayerRecord | None = None  # of a VM: the last layer that its disk has, and the first step that it has not
+    first: int = 0
+    key: str = field(default="", repr=False)  # the job's, with which a VM asks for layers
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Wiring:
     reports: int
     http: str
     others: Mapping[str, str] = field(default_factory=dict)
-    monitor: int | None = None  # QMP, for machines whose disks may grow while they run
+    monitor: int | None = None  # QMP, for machines whose disks may grow, or are kept, while they run
+    paused: bool = False  # the machine waits until the monitor lets it go on
 
 
 Firmware = KernelFiles | UefiFiles | Literal["bios"]
@@ -131,6 +136,7 @@ def command(
         *_disks(spec, cidata, direct=isinstance(firmware, KernelFiles)),
         *_serial_ports(wiring),
         *(() if wiring.monitor is None else _monitor(wiring.monitor)),
+        *(("-S",) if wiring.paused else ()),
         *_network(wiring, socat, internet=spec.internet),
     ]
 
@@ -162,7 +168,7 @@ def drive_of(spec: MachineSpec, disk: Path) -> str | None:
 
 def _drives(spec: MachineSpec, cidata: Path | None) -> list[tuple[str, Path, bool, str]]:
     """Return the disks in order: name in QEMU, file, whether it is writable, and name in the guest of each."""
-    drives = [("root", spec.disk, True, "")]
+    drives = [(ROOT_DRIVE, spec.disk, True, "")]
     drives += [("cidata", cidata, False, "")] if cidata is not None else []
     data = enumerate(spec.data_disks)
     return drives + [(f"data{number}", disk.path, disk.writable, disk.name) for number, disk in data]

@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
+from ..cache.layer_store import LayerStore, folder_of_layers
 from ..delivery.cidata import write_cidata
 from ..disks.partition_table import read_disk_table
-from ..errors import ImageFileError, MissingTool
+from ..errors import GoldsmithError, ImageFileError, MissingTool
 from ..host.build_folder import BuildFolder
 from ..host.programs import find_tool
 from ..ports import Message
@@ -30,6 +31,9 @@ from .monitor import Monitor
 from .process import MachineEnd, MachineProcess, Running, SerialPort
 from .qemu import ADDRESS, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 from .record import Record
+
+if TYPE_CHECKING:
+    from .layer_keeper import LayerKeeper
 
 LOG = logging.getLogger(__name__)
 
@@ -63,11 +67,15 @@ def launch(
     cidata = None if spec.cidata is None else spec.folder / "cidata.iso"
     if spec.cidata is not None and cidata is not None:
         write_cidata(spec.cidata, cidata)
+    keeper = _keeper(spec, home)
     if services is None:
-        services = {ADDRESS: machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id)}
+        own = () if keeper is None else (keeper.route,)
+        services = {ADDRESS: (*machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id), *own)}
     found = accelerator(home)
     firmware, note = choose_firmware(spec, home)
     with ExitStack() as stack:
+        if keeper is not None:
+            stack.callback(keeper.close)
         files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
         for text in (note, f"{found.name}: {found.reason}"):
             if text:
@@ -78,7 +86,7 @@ def launch(
             for address, routes in services.items()
         }
         stderr = stack.enter_context(tempfile.TemporaryFile())
-        launcher = _Launcher(spec, home, cidata, found.name, files, servers, stderr, starter, firmware)
+        launcher = _Launcher(spec, home, cidata, found.name, files, servers, stderr, starter, firmware, keeper)
         stack.callback(launcher.close)
         first = launcher.start()
         again = launcher.start_again if isinstance(firmware, KernelFiles) else None
@@ -98,6 +106,7 @@ class _Launcher:
     stderr: IO[bytes]
     starter: Executor
     firmware: Firmware
+    keeper: LayerKeeper | None
     sockets: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
@@ -108,7 +117,7 @@ class _Launcher:
             ends = [_sockets(opened) for _ in (*self.files, "monitor")]
             console, reports, monitor = inherited = [theirs.fileno() for _, theirs in ends]
             others = {address: name for address, name in self.servers.items() if address != ADDRESS}
-            wiring = Wiring(console, reports, self.servers[ADDRESS], others, monitor)
+            wiring = Wiring(console, reports, self.servers[ADDRESS], others, monitor, paused=self.keeper is not None)
             line = command(self.spec, self.cidata, self.firmware, self.accelerator, wiring, find_tool("socat"))
             process = self.starter.submit(_spawn, line, self.stderr, inherited).result()
             for _, theirs in ends:
@@ -116,6 +125,8 @@ class _Launcher:
             ports = [SerialPort(ours, file) for (ours, _), file in zip(ends, self.files, strict=False)]
             ports[0].watched = self.spec.panic_ends
             running = Running(process, ports, Monitor(self.spec.name, ends[-1][0]))
+            if self.keeper is not None:
+                _begin_paused(self.keeper, running)
             if isinstance(self.firmware, KernelFiles):
                 running.monitor.listen()
             self.close()  # the sockets of the process before, which has ended
@@ -124,6 +135,9 @@ class _Launcher:
 
     def start_again(self) -> Running:
         """Start the kernel that the image's boot loader would start now, or the same one where that is impossible."""
+        if self.keeper is not None:
+            self.keeper.stop()
+            self.keeper = None
         try:
             firmware, note = choose_firmware(self.spec, self.home)
         except ImageFileError as error:
@@ -139,6 +153,24 @@ class _Launcher:
             running.process.kill()  # without a record no other process could see or end it
             raise
         return running
+
+
+def _keeper(spec: MachineSpec, home: Path) -> LayerKeeper | None:
+    """Return what keeps the results of a machine's steps; None where none are wanted."""
+    if spec.cache is None or not spec.cache.chain:
+        return None
+    from .layer_keeper import LayerKeeper
+
+    return LayerKeeper(spec, spec.cache, LayerStore(folder_of_layers(home), shutil.rmtree))
+
+
+def _begin_paused(keeper: LayerKeeper, running: Running) -> None:
+    """Let a machine run that was started paused. One that cannot is ended, as which it is reported."""
+    try:
+        keeper.begin(running.monitor)
+    except GoldsmithError as error:
+        LOG.warning("%s", error)
+        running.process.kill()
 
 
 def choose_firmware(spec: MachineSpec, home: Path) -> tuple[Firmware, str]:

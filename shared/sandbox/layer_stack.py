@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cache.layer_store import CONTENT, LayerRecord, LayerStore, OpenLayer, StepLayer, oldest_of, usable
+from ..cache.layer_store import CONTENT, LayerRecord, LayerStore, OpenLayer, StepLayer, oldest_of, open_chain
 from ..errors import GoldsmithError
 from .system_calls import NO_DEVICES, end_with_parent, mount_file_system
 from .unpack_root import remove_all
@@ -65,16 +65,7 @@ class LayerStack:
     def _open(self) -> list[OpenLayer]:
         assert self._spec is not None
         assert self._store is not None
-        found: list[OpenLayer] = []
-        for layer in self._spec.chain[:MOST_LOWER]:
-            opened = self._store.open(layer.key) if layer.usable else None
-            if opened is None:
-                break
-            found.append(opened)
-        count = usable(found, time.time(), self._spec.max_age)
-        for each in found[count:]:
-            each.close()
-        return found[:count]
+        return open_chain(self._store, self._spec.chain[:MOST_LOWER], self._spec.max_age)
 
     @property
     def lower(self) -> tuple[int, ...]:

@@ -35,7 +35,6 @@ _LOOP_INFO_BYTES = 232
 _LOOP_TRIES = 64
 _TRIM, _TRIM_RANGE = 0xC0185879, struct.Struct("=QQQ")
 
-_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h
 _PARENT_DEATH, _DUMPABLE, _DROP_BOUND = 1, 4, 24
 _OPEN_HOW, _OPENAT2 = struct.Struct("=QQQ"), 437
 _NO_MAGIC_LINKS, _IN_ROOT = 0x02, 0x10  # of linux/openat2.h
@@ -166,12 +165,6 @@ def hide_process() -> None:
 def show_process() -> None:
     """Open /proc/PID of this process to its own user again, which a change of ids has closed."""
     _checked(_library.prctl(_DUMPABLE, 1, 0, 0, 0), "prctl")
-
-
-def punch_hole(descriptor: int, start: int, size: int) -> None:
-    """Make a part of a file, in bytes, a hole."""
-    length = ctypes.c_int64(size)
-    _checked(_library.fallocate64(descriptor, _PUNCH_HOLE, ctypes.c_int64(start), length), "fallocate")
 
 
 def open_in_root(root: int, path: bytes, flags: int) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from ..disks.disk import Disk
 from ..disks.ext4.layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES
 from ..disks.ext4.reader import Ext4, Inode
+from ..disks.extents import punch_hole
 from ..disks.reader import DiskReader
 from ..disks.root_files import RootUnreadable
 from ..errors import EnvironmentFault, InputError, NoSpace
@@ -32,7 +33,6 @@ from ..host.open_folder import OpenFolder
 from ..host.programs import ProgramFailed, run_tool
 from .file_system_settings import FileSystemSettings, read_settings
 from .inode_fields import InodeFields
-from .system_calls import punch_hole
 from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
 from .user_namespace import run_with_all_ids
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import time
+from pathlib import Path
 
 import pytest
 
 from provisioner.protocol import FROM_CACHE
-from tests.system.command import Document, Goldsmith
+from tests.system.command import Document, Goldsmith, is_event, is_report
 from tests.system.sandboxes import assert_nothing_left, sandboxed
 
 pytestmark = pytest.mark.slow
@@ -150,3 +154,55 @@ def test_the_wrong_files_and_steps_are_told_before(goldsmith: Goldsmith) -> None
     done = goldsmith.run("build", spec, environment={"GOLDSMITH_CACHE_SIZE": "much"})
     assert (done.status, "GOLDSMITH_CACHE_SIZE" in done.err) == (3, True), done.text
     assert goldsmith.builds() == []
+
+
+def in_a_vm(goldsmith: Goldsmith, second: str) -> Path:
+    """Write a spec whose first step changes data, places that are zeros then, and files of the source."""
+    first = "set -e\nhead -c 9999999 /dev/urandom >/opt/gone\nsync\nrm -r /opt/gone /usr/share/doc\necho 1 >/opt/1\n"
+    own: list[str] = []
+    steps = [{"name": "first", "script": first, "reads": own}, {"name": "second", "script": second, "reads": own}]
+    return goldsmith.spec(steps, hygiene="warn")
+
+
+@pytest.mark.vm
+def test_a_vm_begins_after_the_steps_that_were_done_before(goldsmith: Goldsmith) -> None:
+    again = "cat /opt/1 >>/opt/second\n"
+    for second, wanted, more in (
+        ("touch /opt/second\n", [False, False], ()),
+        (again, [True, False], ()),
+        (again, [False, False], ("--no-cache",)),
+    ):
+        done, built = goldsmith.build(in_a_vm(goldsmith, second), *more)
+        assert (done.status, built["outcome"], notes(built)) == (0, "succeeded", wanted), done.text
+        goldsmith.traces.assert_none()
+    plain, cached, other = (image["name"] for image in goldsmith.images())
+    assert_same(goldsmith, plain, cached)
+    assert "/opt/second" in goldsmith.run("images", "diff", plain, other).out
+    layers = json.loads(goldsmith.run("cache", "list", "--json").out)
+    assert sorted((layer["step"], layer["engine"]) for layer in layers) == [
+        ("first", "vm"),
+        ("second", "vm"),
+        ("second", "vm"),
+    ]
+    assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
+
+
+if "GOLDSMITH_KILLS" in os.environ:  # in the soak alone: it takes half an hour
+
+    @pytest.mark.vm
+    def test_a_vm_that_is_killed_at_any_moment_leaves_whole_layers(goldsmith: Goldsmith) -> None:
+        chance = random.Random(20261130)
+        for number in range(int(os.environ["GOLDSMITH_KILLS"])):
+            script = f"echo {number} >/opt/number\nhead -c 30000000 /dev/urandom >/opt/data\n"
+            steps = [{"name": f"step{part}", "script": script, "reads": []} for part in range(3)]
+            running = goldsmith.start("build", goldsmith.spec(steps, hygiene="warn"), "--json")
+            running.until(is_report("step-started", 0) if number % 3 else is_event("BuildRequested"))
+            time.sleep(chance.uniform(0.0, 3.0))
+            running.kill()
+            goldsmith.traces.wait_for_no_process()
+            assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
+        assert goldsmith.run("sweep").status == 0
+        assert goldsmith.run("builds", "resume").status == 0
+        goldsmith.traces.assert_none()
+        done, built = goldsmith.build(in_a_vm(goldsmith, "true\n"))
+        assert (done.status, built["outcome"]) == (0, "succeeded"), done.text

@@ -1,0 +1,50 @@
+"""The layers on the disk of one machine: which of them a build begins after."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from shared.cache.layer_store import CONTENT, LayerRecord, LayerStore, StepLayer, open_chain
+
+CHAIN = tuple(StepLayer(step, f"step{step}", f"{step}" * 64, step > 1) for step in (0, 2, 3))
+
+
+def opened(store: LayerStore, chain: Sequence[StepLayer], max_age: float) -> int:
+    found = open_chain(store, chain, max_age)
+    for each in found:
+        each.close()
+    return len(found)
+
+
+def test_layers_that_are_too_old_make_room_for_newer_ones(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    for layer, oldest in zip(CHAIN, (None, 5.0, 5.0), strict=True):
+        staged = tmp_path / layer.key
+        staged.mkdir()
+        (staged / CONTENT).write_text(layer.name)
+        assert store.publish(staged, LayerRecord(layer.key, "", layer.name, "b", "vm", 5.0, oldest))
+    assert opened(store, CHAIN, 1e12) == 3
+    assert opened(store, (CHAIN[0], replace(CHAIN[1], usable=False)), 60.0) == 1
+    assert len(list(store.records())) == 3  # a build was told to run a step, and the next one is not
+    held = store.open(CHAIN[2].key)
+    assert held is not None
+    assert opened(store, CHAIN, 60.0) == 1
+    assert [record.step for record in store.records()] == ["step0", "step3"]  # a build uses the last one
+    held.close()
+
+
+def test_the_owner_of_a_layer_that_is_a_file_does_not_count(tmp_path: Path) -> None:
+    """In the namespace of an ordinary user, in which layers are verified, the same user has another number."""
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (staged / CONTENT).write_text("blocks")
+    made = store.publish(staged, LayerRecord(CHAIN[0].key, "", "step0", "b", "vm", 5.0, None))
+    assert made is not None
+    shutil.chown(store.folder / made.key / CONTENT, 12345, 12345)
+    assert store.verify() == []
