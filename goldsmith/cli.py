@@ -91,6 +91,10 @@ def build(
         Optional[str],  # noqa: UP045
         typer.Option("--from", metavar="STEP", help="Run this step and all after it, whatever the cache has."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check-reproducible", help="Build twice, and fail unless both are the same."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
@@ -99,7 +103,9 @@ def build(
     values = _pairs(parameters)
     options = {"boot": boot, "engine": engine, "compression": compression, "key": key, "first": first}
     raise typer.Exit(
-        run(spec, output, values, source, formats=formats or (), no_cache=no_cache, as_json=json, **options)
+        run(
+            spec, output, values, source, formats=formats or (), no_cache=no_cache, check=check, as_json=json, **options
+        )
     )
 
 

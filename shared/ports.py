@@ -62,6 +62,8 @@ class ImageRequest:
     labels: Mapping[str, str]
     licenses: tuple[str, ...]
     architecture: str
+    same_as: str | None = None  # one machine only: path of a disk that it has to be the same as
+    same_bytes: bool = False  # and not only in its files
 
 
 @dataclass(frozen=True)

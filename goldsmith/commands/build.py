@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ from .images import export_again, format_names
 from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
+    from shared.build.events import Event
     from shared.runtime.opening import LocalBackend
     from shared.spec.model import Spec
 
@@ -47,6 +49,7 @@ class BuildFlags:
     formats: tuple[str, ...] = ()
     no_cache: bool = False
     first: str | None = None  # the name of the first step that is run, whatever the cache has
+    check: bool = False  # whether it is built twice
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
@@ -87,6 +90,7 @@ def build(
     no_cache: bool = False,
     first: str | None = None,
     key: str | None,
+    check: bool = False,
     as_json: bool,
 ) -> int:
     """Build; give the exit status. InputError and EnvironmentFault come before anything is made.
@@ -101,7 +105,11 @@ def build(
     _one_of("--compression", compression, ("fast", "best"))
     if no_cache and first is not None:
         raise InputError("--from names a step to go on with from the cache, and --no-cache uses none; leave one out")
-    options = BuildFlags(output, boot, compression, format_names(formats), no_cache, first)
+    if check and first is not None:
+        raise InputError(
+            "--check-reproducible uses no cache, and --from names a step to go on with from it; leave one out"
+        )
+    options = BuildFlags(output, boot, compression, format_names(formats), no_cache or check, first, check)
     failures: dict[int, int] = {}  # exit status by index of what did not succeed
     for index, one in enumerate(builds):
         missed = [builds[other].spec.name for other in one.after if other in failures]
@@ -110,7 +118,7 @@ def build(
             failures[index] = NOT_SUCCEEDED
             continue
         try:
-            ended = _build(one.spec, file.folder, asked, options, view(as_json))
+            ended = _build(one.spec, file.folder, asked, options, as_json=as_json)
         except GoldsmithError as error:
             if len(builds) == 1:
                 raise
@@ -123,8 +131,9 @@ def build(
     return next(iter(failures.values()), 0)
 
 
-def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, screen: View) -> int:
+def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, *, as_json: bool) -> int:
     """Build one image; give the exit status."""
+    screen = view(as_json)
     identity = build_id(spec.name, asked)
     with open_home(screen.progress) as backend:
         resume_all(backend)
@@ -135,7 +144,10 @@ def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, screen: Vi
                 if ours:
                     try:
                         plan = options.applied(plan_for(spec, folder, backend, asked))
-                        return _run(admit(with_absolute_paths(plan, folder), backend), backend, screen)
+                        plan = with_absolute_paths(plan, folder)
+                        if options.check:
+                            return _run_twice(plan, backend, screen, None if as_json else view(as_json))
+                        return _run(admit(plan, backend), backend, screen)
                     except NameTaken:  # by a build that was begun at the same moment: planned again, it is seen
                         taken += 1
                         if taken == TRIES:
@@ -156,6 +168,43 @@ def _run(request: BuildRequested, backend: LocalBackend, screen: View) -> int:
         export_again(backend, done.image.name, wanted)
     screen.end(done, builds.logs_of(done.id))
     return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
+
+
+def _run_twice(plan: Plan, backend: LocalBackend, screen: View, first: View | None) -> int:
+    """Build twice, without what is cached of steps; the second image is published if it is the same as the first.
+
+    The first build is shown on `first`, if that is given. It is one of a home of its own, of which nothing is kept.
+    """
+    machine = replace(plan.machine, reproducible=plan.machine.engine == "chroot")
+    plan = replace(plan, rebuild="always", machine=machine)
+    if admit(plan, backend).unchanged is not None:
+        raise InputError(
+            f"output.name: image {plan.image.name} of this content is there already, and --check-reproducible builds "
+            "it; delete it first, or choose another name"
+        )
+    kept = replace(plan.image, family=None, deprecate_old=None, export_to=None, formats=(), sbom_to=None)
+    complain("building twice; the first image is only compared with the second")
+    with opening.trial(backend, plan.source) as trial:
+        builds, interruption = opening.builds_here(trial), Interruption()
+        asked = admit(replace(plan, image=kept, verify_steps=None), trial)
+        with ExitStack() as stack, _signals(interruption):
+            if first is not None:
+                stack.enter_context(first)
+                stack.enter_context(following(builds.console(asked.build_id), first.console))
+            done = builds.run(asked, _ignore if first is None else first.event, interruption)
+        if done.outcome is not Outcome.SUCCEEDED or done.image is None:
+            logs = opening.builds_here(backend).logs_of(done.id)
+            shutil.copytree(builds.logs_of(done.id), logs, dirs_exist_ok=True)
+            screen.end(done, logs)
+            return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
+        same_as = str(trial.catalogue.disk(done.image.name))
+        plan = replace(plan, image=replace(plan.image, same_as=same_as))
+        complain("building again")
+        return _run(admit(plan, backend), backend, screen)
+
+
+def _ignore(build: Build, event: Event) -> None:
+    """Show nothing."""
 
 
 def status(done: Build) -> int:

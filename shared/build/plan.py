@@ -66,6 +66,7 @@ class ImagePlan:
     numbered: bool = False  # the name is made here, and gets a number where it is taken: NAME-DATE-DIGEST, then -2 ...
     sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results
     own_labels: bool = True  # whether our own labels stay once the image is published
+    same_as: str | None = None  # path on this machine of a disk that the image has to be the same as
 
     @property
     def published_labels(self) -> dict[str, str]:

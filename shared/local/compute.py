@@ -143,6 +143,8 @@ class LocalCompute:
             raise Permanent(self._why_gone(request.source_disk))
         with Disk(disk) as opened:
             _refuse_unclean(opened)
+        if request.same_as is not None:
+            _refuse_difference(Path(request.same_as), disk, same_bytes=request.same_bytes)
         try:
             return self._catalogue.add(
                 disk,
@@ -400,6 +402,20 @@ class LocalCompute:
                 f"project {project} is on Google Cloud, and this backend is this machine; "
                 f"write project: {LOCAL}, and get the image first with: goldsmith images import"
             )
+
+
+def _refuse_difference(first: Path, second: Path, *, same_bytes: bool) -> None:
+    """Refuse the disk of a build that differs from that of the same build before. Permanent."""
+    from ..images.diff.reproduction import describe_difference
+
+    if not first.exists():
+        raise Permanent(
+            "the first of the two builds is gone with the process that ran it; check again with: "
+            "goldsmith build --check-reproducible"
+        )
+    difference = describe_difference(first, second, same_bytes=same_bytes)
+    if difference:
+        raise Permanent(f"not reproducible: two builds of this spec differ in {difference}")
 
 
 class SandboxPart(TypedDict, total=False):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..ports import Progress
 
 if TYPE_CHECKING:
+    from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
     from .builds import LocalBuilds as LocalBuilds
     from .cache import BuildCache as BuildCache
@@ -47,6 +48,13 @@ def builds_here(backend: LocalBackend) -> LocalBuilds:
     from .builds import LocalBuilds
 
     return LocalBuilds(backend)
+
+
+def trial(backend: LocalBackend, source: SourceImage) -> AbstractContextManager[LocalBackend]:
+    """Return a backend for one build from one image of an opened backend, of which nothing stays after a block."""
+    from .trial import open_trial
+
+    return open_trial(backend, source)
 
 
 def cloud(environment: Mapping[str, str]) -> CloudBackend:

@@ -139,6 +139,8 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             labels={BUILD_LABEL: plan.build_id},
             licenses=plan.image.licenses,
             architecture=plan.source.architecture,
+            same_as=plan.image.same_as,
+            same_bytes=plan.machine.reproducible,
         )
     )
 

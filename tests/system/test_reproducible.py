@@ -100,3 +100,44 @@ def test_the_callers_date_wins(users: list[Goldsmith]) -> None:
     spec = users[-1].spec([], output={"name": "another"})
     done = users[-1].run("build", spec, environment={"SOURCE_DATE_EPOCH": "yesterday"})
     assert (done.status, "SOURCE_DATE_EPOCH is no date: 'yesterday'" in done.err) == (2, True)
+
+
+def test_a_check_names_what_differs_and_publishes_nothing(users: list[Goldsmith]) -> None:
+    goldsmith = users[0]
+    script = "head -c 8 /dev/urandom >/opt/random; echo fixed >/opt/fixed\n"
+    local = {"engine": "chroot", "network": False, "memory_mb": 512}
+    spec = goldsmith.spec([{"name": "make", "script": script}], output={"family": "checked"}, local=local)
+    done, build = goldsmith.build(spec, "--check-reproducible")
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert build["reason"].endswith("not reproducible: two builds of this spec differ in /opt/random (contents)")
+    assert goldsmith.images() == []
+    assert list((goldsmith.home / "cache/trials").iterdir()) == []
+
+
+def test_a_check_publishes_one_image_of_two_builds(users: list[Goldsmith]) -> None:
+    goldsmith = users[-1]
+    local = {"engine": "chroot", "network": False, "memory_mb": 512}
+    spec = goldsmith.spec([{"name": "make", "script": SCRIPT}], output={"family": "checked"}, local=local)
+    done, build = goldsmith.build(spec, "--check-reproducible", "--output", goldsmith.output)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    [image] = goldsmith.images()
+    assert image["family"] == "checked"
+    assert sorted(path.name for path in goldsmith.output.iterdir() if path.suffix == ".gz") == [
+        f"{image['name']}.tar.gz"
+    ]
+    assert list((goldsmith.home / "cache/trials").iterdir()) == []
+    assert len(goldsmith.builds()) == 1
+
+
+def test_a_first_build_that_fails_is_told_with_its_log(users: list[Goldsmith]) -> None:
+    goldsmith = users[-1]
+    local = {"engine": "chroot", "network": False, "memory_mb": 512}
+    spec = goldsmith.spec(
+        [{"name": "make", "script": "echo seen; exit 7\n"}], output={"family": "checked"}, local=local
+    )
+    done = goldsmith.run("build", spec, "--check-reproducible")
+    assert done.status == 1
+    assert "exit status 7" in done.text
+    [log] = goldsmith.home.glob("builds/*/logs/*-vm.log")
+    assert "seen" in log.read_text()
+    assert list((goldsmith.home / "cache/trials").iterdir()) == []
