@@ -29,7 +29,8 @@ def layer_chain(plan: Plan, base: dict[str, Any], selected: Callable[[Sequence[s
     the files of the context that patterns select.
     """
     whole = plan.context.digest if plan.context else ""
-    key = _digest({**base, "format": FORMAT, "source": plan.source.id, "internet": plan.machine.internet})
+    common = {"source": plan.source.id, "internet": plan.machine.internet, "date": plan.source_date}
+    key = _digest({**base, "format": FORMAT, **common})
     found, networked = [], False
     for index, step in enumerate(plan.steps):
         seen = whole if step.reads is None else selected(step.reads)
