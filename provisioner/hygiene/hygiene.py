@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from ..machine.swap import any_set as any_set  # the host, too, uses it on disks
 from ..machine.swap import page_of
 from ..system.os_release import COS
-from .rules import COS_RULES, FETCH, HYGIENE_RULES, REUSE, HygieneRule, PathPatterns
+from .rules import COS_RULES, FETCH, HYGIENE_RULES, REMOVE_LINE, REUSE, HygieneRule, PathPatterns
 from .rules import STATEFUL as STATEFUL  # the host, too, mounts it there
 
 TYPE_CHECKING = False
@@ -87,17 +87,29 @@ class Finding:
         return f"{path} {self.what}; {self.remedy}"
 
 
-def check(files: Iterable[File], system: str, places: Sequence[str] = ()) -> list[Finding]:
+class HostTraces:
+    """What files of the build must not have of the host: rules, and words with what a file is that has one."""
+
+    def __init__(self, rules: Sequence[HygieneRule] = (), words: Sequence[tuple[bytes, str]] = ()) -> None:
+        self.rules = tuple(rules)
+        self.words = tuple(words)
+
+
+def check(
+    files: Iterable[File], system: str, places: Sequence[str] = (), traces: Optional[HostTraces] = None
+) -> list[Finding]:
     """Return what must not be in an image of `system` (ID of os-release), of a build with proxies at HOST:PORT."""
-    rules = (*HYGIENE_RULES, *(COS_RULES if system == COS else ()))
+    traces = traces or HostTraces()
+    rules = (*HYGIENE_RULES, *traces.rules, *(COS_RULES if system == COS else ()))
     patterns = PathPatterns(rules)
-    proxies = [place.encode() for place in places]
+    words = [(place.encode(), PROXY, LENT) for place in places]
+    words += [(word, what, REMOVE_LINE) for word, what in traces.words]
     found: list[Finding] = []
     for file in files:
         if stat.S_ISREG(file.mode) and file.size and len(found) < MOST_KEPT:
             path = in_image(file.path)
             if not PUBLISHED.search(path):
-                finding = _look(file, path, rules if patterns.may_hold(path) else (), proxies)
+                finding = _look(file, path, rules if patterns.may_hold(path) else (), words)
                 if finding is not None:
                     found.append(finding)
     return sorted(found, key=lambda finding: finding.path)
@@ -139,7 +151,9 @@ def in_image(path: str) -> str:
     return inside if inside.startswith(("/var/", "/home/")) else path
 
 
-def _look(file: File, path: str, rules: Iterable[HygieneRule], proxies: Sequence[bytes]) -> Optional[Finding]:
+def _look(
+    file: File, path: str, rules: Iterable[HygieneRule], words: Sequence[tuple[bytes, str, str]]
+) -> Optional[Finding]:
     of_build = file.is_of_build()
     for rule in rules:
         asked = (of_build or not rule.of_build) and rule.fits(path)
@@ -154,8 +168,9 @@ def _look(file: File, path: str, rules: Iterable[HygieneRule], proxies: Sequence
         secret = None if b"\0" in data[:BINARY] else find_secret(data)
         if secret is not None:
             return Finding(path, f"holds {secret}", FETCH)
-        if any(proxy in data for proxy in proxies):
-            return Finding(path, PROXY, LENT)
+        for word, what, remedy in words:
+            if word in data:
+                return Finding(path, what, remedy)
     return None
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STATEFUL = "/mnt/stateful_partition"  # of Container-Optimized OS; /var and /home are folders of it
 
 REMOVE = "remove it in the last step"
+REMOVE_LINE = "take it out of the file in the last step"
 STOP = "stop what writes it in the last step"
 FETCH = "remove it in the last step; what needs a secret can fetch it at boot, from Secret Manager for instance"
 REUSE = "leave it on, and it is emptied after the last step, or remove it"
@@ -230,6 +231,13 @@ _SECRETS: tuple[tuple[tuple[str, ...], str, Optional[Callable[[bytes], bool]]], 
     ),
 )
 
+_SETTINGS = (
+    *("etc/**", "root/.*", "root/.*/**", "home/*/.*", "home/*/.*/**"),
+    *("usr/local/bin/**", "usr/local/sbin/**", "usr/local/etc/**"),
+)
+_OWN_NAME_SERVER = rb"^[ \t]{0,40}(?:dns[ \t=-]|nameserver[ \t])[^#\n]{0,200}\b10\.0\.2\.3\b"  # of QEMU and slirp4netns
+_FOLDERS = (b"/run/goldsmith/", b"/var/lib/goldsmith/")  # of the shims and of the context, gone with the build
+
 HYGIENE_RULES = (
     HygieneRule(("etc/machine-id", "var/lib/dbus/machine-id"), "names the build machine", "empty it", _has_identity),
     HygieneRule(
@@ -245,6 +253,20 @@ HYGIENE_RULES = (
         ("var/lib/cloud/**",), "is cloud-init's memory of the build machine", REMOVE, but=("var/lib/cloud/seed/**",)
     ),
     HygieneRule(("var/lib/goldsmith/**", "**/provisioner.pyz"), "is the provisioner's own", REMOVE),
+    HygieneRule(
+        _SETTINGS,
+        "names a folder that only the build has",
+        REMOVE_LINE,
+        lambda data: any(folder in data for folder in _FOLDERS),
+        True,
+    ),
+    HygieneRule(
+        ("etc/resolv.conf", "etc/systemd/resolved.conf", "etc/systemd/resolved.conf.d/**", "etc/network/interfaces"),
+        "names a name server that only the build has",
+        REMOVE_LINE,
+        _matches(_OWN_NAME_SERVER),
+        True,
+    ),
     HygieneRule(("etc/shadow",), "holds the hash of a password", LOCK, _has_password_hash, True),
     HygieneRule(
         ("etc/gshadow",), "holds the hash of a password", "take it out: gpasswd -r GROUP", _has_password_hash, True

@@ -2,7 +2,8 @@
 
 All ext4 file systems are looked into, each below the folder that it is mounted on: the root's fstab says where, and for
 Container-Optimized OS the names of its partitions. A file is the build's unless the source's disk has the same inode,
-with the same size, times and blocks. A disk whose root is of another kind cannot be looked into: its machine does it
+with the same size, times and blocks; or, since a file system that was written anew has other inodes, a file at the same
+path with the same time and contents. A disk whose root is of another kind cannot be looked into: its machine does it
 itself, as in the cloud.
 """
 
@@ -11,9 +12,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 
-from provisioner.hygiene.hygiene import STATEFUL, File, Finding, any_set, check, is_published
+from provisioner.hygiene.hygiene import STATEFUL, File, Finding, HostTraces, any_set, check, is_published
 
 from ..budget import Budget
 from ..disks.disk import Disk
@@ -26,8 +27,11 @@ from ..errors import ImageFileError
 COS = "cos"  # ID in os-release of Container-Optimized OS
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
 _CHUNK = 1 << 20
+_NANOSECONDS = 1_000_000_000
 
-IsOfSource = Callable[[Inode], bool]
+_COMPARED = 16 << 20  # bytes; a larger file that was written anew counts as the build's
+
+IsOfSource = Callable[[str, Ext4, Inode], bool]  # path in the file system, that itself, and its inode
 
 
 def can_look_into(disk: Disk) -> bool:
@@ -47,11 +51,13 @@ def was_cut_off(disk: Disk) -> bool:
     return any(file_system.needs_recovery for file_system in disk.ext4.values())
 
 
-def look_into(disk: Disk, source: Disk | None, places: Sequence[str] = ()) -> list[Finding]:
+def look_into(
+    disk: Disk, source: Disk | None, places: Sequence[str] = (), traces: HostTraces | None = None
+) -> list[Finding]:
     """Return what must not be in an image, by path, of a build on a copy of `source` with proxies at some places.
 
-    Without the source's disk, all files count as the build's. Nothing where can_look_into() is false. Raises
-    ImageFileError when the disk is damaged.
+    `traces` are of the host. Without the source's disk, all files count as the build's. Nothing where can_look_into()
+    is false. Raises ImageFileError when the disk is damaged.
     """
     if not can_look_into(disk):
         return []
@@ -60,19 +66,22 @@ def look_into(disk: Disk, source: Disk | None, places: Sequence[str] = ()) -> li
         for partition in disk.table.partitions
         if partition.file_system == "swap"
     )
-    return check(chain(_files(disk, source), swap), disk.root.os_release().get("ID", ""), places)
+    return check(chain(_files(disk, source), swap), disk.root.os_release().get("ID", ""), places, traces)
 
 
 class _DiskFile(File):
-    def __init__(self, disk: DiskReader, file_system: Ext4, path: str, inode: Inode, is_of_source: IsOfSource) -> None:
+    def __init__(
+        self, disk: DiskReader, file_system: Ext4, path: str, inside: str, inode: Inode, is_of_source: IsOfSource
+    ) -> None:
         super().__init__(path, inode.mode, inode.size)
+        self._inside = inside  # the path in its file system
         self._disk = disk
         self._file_system = file_system
         self._inode = inode
         self._is_of_source = is_of_source
 
     def is_of_build(self) -> bool:
-        return not self._is_of_source(self._inode)
+        return not self._is_of_source(self._inside, self._file_system, self._inode)
 
     def is_blank(self, start: int) -> bool:
         """Look at the disk itself: swapped memory is in blocks that were only reserved, and read as zeros."""
@@ -126,7 +135,7 @@ def _pieces(disk: DiskReader, start: int, length: int, budget: Budget) -> Iterat
 
 
 def _comparison(file_system: Ext4) -> IsOfSource:
-    def is_of_source(inode: Inode) -> bool:
+    def has_inode(inode: Inode) -> bool:
         if inode.number > file_system.layout.inodes:
             return False
         try:
@@ -134,6 +143,21 @@ def _comparison(file_system: Ext4) -> IsOfSource:
         except ImageFileError:  # not in use there
             return False
         return _identity(before) == _identity(inode)
+
+    def has_copy(path: str, own: Ext4, inode: Inode) -> bool:
+        try:
+            before = file_system.find(path)
+        except ImageFileError:
+            return False
+        if before is None or _description(before) != _description(inode) or inode.size > _COMPARED:
+            return False
+        if inode.size <= _CHUNK:
+            return file_system.read(before) == own.read(inode)
+        return all(ours == theirs for ours, theirs in zip_longest(file_system.chunks(before), own.chunks(inode)))
+
+    def is_of_source(path: str, own: Ext4, inode: Inode) -> bool:
+        written_anew = inode.ctime_ns == own.layout.written * _NANOSECONDS  # all at once: its number tells nothing
+        return (not written_anew and has_inode(inode)) or has_copy(path, own, inode)
 
     return is_of_source
 
@@ -143,7 +167,11 @@ def _identity(inode: Inode) -> tuple[object, ...]:
     return inode.mode, inode.size, inode.mtime_ns, inode.ctime_ns, inode.block_map
 
 
-def _never(inode: Inode) -> bool:
+def _description(inode: Inode) -> tuple[object, ...]:
+    return inode.mode, inode.user, inode.group, inode.size, inode.mtime_ns
+
+
+def _never(path: str, own: Ext4, inode: Inode) -> bool:
     return False  # there is no such file system in the source
 
 
@@ -173,7 +201,7 @@ def _files_of(disk: DiskReader, file_system: Ext4, mount_point: str, is_of_sourc
 
     for path, inode in file_system.walk(mount_point, enter=may_hold_findings):
         if inode.is_file:
-            yield _DiskFile(disk, file_system, path, inode, is_of_source)
+            yield _DiskFile(disk, file_system, path, path[len(mount_point.rstrip("/")) :], inode, is_of_source)
 
 
 def _mount_points(root: RootFiles) -> Mapping[str, str]:

@@ -58,6 +58,7 @@ from ..ports import (
 )
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
+from .host_traces import host_traces
 from .site import check_proxy, lend_site
 from .step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
 
@@ -134,7 +135,7 @@ class LocalCompute:
                 of_source = stack.enter_context(Disk(self._catalogue.disk(source)))
             except NotFound:  # deleted meanwhile: then all that is found counts
                 of_source = None
-            return look_into(disk, of_source, places)
+            return look_into(disk, of_source, places, host_traces(self._home.absolute(), self._environment))
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""

@@ -15,8 +15,12 @@ from shared.disks.ext4.reader import Ext4
 from shared.disks.reader import DiskReader
 from shared.errors import ImageFileError
 from shared.images.hygiene import can_look_into, look_into, was_cut_off
+from shared.sandbox.unpack_root import unpack_root
+from shared.sandbox.user_namespace import run_with_all_ids
+from shared.sandbox.write_root import write_dated_root
 from tests.shared.disks.small_disks import LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, rooted, tool
 
+TIME = 1_700_000_000
 COS_ROOT = "3CB8E202-3B7E-47DD-8A3C-7FF2A13CFCEC"
 LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 PEM = "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" * 4 + "\n-----END PRIVATE KEY-----\n"
@@ -83,9 +87,12 @@ def test_a_root_with_another_magic_is_no_root_that_can_be_read(tmp_path: Path) -
 
 
 def test_what_the_source_had_is_none_of_the_build_s_secrets(tmp_path: Path) -> None:
-    """The clock tells nothing: a step may set it. What is in the source's inode, with its times and blocks, is told."""
+    """The clock tells nothing: a step may set it. What is in the source's inode, with its times and blocks, is told.
+
+    So is a file of the source's contents and time of change of these, wherever it lies on the disk.
+    """
     tree = os_tree(tmp_path / "tree")
-    write(tree, "etc/key.pem", "etc/other.pem", "var/log/syslog")
+    write(tree, "etc/key.pem", "etc/other.pem", "etc/third.pem", "var/log/syslog")
     source = rooted(tmp_path / "source.raw", tree)
     disk = tmp_path / "disk.raw"
     shutil.copyfile(source, disk)
@@ -93,7 +100,8 @@ def test_what_the_source_had_is_none_of_the_build_s_secrets(tmp_path: Path) -> N
     place = f"{disk}?offset={2 * MIB}"
     tool("debugfs", "-w", "-R", f"write {tree / 'etc/key.pem'} etc/new.pem", place)
     tool("debugfs", "-w", "-R", "set_inode_field /etc/new.pem ctime @0", place)  # long before all else
-    tool("debugfs", "-w", "-R", "set_inode_field /etc/other.pem ctime @4102444800", place)
+    tool("debugfs", "-w", "-R", "set_inode_field /etc/other.pem mtime @4102444800", place)
+    tool("debugfs", "-w", "-R", "set_inode_field /etc/third.pem ctime @4102444800", place)
     assert paths(disk, source) == ["/etc/new.pem", "/etc/other.pem", "/var/log/syslog"]
 
 
@@ -248,3 +256,26 @@ def test_a_swap_partition_that_holds_memory_is_found(tmp_path: Path) -> None:
         file.write(b"SECRET-IN-MEMORY")
     assert paths(disk, source) == ["/partition-2"]
     assert paths(disk, disk) == []  # the source's
+
+
+def test_what_was_written_anew_is_still_the_sources(tmp_path: Path) -> None:
+    """As a sandbox of an ordinary user, or a reproducible image, writes it: other inodes, the same files.
+
+    That an inode of its number, size, time and blocks was in the source, for another file, tells nothing then.
+    """
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "etc/a.pem", "etc/b.pem", "etc/c.pem")
+    source = rooted(tmp_path / "source.raw", tree)
+    kept = unpack_root(source, tmp_path / "unpacked")
+    first, second = (Path(shutil.copy(source, tmp_path / name)) for name in ("first.raw", "second.raw"))
+    write_dated_root(tmp_path / "unpacked", first, kept, TIME)
+    run_with_all_ids(lambda: change(tmp_path / "unpacked"))
+    write_dated_root(tmp_path / "unpacked", second, kept, TIME)
+    assert paths(first, source) == ["/etc/a.pem", "/etc/b.pem", "/etc/c.pem"]  # all of later times than the date
+    assert paths(second, first) == ["/etc/b.pem", "/etc/d.pem"]
+
+
+def change(tree: Path) -> str:
+    write(tree, "etc/b.pem", text=PEM.replace("ASC", "ASD"))
+    (tree / "etc/c.pem").rename(tree / "etc/d.pem")
+    return ""
