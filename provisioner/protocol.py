@@ -185,6 +185,7 @@ class Job:
     inventory: bool = False  # report what is installed, where the host cannot read the disk
     allow_failed: Tuple[str, ...] = ()  # units that may have failed in a system that is verified
     proxy: Mapping[str, str] = field(default_factory=dict)  # http, https: URLs with user and password; no_proxy
+    package_proxy: str = ""  # URL of one for apt's packages by http, which keeps them on the host
     authorities: str = ""  # certificates of the site's own, PEM, that the steps trust
     source_date: Optional[int] = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
     layers: Tuple[int, ...] = ()  # indexes of the steps after which the host keeps the disk as it is then

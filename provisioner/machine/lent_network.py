@@ -43,10 +43,11 @@ def lend_network(job: Job, root: str) -> LentNetwork:
     for key, value in sorted(job.proxy.items()):
         name = key if key == "no_proxy" else key + "_proxy"
         environment[name] = environment[name.upper()] = value
-        if key != "no_proxy":
-            apt += f'Acquire::{key}::Proxy "{value}";\n'
-    if job.proxy and "https" not in job.proxy:
-        apt += 'Acquire::https::Proxy "DIRECT";\n'  # otherwise apt takes the one for http
+    by_http, by_https = job.package_proxy or job.proxy.get("http"), job.proxy.get("https", "DIRECT")
+    if by_http:
+        apt += f'Acquire::http::Proxy "{by_http}";\n'
+    if by_http or job.proxy:
+        apt += f'Acquire::https::Proxy "{by_https}";\n'  # without this, apt takes the one for http
     if job.authorities:
         folder = os.path.join(root, FOLDER)
         os.makedirs(folder, exist_ok=True)

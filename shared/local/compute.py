@@ -280,7 +280,7 @@ class LocalCompute:
             first = _first_step(disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
-            job = lend_site(_without_check(request.job, disk), request.plan.proxy)
+            job = lend_site(_without_check(request.job, disk), request.plan)
             self._machines.start(
                 MachineSpec(
                     name=request.name,
@@ -291,6 +291,8 @@ class LocalCompute:
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
                     internet=request.plan.internet,
+                    packages=bool(job.package_proxy),
+                    site_proxy=job.proxy,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
                     cache=cache,
                     **self._sandbox_of(request),

@@ -1,4 +1,4 @@
-"""What this machine lends to the steps of a build from its site: proxies, with their credentials, and authorities.
+"""What this machine lends to the steps of a build: its site's proxies and authorities, and its own proxy for packages.
 
 The files are read when a machine starts, so that neither the plan nor the store ever holds what is in them.
 """
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from provisioner.protocol import Job
 
+from ..build.plan import MachinePlan
 from ..build.proxy import (
     CA_LIMIT,
     CREDENTIALS_LIMIT,
@@ -26,6 +27,7 @@ from ..build.proxy import (
 )
 from ..errors import InputError
 from ..machines.network_guard import IpAddress, is_of_host
+from ..machines.qemu import ADDRESS
 
 Read = TypeVar("Read")
 
@@ -40,13 +42,17 @@ def check_proxy(plan: ProxyPlan) -> None:
                 f"local.proxy.{key}: {host} is this host itself, whose own addresses a build never reaches; name a "
                 "proxy on another machine, or leave the key out"
             )
-    lend_site(Job("", 1, "", ()), plan)
+    _lend_proxies(Job("", 1, "", ()), plan)
 
 
-def lend_site(job: Job, plan: ProxyPlan | None) -> Job:
-    """Return a job whose steps get the proxies and the authorities of a plan. InputError for a file that is unfit."""
-    if plan is None:
-        return job
+def lend_site(job: Job, plan: MachinePlan) -> Job:
+    """Return a job whose steps get what a plan's site has, and the proxy for packages. InputError for an unfit file."""
+    if plan.internet:
+        job = replace(job, package_proxy=f"http://{ADDRESS}:80")
+    return job if plan.proxy is None else _lend_proxies(job, plan.proxy)
+
+
+def _lend_proxies(job: Job, plan: ProxyPlan) -> Job:
     credentials = _read("credentials", plan.credentials, CREDENTIALS_LIMIT, read_credentials)
     authorities = _read("ca", plan.ca, CA_LIMIT, read_certificates)
     return replace(job, proxy=lent_settings(plan, credentials), authorities=authorities or "")

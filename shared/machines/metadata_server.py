@@ -5,7 +5,8 @@ most PATIENCE seconds, and when CONNECTIONS are open the newest replaces the old
 itself. An Allowance limits how much it publishes; beyond that it gets 429. The server listens on an abstract Unix
 socket: a killed process leaves no file behind, and only processes of the same user are accepted.
 
-A Route has a pattern of the path, and a function that turns a Request into a Response.
+A Route has a pattern of the path, and a function that turns a Request into a Response. A server may be a proxy as well:
+requests for http://HOST/... of other hosts then go to its PackageProxy.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -33,12 +34,15 @@ from urllib.parse import urlsplit
 from ..errors import GoldsmithError, LineFull
 from ..ports import Message
 from ..topology import REPORTS_TOPIC
+from .package_proxy import PackageProxy, ProxyAnswer
+from .upstream import UpstreamFault
 
 LOG = logging.getLogger(__name__)
 
 BODY_LIMIT = 2 << 20  # bytes; reports have at most some 10 kB, and lists of packages 0.85 MB in base64
 CONNECTIONS = 32
 PATIENCE = 10.0  # seconds between two pieces of one request
+PROXY_PATIENCE = 60.0  # seconds for a guest to take a piece of a file
 PUBLISHED_AT_ONCE = 4 << 20  # bytes, with MESSAGE_COST for each message: more than the largest request
 PUBLISHED_A_SECOND = 128 << 10  # bytes: an honest VM sends a few reports, of some kB, in that time
 MESSAGE_COST = 1 << 10  # bytes that stand for the work of a message, in addition to its size
@@ -196,9 +200,16 @@ def _no_metadata(request: MetadataRequest) -> Response:
 class MetadataServer:
     """Serve routes until close(): on an abstract Unix socket, or on a socket that listens in a network namespace."""
 
-    def __init__(self, name: str, routes: Sequence[Route], listener: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        routes: Sequence[Route],
+        listener: socket.socket | None = None,
+        proxy: PackageProxy | None = None,
+    ) -> None:
         self.socket_name = f"goldsmith-{secrets.token_hex(8)}-{name}"[:_LONGEST_NAME]
         self._server = _Server(self.socket_name, routes) if listener is None else _NamespaceServer(listener, routes)
+        self._server.proxy = proxy
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True, name=f"http-{name}"
         )
@@ -222,6 +233,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = CONNECTIONS
+    proxy: PackageProxy | None = None
 
     def __init__(self, name: str, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
@@ -305,11 +317,44 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = self.rfile.read(int(length))
             if len(body) == int(length):
-                self._answer(self._route(body))
+                self._answer_whole(body)
             else:
                 self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
+
+    def _answer_whole(self, body: bytes) -> None:
+        proxy = self.server.proxy
+        if proxy is None or not self.path.lower().startswith("http://"):
+            self._answer(self._route(body))
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.connection.settimeout(PROXY_PATIENCE)
+        self._forward(proxy.answer(self.command, self.path, headers))
+        self.connection.settimeout(PATIENCE)
+
+    def _forward(self, answer: ProxyAnswer) -> None:
+        """Send an answer as it comes. One that breaks off ends the connection, by which the guest sees that."""
+        chunked = answer.length is None and self.request_version != "HTTP/1.0"
+        with closing(answer.pieces) if isinstance(answer.pieces, Generator) else nullcontext():
+            self.send_response(answer.status, answer.reason)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            if answer.length is not None:
+                self.send_header("Content-Length", str(answer.length))
+            elif chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.close_connection = True
+            self.end_headers()
+            try:
+                for piece in answer.pieces:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                if chunked:
+                    self.wfile.write(b"0\r\n\r\n")
+            except UpstreamFault as error:
+                LOG.warning("a file for a guest broke off: %s", error)
+                self.close_connection = True
 
     def _route(self, body: bytes) -> Response:
         target = urlsplit(self.path)

@@ -76,6 +76,8 @@ class MachineSpec:
     source_disk: Path | None = None
     written_at: int | None = None  # for a sandbox whose disk is to be the same bytes each time: its date
     cache: StepCache | None = None  # what earlier builds have left of the same steps, and what this one leaves
+    packages: bool = False  # whether the HTTP server is a proxy for packages as well
+    site_proxy: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in a job; what that proxy goes by
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from .direct_boot import direct_boot
 from .direct_boot.direct_boot import DirectBootImpossible
 from .metadata_server import MetadataServer, Route, machine_routes
 from .monitor import Monitor
+from .package_proxy import open_package_proxy
 from .process import MachineEnd, MachineProcess, Running, SerialPort
 from .qemu import ADDRESS, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 from .record import Record
@@ -81,8 +82,9 @@ def launch(
             if text:
                 LOG.info("%s: %s", spec.name, text)
                 files[0].write(f"goldsmith: {text}\n".encode())
+        proxies = {ADDRESS: open_package_proxy(home, spec.site_proxy, stack)} if spec.packages else {}
         servers = {
-            address: stack.enter_context(MetadataServer(spec.name, routes)).socket_name
+            address: stack.enter_context(MetadataServer(spec.name, routes, proxy=proxies.get(address))).socket_name
             for address, routes in services.items()
         }
         stderr = stack.enter_context(tempfile.TemporaryFile())

@@ -24,6 +24,7 @@ from ..sandbox.layer_stack import CacheSpec
 from ..sandbox.supervisor import BAD_INPUT, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes
+from .package_proxy import PackageProxy, open_package_proxy
 from .process import MachineEnd, MachineProcess, SerialPort
 from .qemu import ADDRESS, MachineSpec
 from .start import PORTS, TIED
@@ -141,12 +142,13 @@ def launch_sandbox(
             cache=_cache_of(spec, layers),
         )
         stderr = stack.enter_context(tempfile.TemporaryFile())
+        proxy = open_package_proxy(home, spec.site_proxy, stack) if spec.packages else None
         process = starter.submit(_spawn, sandbox, stderr).result()
         for each in (*theirs, asked):
             each.close()
         try:
             _introduce(
-                spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name)
+                spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name), proxy
             )
         except BaseException:
             process.kill()
@@ -196,6 +198,7 @@ def _introduce(
     guarded: Executor,
     publish: Callable[[Message], None],
     folder: BuildFolder,
+    proxy: PackageProxy | None,
 ) -> None:
     """Serve and connect the sandbox when it asks for that, and wait until it is ready."""
     control.settimeout(PATIENCE)
@@ -213,7 +216,8 @@ def _introduce(
             raise EnvironmentFault(told or f"the sandbox {spec.name} ended before it was ready")
         users, network, listener = descriptors
         routes = machine_routes(publish, folder.build_id)
-        stack.enter_context(MetadataServer(spec.name, routes, stack.enter_context(socket.socket(fileno=listener))))
+        taken = stack.enter_context(socket.socket(fileno=listener))
+        stack.enter_context(MetadataServer(spec.name, routes, taken, proxy))
         try:
             if spec.internet:
                 guarded.submit(_connect, users, network, stack).result()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from shared.cache.packages import PackageCache
 from tests.shared.build.test_proxy import PEM
-from tests.shared.sandbox.ordinary_user import MODES
+from tests.shared.sandbox.ordinary_user import MODES, give
 from tests.system.command import Document, Goldsmith
 
 pytestmark = pytest.mark.slow
@@ -87,3 +90,48 @@ def test_a_proxy_on_the_host_is_refused_before_anything_is_made(goldsmith: Golds
     assert done.status == BAD_INPUT
     assert "local.proxy.http: localhost is this host itself" in done.err
     assert goldsmith.builds() == []
+
+
+PACKAGE, URL = b"a package " * 1000, "http://mirror.example/pool/main/a/a_1_all.deb"
+FETCH = """set -e
+/usr/lib/apt/apt-helper download-file URL /run/a.deb
+sha256sum /run/a.deb
+echo "deb [trusted=yes] http://127.0.0.1:PORT/ ./" >/run/list
+apt-get -o Dir::Etc::sourcelist=/run/list -o Dir::Etc::sourceparts=- update || :
+! grep -r "169.254.169.254[:]80" /etc /var /root /home
+"""
+
+
+def fetching(goldsmith: Goldsmith, port: int, **local: object) -> Path:
+    with PackageCache(goldsmith.home) as cache:
+        writer = cache.add(len(PACKAGE))
+        assert writer is not None
+        writer.write(PACKAGE)
+        writer.keep(URL, etag="", last_modified="", content_type="", sha256=None)
+        writer.close()
+    script = FETCH.replace("URL", URL).replace("PORT", str(port))
+    return goldsmith.spec([{"name": "fetch", "script": script}], local={"memory_mb": 512, **local})
+
+
+def fetch(goldsmith: Goldsmith, user: str, **local: object) -> None:
+    """Build with a package of the cache, and with a list that would be on the host."""
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        spec = fetching(goldsmith, host.getsockname()[1], **local)
+        for path in (goldsmith.home / "cache", *(goldsmith.home / "cache").rglob("*")):
+            give(path, user)
+        done, build = goldsmith.build(spec)
+        host.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            host.accept()
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    assert f"{hashlib.sha256(PACKAGE).hexdigest()}  /run/a.deb" in done.text
+    assert "403  127.0.0.1 is the host of this build, which builds do not reach" in done.text
+
+
+def test_packages_come_from_the_cache_into_a_sandbox(sandboxes: Goldsmith, user: str) -> None:
+    fetch(sandboxes, user, engine="chroot")
+
+
+@pytest.mark.vm
+def test_packages_come_from_the_cache_into_a_vm(goldsmith: Goldsmith) -> None:
+    fetch(goldsmith, MODES[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.protocol import Job
+from shared.build.plan import MachinePlan
 from shared.build.proxy import ProxyPlan
 from shared.errors import InputError
 from shared.local.site import check_proxy, lend_site
@@ -41,10 +42,10 @@ def test_a_job_gets_what_the_files_hold(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text(PEM)
     (tmp_path / "login").write_text("ann:p/ss\n")
     plan = ProxyPlan(http="http://proxy:1", ca=str(tmp_path / "ca.pem"), credentials=str(tmp_path / "login"))
-    lent = lend_site(JOB, plan)
+    lent = lend_site(JOB, MachinePlan("local", internet=False, proxy=plan))
     assert lent.proxy["http"] == "http://ann:p%2Fss@proxy:1"
     assert lent.authorities == PEM
-    assert lend_site(JOB, None) is JOB
+    assert lend_site(JOB, MachinePlan("local", internet=False)) is JOB
 
 
 @pytest.mark.parametrize("key", ["ca", "credentials"])
@@ -52,11 +53,11 @@ def test_files_that_have_gone_are_named(tmp_path: Path, key: str) -> None:
     path = str(tmp_path / "gone")
     plan = ProxyPlan("http://proxy:1", ca=path) if key == "ca" else ProxyPlan("http://proxy:1", credentials=path)
     with pytest.raises(InputError, match=rf"^local\.proxy\.{key}: {path} cannot be read: No such file"):
-        lend_site(JOB, plan)
+        lend_site(JOB, MachinePlan("local", internet=False, proxy=plan))
 
 
 def test_a_file_that_is_unfit_is_named_and_not_quoted(tmp_path: Path) -> None:
     (tmp_path / "login").write_text("s3cr3t")
     with pytest.raises(InputError, match=r"login does not hold USER:PASSWORD") as told:
-        lend_site(JOB, ProxyPlan("http://proxy:1", credentials=str(tmp_path / "login")))
+        lend_site(JOB, MachinePlan("local", proxy=ProxyPlan("http://proxy:1", credentials=str(tmp_path / "login"))))
     assert "s3cr3t" not in str(told.value)
