@@ -65,10 +65,10 @@ class LayerRecord:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read a record. ValueError for anything else."""
-        document: Any = json.loads(data)
         try:
+            document: Any = json.loads(data)
             record = cls(**document)
-        except TypeError as error:  # another key, or no object at all
+        except (TypeError, RecursionError) as error:  # another key, or no object at all
             raise ValueError(str(error)) from error
         texts = (
             record.key,

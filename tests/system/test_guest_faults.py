@@ -17,6 +17,7 @@ from shared.images.catalogue import Catalogue
 from tests.shared.disks.small_disks import tool
 from tests.system.archives import root_partition
 from tests.system.command import Document, Done, Goldsmith, is_event, prints
+from tests.system.sandboxes import sandboxed
 
 pytestmark = pytest.mark.vm
 
@@ -43,11 +44,12 @@ def assert_failed(goldsmith: Goldsmith, done: Done, build: Document, reason: str
 
 
 def test_a_failed_step_is_told_with_its_last_lines(goldsmith: Goldsmith) -> None:
-    spec = goldsmith.spec(
+    spec = sandboxed(
+        goldsmith,
         [
             {"name": "service", "script": "nohup sleep 1000 & disown\necho a service is started\n"},
             {"name": "breaks", "script": "seq 100\necho the disk is made of cheese >&2\nexit 7\n"},
-        ]
+        ],
     )
     done = goldsmith.run("build", spec)
     assert done.status == 1, done.text

@@ -12,15 +12,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.system.command import ROOT, Document, Done, Goldsmith, is_event, prints
+from tests.system.sandboxes import sandboxed
 
 pytestmark = pytest.mark.vm
 
 INTERRUPTED = 130
 
 
-def dawdling(goldsmith: Goldsmith) -> list[str]:
-    """The arguments of a build that does not end by itself."""
-    spec = goldsmith.spec([{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}])
+def dawdling(goldsmith: Goldsmith, *, machine: bool = False) -> list[str]:
+    """The arguments of a build that does not end by itself, in a VM or in a sandbox."""
+    steps = [{"name": "dawdles", "script": "echo waiting\nexec sleep infinity\n"}]
+    spec = goldsmith.spec(steps) if machine else sandboxed(goldsmith, steps)
     return ["build", str(spec), "--json", "--output", str(goldsmith.output)]
 
 
@@ -45,7 +47,7 @@ def assert_cancelled(goldsmith: Goldsmith, done: Done, reason: str) -> None:
     ids=["Ctrl-C as it begins", "kill as it boots", "the terminal is closed", "Ctrl-C in a step"],
 )
 def test_a_signal_cancels(goldsmith: Goldsmith, moment: Callable[[Document], bool], number: signal.Signals) -> None:
-    running = goldsmith.start(*dawdling(goldsmith))
+    running = goldsmith.start(*dawdling(goldsmith, machine=True))
     running.until(moment)
     running.send(number)
     done = running.finish()
@@ -54,7 +56,7 @@ def test_a_signal_cancels(goldsmith: Goldsmith, moment: Callable[[Document], boo
 
 
 def test_ctrl_c_during_the_export_cancels(goldsmith: Goldsmith) -> None:
-    spec = goldsmith.spec([{"name": "quick", "script": "true\n"}])
+    spec = sandboxed(goldsmith, [{"name": "quick", "script": "true\n"}])
     running = goldsmith.start("build", spec, "--json", "--output", goldsmith.output)
     running.until(lambda document: document.get("progress") == "writing the archive")
     running.send(signal.SIGINT)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.system.archives import assert_whole
 from tests.system.command import Goldsmith, is_event
+from tests.system.sandboxes import sandboxed
 
 pytestmark = pytest.mark.vm
 
@@ -14,9 +15,9 @@ def test_builds_share_a_home(goldsmith: Goldsmith) -> None:
     """Two builds at once, one of them asked for twice with one key; then its name again, with the same and with other
     content."""
     steps = [{"name": "one", "script": "echo one > /var/lib/one\n"}]
-    first = goldsmith.spec(steps, name="first", output={"name": "first-1"})
-    second = goldsmith.spec(steps, name="second", output={"name": "second-1", "family": "second"})
-    asked = ["build", str(first), "--json", "--key", "one", "--output", str(goldsmith.output)]
+    first = sandboxed(goldsmith, steps, name="first", output={"name": "first-1"})
+    second = sandboxed(goldsmith, steps, name="second", output={"name": "second-1", "family": "second"})
+    asked = ["build", str(first), "--json", "--key", str(goldsmith.home), "--output", str(goldsmith.output)]
     running = goldsmith.start(*asked)
     build_id = running.until(is_event("BuildRequested"))["event"]["build_id"]
     both = [goldsmith.start(*asked), goldsmith.start("build", second, "--json"), running]
@@ -33,10 +34,10 @@ def test_builds_share_a_home(goldsmith: Goldsmith) -> None:
 def assert_name_is_taken(goldsmith: Goldsmith) -> None:
     """The same content again is unchanged, whatever asks for it; other content under the name is bad input."""
     steps = [{"name": "one", "script": "echo one > /var/lib/one\n"}]
-    same, build = goldsmith.build(goldsmith.spec(steps, name="first", output={"name": "first-1"}))
+    same, build = goldsmith.build(sandboxed(goldsmith, steps, name="first", output={"name": "first-1"}))
     assert (same.status, build["outcome"]) == (0, "unchanged"), same.text
     steps[0]["script"] = "echo other > /var/lib/one\n"
-    other = goldsmith.run("build", goldsmith.spec(steps, name="first", output={"name": "first-1"}))
+    other = goldsmith.run("build", sandboxed(goldsmith, steps, name="first", output={"name": "first-1"}))
     assert (other.status, other.out) == (2, "")
     assert "output.name: image first-1 exists in project local with other content" in other.err
     assert len(goldsmith.images()) == 2

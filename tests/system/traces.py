@@ -43,7 +43,7 @@ class Traces:
         for path in sorted(self.home.rglob("*")):
             parts = path.relative_to(self.home).parts
             below = parts[0] == "builds" and len(parts) > 2 and parts[2] != "logs"
-            if parts[:2] == ("cache", "roots"):  # files of images, whatever their names
+            if parts[:2] in (("cache", "roots"), ("cache", "layers")):  # files of images, whatever their names
                 continue
             half = path.name.startswith(".") or path.name.endswith((".new", ".part", ".tmp"))
             if (below or half) and parts != (".reserve",):  # the room that a full disk is survived with
