@@ -38,7 +38,7 @@ from ..host.build_folder import BuildFolder, build_ids
 from ..host.programs import find_tool
 from ..host.scratch import faults, part_of
 from ..images.catalogue import DISK, Catalogue
-from ..images.contents import has_python
+from ..images.contents import date_of, has_python
 from ..images.hygiene import can_look_into, look_into, was_cut_off
 from ..images.packages import packages
 from ..machines.machines import CHROOT, Machines, MachineSpec
@@ -217,7 +217,7 @@ class LocalCompute:
                 self._catalogue.disk(name),
                 {known: part_of(path) for known, path in paths.items()},
                 scratch.path,
-                ExportOrigin(name, image.architecture, image.created),
+                ExportOrigin(name, image.architecture, date_of(self._catalogue.disk(name)) or image.created),
                 level="best" if compression == "best" else "fast",
                 progress=lambda done, total: progress(what, done, total),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from subprocess import PIPE
 
 from ...errors import ImageFileError
 from .halt import Fraction, Halt, pieces_of
+from .tree_files import file_digest
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ _KINDS: Mapping[str, _Kind] = {
 }
 FOOTER = 512  # bytes that a fixed VHD has behind the disk
 _FIXED = b"conectix", b"\0\0\0\2"  # how the footer begins, and the kind of disk at byte 60
+_TIME_AT, _SUM_AT, _ID_AT = 24, 64, 68  # in the footer: seconds since 2000, a checksum, and 16 bytes
+_YEAR_2000 = 946_684_800
+_DESCRIPTOR = struct.Struct("<QQ")  # of a VMDK, at byte 28: where it is and how long, in sectors
+_DESCRIPTOR_AT, _SECTOR, _MOST_SECTORS = 28, 512, 256
+_ID = b"\nCID="
 
 
 def write_disk_file(source: Path, target: Path, name: str, halt: Halt, fraction: Fraction) -> None:
@@ -39,6 +46,34 @@ def write_disk_file(source: Path, target: Path, name: str, halt: Halt, fraction:
         ["qemu-img", "convert", "-p", "-f", "raw", "-O", kind.driver, *kind.options, source, target],
         fraction,
     )
+
+
+def identify_vmdk(target: Path, halt: Halt) -> None:
+    """Replace the random number by which a VMDK is known by one of its contents. ImageFileError."""
+    with target.open("r+b") as file:
+        file.seek(_DESCRIPTOR_AT)
+        start, length = _DESCRIPTOR.unpack(file.read(_DESCRIPTOR.size))
+        file.seek(start * _SECTOR)
+        at = file.read(min(length, _MOST_SECTORS) * _SECTOR).find(_ID)
+        if at < 0:
+            raise ImageFileError(f"{target}: has no descriptor of a VMDK; export it again")
+        place = start * _SECTOR + at + len(_ID)
+        for value in (b"0" * 8, None):
+            file.seek(place)
+            file.write(value or file_digest(target, halt)[:8].encode())
+            file.flush()
+
+
+def identify_vhd(target: Path, digest: bytes, created: float) -> None:
+    """Replace what is random in a VHD's footer: a number by the digest of its disk, the time by the image's."""
+    with target.open("r+b") as file:
+        file.seek(-FOOTER, 2)
+        footer = bytearray(file.read(FOOTER))
+        struct.pack_into(">I", footer, _TIME_AT, min(max(0, int(created) - _YEAR_2000), 0xFFFFFFFF))
+        struct.pack_into(">I16s", footer, _SUM_AT, 0, digest[:16])
+        struct.pack_into(">I", footer, _SUM_AT, ~sum(footer) & 0xFFFFFFFF)
+        file.seek(-FOOTER, 2)
+        file.write(footer)
 
 
 def check_disk_file(source: Path, target: Path, name: str, halt: Halt) -> None:

@@ -29,7 +29,7 @@ from ..archive import ByteProgress, write_archive
 from ..archive_reader import verify_archive
 from ..extents import copy_sparse, data_bytes, need_space, open_file
 from ..partition_table import extend_disk
-from .disk_files import FOOTER, check_disk_file, write_disk_file
+from .disk_files import FOOTER, check_disk_file, identify_vhd, identify_vmdk, write_disk_file
 from .tree_export import TreeExport
 from .tree_files import file_digest, hash_file
 from .work import ExportOrigin, ExportWork, Jobs
@@ -63,7 +63,8 @@ def export_formats(
     work.remove()
     for folder in {target.parent for target in targets.values()}:
         need_space(folder, sum(space_needed(known.name, data) for known in targets))
-    export = _Disks(work, {known: _extended(disk, known, scratch) for known in targets if known.of != "tree"})
+    sources = {known: _extended(disk, known, scratch) for known in targets if known.of != "tree"}
+    export = _Disks(work, sources, origin.created)
 
     def start(jobs: Jobs) -> None:
         export.start(jobs)
@@ -77,8 +78,9 @@ def export_formats(
 class _Disks:
     """The jobs of the formats that have the whole disk, each with the disk that it is made of."""
 
-    def __init__(self, work: ExportWork, sources: Mapping[ExportFormat, Path]) -> None:
+    def __init__(self, work: ExportWork, sources: Mapping[ExportFormat, Path], created: float) -> None:
         self._work = work
+        self._created = created
         self._sources = sources
         self.archive: ArchiveRecord | None = None
 
@@ -112,12 +114,15 @@ class _Disks:
     def _write(self, known: ExportFormat, source: Path, digest: Future[hashlib._Hash] | None) -> None:
         work, target = self._work, self._work.targets[known]
         write_disk_file(source, target, known.name, work.halt, work.fraction(known.name))
+        if known.name == "vmdk":
+            identify_vmdk(target, work.halt)
         check_disk_file(source, target, known.name, work.halt)
         if known.name not in _WHOLE or digest is None:
             work.end(known, file_digest(target, work.halt))
             return
         whole = digest.result().copy()  # qemu-img has just compared the file with the disk
         if known.name == "vhd":
+            identify_vhd(target, whole.digest(), self._created)
             with target.open("rb") as file:
                 file.seek(-FOOTER, 2)
                 whole.update(file.read())

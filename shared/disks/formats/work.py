@@ -26,7 +26,7 @@ class ExportOrigin:
 
     name: str
     architecture: str  # as Compute Engine writes it
-    created: float  # seconds since 1970
+    created: float  # seconds since 1970; of the disk itself, so that the same disk gives the same file
 
 
 class ExportWork:

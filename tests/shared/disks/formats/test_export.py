@@ -6,9 +6,12 @@ import hashlib
 import io
 import json
 import os
+import re
+import struct
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -111,6 +114,26 @@ def test_a_compressed_qcow2_is_smaller(disk: Path, made: Path, tmp_path: Path) -
     export(disk, tmp_path, "qcow2-compressed")
     run_tool(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", disk, tmp_path / "x.qcow2"])
     assert (tmp_path / "x.qcow2").stat().st_size < (made / "x.qcow2").stat().st_size / 2
+
+
+@pytest.mark.parametrize("name", ["qcow2", "vmdk", "vhd"])
+def test_a_disk_file_is_the_same_bytes_each_time(disk: Path, tmp_path: Path, name: str) -> None:
+    found = []
+    for number in range(2):
+        export(disk, tmp_path / str(number), name)
+        [path] = (tmp_path / str(number)).glob(f"*.{name}")
+        found.append(path.read_bytes())
+        info = run_tool(["qemu-img", "info", path])
+        assert "warning" not in info
+        time.sleep(1.1)  # a VHD's time is in whole seconds
+    assert found[0] == found[1]
+    if name == "vhd":
+        footer = found[0][-512:]
+        assert struct.unpack_from(">I", footer, 24) == (1_700_000_000 - 946_684_800,)
+        assert footer[68:84] == hashlib.sha256(found[0][:-512]).digest()[:16]
+        assert (sum(footer[:64]) + sum(footer[68:])) ^ 0xFFFFFFFF == struct.unpack_from(">I", footer, 64)[0]
+    if name == "vmdk":
+        assert re.search(rb"\nCID=(?!00000000)[0-9a-f]{8}\n", found[0])
 
 
 def test_a_vhd_is_as_azure_takes_it(disk: Path, tmp_path: Path) -> None:
