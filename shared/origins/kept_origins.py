@@ -1,8 +1,12 @@
-"""Images made of archives, each made once: kept by content in the catalogue, as rootfs-KEY12 or oci-KEY12.
+"""Images from nothing, each made once: kept by content in the catalogue.
 
-The key is over everything that decides the bytes of the disk: the digest of the archive or of the container's image,
-and the modules that make a disk of it. A file is digested once, as long as its place, size and times stay the same, and
-again while it is unpacked: one that was changed meanwhile is refused.
+    rootfs-KEY12, oci-KEY12          of the archive of a root file system, of a container's image
+    debian-bookworm-DATE-KEY12       of packages, as their archive had them on that date
+
+The key is over everything that decides the bytes of the disk: the digest of the archive, or of the container's image,
+or the request and the signed indexes of the packages' archive; the disk; and the modules that make it. A file is
+digested once, as long as its place, size and times stay the same, and again while it is unpacked: one that was changed
+meanwhile is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -22,25 +28,44 @@ from ..build.block_devices.description import DiskDescription, default_disk
 from ..disks.extents import open_descriptor
 from ..errors import AlreadyExists, ImageFileError, InputError
 from ..host.scratch import faults, locked, part_of, scratch_folder
+from ..images.bootstrap import root_tree
+from ..images.bootstrap.package_source import NoSuchRelease, Unreachable
 from ..images.catalogue import Catalogue, content_id
 from ..ports import Image, Notify
 from ..quantities import MIB
 from ..sandbox import inode_fields
-from . import packed, tree_maker
+from . import packages, packed, tree_maker
 from .container import ContainerImage, container_image
+from .packages import PackageRequest
 from .packed import FilePart, plain_stream
-from .tree_disk import Fill, FilledTree, TreeOrder, write_tree_disk
+from .tree_disk import Fill, FilledTree, TreeOrder, write_made_disk, write_tree_disk
 from .tree_maker import TreeMaker
 
-_MODULES = (boot_loader, file_systems, inode_fields, packed, partitions, tar_members, tree_maker, write_disk)
+_MODULES = (
+    boot_loader,
+    file_systems,
+    inode_fields,
+    packages,
+    packed,
+    partitions,
+    root_tree,
+    tar_members,
+    tree_maker,
+    write_disk,
+)
 """Modules that decide what is on a disk: none can change without new keys."""
 _DIGITS = 12
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+_PACKAGES_ESTIMATE = 1536 * MIB  # a tree and the packages that are unpacked into it, with room for some more
 _LEAST_ESTIMATE = 512 * MIB
 _PACKED_ESTIMATE = 5  # times the size of an archive; compressed ones grow to three to five times of it
 
+Write = Callable[[TreeOrder, Path], None]
+"""Writes the disk of an order."""
+
 
 class KeptOrigins:
-    """Makes images of archives, or finds those that were made of the same contents before."""
+    """Makes images from nothing, or finds those that were made of the same contents before."""
 
     def __init__(
         self,
@@ -66,7 +91,7 @@ class KeptOrigins:
             sha256 = self._digest(file, descriptor)
             size = os.fstat(descriptor).st_size
             fill = _rootfs_filler(file, descriptor, size, sha256)
-            return self._image("rootfs", sha256, str(file), fill, size * _PACKED_ESTIMATE)
+            return self._filled("rootfs", sha256, str(file), fill, size * _PACKED_ESTIMATE)
         finally:
             os.close(descriptor)
 
@@ -79,25 +104,67 @@ class KeptOrigins:
             self._folder.mkdir(parents=True, exist_ok=True)
         with scratch_folder(self._folder) as scratch, container_image(place, scratch.path) as image:
             estimate = _PACKED_ESTIMATE * sum(layer.length for layer in image.layers)
-            return self._image("oci", image.content, str(place), _container_filler(place, image), estimate)
+            return self._filled("oci", image.content, str(place), _container_filler(place, image), estimate)
 
-    def _image(self, kind: str, content: str, subject: str, fill: Fill, estimate: int) -> Image:
+    def of_packages(self, request: PackageRequest) -> Image:
+        """Return the image of a distribution's packages, as its archive has them now.
+
+        Without a network, the one that was made last of the same request is returned, and `progress` is told.
+        InputError, MissingTool, NoSpace, EnvironmentFault.
+        """
+        with faults(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        known = self._folder / "requests" / request.digest
+        try:
+            with scratch_folder(self._folder) as scratch:
+                archive = request.state(scratch.path, self._progress)
+        except Unreachable as error:
+            return self._made_before(known, error)
+        date = time.strftime("%Y%m%d", time.gmtime(archive.written))
+        prefix = f"{request.distribution}-{_NOT_IN_NAMES.sub('-', request.release)}-{date}"
+        indexes = [hashlib.sha256(index).hexdigest() for index in archive.indexes]
+        content = json.dumps([request.digest, *archive.source.lines, *indexes])
+
+        def write(order: TreeOrder, disk: Path) -> None:
+            written = archive.written if order.epoch is None else order.epoch
+            write_made_disk(order, request.maker(archive, written, self._progress), disk, self._progress)
+
+        subject = f"{request.distribution} {request.release}"
+        image = self._image(prefix, content, subject, write, _PACKAGES_ESTIMATE)
+        _write_whole(known, image.name)
+        return image
+
+    def _made_before(self, known: Path, error: Unreachable) -> Image:
+        with suppress(FileNotFoundError):
+            image = self._catalogue.get(known.read_text())
+            if image is not None:
+                self._progress(f"the package archive cannot be reached; {image.name}, made earlier, is used: {error}")
+                return image
+        raise InputError(f"source.bootstrap: {error}") if isinstance(error, NoSuchRelease) else error
+
+    def _filled(self, kind: str, content: str, subject: str, fill: Fill, estimate: int) -> Image:
+        def write(order: TreeOrder, disk: Path) -> None:
+            write_tree_disk(order, fill, disk, self._progress)
+
+        return self._image(kind, content, subject, write, estimate)
+
+    def _image(self, kind: str, content: str, subject: str, write: Write, estimate: int) -> Image:
         """Return the image of a content, and make it where there is none."""
         epoch = _epoch(self._environment)
         key = hashlib.sha256(json.dumps([kind, content, epoch, self._disk.to_json(), _recipe()]).encode()).hexdigest()
         name = f"{kind}-{key[:_DIGITS]}"
         order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE))
         with self._only(name):  # a process that asks for the same at the same time waits, and finds it made
-            image = self._catalogue.get(name) or self._make(name, order, fill)
+            image = self._catalogue.get(name) or self._make(name, order, write)
         if image.id != content_id(key):
             raise AlreadyExists(f"image {name} is not of {subject}; delete it: goldsmith images delete {name}")
         return image
 
-    def _make(self, name: str, order: TreeOrder, fill: Fill) -> Image:
+    def _make(self, name: str, order: TreeOrder, write: Write) -> Image:
         self._progress(f"making {name} of {order.subject}")
         with self._catalogue.staging() as scratch:
             disk = scratch.path / "disk.raw"
-            write_tree_disk(order, fill, disk, self._progress)
+            write(order, disk)
             description = f"made of {Path(order.subject).name}"
             return self._catalogue.add(disk, name, transfer="move", description=description, content=order.key)
 
@@ -119,10 +186,7 @@ class KeptOrigins:
                 return found
         self._progress(f"reading {file}")
         sha256 = FilePart(descriptor, 0, state.st_size).finish()
-        with faults(self._folder):
-            known.parent.mkdir(parents=True, exist_ok=True)
-            part_of(known).write_text(sha256)
-            part_of(known).replace(known)
+        _write_whole(known, sha256)
         return sha256
 
     @contextmanager
@@ -133,6 +197,13 @@ class KeptOrigins:
             place.mkdir(parents=True, exist_ok=True)
         with locked(place):
             yield
+
+
+def _write_whole(path: Path, text: str) -> None:
+    with faults(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part_of(path).write_text(text)
+        part_of(path).replace(path)
 
 
 def _epoch(environment: Mapping[str, str]) -> int | None:

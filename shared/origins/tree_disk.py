@@ -1,4 +1,4 @@
-"""A disk around a tree of files that archives are unpacked to.
+"""A disk around a tree of files that archives are unpacked to, or packages installed in.
 
 The tree is made in a scratch folder: in memory where there is room and the file system keeps every attribute. A process
 without root works on it in a user namespace (user_namespace.py).
@@ -17,7 +17,7 @@ from ..block_devices.write_disk import write_disk
 from ..build.block_devices.description import DiskDescription
 from ..disks.extents import need_space
 from ..errors import EnvironmentFault, InputError
-from ..host.scratch import memory_folder, scratch_folder
+from ..host.scratch import Scratch, memory_folder, own_folder, scratch_folder
 from ..ports import Notify
 from ..sandbox.unpack_root import UnpackedRoot, remove_unpacked
 from ..sandbox.user_namespace import run_with_all_ids
@@ -37,6 +37,9 @@ class FilledTree:
 
 Fill = Callable[[Path], FilledTree]
 """Makes all files of a root in a folder, which it makes; in the user namespace."""
+
+Make = Callable[[Scratch, Path], FilledTree]
+"""Makes all files of a root in such a folder below a scratch folder, by programs with a user namespace of their own."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +62,49 @@ def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify) 
 
     Raises as `fill` and write_disk() do; InputError for another machine's programs.
     """
+
+    def make(scratch: Scratch, tree: Path) -> FilledTree:
+        return _from_json(run_with_all_ids(lambda: _to_json(fill(tree))))
+
     with scratch_folder(_parent(disk.parent, order.estimate), remove=remove_unpacked) as scratch:
-        tree = scratch.path / "tree"
-        made = json.loads(run_with_all_ids(lambda: _made(fill, tree)))
-        if made["machine"] not in (None, MACHINE):
-            raise InputError(
-                f"{order.subject}: {made['program']} in it is a program for {made['machine']}, and this machine builds "
-                f"images for {MACHINE}; give one for {MACHINE}"
-            )
-        progress("writing the disk")
-        time = min(max(made["newest"], 1), _LATEST) if order.epoch is None else order.epoch
-        kept = UnpackedRoot.from_json(made["kept"])
-        write_disk(order.description, tree, kept, disk, seed=order.key, time=time)
+        _write(order, make, disk, scratch, progress)
 
 
-def _made(fill: Fill, tree: Path) -> str:
-    filled = fill(tree)
+def write_made_disk(order: TreeOrder, make: Make, disk: Path, progress: Notify) -> None:
+    """Write a disk of what `make` makes, in the same way. Other users may pass through the scratch folder."""
+    parent = _parent(own_folder(Path(tempfile.gettempdir())), order.estimate)
+    with scratch_folder(parent, mode=0o711, remove=remove_unpacked) as scratch:
+        _write(order, make, disk, scratch, progress)
+
+
+def _write(order: TreeOrder, make: Make, disk: Path, scratch: Scratch, progress: Notify) -> None:
+    tree = scratch.path / "tree"
+    made = make(scratch, tree)
+    machine, program = json.loads(run_with_all_ids(lambda: _look(tree)))
+    if machine not in (None, MACHINE):
+        raise InputError(
+            f"{order.subject}: {program} in it is a program for {machine}, and this machine builds images for "
+            f"{MACHINE}; give one for {MACHINE}"
+        )
+    progress("writing the disk")
+    time = min(max(made.newest, 1), _LATEST) if order.epoch is None else order.epoch
+    write_disk(order.description, tree, made.kept, disk, seed=order.key, time=time)
+
+
+def _to_json(filled: FilledTree) -> str:
+    return json.dumps([filled.kept.to_json(), filled.newest])
+
+
+def _from_json(text: str) -> FilledTree:
+    kept, newest = json.loads(text)
+    return FilledTree(UnpackedRoot.from_json(kept), newest)
+
+
+def _look(tree: Path) -> str:
     try:
-        machine, program = machine_of(tree)
+        return json.dumps(machine_of(tree))
     except OSError as error:
         raise EnvironmentFault(f"{tree}: {error.strerror}") from error
-    told = {"kept": filled.kept.to_json(), "newest": filled.newest, "machine": machine, "program": program}
-    return json.dumps(told)
 
 
 def _parent(home: Path, estimate: int) -> Path:

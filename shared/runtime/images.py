@@ -38,19 +38,25 @@ class LocalImages:
 
         if source.file is not None:
             return self._dated(as_source(self._imported(source, folder)))
-        if source.rootfs is not None or source.oci is not None:
+        if source.rootfs is not None or source.oci is not None or source.bootstrap is not None:
             return self._dated(self._from_nothing(source, folder))
         return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
 
     def _from_nothing(self, source: Source, folder: Path) -> SourceImage:
         from ..origins.kept_origins import KeptOrigins
+        from ..origins.packages import PackageRequest
         from ..planning.sources import as_source
 
         origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say)
         if source.rootfs is not None:
             image = origins.of_rootfs(folder / source.rootfs)
+        elif source.oci is not None:
+            image = origins.of_container(folder / source.oci)
         else:
-            image = origins.of_container(folder / str(source.oci))
+            assert source.bootstrap is not None
+            asked = source.bootstrap.model_dump()
+            keyring = None if asked["keyring"] is None else folder / asked["keyring"]
+            image = origins.of_packages(PackageRequest(**{**asked, "keyring": keyring}))
         return replace(as_source(image), bootable=self.describe(image.name).kernel is not None)
 
     def _imported(self, source: Source, folder: Path) -> Image:

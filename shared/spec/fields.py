@@ -239,6 +239,32 @@ def _context_pattern(pattern: str) -> str:
 Reads = Annotated[tuple[Annotated[str, AfterValidator(_context_pattern)], ...], Field(max_length=MOST_ALLOWED)]
 
 
+# Packages that a root file system is made of
+
+Release = Annotated[
+    str,
+    matching(re.compile(r"[a-z][-a-z0-9.]{0,23}"), "is no release; write its name, such as bookworm or noble"),
+]
+Mirror = Annotated[
+    str,
+    matching(
+        re.compile(r"(?:https?|file|copy)://?[^\s\[\]\"']+"),
+        "is no mirror; write the URL of an archive, such as http://deb.debian.org/debian",
+    ),
+]
+Component = Annotated[
+    str,
+    matching(re.compile(r"[a-z][-a-z0-9/]{0,39}"), "is no component; write a name such as main or universe"),
+]
+ArchivePackage = Annotated[
+    str,
+    matching(
+        re.compile(r"[a-z0-9][a-z0-9.+-]+(?::[a-z0-9]+)?(?:/[-a-z0-9]+|=[A-Za-z0-9.+:~-]+)?"),
+        "is not the name of a package; write one package in each entry",
+    ),
+]
+
+
 # Hygiene
 
 

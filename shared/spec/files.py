@@ -42,6 +42,7 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
         file = source.get(key) if isinstance(source, dict) else None
         if _is_local(file) and not (_is_file(folder / file) or (key == "oci" and _is_folder(folder / file))):
             found.append(Problem(("source", key), f"there is no {what} {folder / file}; write a path beside the spec"))
+    found += _check_keyring(source, folder)
     wanted = list(_named_files(data))
     context = data.get("context")
     if context is None:
@@ -130,6 +131,15 @@ def _value_at(data: Mapping[str, Any], path: KeyPath) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def _check_keyring(source: Any, folder: Path) -> list[Problem]:
+    bootstrap = source.get("bootstrap") if isinstance(source, dict) else None
+    keyring = bootstrap.get("keyring") if isinstance(bootstrap, dict) else None
+    if not _is_local(keyring) or _is_file(folder / keyring):
+        return []
+    text = f"there is no file {folder / keyring}; write a path beside the spec"
+    return [Problem(("source", "bootstrap", "keyring"), text)]
 
 
 def _is_file(path: Path) -> bool:

@@ -20,6 +20,8 @@ from .fields import (
     AllowanceReason,
     AllowedPath,
     Arch,
+    ArchivePackage,
+    Component,
     DirectHosts,
     DiskSize,
     ExportTarget,
@@ -29,6 +31,7 @@ from .fields import (
     Licenses,
     LocalFile,
     MachinePart,
+    Mirror,
     Name,
     NameSuffix,
     Network,
@@ -40,6 +43,7 @@ from .fields import (
     Project,
     ProxyUrl,
     Reads,
+    Release,
     ServiceAccount,
     Silence,
     SpecName,
@@ -52,6 +56,18 @@ from .fields import (
     Zone,
 )
 from .rules import local_rules, output_rules, proxy_rules, source_rules, spec_rules, verify_rules
+
+
+class Bootstrap(Closed):
+    """A root file system of a distribution's packages."""
+
+    distribution: Literal["debian", "ubuntu"]
+    release: Release
+    packages: tuple[ArchivePackage, ...] = ()
+    mirror: Mirror | None = None
+    components: tuple[Component, ...] = ()
+    keyring: OutputPlace | None = None
+    variant: Literal["cloud", "essential", "apt", "minbase", "buildd", "important", "standard"] = "cloud"
 
 
 class Source(Closed):
@@ -67,6 +83,7 @@ class Source(Closed):
     file: OutputPlace | None = None
     rootfs: OutputPlace | None = None
     oci: OutputPlace | None = None
+    bootstrap: Bootstrap | None = None
 
 
 class When(Closed):

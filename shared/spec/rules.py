@@ -18,7 +18,7 @@ from .fields import typed
 
 INSTALL_GPU = "install-gpu"
 ARCHITECTURES = ("x86_64", "arm64")
-SOURCES_HERE = ("file", "rootfs", "oci")
+SOURCES_HERE = ("file", "rootfs", "oci", "bootstrap")
 """The keys of a source that only one machine can build from."""
 ONLY_HERE = (
     "can only be built from on one machine, with goldsmith build; "

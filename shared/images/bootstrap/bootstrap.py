@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from .boot_disk import (
     assemble,
 )
 from .package_source import ArchiveState, Unreachable, contents
-from .root_tree import BASE_PACKAGES, make_tree
+from .root_tree import BASE_PACKAGES, boot_files, cloud_contents, make_tree
 from .tree_owner import remove_tree
 
 SYSTEMS = {"debian-12": "bookworm", "debian-13": "trixie"}
@@ -172,7 +172,9 @@ def make_disk(request: BootstrapRequest, archive: ArchiveState, key: str, disk: 
     written = int(os.environ.get("SOURCE_DATE_EPOCH", archive.written))
     identity = Identity.derived(key)
     with scratch_folder(_tree_parent(), mode=0o711, remove=remove_tree) as scratch:
-        tree = make_tree(scratch, archive.source, request.packages, identity.root, written, progress)
+        wanted = cloud_contents(archive.source, request.packages)
+        wanted = replace(wanted, files={**wanted.files, **boot_files(identity.root)})
+        tree = make_tree(scratch, wanted, written, progress)
         progress("writing the disk")
         size = request.size_gb * GIB
         assemble(tree, disk, size=size, identity=identity, scratch=scratch.path, time=written)

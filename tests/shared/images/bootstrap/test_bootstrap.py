@@ -21,7 +21,14 @@ from shared.images.bootstrap.bootstrap import (
     bootstrap_image,
 )
 from shared.images.bootstrap.package_source import ArchiveState, PackageSource
-from shared.images.bootstrap.root_tree import BASE_PACKAGES, FINISH, files, root_overlay
+from shared.images.bootstrap.root_tree import (
+    BASE_PACKAGES,
+    FINISH,
+    PLAIN_FINISH,
+    boot_files,
+    cloud_contents,
+    root_overlay,
+)
 from shared.images.catalogue import Catalogue
 from shared.ports import Image, Notify
 from tests.shared.disks.small_disks import tool
@@ -271,7 +278,8 @@ def test_two_at_once_make_one_image(bootstraps: Bootstraps) -> None:
 
 def test_our_files_are_the_same_bytes_every_time_and_belong_to_root() -> None:
     source = PackageSource("bookworm", ("deb http://deb.debian.org/debian bookworm main",))
-    members = files("11111111-2222-3333-4444-555555555555", source)
+    places = boot_files("11111111-2222-3333-4444-555555555555")
+    members = {**cloud_contents(source, ()).files, **places}
     data = root_overlay(members, 1_700_000_000)
     assert root_overlay(dict(sorted(members.items(), reverse=True)), 1_700_000_000) == data
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -280,13 +288,14 @@ def test_our_files_are_the_same_bytes_every_time_and_belong_to_root() -> None:
         names = [entry.name for entry in entries]
     assert names.index("etc") < names.index("etc/systemd") < names.index("etc/systemd/network")
     assert set(members) <= set(names)
-    assert "UUID=11111111-2222-3333-4444-555555555555" in members["boot/grub/grub.cfg"]
-    assert "UUID=11111111-2222-3333-4444-555555555555" in members["etc/fstab"]
-    assert {"virtio_scsi", "virtio_blk", "sd_mod"} <= set(members["etc/initramfs-tools/modules"].splitlines())
+    assert "UUID=11111111-2222-3333-4444-555555555555" in places["boot/grub/grub.cfg"]
+    assert "UUID=11111111-2222-3333-4444-555555555555" in places["etc/fstab"]
+    assert {"virtio_scsi", "virtio_blk", "sd_mod"} <= set(str(members["etc/initramfs-tools/modules"]).splitlines())
 
 
 def test_shell_text_among_our_files_is_sound() -> None:
     tool("sh", "-n", stdin=FINISH)
+    tool("sh", "-n", stdin=PLAIN_FINISH)
 
 
 def test_the_second_time_takes_no_time(bootstraps: Bootstraps) -> None:
