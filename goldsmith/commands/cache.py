@@ -29,12 +29,19 @@ def list_layers(*, as_json: bool) -> None:
         for layer in found
     ]
     print_table(("LAYER", "STEP", "BUILD", "ENGINE", "DATA", "USED"), rows)
+    files, size = opening.cache_here(home()).packages()
+    if files:
+        say(f"packages: {files} files, {megabytes(size)}")
 
 
 def prune(keep: str | None) -> None:
-    """Remove all layers, or those that were used longest ago until the rest take no more than `keep`. InputError."""
-    gone = opening.cache_here(home()).prune(_size(keep))
+    """Remove all layers and packages, or those used longest ago until either take no more than `keep`. InputError."""
+    cache, most = opening.cache_here(home()), _size(keep)
+    gone = cache.prune(most)
     say(f"removed {_counted(len(gone))}, {megabytes(sum(layer.disk_bytes for layer in gone))}")
+    packages = cache.prune_packages(most)
+    if packages:
+        say(f"removed packages, {megabytes(packages)}")
 
 
 def verify() -> int:

@@ -62,11 +62,16 @@ class PackageEntry:
     used: float  # Unix seconds
 
 
+def folder_of_packages(home: Path) -> Path:
+    """Return where the files of a home are."""
+    return home / "cache" / "packages"
+
+
 class PackageCache:
     """The files of one home. A context manager; close() ends it. NoSpace, EnvironmentFault where it cannot be made."""
 
     def __init__(self, home: Path, limit: int = PACKAGES_LIMIT) -> None:
-        self._folder = home / "cache" / "packages"
+        self._folder = folder_of_packages(home)
         self._limit = limit
         self._unseen = 0  # bytes that were written since the last look
         self._stack = ExitStack()

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.layer_store import LayerRecord, LayerStore, folder_of_layers
+from ..cache.packages import PackageCache, folder_of_packages
 from ..errors import EnvironmentFault, InputError
+from ..host.scratch import faults
 from ..machines.start_sandbox import remove_folder, work_on_files
 from ..sandbox.supervisor import EXPORT, IMPORT, VERIFY
 
@@ -16,6 +18,7 @@ class BuildCache:
     """The cache below a home."""
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self._folder = folder_of_layers(home)
         self._store = LayerStore(self._folder, remove_folder)
 
@@ -26,6 +29,21 @@ class BuildCache:
     def prune(self, most: int) -> Sequence[LayerRecord]:
         """Remove the layers that were used longest ago, until the rest take at most `most` bytes; return those."""
         return self._store.prune(most)
+
+    def packages(self) -> tuple[int, int]:
+        """Return how many files of package mirrors there are, and their bytes."""
+        if not folder_of_packages(self._home).exists():
+            return 0, 0
+        with PackageCache(self._home) as packages:
+            sizes = {entry.sha256: entry.bytes for entry in packages.entries()}
+        return len(sizes), sum(sizes.values())
+
+    def prune_packages(self, most: int) -> int:
+        """Remove the files of mirrors that were used longest ago, until `most` bytes stay; return the bytes removed."""
+        if not folder_of_packages(self._home).exists():
+            return 0
+        with PackageCache(self._home) as packages, faults(self._home):
+            return packages.prune(most)
 
     def verify(self) -> Sequence[str]:
         """Read all layers; remove those that are damaged, and return their keys."""
