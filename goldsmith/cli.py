@@ -57,6 +57,15 @@ EngineOption = Annotated[
     typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
 ]
 Archive = Annotated[Path, typer.Argument(metavar="FILE", help="A tar archive: .tar, .tar.gz, .tar.xz or .tar.zst.")]
+OnFailure = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--on-failure", metavar="shell", help="Open a shell in the state that a failed step has left."),
+]
+KeptFor = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--keep-on-failure", metavar="TIME", help="Keep that state so long for `goldsmith builds enter`."),
+]
+WithSecrets = Annotated[bool, typer.Option("--with-secrets", help="Show the shell the step's secrets, too.")]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
 
@@ -95,18 +104,34 @@ def build(
         bool,
         typer.Option("--check-reproducible", help="Build twice, and fail unless both are the same."),
     ] = False,
+    on_failure: OnFailure = None,
+    kept: KeptFor = None,
+    with_secrets: WithSecrets = False,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
     from .commands.build import build as run
 
     values = _pairs(parameters)
-    options = {"boot": boot, "engine": engine, "compression": compression, "key": key, "first": first}
-    raise typer.Exit(
-        run(
-            spec, output, values, source, formats=formats or (), no_cache=no_cache, check=check, as_json=json, **options
-        )
+    status = run(
+        spec,
+        output,
+        values,
+        source,
+        boot=boot,
+        engine=engine,
+        compression=compression,
+        formats=formats or (),
+        no_cache=no_cache,
+        first=first,
+        check=check,
+        key=key,
+        as_json=json,
+        on_failure=on_failure,
+        kept=kept,
+        with_secrets=with_secrets,
     )
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -227,6 +252,14 @@ def builds_cancel(build_id: BuildId, project: ProjectOption = None, bucket: Buck
     from .commands.builds import cancel
 
     cancel(build_id, _place(project, bucket))
+
+
+@builds.command("enter")
+def builds_enter(build_id: BuildId, with_secrets: WithSecrets = False) -> None:
+    """Open a shell where a step of a kept build has failed."""
+    from .commands.held import enter_build
+
+    enter_build(build_id, secrets=with_secrets)
 
 
 @builds.command("resume")

@@ -45,6 +45,8 @@ KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SLOWEST_MOVE = 5 << 20  # bytes a second at which partitions move on a small disk of Compute Engine's slowest kind
+SHELL_PORT = "goldsmith.shell"  # the name of a VM's virtio port for Job.hold
+SHELL_HANDLE = 3  # the descriptor that a sandbox's provisioner inherits for it
 SERIAL_MARK = "goldsmith-report:"  # `MARK BASE64(data) SIGNATURE`, one report a line, on the report port
 
 
@@ -190,6 +192,7 @@ class Job:
     source_date: Optional[int] = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
     layers: Tuple[int, ...] = ()  # indexes of the steps after which the host keeps the disk as it is then
     first: int = 0  # the disk is one that was kept after the step before this one, perhaps by another build
+    hold: float = 0.0  # seconds for which a step that has failed for good leaves the machine to a person; 0: none
     version: int = VERSION
 
 

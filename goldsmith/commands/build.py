@@ -6,15 +6,15 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from shared.build.build import Build, Outcome
-from shared.build.events import BuildRequested
+from shared.build.events import BuildRequested, Event
 from shared.build.identity import build_id
 from shared.build.plan import CachePlan, Plan
 from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
@@ -27,13 +27,16 @@ from ..home import open_home, resume_all
 from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
+from .held import NO_HOLD, HoldFlags, hold_flags, holding
 from .images import export_again, format_names
 from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
-    from shared.build.events import Event
     from shared.runtime.opening import LocalBackend
     from shared.spec.model import Spec
+    from shared.spec.read import SpecBuild, SpecFile
+
+    SpecAndFolder: TypeAlias = tuple[Spec, Path]
 
 
 TRIES = 5  # of a name that other builds take at the same moment
@@ -50,6 +53,7 @@ class BuildFlags:
     no_cache: bool = False
     first: str | None = None  # the name of the first step that is run, whatever the cache has
     check: bool = False  # whether it is built twice
+    hold: HoldFlags = NO_HOLD
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
@@ -64,6 +68,7 @@ class BuildFlags:
             image = replace(image, compression=self.compression)
         if self.boot is not None:
             machine = replace(machine, boot=self.boot)
+        machine = replace(machine, hold=self.hold.seconds)
         return replace(plan, image=image, machine=machine, cache=self._cache(plan))
 
     def _cache(self, plan: Plan) -> CachePlan:
@@ -92,6 +97,9 @@ def build(
     key: str | None,
     check: bool = False,
     as_json: bool,
+    on_failure: str | None = None,
+    kept: str | None = None,
+    with_secrets: bool = False,
 ) -> int:
     """Build; give the exit status. InputError and EnvironmentFault come before anything is made.
 
@@ -99,17 +107,17 @@ def build(
     another that has not succeeded is not begun. The exit status is that of the first failure.
     """
     asked = f"goldsmith build {key or uuid.uuid4()}"
-    file = read_builds(path, parameters, asked, source)
-    builds = with_engine(here(file.builds, path), engine)
+    hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=as_json)
+
+    def read() -> tuple[SpecFile, tuple[SpecBuild, ...]]:
+        file = read_builds(path, parameters, asked, source)
+        return file, with_engine(here(file.builds, path), engine)
+
+    file, builds = read()
     _one_of("--boot", boot, ("direct", "firmware"))
     _one_of("--compression", compression, ("fast", "best"))
-    if no_cache and first is not None:
-        raise InputError("--from names a step to go on with from the cache, and --no-cache uses none; leave one out")
-    if check and first is not None:
-        raise InputError(
-            "--check-reproducible uses no cache, and --from names a step to go on with from it; leave one out"
-        )
-    options = BuildFlags(output, boot, compression, format_names(formats), no_cache or check, first, check)
+    _go_together(hold, first, no_cache=no_cache, check=check)
+    options = BuildFlags(output, boot, compression, format_names(formats), no_cache or check, first, check, hold)
     failures: dict[int, int] = {}  # exit status by index of what did not succeed
     for index, one in enumerate(builds):
         missed = [builds[other].spec.name for other in one.after if other in failures]
@@ -118,7 +126,7 @@ def build(
             failures[index] = NOT_SUCCEEDED
             continue
         try:
-            ended = _build(one.spec, file.folder, asked, options, as_json=as_json)
+            ended = _build((one.spec, file.folder), _reading(read, index), asked, options, as_json=as_json)
         except GoldsmithError as error:
             if len(builds) == 1:
                 raise
@@ -131,8 +139,52 @@ def build(
     return next(iter(failures.values()), 0)
 
 
-def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, *, as_json: bool) -> int:
-    """Build one image; give the exit status."""
+def _go_together(hold: HoldFlags, first: str | None, *, no_cache: bool, check: bool) -> None:
+    """Check that no two options exclude each other. InputError."""
+    if no_cache and first is not None:
+        raise InputError("--from names a step to go on with from the cache, and --no-cache uses none; leave one out")
+    if check and first is not None:
+        raise InputError(
+            "--check-reproducible uses no cache, and --from names a step to go on with from it; leave one out"
+        )
+    if check and hold.seconds:
+        raise InputError("--check-reproducible keeps nothing of a failed build, and a shell needs it; leave one out")
+
+
+def _reading(read: Callable[[], tuple[SpecFile, tuple[SpecBuild, ...]]], index: int) -> Callable[[], SpecAndFolder]:
+    """Return what reads one of a file's builds, as it is then. InputError."""
+
+    def read_one() -> SpecAndFolder:
+        file, builds = read()
+        if index >= len(builds):
+            raise InputError("the file has fewer builds than before")
+        return builds[index].spec, file.folder
+
+    return read_one
+
+
+def _build(
+    first: SpecAndFolder, read: Callable[[], SpecAndFolder], asked: str, options: BuildFlags, *, as_json: bool
+) -> int:
+    """Build one image, and anew as often as a person wants that in the shell of a failed step; give the exit status."""
+    (spec, folder), ended = first, None
+    while ended is None:
+        ended = _build_once(spec, folder, asked, options, read, as_json=as_json)
+        if ended is None:
+            (spec, folder), asked = read(), f"{asked} again"
+    return ended
+
+
+def _build_once(
+    spec: Spec,
+    folder: Path,
+    asked: str,
+    options: BuildFlags,
+    read: Callable[[], SpecAndFolder],
+    *,
+    as_json: bool,
+) -> int | None:
+    """Build one image; give the exit status, None where a person wants it anew."""
     screen = view(as_json)
     identity = build_id(spec.name, asked)
     with open_home(screen.progress) as backend:
@@ -146,8 +198,8 @@ def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, *, as_json
                         plan = options.applied(plan_for(spec, folder, backend, asked))
                         plan = with_absolute_paths(plan, folder)
                         if options.check:
-                            return _run_twice(plan, backend, screen, None if as_json else view(as_json))
-                        return _run(admit(plan, backend), backend, screen)
+                            return _run_twice(plan, backend, screen, None if as_json else view(as_json), read)
+                        return _run(admit(plan, backend), backend, screen, options.hold, read)
                     except NameTaken:  # by a build that was begun at the same moment: planned again, it is seen
                         taken += 1
                         if taken == TRIES:
@@ -159,18 +211,38 @@ def _build(spec: Spec, folder: Path, asked: str, options: BuildFlags, *, as_json
                 return status(done)
 
 
-def _run(request: BuildRequested, backend: LocalBackend, screen: View) -> int:
+def _run(
+    request: BuildRequested,
+    backend: LocalBackend,
+    screen: View,
+    flags: HoldFlags,
+    read: Callable[[], SpecAndFolder],
+) -> int | None:
     interruption, builds = Interruption(), opening.builds_here(backend)
-    with _signals(interruption), screen, following(builds.console(request.build_id), screen.console):
-        done = builds.run(request, screen.event, interruption)
+    with (
+        _signals(interruption),
+        screen,
+        following(builds.console(request.build_id), screen.console),
+        holding(flags, backend, screen, interruption, read) as held,
+    ):
+
+        def hear(build: Build, event: Event) -> None:
+            screen.event(build, event)
+            held.look(build)
+
+        done = builds.run(request, hear, interruption)
     if done.outcome is Outcome.UNCHANGED and done.image is not None:
         wanted = (done.plan or request.plan).image
         export_again(backend, done.image.name, wanted)
     screen.end(done, builds.logs_of(done.id))
+    if held.continues:
+        return None
     return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
 
 
-def _run_twice(plan: Plan, backend: LocalBackend, screen: View, first: View | None) -> int:
+def _run_twice(
+    plan: Plan, backend: LocalBackend, screen: View, first: View | None, read: Callable[[], SpecAndFolder]
+) -> int | None:
     """Build twice, without what is cached of steps; the second image is published if it is the same as the first.
 
     The first build is shown on `first`, if that is given. It is one of a home of its own, of which nothing is kept.
@@ -200,7 +272,7 @@ def _run_twice(plan: Plan, backend: LocalBackend, screen: View, first: View | No
         same_as = str(trial.catalogue.disk(done.image.name))
         plan = replace(plan, image=replace(plan.image, same_as=same_as))
         complain("building again")
-        return _run(admit(plan, backend), backend, screen)
+        return _run(admit(plan, backend), backend, screen, NO_HOLD, read)
 
 
 def _ignore(build: Build, event: Event) -> None:

@@ -68,6 +68,8 @@ def _row(build: Build | Damaged, interrupted: set[str], waits: Mapping[str, Wait
 def _state(build: Build, interrupted: bool, wait: Wait | None) -> str:
     if interrupted:
         return f"{build.state} (interrupted)"
+    if build.held and build.outcome is None:
+        return f"{build.state} (held until {when(build.deadline)})"
     return f"{build.state} ({wait})" if wait else build.state
 
 

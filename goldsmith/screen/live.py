@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -71,6 +72,15 @@ class LiveView:
         """Remember the last lines."""
         with self._lock:
             self._lines.extend(lines)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Draw nothing during the block."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
 
     def end(self, build: Build, logs: str) -> None:
         """Print the steps and the summary, which stay."""

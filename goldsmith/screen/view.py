@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, Self, TextIO
 
 from provisioner.protocol import INVENTORY
@@ -41,6 +42,10 @@ class View(Protocol):
 
     def console(self, lines: list[str]) -> None:
         """The steps wrote these lines."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Show nothing during the block: the terminal is another's."""
         ...
 
     def end(self, build: Build, logs: str) -> None:
@@ -115,6 +120,10 @@ class PlainView:
         for line in lines:
             self._say(f"| {line}")
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Go on: what is shown is no picture that must stay whole."""
+        return nullcontext()
+
     def end(self, build: Build, logs: str) -> None:
         """Print the summary."""
         for line in summary(build, logs):
@@ -155,6 +164,10 @@ class JsonView:
     def console(self, lines: list[str]) -> None:
         """Print them as one object."""
         self._print({"console": lines})
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Go on: what is shown is no picture that must stay whole."""
+        return nullcontext()
 
     def end(self, build: Build, logs: str) -> None:
         """Print the whole build."""

@@ -82,6 +82,16 @@ def find_value(data: bytes) -> Optional[str]:
     return None
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable's name says that its value is a secret."""
+    lower = name.lower().encode()
+    for letters, rest in _NAMES:
+        for found in re.finditer(letters + rest, lower):
+            if not lower[: found.start()].rstrip(b"_-. ").endswith(_HARMLESS_NAMES):
+                return True
+    return False
+
+
 def is_random(value: bytes) -> bool:
     """Return whether a value looks random, or made to be hard to guess."""
     if len(value) < 8 or not re.search(rb"[A-Za-z]", value) or not re.search(rb"[0-9]", value):

@@ -79,6 +79,7 @@ class Runner:
         self._root = places.root
         self._logs = places.logs
         self._folder = folder
+        self._places = places
 
     def run(self, note: str, resumed: bool) -> str:
         """Run the steps that are left; return COMPLETED, FAILED, REBOOTING or LAYERED. `note` goes into `started`."""
@@ -147,10 +148,24 @@ class Runner:
             final = state.failures > step.retries
             self._report_failure(index, tried, final)
             if final:
-                self._fail(index, f"step {step.name!r} failed: {tried.problem}", tried)
+                problem = f"step {step.name!r} failed: {tried.problem}"
+                self._hold(step, problem)
+                self._fail(index, problem, tried)
                 return FAILED
             self._journal.commit()
             time.sleep(min(LONGEST_PAUSE, 2.0 ** (state.failures - 1)))
+
+    def _hold(self, step: Step, problem: str) -> None:
+        """Leave the machine to a person for a while, where the job says so. It has failed, whatever happens there."""
+        if not self._job.hold:
+            return
+        from .hold import HeldStep, Hold  # few jobs are held
+
+        self._state.ended = FAILED
+        self._journal.commit()
+        environment, apt = self._lent()
+        held = HeldStep(step, problem, self._places, self._folder.path, environment, apt, secrets_of(self._job))
+        Hold(held, self._machine, self._console).serve(self._job.hold)
 
     def _finish(self, index: int, tried: Try) -> Optional[str]:
         tries = self._state.tries
@@ -191,14 +206,11 @@ class Runner:
         began = time.monotonic()
         machine = self._machine
         deadline = began + step.timeout
-        lent = lend_network(self._job, self._root)
-        environment = {**lent.environment, **machine.environment}
-        if self._job.source_date is not None:
-            environment["SOURCE_DATE_EPOCH"] = str(self._job.source_date)
+        environment, apt = self._lent()
         group = machine.step_group()
         if not step.network:
             group.leave_network(find_program("unshare") or "unshare")
-        context = StepContext(self._root, self._folder.path, output, deadline, group, environment, lent.apt)
+        context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt)
         status, problem = self._act(step, context)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart
@@ -213,6 +225,14 @@ class Runner:
         seconds = round(time.monotonic() - began, 3)
         self._console.say(f"step {step.name!r} {'failed: ' + problem if problem else 'is finished'} ({seconds:.1f} s)")
         return Try(status, seconds, problem, output.tail, context.note)
+
+    def _lent(self) -> Tuple[Dict[str, str], str]:
+        """Return what all steps get: variables, and settings of apt. OSError."""
+        lent = lend_network(self._job, self._root)
+        environment = {**lent.environment, **self._machine.environment}
+        if self._job.source_date is not None:
+            environment["SOURCE_DATE_EPOCH"] = str(self._job.source_date)
+        return environment, lent.apt
 
     @staticmethod
     def _act(step: Step, context: StepContext) -> Tuple[Optional[int], str]:

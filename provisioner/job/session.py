@@ -33,6 +33,8 @@ class Session:
         self._resumed = False
         self._damage = ""
         self._target = ""  # the target of this boot, where systemd is the init
+        if job.hold:
+            machine.keep_shell_port()
         path = os.path.join(places.state, "state.json")
         state = self._recall(path)
         self._reporter = _reporter(job, console)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..protocol import KEEP_LAYER, LAYER_SIGNATURE, layer_request, sign
+from ..protocol import KEEP_LAYER, LAYER_SIGNATURE, SHELL_PORT, layer_request, sign
 from ..system import process
 from ..system.file_system import FILE_SYSTEM_HEAD, file_system_size
 from ..system.files import read_text
@@ -71,6 +71,17 @@ class NoMachine:
         """Return what holds the processes of a step that begins."""
         return StepGroup()
 
+    def nested_group(self) -> StepGroup:
+        """Return what holds the processes of a step that a process of another one begins."""
+        return StepGroup()
+
+    def keep_shell_port(self) -> None:
+        """Keep the port of shell_port() from the steps."""
+
+    def shell_port(self) -> int:
+        """Open the connection on which a person gets a shell, both ways; return its descriptor. OSError."""
+        raise OSError("a tree of files has no port for a shell")
+
     def prepare(self) -> str:
         """Make the machine ready for the steps; return a note for people, or ""."""
         return ""
@@ -109,6 +120,12 @@ class BuildMachine(NoMachine):
     """This machine."""
 
     _started: frozenset[str] = frozenset()  # the units that were active at the beginning of the job
+
+    def shell_port(self) -> int:
+        """Open the connection on which a person gets a shell, both ways; return its descriptor. OSError."""
+        from .virtio_port import open_port  # few jobs are held
+
+        return open_port(SHELL_PORT)
 
     def prepare(self) -> str:
         """Grow the root file system; on Container-Optimized OS, whose root is never written to, set up the machine."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 
+from ..protocol import SHELL_HANDLE
 from ..system.process import find_program, kill_leftovers
 from ..system.step_group import StepGroup
 from .machine import NoMachine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator, Mapping
+    from typing import FrozenSet, Iterator, Mapping
 
 INIT = 1
 SHIMS = "/run/goldsmith/shims"  # programs in place of those that need a booted system
@@ -37,6 +38,19 @@ class Sandbox(NoMachine):
         """Return the group of all processes but those that lead to this one."""
         return SandboxGroup()
 
+    def nested_group(self) -> StepGroup:
+        """Return the group of all processes that begin from now on."""
+        return SandboxGroup(frozenset(SandboxGroup().processes()))
+
+    def keep_shell_port(self) -> None:
+        """Keep the port of shell_port() from the steps."""
+        os.set_inheritable(SHELL_HANDLE, False)
+
+    def shell_port(self) -> int:
+        """Return the inherited connection to the host. OSError."""
+        os.fstat(SHELL_HANDLE)
+        return SHELL_HANDLE
+
     def silence(self) -> list[str]:
         """End what the steps have left running."""
         kill_leftovers()
@@ -47,8 +61,10 @@ class Sandbox(NoMachine):
 class SandboxGroup(StepGroup):
     """All processes of the sandbox but those that lead to this one: none of them leaves it."""
 
-    def __init__(self) -> None:
+    def __init__(self, spared: FrozenSet[int] = frozenset()) -> None:
+        """Leave the processes `spared` alone."""
         self._own, self._path = "sandbox", ""
+        self._spared = spared
         unshare = find_program("unshare")
         self.prefix = [unshare, "-m", "--"] if unshare else []  # what a step mounts does not hide files from clean()
 
@@ -60,10 +76,14 @@ class SandboxGroup(StepGroup):
         """Undo that for this process."""
         _write("0")
 
+    def processes(self) -> Iterator[int]:
+        """Yield the group's processes."""
+        return self._processes()
+
     def _processes(self) -> Iterator[int]:
         ours = (INIT, os.getppid(), os.getpid())
         for name in os.listdir("/proc"):
-            if name.isdigit() and int(name) not in ours:
+            if name.isdigit() and int(name) not in ours and int(name) not in self._spared:
                 yield int(name)
 
     def _remove(self) -> None:

@@ -16,7 +16,7 @@ from ..system.step_group import StepGroup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Optional
+    from typing import Dict, Optional
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -27,6 +27,11 @@ ENVIRONMENT = {
     "TERM": "linux",  # the console's; programs such as clear and tput fail without one
     "USER": "root",
 }
+
+
+def step_environment(machine: Mapping[str, str], own: Mapping[str, str]) -> Dict[str, str]:
+    """Return all variables of a step: the usual ones, the machine's and its own."""
+    return {**ENVIRONMENT, **machine, **own}
 
 
 class StepError(Exception):
@@ -63,7 +68,7 @@ class StepContext:
         """Run a program in the context with the usual environment and `env`; return its exit status."""
         try:
             command = [*self.group.prefix, *argv]
-            environment = {**ENVIRONMENT, **self._environment, **env}
+            environment = step_environment(self._environment, env)
             return process.run_captured(command, environment, self.output, self.deadline, self.group)
         except OSError as error:
             raise StepError(f"{argv[0]} cannot be started: {error.strerror}") from error

@@ -71,6 +71,10 @@ def run_captured(argv: list[str], env: Mapping[str, str], output: StepOutput, de
     try:
         timed_out = _follow(child, readable, exit_read, output, deadline)
         status = int(os.read(exit_read, 16))
+    except KeyboardInterrupt:  # by a person at the shell of a held machine
+        _signal(child, SIGKILL)
+        os.read(exit_read, 16)
+        raise
     finally:
         os.close(exit_read)
         waiter.join()

@@ -212,6 +212,7 @@ class Build:
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
     quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
     newest: int = 0  # the sequence of its newest report, which alone says that
+    held: str = ""  # why its machine is held for a person; from then on the build can only fail
 
     def machine_word(self, phase: str) -> str:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""

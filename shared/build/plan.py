@@ -98,6 +98,7 @@ class MachinePlan:
     memory_mb: int = 1024  # one machine only
     proxy: ProxyPlan | None = None  # one machine only
     reproducible: bool = False  # chroot only: the root file system is written anew, as the same bytes each time
+    hold: float = 0.0  # one machine only: seconds for which a failed step leaves the machine to a person; 0: none
 
 
 @dataclass(frozen=True)

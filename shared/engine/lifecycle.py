@@ -132,6 +132,7 @@ class Rule:
 
 
 MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
+HOLDING = (*MACHINE_AT_WORK, State.VERIFYING)
 MAIN_PATH = (State.QUEUED, State.PREPARING, State.PROVISIONING, State.EXPORTING, State.VERIFYING, State.PUBLISHING)
 
 
@@ -339,9 +340,19 @@ def speaks(build: Build, event: Reported) -> bool:
     return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
 
 
+def is_held(build: Build, _event: Event) -> bool:
+    """Return whether its machine is held: a hand may have touched it, and the build can only fail."""
+    return build.held != ""
+
+
+def is_held_too_long(build: Build, event: Event) -> bool:
+    """Return whether the time has passed for which its machine is held."""
+    return is_held(build, event) and past_deadline(build, event)
+
+
 def says_completed(build: Build, event: Reported) -> bool:
-    """Return whether the VM in use says that its job is done."""
-    return speaks(build, event) and event.report.kind == COMPLETED
+    """Return whether the VM in use says that its job is done, and no hand can have made it say so."""
+    return speaks(build, event) and event.report.kind == COMPLETED and not build.held
 
 
 def claims_first(build: Build, event: Reported) -> bool:
@@ -490,9 +501,12 @@ def past_deadline(build: Build, event: Event) -> bool:
 
 
 def is_silent(build: Build, event: Ticked) -> bool:
-    """Return whether the VM in use has given no sign of life for too long, and none is on its way."""
+    """Return whether the VM in use has given no sign of life for too long, and none is on its way.
+
+    One that is held has a person who looks.
+    """
     silent = build.plan is not None and event.time - build.last_seen >= build.plan.silence + build.quiet
-    return silent and has_machine(build) and not event.heard
+    return silent and has_machine(build) and not event.heard and not build.held
 
 
 def may_be_replaced(build: Build, event: Ticked) -> bool:
@@ -527,6 +541,11 @@ def is_our_order(build: Build, event: OrderFailed) -> bool:
 def reported_reason(_build: Build, event: Reported) -> str:
     """Return the provisioner's own words."""
     return event.report.message[:LONGEST_REASON] or "the provisioner failed and did not say why"
+
+
+def held_reason(build: Build, _event: Event) -> str:
+    """Return why its machine was held."""
+    return build.held
 
 
 def stopped_reason(build: Build, event: MachineStopped) -> str:
@@ -655,7 +674,21 @@ def take_report(build: Build, event: Reported) -> Build:
     if speaks(build, event) and report.sequence > build.newest:
         announced = report.seconds if report.kind == REBOOTING else None
         heard = replace(heard, newest=report.sequence, quiet=announced or 0.0)
-    return note_report(heard, report)
+    return note_hold(note_report(heard, report), event)
+
+
+def note_hold(build: Build, event: Reported) -> Build:
+    """Note that a step has failed for good where the plan leaves the machine to a person then, and until when."""
+    report, plan = event.report, build.plan
+    if plan is None or not plan.machine.hold or build.held or report.kind != STEP_FAILED or not report.final:
+        return build
+    if build.state not in HOLDING or not speaks(build, event):
+        return build
+    table = build.verify_steps if report.phase == VERIFY else build.steps
+    step = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
+    why = f"step {quoted(step)} failed: {report.message}"[:LONGEST_REASON]
+    until = event.time + plan.machine.hold
+    return replace(build, held=why, deadline=until, wake_at=until)
 
 
 def ask_for_disk(build: Build, event: Reported) -> Build:
@@ -820,6 +853,10 @@ def _status(report: Report) -> Literal["running", "done", "failed"]:
 
 S = State
 RULES: tuple[Rule, ...] = (
+    # a machine that is held for a person, and may have been touched
+    Rule(HOLDING, CancelRequested, is_held, S.CLEANING, Outcome.FAILED, held_reason),
+    Rule(HOLDING, Ticked, is_held_too_long, S.CLEANING, Outcome.FAILED, held_reason),
+    Rule(HOLDING, MachineStopped, is_held, S.CLEANING, Outcome.FAILED, held_reason),
     # ways out of the main path that time and people open
     Rule(MAIN_PATH, CancelRequested, is_open, S.CLEANING, Outcome.CANCELLED, cancel_reason),
     Rule(MAIN_PATH, Ticked, past_deadline, S.CLEANING, Outcome.TIMED_OUT, deadline_reason),

@@ -295,6 +295,7 @@ class LocalCompute:
                     site_proxy=job.proxy,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
                     cache=cache,
+                    shell=request.job.hold > 0,
                     **self._sandbox_of(request),
                 )
             )

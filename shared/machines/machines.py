@@ -28,6 +28,8 @@ from .qemu import MachineSpec
 from .record import ZONE, Record
 
 if TYPE_CHECKING:
+    import socket
+
     from .metadata_server import Route
     from .network_guard import NetworkGuard
 
@@ -121,6 +123,18 @@ class Machines:
             return Machine(name, ZONE, "running")
         record = Record.read(self._folder(name))
         return None if record is None else record.machine(name)
+
+    def shell(self, name: str) -> socket.socket | None:
+        """Return the connection to the provisioner of a machine of this process whose job may hold it, if it runs.
+
+        From now on a hand may touch it, and no result of its steps is kept in the cache any more.
+        """
+        ours = self._ours.get(name)
+        if ours is None or ours.wait(0):
+            return None
+        if ours.on_hold is not None:
+            ours.on_hold()
+        return ours.shell
 
     def grow_disk(self, disk: Path, size: int) -> None:
         """Grow a disk file to `size` bytes, unless it has as many. A machine of this process that runs on it is told.

@@ -96,6 +96,7 @@ class Running:
     process: subprocess.Popen[bytes]
     ports: Sequence[SerialPort]
     monitor: Monitor
+    shell: socket.socket | None = None
 
 
 @dataclass
@@ -114,6 +115,8 @@ class MachineProcess:
     resources: ExitStack
     monitor: Monitor | None = None
     again: Callable[[], Running] | None = None  # starts a direct boot's QEMU again; raises GoldsmithError
+    shell: socket.socket | None = None  # to the provisioner of a job that may hold the machine
+    on_hold: Callable[[], object] | None = None  # called before a person gets the shell: nothing more may be kept
     _turn: threading.Lock = field(default_factory=threading.Lock)  # of starting it again, and of ending it
     _ended: threading.Event = field(default_factory=threading.Event)
     _asked: str | None = None  # why this process killed it
@@ -190,6 +193,7 @@ class MachineProcess:
                 self._asked = f"it could not be started again: {error}"
                 return False
             self.process, self.ports, self.monitor = running.process, running.ports, running.monitor
+            self.shell = running.shell
         return True
 
     def _copy_until(self, selector: selectors.BaseSelector, end: int) -> None:

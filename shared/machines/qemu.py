@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
+from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE, SHELL_PORT
 
 from ..cache.layer_store import LayerRecord, StepLayer
 from .accelerator import QEMU
@@ -78,6 +78,7 @@ class MachineSpec:
     cache: StepCache | None = None  # what earlier builds have left of the same steps, and what this one leaves
     packages: bool = False  # whether the HTTP server is a proxy for packages as well
     site_proxy: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in a job; what that proxy goes by
+    shell: bool = False  # its job may hold it for a person, who gets a shell by a connection beside the others
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Wiring:
     others: Mapping[str, str] = field(default_factory=dict)
     monitor: int | None = None  # QMP, for machines whose disks may grow, or are kept, while they run
     paused: bool = False  # the machine waits until the monitor lets it go on
+    shell: int | None = None  # a virtio port, for machines that a person may look at
 
 
 Firmware = KernelFiles | UefiFiles | Literal["bios"]
@@ -139,6 +141,7 @@ def command(
         *_serial_ports(wiring),
         *(() if wiring.monitor is None else _monitor(wiring.monitor)),
         *(("-S",) if wiring.paused else ()),
+        *(() if wiring.shell is None else _shell_port(wiring.shell)),
         *_network(wiring, socat, internet=spec.internet),
     ]
 
@@ -209,6 +212,13 @@ def _serial_ports(wiring: Wiring) -> list[str]:
 
 def _monitor(descriptor: int) -> list[str]:
     return ["-chardev", f"socket,id=monitor,fd={descriptor}", "-mon", "chardev=monitor,mode=control"]
+
+
+def _shell_port(descriptor: int) -> list[str]:
+    return [
+        *("-device", "virtio-serial-pci", "-chardev", f"socket,id=shell,fd={descriptor}"),
+        *("-device", f"virtserialport,chardev=shell,name={SHELL_PORT}"),
+    ]
 
 
 def _network(wiring: Wiring, socat: str, *, internet: bool) -> list[str]:

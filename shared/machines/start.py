@@ -92,7 +92,10 @@ def launch(
         stack.callback(launcher.close)
         first = launcher.start()
         again = launcher.start_again if isinstance(firmware, KernelFiles) else None
-        return MachineProcess(spec, first.process, first.ports, stderr, on_end, stack.pop_all(), first.monitor, again)
+        stop = None if keeper is None else keeper.stop
+        return MachineProcess(
+            spec, first.process, first.ports, stderr, on_end, stack.pop_all(), first.monitor, again, first.shell, stop
+        )
 
 
 @dataclass
@@ -116,17 +119,19 @@ class _Launcher:
 
     def start(self) -> Running:
         with ExitStack() as opened:
-            ends = [_sockets(opened) for _ in (*self.files, "monitor")]
-            console, reports, monitor = inherited = [theirs.fileno() for _, theirs in ends]
+            ends = [_sockets(opened) for _ in (*self.files, "monitor", *(["shell"] if self.spec.shell else []))]
+            inherited = [theirs.fileno() for _, theirs in ends]
+            console, reports, monitor = inherited[:3]
+            shell, shown = (ends[3][0], inherited[3]) if self.spec.shell else (None, None)
             others = {address: name for address, name in self.servers.items() if address != ADDRESS}
-            wiring = Wiring(console, reports, self.servers[ADDRESS], others, monitor, paused=self.keeper is not None)
+            wiring = Wiring(console, reports, self.servers[ADDRESS], others, monitor, self.keeper is not None, shown)
             line = command(self.spec, self.cidata, self.firmware, self.accelerator, wiring, find_tool("socat"))
             process = self.starter.submit(_spawn, line, self.stderr, inherited).result()
             for _, theirs in ends:
                 theirs.close()
             ports = [SerialPort(ours, file) for (ours, _), file in zip(ends, self.files, strict=False)]
             ports[0].watched = self.spec.panic_ends
-            running = Running(process, ports, Monitor(self.spec.name, ends[-1][0]))
+            running = Running(process, ports, Monitor(self.spec.name, ends[2][0]), shell)
             if self.keeper is not None:
                 _begin_paused(self.keeper, running)
             if isinstance(self.firmware, KernelFiles):

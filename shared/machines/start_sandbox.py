@@ -21,7 +21,7 @@ from ..host.build_folder import BuildFolder
 from ..host.programs import ProgramFailed, find_tool, run_tool
 from ..ports import Message
 from ..sandbox.layer_stack import CacheSpec
-from ..sandbox.supervisor import BAD_INPUT, REMOVE, SandboxSpec
+from ..sandbox.supervisor import BAD_INPUT, HELD, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes
 from .package_proxy import PackageProxy, open_package_proxy
@@ -116,11 +116,11 @@ def launch_sandbox(
         place, uuid, table = root.partition, root.file_system.uuid, disk.table.kind
     with ExitStack() as stack:
         files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
-        ours, theirs = zip(*(socket.socketpair() for _ in files), strict=True)
+        ours, theirs = zip(*(socket.socketpair() for _ in (*files, "shell")), strict=True)
         control, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for each in (*ours, *theirs, control, asked):
             stack.enter_context(each)
-        console, reports = (each.fileno() for each in theirs)
+        console, reports, shell = (each.fileno() for each in theirs)
         sandbox = SandboxSpec(
             name=spec.name,
             disk=str(spec.disk),
@@ -140,6 +140,7 @@ def launch_sandbox(
             reports=reports,
             control=asked.fileno(),
             cache=_cache_of(spec, layers),
+            shell=shell if spec.shell else -1,
         )
         stderr = stack.enter_context(tempfile.TemporaryFile())
         proxy = open_package_proxy(home, spec.site_proxy, stack) if spec.packages else None
@@ -154,8 +155,9 @@ def launch_sandbox(
             process.kill()
             process.wait()
             raise
-        ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=True)]
-        return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all())
+        held = spec.folder / HELD
+        ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=False)]
+        return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all(), shell=ours[-1], on_hold=held.touch)
 
 
 def _cache_of(spec: MachineSpec, layers: Path) -> CacheSpec | None:
@@ -184,7 +186,9 @@ def _spawn(sandbox: SandboxSpec, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=stderr,
         stderr=stderr,
-        pass_fds=(sandbox.console, sandbox.reports, sandbox.control),
+        pass_fds=tuple(
+            each for each in (sandbox.console, sandbox.reports, sandbox.control, sandbox.shell) if each >= 0
+        ),
         start_new_session=True,
     )
 

@@ -27,6 +27,7 @@ from ..planning.requests import ask_to_cancel, give_up
 if TYPE_CHECKING:
     from ..engine.engine import Listener
     from ..spec.model import Spec
+    from .keeper import Retried
     from .one_machine import LocalBackend
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +82,26 @@ class LocalBuilds:
             Engine(self.store, self.bus, self.clock, listener).request(request)
 
         return self._to_its_end(request.build_id, interruption, listener=listener, begin=begin)
+
+    def retried(self, build: Build, spec: Spec, folder: Path) -> Retried:
+        """Return the step that a held build has failed at, as a spec below a folder has it now. InputError."""
+        from ..planning.plan import make_plan
+        from .keeper import Retried, failed_step
+
+        assert build.plan is not None
+        name = failed_step(build)
+        plan = make_plan(
+            spec,
+            source=build.plan.source,
+            context=self.packed_context(spec, folder, build.id),
+            request=build.plan.request,
+            requested=build.plan.requested,
+            provisioner_version="",
+        )
+        for step in (plan.verify_steps or ()) if build.state is State.VERIFYING else plan.steps:
+            if step.name == name:
+                return Retried(step, plan.context)
+        raise InputError(f"the spec has no step {name} any more; write: continue")
 
     def _to_its_end(
         self,

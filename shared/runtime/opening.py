@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..build.build import Build
+from ..interruption import Interruption
 from ..ports import Progress
 
 if TYPE_CHECKING:
+    import socket
+
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
     from .builds import LocalBuilds as LocalBuilds
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from .cloud import CloudBackend as CloudBackend
     from .doctor import HostCheck as HostCheck
     from .images import LocalImages as LocalImages
+    from .keeper import Keeper as Keeper
+    from .keeper import Retried as Retried
     from .one_machine import LocalBackend as LocalBackend
     from .terminal import CloudClient as CloudClient
     from .terminal import CloudConsole as CloudConsole
@@ -55,6 +61,26 @@ def trial(backend: LocalBackend, source: SourceImage) -> AbstractContextManager[
     from .trial import open_trial
 
     return open_trial(backend, source)
+
+
+def keeper(
+    backend: LocalBackend,
+    interruption: Interruption,
+    again: Callable[[Build | None], Retried | None],
+    *,
+    once: bool,
+) -> Keeper:
+    """Return what keeps the machine of a build of this machine when its step has failed."""
+    from .keeper import Keeper
+
+    return Keeper(backend.machines, interruption, again, once=once)
+
+
+def connect_shell(build: Build) -> socket.socket:
+    """Connect to the process that keeps a build's machine. NotFound where none does."""
+    from .keeper import connect_shell
+
+    return connect_shell(build)
 
 
 def cloud(environment: Mapping[str, str]) -> CloudBackend:

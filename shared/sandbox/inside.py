@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner.protocol import SHELL_HANDLE
+
 from .assembly import CIDATA_FOLDER, CONSOLE, allow_services, assemble_root, furnish, listen_at, open_ports
 from .seccomp import forbid_calls
 from .shims import shims
@@ -63,6 +65,7 @@ class Furniture:
     address: str  # of the HTTP server that takes the reports
     network: bool
     limits: tuple[tuple[int, int], ...] = ()  # resources, as in resource(3), and how much of each
+    shell: int = -1  # the descriptor on which the provisioner may serve a shell
 
 
 class Entrance:
@@ -200,9 +203,10 @@ def _init(furniture: Furniture, connection: socket.socket) -> int:
     provisioner = os.fork()
     if not provisioner:
         try:
-            _become_provisioner()
+            _become_provisioner(furniture.shell)
         finally:
             os._exit(127)
+    _close_shell(furniture)
     _say(connection, "ports", *ports)
     for port in ports:
         os.close(port)
@@ -230,12 +234,21 @@ def _keep_bounds() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "capset")
 
 
-def _become_provisioner() -> None:
+def _close_shell(furniture: Furniture) -> None:
+    """Leave the connection of the shell to the provisioner, with which it ends."""
+    if furniture.shell >= 0:
+        os.close(furniture.shell)
+
+
+def _become_provisioner(shell: int) -> None:
     os.setsid()
     nothing = os.open("/dev/null", os.O_RDONLY)
     console = os.open(f"/{CONSOLE}", os.O_WRONLY)
     for target, source in ((0, nothing), (1, console), (2, console)):
         os.dup2(source, target)
+    if shell >= 0:
+        os.dup2(shell, SHELL_HANDLE)
+        os.set_inheritable(SHELL_HANDLE, True)
     os.execve(_COMMAND[0], _COMMAND, _ENVIRONMENT)  # noqa: S606 - a fixed command
 
 

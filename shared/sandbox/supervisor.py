@@ -50,6 +50,7 @@ BAD_INPUT = 2  # the exit status for an archive that has no layers
 BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
+HELD = "held"  # a file in the folder: a hand may have touched the sandbox, and nothing of it is kept any more
 REMOVE, VERIFY, EXPORT, IMPORT = "--remove", "--verify", "--export", "--import"
 COMPLETED, FAILED = 0, 1  # exit statuses of the provisioner; of a job that has failed, the disk is not wanted
 
@@ -76,6 +77,7 @@ class SandboxSpec:
     reports: int
     control: int
     cache: CacheSpec | None = None
+    shell: int = -1  # of a job that may hold it for a person
 
     def encode(self) -> str:
         """Return it as JSON."""
@@ -140,8 +142,11 @@ class Supervisor:
             address=spec.address,
             network=spec.network,
             limits=(*limits.resources, *(() if base else ((resource.RLIMIT_FSIZE, spec.size),))),
+            shell=spec.shell,
         )
         entrance = enter(furniture, self._close_all)
+        if spec.shell >= 0:
+            os.close(spec.shell)
         try:
             status = self._rounds(entrance, base, root, limits)
         except BaseException:
@@ -169,6 +174,8 @@ class Supervisor:
             rounds -= 1
             ports = self._introduce(entrance, base, root, limits)
             status = self._follow(entrance, ports, root, limits)
+            if status == LAYER and Path(self._spec.folder, HELD).exists():
+                status = FAILED
             if status == LAYER:
                 root.keep()
         return status

@@ -34,6 +34,7 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         linger=backend.reports.linger,
         clean=False,
         context_digest=plan.context.digest if plan.context else "",
+        hold=plan.machine.hold,
     )
     if phase != BUILD:
         return replace(job, allow_failed=plan.allow_failed)

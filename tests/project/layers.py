@@ -32,7 +32,7 @@ def _layer(room: str, may_import: str = "", *, io: bool = False, files: str = ""
 
 
 LAYERS = (
-    _layer("provisioner/protocol"),
+    _layer("provisioner/protocol", files="protocol frames"),
     _layer("provisioner/system", "provisioner/protocol", io=True),
     _layer("provisioner/reporting", "provisioner/protocol provisioner/system", io=True),
     _layer("provisioner/cos", "provisioner/protocol provisioner/system provisioner/reporting", io=True),

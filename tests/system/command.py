@@ -131,12 +131,21 @@ class Goldsmith:
         for bulky in (self.home / "images", self.output, self.folder / "unpacked"):
             shutil.rmtree(bulky, ignore_errors=True)  # pytest keeps the folders of some runs
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of its commands."""
+        return {"GOLDSMITH_HOME": str(self.home)}
+
+    def line(self, *arguments: str | Path) -> list[str]:
+        """Return the command line of a command."""
+        return [*self._enter, sys.executable, "-m", "goldsmith", *(str(argument) for argument in arguments)]
+
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Running:
         """Start a command; Running.until reads its JSON."""
         process = subprocess.Popen(
-            [*self._enter, sys.executable, "-m", "goldsmith", *(str(argument) for argument in arguments)],
+            self.line(*arguments),
             cwd=ROOT,
-            env={**os.environ, "GOLDSMITH_HOME": str(self.home), **(environment or {})},
+            env={**os.environ, **self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

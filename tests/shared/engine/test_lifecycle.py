@@ -122,7 +122,22 @@ STEP = said(STEP_FINISHED, sequence=3, step=0)
 GROWS = {"plan": values.growing_plan()}
 FAR = {"deadline": values.NOON + 1e5}
 
+HELD = {"held": "step 'greet' failed: exit status 1"}
+
 CASES = [
+    *(
+        case
+        for state in (S.PROVISIONING, S.VERIFYING)
+        for case in (
+            fails("CancelRequested is_held", at(state, **HELD), values.cancel_requested()),
+            fails("Ticked is_held_too_long", at(state, **HELD), AT_DEADLINE),
+            fails(
+                "MachineStopped is_held",
+                at(state, **HELD, claimed=True, zone="here"),
+                LOST if state is S.PROVISIONING else VERIFY_LOST,
+            ),
+        )
+    ),
     *(
         Case("CancelRequested is_open", at(state), values.cancel_requested(), S.CLEANING, O.CANCELLED, "clean_up")
         for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING)

@@ -127,7 +127,8 @@ def plans(draw: st.DrawFn) -> Plan:
     deprecation = draw(st.none() | st.just(Deprecation()))
     export = draw(st.none() | st.just("out/hello.tar.gz"))
     image = replace(plan.image, deprecate_old=deprecation, export_to=export)
-    return replace(plan, image=image, verify_steps=draw(st.none() | st.just(plan.steps)))
+    machine = replace(plan.machine, hold=draw(st.sampled_from([0.0, 0.0, 600.0])))
+    return replace(plan, image=image, machine=machine, verify_steps=draw(st.none() | st.just(plan.steps)))
 
 
 beginnings: st.SearchStrategy[BuildRequested | BuildRejected] = st.one_of(
@@ -174,6 +175,8 @@ def possible(build: Build) -> list[Event]:
     order = ORDER_OF.get(build.state, "create_resources")
     return [
         *(said(build, kind) for kind in (STARTED, DISK_WANTED, STEP_FINISHED, STEP_FAILED, FAILED, FAILED)),
+        *[said(build, STEP_FAILED, final=True)] * (3 if build.plan and build.plan.machine.hold else 0),
+        *hands_off(build),
         started(build),
         values.disk_grown(time=build.updated + 1, attempt=build.attempt),
         *[stop, replace(stop, how="lost")] * 3,
@@ -190,6 +193,14 @@ def possible(build: Build) -> list[Event]:
     ]
 
 
+def hands_off(build: Build) -> list[Event]:
+    """What ends a hold."""
+    if not build.held:
+        return []
+    stop = values.machine_stopped(time=build.updated + 1, attempt=build.attempt, phase=phase_of(build), claim=None)
+    return [values.cancel_requested(time=build.updated + 1), stop, values.ticked(time=build.deadline)]
+
+
 def turn(build: Build, **found: object) -> Event:
     """Its turn has come."""
     return values.turn_came(time=build.updated + 1, image=(build.plan or values.plan()).image, **found)
@@ -203,8 +214,8 @@ def late_words(build: Build) -> list[Event]:
     return [values.reported(time=build.committed + 86_000, kind=STEP_FINISHED, **where)] * 2
 
 
-def said(build: Build, kind: str) -> Event:
-    where = {"attempt": build.attempt, "phase": phase_of(build), "step": 0, "sequence": build.orders}
+def said(build: Build, kind: str, **more: object) -> Event:
+    where = {"attempt": build.attempt, "phase": phase_of(build), "step": 0, "sequence": build.orders, **more}
     return values.reported(time=build.updated + 1, **{"kind": kind, **where})
 
 
@@ -260,8 +271,10 @@ def test_the_stories_reach_every_rule() -> None:
     whole = replace(values.plan(), verify_steps=values.plan().steps)
     image = replace(whole.image, deprecate_old=Deprecation())
     reached: set[int] = set()
-    for seed in range(800):
+    for seed in range(900):
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
+        if seed >= 800:
+            plan = replace(plan, machine=replace(plan.machine, hold=600.0))
         story = tell(values.requested(plan=plan, queued=seed % 5 == 0), values.every_event(), seed, length=40)
         build = begin(story.beginning).build
         for event in story.events:
@@ -355,6 +368,16 @@ def test_a_cancelled_build_never_publishes(story: Story) -> None:
         build, orders = advance(build, event)
         assert {order.kind for order in orders} <= {"clean_up", "announce"}
     assert build.outcome in (Outcome.CANCELLED, Outcome.UNCHANGED, Outcome.FAILED)
+
+
+@given(stories)
+def test_a_held_build_can_only_fail(story: Story) -> None:
+    build = begin(story.beginning).build
+    for event in story.events:
+        held = build.held
+        build, _orders = advance(build, event)
+        assert not held or build.outcome in (None, Outcome.FAILED)
+        assert not held or build.state not in (State.EXPORTING, State.PUBLISHING)
 
 
 @settings(max_examples=50)

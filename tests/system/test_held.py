@@ -1,0 +1,233 @@
+"""A shell where a step has failed, on real terminals: what is seen, retried and built anew; nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.clock import SystemClock
+from shared.images.catalogue import Catalogue
+from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER, MODES, give, place_for
+from tests.system.as_user import as_ordinary_user
+from tests.system.command import Goldsmith
+from tests.system.terminal import Terminal
+
+pytestmark = pytest.mark.slow
+
+FAILED, BAD_INPUT = 1, 2
+PROMPT = " # "
+WITHIN = 3_000_000_000  # nanoseconds from a failure to its prompt
+BROKEN = "echo colour $COLOUR; date +%s%N >/tmp/of-the-step; exit 3\n"
+MENDED = "test -e /tmp/of-the-step && echo touched || echo untouched; cat /opt/made\n"
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str:
+    """root, or the ordinary user of the tests."""
+    return str(getattr(request, "param", MODES[0]))
+
+
+@pytest.fixture
+def held(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
+    """The command line as that user, with a home of its own."""
+    enter = as_ordinary_user() if user == AS_USER else ()
+    with place_for(user) as place:
+        home = place / "home"
+        home.mkdir(mode=0o700)
+        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
+        for path in (home, *home.rglob("*")):
+            give(path, user)
+        with Goldsmith(home, place, enter=enter) as command:
+            yield command
+
+
+def broken(goldsmith: Goldsmith, **changes: object) -> Path:
+    inputs = {"script": "breaks.sh", "env": {"COLOUR": "blue", "DB_PASSWORD": "hunter2"}}
+    local = {"engine": "chroot", "network": False, "memory_mb": 512, **changes}
+    steps = [{"name": "makes", "script": "echo made >/opt/made\n"}, {"name": "breaks", "script": BROKEN}]
+    steps[1]["inputs"] = inputs  # type: ignore[assignment]
+    return goldsmith.spec(steps, local=local)
+
+
+def building(goldsmith: Goldsmith, *options: str) -> Terminal:
+    return Terminal(goldsmith.line("build", broken(goldsmith), *options), goldsmith.environment)
+
+
+def with_shell(goldsmith: Goldsmith, *options: str) -> Terminal:
+    """A build whose step has failed, at the prompt of its shell."""
+    terminal = building(goldsmith, "--on-failure", "shell", *options)
+    terminal.until("abort: give up")
+    terminal.until(PROMPT)
+    return terminal
+
+
+def outcomes(goldsmith: Goldsmith) -> list[tuple[str, str]]:
+    return [(build["outcome"], build["reason"]) for build in goldsmith.builds()]
+
+
+FAILURE = ("failed", "step 'breaks' failed: exit status 3")
+
+
+@pytest.mark.parametrize("user", MODES, indirect=True)
+def test_a_step_is_retried_where_it_failed_and_continue_builds_anew(held: Goldsmith) -> None:
+    with with_shell(held) as terminal:
+        terminal.type("pwd; ls; cat /opt/made; ls /tmp; tty; echo $COLOUR,$DB_PASSWORD,$GOLDSMITH_STEP; stty size\n")
+        shown = terminal.until("24 80")
+        for expected in ("/context", "breaks.sh", "made", "of-the-step", "/dev/pts/", "blue,,breaks"):
+            assert expected in shown, shown
+        terminal.resize(33, 111)
+        time.sleep(0.5)
+        terminal.type("stty size\n")
+        terminal.until("33 111")
+        terminal.type("retry\n")
+        terminal.until("step 'breaks' failed: exit status 3")
+        (held.folder / "spec-tiny" / "context" / "breaks.sh").write_text(MENDED)
+        terminal.type("echo by hand >/opt/made; retry\n")
+        shown = terminal.until("continue builds anew without that")
+        assert "touched" in shown
+        assert "by hand" in shown
+        terminal.type("continue\n")
+        assert terminal.finish() == 0
+        shown = terminal.until("image local/tiny")
+        assert "untouched" in shown
+        assert "by hand" not in shown
+    assert outcomes(held) == [("succeeded", ""), FAILURE]
+    assert len(held.images()) == 1
+    held.traces.assert_none()
+
+
+def leave(terminal: Terminal) -> None:
+    terminal.type("exit\n")
+
+
+def give_up(terminal: Terminal) -> None:
+    terminal.type("abort\n")
+
+
+def press_twice(terminal: Terminal) -> None:
+    """Press Ctrl-C twice, and nothing answers."""
+    terminal.type("stty raw -echo; echo still; sleep 1000\n")
+    terminal.until("still\n")
+    terminal.type("\x03")
+    time.sleep(0.8)
+    terminal.type("\x03")
+
+
+def close(terminal: Terminal) -> None:
+    terminal.type("(setsid sleep 1000 &)\n")
+    terminal.until(PROMPT)
+    terminal.close()
+
+
+def end(terminal: Terminal) -> None:
+    terminal.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("user", "act"),
+    [(AS_ROOT, leave), (AS_ROOT, give_up), (AS_ROOT, press_twice), (AS_ROOT, end), *((user, close) for user in MODES)],
+    indirect=["user"],
+)
+def test_however_a_shell_ends_the_build_has_failed_and_nothing_is_left(
+    held: Goldsmith, act: Callable[[Terminal], None]
+) -> None:
+    with with_shell(held) as terminal:
+        act(terminal)
+        assert terminal.finish() == FAILED
+    assert outcomes(held) == [FAILURE]
+    assert held.images() == []
+    held.traces.assert_none()
+
+
+def test_the_shell_of_a_killed_build_ends_with_it_and_the_next_command_cleans_up(held: Goldsmith) -> None:
+    with with_shell(held) as terminal:
+        terminal.process.kill()
+    held.traces.wait_for_no_process()
+    assert held.run("sweep").status == 0
+    assert outcomes(held) == [FAILURE]
+    held.traces.assert_none()
+
+
+def test_a_kept_build_is_entered_from_other_terminals_one_at_a_time(held: Goldsmith) -> None:
+    with building(held, "--keep-on-failure", "2h") as terminal:
+        terminal.until("look with: goldsmith builds enter ")
+        build = terminal.until("\r\n").split()[0]
+        line = held.line("builds", "enter", build[:12], "--with-secrets")
+        with Terminal(line, held.environment) as first:
+            first.until(PROMPT)
+            first.type("touch /tmp/by-the-first; echo $DB_PASSWORD\n")
+            first.until("hunter2")
+            with Terminal(line, held.environment) as second:
+                second.until("another terminal has its shell open")
+            first.type("exit\n")
+            assert first.finish() == 0
+        assert "held until" in held.run("builds", "list").out
+        with Terminal(line, held.environment) as third:
+            third.until(PROMPT)
+            third.type("ls /tmp\n")
+            third.until("by-the-first")
+            third.type("abort\n")
+            assert third.finish() == 0
+        assert terminal.finish() == FAILED
+    assert outcomes(held) == [FAILURE]
+    assert held.run("builds", "enter", build).status == BAD_INPUT
+    held.traces.assert_none()
+
+
+def test_a_kept_build_ends_when_its_time_is_over(held: Goldsmith) -> None:
+    with building(held, "--keep-on-failure", "2s") as terminal:
+        assert terminal.finish() == FAILED
+    assert outcomes(held) == [FAILURE]
+    held.traces.assert_none()
+
+
+def test_the_prompt_is_there_soon_after_the_failure(held: Goldsmith) -> None:
+    with with_shell(held) as terminal:
+        shown = time.time_ns()
+        terminal.type("echo from $(cat /tmp/of-the-step) on\n")
+        terminal.until("\x1b[?2004l")
+        failed = int(terminal.until(" on").split()[-2])
+        assert shown - failed < WITHIN
+
+
+@pytest.mark.vm
+def test_a_vm_is_entered_by_its_virtio_port(goldsmith: Goldsmith) -> None:
+    path = broken(goldsmith, engine="vm", memory_mb=768)
+    with Terminal(goldsmith.line("build", path, "--on-failure", "shell"), goldsmith.environment) as terminal:
+        terminal.until("abort: give up", 240.0)
+        terminal.until(PROMPT)
+        terminal.resize(33, 111)
+        time.sleep(1.0)
+        terminal.type("stty size; cat /opt/made /proc/1/comm\n")
+        shown = terminal.until("systemd")
+        assert "33 111" in shown
+        assert "made" in shown
+        (goldsmith.folder / "spec-tiny" / "context" / "breaks.sh").write_text(MENDED)
+        terminal.type("retry\n")
+        assert "touched" in terminal.until("continue builds anew without that")
+        terminal.type("exit\n")
+        assert terminal.finish() == FAILED
+    assert outcomes(goldsmith) == [FAILURE]
+    goldsmith.traces.assert_none()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--on-failure", "shell"], "--on-failure shell needs a terminal"),
+        (["--on-failure", "shell", "--json"], "leave one of them out"),
+        (["--on-failure", "mail"], "--on-failure mail: write shell"),
+        (["--keep-on-failure", "long"], "--keep-on-failure: 'long' is not a duration"),
+        (["--keep-on-failure", "8d"], "at most 7d"),
+        (["--with-secrets"], "--with-secrets is for the shell"),
+    ],
+)
+def test_bad_options_make_nothing(bare_goldsmith: Goldsmith, options: list[str], told: str) -> None:
+    done = bare_goldsmith.run("build", broken(bare_goldsmith), *options)
+    assert (done.status, done.out) == (BAD_INPUT, "")
+    assert told in done.err
+    assert list(bare_goldsmith.home.iterdir()) == []
