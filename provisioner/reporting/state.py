@@ -110,4 +110,5 @@ def _begin_attempt(state: JobState, attempt: int) -> None:
     state.attempt = attempt
     state.sequence = state.interruptions = state.failures = state.arranging = 0
     state.ended = ""
+    state.layered = False
     state.unsent = []  # of the earlier attempt, which the host does not wait for any more

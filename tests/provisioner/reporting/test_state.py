@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
-from provisioner.protocol import Job
-from provisioner.reporting.state import JobState, load_state
+import pytest
+
+from provisioner.protocol import Job, Step
+from provisioner.reporting.state import DamagedState, JobState, load_state
 from provisioner.system.files import write_whole
 
 JOB = Job("hello-0123456789ab", 1, "00" * 32, ())
@@ -20,6 +24,46 @@ def test_a_state_comes_back(tmp_path: Path) -> None:
     again = load_state(path, JOB)
     assert again is not None
     assert vars(again) == vars(state)
+
+
+def test_the_state_of_the_release_before_comes_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    before = vars(JobState(JOB.build_id, JOB.phase, JOB.attempt))
+    del before["layered"]
+    write_whole(path, json.dumps(before).encode())
+    state = load_state(path, JOB)
+    assert state is not None
+    assert not state.layered
+
+
+def test_a_job_goes_on_from_what_another_build_has_left(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    job = replace(JOB, steps=(Step("one", "reboot", {}), Step("two", "reboot", {})), first=1)
+    left = JobState("other-0123456789ab", JOB.phase, 3)
+    left.next, left.sequence, left.unpacked, left.layered, left.unsent = 1, 9, True, True, ["{}"]
+    write_whole(path, left.encode())
+    state = load_state(path, job)
+    assert state is not None
+    assert (state.build_id, state.attempt, state.next, state.unpacked) == (JOB.build_id, 1, 1, True)
+    assert (state.sequence, state.layered, state.unsent) == (0, False, [])
+    assert load_state(path, replace(job, first=0)) is None
+    for name, value in (("next", 0), ("started", True), ("ended", "failed"), ("phase", "verify"), ("layered", "no")):
+        other = JobState("other-0123456789ab", JOB.phase, 3)
+        other.next = 1
+        setattr(other, name, value)
+        write_whole(path, other.encode())
+        with pytest.raises(DamagedState):
+            load_state(path, job)
+
+
+def test_a_new_attempt_says_that_it_has_started(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    left = JobState(JOB.build_id, JOB.phase, JOB.attempt)
+    left.layered = True
+    write_whole(path, left.encode())
+    state = load_state(path, replace(JOB, attempt=2))
+    assert state is not None
+    assert not state.layered
 
 
 def test_what_a_power_cut_left_of_a_new_state_is_no_state(tmp_path: Path) -> None:
