@@ -92,7 +92,7 @@ def plan_for(spec: Spec, folder: Path, backend: LocalBackend, request: str) -> P
     """Return the plan of a build that the caller holds; its places start at a folder, and its context is packed."""
     return make_plan(
         spec,
-        source=opening.images_here(backend).resolve(spec.source, folder),
+        source=opening.images_here(backend).resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb),
         context=opening.builds_here(backend).packed_context(spec, folder, build_id(spec.name, request)),
         request=request,
         requested=backend.clock.now(),

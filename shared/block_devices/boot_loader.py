@@ -57,10 +57,16 @@ for link in $boot/vmlinuz /vmlinuz; do
 done
 if [ -z "$kernel" ]; then
     for file in $boot/vmlinuz-*; do
-        if [ -f "$file" -a ! "$newest" -nt "$file" ]; then set newest=$file; fi
+        if [ -f "$file" ]; then
+            if [ -z "$newest" ]; then
+                set newest=$file
+            elif [ "$file" -nt "$newest" ]; then
+                set newest=$file
+            fi
+        fi
     done
     set kernel=$newest
-    regexp --set=1:version 'vmlinuz-(.*)' $kernel
+    regexp --set=1:version 'vmlinuz-(.*)' "$kernel"
     for file in $boot/initrd.img-$version $boot/initramfs-$version.img $boot/initrd-$version; do
         if [ -f "$file" ]; then set initrd=$file; fi
     done

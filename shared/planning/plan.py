@@ -221,11 +221,13 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
     elif spec.local.engine == "vm" or project != LOCAL:
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
-    if not booted and layout is None:
+    reason = spec.disk.needs_vm if spec.disk is not None else None
+    if not booted and layout is None and reason is None:
         return "chroot"
     if spec.local.engine == "auto" and source.bootable:
         return "vm"
     what = f"step {booted[0].name!r} ({booted[0].action})" if booted else "the disk layout of output.oem_size"
+    what = f"the disk ({reason})" if reason is not None and not booted else what
     remedy = "write engine: vm or auto" if source.bootable else f"{_NO_KERNEL.format(source.name)}"
     raise InputError(f"local.engine: {what} needs a booted system, which chroot does not have; {remedy}")
 

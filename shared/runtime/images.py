@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..build.block_devices.description import DiskDescription
 from ..build.build import Build
 from ..build.plan import SourceImage
 from ..errors import AlreadyExists, DamagedDocument, InputError, NotFound
@@ -18,6 +19,7 @@ from ..host.scratch import scratch_folder
 from ..local.compute import make_folder
 from ..names import BUILD_LABEL, LOCAL
 from ..ports import Image
+from ..quantities import GIB
 
 if TYPE_CHECKING:
     from ..images.contents import ImageContents
@@ -32,22 +34,31 @@ class LocalImages:
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
 
-    def resolve(self, source: Source, folder: Path) -> SourceImage:
-        """Find the image that a spec starts from; what a file beside the spec holds joins the catalogue first, once."""
+    def resolve(
+        self, source: Source, folder: Path, disk: DiskDescription | None = None, disk_size_gb: int | None = None
+    ) -> SourceImage:
+        """Find the image that a spec starts from; what a file beside the spec holds joins the catalogue first, once.
+
+        A source from nothing gets the `disk` that the spec describes, of `disk_size_gb` if it says so.
+        """
         from ..planning.sources import as_source, in_catalogue, resolve_source
 
         if source.file is not None:
             return self._dated(as_source(self._imported(source, folder)))
         if source.rootfs is not None or source.oci is not None or source.bootstrap is not None:
-            return self._dated(self._from_nothing(source, folder))
+            if disk is not None and disk_size_gb is not None:
+                disk = replace(disk, size=disk_size_gb * GIB)
+            return self._dated(self._from_nothing(source, folder, disk))
         return self._dated(resolve_source(in_catalogue(source), self._backend.compute))
 
-    def _from_nothing(self, source: Source, folder: Path) -> SourceImage:
+    def _from_nothing(self, source: Source, folder: Path, disk: DiskDescription | None) -> SourceImage:
         from ..origins.kept_origins import KeptOrigins
         from ..origins.packages import PackageRequest
         from ..planning.sources import as_source
 
-        origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say)
+        for warning in disk.warnings() if disk is not None else ():
+            self._say(f"disk: {warning}")
+        origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say, disk)
         if source.rootfs is not None:
             image = origins.of_rootfs(folder / source.rootfs)
         elif source.oci is not None:
@@ -57,7 +68,9 @@ class LocalImages:
             asked = source.bootstrap.model_dump()
             keyring = None if asked["keyring"] is None else folder / asked["keyring"]
             image = origins.of_packages(PackageRequest(**{**asked, "keyring": keyring}))
-        return replace(as_source(image), bootable=self.describe(image.name).kernel is not None)
+        contents = self.describe(image.name)
+        is_hidden = contents.unreadable is not None  # a root that is not read here may have a kernel
+        return replace(as_source(image), bootable=is_hidden or contents.kernel is not None)
 
     def _imported(self, source: Source, folder: Path) -> Image:
         from ..images.file import import_image, source_name

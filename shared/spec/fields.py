@@ -11,9 +11,10 @@ import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
 
 from .. import names
+from ..build.block_devices.description import DiskDescription
 from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats
 from ..build.proxy import direct_host, proxy_url
@@ -21,6 +22,7 @@ from ..errors import InputError
 from ..names import quoted
 from ..quantities import format_duration, format_size, parse_duration, parse_size
 from .closed import problem, shown_value
+from .disk.reading import read_disk
 
 DAY = 86400.0
 MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
@@ -263,6 +265,17 @@ ArchivePackage = Annotated[
         "is not the name of a package; write one package in each entry",
     ),
 ]
+
+
+# The disk
+
+
+def _described(value: Any) -> Any:
+    """Return the description of a disk; of one that is wrong, whose problems the rules tell, none."""
+    return value if isinstance(value, DiskDescription) else read_disk(value).description
+
+
+DescribedDisk = Annotated[InstanceOf[DiskDescription] | None, BeforeValidator(_described)]
 
 
 # Hygiene

@@ -22,6 +22,7 @@ from .fields import (
     Arch,
     ArchivePackage,
     Component,
+    DescribedDisk,
     DirectHosts,
     DiskSize,
     ExportTarget,
@@ -234,6 +235,7 @@ class Spec(Closed):
     name: SpecName
     description: str = Field(default="", max_length=2048)
     source: Source
+    disk: DescribedDisk = None
     context: OutputPlace | None = None
     parameters: dict[ParameterName, str] = Field(default_factory=dict)
     steps: Steps

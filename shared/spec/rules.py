@@ -12,14 +12,17 @@ from typing import Any
 from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
 from ..build.export_formats import NO_FORMATS
 from ..names import COS_PROJECT, LOCAL, quoted
-from ..quantities import format_size, parse_size
+from ..quantities import GIB, format_size, parse_size
 from .closed import BrokenRule, Loc
+from .disk.reading import read_disk
 from .fields import typed
 
 INSTALL_GPU = "install-gpu"
 ARCHITECTURES = ("x86_64", "arm64")
 SOURCES_HERE = ("file", "rootfs", "oci", "bootstrap")
 """The keys of a source that only one machine can build from."""
+FROM_NOTHING = tuple(key for key in SOURCES_HERE if key != "file")
+"""The keys of a source that has files, and no disk."""
 ONLY_HERE = (
     "can only be built from on one machine, with goldsmith build; "
     "import the archive that goldsmith images export writes, and name that image"
@@ -40,7 +43,31 @@ def spec_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold step names to be unique, and the steps and the disk to what Container-Optimized OS can do."""
     yield from _names_taken(keys.get("steps"))
     yield from _reads_of_nothing(keys)
+    yield from _disk_rules(keys)
     yield from cos_rules(keys)
+
+
+def _disk_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a disk to what can be made of it, to a source that has none, and to the keys that have to fit it."""
+    if "disk" not in keys:
+        return
+    found = read_disk(keys["disk"])
+    yield from ((("disk", *loc), text) for loc, text in found.problems)
+    source = keys.get("source")
+    if isinstance(source, Mapping) and source and not any(key in source for key in FROM_NOTHING):
+        yield (
+            ("disk",),
+            f"goes with a source from nothing ({', '.join(FROM_NOTHING)}); an image has a disk: leave it out",
+        )
+    if found.description is None:
+        return
+    asked, least = _value(keys.get("output"), "disk_size_gb"), found.description.size
+    if isinstance(asked, int) and least is not None and asked * GIB < least:
+        needed = -(-least // GIB)
+        yield ("output", "disk_size_gb"), f"is less than the size of the disk's local_loop; write {needed} or more"
+    reason = found.description.needs_vm
+    if reason is not None and _value(keys.get("local"), "engine") == "chroot":
+        yield ("local", "engine"), f"cannot be chroot, since {reason}, which only a machine can change; write vm"
 
 
 def _reads_of_nothing(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

@@ -11,6 +11,7 @@ import pytest
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
 from shared.images.catalogue import Catalogue
+from tests.shared.disks.small_disks import MIB, tool
 from tests.shared.origins.archives import packed, system, write
 from tests.shared.origins.containers import archived, saved
 from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
@@ -95,3 +96,53 @@ def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) ->
     done = empty.run("validate", spec)
     assert (done.status, "there is no file" in done.err) == (BAD_INPUT, True), done.text
     assert empty.builds() == []
+
+
+def test_a_file_system_alone_is_built_upon(empty: Goldsmith, debian_rootfs: Path) -> None:
+    done, build = empty.build(from_rootfs(empty, debian_rootfs, disk="filesystem"))
+    assert build["outcome"] == "succeeded", done.text
+    disk_file = empty.home / "images" / empty.images()[0]["name"] / "disk.raw"
+    tool("e2fsck", "-fn", disk_file)
+    with Disk(disk_file) as disk:
+        assert disk.table.kind == "none"
+        assert disk.root.file_system.layout.label == "cloudimg-rootfs"
+        assert disk.root.read("/etc/greeting").startswith(b"-rwsr-xr-x 1 0 0 ")
+    assert 400 * MIB < disk_file.stat().st_size < 1000 * MIB
+
+
+MBR = [
+    {"local_loop": {"name": "image0", "size": "3GiB"}},
+    {
+        "partitioning": {
+            "base": "image0",
+            "label": "mbr",
+            "partitions": [
+                {"name": "boot", "size": "200MiB", "flags": ["boot", "primary"]},
+                {
+                    "name": "swap",
+                    "size": "64MiB",
+                    "mkfs": {"type": "swap", "mount": {"mount_point": "none", "fstab": {}}},
+                },
+                {"name": "root", "size": "100%"},
+            ],
+        }
+    },
+    {"mkfs": {"name": "kernels", "base": "boot", "mount": {"mount_point": "/boot", "fstab": {}}}},
+    {"mkfs": {"name": "top", "base": "root", "mount": {"mount_point": "/", "fstab": {"fsck-passno": 1}}}},
+]
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_a_described_disk_boots_by_its_bios(empty: Goldsmith, debian_rootfs: Path) -> None:
+    local = {"engine": "vm", "boot": "firmware", "network": False}
+    spec = from_rootfs(empty, debian_rootfs, disk=MBR, local=local)
+    step = "findmnt -no FSTYPE /boot >/etc/greeting; tail -n +2 /proc/swaps | wc -l >>/etc/greeting"
+    (spec.parent / "context/greet.sh").write_text(step)
+    done, build = empty.build(spec)
+    assert build["outcome"] == "succeeded", done.text
+    with Disk(empty.home / "images" / empty.images()[0]["name"] / "disk.raw") as disk:
+        assert disk.root.partition.number == 6
+        assert disk.root.read("/etc/greeting") == b"ext4\n1\n"
+    refused = empty.run("build", spec, "--engine", "chroot")
+    assert (refused.status, "/boot is a file system of its own" in refused.err) == (BAD_INPUT, True), refused.text

@@ -120,6 +120,17 @@ class DiskDescription:
         with_files = [each for each in self.file_systems if each.mount_point is not None and each.kind != "swap"]
         return tuple(sorted(with_files, key=lambda each: _parts(each.mount_point or "/")))
 
+    @property
+    def needs_vm(self) -> str | None:
+        """Why only a machine that runs from the disk can change its files; None where the chroot engine can."""
+        root = self.root
+        if root.kind != "ext4":
+            return f"the root is {root.kind}"
+        if self.volume_group(root.base) is not None:
+            return "the root is on LVM"
+        apart = [each.mount_point for each in self.mounted() if each.mount_point not in ("/", "/boot/efi", "/efi")]
+        return f"{apart[0]} is a file system of its own" if apart else None
+
     def warnings(self) -> Iterator[str]:
         """Yield what a person should know of a disk that can be made."""
         if self.volume_group(self.root.base) is not None:
