@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 END, END_FAILED, END_REBOOT, END_LAYER = 0, 1, 194, 195  # exit statuses of the provisioner where it turns nothing off
 
-HOST, KEPT = "http://169.254.169.254", 200  # where a VM of one machine finds its host, and what that says
-KEEP_SECONDS = 120.0
+KEPT, KEEP_SECONDS = 200, 120.0  # what the host answers, and for how long a step's result may keep the next one waiting
 JOURNAL_ON_DISK = "/run/systemd/journal/flushed"  # exists once journald writes below /var
 JOURNAL_SOCKET = "/run/systemd/journal/io.systemd.journal"
 JOURNAL_SECONDS = 5.0
@@ -119,6 +118,8 @@ class NoMachine:
 class BuildMachine(NoMachine):
     """This machine."""
 
+    host = "http://169.254.169.254"  # where a VM of one machine finds it
+    _is_kept = True  # the disk, by the host
     _started: frozenset[str] = frozenset()  # the units that were active at the beginning of the job
 
     def shell_port(self) -> int:
@@ -150,19 +151,25 @@ class BuildMachine(NoMachine):
         unmount()
 
     def keep(self, index: int, key: str) -> None:
-        """Have the host keep the disk as it is now, after a step; whatever it says, the job goes on."""
+        """Have the host keep the disk as it is now, after a step; whatever it says, the job goes on.
+
+        A host that has not kept it once keeps it no more until the machine restarts.
+        """
+        if not self._is_kept:
+            return
         os.sync()
         from ..system.http import request  # where reports are published, it is there already
 
         data = layer_request(index)
-        headers = {LAYER_SIGNATURE: sign(key, data)}
         try:
-            status, _ = request("POST", f"{HOST}{KEEP_LAYER}{index}", headers, data, KEEP_SECONDS)
+            headers = {LAYER_SIGNATURE: sign(key, data)}
+            status, _ = request("POST", f"{self.host}{KEEP_LAYER}{index}", headers, data, KEEP_SECONDS)
+            problem = "" if status == KEPT else f"HTTP {status}"
         except OSError as error:
-            self._console.say(f"the host does not say whether it keeps the disk: {error}")
-        else:
-            if status != KEPT:
-                self._console.say(f"the host does not keep the disk as it is now (HTTP {status})")
+            problem = str(error)
+        if problem:
+            self._is_kept = False
+            self._console.say(f"the host keeps the results of no more steps: {problem}")
 
     def silence(self) -> list[str]:
         """End what the steps left running, stop all services, and keep log daemons from writing to the disk."""

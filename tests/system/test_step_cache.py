@@ -193,16 +193,18 @@ if "GOLDSMITH_KILLS" in os.environ:  # in the soak alone: it takes half an hour
     def test_a_vm_that_is_killed_at_any_moment_leaves_whole_layers(goldsmith: Goldsmith) -> None:
         chance = random.Random(20261130)
         for number in range(int(os.environ["GOLDSMITH_KILLS"])):
-            script = f"echo {number} >/opt/number\nhead -c 30000000 /dev/urandom >/opt/data\n"
-            steps = [{"name": f"step{part}", "script": script, "reads": []} for part in range(3)]
+            scripts = [
+                f"echo {part * number} >/opt/{part}\nhead -c 30000000 /dev/urandom >/opt/data\n" for part in range(3)
+            ]
+            steps = [{"name": f"step{part}", "script": script, "reads": []} for part, script in enumerate(scripts)]
             running = goldsmith.start("build", goldsmith.spec(steps, hygiene="warn"), "--json")
-            running.until(is_report("step-started", 0) if number % 3 else is_event("BuildRequested"))
+            running.until(is_report("step-started") if number % 3 else is_event("BuildRequested"))
             time.sleep(chance.uniform(0.0, 3.0))
             running.kill()
             goldsmith.traces.wait_for_no_process()
             assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
-        assert goldsmith.run("sweep").status == 0
         assert goldsmith.run("builds", "resume").status == 0
+        assert goldsmith.run("sweep").status == 0
         goldsmith.traces.assert_none()
         done, built = goldsmith.build(in_a_vm(goldsmith, "true\n"))
         assert (done.status, built["outcome"]) == (0, "succeeded"), done.text
