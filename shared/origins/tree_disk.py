@@ -57,16 +57,20 @@ class TreeOrder:
     estimate: int
 
 
-def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify) -> None:
+def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify, *, in_memory: bool = True) -> None:
     """Write a disk of what `fill` makes. The same order and tree give the same bytes, by any user.
 
-    Raises as `fill` and write_disk() do; InputError for another machine's programs.
+    The tree is beside the disk where it may not be in memory, or has no room there. Raises as `fill` and write_disk()
+    do; InputError for another machine's programs.
     """
 
     def make(scratch: Scratch, tree: Path) -> FilledTree:
         return _from_json(run_with_all_ids(lambda: _to_json(fill(tree))))
 
-    with scratch_folder(_parent(disk.parent, order.estimate), remove=remove_unpacked) as scratch:
+    beside = disk.parent / "trees"  # not the folder itself, whose lock its maker may hold
+    beside.mkdir(exist_ok=True)
+    parent = _parent(beside, order.estimate) if in_memory else beside
+    with scratch_folder(parent, remove=remove_unpacked) as scratch:
         _write(order, make, disk, scratch, progress)
 
 
@@ -107,13 +111,13 @@ def _look(tree: Path) -> str:
         raise EnvironmentFault(f"{tree}: {error.strerror}") from error
 
 
-def _parent(home: Path, estimate: int) -> Path:
-    """Return a folder with room for a tree, where any attribute can be set: in memory, else beside the disk."""
+def _parent(other: Path, estimate: int) -> Path:
+    """Return a folder with room for a tree, where any attribute can be set: in memory, else the other one."""
     folder = memory_folder(2 * estimate)
     if folder is not None and _keeps_attributes(folder):
         return folder
-    need_space(home, estimate)
-    return home
+    need_space(other, estimate)
+    return other
 
 
 def _keeps_attributes(folder: Path) -> bool:

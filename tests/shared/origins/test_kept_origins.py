@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.build.block_devices.description import default_disk
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
 from shared.disks.extents import data_extents
@@ -14,6 +15,8 @@ from shared.errors import AlreadyExists, InputError
 from shared.images.catalogue import Catalogue
 from shared.images.contents import describe_image
 from shared.origins.kept_origins import KeptOrigins
+from shared.origins.tree_disk import FilledTree, TreeOrder, write_tree_disk
+from shared.sandbox.unpack_root import UnpackedRoot
 from tests.shared.disks.small_disks import tool
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, packed, system, write
 from tests.shared.origins.containers import archived, layout, saved
@@ -197,3 +200,20 @@ def test_a_layer_that_is_not_what_its_digest_says_is_refused(mode: str, place: P
         with pytest.raises(InputError, match=r"is damaged: layer . is not what its digest says"):
             run(mode, made_of_container, place / "home", file)
     assert list((place / "home" / "images").iterdir()) == []
+
+
+def made_beside(home: str) -> Any:
+    """Make a disk in a scratch folder, as images are made, with the tree beside it; return what is left there."""
+
+    def fill(tree: Path) -> FilledTree:
+        (tree / "etc").mkdir(parents=True)
+        return FilledTree(UnpackedRoot((), {}, {}), TIME)
+
+    with Catalogue(Path(home), SystemClock()).staging() as scratch:
+        order = TreeOrder(default_disk(), "a tree", "key", None, 0)
+        write_tree_disk(order, fill, scratch.path / "disk.raw", lambda line: None, in_memory=False)
+        return [sorted(path.name for path in scratch.path.iterdir()), list((scratch.path / "trees").iterdir())]
+
+
+def test_a_tree_may_be_beside_its_disk(mode: str, place: Path) -> None:
+    assert run(mode, made_beside, place / "home") == [["disk.raw", "trees"], []]
