@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,7 @@ def test_names_of_any_bytes_and_depth(layer: Path, root: Path) -> None:
         os.close(descriptor)
         descriptor = below
     os.close(descriptor)
+    subprocess.run(["rm", "-rf", layer, root], check=True)  # Python recurses, and pytest with it
 
 
 def test_files_of_the_hosts_own_users_are_refused(layer: Path, root: Path) -> None:
