@@ -55,7 +55,7 @@ class LayerRecord:
     engine: str
     made: float  # Unix seconds
     oldest: float | None  # when the first step that could reach other hosts was run; None: none could, of all so far
-    below: str = ""  # the digest of the layer below, where this one is of use on nothing else; "": on any of its key
+    below: str = ""  # the digest of the layer below, on which alone this one is of use; "" for none
     disk_bytes: int = 0  # that it takes on this disk
     seal: str = ""  # the digest of quick_seal() and of whole_digest()
     digest: str = ""
@@ -137,21 +137,29 @@ class LayerStore:
 
     def publish(self, staged: Path, record: LayerRecord) -> LayerRecord | None:
         """Make a layer of a folder that has its content; return its record, or None where there is one. OSError."""
+        whole = self.seal(staged, record)
+        return whole if self.place(staged, whole) else None
+
+    def seal(self, staged: Path, record: LayerRecord) -> LayerRecord:
+        """Return the record of a folder's content with its digests. OSError."""
         content = staged / CONTENT
         seal = quick_seal(content)
-        whole = replace(
+        return replace(
             record,
             disk_bytes=seal.disk_bytes,
             seal=seal.digest,
             digest=whole_digest(content),
             boot=_BOOT.read_text().strip(),
         )
+
+    def place(self, staged: Path, whole: LayerRecord) -> bool:
+        """Make a sealed folder a layer; return False where there is one of its key. OSError."""
         (staged / RECORD).write_bytes(whole.encode())
         try:
-            staged.rename(self.folder / record.key)
+            staged.rename(self.folder / whole.key)
         except OSError:  # another build was faster
-            return None
-        return whole
+            return False
+        return True
 
     def records(self) -> Iterator[LayerRecord]:
         """Yield the records of all layers; one that is damaged is left out."""
@@ -266,18 +274,20 @@ def open_chain(store: LayerStore, chain: Sequence[StepLayer], max_age: float) ->
     """Open the layers that a build may begin after, the lowest first.
 
     None of them has older results of other hosts than `max_age` seconds. One that is older, or was made on another
-    layer than the one below it, is thrown away with all above it: this build makes newer ones.
+    layer than the one below it, is thrown away with all above it, and so are those above one that is not there: this
+    build makes newer ones.
     """
     found: list[OpenLayer] = []
     for index, layer in enumerate(chain):
-        opened = store.open(layer.key) if layer.usable else None
-        if opened is None:
+        if not layer.usable:
             break
+        opened = store.open(layer.key)
         below = found[-1].record.digest if found else ""
-        if opened.record.below in ("", below) and not _too_old(opened.record, time.time(), max_age):
+        if opened is not None and opened.record.below == below and not _too_old(opened.record, time.time(), max_age):
             found.append(opened)
             continue
-        opened.close()
+        if opened is not None:
+            opened.close()
         for each in reversed(chain[index:]):
             store.discard(each.key)
         break

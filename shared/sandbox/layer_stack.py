@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .system_calls import NO_DEVICES, end_with_parent, mount_file_system
 from .unpack_root import remove_all
 
 LEAST_ROOM = 64 << 20  # bytes
+DIGEST = 64  # bytes, in hex
 MOST_LOWER = 120  # folders of an overlay: their names have to fit into the page of options that mount(2) takes
 
 
@@ -55,9 +56,11 @@ class LayerStack:
         self._waiting: Sequence[StepLayer] = spec.chain[len(self._opened) :] if spec else ()
         self._before = self._opened[-1].record if self._opened else None
         self._lower = [os.open(each.content, os.O_PATH | os.O_CLOEXEC) for each in self._opened]
+        self._known = self._before.digest if self._before else ""  # of the layer that the build begins after
         self._began = time.time()
         self._round = 0
         self._publishers: list[int] = []
+        self._below = -1  # the reading end of a pipe by which the newest publisher tells the digest of its layer
         self.first = spec.chain[len(self._opened) - 1].step + 1 if spec and self._opened else 0
         remove_all(changes)  # of a sandbox of this name that was killed
         changes.mkdir(mode=0o700)  # setuid files in it are for the sandbox alone
@@ -127,6 +130,8 @@ class LayerStack:
         """Wait for what is still being kept, and remove the rest."""
         for process in self._publishers:
             os.waitpid(process, 0)
+        if self._below >= 0:
+            os.close(self._below)
         for descriptor in self._lower:
             os.close(descriptor)
         for each in self._opened:
@@ -134,16 +139,27 @@ class LayerStack:
         remove_all(self._changes)
 
     def _publish(self, staged: Path, record: LayerRecord) -> int:
-        """Publish a layer from a process of its own, which ends with this one; return its id."""
+        """Publish a layer from a process of its own, which ends with this one; return its id.
+
+        It is of use only on the layer below it, whose digest the publisher before tells.
+        """
         assert self._store is not None
-        parent = os.getpid()
+        parent, below = os.getpid(), self._below
+        self._below, told = os.pipe()
         process = os.fork()
         if process:
+            os.close(told)
+            if below >= 0:
+                os.close(below)
             return process
         try:
             end_with_parent(9)
-            if os.getppid() == parent:
-                self._store.publish(staged, record)
+            os.close(self._below)
+            whole = self._store.seal(staged, record)
+            os.write(told, whole.digest.encode())
+            known = os.read(below, DIGEST) if below >= 0 else self._known.encode()
+            if os.getppid() == parent and (known or not record.before):
+                self._store.place(staged, replace(whole, below=known.decode()))
         except (OSError, GoldsmithError) as error:
             self._say(f"the result of step {record.step!r} is not kept: {error}")
         finally:

@@ -97,6 +97,7 @@ def test_a_damaged_layer_is_made_again(sandboxes: Goldsmith) -> None:
         file.truncate(2)
     assert path.stat().st_uid == state.st_uid
     assert_same(sandboxes, whole, build(sandboxes, [True, False, False]))
+    build(sandboxes, [True, True, True])
     assert sandboxes.run("cache", "verify").status == 0
     place = sandboxes.home / "cache" / "layers" / second / "content" / "opt" / "swapped"
     with place.open("r+b") as file:

@@ -19,14 +19,45 @@ def opened(store: LayerStore, chain: Sequence[StepLayer], max_age: float) -> int
     return len(found)
 
 
+def chain_of(place: Path, store: LayerStore) -> None:
+    """Keep the layers of CHAIN, one on another."""
+    below = ""
+    for layer, oldest in zip(CHAIN, (None, 5.0, 5.0), strict=True):
+        staged = place / layer.key
+        staged.mkdir()
+        (staged / CONTENT).write_text(layer.name)
+        made = store.publish(staged, LayerRecord(layer.key, "", layer.name, "b", "vm", 5.0, oldest, below))
+        assert made is not None
+        below = made.digest
+
+
+def test_a_layer_is_of_use_only_on_the_one_that_it_was_made_on(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    chain_of(tmp_path, store)
+    store.discard(CHAIN[1].key)
+    staged = tmp_path / "again"
+    staged.mkdir()
+    (staged / CONTENT).write_text("step2 of another day")
+    [first] = [record for record in store.records() if record.key == CHAIN[0].key]
+    assert store.publish(staged, LayerRecord(CHAIN[1].key, "", "step2", "b", "vm", 5.0, 5.0, first.digest))
+    assert opened(store, CHAIN, 1e12) == 2
+    assert sorted(record.step for record in store.records()) == ["step0", "step2"]
+
+
+def test_layers_above_one_that_is_gone_go_with_it(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    chain_of(tmp_path, store)
+    store.discard(CHAIN[0].key)
+    assert opened(store, CHAIN, 1e12) == 0
+    assert list(store.records()) == []
+
+
 def test_layers_that_are_too_old_make_room_for_newer_ones(tmp_path: Path) -> None:
     store = LayerStore(tmp_path / "layers", shutil.rmtree)
     store.folder.mkdir()
-    for layer, oldest in zip(CHAIN, (None, 5.0, 5.0), strict=True):
-        staged = tmp_path / layer.key
-        staged.mkdir()
-        (staged / CONTENT).write_text(layer.name)
-        assert store.publish(staged, LayerRecord(layer.key, "", layer.name, "b", "vm", 5.0, oldest))
+    chain_of(tmp_path, store)
     assert opened(store, CHAIN, 1e12) == 3
     assert opened(store, (CHAIN[0], replace(CHAIN[1], usable=False)), 60.0) == 1
     assert len(list(store.records())) == 3  # a build was told to run a step, and the next one is not
