@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 builds = typer.Typer(no_args_is_help=True, help="Builds, running and finished: of this machine, or of a project.")
 images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
-cache = typer.Typer(no_args_is_help=True, help="The results of steps that earlier builds on this machine have left.")
+cache = typer.Typer(
+    no_args_is_help=True, help="What earlier builds have left on this machine: results of steps, and packages."
+)
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 app.add_typer(cache, name="cache")
@@ -299,7 +301,7 @@ def cache_prune(
         typer.Option(metavar="SIZE", help="What may stay, such as 5G; the layers that were used last stay."),
     ] = None,
 ) -> None:
-    """Remove the layers that no build uses at this moment."""
+    """Remove the layers that no build uses at this moment, and the files of package mirrors."""
     from .commands.cache import prune as run
 
     run(keep)

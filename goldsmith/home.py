@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shared.build.build import Build
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.ports import Progress
+from shared.quantities import parse_source_date
 from shared.runtime import opening
 from shared.topology import CACHE_SIZE, CACHE_SIZE_DEFAULT, STORAGE_EMULATOR
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-LATEST_DATE = (1 << 32) - 1  # that all formats can hold
 ALIKE = 20  # warnings from one line of code that are shown
 
 
@@ -100,15 +100,10 @@ def concurrency(text: str) -> int | None:
 
 def source_date(text: str) -> int | None:
     """Return what $SOURCE_DATE_EPOCH says, or None where it says nothing. InputError for anything else."""
-    text = text.strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LATEST_DATE)) and int(text) <= LATEST_DATE):
-        raise InputError(
-            f"{SOURCE_DATE.name} is no date: {text[:20]!r}; set it to whole seconds since 1970, such as 1700000000, at "
-            f"most {LATEST_DATE}, or to nothing"
-        )
-    return int(text)
+    try:
+        return parse_source_date(text)
+    except ValueError as error:
+        raise InputError(f"{SOURCE_DATE.name} {error}") from error
 
 
 def open_home(progress: Progress | None = None) -> LocalBackend:

@@ -81,7 +81,7 @@ class MachineRequest:
     max_seconds: float  # the machine ends by itself after this, even when everything else is down
     silence: float = 300.0  # seconds without a sign of life after which the machine counts as hung
     scratch_disk: str = ""  # of plan.scratch_gb; blank, deleted with the machine. "": none
-    build: Plan | None = None  # whose steps the job has, where their results may come from earlier builds
+    whole_plan: Plan | None = None  # whose steps the job has, where their results may come from earlier builds
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+LATEST_DATE = (1 << 32) - 1  # Unix seconds that all formats can hold
 MIB, GIB = 1 << 20, 1 << 30  # bytes; Compute Engine counts disks in GIB and calls them GB
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -47,3 +48,16 @@ def format_size(count: int) -> str:
         if count and count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"
     return f"{count}B"
+
+
+def parse_source_date(text: str) -> int | None:
+    """Return the Unix seconds that SOURCE_DATE_EPOCH tells, None where it is empty. ValueError says what to write."""
+    text = text.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LATEST_DATE)) and int(text) <= LATEST_DATE):
+        raise ValueError(
+            f"is no date: {text[:20]!r}; set it to whole seconds since 1970, such as 1700000000, at most "
+            f"{LATEST_DATE}, or to nothing"
+        )
+    return int(text)

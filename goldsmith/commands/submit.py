@@ -77,6 +77,10 @@ def submit(
     if any(build.spec.output.formats for build in builds):
         place_of = file.parsed.document.position(("output", "formats"))
         raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")
+    if any(build.spec.output.reproducible for build in builds):
+        place_of = file.parsed.document.position(("output", "reproducible"))
+        what = "only one machine gives the same bytes each time, in its chroot engine; leave the key out"
+        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.reproducible: {what}")
     screen = view(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)

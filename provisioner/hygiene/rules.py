@@ -235,7 +235,6 @@ _SETTINGS = (
     *("etc/**", "root/.*", "root/.*/**", "home/*/.*", "home/*/.*/**"),
     *("usr/local/bin/**", "usr/local/sbin/**", "usr/local/etc/**"),
 )
-_OWN_NAME_SERVER = rb"^[ \t]{0,40}(?:dns[ \t=-]|nameserver[ \t])[^#\n]{0,200}\b10\.0\.2\.3\b"  # of QEMU and slirp4netns
 _FOLDERS = (b"/run/goldsmith/", b"/var/lib/goldsmith/")  # of the shims and of the context, gone with the build
 
 HYGIENE_RULES = (
@@ -258,13 +257,6 @@ HYGIENE_RULES = (
         "names a folder that only the build has",
         REMOVE_LINE,
         lambda data: any(folder in data for folder in _FOLDERS),
-        True,
-    ),
-    HygieneRule(
-        ("etc/resolv.conf", "etc/systemd/resolved.conf", "etc/systemd/resolved.conf.d/**", "etc/network/interfaces"),
-        "names a name server that only the build has",
-        REMOVE_LINE,
-        _matches(_OWN_NAME_SERVER),
         True,
     ),
     HygieneRule(("etc/shadow",), "holds the hash of a password", LOCK, _has_password_hash, True),

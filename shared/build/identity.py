@@ -91,7 +91,11 @@ def content_digest(
 
 
 def _done(step: Step) -> dict[str, Any]:
-    return {"action": step.action, "inputs": dict(step.inputs)}
+    """Return what a step does and sees. Images of specs without such keys keep their digests."""
+    seen: dict[str, Any] = {} if step.reads is None else {"reads": sorted(step.reads)}
+    if not step.network:
+        seen["network"] = False
+    return {"action": step.action, "inputs": dict(step.inputs), **seen}
 
 
 def image_name(name: str, requested: float, digest: str) -> str:

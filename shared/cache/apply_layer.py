@@ -98,19 +98,32 @@ class _Applying:
         self._remove(name)
         if kind == stat.S_IFCHR and state.st_rdev == 0:
             return False
+        if self._is_linked(name, path, state):
+            return False
         if kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=self._source.descriptor), name, dir_fd=self._target.descriptor)
             os.chown(name, *self._owner(state), dir_fd=self._target.descriptor, follow_symlinks=False)
             times = (state.st_mtime_ns, state.st_mtime_ns)
             os.utime(name, ns=times, dir_fd=self._target.descriptor, follow_symlinks=False)
         elif kind == stat.S_IFREG:
-            self._file(name, path, state)
+            self._file(name, state)
         else:
             os.mknod(name, state.st_mode, state.st_rdev, dir_fd=self._target.descriptor)
             os.chown(name, *self._owner(state), dir_fd=self._target.descriptor, follow_symlinks=False)
+            os.chmod(name, stat.S_IMODE(state.st_mode), dir_fd=self._target.descriptor)
             times = (state.st_mtime_ns, state.st_mtime_ns)
             os.utime(name, ns=times, dir_fd=self._target.descriptor, follow_symlinks=False)
         return False
+
+    def _is_linked(self, name: str, path: str, state: os.stat_result) -> bool:
+        """Make another name of a file that has been made; return whether it was one."""
+        if state.st_nlink == 1:
+            return False
+        first = self._links.setdefault((state.st_dev, state.st_ino), path + name)
+        if first == path + name or len(os.fsencode(first)) >= _SAFE:
+            return False
+        os.link(first, name, src_dir_fd=self._top, dst_dir_fd=self._target.descriptor, follow_symlinks=False)
+        return True
 
     def _folder(self, name: str) -> None:
         handle = os.open(name, _READ | os.O_DIRECTORY, dir_fd=self._source.descriptor)
@@ -127,14 +140,7 @@ class _Applying:
             self._remove(name)
         os.mkdir(name, 0o700, dir_fd=self._target.descriptor)
 
-    def _file(self, name: str, path: str, state: os.stat_result) -> None:
-        key = (state.st_dev, state.st_ino)
-        first = self._links.get(key) if state.st_nlink > 1 else None
-        if first is not None and len(os.fsencode(first)) < _SAFE:
-            os.link(first, name, src_dir_fd=self._top, dst_dir_fd=self._target.descriptor, follow_symlinks=False)
-            return
-        if state.st_nlink > 1:
-            self._links[key] = path + name
+    def _file(self, name: str, state: os.stat_result) -> None:
         source = os.open(name, _READ, dir_fd=self._source.descriptor)
         try:
             target = os.open(name, _NEW, 0o600, dir_fd=self._target.descriptor)

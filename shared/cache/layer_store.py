@@ -10,11 +10,13 @@ whatever process dies at whatever moment. What a power cut has left of its files
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -126,7 +128,7 @@ class LayerStore:
                 os.close(lock)
                 return None
             record = LayerRecord.decode(os.read(lock, LARGEST_RECORD))
-            if record.key == key and self._is_whole(record):
+            if record.key == key and is_content(path.with_name(CONTENT)) and self._is_whole(record):
                 os.utime(lock)
                 return OpenLayer(record, self.folder / key / CONTENT, lock)
         except (OSError, ValueError, GoldsmithError):
@@ -154,11 +156,13 @@ class LayerStore:
 
     def place(self, staged: Path, whole: LayerRecord) -> bool:
         """Make a sealed folder a layer; return False where there is one of its key. OSError."""
-        (staged / RECORD).write_bytes(whole.encode())
+        (staged / RECORD).write_bytes(whole.encode())  # into the file that lock_record() may have locked
         try:
             staged.rename(self.folder / whole.key)
-        except OSError:  # another build was faster
-            return False
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another build was faster
+                return False
+            raise
         return True
 
     def records(self) -> Iterator[LayerRecord]:
@@ -206,7 +210,7 @@ class LayerStore:
     def sweep(self) -> None:
         """Remove what killed processes have left: layers that were on their way out, and such without a record."""
         for path in self._all():
-            if path.name.startswith(GONE):
+            if path.name.startswith(GONE) and not _is_locked(path):
                 self._remove(path)
             elif LAYER_KEY.fullmatch(path.name) and not (path / RECORD).exists():
                 self.discard(path.name)
@@ -268,6 +272,34 @@ class LayerStore:
             return sorted(self.folder.iterdir())
         except FileNotFoundError:
             return []
+
+
+def _is_locked(folder: Path) -> bool:
+    """Return whether a process works in a folder, and has locked it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def lock_record(staged: Path) -> int:
+    """Lock a layer in the making, as a user of it, wherever it is moved; return what holds the lock. OSError."""
+    lock = os.open(staged / RECORD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def is_content(path: Path) -> bool:
+    """Return whether a layer's content is a folder or a file, and no link to one. OSError."""
+    mode = path.lstat().st_mode
+    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
 
 
 def open_chain(store: LayerStore, chain: Sequence[StepLayer], max_age: float) -> list[OpenLayer]:

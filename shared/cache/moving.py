@@ -6,14 +6,17 @@ of the builds have that use it, as with any source image.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import InputError
 from ..host.programs import ProgramFailed, run_tool
-from .layer_store import LAYER_KEY, RECORD, LayerRecord, LayerStore
+from .layer_store import CONTENT, LARGEST_RECORD, LAYER_KEY, RECORD, LayerRecord, LayerStore, is_content
 
 _TAR = ("tar", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sparse", "--format=pax")
 
@@ -40,6 +43,8 @@ def import_layers(store: LayerStore, archive: Path, remove: Callable[[Path], obj
     """Add the layers of an archive that are not there; return their number. InputError for anything else."""
     staged = store.folder / f".gone-import-{secrets.token_hex(4)}"  # swept away if this process dies
     staged.mkdir(mode=0o700)
+    lock = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         try:
             run_tool([*_TAR, *_compression(archive), "-xpf", archive, "-C", staged])
@@ -47,13 +52,19 @@ def import_layers(store: LayerStore, archive: Path, remove: Callable[[Path], obj
             raise InputError(f"{archive}: is no archive of layers: {error}") from error
         return sum(_add(store, place) for place in sorted(staged.iterdir()))
     finally:
+        os.close(lock)
         remove(staged)
 
 
 def _add(store: LayerStore, place: Path) -> bool:
     """Move a layer to its place, unless there is one."""
     try:
-        record = LayerRecord.decode((place / RECORD).read_bytes()[: 1 << 16])
+        handle = os.open(place / RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            is_file = stat.S_ISREG(os.fstat(handle).st_mode)
+            record = LayerRecord.decode(file.read(LARGEST_RECORD) if is_file else b"")
+        if not is_content(place / CONTENT):
+            return False
     except (OSError, ValueError):
         return False
     if not LAYER_KEY.fullmatch(place.name) or record.key != place.name or (store.folder / place.name).exists():

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from ..host.scratch import faults, locked, scratch_folder
 PACKAGES_LIMIT = 4 << 30  # bytes
 RESERVE = 1 << 30  # bytes of the file system that the cache leaves free
 LARGEST_FILE = 1 << 30  # bytes
+MOST_FILES = 1 << 16  # URLs
 LOOKS = 64  # the cache looks for its size after each of so many parts of the limit that it has written
 _RECORD_LIMIT = 1 << 16  # bytes
 _CHUNK = 1 << 20
@@ -73,6 +75,8 @@ class PackageCache:
     def __init__(self, home: Path, limit: int = PACKAGES_LIMIT) -> None:
         self._folder = folder_of_packages(home)
         self._limit = limit
+        self._turn = threading.Lock()
+        self._promised = 0  # bytes that open writers may still write
         self._unseen = 0  # bytes that were written since the last look
         self._stack = ExitStack()
         self._content, self._index = self._folder / "content", self._folder / "index"
@@ -118,11 +122,20 @@ class PackageCache:
         if size is not None and size > min(LARGEST_FILE, self._limit // 4):
             return None
         try:
-            if shutil.disk_usage(self._folder).free < RESERVE + (size or 0):
-                return None
-            return PackageWriter(self, self._scratch / secrets.token_hex(8))
+            with self._turn:
+                wanted = LARGEST_FILE if size is None else size
+                if shutil.disk_usage(self._folder).free < RESERVE + wanted + self._promised:
+                    return None
+                writer = PackageWriter(self, self._scratch / secrets.token_hex(8), wanted)
+                self._promised += wanted
+                return writer
         except OSError:
             return None
+
+    def release(self, size: int) -> None:
+        """Give back the room that a writer was promised."""
+        with self._turn:
+            self._promised -= size
 
     def publish(self, path: Path, record: PackageRecord) -> None:
         """Move a whole file, and what is known of it, to their places. OSError."""
@@ -131,7 +144,7 @@ class PackageCache:
         with locked(self._folder):
             path.replace(self._content / record.sha256)
             staged.replace(self._place(record.url))
-        self._unseen += record.bytes
+        self._unseen += max(record.bytes, self._limit // MOST_FILES)
         if self._unseen > self._limit // LOOKS:
             self._unseen = 0
             self.prune(self._limit)
@@ -152,6 +165,9 @@ class PackageCache:
         """
         with locked(self._folder):
             before = kept = self._bytes()
+            known = sorted(self._places(), key=lambda each: each[1])
+            for place, _ in known[: max(0, len(known) - MOST_FILES)]:
+                place.unlink(missing_ok=True)
             if kept <= keep and not self._strays():
                 return 0
             wanted: dict[str, list[Path]] = {}  # the indexes of each content, the content used longest ago first
@@ -191,8 +207,10 @@ class PackageCache:
 class PackageWriter:
     """A file that is being fetched. It is kept by keep(), and gone after close()."""
 
-    def __init__(self, cache: PackageCache, path: Path) -> None:
+    def __init__(self, cache: PackageCache, path: Path, promised: int = LARGEST_FILE) -> None:
+        """Begin; `promised` is the room that there is for it, which release() takes back."""
         self._cache = cache
+        self._promised = promised
         self._path = path
         self._file: IO[bytes] | None = path.open("xb")
         self._digest = hashlib.sha256()
@@ -204,7 +222,7 @@ class PackageWriter:
             return
         self._digest.update(data)
         self._bytes += len(data)
-        if self._bytes > LARGEST_FILE:
+        if self._bytes > min(LARGEST_FILE, self._promised):
             self.close()
             return
         try:
@@ -227,6 +245,8 @@ class PackageWriter:
             with suppress(OSError):
                 self._file.close()
             self._file = None
+        self._cache.release(self._promised)
+        self._promised = 0
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 

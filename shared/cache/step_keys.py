@@ -19,7 +19,7 @@ from provisioner.protocol import Step
 from ..build.plan import Plan
 from .layer_store import StepLayer
 
-FORMAT = 1  # of layers: a new one makes all that there are useless
+FORMAT = 2  # of layers: a new one makes all that there are useless
 
 
 def layer_chain(plan: Plan, base: dict[str, Any], selected: Callable[[Sequence[str]], str]) -> tuple[StepLayer, ...]:
@@ -56,6 +56,7 @@ def _work(step: Step) -> dict[str, Any]:
         "inputs": dict(step.inputs),
         "network": step.network,
         "reads": step.reads is not None,
+        "cache": step.cache,  # without a border before it, a step may come to another result
     }
 
 

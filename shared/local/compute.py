@@ -268,7 +268,7 @@ class LocalCompute:
         """Copy the source's disk unless an earlier attempt has one, and start QEMU on it."""
         folder = BuildFolder.of_resource(self._home, request.name)
         disk = folder.disk(request.boot_disk)
-        cache = step_cache(request)
+        cache = step_cache(request, self._catalogue.disk(request.source_image))
         if cache is not None:
             make_room(self._home, self._environment)
         with faults(folder.path):
@@ -380,7 +380,7 @@ class LocalCompute:
     def _after_layers(self, request: MachineRequest, cache: StepCache, staged: Path) -> StepCache | None:
         """Return None, and no layers, where the source's name is another image's by now."""
         found = self._catalogue.get(request.source_image)
-        if request.build is None or found is None or found.id != request.build.source.id:
+        if request.whole_plan is None or found is None or found.id != request.whole_plan.source.id:
             return None
         return after_layers(cache, self._home, staged)
 
@@ -392,6 +392,8 @@ class LocalCompute:
         found = self._catalogue.get(name)
         if found is None:
             raise Permanent(f"source: image {name} was deleted meanwhile; build again from another one")
+        if request.whole_plan is not None and found.id != request.whole_plan.source.id:
+            raise Permanent(f"source: image {name} is another one than the build was planned with; build again")
         written_at = request.job.source_date if request.plan.reproducible else None
         disk = self._catalogue.disk(name)
         return {"engine": CHROOT, "source": found.id, "source_disk": disk, "written_at": written_at}

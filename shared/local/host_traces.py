@@ -7,6 +7,7 @@ have a machine's name, its name servers in settings of a network, and no address
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,10 @@ NETWORK_FILES = (
 )
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
 _NAMES_OF_MANY = ("localhost", "localdomain", "debian", "ubuntu", "linux", "host", "server", "builder")
+_OWN_NAME_SERVER = re.compile(
+    rb"^[ \t]{0,40}(?:dns[ \t=-]|nameserver[ \t])[^#\n]{0,200}\b10\.0\.2\.3\b", re.IGNORECASE | re.MULTILINE
+)
+"""The name server of slirp4netns and of QEMU's own network; on Google Cloud, any machine's address."""
 _LEAST = 4  # letters of a name or a path that cannot be anything else
 _MOST = 64 << 10  # bytes of a file of this host
 _LINES = 200
@@ -35,6 +40,18 @@ def host_traces(
     rules = (
         _rule(NAME_FILES, "has the name of the build host", _names(socket.gethostname() if name is None else name)),
         _rule(NETWORK_FILES, "names the build host's network", _network(settings / "resolv.conf")),
+        HygieneRule(
+            (
+                "etc/resolv.conf",
+                "etc/systemd/resolved.conf",
+                "etc/systemd/resolved.conf.d/**",
+                "etc/network/interfaces",
+            ),
+            "names a name server that only the build has",
+            REMOVE_LINE,
+            lambda data: _OWN_NAME_SERVER.search(data) is not None,
+            True,
+        ),
         HygieneRule(
             ("etc/hosts",), "has a line of the build host's", REMOVE_LINE, _has_line(_hosts(settings / "hosts")), True
         ),

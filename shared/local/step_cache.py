@@ -14,7 +14,7 @@ from provisioner.protocol import Job
 from provisioner.system.context import selected_digest
 
 from ..build.plan import Plan
-from ..cache.disk_delta import apply_delta, read_delta
+from ..cache.disk_delta import apply_delta, disk_digest, read_delta
 from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
 from ..cache.step_keys import layer_chain
 from ..delivery.bundle import provisioner_version
@@ -23,9 +23,9 @@ from ..machines.machines import CHROOT
 from ..machines.qemu import StepCache
 from ..ports import MachineRequest
 from ..quantities import parse_size
-from ..sandbox.shims import shims
 from ..topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
 
+CODE = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger(__name__)
 
 
@@ -42,16 +42,16 @@ def make_room(home: Path, environment: Mapping[str, str]) -> None:
     _store(home).prune(cache_size(environment))
 
 
-def step_cache(request: MachineRequest) -> StepCache | None:
-    """Return the cache of a machine's steps; None where it has none."""
-    plan = request.build
+def step_cache(request: MachineRequest, source: Path) -> StepCache | None:
+    """Return the cache of a machine's steps; None where it has none. `source` is the disk of its source image."""
+    plan = request.whole_plan
     if plan is None or not plan.cache.enabled or plan.layout is not None:
         return None
-    return StepCache(plan.build_id, chain_of(plan), plan.cache.max_age, key=request.job.key)
+    return StepCache(plan.build_id, chain_of(plan, source), plan.cache.max_age, key=request.job.key)
 
 
-def chain_of(plan: Plan) -> tuple[StepLayer, ...]:
-    """Return the layers of a plan's steps."""
+def chain_of(plan: Plan, source: Path) -> tuple[StepLayer, ...]:
+    """Return the layers of a plan's steps. `source` is the disk of its source image."""
     context = None if plan.context is None else Path(plan.context.uri)
     base = {
         "engine": plan.machine.engine,
@@ -61,9 +61,11 @@ def chain_of(plan: Plan) -> tuple[StepLayer, ...]:
     }
     if plan.machine.engine != CHROOT:
         base["boot"] = plan.machine.boot
+        base["code"] = _digest_of("machines/direct_boot")
+        base["disk"] = disk_digest(source)  # its blocks, which an image that was made again may have elsewhere
     else:
         base["user"] = os.geteuid()  # whose ids the files of its layers have
-        base["shims"] = hashlib.sha256(repr(sorted(shims("", "gpt").items())).encode()).hexdigest()
+        base["code"] = _digest_of("sandbox")
     return layer_chain(plan, base, lambda patterns: _selected(context, patterns))
 
 
@@ -80,16 +82,18 @@ def after_layers(cache: StepCache, home: Path, disk: Path) -> StepCache:
     """
     store = _store(home)
     with ExitStack() as stack:
-        deltas = []
-        for opened in open_chain(store, cache.chain, cache.max_age):
+        deltas, bad = [], list[str]()
+        stack.callback(lambda: [store.discard(key) for key in bad])  # when they are closed
+        chain = open_chain(store, cache.chain, cache.max_age)
+        for opened in chain:
             stack.callback(opened.close)
+        for opened in chain:
             try:
                 deltas.append((opened, read_delta(opened.content, disk.stat().st_size)))
             except ImageFileError as error:
-                LOG.warning("a layer is thrown away: %s", error)
-                stack.close()
-                store.discard(opened.record.key)
-                return after_layers(cache, home, disk)
+                LOG.warning("a layer is of no use: %s", error)
+                bad.append(opened.record.key)
+                break
         with disk.open("r+b") as file:
             for opened, changes in deltas:
                 apply_delta(opened.content, changes, file.fileno())
@@ -101,7 +105,7 @@ def after_layers(cache: StepCache, home: Path, disk: Path) -> StepCache:
 
 def check_reads(plan: Plan) -> None:
     """Refuse patterns that select no file of the context. InputError."""
-    for step in plan.steps:
+    for step in (*plan.steps, *(plan.verify_steps or ())):
         for pattern in step.reads or ():
             if plan.context is not None and not _count(Path(plan.context.uri), pattern):
                 raise InputError(
@@ -118,6 +122,15 @@ def _remove(folder: Path) -> None:
     from ..machines.start_sandbox import remove_folder  # loads all of the sandbox: only where something is removed
 
     remove_folder(folder)
+
+
+def _digest_of(folder: str) -> str:
+    """Return the digest of the code that steps are run with, beside the provisioner."""
+    digest = hashlib.sha256()
+    for path in sorted((CODE / folder).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _selected(context: Path | None, patterns: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""Make an image to start from where there is none: from the archive of a root file system, or a container's image."""
+"""Make an image where there is none: from packages, a root file system's archive, or a container's image."""

@@ -21,39 +21,27 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from ..archives import tar_members
-from ..block_devices import boot_loader, file_systems, partitions, write_disk
 from ..budget import ROOT_ARCHIVE_BOUNDS, Budget
 from ..build.block_devices.description import DiskDescription, default_disk
 from ..disks.extents import open_descriptor
 from ..errors import AlreadyExists, ImageFileError, InputError
 from ..host.scratch import faults, locked, part_of, scratch_folder
-from ..images.bootstrap import root_tree
 from ..images.bootstrap.package_source import NoSuchRelease, Unreachable
 from ..images.catalogue import Catalogue, content_id
 from ..ports import Image, Notify
-from ..quantities import MIB
-from ..sandbox import inode_fields
-from . import packages, packed, tree_maker
+from ..quantities import MIB, parse_source_date
 from .container import ContainerImage, container_image
 from .packages import PackageRequest
 from .packed import FilePart, plain_stream
 from .tree_disk import Fill, FilledTree, TreeOrder, write_made_disk, write_tree_disk
 from .tree_maker import TreeMaker
 
-_MODULES = (
-    boot_loader,
-    file_systems,
-    inode_fields,
-    packages,
-    packed,
-    partitions,
-    root_tree,
-    tar_members,
-    tree_maker,
-    write_disk,
+_CODE = Path(__file__).resolve().parents[1]
+_RECIPE = (
+    *("block_devices", "build/block_devices", "images/bootstrap", "origins"),
+    *("archives/tar_members.py", "sandbox/inode_fields.py", "sandbox/unpack_root.py", "sandbox/write_root.py"),
 )
-"""Modules that decide what is on a disk: none can change without new keys."""
+"""Folders and files of the code that decides what is on a disk: none can change without new keys."""
 _DIGITS = 12
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _PACKAGES_ESTIMATE = 1536 * MIB  # a tree and the packages that are unpacked into it, with room for some more
@@ -208,12 +196,10 @@ def _write_whole(path: Path, text: str) -> None:
 
 def _epoch(environment: Mapping[str, str]) -> int | None:
     """Return the time that the environment wants in all that is made. InputError."""
-    text = environment.get("SOURCE_DATE_EPOCH")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 32):
-        raise InputError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; set it to Unix seconds, or unset it")
-    return int(text)
+    try:
+        return parse_source_date(environment.get("SOURCE_DATE_EPOCH", ""))
+    except ValueError as error:
+        raise InputError(f"SOURCE_DATE_EPOCH {error}") from error
 
 
 def _rootfs_filler(file: Path, descriptor: int, size: int, sha256: str) -> Fill:
@@ -252,6 +238,8 @@ def _container_filler(place: Path, image: ContainerImage) -> Fill:
 @cache
 def _recipe() -> str:
     digest = hashlib.sha256()
-    for module in _MODULES:
-        digest.update(Path(module.__file__ or "").read_bytes())
+    for place in _RECIPE:
+        path = _CODE / place
+        for module in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+            digest.update(module.read_bytes())
     return digest.hexdigest()

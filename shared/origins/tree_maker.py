@@ -39,6 +39,7 @@ _PIECE = 256 << 10
 _NO_ID = 0xFFFFFFFF
 _HIDES, _OPAQUE, _OF_A_TOOL = b".wh.", b".wh..wh..opq", b".wh..wh."
 _ATTRIBUTE = "SCHILY.xattr."
+_REMEMBERED = 100  # bytes of memory for a path, beside its letters
 _DEFAULT_ACL = "system.posix_acl_default"  # what new files in a folder get
 _SECOND = 1_000_000_000
 _TIMES = range(-(1 << 31) * _SECOND, ((1 << 34) - (1 << 31)) * _SECOND)  # that ext4 can hold
@@ -150,8 +151,14 @@ class TreeMaker:
     def _note(self, path: bytes) -> None:
         """Remember that the layer at hand has a path, and so the folders above it."""
         while self._layer is not None and path and path not in self._layer:
+            self._count(path)
             self._layer.add(path)
             path = path.rpartition(b"/")[0]
+
+    def _count(self, path: bytes) -> None:
+        """Take what a path costs that no member has named, and that is remembered."""
+        self._budget.step()
+        self._budget.keep(_REMEMBERED + len(path))
 
     def _parts(self, name: str) -> Parts:
         parts = tuple(part for part in os.fsencode(name).split(b"/") if part not in (b"", b"."))
@@ -174,20 +181,27 @@ class TreeMaker:
             return self._open(parts)
         except FileNotFoundError:
             pass
-        folder = self._open(())
+        folder, there = self._open(()), True
         for count in range(1, len(parts) + 1):
-            try:
-                below = self._open(parts[:count])
-            except FileNotFoundError:
+            below = self._there(parts[:count]) if there else None
+            there = below is not None
+            if below is None:
                 os.mkdir(parts[count - 1], dir_fd=folder)
-                below = self._open(parts[:count])
+                below = os.open(parts[count - 1], _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 os.fchown(below, 0, 0)
                 os.fchmod(below, 0o755)
                 path = self._path_in_tree(below).rstrip(b"/")
+                self._count(path)
                 self._folders[path] = 0, None
             os.close(folder)
             folder = below
         return folder
+
+    def _there(self, parts: Parts) -> int | None:
+        try:
+            return self._open(parts)
+        except FileNotFoundError:
+            return None
 
     def _open(self, parts: Parts) -> int:
         return open_in_root(self._root, b"/".join(parts) or b".", _FOLDER)

@@ -206,6 +206,11 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
 def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
     """Return what the steps run in. On Google Cloud that is always a VM; InputError for steps that need one."""
     engine = _possible_engine(spec, steps, layout, source)
+    if spec.output.reproducible and _project(spec) != LOCAL:
+        raise InputError(
+            "output.reproducible: only one machine gives the same bytes each time, in its chroot engine; leave the key "
+            f"out for a build in {_project(spec)}"
+        )
     if spec.output.reproducible and engine != "chroot":
         raise InputError(
             "output.reproducible: a VM writes its disk as its kernel likes, and only the chroot engine of one machine "
@@ -214,11 +219,15 @@ def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, sour
     return engine
 
 
+def _project(spec: Spec) -> str:
+    """Return where a build's machine is."""
+    return spec.build.project or spec.output.project or LOCAL
+
+
 def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
-    project = spec.build.project or spec.output.project or LOCAL
     if not source.bootable:
         _refuse_vm(spec, source)
-    elif spec.local.engine == "vm" or project != LOCAL:
+    elif spec.local.engine == "vm" or _project(spec) != LOCAL:
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
     reason = spec.disk.needs_vm if spec.disk is not None else None

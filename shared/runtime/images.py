@@ -5,6 +5,7 @@ Whatever only one of these needs is imported where it is used: all of it togethe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..build.block_devices.description import DiskDescription
 from ..build.build import Build
 from ..build.plan import SourceImage
-from ..errors import AlreadyExists, DamagedDocument, InputError, NotFound
+from ..errors import AlreadyExists, DamagedDocument, EnvironmentFault, InputError, NotFound
 from ..host.scratch import scratch_folder
 from ..local.compute import make_folder
 from ..names import BUILD_LABEL, LOCAL
@@ -67,6 +68,11 @@ class LocalImages:
             assert source.bootstrap is not None
             asked = source.bootstrap.model_dump()
             keyring = None if asked["keyring"] is None else folder / asked["keyring"]
+            if keyring is not None and os.geteuid() == 0:
+                raise EnvironmentFault(
+                    "source.bootstrap.keyring: packages that are signed with other keys than the distribution's would "
+                    "run scripts as this host's root; build as an ordinary user: there they are in a user namespace"
+                )
             image = origins.of_packages(PackageRequest(**{**asked, "keyring": keyring}))
         contents = self.describe(image.name)
         is_hidden = contents.unreadable is not None  # a root that is not read here may have a kernel

@@ -162,6 +162,7 @@ class Keeper:
         self._build: Build | None = None
         self._machine: _End | None = None
         self._terminal: _End | None = None
+        self._typed = False  # whether a person has typed since the last wish
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._upload: Iterator[bytes] = iter(())  # frames for the machine
@@ -244,6 +245,7 @@ class Keeper:
         """Pass on what a terminal says; one that is gone ends its shell."""
         told = terminal.receive()
         for kind, payload in told or ():
+            self._typed = self._typed or (kind == INPUT and terminal is self._terminal)
             if kind in (OPEN, INPUT, RESIZED, HANG_UP):
                 machine.waiting += frame(kind, payload)
         if told is None and terminal is self._terminal:
@@ -255,7 +257,8 @@ class Keeper:
     def _pass(self, kind: bytes, payload: bytes) -> None:
         """Pass on what the machine says."""
         terminal = self._terminal
-        if kind == ASKED:
+        if kind == ASKED and terminal is not None and self._typed:  # else no person has asked
+            self._typed = False
             self._answer(payload[:LONGEST_WORD].decode("ascii", "replace"))
         elif kind == OUTPUT and terminal is not None:
             terminal.waiting += frame(kind, payload)

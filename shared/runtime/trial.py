@@ -15,7 +15,7 @@ from ..host.scratch import faults, scratch_folder
 from ..machines.start_sandbox import remove_folder
 from .one_machine import LocalBackend, open_one_machine
 
-_SHARED = ("roots", "boot", "accelerator.json")  # of the cache: kept by content, and no result of any build
+_SHARED = ("roots", "packages", "boot", "accelerator.json")  # of the cache: kept by content, and no result of any build
 
 
 @contextmanager
@@ -36,6 +36,7 @@ def open_trial(backend: LocalBackend, source: SourceImage) -> Iterator[LocalBack
             for name in _SHARED:
                 (home / "cache" / name).symlink_to(backend.home / "cache" / name)
             (backend.home / "cache" / "roots").mkdir(mode=0o700, exist_ok=True)
+            (backend.home / "cache" / "packages").mkdir(mode=0o700, exist_ok=True)
             (backend.home / "cache" / "boot").mkdir(exist_ok=True)
         with open_one_machine(home, backend.progress) as trial:
             yield trial

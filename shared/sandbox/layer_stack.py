@@ -17,11 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..cache.layer_store import CONTENT, LayerRecord, LayerStore, OpenLayer, StepLayer, oldest_of, open_chain
+from ..cache.layer_store import (
+    CONTENT,
+    LayerRecord,
+    LayerStore,
+    OpenLayer,
+    StepLayer,
+    lock_record,
+    oldest_of,
+    open_chain,
+)
 from ..errors import GoldsmithError
 from .system_calls import NO_DEVICES, end_with_parent, mount_file_system
 from .unpack_root import remove_all
 
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LEAST_ROOM = 64 << 20  # bytes
 DIGEST = 64  # bytes, in hex
 MOST_LOWER = 120  # folders of an overlay: their names have to fit into the page of options that mount(2) takes
@@ -55,11 +65,12 @@ class LayerStack:
         self._opened = self._open() if spec else []
         self._waiting: Sequence[StepLayer] = spec.chain[len(self._opened) :] if spec else ()
         self._before = self._opened[-1].record if self._opened else None
-        self._lower = [os.open(each.content, os.O_PATH | os.O_CLOEXEC) for each in self._opened]
+        self._lower = [os.open(each.content, _FOLDER) for each in self._opened]
         self._known = self._before.digest if self._before else ""  # of the layer that the build begins after
         self._began = time.time()
         self._round = 0
         self._publishers: list[int] = []
+        self._locks: list[int] = []  # of the layers that this build leaves: it stands on their files
         self._below = -1  # the reading end of a pipe by which the newest publisher tells the digest of its layer
         self.first = spec.chain[len(self._opened) - 1].step + 1 if spec and self._opened else 0
         remove_all(changes)  # of a sandbox of this name that was killed
@@ -99,7 +110,7 @@ class LayerStack:
     def keep(self) -> None:
         """Make the upper folder of the overlay, which is unmounted, a layer, and keep it for other builds."""
         staged = self._changes / str(self._round) / "layer"
-        self._lower.append(os.open(staged / CONTENT, os.O_PATH | os.O_CLOEXEC))
+        self._lower.append(os.open(staged / CONTENT, _FOLDER))
         if self._spec is None or not self._waiting or len(self._lower) > MOST_LOWER:
             return
         layer, self._waiting = self._waiting[0], self._waiting[1:]
@@ -114,12 +125,13 @@ class LayerStack:
             oldest=oldest_of(self._before, layer.networked, self._began),
         )
         self._before, self._began = record, now
+        self._locks.append(lock_record(staged))
         self._publishers.append(self._publish(staged, record))
 
     def add_last(self) -> None:
         """Count the upper folder of the overlay, which is unmounted, among the layers; no other build gets it."""
         place = self._changes / str(self._round) / "layer" / CONTENT
-        self._lower.append(os.open(place, os.O_PATH | os.O_CLOEXEC))
+        self._lower.append(os.open(place, _FOLDER))
 
     def has_room(self) -> bool:
         """Return whether the disk that takes the changes has room; without, builds could not even be ended."""
@@ -132,7 +144,7 @@ class LayerStack:
             os.waitpid(process, 0)
         if self._below >= 0:
             os.close(self._below)
-        for descriptor in self._lower:
+        for descriptor in (*self._lower, *self._locks):
             os.close(descriptor)
         for each in self._opened:
             each.close()

@@ -72,11 +72,11 @@ def _disk_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 def _reads_of_nothing(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold steps that read files of the context to a spec that has one."""
-    steps = keys.get("steps")
-    for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
-        if _value(step, "reads") and "context" not in keys:
-            loc: Loc = ("steps", index, "reads")
-            yield loc, "selects files of the context, and the spec has none; add context, or leave it out"
+    for where, steps in ((("steps",), keys.get("steps")), (("verify", "steps"), _value(keys.get("verify"), "steps"))):
+        for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
+            if _value(step, "reads") and "context" not in keys:
+                loc: Loc = (*where, index, "reads")
+                yield loc, "selects files of the context, and the spec has none; add context, or leave it out"
 
 
 def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

@@ -71,7 +71,7 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
         max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
         silence=plan.silence,
         scratch_disk=scratch,
-        build=plan if phase == BUILD else None,
+        whole_plan=plan if phase == BUILD else None,
     )
     zone = backend.compute.create_machine(request)
     return MachineStarted(

@@ -32,7 +32,7 @@ _KINDS: Mapping[str, _Kind] = {
 }
 FOOTER = 512  # bytes that a fixed VHD has behind the disk
 _FIXED = b"conectix", b"\0\0\0\2"  # how the footer begins, and the kind of disk at byte 60
-_TIME_AT, _SUM_AT, _ID_AT = 24, 64, 68  # in the footer: seconds since 2000, a checksum, and 16 bytes
+_TIME_AT, _SUM_AT = 24, 64  # in the footer: seconds since 2000; a checksum, and an id of 16 bytes behind it
 _YEAR_2000 = 946_684_800
 _DESCRIPTOR = struct.Struct("<QQ")  # of a VMDK, at byte 28: where it is and how long, in sectors
 _DESCRIPTOR_AT, _SECTOR, _MOST_SECTORS = 28, 512, 256

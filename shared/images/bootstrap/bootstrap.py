@@ -26,7 +26,7 @@ from ...errors import AlreadyExists, EnvironmentFault, InputError
 from ...host.programs import find_tool
 from ...host.scratch import locked, memory_folder, own_folder, scratch_folder
 from ...ports import Image, Notify
-from ...quantities import GIB
+from ...quantities import GIB, parse_source_date
 from ..catalogue import Catalogue
 from . import boot_disk, root_tree
 from .boot_disk import (
@@ -169,7 +169,7 @@ def make_disk(request: BootstrapRequest, archive: ArchiveState, key: str, disk: 
     if not _KEYRING.exists():
         raise EnvironmentFault(f"{_KEYRING} is missing; install it with: apt-get install debian-archive-keyring")
     need_space(disk.parent, _DISK_BYTES)
-    written = int(os.environ.get("SOURCE_DATE_EPOCH", archive.written))
+    written = _date() or archive.written
     identity = Identity.derived(key)
     with scratch_folder(_tree_parent(), mode=0o711, remove=remove_tree) as scratch:
         wanted = cloud_contents(archive.source, request.packages)
@@ -178,6 +178,14 @@ def make_disk(request: BootstrapRequest, archive: ArchiveState, key: str, disk: 
         progress("writing the disk")
         size = request.size_gb * GIB
         assemble(tree, disk, size=size, identity=identity, scratch=scratch.path, time=written)
+
+
+def _date() -> int | None:
+    """Return the date that the environment wants in all that is made. InputError."""
+    try:
+        return parse_source_date(os.environ.get("SOURCE_DATE_EPOCH", ""))
+    except ValueError as error:
+        raise InputError(f"SOURCE_DATE_EPOCH {error}") from error
 
 
 def _tree_parent() -> Path:

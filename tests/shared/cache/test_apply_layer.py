@@ -132,6 +132,22 @@ def test_hard_links_and_holes_stay(layer: Path, root: Path) -> None:
         assert file.read(4) == b"data"
 
 
+def test_pipes_keep_their_modes_and_names(layer: Path, root: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        os.mkfifo(layer / "pipe")
+        (layer / "pipe").chmod(0o666)
+        (layer / "pipe-too").hardlink_to(layer / "pipe")
+        (layer / "link").symlink_to("nowhere")
+        (layer / "link-too").hardlink_to(layer / "link")
+        apply(layer, root)
+    finally:
+        os.umask(before)
+    assert stat.filemode((root / "pipe").stat().st_mode) == "prw-rw-rw-"
+    assert (root / "pipe").stat().st_ino == (root / "pipe-too").stat().st_ino
+    assert (root / "link").lstat().st_ino == (root / "link-too").lstat().st_ino
+
+
 def test_names_of_any_bytes_and_depth(layer: Path, root: Path) -> None:
     (layer / os.fsdecode(b"\xff\n")).mkdir()
     descriptor = os.open(os.fsencode(layer) + b"/\xff\n", os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.cache.layer_store import CHECKED, CONTENT, RECORD, LayerRecord, LayerStore, oldest_of
+from shared.cache.layer_store import CHECKED, CONTENT, RECORD, LayerRecord, LayerStore, lock_record, oldest_of
+from shared.cache.moving import export_layers, import_layers
 
 
 def key(number: int) -> str:
@@ -116,6 +118,70 @@ def test_a_layer_in_use_is_not_removed(store: LayerStore, tmp_path: Path) -> Non
     assert [gone.key for gone in store.prune(0)] == [key(2)]
     user.communicate()
     assert [gone.key for gone in store.prune(0)] == [key(1)]
+    assert list(store.folder.iterdir()) == []
+
+
+def test_a_layer_in_the_making_is_locked_before_it_has_its_place(store: LayerStore, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    (staged / CONTENT).mkdir(parents=True)
+    lock = lock_record(staged)
+    assert store.publish(staged, record(1)) is not None
+    assert store.prune(0) == []
+    found = store.open(key(1))
+    assert found is not None
+    found.close()
+    os.close(lock)
+    assert [gone.key for gone in store.prune(0)] == [key(1)]
+
+
+def test_a_fault_is_not_taken_for_a_faster_build(store: LayerStore, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    (staged / CONTENT).mkdir(parents=True)
+    store.folder.rmdir()
+    with pytest.raises(FileNotFoundError):
+        store.publish(staged, record(1))
+
+
+def test_a_link_is_no_content(store: LayerStore, tmp_path: Path) -> None:
+    publish(store, tmp_path, 1)
+    place = store.folder / key(1)
+    shutil.rmtree(place / CONTENT)
+    (place / CONTENT).symlink_to("/etc")
+    whole = store.seal(place, record(1))
+    (place / RECORD).write_bytes(whole.encode())
+    assert store.open(key(1)) is None
+
+
+def test_a_running_import_is_not_swept(store: LayerStore) -> None:
+    place = store.folder / ".gone-import-1"
+    place.mkdir()
+    lock = os.open(place, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    store.sweep()
+    assert place.exists()
+    os.close(lock)
+    store.sweep()
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("record_is", ["link", "fifo", "folder"])
+def test_an_archive_brings_files_and_no_ways_to_others(store: LayerStore, tmp_path: Path, record_is: str) -> None:
+    publish(store, tmp_path, 1)
+    archive = tmp_path / "layers.tar"
+    assert export_layers(store, archive) == 1
+    store.prune(0)
+    assert import_layers(store, archive, shutil.rmtree) == 1
+    place = store.folder / key(1)
+    (place / RECORD).unlink()
+    {
+        "link": lambda: (place / RECORD).symlink_to("/dev/zero"),
+        "fifo": lambda: os.mkfifo(place / RECORD),
+        "folder": lambda: (place / RECORD).mkdir(),
+    }[record_is]()
+    hostile = tmp_path / "hostile.tar"
+    subprocess.run(["tar", "-cf", hostile, "-C", store.folder, key(1)], check=True)
+    shutil.rmtree(place)
+    assert import_layers(store, hostile, shutil.rmtree) == 0
     assert list(store.folder.iterdir()) == []
 
 

@@ -162,7 +162,7 @@ def test_the_time_of_a_disk_may_come_from_the_environment(tmp_path: Path) -> Non
     disk = tmp_path / "images" / dated / "disk.raw"
     assert "Fri Jul 14" in tool("dumpe2fs", "-h", f"{disk}?offset={66 << 20}")
     environment["SOURCE_DATE_EPOCH"] = "yesterday"
-    with pytest.raises(InputError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
+    with pytest.raises(InputError, match="SOURCE_DATE_EPOCH is no date: 'yesterday'"):
         origins.of_rootfs(file)
 
 

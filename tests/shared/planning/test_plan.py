@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from provisioner.protocol import DiskLayout, Job, decode_job, encode
 from shared import names
 from shared.build.identity import build_id
-from shared.build.plan import Allowance, Context, Plan, SourceImage
+from shared.build.plan import Allowance, CachePlan, Context, Plan, SourceImage
 from shared.build.resources import machine_name
 from shared.errors import InputError
 from shared.planning.plan import make_plan
@@ -107,6 +107,8 @@ STEP = "[{name: a, action: run-script, inputs: {script: a}}]"
         ("", "[{name: a, action: reboot}]", {}),
         ("verify: {}", STEP, {}),
         ("verify: {steps: [{name: a, action: reboot}]}", STEP, {}),
+        ("context: files", "[{name: a, action: run-script, inputs: {script: a}, reads: [b]}]", {}),
+        ("", "[{name: a, action: run-script, inputs: {script: a}, network: false}]", {}),
     ],
 )
 def test_other_contents_have_another_digest(text: str, steps: str, changes: dict[str, Any]) -> None:
@@ -120,6 +122,11 @@ def test_other_contents_have_another_digest(text: str, steps: str, changes: dict
         ("", STEP, {"source": replace(DEBIAN, name="renamed", labels={"a": "b"})}),
         ("output: {family: a, labels: {b: c}}\nbuild: {machine_type: e2-small}", STEP, {}),
         ("", "[{name: b, action: run-script, inputs: {script: a, env: {}}, timeout: 1m, retries: 3}]", {}),
+        (
+            "cache: {max_age: 1h}",
+            "[{name: a, action: run-script, inputs: {script: a}, cache: false, network: true}]",
+            {},
+        ),
     ],
 )
 def test_equal_contents_have_the_same_digest(text: str, steps: str, changes: dict[str, Any]) -> None:
@@ -204,6 +211,21 @@ def test_steps_that_reclaim_lay_the_disk_out(action: str, layout: DiskLayout) ->
 def test_machine_with_a_layout_boots_by_firmware() -> None:
     assert planned(spec_with(OEM), source=COS).machine.boot == "firmware"
     assert planned(spec_with(), source=COS).machine.boot == "direct"
+
+
+def test_the_cache_is_used_for_a_day_unless_all_is_to_be_new() -> None:
+    assert planned(spec_with()).cache == CachePlan(enabled=True, max_age=86400.0)
+    assert planned(spec_with("cache: {max_age: 2h}")).cache == CachePlan(enabled=True, max_age=7200.0)
+    assert planned(spec_with("rebuild: always")).cache == CachePlan(enabled=True, max_age=0.0)
+    assert planned(spec_with("rebuild: changed")).cache == CachePlan(enabled=True, max_age=86400.0)
+    assert planned(spec_with("build: {project: my-project}")).cache == CachePlan()
+
+
+def test_a_step_reads_its_own_files_too() -> None:
+    [step] = planned(
+        spec_with("context: files", "[{name: a, action: run-script, inputs: {script: 'a[1].sh'}, reads: [b]}]")
+    ).steps
+    assert step.reads == ("b", "a[[]1].sh")
 
 
 def test_layout_is_content_and_its_absence_is_as_before() -> None:
@@ -372,9 +394,11 @@ def test_a_reproducible_image_is_the_chroot_engines() -> None:
     chroot = planned(spec_with(REPRODUCIBLE + "local: {engine: chroot}\n"))
     assert chroot.machine.reproducible
     assert chroot.content_digest != planned(spec_with("local: {engine: chroot}\n")).content_digest
-    for text in ("", "local: {engine: vm}\n", "local: {engine: chroot}\nbuild: {project: my-project}\n"):
+    for text in ("", "local: {engine: vm}\n"):
         with pytest.raises(InputError, match=r"^output\.reproducible: .*; write local\.engine: chroot"):
             planned(spec_with(REPRODUCIBLE + text))
+    with pytest.raises(InputError, match=r"^output\.reproducible: .*; leave the key out for a build in my-project"):
+        planned(spec_with(REPRODUCIBLE + "local: {engine: chroot}\nbuild: {project: my-project}\n"))
 
 
 def test_the_date_is_the_sources_unless_the_caller_has_one() -> None:
