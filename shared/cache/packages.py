@@ -133,7 +133,7 @@ class PackageCache:
             return None
 
     def release(self, size: int) -> None:
-        """Give back the room that a writer was promised."""
+        """Take back the room that a writer was promised."""
         with self._turn:
             self._promised -= size
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) ->
     assert (done.status, "has no python3" in done.err) == (BAD_INPUT, True), done.text
     (spec.parent / "root.tar").unlink()
     done = empty.run("validate", spec)
-    assert (done.status, "there is no file" in done.err) == (BAD_INPUT, True), done.text
+    assert (done.status, "there is no folder or file" in done.err) == (BAD_INPUT, True), done.text
     assert empty.builds() == []
 
 

@@ -41,7 +41,7 @@ _NOT_SIMPLE = ENCRYPTED | INLINE_DATA
 
 def surely_same(a: Ext4, b: Ext4, contents: ContentComparison) -> bytearray | None:
     """Return what is known of each inode, by its number; None when the file systems are not laid out alike."""
-    layouts = [replace(one.layout, uuid=b"", label="", needs_recovery=False) for one in (a, b)]
+    layouts = [replace(one.layout, uuid=b"", label="", written=0, needs_recovery=False) for one in (a, b)]
     if layouts[0] != layouts[1] or a.layout.attribute_inodes or max(a.layout.blocks, a.layout.inodes) > _MOST:
         return None
     if not _are_mostly_the_same(a, b):
