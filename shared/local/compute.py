@@ -268,7 +268,7 @@ class LocalCompute:
         """Copy the source's disk unless an earlier attempt has one, and start QEMU on it."""
         folder = BuildFolder.of_resource(self._home, request.name)
         disk = folder.disk(request.boot_disk)
-        cache = step_cache(request, self._catalogue.disk(request.source_image))
+        cache = step_cache(request, lambda: self._catalogue.disk(request.source_image))
         if cache is not None:
             make_room(self._home, self._environment)
         with faults(folder.path):

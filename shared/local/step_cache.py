@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..cache.disk_delta import apply_delta, disk_digest, read_delta
 from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
 from ..cache.step_keys import layer_chain
 from ..delivery.bundle import provisioner_version
-from ..errors import EnvironmentFault, ImageFileError, InputError
+from ..errors import EnvironmentFault, ImageFileError, InputError, NotFound
 from ..machines.machines import CHROOT
 from ..machines.qemu import StepCache
 from ..ports import MachineRequest
@@ -42,12 +42,16 @@ def make_room(home: Path, environment: Mapping[str, str]) -> None:
     _store(home).prune(cache_size(environment))
 
 
-def step_cache(request: MachineRequest, source: Path) -> StepCache | None:
-    """Return the cache of a machine's steps; None where it has none. `source` is the disk of its source image."""
+def step_cache(request: MachineRequest, source: Callable[[], Path]) -> StepCache | None:
+    """Return the cache of a machine's steps; None where it has none. `source` returns the disk of its source image."""
     plan = request.whole_plan
     if plan is None or not plan.cache.enabled or plan.layout is not None:
         return None
-    return StepCache(plan.build_id, chain_of(plan, source), plan.cache.max_age, key=request.job.key)
+    try:
+        chain = chain_of(plan, source())
+    except NotFound:  # deleted meanwhile: another attempt has its own disk
+        return None
+    return StepCache(plan.build_id, chain, plan.cache.max_age, key=request.job.key)
 
 
 def chain_of(plan: Plan, source: Path) -> tuple[StepLayer, ...]:
