@@ -150,7 +150,7 @@ class Upstream:
                 connection.close()
                 if idle is None:
                     raise UpstreamFault(_described(error)) from error
-                continue  # the mirror has closed a connection that nobody used
+                continue  # the mirror has closed a connection that was idle
             return MirrorAnswer(response, partial(self._give, host, port, connection), connection.close)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A home within this machine's home, for a build whose image nobody keeps: it has its own state, catalogue and cache.
+"""A home within this machine's home, for a build whose image is not kept: it has its own state, catalogue and cache.
 
 HOME/cache/trials/.scratch-*/home    images/SOURCE, linked; cache/, with what is kept of any image by its content
 """
