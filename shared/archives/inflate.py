@@ -55,7 +55,33 @@ def is_packed(head: bytes) -> bool:
     return head.startswith(tuple(_KINDS))
 
 
-class Inflated(io.RawIOBase):
+class ForwardReader(io.RawIOBase):
+    """Bytes that are read once, forward only. read() of a class that is made of this moves `_position` on."""
+
+    _position = 0
+
+    def tell(self) -> int:
+        """Return the position in the plain bytes."""
+        return self._position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        """Go forward; there is no way back."""
+        if whence != io.SEEK_SET or position < self._position:
+            raise ValueError("an archive is read forward only")
+        while self._position < position and self.read(min(_PLAIN, position - self._position)):
+            pass
+        return self._position
+
+    def seekable(self) -> bool:
+        """Return True: seek() works."""
+        return True
+
+    def readable(self) -> bool:
+        """Return True: read() works."""
+        return True
+
+
+class Inflated(ForwardReader):
     """The plain bytes of a compressed file, from its start; forward only. `read` gives the file's bytes in turn."""
 
     def __init__(self, read: Callable[[int], bytes], budget: Budget) -> None:
@@ -67,7 +93,6 @@ class Inflated(io.RawIOBase):
             raise ValueError("is not compressed with gzip, bzip2 or xz")
         self._member = self._kind()
         self._plain = memoryview(b"")
-        self._position = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read up to `size` bytes, at most a piece for -1; fewer only at the end."""
@@ -81,28 +106,6 @@ class Inflated(io.RawIOBase):
         data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
         self._position += len(data)
         return data
-
-    def tell(self) -> int:
-        """Return the position in the plain bytes."""
-        return self._position
-
-    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        """Go forward; there is no way back."""
-        if whence != io.SEEK_SET or position < self._position:
-            raise ValueError("a compressed file is read forward only")
-        while self._position < position and (len(self._plain) or self._fill()):
-            step = min(position - self._position, len(self._plain))
-            self._plain = self._plain[step:]
-            self._position += step
-        return self._position
-
-    def seekable(self) -> bool:
-        """Return True: seek() works."""
-        return True
-
-    def readable(self) -> bool:
-        """Return True: read() works."""
-        return True
 
     def _fill(self) -> bool:
         """Unpack the next plain bytes; False at the end."""

@@ -6,14 +6,13 @@ All bytes are digested where they are read, packed and plain: what is written is
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ..archives.inflate import Inflated, is_packed
+from ..archives.inflate import ForwardReader, Inflated, is_packed
 from ..budget import Budget
 from ..host.programs import find_tool
 
@@ -56,13 +55,12 @@ class FilePart:
         return self._digest.hexdigest()
 
 
-class PlainStream(io.RawIOBase):
+class PlainStream(ForwardReader):
     """Plain bytes, forward only. `read` gives some of them in turn, none at the end."""
 
     def __init__(self, read: Callable[[int], bytes], budget: Budget | None = None) -> None:
         self._source = read
         self._budget = budget  # None where what reads has counted them
-        self._position = 0
         self._digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
@@ -78,22 +76,6 @@ class PlainStream(io.RawIOBase):
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._position += len(data)
         return data
-
-    def tell(self) -> int:
-        """Return the position in the plain bytes."""
-        return self._position
-
-    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        """Go forward; there is no way back."""
-        if whence != io.SEEK_SET or position < self._position:
-            raise ValueError("an archive is read forward only")
-        while self._position < position and self.read(min(_PIECE, position - self._position)):
-            pass
-        return self._position
-
-    def seekable(self) -> bool:
-        """Return True: seek() works."""
-        return True
 
     def finish(self) -> str:
         """Read the rest; return the SHA-256 of all."""
