@@ -1,4 +1,4 @@
-"""Machines on this host, and the disks that they start from."""
+"""Machines on this host, the disks that they start from, and the users who work on them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ from shared.machines.accelerator import accelerator
 from shared.machines.machines import Machines
 from shared.ports import Message
 from tests.shared.machines.hosts import Host
+from tests.shared.sandbox.ordinary_user import MODES, place_for
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """root, or the ordinary user of the tests."""
+    return str(request.param)
+
+
+@pytest.fixture
+def place(mode: str) -> Iterator[Path]:
+    """A folder that this user owns and can reach."""
+    with place_for(mode) as place:
+        yield place
 
 
 @pytest.fixture(scope="session")

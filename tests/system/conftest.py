@@ -56,14 +56,20 @@ def user(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def sandboxes(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
-    """The command line as that user, with a home of its own."""
+def empty(user: str) -> Iterator[Goldsmith]:
+    """The command line as that user, with a home in which there is no image."""
     enter = as_ordinary_user() if user == AS_USER else ()
     with place_for(user) as place:
-        home = place / "home"
-        home.mkdir(mode=0o700)
-        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
-        for path in (home, *home.rglob("*")):
-            give(path, user)
-        with Goldsmith(home, place, enter=enter) as command:
+        (place / "home").mkdir(mode=0o700)
+        give(place / "home", user)
+        with Goldsmith(place / "home", place, enter=enter) as command:
             yield command
+
+
+@pytest.fixture
+def sandboxes(empty: Goldsmith, user: str, debian_disk: Path) -> Goldsmith:
+    """The command line as that user, with a home of its own."""
+    Catalogue(empty.home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
+    for path in empty.home.rglob("*"):
+        give(path, user)
+    return empty

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,12 @@ from shared.images.catalogue import Catalogue
 from tests.shared.disks.small_disks import MIB, tool
 from tests.shared.origins.archives import packed, system, write
 from tests.shared.origins.containers import archived, saved
-from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
-from tests.system.as_user import as_ordinary_user
+from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Goldsmith
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
 SANDBOX = {"engine": "chroot", "network": False, "memory_mb": 512}
-
-
-@pytest.fixture(params=MODES)
-def user(request: pytest.FixtureRequest) -> str:
-    """root, or the ordinary user of the tests."""
-    return str(request.param)
-
-
-@pytest.fixture
-def empty(user: str) -> Iterator[Goldsmith]:
-    """The command line as that user, with a home in which there is no image."""
-    enter = as_ordinary_user() if user == AS_USER else ()
-    with place_for(user) as place:
-        (place / "home").mkdir(mode=0o700)
-        give(place / "home", user)
-        with Goldsmith(place / "home", place, enter=enter) as command:
-            yield command
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from shared.clock import SystemClock
-from shared.images.catalogue import Catalogue
-from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER, MODES, give, place_for
-from tests.system.as_user import as_ordinary_user
+from tests.shared.sandbox.ordinary_user import AS_ROOT, MODES
 from tests.system.command import Goldsmith
 from tests.system.terminal import Terminal
 
@@ -22,6 +19,7 @@ FAILED, BAD_INPUT = 1, 2
 PROMPT = " # "
 WITHIN = 3_000_000_000  # nanoseconds from a failure to its prompt
 BROKEN = "echo colour $COLOUR; date +%s%N >/tmp/of-the-step; exit 3\n"
+RESIZED = 'until [ "$(stty size)" = "33 111" ]; do sleep 0.1; done; echo resized to $(stty size)\n'
 MENDED = "test -e /tmp/of-the-step && echo touched || echo untouched; cat /opt/made\n"
 
 
@@ -29,20 +27,6 @@ MENDED = "test -e /tmp/of-the-step && echo touched || echo untouched; cat /opt/m
 def user(request: pytest.FixtureRequest) -> str:
     """root, or the ordinary user of the tests."""
     return str(getattr(request, "param", MODES[0]))
-
-
-@pytest.fixture
-def held(user: str, debian_disk: Path) -> Iterator[Goldsmith]:
-    """The command line as that user, with a home of its own."""
-    enter = as_ordinary_user() if user == AS_USER else ()
-    with place_for(user) as place:
-        home = place / "home"
-        home.mkdir(mode=0o700)
-        Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="copy", family="debian-12")
-        for path in (home, *home.rglob("*")):
-            give(path, user)
-        with Goldsmith(home, place, enter=enter) as command:
-            yield command
 
 
 def broken(goldsmith: Goldsmith, **changes: object) -> Path:
@@ -73,19 +57,18 @@ FAILURE = ("failed", "step 'breaks' failed: exit status 3")
 
 
 @pytest.mark.parametrize("user", MODES, indirect=True)
-def test_a_step_is_retried_where_it_failed_and_continue_builds_anew(held: Goldsmith) -> None:
-    with with_shell(held) as terminal:
+def test_a_step_is_retried_where_it_failed_and_continue_builds_anew(sandboxes: Goldsmith) -> None:
+    with with_shell(sandboxes) as terminal:
         terminal.type("pwd; ls; cat /opt/made; ls /tmp; tty; echo $COLOUR,$DB_PASSWORD,$GOLDSMITH_STEP; stty size\n")
         shown = terminal.until("24 80")
         for expected in ("/context", "breaks.sh", "made", "of-the-step", "/dev/pts/", "blue,,breaks"):
             assert expected in shown, shown
         terminal.resize(33, 111)
-        time.sleep(0.5)
-        terminal.type("stty size\n")
-        terminal.until("33 111")
+        terminal.type(RESIZED)
+        terminal.until("resized to 33 111")
         terminal.type("retry\n")
         terminal.until("step 'breaks' failed: exit status 3")
-        (held.folder / "spec-tiny" / "context" / "breaks.sh").write_text(MENDED)
+        (sandboxes.folder / "spec-tiny" / "context" / "breaks.sh").write_text(MENDED)
         terminal.type("echo by hand >/opt/made; retry\n")
         shown = terminal.until("continue builds anew without that")
         assert "touched" in shown
@@ -95,9 +78,9 @@ def test_a_step_is_retried_where_it_failed_and_continue_builds_anew(held: Goldsm
         shown = terminal.until("image local/tiny")
         assert "untouched" in shown
         assert "by hand" not in shown
-    assert outcomes(held) == [("succeeded", ""), FAILURE]
-    assert len(held.images()) == 1
-    held.traces.assert_none()
+    assert outcomes(sandboxes) == [("succeeded", ""), FAILURE]
+    assert len(sandboxes.images()) == 1
+    sandboxes.traces.assert_none()
 
 
 def leave(terminal: Terminal) -> None:
@@ -133,60 +116,60 @@ def end(terminal: Terminal) -> None:
     indirect=["user"],
 )
 def test_however_a_shell_ends_the_build_has_failed_and_nothing_is_left(
-    held: Goldsmith, act: Callable[[Terminal], None]
+    sandboxes: Goldsmith, act: Callable[[Terminal], None]
 ) -> None:
-    with with_shell(held) as terminal:
+    with with_shell(sandboxes) as terminal:
         act(terminal)
         assert terminal.finish() == FAILED
-    assert outcomes(held) == [FAILURE]
-    assert held.images() == []
-    held.traces.assert_none()
+    assert outcomes(sandboxes) == [FAILURE]
+    assert sandboxes.images() == []
+    sandboxes.traces.assert_none()
 
 
-def test_the_shell_of_a_killed_build_ends_with_it_and_the_next_command_cleans_up(held: Goldsmith) -> None:
-    with with_shell(held) as terminal:
+def test_the_shell_of_a_killed_build_ends_with_it_and_the_next_command_cleans_up(sandboxes: Goldsmith) -> None:
+    with with_shell(sandboxes) as terminal:
         terminal.process.kill()
-    held.traces.wait_for_no_process()
-    assert held.run("sweep").status == 0
-    assert outcomes(held) == [FAILURE]
-    held.traces.assert_none()
+    sandboxes.traces.wait_for_no_process()
+    assert sandboxes.run("sweep").status == 0
+    assert outcomes(sandboxes) == [FAILURE]
+    sandboxes.traces.assert_none()
 
 
-def test_a_kept_build_is_entered_from_other_terminals_one_at_a_time(held: Goldsmith) -> None:
-    with building(held, "--keep-on-failure", "2h") as terminal:
+def test_a_kept_build_is_entered_from_other_terminals_one_at_a_time(sandboxes: Goldsmith) -> None:
+    with building(sandboxes, "--keep-on-failure", "2h") as terminal:
         terminal.until("look with: goldsmith builds enter ")
         build = terminal.until("\r\n").split()[0]
-        line = held.line("builds", "enter", build[:12], "--with-secrets")
-        with Terminal(line, held.environment) as first:
+        line = sandboxes.line("builds", "enter", build[:12], "--with-secrets")
+        with Terminal(line, sandboxes.environment) as first:
             first.until(PROMPT)
             first.type("touch /tmp/by-the-first; echo $DB_PASSWORD\n")
             first.until("hunter2")
-            with Terminal(line, held.environment) as second:
+            with Terminal(line, sandboxes.environment) as second:
                 second.until("another terminal has its shell open")
             first.type("exit\n")
             assert first.finish() == 0
-        assert "held until" in held.run("builds", "list").out
-        with Terminal(line, held.environment) as third:
+        assert "held until" in sandboxes.run("builds", "list").out
+        with Terminal(line, sandboxes.environment) as third:
             third.until(PROMPT)
             third.type("ls /tmp\n")
             third.until("by-the-first")
             third.type("abort\n")
             assert third.finish() == 0
         assert terminal.finish() == FAILED
-    assert outcomes(held) == [FAILURE]
-    assert held.run("builds", "enter", build).status == BAD_INPUT
-    held.traces.assert_none()
+    assert outcomes(sandboxes) == [FAILURE]
+    assert sandboxes.run("builds", "enter", build).status == BAD_INPUT
+    sandboxes.traces.assert_none()
 
 
-def test_a_kept_build_ends_when_its_time_is_over(held: Goldsmith) -> None:
-    with building(held, "--keep-on-failure", "2s") as terminal:
+def test_a_kept_build_ends_when_its_time_is_over(sandboxes: Goldsmith) -> None:
+    with building(sandboxes, "--keep-on-failure", "2s") as terminal:
         assert terminal.finish() == FAILED
-    assert outcomes(held) == [FAILURE]
-    held.traces.assert_none()
+    assert outcomes(sandboxes) == [FAILURE]
+    sandboxes.traces.assert_none()
 
 
-def test_the_prompt_is_there_soon_after_the_failure(held: Goldsmith) -> None:
-    with with_shell(held) as terminal:
+def test_the_prompt_is_there_soon_after_the_failure(sandboxes: Goldsmith) -> None:
+    with with_shell(sandboxes) as terminal:
         shown = time.time_ns()
         terminal.type("echo from $(cat /tmp/of-the-step) on\n")
         terminal.until("\x1b[?2004l")
@@ -201,10 +184,10 @@ def test_a_vm_is_entered_by_its_virtio_port(goldsmith: Goldsmith) -> None:
         terminal.until("abort: give up", 240.0)
         terminal.until(PROMPT)
         terminal.resize(33, 111)
-        time.sleep(1.0)
-        terminal.type("stty size; cat /opt/made /proc/1/comm\n")
+        terminal.type(RESIZED)
+        terminal.until("resized to 33 111")
+        terminal.type("cat /opt/made /proc/1/comm\n")
         shown = terminal.until("systemd")
-        assert "33 111" in shown
         assert "made" in shown
         (goldsmith.folder / "spec-tiny" / "context" / "breaks.sh").write_text(MENDED)
         terminal.type("retry\n")

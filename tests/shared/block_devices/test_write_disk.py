@@ -3,7 +3,6 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,6 @@ GIB = 1 << 30
 FSTAB = FstabEntry()
 ROOT = NewFileSystem("r", "root", label="top", mount_point="/", fstab=FstabEntry(check=1))
 OURS = ("/etc", "/etc/fstab", "/boot", "/boot/grub", "/boot/grub/grub.cfg", "/boot/efi", "/lost+found")
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        yield place
 
 
 def write(source: str, folder: str, target: str, description: str, size: str = "0", seed: str = "seed") -> int:

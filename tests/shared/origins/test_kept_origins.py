@@ -1,7 +1,6 @@
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,11 @@ KERNEL: list[Entry] = [
 PROGRAMS = ("again", "capable", "sh")
 
 
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        (place / "home").mkdir()
-        give(place / "home", mode)
-        yield place
+def place(place: Path, mode: str) -> Path:
+    (place / "home").mkdir()
+    give(place / "home", mode)
+    return place
 
 
 def made_of_rootfs(home: str, file: str) -> Any:

@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from shared.origins.tree_maker import TreeMaker
 from shared.sandbox.unpack_root import DeviceNode, remove_unpacked
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, link, packed, write
-from tests.shared.sandbox.ordinary_user import AS_USER, MODES, place_for, run
+from tests.shared.sandbox.ordinary_user import AS_USER, run
 from tests.shared.sandbox.trees import CAPABILITY, in_folder, packed_acl
 
 SMALL = Bounds("a test", read=1 << 20, kept=8 << 20, steps=10_000, remedy="leave it")
@@ -24,18 +24,12 @@ CANARY = "canary"
 WAYS = ("tar", "gz", "bz2", "xz", "zst")
 
 
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        (place / CANARY).mkdir()
-        (place / CANARY / "file").write_text("untouched")
-        (place / CANARY).chmod(0o777)
-        yield place
+def place(place: Path) -> Path:
+    (place / CANARY).mkdir()
+    (place / CANARY / "file").write_text("untouched")
+    (place / CANARY).chmod(0o777)
+    return place
 
 
 def made(place: str, layered: str, *groups: str) -> Any:

@@ -7,7 +7,6 @@ import py_compile
 import shutil
 import stat
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,22 +18,11 @@ from shared.host.open_folder import OpenFolder
 from shared.sandbox.unpack_root import DeviceNode, UnpackedRoot, read_kept, remove_all, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from shared.sandbox.write_root import remove_devices, write_dated_root
-from tests.shared.sandbox.ordinary_user import AS_ROOT, MODES, give, place_for, run
+from tests.shared.sandbox.ordinary_user import AS_ROOT, give, run
 from tests.shared.sandbox.trees import full_disk, on_disk
 
 DATE = 1_700_000_000
 AFTER, BEFORE = DATE + 5000, DATE - 5000
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        yield place
 
 
 def written(disk: str, folder: str, like: str) -> str:

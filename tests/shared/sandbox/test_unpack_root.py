@@ -3,7 +3,6 @@ import json
 import os
 import resource
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,8 @@ from shared.errors import ImageFileError, InputError, NoSpace
 from shared.sandbox.unpack_root import DeviceNode, UnpackedRoot, remove_unpacked, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.disks.small_disks import LINUX_ROOT, MIB, os_tree, partitioned, rooted, tool
-from tests.shared.sandbox.ordinary_user import MODES, give, place_for, run
+from tests.shared.sandbox.ordinary_user import give, run
 from tests.shared.sandbox.trees import NANOSECONDS, ROOT_START, full_disk, in_folder, on_disk
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        yield place
 
 
 def unpacked(disk: str, folder: str) -> Any:

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ SETTINGS = (
     "Inodes per group|Flex block group size|Inode size|Required extra isize|Desired extra isize|Default directory hash|"
     "Directory Hash Seed|Checksum type|Total journal size|Group descriptor size"
 )
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def place(mode: str) -> Iterator[Path]:
-    with place_for(mode) as place:
-        yield place
 
 
 def round_trip(disk: str, folder: str) -> str:
