@@ -117,6 +117,14 @@ def own_folder(parent: Path) -> Path:
     return folder
 
 
+def passage() -> int:
+    """Return the mode of a folder of trees that are made with other ids: root lets no other user in.
+
+    An image has programs that are setuid root. Old ones, or a stranger's, must not be within reach of local users.
+    """
+    return 0o711 if os.geteuid() else 0o700
+
+
 def memory_folder(needed: int) -> Path | None:
     """Return this user's folder in memory, where files are quick; None where there are not `needed` bytes of it."""
     if not _MEMORY_FILES.is_dir():

@@ -17,7 +17,7 @@ from ..block_devices.write_disk import write_disk
 from ..build.block_devices.description import DiskDescription
 from ..disks.extents import need_space
 from ..errors import EnvironmentFault, InputError
-from ..host.scratch import Scratch, memory_folder, own_folder, scratch_folder
+from ..host.scratch import Scratch, memory_folder, own_folder, passage, scratch_folder
 from ..ports import Notify
 from ..sandbox.unpack_root import UnpackedRoot, remove_unpacked
 from ..sandbox.user_namespace import run_with_all_ids
@@ -75,9 +75,9 @@ def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify, 
 
 
 def write_made_disk(order: TreeOrder, make: Make, disk: Path, progress: Notify) -> None:
-    """Write a disk of what `make` makes, in the same way. Other users may pass through the scratch folder."""
+    """Write a disk of what `make` makes, in the same way. This user's other ids may pass through the scratch folder."""
     parent = _parent(own_folder(Path(tempfile.gettempdir())), order.estimate)
-    with scratch_folder(parent, mode=0o711, remove=remove_unpacked) as scratch:
+    with scratch_folder(parent, mode=passage(), remove=remove_unpacked) as scratch:
         _write(order, make, disk, scratch, progress)
 
 

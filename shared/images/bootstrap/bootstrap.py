@@ -24,7 +24,7 @@ from ...block_devices import boot_loader
 from ...disks.extents import need_space
 from ...errors import AlreadyExists, EnvironmentFault, InputError
 from ...host.programs import find_tool
-from ...host.scratch import locked, memory_folder, own_folder, scratch_folder
+from ...host.scratch import locked, memory_folder, own_folder, passage, scratch_folder
 from ...ports import Image, Notify
 from ...quantities import GIB, parse_source_date
 from ..catalogue import Catalogue
@@ -171,7 +171,7 @@ def make_disk(request: BootstrapRequest, archive: ArchiveState, key: str, disk: 
     need_space(disk.parent, _DISK_BYTES)
     written = _date() or archive.written
     identity = Identity.derived(key)
-    with scratch_folder(_tree_parent(), mode=0o711, remove=remove_tree) as scratch:
+    with scratch_folder(_tree_parent(), mode=passage(), remove=remove_tree) as scratch:
         wanted = cloud_contents(archive.source, request.packages)
         wanted = replace(wanted, files={**wanted.files, **boot_files(identity.root)})
         tree = make_tree(scratch, wanted, written, progress)

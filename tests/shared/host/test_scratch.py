@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.host.scratch import temporary_folder
+import pytest
+
+from shared.host.scratch import passage, temporary_folder
+from tests.shared.sandbox.ordinary_user import AS_ROOT, MODES
+from tests.shared.sandbox.ordinary_user import run as run_as
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDS = """\
@@ -50,3 +54,8 @@ def test_temporary_folder_is_removed_with_all_that_is_in_it() -> None:
         (folder / "a").mkdir()
         (folder / "a" / "b").touch()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_other_user_comes_near_trees_of_root(mode: str) -> None:
+    assert run_as(mode, passage) == (0o700 if mode == AS_ROOT else 0o711)
