@@ -143,7 +143,8 @@ class LoopRoot:
             for layer in self._layers.lower:
                 apply_layer(layer, self._plain, self._base)
         try:
-            _lower_capabilities(self._plain, since)
+            if self._layers is None:  # apply_layer() has written those of layers as they have to be
+                _lower_capabilities(self._plain, since)
             sync_file_system(self._plain)
             if written_at is not None:
                 self._write_anew(old, written_at)
