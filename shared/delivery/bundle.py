@@ -15,12 +15,14 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import provisioner.protocol
 
 from ..errors import EnvironmentFault
+from ..host.scratch import scratch_folder
 
 SOURCES = Path(provisioner.protocol.__file__).parent
 MEMBER_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip archive
@@ -37,6 +39,29 @@ def provisioner_pyz() -> bytes:
             _add(archive, name + "c", _byte_code(name, source))
             _add(archive, name, source)
     return packed.getvalue()
+
+
+def kept_pyz(folder: Path) -> bytes:
+    """Return provisioner.pyz, which takes a third of a second to make, as an earlier process has left it in `folder`.
+
+    One of other sources, or a damaged one, is made and written anew. EnvironmentFault.
+    """
+    code = _read(Path(__file__)) + str(sys.implementation.cache_tag).encode()
+    key = hashlib.sha256(provisioner_version().encode() + code).digest()
+    file = folder / "provisioner.pyz.kept"
+    with suppress(OSError):
+        kept = file.read_bytes()
+        pyz = kept[2 * len(key) :]
+        if kept == key + hashlib.sha256(pyz).digest() + pyz:
+            return pyz
+    pyz = provisioner_pyz()
+    with suppress(OSError):  # the next build makes it again
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(folder) as scratch:
+            written = scratch.path / file.name
+            written.write_bytes(key + hashlib.sha256(pyz).digest() + pyz)
+            written.replace(file)
+    return pyz
 
 
 def lowered_sources() -> dict[str, bytes]:

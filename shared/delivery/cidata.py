@@ -14,7 +14,7 @@ from pathlib import Path
 from provisioner.protocol import Job, encode
 
 from ..host.scratch import faults, scratch_folder
-from .bundle import bootstrap_script, provisioner_pyz, start_script
+from .bundle import bootstrap_script, kept_pyz, provisioner_pyz, start_script
 from .iso9660 import Content, FileStream, iso_image
 
 LABEL = "cidata"  # cloud-init looks for it
@@ -27,25 +27,25 @@ START = "/run/goldsmith/start.sh"
 _PIECE = 1 << 20  # bytes of a file that are held at a time
 
 
-def cidata_files(job: Job, context: Path | None) -> dict[str, bytes | Path]:
+def cidata_files(job: Job, context: Path | None, kept: Path | None = None) -> dict[str, bytes | Path]:
     """Return the cidata's files: name -> contents, or the file that holds them.
 
-    `context` is an uncompressed tar archive, as shared/context/packing.py packs it. Raises EnvironmentFault when the
-    provisioner's own sources cannot be read.
+    `context` is an uncompressed tar archive, as shared/context/packing.py packs it. `kept` is a folder that keeps the
+    packed provisioner. Raises EnvironmentFault when the provisioner's own sources cannot be read.
     """
-    files: dict[str, bytes | Path] = {**small_files(job)}
+    files: dict[str, bytes | Path] = {**small_files(job, kept)}
     if context is not None:
         files[CONTEXT] = context
     return files
 
 
-def small_files(job: Job) -> dict[str, bytes]:
+def small_files(job: Job, kept: Path | None = None) -> dict[str, bytes]:
     """Return the cidata's files without the context. Raises EnvironmentFault."""
     return {
         "user-data": user_data(),
         "meta-data": meta_data(job),
         "bootstrap.sh": bootstrap_script(),
-        "provisioner.pyz": provisioner_pyz(),
+        "provisioner.pyz": kept_pyz(kept) if kept else provisioner_pyz(),
         "job.json": encode(job),
     }
 

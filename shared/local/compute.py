@@ -286,7 +286,7 @@ class LocalCompute:
                     name=request.name,
                     folder=folder.machine(request.name),
                     disk=disk,
-                    cidata=cidata_files(with_layers(job, cache, first), context),
+                    cidata=cidata_files(with_layers(job, cache, first), context, self._home / "cache" / "provisioner"),
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,

@@ -18,6 +18,7 @@ from shared.delivery import bundle
 from shared.delivery.bundle import (
     SOURCES,
     bootstrap_script,
+    kept_pyz,
     lowered,
     lowered_sources,
     provisioner_pyz,
@@ -69,6 +70,27 @@ def test_the_version_is_that_of_the_sources(tmp_path: Path) -> None:
     version = provisioner_version()
     assert len(version) == len(hashlib.sha256().hexdigest())
     assert version == provisioner_version()
+
+
+def test_a_kept_archive_is_used_until_it_is_damaged_or_of_other_sources(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    pyz = provisioner_pyz()
+    assert kept_pyz(folder) == pyz
+    [file] = folder.iterdir()
+    whole, written = file.read_bytes(), file.stat()
+    assert kept_pyz(folder) == pyz
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    of_other_sources = hashlib.sha256(b"").digest() + hashlib.sha256(b"other").digest() + b"other"
+    for damaged in (whole[:-1], whole[:-1] + b"x", b"", b"\0" + whole[1:], of_other_sources):
+        file.write_bytes(damaged)
+        assert kept_pyz(folder) == pyz
+        assert file.read_bytes() == whole
+    assert [path.name for path in folder.iterdir()] == [file.name]
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    assert kept_pyz(tmp_path / "cache") == provisioner_pyz()
 
 
 def annotations_of(source: str) -> Iterator[ast.expr]:
