@@ -2,11 +2,12 @@
 
     ext4      mke2fs copies the files and no mount is needed: write_root.py of the sandbox
     vfat      mkfs.vfat and mtools, in a file of its own that is copied into place
-    btrfs     mkfs.btrfs --rootdir, in a file of its own; for root a mount, which keeps devices and flags too
-    xfs       mkfs.xfs and a mount of root's: its protofile keeps no extended attributes, hard links or times
+    xfs       mkfs.xfs and a mount: its protofile keeps no extended attributes, hard links or times
+    btrfs     mkfs.btrfs and a mount: its --rootdir keeps no devices, flags or parts of seconds
     swap      mkswap, whose one page is copied into place
 
-The process is root, of the machine or of a user namespace. Its mounts are its own (user_namespace.py).
+The process is root, of the machine or of a user namespace. Its mounts are its own (user_namespace.py). The kernel
+mounts xfs and btrfs for root of the machine alone; for other users a virtual machine does (helper_machine.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..build.block_devices.description import NewFileSystem
 from ..build.block_devices.layout import Area
 from ..disks.extents import data_extents
 from ..errors import EnvironmentFault, InputError, NoSpace
-from ..host.programs import ProgramFailed, run_tool
+from ..host.programs import run_tool
 from ..sandbox.file_system_settings import FileSystemSettings
 from ..sandbox.system_calls import (
     NO_DEVICES,
@@ -37,6 +38,7 @@ from ..sandbox.system_calls import (
 )
 from ..sandbox.unpack_root import DeviceNode, UnpackedRoot
 from ..sandbox.write_root import FileSystemPlace, write_file_system
+from .helper_machine import HelperMachine
 
 INODE_RATIO = 16384  # bytes for each inode of ext4, unless options say another one
 _BLOCK = 4096
@@ -44,6 +46,7 @@ _PIECE = 1 << 20
 _LARGEST_EXT4 = (1 << 32) - 1  # blocks: what mke2fs takes for -E resize=
 _FAT32 = 34 << 20  # bytes: the least of one with clusters of a sector
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS and FS_IOC_SETFLAGS
+_MOUNTED = frozenset(["xfs", "btrfs"])
 _FULL = ("Disk full", "No space left", "not enough free space", "ENOSPC")
 
 # The features that the boot loader of Debian 12 reads, whatever the host's mke2fs.conf says.
@@ -67,11 +70,12 @@ _CONFIGURATION = """\
 class FilesToWrite:
     """The files of one file system: a folder, what it cannot hold, and further files by their paths in it.
 
-    `mount_on` is an empty folder for those that have to be mounted.
+    `mount_on` is an empty folder for those that have to be mounted; `helper` mounts them where this process may not.
     """
 
     folder: Path
     mount_on: Path
+    helper: HelperMachine | None
     kept: UnpackedRoot
     further: dict[str, bytes]
 
@@ -90,18 +94,18 @@ def make_file_system(made: MadeFileSystem, disk: Path, areas: Sequence[Area], fi
     """Make a file system in areas of a disk's file, which are holes, and write its files. NoSpace, EnvironmentFault."""
     kind = made.described.kind
     size = sum(area.size for area in areas)
-    in_place = kind == "ext4" or (kind in ("xfs", "btrfs") and _may_mount())
+    in_place = kind == "ext4" or (kind in _MOUNTED and files.helper is None)
     if in_place and len(areas) == 1:
-        _make(made, FileSystemPlace(disk, areas[0].start, size), files)
+        _make(made, FileSystemPlace(disk, areas[0].start, size), files, disk)
         return
     with _file_beside(disk, size) as (descriptor, path):
-        _make(made, FileSystemPlace(path, 0, size), files)
+        _make(made, FileSystemPlace(path, 0, size), files, disk)
         _copy_into(descriptor, size, disk, areas)
 
 
-def needs_root(described: NewFileSystem) -> bool:
-    """Return whether only root of the machine can make a file system, and this process is not that."""
-    return described.kind == "xfs" and not _may_mount()
+def needs_helper(kinds: Iterable[str]) -> bool:
+    """Return whether this process can make such file systems by a machine alone."""
+    return not _MOUNTED.isdisjoint(kinds) and not _may_mount()
 
 
 def inode_ratio(described: NewFileSystem) -> int:
@@ -116,7 +120,7 @@ def _may_mount() -> bool:
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:2] == ["0", "0"]
 
 
-def _make(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite) -> None:
+def _make(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite, disk: Path) -> None:
     kind = made.described.kind
     try:
         if kind == "ext4":
@@ -126,12 +130,12 @@ def _make(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite) -> 
             _make_vfat(made, place, files)
         elif kind == "swap":
             _make_swap(made, place)
-        elif kind == "btrfs" and not _may_mount():
-            _make_btrfs(made, place, files)
+        elif files.helper is not None:
+            _make_in_machine(made, place, files, files.helper, disk)
         else:
             _make_mounted(made, place, files)
-    except ProgramFailed as error:
-        if any(word in error.output for word in _FULL):
+    except EnvironmentFault as error:
+        if any(word in str(error) for word in _FULL):
             raise NoSpace(
                 f"{made.described.name}: the files do not fit into {place.size / 1e6:.0f} MB; give it a larger size"
             ) from error
@@ -239,32 +243,28 @@ def _make_swap(made: MadeFileSystem, place: FileSystemPlace) -> None:
     run_tool(["mkswap", "-q", "-U", made.uuid, *label, place.disk])
 
 
-# btrfs without a mount
+# xfs and btrfs
 
 
-def _make_btrfs(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite) -> None:
-    """Make it of a folder, which keeps all but parts of seconds and what is the top folder's own."""
-    lost = next((device.path for device in files.kept.devices), next(iter(files.kept.flags), None))
-    top = files.folder.stat()
-    if (stat.S_IMODE(top.st_mode), top.st_uid, top.st_gid) != (0o755, 0, 0) or os.listxattr(files.folder):
-        lost = "the owner, mode and attributes of its top folder"
-    if lost is not None:
-        raise InputError(
-            f"{made.described.name}: without a mount, btrfs cannot be given {lost}; "
-            "run this as root, or write type: ext4"
-        )
-    run_tool(
-        [*_btrfs(made), "--rootdir", files.folder, place.disk],
-        environment={"SOURCE_DATE_EPOCH": str(made.time)},
-    )
+def _format(made: MadeFileSystem, path: str | Path) -> None:
+    described = made.described
+    label = ("-L", described.label) if described.label else ()
+    identity = ("-m", f"uuid={made.uuid}") if described.kind == "xfs" else ("-U", made.uuid)
+    quiet = [f"mkfs.{described.kind}", "-q", "-f"]
+    run_tool([*quiet, *identity, *label, *described.options, path], environment={"SOURCE_DATE_EPOCH": str(made.time)})
 
 
-def _btrfs(made: MadeFileSystem) -> list[str]:
-    label = ("-L", made.described.label) if made.described.label else ()
-    return ["mkfs.btrfs", "-q", "-f", "-U", made.uuid, *label, *made.described.options]
-
-
-# With a mount
+def _make_in_machine(
+    made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite, helper: HelperMachine, disk: Path
+) -> None:
+    """Make it in a file, and let a machine copy what is in an ext4 file system beside it."""
+    size = 2 * place.size  # sparse: room for tables of the inodes that another file system makes as it needs them
+    source = replace(made, described=NewFileSystem("source", "source", options=("-i", "4096")))
+    with _file_beside(disk, size) as (_, path):
+        whole = FileSystemPlace(path, 0, size)
+        write_file_system(files.folder, whole, _ext4_settings(source), files.kept, made.time)
+        _format(made, place.disk)
+        helper.fill(path, place.disk, made.described.kind, files.kept.flags)
 
 
 def _make_mounted(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite) -> None:
@@ -277,11 +277,7 @@ def _make_mounted(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWr
             f"there is no loop device for {described.kind} ({error.strerror or error}); write type: ext4"
         ) from error
     try:
-        if described.kind == "xfs":
-            label = ("-L", described.label) if described.label else ()
-            run_tool(["mkfs.xfs", "-q", "-f", "-m", f"uuid={made.uuid}", *label, *described.options, path])
-        else:
-            run_tool([*_btrfs(made), path])
+        _format(made, path)
         mounted = files.mount_on
         mount_file_system(path, mounted, described.kind, NO_DEVICES)
         try:
@@ -306,13 +302,16 @@ def _make_mounted(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWr
 
 def _make_device(mounted: Path, device: DeviceNode) -> None:
     path = f"{mounted}{device.path}"
-    if os.path.lexists(path) or not Path(path).parent.is_dir():
+    folder = Path(path).parent
+    if os.path.lexists(path) or not folder.is_dir():
         return
+    state = folder.stat()
     kind = stat.S_IFCHR if device.kind == "c" else stat.S_IFBLK
     os.mknod(path, kind | device.mode, os.makedev(device.major, device.minor))
     os.chown(path, device.user, device.group)
     Path(path).chmod(device.mode)
     os.utime(path, ns=(device.mtime_ns, device.mtime_ns))
+    os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def _set_flags(path: str, flags: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from ..sandbox.system_calls import NO_DEVICES, mount_file_system
 from ..sandbox.unpack_root import UnpackedRoot
 from ..sandbox.user_namespace import run_with_all_ids
 from .boot_loader import GrubHome, bios_boot, efi_program, searching_configuration
-from .file_systems import FilesToWrite, MadeFileSystem, below, inode_ratio, make_file_system, needs_root
+from .file_systems import FilesToWrite, MadeFileSystem, below, inode_ratio, make_file_system, needs_helper
+from .helper_machine import HELPER_PROGRAMS, HelperMachine, prepare_helper
 from .identity import DiskIdentity
 from .mounted_tree import cover_folder, opened_folder, write_tree_file
 from .partitions import write_partitions
@@ -56,6 +57,7 @@ def write_disk(
     seed: str,
     time: int,
     size: int | None = None,
+    kernels: Sequence[Path] = (),
 ) -> int:
     """Write a sparse raw disk with the files of a tree, and return its bytes.
 
@@ -64,39 +66,45 @@ def write_disk(
     that file systems are mounted on, /etc/fstab and, on a disk with a boot loader, /boot/grub/grub.cfg.
     `target` is made, and must not be there; all identifiers follow from `seed`; all that tells a time in the file
     systems, beside the files' own, is `time` (Unix seconds). `size` is the disk's in bytes, else the description's,
-    else the least that fits: whole GiB, or whole MiB without a partition table.
+    else the least that fits: whole GiB, or whole MiB without a partition table. `kernels` are disks of images, one of
+    whose kernels mounts xfs and btrfs for users who may not, if the tree has none.
 
     InputError for what cannot be made of this tree or by this user, NoSpace, EnvironmentFault. No file is left then.
     """
     _refuse(description)
     identity = DiskIdentity(seed)
-    usage = _read_usage(run_with_all_ids(lambda: _prepare(description, tree, identity, time)))
-    placed = place_disk(description, _size(description, usage, size))
-    need_space(target.parent, sum(each.data for each in usage.values()))
-    with target.open("xb") as file:
-        file.truncate(placed.size)
-    try:
-        if description.table is not None:
-            write_partitions(description, placed, target, identity)
-        with temporary_folder() as scratch:
+    kinds = [each.kind for each in description.file_systems]
+    with temporary_folder() as scratch:
+        usage = _read_usage(run_with_all_ids(lambda: _prepare(description, tree, identity, time)))
+        helper = None
+        if needs_helper(kinds):
+            helper = HelperMachine.in_folder(scratch)
+            mounted = [kind for kind in kinds if needs_helper([kind])]
+            run_with_all_ids(lambda: prepare_helper(tree, kernels, mounted, scratch))
+        placed = place_disk(description, _size(description, usage, size))
+        copies = 1 if helper is None else 3  # what it copies from, what to, and the disk
+        need_space(target.parent, copies * sum(each.data for each in usage.values()))
+        with target.open("xb") as file:
+            file.truncate(placed.size)
+        try:
+            if description.table is not None:
+                write_partitions(description, placed, target, identity)
             loader = _write_start(description, placed, target, identity, time, scratch)
-            making = _Making(description, placed, tree, kept, target, identity, time, loader, scratch)
+            making = _Making(description, placed, tree, kept, target, identity, time, loader, helper, scratch)
             run_with_all_ids(making.all, own_mounts=True)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-    return placed.size
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return placed.size
 
 
 def _refuse(description: DiskDescription) -> None:
     """Find what is missing before anything is made."""
     for each in description.file_systems:
-        if needs_root(each):
-            raise InputError(
-                f"{each.name}: {each.kind} cannot be made by an ordinary user, since it has to be mounted; "
-                "run this as root, or write type: ext4"
-            )
         for program in _PROGRAMS[each.kind]:
+            find_tool(program)
+    if needs_helper(each.kind for each in description.file_systems):
+        for program in HELPER_PROGRAMS:
             find_tool(program)
     if description.table is not None:
         find_tool("sfdisk")
@@ -236,6 +244,7 @@ class _Making:
     identity: DiskIdentity
     time: int
     loader: bytes | None
+    helper: HelperMachine | None
     scratch: Path
 
     def all(self) -> str:
@@ -248,13 +257,13 @@ class _Making:
         mounted = self.description.mounted()
         for each in self.description.file_systems:
             if each not in mounted:
-                self._make(each, FilesToWrite(empty, mount_on, _NOTHING_KEPT, {}))
+                self._make(each, FilesToWrite(empty, mount_on, self.helper, _NOTHING_KEPT, {}))
         places = [each.mount_point or "/" for each in mounted]
         for each in reversed(mounted):
             place = each.mount_point or "/"
             with opened_folder(self.tree, place):  # which finds links on the way
                 folder = Path(f"{self.tree}{place}")
-            self._make(each, FilesToWrite(folder, mount_on, below(self.kept, place, places), {}))
+            self._make(each, FilesToWrite(folder, mount_on, self.helper, below(self.kept, place, places), {}))
             if place != "/":
                 cover_folder(self.tree, place)
         return ""

@@ -17,10 +17,13 @@ from ..errors import EnvironmentFault, MissingTool
 PACKAGES: Mapping[str, str] = {
     "apt-helper": "apt",
     "busybox": "busybox-static",
+    "chattr": "e2fsprogs",
+    "cp": "coreutils",
     "debugfs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "grub-mkimage": "grub-common",
     "gzip": "gzip",
+    "ldd": "libc-bin",
     "lz4": "lz4",
     "mcopy": "mtools",
     "mke2fs": "e2fsprogs",

@@ -25,7 +25,7 @@ from ..host.programs import find_tool
 from ..ports import Message
 from .accelerator import accelerator
 from .direct_boot import direct_boot
-from .direct_boot.direct_boot import DirectBootImpossible
+from .direct_boot.installed_kernel import DirectBootImpossible
 from .metadata_server import MetadataServer, Route, machine_routes
 from .monitor import Monitor
 from .package_proxy import open_package_proxy

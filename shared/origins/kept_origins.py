@@ -27,7 +27,7 @@ from ..disks.extents import open_descriptor
 from ..errors import AlreadyExists, ImageFileError, InputError
 from ..host.scratch import faults, locked, part_of, scratch_folder
 from ..images.bootstrap.package_source import NoSuchRelease, Unreachable
-from ..images.catalogue import Catalogue, content_id
+from ..images.catalogue import DISK, Catalogue, content_id
 from ..ports import Image, Notify
 from ..quantities import MIB, parse_source_date
 from .container import ContainerImage, container_image
@@ -40,6 +40,7 @@ _CODE = Path(__file__).resolve().parents[1]
 _RECIPE = (
     *("block_devices", "build/block_devices", "images/bootstrap", "origins"),
     *("archives/tar_members.py", "sandbox/inode_fields.py", "sandbox/unpack_root.py", "sandbox/write_root.py"),
+    "machines/direct_boot/guest/fill",
 )
 """Folders and files of the code that decides what is on a disk: none can change without new keys."""
 _DIGITS = 12
@@ -141,7 +142,8 @@ class KeptOrigins:
         epoch = _epoch(self._environment)
         key = hashlib.sha256(json.dumps([kind, content, epoch, self._disk.to_json(), _recipe()]).encode()).hexdigest()
         name = f"{kind}-{key[:_DIGITS]}"
-        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE))
+        kernels = tuple(self._catalogue.folder / image.name / DISK for image in self._catalogue.list())
+        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE), kernels)
         with self._only(name):  # a process that asks for the same at the same time waits, and finds it made
             image = self._catalogue.get(name) or self._make(name, order, write)
         if image.id != content_id(key):

@@ -47,7 +47,7 @@ class TreeOrder:
     """The order of a disk: its description, what errors call the source, the key of all identifiers, its time.
 
     `epoch` is what tells a time in the file systems beside the files' own: when the tree was changed last, for None.
-    `estimate` is how many bytes the files may have.
+    `estimate` is how many bytes the files may have; `kernels` are disks of images, as write_disk() takes them.
     """
 
     description: DiskDescription
@@ -55,6 +55,7 @@ class TreeOrder:
     key: str
     epoch: int | None
     estimate: int
+    kernels: tuple[Path, ...] = ()
 
 
 def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify, *, in_memory: bool = True) -> None:
@@ -92,7 +93,7 @@ def _write(order: TreeOrder, make: Make, disk: Path, scratch: Scratch, progress:
         )
     progress("writing the disk")
     time = min(max(made.newest, 1), _LATEST) if order.epoch is None else order.epoch
-    write_disk(order.description, tree, made.kept, disk, seed=order.key, time=time)
+    write_disk(order.description, tree, made.kept, disk, seed=order.key, time=time, kernels=order.kernels)
 
 
 def _to_json(filled: FilledTree) -> str:

@@ -80,7 +80,17 @@ LAYERS = (
         "shared/cache",
         io=True,
     ),
-    _layer("shared/block_devices", "shared/ground shared/build shared/host shared/disks shared/sandbox", io=True),
+    _layer(
+        "shared/machines",
+        "provisioner/protocol shared/ground shared/build shared/ports shared/host shared/archives shared/disks "
+        "shared/delivery shared/cache shared/sandbox",
+        io=True,
+    ),
+    _layer(
+        "shared/block_devices",
+        "shared/ground shared/build shared/host shared/disks shared/sandbox shared/machines",
+        io=True,
+    ),
     _layer(
         "shared/images",
         "provisioner/hygiene provisioner/system shared/ground shared/build shared/ports shared/host shared/archives "
@@ -91,12 +101,6 @@ LAYERS = (
         "shared/origins",
         "shared/ground shared/build shared/ports shared/host shared/archives shared/disks shared/sandbox "
         "shared/block_devices shared/images",
-        io=True,
-    ),
-    _layer(
-        "shared/machines",
-        "provisioner/protocol shared/ground shared/build shared/ports shared/host shared/archives shared/disks "
-        "shared/delivery shared/cache shared/sandbox",
         io=True,
     ),
     _layer(

@@ -9,7 +9,7 @@ from tests.project.source_tree import ROOT, Module, modules
 
 SCRIPT = Path("setup/apt-packages.sh")
 PACKAGE_LINE = re.compile(r"^\t\t([a-z0-9][a-z0-9.+-]+) \S+(?: optional)?$", re.MULTILINE)
-EVERYWHERE = ("apt", "coreutils", "tar", "gzip", "util-linux")  # on every Debian and Ubuntu
+EVERYWHERE = ("apt", "coreutils", "libc-bin", "tar", "gzip", "util-linux")  # on every Debian and Ubuntu
 
 
 def forgotten_packages(root: Path) -> list[str]:

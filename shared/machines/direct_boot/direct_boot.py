@@ -17,24 +17,18 @@ from pathlib import Path
 
 from ...budget import KERNEL_BOUNDS, Budget
 from ...disks.disk import Disk
-from ...disks.root_files import RootFiles, RootUnreadable
-from ...errors import EnvironmentFault, GoldsmithError, ImageFileError
+from ...disks.root_files import RootUnreadable
+from ...errors import EnvironmentFault, ImageFileError
 from ...host.programs import find_tool
 from ...host.scratch import faults, scratch_folder
 from . import kernel_image, units
 from .initramfs import CpioMember, archive
-from .kernel_image import NotAKernel
-from .kernel_modules import TABLES, Modules, NoSuchModule, module_name, unpacked_module
+from .installed_kernel import DirectBootImpossible, find_kernel
 
 GUEST = Path(__file__).parent / "guest"
 APPLETS = ("cat", "cp", "insmod", "ip", "mkdir", "mount", "poweroff", "sh", "sleep", "switch_root", "usleep")
 DRIVERS = ("nvme", "virtio_pci", "virtio_net", "isofs")  # disks, network, CIDATA; the root's file system comes to these
-MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 QUIET = ("quiet", "systemd.show_status=false")
-
-_LARGEST_KERNEL = 64 << 20  # bytes; Debian's has 8 MB
-_LARGEST_MENU = 1 << 20  # bytes
-_LARGEST_TABLE = 16 << 20  # bytes; Debian's largest has 1.5 MB
 
 PARAMETERS = (
     "console=ttyS0",
@@ -47,10 +41,6 @@ PARAMETERS = (
     "systemd.condition-first-boot=false",  # on a first boot systemd presets all units, which changes the image
     *QUIET,
 )
-
-
-class DirectBootImpossible(GoldsmithError):
-    """The image's kernel cannot be started without firmware; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +64,15 @@ def prepare_boot(disk: Path, home: Path) -> DirectBoot:
         root = Disk(disk).root
     except RootUnreadable as error:
         raise DirectBootImpossible(str(error)) from error
-    kernel = _default_kernel(root, disk)
-    try:
-        folder = _modules_folder(root, kernel_image.release(kernel), disk)
-    except NotAKernel as error:
-        raise DirectBootImpossible(f"{disk}: {error}") from error
-    contents = root.read_all([f"{folder}/{name}" for name in TABLES], _LARGEST_TABLE)
-    tables = {path.rpartition("/")[2]: data for path, data in contents.items()}
+    kernel = find_kernel(root, disk)
     busybox = static_busybox()
     added = {**_overlay(), **_programs(busybox)}
-    entry = home / "cache" / "boot" / _key(kernel, tables, added)
+    entry = home / "cache" / "boot" / _key(kernel.image, kernel.tables, added)
     if not entry.is_dir():
         budget = Budget(KERNEL_BOUNDS, disk)
         try:
-            _make(entry, kernel, _modules(root, folder, tables, disk, budget), added, budget)
+            modules = kernel.modules([*DRIVERS, str(root.partition.file_system)], budget)
+            _make(entry, kernel.image, modules, added, budget)
         except (ValueError, ImageFileError) as error:  # a kernel or module that is damaged, or takes too much
             raise DirectBootImpossible(f"{disk}: {error}") from error
     parameters = (
@@ -108,71 +93,6 @@ def static_busybox() -> bytes:
             f"{path} needs shared libraries; install the one that does not: apt-get install busybox-static"
         )
     return data
-
-
-def _default_kernel(root: RootFiles, disk: Path) -> bytes:
-    """Read the kernel of the boot loader's menu, otherwise the newest in /boot, otherwise the target of /vmlinuz."""
-    names = root.names("/boot") if root.exists("/boot") else []
-    versions = [name for name in names if name.startswith("vmlinuz-") and "rescue" not in name]
-    candidates = [f"/boot/{name}" for name in sorted(versions, key=_version_key, reverse=True)]
-    for path in (*_first_of_menu(root), *candidates, "/vmlinuz", "/boot/vmlinuz"):
-        entry = root.entry(path)
-        if entry is not None and entry.is_file and 0 < entry.size <= _LARGEST_KERNEL:
-            return root.read(path)
-    raise DirectBootImpossible(f"{disk}: there is no kernel in /boot of its root file system")
-
-
-def _first_of_menu(root: RootFiles) -> list[str]:
-    """Return the paths at which the kernel of GRUB's first entry may lie; none where another entry may be the default.
-
-    GRUB's paths are relative to the kernel's file system, which is /boot where that is one of its own.
-    """
-    for text in root.read_all(MENUS, _LARGEST_MENU).values():
-        lines = [line.split() for line in text.decode("utf-8", "replace").splitlines()]
-        settings = [words[1].partition("=") for words in lines if len(words) == 2 and words[0] == "set"]
-        chosen = {value.strip("\"'") for name, _, value in settings if name == "default"} - {"0", "${next_entry}"}
-        kernels = [words[1] for words in lines if len(words) > 1 and words[0] in ("linux", "linux16", "linuxefi")]
-        if kernels and not chosen and ["blscfg"] not in lines:
-            return [kernels[0], f"/boot{kernels[0]}"] if kernels[0].startswith("/") else []
-    return []
-
-
-def _version_key(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts 6.1.0-9 before 6.1.0-10, with runs of digits as numbers."""
-    parts: list[tuple[int, str]] = []
-    for character in name:
-        if character.isdecimal() and parts and parts[-1][1] == "":
-            parts[-1] = (parts[-1][0] * 10 + int(character), "")
-        else:
-            parts.append((int(character), "") if character.isdecimal() else (-1, character))
-    return parts
-
-
-def _modules_folder(root: RootFiles, release: str, disk: Path) -> str:
-    for folder in (f"/usr/lib/modules/{release}", f"/lib/modules/{release}"):
-        if root.exists(f"{folder}/modules.dep"):
-            return folder
-    raise DirectBootImpossible(f"{disk}: the modules of its kernel {release} are not in /lib/modules")
-
-
-def _modules(
-    root: RootFiles, folder: str, tables: Mapping[str, bytes], disk: Path, budget: Budget
-) -> dict[str, CpioMember]:
-    """Read the modules to load, under names that sort in the order of loading, and the device nodes."""
-    modules = Modules.read({name: data.decode("utf-8", "replace") for name, data in tables.items()}, budget)
-    try:
-        order = modules.order([*DRIVERS, str(root.partition.file_system)])
-    except NoSuchModule as error:
-        raise DirectBootImpossible(f"{disk}: its kernel has no driver {error}") from error
-    members = {f"nodes/{path}": CpioMember.character_device(*numbers) for path, numbers in modules.nodes.items()}
-    for number, path in enumerate(order):
-        name = f"{folder}/{path}"
-        data = root.read_all([name]).get(name)
-        if data is None:
-            raise DirectBootImpossible(f"{disk}: {name} is missing")
-        budget.keep(len(data))
-        members[f"modules/{number:03}-{module_name(path)}.ko"] = CpioMember.file(unpacked_module(path, data, budget))
-    return members
 
 
 def _overlay() -> dict[str, CpioMember]:

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.block_devices.helper_machine import prepare_helper
 from shared.block_devices.write_disk import write_disk
 from shared.build.block_devices.description import (
     DiskDescription,
@@ -22,13 +24,14 @@ from shared.build.block_devices.description import (
 )
 from shared.disks.disk import Disk
 from shared.disks.ext4.reader import Ext4
+from shared.disks.extents import copy_sparse
 from shared.disks.reader import DiskReader
 from shared.errors import InputError, NoSpace
 from shared.sandbox.system_calls import attach_loop, mount_file_system
-from shared.sandbox.unpack_root import UnpackedRoot, remove_unpacked, unpack_root
+from shared.sandbox.unpack_root import UnpackedRoot, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.disks.small_disks import MIB, rooted, tool
-from tests.shared.sandbox.ordinary_user import AS_ROOT, MODES, give, place_for, run
+from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER, MODES, give, place_for, run
 from tests.shared.sandbox.trees import full_disk, in_folder, on_disk
 
 TIME = 1_700_000_000
@@ -38,19 +41,29 @@ ROOT = NewFileSystem("r", "root", label="top", mount_point="/", fstab=FstabEntry
 OURS = ("/etc", "/etc/fstab", "/boot", "/boot/grub", "/boot/grub/grub.cfg", "/boot/efi", "/lost+found")
 
 
-def write(source: str, folder: str, target: str, description: str, size: str = "0", seed: str = "seed") -> int:
+def write(
+    source: str, folder: str, target: str, description: str, size: str = "0", kernel: str = "", seed: str = "seed"
+) -> int:
     """Unpack a disk's root, and write another disk with its files."""
     kept = unpack_root(Path(source), Path(folder))
     described = DiskDescription.from_json(json.loads(description))
-    return write_disk(described, Path(folder), kept, Path(target), seed=seed, time=TIME, size=int(size) or None)
+    kernels = [Path(kernel)] if kernel else []
+    size_wanted = int(size) or None
+    return write_disk(
+        described, Path(folder), kept, Path(target), seed=seed, time=TIME, size=size_wanted, kernels=kernels
+    )
 
 
-def made(mode: str, place: Path, source: Path, description: DiskDescription, size: int = 0) -> Path:
+def made(
+    mode: str, place: Path, source: Path, description: DiskDescription, size: int = 0, kernel: Path | None = None
+) -> Path:
     copy = give(Path(shutil.copy(source, place / "source.raw")), mode)
     target = place / "made.raw"
     text = json.dumps(description.to_json())
-    assert run(mode, write, copy, place / "tree", target, text, str(size)) == target.stat().st_size
-    assert sorted(path.name for path in place.iterdir()) == ["made.raw", "source.raw", "tree"]
+    further = [] if kernel is None else [kernel]
+    assert run(mode, write, copy, place / "tree", target, text, str(size), *further) == target.stat().st_size
+    names = {"made.raw", "source.raw", "tree", *(each.name for each in further)}
+    assert {path.name for path in place.iterdir()} == names
     return target
 
 
@@ -315,10 +328,6 @@ def listed(disk: Path) -> list[tuple[str, ...]]:
             os.close(descriptor)
 
 
-def remove(folder: str) -> None:
-    remove_unpacked(Path(folder))
-
-
 def of_kind(kind: Any, size: int) -> DiskDescription:
     return DiskDescription(
         (replace(ROOT, kind=kind),), "mbr", (NewPartition("root", percent=100.0, type="83", primary=True),), size=size
@@ -326,50 +335,89 @@ def of_kind(kind: Any, size: int) -> DiskDescription:
 
 
 def seen(device: str, start: str, size: str, kind: str, folder: str) -> str:
-    """Mount a file system for this process alone, and describe its files."""
+    """Mount a file system for this process alone, and describe its files and the devices and flags among them."""
 
     def look() -> str:
         descriptor, path = attach_loop(device, int(start), int(size))
         mount_file_system(path, folder, kind)
         os.close(descriptor)
-        return json.dumps(in_folder(Path(folder)))
+        null = os.lstat(f"{folder}/dev/null")
+        flags = tool("lsattr", "-d", f"{folder}/flagged").split()[0]
+        return json.dumps([in_folder(Path(folder)), [null.st_mode, null.st_rdev], sorted(set(flags) - {"-"})])
 
     return run_with_all_ids(look, own_mounts=True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "size", "check"), [("btrfs", 160, ("btrfs", "check")), ("xfs", 310, ("xfs_repair", "-n", "-f"))]
-)
-def test_other_file_systems_hold_the_same_files(
-    mode: str, place: Path, tmp_path: Path, kind: str, size: int, check: tuple[str, ...]
-) -> None:
-    source = small(tmp_path)
-    if mode != AS_ROOT:
-        with pytest.raises(InputError, match=r"run this as root"):
-            made(mode, place, source, of_kind(kind, size * MIB))
-        (place / "source.raw").unlink()
-        run(mode, remove, place / "tree")
-        tool("debugfs", "-w", "-R", "set_inode_field / uid 0", f"{source}?offset={2 * MIB}")
-    if kind == "xfs" and mode != AS_ROOT:
-        with pytest.raises(InputError, match=r"xfs cannot be made by an ordinary user.*run this as root"):
-            made(mode, place, source, of_kind(kind, size * MIB))
-        assert not (place / "made.raw").exists()
-        return
-    disk = made(mode, place, source, of_kind(kind, size * MIB))
-    part = cut(disk, 1, tmp_path / "part")
-    tool(*check, part)
+CHECKS = {"btrfs": ("btrfs", "check"), "xfs": ("xfs_repair", "-n", "-f")}
+
+
+def various(folder: Path) -> Path:
+    """Make a disk with something of everything, but for a device whose numbers are too large for xfs."""
+    source = full_disk(folder)
+    tool("debugfs", "-w", "-R", "rm /dev/disk", f"{source}?offset={2 * MIB}")
+    return source
+
+
+def check_files(disk: Path, source: Path, kind: str, folder: Path) -> None:
+    """Compare the files of a disk's first partition, as the kernel shows them, with those of another disk."""
+    part = cut(disk, 1, folder / "part")
+    tool(*CHECKS[kind], part)
     assert (blkid(part)["TYPE"], blkid(part)["LABEL"]) == (kind, "top")
-    if os.geteuid() == 0:
-        (tmp_path / "mounted").mkdir()
-        found = json.loads(seen(str(disk), str(MIB), str(part.stat().st_size), kind, str(tmp_path / "mounted")))
-        expected = on_disk(source)
-        if mode != AS_ROOT:  # mkfs.btrfs drops parts of seconds
-            for each in (*found.values(), *expected.values()):
-                each["mtime"] //= 10**9
-        changed = {path for path in found if found[path] != expected.get(path)}
-        lost = {"/"} if mode != AS_ROOT else set()
-        assert changed == {"/etc/fstab", "/boot/grub", "/boot/grub/grub.cfg"} | lost
-        assert blkid(part)["UUID"] in (tmp_path / "part").read_bytes().decode("latin-1")
+    assert blkid(part)["UUID"] in part.read_bytes().decode("latin-1")
+    if os.geteuid():
+        return
+    (folder / "mounted").mkdir()
+    start, size = table(disk)["partitions"][0]["start"] * 512, part.stat().st_size
+    found, null, flags = json.loads(seen(str(disk), str(start), str(size), kind, str(folder / "mounted")))
+    expected = on_disk(source)
+    for each in (*found.values(), *expected.values()):
+        each.pop("device", None)  # which is told of files on disks alone
+        for name in [name for name in each["attributes"] if name.startswith("trusted.SGI_ACL_")]:
+            del each["attributes"][name]  # as xfs shows access control lists once more
+    assert {path for path in found if found[path] != expected.get(path)} == set(OURS) - {"/lost+found", "/boot/efi"}
+    assert set(expected) <= set(found)
+    assert null == [stat.S_IFCHR | 0o666, os.makedev(1, 3)]
+    assert flags == ["A", "d", "i"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("btrfs", 160), ("xfs", 310)])
+@pytest.mark.parametrize("mode", [AS_ROOT] if os.geteuid() == 0 else [])
+def test_other_file_systems_hold_the_same_files(mode: str, place: Path, tmp_path: Path, kind: str, size: int) -> None:
+    source = various(tmp_path)
+    check_files(made(mode, place, source, of_kind(kind, size * MIB)), source, kind, tmp_path)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("mode", [AS_USER])
+def test_a_machine_fills_them_for_users(mode: str, place: Path, tmp_path: Path, debian_disk: Path) -> None:
+    source = various(tmp_path)
+    kernel = place / "kernel.raw"
+    copy_sparse(debian_disk, kernel)
+    disk = made(mode, place, source, of_kind("xfs", 310 * MIB), kernel=give(kernel, mode))
+    check_files(disk, source, "xfs", tmp_path)
+
+
+@pytest.mark.parametrize("mode", [AS_USER])
+def test_a_machine_needs_a_kernel(mode: str, place: Path, tmp_path: Path) -> None:
+    message = r"xfs: without root.*the tree of files: its kernel is damaged|xfs: without root.*not a Linux kernel"
+    with pytest.raises(InputError, match=message):
+        made(mode, place, small(tmp_path), of_kind("xfs", 310 * MIB))
+    assert not (place / "made.raw").exists()
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe"])
+def test_a_kernel_outside_of_the_tree_is_none_of_it(tmp_path: Path, odd: str) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "vmlinuz-1").write_bytes(b"a kernel")
+    tree.mkdir()
+    if odd == "link":
+        (tree / "boot").symlink_to(outside)
+    else:
+        (tree / "boot").mkdir()
+        os.mkfifo(tree / "boot/vmlinuz-1")
+    with pytest.raises(InputError, match="the tree of files: there is no kernel in /boot"):
+        prepare_helper(tree, [], ["xfs"], tmp_path)
 
 
 SMALL = (*MBR.partitions[:2], NewPartition("root", 2 * MIB, type="83"), *MBR.partitions[3:])

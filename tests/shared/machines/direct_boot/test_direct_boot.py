@@ -17,8 +17,9 @@ import pytest
 from shared.budget import KERNEL_BOUNDS, Budget
 from shared.errors import ImageFileError
 from shared.machines.direct_boot import kernel_image, units
-from shared.machines.direct_boot.direct_boot import GUEST, DirectBootImpossible, prepare_boot, static_busybox
+from shared.machines.direct_boot.direct_boot import GUEST, prepare_boot, static_busybox
 from shared.machines.direct_boot.initramfs import CpioMember, archive
+from shared.machines.direct_boot.installed_kernel import DirectBootImpossible
 from shared.machines.direct_boot.kernel_image import NotAKernel
 from shared.machines.direct_boot.kernel_modules import Modules, NoSuchModule, unpacked_module
 from tests.shared.disks.small_disks import os_tree, partitioned, rooted
