@@ -14,7 +14,16 @@ from typing import Any, get_args
 from shared.build.build import Outcome, State
 from shared.build.events import Event
 from shared.build.orders import ORDER_KINDS
-from shared.engine.lifecycle import CLEANING_PATIENCE, MAIN_PATH, ORDER_OF, PATIENCE, RULES, Rule, always
+from shared.engine.lifecycle import (
+    CLEANING_PATIENCE,
+    MAIN_PATH,
+    ORDER_OF,
+    PATIENCE,
+    RULES,
+    Rule,
+    always,
+    order_on_entering,
+)
 
 INTRODUCTION = f"""\
 # The lifecycle of a build
@@ -101,7 +110,7 @@ def rules() -> str:
 def row(rule: Rule) -> Sequence[str]:
     """Return one rule's line."""
     at = "the main path" if rule.at == MAIN_PATH else ", ".join(rule.at)
-    entered = ORDER_OF.get(rule.to) if rule.to else None
+    entered = order_on_entering(rule.to, rule.at[0]) if rule.to else None
     given = (*rule.gives, *((entered,) if entered else ()))
     return (
         at,

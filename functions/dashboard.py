@@ -3,8 +3,8 @@
 GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
 GET /builds/BUILD                    one build, whole
 
-A queued build has its place in `wait`. A build that cannot be read is listed with the state "damaged"; to ask for it is
-answered with 500 and why.
+A queued build has its place in `wait`. One that failed in a step has in `kept_disk` the disk that is kept, and how to
+boot it. A build that cannot be read is listed with the state "damaged"; to ask for it is answered with 500 and why.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import functions_framework
 from shared.build.build import Build
 from shared.build.damage import Damaged, damaged_json
 from shared.build.events import to_json
+from shared.build.resources import kept_disk_json
 from shared.errors import DamagedDocument, InputError, NotFound
 from shared.planning.line import Wait, waits_of
 from shared.ports import Store
@@ -63,7 +64,13 @@ def _page(store: Store, arguments: Any) -> dict[str, Any]:
 
 
 def _whole(build: Build, store: Store) -> dict[str, Any]:
-    return to_json(build) | _wait(build.id, waits_of([build], store))
+    return to_json(build) | _wait(build.id, waits_of([build], store)) | _kept_disk(build)
+
+
+def _kept_disk(build: Build | Damaged) -> dict[str, Any]:
+    """Return the boot disk that is kept, as the key that no other build has."""
+    kept = kept_disk_json(build) if isinstance(build, Build) else None
+    return {"kept_disk": kept} if kept is not None else {}
 
 
 def _wait(build_id: str, waits: Mapping[str, Wait]) -> dict[str, Any]:
@@ -79,4 +86,4 @@ def _limit(text: str) -> int:
 
 def _summary(build: Build | Damaged, waits: Mapping[str, Wait]) -> dict[str, Any]:
     document = damaged_json(build) if isinstance(build, Damaged) else to_json(build)
-    return {key: document.get(key) for key in SHOWN} | _wait(build.id, waits)
+    return {key: document.get(key) for key in SHOWN} | _wait(build.id, waits) | _kept_disk(build)

@@ -147,12 +147,16 @@ def submit(
     parameters: Parameters = None,
     source: SourceOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the build to end.")] = False,
+    kept: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--keep-on-failure", metavar="TIME", help="Keep the disk of a failed step so long."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on Google Cloud, and follow the build."""
     from .commands.submit import submit as run
 
-    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), source, detach=detach, as_json=json))
+    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), source, detach=detach, kept=kept, as_json=json))
 
 
 @app.command()

@@ -193,6 +193,7 @@ class Job:
     layers: Tuple[int, ...] = ()  # indexes of the steps after which the host keeps the disk as it is then
     first: int = 0  # the disk is one that was kept after the step before this one, perhaps by another build
     hold: float = 0.0  # seconds for which a step that has failed for good leaves the machine to a person; 0: none
+    kept: bool = False  # the host keeps the disk that a failed step has left, and may end this machine at its last word
     version: int = VERSION
 
 

@@ -4,7 +4,8 @@ A spec that is finalized below specs/ is a build of its own: bucket, object and 
 again is another build and a second notification of the same upload is not. `goldsmith submit` knows as well which
 build it has asked for, since both sides compute the same id from the same upload.
 
-An upload may carry custom metadata: where the packed context lies, and values for the spec's parameters.
+An upload may carry custom metadata: where the packed context lies, values for the spec's parameters, and for how long
+the disk of a step that fails is wanted.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from .errors import InputError
+from .names import quoted
+from .quantities import format_duration, parse_duration
 from .topology import CONTEXTS, RESULTS, SPECS, UPLOADS
 
 CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context, or a JSON object of several
 LIST = "list:"  # begins the name in that object of what is a list of packages, and no context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
+KEEP_METADATA = "goldsmith-keep-on-failure"  # a duration
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
+LONGEST_KEEP = 7 * 86_400.0  # seconds that can be asked for
 
 _BY_DIGEST = re.compile(
     rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}(?:[0-9]{{4}}-[0-9]{{2}}/)?([0-9a-f]{{64}}))(\.[a-z]+)"
@@ -30,6 +35,19 @@ _BY_DIGEST = re.compile(
 _UNSAFE = re.compile(r"^\.\.?$|[\x00-\x1f\x7f]")  # what leads programs that copy results elsewhere, or into a terminal
 _RESULT = re.compile(r"(-[0-9]+|\.request)(~[0-9]+)?(\.spdx|\.cdx)?\.json$")
 _OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
+
+
+def keep_seconds(key: str, text: object) -> float:
+    """Return for how many seconds the state of a failed step is wanted, by its option or key. InputError."""
+    words = text if isinstance(text, str) else repr(text)
+    try:
+        seconds = parse_duration(words)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from error
+    if not 0 < seconds <= LONGEST_KEEP:
+        most = format_duration(LONGEST_KEEP)
+        raise InputError(f"{key} {quoted(words)}: write more than 0s and at most {most}")
+    return seconds
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -19,6 +19,12 @@ locals {
     tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
   ])
 
+  # In seconds, too; 0 for "0".
+  max_keep = sum(concat([0], [
+    for part in regexall("([0-9]+)([dhms])", var.max_keep) :
+    tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
+  ]))
+
   # The keys are those of Limits in shared/build/limits.py; a test compares the two.
   limits = {
     subnets             = local.subnets
@@ -27,6 +33,7 @@ locals {
     gpu_types           = var.gpu_types
     max_timeout         = local.max_timeout
     max_disk_gb         = var.max_disk_gb
+    max_keep            = local.max_keep
     concurrency         = var.concurrency
     adopted_families    = var.adopted_families
   }

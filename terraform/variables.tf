@@ -306,6 +306,22 @@ variable "max_timeout" {
   }
 }
 
+variable "max_keep" {
+  description = "Longest time for which the boot disk of a build that failed in a step is kept where its request asks for that (goldsmith submit --keep-on-failure), such as 2h or 1d; 0 for never. Disks cost money until then."
+  type        = string
+  nullable    = false
+  default     = "0"
+
+  validation {
+    condition     = var.max_keep == "0" || can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", var.max_keep)) && var.max_keep != ""
+    error_message = "Write a duration such as 90m, 2h or 1d, or 0."
+  }
+  validation {
+    condition     = try(sum(concat([0], [for part in regexall("([0-9]+)([dhms])", var.max_keep) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]])), 0) <= 604800
+    error_message = "Write 7d or less, the most that a request can ask for."
+  }
+}
+
 variable "max_disk_gb" {
   description = "Largest disk of an image, and of the VM that builds it, in GB; null for Compute Engine's own limit."
   type        = number

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from shared.build.build import Build
+from shared.build.build import Build, State
 from shared.build.damage import Damaged, damaged_json, left_in, refuse_unfinished
 from shared.build.events import to_json
 from shared.build.identity import is_build_id
+from shared.build.resources import kept_disk_json
 from shared.engine.history import followed_from_now
 from shared.errors import DamagedDocument, InputError, NotFound, StoreError
 from shared.planning.line import Wait, waits_of
@@ -54,7 +55,12 @@ def _document(build: Build | Damaged, interrupted: set[str], waits: Mapping[str,
     if isinstance(build, Damaged):
         return damaged_json(build)
     wait = waits.get(build.id)
-    return {**to_json(build), "interrupted": build.id in interrupted, "wait": asdict(wait) if wait else None}
+    return {
+        **to_json(build),
+        "interrupted": build.id in interrupted,
+        "wait": asdict(wait) if wait else None,
+        "kept_disk": kept_disk_json(build),
+    }
 
 
 def _row(build: Build | Damaged, interrupted: set[str], waits: Mapping[str, Wait]) -> tuple[str, ...]:
@@ -70,6 +76,8 @@ def _state(build: Build, interrupted: bool, wait: Wait | None) -> str:
         return f"{build.state} (interrupted)"
     if build.held and build.outcome is None:
         return f"{build.state} (held until {when(build.deadline)})"
+    if build.state is State.HELD:
+        return f"{build.state} (disk kept until {when(build.disk_until)})"
     return f"{build.state} ({wait})" if wait else build.state
 
 
@@ -137,7 +145,7 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         silent = True
         while True:
-            last = not follow or followed.build.finished
+            last = not follow or followed.build.ended
             output = console.read()
             silent = silent and not output
             _write_console(output, decoder)
@@ -145,7 +153,7 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
                 break
             time.sleep(console.poll)
             followed.look()
-        if silent and followed.build.finished:
+        if silent and followed.build.ended:
             complain(f"nothing is in {known.logs_of(build.id)}{_elsewhere(place)}")
         elif silent:
             complain(f"build {build.id} has written nothing yet; go on reading with --follow")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from shared.build.build import Build
 from shared.errors import GoldsmithError, InputError, NotFound
 from shared.interruption import Interruption
-from shared.quantities import format_duration, parse_duration
 from shared.runtime import opening
+from shared.submission import keep_seconds
 
 from ..places import Place, builds_at
 from ..screen.tables import when
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SHELL = "shell"
 SHELL_SECONDS = 8 * 3600.0  # for which a shell may be open
-MOST_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,7 @@ def hold_flags(on_failure: str | None, kept: str | None, *, secrets: bool, as_js
     """Read and check the options; InputError, also where a shell has no terminal."""
     if on_failure not in (None, SHELL):
         raise InputError(f"--on-failure {on_failure}: write {SHELL}")
-    seconds = None
-    if kept is not None:
-        try:
-            seconds = parse_duration(kept)
-        except ValueError as error:
-            raise InputError(f"--keep-on-failure: {error}") from error
-        if not 0 < seconds <= MOST_SECONDS:
-            most = format_duration(MOST_SECONDS)
-            raise InputError(f"--keep-on-failure {kept}: write more than 0s and at most {most}")
+    seconds = None if kept is None else keep_seconds("--keep-on-failure", kept)
     if on_failure is None:
         if secrets:
             raise InputError("--with-secrets is for the shell of --on-failure shell; add that, or leave it out")

@@ -28,9 +28,11 @@ from shared.spec.read import ParsedSpec, SpecBuild, SpecFile, read_specs
 from shared.spec.rules import SOURCES_HERE
 from shared.submission import (
     CONTEXT_METADATA,
+    KEEP_METADATA,
     LIST,
     PARAMETERS_METADATA,
     context_metadata,
+    keep_seconds,
     object_request,
     result_uri,
     spec_object,
@@ -64,8 +66,11 @@ def submit(
     *,
     detach: bool,
     as_json: bool,
+    kept: str | None = None,
 ) -> int:
     """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload."""
+    if kept is not None:
+        keep_seconds("--keep-on-failure", kept)
     file = read_builds(path, parameters, f"goldsmith submit {path}", source, project or LOCAL)
     builds = file.builds  # read once: what is uploaded is what names the builds
     place = Place(project or _named_project(builds), bucket)
@@ -85,7 +90,7 @@ def submit(
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)
     screen.progress(f"uploading {path}", 0, 0)
-    generation = _upload(file, parameters, client, screen)
+    generation = _upload(file, parameters, kept, client, screen)
     begun = identities(file.parsed, client.bucket_name, name, generation, parameters, place.project)
     if detach:
         for identity in begun:
@@ -105,9 +110,10 @@ def _named_project(builds: tuple[SpecBuild, ...]) -> str | None:
     return None if named == LOCAL else named
 
 
-def _upload(file: SpecFile, parameters: Mapping[str, str], client: CloudClient, screen: View) -> str:
+def _upload(file: SpecFile, parameters: Mapping[str, str], kept: str | None, client: CloudClient, screen: View) -> str:
     """Upload the files that the builds name, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
+    metadata |= {} if kept is None else {KEEP_METADATA: kept}
     builds, folder = file.builds, file.folder
     contexts = dict.fromkeys(
         (build.spec.context, outside(build.spec.steps)) for build in builds if build.spec.context is not None
@@ -172,7 +178,7 @@ def follow(identity: str, client: CloudClient, screen: View, pause: Callable[[fl
     followed = _appeared(identity, client, screen, pause)
     with screen, following(client.console(followed), screen.console):
         rest = 0  # looks until the queue is looked at again: it costs as many reads as it has builds
-        while (events := followed.look()) or not followed.build.finished:
+        while (events := followed.look()) or not followed.build.ended:
             _show(events, followed.build, screen)
             if events:
                 continue

@@ -106,7 +106,7 @@ class PlainView:
                 self._say(f"build {build.id}")
             self._state = build.state
             if build.state is not State.QUEUED:  # most builds are not for long; what one waits for is told as progress
-                self._say(f"{build.state}: {build.outcome if build.finished else DOING[build.state]}")
+                self._say(f"{build.state}: {build.outcome if build.ended else DOING[build.state]}")
         text = event_line(build, event)
         if text:
             self._say(text)

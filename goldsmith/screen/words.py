@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from provisioner.protocol import (
     DISK_WANTED,
     FROM_CACHE,
@@ -15,7 +17,7 @@ from provisioner.protocol import (
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
 from shared.build.export_formats import GCE
-from shared.build.resources import export_targets
+from shared.build.resources import boot_commands, export_targets, kept_disk
 
 DOING = {
     State.QUEUED: "waiting for its turn",
@@ -25,6 +27,7 @@ DOING = {
     State.VERIFYING: "verifying the image",
     State.PUBLISHING: "publishing the image",
     State.CLEANING: "deleting what the build used",
+    State.HELD: "keeping the disk of a failed step",
     State.FINISHED: "finished",
 }
 """What each state means to the person who waits."""
@@ -90,7 +93,20 @@ def summary(build: Build, logs: str) -> list[str]:
         if record.status == "failed" and record.output:
             lines.append(f"the last lines of step {record.name}:")
             lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
-    return [*lines, *warnings, *_left(build), f"the whole log: {logs}"]
+    return [*lines, *warnings, *_kept_disk(build), *_left(build), f"the whole log: {logs}"]
+
+
+def _kept_disk(build: Build) -> list[str]:
+    """Return how to boot the disk that a failed step has left, and until when it is kept."""
+    disk = kept_disk(build)
+    if disk is None:
+        return []
+    until = datetime.fromtimestamp(build.disk_until, UTC)
+    return [
+        f"kept until {until:%Y-%m-%d %H:%M} UTC: disk {disk.name}, as the failed step has left it; boot it with:",
+        *(f"  {command}" for command in boot_commands(build)),
+        f"delete it earlier with: goldsmith builds cancel {build.id} --project {disk.project}",
+    ]
 
 
 def _findings(image: ImageRecord) -> list[str]:
@@ -103,4 +119,4 @@ def _findings(image: ImageRecord) -> list[str]:
 def _left(build: Build) -> list[str]:
     """Return the resources that could not be deleted yet."""
     left = [entry.name for entry in build.ledger if not entry.keep] + ["older images of the family"] * build.retiring
-    return [] if build.finished else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]
+    return [] if build.ended else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 
+from ..machine.free_blocks import wipe_files
 from ..machine.lent_network import lend_network, secrets_of
 from ..machine.machine import NoMachine
 from ..protocol import (
@@ -125,8 +126,20 @@ class Runner:
         """End the job with a report that is complete in itself: it may arrive before the others, or alone."""
         self._state.ended = FAILED
         how = {} if tried is None else self._how(tried)
+        self._leave_disk()
         self._journal.report(FAILED, step=index, tries=self._state.tries, final=True, message=problem, **how)
         self._journal.commit()
+
+    def _leave_disk(self) -> None:
+        """Make the disk one to be kept: it has all that the step has left, and not the job with its key."""
+        if not self._job.kept:
+            return
+        try:
+            wipe_files(self._places.files)
+            self._places.forget("/files")
+        except OSError as error:
+            self._console.say(f"{self._places.files} stays on the disk that is kept: {error.strerror}")
+        os.sync()
 
     def _step(self, index: int, step: Step) -> Optional[str]:
         """Run one step, with its retries; return None once it is finished, or the outcome that it has for this boot."""

@@ -22,7 +22,12 @@ class State(StrEnum):
     VERIFYING = "verifying"
     PUBLISHING = "publishing"
     CLEANING = "cleaning"
+    HELD = "held"
     FINISHED = "finished"
+
+
+ANNOUNCED = (State.HELD, State.FINISHED)
+"""The states in which the outcome is announced."""
 
 
 class Outcome(StrEnum):
@@ -43,7 +48,9 @@ class LedgerEntry:
     name: str  # a resource's name, or an object's URI or path
     project: str = ""
     zone: str = ""  # "" until it is known; clean-up then looks in all zones of the plan
-    keep: bool = False  # the image, once it is known that it stays
+    keep: bool = (
+        False  # the image, once it is known that it stays; the disk of a step that failed, until its time is over
+    )
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ class WorkflowPart:
     siblings: tuple[Sibling, ...]  # itself too
     parameters: dict[str, str] = field(default_factory=dict)  # values for the workflow's substitutions
     packed: str | None = None  # URI of the context that the uploader has packed
+    keep: str | None = None  # for how long the disk of a step that fails is wanted, as it was written
 
     @property
     def followed(self) -> bool:
@@ -213,6 +221,7 @@ class Build:
     quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
     newest: int = 0  # the sequence of its newest report, which alone says that
     held: str = ""  # why its machine is held for a person; from then on the build can only fail
+    disk_until: float = 0.0  # when the boot disk of a step that failed is deleted; 0: none is kept
 
     def machine_word(self, phase: str) -> str:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""
@@ -223,6 +232,11 @@ class Build:
     def finished(self) -> bool:
         """Return whether nothing is left to do."""
         return self.state is State.FINISHED
+
+    @property
+    def ended(self) -> bool:
+        """Return whether its outcome is announced, and nothing is left but what is kept for a while."""
+        return self.state in ANNOUNCED
 
 
 MACHINERY = ("machine", "disk")

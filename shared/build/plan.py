@@ -143,3 +143,6 @@ class Plan:
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
     source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
     cache: CachePlan = field(default_factory=CachePlan)
+    keep_disk: float = (
+        0.0  # on Google Cloud only: seconds for which the boot disk of a step that fails is kept; 0: none
+    )

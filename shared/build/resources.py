@@ -6,9 +6,11 @@ tell which build a resource belongs to. A machine's cidata is deleted with it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from provisioner.protocol import BUILD, VERIFY
 
@@ -106,6 +108,45 @@ def image_document(build: Build) -> ImageDocument | None:
         return replace(known, state="kept", until=build.kept_until)
     owed = any(entry.kind == "image" for entry in build.ledger)
     return known if build.outcome is None or owed else replace(known, state="gone")
+
+
+def kept_disk(build: Build) -> LedgerEntry | None:
+    """Return the boot disk that is kept, of a build that failed in a step."""
+    return next((entry for entry in build.ledger if entry.kind == "disk" and entry.keep), None)
+
+
+def kept_disk_json(build: Build) -> dict[str, Any] | None:
+    """Return the boot disk that is kept as a JSON object: until when, in Unix seconds, and how to boot it."""
+    disk = kept_disk(build)
+    if disk is None:
+        return None
+    known = {key: value for key, value in asdict(disk).items() if key in ("project", "zone", "name")}
+    return {**known, "until": build.disk_until, "boot": list(boot_commands(build))}
+
+
+def boot_commands(build: Build) -> tuple[str, ...]:
+    """Return the command lines that boot the kept disk, open a shell there, and delete the VM again; () without one.
+
+    The VM gets no service account: the steps of a failed build may have left anything there. The disk outlives it.
+    """
+    disk = kept_disk(build)
+    if disk is None or build.plan is None:
+        return ()
+    machine, vm = build.plan.machine, f"look-{build.id}"
+    place = [vm, f"--project={disk.project}", f"--zone={disk.zone}"]
+    create = [f"--machine-type={machine.machine_type}", f"--disk=name={disk.name},boot=yes,auto-delete=no"]
+    create += [f"--network={machine.network}"] * bool(machine.network)
+    create += [f"--subnet={machine.subnet}"] * bool(machine.subnet)
+    create += ["--no-service-account", "--no-scopes"] + ["--no-address"] * (not machine.external_ip)
+    create += ["--shielded-secure-boot"] * machine.secure_boot
+    tunnel = ["--tunnel-through-iap"] * (not machine.external_ip)
+    instances = ["gcloud", "compute", "instances"]
+    commands = (
+        [*instances, "create", *place, *create],
+        ["gcloud", "compute", "ssh", *place, *tunnel],
+        [*instances, "delete", *place],
+    )
+    return tuple(map(shlex.join, commands))
 
 
 def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:

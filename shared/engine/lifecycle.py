@@ -68,14 +68,16 @@ ORDER_OF: Mapping[State, OrderKind] = {
     State.VERIFYING: "verify_image",
     State.PUBLISHING: "label_image",
     State.CLEANING: "clean_up",
+    State.HELD: "announce",
     State.FINISHED: "announce",
 }
-"""The order of each state. `queued` waits for other builds, and `provisioning` for the VM alone."""
+"""The order of each state. `queued` waits for other builds, `provisioning` for the VM. A build is announced once."""
 
 BESIDE: Mapping[State, tuple[OrderKind, ...]] = {
     State.PROVISIONING: ("grow_disk",),
     State.PUBLISHING: ("clean_up",),  # of the VMs and their disks alone, when a publication takes long
     State.CLEANING: ("deprecate_images", "label_image"),  # the latter to take back what a failed publication has shown
+    State.HELD: ("clean_up",),  # once the time is over of what is kept
 }
 """The orders that may be given within a state, beside its own."""
 
@@ -92,6 +94,7 @@ DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other on
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
 PUBLISHING_SECONDS = 86_400.0  # after the commit: for so long what does not pass is taken for something that may
 ASLEEP_SECONDS = 3600.0  # after so long without a change there was no one to try: this machine was off, say
+NO_ZONE = "the boot disk of the failed step is not kept: its zone was not known yet"
 LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
 NOTE_LIMIT = 500  # characters of what a finished step says of itself; a name by digest has 350
 
@@ -218,7 +221,27 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     after = replace(build, outcome=outcome, kept_until=build.updated + KEPT_SECONDS if waits else 0.0)
     keep = waits or outcome is Outcome.SUCCEEDED
     ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
-    return replace(after, ledger=ledger, reason=reason + kept_reason(after))
+    return _keep_disk(replace(after, ledger=ledger, reason=reason + kept_reason(after)))
+
+
+def _keep_disk(build: Build) -> Build:
+    """Keep the boot disk of the VM in use where one of its steps has failed for good, and the plan asks for that.
+
+    Its zone has to be known: it is part of what a person has to write to boot the disk.
+    """
+    plan, phase = build.plan, phase_of(build)
+    table = build.verify_steps if phase == VERIFY else build.steps
+    failed = build.outcome is Outcome.FAILED and any(record.status == "failed" for record in table)
+    if plan is None or not plan.keep_disk or not failed or build.state not in HOLDING:
+        return build
+    if not build.zone:
+        return _warn(build, NO_ZONE)
+    name = resources.boot_disk_name(build.id, build.attempt, phase)
+    ledger = tuple(
+        replace(entry, zone=build.zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
+        for entry in build.ledger
+    )
+    return replace(build, ledger=ledger, disk_until=build.updated + plan.keep_disk)
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
@@ -228,11 +251,16 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
         after = replace(after, zone="", claimed=False, reports=0, told_contents=0, disk_asked=0.0, disk_grown=False)
         after = replace(after, newest=0)
     after = _wake(_write_ledger(after), event)
-    kind = ORDER_OF.get(state)
+    kind = order_on_entering(state, build.state)
     if kind is None:
         return Decision(after)
     after, order = _give(after, kind, event)
     return Decision(after, (order,))
+
+
+def order_on_entering(state: State, before: State) -> OrderKind | None:
+    """Return the order that a build gets on the way from one state into another; a held one was announced before."""
+    return None if before is State.HELD else ORDER_OF.get(state)
 
 
 def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
@@ -245,8 +273,10 @@ def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
 
 def _wake(build: Build, event: Event) -> Build:
     """Set when a tick next looks: never later than a tick has something to say."""
+    if build.state is State.HELD and all(entry.keep for entry in build.ledger):
+        return replace(build, wake_at=build.disk_until)
     if build.outcome is not None:
-        stuck = (event.time - build.deadline) / CLEANING_EASE
+        stuck = (event.time - max(build.deadline, build.disk_until)) / CLEANING_EASE
         again = event.time + max(CLEANING_PATIENCE, stuck)
         given_up = build.withdrawing or (build.committed + RETIRING_SECONDS if build.retiring else again)
         return replace(build, wake_at=min(again, given_up))
@@ -487,7 +517,32 @@ def is_overdue_retiring(build: Build, event: Event) -> bool:
 
 def is_clean(build: Build, event: CleanedUp) -> bool:
     """Return whether the newest clean-up has left nothing but what is kept, and nothing else is to be done."""
-    return not event.remaining and order_number(event.event_id) >= build.cleaning and not owes_more(build)
+    return not event.remaining and is_newest_clean_up(build, event) and not owes_more(build)
+
+
+def is_newest_clean_up(build: Build, event: CleanedUp) -> bool:
+    """Return whether the clean-up is the newest: an earlier one has left alone what was still to be kept."""
+    return order_number(event.event_id) >= build.cleaning
+
+
+def is_clean_but_for_disk(build: Build, event: CleanedUp) -> bool:
+    """Return whether the newest clean-up has left nothing but the boot disk of a step that failed."""
+    return is_clean(build, event) and keeps_disk(build, event)
+
+
+def is_clean_of_disk(build: Build, event: CleanedUp) -> bool:
+    """Return whether the newest clean-up has left nothing, the boot disk neither."""
+    return is_clean(build, event) and not keeps_disk(build, event)
+
+
+def keeps_disk(build: Build, _event: Event) -> bool:
+    """Return whether the boot disk of a step that failed is kept."""
+    return resources.kept_disk(build) is not None
+
+
+def has_kept_disk_for_long(build: Build, event: Event) -> bool:
+    """Return whether the time is over for which the boot disk of a step that failed is kept."""
+    return keeps_disk(build, event) and event.time >= build.disk_until
 
 
 def owes_more(build: Build) -> bool:
@@ -758,6 +813,12 @@ def retire(build: Build, _event: ImagePublished) -> Build:
     return replace(build, retiring=True)
 
 
+def release_disk(build: Build, event: Event) -> Build:
+    """Note that the boot disk is not kept any longer."""
+    ledger = tuple(replace(entry, keep=entry.keep and entry.kind != "disk") for entry in build.ledger)
+    return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
+
+
 def note_retired(build: Build, _event: Event) -> Build:
     """Note that nothing is left to do about the family's older images."""
     return replace(build, retiring=False)
@@ -928,9 +989,16 @@ RULES: tuple[Rule, ...] = (
     Rule((S.CLEANING,), ImagesDeprecated, is_retiring, then=note_retired),
     Rule((S.CLEANING,), OrderFailed, cannot_retire, then=warn),
     Rule((S.CLEANING,), PublicationWithdrawn, is_withdrawing, then=note_withdrawn, gives=("clean_up",)),
+    Rule((S.CLEANING,), CleanedUp, is_clean_but_for_disk, S.HELD, then=keep_remaining),
     Rule((S.CLEANING,), CleanedUp, is_clean, S.FINISHED, then=keep_remaining),
     Rule((S.CLEANING,), CleanedUp, always, then=keep_remaining),
-    Rule((S.CLEANING,), MachineStarted, is_of_build, then=owe_machine, gives=("clean_up",)),
+    Rule((S.CLEANING, S.HELD), MachineStarted, is_of_build, then=owe_machine, gives=("clean_up",)),
+    # the boot disk of a step that failed
+    Rule((S.CLEANING, S.HELD), CancelRequested, keeps_disk, then=release_disk, gives=("clean_up",)),
+    Rule((S.HELD,), Ticked, has_kept_disk_for_long, then=release_disk, gives=("clean_up",)),
+    Rule((S.HELD,), Ticked, is_overdue, gives=("clean_up",)),
+    Rule((S.HELD,), CleanedUp, is_clean_of_disk, S.FINISHED, then=keep_remaining),
+    Rule((S.HELD,), CleanedUp, is_newest_clean_up, then=keep_remaining),
     # whatever the state
     Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason),
     Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),

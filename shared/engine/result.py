@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..build.build import Build, LedgerEntry, Outcome, StepRecord
-from ..build.resources import results_stem, sbom_names
+from ..build.resources import kept_disk_json, results_stem, sbom_names
 
 
 def result(build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0) -> bytes:
@@ -26,6 +26,7 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0
         "reason": build.reason,
         "image": asdict(build.image) if build.image and build.outcome in WITH_IMAGE else None,
         "kept": _kept(build),
+        "kept_disk": kept_disk_json(build),
         "warnings": list(build.warnings),
         "sbom": _sbom(build),
         "attempts": build.attempt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,8 @@ def _limits(text: str) -> Limits:
     found: Limits = reader(Limits)(json.loads(text))  # both raise ValueError
     if found.concurrency is not None and found.concurrency < 1:
         raise ValueError(found.concurrency)
+    if not 0 <= found.max_keep < math.inf:
+        raise ValueError(found.max_keep)
     return found
 
 

@@ -87,6 +87,7 @@ class Intake:
             request = request.with_text(parsed.text)
             single = Wanted(request.stem, request.asked, request.result)
             parameters = request.checked_parameters()
+            request.checked_keep()
             if request.found is not None and not may_be_spec(parsed.document.data):
                 LOG.info("%s is no spec, having neither steps nor source: a file of a context", request.uri)
                 return ()
@@ -112,7 +113,7 @@ class Intake:
         """Begin, or reject, the builds of a workflow that have waited for this one. NotFound, Passing."""
         build = self._backend.store.load(build_id).build
         part = build.workflow
-        if part is None or not build.finished:
+        if part is None or not build.ended:
             return ()
         ready, rejected = {}, []
         for index in followers(part):
@@ -172,7 +173,9 @@ class Intake:
     ) -> Sequence[BuildRequested | BuildRejected]:
         now = self._backend.clock.now()
         with tempfile.TemporaryDirectory(prefix="goldsmith-intake-") as folder:
-            places = UploadedPlaces(self._deployment, self._objects, request.uri, request.packed, now=now)
+            places = UploadedPlaces(
+                self._deployment, self._objects, request.uri, request.packed, now=now, keep=request.checked_keep()
+            )
             contexts = UploadedContexts(
                 self._objects,
                 self._deployment.bucket,
@@ -318,4 +321,5 @@ def _part(
         siblings=_siblings(outline),
         parameters=dict(parameters),
         packed=request.packed,
+        keep=request.keep,
     )

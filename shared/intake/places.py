@@ -63,12 +63,23 @@ class Deployment(Protocol):
 
 
 class UploadedPlaces:
-    """The places of one spec. `spec_uri` is "" for an inline spec; `packed` says which files were uploaded with it."""
+    """The places of one spec. `spec_uri` is "" for an inline spec; `packed` says which files were uploaded with it.
+
+    `keep` is for how many seconds the disk of a step that fails is wanted.
+    """
 
     def __init__(
-        self, deployment: Deployment, objects: Objects, spec_uri: str, packed: str | None = None, *, now: float
+        self,
+        deployment: Deployment,
+        objects: Objects,
+        spec_uri: str,
+        packed: str | None = None,
+        *,
+        now: float,
+        keep: float = 0.0,
     ) -> None:
         self._now = now
+        self._keep = keep
         self._here = deployment
         self._objects = objects
         self._spec_uri = spec_uri
@@ -184,9 +195,9 @@ class UploadedPlaces:
             sbom_input=None if image.sbom_input is None else self._kept_list(self.source(image.sbom_input)),
             sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
         )
-        placed = replace(plan, machine=machine, image=image)
+        placed = replace(plan, machine=machine, image=image, keep_disk=self._keep)
         check_limits(placed, here.limits)
-        return placed
+        return replace(placed, keep_disk=min(self._keep, here.limits.max_keep))
 
 
 def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:

@@ -19,14 +19,23 @@ from ..names import SPEC_NAME_LENGTH, quoted
 from ..ports import StoredObject
 from ..spec.parameters import substitute
 from ..spec.read import ParsedSpec, parse
-from ..submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request, result_uri, split_uri
+from ..submission import (
+    CONTEXT_METADATA,
+    KEEP_METADATA,
+    PARAMETERS_METADATA,
+    keep_seconds,
+    object_request,
+    result_uri,
+    split_uri,
+)
 from ..topology import SPECS
 
 PUBLISHED = ".request.json"  # ends the results of published requests; those of uploads end with a generation
 SUFFIX_DIGITS = 12  # in a result's name, for keys that cannot stand there
 PARAMETERS_LIMIT = 64 << 10  # characters of all names and values: each build of a workflow keeps them
 INLINE = "spec"  # the file name of an inline spec: its problems begin with it
-REQUEST_KEYS = ("spec", "parameters", "idempotency_key")  # of a published request
+KEEP = "keep_on_failure"
+REQUEST_KEYS = ("spec", "parameters", "idempotency_key", KEEP)  # of a published request
 
 _SPEC_KEYS = ("steps", "source")  # every spec has both, and a workflow has the first
 REQUEST_LIMIT = 4 << 20  # of a request; its spec has 1 MiB at most, and JSON may write a letter in six bytes
@@ -48,13 +57,15 @@ class Request:
     unknown: str = ""  # a key that a published request cannot have
     parameters: Any = field(default_factory=dict)  # should be texts by name
     packed: str | None = None  # URI of the context that the uploader has packed
+    keep: Any = None  # should be a duration: for how long the disk of a step that fails is wanted; None: not at all
     key: str = ""  # the publisher's name for the request; the same key again is the same build
     formerly: str = ""  # what asked for the builds of the same request in the release before
 
     @property
     def content(self) -> str:
-        """Return what a key stands for beside the spec's text: where that is, and the parameters."""
-        return json.dumps([self.key, self.uri, self.parameters], sort_keys=True)
+        """Return what a key stands for beside the spec's text: where that is, and what else the request has."""
+        kept = [] if self.keep is None else [self.keep]
+        return json.dumps([self.key, self.uri, self.parameters, *kept], sort_keys=True)
 
     def with_text(self, text: str) -> Request:
         """Return the request once its spec's text is known; that of a key is another one for each text."""
@@ -63,6 +74,10 @@ class Request:
         digest = request_digest(f"{self.content}\n{text}")
         result = f"{self.result.removesuffix(PUBLISHED)[:-SUFFIX_DIGITS]}{digest[:SUFFIX_DIGITS]}{PUBLISHED}"
         return replace(self, asked=f"key {digest}", result=result, formerly=f"key {self.key}")
+
+    def checked_keep(self) -> float:
+        """Return for how many seconds the disk of a step that fails is wanted; 0: not at all. InputError."""
+        return 0.0 if self.keep is None else keep_seconds(KEEP, self.keep)
 
     def checked_parameters(self) -> Mapping[str, str]:
         """Return the parameters. InputError if they are invalid, or the request has an unknown key."""
@@ -88,6 +103,7 @@ def of_upload(found: StoredObject, bucket: str) -> Request:
         found=found,
         parameters=_metadata_parameters(found.metadata.get(PARAMETERS_METADATA)),
         packed=found.metadata.get(CONTEXT_METADATA),
+        keep=found.metadata.get(KEEP_METADATA),
     )
 
 
@@ -120,6 +136,7 @@ def of_message(data: bytes, message_id: str, bucket: str) -> Request:
         inline=inline,
         unknown=next(iter(sorted(set(document) - set(REQUEST_KEYS))), ""),
         parameters=document.get("parameters", {}),
+        keep=document.get(KEEP),
         key="" if key is None else str(key),
     )
     digest = request_digest(f"{made.content}\n{message_id if key is None else ''}")
@@ -137,6 +154,7 @@ def of_part(part: WorkflowPart) -> Request:
         generation=part.generation,
         parameters=part.parameters,
         packed=part.packed,
+        keep=part.keep,
     )
 
 

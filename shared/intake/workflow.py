@@ -51,11 +51,11 @@ def awaited(part: WorkflowPart, index: int) -> list[str]:
 def hindrance(builds: Iterable[Build | None]) -> str | None:
     """Return why a build that waits for these can never begin; None if it can."""
     for build in builds:
-        if build is not None and build.finished and build.outcome not in GOOD:
+        if build is not None and build.ended and build.outcome not in GOOD:
             return f"waits for build {build.id}, which is {build.outcome}; mend that one, and upload the workflow again"
     return None
 
 
 def may_begin(builds: Iterable[Build | None]) -> bool:
     """Return whether all builds that one waits for have ended well."""
-    return all(build is not None and build.finished and build.outcome in GOOD for build in builds)
+    return all(build is not None and build.ended and build.outcome in GOOD for build in builds)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..build.build import Build, Outcome, State, Unfinished
+from ..build.build import ANNOUNCED, Build, Outcome, State, Unfinished
 from ..build.damage import Damaged, readable_builds
 from ..build.plan import Plan
 from ..names import BUILD_LABEL
@@ -76,7 +76,7 @@ def waits_of(builds: Iterable[Build | Damaged], store: Store) -> Mapping[str, Wa
 
 def occupies(build: Unfinished) -> bool:
     """Return whether a build has VMs or is about to: until its outcome is known and they are deleted."""
-    if build.state in (State.QUEUED, State.FINISHED):
+    if build.state in (State.QUEUED, *ANNOUNCED):
         return False
     return build.outcome is None or build.machinery
 
@@ -102,7 +102,7 @@ def makers(line: Sequence[Unfinished]) -> dict[str, str]:
 
 def _may_publish(build: Unfinished) -> bool:
     """Return whether a build's image may still be published, or be taken up once the build is finished."""
-    return build.state is not State.FINISHED and (build.outcome not in ENDED_WELL or occupies(build))
+    return build.state not in ANNOUNCED and (build.outcome not in ENDED_WELL or occupies(build))
 
 
 def _note(build: Unfinished, at_work: dict[_Key, str]) -> None:

@@ -112,7 +112,7 @@ class CloudConsole:
 
     def _new(self, machine: str, build: Build) -> bytes:
         start = self._read.get(machine, 0)
-        if build.plan is None or not build.zone or build.finished:  # there is no VM
+        if build.plan is None or not build.zone or build.ended:  # there is no VM
             return self._stored(machine, start)
         try:
             output, end = self._compute.serial_output(machine, build.plan.machine.project, build.zone, PORT, start)

@@ -100,8 +100,9 @@ def _look_and_tick(build_id: str, backend: Backend, end: float) -> None:
 
 def _tell_slow(build: Build, backend: Backend) -> None:
     """Log a clean-up that cannot end, which raises an alert: what is left costs money."""
-    cleaning = backend.clock.now() - build.last_seen  # when its state was entered
-    if build.state is State.CLEANING and cleaning > SLOW:
+    began = build.disk_until if build.state is State.HELD else build.last_seen  # when its state was entered
+    cleaning = backend.clock.now() - began
+    if build.state in (State.CLEANING, State.HELD) and cleaning > SLOW:
         left = ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep)
         text = "build %s has been cleaning for %.0f minutes; left: %s"
         LOG.warning(text, build.id, cleaning / 60, left, extra={"metric": "slow_cleaning"})

@@ -61,10 +61,12 @@ def is_orphan(resource: Resource, backend: Backend) -> bool:
     """Return whether nothing else will delete a resource.
 
     That is so when its build has finished; or when the build is unknown here, or cannot be read, and is out of time. A
-    build that is being cleaned up still owns what it has made: its own clean-up keeps consoles first.
+    build that is being cleaned up still owns what it has made: its own clean-up keeps consoles first. One that keeps a
+    disk owns that alone.
     """
     try:
         build = backend.store.load(resource.build_id).build
     except (NotFound, DamagedDocument):
         return resource.expires <= backend.clock.now()
-    return build.finished
+    owned = any((entry.kind, entry.name) == (resource.kind, resource.name) for entry in build.ledger)
+    return build.finished or (build.ended and not owned)

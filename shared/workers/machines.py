@@ -35,6 +35,7 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         clean=False,
         context_digest=plan.context.digest if plan.context else "",
         hold=plan.machine.hold,
+        kept=plan.keep_disk > 0,
     )
     if phase != BUILD:
         return replace(job, allow_failed=plan.allow_failed)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build.build import State
+from shared.build.build import LedgerEntry, Outcome, State
 from shared.build.events import to_json
+from shared.build.resources import boot_commands
 from tests.functions.deployed import Deployment
 from tests.world import values
 from tests.world.world import MASTER
@@ -81,6 +82,21 @@ def test_a_queued_build_has_its_place(deployment: Deployment) -> None:
     first, second = builds
     assert (first["wait"], "wait" in second) == (wait, False)
     assert get(deployment, f"/builds/{waiting.id}")[1]["wait"] == wait
+
+
+def test_a_disk_that_is_kept_is_shown_with_how_to_boot_it(deployment: Deployment) -> None:
+    store, build_id = deployment.world.store, "hello-000000000006"
+    stored = store.load(build_id)
+    disk = LedgerEntry("disk", f"gs-{build_id}-a1-boot", "my-project", "us-central1-a", keep=True)
+    held = replace(stored.build, state=State.HELD, outcome=Outcome.FAILED, ledger=(disk,), disk_until=values.NOON)
+    store.save(held, stored.version)
+    kept = get(deployment, f"/builds/{build_id}")[1]["kept_disk"]
+    assert isinstance(kept, dict)
+    assert (kept["name"], kept["zone"], kept["until"]) == (disk.name, "us-central1-a", values.NOON)
+    assert kept["boot"] == list(boot_commands(held))
+    listed = get(deployment, "/builds?limit=2")[1]["builds"]
+    assert isinstance(listed, list)
+    assert [each.get("kept_disk") for each in listed] == [kept, None]
 
 
 def test_damaged_builds_are_listed_in_their_place(deployment: Deployment) -> None:

@@ -24,6 +24,7 @@ VARIABLES: dict[str, Any] = {
     "machine_types": ["n1-standard-1", "n2-*"],
     "gpu_types": ["nvidia-tesla-t4"],
     "max_timeout": "36h",
+    "max_keep": "2h",
     "max_disk_gb": 200,
     "concurrency": 4,
     "notification_channels": ["projects/my-project/notificationChannels/1"],

@@ -40,6 +40,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         gpu_types=("nvidia-tesla-t4",),
         max_timeout=36 * 3600.0,
         max_disk_gb=200,
+        max_keep=7200.0,
         concurrency=4,
     )
 
@@ -52,6 +53,11 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
     )
     zones = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")
     check_limits(values.plan(machine=MachinePlan("my-project", zones=zones, external_ip=True)), found)
+
+
+@pytest.mark.parametrize(("max_keep", "seconds"), [("0", 0.0), ("0s", 0.0), ("1d12h", 129_600.0)])
+def test_disks_are_kept_as_long_as_the_variable_says(max_keep: str, seconds: float, tmp_path: Path) -> None:
+    assert limits(make_plan({"project": "my-project", "max_keep": max_keep}, tmp_path)).max_keep == seconds
 
 
 def test_a_limit_of_no_gpus_is_not_one_of_any(tmp_path: Path) -> None:

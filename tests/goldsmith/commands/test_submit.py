@@ -55,6 +55,21 @@ def test_formats_are_of_one_machine(run: Commands, spec: Path) -> None:
     assert f"{spec}:{line}:3: output.formats: are written on one machine alone" in done.err
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("long", "--keep-on-failure: 'long' is not a duration"),
+        ("8d", "--keep-on-failure '8d': write more than 0s and at most 7d"),
+    ],
+)
+def test_a_time_that_is_none_is_told_before_anything_is_uploaded(
+    run: Commands, spec: Path, asked: str, told: str
+) -> None:
+    done = run("submit", spec, "--project", "my-project", "--keep-on-failure", asked)
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err
+
+
 @pytest.mark.parametrize("command", ["list", "show x", "logs x", "cancel x"])
 def test_a_bucket_is_of_a_project(run: Commands, command: str) -> None:
     done = run("builds", *command.split(), "--bucket", "b")

@@ -25,7 +25,7 @@ from provisioner.protocol import (
     STEP_FINISHED,
     STEP_STARTED,
 )
-from shared.build.build import ArchiveRecord, Build, Outcome, State, StepRecord
+from shared.build.build import ArchiveRecord, Build, LedgerEntry, Outcome, State, StepRecord
 from shared.build.events import read_build, read_event
 from tests.world import values
 
@@ -61,6 +61,17 @@ def show_all(view: View, done: Build) -> None:
             view.progress("writing the archive", written, 100)
         view.event(done, values.cleaned_up())
     view.end(done, "/home/logs")
+
+
+def test_the_disk_that_is_kept_is_told_with_how_to_boot_it() -> None:
+    disk = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "my-project", "us-central1-a", keep=True)
+    held = failed("no such file\n", state=State.HELD, ledger=(disk,), disk_until=values.NOON + 7200)
+    [*_words, until, create, _ssh, _delete, earlier, _log] = summary(held, "/logs")
+    assert until == (
+        f"kept until 2026-11-20 14:00 UTC: disk {disk.name}, as the failed step has left it; boot it with:"
+    )
+    assert create.startswith(f"  gcloud compute instances create look-{held.id} --project=my-project")
+    assert earlier == f"delete it earlier with: goldsmith builds cancel {held.id} --project my-project"
 
 
 def test_findings_that_may_pass_are_told_at_the_end() -> None:

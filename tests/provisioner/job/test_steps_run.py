@@ -248,3 +248,25 @@ def test_steps_get_the_date_of_the_source(tmp_path: Path) -> None:
     for date, seen in ((None, "none"), (0, "0"), (1_700_000_000, "1700000000")):
         machine = Provisioning(tmp_path / seen, replace(job(script("look")), source_date=date), files)
         assert f"[step look] date: {seen}\n" in machine.run().console
+
+
+def test_a_disk_that_is_kept_has_what_the_step_left_and_not_the_job_with_its_key(tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", job(script("bad"), kept=True), {"bad": "echo left >left; exit 3"})
+    archive, other_name = machine.state / "files/job.tar", tmp_path / "link"
+    archive.parent.mkdir(parents=True)
+    archive.write_text(machine.job.key * 100)
+    other_name.hardlink_to(archive)
+    assert machine.run().status == 1
+    assert machine.kinds() == [STARTED, STEP_STARTED, STEP_FAILED, FAILED]
+    assert not archive.exists()
+    assert set(other_name.read_bytes()) == {0}, "its blocks are overwritten"
+    assert machine.read("var/lib/goldsmith/context/left") == "left\n"
+
+
+def test_the_job_stays_for_the_next_boot_where_no_disk_is_kept(tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", job(script("bad")), {"bad": "exit 3"})
+    archive = machine.state / "files/job.tar"
+    archive.parent.mkdir(parents=True)
+    archive.write_text("the job")
+    assert machine.run().status == 1
+    assert archive.read_text() == "the job"

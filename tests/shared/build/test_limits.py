@@ -13,6 +13,7 @@ from shared.build.plan import MachinePlan
 from shared.engine.lifecycle import advance
 from shared.errors import InputError
 from shared.quantities import parse_duration
+from shared.submission import KEEP_METADATA
 from tests.world import values
 from tests.world.intake import Desk, planned, reason
 
@@ -71,6 +72,52 @@ def test_all_that_is_over_a_limit_is_told_at_once_and_nothing_is_made() -> None:
     assert "max_disk_gb of this deployment is 50;" in lines[5]
     assert all(line.endswith(f"ask those who deploy it to change {line.split()[4]}") for line in lines)
     assert not desk.world.compute.machines
+
+
+class TestKeptDisks:
+    """`keep_on_failure` of a request, of which counts what `max_keep` allows."""
+
+    SPEC = "name: hello\nsource: {project: my-images, family: debian-12}\nsteps: []\n"
+    WORKFLOW = (
+        "steps:\n"
+        "- {name: gcr.io/cos-cloud/cos-customizer, args: [start-image-build, -image-name=debian-12-1, "
+        "-image-project=my-images, -gcs-bucket=b, -gcs-workdir=w]}\n"
+        "- {name: gcr.io/cos-cloud/cos-customizer, args: [finish-image-build, -zone=z-a1-a, -project=$PROJECT_ID, "
+        "-image-name=one, -image-project=$PROJECT_ID]}\n"
+    )
+
+    @pytest.mark.parametrize(("asked", "seconds"), [("90m", 5400.0), ("2h", 7200.0), ("7d", 7200.0)])
+    def test_for_at_most_the_limit(self, asked: str, seconds: float) -> None:
+        desk = Desk(Limits(max_keep=7200.0))
+        assert planned(desk.publish(spec=self.SPEC, keep_on_failure=asked)).keep_disk == seconds
+        assert planned(desk.upload(self.SPEC, **{KEEP_METADATA: asked})).keep_disk == seconds
+        assert (
+            planned(desk.upload(self.WORKFLOW, "specs/cloudbuild.yaml", **{KEEP_METADATA: asked})).keep_disk == seconds
+        )
+
+    def test_none_is_asked_for_in_other_requests(self) -> None:
+        assert planned(Desk(Limits(max_keep=7200.0)).publish(spec=self.SPEC)).keep_disk == 0.0
+
+    def test_by_default_it_is_refused_with_the_remedy(self) -> None:
+        desk = Desk(NO_LIMITS)
+        assert reason(desk.upload(self.SPEC, **{KEEP_METADATA: "2h"})) == (
+            "keep_on_failure: 2h is refused: max_keep of this deployment is 0; leave it out, or ask those who deploy "
+            "it to set max_keep"
+        )
+        assert not desk.world.compute.machines
+
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [
+            ("long", "keep_on_failure: 'long' is not a duration; write one such as 90s, 5m, 1h30m or 7d"),
+            ("0s", "keep_on_failure '0s': write more than 0s and at most 7d"),
+            ("8d", "keep_on_failure '8d': write more than 0s and at most 7d"),
+            (7200, "keep_on_failure: '7200' is not a duration; write one such as 90s, 5m, 1h30m or 7d"),
+            (["2h"], "keep_on_failure: \"['2h']\" is not a duration; write one such as 90s, 5m, 1h30m or 7d"),
+        ],
+    )
+    def test_what_is_no_duration_is_refused(self, asked: object, told: str) -> None:
+        assert reason(Desk(Limits(max_keep=7200.0)).publish(spec=self.SPEC, keep_on_failure=asked)) == told
 
 
 def test_without_limits_the_same_is_planned() -> None:

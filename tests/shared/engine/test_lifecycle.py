@@ -12,7 +12,6 @@ from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
     FAILED,
-    HEARTBEAT,
     INVENTORY,
     STARTED,
     STEP_FAILED,
@@ -20,12 +19,11 @@ from provisioner.protocol import (
     STEP_STARTED,
 )
 from shared.build import resources
-from shared.build.build import Build, LedgerEntry, Outcome, PublishedFile, State
+from shared.build.build import ANNOUNCED, Build, LedgerEntry, Outcome, PublishedFile, State
 from shared.build.events import Event
 from shared.build.orders import OrderKind
 from shared.build.plan import Deprecation, Plan
 from shared.engine.lifecycle import (
-    CLEANING_PATIENCE,
     KEPT_SECONDS,
     ORDER_OF,
     PATIENCE,
@@ -58,8 +56,8 @@ def deprecating_plan() -> Plan:
 
 
 def at(state: State, **changes: object) -> Build:
-    """A build in a state, as it is there; in `cleaning` and `finished` with an outcome."""
-    over = state in (S.CLEANING, S.FINISHED)
+    """A build in a state, as it is there; from `cleaning` on with an outcome."""
+    over = state in (S.CLEANING, *ANNOUNCED)
     default = {
         "outcome": O.FAILED if over else None,
         "zone": "here" if state in (S.PROVISIONING, S.EXPORTING, S.PUBLISHING) else "",
@@ -89,6 +87,11 @@ class Case:
     to: State
     outcome: Outcome | None = None
     order: OrderKind | tuple[OrderKind, ...] | None = None
+
+
+def keeping(state: State, **changes: object) -> Build:
+    """A build that keeps the boot disk of a step that failed, until LATER."""
+    return at(state, **{"ledger": (replace(DISK, zone="here", keep=True),), "disk_until": LATER, **changes})
 
 
 def retiring(ledger: tuple[LedgerEntry, ...] = (MACHINE, DISK)) -> Build:
@@ -237,6 +240,16 @@ CASES = [
         ("deprecate_images", "clean_up"),
     ),
     Case("CleanedUp is_clean", at(S.CLEANING), values.cleaned_up(), S.FINISHED, O.FAILED, "announce"),
+    Case("CleanedUp is_clean_but_for_disk", keeping(S.CLEANING), values.cleaned_up(), S.HELD, O.FAILED, "announce"),
+    *(
+        Case("CancelRequested keeps_disk", keeping(state), values.cancel_requested(), state, O.FAILED, "clean_up")
+        for state in (S.CLEANING, S.HELD)
+    ),
+    Case("Ticked has_kept_disk_for_long", keeping(S.HELD), AT_300, S.HELD, O.FAILED, "clean_up"),
+    Case("Ticked is_overdue", at(S.HELD), AT_900, S.HELD, O.FAILED, "clean_up"),
+    Case("CleanedUp is_clean_of_disk", at(S.HELD), values.cleaned_up(), S.FINISHED, O.FAILED),
+    Case("CleanedUp is_newest_clean_up", keeping(S.HELD), values.cleaned_up(), S.HELD, O.FAILED),
+    Case("MachineStarted is_of_build", keeping(S.HELD), values.machine_started(), S.HELD, O.FAILED, "clean_up"),
     Case("CleanedUp always", at(S.CLEANING), values.cleaned_up(remaining=(DISK,)), S.CLEANING, O.FAILED),
     Case("MachineStarted is_of_build", at(S.CLEANING), values.machine_started(), S.CLEANING, O.FAILED, "clean_up"),
     fails("OrderFailed is_our_order", at(S.PREPARING), values.order_failed()),
@@ -318,12 +331,13 @@ class TestRules:
 
     def test_every_state_that_waits_for_an_order_gives_it_again(self) -> None:
         again = {state for rule in RULES for state in rule.at if ORDER_OF.get(state) in rule.gives}
-        assert again == set(ORDER_OF) - {S.FINISHED}
+        assert again == set(ORDER_OF) - {S.HELD, S.FINISHED}
 
     def test_only_the_main_path_decides_an_outcome_and_only_on_the_way_to_cleaning(self) -> None:
         for rule in RULES:
             assert (rule.outcome is not None) == (rule.to is S.CLEANING)
-            assert S.CLEANING not in rule.at or rule.to in (None, S.FINISHED)
+            assert S.CLEANING not in rule.at or rule.to in (None, S.HELD, S.FINISHED)
+            assert S.HELD not in rule.at or rule.to in (None, S.FINISHED)
             assert S.FINISHED not in rule.at
 
 
@@ -555,32 +569,6 @@ class TestLedger:
         build, _ = advance(at(S.PROVISIONING), LOST)
         second = LedgerEntry("machine", resources.machine_name(build.id, 2, "build"), "local")
         assert build.ledger == (MACHINE, DISK, second)
-
-
-class TestWaking:
-    def test_a_stuck_clean_up_is_repeated_ever_more_rarely(self) -> None:
-        build = at(S.CLEANING, outcome=O.TIMED_OUT)
-        waits = []
-        for hours in (1, 2, 25, 24 * 30):
-            time = values.NOON + 3600 * hours
-            after, _ = advance(build, values.cleaned_up(time=time, remaining=(DISK,)))
-            waits.append(after.wake_at - time)
-        assert waits == [CLEANING_PATIENCE, 150, 3600, 3600 * 719 / 24]
-
-    def test_a_deadline_is_not_slept_through(self) -> None:
-        soon = values.requested(plan=values.plan(timeout=60.0))
-        assert begin(soon).build.wake_at == values.NOON + 60
-        build, _ = advance(begin(soon).build, values.machine_started())
-        assert build.wake_at == values.NOON + 60
-
-    def test_a_heartbeat_alone_moves_no_state(self) -> None:
-        build, orders = advance(at(S.PROVISIONING), said(HEARTBEAT, sequence=0))
-        assert (build.state, orders, build.last_seen) == (S.PROVISIONING, (), LATER)
-
-    def test_time_that_runs_backwards_on_another_server_is_borne(self) -> None:
-        build = at(S.PROVISIONING, updated=LATER + 5, last_seen=LATER + 5)
-        after, _ = advance(build, said(STEP_FAILED, step=0, sequence=2))
-        assert (after.updated, after.last_seen) == (LATER + 5, LATER + 5)
 
 
 def test_the_page_is_made_from_the_table() -> None:

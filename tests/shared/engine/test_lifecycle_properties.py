@@ -21,7 +21,7 @@ from provisioner.protocol import (
     Report,
 )
 from shared.build import resources
-from shared.build.build import Build, ImageRecord, LedgerEntry, Outcome, State
+from shared.build.build import ANNOUNCED, Build, ImageRecord, LedgerEntry, Outcome, State
 from shared.build.events import (
     BuildRejected,
     BuildRequested,
@@ -128,7 +128,9 @@ def plans(draw: st.DrawFn) -> Plan:
     export = draw(st.none() | st.just("out/hello.tar.gz"))
     image = replace(plan.image, deprecate_old=deprecation, export_to=export)
     machine = replace(plan.machine, hold=draw(st.sampled_from([0.0, 0.0, 600.0])))
-    return replace(plan, image=image, machine=machine, verify_steps=draw(st.none() | st.just(plan.steps)))
+    keep = draw(st.sampled_from([0.0, 7200.0]))
+    verify_steps = draw(st.none() | st.just(plan.steps))
+    return replace(plan, image=image, machine=machine, verify_steps=verify_steps, keep_disk=keep)
 
 
 beginnings: st.SearchStrategy[BuildRequested | BuildRejected] = st.one_of(
@@ -159,6 +161,10 @@ def awaited(build: Build) -> list[Event]:
             *[values.publication_withdrawn(time=time)] * (build.withdrawing > 0),
             *(cleaned(build, time, remaining) for remaining in ((), build.ledger)),
         ],
+        State.HELD: [
+            *[values.ticked(time=max(build.disk_until, build.wake_at))] * 2,
+            *(cleaned(build, time, remaining) for remaining in ((), build.ledger)),
+        ],
         State.FINISHED: [values.cleaned_up(time=time)],
     }
     return by_state[build.state]
@@ -177,6 +183,8 @@ def possible(build: Build) -> list[Event]:
         *(said(build, kind) for kind in (STARTED, DISK_WANTED, STEP_FINISHED, STEP_FAILED, FAILED, FAILED)),
         *[said(build, STEP_FAILED, final=True)] * (3 if build.plan and build.plan.machine.hold else 0),
         *hands_off(build),
+        *[said(build, FAILED, final=True)] * (3 if build.plan and build.plan.keep_disk else 0),
+        *[values.cancel_requested(time=build.updated + 1)] * (build.disk_until > 0),
         started(build),
         values.disk_grown(time=build.updated + 1, attempt=build.attempt),
         *[stop, replace(stop, how="lost")] * 3,
@@ -275,6 +283,8 @@ def test_the_stories_reach_every_rule() -> None:
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
         if seed >= 800:
             plan = replace(plan, machine=replace(plan.machine, hold=600.0))
+        elif seed >= 600:
+            plan = replace(plan, keep_disk=7200.0)
         story = tell(values.requested(plan=plan, queued=seed % 5 == 0), values.every_event(), seed, length=40)
         build = begin(story.beginning).build
         for event in story.events:
@@ -298,7 +308,7 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
     assert event.build_id == before.id
     assert any(after.state == (rule.to or before.state) for rule in rules)
     assert before.outcome in (None, after.outcome), "an outcome is decided once"
-    assert (after.outcome is not None) == (after.state in (State.CLEANING, State.FINISHED))
+    assert (after.outcome is not None) == (after.state in (State.CLEANING, *ANNOUNCED))
     assert 1 <= before.attempt <= after.attempt <= (after.plan.attempts if after.plan else 1)
     assert after.updated >= before.updated
     assert after.outbox == (*before.outbox, *decision.orders)
@@ -313,12 +323,16 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
         if after.plan is not None and not (order.kind == "label_image" and after.outcome):  # which makes nothing then
             made = resources.of_order(after.plan, order.kind, order.attempt)
             assert all(resources.is_in(entry, after.ledger) for entry in made), "written down before it is made"
-    if before.state is not State.CLEANING:
+    if before.state not in (State.CLEANING, State.HELD):
         assert {key(entry) for entry in before.ledger} <= {key(entry) for entry in after.ledger}, (
             "only clean-up strikes"
         )
     if after.finished:
         assert all(entry.keep and entry.kind == "image" for entry in after.ledger)
+    if after.state is State.HELD and before.state is not State.HELD:
+        assert [(entry.kind, entry.keep) for entry in after.ledger] == [("disk", True)]
+    if before.ended:
+        assert "announce" not in {order.kind for order in decision.orders}, "it is announced once"
     if isinstance(event, Ticked):
         assert event.time >= before.wake_at, "a tick before wake_at has nothing to say"
 
@@ -335,12 +349,17 @@ def test_no_state_is_stuck(story: Story) -> None:
     """
     build = story.end()
     outcome, time = build.outcome, max(build.deadline, build.committed + 86_400, build.withdrawing, values.NOON) + 1
-    if not build.finished:
+    if not build.ended:
         if build.committed and build.state is State.PUBLISHING:
             build, _orders = advance(build, values.image_published(time=time))
         build, _orders = advance(build, values.ticked(time=time))
         assert build.state is State.CLEANING
         assert outcome in (None, build.outcome)
+        build, _orders = advance(build, cleaned(build, time))
+    if not build.finished:
+        assert build.state is State.HELD
+        time = max(time, build.disk_until)
+        build, _orders = advance(build, values.ticked(time=time))
         build, _orders = advance(build, cleaned(build, time))
     assert build.finished
     assert build.outcome is not None

@@ -1,4 +1,4 @@
-"""A VM that moves partitions says beforehand for how long: until then, its silence means nothing."""
+"""Time: a VM that moves partitions says beforehand for how long, and its silence means nothing until then."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.protocol import DISK_WANTED, HEARTBEAT, REBOOTING, SLOWEST_MOVE, STARTED, STEP_FINISHED
+from provisioner.protocol import (
+    DISK_WANTED,
+    HEARTBEAT,
+    REBOOTING,
+    SLOWEST_MOVE,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+)
 from shared.build.build import Build, Outcome, State
 from shared.build.events import Reported
 from shared.build.plan import Plan
-from shared.engine.lifecycle import advance, decide
+from shared.engine.lifecycle import CLEANING_PATIENCE, advance, begin, decide
+from tests.shared.engine.test_lifecycle import DISK, LATER, O, S, at
 from tests.world import values
 
 SILENCE = 300.0  # the plan's
@@ -122,3 +131,29 @@ def test_a_vm_that_moves_nothing_has_no_such_time(build: Build) -> None:
     )
     build, _ = advance(build, values.machine_started(time=values.NOON + 30, attempt=2))
     assert outcome_at(build, 330) is Outcome.FAILED
+
+
+class TestWaking:
+    def test_a_stuck_clean_up_is_repeated_ever_more_rarely(self) -> None:
+        build = at(S.CLEANING, outcome=O.TIMED_OUT)
+        waits = []
+        for hours in (1, 2, 25, 24 * 30):
+            time = values.NOON + 3600 * hours
+            after, _ = advance(build, values.cleaned_up(time=time, remaining=(DISK,)))
+            waits.append(after.wake_at - time)
+        assert waits == [CLEANING_PATIENCE, 150, 3600, 3600 * 719 / 24]
+
+    def test_a_deadline_is_not_slept_through(self) -> None:
+        soon = values.requested(plan=values.plan(timeout=60.0))
+        assert begin(soon).build.wake_at == values.NOON + 60
+        build, _ = advance(begin(soon).build, values.machine_started())
+        assert build.wake_at == values.NOON + 60
+
+    def test_a_heartbeat_alone_moves_no_state(self) -> None:
+        build, orders = advance(at(S.PROVISIONING), said(HEARTBEAT, LATER, sequence=0))
+        assert (build.state, orders, build.last_seen) == (S.PROVISIONING, (), LATER)
+
+    def test_time_that_runs_backwards_on_another_server_is_borne(self) -> None:
+        build = at(S.PROVISIONING, updated=LATER + 5, last_seen=LATER + 5)
+        after, _ = advance(build, said(STEP_FAILED, LATER, sequence=2))
+        assert (after.updated, after.last_seen) == (LATER + 5, LATER + 5)

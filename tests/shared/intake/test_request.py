@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from shared.intake.request import REQUEST_LIMIT, may_be_spec, name_in, of_messag
 from shared.ports import StoredObject
 from shared.spec.document import read_document
 from shared.spec.read import parse
-from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, result_uri
+from shared.submission import CONTEXT_METADATA, KEEP_METADATA, PARAMETERS_METADATA, result_uri
 
 BUCKET = "my-bucket"
 URI = f"gs://{BUCKET}/specs/team/Web.yaml"
@@ -25,10 +26,12 @@ def message(**document: object) -> bytes:
 
 def test_upload_is_asked_for_by_its_generation() -> None:
     metadata = {PARAMETERS_METADATA: '{"a": "b"}', CONTEXT_METADATA: "gs://my-bucket/contexts/x.tar"}
+    metadata |= {KEEP_METADATA: "90m"}
     request = of_upload(StoredObject(URI, "7", 10, metadata), BUCKET)
     assert (request.asked, request.stem, request.uri) == (f"{URI}#7", "web", URI)
     assert request.result == "gs://my-bucket/results/team/Web-7.json"
     assert (request.checked_parameters(), request.packed) == ({"a": "b"}, "gs://my-bucket/contexts/x.tar")
+    assert request.checked_keep() == 5400.0
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,15 @@ def test_message_is_asked_for_by_its_id_or_key(
     keyed = "idempotency_key" in document
     assert (again.with_text("b").asked != request.with_text("a").asked) == keyed
     assert (again.with_text("b").result != request.with_text("a").result) == keyed
+
+
+def test_a_key_stands_for_the_disk_that_is_to_be_kept_as_well() -> None:
+    asked = [
+        of_message(message(spec=URI, idempotency_key="nightly", **kept), "17", BUCKET).with_text("a").asked
+        for kept in ({}, {"keep_on_failure": None}, {"keep_on_failure": "1h"}, {"keep_on_failure": "2h"})
+    ]
+    assert asked[0] == asked[1]
+    assert len(set(asked)) == 3
 
 
 @pytest.mark.parametrize("text", ["name: web\n", "name: [\n", "steps: [{name: gcr.io/x, args: []}]\n"])
@@ -95,11 +107,13 @@ def test_wrong_keys_and_parameters_are_told_when_they_are_needed() -> None:
 
 
 def test_workflow_that_goes_on_is_the_request_that_it_was() -> None:
-    upload = of_upload(StoredObject(URI, "7", 10, {PARAMETERS_METADATA: '{"_A": "b"}'}), BUCKET)
+    upload = of_upload(StoredObject(URI, "7", 10, {PARAMETERS_METADATA: '{"_A": "b"}', KEEP_METADATA: "2h"}), BUCKET)
     part = WorkflowPart(URI, "7", upload.asked, upload.result, 1, (Sibling("a"), Sibling("b", (0,))), {"_A": "b"})
+    part = replace(part, keep="2h")
     again = of_part(part)
     assert (again.asked, again.uri, again.generation, again.result) == (upload.asked, URI, "7", upload.result)
     assert again.checked_parameters() == upload.checked_parameters()
+    assert again.checked_keep() == upload.checked_keep() == 7200.0
 
 
 @pytest.mark.parametrize(("name", "made"), [("specs/team/Hello.yaml", "hello"), ("9-x.yaml", "x"), ("_.yaml", "spec")])

@@ -65,6 +65,8 @@ def test_those_who_came_later_and_are_at_work_count() -> None:
         (cleaning(running("a"), Outcome.FAILED, IMAGE), False),  # of a locked bucket, perhaps: it may take for ever
         (cleaning(running("a"), Outcome.SUCCEEDED), False),
         (replace(running("a"), state=State.FINISHED, outcome=Outcome.FAILED, ledger=()), False),
+        (replace(running("a"), state=State.HELD, outcome=Outcome.FAILED, ledger=(replace(MACHINE, keep=True),)), False),
+        (replace(running("a"), state=State.HELD, outcome=Outcome.FAILED), False),  # a person's VM may have the disk
     ],
 )
 def test_a_build_counts_until_its_machines_are_gone(build: Build, counts: bool) -> None:
@@ -106,6 +108,10 @@ class TestSameContent:
     ) -> None:
         first = cleaning(running("a", "x"), outcome, *ledger, kept_until=kept_until)
         assert bool(turns([first, queued("b", "x")], None)) is begins
+
+    def test_nobody_waits_for_one_that_only_keeps_a_disk(self) -> None:
+        first = replace(running("a", "x"), state=State.HELD, outcome=Outcome.FAILED)
+        assert turns([first, queued("b", "x")], 1) == ["b"]
 
     @pytest.mark.parametrize("left", [IMAGE, LedgerEntry("object", "gs://elsewhere/.a.x", "p")])
     def test_those_who_wait_for_a_clean_up_that_cannot_end_hold_no_place(self, left: LedgerEntry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -233,9 +234,18 @@ class SlowTurns(FakeCompute):
         return super().labelled(project)
 
 
-def test_a_clean_up_that_cannot_end_is_told_after_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"state": State.CLEANING, "last_seen": values.NOON},
+        {"state": State.HELD, "last_seen": values.NOON - 7200, "disk_until": values.NOON},  # by a person's VM, say
+    ],
+)
+def test_a_clean_up_that_cannot_end_is_told_after_an_hour(
+    state: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     left = LedgerEntry("disk", "gs-hello-000000000001-a1-boot", "local")
-    made = world(build(1, state=State.CLEANING, outcome=Outcome.FAILED, ledger=(left,), last_seen=values.NOON))
+    made = world(build(1, outcome=Outcome.FAILED, ledger=(left,), **state))
     made.clock.time += 3600
     expire_builds(made.backend, "local")
     assert "slow_cleaning" not in {getattr(record, "metric", "") for record in caplog.records}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.build.build import Outcome, State
+from shared.build.build import LedgerEntry, Outcome, State
 from shared.build.resources import EXPIRY_MARGIN
 from shared.errors import EnvironmentFault, Permanent, Transient
 from shared.upkeep.sweep import sweep_project
@@ -43,6 +43,14 @@ def test_build_in_any_other_state_keeps_what_it_has(world: World, state: State) 
     world.clock.time = EXPIRES + 1_000_000
     assert deleted(world) == []
     assert (set(world.compute.machines), set(world.compute.disks)) == ({VM}, {BOOT, SCRATCH})
+
+
+def test_build_that_keeps_a_disk_keeps_that_alone(world: World) -> None:
+    """A worker that came too late may have made the others anew."""
+    put(world, State.HELD, outcome=Outcome.FAILED, ledger=(LedgerEntry("disk", BOOT, "local", "here", keep=True),))
+    world.clock.time = EXPIRES + 1_000_000
+    assert deleted(world) == [VM, SCRATCH]
+    assert (set(world.compute.machines), set(world.compute.disks)) == (set(), {BOOT})
 
 
 @pytest.mark.parametrize(("late", "gone"), [(-1.0, []), (0.0, [VM, BOOT, SCRATCH])])
