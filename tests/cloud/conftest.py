@@ -19,7 +19,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path) -> Iterat
     """Google Cloud, with Debian 12 as its only image."""
     home = tmp_path_factory.mktemp("cloud")
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
-    with Cloud(home, limits=Limits(adopted_families=("web",))) as running:
+    with Cloud(home, limits=Limits(adopted_families=("web",), max_keep=3600.0)) as running:
         yield running
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
 
 from emulator.web.processes import free_port
+from shared.build.build import State
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
@@ -40,6 +42,31 @@ def test_submit_of_a_build_that_fails_is_1_with_the_steps_last_words(person: Per
     assert "this goes wrong" in printed
     told = person.result("failing-")
     assert (told["outcome"], told["steps"][0]["exit_status"], told["left"]) == ("failed", 7, [])
+
+
+def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person) -> None:
+    folder = person.spec("kept", replace={"family: hello": "family: kept"})
+    (folder / "preload.sh").write_text("#!/bin/sh\ntouch /etc/left-here\nexit 7\n")
+    printed = person.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", status=1)
+    [build] = [each for each in person.builds() if each.name == "kept"]
+    disk, vm = f"gs-{build.id}-a1-boot", f"look-{build.id}"
+    assert build.state is State.HELD
+    assert build.disk_until <= build.updated + 3600, "the deployment's max_keep"
+    assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
+    told = person.result("kept-")["kept_disk"]
+    assert (told["name"], told["until"]) == (disk, build.disk_until)
+    [create, _ssh, delete] = told["boot"]
+    for command in told["boot"]:
+        assert f"  {command}\n" in printed
+        assert f"  {command}\n" in person.goldsmith("builds", "show", build.id)
+
+    person.run(*shlex.split(create), "--quiet")
+    assert (person.resources("instances"), person.resources("disks")) == ([vm], [disk])
+    person.run(*shlex.split(delete), "--quiet")
+    assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
+    assert "is failed" in person.goldsmith("builds", "cancel", build.id)
+    assert person.resources("disks") == []
+    assert person.result("kept-")["kept_disk"] is None
 
 
 def test_a_build_that_is_refused_there_says_why(person: Person) -> None:
