@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.build.build import Build, State
+from shared.build.build import ANNOUNCED, Build, State
 from shared.build.events import read_build
 from shared.build.plan import SourceImage
 from shared.engine.engine import Engine
@@ -146,7 +146,7 @@ class Simulation(World):
                 break
             self.take()
         begun = [build for build in self.built() if not build.finished and build.state is not State.QUEUED]
-        cleaning = begun and all(build.state is State.CLEANING for build in begun)
+        cleaning = begun and all(build.state in (State.CLEANING, State.HELD) for build in begun)
         committed = begun and all(build.committed for build in begun)
         long = 7200.0 if cleaning else 900.0 if committed else 60.0
         self.clock.time += long if self.draw.random() < 0.3 else 60.0
@@ -319,7 +319,9 @@ class Simulation(World):
         image = replace(plan.image, own_labels=request.number % 3 != 0)
         export = replace(image, export_to=f"out/{request.number}/{image.name}.tar.gz")
         try:
-            event = admit(replace(plan, image=export if request.number % 2 else image), self.backend)
+            keep = 1800.0 if request.number % 4 < 2 else 0.0
+            plan = replace(plan, image=export if request.number % 2 else image, keep_disk=keep)
+            event = admit(plan, self.backend)
         except InputError as error:
             request.refused = str(error)
             return
@@ -332,7 +334,7 @@ class Simulation(World):
 
     def _count(self) -> None:
         """See that no more builds are at work than may be: one more where one of them may have waited for a maker."""
-        over = (State.QUEUED, State.CLEANING, State.FINISHED)
+        over = (State.QUEUED, State.CLEANING, *ANNOUNCED)
         at_work = [build.plan for build in self.built() if build.plan is not None and build.state not in over]
         waited = any(plan.rebuild == "changed" or not plan.image.numbered for plan in at_work)
         if self.concurrency is not None and len(at_work) > self.concurrency + waited:
