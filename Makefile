@@ -33,6 +33,7 @@ help: ## print this list
 
 .PHONY: setup
 setup: packages .venv/.ready ## install missing apt packages, .venv and .venv/bin/goldsmith; as root, make the tests' ordinary user
+	@setup/original-elements.sh
 
 .PHONY: packages
 packages:

@@ -26,9 +26,11 @@ images = typer.Typer(no_args_is_help=True, help="The image catalogue of this mac
 cache = typer.Typer(
     no_args_is_help=True, help="What earlier builds have left on this machine: results of steps, and packages."
 )
+elements = typer.Typer(no_args_is_help=True, help="Elements of diskimage-builder: what they bring, and what they need.")
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 app.add_typer(cache, name="cache")
+app.add_typer(elements, name="elements")
 
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
@@ -40,6 +42,14 @@ Parameters = Annotated[
 SourceOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(metavar="FOLDER", help="What a cloudbuild.yaml is built from; else the current folder."),
+]
+ElementsPath = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--path",
+        metavar="FOLDER",
+        help="A folder that holds elements; may be given several times, the first that has an element wins.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ProjectOption = Annotated[
@@ -333,6 +343,34 @@ def cache_import(archive: Archive) -> None:
     from .commands.cache import add as run
 
     run(archive)
+
+
+@elements.command("tree")
+def elements_tree(
+    names: Annotated[str, typer.Option("--elements", metavar="NAME,...", help="The elements.")],
+    path: ElementsPath = None,
+    on_image: Annotated[
+        bool, typer.Option("--on-image", help="They run in an image that is there: it is the operating system.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what does not run, too, and why.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show the merged hooks of elements, phase by phase, and the element that each comes from."""
+    from .commands.elements import tree as run
+
+    run(names, path or (), on_image=on_image, verbose=verbose, as_json=json)
+
+
+@elements.command("explain")
+def elements_explain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The element.")],
+    path: ElementsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Show what an element is for, what it needs and provides, and the variables that it knows."""
+    from .commands.elements import explain as run
+
+    run(name, path or (), as_json=json)
 
 
 @images.command("forget")

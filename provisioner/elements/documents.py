@@ -210,32 +210,29 @@ def mapped_packages(document: Any, distro: str, release: str, package: str) -> O
     return None
 
 
-def merged_services(documents: Documents, elements: Iterable[str], distro: str) -> Mapping[str, str]:
+def merged_services(documents: Documents, elements: Sequence[str], distro: str) -> Mapping[str, str]:
     """Return the names of services on a distribution, by the names that elements use. ElementsError for duplicates.
 
     Of a service, the distribution's name wins, then its family's, then the default; without one it keeps its own.
     """
+    repeated = [f"{element}/{SERVICE_MAP}: {text}" for element, _, text in repeated_services(documents, elements)]
+    if repeated:
+        raise ElementsError(repeated)
     result: dict[str, str] = {}
-    for service, (_, names) in _services(documents, elements).items():
-        found = [names[key] for key in (distro, family_of(distro), "default") if key in names]
-        result[service] = found[0] if found else service
-    return result
-
-
-def _services(documents: Documents, elements: Iterable[str]) -> Mapping[str, tuple[str, Mapping[str, str]]]:
-    """Return the names of each service, and the element that has them."""
-    result: dict[str, tuple[str, Mapping[str, str]]] = {}
-    problems = []
     for element in elements:
         for service, names in documents.get(element, {}).get(SERVICE_MAP, {}).items():
-            first, _ = result.setdefault(service, (element, names))
-            if first != element:
-                problems.append(
-                    f"{element}/{SERVICE_MAP}: service {service} is in {first}/{SERVICE_MAP}, too; keep one"
-                )
-    if problems:
-        raise ElementsError(problems)
+            found = [names[key] for key in (distro, family_of(distro), "default") if key in names]
+            result[service] = found[0] if found else service
     return result
+
+
+def repeated_services(documents: Documents, elements: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the services that an element before has already: the element, the service, and what to do about it."""
+    first: dict[str, str] = {}
+    for element in elements:
+        for service in documents.get(element, {}).get(SERVICE_MAP, {}):
+            if first.setdefault(service, element) != element:
+                yield element, service, f"service {service} is in {first[service]}/{SERVICE_MAP}, too; keep one"
 
 
 def family_of(distro: str) -> str:

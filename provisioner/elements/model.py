@@ -25,6 +25,8 @@ DEPENDENCIES = "element-deps"
 PROVIDES = "element-provides"
 OPERATING_SYSTEM = "operating-system"  # a name that an element, or the image to start from, has to provide
 NAME_LIST_LIMIT = 1 << 16  # bytes of element-deps and element-provides
+NAME_LIMIT = 1000  # names in one of them
+MISSING_LIMIT = 50  # elements that are not there and of which a message is given
 ELEMENT_LIMIT = 1000  # elements of one image
 FOLDER_LIMIT = 2000  # folders of one entry of the path
 
@@ -97,7 +99,8 @@ def find_elements(path: Sequence[str]) -> ElementFolders:
 
 def _folders(entry: str) -> Iterator[str]:
     """Yield the folders in an entry of the path, those that are no links first, sorted."""
-    found = [(each.is_symlink(), each.name) for each in os.scandir(entry) if each.is_dir()]
+    with os.scandir(entry) as entries:
+        found = [(each.is_symlink(), each.name) for each in entries if os.path.isdir(each.path)]
     return iter([os.path.join(entry, name) for _, name in sorted(found)])
 
 
@@ -116,7 +119,10 @@ def _names(element: str, folder: str, file: str) -> tuple[str, ...]:
         raise ElementsError(
             [f"{path}: element {element}: {_why(error)}; write names of elements, one a line"]
         ) from error
-    return tuple(dict.fromkeys(filter(None, (line.strip() for line in lines))))
+    names = tuple(dict.fromkeys(filter(None, (line.strip() for line in lines))))
+    if len(names) > NAME_LIMIT:
+        raise ElementsError([f"{path}: element {element}: has more than {NAME_LIMIT} names; write fewer"])
+    return names
 
 
 def expand_elements(names: Iterable[str], folders: ElementFolders, provided: Sequence[str] = ()) -> tuple[Element, ...]:
@@ -138,6 +144,7 @@ class _Selection:
         self.providers: dict[str, str] = {}  # element by the name that it provides
         self.missing: dict[str, str] = {}  # by name, the element that needs it; "": the caller
         self.problems: list[str] = []
+        self.all_providers: dict[str, list[str]] = {}  # of the whole path, for messages
 
     def of(self, asked: Sequence[str]) -> tuple[Element, ...]:
         self._look(asked)
@@ -183,9 +190,10 @@ class _Selection:
             self.providers.setdefault(provided, element.name)
 
     def _check(self, asked: Sequence[str]) -> None:
-        for name, needed_by in self.missing.items():
-            if name not in self.providers:
-                self.problems.append(self._missing(name, needed_by))
+        missing = [name for name in self.missing if name not in self.providers]
+        self.problems += [self._missing(name, self.missing[name]) for name in missing[:MISSING_LIMIT]]
+        if len(missing) > MISSING_LIMIT:
+            self.problems.append(f"elements: {len(missing) - MISSING_LIMIT} more elements are not there")
         for name in asked:
             if name in self.given:
                 self.problems.append(f"elements: {name} is there without an element; leave it out")
@@ -228,16 +236,17 @@ class _Selection:
             "leave one of them out"
         )
 
-    def _who_provide(self, name: str) -> list[str]:
+    def _who_provide(self, name: str) -> Sequence[str]:
         """Return the elements on the path that provide a name; a broken one does not."""
-        found = []
-        for each in sorted(self.folders.by_name):
-            try:
-                if name in read_element(each, self.folders.by_name[each]).provides:
-                    found.append(each)
-            except ElementsError:
-                continue
-        return found
+        if not self.all_providers:
+            for each, folder in sorted(self.folders.by_name.items()):
+                try:
+                    provided = read_element(each, folder).provides
+                except ElementsError:
+                    continue
+                for one in provided:
+                    self.all_providers.setdefault(one, []).append(each)
+        return self.all_providers.get(name, ())
 
     @staticmethod
     def _listed(names: Sequence[str]) -> str:

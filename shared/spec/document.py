@@ -5,7 +5,8 @@ booleans (`on`, `no` and `y` are text), only decimal whole numbers are numbers (
 tags, no merge keys, one document. JSON is a subset of it. PyYAML's resolver speaks YAML 1.1 and its composer recurses
 as deep as the input says, so this module goes by the parser's events and resolves them itself.
 
-Values are str, int, float, bool, tuple and dict; a value that is left empty is a problem, never None.
+Values are str, int, float, bool, tuple and dict; a value that is left empty is a problem, never None. The documents of
+others, such as those of elements, may have empty values: there they are None.
 """
 
 from __future__ import annotations
@@ -108,19 +109,35 @@ def with_texts(value: Any, path: KeyPath, pattern: re.Pattern[str], change: Call
 
 def read_document(text: str) -> Document:
     """Read a text; never raises, whatever the text is."""
+    document = _read(text, may_be_empty=False)
+    if not document.problems and not document.positions:
+        what = "is empty; start with the lines name: and source:"
+        document.problems = [Problem((), what, Position(1, 1))]
+    elif document.data is not None and not isinstance(document.data, dict):
+        document.problems = [Problem((), "is not keys and values; write lines such as name: hello")]
+        document.data = None
+    return document
+
+
+def read_values(text: str) -> Document:
+    """Read a text that is no spec: one value of any kind, in which values may be empty. It never raises.
+
+    `data` is None for a text that is empty, too.
+    """
+    return _read(text, may_be_empty=True)
+
+
+def _read(text: str, *, may_be_empty: bool) -> Document:
+    """Read a text; of an empty one, not even the root has a position."""
     document = Document()
     try:
         root = _parse(text.removeprefix("\ufeff"))
-        reader = _Reader(document)
-        document.positions[()] = root.position
-        value = reader.value(root, ())
+        if root is not None:
+            document.positions[()] = root.position
+            document.data = _Reader(document, may_be_empty).value(root, ())
     except _Unreadable as fault:
         document.problems = [fault.problem]
-        return document
-    if isinstance(value, dict):
-        document.data = value
-    else:
-        document.problems = [Problem((), "is not keys and values; write lines such as name: hello")]
+        document.data = None
     return document
 
 
@@ -140,8 +157,8 @@ class _Node:
     children: list[_Node] = field(default_factory=list)  # of a map: key, value, key, value
 
 
-def _parse(text: str) -> _Node:
-    """Build the tree of a text's only document, without recursion. Raises _Unreadable."""
+def _parse(text: str) -> _Node | None:
+    """Build the tree of a text's only document, without recursion; None for an empty one. Raises _Unreadable."""
     if len(text) > TEXT_LIMIT:
         raise _Unreadable(
             f"is longer than {TEXT_LIMIT} characters; move data into files of the context", Position(1, 1)
@@ -181,14 +198,14 @@ def _position(mark: Any) -> Position:
     return Position(mark.line + 1, mark.column + 1)
 
 
-def _tree(events: Iterator[Any]) -> _Node:
-    """Turn parser events into the document's root node."""
+def _tree(events: Iterator[Any]) -> _Node | None:
+    """Turn parser events into the document's root node; None where it is empty."""
     root: _Node | None = None
     open_nodes: list[_Node] = []
     anchors: dict[str, _Node] = {}
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent) and root:
-            raise _Unreadable("a second document starts here; write one spec in one file", _position(event.start_mark))
+            raise _Unreadable("a second document starts here; write one in a file", _position(event.start_mark))
         if isinstance(event, yaml.CollectionEndEvent):
             node = open_nodes.pop()
             if node.anchor:  # only now, so that nothing can contain itself
@@ -206,7 +223,7 @@ def _tree(events: Iterator[Any]) -> _Node:
             if len(open_nodes) > DEPTH_LIMIT + 1:  # now, as libyaml's time grows with the square of the depth
                 raise _too_deep(node)
     if root is None or (root.kind == "scalar" and root.plain and root.text in _NOTHING):
-        raise _Unreadable("is empty; start with the lines name: and source:", Position(1, 1))
+        return None
     return root
 
 
@@ -235,8 +252,9 @@ def _node(event: Any, anchors: dict[str, _Node]) -> _Node:
 class _Reader:
     """Turns nodes into values, collecting what is wrong with single values."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, may_be_empty: bool) -> None:
         self.document = document
+        self.may_be_empty = may_be_empty
         self.count = 0
 
     def value(self, node: _Node, path: KeyPath) -> Any:
@@ -266,7 +284,7 @@ class _Reader:
                 continue
             self.document.positions[place] = key.position
             content = self.value(value, place)
-            if content is not None:
+            if content is not None or self.may_be_empty:
                 result[key.text] = content
         return result
 
@@ -284,6 +302,8 @@ class _Reader:
         if not node.plain:
             return text
         if text in _NOTHING:
+            if self.may_be_empty:
+                return None
             what = 'has no value; give it one, leave the key out, or write "" for empty text'
             self.document.problems.append(Problem(path, what))
             return None

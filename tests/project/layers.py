@@ -73,6 +73,9 @@ LAYERS = (
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
+    _layer(
+        "shared/elements", "provisioner/system provisioner/elements shared/ground shared/context shared/spec", io=True
+    ),
     _layer("shared/cache", "provisioner/protocol shared/ground shared/build shared/host shared/disks", io=True),
     _layer(
         "shared/sandbox",
@@ -160,7 +163,8 @@ LAYERS = (
     _layer(
         "goldsmith/commands",
         "goldsmith/home goldsmith/screen shared/ground shared/build shared/ports shared/gpu_drivers shared/engine "
-        "shared/planning shared/spec shared/context shared/intake shared/delivery shared/images shared/runtime",
+        "shared/planning shared/spec shared/elements shared/context shared/intake shared/delivery shared/images "
+        "shared/runtime",
         io=True,
     ),
     _layer(

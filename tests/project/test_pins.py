@@ -169,6 +169,20 @@ def test_every_package_is_locked_by_hash() -> None:
     assert all(len(locked(ROOT, name)) > 50 for name in LOCKS)
 
 
+def test_what_scripts_of_setup_fetch_is_pinned_by_hash() -> None:
+    fetched = {
+        found.requirement: len(found.hashes)
+        for path in sorted((ROOT / "setup").glob("*.sh"))
+        if "--require-hashes" in path.read_text(encoding="utf-8")
+        for found in locked(ROOT, str(path.relative_to(ROOT)))
+        if PIN.fullmatch(found.requirement)
+    }
+    assert {name.partition("==")[0]: count > 0 for name, count in fetched.items()} == {
+        "diskimage-builder": True,
+        "uv": True,
+    }
+
+
 def test_locks_are_of_what_is_asked_for() -> None:
     found = disagreements(ROOT)
     assert not found, "\n".join(found)

@@ -5,11 +5,13 @@ import pwd
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.project.source_tree import ROOT
+from tests.provisioner.elements.element_folders import ORIGINAL
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -155,6 +157,14 @@ def test_tests_have_an_ordinary_user_with_one_range_of_ids() -> None:
             others = [(int(start), int(length)) for user, start, length in lines if user != "goldsmith-test"]
             assert count == 65536
             assert all(first + count <= start or start + length <= first for start, length in others)
+
+
+def test_original_elements_are_there_as_data_alone() -> None:
+    done = run(ROOT / "setup" / "original-elements.sh")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(list(ORIGINAL.glob("*/element-deps"))) > 70
+    assert os.access(ORIGINAL / "vm" / "finalise.d" / "50-remove-bogus-udev-links", os.X_OK)
+    assert find_spec("diskimage_builder") is None
 
 
 def test_launcher_runs_this_checkout_from_anywhere(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-"""Make folders of elements for tests."""
+"""Make folders of elements for tests, and find those of diskimage-builder, which setup/original-elements.sh unpacks."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+PACKAGE = Path(sys.prefix) / "share" / "diskimage-builder-3.43.0"
+ORIGINAL = PACKAGE / "diskimage_builder" / "elements"
 
 Files = Mapping[str, str]
 

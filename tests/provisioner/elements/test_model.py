@@ -11,6 +11,8 @@ import pytest
 from provisioner.elements.model import (
     ELEMENT_LIMIT,
     FOLDER_LIMIT,
+    MISSING_LIMIT,
+    NAME_LIMIT,
     NAME_LIST_LIMIT,
     ElementsError,
     expand_elements,
@@ -228,6 +230,26 @@ def test_too_many_elements_are_told(folder: Path) -> None:
     for name in many.split():
         (folder / name).mkdir()
     assert problems(folder, many) == [f"elements: more than {ELEMENT_LIMIT} for one image; choose fewer"]
+
+
+def test_too_many_names_are_told(folder: Path) -> None:
+    element(folder, "app", needs=" ".join(f"n{number}" for number in range(NAME_LIMIT + 1)))
+    assert problems(folder, "app os") == [
+        f"app/element-deps: element app: has more than {NAME_LIMIT} names; write fewer"
+    ]
+
+
+def test_list_of_missing_elements_has_an_end(folder: Path) -> None:
+    element(folder, "app", needs=" ".join(f"n{number}" for number in range(MISSING_LIMIT + 3)))
+    found = problems(folder, "app os")
+    assert (len(found), found[-1]) == (MISSING_LIMIT + 1, "elements: 3 more elements are not there")
+
+
+def test_links_that_lead_nowhere_are_passed_over(folder: Path) -> None:
+    (folder / "ring").symlink_to("ring")
+    (folder / "lost").symlink_to("nothing")
+    assert chosen(folder, "os") == "os"
+    assert problems(folder, "ring os")[0].startswith("elements: there is no element ring in ")
 
 
 def test_too_many_folders_are_told(tmp_path: Path) -> None:

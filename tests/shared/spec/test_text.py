@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import SpecError
-from shared.spec.document import TEXT_LIMIT, VALUE_LIMIT, read_document
+from shared.spec.document import TEXT_LIMIT, VALUE_LIMIT, read_document, read_values
 from shared.spec.parameters import GROWTH_LIMIT
 from tests.shared.spec.reading import read_spec
 
@@ -292,3 +292,22 @@ def test_any_value_in_any_place_is_read_or_refused(place: tuple[Any, ...], value
         parent = parent[key]
     parent[place[-1]] = value
     check_any(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("a:\nb: ~\nc: [null, 1]\n", {"a": None, "b": None, "c": (None, 1)}),
+        ("- a\n-\n", ("a", None)),
+        ("text", "text"),
+        ('{"a": null}', {"a": None}),
+        ("", None),
+        ("# only this\n", None),
+        ("~", None),
+        ("a: {b", None),
+    ],
+)
+def test_values_that_are_no_spec_may_be_empty(text: str, data: Any) -> None:
+    document = read_values(text)
+    assert document.data == data
+    assert [problem.text.split(":")[0] for problem in document.problems] == (["is not YAML"] if "{b" in text else [])
