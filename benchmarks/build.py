@@ -97,18 +97,21 @@ def candidates(home: Path, folder: Path) -> list[Candidate]:
         Candidate(FLOOR, [once], prepare=afresh),
     ]
     if shutil.which("virt-customize"):
-        found.append(_virt_customize(disk, folder, afresh))
+        found.append(virt_customize(disk, folder, folder / "spec" / "hello.sh", afresh))
     if shutil.which("packer"):
         found.append(_packer(disk, folder, afresh))
     return found
 
 
-def _virt_customize(disk: Path, folder: Path, afresh: Callable[[], None]) -> Candidate:
-    """The same script on a copy of the disk; its appliance runs the source's own kernel, made before the first run."""
+def virt_customize(disk: Path, folder: Path, script: Path, afresh: Callable[[], None]) -> Candidate:
+    """Return the script on a copy of the disk, peer.raw, which `afresh` removes.
+
+    Its appliance runs the source's own kernel, and is made before the first run.
+    """
     kernel, modules = _kernel(disk, folder / "kernel")
     Path("/lib/modules").mkdir(exist_ok=True)  # it looks there too, and fails where a container has no such folder
     copy = ["cp", "--sparse=always", str(disk), str(folder / "peer.raw")]
-    customize = ["virt-customize", "-a", str(folder / "peer.raw"), "--run", str(folder / "spec" / "hello.sh")]
+    customize = ["virt-customize", "-a", str(folder / "peer.raw"), "--run", str(script)]
     line = f"{' '.join(copy)} && chmod u+w {folder / 'peer.raw'} && exec {' '.join(customize)}"
     environment = {
         "LIBGUESTFS_BACKEND": "direct",

@@ -1,24 +1,30 @@
-"""A whole build in a sandbox against one by hand, and against a VM: `python -m benchmarks.sandbox`, as root.
+"""A whole build in a sandbox against one by hand, and against its peers: `python -m benchmarks.sandbox`, as root.
 
-By hand is what no way without a VM can do without: a copy of the source's disk, its root mounted through a loop device
-in a mount namespace, and the script in a chroot. It has no isolation, no check of the result and no record. All take
-turns in one run; compare no times across runs.
+By hand is what no way without a VM can do without. As root that is a copy of the source's disk, its root mounted by a
+loop device in a mount namespace, and the script in a chroot; for an ordinary user an overlay over the unpacked root in
+a user namespace, the script in a chroot, and a new file system in a copy of the disk. Neither has isolation, a check of
+the result or a record. All take turns in one run; compare no times across runs.
 """
 
 import argparse
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Candidate, compare, machine, ratio, table
+from benchmarks.build import virt_customize
+from benchmarks.measure import Candidate, Sample, compare, machine, ratio, table
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
 from shared.images.bootstrap.bootstrap import bootstrap_image
 from shared.images.catalogue import Catalogue
+from tests.shared.sandbox.ordinary_user import AS_USER, give, place_for
+from tests.system.as_user import as_ordinary_user
 
 ROOT = Path(__file__).parents[1]
-SANDBOX, VM, BY_HAND = "goldsmith build --engine chroot", "goldsmith build", "by hand"
-MOST = 3.0  # times by hand
+SANDBOX, USERS, VM = "goldsmith build --engine chroot", "the same, as an ordinary user", "goldsmith build"
+BY_HAND, BY_USERS_HAND, VIRT_CUSTOMIZE = "by hand", "by an ordinary user's hand", "virt-customize"
+MOST, MOST_OF_USERS, MOST_OF_VIRT_CUSTOMIZE = 3.0, 2.0, 0.08
 SCRIPT = '#!/bin/bash\nset -eu\necho "hello from $(uname --machine)" > /var/lib/hello\n'
 SPEC = """\
 name: hello
@@ -38,56 +44,141 @@ chroot "$3" /bin/bash /tmp/hello.sh
 rm "$3/tmp/hello.sh"
 umount "$3"
 """
+USERS_TREE = """set -eu
+mkdir "$1"
+tar --extract --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' --directory "$1"
+"""
+USERS_LINES = """set -eu
+cp --sparse=always --reflink=auto "$0" "$1"
+chmod u+w "$1"
+rm -rf "$4/upper" "$4/work"
+mkdir -p "$4/upper" "$4/work" "$4/merged"
+mount -t overlay -o "userxattr,lowerdir=$4/tree,upperdir=$4/upper,workdir=$4/work" none "$4/merged"
+cp "$5" "$4/merged/tmp/hello.sh"
+chroot "$4/merged" /bin/bash /tmp/hello.sh
+rm "$4/merged/tmp/hello.sh"
+mke2fs -q -F -t ext4 -b 4096 -E offset="$2",nodiscard,lazy_itable_init=1 -d "$4/merged" "$1" "$3"
+"""
+NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+AS_USERS_ROOT = ("--user", "--map-auto", "--map-root-user")
 
 
-def candidates(home: Path, folder: Path) -> list[Candidate]:
-    """Return the sandbox, the VM, and the script by hand."""
-    catalogue = Catalogue(home, SystemClock())
-    disk = catalogue.disk(bootstrap_image("debian-12", catalogue, home=home).name)
-    (folder / "spec").mkdir()
-    (folder / "mounted").mkdir()
-    (folder / "spec" / "build.yaml").write_text(SPEC)
-    script = folder / "spec" / "hello.sh"
-    script.write_text(SCRIPT)
-    build: list[str | Path] = [ROOT / ".venv/bin/goldsmith", "build", folder / "spec" / "build.yaml"]
-    here = {"GOLDSMITH_HOME": str(home)}
+class Place:
+    """Where one user builds: a home with the base, the spec, and the disk that is made by hand."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        """Write the spec; the home has the base already."""
+        self.folder = folder
+        self.home = home
+        (folder / "spec").mkdir()
+        self.script = folder / "spec" / "hello.sh"
+        self.script.write_text(SCRIPT)
+        self.spec = folder / "spec" / "build.yaml"
+        self.spec.write_text(SPEC)
+        self.by_hand = folder / "by-hand.raw"
+
+    def afresh(self) -> None:
+        """Remove what an earlier run has made."""
+        Catalogue(self.home, SystemClock()).delete("hello")
+        for name in ("by-hand.raw", "peer.raw"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def build(self, title: str, *arguments: str, user: tuple[str, ...] = ()) -> Candidate:
+        """Return a build of the spec."""
+        line: list[str | Path] = [*user, ROOT / ".venv/bin/goldsmith", "build", self.spec, *arguments]
+        return Candidate(title, [line], prepare=self.afresh, environment={"GOLDSMITH_HOME": str(self.home)})
+
+
+def of_root(place: Place, disk: Path) -> list[Candidate]:
+    """Return what root runs: the sandbox, a VM, the work by hand, and the peers that are installed."""
     with Disk(disk) as opened:
         offset = opened.root.partition.start
+    mounted = place.folder / "mounted"
+    mounted.mkdir()
+    line: list[str | Path] = [*NAMESPACES, "sh", "-c", LINES, disk, place.by_hand, str(offset), mounted, place.script]
+    found = [
+        place.build(SANDBOX, "--engine", "chroot", "--no-cache"),
+        place.build(VM, "--no-cache"),
+        Candidate(BY_HAND, [line], prepare=place.afresh),
+    ]
+    if shutil.which("virt-customize"):
+        found.append(virt_customize(disk, place.folder, place.script, place.afresh))
+    return found
 
-    def afresh() -> None:
-        Catalogue(home, SystemClock()).delete("hello")
-        (folder / "by-hand.raw").unlink(missing_ok=True)
 
-    lines: list[str | Path] = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
-    lines += ["sh", "-c", LINES, disk, folder / "by-hand.raw", str(offset), folder / "mounted", script]
+def of_user(place: Place, disk: Path) -> list[Candidate]:
+    """Return what an ordinary user runs: the sandbox, and the work by hand on an unpacked root."""
+    with Disk(disk) as opened:
+        offset, blocks = opened.root.partition.start, opened.root.partition.size // 4096
+    user = as_ordinary_user()
+    _unpack(disk, offset, place.folder, user)
+    for path in (place.folder, place.home, *place.home.rglob("*")):
+        give(path, AS_USER)
+    arguments: list[str | Path] = [disk, place.by_hand, str(offset), str(blocks), place.folder, place.script]
+    line: list[str | Path] = [*user, *NAMESPACES, *AS_USERS_ROOT, "sh", "-c", USERS_LINES, *arguments]
     return [
-        Candidate(SANDBOX, [[*build, "--engine", "chroot"]], prepare=afresh, environment=here),
-        Candidate(VM, [build], prepare=afresh, environment=here),
-        Candidate(BY_HAND, [lines], prepare=afresh),
+        place.build(USERS, "--engine", "chroot", "--no-cache", user=user),
+        Candidate(BY_USERS_HAND, [line], prepare=place.afresh),
     ]
 
 
-def report(home: Path, folder: Path, rounds: int) -> None:
-    """Measure all, and print the tables: times, and what they are held to."""
-    samples = compare(candidates(home, folder), rounds)
+def _unpack(disk: Path, offset: int, folder: Path, user: tuple[str, ...]) -> None:
+    """Unpack the root file system of a disk into `folder`/tree, as files of the user's namespace."""
+    mounted = folder / "source"
+    mounted.mkdir()
+    subprocess.run(["mount", "-o", f"loop,ro,noload,offset={offset}", disk, mounted], check=True)
+    try:
+        packing: list[str | Path] = ["tar", "--create", "--xattrs", "--numeric-owner", "--directory", mounted, "."]
+        unpacking: list[str | Path] = [
+            *user,
+            *NAMESPACES,
+            *AS_USERS_ROOT,
+            "sh",
+            "-c",
+            USERS_TREE,
+            "sh",
+            folder / "tree",
+        ]
+        give(folder, AS_USER)
+        with subprocess.Popen(packing, stdout=subprocess.PIPE) as packed:
+            subprocess.run(unpacking, stdin=packed.stdout, check=True)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+
+
+def report(samples: dict[str, list[Sample]], rounds: int) -> None:
+    """Print the tables: times, and what they are held to."""
     print(f"one script on a cached base; {rounds} rounds after one that does not count; {machine()}\n")
     print(table(samples, BY_HAND))
     print("\n| required | measured |\n| --- | --- |")
-    print(f"| at most {MOST:g} times by hand | {ratio(samples, SANDBOX, BY_HAND):.2f} times |")
+    print(f"| as root at most {MOST:g} times by hand | {ratio(samples, SANDBOX, BY_HAND):.2f} times |")
+    print(f"| an ordinary user at most {MOST_OF_USERS:g} times | {ratio(samples, USERS, BY_USERS_HAND):.2f} times |")
+    if VIRT_CUSTOMIZE in samples:
+        most = f"{MOST_OF_VIRT_CUSTOMIZE:g} times {VIRT_CUSTOMIZE}"
+        print(f"| as root at most {most} | {ratio(samples, SANDBOX, VIRT_CUSTOMIZE):.2f} times |")
+        print(f"| an ordinary user at most {most} | {ratio(samples, USERS, VIRT_CUSTOMIZE):.2f} times |")
     print(f"| faster than a VM | {ratio(samples, SANDBOX, VM):.2f} times |")
 
 
 def main() -> None:
-    """Measure in a home of its own, or in one that has the base already."""
+    """Measure in homes of its own; the base comes from a home that has it already, or is made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="a GOLDSMITH_HOME; by default a new one, with a new base")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="goldsmith-bench-"))
-    try:
-        report(given.home or folder / "home", folder, given.rounds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="goldsmith-bench-") as own, place_for(AS_USER) as users:
+        home = given.home or Path(own) / "home"
+        catalogue = Catalogue(home, SystemClock())
+        disk = catalogue.disk(bootstrap_image("debian-12", catalogue, home=home).name)
+        base = users / "base.raw"
+        shutil.copyfile(disk, base)
+        subprocess.run(["fallocate", "--dig-holes", base], check=True)
+        theirs = users / "home"
+        Catalogue(theirs, SystemClock()).add(base, "debian-12-base", transfer="copy", family="debian-12")
+        (Path(own) / "place").mkdir()
+        found = of_root(Place(Path(own) / "place", home), disk)
+        found += of_user(Place(users, theirs), base)
+        report(compare(found, given.rounds), given.rounds)
 
 
 if __name__ == "__main__":
