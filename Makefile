@@ -74,16 +74,17 @@ test: setup ## run all tests, virtual machines included; minutes
 
 .PHONY: quick
 quick: setup ## run the tests that need no virtual machine, emulator or Terraform; three minutes or less
-	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow" \
+	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow and not soak" \
 		$(addprefix --ignore=tests/,cloud emulator shared/gcp terraform)
 
 .PHONY: soak
-soak: setup ## run SEEDS simulated seeds (20,000 by default), large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
+soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
 	.venv/bin/python -m tests.simulation.soak $(SEEDS)
 	.venv/bin/python -m tests.hostile.soak
 	GOLDSMITH_ALL_PYTHONS=1 .venv/bin/python -m pytest -q tests/provisioner/test_pythons.py
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
+	.venv/bin/python -m pytest -q -m soak
 	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py -k "kill or hostile"
 	GOLDSMITH_KILLS=30 .venv/bin/python -m pytest -q tests/system/test_step_cache.py -k kill
 

@@ -16,6 +16,7 @@ from tests.cloud.person import Person
 pytestmark = pytest.mark.vm
 
 
+@pytest.mark.soak
 def test_cloud_init_starts_the_build_of_an_image_that_boots_by_its_firmware(person: Person, cloud: Cloud) -> None:
     """As in the cloud: boot loader, cloud-init, its GCE data source, user-data, download by a signed URL."""
     folder = person.spec("booted", replace={"family: hello": "family: booted"})

@@ -22,6 +22,7 @@ STEPS = """\
 """
 
 
+@pytest.mark.soak
 def test_submit_follows_every_build_of_a_workflow(person: Person) -> None:
     folder = person.folder / "two"
     for name in ("left", "right"):

@@ -1,4 +1,4 @@
-"""300 seeds of the simulation, and that a seed says everything; `make soak` runs 20,000."""
+"""150 seeds of the simulation, and that a seed says everything; `make soak` runs 20,000."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulation.soak import tally
 from tests.world import values
 from tests.world.world import Guest
 
-SEEDS = 300
+SEEDS = 150
 PARTS = 10
 
 

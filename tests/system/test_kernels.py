@@ -32,6 +32,7 @@ def looked(goldsmith: Goldsmith) -> list[list[str]]:
     return [line.split() for line in Disk(disk).root.read("/var/lib/looked").decode().splitlines()]
 
 
+@pytest.mark.soak
 def test_debian_13_is_built_upon_and_verified(goldsmith: Goldsmith, debian_13_disk: Path) -> None:
     catalogue = Catalogue(goldsmith.home, SystemClock())
     catalogue.add(debian_13_disk, "debian-13-base", transfer="link", family="debian-13")

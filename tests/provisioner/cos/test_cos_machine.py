@@ -132,6 +132,7 @@ def verify(oem: Path, line: str) -> bool:
     return True
 
 
+@pytest.mark.soak
 def test_a_build_loses_its_power_while_partitions_move(host: Host, tmp_path: Path) -> None:
     """What runs on the build VM, 1 to 6: reclaim, relocate and extend OEM, resize2fs, setup, steps, seal-oem."""
     host.start()

@@ -258,13 +258,15 @@ def test_a_hostile_guest_fills_no_disk_and_keeps_no_other_build_waiting(tmp_path
         bus = LocalBus(database)
         hostile, honest = (Desk(bus=bus, build_id=f"{name}-1") for name in ("hostile", "honest"))
         with hostile.server, honest.server, ExitStack() as clients:
+            body = envelope({"data": encoded(b"x" * 1_000_000)}, *[{"data": "eA=="}] * 400)
+            assert hostile.post(body)[0] == 200
             slow = [clients.enter_context(hostile.connect()) for _ in range(CONNECTIONS)]
             for client in slow:
                 client.sendall(f"POST {PUBLISH} HTTP/1.1\r\nContent-Length: 100000\r\n\r\n{{".encode())
-            body = envelope({"data": encoded(b"x" * 1_000_000)}, *[{"data": "eA=="}] * 400)
             with ThreadPoolExecutor(8) as pool:
                 answers = list(pool.map(lambda _number: hostile.post(body)[0], range(40)))
-            assert set(answers) == {200, 429}
+            assert 429 in answers
+            assert set(answers) <= {200, 429}
             assert honest.post(envelope({"data": encoded(b"said")}))[0] == 200
         heard = bus.receive(build_id="honest-1", seconds=0)
         assert heard is not None

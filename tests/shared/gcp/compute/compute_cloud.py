@@ -56,16 +56,18 @@ __all__ = [
 
 @dataclass
 class Clock:
-    """The time, which a test may set ahead; pauses are short, and count in full."""
+    """The time, which a test may set ahead; pauses are short, and count in full unless a test holds the time."""
 
     ahead: float = 0.0
+    held: float | None = None
 
     def now(self) -> float:
-        return time.time() + self.ahead
+        return (time.time() if self.held is None else self.held) + self.ahead
 
     def pause(self, most: float) -> None:
         time.sleep(min(most, 0.02))
-        self.ahead += most
+        if self.held is None:
+            self.ahead += most
 
 
 class FusedCalls(Calls):

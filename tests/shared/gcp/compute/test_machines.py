@@ -178,6 +178,7 @@ def test_a_disk_of_a_machine_that_was_given_up_is_not_in_the_way_for_ever(cloud:
 
 
 def test_no_room_anywhere_names_the_zones_and_is_tried_again(cloud: Cloud) -> None:
+    cloud.clock.held = cloud.clock.now()
     for zone in ZONES:
         cloud.endpoint.exhaust(zone)
     with pytest.raises(Transient, match=rf"fits into no zone of its plan: .*in {A}: .*in {B}: "):
