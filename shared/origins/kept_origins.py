@@ -18,6 +18,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -103,7 +104,9 @@ class KeptOrigins:
         """
         with faults(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        known = self._folder / "requests" / request.digest
+        request = replace(request, root_kind=self._disk.root.kind)
+        disk = "" if self._disk == default_disk() else f"-{hashlib.sha256(_text_of(self._disk)).hexdigest()}"
+        known = self._folder / "requests" / f"{request.digest}{disk}"
         try:
             with scratch_folder(self._folder) as scratch:
                 archive = request.state(scratch.path, self._progress)
@@ -187,6 +190,10 @@ class KeptOrigins:
             place.mkdir(parents=True, exist_ok=True)
         with locked(place):
             yield
+
+
+def _text_of(disk: DiskDescription) -> bytes:
+    return json.dumps(disk.to_json(), sort_keys=True).encode()
 
 
 def _write_whole(path: Path, text: str) -> None:

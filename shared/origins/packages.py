@@ -29,7 +29,10 @@ _PACKET = (0x98, 0x99, 0xC6)  # with which a public key begins
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """The request of a root file system. `keyring` is a file with the keys that sign the archive."""
+    """The request of a root file system. `keyring` is a file with the keys that sign the archive.
+
+    `root_kind` is the kind of file system that the disk will have it on.
+    """
 
     distribution: str  # debian or ubuntu
     release: str
@@ -38,6 +41,7 @@ class PackageRequest:
     components: tuple[str, ...] = ()
     keyring: Path | None = None
     variant: str = CLOUD  # or one of mmdebstrap's
+    root_kind: str = "ext4"
 
     @property
     def digest(self) -> str:
@@ -86,7 +90,8 @@ class PackageRequest:
         if self.distribution == UBUNTU.name:
             base = tuple(name.replace(_DEBIAN_KERNEL, _UBUNTU_KERNEL) for name in base)
             base = tuple(name for name in base if self.release not in _WITH_RESOLVED or name != "systemd-resolved")
-        return cloud_contents(archive.source, (*base, *sorted(set(self.packages) - set(base))), keys)
+        packages = (*base, *sorted(set(self.packages) - set(base)))
+        return cloud_contents(archive.source, packages, keys, root_kind=self.root_kind)
 
 
 def _read_keys(path: Path) -> bytes:

@@ -160,8 +160,15 @@ class TreeContents:
     keys: bytes | None = None
 
 
-def cloud_contents(source: PackageSource, packages: Sequence[str], keys: bytes | None = None) -> TreeContents:
-    """Return the contents of a system that boots, has a network and takes orders from a cloud."""
+def cloud_contents(
+    source: PackageSource, packages: Sequence[str], keys: bytes | None = None, *, root_kind: str = "ext4"
+) -> TreeContents:
+    """Return the contents of a system that boots, has a network and takes orders from a cloud.
+
+    `root_kind` is the file system that the root will be: ext4, which is built into the kernels, or one whose module the
+    initrd gets.
+    """
+    modules = (*_INITRD_MODULES, *([root_kind] if root_kind != "ext4" else []))
     members: Mapping[str, str | bytes] = {
         "etc/apt/apt.conf.d/99mmdebstrap": 'Acquire::Languages "none";\n',
         "etc/apt/sources.list": _lines(source.lines),
@@ -171,7 +178,7 @@ def cloud_contents(source: PackageSource, packages: Sequence[str], keys: bytes |
         "etc/hostname": "localhost\n",
         "etc/hosts": _HOSTS,
         "etc/initramfs-tools/conf.d/modules": "MODULES=list\nCOMPRESS=zstd\n",
-        "etc/initramfs-tools/modules": _lines(_INITRD_MODULES),
+        "etc/initramfs-tools/modules": _lines(modules),
         "etc/systemd/network/80-ethernet-dhcp.network": _NETWORK,
         "etc/systemd/system/ssh-host-keys.service": _HOST_KEYS,
         "etc/systemd/system/ssh.service.d/host-keys.conf": _NEEDS_HOST_KEYS,

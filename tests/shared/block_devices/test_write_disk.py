@@ -125,6 +125,11 @@ def text_in(file: Path, path: str) -> str:
     return tool("debugfs", "-R", f"cat {path}", file)
 
 
+def read_by_grub(disk: Path, file_system: str, path: str) -> str:
+    """Read a file of a disk as the boot loader does."""
+    return tool("grub-fstest", disk, "cat", f"({file_system}){path}")
+
+
 def test_the_default_disk_holds_the_tree_and_boots_both_ways(mode: str, place: Path, tmp_path: Path) -> None:
     source = full_disk(tmp_path)
     disk = made(mode, place, source, default_disk())
@@ -154,6 +159,7 @@ def test_the_default_disk_holds_the_tree_and_boots_both_ways(mode: str, place: P
     assert blkid(root)["UUID"].encode() in (tmp_path / "program").read_bytes()
     assert blkid(root)["UUID"] in text_in(root, "/boot/grub/grub.cfg")
     assert text_in(root, "/etc/fstab") == f"UUID={blkid(root)['UUID']} / ext4 defaults,x-systemd.growfs 0 1\n"
+    assert read_by_grub(disk, "loop0,gpt1", "/etc/fstab") == text_in(root, "/etc/fstab")
 
 
 def test_the_same_tree_gives_the_same_bytes_for_root_and_for_users(tmp_path: Path) -> None:
@@ -307,6 +313,8 @@ def test_volume_groups_are_those_that_lvm_reads(mode: str, place: Path, tmp_path
     (tmp_path / "spread").write_bytes(spread)
     tool("e2fsck", "-fn", tmp_path / "spread")
     assert "/log/messages" in paths(tmp_path / "spread")
+    assert "root=/dev/mapper/vg-lv--root " in read_by_grub(disk, "lvm/vg-lv--root", "/boot/grub/grub.cfg")
+    assert read_by_grub(disk, "lvm/data-spread", "/log/messages") == "var/log/messages"
     if mode == AS_ROOT:
         assert listed(disk) == [
             ("lv-root", "vg", "41943040", "linear"),
@@ -363,7 +371,7 @@ def check_files(disk: Path, source: Path, kind: str, folder: Path) -> None:
     part = cut(disk, 1, folder / "part")
     tool(*CHECKS[kind], part)
     assert (blkid(part)["TYPE"], blkid(part)["LABEL"]) == (kind, "top")
-    assert blkid(part)["UUID"] in part.read_bytes().decode("latin-1")
+    assert f"root=UUID={blkid(part)['UUID']} " in read_by_grub(disk, "loop0,msdos1", "/boot/grub/grub.cfg")
     if os.geteuid():
         return
     (folder / "mounted").mkdir()

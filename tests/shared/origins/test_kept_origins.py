@@ -1,6 +1,7 @@
 import hashlib
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from shared.sandbox.unpack_root import UnpackedRoot
 from tests.shared.disks.small_disks import tool
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, packed, system, write
 from tests.shared.origins.containers import archived, layout, saved
-from tests.shared.sandbox.ordinary_user import MODES, give, place_for, run
+from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for, run
 from tests.shared.sandbox.trees import CAPABILITY, on_disk
 
 KERNEL: list[Entry] = [
@@ -131,6 +132,24 @@ def test_what_is_refused_leaves_nothing(mode: str, place: Path) -> None:
     assert "is a program for machine 4321 of ELF" in refuse(mode, place, packed(system(machine=4321)))
     data = packed(system())
     assert str(place / "root.tar") in refuse(mode, place, data[: data.index(b"./usr/bin/sh") + 520])
+
+
+def made_with_xfs(home: str, file: str) -> str:
+    catalogue = Catalogue(Path(home), SystemClock())
+    usual = default_disk()
+    file_systems = tuple(replace(each, kind="xfs") if each == usual.root else each for each in usual.file_systems)
+    disk = replace(usual, file_systems=file_systems)
+    return KeptOrigins(catalogue, Path(home), lambda line: None, disk).of_rootfs(Path(file)).name
+
+
+@pytest.mark.parametrize("mode", [AS_USER])
+def test_kernels_that_fill_file_systems_are_looked_for_in_all_images(mode: str, place: Path) -> None:
+    name, disk, _ = make(mode, place, packed(system()))
+    with pytest.raises(InputError) as error:
+        run(mode, made_with_xfs, place / "home", place / "root.tar")
+    assert "the tree of files: there is no kernel in /boot" in str(error.value)
+    assert f"{disk}: there is no kernel in /boot" in str(error.value)
+    assert [path.name for path in (place / "home" / "images").iterdir()] == [name]
 
 
 def test_a_name_that_another_image_has_is_not_taken_for_it(tmp_path: Path) -> None:

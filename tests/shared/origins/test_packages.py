@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.build.block_devices.description import file_system_disk
 from shared.clock import SystemClock
 from shared.errors import EnvironmentFault, InputError
 from shared.images.bootstrap.package_source import PackageSource
@@ -59,6 +60,9 @@ def test_ubuntu_is_taken_with_its_updates_components_and_kernel(asked: PackageRe
     assert (wanted.variant, wanted.keys) == ("apt", KEYS)
     assert wanted.files["etc/apt/trusted.gpg.d/source.gpg"] == KEYS
     assert "systemd-resolved" not in replace(asked, release="jammy").contents(state).packages
+    assert not {"ext4", "xfs"} & set(wanted.files["etc/initramfs-tools/modules"].split())
+    on_xfs = replace(asked, root_kind="xfs").contents(state)
+    assert "xfs" in on_xfs.files["etc/initramfs-tools/modules"].split()
     plain = replace(asked, variant="minbase", packages=("python3",)).contents(state)
     assert (plain.variant, plain.packages) == ("minbase", ("python3",))
     assert not any(path.startswith(("boot/", "etc/cloud")) for path in plain.files)
@@ -115,3 +119,5 @@ def test_without_the_archive_the_last_image_of_a_request_is_used(asked: PackageR
     said: list[str] = []
     assert KeptOrigins(catalogue, tmp_path, said.append).of_packages(away).name == "ubuntu-noble-1"
     assert "cannot be reached; ubuntu-noble-1, made earlier, is used" in said[-1]
+    with pytest.raises(EnvironmentFault, match="the package archive cannot be read"):
+        KeptOrigins(catalogue, tmp_path, said.append, file_system_disk()).of_packages(away)
