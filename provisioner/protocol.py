@@ -120,6 +120,23 @@ class KernelCommandLine:
     remove: Tuple[str, ...] = ()  # parameters, NAME or NAME=VALUE
 
 
+ELEMENTS_OWN = (
+    *("DIB_ARGS", "DIB_ENV", "ELEMENTS_PATH", "IMAGE_ELEMENT", "IMAGE_ELEMENT_YAML", "LC_ALL"),
+    *("TARGET_ROOT", "TMP_BUILD_DIR", "TMP_HOOKS_PATH", "TMP_IMAGE_DIR", "TMP_MOUNT_PATH"),
+)
+"""Variables of the scripts of elements that no spec can set."""
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Run elements of diskimage-builder in the image: their scripts, packages and files."""
+
+    elements: Tuple[str, ...]
+    path: Tuple[str, ...] = ("elements",)  # folders of the context that hold elements; the first one that has it wins
+    env: Mapping[str, str] = field(default_factory=dict)
+    documents: str = ""  # JSON of the elements' YAML, by element and file, which the plan adds
+
+
 @dataclass(frozen=True)
 class Reboot:
     """Reboot, then go on with the next step."""
@@ -134,6 +151,7 @@ ACTIONS: Mapping[str, type] = {
     "seal-oem": SealOem,
     "disable-auto-update": DisableAutoUpdate,
     "kernel-command-line": KernelCommandLine,
+    "elements": Elements,
     "reboot": Reboot,
 }
 """Every action a step can name, and the closed schema of its inputs."""

@@ -13,6 +13,7 @@ from shared.build.events import BuildRequested, to_json
 from shared.build.identity import build_id
 from shared.build.plan import MachinePlan, Plan
 from shared.delivery.bundle import provisioner_version
+from shared.elements.step_documents import check_elements
 from shared.errors import InputError, SpecError
 from shared.names import LOCAL
 from shared.planning.plan import make_plan
@@ -90,14 +91,18 @@ def _on_this_machine(spec: Spec) -> Spec:
 
 def plan_for(spec: Spec, folder: Path, backend: LocalBackend, request: str) -> Plan:
     """Return the plan of a build that the caller holds; its places start at a folder, and its context is packed."""
+    builds = opening.builds_here(backend)
+    source = opening.images_here(backend).resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb)
+    context = builds.packed_context(spec, folder, build_id(spec.name, request))
     return make_plan(
         spec,
-        source=opening.images_here(backend).resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb),
-        context=opening.builds_here(backend).packed_context(spec, folder, build_id(spec.name, request)),
+        source=source,
+        context=context,
         request=request,
         requested=backend.clock.now(),
         provisioner_version=provisioner_version(),
         date=source_date(os.environ.get(SOURCE_DATE.name, "")),
+        documents=builds.documents(spec, context),
     )
 
 
@@ -140,7 +145,10 @@ def _absolute(folder: Path, place: str | None) -> str | None:
 
 def validate(path: Path, parameters: Mapping[str, str], source: Path | None) -> None:
     """Print that a spec, or each build of a workflow, is good. SpecError if it is not."""
-    for build in read_builds(path, parameters, f"goldsmith validate {uuid.uuid4()}", source).builds:
+    file = read_builds(path, parameters, f"goldsmith validate {uuid.uuid4()}", source)
+    for build in file.builds:
+        if build.spec.context is not None and not build.spec.context.startswith("gs:"):
+            check_elements(build.spec.steps, file.folder / build.spec.context)
         count = len(build.spec.steps)
         say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
 

@@ -15,7 +15,6 @@ from typing import Protocol, Self, TextIO
 from provisioner.protocol import INVENTORY
 from shared.build.build import Build, State
 from shared.build.events import Event, Reported, to_json
-from shared.build.resources import kept_disk_json
 
 from .progress import Stages
 from .text import printable
@@ -172,8 +171,7 @@ class JsonView:
 
     def end(self, build: Build, logs: str) -> None:
         """Print the whole build."""
-        kept = kept_disk_json(build)
-        self._print({"build": to_json(build), "logs": logs} | ({} if kept is None else {"kept_disk": kept}))
+        self._print({"build": to_json(build), "logs": logs})
 
     def _print(self, document: dict[str, object]) -> None:
         self._lines.write(json.dumps(document, sort_keys=True))

@@ -124,8 +124,7 @@ class _Merged:
         self.skipped: list[SkippedHook] = []
         self.files: list[MergedFile] = []
         self.hidden: list[tuple[MergedFile, MergedFile]] = []
-        self.taken: dict[tuple[str, str], MergedFile] = {}  # by folder and name
-        self.shared: set[MergedFile] = set()  # folders, which several elements may have
+        self.taken: dict[tuple[str, str], MergedFile] = {}  # by folder and name, no folders
         self.problems: list[str] = []
 
     def add(self, element: Element) -> None:
@@ -155,15 +154,15 @@ class _Merged:
 
     def _add_inside(self, file: MergedFile, mode: int) -> None:
         if not file.name.startswith("."):  # which are not copied
-            other = self.taken.setdefault((file.folder, file.name), file)
-            if other is not file and not (stat.S_ISDIR(mode) and other in self.shared):
+            other = self.taken.get((file.folder, file.name))
+            if other is not None:
                 self.problems.append(
                     f"{file.path}: element {file.element} and element {other.element} both have {file.folder}/"
                     f"{file.name} ({other.path}); rename one of them"
                 )
                 return
-            if stat.S_ISDIR(mode):
-                self.shared.add(file)
+            if not stat.S_ISDIR(mode):
+                self.taken[file.folder, file.name] = file
             self.files.append(file)
         if file.folder in self.hooks:
             reason = _reason(file, mode)

@@ -63,7 +63,7 @@ class ElementFolders(NamedTuple):
 
     path: tuple[str, ...]
     by_name: Mapping[str, str]  # folder
-    links: Mapping[str, str]  # symbolic links to folders of another name, which is the element's; no folder has theirs
+    links: Mapping[str, str]  # symbolic links to folders of another name, which is the element's
     overrides: tuple[Override, ...]
 
 
@@ -94,8 +94,7 @@ def find_elements(path: Sequence[str]) -> ElementFolders:
                 links.setdefault(os.path.basename(found), name)
     if problems:
         raise ElementsError(problems)
-    others = {link: name for link, name in links.items() if link not in by_name}
-    return ElementFolders(tuple(path), by_name, others, tuple(overrides))
+    return ElementFolders(tuple(path), by_name, links, tuple(overrides))
 
 
 def _folders(entry: str) -> Iterator[str]:
@@ -203,7 +202,7 @@ class _Selection:
         for name, provider in self.providers.items():
             if provider in self.providers:
                 self.problems.append(self._circle(name, provider))
-        if not missing and OPERATING_SYSTEM not in self.providers and OPERATING_SYSTEM not in self.given:
+        if OPERATING_SYSTEM not in self.providers and OPERATING_SYSTEM not in self.given:
             self.problems.append(
                 f"elements: none of {', '.join(self.elements) or 'them'} provides {OPERATING_SYSTEM}; add one that "
                 f"does{self._listed(self._who_provide(OPERATING_SYSTEM))}"

@@ -256,7 +256,7 @@ class Runner:
             return error.status, f"not done within {step.timeout:g} s"
         except (StepError, OSError) as error:
             context.output.say(str(error))
-            return None, str(error)
+            return getattr(error, "status", None), str(error)
         return status, "" if status in (0, REBOOT_STATUS) else f"exit status {status}"
 
 

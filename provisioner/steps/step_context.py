@@ -35,7 +35,11 @@ def step_environment(machine: Mapping[str, str], own: Mapping[str, str]) -> Dict
 
 
 class StepError(Exception):
-    """The step cannot be done; the text says why and what to do about it."""
+    """The step cannot be done; the text says why and what to do about it. `status` is that of what it ran, if any."""
+
+    def __init__(self, text: str, status: Optional[int] = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class StepContext:

@@ -83,11 +83,22 @@ def writable(handle: int, seconds: float) -> bool:
     return bool(poller.poll(seconds * 1000))
 
 
-class StepOutput:
+class ProgramOutput:
+    """What a program prints. `tail` is its last OUTPUT_LIMIT bytes."""
+
+    def __init__(self) -> None:
+        self.tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Add the next piece of output."""
+        self.tail = data[-OUTPUT_LIMIT:] if len(data) >= OUTPUT_LIMIT else (self.tail + data)[-OUTPUT_LIMIT:]
+
+
+class StepOutput(ProgramOutput):
     """One try's output. `tail` is its last OUTPUT_LIMIT bytes. It has none of the `hidden` texts."""
 
     def __init__(self, name: str, log: str, console: StepConsole, hidden: Sequence[bytes] = ()) -> None:
-        self.tail = b""
+        super().__init__()
         self._hidden = hidden
         self._held = b""  # may be the beginning of a hidden text
         self._prefix = f"[step {name}] ".encode("utf-8", "replace").replace(b"\n", b" ")
@@ -112,7 +123,7 @@ class StepOutput:
     def _add(self, data: bytes) -> None:
         if self._log >= 0:
             self._logging(lambda: self._keep(data))
-        self.tail = data[-OUTPUT_LIMIT:] if len(data) >= OUTPUT_LIMIT else (self.tail + data)[-OUTPUT_LIMIT:]
+        super().feed(data)
         if self._shown <= CONSOLE_LIMIT:
             self._show(data)
 

@@ -11,14 +11,15 @@ import select
 import threading
 import time
 
-from .output import StepOutput
 from .step_group import GRACE, KILLED_WITHIN, PAUSE, SIGKILL, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .output import ProgramOutput
     from .step_group import StepGroup
+
 
 SIGPIPE, SIGXFSZ = 13, 25
 
@@ -48,7 +49,9 @@ def find_program(name: str, root: str = "/") -> str:
     return ""
 
 
-def run_captured(argv: list[str], env: Mapping[str, str], output: StepOutput, deadline: float, group: StepGroup) -> int:
+def run_captured(
+    argv: list[str], env: Mapping[str, str], output: ProgramOutput, deadline: float, group: StepGroup
+) -> int:
     """Run a program in the present working directory; return its exit status, 128 + signal when one killed it.
 
     All that it starts is in `group`. `deadline` is monotonic time. TimedOut when it passes; OSError when the program
@@ -165,7 +168,7 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _follow(child: int, readable: int, exited: int, output: StepOutput, deadline: float) -> bool:
+def _follow(child: int, readable: int, exited: int, output: ProgramOutput, deadline: float) -> bool:
     """Read output until the program has exited; return whether it ran out of time. Closes `readable`."""
     poller = select.poll()
     poller.register(readable, select.POLLIN)
@@ -195,7 +198,7 @@ def _kill_group(group: int) -> None:
         time.sleep(PAUSE)
 
 
-def _take(readable: int, output: StepOutput) -> bool:
+def _take(readable: int, output: ProgramOutput) -> bool:
     """Pass on the bytes that are there; return False at the end of the output."""
     try:
         data = os.read(readable, CHUNK)
@@ -206,7 +209,7 @@ def _take(readable: int, output: StepOutput) -> bool:
     return bool(data)
 
 
-def _last_words(child: int, readable: int, output: StepOutput) -> None:
+def _last_words(child: int, readable: int, output: ProgramOutput) -> None:
     """Read to the end of the output; where another process holds it open, leave the rest to a thread."""
     poller = select.poll()
     poller.register(readable, select.POLLIN)

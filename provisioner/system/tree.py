@@ -46,6 +46,12 @@ class Tree:
             for folder, path in self._matches(pattern):
                 self._attempt(self._remove, folder, path)
 
+    def remove_name(self, pattern: str, name: str) -> None:
+        """Remove what has a name, whatever is in it, in folders, with all that is in that."""
+        for folder, path in self._matches(pattern + "/*"):
+            if os.path.basename(path) == name:
+                self._attempt(self._remove, folder, path)
+
     def remove_inside(self, pattern: str, keep: tuple[str, ...] = ()) -> None:
         """Empty folders but for the names in `keep`."""
         for folder, path in self._matches(pattern + "/*"):

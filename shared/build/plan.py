@@ -30,6 +30,10 @@ class SourceImage:
     bootable: bool = True  # False where it is known to have no kernel
 
 
+AskedElements = tuple[tuple[str, ...], tuple[str, ...]]
+"""The elements that a step names, and its path."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The files that the steps see as their working directory, packed."""

@@ -407,7 +407,8 @@ class WithOutside:
         self.members, self.problems = dict(reader.members), list(reader.problems)
         self.script_faults, self.twins = reader.script_faults, reader.twins
         for path in folders:
-            self._add(beside(place, path), packed_place(path))
+            add = self._add_all if path.endswith("/") else self._add
+            add(beside(place, path), packed_place(path))
         if sum(member.size for member in self.members.values()) > SIZE_LIMIT:
             raise InputError(f"{place} and what goes with it hold more than {SIZE_LIMIT >> 30} GiB; fetch it in a step")
 
@@ -415,11 +416,22 @@ class WithOutside:
         """Open a file for reading."""
         return self._files[name].open("rb") if name in self._files else self._reader.open(name)
 
-    def _add(self, folder: Path, name: str) -> None:
+    def _make(self, folder: Path, name: str) -> None:
         if OUTSIDE in self._reader.members:
             self.problems.append(f"holds {OUTSIDE}, where the files of {folder} go; rename it")
         parts = name.split("/")
         self.members |= {"/".join(parts[: count + 1]): Member("dir") for count in range(len(parts))}
+
+    def _add_all(self, folder: Path, name: str) -> None:
+        """Add all that is below a folder, with its links."""
+        self._make(folder, name)
+        found = _Folder(folder, ())
+        self.problems += [f"has beside it {folder}, which {problem}" for problem in found.problems]
+        self.members |= {f"{name}/{inner}": member for inner, member in found.members.items()}
+        self._files |= {f"{name}/{inner}": folder / inner for inner, it in found.members.items() if it.kind == "file"}
+
+    def _add(self, folder: Path, name: str) -> None:
+        self._make(folder, name)
         for file, path in files_of(folder).items():
             self._files[f"{name}/{file}"] = path
             self.members[f"{name}/{file}"] = Member("file", path.stat().st_size)

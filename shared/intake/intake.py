@@ -208,6 +208,7 @@ class Intake:
                 request=each.asked,
                 requested=self._backend.clock.now(),
                 provisioner_version=provisioner_version(),
+                documents=contexts.documents(spec),
             )
             event = admit(places.placed(plan), self._backend)
         except Passing:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..build.plan import Context
+from ..build.plan import AskedElements, Context
 from ..context.members import beside, files_of, scan
 from ..context.outside import context_name, outside
 from ..context.packing import pack_context
+from ..elements.step_documents import ELEMENTS, step_documents
 from ..errors import InputError, NotFound
 from ..ports import Objects, StoredObject
 from ..spec.document import Problem
@@ -153,9 +155,9 @@ class UploadedContext:
         if beside(self._place, path) != self._folder / bucket / name:
             raise InputError(f"{place} leads out of gs://{bucket}; write a path beside the spec")
         prefix = f"gs://{bucket}/{name}/"
-        self._download(
-            prefix, (each for each in self._objects.listing(prefix) if "/" not in each.uri.removeprefix(prefix))
-        )
+        below = self._objects.listing(prefix)
+        whole = path.endswith("/")
+        self._download(prefix, (each for each in below if whole or "/" not in each.uri.removeprefix(prefix)))
 
     def _fetch_archive(self, uri: str) -> str:
         refuse_hidden(uri, self._bucket)
@@ -165,7 +167,7 @@ class UploadedContext:
             raise InputError(f"{uri} does not exist; upload it first, or write context: . for the spec's own folder")
         digest = named_digest(name, ".tar") if bucket == self._bucket else ""
         if self._others and (self._packed is None or not digest):
-            raise InputError(f"{uri} is an archive, and deps_dir leads out of it; put that folder into it")
+            raise InputError(f"{uri} is an archive, and {self._others[0]} leads out of it; put that folder into it")
         if digest:  # by its digest, and so only to be compared with that
             stored = store_archive(self._objects, found, digest, kept_uri(bucket, digest, ".tar", self._now))
             self._ready = Context(stored.uri, digest, stored.size)
@@ -213,10 +215,17 @@ class UploadedContext:
 
     def _refuse_large(self, place: Path) -> None:
         members = scan(place).members or {}
-        others = [file.stat().st_size for path in self._others for file in files_of(beside(place, path)).values()]
+        others = [_size_of(beside(place, path), whole=path.endswith("/")) for path in self._others]
         if sum(member.size for member in members.values()) + sum(others) > CONTEXT_LIMIT:
             uri = str(place).replace(f"{self._folder}/", "gs://")
             raise InputError(f"{uri} {_TOO_LARGE}")
+
+
+def _size_of(folder: Path, *, whole: bool) -> int:
+    """Return the bytes of a folder's files, or of all that is below it."""
+    if whole:
+        return sum(member.size for member in (scan(folder).members or {}).values())
+    return sum(file.stat().st_size for file in files_of(folder).values())
 
 
 class UploadedContexts:
@@ -247,6 +256,19 @@ class UploadedContexts:
     def pack(self, spec: Spec) -> Context | None:
         """Return a spec's context, which check() has found good, packed and uploaded; None where it has none."""
         return self._of("" if spec.context is None else context_name(spec.context, outside(spec.steps))).pack()
+
+    def documents(self, spec: Spec) -> Mapping[AskedElements, str]:
+        """Return what the steps of elements of a spec ask for, read from its packed context. InputError."""
+        steps = (*spec.steps, *(spec.verify.steps if spec.verify else ()))
+        context = self.pack(spec) if any(step.action == ELEMENTS for step in steps) else None
+        found = self._objects.stat(context.uri) if context is not None else None
+        if found is None:
+            return {}
+        self._room.take(found.uri, [found])
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            archive = Path(folder, "context.tar")
+            self._objects.download(found, archive)
+            return step_documents(steps, archive)
 
     def _of(self, name: str) -> UploadedContext:
         if name not in self._named:

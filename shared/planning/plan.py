@@ -7,9 +7,9 @@ source and request give the same plan, byte for byte, on every machine.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.protocol import DiskLayout, Step
 
@@ -18,6 +18,7 @@ from ..build.identity import build_id, content_digest, image_labels, image_name,
 from ..build.machine_types import default_disk_type
 from ..build.plan import (
     Allowance,
+    AskedElements,
     CachePlan,
     Context,
     Deprecation,
@@ -43,12 +44,14 @@ OWN_FILES = {
     "copy-files": "source",
     "install-gpu": "deps_dir",
     "install-anthos": "package_spec",
+    "elements": "path",
 }
-"""The input of each action that names a file of the context."""
+"""The input of each action that names a file of the context, or some folders."""
+ELEMENTS = "elements"
 _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
 _NO_KERNEL = "{} has no kernel; add packages with a kernel and an init system to what it is made of"
-CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages"])  # others need a booted system
+CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages", ELEMENTS])  # others need a booted system
 
 
 def make_plan(
@@ -60,15 +63,18 @@ def make_plan(
     requested: float,
     provisioner_version: str,
     date: int | None = None,
+    documents: Mapping[AskedElements, str] | None = None,
 ) -> Plan:
     """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
 
-    `date` is the SOURCE_DATE_EPOCH that the caller has chosen instead of the source's own date.
+    `date` is the SOURCE_DATE_EPOCH that the caller has chosen instead of the source's own date; `documents` are those
+    of steps of elements.
     Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
     too long, too many labels.
     """
-    steps = _steps(spec.steps, source.architecture, spec.build.timeout)
-    verify_steps = _steps(spec.verify.steps, source.architecture, spec.build.timeout) if spec.verify else None
+    longest, read = spec.build.timeout, documents or {}
+    steps = _steps(spec.steps, source.architecture, longest, read)
+    verify_steps = _steps(spec.verify.steps, source.architecture, longest, read) if spec.verify else None
     disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
     layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
     sbom_input = spec.output.sbom.input if spec.output.sbom else None
@@ -128,13 +134,15 @@ def numbered_image(plan: Plan, number: int) -> ImagePlan:
     return replace(before, name=name, export_to=export)
 
 
-def _steps(steps: Iterable[SpecStep], architecture: str, longest: float) -> tuple[Step, ...]:
+def _steps(
+    steps: Iterable[SpecStep], architecture: str, longest: float, documents: Mapping[AskedElements, str]
+) -> tuple[Step, ...]:
     """Return the steps that this architecture runs; none may take longer than the build."""
     return tuple(
         Step(
             name=step.name,
             action=step.action,
-            inputs=packed_inputs(step.action, step.inputs),
+            inputs=_inputs(step, documents),
             timeout=min(step.timeout or longest, longest),
             retries=step.retries,
             idempotent=step.idempotent,
@@ -147,11 +155,19 @@ def _steps(steps: Iterable[SpecStep], architecture: str, longest: float) -> tupl
     )
 
 
+def _inputs(step: SpecStep, documents: Mapping[AskedElements, str]) -> Mapping[str, Any]:
+    """Return a step's inputs as the build machine gets them."""
+    inputs = packed_inputs(step.action, step.inputs)
+    if step.action != ELEMENTS:
+        return inputs
+    return {**inputs, "documents": documents.get((tuple(step.inputs["elements"]), tuple(step.inputs["path"])), "")}
+
+
 def _own_files(step: SpecStep) -> Iterator[str]:
     """Yield patterns of the files of the context that a step's inputs name."""
-    place = packed_inputs(step.action, step.inputs).get(OWN_FILES.get(step.action, ""))
-    if isinstance(place, str):
-        yield _PATTERN.sub(r"[\g<0>]", place)
+    places = packed_inputs(step.action, step.inputs).get(OWN_FILES.get(step.action, ""))
+    for place in [places] if isinstance(places, str) else places or ():
+        yield "**" if place == "." else _PATTERN.sub(r"[\g<0>]", place)
 
 
 def _disk_size(asked: int | None, source: SourceImage) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..build.build import Build, State
 from ..build.damage import readable_builds
 from ..build.events import BuildRequested
-from ..build.plan import Context
+from ..build.plan import AskedElements, Context
 from ..engine.history import Followed
 from ..errors import DamagedDocument, EnvironmentFault, GoldsmithError, InputError, NoSpace, NotFound
 from ..host.build_folder import BuildFolder, build_ids
@@ -72,6 +72,14 @@ class LocalBuilds:
             folder / spec.context, BuildFolder(self._backend.home, build_id).context, outside(spec.steps)
         )
 
+    @staticmethod
+    def documents(spec: Spec, context: Context | None) -> Mapping[AskedElements, str]:
+        """Return what steps of elements ask for, read from a packed context of this machine. InputError."""
+        from ..elements.step_documents import step_documents
+
+        steps = (*spec.steps, *(spec.verify.steps if spec.verify else ()))
+        return step_documents(steps, None if context is None else Path(context.uri))
+
     def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""
         from ..engine.engine import Engine
@@ -90,13 +98,15 @@ class LocalBuilds:
 
         assert build.plan is not None
         name = failed_step(build)
+        context = self.packed_context(spec, folder, build.id)
         plan = make_plan(
             spec,
             source=build.plan.source,
-            context=self.packed_context(spec, folder, build.id),
+            context=context,
             request=build.plan.request,
             requested=build.plan.requested,
             provisioner_version="",
+            documents=self.documents(spec, context),
         )
         for step in (plan.verify_steps or ()) if build.state is State.VERIFYING else plan.steps:
             if step.name == name:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
-from provisioner.protocol import ACTIONS
+from provisioner.protocol import ACTIONS, ELEMENTS_OWN
 
 from ..names import quoted
 from .closed import BrokenRule, Closed, Rules, nearest, shown_value
@@ -35,8 +35,9 @@ CONTEXT_FILES: Mapping[str, ContextFile] = {
     "copy-files": ContextFile("source", ("file", "dir")),
     "install-gpu": ContextFile("deps_dir", ("dir",)),
     "install-anthos": ContextFile("package_spec", ("file", "dir"), or_url=True),
+    "elements": ContextFile("path", ("dir",)),
 }
-"""For each action that reads the context, the input that names the file or folder."""
+"""For each action that reads the context, the input that names the file or folder, or some of them."""
 
 URL = re.compile(r"(https?|gs)://[^\s/]+/\S+")
 INSTALLER = re.compile(r"NVIDIA-Linux-(x86_64|aarch64)-[0-9]+(\.[0-9]+){1,2}\.run")
@@ -89,6 +90,25 @@ def _environment(env: dict[str, str]) -> dict[str, str]:
             "context"
         )
     return env
+
+
+def _elements_environment(env: dict[str, str]) -> dict[str, str]:
+    for name in ELEMENTS_OWN:
+        if name in env:
+            raise ValueError(f"{name} is set by the step itself; leave it out")
+    return _environment(env)
+
+
+def _some_elements(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("is empty; write at least one element")
+    return names
+
+
+def _some_folders(folders: tuple[str, ...]) -> tuple[str, ...]:
+    if not folders:
+        raise ValueError("is empty; write the folders that hold elements")
+    return folders
 
 
 def _some_packages(packages: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,6 +180,12 @@ PackageName = Annotated[
     str,
     matching(re.compile(r"[A-Za-z0-9@][-A-Za-z0-9+.:=~_/]*"), "is not a package name; write one package in each entry"),
 ]
+ElementName = Annotated[
+    str,
+    matching(
+        re.compile(r"[0-9A-Za-z_][-0-9A-Za-z_.+]*"), "is no element's name; write the name of its folder in each entry"
+    ),
+]
 Container = Annotated[
     str,
     matching(
@@ -196,10 +222,19 @@ _CHECKED: Mapping[tuple[str, str], Any] = {
     ("install-anthos", "package_spec"): Annotated[str, AfterValidator(_package_spec)],
     ("install-anthos", "workdir"): AbsolutePath | None,
     ("install-anthos", "installer"): Annotated[str, AfterValidator(_archive)],
+    ("elements", "elements"): Annotated[tuple[ElementName, ...], AfterValidator(_some_elements)],
+    ("elements", "path"): Annotated[tuple[Annotated[str, AfterValidator(_folder)], ...], AfterValidator(_some_folders)],
+    ("elements", "env"): Annotated[
+        dict[VariableName, Annotated[str, AfterValidator(_text)]],
+        AfterValidator(_elements_environment),
+    ],
     ("kernel-command-line", "add"): tuple[KernelParameter, ...],
     ("kernel-command-line", "remove"): tuple[KernelParameter, ...],
 }
 """Closer types of single inputs; others have the dataclass's own."""
+
+_PLANNED = frozenset([("elements", "documents")])
+"""Inputs that the plan adds, and no spec has."""
 
 
 def _install_gpu_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
@@ -228,6 +263,8 @@ def _model(action: str) -> type[Closed]:
     hints = get_type_hints(shape)
     keys: dict[str, Any] = {}
     for entry in fields(shape):
+        if (action, entry.name) in _PLANNED:
+            continue
         kind = _CHECKED.get((action, entry.name), hints[entry.name])
         if entry.default_factory is not MISSING:
             keys[entry.name] = (kind, Field(default_factory=entry.default_factory))

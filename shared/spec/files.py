@@ -19,7 +19,8 @@ from .actions import CONTEXT_FILES, INSTALLER
 from .document import KeyPath, Problem
 
 SCRIPT = "script"
-DEPS = "deps_dir"  # of install-gpu: may lie outside of the context
+DEPS = "deps_dir"  # of install-gpu: may lie outside of the context, as may
+PATH = "path"  # of elements
 _SOURCE_FILES: Mapping[str, str] = {"file": "file", "rootfs": "file", "oci": "folder or file"}
 SBOM_INPUT: KeyPath = ("output", "sbom", "input")
 PROXY: KeyPath = ("local", "proxy")
@@ -58,7 +59,7 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
         return found
     missing_folders: list[str] = []  # their files need no messages of their own
     for path, name, kinds in wanted:
-        if leads_out(name) and path[0] == "steps" and path[-1] in (DEPS, "version"):
+        if leads_out(name) and path[0] == "steps" and (path[-1] in (DEPS, "version") or path[-2] == PATH):
             fault = _missing_outside(beside(folder / context, name), kinds)
         else:
             fault = missing_file(seen.members, name, kinds, folder / context)
@@ -81,9 +82,13 @@ def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[
             if not named or not isinstance(inputs, dict):
                 continue
             name, version = inputs.get(named.key), inputs.get("version")
+            where_named = (*where, index, "inputs", named.key)
+            if isinstance(name, tuple):
+                yield from (((*where_named, at), one, named.kinds) for at, one in enumerate(name) if _is_local(one))
+                continue
             if not isinstance(name, str) or (named.or_url and "://" in name):
                 continue
-            yield (*where, index, "inputs", named.key), name, named.kinds
+            yield where_named, name, named.kinds
             if action == "install-gpu" and isinstance(version, str) and INSTALLER.fullmatch(version):
                 yield (*where, index, "inputs", "version"), f"{name}/{version}", ("file",)
 

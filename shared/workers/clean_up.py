@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..backend import Backend
 from ..build import resources
-from ..build.build import Build, LedgerEntry, State
+from ..build.build import Build, LedgerEntry
 from ..build.events import CleanedUp
 from ..build.orders import Order
 from ..engine.lifecycle import lose_image
@@ -34,8 +34,7 @@ def clean_up(build: Build, order: Order, backend: Backend) -> CleanedUp:
         for entry in _in_order(entry for entry in build.ledger if entry.kind in ("machine", "disk")):
             delete_entry(entry, build, backend)
         return _cleaned(build.ledger, order, backend)
-    # Before it was held, all was taken back; what is there by now under the same names is another build's.
-    withdrawn, lost = ((), "") if build.state is State.HELD else _withdraw(build, backend)
+    withdrawn, lost = _withdraw(build, backend)
     if lost:
         build = lose_image(build, lost)
     doomed = _in_order(entry for entry in build.ledger if not entry.keep)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from dataclasses import replace
 
 import pytest
 
-from emulator.cloud.cloud import Cloud
 from emulator.web.processes import free_port
 from shared.build.build import State
-from shared.disks.disk import Disk
 from tests.cloud.person import Person
 
 pytestmark = pytest.mark.vm
@@ -47,7 +44,7 @@ def test_submit_of_a_build_that_fails_is_1_with_the_steps_last_words(person: Per
     assert (told["outcome"], told["steps"][0]["exit_status"], told["left"]) == ("failed", 7, [])
 
 
-def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person, cloud: Cloud) -> None:
+def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person) -> None:
     folder = person.spec("kept", replace={"family: hello": "family: kept"})
     (folder / "preload.sh").write_text("#!/bin/sh\ntouch /etc/left-here\nexit 7\n")
     printed = person.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", status=1)
@@ -56,17 +53,6 @@ def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person
     assert build.state is State.HELD
     assert build.disk_until <= build.updated + 3600, "the deployment's max_keep"
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
-    [file] = [path for path in (cloud.home / "compute").glob("*/*.raw") if path.parent.name != "images"]
-    with Disk(file) as cut_off:
-        start = cut_off.root.partition.start
-    command = ["e2fsck", "-y", "-E", "journal_only", f"{file}?offset={start}"]  # as a kernel does that mounts it
-    replayed = subprocess.run(command, capture_output=True, check=False)
-    assert replayed.returncode in (0, 1), replayed.stderr
-    with Disk(file) as kept:
-        assert kept.root.exists("/etc/left-here")
-        assert kept.root.exists("/var/lib/goldsmith/logs/000.log")
-        assert not kept.root.exists("/var/lib/goldsmith/files"), "which has the VM's key"
-    assert "held (disk kept until" in person.goldsmith("builds", "list")
     told = person.result("kept-")["kept_disk"]
     assert (told["name"], told["until"]) == (disk, build.disk_until)
     [create, _ssh, delete] = told["boot"]

@@ -74,7 +74,9 @@ LAYERS = (
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
     _layer(
-        "shared/elements", "provisioner/system provisioner/elements shared/ground shared/context shared/spec", io=True
+        "shared/elements",
+        "provisioner/system provisioner/elements shared/ground shared/build shared/context shared/spec",
+        io=True,
     ),
     _layer("shared/cache", "provisioner/protocol shared/ground shared/build shared/host shared/disks", io=True),
     _layer(
@@ -136,14 +138,14 @@ LAYERS = (
     _layer(
         "shared/intake",
         "provisioner/system shared/ground shared/build shared/ports shared/engine shared/planning shared/spec "
-        "shared/context shared/sbom shared/delivery",
+        "shared/elements shared/context shared/sbom shared/delivery",
         io=True,
     ),
     _layer(
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
-        "shared/spec shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images shared/origins "
-        "shared/machines shared/cache shared/sandbox shared/local shared/gcp",
+        "shared/spec shared/elements shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images "
+        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp",
         io=True,
     ),
     _layer(

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,11 @@ def ask_original(questions: list[dict[str, Any]]) -> list[Any]:
 
 def elements(names: list[str]) -> list[str] | str:
     """Return the elements that belong to an image, sorted; or the name of the exception."""
+    module = runpy.run_path(str(PACKAGE / "diskimage_builder" / "element_dependencies.py"))
     try:
-        return sorted(name for name, _ in _dependencies()["get_elements"](names, str(ORIGINAL)))
+        return sorted(name for name, _ in module["get_elements"](names, str(ORIGINAL)))
     except Exception as error:  # noqa: BLE001 - it has several, of no common class
         return type(error).__name__
-
-
-@cache
-def _dependencies() -> dict[str, Any]:
-    return runpy.run_path(str(PACKAGE / "diskimage_builder" / "element_dependencies.py"))
 
 
 def packages(names: list[str], environment: Mapping[str, str]) -> dict[str, dict[str, list[list[str]]]] | str:

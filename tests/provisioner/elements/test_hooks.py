@@ -96,14 +96,6 @@ def test_file_of_two_elements_is_an_error(tmp_path: Path, place: str) -> None:
     )
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
-def test_file_and_folder_of_one_name_are_an_error(tmp_path: Path, names: tuple[str, str]) -> None:
-    element(tmp_path, "a", {"static/etc": ""})
-    element(tmp_path, "b", {"static/etc/x": ""})
-    with pytest.raises(ElementsError, match="both have static/etc "):
-        merged(tmp_path, *names)
-
-
 def test_all_duplicates_are_told_at_once(tmp_path: Path) -> None:
     for name in "abc":
         element(tmp_path, name, {"install.d/10-x": "", "root.d/20-y": ""})

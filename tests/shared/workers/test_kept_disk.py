@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from dataclasses import replace
@@ -10,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from shared.build.build import ArchiveRecord, Build, Outcome, State
+from shared.build.build import Build, Outcome, State
 from shared.build.plan import Plan
 from shared.build.resources import boot_commands
 from tests.world import values
-from tests.world.given_orders import ARCHIVE, BOOT
+from tests.world.given_orders import BOOT
 from tests.world.world import Guest, World
 
 RESULT = "results/hello.json"
@@ -119,23 +118,6 @@ def test_the_commands_boot_the_disk_without_an_account_and_leave_it(world: World
     )
     assert "--no-address" not in other[0]
     assert "--tunnel-through-iap" not in other[1]
-
-
-def test_when_the_disk_goes_what_another_build_has_published_meanwhile_stays() -> None:
-    """Two hours after the failure, the same names may be those of a build that has succeeded since."""
-    world = World(Guest(fails_at=0, phase="verify"))
-    failed(world)
-    stored = world.store.load(values.BUILD_ID)
-    plan, image = stored.build.plan, stored.build.image
-    assert plan is not None
-    assert image is not None
-    plan = replace(plan, image=replace(plan.image, export_to=ARCHIVE))
-    archive = ArchiveRecord(6, hashlib.sha256(b"theirs").hexdigest(), "", "", 0, 0)
-    world.store.save(replace(stored.build, plan=plan, image=replace(image, archive=archive)), stored.version)
-    world.bucket.objects[ARCHIVE] = b"theirs"
-    world.finish()
-    assert world.build().state is State.FINISHED
-    assert world.bucket.objects[ARCHIVE] == b"theirs"
 
 
 def test_without_a_kept_disk_there_are_no_commands() -> None:

@@ -1,0 +1,387 @@
+"""Run the phases of elements, in a process and a mount namespace of their own.
+
+    host phases     extra-data.d, post-root.d, block-device.d, pre-finalise.d, cleanup.d: in the image's own system,
+                    which stands for the build machine, with a /tmp and a HOME of their own; the image is at TARGET_ROOT
+    target phases   pre-install.d, install.d, post-install.d, finalise.d: after chroot(8) to the image, with the merged
+                    hooks at /tmp/in_target.d, read-only
+
+The image at TARGET_ROOT is the root file system once more, so what one of them mounts there the others see. All mounts
+go with the namespace. The first script that fails ends the phases; cleanup.d runs nevertheless, to its end.
+
+The step starts this process with the name of a folder, in which it finds run.json and writes result.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+
+from ..system.mounts import mounts
+from ..system.output import ProgramOutput
+from ..system.process import TimedOut, find_program, run_captured, run_quietly
+from ..system.script_text import LOOK, fault
+from ..system.step_group import StepGroup
+from .environment import source_environment
+from .hooks import BLOCK_DEVICE, CLEANUP, FINALISE, PRE_FINALISE, PRE_INSTALL, TARGET_PHASES, merge_hooks
+from .model import Element, ElementsError
+from .variables import IN_TARGET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+    from .hooks import Hook
+
+TASK, RESULT = "run.json", "result.json"
+CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
+TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
+NOT_FOUND = 127  # bash's exit status where it finds no program
+_DEVICE = "IMAGE_BLOCK_DEVICE="
+_UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
+_KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
+_INTERPRETED, _PROGRAM = b"#!", b"\x7fELF"
+
+
+class ScriptOutput(ProgramOutput):
+    """The output of one script: it goes on at once, and its end is kept."""
+
+    def feed(self, data: bytes) -> None:
+        """Pass on the next piece."""
+        super().feed(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view) :]
+
+
+class _NoGroup(StepGroup):
+    """The processes of scripts stay in the group that this process was started in."""
+
+    def __init__(self) -> None:
+        self._own = self._path = ""
+
+
+class Failure:
+    """What ended the phases: of a script its status; a time limit that has passed."""
+
+    def __init__(self, text: str, status: int, tail: bytes = b"", *, timed_out: bool = False) -> None:
+        self.text = text
+        self.status = status
+        self.tail = tail
+        self.timed_out = timed_out
+
+
+class ElementsRun:
+    """One run of the phases."""
+
+    def __init__(self, work: str, task: Mapping[str, Any]) -> None:
+        """Begin a run; `task` is what run.json holds."""
+        self._work = work
+        self._hooks = os.path.join(work, "hooks")
+        self._target = os.path.join(work, "mnt")
+        self._variables: Dict[str, str] = {**os.environ, **task["variables"]}
+        self._array: str = task["array"]
+        self._origins: Mapping[str, str] = task["origins"]  # element by PHASE/NAME, of scripts and of folders in phases
+        self._own_cleanup = frozenset(task["unrooted"])  # elements whose root.d did not run
+        self._phases: Sequence[str] = task["phases"]
+        self._deadline = time.monotonic() + task["seconds"]
+        self._device: Mapping[str, str] = task["device"]
+        self._began: List[str] = []  # PHASE/NAME of the scripts that have been started
+        self.scripts: List[Dict[str, Any]] = []
+
+    def run(self) -> Optional[Failure]:
+        """Run all phases; return what ended them early."""
+        failure = self._attempt(self._mount)
+        if failure is None:
+            for phase in self._phases:
+                failure = self._phase(phase)
+                if failure is not None:
+                    self._remove_build_packages(phase)
+                    break
+        if failure is not None:
+            self._deadline = max(self._deadline, time.monotonic() + CLEANUP_SECONDS)
+        cleaned = self._phase(CLEANUP, to_the_end=True) if _is_mounted(self._target) else None
+        return failure or cleaned
+
+    def _attempt(self, act: Any) -> Optional[Failure]:
+        try:
+            act()
+        except (ElementsError, OSError) as error:
+            return Failure(str(error), 1)
+        return None
+
+    def _mount(self) -> None:
+        """Make the image's second place, and the /tmp of the build machine. ElementsError."""
+        if os.statvfs(self._work).f_flag & os.ST_NOEXEC:  # as /var of Container-Optimized OS
+            _mount("--bind", self._work, self._work)
+            _remount(self._work, "exec")
+        _mount("--rbind", "/", self._target)
+        own = os.path.join(self._work, "tmp")
+        if not self._work.startswith("/tmp/"):  # noqa: S108 - it would hide the work
+            _mount("--bind", own, "/tmp")  # noqa: S108 - of this namespace alone
+
+    def _phase(self, phase: str, *, to_the_end: bool = False) -> Optional[Failure]:
+        """Run the scripts of a phase; return the first failure."""
+        began = time.monotonic()
+        if phase == PRE_FINALISE:
+            self._variables.update(self._device)
+        try:
+            hooks = self._hooks_of(phase)
+        except ElementsError as error:
+            return Failure(str(error), 1)
+        if not hooks:
+            return None
+        if phase not in TARGET_PHASES:
+            return self._scripts(phase, hooks, began, to_the_end=to_the_end)
+        try:
+            self._show_hooks()
+            return self._scripts(phase, hooks, began, to_the_end=to_the_end)
+        except (ElementsError, OSError) as error:
+            return Failure(f"{phase}: {error}", 1)
+        finally:
+            self._hide_hooks()
+
+    def _show_hooks(self) -> None:
+        """Put the merged hooks into the image's tree, read-only. ElementsError; OSError."""
+        place = self._target + IN_TARGET
+        os.makedirs(place, exist_ok=True)
+        _mount("--bind", self._hooks, place)
+        _remount(place, "ro")
+
+    def _hide_hooks(self) -> None:
+        place = self._target + IN_TARGET
+        while _is_mounted(place) and not run_quietly([_program("umount"), "-l", place]):
+            pass
+        with suppress(OSError):  # not there any more, or in use: the step's end removes it
+            os.rmdir(place)
+
+    def _hooks_of(self, phase: str) -> Sequence[Hook]:
+        """Return the scripts of a phase as they are now: earlier ones may have added some."""
+        return merge_hooks([Element("", self._hooks, (), ())]).phases[phase]
+
+    def _scripts(self, phase: str, hooks: Sequence[Hook], began: float, *, to_the_end: bool) -> Optional[Failure]:
+        failure = None
+        inside = phase in TARGET_PHASES
+        try:
+            environment = self._environment(inside)
+        except ElementsError as error:
+            return Failure(f"{phase}: environment.d: {error}", 1)
+        if phase == PRE_INSTALL:
+            self._update_lists(environment)
+        for hook in hooks:
+            found = self._script(hook, environment, inside)
+            tolerated = found is not None and phase == CLEANUP and self._element(hook) in self._own_cleanup
+            if found is not None and tolerated:
+                _say(
+                    f"{found.text}; it undoes what root.d would have done, which does not run on an image: passed over"
+                )
+            elif found is not None:
+                failure = failure or found
+                if not to_the_end:
+                    break
+        self._table(phase, time.monotonic() - began)
+        return failure
+
+    def _environment(self, inside: bool) -> Dict[str, str]:
+        """Return the variables of the scripts of a phase. ElementsError."""
+        base = dict(self._variables)
+        base.pop("TMPDIR", None)
+        if inside:
+            base.pop("VIRTUAL_ENV", None)
+            base["HOME"] = "/root"
+            folders = [os.path.join(self._work, "programs"), base["PATH"], os.path.join(self._work, "fallback")]
+        else:
+            base["HOME"] = os.path.join(self._work, "home")
+            base["PYTHONPATH"] = os.path.join(self._work, "python")
+            folders = [os.path.join(self._work, name) for name in ("host", "programs")]
+            folders += [base["PATH"], os.path.join(self._work, "fallback")]
+        base["PATH"] = ":".join(folders)
+        hooks = merge_hooks([Element("", self._hooks, (), ())]).environment
+        place = IN_TARGET if inside else self._hooks
+        files = [os.path.join(place, hook.phase, hook.name) for hook in hooks]
+        bash = find_program("bash")
+        if not bash:
+            raise ElementsError(["this image has no bash, which elements are written for; install it in a step before"])
+        command = [*self._entry(inside), bash]
+        told = os.path.join(self._work, "environment")
+
+        def run(argv: List[str]) -> int:
+            return run_captured(argv, base, ScriptOutput(), self._deadline, _NoGroup())
+
+        try:
+            return source_environment(files, self._array, told, command, run)
+        except TimedOut as error:
+            raise ElementsError(["not read within the step's time"]) from error
+
+    def _script(self, hook: Hook, environment: Mapping[str, str], inside: bool) -> Optional[Failure]:
+        """Run one script; return how it failed."""
+        name, element = f"{hook.phase}/{hook.name}", self._element(hook)
+        _say(f"{name} ({element})")
+        self._began.append(name)
+        output = ScriptOutput()
+        began = time.monotonic()
+        timed_out, problem = False, ""
+        try:
+            command = [*self._entry(inside), *self._command(hook, inside)]
+            status = run_captured(command, environment, output, self._deadline, _NoGroup())
+        except TimedOut as error:
+            status, timed_out = error.status, True
+        except (ElementsError, OSError) as error:
+            status, problem = 126, str(error)
+        seconds = time.monotonic() - began
+        if output.tail and not output.tail.endswith(b"\n"):
+            output.feed(b"\n")
+        self.scripts.append(
+            {"phase": hook.phase, "file": hook.name, "element": element, "seconds": seconds, "status": status}
+        )
+        _say(f"{name} ({element}): {seconds:.1f} s" + (f", exit status {status}" if status else ""))
+        if hook.phase == BLOCK_DEVICE:
+            self._take_device(output.tail)
+        if not status and not timed_out:
+            return None
+        what = "not done within the step's time" if timed_out else problem or f"exit status {status}"
+        return Failure(
+            f"{name} of element {element}: {what}{_hint(status, output.tail)}", status, output.tail, timed_out=timed_out
+        )
+
+    def _element(self, hook: Hook) -> str:
+        """Return the element that a script comes from; of a link to one in a folder of the phase, that folder's."""
+        path = os.path.join(self._hooks, hook.phase, hook.name)
+        names = [hook.name]
+        if os.path.islink(path):
+            names += os.path.normpath(os.readlink(path)).split("/")[:1]
+        found = (self._origins.get(f"{hook.phase}/{name}") for name in names)
+        return next(filter(None, found), "made by a script")
+
+    def _entry(self, inside: bool) -> List[str]:
+        return [_program("chroot"), self._target] if inside else []
+
+    def _command(self, hook: Hook, inside: bool) -> List[str]:
+        """Return what runs a script: bash where it does not say. ElementsError for text of another system."""
+        path = os.path.join(self._hooks, hook.phase, hook.name)
+        with open(path, "rb") as file:
+            text = file.read(LOOK)
+        wrong = "" if text.startswith(_PROGRAM) else fault(text)
+        if wrong:
+            raise ElementsError([wrong])
+        here = os.path.join(IN_TARGET, hook.phase, hook.name) if inside else path
+        return [here] if text.startswith((_INTERPRETED, _PROGRAM)) else [find_program("bash"), here]
+
+    def _take_device(self, tail: bytes) -> None:
+        """Take the block device that a script of block-device.d has printed."""
+        for line in tail.decode("utf-8", "replace").splitlines():
+            if line.startswith(_DEVICE):
+                self._device = {**self._device, "IMAGE_BLOCK_DEVICE": line[len(_DEVICE) :].strip("\"' ")}
+
+    def _update_lists(self, environment: Mapping[str, str]) -> None:
+        """Fetch the lists of packages where the image came without: elements expect an image that has just got them."""
+        lists = os.path.join(self._target, "var/lib/apt/lists")
+        apt = find_program("apt-get", self._target)
+        if not apt or self._origins.get("install.d/01-package-installs") is None:
+            return
+        if os.path.isdir(lists) and any(name.endswith("Release") for name in os.listdir(lists)):
+            return
+        _say("the image has no lists of packages: fetching them")
+        command = [*self._entry(True), "/" + os.path.relpath(apt, self._target), "-q", "-y", "update"]
+        status = 0
+        try:
+            status = run_captured(command, environment, ScriptOutput(), self._deadline, _NoGroup())
+        except TimedOut as error:
+            status = error.status
+        if status:
+            _say(f"apt-get update: exit status {status}; going on")
+
+    def _remove_build_packages(self, phase: str) -> None:
+        """After a failure, remove the packages that were installed for one phase alone, as its end would have done."""
+        if phase not in TARGET_PHASES or phase == FINALISE:
+            return
+        self._deadline = max(self._deadline, time.monotonic() + CLEANUP_SECONDS)
+        hooks = self._hooks_of(phase)
+        installs = f"{phase}/{_installs_of(hooks)}"
+        left = [hook for hook in hooks if hook.name.endswith(_UNINSTALLS) and f"{phase}/{hook.name}" not in self._began]
+        if not left or installs not in self._began:
+            return
+        try:
+            self._show_hooks()
+            environment = self._environment(True)
+            for hook in left:
+                self._script(hook, environment, True)
+        except (ElementsError, OSError) as error:
+            _say(f"packages for the build alone may be left: {error}")
+        finally:
+            self._hide_hooks()
+
+    def _table(self, phase: str, seconds: float) -> None:
+        """Print the seconds of each script of a phase."""
+        _say(f"{phase}: {seconds:.1f} s")
+        for script in self.scripts:
+            if script["phase"] == phase:
+                _say(f"{script['seconds']:10.3f} {script['file']} ({script['element']})")
+
+
+def _installs_of(hooks: Sequence[Hook]) -> str:
+    return next((hook.name for hook in hooks if hook.name.endswith("-package-installs")), "")
+
+
+def _hint(status: int, tail: bytes) -> str:
+    """Return what to do about a program that the image does not have; "" for another failure."""
+    if status != NOT_FOUND:
+        return ""
+    for line in reversed(tail.decode("utf-8", "replace").splitlines()):
+        before, found, _ = line.rpartition(": command not found")
+        if found:
+            name = before.rpartition(": ")[2].strip()
+            return f": this image has no {name}; install it in a step before this one (action: install-packages)"
+    return ""
+
+
+def _mount(*arguments: str) -> None:
+    """Mount something by mount(8). ElementsError."""
+    status = run_quietly([_program("mount"), *arguments])
+    if status:
+        raise ElementsError([f"mount {' '.join(arguments)}: exit status {status}; elements need to mount, as root can"])
+
+
+def _is_mounted(place: str) -> bool:
+    """Return whether something is mounted at a place; os.path.ismount() knows no binds of the same file system."""
+    return any(mount.path == place for mount in mounts())
+
+
+def _remount(place: str, option: str) -> None:
+    """Change one option of a mount; the others have to be told again. ElementsError."""
+    kept: List[str] = []
+    for mount in mounts():
+        if mount.path == place:  # the last one is on top
+            kept = sorted(_KEPT_OPTIONS & mount.options)
+    options = [each for each in kept if option not in (each, each[len("no") :])]
+    _mount("-o", ",".join(["remount", "bind", option, *options]), place)
+
+
+def _program(name: str) -> str:
+    found = find_program(name)
+    if not found:
+        raise ElementsError([f"this image has no {name}, which running elements needs; install it in a step before"])
+    return found
+
+
+def _say(text: str) -> None:
+    data = memoryview(f"elements: {text}\n".encode("utf-8", "replace"))
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def main(work: str) -> int:
+    """Run what run.json of a folder says; return the exit status of the script that failed, or 0."""
+    with open(os.path.join(work, TASK), "rb") as file:
+        task = json.loads(file.read().decode())
+    run = ElementsRun(work, task)
+    failure = run.run()
+    result: Dict[str, Any] = {"scripts": run.scripts, "problem": "", "status": 0, "timed_out": False, "tail": ""}
+    if failure is not None:
+        status = failure.status or 1
+        result.update(problem=failure.text, status=status, timed_out=failure.timed_out)
+        result["tail"] = failure.tail[-TAIL:].decode("utf-8", "replace")
+    with open(os.path.join(work, RESULT), "w", encoding="utf-8") as written:
+        json.dump(result, written)
+    return int(result["status"])

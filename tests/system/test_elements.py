@@ -1,0 +1,222 @@
+"""Elements of diskimage-builder, unmodified, in a sandbox: what they make of the image, and what is left of them."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shared.disks.disk import Disk
+from shared.disks.root_files import RootFiles
+from tests.provisioner.elements.element_folders import ORIGINAL, element
+from tests.shared.sandbox.ordinary_user import MODES
+from tests.system.command import Document, Goldsmith
+from tests.system.sandboxes import assert_nothing_left, sandboxed
+
+pytestmark = pytest.mark.slow
+BAD_INPUT = 2
+
+CHOSEN = (
+    *("app", "apt-conf", "apt-preferences", "apt-sources", "cache-url", "cloud-init-datasources"),
+    *("cloud-init-disable-resizefs", "cloud-init-nocloud", "devuser", "dib-init-system", "dib-python", "dynamic-login"),
+    *("element-manifest", "growroot", "install-static", "install-types", "journal-to-console", "local-config"),
+    *("manifests", "modprobe", "openssh-server", "package-installs", "pkg-map", "runtime-ssh-host-keys"),
+    *("source-repositories", "stable-interface-names", "svc-map", "sysctl", "sysprep"),
+)
+PHASES = ("pre-install.d", "install.d", "post-install.d", "finalise.d")
+SAY = '#!/bin/bash\nset -eu\necho "{phase} $PWD $HOME $MY_NAME" >>/var/lib/app\n'
+HOST = """#!/bin/bash
+set -eu
+[ "$HOME" != /root ] && [ ! -e /tmp/of-the-image ] && [ "$TARGET_ROOT" = "$TMP_MOUNT_PATH" ]
+touch "$TMP_MOUNT_PATH/tmp/of-the-image"
+touch /tmp/of-the-host
+echo '#!/bin/bash
+echo "made $(basename "$0") $(sudo -u nobody id -un)" >>/var/lib/app' >"$TMP_HOOKS_PATH/install.d/45-made"
+chmod +x "$TMP_HOOKS_PATH/install.d/45-made"
+"""
+INSTALL = """#!/bin/bash
+set -eu
+eval declare -A elements=($(get_image_element_array))
+ls /tmp/in_target.d/install.d >/dev/null
+[ -e /tmp/of-the-image ] && [ ! -e /tmp/of-the-host ]
+! touch /tmp/in_target.d/mine 2>/dev/null
+{
+    env | cut -d= -f1
+    for word in pkg-map svc-map dib-run-parts element-info package-installs-v2 map-packages map-services dib-python; do
+        echo "program $(command -v "$word")"
+    done
+    echo "service $(svc-map web) package $(pkg-map --element app thing)"
+    echo "array ${elements[app]##*/}"
+    sysctl-set-value vm.swappiness 10
+} >/var/lib/seen
+mount -t tmpfs own /mnt
+touch /mnt/hidden
+"""
+UNMOUNT = '#!/bin/bash\nset -eu\n[ -e "$TARGET_ROOT/mnt/hidden" ]\nunmount_dir "$TARGET_ROOT"/mnt\n'
+MANAGER = '#!/bin/bash\nset -eu\nprintf "%s\\n" "$*" >>/var/lib/installed\n'
+
+
+def own_elements(folder: Path) -> None:
+    """Make the elements of the tests."""
+    with tarfile.open(folder.parent / "source.tar.gz", "w:gz") as archive:
+        (folder.parent / "file").write_text("from a tar")
+        archive.add(folder.parent / "file", "top-1.0/file")
+    files = {
+        **{f"{phase}/50-app": SAY.format(phase=phase) for phase in PHASES},
+        "extra-data.d/50-app": HOST,
+        "install.d/51-look": INSTALL,
+        "post-root.d/50-unmounts": UNMOUNT,
+        "install.d/with.dot": "exit 1\n",
+        "install.d/app-source-install/60-from-source": "#!/bin/sh\necho source >>/var/lib/app\n",
+        "install.d/app-package-install/60-from-package": "#!/bin/sh\necho package >>/var/lib/app\n",
+        "cleanup.d/50-app": '#!/bin/sh\ncat "$TARGET_ROOT/etc/resolv.conf.ORIG" >"$TARGET_ROOT/var/lib/names"\n',
+        "environment.d/50-app.bash-": "export MY_NAME=${MY_NAME:-default}-${DIB_RELEASE}\n",
+        "static/etc/app.conf": "of the app\n",
+        "bin/install-packages": MANAGER,
+        "bin/app-tool": "#!/bin/sh\n",
+        "package-installs.yaml": "thing:\nbuilder: {build-only: true}\nnever:\n  when: MY_NAME = other\n",
+        "pkg-map": '{"family": {"debian": {"thing": "libthing"}}}',
+        "svc-map": "web:\n  debian: apache2\n  default: httpd\n",
+        "source-repository-app": (
+            "# what the app is made of\n"
+            "one file /opt/app/one file://$PWD/one.txt\n"
+            "two tar /opt/app/two file://$PWD/source.tar.gz *\n"
+            "three package\n"
+        ),
+    }
+    made = element(
+        folder, "app", files, needs="install-static install-types package-installs source-repositories svc-map"
+    )
+    for script in made.glob("install.d/*-install/*"):
+        script.chmod(0o755)
+
+
+def with_elements(goldsmith: Goldsmith, **inputs: object) -> Path:
+    """Write a spec with a step of elements; those of the tests are in its context, the original's beside it."""
+    step: Document = {"name": "elements", "action": "elements", "inputs": {"path": ["own", "../original"], **inputs}}
+    spec = sandboxed(goldsmith, [step], output={"family": "elements"})
+    shutil.copytree(ORIGINAL, spec.parent / "original", symlinks=True)
+    own_elements(spec.parent / "context" / "own")
+    (spec.parent / "context" / "one.txt").write_text("from a file")
+    return spec
+
+
+@contextmanager
+def made(goldsmith: Goldsmith) -> Iterator[RootFiles]:
+    """Open the root of the image that the test has made."""
+    [image] = [image for image in goldsmith.images() if image["family"] == "elements"]
+    with Disk(goldsmith.home / "images" / image["name"] / "disk.raw") as disk:
+        yield disk.root
+
+
+def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
+    env = {
+        "MY_NAME": "mine",
+        "DIB_CLOUD_INIT_DATASOURCES": "NoCloud",
+        "DIB_DEV_USER_USERNAME": "dora",
+        "DIB_INSTALLTYPE_three": "package",
+        "DIB_SECRET": "hunter2",
+        "DIB_APT_SOURCES": "",
+    }
+    done, build = sandboxes.build(with_elements(sandboxes, elements=list(CHOSEN), env=env))
+    assert build["outcome"] == "succeeded", done.text
+    with made(sandboxes) as root:
+        told = root.read("/var/lib/app").decode().splitlines()
+        assert told[0] == "pre-install.d / /root mine-bookworm"
+        assert told[1:] == [
+            "made 45-made nobody",
+            "install.d / /root mine-bookworm",
+            "source",
+            "post-install.d / /root mine-bookworm",
+            "finalise.d / /root mine-bookworm",
+        ]
+        _check_what_scripts_saw(root.read("/var/lib/seen").decode())
+        assert root.read("/var/lib/installed").decode().splitlines()[-1] == "-e builder"
+        assert "never" not in root.read("/var/lib/installed").decode()
+        assert (root.read("/opt/app/one"), root.read("/opt/app/two/file")) == (b"from a file", b"from a tar")
+        assert root.read("/etc/app.conf") == b"of the app\n"
+        assert b"NoCloud" in root.read("/etc/cloud/cloud.cfg.d/91-dib-cloud-init-datasources.cfg")
+        assert "growroot.service" in root.names("/etc/systemd/system/multi-user.target.wants")
+        assert "dora" in root.names("/home")
+        assert b"app\n" in root.read("/etc/dib-manifests/dib-element-manifest")
+        _check_nothing_is_left(root)
+    assert "install.d/50-app (app): 0." in done.text
+    assert_nothing_left(sandboxes)
+
+
+def _check_what_scripts_saw(text: str) -> None:
+    lines = text.splitlines()
+    expected = (
+        "ARCH IMAGE_NAME IMAGE_ELEMENT IMAGE_ELEMENT_YAML ELEMENTS_PATH TMP_MOUNT_PATH TMP_HOOKS_PATH TMP_BUILD_DIR "
+        "TMP_IMAGE_DIR FS_TYPE LC_ALL DISTRO_NAME DIB_RELEASE DIB_ROOT_LABEL DIB_ROOT_FSTYPE DIB_MOUNTPOINTS DIB_ENV "
+        "DIB_ARGS DIB_OFFLINE DIB_IMAGE_CACHE DIB_PYTHON_EXEC HOME DIB_INIT_SYSTEM DIB_SECRET"
+    )
+    assert set(expected.split()) <= set(lines)
+    programs = [line.partition(" ")[2] for line in lines if line.startswith("program ")]
+    assert len(programs) == 8
+    assert all(path.startswith("/") for path in programs), programs
+    assert "service apache2 package libthing" in lines
+    assert "array app" in lines
+
+
+def _check_nothing_is_left(root: RootFiles) -> None:
+    assert root.names("/tmp") == []
+    assert root.names("/usr/local/bin") == ["app-tool", "dynamic-login"]
+    assert "pkg-map" not in root.names("/usr/share")
+    assert "svc-map" not in root.names("/usr/share")
+    assert root.read("/etc/dib-manifests/dib_environment").strip() == b""
+    assert not root.exists("/etc/resolv.conf.ORIG")
+    assert b"10.0.2.3" not in root.read("/var/lib/names")
+    assert not root.exists("/var/lib/goldsmith")
+    assert root.names("/mnt") == []
+    assert not any(name.startswith("ssh_host") for name in root.names("/etc/ssh"))
+    assert not any(name.startswith("dib") for name in root.names("/var/lib"))
+
+
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_a_script_that_fails_is_told(sandboxes: Goldsmith) -> None:
+    spec = with_elements(sandboxes, elements=["broken"])
+    files = {
+        "install.d/50-broken": "#!/bin/bash\necho the last words\nfrobnicate --all\n",
+        "install.d/60-never": "#!/bin/sh\ntouch /var/lib/never\n",
+        "cleanup.d/10-fails": "#!/bin/sh\nexit 9\n",
+        "cleanup.d/20-runs": "#!/bin/sh\nyes cleaned | head -n 3000\n",
+    }
+    element(spec.parent / "context" / "own", "broken", files, needs="dpkg")
+    done, build = sandboxes.build(spec)
+    assert build["outcome"] == "failed"
+    why = "install.d/50-broken of element broken: exit status 127: this image has no frobnicate; install it"
+    assert why in build["reason"], build["reason"]
+    assert "cleanup.d/20-runs (broken): " in done.text
+    assert done.text.count("the last words") >= 2
+    [step] = build["steps"]
+    assert step["exit_status"] == 127
+    assert_nothing_left(sandboxes)
+
+
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_a_script_is_ended_with_the_steps_time(sandboxes: Goldsmith) -> None:
+    spec = with_elements(sandboxes, elements=["slow"])
+    files = {"post-install.d/50-slow": "#!/bin/sh\nsleep 1000\n", "cleanup.d/50-c": "#!/bin/sh\necho cleaned up\n"}
+    element(spec.parent / "context" / "own", "slow", files)
+    spec.write_text(spec.read_text().replace('"name": "elements"', '"timeout": "6s", "name": "elements"'))
+    done, build = sandboxes.build(spec)
+    assert "post-install.d/50-slow of element slow: not done within the step's time" in build["reason"]
+    assert "cleaned up" in done.text
+
+
+@pytest.mark.parametrize("user", MODES[:1], indirect=True)
+def test_elements_that_cannot_be_used_are_refused(sandboxes: Goldsmith) -> None:
+    for elements, why in (
+        (["ap"], "did you mean app?"),
+        (["app", "rpm-distro", "nothing"], "there is no element nothing"),
+    ):
+        spec = with_elements(sandboxes, elements=elements)
+        done = sandboxes.run("build", spec)
+        assert (done.status, why in done.err) == (BAD_INPUT, True), done.text
+        shutil.rmtree(spec.parent)
+    assert sandboxes.builds() == []
