@@ -347,18 +347,34 @@ def cache_import(archive: Archive) -> None:
 
 @elements.command("tree")
 def elements_tree(
-    names: Annotated[str, typer.Option("--elements", metavar="NAME,...", help="The elements.")],
+    spec: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="[SPEC]", help="A spec with steps of the action elements."),
+    ] = None,
+    names: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--elements", metavar="NAME,...", help="The elements, instead of those of a spec."),
+    ] = None,
     path: ElementsPath = None,
     on_image: Annotated[
         bool, typer.Option("--on-image", help="They run in an image that is there: it is the operating system.")
     ] = False,
+    parameters: Parameters = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what does not run, too, and why.")] = False,
     json: AsJson = False,
 ) -> None:
     """Show the merged hooks of elements, phase by phase, and the element that each comes from."""
-    from .commands.elements import tree as run
+    from .commands.elements import asked_by_spec, asked_by_words, tree
 
-    run(names, path or (), on_image=on_image, verbose=verbose, as_json=json)
+    if spec is None and names is None:
+        raise typer.BadParameter("write a SPEC, or --elements NAME,...")
+    if spec is not None and (names is not None or path or on_image):
+        raise typer.BadParameter("a SPEC has elements, path and image of its own; leave the options out")
+    if spec is not None:
+        asked = asked_by_spec(spec, _pairs(parameters))
+    else:
+        asked = [asked_by_words(names or "", path or (), on_image=on_image)]
+    tree(asked, verbose=verbose, as_json=json)
 
 
 @elements.command("explain")

@@ -3,33 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shared.elements.chosen import choose, is_in_target, tree_document
-from shared.elements.explanation import explain_element
 from shared.errors import InputError
 
 from ..screen.tables import print_json, print_table
 from ..screen.text import complain, printable, say
 
+ACTION = "elements"
 PATH = ("elements",)  # where elements are looked for unless the command line says otherwise
 
 
-def tree(names: str, path: Sequence[str], *, on_image: bool, verbose: bool, as_json: bool) -> None:
-    """Print the merged hooks of elements, and the element that each comes from. InputError."""
+@dataclass(frozen=True)
+class Asked:
+    """Elements, as a step of a spec or the command line asks for them."""
+
+    names: Sequence[str]
+    path: Sequence[str]
+    on_image: bool
+    step: str | None = None
+
+
+def tree(asked: Sequence[Asked], *, verbose: bool, as_json: bool) -> None:
+    """Print the merged hooks of elements, and the element that each comes from. InputError tells all problems."""
+    documents = []
+    problems = []
+    for each in asked:
+        try:
+            document = tree_document(choose(each.names, each.path, on_image=each.on_image))
+            documents.append(document if each.step is None else {"step": each.step, **document})
+        except InputError as error:
+            before = "" if each.step is None else f"step {each.step}: "
+            problems += [before + line for line in str(error).splitlines()]
+    if problems:
+        raise InputError("\n".join(problems))
+    if as_json:
+        print_json(documents if len(documents) > 1 else documents[0])
+        return
+    for number, document in enumerate(documents):
+        if len(documents) > 1:
+            say(("\n" if number else "") + printable(f"step {document['step']}"))
+        _print_tree(document, verbose=verbose)
+
+
+def asked_by_words(names: str, path: Sequence[str], *, on_image: bool) -> Asked:
+    """Return what a command line asks for. InputError."""
     asked = [name for name in (part.strip() for part in names.split(",")) if name]
     if not asked:
         raise InputError("--elements: names no element; write names with commas: vm,my-app")
-    document = tree_document(choose(asked, path or PATH, on_image=on_image))
-    if as_json:
-        print_json(document)
-        return
+    return Asked(asked, path or PATH, on_image)
+
+
+def asked_by_spec(spec: Path, parameters: Mapping[str, str]) -> list[Asked]:
+    """Return what the steps of a spec ask for. InputError, SpecError."""
+    from .specs import read_builds
+
+    file = read_builds(spec, parameters, f"goldsmith elements tree {spec}", None)
+    found = []
+    for build in file.builds:
+        steps = [*build.spec.steps, *(build.spec.verify.steps if build.spec.verify else ())]
+        context = file.folder / (build.spec.context or ".")
+        for step in steps:
+            if step.action != ACTION:
+                continue
+            if not context.is_dir():
+                raise InputError(
+                    f"{spec}: the context {context} is no folder; unpack it, and use --elements and --path"
+                )
+            path = [str(context / place) for place in step.inputs["path"]]
+            found.append(Asked(step.inputs["elements"], path, on_image=True, step=step.name))
+    if not found:
+        raise InputError(f"{spec}: no step has the action {ACTION}; --elements NAME,... shows elements without a spec")
+    return found
+
+
+def _print_tree(document: Mapping[str, Any], *, verbose: bool) -> None:
     rows = [[each["name"], _why(each), _place(each["folder"])] for each in document["elements"]]
     print_table(["element", "why", "folder"], rows)
-    for line in _hooks(document, verbose=verbose):
-        say(printable(line))
-    for line in _replaced(document):
+    for line in (*_hooks(document, verbose=verbose), *_replaced(document)):
         say(printable(line))
     if document["skipped"] and not verbose:
         count = len(document["skipped"])
@@ -90,6 +144,8 @@ def _replaced(document: Mapping[str, Any]) -> Iterator[str]:
 
 def explain(name: str, path: Sequence[str], *, as_json: bool) -> None:
     """Print what an element is for, what it needs, and the variables that it knows. InputError."""
+    from shared.elements.explanation import explain_element
+
     document = explain_element(name, path or PATH)
     if as_json:
         print_json(document)

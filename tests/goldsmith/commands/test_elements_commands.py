@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,79 @@ def test_tree_for_programs(run: Commands, folder: Path) -> None:
         {"element": "app", "name": "50-app", "path": str(folder / "app" / "install.d" / "50-app")}
     ]
     assert [each["reason"] for each in found["skipped"]] == ["is not executable", "its name has a dot"]
+
+
+SPEC = """\
+name: my
+parameters: {app: app}
+source: {project: local, family: debian-12}
+context: .
+steps:
+  - name: first
+    action: elements
+    inputs: {elements: ["${app}"], path: [elements, other]}
+  - name: greet
+    action: run-script
+    inputs: {script: elements/app/install.d/50-app}
+output: {name: my}
+"""
+
+
+def test_tree_of_a_spec(run: Commands, folder: Path) -> None:
+    spec = folder.parent / "build.yaml"
+    spec.write_text(SPEC)
+    done = run("elements", "tree", spec, "--json")
+    found = done.document()
+    assert (done.status, found["step"], found["not_run"]) == (0, "first", ["root.d"])
+    assert [each["name"] for each in found["elements"]] == ["base", "app"]
+    assert [each["instead_of"] for each in found["overrides"]] == [str(folder.parent / "other" / "base")]
+    other = run("elements", "tree", spec, "--set", "app=base", "--json").document()
+    assert [each["name"] for each in other["elements"]] == ["base"]
+    assert run("elements", "tree", spec).out.startswith("element  why            folder\n")
+
+
+def test_tree_of_a_spec_with_several_steps(run: Commands, folder: Path) -> None:
+    again = "  - {name: second, action: elements, inputs: {elements: [base], path: [elements]}}\n"
+    spec = folder.parent / "build.yaml"
+    spec.write_text(SPEC.replace("  - name: greet\n", again + "  - name: greet\n"))
+    done = run("elements", "tree", spec)
+    assert (done.status, done.out.count("step first\n"), done.out.count("\nstep second\n")) == (0, 1, 1)
+    assert [each["step"] for each in run("elements", "tree", spec, "--json").document()] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('["${app}"]', "[ap, basis]", "step first: elements: there is no element ap in "),
+        ("action: elements\n", "action: element\n", "did you mean elements?"),
+        ("context: .", "context: packed.tar", "is no folder; unpack it, and use --elements and --path"),
+        ("name: my\n", "", "build.yaml:1:1: name: is missing"),
+    ],
+)
+def test_bad_spec_is_told(run: Commands, folder: Path, before: str, after: str, told: str) -> None:
+    spec = folder.parent / "build.yaml"
+    spec.write_text(SPEC.replace(before, after, 1))
+    with tarfile.open(folder.parent / "packed.tar", "w") as archive:
+        for name in ("elements", "other"):
+            archive.add(folder.parent / name, name)
+    done = run("elements", "tree", spec)
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err
+
+
+def test_spec_without_elements_is_told(run: Commands, folder: Path) -> None:
+    spec = folder.parent / "build.yaml"
+    spec.write_text(SPEC[: SPEC.index("  - name: first")] + SPEC[SPEC.index("  - name: greet") :])
+    done = run("elements", "tree", spec)
+    assert (done.status, done.out) == (2, "")
+    assert "build.yaml: no step has the action elements; --elements NAME,... shows elements without a spec" in done.err
+
+
+@pytest.mark.parametrize("words", [[], ["build.yaml", "--elements", "app"], ["build.yaml", "--on-image"]])
+def test_spec_and_elements_are_alternatives(run: Commands, words: list[str]) -> None:
+    done = run("elements", "tree", *words)
+    assert (done.status, done.out) == (2, "")
+    assert "SPEC" in done.err
 
 
 def test_explanation(run: Commands, folder: Path) -> None:
