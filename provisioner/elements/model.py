@@ -5,7 +5,8 @@ An element's name is its folder's. Of two folders of one name, the one that is f
 
 What belongs to an image is found as diskimage-builder does it, in a fixed order where that has none: names are looked
 at in the order in which they are asked for, what each needs comes after all that wait, and a name that an element
-provides which has been looked at by then stands for that element. The result is sorted: each element comes after those
+provides which has been looked at by then stands for that element. Where `vm` is asked for and none of them provides
+`block-device`, which it needs, block-device-mbr is taken too. The result is sorted: each element comes after those
 that it needs, as far as they do not need each other.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DEPENDENCIES = "element-deps"
 PROVIDES = "element-provides"
 OPERATING_SYSTEM = "operating-system"  # a name that an element, or the image to start from, has to provide
+VM, BLOCK_DEVICE, USUAL_BLOCK_DEVICE = "vm", "block-device", "block-device-mbr"
 NAME_LIST_LIMIT = 1 << 16  # bytes of element-deps and element-provides
 NAME_LIMIT = 1000  # names in one of them
 MISSING_LIMIT = 50  # elements that are not there and of which a message is given
@@ -148,6 +150,10 @@ class _Selection:
 
     def of(self, asked: Sequence[str]) -> tuple[Element, ...]:
         self._look(asked)
+        if VM in asked and BLOCK_DEVICE in self.missing and BLOCK_DEVICE not in self.providers:
+            usual = [name for name in (USUAL_BLOCK_DEVICE,) if name in self.folders.by_name]
+            self._look(usual)
+            asked = [*asked, *usual]
         self._check(asked)
         if self.problems:
             raise ElementsError(self.problems)
@@ -157,7 +163,7 @@ class _Selection:
         queue = [(name, "") for name in asked]
         seen = set(asked)
         for name, needed_by in queue:  # which grows
-            if name in self.providers or name in self.given:
+            if name in self.providers or name in self.given or name in self.elements:
                 continue
             if name not in self.folders.by_name or not _NAME.fullmatch(name):
                 self.missing[name] = needed_by

@@ -43,6 +43,7 @@ INPUTS: dict[str, st.SearchStrategy[Any]] = {
     "seal-oem": st.just({}),
     "disable-auto-update": st.just({}),
     "kernel-command-line": st.fixed_dictionaries({}, optional={"add": st.lists(TEXT, max_size=3)}),
+    "elements": st.fixed_dictionaries({"elements": st.lists(TEXT, max_size=3)}, optional={"documents": TEXT}),
     "reboot": st.just({}),
 }
 STEPS = st.sampled_from(sorted(ACTIONS)).flatmap(

@@ -88,6 +88,17 @@ def test_name_that_is_provided_later_is_not_missing(folder: Path) -> None:
     assert chosen(folder, "top os") == "real top os"
 
 
+def test_disk_that_no_element_provides_is_the_usual_one(folder: Path) -> None:
+    element(folder, "vm", needs="block-device")
+    [problem] = problems(folder, "vm os")
+    assert problem.startswith("vm/element-deps:1: there is no element block-device in ")
+    element(folder, "block-device-mbr", needs="parts", provides="block-device")
+    element(folder, "parts")
+    element(folder, "own-disk", provides="block-device")
+    assert chosen(folder, "vm os") == "parts block-device-mbr vm os"
+    assert chosen(folder, "vm own-disk os") == "own-disk vm os"
+
+
 def test_order_is_that_of_the_names_alone(folder: Path) -> None:
     """diskimage-builder's differs from run to run; here neither the order on the disk nor that of a hash counts."""
     names = [f"e{number}" for number in range(40)]
