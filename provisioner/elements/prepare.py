@@ -14,6 +14,7 @@ from .model import ElementsError
 from .plain_yaml import TEXTS
 from .programs import FACTS
 from .run import TASK
+from .shell_library import write_library
 from .tools import write_tools
 from .variables import script_variables
 
@@ -66,6 +67,7 @@ def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[
     with open(os.path.join(hooks, _ENVIRONMENT, _INSTALL_TYPE_FILE), "w", encoding="utf-8") as written:
         written.write(_INSTALL_TYPE)
     write_tools(work, hooks)
+    write_library(os.path.join(work, "lib"))
     facts = {"documents": json.dumps(chosen.documents), "elements": [element.name for element in chosen.elements]}
     _write(os.path.join(work, FACTS), facts)
     _write(os.path.join(work, TEXTS), _texts(chosen))

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 TASK, RESULT = "run.json", "result.json"
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
 TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
-NOT_FOUND = 127  # bash's exit status where it finds no program
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
+_OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
 _KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
 _INTERPRETED, _PROGRAM = b"#!", b"\x7fELF"
 
@@ -117,6 +117,8 @@ class ElementsRun:
             _mount("--bind", self._work, self._work)
             _remount(self._work, "exec")
         _mount("--rbind", "/", self._target)
+        for socket in filter(os.path.lexists, (self._target + path for path in _OF_SYSTEMD)):
+            _mount("--bind", "/dev/null", socket)
         own = os.path.join(self._work, "tmp")
         if not self._work.startswith("/tmp/"):  # noqa: S108 - it would hide the work
             _mount("--bind", own, "/tmp")  # noqa: S108 - of this namespace alone
@@ -326,7 +328,7 @@ def _installs_of(hooks: Sequence[Hook]) -> str:
 
 def _hint(status: int, tail: bytes) -> str:
     """Return what to do about a program that the image does not have; "" for another failure."""
-    if status != NOT_FOUND:
+    if not status:
         return ""
     for line in reversed(tail.decode("utf-8", "replace").splitlines()):
         before, found, _ = line.rpartition(": command not found")

@@ -5,6 +5,7 @@
     WORK/tmp       /tmp of the phases of the build machine
     WORK/home      their HOME: nothing of a person's is there
     WORK/cache     DIB_IMAGE_CACHE
+    WORK/lib       _LIB: files of shell functions
     WORK/image     TMP_IMAGE_DIR
 
 WORK is TMP_BUILD_DIR, a folder of the job's state, which is removed at the step's end.
@@ -74,10 +75,12 @@ def script_variables(
         "IMAGE_TYPE": "raw",
         "IMAGE_BLOCK_DEVICE": "",
         "IMAGE_BLOCK_DEVICES": "",
+        "SYSTEMD_OFFLINE": "1",  # systemctl(1): units are changed as files, and none is started, also on a booted VM
         **own,
         **work_folders(work),
         "DIB_ARGS": " ".join(asked),
         "DIB_ENV": "",
+        "_LIB": os.path.join(work, "lib"),
         "ELEMENTS_PATH": ":".join(path),
         "IMAGE_ELEMENT": " ".join(element.name for element in elements),
         "IMAGE_ELEMENT_YAML": json.dumps({element.name: element.folder for element in elements}),

@@ -57,6 +57,13 @@ mount -t tmpfs own /mnt
 touch /mnt/hidden
 """
 UNMOUNT = '#!/bin/bash\nset -eu\n[ -e "$TARGET_ROOT/mnt/hidden" ]\nunmount_dir "$TARGET_ROOT"/mnt\n'
+ENABLE = """#!/bin/sh
+set -eu
+systemctl start nothing.service
+systemctl enable app.service
+systemctl start app.service
+! systemctl enable --now app.service
+"""
 MANAGER = '#!/bin/bash\nset -eu\nprintf "%s\\n" "$*" >>/var/lib/installed\n'
 
 
@@ -207,6 +214,29 @@ def test_a_script_is_ended_with_the_steps_time(sandboxes: Goldsmith) -> None:
     done, build = sandboxes.build(spec)
     assert "post-install.d/50-slow of element slow: not done within the step's time" in build["reason"]
     assert "cleaned up" in done.text
+
+
+@pytest.mark.vm
+def test_elements_run_in_a_vm(goldsmith: Goldsmith) -> None:
+    """A booted system is as good as none: services are not started, and nothing else differs."""
+    step: Document = {"name": "elements", "action": "elements", "inputs": {"elements": ["vm-app"]}}
+    spec = goldsmith.spec([step], output={"family": "elements"})
+    files = {
+        "install.d/50-app": ENABLE,
+        "install.d/10-unit": "#!/bin/sh\ncp /tmp/in_target.d/units/app.service /etc/systemd/system\ntouch /tmp/mine\n",
+        "units/app.service": "[Service]\nExecStart=/bin/touch /started\n[Install]\nWantedBy=multi-user.target\n",
+        "cleanup.d/50-app": '#!/bin/sh\necho "$IMAGE_BLOCK_DEVICE" >"$TARGET_ROOT/var/lib/device"\n',
+        "bin/pkg-map": "#!/bin/sh\nexit 1\n",
+        "pre-install.d/01-bin": "#!/bin/sh\ninstall -m 755 /tmp/in_target.d/bin/* /usr/local/bin\n",
+    }
+    element(spec.parent / "context" / "elements", "vm-app", files)
+    done, build = goldsmith.build(spec)
+    assert build["outcome"] == "succeeded", done.text
+    with made(goldsmith) as root:
+        assert "app.service" in root.names("/etc/systemd/system/multi-user.target.wants")
+        assert not root.exists("/started")
+        assert root.read("/var/lib/device").startswith(b"/dev/")
+        assert (root.names("/tmp"), root.names("/usr/local/bin")) == ([], [])
 
 
 @pytest.mark.parametrize("user", MODES[:1], indirect=True)
