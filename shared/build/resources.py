@@ -19,6 +19,7 @@ from ..quantities import GIB
 from ..topology import RESULTS
 from .build import Build, ImageDocument, LedgerEntry, Outcome, State
 from .export_formats import CHECKSUM, EXPORT_FORMATS, GCE
+from .machine_types import is_moved
 from .orders import OrderKind
 from .plan import Plan
 
@@ -135,10 +136,13 @@ def boot_commands(build: Build) -> tuple[str, ...]:
     machine, vm = build.plan.machine, f"look-{build.id}"
     place = [vm, f"--project={disk.project}", f"--zone={disk.zone}"]
     create = [f"--machine-type={machine.machine_type}", f"--disk=name={disk.name},boot=yes,auto-delete=no"]
-    create += [f"--network={machine.network}"] * bool(machine.network)
-    create += [f"--subnet={machine.subnet}"] * bool(machine.subnet)
+    create += [f"--network={_whole(machine.network or '', disk.project)}"] * bool(machine.network)
+    create += [f"--subnet={_whole(machine.subnet or '', disk.project)}"] * bool(machine.subnet)
     create += ["--no-service-account", "--no-scopes"] + ["--no-address"] * (not machine.external_ip)
-    create += ["--shielded-secure-boot"] * machine.secure_boot
+    create += [f"--accelerator=type={machine.gpu_type},count=1"] * bool(machine.gpu_type)
+    stays = machine.gpu_type or not is_moved(machine.machine_type)
+    create += ["--maintenance-policy=TERMINATE"] * bool(stays)  # Compute Engine refuses its default for these
+    create += [f"--shielded-{part}" for part in ("secure-boot", "vtpm", "integrity-monitoring")] * machine.secure_boot
     tunnel = ["--tunnel-through-iap"] * (not machine.external_ip)
     instances = ["gcloud", "compute", "instances"]
     commands = (
@@ -147,6 +151,11 @@ def boot_commands(build: Build) -> tuple[str, ...]:
         [*instances, "delete", *place],
     )
     return tuple(map(shlex.join, commands))
+
+
+def _whole(name: str, project: str) -> str:
+    """Return a network or subnetwork as gcloud reads it: it takes `regions/R/subnetworks/N` for the name alone."""
+    return f"projects/{project}/{name}" if name.startswith(("global/", "regions/")) else name
 
 
 def is_in(entry: LedgerEntry, entries: Iterable[LedgerEntry]) -> bool:

@@ -57,6 +57,11 @@ class Deployment(Protocol):
         ...
 
     @property
+    def secure_boot(self) -> bool:
+        """Whether all VMs are Shielded VMs with Secure Boot."""
+        ...
+
+    @property
     def limits(self) -> Limits:
         """Return the limits on specs."""
         ...
@@ -188,6 +193,7 @@ class UploadedPlaces:
             project=here.project if machine.project == LOCAL else machine.project,
             zones=machine.zones or here.zones,
             service_account=machine.service_account or here.vm_service_account,
+            secure_boot=machine.secure_boot or here.secure_boot,
         )
         image = replace(
             image,

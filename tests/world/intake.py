@@ -43,6 +43,7 @@ class Place:
     bucket: str = BUCKET
     zones: tuple[str, ...] = ("us-central1-a", "us-central1-b")
     vm_service_account: str = "vm@my-project.iam.gserviceaccount.com"
+    secure_boot: bool = False
     limits: Limits = NO_LIMITS
 
 

@@ -14,6 +14,7 @@ from shared.build.build import Outcome, State
 from shared.build.identity import build_id, request_digest
 from shared.build.limits import Limits
 from shared.errors import Conflict, EnvironmentFault, Permanent, PoisonMessage, SpecError, Transient
+from shared.intake.intake import Intake
 from shared.intake.request import stem
 from shared.submission import PARAMETERS_METADATA, object_request
 from tests.shared.spec.reading import load_spec
@@ -51,6 +52,11 @@ class TestUpload:
         )
         assert (plan.image.project, plan.machine.project) == ("images-1", "builders-1")
         assert (plan.machine.zones, plan.machine.service_account) == (("europe-west1-b",), "a@b")
+
+    def test_secure_boot_of_the_deployment_is_in_the_plan_which_tells_how_to_boot_a_kept_disk(self, desk: Desk) -> None:
+        assert not planned(desk.upload(PLAIN)).machine.secure_boot
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(secure_boot=True))
+        assert planned(desk.upload(PLAIN)).machine.secure_boot
 
     def test_same_upload_is_one_build_and_another_is_another(self, desk: Desk) -> None:
         first = desk.upload(PLAIN)

@@ -111,13 +111,32 @@ def test_the_commands_boot_the_disk_without_an_account_and_leave_it(world: World
         *("gcloud", "compute", "instances", "delete", vm),
         *("--project=my-project", f"--zone={build.zone}"),
     ]
-    machine = {"subnet": "regions/r/subnetworks/b", "external_ip": True, "secure_boot": True, "machine_type": "n2-x"}
-    other = boot_commands(replace(build, plan=keeping_plan(**machine)))
-    assert {"--subnet=regions/r/subnetworks/b", "--shielded-secure-boot", "--machine-type=n2-x"} <= set(
-        shlex.split(other[0])
-    )
+    assert "--maintenance-policy" not in boot_commands(build)[0]
+    other = boot_commands(replace(build, plan=keeping_plan(external_ip=True, machine_type="n2-x")))
+    assert "--machine-type=n2-x" in shlex.split(other[0])
     assert "--no-address" not in other[0]
     assert "--tunnel-through-iap" not in other[1]
+
+
+@pytest.mark.parametrize(
+    ("machine", "options"),
+    [
+        ({"network": "n", "subnet": "b"}, {"--network=n", "--subnet=b"}),
+        (
+            {"network": "global/networks/n", "subnet": "regions/r/subnetworks/b"},
+            {"--network=projects/my-project/global/networks/n", "--subnet=projects/my-project/regions/r/subnetworks/b"},
+        ),
+        ({"subnet": "projects/host/regions/r/subnetworks/b"}, {"--subnet=projects/host/regions/r/subnetworks/b"}),
+        ({"gpu_type": "t4"}, {"--accelerator=type=t4,count=1", "--maintenance-policy=TERMINATE"}),
+        ({"machine_type": "g2-standard-4"}, {"--maintenance-policy=TERMINATE"}),
+        ({"secure_boot": True}, {"--shielded-secure-boot", "--shielded-vtpm", "--shielded-integrity-monitoring"}),
+    ],
+)
+def test_the_commands_make_a_vm_that_compute_engine_takes(
+    world: World, machine: dict[str, Any], options: set[str]
+) -> None:
+    build = replace(failed(world), plan=keeping_plan(**machine))
+    assert options <= set(shlex.split(boot_commands(build)[0]))
 
 
 def test_without_a_kept_disk_there_are_no_commands() -> None:
