@@ -37,11 +37,13 @@ REASONS, REASON_LENGTH = 4, 200  # that are told, and characters of each
 _BOOT = re.compile(rb"\] Linux version |^GRUB ", re.MULTILINE)  # where the newest boot begins
 _GIVEN_UP = re.compile(
     rb"^(?:You are in (?:emergency|rescue) mode|Welcome to emergency mode|Entering emergency mode"
-    rb"|Cannot open access to console, the root account is locked|ALERT! .* does not exist)",
+    rb"|Cannot open access to console, the root account is locked|ALERT! .* does not exist"
+    rb"|Failed to mount .* as root file system|No root device specified|\(initramfs\))",
     re.MULTILINE | re.IGNORECASE,
 )
 _REASON = re.compile(
-    rb"^(?:\[ *(?:FAILED|DEPEND|TIME) *\] )?((?:Timed out|Dependency failed|Failed to|ALERT!) .*)", re.MULTILINE
+    rb"^(?:\[ *(?:FAILED|DEPEND|TIME) *\] )?((?:Timed out|Dependency failed|Failed to|ALERT!|mount:) .*)",
+    re.MULTILINE,
 )
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 

@@ -22,6 +22,18 @@ BOOT = b"[    0.000000] Linux version 6.1.0 (x)\r\n"
             b"ALERT!  UUID=0f does not exist.  Dropping to a shell!\n",
             "ALERT!  UUID=0f does not exist.  Dropping to a shell!",
         ),
+        (
+            b"mount: mounting /dev/nvme0n1p1 on /root failed: No such device\n"
+            b"Failed to mount UUID=0f as root file system.\n\nBusyBox v1.35.0 built-in shell (ash)\n\n(initramfs) ",
+            "mount: mounting /dev/nvme0n1p1 on /root failed: No such device; "
+            "Failed to mount UUID=0f as root file system",
+        ),
+        (
+            b"mount: No such device\nFailed to mount /dev/vda1 as root file system.\n(initramfs) ",
+            "mount: No such device; Failed to mount /dev/vda1 as root file system",
+        ),
+        (b"BusyBox v1.35.0 (Debian 1:1.35.0-4) built-in shell (ash)\n\n(initramfs) ", "(initramfs)"),
+        (b"[step x] (initramfs) \n", ""),
         (b"Entering emergency mode. Exit the shell to continue.\n", "Entering emergency mode"),
         (b"", ""),
         (b"[FAILED] Failed to start app.service.\nDebian GNU/Linux 12 debian ttyS0\n", ""),
