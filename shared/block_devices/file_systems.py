@@ -7,7 +7,7 @@
     swap      mkswap, whose one page is copied into place
 
 The process is root, of the machine or of a user namespace. Its mounts are its own (user_namespace.py). The kernel
-mounts xfs and btrfs for root of the machine alone; for other users a virtual machine does (helper_machine.py).
+mounts xfs and btrfs for root of a machine with loop devices alone; else a virtual machine does (helper_machine.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ..build.block_devices.description import NewFileSystem
@@ -93,6 +94,8 @@ class MadeFileSystem:
 def make_file_system(made: MadeFileSystem, disk: Path, areas: Sequence[Area], files: FilesToWrite) -> None:
     """Make a file system in areas of a disk's file, which are holes, and write its files. NoSpace, EnvironmentFault."""
     kind = made.described.kind
+    if kind == "xfs":
+        _refuse_numbers(made.described, files.kept.devices)
     size = sum(area.size for area in areas)
     in_place = kind == "ext4" or (kind in _MOUNTED and files.helper is None)
     if in_place and len(areas) == 1:
@@ -103,9 +106,19 @@ def make_file_system(made: MadeFileSystem, disk: Path, areas: Sequence[Area], fi
         _copy_into(descriptor, size, disk, areas)
 
 
+def _refuse_numbers(described: NewFileSystem, devices: Iterable[DeviceNode]) -> None:
+    """Raise InputError for a device that xfs does not hold: it has 9 bits for the major number, 18 for the minor."""
+    for each in devices:
+        if each.major >= 1 << 9 or each.minor >= 1 << 18:
+            raise InputError(
+                f"{described.name}: xfs does not hold {each.path}, a device with the numbers {each.major}, "
+                f"{each.minor}; leave it out, or write type: ext4"
+            )
+
+
 def needs_helper(kinds: Iterable[str]) -> bool:
     """Return whether this process can make such file systems by a machine alone."""
-    return not _MOUNTED.isdisjoint(kinds) and not _may_mount()
+    return not all(_may_mount(kind) for kind in _MOUNTED.intersection(kinds))
 
 
 def inode_ratio(described: NewFileSystem) -> int:
@@ -115,9 +128,28 @@ def inode_ratio(described: NewFileSystem) -> int:
     return int(given) if given.isdigit() and int(given) else INODE_RATIO
 
 
-def _may_mount() -> bool:
-    """Return whether this process is root of the machine, to whom the kernel gives loop devices."""
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:2] == ["0", "0"]
+@cache
+def _may_mount(kind: str) -> bool:
+    """Return whether this kernel mounts such a file system from a loop device for this process.
+
+    A container often has neither loop devices nor the right to mount. What is tried is an empty file, which is refused
+    for what is in it where a file system would be mounted.
+    """
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:2] != ["0", "0"]:
+        return False
+    empty = os.memfd_create("empty")
+    try:
+        os.ftruncate(empty, _PIECE)
+        device, path = attach_loop(f"/proc/self/fd/{empty}", 0, _PIECE)
+        try:
+            mount_file_system(path, "/", kind, NO_DEVICES)
+        finally:
+            os.close(device)
+    except OSError as error:
+        return error.errno in (errno.EINVAL, errno.EUCLEAN)
+    finally:
+        os.close(empty)
+    return False
 
 
 def _make(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWrite, disk: Path) -> None:
@@ -279,7 +311,12 @@ def _make_mounted(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWr
     try:
         _format(made, path)
         mounted = files.mount_on
-        mount_file_system(path, mounted, described.kind, NO_DEVICES)
+        try:
+            mount_file_system(path, mounted, described.kind, NO_DEVICES)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"this host's kernel does not mount {described.kind} ({error.strerror}); write type: ext4"
+            ) from error
         try:
             run_tool(["cp", "--archive", "--reflink=never", "--", f"{files.folder}/.", f"{mounted}/"])
             for made_device in files.kept.devices:
@@ -293,9 +330,7 @@ def _make_mounted(made: MadeFileSystem, place: FileSystemPlace, files: FilesToWr
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{described.name}: the files do not fit; give it a larger size") from error
-        raise EnvironmentFault(
-            f"this host's kernel does not mount {described.kind} ({error.strerror}); write type: ext4"
-        ) from error
+        raise EnvironmentFault(f"{described.name}: its files cannot be written: {error}") from error
     finally:
         os.close(device)
 

@@ -1,4 +1,4 @@
-"""A virtual machine that fills a new file system, for users for whom this host's kernel mounts none.
+"""A virtual machine that fills a new file system, where this host's kernel mounts none for the user.
 
     kernel      that of the tree of files, otherwise of an image of the catalogue
     initramfs   its modules, busybox, guest/fill, and this host's cp and chattr: no program of the tree is run
@@ -77,7 +77,8 @@ class HelperMachine:
         if _FILLED not in lines:
             said = "\n".join(f"    {line}" for line in lines[-_QUOTED_LINES:])
             raise EnvironmentFault(
-                f"the machine that fills {kind} has not done so:\n{said}\nrun this as root, or write type: ext4"
+                f"the machine that fills {kind} has not done so:\n{said}\n"
+                "run this as root of a machine with loop devices, or write type: ext4"
             )
 
     def _command(self, source: Path, target: Path, kind: str, initrd: str) -> list[str]:
@@ -115,9 +116,10 @@ def prepare_helper(tree: Path, disks: Sequence[Path], kinds: Iterable[str], fold
             else:
                 return ""
     raise InputError(
-        f"{' and '.join(sorted(set(kinds)))}: without root, a machine with a kernel of the tree or of an image has to "
-        f"mount it, and there is none ({'; '.join(refusals)}); add a kernel's package, have an image with one "
-        "(goldsmith images bootstrap debian-12), run this as root, or write type: ext4"
+        f"{' and '.join(sorted(set(kinds)))}: without root and loop devices, a machine with a kernel of the tree or of "
+        f"an image has to mount it, and there is none ({'; '.join(refusals)}); add a kernel's package, have an image "
+        "with one (goldsmith images bootstrap debian-12), run this as root of a machine with loop devices, or write "
+        "type: ext4"
     )
 
 

@@ -27,7 +27,7 @@ from shared.disks.ext4.reader import Ext4
 from shared.disks.extents import copy_sparse
 from shared.disks.reader import DiskReader
 from shared.errors import InputError, NoSpace
-from shared.sandbox.system_calls import attach_loop, mount_file_system
+from shared.sandbox.system_calls import BIND, attach_loop, mount_file_system
 from shared.sandbox.unpack_root import UnpackedRoot, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.disks.small_disks import MIB, rooted, tool
@@ -410,6 +410,34 @@ def test_a_machine_needs_a_kernel(mode: str, place: Path, tmp_path: Path) -> Non
     message = r"xfs: without root.*the tree of files: its kernel is damaged|xfs: without root.*not a Linux kernel"
     with pytest.raises(InputError, match=message):
         made(mode, place, small(tmp_path), of_kind("xfs", 310 * MIB))
+    assert not (place / "made.raw").exists()
+
+
+def write_without_loops(*arguments: str) -> str:
+    """Do as write(), as in a container: with no loop devices."""
+
+    def work() -> str:
+        mount_file_system("/dev/null", "/dev/loop-control", flags=BIND)
+        return str(write(*arguments))
+
+    return run_with_all_ids(work, own_mounts=True)
+
+
+@pytest.mark.parametrize("mode", [AS_ROOT] if os.geteuid() == 0 else [])
+def test_root_without_loop_devices_has_a_machine_as_well(mode: str, place: Path, tmp_path: Path) -> None:
+    arguments = (small(tmp_path), place / "tree", place / "made.raw", json.dumps(of_kind("xfs", 310 * MIB).to_json()))
+    with pytest.raises(InputError, match=r"xfs: without root and loop devices, a machine"):
+        run(mode, write_without_loops, *arguments)
+    assert not (place / "made.raw").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_device_that_xfs_does_not_hold_is_named(mode: str, place: Path, tmp_path: Path, debian_disk: Path) -> None:
+    kernel = place / "kernel.raw"
+    copy_sparse(debian_disk, kernel)
+    message = "r: xfs does not hold /dev/disk, a device with the numbers 259, 300000; leave it out"
+    with pytest.raises(InputError, match=message):
+        made(mode, place, full_disk(tmp_path), of_kind("xfs", 310 * MIB), kernel=give(kernel, mode))
     assert not (place / "made.raw").exists()
 
 
