@@ -19,6 +19,7 @@ import sys
 
 from ..system.files import read_text
 from ..system.os_release import os_release
+from ..system.process import output_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _ARCHITECTURES = {
 }
 _DISTRIBUTIONS = {"opensuse-leap": "opensuse", "opensuse-tumbleweed": "opensuse", "sles": "opensuse", "ol": "rhel"}
 _BY_CODE_NAME = ("debian", "ubuntu")
+_BY_LABEL = "/dev/disk/by-label"
+_PROBE = "/run/goldsmith/shims/grub-probe"  # of a sandbox
 _FILE_SYSTEM, _LABEL = "ext4", "cloudimg-rootfs"
 
 
@@ -100,7 +103,7 @@ def _of_the_image(root: str) -> Dict[str, str]:
         "DIB_MOUNTPOINTS": "|".join(kinds),
         "DIB_RELEASE": release or fields.get("VERSION_ID", ""),
         "DIB_ROOT_FSTYPE": kinds.get("/", ("", ""))[0] or _FILE_SYSTEM,
-        "DIB_ROOT_LABEL": kinds.get("/", ("", ""))[1] or _LABEL,
+        "DIB_ROOT_LABEL": root_label(root) or _LABEL,
         "DISTRO_NAME": _DISTRIBUTIONS.get(distribution, distribution),
         "FS_TYPE": kinds.get("/", ("", ""))[0] or _FILE_SYSTEM,
     }
@@ -110,6 +113,23 @@ def _of_the_image(root: str) -> Dict[str, str]:
     if not _has_program(root, "python2") and _has_program(root, "python3"):
         found["DIB_PYTHON_VERSION"] = "3"
     return found
+
+
+def root_label(root: str) -> str:
+    """Return the label of the root file system; "" where it has none, or none can be seen."""
+    named = _file_systems(root)["/"][1]
+    if named:
+        return named
+    try:
+        device = os.stat(root).st_dev
+        for name in os.listdir(_BY_LABEL):
+            if os.stat(os.path.join(_BY_LABEL, name)).st_rdev == device:
+                return name
+    except OSError:  # a sandbox, which sees no disk
+        pass
+    if not os.path.exists(_PROBE):
+        return ""
+    return output_of([_PROBE, "--target=fs_label", "/"], 5.0).decode("utf-8", "replace").strip()
 
 
 def _file_systems(root: str) -> Mapping[str, tuple[str, str]]:

@@ -18,7 +18,7 @@ from ..elements.model import OPERATING_SYSTEM, ElementsError, expand_elements, f
 from ..elements.prepare import Chosen, prepare
 from ..elements.run import CLEANUP_SECONDS, RESULT
 from ..elements.tools import PACKAGE_PLACE
-from ..elements.variables import WORK
+from ..elements.variables import WORK, root_label
 from ..protocol import Elements
 from ..system.process import find_program
 from .apt_locks import wait_for_apt
@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List, Mapping
 
+BOOTLOADER = "bootloader"
 _RUN = """import sys
 sys.path.insert(0, sys.argv[1])
 from provisioner.elements.run import main
@@ -73,6 +74,14 @@ def _chosen(inputs: Elements, context: StepContext) -> Chosen:
     without = sorted({hook.element for hook in merge_hooks(elements).phases[ROOT]})
     if without:
         context.output.say(f"elements: root.d of {', '.join(without)} does not run: the image is there already")
+    labelled = "DIB_ROOT_LABEL" in inputs.env or BOOTLOADER not in {element.name for element in elements}
+    if not labelled and not root_label(context.root):
+        raise ElementsError(
+            [
+                f"element {BOOTLOADER} names the root file system by its label, and this image's has none; leave "
+                "it and vm out, since the image has a boot loader, or set DIB_ROOT_LABEL"
+            ]
+        )
     return Chosen(elements, inputs.elements, path, inputs.env, documents)
 
 

@@ -112,8 +112,8 @@ def launch_sandbox(
     roots.mkdir(mode=0o700, parents=True, exist_ok=True)  # here: in its namespace the sandbox is another user
     layers = folder_of_layers(home)
     with Disk(spec.disk) as disk:
-        root = disk.root
-        place, uuid, table = root.partition, root.file_system.uuid, disk.table.kind
+        root, table = disk.root, disk.table.kind
+        place, uuid, label = root.partition, root.file_system.uuid, root.file_system.layout.label
     with ExitStack() as stack:
         files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
         ours, theirs = zip(*(socket.socketpair() for _ in (*files, "shell")), strict=True)
@@ -127,6 +127,7 @@ def launch_sandbox(
             offset=place.start,
             size=place.size,
             root_uuid=uuid,
+            root_label=label,
             table=table,
             image=spec.source,
             source=str(spec.source_disk),

@@ -61,6 +61,7 @@ class Furniture:
     cidata: Path
     run_bytes: int  # of the memory file system at /run
     root_uuid: str
+    root_label: str
     table: str  # the kind of the disk's partition table: gpt, mbr or none
     address: str  # of the HTTP server that takes the reports
     network: bool
@@ -194,7 +195,7 @@ def _init(furniture: Furniture, connection: socket.socket) -> int:
     hide_process()
     assemble_root(furniture.root, furniture.cidata, furniture.run_bytes)
     ports = open_ports()
-    furnish(shims(furniture.root_uuid, furniture.table), network=furniture.network)
+    furnish(shims(furniture.root_uuid, furniture.table, furniture.root_label), network=furniture.network)
     for capability in _RENOUNCED:
         with suppress(OSError):  # an older kernel has fewer
             renounce(capability)

@@ -6,6 +6,7 @@ what only a running systemd could do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 FOLDER = "/run/goldsmith/shims"
@@ -34,6 +35,21 @@ for real in /usr/sbin/sysctl /sbin/sysctl; do
 done
 echo "sysctl: not found" >&2
 exit 127
+"""
+_GRUB_INSTALL = """#!/bin/sh
+# There is no disk to install to. What the program says about itself, the image's own says.
+for word; do
+    case $word in
+    --version | -V | --help | --usage)
+        for real in /usr/sbin/grub-install /sbin/grub-install; do
+            [ ! -x "$real" ] || exec "$real" "$@"
+        done
+        echo "grub-install: not found" >&2
+        exit 127
+        ;;
+    esac
+done
+echo "goldsmith: grub-install $*: left out, since the system is not booted (local.engine: chroot)" >&2
 """
 _HOSTNAMECTL = """#!/bin/sh
 # Sets the image's name as the real one does, without its service.
@@ -65,9 +81,10 @@ fi
 echo "goldsmith: timedatectl $*: left out, since the system is not booted (local.engine: chroot)" >&2
 """
 _LEFT_OUT = (
-    *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart", "grub-install"),
+    *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart"),
     *("shutdown", "poweroff", "halt"),
 )
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,16}")
 _PARTITION_MAPS = {"gpt": "gpt", "mbr": "msdos", "none": ""}  # by GRUB's names
 _GRUB_PROBE = """#!/bin/sh
 # Answers for the root file system, whose disk cannot be seen here; @UUID@ is its id.
@@ -84,18 +101,21 @@ done
 case $target in
 device) echo /dev/disk/by-uuid/@UUID@ ;;
 fs_uuid) echo @UUID@ ;;
+fs_label) echo '@LABEL@' ;;
 fs) echo ext2 ;;
 partmap) echo @TABLE@ ;;
 esac
 """
 
 
-def shims(uuid: str, table: str) -> Mapping[str, str]:
-    """Return the programs by their names. `uuid` is that of the root file system, `table` gpt, mbr or none."""
+def shims(uuid: str, table: str, label: str = "") -> Mapping[str, str]:
+    """Return the programs by their names. `uuid` and `label` are the root file system's, `table` gpt, mbr or none."""
+    probe = _GRUB_PROBE.replace("@UUID@", uuid).replace("@LABEL@", label if _LABEL.fullmatch(label) else "")
     return {
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
+        "grub-install": _GRUB_INSTALL,
         "sysctl": _SYSCTL,
         "hostnamectl": _HOSTNAMECTL,
         "timedatectl": _TIMEDATECTL,
-        "grub-probe": _GRUB_PROBE.replace("@UUID@", uuid).replace("@TABLE@", _PARTITION_MAPS[table]),
+        "grub-probe": probe.replace("@TABLE@", _PARTITION_MAPS[table]),
     }

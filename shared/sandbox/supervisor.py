@@ -64,6 +64,7 @@ class SandboxSpec:
     offset: int  # bytes, of the partition with the root file system
     size: int
     root_uuid: str
+    root_label: str
     table: str  # the kind of its partition table: gpt, mbr or none
     image: str  # the id of the image that the disk is of, and the path of its own disk
     source: str
@@ -110,9 +111,8 @@ class Supervisor:
         limits = make_limits(spec.name, spec.memory)
         alive = self._alive_pipe(limits)
         self._say(f"limits: {limits.how}")
-        base = BASE
-        if os.geteuid():
-            base = 0
+        base = 0 if os.geteuid() else BASE
+        if not base:
             enter_user_namespace(own_id_ranges())
             _end_with_parent()
         unshare(NEW_MOUNTS)
@@ -138,6 +138,7 @@ class Supervisor:
             cidata=Path("cidata"),
             run_bytes=max(spec.memory // 4, 1 << 24),
             root_uuid=spec.root_uuid,
+            root_label=spec.root_label,
             table=spec.table,
             address=spec.address,
             network=spec.network,

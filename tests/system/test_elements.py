@@ -192,13 +192,20 @@ def test_a_script_that_fails_is_told(sandboxes: Goldsmith) -> None:
         "install.d/60-never": "#!/bin/sh\ntouch /var/lib/never\n",
         "cleanup.d/10-fails": "#!/bin/sh\nexit 9\n",
         "cleanup.d/20-runs": "#!/bin/sh\nyes cleaned | head -n 3000\n",
+        "bin/install-packages": '#!/bin/bash\nprintf "manager %s\\n" "$*"\n',
+        "package-installs.yaml": "builder: {build-only: true}\n",
     }
-    element(spec.parent / "context" / "own", "broken", files, needs="dpkg")
+    element(spec.parent / "context" / "own", "broken", files, needs="package-installs rooted")
+    rooted = {"root.d/10-root": "#!/bin/sh\ntouch /var/lib/never\n", "cleanup.d/05-undo": "#!/bin/sh\nexit 9\n"}
+    element(spec.parent / "context" / "own", "rooted", rooted)
     done, build = sandboxes.build(spec)
     assert build["outcome"] == "failed"
     why = "install.d/50-broken of element broken: exit status 127: this image has no frobnicate; install it"
     assert why in build["reason"], build["reason"]
     assert "cleanup.d/20-runs (broken): " in done.text
+    assert "manager -e builder" in done.text
+    assert "root.d of rooted does not run" in done.text
+    assert "which does not run on an image: passed over" in done.text
     assert done.text.count("the last words") >= 2
     [step] = build["steps"]
     assert step["exit_status"] == 127
@@ -214,6 +221,17 @@ def test_a_script_is_ended_with_the_steps_time(sandboxes: Goldsmith) -> None:
     done, build = sandboxes.build(spec)
     assert "post-install.d/50-slow of element slow: not done within the step's time" in build["reason"]
     assert "cleaned up" in done.text
+
+
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_a_script_cannot_hide_its_failure(sandboxes: Goldsmith) -> None:
+    """Not by its output, and not by ending what runs it: the step fails, and leaves nothing."""
+    spec = with_elements(sandboxes, elements=["hostile"])
+    much = "#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x\nkill -9 $PPID\nsleep 1000\n"
+    element(spec.parent / "context" / "own", "hostile", {"extra-data.d/50-h": much})
+    done, build = sandboxes.build(spec)
+    assert "the run of the elements was ended (exit status 137)" in build["reason"], done.text
+    assert_nothing_left(sandboxes)
 
 
 @pytest.mark.vm

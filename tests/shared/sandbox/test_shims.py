@@ -44,6 +44,19 @@ def test_grub_is_told_of_an_mbr(tmp_path: Path) -> None:
     assert run(tmp_path, "grub-probe", "--target=partmap", "/", table="mbr").stdout == "msdos\n"
 
 
+@pytest.mark.parametrize(("label", "told"), [("cloudimg-rootfs", "cloudimg-rootfs\n"), ("", "\n"), ("'; id #", "\n")])
+def test_grub_is_told_of_the_label(tmp_path: Path, label: str, told: str) -> None:
+    assert run(tmp_path, "x", "-t", "fs_label", text=shims(UUID, "gpt", label)["grub-probe"]).stdout == told
+
+
+def test_grub_install_still_tells_of_itself(tmp_path: Path) -> None:
+    real = any(Path(place, "grub-install").exists() for place in ("/usr/sbin", "/sbin"))
+    done = run(tmp_path, "grub-install", "--version")
+    assert (done.returncode, "left out" in done.stderr) == (0 if real else 127, False)
+    done = run(tmp_path, "grub-install", "--target=i386-pc", "/dev/vda")
+    assert (done.returncode, "left out" in done.stderr) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("modprobe", ["overlay"]), ("udevadm", ["settle"]), ("sysctl", ["-w", "vm.swappiness=1"]), ("sysctl", ["-p"])],
