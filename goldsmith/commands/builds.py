@@ -13,7 +13,7 @@ from shared.build.build import Build, State
 from shared.build.damage import Damaged, damaged_json, left_in, refuse_unfinished
 from shared.build.events import to_json
 from shared.build.identity import is_build_id
-from shared.build.resources import kept_disk_json
+from shared.build.resources import kept_disk, kept_disk_json
 from shared.engine.history import followed_from_now
 from shared.errors import DamagedDocument, InputError, NotFound, StoreError
 from shared.planning.line import Wait, waits_of
@@ -26,7 +26,7 @@ from ..home import resume_build as resume_one
 from ..places import Place, builds_at
 from ..screen.tables import print_json, print_table, when
 from ..screen.text import complain, printable_lines, say
-from ..screen.words import summary
+from ..screen.words import release_lines, summary
 
 if TYPE_CHECKING:
     from shared.runtime.opening import CloudClient, LocalBackend, LocalBuilds
@@ -77,7 +77,8 @@ def _state(build: Build, interrupted: bool, wait: Wait | None) -> str:
     if build.held and build.outcome is None:
         return f"{build.state} (held until {when(build.deadline)})"
     if build.state is State.HELD:
-        return f"{build.state} (disk kept until {when(build.disk_until)})"
+        kept = kept_disk(build) is not None
+        return f"{build.state} ({f'disk kept until {when(build.disk_until)}' if kept else 'its disk is being deleted'})"
     return f"{build.state} ({wait})" if wait else build.state
 
 
@@ -180,6 +181,8 @@ def cancel(build_id: str, place: Place) -> None:
         if build.finished:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
         ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", known.bus, known.clock)
+        for line in release_lines(build):
+            say(line)
         ended = known.wait_until_finished(build.id)
     say(f"build {ended.id} is {ended.outcome}")
 

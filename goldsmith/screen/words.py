@@ -109,6 +109,17 @@ def _kept_disk(build: Build) -> list[str]:
     ]
 
 
+def release_lines(build: Build) -> list[str]:
+    """Return what a person has to do before the disk that is kept can be deleted: a VM of theirs may have it."""
+    disk = kept_disk(build)
+    if disk is None:
+        return []
+    return [
+        f"disk {disk.name} is deleted as soon as no VM has it; if you have booted it, delete that VM:",
+        f"  {boot_commands(build)[-1]}",
+    ]
+
+
 def _findings(image: ImageRecord) -> list[str]:
     """Return the findings in the image that the spec accepts."""
     lines = [f"warning: in the image: {finding}" for finding in image.findings[:MOST_FINDINGS]]
@@ -119,4 +130,8 @@ def _findings(image: ImageRecord) -> list[str]:
 def _left(build: Build) -> list[str]:
     """Return the resources that could not be deleted yet."""
     left = [entry.name for entry in build.ledger if not entry.keep] + ["older images of the family"] * build.retiring
-    return [] if build.ended else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]
+    return (
+        []
+        if build.finished or (build.ended and not left)
+        else [f"not cleaned up yet: {', '.join(left)}; a later command tries again"]
+    )

@@ -64,7 +64,9 @@ def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person
     assert (person.resources("instances"), person.resources("disks")) == ([vm], [disk])
     person.run(*shlex.split(delete), "--quiet")
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
-    assert "is failed" in person.goldsmith("builds", "cancel", build.id)
+    said = person.goldsmith("builds", "cancel", build.id)
+    assert "is failed" in said
+    assert f"  {delete}\n" in said
     assert person.resources("disks") == []
     assert person.result("kept-")["kept_disk"] is None
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from goldsmith.screen.live import LINES, STAY, LiveView
 from goldsmith.screen.text import printable, printable_lines
 from goldsmith.screen.view import JsonView, Lines, PlainView, View
-from goldsmith.screen.words import DOING, event_line, summary
+from goldsmith.screen.words import DOING, event_line, release_lines, summary
 from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
@@ -72,6 +72,21 @@ def test_the_disk_that_is_kept_is_told_with_how_to_boot_it() -> None:
     )
     assert create.startswith(f"  gcloud compute instances create look-{held.id} --project=my-project")
     assert earlier == f"delete it earlier with: goldsmith builds cancel {held.id} --project my-project"
+
+
+def test_a_disk_that_cannot_be_deleted_yet_is_told_and_what_may_have_it() -> None:
+    disk = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "my-project", "us-central1-a", keep=True)
+    held = failed("no such file\n", state=State.HELD, ledger=(disk,), disk_until=values.NOON)
+    [said, delete] = release_lines(held)
+    assert disk.name in said
+    assert delete.split() == [
+        *("gcloud", "compute", "instances", "delete", f"look-{held.id}"),
+        *("--project=my-project", "--zone=us-central1-a"),
+    ]
+    assert not any("not cleaned up yet" in line for line in summary(held, "/logs"))
+    released = replace(held, ledger=(replace(disk, keep=False),))
+    assert release_lines(released) == []
+    assert any(line.startswith(f"not cleaned up yet: {disk.name};") for line in summary(released, "/logs"))
 
 
 def test_findings_that_may_pass_are_told_at_the_end() -> None:
