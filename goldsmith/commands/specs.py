@@ -92,7 +92,7 @@ def _on_this_machine(spec: Spec) -> Spec:
 def plan_for(spec: Spec, folder: Path, backend: LocalBackend, request: str) -> Plan:
     """Return the plan of a build that the caller holds; its places start at a folder, and its context is packed."""
     builds = opening.builds_here(backend)
-    source = opening.images_here(backend).resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb)
+    source = opening.images_here(backend).source_of(spec, folder)
     context = builds.packed_context(spec, folder, build_id(spec.name, request))
     return make_plan(
         spec,

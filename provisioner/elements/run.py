@@ -116,7 +116,7 @@ class ElementsRun:
         if os.statvfs(self._work).f_flag & os.ST_NOEXEC:  # as /var of Container-Optimized OS
             _mount("--bind", self._work, self._work)
             _remount(self._work, "exec")
-        _mount("--rbind", "/", self._target)
+        bind_tree("/", self._target)
         for socket in filter(os.path.lexists, (self._target + path for path in _OF_SYSTEMD)):
             _mount("--bind", "/dev/null", socket)
         own = os.path.join(self._work, "tmp")
@@ -175,7 +175,7 @@ class ElementsRun:
             found = self._script(hook, environment, inside)
             tolerated = found is not None and phase == CLEANUP and self._element(hook) in self._own_cleanup
             if found is not None and tolerated:
-                _say(
+                tell(
                     f"{found.text}; it undoes what root.d would have done, which does not run on an image: passed over"
                 )
             elif found is not None:
@@ -219,7 +219,7 @@ class ElementsRun:
     def _script(self, hook: Hook, environment: Mapping[str, str], inside: bool) -> Optional[Failure]:
         """Run one script; return how it failed."""
         name, element = f"{hook.phase}/{hook.name}", self._element(hook)
-        _say(f"{name} ({element})")
+        tell(f"{name} ({element})")
         self._began.append(name)
         output = ScriptOutput()
         began = time.monotonic()
@@ -237,7 +237,7 @@ class ElementsRun:
         self.scripts.append(
             {"phase": hook.phase, "file": hook.name, "element": element, "seconds": seconds, "status": status}
         )
-        _say(f"{name} ({element}): {seconds:.1f} s" + (f", exit status {status}" if status else ""))
+        tell(f"{name} ({element}): {seconds:.1f} s" + (f", exit status {status}" if status else ""))
         if hook.phase == BLOCK_DEVICE:
             self._take_device(output.tail)
         if not status and not timed_out:
@@ -284,7 +284,7 @@ class ElementsRun:
             return
         if os.path.isdir(lists) and any(name.endswith("Release") for name in os.listdir(lists)):
             return
-        _say("the image has no lists of packages: fetching them")
+        tell("the image has no lists of packages: fetching them")
         command = [*self._entry(True), "/" + os.path.relpath(apt, self._target), "-q", "-y", "update"]
         status = 0
         try:
@@ -292,7 +292,7 @@ class ElementsRun:
         except TimedOut as error:
             status = error.status
         if status:
-            _say(f"apt-get update: exit status {status}; going on")
+            tell(f"apt-get update: exit status {status}; going on")
 
     def _remove_build_packages(self, phase: str) -> None:
         """After a failure, remove the packages that were installed for one phase alone, as its end would have done."""
@@ -310,16 +310,16 @@ class ElementsRun:
             for hook in left:
                 self._script(hook, environment, True)
         except (ElementsError, OSError) as error:
-            _say(f"packages for the build alone may be left: {error}")
+            tell(f"packages for the build alone may be left: {error}")
         finally:
             self._hide_hooks()
 
     def _table(self, phase: str, seconds: float) -> None:
         """Print the seconds of each script of a phase."""
-        _say(f"{phase}: {seconds:.1f} s")
+        tell(f"{phase}: {seconds:.1f} s")
         for script in self.scripts:
             if script["phase"] == phase:
-                _say(f"{script['seconds']:10.3f} {script['file']} ({script['element']})")
+                tell(f"{script['seconds']:10.3f} {script['file']} ({script['element']})")
 
 
 def _installs_of(hooks: Sequence[Hook]) -> str:
@@ -345,6 +345,11 @@ def _mount(*arguments: str) -> None:
         raise ElementsError([f"mount {' '.join(arguments)}: exit status {status}; elements need to mount, as root can"])
 
 
+def bind_tree(source: str, target: str) -> None:
+    """Show a tree, with what is mounted in it, at another place too. ElementsError."""
+    _mount("--rbind", source, target)
+
+
 def _is_mounted(place: str) -> bool:
     """Return whether something is mounted at a place; os.path.ismount() knows no binds of the same file system."""
     return any(mount.path == place for mount in mounts())
@@ -367,7 +372,8 @@ def _program(name: str) -> str:
     return found
 
 
-def _say(text: str) -> None:
+def tell(text: str) -> None:
+    """Print a line of the run's own among the output of scripts."""
     data = memoryview(f"elements: {text}\n".encode("utf-8", "replace"))
     while data:
         data = data[os.write(1, data) :]

@@ -58,6 +58,7 @@ def write_disk(
     time: int,
     size: int | None = None,
     kernels: Sequence[Path] = (),
+    growth: int = 0,
 ) -> int:
     """Write a sparse raw disk with the files of a tree, and return its bytes.
 
@@ -81,7 +82,7 @@ def write_disk(
             helper = HelperMachine.in_folder(scratch)
             mounted = [kind for kind in kinds if needs_helper([kind])]
             run_with_all_ids(lambda: prepare_helper(tree, kernels, mounted, scratch))
-        placed = place_disk(description, _size(description, usage, size))
+        placed = place_disk(description, _size(description, usage, size, growth))
         copies = 1 if helper is None else 3  # what it copies from, what to, and the disk
         need_space(target.parent, copies * sum(each.data for each in usage.values()))
         with target.open("xb") as file:
@@ -157,7 +158,7 @@ def _read_usage(text: str) -> dict[str, FileUsage]:
     return {place: FileUsage(*counts) for place, counts in json.loads(text).items()}
 
 
-def _size(description: DiskDescription, usage: Mapping[str, FileUsage], size: int | None) -> int:
+def _size(description: DiskDescription, usage: Mapping[str, FileUsage], size: int | None, growth: int) -> int:
     """Return the bytes of the disk: as asked for, or the least on which the files have room to grow."""
     wanted = size or description.size
     if wanted is not None:
@@ -165,6 +166,7 @@ def _size(description: DiskDescription, usage: Mapping[str, FileUsage], size: in
         check_room(description, _needs(description, usage, comfortable=False), wanted)
         return wanted
     step = MIB if description.table is None else GIB
+    usage = {**usage, "/": replace(usage["/"], data=usage["/"].data + growth)}
     return least_disk(description, _needs(description, usage, comfortable=True), step)
 
 

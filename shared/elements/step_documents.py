@@ -7,17 +7,14 @@ outside. Elements that cannot be used are found here, before anything is made.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from provisioner.system.context import ContextError, unpack_context
-
 from ..build.plan import AskedElements
-from ..context.outside import packed_inputs
 from ..errors import InputError
 from .chosen import choose
+from .packed_path import unpacked_path
 
 ELEMENTS = "elements"
 
@@ -68,18 +65,6 @@ def check_elements(steps: Iterable[SpecifiedStep], context: Path) -> None:
 
 def _documents(inputs: Mapping[str, Any], archive: Path) -> str:
     """Return the documents of the elements that a step chooses. InputError, with places as the spec has them."""
-    places: list[str] = packed_inputs(ELEMENTS, inputs)["path"]
-    with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=archive.parent) as name:
-        folder = Path(name).resolve()
-        try:
-            unpack_context(str(archive), str(folder), only=None if "." in places else places)
-        except ContextError as error:
-            raise InputError(str(error)) from error
-        try:
-            chosen = choose(inputs["elements"], [str(folder / place) for place in places], on_image=True)
-        except InputError as error:
-            text = str(error)
-            for place, written in zip(places, inputs["path"], strict=True):
-                text = text.replace(str(folder / place), written.rstrip("/"))
-            raise InputError(text) from error
+    with unpacked_path(inputs["path"], archive) as folders:
+        chosen = choose(inputs["elements"], [str(folder) for folder in folders], on_image=True)
     return json.dumps(chosen.documents, sort_keys=True)

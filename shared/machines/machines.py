@@ -29,6 +29,7 @@ from .record import ZONE, Record
 
 if TYPE_CHECKING:
     import socket
+    from contextlib import ExitStack
 
     from .metadata_server import Route
     from .network_guard import NetworkGuard
@@ -115,6 +116,15 @@ class Machines:
             raise
         self._ours[spec.name] = machine
         machine.watch()
+
+    def connect_sandbox(self, users: int, network: int, stack: ExitStack) -> None:
+        """Connect a network namespace, an open descriptor, to other hosts than this one, until the stack ends.
+
+        `users` is the namespace of users that it belongs to. EnvironmentFault.
+        """
+        from .start_sandbox import connect_network
+
+        self._starter.submit(connect_network, users, network, stack).result()
 
     def status(self, name: str) -> Machine | None:
         """Look a machine up, whichever process started it. Return None when there is none of that name."""

@@ -225,14 +225,14 @@ def _introduce(
         stack.enter_context(MetadataServer(spec.name, routes, taken, proxy))
         try:
             if spec.internet:
-                guarded.submit(_connect, users, network, stack).result()
+                guarded.submit(connect_network, users, network, stack).result()
         finally:
             os.close(users)
             os.close(network)
         control.sendall(b"connected")
 
 
-def _connect(users: int, network: int, stack: ExitStack) -> None:
+def connect_network(users: int, network: int, stack: ExitStack) -> None:
     """Connect a network namespace to other hosts, in user space, until the end. EnvironmentFault."""
     ready, is_ready = os.pipe()
     line = [

@@ -2,9 +2,11 @@
 
     rootfs-KEY12, oci-KEY12          of the archive of a root file system, of a container's image
     debian-bookworm-DATE-KEY12       of packages, as their archive had them on that date
+    elements-KEY12                   of what root.d of elements makes
 
 The key is over everything that decides the bytes of the disk: the digest of the archive, or of the container's image,
-or the request and the signed indexes of the packages' archive; the disk; and the modules that make it. A file is
+or the request and the signed indexes of the packages' archive; the disk; and the modules that make it. Elements that
+fetch other things than packages make a new image once the last one is older than the request allows. A file is
 digested once, as long as its place, size and times stay the same, and again while it is unpacked: one that was changed
 meanwhile is refused.
 """
@@ -29,24 +31,29 @@ from ..errors import AlreadyExists, ImageFileError, InputError
 from ..host.scratch import faults, locked, part_of, scratch_folder
 from ..images.bootstrap.package_source import NoSuchRelease, Unreachable
 from ..images.catalogue import DISK, Catalogue, content_id
+from ..machines.machines import Machines
 from ..ports import Image, Notify
 from ..quantities import MIB, parse_source_date
 from .container import ContainerImage, container_image
+from .elements import ElementsRequest, RootElements
 from .packages import PackageRequest
 from .packed import FilePart, plain_stream
+from .start_room import RoomJob, run_room
 from .tree_disk import Fill, FilledTree, TreeOrder, write_made_disk, write_tree_disk
 from .tree_maker import TreeMaker
 
 _CODE = Path(__file__).resolve().parents[1]
 _RECIPE = (
     *("block_devices", "build/block_devices", "images/bootstrap", "origins"),
-    *("archives/tar_members.py", "sandbox/inode_fields.py", "sandbox/unpack_root.py", "sandbox/write_root.py"),
+    *("archives/tar_members.py", "sandbox/inode_fields.py", "sandbox/assembly.py"),
+    *("sandbox/unpack_root.py", "sandbox/write_root.py"),
     "machines/direct_boot/guest/fill",
 )
 """Folders and files of the code that decides what is on a disk: none can change without new keys."""
 _DIGITS = 12
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _PACKAGES_ESTIMATE = 1536 * MIB  # a tree and the packages that are unpacked into it, with room for some more
+_ELEMENTS_GROWTH = 1536 * MIB  # of what later phases install: a kernel, with its firmware, and some packages
 _LEAST_ESTIMATE = 512 * MIB
 _PACKED_ESTIMATE = 5  # times the size of an archive; compressed ones grow to three to five times of it
 
@@ -66,8 +73,10 @@ class KeptOrigins:
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._catalogue = catalogue
+        self._home = home
         self._folder = home / "cache" / "origins"
         self._progress = progress
+        self._given = disk
         self._disk = disk or default_disk()
         self._environment = environment
 
@@ -126,12 +135,50 @@ class KeptOrigins:
         _write_whole(known, image.name)
         return image
 
-    def _made_before(self, known: Path, error: Unreachable) -> Image:
+    def of_elements(self, request: ElementsRequest, machines: Machines) -> Image:
+        """Return the image of what root.d of elements makes, on the disk that they describe, if no other one is given.
+
+        Without a network, the one that was made last of the same request is returned, and `progress` is told.
+        InputError, MissingTool, NoSpace, EnvironmentFault.
+        """
+
+        def run(job: RoomJob, each_line: Notify) -> bytes:
+            return run_room(job, self._home, machines, each_line)
+
+        elements = RootElements(request, run, self._home, self._progress)
+        self._disk = self._given or elements.disk() or default_disk()
+        if request.size is not None:
+            self._disk = replace(self._disk, size=request.size)
+        fields = [elements.digest, self._disk.to_json(), _recipe()]
+        known = self._folder / "requests" / hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+        state = elements.state()
+        if state.unreachable:
+            return self._made_before(known, Unreachable(f"source.elements: {state.unreachable}"))
+        last = self._last(known) if state.indexes is None else None
+        if last is not None and time.time() - last.created < request.max_age:
+            return last
+        made = state.indexes if state.indexes is not None else time.time()
+        content = json.dumps([elements.digest, made])
+
+        def write(order: TreeOrder, disk: Path) -> None:
+            date = state.date if order.epoch is None else order.epoch
+            write_made_disk(order, lambda scratch, tree: elements.make(tree, date), disk, self._progress)
+
+        image = self._image("elements", content, elements.subject, write, _PACKAGES_ESTIMATE, _ELEMENTS_GROWTH)
+        _write_whole(known, image.name)
+        return image
+
+    def _last(self, known: Path) -> Image | None:
+        """Return the image that was made last of a request."""
         with suppress(FileNotFoundError):
-            image = self._catalogue.get(known.read_text())
-            if image is not None:
-                self._progress(f"the package archive cannot be reached; {image.name}, made earlier, is used: {error}")
-                return image
+            return self._catalogue.get(known.read_text())
+        return None
+
+    def _made_before(self, known: Path, error: Unreachable) -> Image:
+        image = self._last(known)
+        if image is not None:
+            self._progress(f"the package archive cannot be reached; {image.name}, made earlier, is used: {error}")
+            return image
         raise InputError(f"source.bootstrap: {error}") if isinstance(error, NoSuchRelease) else error
 
     def _filled(self, kind: str, content: str, subject: str, fill: Fill, estimate: int) -> Image:
@@ -140,13 +187,13 @@ class KeptOrigins:
 
         return self._image(kind, content, subject, write, estimate)
 
-    def _image(self, kind: str, content: str, subject: str, write: Write, estimate: int) -> Image:
+    def _image(self, kind: str, content: str, subject: str, write: Write, estimate: int, growth: int = 0) -> Image:
         """Return the image of a content, and make it where there is none."""
         epoch = _epoch(self._environment)
         key = hashlib.sha256(json.dumps([kind, content, epoch, self._disk.to_json(), _recipe()]).encode()).hexdigest()
         name = f"{kind}-{key[:_DIGITS]}"
         kernels = tuple(self._catalogue.folder / image.name / DISK for image in self._catalogue.list())
-        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE), kernels)
+        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE), kernels, growth)
         with self._only(name):  # a process that asks for the same at the same time waits, and finds it made
             image = self._catalogue.get(name) or self._make(name, order, write)
         if image.id != content_id(key):

@@ -47,7 +47,8 @@ class TreeOrder:
     """The order of a disk: its description, what errors call the source, the key of all identifiers, its time.
 
     `epoch` is what tells a time in the file systems beside the files' own: when the tree was changed last, for None.
-    `estimate` is how many bytes the files may have; `kernels` are disks of images, as write_disk() takes them.
+    `estimate` is how many bytes the files may have; `kernels` are disks of images, and
+    `growth` how many bytes a build will add, as write_disk() takes them.
     """
 
     description: DiskDescription
@@ -56,6 +57,7 @@ class TreeOrder:
     epoch: int | None
     estimate: int
     kernels: tuple[Path, ...] = ()
+    growth: int = 0
 
 
 def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify, *, in_memory: bool = True) -> None:
@@ -93,7 +95,16 @@ def _write(order: TreeOrder, make: Make, disk: Path, scratch: Scratch, progress:
         )
     progress("writing the disk")
     time = min(max(made.newest, 1), _LATEST) if order.epoch is None else order.epoch
-    write_disk(order.description, tree, made.kept, disk, seed=order.key, time=time, kernels=order.kernels)
+    write_disk(
+        order.description,
+        tree,
+        made.kept,
+        disk,
+        seed=order.key,
+        time=time,
+        kernels=order.kernels,
+        growth=order.growth,
+    )
 
 
 def _to_json(filled: FilledTree) -> str:

@@ -115,7 +115,7 @@ def make_plan(
         attempts=spec.build.attempts,
         silence=spec.build.silence,
         source_date=(int(source.created) or None) if date is None else date,
-        cache=_cache(spec),
+        cache=cache_plan(spec),
     )
 
 
@@ -241,15 +241,18 @@ def _project(spec: Spec) -> str:
 
 
 def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
+    asked = spec.local.engine
+    if spec.source.elements is not None and "engine" not in spec.local.model_fields_set:
+        asked = "auto"
     if not source.bootable:
-        _refuse_vm(spec, source)
-    elif spec.local.engine == "vm" or _project(spec) != LOCAL:
+        _refuse_vm(spec, source, asked)
+    elif asked == "vm" or _project(spec) != LOCAL:
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
     reason = spec.disk.needs_vm if spec.disk is not None else None
     if not booted and layout is None and reason is None:
         return "chroot"
-    if spec.local.engine == "auto" and source.bootable:
+    if asked == "auto" and source.bootable:
         return "vm"
     what = f"step {booted[0].name!r} ({booted[0].action})" if booted else "the disk layout of output.oem_size"
     what = f"the disk ({reason})" if reason is not None and not booted else what
@@ -257,15 +260,15 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
     raise InputError(f"local.engine: {what} needs a booted system, which chroot does not have; {remedy}")
 
 
-def _refuse_vm(spec: Spec, source: SourceImage) -> None:
+def _refuse_vm(spec: Spec, source: SourceImage, asked: str) -> None:
     """Raise InputError where a source without a kernel would have to boot."""
-    if spec.local.engine == "vm":
+    if asked == "vm":
         raise InputError(f"local.engine: vm boots the source, and {_NO_KERNEL.format(source.name)}, or write chroot")
-    if spec.verify is not None:
+    if spec.verify is not None and spec.source.elements is None:  # the steps of elements install a kernel
         raise InputError(f"verify: boots the image, and {_NO_KERNEL.format(source.name)}, or leave verify out")
 
 
-def _cache(spec: Spec) -> CachePlan:
+def cache_plan(spec: Spec) -> CachePlan:
     """Return what may be taken from earlier builds: on one machine, and nothing of networks where all is to be new."""
     project = spec.build.project or spec.output.project or LOCAL
     if project != LOCAL:

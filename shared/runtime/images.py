@@ -25,7 +25,7 @@ from ..quantities import GIB
 if TYPE_CHECKING:
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
-    from ..spec.model import Source
+    from ..spec.model import Source, Spec
     from .one_machine import LocalBackend
 
 
@@ -34,6 +34,12 @@ class LocalImages:
 
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
+
+    def source_of(self, spec: Spec, folder: Path) -> SourceImage:
+        """Find the image that a spec below a folder starts from, as resolve() does, or make it of its elements."""
+        if spec.source.elements is None:
+            return self.resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb)
+        return self._dated(self._from_elements(spec, folder))
 
     def resolve(
         self, source: Source, folder: Path, disk: DiskDescription | None = None, disk_size_gb: int | None = None
@@ -55,7 +61,6 @@ class LocalImages:
     def _from_nothing(self, source: Source, folder: Path, disk: DiskDescription | None) -> SourceImage:
         from ..origins.kept_origins import KeptOrigins
         from ..origins.packages import PackageRequest
-        from ..planning.sources import as_source
 
         for warning in disk.warnings() if disk is not None else ():
             self._say(f"disk: {warning}")
@@ -74,9 +79,46 @@ class LocalImages:
                     "run scripts as this host's root; build as an ordinary user: there they are in a user namespace"
                 )
             image = origins.of_packages(PackageRequest(**{**asked, "keyring": keyring}))
+        return self._described(image)
+
+    def _described(self, image: Image) -> SourceImage:
+        """Return an image from nothing as a source, of which it is known whether it can boot."""
+        from ..planning.sources import as_source
+
         contents = self.describe(image.name)
         is_hidden = contents.unreadable is not None  # a root that is not read here may have a kernel
         return replace(as_source(image), bootable=is_hidden or contents.kernel is not None)
+
+    def _from_elements(self, spec: Spec, folder: Path) -> SourceImage:
+        from ..context.outside import outside
+        from ..context.packing import pack_context
+        from ..elements.packed_path import unpacked_path
+        from ..origins.elements import ElementsRequest
+        from ..origins.kept_origins import KeptOrigins
+        from ..planning.plan import cache_plan
+
+        asked = spec.source.elements
+        assert asked is not None
+        if spec.context is None:
+            raise InputError("source.elements: lie in the context, and the spec has none; write context: .")
+        named = outside([{"action": "elements", "inputs": asked.model_dump()}])
+        for warning in spec.disk.warnings() if spec.disk is not None else ():
+            self._say(f"disk: {warning}")
+        size = None if spec.output.disk_size_gb is None else spec.output.disk_size_gb * GIB
+        origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say, spec.disk)
+        place = self._backend.home / "cache" / "origins"
+        make_folder(place)
+        with (
+            scratch_folder(place) as scratch,
+            unpacked_path(
+                asked.path, Path(pack_context(folder / spec.context, scratch.path / "context.tar", named).uri)
+            ) as path,
+        ):
+            request = ElementsRequest(
+                asked.elements, path, asked.env, network=spec.local.network, max_age=cache_plan(spec).max_age, size=size
+            )
+            image = origins.of_elements(request, self._backend.machines)
+        return self._described(image)
 
     def _imported(self, source: Source, folder: Path) -> Image:
         from ..images.file import import_image, source_name

@@ -40,7 +40,7 @@ _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "f
 _QUIET = NO_SET_ID | NO_DEVICES | NO_PROGRAMS
 LONGEST_NAME = 64  # bytes, of a host
 LARGEST = 1 << 20  # bytes, of a file of the image that is looked at
-_NAME_SERVER = "10.0.2.3"  # slirp4netns(1)
+NAME_SERVER = "10.0.2.3"  # slirp4netns(1)
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _KEPT = Path("/etc/resolv.conf.goldsmith")  # clean_machine.py knows this name, and the next
 _LENT = Path("/run/goldsmith/resolv.conf")
@@ -55,16 +55,23 @@ def assemble_root(root: Path, cidata: Path, run_bytes: int) -> None:
     mount_file_system(root, root, flags=BIND | RECURSIVE)  # a mount of an older namespace cannot become the root
     for name in ("proc", "sys", "dev", "run"):
         _folder(root / name)
+    mount_kernel_views(root)
+    mount_file_system("run", root / "run", "tmpfs", NO_SET_ID | NO_DEVICES, f"size={run_bytes},mode=755")
+    (root / CIDATA_FOLDER).mkdir(parents=True)
+    bind(cidata, root / CIDATA_FOLDER)
+    make_devices(root / "dev", run_bytes)
+    for name in (CONSOLE, REPORTS):
+        os.mkfifo(root / name, 0o600)
+    pivot_root(root)
+
+
+def mount_kernel_views(root: Path) -> None:
+    """Mount /proc of the sandbox's own processes, and /sys read-only, in folders that are there. OSError."""
     mount_file_system("proc", root / "proc", "proc", _QUIET)
     try:
         mount_file_system("sys", root / "sys", "sysfs", _QUIET | READ_ONLY)
     except OSError:  # the host's own is covered in part, as in a container: then there is none
         mount_file_system("sys", root / "sys", "tmpfs", _QUIET | READ_ONLY, "size=0,mode=555")
-    mount_file_system("run", root / "run", "tmpfs", NO_SET_ID | NO_DEVICES, f"size={run_bytes},mode=755")
-    (root / CIDATA_FOLDER).mkdir(parents=True)
-    bind(cidata, root / CIDATA_FOLDER)
-    _devices(root / "dev", run_bytes)
-    pivot_root(root)
 
 
 def _folder(path: Path) -> None:
@@ -73,7 +80,8 @@ def _folder(path: Path) -> None:
         path.mkdir()
 
 
-def _devices(dev: Path, shared_bytes: int) -> None:
+def make_devices(dev: Path, shared_bytes: int) -> None:
+    """Mount the devices that a sandbox has at `dev`. OSError."""
     mount_file_system("dev", dev, "tmpfs", NO_SET_ID | NO_PROGRAMS, "size=1m,mode=755")
     for name in _DEVICES:
         (dev / name).touch()
@@ -86,8 +94,6 @@ def _devices(dev: Path, shared_bytes: int) -> None:
         "pts", dev / "pts", "devpts", NO_SET_ID | NO_PROGRAMS, "newinstance,ptmxmode=0666,mode=0620,gid=5"
     )
     mount_file_system("shm", dev / "shm", "tmpfs", NO_SET_ID | NO_DEVICES, f"mode=1777,size={shared_bytes}")
-    for name in (CONSOLE, REPORTS):
-        os.mkfifo(dev.parent / name, 0o600)
 
 
 def open_ports() -> tuple[int, int]:
@@ -129,7 +135,7 @@ def listen_at(address: str, port: int) -> socket.socket:
 def _lend_names(*, network: bool) -> None:
     """Name the sandbox's name server, as the direct boot does; the provisioner takes it back at the end."""
     text = "# The sandbox's; there is no name server without the internet.\n"
-    text += f"nameserver {_NAME_SERVER}\n" if network else ""
+    text += f"nameserver {NAME_SERVER}\n" if network else ""
     for place in (_LENT, *(Path("/run", each) for each in _ALSO_LENT)):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)

@@ -69,6 +69,10 @@ class Furniture:
     shell: int = -1  # the descriptor on which the provisioner may serve a shell
 
 
+Init = Callable[[Furniture, socket.socket], int]
+"""The work of the first process inside, which gets the connection to the supervisor; returns the exit status."""
+
+
 class Entrance:
     """The supervisor's connection to the process that enters the namespaces."""
 
@@ -95,13 +99,13 @@ class Entrance:
         self._connection.close()
 
 
-def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
+def enter(furniture: Furniture, close: Callable[[], None], init: Init | None = None) -> Entrance:
     """Start the processes of a sandbox. `close` is called in the new process: it closes what that must not have.
 
     The entrance sends `users` with its user namespace, and waits; then `network` with the namespaces of users and
     network and a socket that listens at the address, and waits. For each round it sends `round`, and waits; then init
     sends `ports` with the console and the port of the reports; then the entrance sends `ended STATUS`. Any of them
-    sends `failed: ...` when it cannot go on.
+    sends `failed: ...` when it cannot go on. Another `init` than the provisioner's sends what it likes instead.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -112,7 +116,7 @@ def enter(furniture: Furniture, close: Callable[[], None]) -> Entrance:
     try:
         ours.close()
         close()
-        status = _entrance(furniture, theirs)
+        status = _entrance(furniture, theirs, init or _init)
     except OSError as error:
         with suppress(OSError):
             place = f"{error.filename}: " if error.filename else ""
@@ -130,7 +134,7 @@ def _wait(connection: socket.socket) -> None:
         os._exit(1)  # the supervisor has ended
 
 
-def _entrance(furniture: Furniture, connection: socket.socket) -> int:
+def _entrance(furniture: Furniture, connection: socket.socket, init: Init) -> int:
     """Enter the namespaces, run a job in them, and return its exit status."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for limit, most in furniture.limits:  # before: all users of the new namespace together are held to them
@@ -142,7 +146,7 @@ def _entrance(furniture: Furniture, connection: socket.socket) -> int:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _die_with_parent(connection)
+    die_with_parent(connection)
     unshare(NEW_NETWORK)
     listener = listen_at(furniture.address, HTTP)
     _say(connection, "network", users, os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listener.fileno())
@@ -151,24 +155,24 @@ def _entrance(furniture: Furniture, connection: socket.socket) -> int:
     while True:
         _say(connection, "round")
         _wait(connection)
-        status = _forked(lambda: _round(furniture, connection), connection)
+        status = _forked(lambda: _round(furniture, connection, init), connection)
         _say(connection, f"ended {status}")
         if status != LAYER:
             return status
 
 
-def _round(furniture: Furniture, connection: socket.socket) -> int:
+def _round(furniture: Furniture, connection: socket.socket, init: Init) -> int:
     """Run a job, or what is left of it, in namespaces of its own; return its exit status."""
-    _die_with_parent(connection)
+    die_with_parent(connection)
     unshare(NEW_MOUNTS | NEW_PROCESSES | NEW_NAMES | NEW_IPC | NEW_CGROUPS)
-    return _forked(lambda: _init(furniture, connection), connection)
+    return _forked(lambda: init(furniture, connection), connection)
 
 
 def _forked(work: Callable[[], int], connection: socket.socket) -> int:
     """Do some work in a new process; return its exit status."""
     child = os.fork()
     if child:
-        return _status(os.waitpid(child, 0)[1])
+        return status_of_process(os.waitpid(child, 0)[1])
     status = OWN_FAULT
     try:
         status = work()
@@ -180,7 +184,7 @@ def _forked(work: Callable[[], int], connection: socket.socket) -> int:
         os._exit(status)
 
 
-def _die_with_parent(connection: socket.socket) -> None:
+def die_with_parent(connection: socket.socket) -> None:
     """Have the kernel kill this process with its parent, which may have ended a moment ago."""
     end_with_parent(signal.SIGKILL)
     poller = select.poll()
@@ -191,16 +195,12 @@ def _die_with_parent(connection: socket.socket) -> None:
 
 def _init(furniture: Furniture, connection: socket.socket) -> int:
     """Be the first process of the sandbox: assemble_root it, run the provisioner, and return its exit status."""
-    _die_with_parent(connection)
+    die_with_parent(connection)
     hide_process()
     assemble_root(furniture.root, furniture.cidata, furniture.run_bytes)
     ports = open_ports()
     furnish(shims(furniture.root_uuid, furniture.table, furniture.root_label), network=furniture.network)
-    for capability in _RENOUNCED:
-        with suppress(OSError):  # an older kernel has fewer
-            renounce(capability)
-    _keep_bounds()
-    forbid_calls()
+    renounce_rights()
     provisioner = os.fork()
     if not provisioner:
         try:
@@ -216,7 +216,16 @@ def _init(furniture: Furniture, connection: socket.socket) -> int:
         ended, status = os.wait()  # of processes that the steps have left, too
         if ended == provisioner:
             allow_services()
-            return _status(status)
+            return status_of_process(status)
+
+
+def renounce_rights() -> None:
+    """Renounce what no program in a sandbox needs: rights over network and kernel, and system calls. OSError."""
+    for capability in _RENOUNCED:
+        with suppress(OSError):  # an older kernel has fewer
+            renounce(capability)
+    _keep_bounds()
+    forbid_calls()
 
 
 def _keep_bounds() -> None:
@@ -253,6 +262,6 @@ def _become_provisioner(shell: int) -> None:
     os.execve(_COMMAND[0], _COMMAND, _ENVIRONMENT)  # noqa: S606 - a fixed command
 
 
-def _status(told: int) -> int:
+def status_of_process(told: int) -> int:
     """Return an exit status, 128 + signal for a process that one has killed."""
     return 128 + os.WTERMSIG(told) if os.WIFSIGNALED(told) else os.WEXITSTATUS(told)

@@ -144,7 +144,7 @@ class LoopRoot:
                 apply_layer(layer, self._plain, self._base)
         try:
             if self._layers is None:  # apply_layer() has written those of layers as they have to be
-                _lower_capabilities(self._plain, since)
+                lower_capabilities(self._plain, since)
             sync_file_system(self._plain)
             if written_at is not None:
                 self._write_anew(old, written_at)
@@ -175,8 +175,8 @@ def _grow_mounted(folder: Path, blocks: int) -> None:
         os.close(handle)
 
 
-def _lower_capabilities(folder: Path, since: float) -> None:
-    """Write file capabilities that the sandbox has set as a machine would write them: without a root's id.
+def lower_capabilities(folder: Path, since: float) -> None:
+    """Write file capabilities that a sandbox has set as a machine would write them: without a root's id.
 
     The kernel notes the id of the user namespace's root, here 0, with what is set in one, and does not show that to the
     host's root. Both are worth the same.

@@ -202,6 +202,12 @@ KernelParameter = Annotated[
     ),
 ]
 
+ElementNames = Annotated[tuple[ElementName, ...], AfterValidator(_some_elements)]
+ElementsPath = Annotated[tuple[Annotated[str, AfterValidator(_folder)], ...], AfterValidator(_some_folders)]
+ElementsEnvironment = Annotated[
+    dict[VariableName, Annotated[str, AfterValidator(_text)]], AfterValidator(_elements_environment)
+]
+
 _CHECKED: Mapping[tuple[str, str], Any] = {
     ("run-script", "script"): ContextPath,
     ("run-script", "interpreter"): AbsolutePath | None,
@@ -222,12 +228,9 @@ _CHECKED: Mapping[tuple[str, str], Any] = {
     ("install-anthos", "package_spec"): Annotated[str, AfterValidator(_package_spec)],
     ("install-anthos", "workdir"): AbsolutePath | None,
     ("install-anthos", "installer"): Annotated[str, AfterValidator(_archive)],
-    ("elements", "elements"): Annotated[tuple[ElementName, ...], AfterValidator(_some_elements)],
-    ("elements", "path"): Annotated[tuple[Annotated[str, AfterValidator(_folder)], ...], AfterValidator(_some_folders)],
-    ("elements", "env"): Annotated[
-        dict[VariableName, Annotated[str, AfterValidator(_text)]],
-        AfterValidator(_elements_environment),
-    ],
+    ("elements", "elements"): ElementNames,
+    ("elements", "path"): ElementsPath,
+    ("elements", "env"): ElementsEnvironment,
     ("kernel-command-line", "add"): tuple[KernelParameter, ...],
     ("kernel-command-line", "remove"): tuple[KernelParameter, ...],
 }

@@ -44,7 +44,7 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
         if _is_local(file) and not (_is_file(folder / file) or (key == "oci" and _is_folder(folder / file))):
             found.append(Problem(("source", key), f"there is no {what} {folder / file}; write a path beside the spec"))
     found += _check_keyring(source, folder)
-    wanted = list(_named_files(data))
+    wanted = list(_each_once(_named_files(data)))
     context = data.get("context")
     if context is None:
         text = "is a file of the context, and the spec has no context; write context: . for the spec's own folder"
@@ -59,7 +59,7 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
         return found
     missing_folders: list[str] = []  # their files need no messages of their own
     for path, name, kinds in wanted:
-        if leads_out(name) and path[0] == "steps" and (path[-1] in (DEPS, "version") or path[-2] == PATH):
+        if leads_out(name) and path[0] != "verify" and (path[-1] in (DEPS, "version") or path[-2] == PATH):
             fault = _missing_outside(beside(folder / context, name), kinds)
         else:
             fault = missing_file(seen.members, name, kinds, folder / context)
@@ -72,6 +72,7 @@ def check_context(data: Mapping[str, Any], folder: Path) -> list[Problem]:
 
 def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
     """Yield the path and text of every input that names something in the context, and the kinds that it may have."""
+    yield from _paths_of_source(data.get("source"))
     verify = data.get("verify")
     lists: list[tuple[KeyPath, Any]] = [(("steps",), data.get("steps"))]
     lists += [(("verify", "steps"), verify.get("steps"))] if isinstance(verify, dict) else []
@@ -91,6 +92,27 @@ def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[
             yield where_named, name, named.kinds
             if action == "install-gpu" and isinstance(version, str) and INSTALLER.fullmatch(version):
                 yield (*where, index, "inputs", "version"), f"{name}/{version}", ("file",)
+
+
+def _each_once(
+    wanted: Iterator[tuple[KeyPath, str, tuple[str, ...]]],
+) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    """Leave out the folders of elements that a step has of the source."""
+    seen = set()
+    for path, name, kinds in wanted:
+        if path[-2] != PATH or name not in seen:
+            yield path, name, kinds
+        if path[-2] == PATH:
+            seen.add(name)
+
+
+def _paths_of_source(source: Any) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    elements = source.get("elements") if isinstance(source, dict) else None
+    if isinstance(elements, dict):
+        paths = elements.get(PATH, ("elements",))
+        for at, path in enumerate(paths if isinstance(paths, tuple) else ()):
+            if _is_local(path):
+                yield ("source", "elements", PATH, at), path, ("dir",)
 
 
 def _missing_outside(path: Path, kinds: tuple[str, ...]) -> str | None:

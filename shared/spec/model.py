@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .actions import Action, Inputs
+from .actions import Action, ElementNames, ElementsEnvironment, ElementsPath, Inputs
 from .closed import Closed, Rules
 from .fields import (
     MOST_ALLOWED,
@@ -71,6 +71,14 @@ class Bootstrap(Closed):
     variant: Literal["cloud", "essential", "apt", "minbase", "buildd", "important", "standard"] = "cloud"
 
 
+class SourceElements(Closed):
+    """A root file system that elements of diskimage-builder make."""
+
+    elements: ElementNames
+    path: ElementsPath = ("elements",)
+    env: ElementsEnvironment = Field(default_factory=dict)
+
+
 class Source(Closed):
     """The image to start from."""
 
@@ -85,6 +93,7 @@ class Source(Closed):
     rootfs: OutputPlace | None = None
     oci: OutputPlace | None = None
     bootstrap: Bootstrap | None = None
+    elements: SourceElements | None = None
 
 
 class When(Closed):

@@ -29,6 +29,7 @@ from .document import TEXT_LIMIT, Document, Position, Problem, key_path, read_do
 from .files import check_files
 from .model import Spec
 from .parameters import substitute
+from .source_elements import lend_elements
 
 Check = Callable[[Mapping[str, Any]], list[Problem]]
 """A check of a spec's values, their parameters replaced; they may be wrong in any way."""
@@ -156,7 +157,9 @@ def read_specs(
     if document.data is None:
         raise SpecError(_lines(parsed.filename, _told(document, document.problems)))
     data, parameter_problems = substitute(document.data, overrides)
+    data, lent = lend_elements(data, document.positions)
     spec, problems = _modelled(data, document.problems + parameter_problems, check)
+    problems = [each for each in problems if not any(each.path[: len(path)] == path for path in lent)]
     if spec is None or problems:
         raise SpecError(_lines(parsed.filename, _told(document, problems)))
     return (SpecBuild(spec, data=document.data),)

@@ -19,7 +19,7 @@ from .fields import typed
 
 INSTALL_GPU = "install-gpu"
 ARCHITECTURES = ("x86_64", "arm64")
-SOURCES_HERE = ("file", "rootfs", "oci", "bootstrap")
+SOURCES_HERE = ("file", "rootfs", "oci", "bootstrap", "elements")
 """The keys of a source that only one machine can build from."""
 FROM_NOTHING = tuple(key for key in SOURCES_HERE if key != "file")
 """The keys of a source that has files, and no disk."""
@@ -43,6 +43,7 @@ def spec_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold step names to be unique, and the steps and the disk to what Container-Optimized OS can do."""
     yield from _names_taken(keys.get("steps"))
     yield from _reads_of_nothing(keys)
+    yield from _root_alone(keys)
     yield from _disk_rules(keys)
     yield from cos_rules(keys)
 
@@ -77,6 +78,15 @@ def _reads_of_nothing(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
             if _value(step, "reads") and "context" not in keys:
                 loc: Loc = (*where, index, "reads")
                 yield loc, "selects files of the context, and the spec has none; add context, or leave it out"
+
+
+def _root_alone(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a source of elements to a step that runs their other phases."""
+    steps = keys.get("steps")
+    if _value(keys.get("source"), "elements") is None or not isinstance(steps, (tuple, list)):
+        return
+    if not any(_value(step, "action") == "elements" for step in steps):
+        yield ("source", "elements"), "run root.d alone; add a step with action: elements, which runs the other phases"
 
 
 def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

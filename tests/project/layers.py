@@ -104,8 +104,9 @@ LAYERS = (
     ),
     _layer(
         "shared/origins",
-        "shared/ground shared/build shared/ports shared/host shared/archives shared/disks shared/sandbox "
-        "shared/block_devices shared/images",
+        "provisioner/system provisioner/elements shared/ground shared/build shared/ports shared/host shared/archives "
+        "shared/delivery shared/disks shared/spec shared/elements shared/sandbox shared/machines shared/block_devices "
+        "shared/images",
         io=True,
     ),
     _layer(

@@ -73,3 +73,15 @@ def sandboxes(empty: Goldsmith, user: str, debian_disk: Path) -> Goldsmith:
     for path in empty.home.rglob("*"):
         give(path, user)
     return empty
+
+
+@pytest.fixture(scope="session")
+def debian_rootfs(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root file system of the tests' Debian, as goldsmith itself exports it."""
+    folder = tmp_path_factory.mktemp("rootfs")
+    (folder / "home").mkdir()
+    Catalogue(folder / "home", SystemClock()).add(debian_disk, "debian", transfer="link")
+    with Goldsmith(folder / "home", folder) as command:
+        done = command.run("images", "export", "debian", "--output", folder / "files", "--format", "tar")
+    assert done.status == 0, done.text
+    return next((folder / "files").glob("*.tar"))

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.clock import SystemClock
 from shared.disks.disk import Disk
-from shared.images.catalogue import Catalogue
 from tests.shared.disks.small_disks import MIB, tool
 from tests.shared.origins.archives import packed, system, write
 from tests.shared.origins.containers import archived, saved
@@ -19,18 +17,6 @@ from tests.system.command import Goldsmith
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
 SANDBOX = {"engine": "chroot", "network": False, "memory_mb": 512}
-
-
-@pytest.fixture(scope="session")
-def debian_rootfs(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root file system of the tests' Debian, as goldsmith itself exports it."""
-    folder = tmp_path_factory.mktemp("rootfs")
-    (folder / "home").mkdir()
-    Catalogue(folder / "home", SystemClock()).add(debian_disk, "debian", transfer="link")
-    with Goldsmith(folder / "home", folder) as command:
-        done = command.run("images", "export", "debian", "--output", folder / "files", "--format", "tar")
-    assert done.status == 0, done.text
-    return next((folder / "files").glob("*.tar"))
 
 
 def from_rootfs(goldsmith: Goldsmith, archive: Path, **more: object) -> Path:

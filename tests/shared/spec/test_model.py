@@ -112,7 +112,10 @@ def test_problems_of_python_values_are_in_plain_words_too() -> None:
         Spec.model_validate({"name": None, "source": {}, "steps": [{"name": "a", "action": "reboot", "x": 1}]})
     assert sorted(problems_of(caught.value), key=str) == [
         (("name",), 'needs text, not nothing; put it in quotes: "..."'),
-        (("source",), "names no image; write exactly one of image, family, milestone, file, rootfs, oci, bootstrap"),
+        (
+            ("source",),
+            "names no image; write exactly one of image, family, milestone, file, rootfs, oci, bootstrap, elements",
+        ),
         (
             ("steps", 0, "x"),
             "unknown key; write one of: name, action, inputs, timeout, retries, when, idempotent, reads, network, "

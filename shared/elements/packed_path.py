@@ -1,0 +1,32 @@
+"""The folders of a path of elements, unpacked from the packed context that has them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from provisioner.system.context import ContextError, unpack_context
+
+from ..context.outside import packed_inputs
+from ..errors import InputError
+
+
+@contextmanager
+def unpacked_path(path: Sequence[str], archive: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield the folders; an InputError of the block names them as the spec does."""
+    places: list[str] = packed_inputs("elements", {"path": path})["path"]
+    with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=archive.parent) as name:
+        folder = Path(name).resolve()
+        try:
+            unpack_context(str(archive), str(folder), only=None if "." in places else places)
+        except ContextError as error:
+            raise InputError(str(error)) from error
+        try:
+            yield tuple(folder / place for place in places)
+        except InputError as error:
+            text = str(error)
+            for place, written in zip(places, path, strict=True):
+                text = text.replace(str(folder / place), written.rstrip("/"))
+            raise InputError(text) from error

@@ -1,0 +1,279 @@
+"""A root file system that root.d of some elements makes, in a room of its own on this machine.
+
+What decides it is digested: all files of the elements but those of other phases, their variables, and the signed
+indexes of the package archives where the elements install packages. What other elements fetch cannot be known: then
+what was made counts for some time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioner.elements.hooks import HOOK_PHASES, OF_EVERY_ELEMENT, ROOT
+from provisioner.elements.root_run import LOOK_AT, MAKE, REQUEST
+from provisioner.system.files import read_text
+
+from ..build.block_devices.description import DiskDescription
+from ..elements.chosen import ChosenElements, choose
+from ..elements.documents import told
+from ..errors import EnvironmentFault, InputError
+from ..host.programs import PACKAGES, run_tool
+from ..host.scratch import Scratch, faults, locked, scratch_folder
+from ..ports import Notify
+from ..sandbox.unpack_root import UnpackedRoot
+from ..sandbox.user_namespace import run_with_all_ids
+from ..spec.disk.reading import read_disk
+from ..spec.document import Problem, read_values
+from .start_room import RoomJob
+from .tree_disk import FilledTree
+
+MEMORY = 4 << 30  # bytes of a room
+_LONGEST = 3600.0  # seconds of root.d
+_LARGEST_DISK = 1 << 18  # bytes of a file that describes a disk
+_OTHER_PHASES = tuple(phase for phase in HOOK_PHASES if phase != ROOT)
+_BOOTSTRAP = "debootstrap"  # the element that installs packages of an archive
+_BLOCK_DEVICE = ("block-device-{arch}.yaml", "block-device-default.yaml")
+_ARCH = "amd64"
+_TOOLS = {
+    **PACKAGES,
+    "debootstrap": "debootstrap",
+    "dnf": "dnf",
+    "docker": "docker.io",
+    "emerge": "portage",
+    "kpartx": "kpartx",
+    "podman": "podman",
+    "rpm": "rpm",
+    "yum": "dnf",
+    "yumdownloader": "dnf",
+    "zypper": "zypper",
+}
+"""Which Debian package has a program that root.d of known elements runs."""
+
+
+RunRoom = Callable[[RoomJob, Notify], bytes]
+"""Runs a job in a room and returns its result, as run_room() does."""
+
+
+@dataclass(frozen=True)
+class ElementsRequest:
+    """The request of a root file system: elements in the folders of a path, and variables for their scripts.
+
+    `network` is whether root.d reaches other hosts; `max_age` how many seconds what it has fetched counts where no
+    index tells whether it has changed; `size` the bytes of the disk, where it has to have as many.
+    """
+
+    elements: tuple[str, ...]
+    path: tuple[Path, ...]
+    env: Mapping[str, str]
+    network: bool = True
+    max_age: float = 0.0
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ArchivesState:
+    """The present state of what root.d fetches: digests of signed indexes, and their date; None where unknown."""
+
+    indexes: tuple[tuple[str, ...], ...] | None
+    date: int
+    unreachable: str = ""
+
+
+class RootElements:
+    """The elements of a request, read and checked."""
+
+    def __init__(self, request: ElementsRequest, run_room: RunRoom, home: Path, progress: Notify) -> None:
+        """Choose the elements. InputError tells all problems; it is one that none of them has root.d."""
+        self._request = request
+        self._run_room = run_room
+        self._home = home
+        self._progress = progress
+        self._chosen: ChosenElements = choose(request.elements, [str(path) for path in request.path], on_image=False)
+        if not self._chosen.hooks.phases[ROOT]:
+            raise InputError(
+                f"source.elements: none of {', '.join(each.name for each in self._chosen.elements)} has a script in "
+                f"{ROOT}; add one that makes a root file system, such as debian-minimal, or name an image"
+            )
+
+    @property
+    def subject(self) -> str:
+        """What errors call it."""
+        return f"elements {', '.join(self._request.elements)}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that decides the result, but for what root.d fetches."""
+        digest = hashlib.sha256()
+        for element in self._chosen.elements:
+            for path in _files_that_count(Path(element.folder)):
+                _add(digest, Path(element.folder), path, element.name)
+        fields = [self._request.elements, sorted(self._request.env.items()), self._chosen.documents, self._names]
+        digest.update(json.dumps(fields, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    @property
+    def _names(self) -> list[str]:
+        return [each.name for each in self._chosen.elements]
+
+    def disk(self) -> DiskDescription | None:
+        """Return the disk that an element describes; None where none does. InputError with the place in its file."""
+        for element in self._chosen.elements:
+            for name in _BLOCK_DEVICE:
+                path = Path(element.folder, name.format(arch=_ARCH))
+                if path.is_file():
+                    return _buildable(_read_disk(path), path)
+        return None
+
+    def state(self) -> ArchivesState:
+        """Ask the archives that root.d would take packages from what they hold. InputError, EnvironmentFault."""
+        known = _BOOTSTRAP in self._names
+        with self._folder() as scratch:
+            found = self._run(scratch, LOOK_AT, None, None, 0, network=self._request.network and known, archives=known)
+        _check(found)
+        if "unreachable" in found:
+            return ArchivesState(None, 0, str(found["unreachable"]))
+        indexes = found.get("indexes") or None
+        return ArchivesState(None if indexes is None else tuple(map(tuple, indexes)), int(found.get("date", 0)))
+
+    def make(self, tree: Path, date: int) -> FilledTree:
+        """Run root.d, which makes the tree; no time in it is later than `date`, unless that is 0.
+
+        InputError for a script that fails; MissingTool, EnvironmentFault.
+        """
+        cache = self._home / "cache" / "elements" / hashlib.sha256("\0".join(self._names).encode()).hexdigest()[:12]
+        kept = cache / "files"
+        with faults(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+        with locked(cache), self._folder() as work:
+            kept.mkdir(exist_ok=True)
+            found = self._run(work, MAKE, tree, kept, date, network=self._request.network, archives=False)
+        _check(found)
+        newest = run_with_all_ids(lambda: _finish(tree, date))
+        return FilledTree(UnpackedRoot((), {}, {}), int(newest))
+
+    @contextmanager
+    def _folder(self) -> Iterator[Scratch]:
+        folder = self._home / "cache" / "origins"
+        with faults(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(folder) as scratch:
+            yield scratch
+
+    def _run(
+        self,
+        scratch: Scratch,
+        mode: str,
+        tree: Path | None,
+        cache: Path | None,
+        date: int,
+        *,
+        network: bool,
+        archives: bool,
+    ) -> dict[str, Any]:
+        """Write the files of a job, run it, and return what it has told."""
+        folder = scratch.path / "job"
+        for element in self._chosen.elements:
+            _copy_element(Path(element.folder), folder / "elements" / element.name)
+        request = {
+            "mode": mode,
+            "elements": list(self._request.elements),
+            "documents": json.dumps(self._chosen.documents),
+            "env": dict(self._request.env),
+            "seconds": _LONGEST,
+            "date": date,
+            "archives": archives,
+        }
+        (folder / REQUEST).write_text(json.dumps(request))
+        name = f"elements-{scratch.path.name.rpartition('-')[2]}"
+        job = RoomJob(name, scratch.path, tree, cache, network, MEMORY, scratch.lock)
+        try:
+            found = json.loads(self._run_room(job, self._progress))
+        except ValueError as error:
+            raise EnvironmentFault(f"{self.subject}: what root.d tells cannot be read: {error}") from error
+        return found if isinstance(found, dict) else {}
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """Raise the error of root.d that has failed: EnvironmentFault for a program that is not there, else InputError."""
+    problem, missing = str(found.get("problem", "")), str(found.get("missing", ""))
+    if missing:
+        package = _TOOLS.get(missing, missing)
+        raise EnvironmentFault(
+            f"source.elements: {problem}: {missing} is not installed on this machine; install it with: apt-get install "
+            f"{package}"
+        )
+    tail = str(found.get("tail", "")).strip()
+    if problem:
+        raise InputError(f"source.elements: {problem}" + (f"; its last lines:\n{tail}" if tail else ""))
+
+
+def _copy_element(source: Path, target: Path) -> None:
+    """Copy an element; a link that leads out of it becomes what it leads to."""
+    shutil.copytree(source, target, symlinks=True)
+    for link in [path for path in target.rglob("*") if path.is_symlink() and not path.exists()]:
+        leads = source / link.relative_to(target)
+        if leads.exists():
+            link.unlink()
+            (shutil.copytree if leads.is_dir() else shutil.copy2)(leads.resolve(), link)
+
+
+def _files_that_count(folder: Path) -> Iterator[Path]:
+    """Yield what root.d and environment.d may read of an element, sorted: all but what other phases run."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name in _OTHER_PHASES or entry.name in OF_EVERY_ELEMENT or entry.name.startswith(("README", ".")):
+            continue
+        yield entry
+        if entry.is_dir() and not entry.is_symlink():
+            yield from sorted(entry.rglob("*"))
+
+
+def _add(digest: Any, folder: Path, path: Path, element: str) -> None:
+    state = path.lstat()
+    digest.update(json.dumps([element, os.fsdecode(path.relative_to(folder)), state.st_mode & 0o170111]).encode())
+    if stat.S_ISLNK(state.st_mode):
+        digest.update(os.fsencode(path.readlink()))
+    if path.is_file():
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+
+
+def _read_disk(path: Path) -> DiskDescription:
+    """Read the disk that an element describes, as a spec's. InputError."""
+    document = read_values(read_text(str(path), _LARGEST_DISK))
+    if not document.problems:
+        found = read_disk(document.data)
+        if found.description is not None:
+            return found.description
+        document.problems = [Problem(loc, text) for loc, text in found.problems]
+    raise InputError("\n".join(f"{path}:{told(problem, document)}" for problem in document.problems))
+
+
+def _buildable(disk: DiskDescription, path: Path) -> DiskDescription:
+    """Return a disk, on which a sandbox can run the other phases. InputError."""
+    if disk.needs_vm is not None:
+        raise InputError(
+            f"{path}: describes a disk on which no sandbox builds, since {disk.needs_vm}; write disk, with one file "
+            "system for all but /boot/efi"
+        )
+    return disk
+
+
+def _finish(tree: Path, date: int) -> str:
+    """Take what is of this host out of a tree, and let no time in it be later than `date`; return the latest."""
+    for name, what in (("dev", ("-mindepth", "1")), ("etc", ("-maxdepth", "1", "-name", "resolv.conf", "-type", "f"))):
+        if (tree / name).is_dir() and not (tree / name).is_symlink():
+            run_tool(["find", tree / name, "-xdev", *what, "-delete"])
+    if date:
+        touch = ("touch", "-h", "-m", "-d", f"@{date}")
+        run_tool(["find", tree, "-newermt", f"@{date}", "-exec", *touch, "{}", "+"])
+        return str(date)
+    times = run_tool(["find", tree, "-printf", r"%T@\n"]).split()
+    return str(max(int(float(time)) for time in times))

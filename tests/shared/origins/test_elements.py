@@ -1,0 +1,171 @@
+"""Images that root.d of elements makes: what their keys are over, the disks, what is kept, as root and as a user."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.build.block_devices.description import default_disk
+from shared.clock import SystemClock
+from shared.disks.disk import Disk
+from shared.errors import InputError
+from shared.images.catalogue import Catalogue
+from shared.machines.machines import Machines
+from shared.origins.elements import ElementsRequest, RootElements
+from shared.origins.kept_origins import KeptOrigins
+from tests.provisioner.elements.element_folders import ORIGINAL, element
+from tests.shared.sandbox.ordinary_user import MODES, place_for
+
+ROOT = """#!/bin/bash
+set -eu
+mkdir -p "$TARGET_ROOT"/{bin,dev,etc,tmp,usr/local/bin}
+touch "$TARGET_ROOT"/dev/null "$TARGET_ROOT"/usr/local/bin/own
+chown 33:44 "$TARGET_ROOT"/usr/local/bin/own
+chmod 4751 "$TARGET_ROOT"/usr/local/bin/own
+cat /etc/resolv.conf >"$TARGET_ROOT"/etc/resolv.conf
+env | sort | grep -v ^IMAGE_ELEMENT_YAML >"$TARGET_ROOT"/etc/variables
+{ cat "$DIB_IMAGE_CACHE"/count 2>/dev/null || true; echo once; } >"$TARGET_ROOT"/etc/count
+cp "$TARGET_ROOT"/etc/count "$DIB_IMAGE_CACHE"/count
+"""
+SECOND = '#!/bin/bash\nset -eu\n[ -c "$TARGET_ROOT/dev/null" ] && sudo -E mount -t tmpfs own "$TARGET_ROOT/tmp"\n'
+GPT = """
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: gpt
+    partitions:
+      - {name: BSP, type: EF02, size: 8MiB}
+      - name: root
+        type: 8300
+        size: 100%
+        mkfs: {mount: {mount_point: /, fstab: {options: defaults}}}
+"""
+LVM = """
+- local_loop: {name: image0}
+- partitioning: {base: image0, label: gpt, partitions: [{name: boot, size: 100MiB}, {name: root, size: 100%}]}
+- mkfs: {base: boot, mount: {mount_point: /boot}}
+- mkfs: {base: root, mount: {mount_point: /}}
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with place_for(MODES[0]) as place:
+        (place / "home").mkdir()
+        yield place / "home"
+
+
+def made(home: Path, path: Path, age: float = 0.0) -> tuple[str, list[str]]:
+    said: list[str] = []
+    with Machines(home, lambda message: None) as machines:
+        request = ElementsRequest(("system",), (path,), {"MINE": "own"}, network=False, max_age=age)
+        origins = KeptOrigins(Catalogue(home, SystemClock()), home, said.append)
+        image = origins.of_elements(request, machines)
+    return image.name, said
+
+
+def system(folder: Path, root: str = ROOT, **more: str) -> Path:
+    files = {"root.d/10-root": root, "root.d/20-second": SECOND, "environment.d/10-own.bash": "export OTHER=$MINE/2\n"}
+    element(folder, "system", {**files, "element-provides": "operating-system\n", **more})
+    return folder
+
+
+def test_an_image_is_made_of_what_root_d_makes(home: Path, tmp_path: Path) -> None:
+    path = system(tmp_path)
+    (tmp_path / "shared").mkdir()
+    (path / "system" / "root.d" / "10-root").rename(tmp_path / "shared" / "root")
+    (path / "system" / "root.d" / "10-root").symlink_to("../../shared/root")
+    name, said = made(home, path)
+    assert name.startswith("elements-")
+    assert "elements: root.d/10-root (system)" in said
+    with Disk(home / "images" / name / "disk.raw") as disk:
+        inodes = dict(disk.root.file_system.walk())
+        variables = disk.root.read("/etc/variables").decode()
+        assert disk.root.read("/etc/count") == b"once\n"
+    own = inodes["/usr/local/bin/own"]
+    assert (own.user, own.group, stat.S_IMODE(own.mode)) == (33, 44, 0o4751)
+    assert {"/etc/resolv.conf", "/dev/null"}.isdisjoint(inodes)
+    expected = {
+        *("OTHER=own/2", "MINE=own", "IMAGE_ELEMENT=system", "LC_ALL=C", "DIB_IMAGE_CACHE=/run/goldsmith/cache"),
+        "TARGET_ROOT=/run/goldsmith/dib_build.goldsmith/mnt",
+    }
+    assert expected <= set(variables.splitlines())
+    assert str(tmp_path) not in variables
+    assert made(home, path, 3600.0) == (name, [])
+    other, said = made(home, path)
+    assert other != name
+    with Disk(home / "images" / other / "disk.raw") as disk:
+        assert disk.root.read("/etc/count") == b"once\nonce\n"
+    assert list((home / "cache" / "origins").glob(".*")) == []
+
+
+def read(path: Path, env: dict[str, str] | None = None) -> RootElements:
+    request = ElementsRequest(("system",), (path,), env or {})
+    return RootElements(request, lambda order, note: b"", path, lambda line: None)
+
+
+def test_the_key_is_over_what_root_d_may_read(tmp_path: Path) -> None:
+    path = system(tmp_path, **{"install.d/10-own": "one", "static/etc/own": "one", "README.rst": "one"})
+    own = path / "system"
+    first = read(path).digest
+    (own / "install.d" / "10-own").write_text("two")
+    (own / "README.rst").write_text("two")
+    assert read(path).digest == first
+    seen = {first, read(path, {"A": "b"}).digest}
+    for change in (
+        lambda: (own / "environment.d" / "10-own.bash").write_text("export OTHER=3\n"),
+        lambda: (own / "static" / "etc" / "own").write_text("two"),
+        lambda: (own / "root.d" / "20-second").chmod(0o644),
+        lambda: (own / "root.d" / "link").symlink_to("10-root"),
+    ):
+        change()
+        seen.add(read(path).digest)
+    assert len(seen) == 6
+
+
+def test_an_element_describes_the_disk(tmp_path: Path) -> None:
+    assert read(system(tmp_path / "none")).disk() is None
+    found = read(system(tmp_path / "gpt", **{"block-device-default.yaml": GPT})).disk()
+    assert found is not None
+    assert (found.table, [each.name for each in found.partitions]) == ("gpt", ["BSP", "root"])
+    more = {
+        "block-device-default.yaml": GPT,
+        "block-device-amd64.yaml": GPT.replace("gpt", "mbr").replace("EF02", "83"),
+    }
+    other = read(system(tmp_path / "arch", **more)).disk()
+    assert other is not None
+    assert other.table == "mbr"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LVM, "describes a disk on which no sandbox builds, since /boot is a file system of its own"),
+        ("- local_loop: {name: a}\n  other: b\n", "block-device-default.yaml:1:3: [0]: needs one key"),
+        ("- local_loop: [", "block-device-default.yaml:2:1: is not YAML"),
+    ],
+)
+def test_a_disk_that_cannot_be_made_is_told_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+    elements = read(system(tmp_path, **{"block-device-default.yaml": text}))
+    with pytest.raises(InputError) as caught:
+        elements.disk()
+    assert problem in str(caught.value)
+
+
+def test_elements_without_root_d_are_refused(tmp_path: Path) -> None:
+    element(tmp_path, "system", {"element-provides": "operating-system\n"})
+    with pytest.raises(InputError, match=r"none of system has a script in root\.d; add one"):
+        read(tmp_path)
+
+
+def test_disks_of_the_original_can_be_made() -> None:
+    for name, table in (("mbr", "mbr"), ("gpt", "gpt"), ("efi", "gpt")):
+        request = ElementsRequest(("debian-minimal", f"block-device-{name}"), (ORIGINAL,), {})
+        found = RootElements(request, lambda order, note: b"", ORIGINAL, lambda line: None).disk()
+        assert found is not None
+        assert found.table == table
+        assert json.dumps(found.to_json()) != json.dumps(default_disk().to_json())
