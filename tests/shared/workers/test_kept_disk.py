@@ -11,13 +11,16 @@ import pytest
 
 from shared.build.build import Build, Outcome, State
 from shared.build.plan import Plan
-from shared.build.resources import boot_commands
+from shared.build.resources import EXPIRY_MARGIN, boot_commands
+from shared.upkeep.sweep import sweep_project
 from tests.world import values
 from tests.world.given_orders import BOOT
+from tests.world.memory_store import MemoryStore
 from tests.world.world import Guest, World
 
 RESULT = "results/hello.json"
 KEEP = 7200.0
+LONG = 172_800.0
 
 
 def keeping_plan(**machine: Any) -> Plan:
@@ -25,9 +28,9 @@ def keeping_plan(**machine: Any) -> Plan:
     return replace(plan, machine=replace(plan.machine, project="my-project", zones=("full", "here"), **machine))
 
 
-def failed(world: World) -> Build:
+def failed(world: World, plan: Plan | None = None) -> Build:
     """Build until the build is held."""
-    world.engine.request(values.requested(plan=keeping_plan(), result=RESULT))
+    world.engine.request(values.requested(plan=plan or keeping_plan(), result=RESULT))
     world.settle()
     build = world.build()
     assert (build.state, build.outcome) == (State.HELD, Outcome.FAILED)
@@ -97,6 +100,20 @@ def test_whenever_the_process_dies_the_disk_goes_in_the_end(phase: str) -> None:
         assert (world.left()["machines"], world.left()["disks"], world.left()["images"]) == ([], [], [])
         assert len({message.data for message in world.announced}) == 1
         call += 13
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_sweep_that_cannot_read_the_build_waits_for_its_time(world: World, damaged: bool) -> None:
+    """As functions of the release before cannot, after a rollback, nor those of another deployment."""
+    build = failed(world, replace(keeping_plan(), keep_disk=LONG))
+    if damaged:
+        world.store.damage(build.id, "{")
+    else:
+        world.backend = replace(world.backend, store=MemoryStore())
+    world.clock.time = build.disk_until - 1
+    assert sweep_project("my-project", world.backend) == []
+    world.clock.time = build.deadline + LONG + EXPIRY_MARGIN
+    assert [resource.name for resource in sweep_project("my-project", world.backend)] == [BOOT]
 
 
 def test_the_commands_boot_the_disk_without_an_account_and_leave_it(world: World) -> None:
