@@ -193,18 +193,41 @@ def plan(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A cloudbuild.yaml that uses COS Customizer.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="A cloudbuild.yaml that uses COS Customizer, a YAML list of diskimage-builder's images, a script that "
+            "runs disk-image-create; or, behind --, such a command itself.",
+        ),
+    ],
     parameters: Parameters = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
     ] = None,
     source: SourceOption = None,
+    path: ElementsPath = None,
 ) -> None:
-    """Print a Cloud Build workflow as a spec, or as several."""
+    """Print what another system's file comes to as a spec, or as several."""
     from .commands.convert import convert as run
 
-    run(file, _pairs(parameters), output, source)
+    run(words, _pairs(parameters), output, source, [Path(folder) for folder in path or ()])
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def dib(
+    words: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="OPTION", help="Options and elements, as disk-image-create takes them."),
+    ] = None,
+) -> None:
+    """Build the image of a command line of diskimage-builder's disk-image-create."""
+    from .commands.dib import dib as run
+
+    raise typer.Exit(run(words or ()))
 
 
 @app.command()

@@ -54,6 +54,7 @@ class BuildFlags:
     first: str | None = None  # the name of the first step that is run, whatever the cache has
     check: bool = False  # whether it is built twice
     hold: HoldFlags = NO_HOLD
+    show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
@@ -118,6 +119,19 @@ def build(
     _one_of("--compression", compression, ("fast", "best"))
     _go_together(hold, first, no_cache=no_cache, check=check)
     options = BuildFlags(output, boot, compression, format_names(formats), no_cache or check, first, check, hold)
+    return build_all(read, asked, options, (file, builds), as_json=as_json)
+
+
+def build_all(
+    read: Callable[[], tuple[SpecFile, tuple[SpecBuild, ...]]],
+    asked: str,
+    options: BuildFlags,
+    now: tuple[SpecFile, tuple[SpecBuild, ...]],
+    *,
+    as_json: bool = False,
+) -> int:
+    """Build what has been read, one after the other; give the exit status. `read` reads it again, as it is then."""
+    file, builds = now
     failures: dict[int, int] = {}  # exit status by index of what did not succeed
     for index, one in enumerate(builds):
         missed = [builds[other].spec.name for other in one.after if other in failures]
@@ -185,7 +199,7 @@ def _build_once(
     as_json: bool,
 ) -> int | None:
     """Build one image; give the exit status, None where a person wants it anew."""
-    screen = view(as_json)
+    screen = options.show(as_json)
     identity = build_id(spec.name, asked)
     with open_home(screen.progress) as backend:
         resume_all(backend)
@@ -198,7 +212,7 @@ def _build_once(
                         plan = options.applied(plan_for(spec, folder, backend, asked))
                         plan = with_absolute_paths(plan, folder)
                         if options.check:
-                            return _run_twice(plan, backend, screen, None if as_json else view(as_json), read)
+                            return _run_twice(plan, backend, screen, None if as_json else options.show(as_json), read)
                         return _run(admit(plan, backend), backend, screen, options.hold, read)
                     except NameTaken:  # by a build that was begun at the same moment: planned again, it is seen
                         taken += 1

@@ -1,30 +1,98 @@
-"""goldsmith convert: prints what a Cloud Build workflow comes to as specs, or writes each into a file of its own."""
+"""goldsmith convert: prints what another system's file comes to as specs, or writes each into a file of its own.
+
+A Cloud Build workflow of COS Customizer, a command line of disk-image-create or a script of some, or a list of images
+of diskimage-builder.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.errors import InputError
+from shared.errors import InputError, SpecError
 from shared.names import LOCAL
 from shared.spec.cloudbuild.substitutions import builtin_substitutions
-from shared.spec.document import KeyPath
-from shared.spec.read import SpecBuild, parse_file, read_specs
+from shared.spec.diskimage_builder.command_line import is_program, placed_words, read_image_command
+from shared.spec.diskimage_builder.image_list import is_image_list, read_image_list
+from shared.spec.diskimage_builder.options import ImageOrder
+from shared.spec.diskimage_builder.script_lines import read_script, runs_program
+from shared.spec.document import KeyPath, read_values
+from shared.spec.read import ParsedSpec, SpecBuild, parse_file, read_specs
 from shared.spec.write import spec_text
 
 from ..screen.text import complain, say
+from .image_orders import COMMAND_LINE, convert_orders, placed_problem
 
 _PATHS: tuple[KeyPath, ...] = (("context",), ("output", "sbom", "input"), ("output", "sbom", "to"))
 """What a spec says relative to its own folder."""
 
 
-def convert(path: Path, parameters: Mapping[str, str], output: Path | None, source: Path | None) -> None:
+def convert(
+    words: Sequence[str],
+    parameters: Mapping[str, str],
+    output: Path | None,
+    source: Path | None,
+    path: Sequence[Path],
+) -> None:
+    """Convert a file, or a command of disk-image-create. InputError; EnvironmentFault."""
+    if is_program(words[0]):
+        _refuse_of_workflows(words[0], parameters, source)
+        orders = [read_image_command(placed_words(words))]
+        _write_orders(orders, COMMAND_LINE, path, output)
+        return
+    if len(words) > 1:
+        raise InputError("convert takes one file, or a command: goldsmith convert -- disk-image-create -o NAME ...")
+    file = Path(words[0])
+    parsed = parse_file(file)
+    found = _orders(parsed)
+    if found is not None:
+        _refuse_of_workflows(str(file), parameters, source)
+        _write_orders(found, str(file), path, output)
+        return
+    if path:
+        raise InputError(f"--path names elements of diskimage-builder, and {file} uses none; leave it out")
+    _convert_workflow(file, parsed, parameters, output, source)
+
+
+def _orders(parsed: ParsedSpec) -> list[ImageOrder] | None:
+    """Return the images of a list or of a script; None for another file. SpecError."""
+    listed = read_values(parsed.text)
+    if is_image_list(listed.data):
+        return read_image_list(listed)
+    if isinstance(listed.data, dict) or not runs_program(parsed.text):
+        return None
+    script = read_script(parsed.text, os.environ)
+    if script.orders:
+        script.orders[0].problems[:0] = script.problems
+    elif script.problems:
+        raise SpecError([placed_problem(parsed.filename, found) for found in script.problems])
+    return script.orders
+
+
+def _refuse_of_workflows(name: str, parameters: Mapping[str, str], source: Path | None) -> None:
+    if parameters or source is not None:
+        option = "--set" if parameters else "--source"
+        raise InputError(f"{option} goes with a Cloud Build workflow, and {name} is of diskimage-builder; leave it out")
+
+
+def _write_orders(orders: Sequence[ImageOrder], name: str, path: Sequence[Path], output: Path | None) -> None:
+    converted = convert_orders(orders, name, os.environ, path, output or Path())
+    for note in (note for each in converted for note in each.draft.notes_of_spec()):
+        complain(note)
+    _write([(each.build.spec.name, each.text) for each in converted], output)
+
+
+def _convert_workflow(
+    path: Path, parsed: ParsedSpec, parameters: Mapping[str, str], output: Path | None, source: Path | None
+) -> None:
     """Convert a workflow; the files that it names are not looked at. InputError."""
-    parsed = parse_file(path)
     if parsed.document.data is not None and not parsed.is_workflow:
-        raise InputError(f"{path}: is no Cloud Build workflow; check a spec with: goldsmith validate {path}")
+        raise InputError(
+            f"{path}: is neither a Cloud Build workflow nor of diskimage-builder; "
+            f"check a spec with: goldsmith validate {path}"
+        )
     asked = f"goldsmith convert {parsed.text}"  # so that the same text gives the same specs
     builtin = builtin_substitutions(LOCAL, asked)
     builds = read_specs(parsed, parameters, builtin)
@@ -34,17 +102,22 @@ def convert(path: Path, parameters: Mapping[str, str], output: Path | None, sour
     specs = [spec_text(_moved(build.data, back), _comments(build, builds, path)) for build in builds]
     if any(builtin["BUILD_ID"] in spec for spec in specs):
         complain(f"{path}: a spec has no BUILD_ID: {builtin['BUILD_ID']} stands for it; write something else there")
+    _write([(build.spec.name, spec) for build, spec in zip(builds, specs, strict=True)], output)
+
+
+def _write(specs: Sequence[tuple[str, str]], output: Path | None) -> None:
+    """Print specs, or write each into a file by its name. InputError for a file that is there."""
     if output is None:
-        say("---\n".join(specs).removesuffix("\n"))
+        say("---\n".join(text for _, text in specs).removesuffix("\n"))
         return
-    targets = [output / f"{build.spec.name}.yaml" for build in builds]
+    targets = [output / f"{name}.yaml" for name, _ in specs]
     for target in targets:
         if target.exists():
             raise InputError(f"{target} exists already; remove it, or choose another folder")
     output.mkdir(parents=True, exist_ok=True)
-    for target, spec in zip(targets, specs, strict=True):
+    for target, (_, text) in zip(targets, specs, strict=True):
         with target.open("x", encoding="utf-8") as file:
-            file.write(spec)
+            file.write(text)
         say(str(target))
 
 

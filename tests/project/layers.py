@@ -75,7 +75,7 @@ LAYERS = (
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
     _layer(
         "shared/elements",
-        "provisioner/system provisioner/elements shared/ground shared/build shared/context shared/spec",
+        "provisioner/system provisioner/elements shared/ground shared/build shared/context shared/spec shared/host",
         io=True,
     ),
     _layer("shared/cache", "provisioner/protocol shared/ground shared/build shared/host shared/disks", io=True),

@@ -105,7 +105,10 @@ def test_convert_says_where_a_spec_has_no_build_id(run: Commands, folder: Path) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{name: x, source: {project: local, family: f}, steps: []}", "is no Cloud Build workflow; check a spec with"),
+        (
+            "{name: x, source: {project: local, family: f}, steps: []}",
+            "is neither a Cloud Build workflow nor of diskimage-builder; check a spec with",
+        ),
         (
             ONE.replace("finish-image-build", "finish"),
             ":9:10: steps[3].args[0]: 'finish' is no subcommand; write one of: start",
