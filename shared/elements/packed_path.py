@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from provisioner.system.context import ContextError, unpack_context
+from provisioner.system.context import ContextError
 
 from ..context.outside import packed_inputs
 from ..errors import InputError
+from .packed_links import unpack_places
 
 
 @contextmanager
@@ -20,11 +21,10 @@ def unpacked_path(path: Sequence[str], archive: Path) -> Iterator[tuple[Path, ..
     with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=archive.parent) as name:
         folder = Path(name).resolve()
         try:
-            unpack_context(str(archive), str(folder), only=None if "." in places else places)
+            unpack_places(archive, folder, places)
+            yield tuple(folder / place for place in places)
         except ContextError as error:
             raise InputError(str(error)) from error
-        try:
-            yield tuple(folder / place for place in places)
         except InputError as error:
             text = str(error)
             for place, written in zip(places, path, strict=True):
