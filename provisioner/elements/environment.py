@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 
+from ..system.files import read_text
 from .model import ElementsError
 
 TYPE_CHECKING = False
@@ -88,13 +89,21 @@ def source_environment(
     process and bash know by this name.
     """
     script = _FUNCTIONS.replace("@ARRAY@", shlex.quote(array)) + _READ
-    for path in (told, told + ".now"):
-        if os.path.lexists(path):
-            os.unlink(path)
-    status = run([*command, "-c", script, "elements", told, *files])
+    try:
+        for path in (told, told + ".now"):
+            if os.path.lexists(path):
+                os.unlink(path)
+        status = run([*command, "-c", script, "elements", told, *files])
+        at, found = _read(told + ".now") or "bash", _read(told)
+    except OSError as error:  # what a script has put in their place
+        raise ElementsError(
+            [f"{error.filename or told}: {error.strerror}; leave the build's own folder alone"]
+        ) from error
     if status:
-        raise ElementsError([f"{_read(told + '.now') or 'bash'}: exit status {status}; correct it, or leave it out"])
-    return variables_of(_read(told, "\0"))
+        raise ElementsError([f"{at}: exit status {status}; correct it, or leave it out"])
+    if not found:
+        raise ElementsError([f"{at}: ends the shell that reads it; write return where it says exit"])
+    return variables_of(found)
 
 
 def variables_of(text: str) -> Dict[str, str]:
@@ -103,11 +112,9 @@ def variables_of(text: str) -> Dict[str, str]:
     return {name: value for name, _, value in pairs if name not in _OF_THE_SHELL}
 
 
-def _read(path: str, end: str = "") -> str:
-    """Read what bash has told; "" where it told nothing."""
+def _read(path: str) -> str:
+    """Read what bash has told; "" where it told nothing. OSError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(ENVIRONMENT_LIMIT)
+        return read_text(path, ENVIRONMENT_LIMIT)
     except FileNotFoundError:
         return ""
-    return data.decode("utf-8", "surrogateescape") + end

@@ -20,6 +20,7 @@ from ..elements.run import CLEANUP_SECONDS, RESULT
 from ..elements.tools import PACKAGE_PLACE
 from ..elements.variables import WORK, root_label
 from ..protocol import Elements
+from ..system.files import read_text
 from ..system.process import find_program
 from .apt_locks import wait_for_apt
 from .step_context import StepContext, StepError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, List, Mapping
 
 BOOTLOADER = "bootloader"
+RESULT_LIMIT = 8 << 20  # bytes: a line of each of the most scripts that elements can have
 _RUN = """import sys
 sys.path.insert(0, sys.argv[1])
 from provisioner.elements.run import main
@@ -52,7 +54,7 @@ def act(inputs: Elements, context: StepContext) -> int:
         command = [unshare, "-m", "--", sys.executable, "-ISE", "-c", _RUN, PACKAGE_PLACE, work]
         context.deadline += CLEANUP_SECONDS + 10.0  # the run keeps the step's own limit, and then cleans up
         status = context.run(command, environment)
-        result = _result(work)
+        result = run_result(work)
     except ElementsError as error:
         raise StepError("\n".join(error.problems)) from error
     finally:
@@ -85,14 +87,15 @@ def _chosen(inputs: Elements, context: StepContext) -> Chosen:
     return Chosen(elements, inputs.elements, path, inputs.env, documents)
 
 
-def _result(work: str) -> Mapping[str, Any]:
-    """Return what the run has told; of one that was killed, nothing."""
+def run_result(work: str) -> Mapping[str, Any]:
+    """Return what the run has told; of one that was killed, nothing. A script may have written it, or a FIFO."""
     try:
-        with open(os.path.join(work, RESULT), "rb") as file:
-            found = json.loads(file.read().decode("utf-8", "replace"))
-    except (OSError, ValueError):
+        found = json.loads(read_text(os.path.join(work, RESULT), RESULT_LIMIT, errors="replace"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    kinds = {"scripts": list, "problem": str, "status": int, "tail": str}
+    right = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+    return found if right else {}
 
 
 def _told(status: int, result: Mapping[str, Any], context: StepContext) -> int:
@@ -103,7 +106,8 @@ def _told(status: int, result: Mapping[str, Any], context: StepContext) -> int:
         context.note = f"{len(scripts)} scripts of elements"
         return 0
     if not problem:
-        raise StepError(f"the run of the elements was ended (exit status {status})", status or 1)
+        why = f"exit status {status}" if status else "and has not told how; a script may have mounted over its folder"
+        raise StepError(f"the run of the elements was ended ({why})", status or 1)
     tail = str(result.get("tail", "")).strip()
     if tail:
         context.output.say(f"elements: the end of its output:\n{tail}")

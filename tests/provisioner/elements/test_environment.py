@@ -53,6 +53,22 @@ def test_a_file_that_fails_is_named(tmp_path: Path) -> None:
         sourced(tmp_path, "for n in {1..50}; do export A$n=$(printf %0100000d 0); done\n")
 
 
+def test_a_file_that_ends_the_shell_is_named(tmp_path: Path) -> None:
+    for text in ("exit 0\n", "exec true\n", "trap - EXIT; exit\n"):
+        with pytest.raises(ElementsError, match="/10-file: ends the shell that reads it; write return where"):
+            sourced(tmp_path, "export A=1\n", text)
+    assert sourced(tmp_path, "export A=1\n", "return 0\n")["A"] == "1"
+
+
+def test_what_a_script_puts_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "told").mkdir()
+    with pytest.raises(ElementsError, match=r"/told: .*; leave the build's own folder alone"):
+        sourced(tmp_path, "export A=1\n")
+    (tmp_path / "told").rmdir()
+    with pytest.raises(ElementsError, match="/told: is not a regular file; leave"):
+        sourced(tmp_path, f"trap 'rm {tmp_path}/told; mkfifo {tmp_path}/told' EXIT\n")
+
+
 def test_scripts_have_functions(tmp_path: Path) -> None:
     environment = sourced(tmp_path)
     array = 'eval declare -A found=($(get_image_element_array)); echo "${found[app]}:${#found[@]}"'
