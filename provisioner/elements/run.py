@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 TASK, RESULT = "run.json", "result.json"
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
 TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
+NOT_FOUND = 127  # bash's exit status where it finds no program
+LAST_WORDS = 3  # lines that have to do with a failure; scripts go on without a program that they can do without
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
 _OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
@@ -244,7 +246,10 @@ class ElementsRun:
             return None
         what = "not done within the step's time" if timed_out else problem or f"exit status {status}"
         return Failure(
-            f"{name} of element {element}: {what}{_hint(status, output.tail)}", status, output.tail, timed_out=timed_out
+            f"{name} of element {element}: {what}{program_hint(status, output.tail)}",
+            status,
+            output.tail,
+            timed_out=timed_out,
         )
 
     def _element(self, hook: Hook) -> str:
@@ -326,11 +331,12 @@ def _installs_of(hooks: Sequence[Hook]) -> str:
     return next((hook.name for hook in hooks if hook.name.endswith("-package-installs")), "")
 
 
-def _hint(status: int, tail: bytes) -> str:
+def program_hint(status: int, tail: bytes) -> str:
     """Return what to do about a program that the image does not have; "" for another failure."""
     if not status:
         return ""
-    for line in reversed(tail.decode("utf-8", "replace").splitlines()):
+    lines = tail.decode("utf-8", "replace").splitlines()
+    for line in reversed(lines if status == NOT_FOUND else lines[-LAST_WORDS:]):
         before, found, _ = line.rpartition(": command not found")
         if found:
             name = before.rpartition(": ")[2].strip()
