@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEFTOVERS_RECORD = "elements.json"
 RESOLV_CONF, WANTED = "etc/resolv.conf", "etc/resolv.conf.ORIG"
 KEPT, LENT = "etc/resolv.conf.goldsmith", "/run/goldsmith/"  # the image's own file while another one is lent
+RECORD_LIMIT = 64 << 20  # bytes: a step before may have left many files in /tmp
 _LENT_FILE = "run/goldsmith/resolv.conf"
 _TOOLS = "usr/local/bin"
 _DATA = ("usr/share/pkg-map", "usr/share/svc-map")
@@ -39,12 +40,13 @@ class Leftovers:
         self._root = root
         self._state = state
         self._path = os.path.join(state, LEFTOVERS_RECORD)
+        self._record: Optional[Mapping[str, Any]] = None  # what begin() wrote: scripts can change the file
 
     def begin(self) -> None:
         """Remove what an interrupted try has left, and record what there is. OSError."""
-        if os.path.exists(self._path):
+        if os.path.lexists(self._path):
             self.remove()
-        record = {
+        record = self._record = {
             "temporary": self._names(_TEMPORARY),
             "tools": self._names(_TOOLS),
             "data": [path for path in _DATA if os.path.lexists(self._at(path))],
@@ -54,14 +56,10 @@ class Leftovers:
 
     def remove(self) -> List[str]:
         """Remove what has been made since; return what could not be done, for people to read."""
-        try:
-            with open(self._path, "rb") as file:
-                record = json.loads(file.read().decode("utf-8", "surrogateescape"))
-        except (OSError, ValueError):
-            record = None
+        record = self._record or self._read()
         image, state = Tree(self._root), Tree(self._state)
-        state.remove(WORK)
-        if not isinstance(record, dict):  # nothing has begun, or what was there before is not known
+        state.remove(WORK, LEFTOVERS_RECORD)
+        if record is None:  # nothing has begun, or what was there before is not known
             return state.problems
         for name in set(self._names(_TEMPORARY)) - set(record["temporary"]):
             image.remove_name(_TEMPORARY, name)
@@ -74,9 +72,23 @@ class Leftovers:
                 self._take_names(record["resolv"])
             except OSError as error:
                 problems.append(f"{RESOLV_CONF}: {error.strerror}")
-        if os.path.exists(self._path):
-            os.unlink(self._path)
         return problems
+
+    def _read(self) -> Optional[Mapping[str, Any]]:
+        """Return the record of a try that was cut off; None for none, or for what begin() does not write."""
+        try:
+            record = json.loads(read_text(self._path, RECORD_LIMIT))
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(record, dict) or not all(
+            _is_names(record.get(key)) for key in ("temporary", "tools", "data")
+        ):
+            return None
+        resolv = record.get("resolv", {})
+        if resolv is None:
+            return record
+        right = isinstance(resolv, dict) and all(_is_entry(resolv.get(key, {})) for key in ("offered", "used"))
+        return record if right else None
 
     def _at(self, path: str) -> str:
         return os.path.join(self._root, path)
@@ -123,6 +135,18 @@ class Leftovers:
     def _is_lent(self, used: Mapping[str, Any]) -> bool:
         """Return whether a resolv.conf is the build's, which goes at the build's end."""
         return os.path.lexists(self._at(KEPT)) or str(used.get("link", "")).startswith(LENT)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_entry(value: Any) -> bool:
+    """Return whether a value is what _entry() returns."""
+    if value is None or (isinstance(value, dict) and list(value) == ["link"] and isinstance(value["link"], str)):
+        return True
+    kinds = {"text": str, "mode": int, "time": int}
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 
 
 def _entry(path: str) -> Optional[Dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_an_interrupted_step_is_cleaned_up_after(place: Place) -> None:
     assert names(place.state) == [LEFTOVERS_RECORD]
     (place.state / LEFTOVERS_RECORD).write_text("{")
     (place.root / "tmp/left").write_text("")
-    assert again.remove() == []
+    assert Leftovers(str(place.root), str(place.state)).remove() == []
     assert names(place.root / "tmp") == ["before", "left"]
 
 
@@ -144,3 +145,44 @@ def test_the_images_own_file_of_that_name_is_left_alone(place: Place) -> None:
     assert json.loads((place.state / LEFTOVERS_RECORD).read_text())["resolv"] is None
     place.leftovers.remove()
     assert (place.resolv.read_text(), place.wanted.read_text()) == ("a\n", "b\n")
+
+
+WRONG = [
+    "",
+    "[]",
+    "[" * 100_000,
+    json.dumps({"temporary": 3, "tools": [], "data": [], "resolv": None}),
+    json.dumps({"temporary": [3], "tools": [], "data": [], "resolv": None}),
+    json.dumps({"temporary": [], "tools": [], "data": []}),
+    json.dumps({"temporary": [], "tools": [], "data": [], "resolv": 3}),
+    json.dumps({"temporary": [], "tools": [], "data": [], "resolv": {"offered": {"link": 3}, "used": None}}),
+    json.dumps({"temporary": [], "tools": [], "data": [], "resolv": {"offered": {"text": "x"}, "used": None}}),
+]
+
+
+@pytest.mark.parametrize("text", [*WRONG, None], ids=range(len(WRONG) + 1))
+def test_a_record_that_a_script_has_changed_is_not_believed(place: Place, text: str | None) -> None:
+    """Not by the step itself, which knows what it wrote, and not by the try after a power cut, which does not."""
+    record = place.state / LEFTOVERS_RECORD
+    place.lend("nameserver 192.0.2.7\n")
+    for begun in (True, False):
+        place.leftovers.begin()
+        (place.root / "tmp/made").write_text("")
+        record.unlink()
+        if text is None:
+            os.mkfifo(record)
+        else:
+            record.write_text(text)
+        leftovers = place.leftovers if begun else Leftovers(str(place.root), str(place.state))
+        assert leftovers.remove() == []
+        assert names(place.root / "tmp") == ([] if begun else ["made"])
+        assert names(place.state) == []
+
+
+def test_a_folder_in_the_place_of_the_record_goes(place: Place) -> None:
+    place.leftovers.begin()
+    record = place.state / LEFTOVERS_RECORD
+    record.unlink()
+    (record / "deep").mkdir(parents=True)
+    Leftovers(str(place.root), str(place.state)).begin()
+    assert record.is_file()
