@@ -6,6 +6,7 @@ machine that it runs on: names and documents of elements come back in messages a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from glob import escape
@@ -14,17 +15,32 @@ from pathlib import Path
 from provisioner.system.context import unpack_context
 
 from ..errors import InputError
+from ..names import quoted
 
 ROUNDS = 4  # links that lead to folders with such links
 PROBLEM_LIMIT = 20
+_NAMES = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # what wrong names come to
 
 
 def unpack_places(archive: Path, folder: Path, places: Sequence[str]) -> None:
     """Unpack folders that hold elements, and what their links lead to, into a folder whose path has no link.
 
     ContextError; InputError for links that lead out. Checked is what is read of elements: folders of the path, elements
-    and what is in these. Links further down stay.
+    and what is in these. Links further down stay. InputError, too, for names that no folder can hold together.
     """
+    try:
+        _unpack(archive, folder, places)
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        name = str(error.filename2 or error.filename or "").removeprefix(f"{folder}/")
+        why = (error.strerror or "").lower()
+        raise InputError(
+            f"the context has {quoted(name)}, which cannot be unpacked: {why}; name it otherwise"
+        ) from error
+
+
+def _unpack(archive: Path, folder: Path, places: Sequence[str]) -> None:
     wanted = [] if "." in places else list(places)
     for _ in range(ROUNDS):
         unpack_context(str(archive), str(folder), only=wanted or None)

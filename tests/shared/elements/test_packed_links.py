@@ -88,3 +88,21 @@ def test_links_that_lead_to_each_other_end(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(archive_of(links))
     unpack_places(tmp_path / "a.tar", tmp_path / "in", ["own"])
     assert sorted(path.name for path in (tmp_path / "in/own").iterdir()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("links", "files", "why"),
+    [
+        ({}, {"own/" + "x" * 300: ""}, "file name too long"),
+        ({}, {"own/a": "", "own/a/b": ""}, "'own/a', which cannot be unpacked: file exists"),
+        ({}, {"own/a/b": "", "own/a": ""}, "'own/a', which cannot be unpacked: is a directory"),
+        ({"own/a/b": "c"}, {"own/a": ""}, "'own/a', which cannot be unpacked: file exists"),
+        ({"own/a": "x" * 5000}, {}, "'own/a', which cannot be unpacked: file name too long"),
+        ({"own/a": "y" * 300}, {}, "file name too long"),
+    ],
+    ids=["long", "below-a-file", "over-a-folder", "link-below-a-file", "long-target", "long-name-in-target"],
+)
+def test_names_that_cannot_be_are_told(links: Mapping[str, str], files: Mapping[str, str], why: str) -> None:
+    told = reason(upload(Desk(), archive_of(links, files)))  # type: ignore[arg-type]
+    assert why in told
+    assert told.endswith("; name it otherwise")
