@@ -197,7 +197,7 @@ class RootElements:
         job = RoomJob(name, scratch.path, tree, cache, network, MEMORY, scratch.lock)
         try:
             found = json.loads(self._run_room(job, self._progress))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # a script of root.d can write it
             raise EnvironmentFault(f"{self.subject}: what root.d tells cannot be read: {error}") from error
         return found if isinstance(found, dict) else {}
 

@@ -12,7 +12,7 @@ import pytest
 from shared.build.block_devices.description import default_disk
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
-from shared.errors import InputError
+from shared.errors import EnvironmentFault, InputError
 from shared.images.catalogue import Catalogue
 from shared.machines.machines import Machines
 from shared.origins.elements import ElementsRequest, RootElements
@@ -169,3 +169,11 @@ def test_disks_of_the_original_can_be_made() -> None:
         assert found is not None
         assert found.table == table
         assert json.dumps(found.to_json()) != json.dumps(default_disk().to_json())
+
+
+@pytest.mark.parametrize("told", [b"", b"{", b"[" * 100_000], ids=["nothing", "half", "deep"])
+def test_what_a_script_tells_in_its_place_is_an_error(home: Path, tmp_path: Path, told: bytes) -> None:
+    request = ElementsRequest(("system",), (system(tmp_path / "own"),), {}, network=False)
+    elements = RootElements(request, lambda job, progress: told, home, lambda text: None)
+    with pytest.raises(EnvironmentFault, match=r"elements system: what root.d tells cannot be read"):
+        elements.state()
