@@ -123,16 +123,20 @@ def _merge(file: MergedFile, elements: Sequence[Element], hooks: str) -> None:
 
 
 def _copy(source: str, target: str, folder: str) -> None:
-    """Copy what is at a place; a link that leads out of the element becomes what it leads to."""
+    """Copy what is at a place; a relative link that leads out of the element becomes what it leads to.
+
+    An absolute one means a place of the image: a context that is unpacked anywhere cannot mean one of its own.
+    """
     waiting = [(source, target)]
     while waiting:
         here, there = waiting.pop()
         if os.path.islink(here):
-            leads = os.path.realpath(here)
-            if os.path.commonpath([leads, folder]) == folder or not os.path.exists(here):
+            leads, target = os.path.realpath(here), os.readlink(here)
+            is_for_image = os.path.isabs(target)
+            if is_for_image or os.path.commonpath([leads, folder]) == folder or not os.path.exists(here):
                 if os.path.lexists(there):
                     os.unlink(there)
-                os.symlink(os.readlink(here), there)
+                os.symlink(target, there)
                 continue
         if os.path.isdir(here):
             if os.path.islink(here) and here != source:

@@ -1,8 +1,9 @@
 """The members of a context, read from a folder, a tar archive or a single file, and held to the same rules.
 
 Nothing may lead out of a context, since it is unpacked on another machine: links with an absolute target or one above
-the context's folder are refused, as are devices, sockets and fifos. `.git` is left out. Members are named by their
-path below the context's folder; an archive is never unpacked to read it, so nothing in it can reach this machine.
+the context's folder are refused, unless they mean the image, as are devices, sockets and fifos. `.git` is left out.
+Members are named by their path below the context's folder; an archive is never unpacked to read it, so nothing in it
+can reach this machine.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MEMBER_LIMIT = 100_000
 SHOWN_PROBLEMS = 10
 HINTED_MEMBERS = 2000  # how many names are compared with a wrong one
 LEFT_OUT = ".git"
+STATIC = "static"  # the folder of an element whose files are copied to the image
 
 _HOPS = 40  # links followed before it counts as a loop, as in Linux
 _PARTS = 1024  # names on the way to a file, those of links on it included
@@ -87,14 +89,19 @@ def resolve_link(members: Members, path: str) -> str | None:
 
 
 def links_out(members: Members) -> list[str]:
-    """Return a problem for every link that leads out of the context."""
-    links = [name for name, member in members.items() if member.kind == "link"]
+    """Return a problem for every link that leads out of the context, unless it is meant for the image."""
+    links = [name for name, member in members.items() if member.kind == "link" and not _is_for_image(name, member)]
     return [
         f"{quoted(name)} is a link to {quoted(members[name].target)}, which leads out of the context or in a circle; "
         "copy the file instead"
         for name in links
         if resolve_link(members, name) is None
     ]
+
+
+def _is_for_image(name: str, link: Member) -> bool:
+    """Return whether a link means a place of the image: that of a masked unit, or of an element's `static` files."""
+    return link.target == "/dev/null" or (link.target.startswith("/") and STATIC in name.split("/")[:-1])
 
 
 @dataclass(frozen=True)

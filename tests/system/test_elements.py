@@ -77,6 +77,7 @@ def own_elements(folder: Path) -> None:
         "extra-data.d/50-app": HOST,
         "install.d/51-look": INSTALL,
         "post-root.d/50-unmounts": UNMOUNT,
+        "post-install.d/60-links": "#!/bin/sh\nreadlink /etc/masked.service /etc/of-the-image >/var/lib/links\n",
         "install.d/with.dot": "exit 1\n",
         "install.d/app-source-install/60-from-source": "#!/bin/sh\necho source >>/var/lib/app\n",
         "install.d/app-package-install/60-from-package": "#!/bin/sh\necho package >>/var/lib/app\n",
@@ -100,6 +101,8 @@ def own_elements(folder: Path) -> None:
     )
     for script in made.glob("install.d/*-install/*"):
         script.chmod(0o755)
+    (made / "static" / "etc" / "masked.service").symlink_to("/dev/null")
+    (made / "static" / "etc" / "of-the-image").symlink_to("/etc/hosts")
 
 
 def with_elements(goldsmith: Goldsmith, **inputs: object) -> Path:
@@ -146,6 +149,7 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
         assert "never" not in root.read("/var/lib/installed").decode()
         assert (root.read("/opt/app/one"), root.read("/opt/app/two/file")) == (b"from a file", b"from a tar")
         assert root.read("/etc/app.conf") == b"of the app\n"
+        assert root.read("/var/lib/links") == b"/dev/null\n/etc/hosts\n"
         assert b"NoCloud" in root.read("/etc/cloud/cloud.cfg.d/91-dib-cloud-init-datasources.cfg")
         assert "growroot.service" in root.names("/etc/systemd/system/multi-user.target.wants")
         assert "dora" in root.names("/home")

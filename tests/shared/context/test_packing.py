@@ -116,6 +116,33 @@ def test_hard_link_in_an_archive_becomes_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "target"),
+    [("masked.service", "/dev/null"), ("app/static/etc/motd", "/run/motd"), ("app/static/a/b", "/etc/passwd")],
+)
+def test_link_that_means_the_image_is_packed_and_never_followed(
+    folder: Path, tmp_path: Path, name: str, target: str
+) -> None:
+    link = folder / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    pack_context(folder, tmp_path / "p.tar")
+    with tarfile.open(tmp_path / "p.tar") as archive:
+        assert archive.getmember(name).linkname == target
+    assert "leads out of the context" in str(missing_file(scan(folder).members or {}, name, ("file",), folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("app/static", "/etc"), ("zero", "/dev/zero"), ("s/static/x", "../../../x")]
+)
+def test_no_other_link_means_the_image(folder: Path, tmp_path: Path, name: str, target: str) -> None:
+    link = folder / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    with pytest.raises(InputError, match="leads out of the context"):
+        pack_context(folder, tmp_path / "p.tar")
+
+
+@pytest.mark.parametrize(
     ("target", "leads_out"),
     [
         ("/bin/sh", True),
