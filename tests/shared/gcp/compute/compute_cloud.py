@@ -64,6 +64,10 @@ class Clock:
     def now(self) -> float:
         return (time.time() if self.held is None else self.held) + self.ahead
 
+    def hold(self) -> None:
+        """Let only `ahead` move the time."""
+        self.held = time.time()
+
     def pause(self, most: float) -> None:
         time.sleep(min(most, 0.02))
         if self.held is None:

@@ -44,6 +44,7 @@ def cloud(served: Cloud) -> Iterator[Cloud]:
     """The endpoints with nothing in them, and nothing left in them."""
     served.clock.ahead += 1000.0  # past what requests of the test before are remembered for
     yield served
+    served.clock.held = None
     served.endpoint.faults.clear()
     compute = served.compute()
     for attempt in (1, 2):  # as a build's ledger has them, made or not
@@ -178,7 +179,7 @@ def test_a_disk_of_a_machine_that_was_given_up_is_not_in_the_way_for_ever(cloud:
 
 
 def test_no_room_anywhere_names_the_zones_and_is_tried_again(cloud: Cloud) -> None:
-    cloud.clock.held = cloud.clock.now()
+    cloud.clock.hold()
     for zone in ZONES:
         cloud.endpoint.exhaust(zone)
     with pytest.raises(Transient, match=rf"fits into no zone of its plan: .*in {A}: .*in {B}: "):
