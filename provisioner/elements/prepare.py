@@ -154,7 +154,7 @@ def _copy(source: str, target: str, folder: str) -> None:
 
 
 def _write(path: str, document: Any) -> None:
-    """Write JSON that the scripts' programs read, and nobody else: it has the variables of the step."""
+    """Write JSON for the scripts' programs. Only root may read it, since it has the variables of the step."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(document, file)

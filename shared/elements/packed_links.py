@@ -1,7 +1,7 @@
 """The folders of elements in a packed context, unpacked so that nothing outside of it is read.
 
-Who uploads an archive chooses where its links lead. A program that only reads it must not follow one to a file of the
-machine that it runs on: names and documents of elements come back in messages and in the plan.
+The person who uploads an archive chooses where its links lead. The reader must not follow one to a file of the machine
+that it runs on: names and documents of elements come back in messages and in the plan.
 """
 
 from __future__ import annotations
