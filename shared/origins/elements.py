@@ -20,11 +20,10 @@ from typing import Any
 
 from provisioner.elements.hooks import HOOK_PHASES, OF_EVERY_ELEMENT, ROOT
 from provisioner.elements.root_run import LOOK_AT, MAKE, REQUEST
-from provisioner.system.files import read_text
 
 from ..build.block_devices.description import DiskDescription
 from ..elements.chosen import ChosenElements, choose
-from ..elements.documents import told
+from ..elements.ordered import element_disk
 from ..errors import EnvironmentFault, InputError
 from ..host.programs import PACKAGES, run_tool
 from ..host.scratch import Scratch, faults, locked, scratch_folder
@@ -32,17 +31,13 @@ from ..ports import Notify
 from ..sandbox.unpack_root import UnpackedRoot
 from ..sandbox.user_namespace import run_with_all_ids
 from ..spec.disk.reading import read_disk
-from ..spec.document import Problem, read_values
 from .start_room import RoomJob
 from .tree_disk import FilledTree
 
 MEMORY = 4 << 30  # bytes of a room
 _LONGEST = 3600.0  # seconds of root.d
-_LARGEST_DISK = 1 << 18  # bytes of a file that describes a disk
 _OTHER_PHASES = tuple(phase for phase in HOOK_PHASES if phase != ROOT)
 _BOOTSTRAP = "debootstrap"  # the element that installs packages of an archive
-_BLOCK_DEVICE = ("block-device-{arch}.yaml", "block-device-default.yaml")
-_ARCH = "amd64"
 _TOOLS = {
     **PACKAGES,
     "debootstrap": "debootstrap",
@@ -126,12 +121,9 @@ class RootElements:
 
     def disk(self) -> DiskDescription | None:
         """Return the disk that an element describes; None where none does. InputError with the place in its file."""
-        for element in self._chosen.elements:
-            for name in _BLOCK_DEVICE:
-                path = Path(element.folder, name.format(arch=_ARCH))
-                if path.is_file():
-                    return _buildable(_read_disk(path), path)
-        return None
+        values, file = element_disk(self._chosen.elements)
+        described = read_disk(values).description if file else None
+        return None if described is None else _buildable(described, file)
 
     def state(self) -> ArchivesState:
         """Ask the archives that root.d would take packages from what they hold. InputError, EnvironmentFault."""
@@ -245,22 +237,11 @@ def _add(digest: Any, folder: Path, path: Path, element: str) -> None:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
 
 
-def _read_disk(path: Path) -> DiskDescription:
-    """Read the disk that an element describes, as a spec's. InputError."""
-    document = read_values(read_text(str(path), _LARGEST_DISK))
-    if not document.problems:
-        found = read_disk(document.data)
-        if found.description is not None:
-            return found.description
-        document.problems = [Problem(loc, text) for loc, text in found.problems]
-    raise InputError("\n".join(f"{path}:{told(problem, document)}" for problem in document.problems))
-
-
-def _buildable(disk: DiskDescription, path: Path) -> DiskDescription:
+def _buildable(disk: DiskDescription, file: str) -> DiskDescription:
     """Return a disk, on which a sandbox can run the other phases. InputError."""
     if disk.needs_vm is not None:
         raise InputError(
-            f"{path}: describes a disk on which no sandbox builds, since {disk.needs_vm}; write disk, with one file "
+            f"{file}: describes a disk on which no sandbox builds, since {disk.needs_vm}; write disk, with one file "
             "system for all but /boot/efi"
         )
     return disk

@@ -79,6 +79,14 @@ def test_a_disk_that_is_wrong_is_told_with_its_place(own: Path) -> None:
         element_disk(chosen.elements)
 
 
+def test_a_disk_that_is_no_text_is_told(own: Path) -> None:
+    bad = element(own, "bad")
+    (bad / "block-device-default.yaml").write_bytes(b"- local_loop: {name: \xff}\n")
+    _, chosen = ordered_elements(["bad", "system"], [str(own)], none_is_there)
+    with pytest.raises(InputError, match="is not UTF-8; save the file as UTF-8"):
+        element_disk(chosen.elements)
+
+
 def test_a_disk_may_be_configured(tmp_path: Path) -> None:
     (tmp_path / "disk.yaml").write_text(DISK)
     assert configured_disk(DISK) == configured_disk(f"file://{tmp_path}/disk.yaml")
