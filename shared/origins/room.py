@@ -34,7 +34,7 @@ from ..errors import EnvironmentFault, GoldsmithError
 from ..host.programs import end_programs_with_this_process
 from ..sandbox.assembly import NAME_SERVER, make_devices, mount_kernel_views
 from ..sandbox.inside import OWN_FAULT, Entrance, Furniture, die_with_parent, enter, renounce_rights, status_of_process
-from ..sandbox.limits import Groups, SandboxLimits, make_limits, watch_over
+from ..sandbox.limits import SandboxLimits, alive_pipe, make_limits
 from ..sandbox.loop_root import lower_capabilities
 from ..sandbox.system_calls import (
     BIND,
@@ -129,7 +129,7 @@ class _Room:
     def run(self) -> int:
         """Run the job; return its exit status. GoldsmithError; OSError."""
         limits = make_limits(self._spec.name, self._spec.memory)
-        alive = self._alive_pipe(limits)
+        alive = alive_pipe(limits)
         if not self._base:
             enter_user_namespace(own_id_ranges())
             _end_with_parent()
@@ -239,16 +239,6 @@ class _Room:
             return int(text.split()[1])
         why = text.removeprefix("failed: ") or "its first process was ended"
         raise EnvironmentFault(f"a sandbox on this host's programs was lost: {why}")
-
-    @staticmethod
-    def _alive_pipe(limits: SandboxLimits) -> int:
-        """Start the process that removes control groups; return the end of a pipe by which it sees that all is over."""
-        if not isinstance(limits, Groups):
-            return -1
-        read, write = os.pipe()
-        watch_over(limits, read)
-        os.close(read)
-        return write
 
 
 def _free(folder: Path) -> int:

@@ -133,6 +133,19 @@ def _removed(folder: Path) -> bool:
     return True
 
 
+def alive_pipe(limits: SandboxLimits) -> int:
+    """Start the process that removes control groups; return the end of a pipe by which it sees that all is over.
+
+    Without control groups there is nothing to remove, and no pipe: -1.
+    """
+    if not isinstance(limits, Groups):
+        return -1
+    read, write = os.pipe()
+    watch_over(limits, read)
+    os.close(read)
+    return write
+
+
 def watch_over(groups: Groups, alive: int) -> None:
     """Remove the groups when the sandbox has ended, however that comes: from a process of its own, which starts here.
 

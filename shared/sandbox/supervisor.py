@@ -28,7 +28,7 @@ from ..errors import EnvironmentFault, GoldsmithError, InputError
 from ..host.programs import end_programs_with_this_process
 from .inside import LAYER, Entrance, Furniture, enter
 from .layer_stack import CacheSpec, LayerStack
-from .limits import Groups, SandboxLimits, make_limits, watch_over
+from .limits import Groups, SandboxLimits, alive_pipe, make_limits
 from .loop_root import LoopRoot
 from .system_calls import (
     NEW_MOUNTS,
@@ -109,7 +109,7 @@ class Supervisor:
         """Run the sandbox; return the exit status. GoldsmithError."""
         spec = self._spec
         limits = make_limits(spec.name, spec.memory)
-        alive = self._alive_pipe(limits)
+        alive = alive_pipe(limits)
         self._say(f"limits: {limits.how}")
         base = 0 if os.geteuid() else BASE
         if not base:
@@ -195,16 +195,6 @@ class Supervisor:
             os.chown(path, base, base)
         target.mkdir()
         bind(folder, target, READ_ONLY | NO_SET_ID | NO_DEVICES | NO_PROGRAMS)  # here, where the sandbox cannot undo it
-
-    @staticmethod
-    def _alive_pipe(limits: SandboxLimits) -> int:
-        """Start the process that removes control groups; return the end of a pipe by which it sees that all is over."""
-        if not isinstance(limits, Groups):
-            return -1
-        read, write = os.pipe()
-        watch_over(limits, read)
-        os.close(read)
-        return write
 
     def _close_all(self) -> None:
         for each in (self._console, self._reports, self._control):
