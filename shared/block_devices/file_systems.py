@@ -28,7 +28,9 @@ from ..build.block_devices.layout import Area
 from ..disks.extents import data_extents
 from ..errors import EnvironmentFault, InputError, NoSpace
 from ..host.programs import run_tool
-from ..sandbox.file_system_settings import FileSystemSettings
+from ..sandbox.roots.file_system_settings import FileSystemSettings
+from ..sandbox.roots.unpack_root import DeviceNode, UnpackedRoot
+from ..sandbox.roots.write_root import FileSystemPlace, write_file_system
 from ..sandbox.system_calls import (
     NO_DEVICES,
     attach_loop,
@@ -37,8 +39,6 @@ from ..sandbox.system_calls import (
     trim,
     unmount_file_system,
 )
-from ..sandbox.unpack_root import DeviceNode, UnpackedRoot
-from ..sandbox.write_root import FileSystemPlace, write_file_system
 from .helper_machine import HelperMachine
 
 INODE_RATIO = 16384  # bytes for each inode of ext4, unless options say another one

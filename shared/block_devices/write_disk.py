@@ -23,8 +23,8 @@ from ..errors import InputError
 from ..host.programs import find_tool
 from ..host.scratch import temporary_folder
 from ..quantities import GIB, MIB
+from ..sandbox.roots.unpack_root import UnpackedRoot
 from ..sandbox.system_calls import NO_DEVICES, mount_file_system
-from ..sandbox.unpack_root import UnpackedRoot
 from ..sandbox.user_namespace import run_with_all_ids
 from .boot_loader import GrubHome, bios_boot, efi_program, searching_configuration
 from .file_systems import FilesToWrite, MadeFileSystem, below, inode_ratio, make_file_system, needs_helper

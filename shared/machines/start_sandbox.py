@@ -20,7 +20,7 @@ from ..errors import EnvironmentFault, InputError
 from ..host.build_folder import BuildFolder
 from ..host.programs import ProgramFailed, find_tool, run_tool
 from ..ports import Message
-from ..sandbox.layer_stack import CacheSpec
+from ..sandbox.roots.layer_stack import CacheSpec
 from ..sandbox.supervisor import BAD_INPUT, HELD, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes

@@ -28,7 +28,7 @@ from ..errors import EnvironmentFault, InputError
 from ..host.programs import PACKAGES, run_tool
 from ..host.scratch import Scratch, faults, locked, scratch_folder
 from ..ports import Notify
-from ..sandbox.unpack_root import UnpackedRoot
+from ..sandbox.roots.unpack_root import UnpackedRoot
 from ..sandbox.user_namespace import run_with_all_ids
 from ..spec.disk.reading import read_disk
 from .start_room import RoomJob

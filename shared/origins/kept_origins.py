@@ -45,8 +45,8 @@ from .tree_maker import TreeMaker
 _CODE = Path(__file__).resolve().parents[1]
 _RECIPE = (
     *("block_devices", "build/block_devices", "images/bootstrap", "origins"),
-    *("archives/tar_members.py", "sandbox/inode_fields.py", "sandbox/assembly.py"),
-    *("sandbox/unpack_root.py", "sandbox/write_root.py"),
+    *("archives/tar_members.py", "sandbox/roots/inode_fields.py", "sandbox/assembly.py"),
+    *("sandbox/roots/unpack_root.py", "sandbox/roots/write_root.py"),
     "machines/direct_boot/guest/fill",
 )
 """Folders and files of the code that decides what is on a disk: none can change without new keys."""

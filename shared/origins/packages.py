@@ -15,7 +15,7 @@ from ..images.bootstrap.package_source import DEBIAN, UBUNTU, ArchiveState, Dist
 from ..images.bootstrap.package_source import contents as archive_contents
 from ..images.bootstrap.root_tree import BASE_PACKAGES, TreeContents, cloud_contents, make_tree, plain_contents
 from ..ports import Notify
-from ..sandbox.unpack_root import UnpackedRoot
+from ..sandbox.roots.unpack_root import UnpackedRoot
 from .tree_disk import FilledTree, Make
 
 CLOUD = "cloud"

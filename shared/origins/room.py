@@ -35,7 +35,7 @@ from ..host.programs import end_programs_with_this_process
 from ..sandbox.assembly import NAME_SERVER, make_devices, mount_kernel_views
 from ..sandbox.inside import OWN_FAULT, Entrance, Furniture, die_with_parent, enter, renounce_rights, status_of_process
 from ..sandbox.limits import SandboxLimits, alive_pipe, make_limits
-from ..sandbox.loop_root import lower_capabilities
+from ..sandbox.roots.loop_root import lower_capabilities
 from ..sandbox.system_calls import (
     BIND,
     NEW_MOUNTS,

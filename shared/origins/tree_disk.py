@@ -19,7 +19,7 @@ from ..disks.extents import need_space
 from ..errors import EnvironmentFault, InputError
 from ..host.scratch import Scratch, memory_folder, own_folder, passage, scratch_folder
 from ..ports import Notify
-from ..sandbox.unpack_root import UnpackedRoot, remove_unpacked
+from ..sandbox.roots.unpack_root import UnpackedRoot, remove_unpacked
 from ..sandbox.user_namespace import run_with_all_ids
 from .machine_of import machine_of
 

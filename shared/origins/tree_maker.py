@@ -28,8 +28,8 @@ from ..archives.tar_members import TarMembers, data_map
 from ..budget import Budget
 from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
 from ..host.programs import run_tool
+from ..sandbox.roots.unpack_root import DeviceNode, UnpackedRoot, may_be_dropped
 from ..sandbox.system_calls import open_in_root
-from ..sandbox.unpack_root import DeviceNode, UnpackedRoot, may_be_dropped
 from ..sandbox.user_namespace import IDS, is_in_user_namespace
 from .packed import PlainStream
 

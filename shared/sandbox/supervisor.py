@@ -27,9 +27,11 @@ from ..cache.moving import export_layers, import_layers
 from ..errors import EnvironmentFault, GoldsmithError, InputError
 from ..host.programs import end_programs_with_this_process
 from .inside import LAYER, Entrance, Furniture, enter
-from .layer_stack import CacheSpec, LayerStack
 from .limits import Groups, SandboxLimits, alive_pipe, make_limits
-from .loop_root import LoopRoot
+from .roots.layer_stack import CacheSpec, LayerStack
+from .roots.loop_root import LoopRoot
+from .roots.tree_root import SourceDisk, TreeRoot
+from .roots.unpack_root import remove_all, remove_unpacked
 from .system_calls import (
     NEW_MOUNTS,
     NO_DEVICES,
@@ -42,8 +44,6 @@ from .system_calls import (
     mount_file_system,
     unshare,
 )
-from .tree_root import SourceDisk, TreeRoot
-from .unpack_root import remove_all, remove_unpacked
 from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
 BAD_INPUT = 2  # the exit status for an archive that has no layers

@@ -27,8 +27,8 @@ from shared.disks.ext4.reader import Ext4
 from shared.disks.extents import copy_sparse
 from shared.disks.reader import DiskReader
 from shared.errors import InputError, NoSpace
+from shared.sandbox.roots.unpack_root import UnpackedRoot, unpack_root
 from shared.sandbox.system_calls import BIND, attach_loop, mount_file_system
-from shared.sandbox.unpack_root import UnpackedRoot, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.disks.small_disks import MIB, rooted, tool
 from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER, MODES, give, place_for, run

@@ -15,9 +15,9 @@ from shared.disks.ext4.reader import Ext4
 from shared.disks.reader import DiskReader
 from shared.errors import ImageFileError
 from shared.images.hygiene import can_look_into, look_into, was_cut_off
-from shared.sandbox.unpack_root import unpack_root
+from shared.sandbox.roots.unpack_root import unpack_root
+from shared.sandbox.roots.write_root import write_dated_root
 from shared.sandbox.user_namespace import run_with_all_ids
-from shared.sandbox.write_root import write_dated_root
 from tests.shared.disks.small_disks import LINUX_ROOT, MIB, add_ext4, os_tree, partitioned, rooted, tool
 
 TIME = 1_700_000_000

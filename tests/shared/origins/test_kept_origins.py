@@ -16,7 +16,7 @@ from shared.images.catalogue import Catalogue
 from shared.images.contents import describe_image
 from shared.origins.kept_origins import KeptOrigins
 from shared.origins.tree_disk import FilledTree, TreeOrder, write_tree_disk
-from shared.sandbox.unpack_root import UnpackedRoot
+from shared.sandbox.roots.unpack_root import UnpackedRoot
 from tests.shared.disks.small_disks import tool
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, packed, system, write
 from tests.shared.origins.containers import archived, layout, saved

@@ -13,7 +13,7 @@ from shared.budget import ROOT_ARCHIVE_BOUNDS, Bounds, Budget
 from shared.errors import ImageFileError, InputError
 from shared.origins.packed import FilePart, plain_stream
 from shared.origins.tree_maker import TreeMaker
-from shared.sandbox.unpack_root import DeviceNode, remove_unpacked
+from shared.sandbox.roots.unpack_root import DeviceNode, remove_unpacked
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder, hard_link, link, packed, write
 from tests.shared.sandbox.ordinary_user import AS_USER, run

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import GoldsmithError
-from shared.sandbox.unpack_root import remove_unpacked
+from shared.sandbox.roots.unpack_root import remove_unpacked
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "goldsmith-test"

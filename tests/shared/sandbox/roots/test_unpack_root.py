@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.errors import ImageFileError, InputError, NoSpace
-from shared.sandbox.unpack_root import DeviceNode, UnpackedRoot, remove_unpacked, unpack_root
+from shared.sandbox.roots.unpack_root import DeviceNode, UnpackedRoot, remove_unpacked, unpack_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.disks.small_disks import LINUX_ROOT, MIB, os_tree, partitioned, rooted, tool
 from tests.shared.sandbox.ordinary_user import give, run

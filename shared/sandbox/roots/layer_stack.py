@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..cache.layer_store import (
+from ...cache.layer_store import (
     CONTENT,
     LayerRecord,
     LayerStore,
@@ -27,8 +27,8 @@ from ..cache.layer_store import (
     oldest_of,
     open_chain,
 )
-from ..errors import GoldsmithError
-from .system_calls import NO_DEVICES, end_with_parent, mount_file_system
+from ...errors import GoldsmithError
+from ..system_calls import NO_DEVICES, end_with_parent, mount_file_system
 from .unpack_root import remove_all
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

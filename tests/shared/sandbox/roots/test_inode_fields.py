@@ -3,7 +3,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sandbox.inode_fields import InodeFields
+from shared.sandbox.roots.inode_fields import InodeFields
 
 POLYNOMIAL = 0x82F63B78
 

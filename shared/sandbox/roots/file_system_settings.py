@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..disks.ext4.reader import Ext4
-from ..errors import InputError
-from ..quantities import MIB
+from ...disks.ext4.reader import Ext4
+from ...errors import InputError
+from ...quantities import MIB
 
 _COMPATIBLE: Mapping[int, str] = {
     0x1: "dir_prealloc",

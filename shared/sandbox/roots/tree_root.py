@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EnvironmentFault
+from ...errors import EnvironmentFault
+from ..system_calls import unmount_file_system
 from .layer_stack import LayerStack
-from .system_calls import unmount_file_system
 from .unpack_root import UnpackedRoot, remove_all, unpack_root
 from .write_root import write_dated_root, write_root
 

@@ -22,19 +22,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..disks.disk import Disk
-from ..disks.ext4.layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES
-from ..disks.ext4.reader import Ext4, Inode
-from ..disks.extents import punch_hole
-from ..disks.reader import DiskReader
-from ..disks.root_files import RootUnreadable
-from ..errors import EnvironmentFault, InputError, NoSpace
-from ..host.open_folder import OpenFolder
-from ..host.programs import ProgramFailed, run_tool
+from ...disks.disk import Disk
+from ...disks.ext4.layout import SUPERBLOCK_AT, SUPERBLOCK_BYTES
+from ...disks.ext4.reader import Ext4, Inode
+from ...disks.extents import punch_hole
+from ...disks.reader import DiskReader
+from ...disks.root_files import RootUnreadable
+from ...errors import EnvironmentFault, InputError, NoSpace
+from ...host.open_folder import OpenFolder
+from ...host.programs import ProgramFailed, run_tool
+from ..user_namespace import run_with_all_ids
 from .file_system_settings import FileSystemSettings, read_settings
 from .inode_fields import InodeFields
 from .unpack_root import KEPT_FLAGS, DeviceNode, UnpackedRoot
-from .user_namespace import run_with_all_ids
 
 _FULL = ("Could not allocate", "No space left", "too small", "Not enough space")
 _LOST_FOUND = "lost+found"

@@ -15,9 +15,9 @@ import pytest
 from shared.disks.disk import Disk
 from shared.disks.extents import copy_around
 from shared.host.open_folder import OpenFolder
-from shared.sandbox.unpack_root import DeviceNode, UnpackedRoot, read_kept, remove_all, unpack_root
+from shared.sandbox.roots.unpack_root import DeviceNode, UnpackedRoot, read_kept, remove_all, unpack_root
+from shared.sandbox.roots.write_root import remove_devices, write_dated_root
 from shared.sandbox.user_namespace import run_with_all_ids
-from shared.sandbox.write_root import remove_devices, write_dated_root
 from tests.shared.sandbox.ordinary_user import AS_ROOT, give, run
 from tests.shared.sandbox.trees import full_disk, on_disk
 

@@ -15,12 +15,11 @@ import stat
 import struct
 from pathlib import Path
 
-from ..cache.apply_layer import apply_layer
-from ..disks.extents import copy_around
-from ..errors import EnvironmentFault, NoSpace
-from ..host.programs import run_tool
-from .layer_stack import LayerStack
-from .system_calls import (
+from ...cache.apply_layer import apply_layer
+from ...disks.extents import copy_around
+from ...errors import EnvironmentFault, NoSpace
+from ...host.programs import run_tool
+from ..system_calls import (
     NO_DEVICES,
     attach_loop,
     mount_file_system,
@@ -29,6 +28,7 @@ from .system_calls import (
     trim,
     unmount_file_system,
 )
+from .layer_stack import LayerStack
 from .unpack_root import read_kept
 from .write_root import remove_devices, write_dated_root
 

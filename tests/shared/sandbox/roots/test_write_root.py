@@ -11,9 +11,9 @@ import pytest
 from shared.disks.disk import Disk
 from shared.errors import InputError, NoSpace
 from shared.images.diff.compare import compare_disks
-from shared.sandbox.unpack_root import UnpackedRoot, unpack_root
+from shared.sandbox.roots.unpack_root import UnpackedRoot, unpack_root
+from shared.sandbox.roots.write_root import write_root
 from shared.sandbox.user_namespace import run_with_all_ids
-from shared.sandbox.write_root import write_root
 from tests.shared.disks.small_disks import LINUX_ROOT, MIB, os_tree, partitioned, rooted, tool
 from tests.shared.sandbox.ordinary_user import MODES, give, place_for, run
 from tests.shared.sandbox.trees import ROOT_START, full_disk, on_disk

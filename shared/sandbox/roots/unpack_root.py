@@ -22,14 +22,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..disks.disk import Disk
-from ..disks.ext4.reader import ENCRYPTED, INLINE_DATA, Ext4, Inode
-from ..disks.reader import LETTERS_PER_STEP, DiskReader
-from ..disks.root_files import RootUnreadable
-from ..errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
-from ..host.open_folder import OpenFolder
-from ..host.programs import run_tool
-from .user_namespace import IDS, is_in_user_namespace, run_with_all_ids
+from ...disks.disk import Disk
+from ...disks.ext4.reader import ENCRYPTED, INLINE_DATA, Ext4, Inode
+from ...disks.reader import LETTERS_PER_STEP, DiskReader
+from ...disks.root_files import RootUnreadable
+from ...errors import EnvironmentFault, GoldsmithError, ImageFileError, InputError, NoSpace
+from ...host.open_folder import OpenFolder
+from ...host.programs import run_tool
+from ..user_namespace import IDS, is_in_user_namespace, run_with_all_ids
 
 KEPT_FLAGS = 0x10 | 0x20 | 0x40 | 0x80
 """Of the flags of an inode: immutable, append-only, no dump, no access time. A copy of a file has none of them."""
