@@ -135,6 +135,7 @@ class Elements:
     path: Tuple[str, ...] = ("elements",)  # folders of the context that hold elements; the first one that has it wins
     env: Mapping[str, str] = field(default_factory=dict)
     documents: str = ""  # JSON of the elements' YAML, by element and file, which the plan adds
+    packages: Tuple[str, ...] = ()  # installed after install.d, by the distribution's own names
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,22 @@ def list_layers(*, as_json: bool) -> None:
     files, size = opening.cache_here(home()).packages()
     if files:
         say(f"packages: {files} files, {megabytes(size)}")
+    lists, size = opening.cache_here(home()).kept_files()
+    if lists:
+        say(f"files of elements: of {lists} lists of elements, {megabytes(size)}")
 
 
 def prune(keep: str | None) -> None:
-    """Remove all layers and packages, or those used longest ago until either take no more than `keep`. InputError."""
+    """Remove all, or what was used longest ago until each kind takes no more than `keep`. InputError."""
     cache, most = opening.cache_here(home()), _size(keep)
     gone = cache.prune(most)
     say(f"removed {_counted(len(gone))}, {megabytes(sum(layer.disk_bytes for layer in gone))}")
     packages = cache.prune_packages(most)
     if packages:
         say(f"removed packages, {megabytes(packages)}")
+    kept = cache.prune_kept_files(most)
+    if kept:
+        say(f"removed files of elements, {megabytes(kept)}")
 
 
 def verify() -> int:

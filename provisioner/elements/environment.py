@@ -14,7 +14,7 @@ from .model import ElementsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Callable, Dict, List
 
     from .model import Element
@@ -82,11 +82,12 @@ def source_environment(
     told: str,
     command: Sequence[str],
     run: Callable[[List[str]], int],
+    owners: Mapping[str, str],
 ) -> Dict[str, str]:
     """Return the variables after bash has read some files. ElementsError names the file that it failed at.
 
-    `command` starts bash, `run` runs a command in the environment as it is before, and `told` is a file that both this
-    process and bash know by this name.
+    `command` starts bash, `run` runs a command in the environment as it is before, `told` is a file that both this
+    process and bash know by this name, and `owners` are the elements that files come from.
     """
     script = _FUNCTIONS.replace("@ARRAY@", shlex.quote(array)) + _READ
     try:
@@ -95,6 +96,7 @@ def source_environment(
                 os.unlink(path)
         status = run([*command, "-c", script, "elements", told, *files])
         at, found = _read(told + ".now") or "bash", _read(told)
+        at += f" of element {owners[at]}" if at in owners else ""
     except OSError as error:  # what a script has put in their place
         raise ElementsError(
             [f"{error.filename or told}: {error.strerror}; leave the build's own folder alone"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .model import Element
 
-ENVIRONMENT = "environment.d"
+ENVIRONMENT_FOLDER = "environment.d"
 ROOT, EXTRA_DATA = "root.d", "extra-data.d"
 PRE_INSTALL, INSTALL, POST_INSTALL = "pre-install.d", "install.d", "post-install.d"
 POST_ROOT, BLOCK_DEVICE, PRE_FINALISE = "post-root.d", "block-device.d", "pre-finalise.d"
@@ -103,7 +103,7 @@ def merge_hooks(elements: Iterable[Element]) -> HookTree:
         raise ElementsError(merged.problems)
     return HookTree(
         {phase: tuple(sorted(merged.hooks[phase], key=hook_order)) for phase in HOOK_PHASES},
-        tuple(sorted(merged.hooks[ENVIRONMENT], key=lambda hook: os.fsencode(hook.name))),
+        tuple(sorted(merged.hooks[ENVIRONMENT_FOLDER], key=lambda hook: os.fsencode(hook.name))),
         tuple(merged.skipped),
         tuple(merged.files),
         tuple(merged.hidden),
@@ -120,7 +120,7 @@ class _Merged:
     """The folders of the elements so far."""
 
     def __init__(self) -> None:
-        self.hooks: dict[str, list[Hook]] = {phase: [] for phase in (*HOOK_PHASES, ENVIRONMENT)}
+        self.hooks: dict[str, list[Hook]] = {phase: [] for phase in (*HOOK_PHASES, ENVIRONMENT_FOLDER)}
         self.skipped: list[SkippedHook] = []
         self.files: list[MergedFile] = []
         self.hidden: list[tuple[MergedFile, MergedFile]] = []
@@ -182,7 +182,7 @@ def _reason(file: MergedFile, mode: int) -> str:
         return "is no regular file"
     if file.name.startswith("."):
         return "its name begins with a dot"
-    if file.folder == ENVIRONMENT:
+    if file.folder == ENVIRONMENT_FOLDER:
         return "" if _ENVIRONMENT_NAME.fullmatch(file.name) else "its name has more than letters, digits and _.-"
     if not _HOOK_NAME.fullmatch(file.name):
         return "its name has a dot" if "." in file.name else "its name has more than letters, digits and _-"

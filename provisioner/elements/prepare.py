@@ -9,7 +9,7 @@ import shutil
 
 from .documents import PACKAGE_INSTALLS, SERVICE_MAP
 from .environment import array_of
-from .hooks import CLEANUP, HOOK_PHASES, ROOT, merge_hooks
+from .hooks import CLEANUP, ENVIRONMENT_FOLDER, HOOK_PHASES, ROOT, merge_hooks
 from .model import ElementsError
 from .plain_yaml import TEXTS
 from .programs import FACTS
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .hooks import HookTree, MergedFile
     from .model import Element
 
-_ENVIRONMENT, _INSTALL_TYPE_FILE = "environment.d", "11-dib-install-type.bash"
+_INSTALL_TYPE_FILE = "11-dib-install-type.bash"
 _INSTALL_TYPE = 'export DIB_DEFAULT_INSTALLTYPE=${DIB_DEFAULT_INSTALLTYPE:-"source"}\n'
+_WITH_SCRIPTS = (*HOOK_PHASES, ENVIRONMENT_FOLDER)
 _FOLDERS = ("cache", "home", "hooks", "image", "locks", "mnt", "tmp")
 
 
@@ -42,12 +43,14 @@ class Chosen:
         path: Sequence[str],
         own: Mapping[str, str],
         documents: Documents,
+        packages: Sequence[str] = (),
     ) -> None:
         self.elements = elements
         self.asked = asked
         self.path = path
         self.own = own  # variables
         self.documents = documents
+        self.packages = packages  # that the step installs beside those of the elements
 
 
 def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[[str], None]) -> None:
@@ -63,8 +66,8 @@ def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[
     hooks = os.path.join(work, "hooks")
     for file in tree.files:
         _merge(file, chosen.elements, hooks)
-    os.makedirs(os.path.join(hooks, _ENVIRONMENT), exist_ok=True)
-    with open(os.path.join(hooks, _ENVIRONMENT, _INSTALL_TYPE_FILE), "w", encoding="utf-8") as written:
+    os.makedirs(os.path.join(hooks, ENVIRONMENT_FOLDER), exist_ok=True)
+    with open(os.path.join(hooks, ENVIRONMENT_FOLDER, _INSTALL_TYPE_FILE), "w", encoding="utf-8") as written:
         written.write(_INSTALL_TYPE)
     write_tools(work, hooks)
     write_library(os.path.join(work, "lib"))
@@ -79,9 +82,10 @@ def _task(chosen: Chosen, tree: HookTree, root: str, work: str, seconds: float) 
     return {
         "variables": script_variables(chosen.elements, chosen.path, chosen.asked, root, work, chosen.own),
         "array": array_of(chosen.elements),
-        "origins": {f"{file.folder}/{file.name}": file.element for file in tree.files if file.folder in HOOK_PHASES},
+        "origins": {f"{file.folder}/{file.name}": file.element for file in tree.files if file.folder in _WITH_SCRIPTS},
         "unrooted": rooted,
         "phases": [phase for phase in HOOK_PHASES if phase not in (ROOT, CLEANUP)],
+        "packages": list(chosen.packages),
         "seconds": seconds,
         "device": _device_of(root),
     }

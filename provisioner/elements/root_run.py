@@ -24,7 +24,7 @@ from .variables import WORK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
     from .hooks import Hook
 
@@ -72,7 +72,9 @@ class RootRun(ElementsRun):
             return Failure(str(error), 1)
         return self._phase(ROOT)
 
-    def _script(self, hook: Hook, environment: Mapping[str, str], inside: bool) -> Optional[Failure]:
+    def _script(
+        self, hook: Hook, environment: Mapping[str, str], inside: bool, command: Sequence[str] = ()
+    ) -> Optional[Failure]:
         """Run one script; the root that the ones before have made has devices then, which no sandbox can make."""
         devices = os.path.join(self._target, "dev")
         if os.path.isdir(devices) and not os.path.islink(devices) and not os.path.ismount(devices):
@@ -80,7 +82,7 @@ class RootRun(ElementsRun):
                 bind_tree("/dev", devices)
             except (ElementsError, OSError) as error:
                 return Failure(str(error), 1)
-        return super()._script(hook, environment, inside)
+        return super()._script(hook, environment, inside, command)
 
     def look(self) -> Dict[str, str]:
         """Return the variables that scripts of this phase see. ElementsError."""

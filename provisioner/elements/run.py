@@ -24,15 +24,23 @@ from ..system.process import TimedOut, find_program, run_captured, run_quietly
 from ..system.script_text import LOOK, fault
 from ..system.step_group import StepGroup
 from .environment import source_environment
-from .hooks import BLOCK_DEVICE, CLEANUP, FINALISE, PRE_FINALISE, PRE_INSTALL, TARGET_PHASES, merge_hooks
+from .hooks import (
+    BLOCK_DEVICE,
+    CLEANUP,
+    FINALISE,
+    INSTALL,
+    PRE_FINALISE,
+    PRE_INSTALL,
+    TARGET_PHASES,
+    Hook,
+    merge_hooks,
+)
 from .model import Element, ElementsError
 from .variables import IN_TARGET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Mapping, Optional, Sequence
-
-    from .hooks import Hook
 
 TASK, RESULT = "run.json", "result.json"
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
@@ -41,6 +49,8 @@ NOT_FOUND = 127  # bash's exit status where it finds no program
 LAST_WORDS = 3  # lines that have to do with a failure; scripts go on without a program that they can do without
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
+_INSTALL_PACKAGES, _THE_STEP = "install-packages", "the step's packages"
+_PACKAGE_INSTALLS = "install.d/01-package-installs"  # is there where elements install packages
 _OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
 _KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
 _INTERPRETED, _PROGRAM = b"#!", b"\x7fELF"
@@ -87,6 +97,7 @@ class ElementsRun:
         self._origins: Mapping[str, str] = task["origins"]  # element by PHASE/NAME, of scripts and of folders in phases
         self._own_cleanup = frozenset(task["unrooted"])  # elements whose root.d did not run
         self._phases: Sequence[str] = task["phases"]
+        self._packages: Sequence[str] = task.get("packages", ())
         self._deadline = time.monotonic() + task["seconds"]
         self._device: Mapping[str, str] = task["device"]
         self._began: List[str] = []  # PHASE/NAME of the scripts that have been started
@@ -98,6 +109,8 @@ class ElementsRun:
         if failure is None:
             for phase in self._phases:
                 failure = self._phase(phase)
+                if failure is None and phase == INSTALL and self._packages:
+                    failure = self._install_packages()
                 if failure is not None:
                     self._remove_build_packages(phase)
                     break
@@ -146,6 +159,20 @@ class ElementsRun:
         finally:
             self._hide_hooks()
 
+    def _install_packages(self) -> Optional[Failure]:
+        """Install the step's own packages, by the distribution's install-packages; return what failed."""
+        try:
+            self._show_hooks()
+            environment = self._environment(True)
+            if self._origins.get(_PACKAGE_INSTALLS) is None:
+                self._update_lists(environment)
+            hook = Hook(INSTALL, _INSTALL_PACKAGES, "", "")
+            return self._script(hook, environment, True, [_INSTALL_PACKAGES, *self._packages])
+        except (ElementsError, OSError) as error:
+            return Failure(f"{_INSTALL_PACKAGES}: {error}", 1)
+        finally:
+            self._hide_hooks()
+
     def _show_hooks(self) -> None:
         """Put the merged hooks into the image's tree, read-only. ElementsError; OSError."""
         place = self._target + IN_TARGET
@@ -171,7 +198,7 @@ class ElementsRun:
             environment = self._environment(inside)
         except ElementsError as error:
             return Failure(f"{phase}: environment.d: {error}", 1)
-        if phase == PRE_INSTALL:
+        if phase == PRE_INSTALL and self._origins.get(_PACKAGE_INSTALLS) is not None:
             self._update_lists(environment)
         for hook in hooks:
             found = self._script(hook, environment, inside)
@@ -203,7 +230,7 @@ class ElementsRun:
         base["PATH"] = ":".join(folders)
         hooks = merge_hooks([Element("", self._hooks, (), ())]).environment
         place = IN_TARGET if inside else self._hooks
-        files = [os.path.join(place, hook.phase, hook.name) for hook in hooks]
+        files = {os.path.join(place, hook.phase, hook.name): self._element(hook) for hook in hooks}
         bash = find_program("bash")
         if not bash:
             raise ElementsError(["this image has no bash, which elements are written for; install it in a step before"])
@@ -214,21 +241,23 @@ class ElementsRun:
             return run_captured(argv, base, ScriptOutput(), self._deadline, _NoGroup())
 
         try:
-            return source_environment(files, self._array, told, command, run)
+            return source_environment(list(files), self._array, told, command, run, files)
         except TimedOut as error:
             raise ElementsError(["not read within the step's time"]) from error
 
-    def _script(self, hook: Hook, environment: Mapping[str, str], inside: bool) -> Optional[Failure]:
-        """Run one script; return how it failed."""
-        name, element = f"{hook.phase}/{hook.name}", self._element(hook)
+    def _script(
+        self, hook: Hook, environment: Mapping[str, str], inside: bool, command: Sequence[str] = ()
+    ) -> Optional[Failure]:
+        """Run one script, or a command in its place; return how it failed."""
+        name, element = f"{hook.phase}/{hook.name}", _THE_STEP if command else self._element(hook)
         tell(f"{name} ({element})")
         self._began.append(name)
         output = ScriptOutput()
         began = time.monotonic()
         timed_out, problem = False, ""
         try:
-            command = [*self._entry(inside), *self._command(hook, inside)]
-            status = run_captured(command, environment, output, self._deadline, _NoGroup())
+            line = [*self._entry(inside), *(command or self._command(hook, inside))]
+            status = run_captured(line, environment, output, self._deadline, _NoGroup())
         except TimedOut as error:
             status, timed_out = error.status, True
         except (ElementsError, OSError) as error:
@@ -246,7 +275,7 @@ class ElementsRun:
             return None
         what = "not done within the step's time" if timed_out else problem or f"exit status {status}"
         return Failure(
-            f"{name} of element {element}: {what}{program_hint(status, output.tail)}",
+            f"{name} of {'' if command else 'element '}{element}: {what}{program_hint(status, output.tail)}",
             status,
             output.tail,
             timed_out=timed_out,
@@ -285,7 +314,7 @@ class ElementsRun:
         """Fetch the lists of packages where the image came without: elements expect an image that has just got them."""
         lists = os.path.join(self._target, "var/lib/apt/lists")
         apt = find_program("apt-get", self._target)
-        if not apt or self._origins.get("install.d/01-package-installs") is None:
+        if not apt:
             return
         if os.path.isdir(lists) and any(name.endswith("Release") for name in os.listdir(lists)):
             return

@@ -84,7 +84,7 @@ def _chosen(inputs: Elements, context: StepContext) -> Chosen:
                 "it and vm out, since the image has a boot loader, or set DIB_ROOT_LABEL"
             ]
         )
-    return Chosen(elements, inputs.elements, path, inputs.env, documents)
+    return Chosen(elements, inputs.elements, path, inputs.env, documents, inputs.packages)
 
 
 def run_result(work: str) -> Mapping[str, Any]:

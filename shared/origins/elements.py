@@ -26,15 +26,18 @@ from ..elements.chosen import ChosenElements, choose
 from ..elements.ordered import element_disk
 from ..errors import EnvironmentFault, InputError
 from ..host.programs import PACKAGES, run_tool
-from ..host.scratch import Scratch, faults, locked, scratch_folder
+from ..host.scratch import Scratch, faults, scratch_folder
 from ..ports import Notify
+from ..quantities import MIB
 from ..sandbox.roots.unpack_root import UnpackedRoot
 from ..sandbox.user_namespace import run_with_all_ids
 from ..spec.disk.reading import read_disk
+from .kept_files import KeptFiles, KeptFolder
 from .start_room import RoomJob
 from .tree_disk import FilledTree
 
 MEMORY = 4 << 30  # bytes of a room
+GROWTH = 1536 * MIB  # bytes of what later phases install: a kernel, with its firmware, and some packages
 _LONGEST = 3600.0  # seconds of root.d
 _OTHER_PHASES = tuple(phase for phase in HOOK_PHASES if phase != ROOT)
 _BOOTSTRAP = "debootstrap"  # the element that installs packages of an archive
@@ -63,7 +66,8 @@ class ElementsRequest:
     """The request of a root file system: elements in the folders of a path, and variables for their scripts.
 
     `network` is whether root.d reaches other hosts; `max_age` how many seconds what it has fetched counts where no
-    index tells whether it has changed; `size` the bytes of the disk, where it has to have as many.
+    index tells whether it has changed; `size` the bytes of the disk, where it has to have as many, and `room` those
+    that it has for what a build adds, where no size is given.
     """
 
     elements: tuple[str, ...]
@@ -72,6 +76,7 @@ class ElementsRequest:
     network: bool = True
     max_age: float = 0.0
     size: int | None = None
+    room: int = GROWTH
 
 
 @dataclass(frozen=True)
@@ -141,12 +146,7 @@ class RootElements:
 
         InputError for a script that fails; MissingTool, EnvironmentFault.
         """
-        cache = self._home / "cache" / "elements" / hashlib.sha256("\0".join(self._names).encode()).hexdigest()[:12]
-        kept = cache / "files"
-        with faults(cache):
-            cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache), self._folder() as work:
-            kept.mkdir(exist_ok=True)
+        with KeptFiles(self._home).of(self._names) as kept, self._folder() as work:
             found = self._run(work, MAKE, tree, kept, date, network=self._request.network, archives=False)
         _check(found)
         newest = run_with_all_ids(lambda: _finish(tree, date))
@@ -165,7 +165,7 @@ class RootElements:
         scratch: Scratch,
         mode: str,
         tree: Path | None,
-        cache: Path | None,
+        cache: KeptFolder | None,
         date: int,
         *,
         network: bool,
@@ -186,7 +186,8 @@ class RootElements:
         }
         (folder / REQUEST).write_text(json.dumps(request))
         name = f"elements-{scratch.path.name.rpartition('-')[2]}"
-        job = RoomJob(name, scratch.path, tree, cache, network, MEMORY, scratch.lock)
+        files, locks = (None, ()) if cache is None else (cache.files, (cache.lock,))
+        job = RoomJob(name, scratch.path, tree, files, network, MEMORY, (scratch.lock, *locks))
         try:
             found = json.loads(self._run_room(job, self._progress))
         except (ValueError, RecursionError) as error:  # a script of root.d can write it

@@ -53,7 +53,6 @@ _RECIPE = (
 _DIGITS = 12
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _PACKAGES_ESTIMATE = 1536 * MIB  # a tree and the packages that are unpacked into it, with room for some more
-_ELEMENTS_GROWTH = 1536 * MIB  # of what later phases install: a kernel, with its firmware, and some packages
 _LEAST_ESTIMATE = 512 * MIB
 _PACKED_ESTIMATE = 5  # times the size of an archive; compressed ones grow to three to five times of it
 
@@ -149,7 +148,7 @@ class KeptOrigins:
         self._disk = self._given or elements.disk() or default_disk()
         if request.size is not None:
             self._disk = replace(self._disk, size=request.size)
-        fields = [elements.digest, self._disk.to_json(), _recipe()]
+        fields = [elements.digest, self._disk.to_json(), request.room, _recipe()]
         known = self._folder / "requests" / hashlib.sha256(json.dumps(fields).encode()).hexdigest()
         state = elements.state()
         if state.unreachable:
@@ -158,13 +157,13 @@ class KeptOrigins:
         if last is not None and time.time() - last.created < request.max_age:
             return last
         made = state.indexes if state.indexes is not None else time.time()
-        content = json.dumps([elements.digest, made])
+        content = json.dumps([elements.digest, request.room, made])
 
         def write(order: TreeOrder, disk: Path) -> None:
             date = state.date if order.epoch is None else order.epoch
             write_made_disk(order, lambda scratch, tree: elements.make(tree, date), disk, self._progress)
 
-        image = self._image("elements", content, elements.subject, write, _PACKAGES_ESTIMATE, _ELEMENTS_GROWTH)
+        image = self._image("elements", content, elements.subject, write, _PACKAGES_ESTIMATE, request.room)
         _write_whole(known, image.name)
         return image
 

@@ -46,7 +46,7 @@ class RoomJob:
     cache: Path | None
     network: bool
     memory: int  # bytes
-    lock: int  # the descriptor that holds the folder
+    locks: tuple[int, ...]  # the descriptors that hold the folders
 
 
 def run_room(job: RoomJob, home: Path, machines: Machines, each_line: Callable[[str], None]) -> bytes:
@@ -77,7 +77,7 @@ def run_room(job: RoomJob, home: Path, machines: Machines, each_line: Callable[[
             also=also,
         )
         try:
-            process = _spawn(spec, job.lock)
+            process = _spawn(spec, job.locks)
         finally:
             os.close(told)
         asked.close()
@@ -95,14 +95,14 @@ def run_room(job: RoomJob, home: Path, machines: Machines, each_line: Callable[[
     return found
 
 
-def _spawn(spec: RoomSpec, lock: int) -> subprocess.Popen[bytes]:
+def _spawn(spec: RoomSpec, locks: tuple[int, ...]) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-I", "-S", "-E", "-c", _PROGRAM, str(_SOURCES), spec.encode()]
     return subprocess.Popen(
         [find_tool(TIED[0]), *TIED[1:], str(os.getpid()), *line],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        pass_fds=(spec.control, spec.result, lock),
+        pass_fds=(spec.control, spec.result, *locks),
         start_new_session=True,
     )
 

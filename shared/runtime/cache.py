@@ -11,6 +11,7 @@ from ..cache.packages import PackageCache, folder_of_packages
 from ..errors import EnvironmentFault, InputError
 from ..host.scratch import faults
 from ..machines.start_sandbox import remove_folder, work_on_files
+from ..origins.kept_files import KeptFiles
 from ..sandbox.supervisor import EXPORT, IMPORT, VERIFY
 
 
@@ -44,6 +45,15 @@ class BuildCache:
             return 0
         with PackageCache(self._home) as packages, faults(self._home):
             return packages.prune(most)
+
+    def kept_files(self) -> tuple[int, int]:
+        """Return for how many lists of elements files are kept, and their bytes."""
+        entries = KeptFiles(self._home).entries()
+        return len(entries), sum(entry.bytes for entry in entries)
+
+    def prune_kept_files(self, most: int) -> int:
+        """Remove what elements have kept and used longest ago, until `most` bytes stay; return the bytes removed."""
+        return KeptFiles(self._home).prune(most)
 
     def verify(self) -> Sequence[str]:
         """Read all layers; remove those that are damaged, and return their keys."""

@@ -115,7 +115,13 @@ class LocalImages:
             ) as path,
         ):
             request = ElementsRequest(
-                asked.elements, path, asked.env, network=spec.local.network, max_age=cache_plan(spec).max_age, size=size
+                asked.elements,
+                path,
+                asked.env,
+                network=spec.local.network,
+                max_age=cache_plan(spec).max_age,
+                size=size,
+                **({} if asked.room is None else {"room": asked.room}),
             )
             image = origins.of_elements(request, self._backend.machines)
         return self._described(image)

@@ -231,6 +231,7 @@ _CHECKED: Mapping[tuple[str, str], Any] = {
     ("elements", "elements"): ElementNames,
     ("elements", "path"): ElementsPath,
     ("elements", "env"): ElementsEnvironment,
+    ("elements", "packages"): tuple[PackageName, ...],
     ("kernel-command-line", "add"): tuple[KernelParameter, ...],
     ("kernel-command-line", "remove"): tuple[KernelParameter, ...],
 }

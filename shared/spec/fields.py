@@ -20,7 +20,7 @@ from ..build.export_formats import EXPORT_FORMATS, chosen_formats
 from ..build.proxy import direct_host, proxy_url
 from ..errors import InputError
 from ..names import quoted
-from ..quantities import format_duration, format_size, parse_duration, parse_size
+from ..quantities import GIB, format_duration, format_size, parse_duration, parse_size
 from .closed import problem, shown_value
 from .disk.reading import read_disk
 
@@ -65,6 +65,12 @@ def _duration(least: float, most: float) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _fits_a_disk(count: int) -> int:
+    if count >= LARGEST_DISK_GB * GIB:
+        raise ValueError(f"is more than any disk has; write less than {LARGEST_DISK_GB}G")
+    return count
+
+
 def _size(least: int) -> BeforeValidator:
     def check(value: Any) -> Any:
         if not isinstance(value, str):
@@ -85,6 +91,7 @@ Age = Annotated[float, _duration(0, 36500 * DAY)]
 TimeToLive = Annotated[float, _duration(1, 36500 * DAY)]
 DiskSize = Annotated[Whole, Field(ge=1, le=LARGEST_DISK_GB)]  # GB
 OemSize = Annotated[int, _size(SMALLEST_OEM)]
+RootRoom = Annotated[int, _size(0), AfterValidator(_fits_a_disk)]
 
 
 # Texts of one form

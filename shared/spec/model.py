@@ -45,6 +45,7 @@ from .fields import (
     ProxyUrl,
     Reads,
     Release,
+    RootRoom,
     ServiceAccount,
     Silence,
     SpecName,
@@ -77,6 +78,7 @@ class SourceElements(Closed):
     elements: ElementNames
     path: ElementsPath = ("elements",)
     env: ElementsEnvironment = Field(default_factory=dict)
+    room: RootRoom | None = None
 
 
 class Source(Closed):

@@ -77,6 +77,8 @@ def own_elements(folder: Path) -> None:
         "extra-data.d/50-app": HOST,
         "install.d/51-look": INSTALL,
         "post-root.d/50-unmounts": UNMOUNT,
+        "install.d/99-z-last": "#!/bin/sh\necho last >>/var/lib/installed\n",
+        "post-install.d/10-first": "#!/bin/sh\necho first >>/var/lib/installed\n",
         "post-install.d/60-links": "#!/bin/sh\nreadlink /etc/masked.service /etc/of-the-image >/var/lib/links\n",
         "install.d/with.dot": "exit 1\n",
         "install.d/app-source-install/60-from-source": "#!/bin/sh\necho source >>/var/lib/app\n",
@@ -132,7 +134,8 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
         "DIB_SECRET": "hunter2",
         "DIB_APT_SOURCES": "",
     }
-    done, build = sandboxes.build(with_elements(sandboxes, elements=list(CHOSEN), env=env))
+    spec = with_elements(sandboxes, elements=list(CHOSEN), env=env, packages=["own-package", "other"])
+    done, build = sandboxes.build(spec)
     assert build["outcome"] == "succeeded", done.text
     with made(sandboxes) as root:
         told = root.read("/var/lib/app").decode().splitlines()
@@ -145,8 +148,9 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
             "finalise.d / /root mine-bookworm",
         ]
         _check_what_scripts_saw(root.read("/var/lib/seen").decode())
-        assert root.read("/var/lib/installed").decode().splitlines()[-1] == "-e builder"
-        assert "never" not in root.read("/var/lib/installed").decode()
+        installed = root.read("/var/lib/installed").decode().splitlines()
+        assert installed[-4:] == ["-e builder", "last", "own-package other", "first"]  # between the two phases
+        assert not any("never" in line for line in installed)
         assert (root.read("/opt/app/one"), root.read("/opt/app/two/file")) == (b"from a file", b"from a tar")
         assert root.read("/etc/app.conf") == b"of the app\n"
         assert root.read("/var/lib/links") == b"/dev/null\n/etc/hosts\n"
@@ -156,6 +160,7 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
         assert b"app\n" in root.read("/etc/dib-manifests/dib-element-manifest")
         _check_nothing_is_left(root)
     assert "install.d/50-app (app): 0." in done.text
+    assert "install.d/install-packages (the step's packages): 0." in done.text
     assert_nothing_left(sandboxes)
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from ...names import SPEC_NAME_LENGTH, quoted
+from ...quantities import format_size
 from ..closed import nearest
 from ..cloudbuild.native_draft import Draft, Origin
 from ..disk.reading import read_disk
@@ -63,6 +64,7 @@ _WHOLE = re.compile(r"0*([0-9]{1,15})(?:\.0*)?")
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9}")
 _MOST_BLOCKS = 274_877_906_944  # with which a file system may grow to 1 PiB
 _ROUNDED = 64 << 10
+_GROWTH = 1536 << 20  # bytes that a source of elements has for its later phases where its spec says nothing
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,6 @@ class _Maker:
         for key, why in _NO_MEANING.items():
             if order.last(key) is not None:
                 self.note(OPTIONS[key].flag, why)
-        extra = order.last("image-extra-size")
-        if extra is not None:
-            self.fault(
-                "cannot be had: the disk is made when only root.d has run, with room for what comes; "
-                "write --image-size",
-                extra.place,
-            )
         self._installs()
         self._qemu_img()
 
@@ -254,6 +249,10 @@ class _Maker:
         value: dict[str, Any] = {"elements": elements, "path": [".", *self.found.others]}
         if variables := self._variables():
             value["env"] = variables
+        if (extra := self._gib("image-extra-size")) is not None and order.last("image-size") is not None:
+            self.note(OPTIONS["image-extra-size"].flag, "--image-size says how large the disk is")
+        elif extra is not None:
+            value["room"] = format_size(_GROWTH + extra)
         self.draft.put(("source", "elements"), value, order.place)
         for index, each in enumerate(order.elements, 0 if order.last("skip-base") else 1):
             self.draft.locate(("source", "elements", "elements", index), each.place)
@@ -320,29 +319,34 @@ class _Maker:
         return int(match[1])
 
     def _size(self) -> str | None:
-        """Return the size of the disk, which counts GiB."""
-        given = self.order.last("image-size")
+        """Return the size of the disk."""
+        count = self._gib("image-size")
+        if count is None:
+            return None
+        unit, name = next((u, n) for u, n in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")) if count % u == 0)
+        return f"{count // unit}{name}"
+
+    def _gib(self, key: str) -> int | None:
+        """Return the bytes that an option gives in GiB; None for none, or what is no size."""
+        given = self.order.last(key)
         if given is None:
             return None
         if not _DECIMAL.fullmatch(given.text) or not 0 < Fraction(given.text) <= 65_536:
             self.fault(f"{quoted(given.text)} is no size; write a number of GiB, such as 4 or 2.5", given.place)
             return None
-        count = -(-int(Fraction(given.text) * (1 << 30)) // _ROUNDED) * _ROUNDED
-        unit, name = next((u, n) for u, n in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")) if count % u == 0)
-        return f"{count // unit}{name}"
+        return -(-int(Fraction(given.text) * (1 << 30)) // _ROUNDED) * _ROUNDED
 
     def steps(self) -> None:
         order = self.order
         self.draft.put(("steps",), [], order.place)
-        self.draft.put(("steps", 0), {"name": STEP, "action": "elements"}, order.place)  # those of the source
+        step: dict[str, Any] = {"name": STEP, "action": "elements"}  # those of the source
         packages = [each for each in order.given.get("packages", ()) if each.text]
         if packages:
-            install = {
-                "name": "packages",
-                "action": "install-packages",
-                "inputs": {"packages": list(dict.fromkeys(each.text for each in packages))},
-            }
-            self.draft.put(("steps", 1), install, packages[0].place)
+            step["inputs"] = {"packages": list(dict.fromkeys(each.text for each in packages))}
+        self.draft.put(("steps", 0), step, order.place)
+        for index, each in enumerate(step.get("inputs", {}).get("packages", ())):
+            place = next(given.place for given in packages if given.text == each)
+            self.draft.locate(("steps", 0, "inputs", "packages", index), place)
 
     def output(self, path: str, types: list[ImageType]) -> None:
         order = self.order

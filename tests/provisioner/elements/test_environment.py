@@ -25,7 +25,8 @@ def sourced(folder: Path, *texts: str) -> dict[str, str]:
     def run(command: list[str]) -> int:
         return subprocess.run(command, env=BASE, check=False, stdout=subprocess.DEVNULL).returncode
 
-    return source_environment(files, array_of(ELEMENTS), str(folder / "told"), ["/bin/bash"], run)
+    owners = {str(folder / "10-file"): "app"}
+    return source_environment(files, array_of(ELEMENTS), str(folder / "told"), ["/bin/bash"], run, owners)
 
 
 def said(environment: dict[str, str], script: str) -> tuple[int, str]:
@@ -47,7 +48,7 @@ def test_files_change_the_variables_in_their_order(tmp_path: Path) -> None:
 
 def test_a_file_that_fails_is_named(tmp_path: Path) -> None:
     for text in ("false\n", "echo $NOT_SET_AT_ALL\n", "exit 3\n", "if\n"):
-        with pytest.raises(ElementsError, match="/10-file: exit status"):
+        with pytest.raises(ElementsError, match="/10-file of element app: exit status"):
             sourced(tmp_path, "export A=1\n", text)
     with pytest.raises(ElementsError, match="/00-file: exit status 126"):  # more than a program can be given
         sourced(tmp_path, "for n in {1..50}; do export A$n=$(printf %0100000d 0); done\n")
@@ -55,7 +56,7 @@ def test_a_file_that_fails_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_ends_the_shell_is_named(tmp_path: Path) -> None:
     for text in ("exit 0\n", "exec true\n", "trap - EXIT; exit\n"):
-        with pytest.raises(ElementsError, match="/10-file: ends the shell that reads it; write return where"):
+        with pytest.raises(ElementsError, match="/10-file of element app: ends the shell that reads it; write return"):
             sourced(tmp_path, "export A=1\n", text)
     assert sourced(tmp_path, "export A=1\n", "return 0\n")["A"] == "1"
 

@@ -15,8 +15,9 @@ from shared.disks.disk import Disk
 from shared.errors import EnvironmentFault, InputError
 from shared.images.catalogue import Catalogue
 from shared.machines.machines import Machines
-from shared.origins.elements import ElementsRequest, RootElements
+from shared.origins.elements import GROWTH, ElementsRequest, RootElements
 from shared.origins.kept_origins import KeptOrigins
+from shared.quantities import GIB
 from tests.provisioner.elements.element_folders import ORIGINAL, element
 from tests.shared.sandbox.ordinary_user import MODES, place_for
 
@@ -59,10 +60,10 @@ def home() -> Iterator[Path]:
         yield place / "home"
 
 
-def made(home: Path, path: Path, age: float = 0.0) -> tuple[str, list[str]]:
+def made(home: Path, path: Path, age: float = 0.0, room: int = GROWTH) -> tuple[str, list[str]]:
     said: list[str] = []
     with Machines(home, lambda message: None) as machines:
-        request = ElementsRequest(("system",), (path,), {"MINE": "own"}, network=False, max_age=age)
+        request = ElementsRequest(("system",), (path,), {"MINE": "own"}, network=False, max_age=age, room=room)
         origins = KeptOrigins(Catalogue(home, SystemClock()), home, said.append)
         image = origins.of_elements(request, machines)
     return image.name, said
@@ -101,6 +102,15 @@ def test_an_image_is_made_of_what_root_d_makes(home: Path, tmp_path: Path) -> No
     with Disk(home / "images" / other / "disk.raw") as disk:
         assert disk.root.read("/etc/count") == b"once\nonce\n"
     assert list((home / "cache" / "origins").glob(".*")) == []
+    larger, _ = made(home, path, 3600.0, GROWTH + GIB)
+    sizes = [(home / "images" / each / "disk.raw").stat().st_size for each in (other, larger)]
+    assert GIB <= sizes[1] - sizes[0] <= 2 * GIB
+
+
+def test_a_file_of_the_environment_that_fails_is_told_with_its_element(home: Path, tmp_path: Path) -> None:
+    path = system(tmp_path, **{"environment.d/20-fails.bash": "false\n"})
+    with pytest.raises(InputError, match=r"environment\.d/20-fails\.bash of element system: exit status 1; correct it"):
+        made(home, path)
 
 
 def read(path: Path, env: dict[str, str] | None = None) -> RootElements:

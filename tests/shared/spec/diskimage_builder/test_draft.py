@@ -146,6 +146,16 @@ def test_a_size_counts_gib_in_steps_of_64_kib(size: str, written: str) -> None:
     assert values_of("--image-size", size, "vm")["disk"][0]["local_loop"]["size"] == written
 
 
+@pytest.mark.parametrize(("size", "room"), [("1", "2560M"), ("2.5", "4G"), ("0.0001", "1572992K")])
+def test_an_extra_size_is_room_beside_what_later_phases_get(size: str, room: str) -> None:
+    assert values_of("--image-extra-size", size, "vm")["source"]["elements"]["room"] == room
+    by_variable = values_of("vm", DIB_IMAGE_EXTRA_SIZE=size)
+    assert by_variable["source"]["elements"]["room"] == room
+    draft = draft_of("--image-extra-size", size, "--image-size", "4", "vm")  # of which that is left out there, too
+    assert "room" not in draft.document.data["source"]["elements"]
+    assert draft.notes == ["--image-extra-size: not taken over: --image-size says how large the disk is"]
+
+
 def test_types_come_to_formats_and_their_own_endings() -> None:
     draft = draft_of("-t", ",".join(IMAGE_TYPES), "-o", "a", "vm")
     assert not problems_of_draft(draft)
@@ -180,12 +190,9 @@ def test_checksums_are_chosen(words: list[str], checksums: tuple[str, ...]) -> N
     assert draft.files.checksums == checksums
 
 
-def test_packages_are_a_step() -> None:
-    assert values_of("-p", "curl,vim", "-p", "curl", "vm")["steps"][1] == {
-        "name": "packages",
-        "action": "install-packages",
-        "inputs": {"packages": ("curl", "vim")},
-    }
+def test_packages_are_of_the_step() -> None:
+    (step,) = values_of("-p", "curl,vim", "-p", "curl", "vm")["steps"]
+    assert step == {"name": "elements", "action": "elements", "inputs": {"packages": ("curl", "vim")}}
 
 
 def test_what_means_nothing_is_told() -> None:
@@ -217,9 +224,8 @@ def test_what_means_nothing_is_told() -> None:
         (["--image-size", "0", "vm"], "--image-size: '0' is no size; write a number of GiB, such as 4 or 2.5"),
         (["--image-size", "4G", "vm"], "--image-size: '4G' is no size; write a number of GiB, such as 4 or 2.5"),
         (
-            ["--image-extra-size", "1", "vm"],
-            "--image-extra-size: cannot be had: the disk is made when only root.d has run, with room for what comes; "
-            "write --image-size",
+            ["--image-extra-size", "1 GB", "vm"],
+            "--image-extra-size: '1 GB' is no size; write a number of GiB, such as 4 or 2.5",
         ),
         (
             ["--mkfs-journal-size", "x", "vm"],
