@@ -33,6 +33,10 @@ _PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")  #
 _COMPUTE_URL = re.compile(r"(https?:)?//([-a-z0-9]+\.)+googleapis\.com/compute/[a-z0-9_]+/")
 _NETWORK = re.compile(r"((projects/[-a-z0-9.:]+/)?global/networks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBNET = re.compile(r"((projects/[-a-z0-9.:]+/)?regions/[-a-z0-9]+/subnetworks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
+_KMS_KEY = re.compile(
+    r"projects/[-a-z0-9.:]{1,100}/locations/[-a-z0-9]{1,40}/keyRings/[-_A-Za-z0-9]{1,63}/cryptoKeys/[-_A-Za-z0-9]{1,63}"
+    r"(?:/cryptoKeyVersions/[0-9]{1,9})?"
+)
 _LICENSE = re.compile(r"projects/[-a-z0-9.:]+/global/licenses/[a-z]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 
@@ -141,6 +145,16 @@ def license_path(text: str) -> str:
     """Check the path of a licence."""
     if not _LICENSE.fullmatch(text):
         raise ValueError(f"{quoted(text)} is not a licence; write it as projects/PROJECT/global/licenses/NAME")
+    return text
+
+
+def kms_key(text: str) -> str:
+    """Check the path of a key of Cloud KMS, or of a version of one."""
+    if not _KMS_KEY.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a key of Cloud KMS; write it as "
+            "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+        )
     return text
 
 

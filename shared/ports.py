@@ -17,6 +17,7 @@ from provisioner.protocol import Job
 from .build.build import ArchiveRecord, Build, ExportedImage, ImageDocument, Unfinished
 from .build.damage import Damaged
 from .build.events import Event, Stop
+from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class ImageRequest:
     architecture: str
     same_as: str | None = None  # one machine only: path of a disk that it has to be the same as
     same_bytes: bool = False  # and not only in its files
+    guest_os_features: tuple[str, ...] = ()  # beside those of the disk
+    storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region
+    kms_key: str | None = None  # None: Google's own
+    secure_boot_keys: SecureBootKeys | None = None  # None: those of the disk
 
 
 @dataclass(frozen=True)

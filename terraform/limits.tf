@@ -34,6 +34,8 @@ locals {
     max_timeout         = local.max_timeout
     max_disk_gb         = var.max_disk_gb
     max_keep            = local.max_keep
+    kms_keys            = var.kms_keys
+    storage_locations   = var.storage_locations
     concurrency         = var.concurrency
     adopted_families    = var.adopted_families
   }

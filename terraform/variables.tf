@@ -333,6 +333,30 @@ variable "max_disk_gb" {
   }
 }
 
+variable "kms_keys" {
+  description = "Keys of Cloud KMS that specs may name for their image and disks: paths, in which * stands for any characters. [] for none."
+  type        = list(string)
+  nullable    = false
+  default     = ["*"]
+
+  validation {
+    condition     = alltrue([for key in var.kms_keys : can(regex("^[-_A-Za-z0-9.:/*]+$", key))])
+    error_message = "Write paths such as projects/my-project/locations/europe-west1/keyRings/images/cryptoKeys/*."
+  }
+}
+
+variable "storage_locations" {
+  description = "Locations of Cloud Storage that specs may name for their image, such as eu or europe-west1. [] for none."
+  type        = list(string)
+  nullable    = false
+  default     = ["*"]
+
+  validation {
+    condition     = alltrue([for location in var.storage_locations : can(regex("^[-a-z0-9*]+$", location))])
+    error_message = "Write locations such as eu, us or europe-west1; * stands for any characters."
+  }
+}
+
 variable "concurrency" {
   description = "How many builds may have VMs at once; the others are queued in the order of their requests. null for no limit."
   type        = number

@@ -9,12 +9,13 @@ from .disk import Disk
 from .image_records import GIB
 from .images import Images
 from .rest.calls import Call, labelled, new_document, relabelled
+from .rest.faults import Faults
 from .rest.links import Links, check_name, last, path_of
 from .rest.listing import aggregated, list_document
 from .rest.operations import Operations
 from .rest.refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
-_GIVEN = ("description", "guestOsFeatures", "architecture")
+_GIVEN = ("description", "guestOsFeatures", "architecture", "diskEncryptionKey")
 _FROM_IMAGE = ("architecture", "guestOsFeatures", "licenses")
 _DEFAULT_GB = 500  # of an empty disk when the request has no size
 
@@ -30,6 +31,7 @@ class Disks:
         operations: Operations,
         images: Images,
         grow: Callable[[Path, int], None],
+        faults: Faults,
     ) -> None:
         self._folder = folder
         self._links = links
@@ -37,6 +39,7 @@ class Disks:
         self._operations = operations
         self._images = images
         self._grow = grow
+        self._faults = faults
         self._disks: dict[str, Disk] = {}
 
     def find(self, path: str) -> Disk | None:
@@ -77,6 +80,7 @@ class Disks:
         path = f"{call.parent}/disks/{check_name(body.get('name', ''))}"
         if path in self._disks:
             raise already_exists(path)
+        self._faults.check_key(body.get("diskEncryptionKey", {}))
         document = new_document("disk", path, self._links) | labelled(body.get("labels", {}))
         kind = last(body.get("type", "pd-standard"))
         document |= {

@@ -111,6 +111,10 @@ class ComputeEndpoint:
         """Put an organization policy into force, such as compute.requireShieldedVm."""
         self.faults.constrain(policy)
 
+    def provide_key(self, name: str) -> None:
+        """Let there be a key of Cloud KMS, projects/P/locations/L/keyRings/R/cryptoKeys/K; there is no other."""
+        self.faults.provide_key(name)
+
     def fail_next(self, pattern: str, status: int, times: int = 1, reason: str = "") -> None:
         """Answer requests with an error whose `METHOD /path` has the pattern in it, so many times."""
         self.faults.fail_next(pattern, status, times, reason)
@@ -132,9 +136,9 @@ class ComputeEndpoint:
         catalogue = Catalogue(home, SystemClock())
         operations, places = Operations(links), Places(zones, links)
         records = ImageRecords(catalogue, state / "images", links)
-        images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path))
+        images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path), self.faults)
         machines = Machines(home, _ignore)
-        disks = Disks(folder, links, zones, operations, images, machines.grow_disk)
+        disks = Disks(folder, links, zones, operations, images, machines.grow_disk, self.faults)
         self._instances = Instances(
             folder, links, zones, operations, disks, Runner(machines, self._services), self.faults, self._boot_of
         )

@@ -26,6 +26,7 @@ _KEPT = (
     "shieldedInstanceInitialState",
     "rawDisk",
     "storageLocations",
+    "imageEncryptionKey",
     "deprecated",
     "sourceDiskId",
     "sourceImageId",

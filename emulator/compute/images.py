@@ -16,6 +16,7 @@ from shared.images.catalogue import Catalogue, Transfer
 
 from .image_records import GIB, ImageRecords, unix_seconds
 from .rest.calls import Call, labelled, new_document, relabelled
+from .rest.faults import Faults
 from .rest.links import Links, check_name, last, path_of
 from .rest.listing import list_document
 from .rest.operations import Operations
@@ -30,7 +31,7 @@ Storage = Callable[[str], BinaryIO]
 _OBJECT = re.compile(r"(?:gs://|https?://storage\.googleapis\.com/|https?://www\.googleapis\.com/storage/v1/b/)(.+)")
 _SOURCES = ("sourceDisk", "sourceImage", "rawDisk")
 _STATES = ("ACTIVE", "DEPRECATED", "OBSOLETE", "DELETED")
-_GIVEN = ("description", "family", "guestOsFeatures", "shieldedInstanceInitialState", "rawDisk", "storageLocations")
+_GIVEN = ("description", "family", "shieldedInstanceInitialState", "rawDisk", "storageLocations", "imageEncryptionKey")
 _FROM_DISK = ("guestOsFeatures", "architecture", "licenses", "shieldedInstanceInitialState")
 
 
@@ -45,6 +46,7 @@ class Images:
         operations: Operations,
         storage: Storage,
         find_disk: Callable[[str], Disk | None],
+        faults: Faults,
     ) -> None:
         self._catalogue = catalogue
         self._records = records
@@ -52,6 +54,7 @@ class Images:
         self._operations = operations
         self._storage = storage
         self._find_disk = find_disk
+        self._faults = faults
         self._pending: dict[str, Document] = {}
         self._changes = threading.Lock()
 
@@ -96,10 +99,15 @@ class Images:
         sources = [source for source in _SOURCES if body.get(source)]
         if len(sources) != 1:
             raise invalid("resource", "", f"Exactly one of {', '.join(_SOURCES)} must be specified.")
+        self._faults.check_key(body.get("imageEncryptionKey", {}))
+        if len(body.get("storageLocations", ())) > 1:
+            raise invalid("resource.storageLocations", "", "At most one storage location can be specified.")
         image = new_document("image", path, self._links) | labelled(body.get("labels", {}))
         image |= {"status": "PENDING", "sourceType": "RAW", "storageLocations": ["us"]}
         image |= {key: body[key] for key in _GIVEN if key in body}
         disk = self._source(call, image)
+        features = [*image.get("guestOsFeatures", ()), *body.get("guestOsFeatures", ())]
+        image["guestOsFeatures"] = [{"type": name} for name in dict.fromkeys(one["type"] for one in features)]
         given = [path_of(text, call.project, "resource.licenses") for text in body.get("licenses", ())]
         licenses = [*image.get("licenses", ()), *map(self._links.url, given)]
         image["licenses"] = [*dict.fromkeys(licenses)]

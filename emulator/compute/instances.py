@@ -275,6 +275,8 @@ class Instances:
         given = entry.get("initializeParams", {})
         body = {key: given[key] for key in ("sourceImage", "labels", "description") if key in given}
         body["name"] = given.get("diskName") or call.body["name"] + ("" if entry.get("boot") else f"-{len(new)}")
+        if key := entry.get("diskEncryptionKey"):
+            body["diskEncryptionKey"] = key
         if size := given.get("diskSizeGb") or entry.get("diskSizeGb"):
             body["sizeGb"] = size
         elif entry.get("type") == "SCRATCH":

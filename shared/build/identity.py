@@ -62,11 +62,12 @@ def content_digest(
     engine: str = "vm",
     reproducible: bool = False,
     date: int | None = None,
+    image: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the SHA-256, in hex, over all that determines an image's contents, and its list of packages.
+    """Return the SHA-256, in hex, over all that determines an image's contents, its list of packages, and its keeping.
 
     Of a step it takes what is done, not its name, nor how long or how often it may be tried. `date` is a
-    SOURCE_DATE_EPOCH that is not the source's own.
+    SOURCE_DATE_EPOCH that is not the source's own, `image` what the image has beside its disk.
     """
     document: dict[str, Any] = {
         "context": context_digest,
@@ -83,6 +84,7 @@ def content_digest(
         document["reproducible"] = True
     if date is not None:
         document["date"] = date
+    document |= image or {}
     if allow_failed:
         document["allow_failed"] = sorted(allow_failed)
     if sbom_input is not None:

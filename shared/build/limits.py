@@ -35,6 +35,8 @@ class Limits:
     max_timeout: float | None = None  # seconds, from a build's request to its deadline: all attempts and steps together
     max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
     max_keep: float = 0.0  # seconds for which the boot disk of a step that fails is kept, where that is asked for
+    kms_keys: tuple[str, ...] = ANY  # paths, in which * stands for any characters
+    storage_locations: tuple[str, ...] = ANY  # of images
     concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
     adopted_families: tuple[
         str, ...
@@ -82,6 +84,11 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
     disk_gb = max(plan.image.disk_size_gb, machine.disk_size_gb)
     if limits.max_disk_gb is not None and disk_gb > limits.max_disk_gb:
         yield _refused("output.disk_size_gb", str(disk_gb), "max_disk_gb", (str(limits.max_disk_gb),))
+    for location in plan.image.storage_locations:
+        if not _matches(location, limits.storage_locations):
+            yield _refused("output.storage_locations", location, "storage_locations", limits.storage_locations)
+    if plan.image.kms_key is not None and not _matches(plan.image.kms_key, limits.kms_keys):
+        yield _refused("output.kms_key", plan.image.kms_key, "kms_keys", limits.kms_keys)
     if plan.keep_disk and not limits.max_keep:  # else it is kept for less, which does no harm to the build
         yield (
             f"keep_on_failure: {format_duration(plan.keep_disk)} is refused: max_keep of this deployment is 0; "

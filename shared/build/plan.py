@@ -8,6 +8,7 @@ from typing import Literal
 from provisioner.protocol import DiskLayout, Step
 
 from .identity import without_own
+from .image.secure_boot import SecureBootKeys
 from .proxy import ProxyPlan
 
 EngineKind = Literal["vm", "chroot"]
@@ -71,6 +72,10 @@ class ImagePlan:
     sbom_to: str | None = None  # URI or path of the SPDX document, beside the one with the results
     own_labels: bool = True  # whether our own labels stay once the image is published
     same_as: str | None = None  # path on this machine of a disk that the image has to be the same as
+    secure_boot_keys: SecureBootKeys | None = None  # None: those of the source; on Google Cloud only
+    guest_os_features: tuple[str, ...] = ()  # beside those of the source
+    storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region; on Google Cloud only
+    kms_key: str | None = None  # None: Google's own. On Google Cloud only
 
     @property
     def published_labels(self) -> dict[str, str]:
@@ -102,6 +107,7 @@ class MachinePlan:
     memory_mb: int = 1024  # one machine only
     proxy: ProxyPlan | None = None  # one machine only
     reproducible: bool = False  # chroot only: the root file system is written anew, as the same bytes each time
+    kms_key: str | None = None  # of all its disks, and of the image that brings its files; on Google Cloud only
     hold: float = 0.0  # one machine only: seconds for which a failed step leaves the machine to a person; 0: none
 
 

@@ -53,6 +53,7 @@ _QUOTA_NAME = re.compile(r"[Qq]uota '([^']+)'")
 _PERMISSION_NAME = re.compile(r"(?:Permission|Required) '([A-Za-z.]+)'|does not have ([A-Za-z.]+) access")
 _REQUEST = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) \S+: ")  # which api_core puts before the message
 
+_KMS = "Cloud KMS error when using key"
 _CONSTRAINT = re.compile(r"\bconstraints/[A-Za-z]+(?:\.[A-Za-z]+)+|\bcustomConstraints/custom(?:\.[A-Za-z0-9]+)+")
 _REFUSED = re.compile(
     r"\b(?:constraint '?constraints/|customConstraints/custom\.|constraints were violated|"
@@ -73,7 +74,9 @@ _REMEDIES: Mapping[str, str] = {
     ),
     "compute.restrictSharedVpcSubnetworks": "write a subnetwork that the policy allows in build.subnet",
     "compute.storageResourceUseRestrictions": "write a source of a project whose images the policy lets others use",
-    "gcp.resourceLocations": "write zones of locations that the policy allows in build.zones",
+    "gcp.resourceLocations": (
+        "write locations that the policy allows: zones in build.zones, and the image's in output.storage_locations"
+    ),
 }
 _ANY_REMEDY = "write what it allows in the spec, or have its administrator make an exception for this project"
 
@@ -139,6 +142,11 @@ def classify(
     known, message = _alike(*reasons), message.strip().rstrip(".")  # a remedy follows
     if _is_policy(status, known, message):
         return Permanent(f"{what}: {_policies(message, details)}")
+    if _KMS in message:
+        return Permanent(
+            f"{what}: {message}; write an existing key in output.kms_key, and grant "
+            "roles/cloudkms.cryptoKeyEncrypterDecrypter on it to the Compute Engine service agent of the project"
+        )
     if error := _by_reason(what, message, known):
         return error
     if status == HTTPStatus.NOT_FOUND or known & _ABSENT:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from provisioner.protocol import DiskLayout, Step
 
 from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
+from ..build.image.description import with_facts
+from ..build.image.secure_boot import SecureBootKeys
 from ..build.machine_types import default_disk_type
 from ..build.plan import (
     Allowance,
@@ -35,7 +38,7 @@ from ..names import LOCAL
 from ..quantities import format_size
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
-    from ..spec.model import Spec, SpecStep
+    from ..spec.model import Output, Spec, SpecStep
 
 SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
 CACHE_AGE = 86_400.0  # seconds for which results of steps that could reach other hosts are used, if nothing is said
@@ -93,6 +96,7 @@ def make_plan(
         engine=engine,
         reproducible=spec.output.reproducible,
         date=date,
+        image=_beside_disk(spec.output),
     )
     return Plan(
         build_id=build_id(spec.name, request),
@@ -204,9 +208,14 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         project=output.project or spec.build.project or LOCAL,
         name=name,
         family=output.family,
-        description=spec.description or f"Derivative of projects/{source.project}/global/images/{source.name}.",
+        description=with_facts(spec.description, _facts(source, build, requested, digest))
+        or f"Derivative of projects/{source.project}/global/images/{source.name}.",
         labels=image_labels(inherited, output.labels, build, source.name, digest),
         licenses=output.licenses,
+        guest_os_features=output.guest_os_features,
+        storage_locations=output.storage_locations,
+        kms_key=output.kms_key,
+        secure_boot_keys=_secure_boot_keys(output),
         disk_size_gb=disk_size_gb,
         deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
         export_to=export.to if export else None,
@@ -217,6 +226,35 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         own_labels=output.own_labels,
         numbered=not (output.name or output.name_suffix),
     )
+
+
+def _beside_disk(output: Output) -> Mapping[str, Any]:
+    """Return what counts for the content digest; images of specs without such keys keep their digests."""
+    keys = _secure_boot_keys(output)
+    asked = {
+        "guest_os_features": sorted(output.guest_os_features),
+        "storage_locations": list(output.storage_locations),
+        "kms_key": output.kms_key,
+        "secure_boot_keys": None if keys is None else asdict(keys),
+    }
+    return {key: value for key, value in asked.items() if value}
+
+
+def _secure_boot_keys(output: Output) -> SecureBootKeys | None:
+    keys = output.secure_boot_keys
+    return None if keys is None else SecureBootKeys(keys.pk, keys.kek, keys.db, keys.dbx)
+
+
+def _facts(source: SourceImage, build: str, requested: float, digest: str) -> Mapping[str, str]:
+    """Return what a description can refer to."""
+    return {
+        "source.project": source.project,
+        "source.name": source.name,
+        "source.family": source.family or "",
+        "build.id": build,
+        "build.date": f"{datetime.fromtimestamp(requested, UTC):%Y-%m-%d}",
+        "build.digest": digest,
+    }
 
 
 def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:
@@ -297,6 +335,7 @@ def _machine(
         gpu_type=build.gpu_type,
         spot=build.spot,
         secure_boot=build.secure_boot,
+        kms_key=spec.output.kms_key,
         engine=engine,
         boot="firmware" if layout else local.boot,  # partitions are moved between boots, by the boot loader's help
         internet=local.network,

@@ -77,8 +77,9 @@ def problems_of(error: ValidationError) -> Iterator[BrokenRule]:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `did you mean X?` where there is an X, else a list of the choices."""
     choices = list(choices)
-    close = difflib.get_close_matches(word[:100].lower(), choices, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"write one of: {', '.join(choices)}"
+    by_letters = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word[:100].lower(), by_letters, n=1, cutoff=0.6)
+    return f"did you mean {by_letters[close[0]]}?" if close else f"write one of: {', '.join(choices)}"
 
 
 def unknown_key(key: object, known: Iterable[str]) -> str:

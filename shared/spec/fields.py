@@ -17,11 +17,13 @@ from .. import names
 from ..build.block_devices.description import DiskDescription
 from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats
+from ..build.image.guest_features import GUEST_FEATURES
+from ..build.image.secure_boot import MOST_KEYS, BootKey, read_boot_key
 from ..build.proxy import direct_host, proxy_url
 from ..errors import InputError
 from ..names import quoted
 from ..quantities import GIB, format_duration, format_size, parse_duration, parse_size
-from .closed import problem, shown_value
+from .closed import nearest, problem, shown_value
 from .disk.reading import read_disk
 
 DAY = 86400.0
@@ -160,6 +162,24 @@ def _without_empty(licenses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text for text in licenses if text)  # here, so that problems of the others keep their places
 
 
+def _guest_feature(name: str) -> str:
+    if name not in GUEST_FEATURES:
+        raise ValueError(f"{quoted(name)} is no feature of a guest system; {nearest(name, GUEST_FEATURES)}")
+    return name
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _boot_key(value: Any) -> Any:
+    if isinstance(value, BootKey):
+        return value
+    if not isinstance(value, str):
+        raise problem(f"needs the text of a certificate, not {shown_value(value)}")
+    return read_boot_key(value)
+
+
 SpecName = Annotated[str, AfterValidator(partial(names.output_name, longest=names.SPEC_NAME_LENGTH))]
 Name = Annotated[str, AfterValidator(names.check_name)]
 OutputName = Annotated[str, AfterValidator(names.output_name)]
@@ -172,6 +192,18 @@ Labels = Annotated[
     dict[Annotated[str, AfterValidator(_own_label)], Annotated[str, AfterValidator(names.label_value)]],
     Field(max_length=names.LABEL_COUNT - 3),  # three are Goldsmith's own
 ]
+GuestFeatures = Annotated[tuple[Annotated[str, AfterValidator(_guest_feature)], ...], AfterValidator(_each_once)]
+StorageLocation = Annotated[
+    str,
+    matching(
+        re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?"),
+        "is no location of Cloud Storage; write a region such as europe-west4, or eu, us or asia",
+    ),
+]
+StorageLocations = Annotated[tuple[StorageLocation, ...], Field(max_length=1)]  # Compute Engine takes one
+SecureBootKey = Annotated[BootKey, BeforeValidator(_boot_key)]
+SecureBootKeyList = Annotated[tuple[SecureBootKey, ...], Field(max_length=MOST_KEYS)]
+KmsKey = Annotated[str, AfterValidator(names.kms_key)]
 Licenses = Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], AfterValidator(_without_empty)]
 
 

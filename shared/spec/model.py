@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ..build.image.description import LONGEST_DESCRIPTION
 from .actions import Action, ElementNames, ElementsEnvironment, ElementsPath, Inputs
 from .closed import Closed, Rules
 from .fields import (
@@ -28,6 +29,8 @@ from .fields import (
     ExportTarget,
     Flag,
     Formats,
+    GuestFeatures,
+    KmsKey,
     Labels,
     Licenses,
     LocalFile,
@@ -46,10 +49,13 @@ from .fields import (
     Reads,
     Release,
     RootRoom,
+    SecureBootKey,
+    SecureBootKeyList,
     ServiceAccount,
     Silence,
     SpecName,
     StepName,
+    StorageLocations,
     Subnetwork,
     Timeout,
     TimeToLive,
@@ -57,7 +63,7 @@ from .fields import (
     Whole,
     Zone,
 )
-from .rules import local_rules, output_rules, proxy_rules, source_rules, spec_rules, verify_rules
+from .rules import local_rules, output_rules, proxy_rules, secure_boot_rules, source_rules, spec_rules, verify_rules
 
 
 class Bootstrap(Closed):
@@ -152,6 +158,17 @@ class Sbom(Closed):
     to: PlaceOrFolder | None = None
 
 
+class SpecSecureBootKeys(Closed):
+    """The keys of Secure Boot that the image brings to its VMs."""
+
+    rules: ClassVar[Rules] = secure_boot_rules
+
+    pk: SecureBootKey | None = None
+    kek: SecureBootKeyList = ()
+    db: SecureBootKeyList = ()
+    dbx: SecureBootKeyList = ()
+
+
 class Output(Closed):
     """The image that will be made."""
 
@@ -165,6 +182,10 @@ class Output(Closed):
     inherit_labels: Flag = False
     own_labels: Flag = True
     licenses: Licenses = ()
+    guest_os_features: GuestFeatures = ()
+    storage_locations: StorageLocations = ()
+    kms_key: KmsKey | None = None
+    secure_boot_keys: SpecSecureBootKeys | None = None
     disk_size_gb: DiskSize | None = None
     oem_size: OemSize | None = None
     deprecate_old: DeprecateOld | None = None
@@ -244,7 +265,7 @@ class Spec(Closed):
     rules: ClassVar[Rules] = spec_rules
 
     name: SpecName
-    description: str = Field(default="", max_length=2048)
+    description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     source: Source
     disk: DescribedDisk = None
     context: OutputPlace | None = None

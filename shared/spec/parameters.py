@@ -8,9 +8,10 @@ cannot refer to each other, so that the order in which they are declared means n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..build.image import description
 from ..names import quoted
 from .closed import nearest
 from .document import KeyPath, Problem, with_texts
@@ -62,9 +63,12 @@ class _Substitution:
 
         def replace(match: re.Match[str]) -> str:
             escaped, name, closed = match.groups()
+            if path == (description.KEY,) and name in description.FACTS and closed:
+                return match[0]  # the plan replaces it
             if escaped:
                 return match[0][1:]
-            fault = self.fault(match[0], name, bool(closed), declares)
+            known = description.FACTS if path == (description.KEY,) and "." in name else self.values
+            fault = self.fault(match[0], name, bool(closed), declares, known)
             if fault:
                 self.problems.append(Problem(path, fault))
                 return match[0]
@@ -79,7 +83,7 @@ class _Substitution:
         whole = _REFERENCE.fullmatch(text)
         return FromParameter(result) if whole and not whole[1] else result
 
-    def fault(self, reference: str, name: str, closed: bool, declares: bool) -> str | None:
+    def fault(self, reference: str, name: str, closed: bool, declares: bool, known: Collection[str]) -> str | None:
         """Return why a reference cannot be replaced; None when it can."""
         if not closed:
             return f"{quoted(reference)} has no closing brace; close it, or write $${{ for text"
@@ -88,7 +92,7 @@ class _Substitution:
         if name in self.values:
             return None
         keep = f"write ${reference} to keep it as text"
-        if not self.values:
+        if not known:
             return f"{quoted(reference)} names no parameter; declare it under {KEY}, or {keep}"
-        hint = f"; {nearest(name, self.values)}" if len(self.problems) < HINTED_PROBLEMS else ""
+        hint = f"; {nearest(name, known)}" if len(self.problems) < HINTED_PROBLEMS else ""
         return f"{quoted(reference)} names no parameter; {keep}{hint}"

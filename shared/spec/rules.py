@@ -126,6 +126,12 @@ def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
         yield ("formats",), NO_FORMATS
 
 
+def secure_boot_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold the keys of Secure Boot to be of use."""
+    if not any(keys.get(key) for key in ("pk", "kek", "db", "dbx")):
+        yield (), "names no key; write pk, kek, db or dbx, or leave it out for Google's own"
+
+
 def local_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold a proxy to a network."""
     if "proxy" in keys and typed(keys.get("network")) is False:

@@ -141,6 +141,10 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             architecture=plan.source.architecture,
             same_as=plan.image.same_as,
             same_bytes=plan.machine.reproducible,
+            guest_os_features=plan.image.guest_os_features,
+            storage_locations=plan.image.storage_locations,
+            kms_key=plan.image.kms_key,
+            secure_boot_keys=plan.image.secure_boot_keys,
         )
     )
 

@@ -26,6 +26,8 @@ VARIABLES: dict[str, Any] = {
     "max_timeout": "36h",
     "max_keep": "2h",
     "max_disk_gb": 200,
+    "kms_keys": ["projects/my-project/locations/*/keyRings/images/cryptoKeys/*"],
+    "storage_locations": ["eu", "europe-*"],
     "concurrency": 4,
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},

@@ -41,6 +41,8 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         max_timeout=36 * 3600.0,
         max_disk_gb=200,
         max_keep=7200.0,
+        kms_keys=("projects/my-project/locations/*/keyRings/images/cryptoKeys/*",),
+        storage_locations=("eu", "europe-*"),
         concurrency=4,
     )
 

@@ -129,6 +129,8 @@ WRONG = [  # Terraform tells all that is wrong at once
         "max_timeout": "31d",
         "max_keep": "8d",
         "max_disk_gb": 0.5,
+        "kms_keys": ["a key"],
+        "storage_locations": ["EU"],
         "concurrency": 1.5,
         "master_key_version": 0,
         "labels": {"Team": "infra"},

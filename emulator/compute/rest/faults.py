@@ -58,6 +58,7 @@ class Faults:
     _denied: set[str] = field(default_factory=set)
     _policies: set[str] = field(default_factory=set)
     _cut_off: bool = False
+    _keys: set[str] = field(default_factory=set)
     _answers: list[_Answer] = field(default_factory=list)
     _lost: list[_Answer] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,6 +79,10 @@ class Faults:
         """Put an organization policy into force: compute.requireShieldedVm or compute.vmExternalIpAccess."""
         assert policy in POLICIES, policy
         self._policies.add(policy)
+
+    def provide_key(self, name: str) -> None:
+        """Let there be a key of Cloud KMS, by its path, that Compute Engine may use."""
+        self._keys.add(name)
 
     def fail_next(self, pattern: str, status: int, times: int = 1, reason: str = "") -> None:
         """Answer requests with an error whose `METHOD /path` has the pattern in it, so many times."""
@@ -100,6 +105,7 @@ class Faults:
             self._quotas.clear()
             self._denied.clear()
             self._policies.clear()
+            self._keys.clear()
             self._answers.clear()
             self._lost.clear()
             self._cut_off = False
@@ -132,6 +138,18 @@ class Faults:
             if why := POLICIES[policy](instance):
                 violated = f"Constraint constraints/{policy} violated for project {project}. {why}"
                 raise Refusal(412, "conditionNotMet", violated)
+
+    def check_key(self, key: Document) -> None:
+        """Raises Refusal for the key of a resource that Cloud KMS does not have, or does not give to Compute Engine."""
+        name = str(key.get("kmsKeyName", ""))
+        if not name or name.partition("/cryptoKeyVersions/")[0] in self._keys:
+            return
+        raise Refusal(
+            400,
+            "invalid",
+            f"Cloud KMS error when using key {name}: Permission 'cloudkms.cryptoKeyVersions.useToEncrypt' denied on "
+            f"resource '{name}' (or it may not exist).",
+        )
 
     def check_room(self, zone_path: str) -> None:
         """Raises Failure when an instance cannot be started in a zone."""

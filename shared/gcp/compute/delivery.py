@@ -37,7 +37,7 @@ from ...ports import MachineRequest, StoredObject
 from ...topology import CIDATA
 from ..settings import Settings
 from .images import Images
-from .instance import data_disk
+from .instance import customer_key, data_disk
 
 DISK_CONTEXT_LIMIT = 2 << 30  # bytes; a function compresses about 30 MB in a second, and has 540 s
 _LONGEST_URL = 12 * 3600.0  # seconds; one that IAM signs (signBlob) holds no longer, whatever it says
@@ -138,6 +138,7 @@ class Delivery:
             raw_disk=compute_v1.RawDisk(source=source),
             labels=dict(request.labels),
             description=f"Files for {request.name}",
+            image_encryption_key=customer_key(request.plan.kms_key),
         )
         self._images.ensure(project, image, until)
         return name

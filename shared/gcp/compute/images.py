@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 from google.cloud import compute_v1
 
+from ...build.image.secure_boot import BootKey, SecureBootKeys
 from ...errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
 from ...names import BUILD_LABEL
 from ...ports import Image, ImageRequest
 from .calls import API, Calls, Method, last
+from .instance import customer_key
 
 WITHDRAWN = (
     "gs-withdrawn"  # the family of images that are in none: Compute Engine refuses an empty one, and ignores null
@@ -43,7 +45,10 @@ class Images:
         return self._calls.pages(f"images of project {project}", self._client.list, request)
 
     def create(self, request: ImageRequest) -> Image:
-        """Make an image of a disk, which keeps the disk's licences, guest OS features and Shielded VM keys."""
+        """Make an image of a disk, which keeps the disk's licences, guest OS features and Shielded VM keys.
+
+        Features of the request are added to them; keys of the request replace them.
+        """
         disk = f"projects/{request.source_project}/zones/{request.zone}/disks/{request.source_disk}"
         image = compute_v1.Image(
             name=request.name,
@@ -52,6 +57,10 @@ class Images:
             labels=dict(request.labels),
             licenses=[API + path for path in request.licenses],
             architecture=request.architecture.upper(),
+            guest_os_features=[compute_v1.GuestOsFeature(type_=name) for name in request.guest_os_features],
+            storage_locations=list(request.storage_locations),
+            image_encryption_key=customer_key(request.kms_key),
+            shielded_instance_initial_state=_initial_state(request.secure_boot_keys),
         )
         made = self.ensure(request.project, image, self._calls.until())
         if last(made.source_disk) != request.source_disk:
@@ -183,6 +192,22 @@ class Images:
         request = compute_v1.ListImagesRequest(project=project, filter=terms, max_results=_PAGE)
         for found in self._calls.pages(f"images of project {project}", self._client.list, request):
             yield _as_image(project, found)
+
+
+def _initial_state(keys: SecureBootKeys | None) -> compute_v1.InitialStateConfig | None:
+    """Return the keys of Secure Boot as requests have them; None, which they leave out, for those of the disk."""
+    if keys is None:
+        return None
+    return compute_v1.InitialStateConfig(
+        pk=None if keys.pk is None else _buffer(keys.pk),
+        keks=[_buffer(key) for key in keys.kek],
+        dbs=[_buffer(key) for key in keys.db],
+        dbxs=[_buffer(key) for key in keys.dbx],
+    )
+
+
+def _buffer(key: BootKey) -> compute_v1.FileContentBuffer:
+    return compute_v1.FileContentBuffer(content=key.content, file_type=key.kind)
 
 
 def _as_image(project: str, found: compute_v1.Image) -> Image:

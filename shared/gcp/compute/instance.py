@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from google.cloud import compute_v1
 
@@ -57,7 +58,8 @@ def instance(
 
 def boot_disk(request: MachineRequest, zone: str) -> compute_v1.AttachedDisk:
     """Describe a boot disk that is made with the machine, and outlives it."""
-    return compute_v1.AttachedDisk(
+    return _new_disk(
+        request,
         boot=True,
         auto_delete=False,
         initialize_params=compute_v1.AttachedDiskInitializeParams(
@@ -90,7 +92,7 @@ def data_disk(request: MachineRequest, zone: str, name: str, image: str) -> comp
     )
     if smallest := smallest_disk_gb(request.plan.disk_type):  # otherwise as large as the image
         parameters.disk_size_gb = smallest
-    return compute_v1.AttachedDisk(auto_delete=True, device_name=name, initialize_params=parameters)
+    return _new_disk(request, auto_delete=True, device_name=name, initialize_params=parameters)
 
 
 def scratch_disks(request: MachineRequest, zone: str) -> list[compute_v1.AttachedDisk]:
@@ -103,7 +105,17 @@ def scratch_disks(request: MachineRequest, zone: str) -> list[compute_v1.Attache
         disk_type=f"zones/{zone}/diskTypes/{request.plan.disk_type}",
         labels=dict(request.labels),
     )
-    return [compute_v1.AttachedDisk(auto_delete=True, device_name=SCRATCH, initialize_params=parameters)]
+    return [_new_disk(request, auto_delete=True, device_name=SCRATCH, initialize_params=parameters)]
+
+
+def customer_key(name: str | None) -> compute_v1.CustomerEncryptionKey | None:
+    """Return a key of Cloud KMS as requests have it; None, which they leave out, for Google's own."""
+    return None if name is None else compute_v1.CustomerEncryptionKey(kms_key_name=name)
+
+
+def _new_disk(request: MachineRequest, **described: Any) -> compute_v1.AttachedDisk:
+    """Describe a disk that is made with the machine, encrypted by the plan's key."""
+    return compute_v1.AttachedDisk(disk_encryption_key=customer_key(request.plan.kms_key), **described)
 
 
 def _scheduling(plan: MachinePlan, seconds: float) -> compute_v1.Scheduling:

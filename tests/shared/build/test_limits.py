@@ -26,12 +26,17 @@ LIMITS = Limits(
     gpu_types=("nvidia-tesla-t4",),
     max_timeout=parse_duration("2h"),
     max_disk_gb=50,
+    kms_keys=("projects/my-project/*",),
+    storage_locations=("europe-*",),
 )
 MALLORY = """\
 name: mallory
 source: {project: my-images, family: debian-12}
 steps: []
-output: {disk_size_gb: 51}
+output:
+  disk_size_gb: 51
+  kms_key: projects/mallory/locations/global/keyRings/r/cryptoKeys/k
+  storage_locations: [us]
 build:
   network: projects/prod-host/global/networks/prod
   subnet: prod-db
@@ -63,6 +68,8 @@ def test_all_that_is_over_a_limit_is_told_at_once_and_nothing_is_made() -> None:
         "build.gpu_type: nvidia-h100-80gb",
         "build.timeout: 30d",
         "output.disk_size_gb: 51",
+        "output.storage_locations: us",
+        "output.kms_key: projects/mallory/locations/global/keyRings/r/cryptoKeys/k",
     ]
     assert f"subnets of this deployment is {DEFAULT}, {BUILDS};" in lines[0]
     assert "external_ip_allowed of this deployment is false;" in lines[1]
@@ -128,6 +135,7 @@ def test_without_limits_the_same_is_planned() -> None:
 def test_what_is_just_within_every_limit_is_planned() -> None:
     text = MALLORY.replace("51", "50").replace("30d", "2h").replace("m3-megamem-128", "n2-standard-8")
     text = text.replace("subnet: prod-db", f"subnet: {BUILDS}").replace("nvidia-h100-80gb", "nvidia-tesla-t4")
+    text = text.replace("projects/mallory", "projects/my-project").replace("[us]", "[europe-west4]")
     plan = planned(Desk(LIMITS).upload(text.replace("external_ip: true", "external_ip: false")))
     assert subnetworks(plan.machine) == (BUILDS,)
 

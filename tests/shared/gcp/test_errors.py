@@ -120,7 +120,7 @@ def test_each_complaint_has_its_kind(error: Exception, kind: type[GoldsmithError
         (
             "Location ZONE:us-central1-a violates constraint constraints/gcp.resourceLocations on the resource i.",
             "constraints/gcp.resourceLocations",
-            "write zones of locations that the policy allows",
+            "write locations that the policy allows: zones in build.zones",
         ),
         ("Constraint 'constraints/compute.new' violated.", "constraints/compute.new", "have its administrator make an"),
         (

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from provisioner.protocol import DiskLayout, Job, decode_job, encode
 from shared import names
 from shared.build.identity import build_id
+from shared.build.image.secure_boot import BootKey, SecureBootKeys
 from shared.build.plan import Allowance, CachePlan, Context, Plan, SourceImage
 from shared.build.resources import machine_name
 from shared.errors import InputError
@@ -274,6 +275,62 @@ def test_licences_are_those_of_the_spec() -> None:
     other = "https://compute.googleapis.com/compute/beta/"
     plan = planned(spec_with(f'output: {{licenses: ["", {url}{path}, {path}2, "{other}{path}3"]}}'), source=COS)
     assert plan.image.licenses == (path, f"{path}2", f"{path}3")
+
+
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIABTAFAgEA
+-----END CERTIFICATE-----
+"""
+KEY = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("guest_os_features: [GVNIC, UEFI_COMPATIBLE, GVNIC]", "guest_os_features", ("GVNIC", "UEFI_COMPATIBLE")),
+        ("storage_locations: [europe-west4]", "storage_locations", ("europe-west4",)),
+        (f"kms_key: {KEY}", "kms_key", KEY),
+        (
+            "secure_boot_keys: {db: [AAECAw==]}",
+            "secure_boot_keys",
+            SecureBootKeys(db=(BootKey("AAECAw==", "BIN"),)),
+        ),
+        (
+            f"secure_boot_keys: {{pk: {json.dumps(CERTIFICATE)}}}",
+            "secure_boot_keys",
+            SecureBootKeys(pk=BootKey("MIIABTAFAgEA", "X509")),
+        ),
+    ],
+)
+def test_what_an_image_has_beside_its_disk_makes_another_image(text: str, name: str, value: object) -> None:
+    """With `rebuild: changed` an image of the same files with Google's own key would be taken for it otherwise."""
+    plain, plan = planned(spec_with()), planned(spec_with(f"output: {{{text}}}"))
+    assert getattr(plan.image, name) == value
+    assert plan.content_digest != plain.content_digest
+    assert planned(spec_with("output: {guest_os_features: [], storage_locations: []}")).content_digest == (
+        plain.content_digest
+    )
+
+
+def test_disks_have_the_key_of_the_image() -> None:
+    assert planned(spec_with(f"output: {{kms_key: {KEY}}}")).machine.kms_key == KEY
+    assert planned(spec_with()).machine.kms_key is None
+
+
+def test_a_description_refers_to_source_and_build() -> None:
+    text = "r1 of ${source.project}/${source.name} (${source.family}), ${build.date}, ${build.id}, $${build.digest}"
+    plan = planned(spec_with(f'description: "{text}"\n'))
+    assert plan.image.description == (
+        f"r1 of local/debian-12-20261101 (debian-12), 2026-11-20, {plan.build_id}, ${{build.digest}}"
+    )
+    digest = planned(spec_with("description: ${build.digest}\n"))
+    assert digest.image.description == digest.content_digest
+
+
+def test_a_description_that_grows_too_long_is_told() -> None:
+    with pytest.raises(InputError, match="description: it has 2049 characters with what it refers to"):
+        planned(spec_with(f"description: '{'x' * 2031}${{source.name}}'\n"))
 
 
 def test_deprecation_has_a_ttl_only_where_one_is_written() -> None:

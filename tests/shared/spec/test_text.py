@@ -201,6 +201,10 @@ def test_parameter_alone_may_be_a_number_or_boolean() -> None:
             "description: ${HOME}/x",
             "'${HOME}' names no parameter; write $${HOME} to keep it as text; write one of: release, size, yes",
         ),
+        (
+            "description: ${source.nam}",
+            "'${source.nam}' names no parameter; write $${source.nam} to keep it as text; did you mean source.name?",
+        ),
         ("description: ${release", "'${release' has no closing brace; close it, or write $${ for text"),
     ],
 )

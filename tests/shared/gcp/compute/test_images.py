@@ -13,6 +13,8 @@ from google.cloud import compute_v1
 
 from emulator.web.identity import Identity
 from shared.build.build import ArchiveRecord
+from shared.build.image.guest_features import GUEST_FEATURES
+from shared.build.image.secure_boot import BootKey, SecureBootKeys
 from shared.errors import AlreadyExists, GoldsmithError, NotFound, Permanent, Transient
 from shared.gcp.compute.calls import Answer
 from shared.gcp.compute.images import Images
@@ -57,6 +59,47 @@ def test_a_project_of_a_domain(cloud: Cloud) -> None:
     assert (made.project, made.name) == (project, "hello-1")
     compute.set_family(project, made.name, "hello")
     assert [image.project for image in compute.images(project, family="hello")] == [project]
+
+
+KEY = f"projects/{PROJECT}/locations/global/keyRings/images/cryptoKeys/k"
+CERTIFICATE, REVOKED = BootKey("MIIABTAFAgEA", "X509"), BootKey("AAECAw==", "BIN")
+
+
+def test_what_an_image_has_beside_its_disk(cloud: Cloud) -> None:
+    cloud.endpoint.provide_key(KEY)
+    make_disk(cloud)
+    asked = replace(
+        REQUEST,
+        guest_os_features=("GVNIC", "UEFI_COMPATIBLE"),
+        storage_locations=("europe-west4",),
+        kms_key=KEY,
+        secure_boot_keys=SecureBootKeys(pk=CERTIFICATE, db=(CERTIFICATE,), dbx=(REVOKED,)),
+    )
+    cloud.compute().create_image(asked)
+    made = cloud.client(compute_v1.ImagesClient).get(project=PROJECT, image=REQUEST.name)
+    assert {feature.type_ for feature in made.guest_os_features} == {"GVNIC", "UEFI_COMPATIBLE"}
+    assert list(made.storage_locations) == ["europe-west4"]
+    assert made.image_encryption_key.kms_key_name == KEY
+    state = made.shielded_instance_initial_state
+    assert (state.pk.content, state.pk.file_type, list(state.keks)) == ("MIIABTAFAgEA", "X509", [])
+    assert [(key.content, key.file_type) for key in (*state.dbs, *state.dbxs)] == [
+        ("MIIABTAFAgEA", "X509"),
+        ("AAECAw==", "BIN"),
+    ]
+
+
+def test_a_key_that_is_not_there_is_told_with_its_remedy(cloud: Cloud) -> None:
+    make_disk(cloud)
+    remedy = f"using key {KEY}: .*write an existing key in output.kms_key, and grant roles/cloudkms"
+    with pytest.raises(Permanent, match=remedy):
+        cloud.compute().create_image(replace(REQUEST, kms_key=KEY))
+    assert cloud.compute().image(PROJECT, REQUEST.name) is None
+
+
+def test_features_are_those_that_compute_engine_knows() -> None:
+    """The kinds without a meaning, and one that Compute Engine sets itself by other fields, are left out."""
+    known = set(compute_v1.GuestOsFeature.Type.__members__)
+    assert set(GUEST_FEATURES) == known - {"UNDEFINED_TYPE", "FEATURE_TYPE_UNSPECIFIED", "SECURE_BOOT", "BMSAI_CAPABLE"}
 
 
 def test_an_image_is_made_of_a_disk_in_no_family(cloud: Cloud) -> None:

@@ -271,6 +271,18 @@ def test_a_project_that_requires_shielded_machines_gets_them(cloud: Cloud, by: s
     assert machine.shielded_instance_config.enable_secure_boot
 
 
+def test_every_disk_of_a_machine_has_the_plans_key(cloud: Cloud) -> None:
+    key = f"projects/{PROJECT}/locations/global/keyRings/images/cryptoKeys/k"
+    plan = MachinePlan(PROJECT, ZONES, kms_key=key, scratch_gb=10)
+    with pytest.raises(Permanent, match="Cloud KMS error when using key"):
+        cloud.compute().create_machine(request(plan=plan))
+    assert (cloud.instances(), cloud.disks()) == ({}, {})
+    cloud.endpoint.provide_key(key)
+    assert cloud.compute().create_machine(request(plan=plan, scratch_disk="gs-hello-scratch")) == A
+    assert {disk.disk_encryption_key.kms_key_name for disk in cloud.disks().values()} == {key}
+    assert len(cloud.disks()) == 2
+
+
 def test_a_source_that_is_gone_is_said(cloud: Cloud) -> None:
     with pytest.raises(Permanent, match="is the source image still there"):
         cloud.compute().create_machine(request(source_image="gone"))

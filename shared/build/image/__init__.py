@@ -1,0 +1,1 @@
+"""What an image is beside its disk: its description, its features, its keys of Secure Boot."""
