@@ -24,7 +24,6 @@ from ..interruption import Interruption
 from ..local.bus import LeasedMessage, LocalBus
 from ..planning.requests import ask_to_cancel, given_up
 from ..planning.turns import take_turn
-from ..sbom.documents import import_libraries
 from ..upkeep.watch import watch
 from ..workers.carry_out import carry_out
 from ..workers.undo import is_stale
@@ -205,8 +204,6 @@ class Dispatcher:
         finally:
             self._order = None
         _acknowledge(delivery)
-        if order.kind == "create_resources":
-            import_libraries()  # while the VM boots, and this thread has nothing to do for seconds
 
     def _reap(self) -> bool:
         """Forget the work that is done; return whether it has met with something that was not foreseen."""

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from ..budget import BILL_OF_MATERIALS_BOUNDS, Budget
 from ..errors import InputError
+from .packages import BillActor, ListedPackage
 
 LIST_LIMIT = BILL_OF_MATERIALS_BOUNDS.read  # bytes
 MOST_PACKAGES = 2000  # spdx-tools validates them in four seconds, and twice as many in sixteen
@@ -77,6 +78,37 @@ def read_input(data: bytes) -> Given:
     if found:
         raise InputError("output.sbom.input: " + "; ".join(found))
     return given
+
+
+def packages_by_library(packages: Sequence[Any]) -> list[ListedPackage]:
+    """Return spdx-tools' packages as its own writer writes them."""
+    if not packages:
+        return []
+    from spdx_tools.spdx.jsonschema.package_converter import PackageConverter
+    from spdx_tools.spdx.model import Actor
+
+    convert, document = PackageConverter().convert, _document_of((), ())  # which has no annotation of any package
+    return [
+        ListedPackage(
+            convert(package, document),
+            actor_by_library(package.supplier) if isinstance(package.supplier, Actor) else None,
+        )
+        for package in packages
+    ]
+
+
+def licenses_by_library(licenses: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return spdx-tools' extracted licences as its own writer writes them."""
+    if not licenses:
+        return []
+    from spdx_tools.spdx.jsonschema.extracted_licensing_info_converter import ExtractedLicensingInfoConverter
+
+    return [ExtractedLicensingInfoConverter().convert(one) for one in licenses]
+
+
+def actor_by_library(actor: Any) -> BillActor:
+    """Return one of spdx-tools' actors."""
+    return BillActor(actor.actor_type.name.title(), actor.name, actor.email)
 
 
 def read_bill(data: bytes, budget: Budget) -> Any:
@@ -195,19 +227,23 @@ def _first(problems: list[str]) -> list[str]:
 
 def _against_rules(given: Given) -> list[str]:
     """Return what breaks SPDX's rules in a list whose form is right: unexplained licences, wrong digests."""
-    from spdx_tools.spdx.model import CreationInfo, Document
     from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-    info = CreationInfo("SPDX-2.3", "SPDXRef-DOCUMENT", "input", "https://spdx.org/spdxdocs/input", [], datetime.min)
-    messages = validate_full_spdx_document(
-        Document(info, packages=list(given.packages), extracted_licensing_info=list(given.licenses))
-    )
+    messages = validate_full_spdx_document(_document_of(given.packages, given.licenses))
     described = "there must be at least one relationship"  # to describe the document, which is ours to write
     return [
         f"{message.context.spdx_id or message.context.parent_id}: {message.validation_message}"
         for message in messages
         if described not in message.validation_message
     ]
+
+
+def _document_of(packages: Sequence[Any], licenses: Sequence[Any]) -> Any:
+    """Return spdx-tools' Document of these alone."""
+    from spdx_tools.spdx.model import CreationInfo, Document
+
+    info = CreationInfo("SPDX-2.3", "SPDXRef-DOCUMENT", "input", f"{NAMESPACE}/input", [], datetime.min)
+    return Document(info, packages=list(packages), extracted_licensing_info=list(licenses))
 
 
 def _own_fields(document: Mapping[str, Any], found: list[str]) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
-"""A package of an image's database as an SPDX package: its package URL, its licence, its maker.
+"""A package of an image's database as SPDX 2.3 lists it in JSON: its package URL, its licence, its maker.
 
-spdx-tools and what it brings are imported where they are used: a tenth of a second that only publication pays.
+SPDX's words for licences are known by a library, which is imported only for databases that name licences: RPM's and
+apk's. What a user or a source image's maker has listed is read by spdx-tools, and written by it as well.
 """
 
 from __future__ import annotations
@@ -8,15 +9,43 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..ports import Package
 
 PURL_TYPES = {"dpkg": "deb", "rpm": "rpm", "apk": "apk", "cos": "cos"}
+NOASSERTION, OPERATING_SYSTEM = "NOASSERTION", "OPERATING_SYSTEM"  # words of SPDX
+CONTAINS, BUILD_TOOL_OF = "CONTAINS", "BUILD_TOOL_OF"
 _NO_ID = re.compile(r"[^A-Za-z0-9.-]+")  # what an SPDX identifier cannot hold
 _MAKER = re.compile(r"([^<]*)(?:<([^<>\s@]+@[^<>\s]+)>)?.*", re.DOTALL)  # NAME <ADDRESS>
 _BRACKETS = str.maketrans("()", "[]")  # in which SPDX writes addresses
+
+
+@dataclass(frozen=True)
+class BillActor:
+    """A person, an organization or a tool that a bill of materials names."""
+
+    kind: str  # Person, Organization, Tool
+    name: str
+    email: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.name}" + (f" ({self.email})" if self.email else "")
+
+
+@dataclass(frozen=True)
+class ListedPackage:
+    """A package of a bill of materials."""
+
+    fields: Mapping[str, Any]  # in SPDX's order
+    supplier: BillActor | None = None  # whom `fields` names in one text
+
+    @property
+    def id(self) -> str:
+        """Return its SPDX identifier."""
+        return str(self.fields["SPDXID"])
 
 
 def purl(package: Package) -> str:
@@ -33,39 +62,42 @@ def purl(package: Package) -> str:
     elif package.source not in ("", package.name):
         qualifiers["upstream"] = package.source
     given = {key: value for key, value in qualifiers.items() if value}
-    return str(PackageURL(PURL_TYPES[package.kind], system or None, package.name, version, given))
+    name = package.name.strip("/") or "unnamed"  # a database that a build has written may hold anything
+    return str(PackageURL(PURL_TYPES[package.kind], system or None, name, version, given))
 
 
-def spdx_package(package: Package) -> Any:
-    """Return the spdx_tools Package; equal packages have equal identifiers."""
-    from spdx_tools.spdx.model import ExternalPackageRef, ExternalPackageRefCategory, SpdxNoAssertion
-    from spdx_tools.spdx.model import Package as SpdxPackage
-
-    url = purl(package)
-    reference = ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, "purl", url)
-    return SpdxPackage(
-        spdx_id=_identifier(package, url),
-        name=package.name,
-        version=package.version,
-        download_location=SpdxNoAssertion(),
-        files_analyzed=False,
-        supplier=_maker(package.vendor) or SpdxNoAssertion(),
-        license_concluded=SpdxNoAssertion(),
-        license_declared=_license(package.license) if package.license else SpdxNoAssertion(),
-        copyright_text=SpdxNoAssertion(),
-        source_info=f"source package {package.source}" if package.source else None,
-        external_references=[reference],
-    )
+def listed(package: Package) -> ListedPackage:
+    """Return the package as SPDX lists it; equal packages have equal identifiers."""
+    url, maker = purl(package), _maker(package.vendor)
+    reference = {"referenceCategory": "PACKAGE_MANAGER", "referenceLocator": url, "referenceType": "purl"}
+    fields = {
+        "SPDXID": _identifier(package, url),
+        "copyrightText": NOASSERTION,
+        "downloadLocation": NOASSERTION,
+        "externalRefs": [reference],
+        "filesAnalyzed": False,
+        "licenseConcluded": NOASSERTION,
+        "licenseDeclared": _license(package.license) if package.license else NOASSERTION,
+        "name": package.name,
+        "sourceInfo": f"source package {package.source}" if package.source else None,
+        "supplier": str(maker or NOASSERTION),
+        "versionInfo": package.version,
+    }
+    return ListedPackage(written(fields), maker)
 
 
-def extracted_licenses(packages: Iterable[Package]) -> list[Any]:
+def written(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that SPDX's writer writes: all that have a value, lists only with an entry."""
+    return {key: value for key, value in fields.items() if value is not None and value != []}
+
+
+def extracted_licenses(packages: Iterable[Package]) -> list[dict[str, Any]]:
     """Return the texts of the licences that databases name in words of their own, not in SPDX's."""
-    from spdx_tools.spdx.model import ExtractedLicensingInfo
-
     words = sorted(
         {package.license for package in packages if package.license and _expression(package.license) is None}
     )
-    return [ExtractedLicensingInfo(_license_ref(text), text, "as the package database names it") for text in words]
+    name = "as the package database names it"
+    return [{"extractedText": text, "licenseId": _license_ref(text), "name": name} for text in words]
 
 
 def names_of(package: Package) -> set[tuple[str, str]]:
@@ -83,31 +115,28 @@ def _identifier(package: Package, url: str) -> str:
     return f"SPDXRef-Package-{package.kind}-{_NO_ID.sub('-', package.name)}-{digest}"
 
 
-def _maker(vendor: str) -> Any:
-    from spdx_tools.spdx.model import Actor, ActorType
-
+def _maker(vendor: str) -> BillActor | None:
     match = _MAKER.fullmatch(vendor)
     name, address = (match[1].translate(_BRACKETS).strip(), match[2]) if match else ("", None)
-    return Actor(ActorType.ORGANIZATION, name, address) if name else None
+    return BillActor("Organization", name, address) if name else None
 
 
-def _license(text: str) -> Any:
-    from license_expression import LicenseSymbol
-
-    expression = _expression(text)  # which has no truth value
-    return LicenseSymbol(_license_ref(text)) if expression is None else expression
+def _license(text: str) -> str:
+    expression = _expression(text)
+    return _license_ref(text) if expression is None else expression
 
 
 @functools.cache
-def _expression(text: str) -> Any:
+def _expression(text: str) -> str | None:
     """Return a licence as an expression of those in SPDX's list; None where it is none."""
     from license_expression import ExpressionError
     from spdx_tools.common.spdx_licensing import spdx_licensing
 
     try:
-        return spdx_licensing.parse(text, validate=True)
+        expression = spdx_licensing.parse(text, validate=True)
     except ExpressionError:
         return None
+    return None if expression is None else str(expression)  # which has no truth value
 
 
 def _license_ref(text: str) -> str:
