@@ -7,6 +7,7 @@ package-installs-v2         install or uninstall that
 package-installs, -uninstalls   the same of files package-installs-ELEMENT, which came before package-installs.yaml
 install-packages            the package manager, where no element of the distribution brings this program
 cache-url                   fetch a file unless the server's is no newer
+extract-image               unpack the image that a distribution offers
 dib-run-parts               run the scripts of a folder
 element-info                print the elements that some need
 rsync, sudo                 as far as elements use them, where the image has none
@@ -21,6 +22,7 @@ import signal
 import sys
 
 from .documents import decode_documents, install_entries, mapped_packages, merged_services, phase_packages
+from .extract_image import unpacking
 from .model import OPERATING_SYSTEM, ElementsError, expand_elements, find_elements
 
 TYPE_CHECKING = False
@@ -300,6 +302,23 @@ def cache_url(facts: Facts, arguments: List[str]) -> int:
     return 0
 
 
+def extract_image(facts: Facts, arguments: List[str]) -> int:
+    """Unpack a distribution's image below TARGET_ROOT, and fetch it before: a disk, a tar archive, or squashfs."""
+    if len(arguments) != 4:
+        raise UsageFault("write the names of a file and of its archive, a URL, and the path to keep it at")
+    _, _, url, image = arguments
+    target = os.environ.get("TARGET_ROOT", "")
+    if not target:
+        raise UsageFault("TARGET_ROOT is not set")
+    kept = os.environ.get("DIB_OFFLINE") and os.path.isfile(image)
+    if not os.environ.get("DIB_LOCAL_IMAGE") and not kept:
+        cache_url(facts, [url, image])
+    command = unpacking(image, target, facts.work)
+    if not command:
+        raise UsageFault(f"{image} is a disk, whose files have to be packed first: root.d will begin anew")
+    return _run(command)
+
+
 def dib_run_parts(facts: Facts, arguments: List[str]) -> int:
     """Run the scripts of a folder in their order, after the files of ../environment.d; --list prints them."""
     given, rest = options_of(arguments, ("--list",), ())
@@ -469,6 +488,7 @@ _PROGRAMS: Mapping[str, Callable[[Facts, List[str]], int]] = {
     "cache-url": cache_url,
     "dib-run-parts": dib_run_parts,
     "element-info": element_info,
+    "extract-image": extract_image,
     "install-packages": install_packages,
     "map-packages": map_packages,
     "map-services": svc_map,

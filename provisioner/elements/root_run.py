@@ -16,6 +16,7 @@ import sys
 import time
 
 from .documents import decode_documents
+from .extract_image import PACKED_IMAGES, wanted_image
 from .hooks import ROOT
 from .model import ElementsError, expand_elements, find_elements
 from .prepare import Chosen, prepare
@@ -56,6 +57,11 @@ exit 127
 class RootRun(ElementsRun):
     """One run of root.d."""
 
+    @property
+    def work(self) -> str:
+        """The folder of the work."""
+        return self._work
+
     def begin(self) -> None:
         """Add what scripts of this phase alone look for. OSError."""
         if os.path.exists(f"/usr/bin/{_PREFERRED}"):
@@ -83,6 +89,10 @@ class RootRun(ElementsRun):
             except (ElementsError, OSError) as error:
                 return Failure(str(error), 1)
         return super()._script(hook, environment, inside, command)
+
+    def hint(self, status: int, tail: bytes) -> str:
+        """Return nothing: what is missing on this machine is told by the host, which knows its packages."""
+        return ""
 
     def look(self) -> Dict[str, str]:
         """Return the variables that scripts of this phase see. ElementsError."""
@@ -166,6 +176,8 @@ def _prepared(request: Mapping[str, Any], job: str, tree: str, cache: str) -> Ro
     prepare(chosen, tree, work, request["seconds"], tell)
     with open(os.path.join(work, TASK), "rb") as file:
         run = RootRun(work, json.loads(file.read().decode()))
+    with open(os.path.join(work, PACKED_IMAGES), "w", encoding="utf-8") as written:
+        json.dump(request.get("images", {}), written)
     run.begin()
     return run
 
@@ -186,6 +198,7 @@ def _answer(request: Mapping[str, Any], job: str, tree: str, cache: str) -> Mapp
     if failure is not None:
         result.update(problem=failure.text, missing=missing_program(failure.tail))
         result["tail"] = failure.tail.decode("utf-8", "replace")
+        result["wanted"] = wanted_image(run.work)
     return result
 
 

@@ -18,6 +18,7 @@ import os
 import time
 from contextlib import suppress
 
+from ..system.files import read_text
 from ..system.mounts import mounts
 from ..system.output import ProgramOutput
 from ..system.process import TimedOut, find_program, run_captured, run_quietly
@@ -50,6 +51,7 @@ LAST_WORDS = 3  # lines that have to do with a failure; scripts go on without a 
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
 _INSTALL_PACKAGES, _THE_STEP = "install-packages", "the step's packages"
+_ANYWHERE = "00000000"  # a destination in the kernel's table of routes
 _PACKAGE_INSTALLS = "install.d/01-package-installs"  # is there where elements install packages
 _OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
 _KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
@@ -275,11 +277,15 @@ class ElementsRun:
             return None
         what = "not done within the step's time" if timed_out else problem or f"exit status {status}"
         return Failure(
-            f"{name} of {'' if command else 'element '}{element}: {what}{program_hint(status, output.tail)}",
+            f"{name} of {'' if command else 'element '}{element}: {what}{self.hint(status, output.tail)}",
             status,
             output.tail,
             timed_out=timed_out,
         )
+
+    def hint(self, status: int, tail: bytes) -> str:
+        """Return what to do about a program that a script has not found; "" for nothing."""
+        return program_hint(status, tail)
 
     def _element(self, hook: Hook) -> str:
         """Return the element that a script comes from; of a link to one in a folder of the phase, that folder's."""
@@ -317,6 +323,9 @@ class ElementsRun:
         if not apt:
             return
         if os.path.isdir(lists) and any(name.endswith("Release") for name in os.listdir(lists)):
+            return
+        if not _has_way_out():
+            tell("the image has no lists of packages, and there is no network to fetch them by")
             return
         tell("the image has no lists of packages: fetching them")
         command = [*self._entry(True), "/" + os.path.relpath(apt, self._target), "-q", "-y", "update"]
@@ -383,6 +392,18 @@ def _mount(*arguments: str) -> None:
 def bind_tree(source: str, target: str) -> None:
     """Show a tree, with what is mounted in it, at another place too. ElementsError."""
     _mount("--rbind", source, target)
+
+
+def _has_way_out() -> bool:
+    """Return whether this network has a default route: without one, apt-get tries for seconds."""
+    with suppress(OSError):
+        for line in read_text("/proc/net/route").splitlines()[1:]:
+            if line.split()[1:2] == [_ANYWHERE]:
+                return True
+        for words in (line.split() for line in read_text("/proc/net/ipv6_route").splitlines()):
+            if words[:2] == [_ANYWHERE * 4, "00"] and words[-1] != "lo":
+                return True
+    return False
 
 
 def _is_mounted(place: str) -> bool:

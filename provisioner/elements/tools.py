@@ -15,7 +15,16 @@ import os
 import sys
 
 HELPERS = (
-    *("cache-url", "dib-python", "dib-run-parts", "element-info", "map-packages", "map-services", "package-installs"),
+    *(
+        "cache-url",
+        "dib-python",
+        "dib-run-parts",
+        "element-info",
+        "extract-image",
+        "map-packages",
+        "map-services",
+        "package-installs",
+    ),
     *("package-installs-squash", "package-installs-v2", "package-uninstalls", "pkg-map", "svc-map"),
 )
 """Programs that win over an element's own."""
@@ -24,7 +33,7 @@ INSTALL_PACKAGES = "install-packages"  # which the distribution's element has, w
 FALLBACKS = (INSTALL_PACKAGES, "rsync")
 BUILD_TOOLS = (
     *HELPERS,
-    *("dib-init-system", "extract-image", "fix_shm", "install-packages", "select-boot-kernel-initrd"),
+    *("dib-init-system", "fix_shm", "install-packages", "select-boot-kernel-initrd"),
     *("sysctl-set-value", "sysctl-write-value", "unfix_shm"),
 )
 """What elements put into the image's /usr/local/bin for the build alone. Other programs there are the image's."""

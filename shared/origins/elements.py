@@ -18,25 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provisioner.elements.extract_image import is_disk_image
 from provisioner.elements.hooks import HOOK_PHASES, OF_EVERY_ELEMENT, ROOT
 from provisioner.elements.root_run import LOOK_AT, MAKE, REQUEST
 
 from ..build.block_devices.description import DiskDescription
+from ..disks.extents import copy_sparse
 from ..elements.chosen import ChosenElements, choose
 from ..elements.ordered import element_disk
-from ..errors import EnvironmentFault, InputError
+from ..errors import EnvironmentFault, ImageFileError, InputError
 from ..host.programs import PACKAGES, run_tool
 from ..host.scratch import Scratch, faults, scratch_folder
+from ..names import quoted
 from ..ports import Notify
 from ..quantities import MIB
-from ..sandbox.roots.unpack_root import UnpackedRoot
+from ..sandbox.roots.unpack_root import UnpackedRoot, remove_unpacked
 from ..sandbox.user_namespace import run_with_all_ids
 from ..spec.disk.reading import read_disk
+from .cloud_image import pack_cloud_image
 from .kept_files import KeptFiles, KeptFolder
+from .room import CACHE, JOB
 from .start_room import RoomJob
 from .tree_disk import FilledTree
 
 MEMORY = 4 << 30  # bytes of a room
+LOCAL_IMAGE = "DIB_LOCAL_IMAGE"  # an image that root.d begins with, in place of one that it fetches
 GROWTH = 1536 * MIB  # bytes of what later phases install: a kernel, with its firmware, and some packages
 _LONGEST = 3600.0  # seconds of root.d
 _OTHER_PHASES = tuple(phase for phase in HOOK_PHASES if phase != ROOT)
@@ -45,10 +51,8 @@ _TOOLS = {
     **PACKAGES,
     "debootstrap": "debootstrap",
     "dnf": "dnf",
-    "docker": "docker.io",
     "emerge": "portage",
     "kpartx": "kpartx",
-    "podman": "podman",
     "rpm": "rpm",
     "yum": "dnf",
     "yumdownloader": "dnf",
@@ -56,6 +60,7 @@ _TOOLS = {
 }
 """Which Debian package has a program that root.d of known elements runs."""
 
+_CONTAINER_PROGRAMS = ("docker", "podman")
 
 RunRoom = Callable[[RoomJob, Notify], bytes]
 """Runs a job in a room and returns its result, as run_room() does."""
@@ -67,7 +72,8 @@ class ElementsRequest:
 
     `network` is whether root.d reaches other hosts; `max_age` how many seconds what it has fetched counts where no
     index tells whether it has changed; `size` the bytes of the disk, where it has to have as many, and `room` those
-    that it has for what a build adds, where no size is given.
+    that it has for what a build adds, where no size is given. `local_image` is the file that DIB_LOCAL_IMAGE names, and
+    `local_digest` its SHA-256.
     """
 
     elements: tuple[str, ...]
@@ -77,6 +83,14 @@ class ElementsRequest:
     max_age: float = 0.0
     size: int | None = None
     room: int = GROWTH
+    local_image: Path | None = None
+    local_digest: str = ""
+
+    @property
+    def keyed_env(self) -> dict[str, str]:
+        """The variables as the key has them: of an image's path, the name alone counts."""
+        local = {LOCAL_IMAGE: self.local_image.name} if self.local_image is not None else {}
+        return {**self.env, **local}
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,11 @@ class RootElements:
         self._home = home
         self._progress = progress
         self._chosen: ChosenElements = choose(request.elements, [str(path) for path in request.path], on_image=False)
+        local = request.local_image
+        if local is not None and not local.is_file():
+            raise InputError(
+                f"source.elements.env.{LOCAL_IMAGE}: {local} is no file; name an image, by a path beside the spec"
+            )
         if not self._chosen.hooks.phases[ROOT]:
             raise InputError(
                 f"source.elements: none of {', '.join(each.name for each in self._chosen.elements)} has a script in "
@@ -116,7 +135,13 @@ class RootElements:
         for element in self._chosen.elements:
             for path in _files_that_count(Path(element.folder)):
                 _add(digest, Path(element.folder), path, element.name)
-        fields = [self._request.elements, sorted(self._request.env.items()), self._chosen.documents, self._names]
+        fields = [
+            self._request.elements,
+            sorted(self._request.keyed_env.items()),
+            self._request.local_digest,
+            self._chosen.documents,
+            self._names,
+        ]
         digest.update(json.dumps(fields, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -146,11 +171,37 @@ class RootElements:
 
         InputError for a script that fails; MissingTool, EnvironmentFault.
         """
-        with KeptFiles(self._home).of(self._names) as kept, self._folder() as work:
-            found = self._run(work, MAKE, tree, kept, date, network=self._request.network, archives=False)
+        with KeptFiles(self._home).of(self._names) as kept:
+            found = self._make(tree, kept, date, "")
+            wanted = str(found.get("wanted", ""))
+            if wanted.startswith(f"{CACHE}/"):  # an image that root.d has fetched
+                remove_unpacked(tree)
+                found = self._make(tree, kept, date, wanted.removeprefix(f"{CACHE}/"))
         _check(found)
         newest = run_with_all_ids(lambda: _finish(tree, date))
         return FilledTree(UnpackedRoot((), {}, {}), int(newest))
+
+    def _make(self, tree: Path, kept: KeptFolder, date: int, fetched: str) -> dict[str, Any]:
+        """Run root.d. `fetched` is the name of an image among the kept files; "" for none."""
+        with self._folder() as work:
+            images: dict[str, str] = {}
+            for file, shown in self._images(kept, fetched):
+                archive = f"image-{len(images)}.tar"
+                pack_cloud_image(file, work.path, _job_folder(work) / archive, self._progress)
+                images[shown] = f"{JOB}/{archive}"
+            return self._run(work, MAKE, tree, kept, date, network=self._request.network, archives=False, images=images)
+
+    def _images(self, kept: KeptFolder, fetched: str) -> Iterator[tuple[Path, str]]:
+        """Yield the disk images whose files root.d is to unpack, and their paths in the room. InputError."""
+        if self._request.local_image is not None and is_disk_image(str(self._request.local_image)):
+            yield self._request.local_image, f"{JOB}/{self._request.local_image.name}"
+        if fetched:
+            file = kept.files / fetched
+            if file.resolve() != kept.files.resolve() / fetched or not file.is_file():  # a script chooses the name
+                raise InputError(
+                    f"source.elements: extract-image: {quoted(fetched)} is no image that root.d has fetched"
+                )
+            yield file, f"{CACHE}/{fetched}"
 
     @contextmanager
     def _folder(self) -> Iterator[Scratch]:
@@ -170,16 +221,23 @@ class RootElements:
         *,
         network: bool,
         archives: bool,
+        images: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Write the files of a job, run it, and return what it has told."""
-        folder = scratch.path / "job"
+        folder = _job_folder(scratch)
+        env = dict(self._request.env)
+        if (local := self._request.local_image) is not None:
+            env[LOCAL_IMAGE] = f"{JOB}/{local.name}"
+            if mode == MAKE:
+                self._copy_local(local, folder / local.name)
         for element in self._chosen.elements:
             _copy_element(Path(element.folder), folder / "elements" / element.name)
         request = {
             "mode": mode,
             "elements": list(self._request.elements),
             "documents": json.dumps(self._chosen.documents),
-            "env": dict(self._request.env),
+            "env": env,
+            "images": dict(images or {}),
             "seconds": _LONGEST,
             "date": date,
             "archives": archives,
@@ -194,10 +252,28 @@ class RootElements:
             raise EnvironmentFault(f"{self.subject}: what root.d tells cannot be read: {error}") from error
         return found if isinstance(found, dict) else {}
 
+    def _copy_local(self, file: Path, target: Path) -> None:
+        """Put the file that DIB_LOCAL_IMAGE names into the room. ImageFileError where it is another one by now."""
+        copy_sparse(file, target)
+        with target.open("rb") as copied:
+            if hashlib.file_digest(copied, "sha256").hexdigest() != self._request.local_digest:
+                raise ImageFileError(f"{file}: was changed while it was read; leave it alone, and build again")
+
+
+def _job_folder(scratch: Scratch) -> Path:
+    folder = scratch.path / "job"
+    folder.mkdir(exist_ok=True)
+    return folder
+
 
 def _check(found: Mapping[str, Any]) -> None:
     """Raise the error of root.d that has failed: EnvironmentFault for a program that is not there, else InputError."""
     problem, missing = str(found.get("problem", "")), str(found.get("missing", ""))
+    if missing in _CONTAINER_PROGRAMS:
+        raise InputError(
+            f"source.elements: {problem}: it runs {missing}, which no sandbox can; build that container's image, and "
+            "name its archive as the source (source.oci), with the elements in a step"
+        )
     if missing:
         package = _TOOLS.get(missing, missing)
         raise EnvironmentFault(

@@ -144,6 +144,12 @@ class KeptOrigins:
         def run(job: RoomJob, each_line: Notify) -> bytes:
             return run_room(job, self._home, machines, each_line)
 
+        if request.local_image is not None and request.local_image.is_file():
+            descriptor = open_descriptor(request.local_image)
+            try:
+                request = replace(request, local_digest=self._digest(request.local_image, descriptor))
+            finally:
+                os.close(descriptor)
         elements = RootElements(request, run, self._home, self._progress)
         self._disk = self._given or elements.disk() or default_disk()
         if request.size is not None:

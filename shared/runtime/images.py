@@ -93,7 +93,7 @@ class LocalImages:
         from ..context.outside import outside
         from ..context.packing import pack_context
         from ..elements.packed_path import unpacked_path
-        from ..origins.elements import ElementsRequest
+        from ..origins.elements import GROWTH, LOCAL_IMAGE, ElementsRequest
         from ..origins.kept_origins import KeptOrigins
         from ..planning.plan import cache_plan
 
@@ -121,7 +121,8 @@ class LocalImages:
                 network=spec.local.network,
                 max_age=cache_plan(spec).max_age,
                 size=size,
-                **({} if asked.room is None else {"room": asked.room}),
+                local_image=folder / asked.env[LOCAL_IMAGE] if asked.env.get(LOCAL_IMAGE) else None,
+                room=GROWTH if asked.room is None else asked.room,
             )
             image = origins.of_elements(request, self._backend.machines)
         return self._described(image)

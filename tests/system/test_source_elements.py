@@ -148,7 +148,16 @@ def test_killed_processes_leave_nothing(empty: Goldsmith) -> None:
 @pytest.mark.parametrize(
     ("root", "status", "why"),
     [
-        ("#!/bin/bash\nset -e\nno-such-manager install\n", LACKING, "no-such-manager is not installed on this machine"),
+        (
+            "#!/bin/bash\nset -e\nno-such-manager install\n",
+            LACKING,
+            "exit status 127: no-such-manager is not installed on this machine",
+        ),
+        (
+            "#!/bin/bash\npodman build .\n",
+            BAD_INPUT,
+            "it runs podman, which no sandbox can; build that container's image",
+        ),
         ("#!/bin/bash\necho the reason\nexit 5\n", BAD_INPUT, "root.d/10-root of element system: exit status 5"),
         ("#!/bin/bash\nkill -9 $PPID\n", LACKING, "a sandbox on this host's programs ended"),
     ],

@@ -12,13 +12,16 @@ import pytest
 from shared.build.block_devices.description import default_disk
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
+from shared.disks.ext4.reader import Inode
 from shared.errors import EnvironmentFault, InputError
+from shared.host.programs import run_tool
 from shared.images.catalogue import Catalogue
 from shared.machines.machines import Machines
 from shared.origins.elements import GROWTH, ElementsRequest, RootElements
 from shared.origins.kept_origins import KeptOrigins
 from shared.quantities import GIB
 from tests.provisioner.elements.element_folders import ORIGINAL, element
+from tests.shared.origins.cloud_disks import cloud_disk
 from tests.shared.sandbox.ordinary_user import MODES, place_for
 
 ROOT = """#!/bin/bash
@@ -111,6 +114,66 @@ def test_a_file_of_the_environment_that_fails_is_told_with_its_element(home: Pat
     path = system(tmp_path, **{"environment.d/20-fails.bash": "false\n"})
     with pytest.raises(InputError, match=r"environment\.d/20-fails\.bash of element system: exit status 1; correct it"):
         made(home, path)
+
+
+EXTRACT = """#!/bin/bash
+set -eu
+image=${DIB_LOCAL_IMAGE:-$DIB_IMAGE_CACHE/disk.qcow2}
+date +%N >>"$DIB_IMAGE_CACHE/runs"
+"$TMP_HOOKS_PATH/bin/extract-image" disk.qcow2 disk.tgz "file://$TMP_HOOKS_PATH/files/disk.qcow2" "$image"
+"""
+OWN = {"MINE": "own"}
+EMPTY = {"root.d/20-second": "#!/bin/bash\n"}
+CHEAT = """#!/bin/bash
+ln -sf /etc/passwd "$DIB_IMAGE_CACHE/link"
+printf %s "$DIB_IMAGE_CACHE/{}" >"$TMP_BUILD_DIR/wanted"
+exit 1
+"""
+
+
+def of_image(home: Path, path: Path, image: Path | None = None) -> dict[str, Inode]:
+    """Return the files of an image that root.d has made."""
+    with Machines(home, lambda message: None) as machines:
+        env = OWN if image is None else {**OWN, "DIB_LOCAL_IMAGE": str(image)}
+        request = ElementsRequest(("system", "sysprep"), (path, ORIGINAL), env, network=False, local_image=image)
+        made = KeptOrigins(Catalogue(home, SystemClock()), home, lambda line: None).of_elements(request, machines)
+    with Disk(home / "images" / made.name / "disk.raw") as disk:
+        return dict(disk.root.file_system.walk())
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "fetched"])
+def test_the_image_of_a_distribution_is_unpacked_without_loop_devices(home: Path, tmp_path: Path, local: bool) -> None:
+    path = system(tmp_path / "elements", EXTRACT, **EMPTY)
+    (path / "system" / "files").mkdir()
+    image = (tmp_path if local else path / "system" / "files") / "disk.qcow2"
+    run_tool(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", cloud_disk(tmp_path / "made"), image])
+    inodes = of_image(home, path, image if local else None)
+    own = inodes["/etc/own"]
+    assert (own.user, own.group, stat.S_IMODE(own.mode)) == (33, 44, 0o4711)
+    assert {"/boot/vmlinuz", "/boot/efi/EFI/BOOTX64.EFI", "/etc/link"} <= set(inodes)
+    (kept,) = (home / "cache" / "elements").glob("*/files")
+    assert len((kept / "runs").read_text().splitlines()) == (1 if local else 2)
+
+
+@pytest.mark.parametrize("name", ["link", "../files/link", "nothing", "x\ny"])
+def test_a_script_cannot_have_other_files_unpacked(home: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"extract-image: .* is no image that root\.d has fetched"):
+        of_image(home, system(tmp_path, CHEAT.format(name)))
+
+
+def test_a_local_image_is_there_and_counts(tmp_path: Path) -> None:
+    path = system(tmp_path / "elements")
+    image = tmp_path / "image"
+
+    def asked(digest: str = "") -> RootElements:
+        env = {"DIB_LOCAL_IMAGE": str(image)}
+        request = ElementsRequest(("system",), (path,), env, local_image=image, local_digest=digest)
+        return RootElements(request, lambda order, note: b"", path, lambda line: None)
+
+    with pytest.raises(InputError, match=r"source\.elements\.env\.DIB_LOCAL_IMAGE: .*/image is no file; name an image"):
+        asked()
+    image.write_text("text")
+    assert asked("1").digest != asked("2").digest
 
 
 def read(path: Path, env: dict[str, str] | None = None) -> RootElements:
