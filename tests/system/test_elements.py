@@ -126,6 +126,7 @@ def made(goldsmith: Goldsmith) -> Iterator[RootFiles]:
 
 
 def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
+    """Mended: diskimage-builder writes all DIB_ variables into the image, secrets too."""
     env = {
         "MY_NAME": "mine",
         "DIB_CLOUD_INIT_DATASOURCES": "NoCloud",

@@ -69,6 +69,7 @@ def scratch_folders(goldsmith: Goldsmith) -> list[Path]:
 
 
 def test_a_root_file_system_of_elements_is_built_upon(empty: Goldsmith, debian_rootfs: Path) -> None:
+    """Mended: diskimage-builder needs root, and its second run takes as long as its first."""
     spec = from_elements(empty, UNPACK)
     files = spec.parent / "context" / "elements" / "system" / "files"
     files.mkdir()
@@ -126,7 +127,10 @@ def test_hostile_elements_see_nothing_of_the_host(empty: Goldsmith) -> None:
 
 
 def test_killed_processes_leave_nothing(empty: Goldsmith) -> None:
-    """Kill commands at random moments of root.d; what they have left is gone when the next one has ended."""
+    """Kill commands at random moments of root.d; what they have left is gone when the next one has ended.
+
+    Mended: loop devices, mounts in memory and a bind of the host's /dev stay behind for good in diskimage-builder.
+    """
     busy = f"{SMALL}for number in $(seq 10); do date >$TARGET_ROOT/etc/$number; sleep 0.1; done\n"
     spec = from_elements(empty, busy)
     chance = random.Random(20261130)

@@ -76,6 +76,7 @@ def assert_same(goldsmith: Goldsmith, one: str, other: str) -> None:
 
 
 def test_a_build_begins_after_the_steps_that_were_done_before(sandboxes: Goldsmith) -> None:
+    """Mended: diskimage-builder begins each run anew, also after a failure."""
     plain = build(sandboxes, [False, False, False], "--no-cache")
     first = build(sandboxes, [False, False, False])
     assert_same(sandboxes, plain, first)

@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_tree_of_hooks(run: Commands, folder: Path) -> None:
+    """Mended: diskimage-builder does not show which element a script comes from."""
     done = run(
         "elements", "tree", "--elements", "app", "--path", folder, "--path", folder.parent / "other", "--on-image"
     )

@@ -76,6 +76,7 @@ def test_uninstall_removes_at_the_end_of_its_phase() -> None:
 
 
 def test_build_only_is_installed_and_removed() -> None:
+    """Mended: in diskimage-builder, some build-only packages stay without a word."""
     assert packages({"a": {"gcc": {"build-only": True}}}) == {"install.d": ("gcc", "gcc")}
     assert packages({"a": {"gcc": {"build-only": True, "uninstall": True}}}) == {"install.d": ("gcc", "gcc")}
 
@@ -140,6 +141,7 @@ def test_true_is_as_yaml_has_it(yes: Any) -> None:
     ],
 )
 def test_conditions(entry: dict[str, Any], wanted: bool) -> None:
+    """Mended: of `arch: amd64, arm64`, diskimage-builder compares ` arm64` with its space."""
     assert installs("a", {"EMPTY": "", "WORDS": "two words"}, entry) is wanted
 
 

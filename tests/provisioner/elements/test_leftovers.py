@@ -46,6 +46,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_only_what_the_step_made_is_removed(place: Place) -> None:
+    """Mended: diskimage-builder's own programs and data ship in the image."""
     for path in ("tmp/before", "usr/local/bin/svc-map", "usr/local/bin/mine"):
         (place.root / path).write_text("")
     place.leftovers.begin()
@@ -106,6 +107,7 @@ def test_a_lent_resolv_conf_stays_lent(place: Place, own: str | None) -> None:
 
 @pytest.mark.parametrize("own", ["nameserver 192.0.2.1\n", None])
 def test_elements_choose_the_resolv_conf_of_the_image(place: Place, own: str | None) -> None:
+    """Mended: the resolv.conf of diskimage-builder's host can ship in the image."""
     place.lend(own)
     place.leftovers.begin()
     place.wanted.unlink(missing_ok=True)

@@ -143,6 +143,7 @@ def of_image(home: Path, path: Path, image: Path | None = None) -> dict[str, Ino
 
 @pytest.mark.parametrize("local", [True, False], ids=["local", "fetched"])
 def test_the_image_of_a_distribution_is_unpacked_without_loop_devices(home: Path, tmp_path: Path, local: bool) -> None:
+    """Mended: diskimage-builder mounts it by kpartx."""
     path = system(tmp_path / "elements", EXTRACT, **EMPTY)
     (path / "system" / "files").mkdir()
     image = (tmp_path if local else path / "system" / "files") / "disk.qcow2"
@@ -236,6 +237,7 @@ def test_elements_without_root_d_are_refused(tmp_path: Path) -> None:
 
 
 def test_disks_of_the_original_can_be_made() -> None:
+    """Mended: whole disks of diskimage-builder take device-mapper, and loop devices with partitions."""
     for name, table in (("mbr", "mbr"), ("gpt", "gpt"), ("efi", "gpt")):
         request = ElementsRequest(("debian-minimal", f"block-device-{name}"), (ORIGINAL,), {})
         found = RootElements(request, lambda order, note: b"", ORIGINAL, lambda line: None).disk()

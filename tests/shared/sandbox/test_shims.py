@@ -62,6 +62,7 @@ def test_grub_install_still_tells_of_itself(tmp_path: Path) -> None:
     [("modprobe", ["overlay"]), ("udevadm", ["settle"]), ("sysctl", ["-w", "vm.swappiness=1"]), ("sysctl", ["-p"])],
 )
 def test_what_needs_a_booted_system_is_left_out_and_said(tmp_path: Path, name: str, arguments: list[str]) -> None:
+    """Mended: where no systemd runs, people of diskimage-builder write such programs themselves."""
     done = run(tmp_path, name, *arguments)
     assert (done.returncode, done.stdout) == (0, "")
     assert f"{name} {' '.join(arguments)}: left out" in done.stderr
@@ -80,4 +81,5 @@ def test_an_unknown_time_zone_is_an_error(tmp_path: Path) -> None:
 
 
 def test_services_are_not_started(tmp_path: Path) -> None:
+    """Mended: systemctl fails in diskimage-builder's chroot; here units are changed, and nothing is started."""
     assert run(tmp_path, "policy-rc.d", "nginx", "start", text=POLICY_TEXT).returncode == 101

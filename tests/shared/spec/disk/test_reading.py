@@ -232,6 +232,27 @@ def test_all_problems_come_at_once_and_name_their_keys() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        *[("1048576", MIB), ("1048576B", MIB), ("1024KiB", MIB), ("5 MiB", 5 * MIB), ("1.5GiB", 3 * GIB // 2)],
+        *[("0.5TiB", GIB << 9), ("2000K", 2_000_000), ("2000KB", 2_000_000), ("3M", 3_000_000), ("3MB", 3_000_000)],
+        *[("2G", 2 * 10**9), ("2.5GB", 25 * 10**8), ("1T", 10**12), ("1TB", 10**12)],
+    ],
+)
+def test_sizes_are_written_in_every_form(written: str, size: int) -> None:
+    text = TREE.replace("10GiB", "1.5TiB").replace("54%", "1%").replace("40%", "1%").replace("100MB", f"'{written}'")
+    assert described(text).partitions[2].size == size
+
+
+@pytest.mark.parametrize(
+    "written", ["1XB", "-1GiB", "GiB", "1.GiB", "1e9", "0", "0MiB", "1 Gi B", "1,5GiB", "101%", "0%", "-5%", ""]
+)
+def test_what_is_no_size_is_told_where_it_stands(written: str) -> None:
+    found = problems(TREE.replace("100MB", f"'{written}'"))
+    assert list(found) == ["1.partitioning.partitions.2.size"]
+
+
 PARTITIONED = """
 - local_loop: {{name: d, size: 4GiB}}
 - partitioning: {{base: d, label: {label}, partitions: [{partitions}]}}

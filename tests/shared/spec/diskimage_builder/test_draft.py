@@ -157,6 +157,7 @@ def test_an_extra_size_is_room_beside_what_later_phases_get(size: str, room: str
 
 
 def test_types_come_to_formats_and_their_own_endings() -> None:
+    """Mended: diskimage-builder passes squashfs over, unless it is the first type."""
     draft = draft_of("-t", ",".join(IMAGE_TYPES), "-o", "a", "vm")
     assert not problems_of_draft(draft)
     assert draft.document.data["output"]["formats"] == (
