@@ -81,7 +81,6 @@ quick: setup ## run the tests that need no virtual machine, emulator or Terrafor
 soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
 	.venv/bin/python -m tests.simulation.soak $(SEEDS)
 	.venv/bin/python -m tests.hostile.soak
-	GOLDSMITH_ALL_PYTHONS=1 .venv/bin/python -m pytest -q tests/provisioner/test_pythons.py
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
 	.venv/bin/python -m pytest -q -m soak

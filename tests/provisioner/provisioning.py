@@ -6,7 +6,6 @@ import base64
 import os
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +16,10 @@ from typing import Any
 
 from provisioner.protocol import HEARTBEAT, SERIAL_MARK, Job, Report, Step, decode_report, sign
 from shared.delivery.cidata import cidata_files
+from tests.provisioner.pythons import chosen_python
 
 KEY = "5f" * 32
 LOCALE = {"LC_ALL": "C.UTF-8"}  # as bootstrap.sh has it
-PYTHON = os.environ.get("GOLDSMITH_TEST_PYTHON", sys.executable)  # test_pythons.py runs the suite with others
 
 
 def script(name: str, path: str = "", **settings: Any) -> Step:
@@ -72,7 +71,7 @@ class Provisioning:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Boot; the console is the process's standard output."""
-        command = [PYTHON, "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
+        command = [chosen_python(), "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
         command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
         pipe, out = subprocess.PIPE, subprocess.STDOUT
         return subprocess.Popen(

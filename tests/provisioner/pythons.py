@@ -6,16 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-ALL_PYTHONS = "GOLDSMITH_ALL_PYTHONS"  # the variable that makes tests use all of them
+CHOSEN = "GOLDSMITH_TEST_PYTHON"  # the variable that names another than the oldest
 VERSIONS = tuple(f"3.{minor}" for minor in range(6, 14))
 
 
 def pythons() -> dict[str, str]:
     """Return the programs by their versions, such as 3.6, the oldest first; each version once."""
-    found = {version: next(filter(runs, _candidates(version)), None) for version in VERSIONS}
-    return {version: program for version, program in found.items() if program}
+    return dict(_found())
+
+
+@cache
+def chosen_python() -> str:
+    """Return the program that runs the bundle in tests: the oldest, which lacks most."""
+    return os.environ.get(CHOSEN) or next(_found(), ("", sys.executable))[1]
+
+
+def _found() -> Iterator[tuple[str, str]]:
+    for version in VERSIONS:
+        program = next(filter(runs, _candidates(version)), None)
+        if program:
+            yield version, program
 
 
 def _candidates(version: str) -> list[str]:
