@@ -3,6 +3,8 @@
 simulation   start(p1) ........ start(p2) ......... resume(p1) ......
 p1              └─ work ─ suspend()                    └─ work ─ end
 p2                                  └─ work ─ end
+
+In calm weather no process is suspended: start() then does the work itself, since a thread takes most of the time.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from tests.world.fuse import Died
 
 
 class Process:
-    """One process at work on one thing."""
+    """One process at work on one thing; one that never stands still needs no thread."""
 
-    def __init__(self, what: str, work: Callable[[], None]) -> None:
+    def __init__(self, what: str, work: Callable[[], None], *, calm: bool) -> None:
         self.what = what
         self.ended = False
         self.doomed = False  # it is killed when it would go on
@@ -24,18 +26,23 @@ class Process:
         self._work = work
         self._go = threading.Semaphore(0)
         self._gone = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = None if calm else threading.Thread(target=self._run, daemon=True)
+        if self._thread is not None:
+            self._thread.start()
 
     def step(self) -> None:
         """Let it run until it is suspended or has ended."""
         self._go.release()
+        if self._thread is None:
+            self._run()
+            return
         self._gone.acquire()
         if self.ended:
             self._thread.join()
 
     def suspend(self) -> None:
         """Stand still until the next step. Called by the process itself; raises Died when it was killed meanwhile."""
+        assert self._thread is not None, "a process is suspended in calm weather"
         self._gone.release()
         self._go.acquire()
         if self.doomed:
@@ -58,9 +65,9 @@ class Processes:
         self.suspended: list[Process] = []
         self.current: Process | None = None
 
-    def start(self, what: str, work: Callable[[], None]) -> Process:
-        """Begin a process and let it run until it is suspended or has ended."""
-        process = Process(what, work)
+    def start(self, what: str, work: Callable[[], None], *, calm: bool = False) -> Process:
+        """Begin a process and let it run until it is suspended or has ended; in calm weather it is never suspended."""
+        process = Process(what, work, calm=calm)
         self._step(process)
         return process
 

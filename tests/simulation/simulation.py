@@ -269,7 +269,7 @@ class Simulation(World):
     def process(self, what: str, work: Callable[[], None], message: Message | None = None) -> Process:
         """Begin a process."""
         self.log(what)
-        process = self.processes.start(what, work)
+        process = self.processes.start(what, work, calm=self.fuse.calm)
         self._after(process, message)
         return process
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from shared.build.build import Build, ImageDocument, Unfinished, unfinished_of
@@ -218,13 +219,19 @@ def _text(document: Build | Event | ImageDocument) -> str:
 
 def _build(document: _Document) -> Build:
     try:
-        build = read_build(document.text)
+        build = _read_build(document.text)
     except StoreError as error:
         remedy = f"set it aside with: goldsmith builds forget {document.id}"
         raise DamagedDocument(f"the document of build {document.id} is damaged: {error}; {remedy}") from error
     if build.id != document.id:
         raise DamagedDocument(f"the document of build {document.id} is damaged: it is that of build {build.id}")
-    return replace(build, last_seen=max(build.last_seen, document.last_seen))
+    return build if document.last_seen <= build.last_seen else replace(build, last_seen=document.last_seen)
+
+
+@lru_cache(maxsize=1024)
+def _read_build(text: str) -> Build:
+    """Read each document once: simulations look at one thousands of times, and a build is a value."""
+    return read_build(text)
 
 
 def _listed(document: _Document) -> Build | Damaged:
