@@ -1,4 +1,4 @@
-"""The lifecycle of a build: all transitions as data, with their guards, reasons and effects. Nothing else decides.
+"""The lifecycle of a build: all transitions as data, with their guards and effects. Nothing else decides.
 
 The file is longer than others so that a change of the lifecycle is read and reviewed in one place.
 
@@ -10,10 +10,9 @@ docs/lifecycle.md is generated from RULES and the docstrings of the functions th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from provisioner.protocol import (
     BUILD,
@@ -21,7 +20,6 @@ from provisioner.protocol import (
     DISK_WANTED,
     FAILED,
     INVENTORY,
-    OUTPUT_LIMIT,
     PHASES,
     REBOOTING,
     SLOWEST_MOVE,
@@ -29,12 +27,10 @@ from provisioner.protocol import (
     STEP_FINISHED,
     STEP_STARTED,
     VERIFY,
-    Report,
-    Step,
 )
 
 from ..build import resources
-from ..build.build import Build, LedgerEntry, Outcome, State, StepRecord
+from ..build.build import Build, LedgerEntry, Outcome, State
 from ..build.events import (
     BuildRejected,
     BuildRequested,
@@ -57,10 +53,27 @@ from ..build.events import (
 )
 from ..build.orders import Order, OrderKind, order_number
 from ..build.plan import Plan
-from ..errors import NO_SPACE
 from ..keys import BY_MACHINE
 from ..names import quoted
-from ..quantities import format_duration
+from .reasons import (
+    LONGEST_REASON,
+    NO_ZONE,
+    cancel_reason,
+    deadline_reason,
+    held_reason,
+    kept_reason,
+    lost_reason,
+    order_reason,
+    publishing_reason,
+    refused_reason,
+    reported_reason,
+    retiring_warning,
+    silence_reason,
+    stopped_reason,
+    unchanged_reason,
+    withdrawal_warning,
+)
+from .step_table import note_report, waiting
 
 ORDER_OF: Mapping[State, OrderKind] = {
     State.PREPARING: "create_resources",
@@ -94,17 +107,6 @@ DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other on
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
 PUBLISHING_SECONDS = 86_400.0  # after the commit: for so long what does not pass is taken for something that may
 ASLEEP_SECONDS = 3600.0  # after so long without a change there was no one to try: this machine was off, say
-NO_ZONE = "the boot disk of the failed step is not kept: its zone was not known yet"
-LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
-NOTE_LIMIT = 500  # characters of what a finished step says of itself; a name by digest has 350
-
-_STOPS = {
-    "powered-off": "powered itself off before its job was done",
-    "panicked": "had a kernel panic",
-    "lost": "was lost",
-    "preempted": "was preempted",
-    "gave-up": "did not come up and is in emergency mode",
-}
 
 Guard: TypeAlias = Callable[[Build, Any], bool]
 Effect: TypeAlias = Callable[[Build, Any], Build]
@@ -590,112 +592,6 @@ def is_our_order(build: Build, event: OrderFailed) -> bool:
     return event.order in awaited_orders(build) and event.attempt == build.attempt and event.order != "clean_up"
 
 
-# --- reasons: why an outcome is what it is, in one line for people
-
-
-def reported_reason(_build: Build, event: Reported) -> str:
-    """Return the provisioner's own words."""
-    return event.report.message[:LONGEST_REASON] or "the provisioner failed and did not say why"
-
-
-def held_reason(build: Build, _event: Event) -> str:
-    """Return why its machine was held."""
-    return build.held
-
-
-def stopped_reason(build: Build, event: MachineStopped) -> str:
-    """Return how the VM ended."""
-    detail = f": {event.detail[:LONGEST_REASON]}" if event.detail else ""
-    spent = _spent(build) if event.how in ("lost", "preempted") else ""
-    machine = f"{event.phase} {build.machine_word(event.phase)}"
-    return f"the {machine} {_STOPS[event.how]}{during_step(build, event.phase)}{spent}{detail}"
-
-
-def _spent(build: Build) -> str:
-    return f", in the last of {build.attempt} attempts"
-
-
-def during_step(build: Build, phase: str) -> str:
-    """Return which step was running when something other than the step ended it; "" between two steps."""
-    table = build.verify_steps if phase == VERIFY else build.steps
-    running = [record.name for record in table if record.status == "running"]
-    return f" (during step {quoted(running[-1])})" if running else ""
-
-
-def order_reason(_build: Build, event: OrderFailed) -> str:
-    """Return the worker's words; those of a full disk name no order."""
-    reason = event.reason[:LONGEST_REASON]
-    return reason if reason.startswith(NO_SPACE) else f"{event.order}: {reason}"
-
-
-def kept_reason(build: Build) -> str:
-    """Return which image stays of a build that could not be published, until when, and how to use it."""
-    if not build.kept_until or build.image is None:
-        return ""
-    until = datetime.fromtimestamp(build.kept_until, UTC)
-    return (
-        f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
-        "build the same spec again to publish it"
-    )
-
-
-def withdrawal_warning(left: str) -> str:
-    """Return the warning for what a failed publication has shown and could not take back."""
-    return f"shown by the publication that failed, and not taken back: {left[:LONGEST_REASON]}"
-
-
-def lost_reason(build: Build, lost: str) -> str:
-    """Return the build's reason once the image that it was to keep is not there any more."""
-    return f"{build.reason.removesuffix(kept_reason(build))}; {lost[:LONGEST_REASON]}"
-
-
-def retiring_warning(event: OrderFailed) -> str:
-    """Return why older images of the family are not deprecated."""
-    return f"older images of the family are not deprecated: {event.reason[:LONGEST_REASON]}"
-
-
-def cancel_reason(_build: Build, event: CancelRequested) -> str:
-    """Return the words of the request to cancel."""
-    return event.reason
-
-
-def deadline_reason(build: Build, _event: Event) -> str:
-    """Return how long the build was allowed to take, and what it was doing."""
-    if build.state is State.QUEUED:
-        return f"its turn has not come within {format_duration(build.deadline - build.created)} of the request"
-    since, what = (build.turn, "its turn came") if build.turn else (build.created, "the request")
-    phase = {State.PROVISIONING: BUILD, State.VERIFYING: VERIFY}.get(build.state)
-    step = during_step(build, phase) if phase else ""
-    return f"not done {build.deadline - since:.0f} s after {what}, still {build.state}{step}"
-
-
-def refused_reason(_build: Build, event: TurnCame) -> str:
-    """Return why it cannot be built any more, in the words in which a request would be refused."""
-    return event.refused
-
-
-def unchanged_reason(_build: Build, event: BuildRequested | TurnCame) -> str:
-    """Return which image has the content."""
-    return f"image {event.unchanged.name} has this content already" if event.unchanged is not None else ""
-
-
-def publishing_reason(build: Build, event: Event) -> str:
-    """Return how long the publication was tried; the worker's log has the faults that did not pass."""
-    hours = (event.time - build.committed) / 3600
-    return (
-        f"label_image: the publication was not complete {hours:.0f} h after it was committed, "
-        "and was withdrawn; its log says what did not pass"
-    )
-
-
-def silence_reason(build: Build, event: Event) -> str:
-    """Return how long the VM was silent, and why no other takes its place, as for one whose job is done."""
-    phase = VERIFY if build.state is State.VERIFYING else BUILD
-    seconds = f"{event.time - build.last_seen:.0f} s"
-    silence = f"no sign of life from the {build.machine_word(phase)} for {seconds}{during_step(build, phase)}"
-    return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)
-
-
 # --- effects: what else changes
 
 
@@ -855,61 +751,6 @@ def lose_image(build: Build, lost: str) -> Build:
         return build
     ledger = tuple(entry for entry in build.ledger if entry.kind != "image")
     return replace(build, reason=lost_reason(build, lost), kept_until=0.0, ledger=ledger)
-
-
-# --- the step table. Reports come in any order: the newest one of a step says where the step stands, and the newest one
-# that ends a try says how that try ended
-
-
-def waiting(steps: Sequence[Step]) -> tuple[StepRecord, ...]:
-    """Return the table of the steps before any of them has run."""
-    return tuple(StepRecord(step.name, step.action) for step in steps)
-
-
-def note_report(build: Build, report: Report) -> Build:
-    """Put a report into the table. Unknown steps, and reports older than those of their step, change nothing."""
-    table = build.verify_steps if report.phase == VERIFY else build.steps
-    if report.step is None or not 0 <= report.step < len(table) or not _tells(report):
-        return build
-    record = _after(table[report.step], report)
-    if record == table[report.step]:
-        return build
-    table = (*table[: report.step], record, *table[report.step + 1 :])
-    return replace(build, verify_steps=table) if report.phase == VERIFY else replace(build, steps=table)
-
-
-def _tells(report: Report) -> bool:
-    """Return whether a report says where its step stands. The job's last word does if it ends the step, too.
-
-    The announcement of a reboot names the step before it, and says nothing about that step.
-    """
-    return report.kind in (STEP_STARTED, STEP_FINISHED, STEP_FAILED) or (report.kind == FAILED and report.final)
-
-
-def _after(record: StepRecord, report: Report) -> StepRecord:
-    if report.attempt < record.attempt:
-        return record
-    if report.attempt > record.attempt:
-        record = replace(record, attempt=report.attempt, sequence=0, told=0)
-    if report.sequence > record.sequence:
-        record = replace(record, sequence=report.sequence, status=_status(report))
-    if report.kind != STEP_STARTED and report.sequence > record.told:
-        done = report.kind == STEP_FINISHED
-        record = replace(
-            record,
-            told=report.sequence,
-            exit_status=report.exit_status,
-            seconds=report.seconds,
-            output="" if done else report.output[-OUTPUT_LIMIT:],
-            note=report.message[:NOTE_LIMIT] if done else "",
-        )
-    return replace(record, tries=max(record.tries, report.tries))
-
-
-def _status(report: Report) -> Literal["running", "done", "failed"]:
-    if report.kind == STEP_FINISHED:
-        return "done"
-    return "failed" if report.kind != STEP_STARTED and report.final else "running"
 
 
 S = State

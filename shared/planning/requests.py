@@ -17,8 +17,9 @@ from ..build.events import BuildRequested, CancelRequested, OrderFailed, TurnCam
 from ..build.identity import LABEL_DIGITS
 from ..build.orders import Order
 from ..build.plan import ImagePlan, Plan
-from ..engine.lifecycle import LONGEST_REASON, awaited_orders
+from ..engine.lifecycle import awaited_orders
 from ..engine.messages import event_message, order_message
+from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
 from ..names import BUILD_LABEL, DIGEST_LABEL
 from ..ownership import SWEEP, content_of, known_build

@@ -10,7 +10,9 @@ from provisioner.protocol import COMPLETED, FAILED, REPORT_KINDS, STARTED, STEP_
 from shared.build.build import Build, LedgerEntry
 from shared.build.events import CleanedUp, Event
 from shared.build.plan import Plan
-from shared.engine.lifecycle import NO_ZONE, advance, decide, waiting
+from shared.engine.lifecycle import advance, decide
+from shared.engine.reasons import NO_ZONE
+from shared.engine.step_table import waiting
 from tests.shared.engine.test_lifecycle import LATER, LOST, O, S, at, said
 from tests.world import values
 

@@ -10,8 +10,8 @@ import pytest
 
 from provisioner.protocol import STEP_FINISHED
 from shared.build.build import AllowedFinding, ArchiveRecord, ExportedFile
-from shared.engine.lifecycle import note_report
 from shared.engine.manifest import manifest, with_earlier_files
+from shared.engine.step_table import note_report
 from tests.world import values
 from tests.world.fakes import PACKAGES
 

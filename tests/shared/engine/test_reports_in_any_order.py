@@ -27,7 +27,8 @@ from provisioner.protocol import (
 from shared.build.build import Build, Outcome, State
 from shared.build.events import Reported, report_id
 from shared.build.orders import OrderKind
-from shared.engine.lifecycle import decide, waiting
+from shared.engine.lifecycle import decide
+from shared.engine.step_table import waiting
 from tests.world import values
 from tests.world.world import Guest, World
 

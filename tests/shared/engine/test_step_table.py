@@ -18,7 +18,7 @@ from provisioner.protocol import (
     Report,
 )
 from shared.build.build import Build, StepRecord
-from shared.engine.lifecycle import note_report, waiting
+from shared.engine.step_table import note_report, waiting
 from tests.world import values
 
 

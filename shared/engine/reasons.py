@@ -1,0 +1,127 @@
+"""Why a build ended as it did, in one line for people: the words of what lifecycle.py decides, which decide nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from provisioner.protocol import BUILD, VERIFY
+
+from ..build.build import Build, State
+from ..build.events import BuildRequested, CancelRequested, Event, MachineStopped, OrderFailed, Reported, TurnCame
+from ..errors import NO_SPACE
+from ..names import quoted
+from ..quantities import format_duration
+
+LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
+NO_ZONE = "the boot disk of the failed step is not kept: its zone was not known yet"
+
+_STOPS = {
+    "powered-off": "powered itself off before its job was done",
+    "panicked": "had a kernel panic",
+    "lost": "was lost",
+    "preempted": "was preempted",
+    "gave-up": "did not come up and is in emergency mode",
+}
+
+
+def reported_reason(_build: Build, event: Reported) -> str:
+    """Return the provisioner's own words."""
+    return event.report.message[:LONGEST_REASON] or "the provisioner failed and did not say why"
+
+
+def held_reason(build: Build, _event: Event) -> str:
+    """Return why its machine was held."""
+    return build.held
+
+
+def stopped_reason(build: Build, event: MachineStopped) -> str:
+    """Return how the VM ended."""
+    detail = f": {event.detail[:LONGEST_REASON]}" if event.detail else ""
+    spent = _spent(build) if event.how in ("lost", "preempted") else ""
+    machine = f"{event.phase} {build.machine_word(event.phase)}"
+    return f"the {machine} {_STOPS[event.how]}{during_step(build, event.phase)}{spent}{detail}"
+
+
+def _spent(build: Build) -> str:
+    return f", in the last of {build.attempt} attempts"
+
+
+def during_step(build: Build, phase: str) -> str:
+    """Return which step was running when something other than the step ended it; "" between two steps."""
+    table = build.verify_steps if phase == VERIFY else build.steps
+    running = [record.name for record in table if record.status == "running"]
+    return f" (during step {quoted(running[-1])})" if running else ""
+
+
+def order_reason(_build: Build, event: OrderFailed) -> str:
+    """Return the worker's words; those of a full disk name no order."""
+    reason = event.reason[:LONGEST_REASON]
+    return reason if reason.startswith(NO_SPACE) else f"{event.order}: {reason}"
+
+
+def kept_reason(build: Build) -> str:
+    """Return which image stays of a build that could not be published, until when, and how to use it."""
+    if not build.kept_until or build.image is None:
+        return ""
+    until = datetime.fromtimestamp(build.kept_until, UTC)
+    return (
+        f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
+        "build the same spec again to publish it"
+    )
+
+
+def withdrawal_warning(left: str) -> str:
+    """Return the warning for what a failed publication has shown and could not take back."""
+    return f"shown by the publication that failed, and not taken back: {left[:LONGEST_REASON]}"
+
+
+def lost_reason(build: Build, lost: str) -> str:
+    """Return the build's reason once the image that it was to keep is not there any more."""
+    return f"{build.reason.removesuffix(kept_reason(build))}; {lost[:LONGEST_REASON]}"
+
+
+def retiring_warning(event: OrderFailed) -> str:
+    """Return why older images of the family are not deprecated."""
+    return f"older images of the family are not deprecated: {event.reason[:LONGEST_REASON]}"
+
+
+def cancel_reason(_build: Build, event: CancelRequested) -> str:
+    """Return the words of the request to cancel."""
+    return event.reason
+
+
+def deadline_reason(build: Build, _event: Event) -> str:
+    """Return how long the build was allowed to take, and what it was doing."""
+    if build.state is State.QUEUED:
+        return f"its turn has not come within {format_duration(build.deadline - build.created)} of the request"
+    since, what = (build.turn, "its turn came") if build.turn else (build.created, "the request")
+    phase = {State.PROVISIONING: BUILD, State.VERIFYING: VERIFY}.get(build.state)
+    step = during_step(build, phase) if phase else ""
+    return f"not done {build.deadline - since:.0f} s after {what}, still {build.state}{step}"
+
+
+def refused_reason(_build: Build, event: TurnCame) -> str:
+    """Return why it cannot be built any more, in the words in which a request would be refused."""
+    return event.refused
+
+
+def unchanged_reason(_build: Build, event: BuildRequested | TurnCame) -> str:
+    """Return which image has the content."""
+    return f"image {event.unchanged.name} has this content already" if event.unchanged is not None else ""
+
+
+def publishing_reason(build: Build, event: Event) -> str:
+    """Return how long the publication was tried; the worker's log has the faults that did not pass."""
+    hours = (event.time - build.committed) / 3600
+    return (
+        f"label_image: the publication was not complete {hours:.0f} h after it was committed, "
+        "and was withdrawn; its log says what did not pass"
+    )
+
+
+def silence_reason(build: Build, event: Event) -> str:
+    """Return how long the VM was silent, and why no other takes its place, as for one whose job is done."""
+    phase = VERIFY if build.state is State.VERIFYING else BUILD
+    seconds = f"{event.time - build.last_seen:.0f} s"
+    silence = f"no sign of life from the {build.machine_word(phase)} for {seconds}{during_step(build, phase)}"
+    return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)
