@@ -19,6 +19,7 @@ from shared.build.build import Build, Outcome
 from shared.build.events import Event
 from shared.build.export_formats import CHECKSUM
 from shared.errors import InputError
+from shared.host.scratch import if_abandoned
 from shared.quantities import MIB
 from shared.spec.diskimage_builder.command_line import placed_words, read_image_command
 from shared.spec.diskimage_builder.draft import IMAGE_TYPES, OriginalFiles
@@ -190,24 +191,9 @@ def _staging(staged: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         for left in folder.parent.glob(f"{glob.escape(_HIDDEN.format(name=staged.name))}*"):
-            if left == folder or not _is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_held(folder: Path) -> bool:
-    """Return whether another process makes files in a folder, or may: it is not ours to remove."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return os.fstat(descriptor).st_uid != os.geteuid()
-    finally:
-        os.close(descriptor)
+            with if_abandoned(left) as abandoned:  # as this run's own is by now
+                if abandoned and left.stat().st_uid == os.geteuid():
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def _reveal(folder: Path, files: OriginalFiles) -> Iterator[Path]:

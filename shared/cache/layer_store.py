@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import EnvironmentFault, GoldsmithError
-from ..host.scratch import is_at
+from ..host.scratch import if_abandoned, is_at
 from .seal import quick_seal, whole_digest
 
 RECORD, CONTENT, CHECKED = "layer.json", "content", "checked"
@@ -210,8 +210,10 @@ class LayerStore:
     def sweep(self) -> None:
         """Remove what killed processes have left: layers that were on their way out, and such without a record."""
         for path in self._all():
-            if path.name.startswith(GONE) and not _is_locked(path):
-                self._remove(path)
+            if path.name.startswith(GONE):
+                with if_abandoned(path) as abandoned:
+                    if abandoned:
+                        self._remove(path)
             elif LAYER_KEY.fullmatch(path.name) and not (path / RECORD).exists():
                 self.discard(path.name)
 
@@ -272,21 +274,6 @@ class LayerStore:
             return sorted(self.folder.iterdir())
         except FileNotFoundError:
             return []
-
-
-def _is_locked(folder: Path) -> bool:
-    """Return whether a process works in a folder, and has locked it."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def lock_record(staged: Path) -> int:

@@ -155,15 +155,31 @@ def temporary_folder() -> Iterator[Path]:
 def remove_abandoned(parent: Path, remove: Callable[[Path], None] = shutil.rmtree) -> None:
     """Remove the scratch folders that no living process holds. The caller holds the parent's lock."""
     for path in parent.glob(_MARK + "*"):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):  # its owner removes it at this moment
+        with if_abandoned(path) as abandoned, suppress(FileNotFoundError):  # its owner may remove it at this moment
+            if abandoned:
                 remove(path)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(descriptor)
+
+
+@contextmanager
+def if_abandoned(folder: Path) -> Iterator[bool]:
+    """Yield whether no living process holds the lock of a folder, and hold it meanwhile.
+
+    A link, or what cannot be opened, is another's.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _locks(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
