@@ -151,17 +151,9 @@ class _Room:
         )
         entrance = enter(furniture, self._control.close, partial(_first_process, self._spec))
         os.close(self._spec.result)
-        try:
+        with entrance.closing(alive):
             self._introduce(entrance, limits, tree)
             status = self._follow(entrance, limits, tree)
-        except BaseException:
-            with suppress(ProcessLookupError):
-                os.kill(entrance.pid, signal.SIGKILL)
-            raise
-        finally:
-            entrance.close()
-            if alive >= 0:
-                os.close(alive)
         if tree is not None and self._base:
             lower_capabilities(tree, 0)
         return status

@@ -18,8 +18,8 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +94,19 @@ class Entrance:
         """Let it go on, after what it waits for has been done."""
         self._connection.sendall(b"go")
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+    @contextmanager
+    def closing(self, alive: int) -> Iterator[None]:
+        """Close the connection and the pipe `alive` (limits.py) in the end; end the processes after a fault."""
+        try:
+            yield
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            raise
+        finally:
+            self._connection.close()
+            if alive >= 0:
+                os.close(alive)
 
 
 def enter(furniture: Furniture, close: Callable[[], None], init: Init | None = None) -> Entrance:

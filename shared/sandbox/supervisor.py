@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -148,16 +147,8 @@ class Supervisor:
         entrance = enter(furniture, self._close_all)
         if spec.shell >= 0:
             os.close(spec.shell)
-        try:
+        with entrance.closing(alive):
             status = self._rounds(entrance, base, root, limits)
-        except BaseException:
-            with suppress(ProcessLookupError):
-                os.kill(entrance.pid, signal.SIGKILL)
-            raise
-        finally:
-            entrance.close()
-            if alive >= 0:
-                os.close(alive)
         if status == COMPLETED:
             root.finish(self._began, spec.written_at)
         if layers is not None:
