@@ -122,28 +122,14 @@ def build(
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
+    from .commands.build import BuildFlags
     from .commands.build import build as run
+    from .commands.held import hold_flags
+    from .commands.images import format_names
 
-    values = _pairs(parameters)
-    status = run(
-        spec,
-        output,
-        values,
-        source,
-        boot=boot,
-        engine=engine,
-        compression=compression,
-        formats=formats or (),
-        no_cache=no_cache,
-        first=first,
-        check=check,
-        key=key,
-        as_json=json,
-        on_failure=on_failure,
-        kept=kept,
-        with_secrets=with_secrets,
-    )
-    raise typer.Exit(status)
+    hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=json)
+    flags = BuildFlags(output, boot, compression, format_names(formats or ()), no_cache, first, check, hold)
+    raise typer.Exit(run(spec, _pairs(parameters), source, flags, engine=engine, key=key, as_json=json))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +27,8 @@ from ..home import open_home, resume_all
 from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
-from .held import NO_HOLD, HoldFlags, hold_flags, holding
-from .images import export_again, format_names
+from .held import NO_HOLD, HoldFlags, holding
+from .images import export_again
 from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class BuildFlags:
         return replace(plan, image=image, machine=machine, cache=self._cache(plan))
 
     def _cache(self, plan: Plan) -> CachePlan:
-        if self.no_cache:
+        if self.no_cache or self.check:
             return CachePlan()
         if self.first is None:
             return plan.cache
@@ -85,22 +85,13 @@ class BuildFlags:
 
 def build(
     path: Path,
-    output: Path | None,
     parameters: Mapping[str, str],
     source: Path | None,
+    options: BuildFlags,
     *,
-    boot: str | None,
     engine: str | None,
-    compression: str | None,
-    formats: Sequence[str] = (),
-    no_cache: bool = False,
-    first: str | None = None,
     key: str | None,
-    check: bool = False,
     as_json: bool,
-    on_failure: str | None = None,
-    kept: str | None = None,
-    with_secrets: bool = False,
 ) -> int:
     """Build; give the exit status. InputError and EnvironmentFault come before anything is made.
 
@@ -108,17 +99,15 @@ def build(
     another that has not succeeded is not begun. The exit status is that of the first failure.
     """
     asked = f"goldsmith build {key or uuid.uuid4()}"
-    hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=as_json)
 
     def read() -> tuple[SpecFile, tuple[SpecBuild, ...]]:
         file = read_builds(path, parameters, asked, source)
         return file, with_engine(here(file.builds, path), engine)
 
     file, builds = read()
-    _one_of("--boot", boot, ("direct", "firmware"))
-    _one_of("--compression", compression, ("fast", "best"))
-    _go_together(hold, first, no_cache=no_cache, check=check)
-    options = BuildFlags(output, boot, compression, format_names(formats), no_cache or check, first, check, hold)
+    _one_of("--boot", options.boot, ("direct", "firmware"))
+    _one_of("--compression", options.compression, ("fast", "best"))
+    _go_together(options)
     return build_all(read, asked, options, (file, builds), as_json=as_json)
 
 
@@ -153,15 +142,15 @@ def build_all(
     return next(iter(failures.values()), 0)
 
 
-def _go_together(hold: HoldFlags, first: str | None, *, no_cache: bool, check: bool) -> None:
+def _go_together(options: BuildFlags) -> None:
     """Check that no two options exclude each other. InputError."""
-    if no_cache and first is not None:
+    if options.no_cache and options.first is not None:
         raise InputError("--from names a step to go on with from the cache, and --no-cache uses none; leave one out")
-    if check and first is not None:
+    if options.check and options.first is not None:
         raise InputError(
             "--check-reproducible uses no cache, and --from names a step to go on with from it; leave one out"
         )
-    if check and hold.seconds:
+    if options.check and options.hold.seconds:
         raise InputError("--check-reproducible keeps nothing of a failed build, and a shell needs it; leave one out")
 
 
