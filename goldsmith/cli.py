@@ -439,11 +439,15 @@ def images_import(
     ],
     name: Annotated[Optional[str], typer.Option(metavar="NAME", help="Its name; else made from the file's.")] = None,  # noqa: UP045
     family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins.")] = None,  # noqa: UP045
+    architecture: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="x86_64|arm64", help="Where the disk does not tell what its programs are for."),
+    ] = None,
 ) -> None:
     """Take a disk image into the catalogue, after checking it."""
     from .commands.images import import_file
 
-    import_file(file, name, family)
+    import_file(file, name, family, architecture)
 
 
 @images.command("export")
@@ -482,11 +486,12 @@ def images_bootstrap(
         typer.Option("--package", metavar="NAME", help="A further package; may be given several times."),
     ] = None,
     mirror: Annotated[Optional[str], typer.Option(metavar="URL", help="Where the packages come from.")] = None,  # noqa: UP045
+    architecture: Annotated[str, typer.Option(metavar="x86_64|arm64", help="The processor that it is for.")] = "x86_64",
 ) -> None:
     """Make a minimal bootable image from a distribution's packages."""
     from .commands.images import bootstrap
 
-    bootstrap(system, release, packages or [], mirror)
+    bootstrap(system, release, packages or [], mirror, architecture)
 
 
 @images.command("delete")

@@ -17,6 +17,9 @@ base() {
 		python3 python3
 		python3-venv python:ensurepip
 		qemu-system-x86 qemu-system-x86_64
+		qemu-system-arm qemu-system-aarch64
+		qemu-efi-aarch64 /usr/share/AAVMF/AAVMF_CODE.fd
+		qemu-user-static qemu-aarch64-static
 		qemu-system-data /usr/share/qemu/qboot.rom
 		qemu-utils qemu-img
 		seabios /usr/share/seabios/bios-256k.bin

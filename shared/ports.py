@@ -87,6 +87,7 @@ class MachineRequest:
     silence: float = 300.0  # seconds without a sign of life after which the machine counts as hung
     scratch_disk: str = ""  # of plan.scratch_gb; blank, deleted with the machine. "": none
     whole_plan: Plan | None = None  # whose steps the job has, where their results may come from earlier builds
+    architecture: str = "x86_64"  # of source_image
 
 
 @dataclass(frozen=True)

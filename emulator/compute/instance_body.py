@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared.build.machine_types import processor_of
+
 from .disk import Disk
 from .places import PROJECT_NUMBER, machine_size
 from .rest.calls import Call, fingerprint, labelled, new_document
@@ -57,6 +59,16 @@ def attached_disk(given: Mapping[str, object], disk: Disk, index: int, links: Li
     }
     inherited = ("licenses", "guestOsFeatures", "architecture")
     return document | {key: disk.document[key] for key in inherited if key in disk.document}
+
+
+def check_processor(document: Document) -> None:
+    """Refuse a boot disk for another architecture than the machine type's, as Compute Engine does. Raises Refusal."""
+    machine = processor_of(last(document["machineType"])).name.upper()
+    for entry in document["disks"]:
+        disk = entry.get("architecture", machine)
+        if entry["boot"] and disk not in (machine, "ARCHITECTURE_UNSPECIFIED"):
+            why = f"architecture ({disk}) is not compatible with machine type architecture ({machine})."
+            raise Refusal(400, "badRequest", f"Invalid resource usage: 'Requested boot disk {why}'.")
 
 
 def metadata(given: Mapping[str, object]) -> Document:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .disk import Disk
 from .disks import Disks
-from .instance_body import attached_disk, instance_document, metadata, run_seconds
+from .instance_body import attached_disk, check_processor, instance_document, metadata, run_seconds
 from .machines import Instance, Runner, serial_output
 from .rest.calls import Call, relabelled, timestamp
 from .rest.faults import Faults
@@ -80,14 +80,15 @@ class Instances:
         new: list[Disk] = []
         try:
             disks = [self._disk(entry, call, new) for entry in _checked(call.body.get("disks", []))]
+            document["disks"] = [
+                attached_disk(entry, disk, index, self._links)
+                for index, (entry, disk) in enumerate(zip(call.body["disks"], disks, strict=True))
+            ]
+            check_processor(document)
         except Refusal:
             for disk in new:
                 self._disks.remove(disk)
             raise
-        document["disks"] = [
-            attached_disk(entry, disk, index, self._links)
-            for index, (entry, disk) in enumerate(zip(call.body["disks"], disks, strict=True))
-        ]
         instance = Instance(path, document, disks, self._folder / document["id"], self._boot(document["name"]))
         instance.down.set()
         self._instances[path] = instance

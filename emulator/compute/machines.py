@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.build.events import Stop
+from shared.build.machine_types import processor_of
 from shared.machines.machines import Machines, MachineSpec
 from shared.machines.metadata_server import Route
 from shared.machines.qemu import DataDisk
@@ -136,4 +137,5 @@ def _spec(instance: Instance) -> MachineSpec:
         ),
         product=PRODUCT,
         panic_ends=False,
+        architecture=processor_of(last(instance.document["machineType"])).name,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from shared.build.machine_types import processor_of
+
 from .rest.links import Links
 from .rest.refusals import Document
 
@@ -48,7 +50,7 @@ _DISK_TYPES = {
     "hyperdisk-balanced": "Hyperdisk Balanced",
     "local-ssd": "Local SSD",
 }
-_ARM = "t2a"
+_ARM = ("t2a", "c4a", "n4a")
 
 
 def machine_size(name: str) -> tuple[int, int] | None:
@@ -59,9 +61,9 @@ def machine_size(name: str) -> tuple[int, int] | None:
         return int(custom["cpus"]), int(custom["memory"])
     series, _, rest = name.partition("-")
     shape, _, cpus = rest.partition("-")
-    if series not in (*_SERIES, _ARM) or shape not in _GB_A_CPU or not cpus.isdecimal() or len(cpus) > 9:
+    if series not in (*_SERIES, *_ARM) or shape not in _GB_A_CPU or not cpus.isdecimal() or len(cpus) > 9:
         return None
-    if int(cpus) not in _CPUS and (series, cpus) != ("n1", "1") and (series, cpus) not in ((_ARM, "1"), ("t2d", "1")):
+    if int(cpus) not in _CPUS and not (cpus == "1" and series in ("n1", "t2d", *_ARM)):
         return None
     return int(cpus), int(int(cpus) * _GB_A_CPU[shape] * 1024)
 
@@ -109,7 +111,9 @@ class Places:
     def machine_types(self, project: str, zone: str) -> Iterator[Document]:
         """Yield a zone's machine types."""
         names = [f"{series}-{shape}-{cpus}" for series in _SERIES for shape in _GB_A_CPU for cpus in _CPUS]
-        for number, name in enumerate([*_SHARED, "n1-standard-1", "t2a-standard-1", *names], 1):
+        for number, name in enumerate(
+            [*_SHARED, "n1-standard-1", *(f"{series}-standard-1" for series in _ARM), *names], 1
+        ):
             if found := self.machine_type(project, zone, name, number):
                 yield found
 
@@ -125,7 +129,7 @@ class Places:
             "guestCpus": cpus,
             "memoryMb": memory,
             "isSharedCpu": name in _SHARED,
-            "architecture": "ARM64" if name.startswith(f"{_ARM}-") else "X86_64",
+            "architecture": processor_of(name).name.upper(),
             "maximumPersistentDisks": 128,
             "maximumPersistentDisksSizeGb": "263168",
         }

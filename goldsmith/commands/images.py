@@ -35,12 +35,13 @@ def list_images(family: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(image) for image in found])
         return
-    print_table(("IMAGE", "FAMILY", "DISK", "DATA", "CREATED", "DEPRECATED"), [_row(image) for image in found])
+    print_table(("IMAGE", "FAMILY", "ARCH", "DISK", "DATA", "CREATED", "DEPRECATED"), [_row(image) for image in found])
 
 
 def _row(image: Image) -> tuple[str, ...]:
     size, data = f"{image.disk_size_gb} GB", megabytes(image.archive_bytes)
-    return (image.name, image.family or "", size, data, when(image.created), image.deprecated or "")
+    family, mark = image.family or "", image.deprecated or ""
+    return (image.name, family, image.architecture, size, data, when(image.created), mark)
 
 
 def show_image(name: str, *, as_json: bool) -> None:
@@ -65,12 +66,12 @@ def show_image(name: str, *, as_json: bool) -> None:
     say(str(contents))
 
 
-def import_file(file: Path, name: str | None, family: str | None) -> None:
+def import_file(file: Path, name: str | None, family: str | None, architecture: str | None) -> None:
     """Take a file into the catalogue."""
     with shown() as progress, open_home(progress) as backend:
         images = opening.images_here(backend)
         try:
-            image = images.import_image(file, name, family)
+            image = images.import_image(file, name, family, architecture)
         except AlreadyExists as error:  # here it is the person's choice of a name
             raise InputError(str(error)) from error
         contents = images.describe(image.name)
@@ -186,10 +187,10 @@ def _copy_sbom(backend: LocalBackend, made: Build, target: str) -> list[str]:
     return copies
 
 
-def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None) -> None:
+def bootstrap(system: str, release: str | None, packages: list[str], mirror: str | None, architecture: str) -> None:
     """Make an image of a distribution's packages; the catalogue has it afterwards, newest of its family."""
     with shown() as progress, open_home(progress) as backend:
-        image = opening.images_here(backend).bootstrap(system, release, packages, mirror)
+        image = opening.images_here(backend).bootstrap(system, release, packages, mirror, architecture)
     say(f"image {image.project}/{image.name}, newest of family {image.family}")
 
 

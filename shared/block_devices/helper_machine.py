@@ -109,7 +109,7 @@ def prepare_helper(tree: Path, disks: Sequence[Path], kinds: Iterable[str], fold
         for subject, files in candidates:
             try:
                 budget = Budget(KERNEL_BOUNDS, subject)
-                kernel = find_kernel(files or stack.enter_context(Disk(subject)).root, subject)
+                kernel = find_kernel(files or stack.enter_context(Disk(subject)).root, subject, budget)
                 _make(kernel, kernel.modules(wanted, budget), HelperMachine.in_folder(folder), budget)
             except (RootUnreadable, DirectBootImpossible, ImageFileError, ValueError) as error:
                 refusals.append(str(error).replace(str(tree), "the tree of files"))

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..architectures import ARM64, X86_64, Architecture
 from ..build.block_devices.description import BIOS_BOOT, DiskDescription, NewFileSystem
 from ..build.block_devices.layout import SECTOR_BYTES, Area, PlacedDisk, check_room, least_disk, place_disk
 from ..disks.extents import need_space
@@ -26,6 +27,7 @@ from ..quantities import GIB, MIB
 from ..sandbox.roots.unpack_root import UnpackedRoot
 from ..sandbox.system_calls import NO_DEVICES, mount_file_system
 from ..sandbox.user_namespace import run_with_all_ids
+from .arm_boot_loader import arm_configuration, arm_efi_program
 from .boot_loader import GrubHome, bios_boot, efi_program, searching_configuration
 from .file_systems import FilesToWrite, MadeFileSystem, below, inode_ratio, make_file_system, needs_helper
 from .helper_machine import HELPER_PROGRAMS, HelperMachine, prepare_helper
@@ -42,7 +44,7 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "vfat": ("mkfs.vfat", "mcopy", "mmd"),
     "swap": ("mkswap",),
 }
-_LOADER_FILE = "/EFI/BOOT/BOOTX64.EFI"
+_LOADER_FOLDER = "/EFI/BOOT"
 _CONFIGURATION = "/boot/grub/grub.cfg"
 _FSTAB = "/etc/fstab"
 _NOTHING_KEPT = UnpackedRoot((), {}, {})
@@ -59,6 +61,7 @@ def write_disk(
     size: int | None = None,
     kernels: Sequence[Path] = (),
     growth: int = 0,
+    architecture: Architecture = X86_64,
 ) -> int:
     """Write a sparse raw disk with the files of a tree, and return its bytes.
 
@@ -68,7 +71,8 @@ def write_disk(
     `target` is made, and must not be there; all identifiers follow from `seed`; all that tells a time in the file
     systems, beside the files' own, is `time` (Unix seconds). `size` is the disk's in bytes, else the description's,
     else the least that fits: whole GiB, or whole MiB without a partition table. `kernels` are disks of images, one of
-    whose kernels mounts xfs and btrfs for users who may not, if the tree has none.
+    whose kernels mounts xfs and btrfs for users who may not, if the tree has none. The programs of the tree, and the
+    boot loader, are of `architecture`: one for arm64 is made of GRUB's modules in the tree.
 
     InputError for what cannot be made of this tree or by this user, NoSpace, EnvironmentFault. No file is left then.
     """
@@ -76,7 +80,7 @@ def write_disk(
     identity = DiskIdentity(seed)
     kinds = [each.kind for each in description.file_systems]
     with temporary_folder() as scratch:
-        usage = _read_usage(run_with_all_ids(lambda: _prepare(description, tree, identity, time)))
+        usage = _read_usage(run_with_all_ids(lambda: _prepare(description, tree, identity, time, architecture)))
         helper = None
         if needs_helper(kinds):
             helper = HelperMachine.in_folder(scratch)
@@ -90,8 +94,10 @@ def write_disk(
         try:
             if description.table is not None:
                 write_partitions(description, placed, target, identity)
-            loader = _write_start(description, placed, target, identity, time, scratch)
-            making = _Making(description, placed, tree, kept, target, identity, time, loader, helper, scratch)
+            loader = _write_start(description, placed, target, identity, time, scratch, tree, architecture)
+            making = _Making(
+                description, placed, tree, kept, target, identity, time, loader, helper, scratch, architecture
+            )
             run_with_all_ids(making.all, own_mounts=True)
         except BaseException:
             target.unlink(missing_ok=True)
@@ -114,7 +120,9 @@ def _refuse(description: DiskDescription) -> None:
 # The tree
 
 
-def _prepare(description: DiskDescription, tree: Path, identity: DiskIdentity, time: int) -> str:
+def _prepare(
+    description: DiskDescription, tree: Path, identity: DiskIdentity, time: int, architecture: Architecture
+) -> str:
     """Put into the tree what the disk needs there, and return how much room its files take."""
     mounted = description.mounted()
     for each in mounted:
@@ -125,8 +133,9 @@ def _prepare(description: DiskDescription, tree: Path, identity: DiskIdentity, t
         root, boot = description.root, description.boot
         group = description.volume_group(root.base)
         device = f"UUID={identity.file_system(root)}" if group is None else _mapped(group.name, root.base)
-        parameters = [f"root={device}", "ro", "console=tty0", "console=ttyS0,115200"]
-        text = searching_configuration(parameters, "/boot" if boot == root else "")
+        parameters = [f"root={device}", "ro", "console=tty0", f"console={architecture.console},115200"]
+        configure = arm_configuration if architecture == ARM64 else searching_configuration
+        text = configure(parameters, "/boot" if boot == root else "")
         write_tree_file(tree, _CONFIGURATION, text, time)
     usage = measure_tree(tree, [each.mount_point or "/" for each in mounted])
     return json.dumps({place: [each.data, each.inodes] for place, each in usage.items()})
@@ -188,23 +197,29 @@ def _needs(description: DiskDescription, usage: Mapping[str, FileUsage], *, comf
 
 
 def _write_start(
-    description: DiskDescription, placed: PlacedDisk, disk: Path, identity: DiskIdentity, time: int, scratch: Path
+    description: DiskDescription,
+    placed: PlacedDisk,
+    disk: Path,
+    identity: DiskIdentity,
+    time: int,
+    scratch: Path,
+    tree: Path,
+    architecture: Architecture,
 ) -> bytes | None:
     """Write LVM's records and what a BIOS starts; return the program that EFI starts, if there is a place for it."""
     records = [record for group in placed.groups for record in volume_group_records(group, identity, time)]
-    loader = None
-    if description.has_bios_place or description.efi is not None:
-        home = _grub_home(description, identity)
-        if description.has_bios_place:
-            place = _core_place(description, placed)
-            bios = bios_boot(home, place.start // SECTOR_BYTES, scratch)
-            if len(bios.core) > place.size:
-                raise InputError(
-                    f"the boot loader has {len(bios.core) >> 10} KiB, and its place {place.size >> 10} KiB; "
-                    + ("write align: 1MiB" if description.table == "mbr" else "give its partition a larger size")
-                )
-            records += [(0, bios.boot_code), (place.start, bios.core)]
-        loader = efi_program(home, scratch) if description.efi is not None else None
+    loader, home = None, _grub_home(description, identity)
+    if description.has_bios_place and architecture == X86_64:
+        place = _core_place(description, placed)
+        bios = bios_boot(home, place.start // SECTOR_BYTES, scratch)
+        if len(bios.core) > place.size:
+            raise InputError(
+                f"the boot loader has {len(bios.core) >> 10} KiB, and its place {place.size >> 10} KiB; "
+                + ("write align: 1MiB" if description.table == "mbr" else "give its partition a larger size")
+            )
+        records += [(0, bios.boot_code), (place.start, bios.core)]
+    if description.efi is not None:
+        loader = arm_efi_program(home, tree, scratch) if architecture == ARM64 else efi_program(home, scratch)
     descriptor = os.open(disk, os.O_WRONLY | os.O_CLOEXEC)
     try:
         for at, data in records:
@@ -248,6 +263,7 @@ class _Making:
     loader: bytes | None
     helper: HelperMachine | None
     scratch: Path
+    architecture: Architecture
 
     def all(self) -> str:
         """Make them, the deepest first."""
@@ -275,5 +291,5 @@ class _Making:
         made = MadeFileSystem(described, self.identity.file_system(described), hash_seed, self.time)
         efi = self.description.efi
         if efi is not None and described.base == efi.name and self.loader is not None:
-            files = replace(files, further={_LOADER_FILE: self.loader})
+            files = replace(files, further={f"{_LOADER_FOLDER}/{self.architecture.boot_program}": self.loader})
         make_file_system(made, self.disk, self.placed.areas[described.base], files)

@@ -1,4 +1,4 @@
-"""Properties of Compute Engine's machine types, derived from their names: disks, GPUs, Local SSD.
+"""Properties of Compute Engine's machine types, derived from their names: processor, disks, GPUs, Local SSD.
 
 From /compute/docs/machine-resource and /compute/docs/disks/add-local-ssd of https://cloud.google.com, as of 2026-11. A
 series that is not named here, such as a later one, is judged by its generation, the number in its name.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 
+from ..architectures import ARM64, X86_64, Architecture
+
 _SMALLEST_GB = {"hyperdisk-balanced": 4, "hyperdisk-balanced-high-availability": 4, "hyperdisk-extreme": 64}
 _SERIES = re.compile(r"([a-z]+)([0-9]+)[a-z]*-")
 _HYPERDISK_ONLY = ("a3-ultragpu-",)  # of a generation that takes others
 _NO_STANDARD = ("g2-",)
 _LAST_WITH_STANDARD, _LAST_WITH_PERSISTENT = 2, 3  # generations
 _WITH_GPUS = ("a2-", "a3-", "a4-", "a4x-", "a5x-", "g2-", "g4-")
+_ARM = ("a4x-", "a5x-", "c4a-", "n4a-", "t2a-")  # Axion, Ampere's Altra, and those with NVIDIA's Grace and Vera
 _STAYING = ("h3-", "h4d-", "ct")  # for high performance computing, and TPUs
 _WITH_LOCAL_SSD = ("a2-ultragpu-", "a3-", "a4-", "a4x-", "a5x-", "z3-", "z4d-", "z4m-")
 
@@ -27,6 +30,11 @@ def default_disk_type(machine_type: str) -> str:
     if generation > _LAST_WITH_STANDARD or machine_type.startswith(_NO_STANDARD):
         return "pd-balanced"
     return "pd-standard"
+
+
+def processor_of(machine_type: str) -> Architecture:
+    """Return the architecture of a machine type's processors."""
+    return ARM64 if machine_type.startswith(_ARM) else X86_64
 
 
 def smallest_disk_gb(disk_type: str) -> int:

@@ -29,6 +29,7 @@ class SourceImage:
     licenses: tuple[str, ...] = ()
     created: float = 0.0  # Unix seconds: what its contents date from; 0 where that is not known
     bootable: bool = True  # False where it is known to have no kernel
+    native: bool = True  # False where this machine's processor does not run its programs
 
 
 AskedElements = tuple[tuple[str, ...], tuple[str, ...]]

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..architectures import ARCHITECTURES, of_kernel, program_machine
 from ..build.image_python import PROGRAMS
 from ..disks.disk import Disk
 from ..disks.ext4.reader import FileSystemUnreadable
@@ -14,10 +15,10 @@ from ..disks.partition_table import EFI_TYPES, DiskPartition
 from ..disks.root_files import RootFiles, RootUnreadable
 from ..errors import ImageFileError
 
-_MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine of the ELF header
-_SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/env")
+_PROGRAMS = ("/sbin/init", "/bin/sh", "/bin/bash", "/usr/bin/env")
+_HEAD = 1024  # bytes of a program or kernel, which tell its architecture
 _CLOUD_INIT = "/usr/bin/cloud-init"
-_EFI_PROGRAM = re.compile(r"BOOT(X64|AA64)\.EFI", re.IGNORECASE)
+_EFI_PROGRAMS = {each.boot_program.lower(): each.name for each in ARCHITECTURES.values()}
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -31,7 +32,7 @@ class ImageContents:
     efi: bool  # whether UEFI finds a program at the removable medium's path
     unreadable: str | None = None  # why the root file system cannot be read
     system: str | None = None  # PRETTY_NAME of os-release
-    architecture: str | None = None  # x86_64 or arm64
+    architecture: str | None = None  # x86_64, arm64, or what its programs are for
     kernel: str | None = None  # the newest installed kernel's release
     python3: bool | None = None
     cloud_init: bool | None = None
@@ -61,8 +62,9 @@ def describe_image(path: Path) -> ImageContents:
     """Look into a raw disk. Raises ImageFileError when it is not one, or damaged."""
     with Disk(path) as disk:
         table = disk.table
-        has_efi = any(_has_efi_program(disk, partition) for partition in table.partitions)
-        found = ImageContents(table.kind, table.partitions, table.bios_code, has_efi)
+        efi = {name for partition in table.partitions for name in _efi_architectures(disk, partition)}
+        by_efi = next(iter(efi)) if len(efi) == 1 else None
+        found = ImageContents(table.kind, table.partitions, table.bios_code, bool(efi), architecture=by_efi)
         try:
             root = disk.root
         except RootUnreadable as error:
@@ -70,7 +72,7 @@ def describe_image(path: Path) -> ImageContents:
         return replace(
             found,
             system=_system(root),
-            architecture=_architecture(root),
+            architecture=_architecture(root) or by_efi,
             kernel=_kernel(root),
             python3=has_python(root),
             cloud_init=root.exists(_CLOUD_INIT),
@@ -101,10 +103,15 @@ def _system(root: RootFiles) -> str | None:
 
 
 def _architecture(root: RootFiles) -> str | None:
-    for path in _SHELLS:
-        head = root.read_all([path]).get(path, b"")[:20]
-        if head.startswith(b"\x7fELF"):
-            return _MACHINES.get(int.from_bytes(head[18:20], "little"))
+    for path in _PROGRAMS:
+        machine = program_machine(root.read_all([path], _HEAD).get(path, b""))
+        if machine is not None:
+            return machine
+    kernels = [f"/boot/{name}" for name in _names(root, "/boot") if name.startswith("vmlinuz-")]
+    for head in root.read_all(kernels, _HEAD).values():
+        kind = of_kernel(head)
+        if kind is not None:
+            return kind.name
     return None
 
 
@@ -119,17 +126,19 @@ def _names(root: RootFiles, folder: str) -> list[str]:
     return root.names(folder) if entry is not None and entry.is_folder else []
 
 
-def _has_efi_program(disk: Disk, partition: DiskPartition) -> bool:
+def _efi_architectures(disk: Disk, partition: DiskPartition) -> set[str]:
+    """Return the architectures for which a partition has a program that UEFI starts by itself."""
     if partition.type not in EFI_TYPES:
-        return False
+        return set()
     try:
         files = disk.file_system(partition)
         if not isinstance(files, Fat):
-            return False
+            return set()
         found = files.root
         for folder in ("efi", "boot"):
             entries = {name.lower(): number for name, number in files.entries(found).items()}
             found = files.inode(entries[folder])
-        return any(_EFI_PROGRAM.fullmatch(name) for name in files.entries(found))
+        names = {name.lower() for name in files.entries(found)}
     except (ImageFileError, FileSystemUnreadable, KeyError):  # what cannot be read, firmware cannot read either
-        return False
+        return set()
+    return {_EFI_PROGRAMS[name] for name in names & set(_EFI_PROGRAMS)}

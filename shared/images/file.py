@@ -16,13 +16,14 @@ from pathlib import Path
 
 from provisioner.system.partition_table import SECTOR
 
+from ..architectures import X86_64, find_architecture
 from ..archives.inflate import is_packed
 from ..disks.extents import copy_sparse, open_file
 from ..disks.foreign_disk import convert_disk, find_format
 from ..disks.partition_table import NO_TABLE, read_disk_table
 from ..disks.sector_size import count_small_sectors, has_large_sectors
 from ..disks.unpack import unpack_disk
-from ..errors import AlreadyExists, ImageFileError
+from ..errors import AlreadyExists, ImageFileError, InputError
 from ..names import NAME_LENGTH
 from ..ports import Image, Notify
 from .catalogue import Catalogue
@@ -60,12 +61,17 @@ def import_image(
     catalogue: Catalogue,
     *,
     family: str | None = None,
+    architecture: str | None = None,
     progress: Notify = lambda line: None,
 ) -> Image:
     """Add a file's disk to the catalogue. `progress` gets a line for each stage.
 
-    Raises ImageFileError (not a disk, damaged, cut short, leading elsewhere), AlreadyExists, NoSpace, MissingTool.
+    `architecture` is for disks whose programs cannot be looked at; of all others it is found, and checked.
+    Raises ImageFileError (not a disk, damaged, cut short, leading elsewhere), AlreadyExists, NoSpace, MissingTool;
+    InputError for another architecture than the disk's.
     """
+    if architecture is not None:
+        find_architecture(architecture)
     if catalogue.get(name) is not None:
         raise AlreadyExists(f"there is an image {name} already; choose another name, or delete it first")
     make_raw = _reader(file)
@@ -80,13 +86,16 @@ def import_image(
             progress("looking at what is inside")
             contents = describe_image(disk)
             _refuse_bare(contents.table, disk)
+        found = contents.architecture
+        if architecture is not None and found not in (None, architecture):
+            raise InputError(f"{file}: is for {found}, not for {architecture}; leave --architecture out")
         return catalogue.add(
             disk,
             name,
             transfer="move",
             family=family,
             description=f"imported from {file.name}",
-            architecture=contents.architecture or "x86_64",
+            architecture=architecture or found or X86_64.name,
         )
 
 

@@ -13,11 +13,12 @@ from typing import TypedDict
 from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import BUILD, HYGIENE_OFF, SCRATCH, Job
 
+from ..architectures import find_architecture
 from ..build import resources
 from ..build.build import ArchiveRecord, ExportedImage
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats, space_needed
 from ..build.image_python import OLDEST
-from ..build.plan import Plan, SourceImage
+from ..build.plan import Plan
 from ..delivery.cidata import cidata_files
 from ..delivery.iso9660 import FILE_LIMIT
 from ..disks.disk import Disk
@@ -62,7 +63,7 @@ from .host_traces import host_traces
 from .site import check_proxy, lend_site
 from .step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
 
-ZONE, ARCHITECTURE = "local", "x86_64"
+ZONE = "local"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source
 CONSOLE, REPORTS = 1, 3  # serial ports
 KEPT_OUTPUT = {CONSOLE: SERIAL_LIMIT + len(TRUNCATED), REPORTS: 2 << 20}
@@ -91,7 +92,7 @@ class LocalCompute:
 
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
-        _check_source(plan.source)
+        find_architecture(plan.source.architecture)
         if plan.machine.proxy is not None:
             check_proxy(plan.machine.proxy)
         if plan.context is not None and plan.context.size > FILE_LIMIT:
@@ -102,7 +103,12 @@ class LocalCompute:
         cache_size(self._environment)
         check_reads(plan)
         _check_python(self._catalogue.disk(plan.source.name), plan.source.name)
-        self._machines.check(plan.machine.engine, plan.machine.boot, internet=plan.machine.internet)
+        self._machines.check(
+            plan.machine.engine,
+            plan.machine.boot,
+            internet=plan.machine.internet,
+            architecture=plan.source.architecture,
+        )
         if plan.machine.engine == CHROOT:
             _check_root(self._catalogue.disk(plan.source.name), plan.source.name)
         if any(step.action == "install-gpu" for step in plan.steps):
@@ -296,6 +302,7 @@ class LocalCompute:
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
                     cache=cache,
                     shell=request.job.hold > 0,
+                    architecture=request.architecture,
                     **self._sandbox_of(request),
                 )
             )
@@ -480,14 +487,6 @@ def _is_of_a_build(disk: Disk) -> bool:
     root = disk.root
     policy = root.read_all([POLICY], len(POLICY_TEXT)).get(POLICY, b"")
     return any(map(root.exists, OF_THE_BUILD)) or policy == POLICY_TEXT.encode()
-
-
-def _check_source(source: SourceImage) -> None:
-    if source.architecture != ARCHITECTURE:
-        raise InputError(
-            f"source: image {source.name} is for {source.architecture}, and VMs of this machine are {ARCHITECTURE}; "
-            "build it on Google Cloud, or name an image for this architecture"
-        )
 
 
 def _check_python(disk: Path, name: str) -> None:

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ..architectures import ARM64, X86_64, find_architecture
 from ..errors import AlreadyExists, EnvironmentFault, NotFound
 from ..host.build_folder import BuildFolder
 from ..host.programs import find_tool
 from ..host.scratch import faults
 from ..ports import Machine, Message
-from .accelerator import QEMU
 from .process import MachineEnd, MachineProcess
 from .qemu import MachineSpec
 from .record import ZONE, Record
@@ -69,21 +69,24 @@ class Machines:
         if self._guard is not None:
             self._guard.close()
 
-    def check(self, engine: str, boot: str, *, internet: bool) -> None:
+    def check(self, engine: str, boot: str, *, internet: bool, architecture: str = X86_64.name) -> None:
         """Check that this host has what a machine needs. Raises MissingTool, EnvironmentFault."""
+        kind = find_architecture(architecture)
         if engine == CHROOT:
             from .start_sandbox import check_host
 
-            check_host(self._home, internet=internet)
+            check_host(self._home, kind, internet=internet)
             if internet:
                 self._refuse_open_network()
             return
         from .direct_boot import direct_boot
-        from .start import TIED
+        from .start import TIED, find_uefi
 
-        for program in (QEMU, "socat", TIED[0]):
+        for program in (kind.emulator, "socat", TIED[0]):
             find_tool(program)
-        if boot == "direct":
+        if kind == ARM64:
+            find_uefi(kind)  # which an image that does not boot directly boots by
+        if boot == "direct" and direct_boot.runs_here(kind):
             direct_boot.static_busybox()
         if internet:
             self._refuse_open_network()

@@ -3,6 +3,8 @@
 Both ways to boot share the serial ports (1 is the console, 3 has the reports), the network and its servers. A direct
 boot has its disks on one NVMe controller, for which kernels have a built-in driver. A firmware boot has them on
 virtio-scsi, as Compute Engine does. guest/init knows the same addresses of the guest, gateway and name server.
+
+A machine for arm64 has one serial port of its own, and the four of a PCI card: the third is ttyS2 there as well.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ from typing import Literal
 
 from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE, SHELL_PORT
 
+from ..architectures import ARM64, X86_64, find_architecture
 from ..cache.layer_store import LayerRecord, StepLayer
-from .accelerator import QEMU
 
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
 # Emulated CPUs have what x86-64-v2 needs, and random numbers. With `max`, mount and systemd's network services fail in
 # a Debian that boots by firmware.
-CPU = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
+CPU: Mapping[str, str] = {"tcg": "qemu64,svm=off,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm", "kvm": "host"}
 MACHINE = "q35,usb=off,smbus=off,vmport=off"
 NO_LEGACY = ",sata=off,i8042=off"  # a firmware may use them; a kernel that QEMU starts only loses time probing them
+
+# The newest interrupt controller that the host's has, or QEMU: kernels on hosts with GICv3 have no GICv2 for guests.
+_ARM_CPU: Mapping[str, str] = {"tcg": "cortex-a72", "kvm": "host"}
+_ARM_MACHINE = "virt,gic-version=max"
 
 ROOT_DRIVE = "root"
 DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # after a crash of the host a build starts again
@@ -79,6 +85,7 @@ class MachineSpec:
     packages: bool = False  # whether the HTTP server is a proxy for packages as well
     site_proxy: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in a job; what that proxy goes by
     shell: bool = False  # its job may hold it for a person, who gets a shell by a connection beside the others
+    architecture: str = X86_64.name
 
 
 @dataclass(frozen=True)
@@ -127,23 +134,30 @@ def command(
     socat: str,
 ) -> list[str]:
     """Return the whole command line. `cidata` is the CIDATA disk, if there is one, and `socat` the program's path."""
+    is_direct = isinstance(firmware, KernelFiles)
     return [
-        QEMU,
+        find_architecture(spec.architecture).emulator,
         *("-name", f"{_escaped(spec.name)},process=goldsmith-vm"),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-sandbox", "on,obsolete=deny"),  # a stricter one kills what QEMU starts for connections
         *("-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"),
-        *("-machine", MACHINE + (NO_LEGACY if isinstance(firmware, KernelFiles) else "")),
-        *("-cpu", CPU[accelerator], "-smp", str(spec.cpus), "-m", f"{spec.memory_mb}M"),
+        *_board(spec, accelerator, direct=is_direct),
+        *("-smp", str(spec.cpus), "-m", f"{spec.memory_mb}M"),
         *_firmware(firmware),
         *(("-smbios", _smbios(spec.product)) if spec.product else ()),
-        *_disks(spec, cidata, direct=isinstance(firmware, KernelFiles)),
-        *_serial_ports(wiring),
+        *_disks(spec, cidata, direct=is_direct),
+        *_serial_ports(spec, wiring),
         *(() if wiring.monitor is None else _monitor(wiring.monitor)),
         *(("-S",) if wiring.paused else ()),
         *(() if wiring.shell is None else _shell_port(wiring.shell)),
         *_network(wiring, socat, internet=spec.internet),
     ]
+
+
+def _board(spec: MachineSpec, accelerator: str, *, direct: bool) -> list[str]:
+    if spec.architecture == ARM64.name:
+        return ["-machine", _ARM_MACHINE, "-cpu", _ARM_CPU[accelerator]]
+    return ["-machine", MACHINE + (NO_LEGACY if direct else ""), "-cpu", CPU[accelerator]]
 
 
 def _firmware(firmware: Firmware) -> list[str]:
@@ -202,11 +216,19 @@ def _scsi_disk(drive: str, number: int, name: str, *, writable: bool) -> str:
     return f"scsi-hd,drive={drive},lun={number}{boot}{faults}{named}"
 
 
-def _serial_ports(wiring: Wiring) -> list[str]:
-    return [
+def _serial_ports(spec: MachineSpec, wiring: Wiring) -> list[str]:
+    sockets = [
         *("-chardev", f"socket,id=console,fd={wiring.console}"),
         *("-chardev", f"socket,id=reports,fd={wiring.reports}"),
-        *("-serial", "chardev:console", "-serial", "null", "-serial", "chardev:reports"),
+    ]
+    if spec.architecture != ARM64.name:
+        return [*sockets, "-serial", "chardev:console", "-serial", "null", "-serial", "chardev:reports"]
+    unused = ("none1", "none2", "none4")
+    card = ",".join(f"chardev{number}={name}" for number, name in enumerate(("none1", "none2", "reports", "none4"), 1))
+    return [
+        *sockets,
+        *(word for name in unused for word in ("-chardev", f"null,id={name}")),
+        *("-serial", "chardev:console", "-device", f"pci-serial-4x,{card}"),
     ]
 
 

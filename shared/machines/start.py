@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+from ..architectures import ARM64, X86_64, Architecture, find_architecture
 from ..cache.layer_store import LayerStore, folder_of_layers
 from ..delivery.cidata import write_cidata
 from ..disks.partition_table import read_disk_table
@@ -45,6 +46,8 @@ OVMF = (  # code and variables, where Debian and Ubuntu have them
     (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
     (Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")),
 )
+PAGE = 64 << 10  # bytes that are written together
+AAVMF = ((Path("/usr/share/AAVMF/AAVMF_CODE.fd"), Path("/usr/share/AAVMF/AAVMF_VARS.fd")),)  # the same for arm64
 
 # setpriv's PR_SET_PDEATHSIG survives exec. It misses a parent that died before it was set, so the script compares the
 # parent's pid. The script is fixed; everything that varies follows as arguments.
@@ -72,7 +75,7 @@ def launch(
     if services is None:
         own = () if keeper is None else (keeper.route,)
         services = {ADDRESS: (*machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id), *own)}
-    found = accelerator(home)
+    found = accelerator(home, architecture=find_architecture(spec.architecture))
     firmware, note = choose_firmware(spec, home)
     with ExitStack() as stack:
         if keeper is not None:
@@ -183,25 +186,47 @@ def _begin_paused(keeper: LayerKeeper, running: Running) -> None:
 def choose_firmware(spec: MachineSpec, home: Path) -> tuple[Firmware, str]:
     """Return how a machine starts, and a note for people where that is not the way that the spec asks for."""
     if spec.boot == "direct":
+        architecture = find_architecture(spec.architecture)
         try:
-            boot = direct_boot.prepare_boot(spec.disk, home)
+            boot = direct_boot.prepare_boot(spec.disk, home, architecture)
         except DirectBootImpossible as error:
             return _firmware(spec), f"no direct boot, but the slower way by firmware and boot loader: {error}"
         line = boot.command_line(internet=spec.internet, cidata=spec.cidata is not None)
-        return KernelFiles(boot.kernel, boot.initrd, line, QBOOT.exists()), ""
+        return KernelFiles(boot.kernel, boot.initrd, line, architecture == X86_64 and QBOOT.exists()), ""
     return _firmware(spec), ""
 
 
 def _firmware(spec: MachineSpec) -> Firmware:
     """Return BIOS for a disk that boots by it, otherwise UEFI with this machine's own variables."""
-    if read_disk_table(spec.disk).boots_by_bios:
+    is_arm = spec.architecture == ARM64.name
+    if not is_arm and read_disk_table(spec.disk).boots_by_bios:
         return "bios"
-    for code, variables in OVMF:
+    code, variables = find_uefi(ARM64 if is_arm else X86_64)
+    own = spec.folder / "efi-variables.fd"
+    if not own.exists():
+        _copy_variables(variables, own)
+    return UefiFiles(code, own)
+
+
+def _copy_variables(source: Path, target: Path) -> None:
+    """Copy a firmware's variables, of which all but a few KiB of up to 64 MiB are zeroes, as a sparse file."""
+    data = source.read_bytes()
+    with target.open("wb") as file:
+        file.truncate(len(data))
+        for start in range(0, len(data), PAGE):
+            page = data[start : start + PAGE]
+            if page.count(0) < len(page):
+                file.seek(start)
+                file.write(page)
+
+
+def find_uefi(architecture: Architecture) -> tuple[Path, Path]:
+    """Return this host's UEFI firmware for an architecture: code and variables. MissingTool."""
+    for code, variables in AAVMF if architecture == ARM64 else OVMF:
         if code.exists() and variables.exists():
-            own = spec.folder / "efi-variables.fd"
-            if not own.exists():
-                shutil.copyfile(variables, own)
-            return UefiFiles(code, own)
+            return code, variables
+    if architecture == ARM64:
+        raise MissingTool("the UEFI firmware AAVMF, which images for arm64 boot by,", "qemu-efi-aarch64")
     raise MissingTool("the UEFI firmware OVMF, which this image boots by,", "ovmf")
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from ..architectures import X86_64, Architecture, of_host
 from ..cache.layer_store import folder_of_layers
 from ..disks.disk import Disk
 from ..errors import EnvironmentFault, InputError
@@ -38,15 +39,17 @@ PROGRAM = (
 SLIRP, TUN = "slirp4netns", "/dev/net/tun"
 PATIENCE = 900.0  # seconds for a sandbox to be set up: a fraction of one, unless a large image is unpacked first
 MESSAGE = 64  # bytes
-HOST = "x86_64"  # whose programs the images of a catalogue have
 
 
-def check_host(home: Path, *, internet: bool) -> None:
-    """Check that this host has what a sandbox needs. Raises MissingTool, EnvironmentFault."""
-    if os.uname().machine != HOST:
-        raise EnvironmentFault(
-            f"a sandbox runs the image's programs on this host, which is {os.uname().machine}, and images of this "
-            f"machine's catalogue are {HOST}; write local.engine: vm"
+def check_host(home: Path, architecture: Architecture = X86_64, *, internet: bool) -> None:
+    """Check that this host has what a sandbox needs, and that its processor runs an architecture's programs.
+
+    InputError for one that does not; MissingTool, EnvironmentFault.
+    """
+    if of_host(os.uname().machine) != architecture:
+        raise InputError(
+            f"local.engine: chroot runs the image's programs on this host, which has {os.uname().machine}, and the "
+            f"image is for {architecture.name}; write engine: vm, which {architecture.emulator} emulates"
         )
     for program in (TIED[0], *((SLIRP,) if internet else ())):
         find_tool(program)

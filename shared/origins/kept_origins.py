@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from ..architectures import X86_64, Architecture, find_architecture
 from ..budget import ROOT_ARCHIVE_BOUNDS, Budget
 from ..build.block_devices.description import DiskDescription, default_disk
 from ..disks.extents import open_descriptor
@@ -112,8 +113,10 @@ class KeptOrigins:
         """
         with faults(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
+        kind = find_architecture(request.architecture)
+        self._disk = self._given or default_disk(kind)
         request = replace(request, root_kind=self._disk.root.kind)
-        disk = "" if self._disk == default_disk() else f"-{hashlib.sha256(_text_of(self._disk)).hexdigest()}"
+        disk = "" if self._disk == default_disk(kind) else f"-{hashlib.sha256(_text_of(self._disk)).hexdigest()}"
         known = self._folder / "requests" / f"{request.digest}{disk}"
         try:
             with scratch_folder(self._folder) as scratch:
@@ -122,6 +125,8 @@ class KeptOrigins:
             return self._made_before(known, error)
         date = time.strftime("%Y%m%d", time.gmtime(archive.written))
         prefix = f"{request.distribution}-{_NOT_IN_NAMES.sub('-', request.release)}-{date}"
+        if kind != X86_64:
+            prefix = f"{prefix}-{kind.name}"
         indexes = [hashlib.sha256(index).hexdigest() for index in archive.indexes]
         content = json.dumps([request.digest, *archive.source.lines, *indexes])
 
@@ -130,7 +135,7 @@ class KeptOrigins:
             write_made_disk(order, request.maker(archive, written, self._progress), disk, self._progress)
 
         subject = f"{request.distribution} {request.release}"
-        image = self._image(prefix, content, subject, write, _PACKAGES_ESTIMATE)
+        image = self._image(prefix, content, subject, write, _PACKAGES_ESTIMATE, architecture=kind)
         _write_whole(known, image.name)
         return image
 
@@ -192,13 +197,24 @@ class KeptOrigins:
 
         return self._image(kind, content, subject, write, estimate)
 
-    def _image(self, kind: str, content: str, subject: str, write: Write, estimate: int, growth: int = 0) -> Image:
+    def _image(
+        self,
+        kind: str,
+        content: str,
+        subject: str,
+        write: Write,
+        estimate: int,
+        growth: int = 0,
+        architecture: Architecture = X86_64,
+    ) -> Image:
         """Return the image of a content, and make it where there is none."""
         epoch = _epoch(self._environment)
         key = hashlib.sha256(json.dumps([kind, content, epoch, self._disk.to_json(), _recipe()]).encode()).hexdigest()
         name = f"{kind}-{key[:_DIGITS]}"
         kernels = tuple(self._catalogue.folder / image.name / DISK for image in self._catalogue.list())
-        order = TreeOrder(self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE), kernels, growth)
+        order = TreeOrder(
+            self._disk, subject, key, epoch, max(estimate, _LEAST_ESTIMATE), kernels, growth, architecture
+        )
         with self._only(name):  # a process that asks for the same at the same time waits, and finds it made
             image = self._catalogue.get(name) or self._make(name, order, write)
         if image.id != content_id(key):
@@ -211,7 +227,14 @@ class KeptOrigins:
             disk = scratch.path / "disk.raw"
             write(order, disk)
             description = f"made of {Path(order.subject).name}"
-            return self._catalogue.add(disk, name, transfer="move", description=description, content=order.key)
+            return self._catalogue.add(
+                disk,
+                name,
+                transfer="move",
+                description=description,
+                content=order.key,
+                architecture=order.architecture.name,
+            )
 
     def _digest(self, file: Path, descriptor: int) -> str:
         """Return the SHA-256 of a file, which is remembered."""

@@ -6,21 +6,10 @@ import os
 import stat
 from pathlib import Path
 
+from ..architectures import program_machine
 from ..sandbox.system_calls import open_in_root
 
 _PROGRAMS = (b"bin/sh", b"bin/bash", b"usr/bin/env", b"bin/busybox", b"usr/bin/python3", b"sbin/init")
-_MACHINES = {
-    3: "i386",
-    8: "mips",
-    20: "ppc",
-    21: "ppc64",
-    22: "s390x",
-    40: "arm",
-    62: "x86_64",
-    183: "arm64",
-    243: "riscv64",
-    258: "loongarch64",
-}  # e_machine of ELF headers (linux/elf-em.h)
 _HEAD = 20  # bytes of an ELF header
 
 
@@ -30,9 +19,9 @@ def machine_of(tree: Path) -> tuple[str | None, str | None]:
     try:
         for path in _PROGRAMS:
             head = _head(root, path)
-            if head.startswith(b"\x7fELF") and len(head) == _HEAD:
-                number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-                return _MACHINES.get(number, f"machine {number} of ELF"), f"/{path.decode()}"
+            machine = program_machine(head)
+            if machine is not None:
+                return machine, f"/{path.decode()}"
     finally:
         os.close(root)
     return None, None

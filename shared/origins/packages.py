@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..architectures import X86_64, find_architecture
 from ..errors import EnvironmentFault, InputError
 from ..host.programs import find_tool
 from ..host.scratch import Scratch
+from ..images.bootstrap.foreign_tree import make_foreign_tree
 from ..images.bootstrap.package_source import DEBIAN, UBUNTU, ArchiveState, Distribution
 from ..images.bootstrap.package_source import contents as archive_contents
 from ..images.bootstrap.root_tree import BASE_PACKAGES, TreeContents, cloud_contents, make_tree, plain_contents
@@ -20,7 +22,13 @@ from .tree_disk import FilledTree, Make
 
 CLOUD = "cloud"
 _DISTRIBUTIONS: Mapping[str, Distribution] = {each.name: each for each in (DEBIAN, UBUNTU)}
-_DEBIAN_KERNEL, _UBUNTU_KERNEL = "linux-image-cloud-amd64", "linux-image-virtual"
+_DEBIAN_KERNEL, _UBUNTU_KERNEL, _ARM_KERNEL = (
+    "linux-image-cloud-amd64",
+    "linux-image-virtual",
+    "linux-image-cloud-arm64",
+)
+_ARM_PACKAGES = ("busybox-static",)  # for the initrd of a direct boot, which takes no program of another processor
+_ARM_MIRRORS = {UBUNTU.name: "http://ports.ubuntu.com/ubuntu-ports"}  # that are others than those for x86-64
 _WITH_RESOLVED = ("focal", "jammy")  # releases of Ubuntu that have systemd-resolved in systemd
 _LARGEST_KEYRING = 4 << 20
 _ARMOUR, _KEYBOX = b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"KBXf"  # the latter behind 8 bytes
@@ -42,12 +50,15 @@ class PackageRequest:
     keyring: Path | None = None
     variant: str = CLOUD  # or one of mmdebstrap's
     root_kind: str = "ext4"
+    architecture: str = X86_64.name
 
     @property
     def digest(self) -> str:
         """SHA-256 over the request, with what the keyring holds."""
         keys = self.keys()
         fields = {**asdict(self), "keyring": None if keys is None else hashlib.sha256(keys).hexdigest()}
+        if self.architecture == X86_64.name:
+            del fields["architecture"]  # as requests were before there was another one
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def keys(self) -> bytes | None:
@@ -68,15 +79,22 @@ class PackageRequest:
     def state(self, scratch: Path, note: Notify) -> ArchiveState:
         """Ask the archive what it holds. Raises as package_source.contents() does."""
         distribution = _DISTRIBUTIONS[self.distribution]
-        return archive_contents(self.mirror, self.release, scratch, note, distribution, self.components)
+        mirror = self.mirror
+        if self.architecture != X86_64.name:
+            mirror = mirror or _ARM_MIRRORS.get(self.distribution)
+        return archive_contents(mirror, self.release, scratch, note, distribution, self.components)
 
     def maker(self, archive: ArchiveState, time: int, progress: Notify) -> Make:
         """Return what installs it. MissingTool, EnvironmentFault."""
         find_tool("mmdebstrap")
-        wanted = self.contents(archive)
+        wanted, architecture = self.contents(archive), find_architecture(self.architecture)
 
         def make(scratch: Scratch, tree: Path) -> FilledTree:
-            assert make_tree(scratch, wanted, time, progress) == tree
+            if architecture == X86_64:
+                made = make_tree(scratch, wanted, time, progress)
+            else:
+                made = make_foreign_tree(scratch, wanted, architecture, time, progress)
+            assert made == tree
             return FilledTree(UnpackedRoot((), {}, {}), time)
 
         return make
@@ -90,6 +108,8 @@ class PackageRequest:
         if self.distribution == UBUNTU.name:
             base = tuple(name.replace(_DEBIAN_KERNEL, _UBUNTU_KERNEL) for name in base)
             base = tuple(name for name in base if self.release not in _WITH_RESOLVED or name != "systemd-resolved")
+        if self.architecture != X86_64.name:
+            base = (*(name.replace(_DEBIAN_KERNEL, _ARM_KERNEL) for name in base), *_ARM_PACKAGES)
         packages = (*base, *sorted(set(self.packages) - set(base)))
         return cloud_contents(archive.source, packages, keys, root_kind=self.root_kind)
 

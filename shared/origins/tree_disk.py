@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..architectures import X86_64, Architecture
 from ..block_devices.write_disk import write_disk
 from ..build.block_devices.description import DiskDescription
 from ..disks.extents import need_space
@@ -23,7 +24,6 @@ from ..sandbox.roots.unpack_root import UnpackedRoot, remove_unpacked
 from ..sandbox.user_namespace import run_with_all_ids
 from .machine_of import machine_of
 
-MACHINE = "x86_64"
 _LATEST = (1 << 32) - 1  # Unix seconds that a superblock of ext4 tells
 
 
@@ -58,6 +58,7 @@ class TreeOrder:
     estimate: int
     kernels: tuple[Path, ...] = ()
     growth: int = 0
+    architecture: Architecture = X86_64
 
 
 def write_tree_disk(order: TreeOrder, fill: Fill, disk: Path, progress: Notify, *, in_memory: bool = True) -> None:
@@ -88,10 +89,11 @@ def _write(order: TreeOrder, make: Make, disk: Path, scratch: Scratch, progress:
     tree = scratch.path / "tree"
     made = make(scratch, tree)
     machine, program = json.loads(run_with_all_ids(lambda: _look(tree)))
-    if machine not in (None, MACHINE):
+    wanted = order.architecture.name
+    if machine not in (None, wanted):
         raise InputError(
             f"{order.subject}: {program} in it is a program for {machine}, and this machine builds images for "
-            f"{MACHINE}; give one for {MACHINE}"
+            f"{wanted}; give one for {wanted}"
         )
     progress("writing the disk")
     time = min(max(made.newest, 1), _LATEST) if order.epoch is None else order.epoch
@@ -104,6 +106,7 @@ def _write(order: TreeOrder, make: Make, disk: Path, scratch: Scratch, progress:
         time=time,
         kernels=order.kernels,
         growth=order.growth,
+        architecture=order.architecture,
     )
 
 

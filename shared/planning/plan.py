@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.protocol import DiskLayout, Step
 
+from ..architectures import ARM64
 from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.image.description import with_facts
 from ..build.image.secure_boot import SecureBootKeys
-from ..build.machine_types import default_disk_type
+from ..build.machine_types import default_disk_type, processor_of
 from ..build.plan import (
     Allowance,
     AskedElements,
@@ -53,6 +54,7 @@ OWN_FILES = {
 ELEMENTS = "elements"
 _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
+_ARM_EXAMPLES, _OTHER_EXAMPLES = "c4a-standard-1 or t2a-standard-1", "e2-standard-2 or n2-standard-2"
 _NO_KERNEL = "{} has no kernel; add packages with a kernel and an init system to what it is made of"
 CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages", ELEMENTS])  # others need a booted system
 
@@ -75,6 +77,7 @@ def make_plan(
     Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
     too long, too many labels.
     """
+    _check_processor(spec, source)
     longest, read = spec.build.timeout, documents or {}
     steps = _steps(spec.steps, source.architecture, longest, read)
     verify_steps = _steps(spec.verify.steps, source.architecture, longest, read) if spec.verify else None
@@ -273,6 +276,18 @@ def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, sour
     return engine
 
 
+def _check_processor(spec: Spec, source: SourceImage) -> None:
+    """Raise InputError where a machine type of Google Cloud cannot boot the source. One machine emulates any."""
+    machine_type, image = spec.build.machine_type, f"{source.project}/{source.name}"
+    has = processor_of(machine_type)
+    if _project(spec) != LOCAL and has.name != source.architecture:
+        fitting = _ARM_EXAMPLES if source.architecture == ARM64.name else _OTHER_EXAMPLES
+        raise InputError(
+            f"build.machine_type: {machine_type} has {has.name} processors, and the source image {image} is for "
+            f"{source.architecture}; write a type such as {fitting}, or name a source for {has.name}"
+        )
+
+
 def _project(spec: Spec) -> str:
     """Return where a build's machine is."""
     return spec.build.project or spec.output.project or LOCAL
@@ -288,6 +303,14 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
     reason = spec.disk.needs_vm if spec.disk is not None else None
+    if not source.native:
+        if asked == "auto" and source.bootable:
+            return "vm"
+        remedy = "write engine: vm or auto" if source.bootable else _NO_KERNEL.format(source.name)
+        raise InputError(
+            f"local.engine: chroot runs programs of the image on this machine's processor, and {source.name} is for "
+            f"{source.architecture}; {remedy}"
+        )
     if not booted and layout is None and reason is None:
         return "chroot"
     if asked == "auto" and source.bootable:

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..architectures import ARM64
 from ..errors import GoldsmithError, MissingTool
 from ..host.programs import PACKAGES, find_tool
 from ..host.scratch import temporary_folder
 from ..machines.accelerator import accelerator
+from ..machines.start import find_uefi
 
+FOREIGN_PROGRAMS = frozenset([ARM64.emulator, f"qemu-{ARM64.kernel}-static"])
+"""Programs that only images for another processor need."""
 ROOM = 4_000_000_000  # bytes: a base image, a build VM's disk and an archive, with some to spare
 
 
@@ -27,16 +31,16 @@ class HostCheck:
 
 
 def examine(home: Path) -> list[HostCheck]:
-    """Look at programs, accelerator, user namespaces and room."""
+    """Look at programs, accelerator, what emulates other processors, user namespaces and room."""
     place = _home(home)
     if place.good:
-        return [*_programs(), _accelerator(home), _namespaces(), place]
+        return [*_programs(), _accelerator(home), _foreign(), _namespaces(), place]
     with temporary_folder() as elsewhere:  # the answer cannot be kept at home
-        return [*_programs(), _accelerator(elsewhere), _namespaces(), place]
+        return [*_programs(), _accelerator(elsewhere), _foreign(), _namespaces(), place]
 
 
 def _programs() -> Iterator[HostCheck]:
-    for program in sorted(PACKAGES):
+    for program in sorted(set(PACKAGES) - FOREIGN_PROGRAMS):
         try:
             yield HostCheck(program, True, find_tool(program))
         except MissingTool as error:
@@ -49,6 +53,24 @@ def _accelerator(home: Path) -> HostCheck:
     except GoldsmithError as error:
         return HostCheck("accelerator", False, str(error))
     return HostCheck("accelerator", True, f"{found.name}: {found.reason}")
+
+
+def _foreign() -> HostCheck:
+    """Tell what there is of all that images for arm64 need. Who has none of them needs none of it."""
+    lacking = []
+    for program in sorted(FOREIGN_PROGRAMS):
+        try:
+            find_tool(program)
+        except MissingTool as error:
+            lacking.append(str(error))
+    try:
+        firmware = str(find_uefi(ARM64)[0])
+    except MissingTool as error:
+        firmware = ""
+        lacking.append(str(error))
+    if lacking:
+        return HostCheck(ARM64.name, True, f"not all that images for {ARM64.name} need: {'; '.join(lacking)}")
+    return HostCheck(ARM64.name, True, f"VMs by {find_tool(ARM64.emulator)}, firmware {firmware}")
 
 
 def _namespaces() -> HostCheck:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..architectures import X86_64, Architecture, find_architecture, of_host
 from ..build.block_devices.description import DiskDescription
 from ..build.build import Build
 from ..build.plan import SourceImage
@@ -21,6 +22,8 @@ from ..local.compute import make_folder
 from ..names import BUILD_LABEL, LOCAL
 from ..ports import Image
 from ..quantities import GIB
+
+_BOOTSTRAPPED_GB = 10
 
 if TYPE_CHECKING:
     from ..images.contents import ImageContents
@@ -38,8 +41,17 @@ class LocalImages:
     def source_of(self, spec: Spec, folder: Path) -> SourceImage:
         """Find the image that a spec below a folder starts from, as resolve() does, or make it of its elements."""
         if spec.source.elements is None:
-            return self.resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb)
-        return self._dated(self._from_elements(spec, folder))
+            found = self.resolve(spec.source, folder, spec.disk, spec.output.disk_size_gb)
+        else:
+            found = self._dated(self._from_elements(spec, folder))
+        kind = find_architecture(found.architecture)
+        if of_host(os.uname().machine) == kind:
+            return found
+        self._say(
+            f"{found.name} is for {kind.name}, and this host has {os.uname().machine}: its VMs are emulated by "
+            f"{kind.emulator}, and slow"
+        )
+        return replace(found, native=False)
 
     def resolve(
         self, source: Source, folder: Path, disk: DiskDescription | None = None, disk_size_gb: int | None = None
@@ -159,18 +171,34 @@ class LocalImages:
         with scratch_folder(folder) as scratch:
             yield scratch.path
 
-    def import_image(self, file: Path, name: str | None, family: str | None) -> Image:
-        """Take a disk image into the catalogue, after checking it. ImageFileError, NoSpace, AlreadyExists."""
+    def import_image(self, file: Path, name: str | None, family: str | None, architecture: str | None = None) -> Image:
+        """Take a disk image into the catalogue, after checking it. Raises as images.file.import_image() does."""
         from ..images.file import import_image, name_of_file
 
         return import_image(
-            file, name or name_of_file(file), self._backend.catalogue, family=family, progress=self._say
+            file,
+            name or name_of_file(file),
+            self._backend.catalogue,
+            family=family,
+            architecture=architecture,
+            progress=self._say,
         )
 
-    def bootstrap(self, system: str, release: str | None, packages: list[str], mirror: str | None) -> Image:
+    def bootstrap(
+        self,
+        system: str,
+        release: str | None,
+        packages: list[str],
+        mirror: str | None,
+        architecture: str = X86_64.name,
+    ) -> Image:
         """Make an image of a distribution's packages, or give the one that there is of the same packages."""
-        from ..images.bootstrap.bootstrap import bootstrap_image
+        from ..images.bootstrap.bootstrap import bootstrap_image, suite_and_family
 
+        kind = find_architecture(architecture)
+        if kind != X86_64:
+            suite, family = suite_and_family(system, release)
+            return self._bootstrap_foreign(suite, f"{family}-{kind.name}", packages, mirror, kind)
         return bootstrap_image(
             system,
             self._backend.catalogue,
@@ -180,6 +208,20 @@ class LocalImages:
             mirror=mirror,
             progress=self._say,
         )
+
+    def _bootstrap_foreign(
+        self, suite: str, family: str, packages: list[str], mirror: str | None, kind: Architecture
+    ) -> Image:
+        """Make an image for another architecture, as source.bootstrap of a spec does, and put it into its family."""
+        from ..build.block_devices.description import default_disk
+        from ..origins.kept_origins import KeptOrigins
+        from ..origins.packages import PackageRequest
+
+        disk = replace(default_disk(kind), size=_BOOTSTRAPPED_GB * GIB)
+        origins = KeptOrigins(self._backend.catalogue, self._backend.home, self._say, disk)
+        request = PackageRequest("debian", suite, tuple(sorted(packages)), mirror, architecture=kind.name)
+        image = origins.of_packages(request)
+        return image if image.family == family else self._backend.catalogue.set_family(image.name, family)
 
     def maker_of(self, image: str) -> Build | None:
         """Return the build that made an image of the catalogue; None for one that was imported or is from elsewhere."""

@@ -76,6 +76,7 @@ class Bootstrap(Closed):
     components: tuple[Component, ...] = ()
     keyring: OutputPlace | None = None
     variant: Literal["cloud", "essential", "apt", "minbase", "buildd", "important", "standard"] = "cloud"
+    architecture: Arch = "x86_64"
 
 
 class SourceElements(Closed):

@@ -73,6 +73,7 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
         silence=plan.silence,
         scratch_disk=scratch,
         whole_plan=plan if phase == BUILD else None,
+        architecture=plan.source.architecture,
     )
     zone = backend.compute.create_machine(request)
     return MachineStarted(

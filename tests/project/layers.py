@@ -56,7 +56,10 @@ LAYERS = (
         io=True,
         files="__main__ light_dataclasses",
     ),
-    _layer("shared/ground", files="errors names quantities json_values budget interruption topology submission"),
+    _layer(
+        "shared/ground",
+        files="architectures errors names quantities json_values budget interruption topology submission",
+    ),
     _layer("shared/clock", io=True),
     _layer("shared/build", "provisioner/protocol shared/ground"),
     _layer("shared/gpu_drivers", "shared/ground shared/build", io=True),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ...architectures import ARM64, X86_64, Architecture
 from ...json_values import reader, to_document
 from ...quantities import MIB
 
@@ -18,7 +19,7 @@ ROOT_LABEL = "cloudimg-rootfs"
 WHOLE_DISK = "disk"
 """The name of the disk, where the spec gives it none."""
 
-LINUX_ROOT = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"  # of x86-64, as the Discoverable Partitions Specification has it
+LINUX_ROOT = X86_64.root_type
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 EFI_IN_MBR = "ef"
@@ -156,8 +157,12 @@ class DiskDescription:
         return found
 
 
-def default_disk() -> DiskDescription:
-    """Return the disk of a spec that describes none: GPT, for BIOS and EFI, an ext4 root that grows with the disk."""
+def default_disk(architecture: Architecture = X86_64) -> DiskDescription:
+    """Return the disk of a spec that describes none: GPT, for BIOS and EFI, an ext4 root that grows with the disk.
+
+    Machines of arm64 boot by EFI alone.
+    """
+    bios = () if architecture == ARM64 else (NewPartition("bios", MIB, type=BIOS_BOOT, number=14),)
     return DiskDescription(
         file_systems=(
             NewFileSystem("mkfs_esp", "esp", "vfat", "ESP"),
@@ -171,9 +176,9 @@ def default_disk() -> DiskDescription:
         ),
         table="gpt",
         partitions=(
-            NewPartition("bios", MIB, type=BIOS_BOOT, number=14),
+            *bios,
             NewPartition("esp", 64 * MIB, type=EFI_SYSTEM, number=15),
-            NewPartition("root", percent=100.0, type=LINUX_ROOT, number=1),
+            NewPartition("root", percent=100.0, type=architecture.root_type, number=1),
         ),
     )
 

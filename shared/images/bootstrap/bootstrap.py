@@ -106,18 +106,23 @@ def bootstrap_image(
         return _in_catalogue(catalogue, request, disk)
 
 
+def suite_and_family(name: str, release: str | None) -> tuple[str, str]:
+    """Return the suite of a system, a key of SYSTEMS, or of another release of it, and the family. InputError."""
+    if name not in SYSTEMS:
+        raise InputError(f"{name!r} cannot be bootstrapped; write one of: {', '.join(SYSTEMS)}")
+    suite = release or SYSTEMS[name]
+    return suite, name if suite == SYSTEMS[name] else f"debian-{suite}".replace(".", "-")
+
+
 def _request(
     name: str, release: str | None, packages: Sequence[str], mirror: str | None, size_gb: int
 ) -> BootstrapRequest:
-    if name not in SYSTEMS:
-        raise InputError(f"{name!r} cannot be bootstrapped; write one of: {', '.join(SYSTEMS)}")
+    suite, family = suite_and_family(name, release)
     for package in packages:
         if not _PACKAGE.fullmatch(package):
             raise InputError(f"{package!r} is not the name of a package; write one such as nginx")
     if size_gb < _SMALLEST_GB:
         raise InputError(f"an image of {size_gb} GB is too small; ask for at least {_SMALLEST_GB}")
-    suite = release or SYSTEMS[name]
-    family = name if suite == SYSTEMS[name] else f"debian-{suite}".replace(".", "-")
     wanted = (*BASE_PACKAGES, *sorted(set(packages) - set(BASE_PACKAGES)))
     return BootstrapRequest(family, suite, wanted, mirror, size_gb)
 

@@ -3,7 +3,8 @@
     HOME/cache/boot/KEY/kernel     vmlinux, or the bzImage where that cannot be entered directly
     HOME/cache/boot/KEY/initrd     busybox, the modules that root and CIDATA need, and guest/init
 
-KEY is a hash over the kernel, the table of its modules and everything that is added, so that an entry never changes.
+The busybox is this host's, or the image's own where that is for another architecture. KEY is a hash over the kernel,
+the table of its modules and everything that is added, so that an entry never changes.
 guest/init mounts the image's root and hands over to the image's systemd; nothing is written into the image. For an
 image whose kernel cannot be read or started this way, DirectBootImpossible is raised, and it boots by firmware instead.
 """
@@ -11,13 +12,15 @@ image whose kernel cannot be read or started this way, DirectBootImpossible is r
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...architectures import X86_64, Architecture, of_host, of_program
 from ...budget import KERNEL_BOUNDS, Budget
 from ...disks.disk import Disk
-from ...disks.root_files import RootUnreadable
+from ...disks.root_files import RootFiles, RootUnreadable
 from ...errors import EnvironmentFault, ImageFileError
 from ...host.programs import find_tool
 from ...host.scratch import faults, scratch_folder
@@ -31,16 +34,19 @@ DRIVERS = ("nvme", "virtio_pci", "virtio_net", "isofs")  # disks, network, CIDAT
 QUIET = ("quiet", "systemd.show_status=false")
 
 PARAMETERS = (
-    "console=ttyS0",
     "net.ifnames=0",  # the card is up before udev sees it, and cannot be renamed then
     "cryptomgr.notests",  # 0.4 s of an emulated CPU
-    "no_timer_check",  # the kernel's test of the timer panics on a busy host, where an emulated timer may be late
     "init_on_alloc=0",
     "rcupdate.rcu_expedited=1",  # mounts and ends of processes wait for RCU, and nothing else runs meanwhile
     "random.trust_cpu=on",  # without it, programs wait 5 s for random numbers
     "systemd.condition-first-boot=false",  # on a first boot systemd presets all units, which changes the image
     *QUIET,
 )
+OF_X86_64 = ("no_timer_check",)  # the kernel's test of the timer panics on a busy host, where that may be late
+
+BUSYBOXES = ("/bin/busybox", "/usr/bin/busybox")
+_LARGEST_BUSYBOX = 16 << 20  # bytes; Debian's has 2 MB
+_ELF64, _PROGRAM_HEADERS_AT, _PROGRAM_HEADER, _LOADER_SEGMENT = 2, 32, 56, 3  # of ELF's headers
 
 
 @dataclass(frozen=True)
@@ -58,41 +64,70 @@ class DirectBoot:
         return " ".join([*self.parameters, *said])
 
 
-def prepare_boot(disk: Path, home: Path) -> DirectBoot:
+def prepare_boot(disk: Path, home: Path, architecture: Architecture = X86_64) -> DirectBoot:
     """Find or make what a disk needs to boot directly. Raises DirectBootImpossible, MissingTool, NoSpace."""
     try:
         root = Disk(disk).root
     except RootUnreadable as error:
         raise DirectBootImpossible(str(error)) from error
-    kernel = find_kernel(root, disk)
-    busybox = static_busybox()
+    budget = Budget(KERNEL_BOUNDS, disk)
+    kernel = find_kernel(root, disk, budget, architecture)
+    busybox = static_busybox() if runs_here(architecture) else _busybox_of(root, disk, architecture)
     added = {**_overlay(), **_programs(busybox)}
     entry = home / "cache" / "boot" / _key(kernel.image, kernel.tables, added)
     if not entry.is_dir():
-        budget = Budget(KERNEL_BOUNDS, disk)
         try:
             modules = kernel.modules([*DRIVERS, str(root.partition.file_system)], budget)
             _make(entry, kernel.image, modules, added, budget)
         except (ValueError, ImageFileError) as error:  # a kernel or module that is damaged, or takes too much
             raise DirectBootImpossible(f"{disk}: {error}") from error
     parameters = (
+        f"console={architecture.console}",
+        *(OF_X86_64 if architecture == X86_64 else ()),
         *PARAMETERS,
-        *units.kernel_parameters(),
+        *units.kernel_parameters(architecture.console),
         f"goldsmith.partition={root.partition.number}",
         f"goldsmith.type={root.partition.file_system}",
     )
     return DirectBoot(entry / "kernel", entry / "initrd", parameters)
 
 
+def runs_here(architecture: Architecture) -> bool:
+    """Return whether this host's processor runs the programs of an architecture."""
+    return of_host(os.uname().machine) == architecture
+
+
 def static_busybox() -> bytes:
     """Return the host's busybox, which must not need libraries. Raises MissingTool, EnvironmentFault."""
     path = Path(find_tool("busybox"))
     data = path.read_bytes()
-    if b"/lib64/ld-linux" in data[:4096]:
+    if _needs_libraries(data):
         raise EnvironmentFault(
             f"{path} needs shared libraries; install the one that does not: apt-get install busybox-static"
         )
     return data
+
+
+def _busybox_of(root: RootFiles, disk: Path, architecture: Architecture) -> bytes:
+    """Return an image's own busybox: no program of this host runs in its machine. DirectBootImpossible."""
+    for data in root.read_all(BUSYBOXES, _LARGEST_BUSYBOX).values():
+        has_all = all(b"\0%s\0" % name.encode() in data for name in APPLETS)
+        if of_program(data) == architecture and has_all and not _needs_libraries(data):
+            return data
+    raise DirectBootImpossible(
+        f"{disk}: the initrd of a machine for {architecture.name} has the image's own busybox, and it has none that "
+        "needs no libraries (add the package busybox-static to it)"
+    )
+
+
+def _needs_libraries(program: bytes) -> bool:
+    """Return whether an ELF file of 64 bits, or any other file, cannot run by itself."""
+    if program[:4] != b"\x7fELF" or program[4:5] != bytes([_ELF64]):
+        return True
+    at = int.from_bytes(program[_PROGRAM_HEADERS_AT : _PROGRAM_HEADERS_AT + 8], "little")
+    count = int.from_bytes(program[56:58], "little")
+    starts = (at + index * _PROGRAM_HEADER for index in range(count))
+    return any(int.from_bytes(program[start : start + 4], "little") == _LOADER_SEGMENT for start in starts)
 
 
 def _overlay() -> dict[str, CpioMember]:

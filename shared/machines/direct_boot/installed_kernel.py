@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...architectures import X86_64, Architecture, of_kernel
 from ...budget import Budget
-from ...errors import GoldsmithError
+from ...errors import GoldsmithError, ImageFileError
 from . import kernel_image
 from .initramfs import CpioMember
 from .kernel_image import NotAKernel
@@ -71,16 +72,20 @@ class InstalledKernel:
         return members
 
 
-def find_kernel(files: SystemFiles, subject: Path) -> InstalledKernel:
+def find_kernel(files: SystemFiles, subject: Path, budget: Budget, wanted: Architecture = X86_64) -> InstalledKernel:
     """Find the kernel of the boot loader's menu, otherwise the newest in /boot, otherwise the target of /vmlinuz.
 
-    DirectBootImpossible.
+    DirectBootImpossible, also for another architecture's than the wanted one.
     """
-    image = _default_kernel(files, subject)
     try:
-        folder = _modules_folder(files, kernel_image.release(image), subject)
-    except NotAKernel as error:
+        image = kernel_image.plain_image(_default_kernel(files, subject), budget)
+        release = kernel_image.release(image)
+    except (NotAKernel, ImageFileError) as error:
         raise DirectBootImpossible(f"{subject}: {error}") from error
+    kind = of_kernel(image)
+    if kind is not None and kind != wanted:
+        raise DirectBootImpossible(f"{subject}: its kernel is for {kind.name}, and the machine has {wanted.name}")
+    folder = _modules_folder(files, release, subject)
     contents = files.read_all([f"{folder}/{name}" for name in TABLES], _LARGEST_TABLE)
     tables = {path.rpartition("/")[2]: data for path, data in contents.items()}
     return InstalledKernel(image, folder, tables, files, subject)

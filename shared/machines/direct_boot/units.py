@@ -33,7 +33,7 @@ MASKED = (
     "systemd-remount-fs.service",
     # there are no logins, and no passwords to ask for
     "getty.target",
-    "serial-getty@ttyS0.service",
+    "serial-getty@{console}.service",
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
     # mounts and sockets that start a program or load a module, which is loaded on its first use anyway
@@ -128,9 +128,9 @@ ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --sub
 """
 
 
-def kernel_parameters() -> tuple[str, ...]:
-    """Return the parameters of the kernel's command line."""
-    return ("cloud-init=disabled", *(f"systemd.mask={unit}" for unit in MASKED))
+def kernel_parameters(console: str) -> tuple[str, ...]:
+    """Return the parameters of the kernel's command line. `console` is the first serial port's name."""
+    return ("cloud-init=disabled", *(f"systemd.mask={unit.format(console=console)}" for unit in MASKED))
 
 
 def unit_overlay() -> Mapping[str, CpioMember]:

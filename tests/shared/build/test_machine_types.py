@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.build.machine_types import default_disk_type, has_local_ssd, is_moved, smallest_disk_gb
+from shared.build.machine_types import default_disk_type, has_local_ssd, is_moved, processor_of, smallest_disk_gb
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,10 @@ def test_what_machines_bring_and_allow() -> None:
     )
     assert [is_moved(name) for name in still] == [False] * len(still)
     assert [has_local_ssd(name) for name in names] == [False, True, True, False, True, True, False]
+
+
+def test_processors_of_arm_are_known_by_their_series() -> None:
+    arm = ("t2a-standard-1", "c4a-highmem-8-lssd", "c4a-standard-96-metal", "n4a-standard-1", "a4x-highgpu-4g")
+    others = ("n1-standard-1", "c4-standard-2", "n4-standard-2", "t2d-standard-1", "custom-2-4096", "a4-highgpu-8g")
+    assert {processor_of(name).name for name in arm} == {"arm64"}
+    assert {processor_of(name).name for name in others} == {"x86_64"}

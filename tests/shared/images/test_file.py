@@ -307,6 +307,30 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert found.unreadable in str(found)
 
 
+def arm_disk(folder: Path) -> Path:
+    tree = os_tree(folder / "arm")
+    (tree / "usr/bin/sh").write_bytes(b"\x7fELF\x02\x01".ljust(18, b"\0") + struct.pack("<H", 183))
+    return rooted(folder / "arm.raw", tree, 16 * MIB)
+
+
+def test_the_architecture_is_that_of_the_disk_s_programs(catalogue: Catalogue, disk: Path, tmp_path: Path) -> None:
+    arm = arm_disk(tmp_path)
+    assert import_image(arm, "arm", catalogue).architecture == "arm64"
+    with pytest.raises(InputError, match=r"arm\.raw: is for arm64, not for x86_64; leave --architecture out"):
+        import_image(arm, "two", catalogue, architecture="x86_64")
+    with pytest.raises(InputError, match="no machine here has the architecture 'sparc'"):
+        import_image(arm, "two", catalogue, architecture="sparc")
+    assert import_image(disk, "given", catalogue, architecture="arm64").architecture == "arm64"  # it does not tell
+    assert [image.name for image in catalogue.list()] == ["given", "arm"]
+
+
+def test_a_kernel_tells_the_architecture_where_no_program_does(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    kernel = next((tree / "boot").glob("vmlinuz-*"))
+    kernel.write_bytes(b"MZ".ljust(0x38, b"\0") + b"ARM\x64" + bytes(2000))
+    assert describe_image(rooted(tmp_path / "disk.raw", tree, 16 * MIB)).architecture == "arm64"
+
+
 def test_an_efi_program_at_the_removable_path_is_found(disk: Path, tmp_path: Path) -> None:
     table = "label: gpt\nstart=2048, size=8M, type=uefi\n"
     image = partitioned(tmp_path / "disk.raw", table)
@@ -316,6 +340,9 @@ def test_an_efi_program_at_the_removable_path_is_found(disk: Path, tmp_path: Pat
     tool("mmd", "-i", partition, "::/EFI", "::/EFI/BOOT")
     tool("mcopy", "-i", partition, disk.parent / "tree/etc/os-release", "::/EFI/BOOT/bootx64.efi")
     assert describe_image(image).efi
+    assert describe_image(image).architecture == "x86_64"  # there is no root to tell it
+    tool("mcopy", "-i", partition, disk.parent / "tree/etc/os-release", "::/EFI/BOOT/BOOTAA64.EFI")
+    assert describe_image(image).architecture is None
 
 
 @pytest.mark.parametrize(

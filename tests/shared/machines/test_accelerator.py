@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from shared.architectures import find_architecture
 from shared.host.programs import find_tool
 from shared.machines.accelerator import accelerator
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def _probe_with(qemu: str, folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+def probe_with(
+    qemu: str, folder: Path, timeout: float, architecture: str = "x86_64"
+) -> subprocess.CompletedProcess[str]:
     """Probe in a process that finds this script as its QEMU, and any file as the device."""
-    program = folder / "bin" / "qemu-system-x86_64"
+    kind = find_architecture(architecture)
+    program = folder / "bin" / kind.emulator
     program.parent.mkdir()
     program.write_text(qemu)
     program.chmod(0o755)
@@ -29,7 +33,9 @@ def _probe_with(qemu: str, folder: Path, timeout: float) -> subprocess.Completed
         "import sys, time; from pathlib import Path\n"
         "from shared.machines.accelerator import accelerator\n"
         "began = time.monotonic()\n"
-        f"found = accelerator(Path({str(folder / 'home')!r}), {timeout}, Path({str(device)!r}))\n"
+        "from shared.architectures import find_architecture\n"
+        f"kind = find_architecture({architecture!r})\n"
+        f"found = accelerator(Path({str(folder / 'home')!r}), {timeout}, Path({str(device)!r}), kind, kind)\n"
         "print(found.name, f'{time.monotonic() - began:.2f}', found.reason)\n"
     )
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
@@ -52,12 +58,12 @@ def test_real_probe_ends_in_time_and_is_remembered(tmp_path: Path) -> None:
 def test_boot_sector_runs_on_a_real_machine(tmp_path: Path) -> None:
     """KVM's answer is given when the machine exits as the sector asks; emulated machines run the same one."""
     qemu = f'#!/bin/sh\nshift 2\nexec {find_tool("qemu-system-x86_64")} -accel tcg "$@"\n'
-    done = _probe_with(qemu, tmp_path, 20)
+    done = probe_with(qemu, tmp_path, 20)
     assert done.stdout.startswith("kvm "), done.stdout
 
 
 def test_hanging_device_is_killed(tmp_path: Path) -> None:
-    done = _probe_with(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n", tmp_path, 1)
+    done = probe_with(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n", tmp_path, 1)
     name, seconds, reason = done.stdout.split(" ", 2)
     assert name == "tcg"
     assert float(seconds) <= 1.2
@@ -66,7 +72,7 @@ def test_hanging_device_is_killed(tmp_path: Path) -> None:
 
 
 def test_refusing_device_tells_why(tmp_path: Path) -> None:
-    done = _probe_with("#!/bin/sh\necho 'failed to initialize kvm: Permission denied' >&2\nexit 1\n", tmp_path, 1)
+    done = probe_with("#!/bin/sh\necho 'failed to initialize kvm: Permission denied' >&2\nexit 1\n", tmp_path, 1)
     assert done.stdout.startswith("tcg ")
     assert "failed to initialize kvm: Permission denied" in done.stdout
 

@@ -10,7 +10,7 @@ import pytest
 from shared.build.block_devices.description import file_system_disk
 from shared.clock import SystemClock
 from shared.errors import EnvironmentFault, InputError
-from shared.images.bootstrap.package_source import PackageSource
+from shared.images.bootstrap.package_source import ArchiveState, PackageSource
 from shared.images.bootstrap.root_tree import plain_contents
 from shared.images.catalogue import Catalogue
 from shared.origins.kept_origins import KeptOrigins
@@ -66,6 +66,22 @@ def test_ubuntu_is_taken_with_its_updates_components_and_kernel(asked: PackageRe
     plain = replace(asked, variant="minbase", packages=("python3",)).contents(state)
     assert (plain.variant, plain.packages) == ("minbase", ("python3",))
     assert not any(path.startswith(("boot/", "etc/cloud")) for path in plain.files)
+
+
+def test_images_for_arm64_have_their_kernel_and_what_boots_them(asked: PackageRequest, tmp_path: Path) -> None:
+    debian = PackageRequest("debian", "bookworm", ("nginx",), architecture="arm64")
+    source = PackageSource("bookworm", ("deb http://deb.debian.org/debian bookworm main",))
+    packages = debian.contents(ArchiveState(source, (), 0)).packages
+    assert {"linux-image-cloud-arm64", "busybox-static", "nginx"} <= set(packages)
+    assert not [name for name in packages if "amd64" in name]
+    ubuntu = replace(asked, architecture="arm64")
+    assert {"linux-image-virtual", "busybox-static"} <= set(ubuntu.contents(asked.state(tmp_path, print)).packages)
+
+
+def test_requests_from_before_there_were_architectures_stay_the_same(asked: PackageRequest) -> None:
+    request = replace(asked, mirror="http://mirror/ubuntu")
+    assert request.digest == "a89ee9e138fefe02aa1b6cb411dc70937c6f622f50b7a054d4b66727a38d6b43"
+    assert replace(asked, architecture="arm64").digest != asked.digest
 
 
 def test_a_request_is_its_words_and_keys(asked: PackageRequest, tmp_path: Path) -> None:

@@ -152,6 +152,45 @@ def test_a_source_without_a_kernel_is_not_booted(text: str, why: str) -> None:
             planned(spec_with(f"local: {{engine: {engine}}}", "[{name: a, action: reboot}]"), source=source)
 
 
+@pytest.mark.parametrize(
+    ("source", "machine_type", "why"),
+    [
+        (
+            "arm64",
+            "n1-standard-1",
+            "n1-standard-1 has x86_64 processors, and the source image cos-cloud/one is for arm64",
+        ),
+        ("arm64", "e2-medium", "write a type such as c4a-standard-1 or t2a-standard-1, or name a source for x86_64"),
+        (
+            "x86_64",
+            "t2a-standard-1",
+            "t2a-standard-1 has arm64 processors, and the source image cos-cloud/one is for x",
+        ),
+        ("x86_64", "c4a-standard-4", "write a type such as e2-standard-2 or n2-standard-2, or name a source for arm64"),
+    ],
+)
+def test_a_machine_type_has_the_processor_that_the_source_is_for(source: str, machine_type: str, why: str) -> None:
+    image = replace(COS, name="one", architecture=source)
+    fitting = "c4a-standard-1" if source == "arm64" else "n2-standard-2"
+    with pytest.raises(InputError, match=rf"^build\.machine_type: .*{re.escape(why)}"):
+        planned(spec_with(f"build: {{project: my-project, machine_type: {machine_type}}}", STEP), source=image)
+    plan = planned(spec_with(f"build: {{project: my-project, machine_type: {fitting}}}", STEP), source=image)
+    assert plan.source.architecture == source
+    here = planned(spec_with(f"build: {{machine_type: {machine_type}}}", STEP), source=image)
+    assert here.machine.machine_type == machine_type  # one machine emulates any processor
+
+
+def test_programs_for_another_processor_run_in_a_vm() -> None:
+    source = replace(DEBIAN, name="arm", architecture="arm64", native=False)
+    assert planned(spec_with("local: {engine: auto}", STEP), source=source).machine.engine == "vm"
+    assert planned(spec_with("", STEP), source=source).machine.engine == "vm"
+    why = "programs of the image on this machine's processor, and arm is for arm64; write engine: vm"
+    with pytest.raises(InputError, match=why):
+        planned(spec_with("local: {engine: chroot}", STEP), source=source)
+    with pytest.raises(InputError, match="and arm is for arm64; arm has no kernel"):
+        planned(spec_with("local: {engine: auto}", STEP), source=replace(source, bootable=False))
+
+
 def test_step_runs_no_longer_than_the_build() -> None:
     steps = (
         "[{name: a, action: reboot, timeout: 2h}, {name: b, action: reboot}, {name: c, action: reboot, timeout: 1m}]"

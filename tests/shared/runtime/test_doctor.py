@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.host.programs import PACKAGES
+from shared.runtime.doctor import FOREIGN_PROGRAMS
 from tests.goldsmith.command_line import Commands
 
 
@@ -18,7 +19,8 @@ def examined(home: Path, tmp_path: Path) -> dict[str, tuple[bool, str]]:
 
 def test_it_looks_at_everything_that_builds_need(tmp_path: Path) -> None:
     found = examined(tmp_path / "home", tmp_path)
-    assert set(found) == {*PACKAGES, "accelerator", "bootstrap", "home"}
+    assert set(found) == {*PACKAGES, "accelerator", "arm64", "bootstrap", "home"} - FOREIGN_PROGRAMS
+    assert found["arm64"][1].startswith("VMs by /")
     assert found["accelerator"][1].startswith(("kvm: ", "tcg: "))
     assert found["home"][1].startswith(f"{tmp_path}/home, ")
     assert Path(found["qemu-system-x86_64"][1]).is_file()
@@ -27,7 +29,7 @@ def test_it_looks_at_everything_that_builds_need(tmp_path: Path) -> None:
 
 def test_what_make_setup_installs_is_found(tmp_path: Path) -> None:
     found = examined(tmp_path / "home", tmp_path)
-    assert [found[program] for program in PACKAGES if not found[program][0]] == []
+    assert [found[program] for program in set(PACKAGES) - FOREIGN_PROGRAMS if not found[program][0]] == []
 
 
 def test_a_home_below_a_file_is_not_good(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.architectures import ARM64
 from shared.budget import KERNEL_BOUNDS, Budget
 from shared.errors import ImageFileError
 from shared.machines.direct_boot import kernel_image, units
-from shared.machines.direct_boot.direct_boot import GUEST, prepare_boot, static_busybox
+from shared.machines.direct_boot.direct_boot import APPLETS, GUEST, prepare_boot, static_busybox
 from shared.machines.direct_boot.initramfs import CpioMember, archive
 from shared.machines.direct_boot.installed_kernel import DirectBootImpossible
 from shared.machines.direct_boot.kernel_image import NotAKernel
@@ -108,6 +109,78 @@ def test_release_names_the_folder_of_modules() -> None:
     assert kernel_image.release(bz_image(b"")) == RELEASE
     with pytest.raises(NotAKernel):
         kernel_image.release(b"MZ" + bytes(4096))
+
+
+# --- kernels for arm64
+
+
+def arm_image(release: str = RELEASE) -> bytes:
+    """As much of an Image as is looked at: its header, and what it says when it starts."""
+    return b"MZ".ljust(0x38, b"\0") + b"ARM\x64" + bytes(500) + f"Linux version {release} (builder@host)".encode()
+
+
+def zboot(payload: bytes) -> bytes:
+    """A program of UEFI that unpacks an Image."""
+    return b"MZ\0\0zimg" + struct.pack("<II", 64, len(payload)) + bytes(48) + payload + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, lambda data: zboot(gzip.compress(data)), by_program("zstd", "-c")]
+)
+def test_kernel_for_arm64_is_its_image_however_it_is_packed(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    plain = kernel_image.plain_image(pack(arm_image()), Budget(KERNEL_BOUNDS, tmp_path))
+    assert plain == arm_image()
+    assert kernel_image.release(plain) == RELEASE
+    assert kernel_image.unpacked(plain, Budget(KERNEL_BOUNDS, tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    "damaged", [zboot(gzip.compress(arm_image())[:50]), gzip.compress(arm_image())[:50] + b"x", b"MZ\0\0zimg"]
+)
+def test_damaged_kernel_for_arm64_is_none(damaged: bytes, tmp_path: Path) -> None:
+    with pytest.raises(NotAKernel):
+        kernel_image.release(kernel_image.plain_image(damaged, Budget(KERNEL_BOUNDS, tmp_path)))
+
+
+def test_kernel_without_a_version_is_none() -> None:
+    with pytest.raises(NotAKernel, match="does not tell its version"):
+        kernel_image.release(arm_image().replace(b"version", b"VERSION"))
+
+
+def arm_busybox(*, static: bool = True) -> bytes:
+    """As much of the program as is looked at: its header, one segment, and the names of its applets."""
+    head = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head += struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1 if static else 3, 0, 0, 0, 0, 0, 0, 0)
+    return head + segment + b"\0" + b"".join(f"{name}\0".encode() for name in APPLETS)
+
+
+def test_the_initrd_for_arm64_has_the_image_s_own_busybox(tmp_path: Path) -> None:
+    tree = kernel_tree(tmp_path / "tree", gzip.compress(arm_image()))
+    (tree / "usr/bin/busybox").write_bytes(arm_busybox())
+    boot = prepare_boot(rooted(tmp_path / "disk.raw", tree), tmp_path / "home", ARM64)
+    assert boot.kernel.read_bytes() == arm_image()
+    assert (extracted(boot.initrd, tmp_path / "initrd") / "bin/busybox").read_bytes() == arm_busybox()
+    line = boot.command_line(internet=True)
+    assert line.startswith("console=ttyAMA0 ")
+    assert "systemd.mask=serial-getty@ttyAMA0.service" in line
+    assert "ttyS0" not in line
+    assert len(line) < 2047
+
+
+@pytest.mark.parametrize("busybox", [None, arm_busybox(static=False), arm_busybox()[:-20], elf(), b"#!/bin/sh\n"])
+def test_an_image_for_arm64_without_a_busybox_says_what_to_add(tmp_path: Path, busybox: bytes | None) -> None:
+    tree = kernel_tree(tmp_path / "tree", arm_image())
+    if busybox is not None:
+        (tree / "usr/bin/busybox").write_bytes(busybox)
+    with pytest.raises(DirectBootImpossible, match="add the package busybox-static to it"):
+        prepare_boot(rooted(tmp_path / "disk.raw", tree), tmp_path / "home", ARM64)
+
+
+def test_a_kernel_for_another_processor_is_not_started(tmp_path: Path) -> None:
+    disk = rooted(tmp_path / "disk.raw", kernel_tree(tmp_path / "tree", arm_image()))
+    with pytest.raises(DirectBootImpossible, match="its kernel is for arm64, and the machine has x86_64"):
+        prepare_boot(disk, tmp_path / "home")
 
 
 # --- the modules
@@ -318,4 +391,4 @@ def test_units_that_people_enable_are_never_masked() -> None:
     """`systemctl enable` of a masked unit fails, and would fail in a step."""
     for unit in ("ssh.service", "cron.service", "fstrim.timer", "systemd-networkd.service", "apt-daily.timer"):
         assert unit in units.DEFERRED
-        assert not any(word.endswith(unit) for word in units.kernel_parameters())
+        assert not any(word.endswith(unit) for word in units.kernel_parameters("ttyS0"))
