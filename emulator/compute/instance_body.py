@@ -68,7 +68,7 @@ def check_processor(document: Document) -> None:
         disk = entry.get("architecture", machine)
         if entry["boot"] and disk not in (machine, "ARCHITECTURE_UNSPECIFIED"):
             why = f"architecture ({disk}) is not compatible with machine type architecture ({machine})."
-            raise Refusal(400, "badRequest", f"Invalid resource usage: 'Requested boot disk {why}'.")
+            raise Refusal(400, "invalid", f"Invalid resource usage: 'Requested boot disk {why}'.")
 
 
 def metadata(given: Mapping[str, object]) -> Document:

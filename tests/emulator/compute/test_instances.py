@@ -250,6 +250,10 @@ def test_places_are_those_that_the_endpoint_was_given(cloud: Cloud) -> None:
         ({"name": "VM_1"}, "Invalid value for field 'resource.name': 'VM_1'. Must be a match of regex"),
         ({"machine_type": f"zones/{ZONE}/machineTypes/x9"}, "Machine type with name 'x9' does not exist in zone"),
         ({"machine_type": "e2-standard-2"}, "The URL is malformed"),
+        (
+            {"machine_type": f"zones/{ZONE}/machineTypes/t2a-standard-1"},
+            r"boot disk architecture \(X86_64\) is not compatible with machine type architecture \(ARM64\)",
+        ),
         ({"network_interfaces": []}, "At least one network interface is required"),
         ({"disks": []}, "Exactly one boot disk must be specified"),
         ({"labels": {"Key": "x"}}, "Invalid value for field 'resource.labels'"),
