@@ -84,7 +84,8 @@ soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default),
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
 	.venv/bin/python -m pytest -q -m soak
-	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py tests/system/test_source_elements.py -k "kill or hostile"
+	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py tests/system/test_elements.py \
+		tests/system/test_source_elements.py -k "kill or hostile"
 	GOLDSMITH_KILLS=30 .venv/bin/python -m pytest -q tests/system/test_step_cache.py -k kill
 
 .PHONY: test-cloud

@@ -22,6 +22,7 @@ from shared.spec.diskimage_builder.options import ImageOrder
 from shared.spec.diskimage_builder.variables import (
     BLOCK_DEVICE_CONFIG,
     ELEMENTS_PATH,
+    OF_FILES,
     take_environment,
     take_known,
 )
@@ -103,7 +104,12 @@ def _found(order: ImageOrder, environment: Mapping[str, str], path: Sequence[Pat
         disk, where = element_disk(chosen.elements)
     first, *others = (os.path.realpath(place) for place in places)
     context = os.path.relpath(first, os.path.realpath(folder))
-    return FoundElements(context, tuple(os.path.relpath(other, first) for other in others), disk, where)
+    files = {
+        name: os.path.relpath(os.path.realpath(order.environment[name].text), first)
+        for name in OF_FILES
+        if name in order.environment and Path(order.environment[name].text).is_file()
+    }
+    return FoundElements(context, tuple(os.path.relpath(other, first) for other in others), disk, where, files)
 
 
 def original_elements() -> Path:

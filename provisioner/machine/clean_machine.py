@@ -27,6 +27,7 @@ IDENTITY = (
     "var/lib/systemd/random-seed",
     "var/lib/urandom/random-seed",
 )
+MACHINE_ID, FIRST_BOOT = "etc/machine-id", b"uninitialized"  # machine-id(5): the next boot counts as the first one
 NETWORK = (
     "etc/NetworkManager/system-connections/cloud-init-*",
     "etc/netplan/50-cloud-init.yaml",
@@ -83,10 +84,7 @@ RESOLV_CONF_MARKS = (
 def clean(root: str) -> list[str]:
     """Clean the machine below `root`; return what could not be done, for people to read."""
     tree = Tree(root)
-    tree.empty("etc/machine-id")  # empty, not absent: machine-id(5) asks for that in images for many machines
-    for folder, path in tree.files("var/lib/dbus"):
-        if path.endswith("/machine-id"):  # in most images this is a link to the other one
-            tree.remove_file(folder, path)
+    _forget_machine_id(tree, root)
     tree.remove(*IDENTITY, *NETWORK, *HISTORIES, *BACKUPS)
     tree.remove_link(RESOLV_CONF, "/run/goldsmith/")  # the direct boot's, in images that had none
     _return_resolv_conf(tree, root)
@@ -106,6 +104,15 @@ def clean(root: str) -> list[str]:
         else:
             tree.empty_file(folder, path)
     return tree.problems
+
+
+def _forget_machine_id(tree: Tree, root: str) -> None:
+    """Leave the machine-id of an image for many machines: empty, not absent, as machine-id(5) says, or FIRST_BOOT."""
+    if _head(os.path.join(root, MACHINE_ID)).strip() != FIRST_BOOT:
+        tree.empty(MACHINE_ID)
+    for folder, path in tree.files("var/lib/dbus"):
+        if path.endswith("/machine-id"):  # in most images this is a link to the other one
+            tree.remove_file(folder, path)
 
 
 def _return_resolv_conf(tree: Tree, root: str) -> None:

@@ -147,9 +147,8 @@ def _fstab(description: DiskDescription, identity: DiskIdentity) -> str:
     for each in (*description.mounted(), *swaps):
         if each.fstab is None:
             continue
-        where = f"UUID={identity.file_system(each)}"
-        if description.table is None and each.label:  # such a file system is copied into disks of others
-            where = f"LABEL={each.label}"
+        # By its label, as elements name it, too: file systems are copied into disks of others.
+        where = f"LABEL={each.label}" if each.label else f"UUID={identity.file_system(each)}"
         entry = each.fstab
         lines.append(f"{where} {each.mount_point or 'none'} {each.kind} {entry.options} {entry.dump} {entry.check}\n")
     return "".join(lines)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +18,11 @@ from shared.disks.root_files import RootFiles
 from tests.provisioner.elements.element_folders import ORIGINAL, element
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Document, Goldsmith
-from tests.system.sandboxes import assert_nothing_left, sandboxed
+from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
+KILLS = int(os.environ.get("GOLDSMITH_KILLS", "2"))
 
 CHOSEN = (
     *("app", "apt-conf", "apt-preferences", "apt-sources", "cache-url", "cloud-init-datasources"),
@@ -96,6 +100,7 @@ def own_elements(folder: Path) -> None:
             "one file /opt/app/one file://$PWD/one.txt\n"
             "two tar /opt/app/two file://$PWD/source.tar.gz *\n"
             "three package\n"
+            "four git /opt/app/four http://127.0.0.1:1/none\n"
         ),
     }
     made = element(
@@ -117,6 +122,18 @@ def with_elements(goldsmith: Goldsmith, **inputs: object) -> Path:
     return spec
 
 
+BUSY = """#!/bin/bash
+mkdir -p "${TARGET_ROOT-}/var/lib/busy"
+mount -t tmpfs own "${TARGET_ROOT-}/mnt"
+for number in $(seq 5); do
+    date >"${TARGET_ROOT-}/var/lib/busy/$number.$(basename "$0")"
+    date >"${TARGET_ROOT-}/mnt/$number"
+    sleep 0.05
+done
+umount "${TARGET_ROOT-}/mnt"
+"""
+
+
 @contextmanager
 def made(goldsmith: Goldsmith) -> Iterator[RootFiles]:
     """Open the root of the image that the test has made."""
@@ -132,6 +149,8 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
         "DIB_CLOUD_INIT_DATASOURCES": "NoCloud",
         "DIB_DEV_USER_USERNAME": "dora",
         "DIB_INSTALLTYPE_three": "package",
+        "DIB_REPOTYPE_four": "file",
+        "DIB_REPOLOCATION_four": "file:///etc/debian_version",
         "DIB_SECRET": "hunter2",
         "DIB_APT_SOURCES": "",
     }
@@ -153,6 +172,7 @@ def test_elements_run_in_a_sandbox(sandboxes: Goldsmith) -> None:
         assert installed[-4:] == ["-e builder", "last", "own-package other", "first"]  # between the two phases
         assert not any("never" in line for line in installed)
         assert (root.read("/opt/app/one"), root.read("/opt/app/two/file")) == (b"from a file", b"from a tar")
+        assert root.read("/opt/app/four") == root.read("/etc/debian_version")
         assert root.read("/etc/app.conf") == b"of the app\n"
         assert root.read("/var/lib/links") == b"/dev/null\n/etc/hosts\n"
         assert b"NoCloud" in root.read("/etc/cloud/cloud.cfg.d/91-dib-cloud-init-datasources.cfg")
@@ -182,16 +202,19 @@ def _check_what_scripts_saw(text: str) -> None:
 
 
 def _check_nothing_is_left(root: RootFiles) -> None:
-    assert root.names("/tmp") == []
+    _check_folders_are_empty(root)
     assert root.names("/usr/local/bin") == ["app-tool", "dynamic-login"]
     assert "pkg-map" not in root.names("/usr/share")
     assert "svc-map" not in root.names("/usr/share")
     assert root.read("/etc/dib-manifests/dib_environment").strip() == b""
     assert not root.exists("/etc/resolv.conf.ORIG")
     assert b"10.0.2.3" not in root.read("/var/lib/names")
-    assert not root.exists("/var/lib/goldsmith")
-    assert root.names("/mnt") == []
     assert not any(name.startswith("ssh_host") for name in root.names("/etc/ssh"))
+
+
+def _check_folders_are_empty(root: RootFiles) -> None:
+    assert (root.names("/tmp"), root.names("/mnt")) == ([], [])
+    assert not root.exists("/var/lib/goldsmith")
     assert not any(name.startswith("dib") for name in root.names("/var/lib"))
 
 
@@ -242,6 +265,37 @@ def test_a_script_cannot_hide_its_failure(sandboxes: Goldsmith) -> None:
     element(spec.parent / "context" / "own", "hostile", {"extra-data.d/50-h": much})
     done, build = sandboxes.build(spec)
     assert "the run of the elements was ended (exit status 137)" in build["reason"], done.text
+    assert_nothing_left(sandboxes)
+
+
+def test_builds_that_are_killed_at_any_moment_leave_nothing(sandboxes: Goldsmith) -> None:
+    """Kill builds at random moments of all phases; what they have left is gone when the next one has ended."""
+    host, inside = ("extra-data.d", "post-root.d", "pre-finalise.d", "cleanup.d"), PHASES
+    files = {
+        f"{phase}/50-busy-{phase.partition('.')[0]}": BUSY
+        if phase in host
+        else f"#!/bin/bash\nunset TARGET_ROOT\n{BUSY}"
+        for phase in (*host, *inside)
+    }
+    step: Document = {"name": "elements", "action": "elements", "inputs": {"elements": ["busy"]}}
+    spec = sandboxed(sandboxes, [step], cache={"max_age": "0s"}, output={"family": "elements"})
+    element(spec.parent / "context" / "elements", "busy", files)
+    chance = random.Random(20261130)
+    for _ in range(KILLS):
+        running = sandboxes.start("build", spec, "--json")
+        time.sleep(chance.uniform(1.0, 7.0))
+        running.kill()
+        sandboxes.traces.wait_for_no_process()
+        wait_for_no_group(sandboxes)
+        wait_for_no_mount(sandboxes)
+    done, build = sandboxes.build(spec)
+    assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
+    with made(sandboxes) as root:
+        assert len(root.names("/var/lib/busy")) == 5 * len(files)
+        _check_folders_are_empty(root)
+    assert sandboxes.run("cache", "verify").out == "all layers are whole\n"
+    assert {each["state"] for each in sandboxes.builds()} == {"finished"}
+    assert sandboxes.traces.files() == []
     assert_nothing_left(sandboxes)
 
 

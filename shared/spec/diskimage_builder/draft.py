@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from ...context.outside import leads_out, packed_place
 from ...names import SPEC_NAME_LENGTH, quoted
 from ...quantities import format_size
 from ..closed import nearest
@@ -78,6 +79,7 @@ class FoundElements:
     others: tuple[str, ...] = ()
     disk: Any = None  # the values of a block-device-*.yaml
     disk_from: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)  # that variables name, relative to the context
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def draft_order(
     types = maker.types()
     maker.source()
     maker.disk()
-    maker.steps()
+    maker.steps(name)
     maker.output(folder_of(name), types)
     document = maker.draft.finished()
     document.problems[:0] = order.problems
@@ -265,6 +267,7 @@ class _Maker:
         """Return what the scripts see, with the variables that options stand for."""
         order = self.order
         found = {name: each.text for name, each in variables_of_elements(order).items()}
+        found |= {name: self._file(name, file) for name, file in self.found.files.items()}
         if order.given.get("debug-trace"):
             found["DIB_DEBUG_TRACE"] = str(len(order.given["debug-trace"]))
         if order.last("offline") is not None:
@@ -277,6 +280,19 @@ class _Maker:
             if looks_secret(name)
         ]
         return dict(sorted(found.items()))
+
+    def _file(self, name: str, file: str) -> str:
+        """Return the path of a variable's file in the packed context, in which the scripts of the host start."""
+        if any(file.startswith(f"{other}/") for other in self.found.others):
+            return packed_place(file)
+        if leads_out(file):
+            given = self.order.environment[name]
+            self.fault(
+                f"{quoted(given.text)} is a file of this machine, which scripts do not see; copy it into "
+                f"{quoted(self.found.context)} or another folder of elements, and name it there",
+                given.place,
+            )
+        return file
 
     def disk(self) -> None:
         order = self.order
@@ -336,13 +352,18 @@ class _Maker:
             return None
         return -(-int(Fraction(given.text) * (1 << 30)) // _ROUNDED) * _ROUNDED
 
-    def steps(self) -> None:
+    def steps(self, path: str) -> None:
+        """Run the elements of the source, whose scripts write the name of the image into it."""
         order = self.order
         self.draft.put(("steps",), [], order.place)
-        step: dict[str, Any] = {"name": STEP, "action": "elements"}  # those of the source
+        step: dict[str, Any] = {"name": STEP, "action": "elements", "inputs": {}}
+        if order.last("imagename") is not None:
+            step["inputs"]["env"] = {"IMAGE_NAME": path.rpartition("/")[2]}
         packages = [each for each in order.given.get("packages", ()) if each.text]
         if packages:
-            step["inputs"] = {"packages": list(dict.fromkeys(each.text for each in packages))}
+            step["inputs"]["packages"] = list(dict.fromkeys(each.text for each in packages))
+        if not step["inputs"]:
+            del step["inputs"]
         self.draft.put(("steps", 0), step, order.place)
         for index, each in enumerate(step.get("inputs", {}).get("packages", ())):
             place = next(given.place for given in packages if given.text == each)

@@ -42,6 +42,8 @@ _WITHOUT_MEANING = (
 )
 """Variables that say how its programs run; elements that read one of them get what this machine's step says."""
 OWN_VARIABLES = (*_STAND_FOR, *_SWITCHES, *_READ_HERE, *_WITHOUT_MEANING)
+OF_FILES = ("DIB_APT_CONF", "DIB_APT_SOURCES", "DIB_DEV_USER_AUTHORIZED_KEYS", "DIB_DPKG_MANIFEST", "DIB_YUM_REPO_CONF")
+"""Variables that name a file of the machine that builds, which scripts of extra-data.d read."""
 _GENERAL = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "PWD", "SHELL", "SHLVL", "TERM", "TMPDIR", "USER", "_")
 _SECRET = re.compile(r"PASSW|SECRET|TOKEN|PRIVATE|CREDENTIAL|ACTIVATION_KEY|API_?KEY")
 

@@ -35,12 +35,36 @@ def test_a_command_line_comes_to_a_good_spec(run: Commands, elements: Path, tmp_
     assert (done.status, done.err) == (0, "")
     spec = tmp_path / "specs" / "my-image.yaml"
     assert done.out == f"{spec}\n"
-    assert run("validate", spec).out == f"{spec}: good: my-image, 2 steps\n"
+    assert run("validate", spec).out == f"{spec}: good: my-image, 1 step\n"
     text = spec.read_text()
     assert "# The disk is that of block-device-mbr/block-device-default.yaml.\n" in text
     assert 'context: "../work/elements"\n' in text
     assert "    elements: [base, vm, debian-minimal]\n" in text
     assert 'opts: "-i 4096 -J size=64"' in text
+
+
+def test_a_file_that_a_variable_names_is_one_of_the_context(run: Commands, elements: Path, tmp_path: Path) -> None:
+    """Scripts of elements see no other files of this machine."""
+    keys, other = elements / "keys" / "ann.pub", element(tmp_path / "more", "more") / "list"
+    for file in (keys, other, tmp_path / "far.pub"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("of this machine")
+    line = f"DIB_DEV_USER_AUTHORIZED_KEYS={keys} DIB_APT_SOURCES={other} DIB_DEV_USER_SHELL=/bin/sh disk-image-create"
+    script = tmp_path / "build.sh"
+    script.write_text(f"{line} -o my-image system\n")
+    path = ("--path", elements, "--path", tmp_path / "more")
+    done = run("convert", script, *path, "--output", tmp_path / "specs")
+    assert (done.status, done.err) == (0, "")
+    text = Path(done.out.strip()).read_text().replace('"', "")
+    assert "DIB_DEV_USER_AUTHORIZED_KEYS: keys/ann.pub\n" in text
+    assert "DIB_APT_SOURCES: .goldsmith-outside/up/up/more/more/list\n" in text
+    assert "DIB_DEV_USER_SHELL: /bin/sh\n" in text
+    script.write_text(script.read_text().replace(str(keys), str(tmp_path / "far.pub")))
+    done = run("convert", script, *path, "--output", tmp_path / "none")
+    assert done.status == 2
+    assert "DIB_DEV_USER_AUTHORIZED_KEYS: " in done.err
+    assert "machine, which scripts do not see; copy it into '../work/elements'" in done.err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_list_comes_to_a_spec_for_each_image(run: Commands, elements: Path, tmp_path: Path) -> None:

@@ -206,6 +206,13 @@ def test_cleaning_twice_and_cleaning_nothing_are_fine(root: Path, tmp_path: Path
     assert list((tmp_path / "bare").iterdir()) == []
 
 
+def test_an_image_whose_next_boot_is_the_first_one_stays_so(root: Path) -> None:
+    (root / "etc/machine-id").write_text("uninitialized\n")
+    assert clean(str(root)) == []
+    assert (root / "etc/machine-id").read_text() == "uninitialized\n"
+    assert not (root / "var/lib/dbus/machine-id").exists()
+
+
 def test_a_link_to_the_machine_id_stays(root: Path) -> None:
     (root / "var/lib/dbus/machine-id").unlink()
     (root / "var/lib/dbus/machine-id").symlink_to("/etc/machine-id")

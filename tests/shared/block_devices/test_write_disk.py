@@ -158,7 +158,7 @@ def test_the_default_disk_holds_the_tree_and_boots_both_ways(mode: str, place: P
     tool("mcopy", "-i", esp, "::/EFI/BOOT/BOOTX64.EFI", tmp_path / "program")
     assert blkid(root)["UUID"].encode() in (tmp_path / "program").read_bytes()
     assert blkid(root)["UUID"] in text_in(root, "/boot/grub/grub.cfg")
-    assert text_in(root, "/etc/fstab") == f"UUID={blkid(root)['UUID']} / ext4 defaults,x-systemd.growfs 0 1\n"
+    assert text_in(root, "/etc/fstab") == "LABEL=cloudimg-rootfs / ext4 defaults,x-systemd.growfs 0 1\n"
     assert read_by_grub(disk, "loop0,gpt1", "/etc/fstab") == text_in(root, "/etc/fstab")
 
 
@@ -261,11 +261,11 @@ def test_an_mbr_splits_the_tree_over_its_mount_points(mode: str, place: Path, tm
     assert (known["s"]["TYPE"], known["s"]["LABEL"], known["e"]["UUID"]) == ("swap", "paged", "1A2B-3C4D")
     assert known["l"]["BLOCK_SIZE"] == "1024"
     assert text_in(root, "/etc/fstab").splitlines() == [
-        f"UUID={known['r']['UUID']} / ext4 defaults 0 1",
+        "LABEL=top / ext4 defaults 0 1",
         f"UUID={known['b']['UUID']} /boot ext4 defaults 0 2",
-        "UUID=1A2B-3C4D /boot/efi vfat defaults 0 2",
+        "LABEL=ESP /boot/efi vfat defaults 0 2",
         f"UUID={known['l']['UUID']} /var/log ext4 defaults 0 2",
-        f"UUID={known['s']['UUID']} none swap sw 0 0",
+        "LABEL=paged none swap sw 0 0",
     ]
     configuration = text_in(boot, "/grub/grub.cfg")
     assert f"root=UUID={known['r']['UUID']} " in configuration

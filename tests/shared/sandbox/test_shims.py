@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.sandbox.shims import POLICY_TEXT, shims
+from shared.sandbox.shims import FOLDER, POLICY_TEXT, shims
 
 UUID = "0b1d6a3e-0000-4000-8000-000000000001"
 
@@ -47,6 +47,25 @@ def test_grub_is_told_of_an_mbr(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("label", "told"), [("cloudimg-rootfs", "cloudimg-rootfs\n"), ("", "\n"), ("'; id #", "\n")])
 def test_grub_is_told_of_the_label(tmp_path: Path, label: str, told: str) -> None:
     assert run(tmp_path, "x", "-t", "fs_label", text=shims(UUID, "gpt", label)["grub-probe"]).stdout == told
+
+
+@pytest.mark.parametrize("name", ["grub-mkconfig", "grub2-mkconfig"])
+def test_the_configuration_of_grub_is_made_with_the_probe_that_stands_in(tmp_path: Path, name: str) -> None:
+    """The program calls grub-probe by its path, and so do the scripts that it runs."""
+    real = tmp_path / "sbin" / name
+    real.parent.mkdir()
+    real.write_text(
+        "#!/bin/sh\nset -e\n"
+        'sbindir=/real\ngrub_probe="${sbindir}/grub-probe"\nif [ "$2" = wrong ]; then exit 3; fi\n'
+        "echo \"${0##*/} $* $grub_probe it's\"\nsh -c 'echo $grub_probe'\n"
+    )
+    text = shims(UUID, "gpt")[name].replace("/usr/sbin/", f"{real.parent}/")
+    done = run(tmp_path, name, "-o", "/boot/a b", text=text)
+    probe = f"{FOLDER}/grub-probe"
+    assert done.stdout == f"{name} -o /boot/a b {probe} it's\n{probe}\n"
+    assert run(tmp_path, name, "-o", "wrong", text=text).returncode == 3
+    missing = run(tmp_path, name, text=text.replace("/sbin/", "/nowhere/"))
+    assert (missing.returncode, missing.stderr) == (127, f"{name}: not found\n")
 
 
 def test_grub_install_still_tells_of_itself(tmp_path: Path) -> None:

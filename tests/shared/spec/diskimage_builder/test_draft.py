@@ -42,7 +42,7 @@ def test_an_image_is_all_that_disk_image_create_makes_of_it() -> None:
         "source": {"elements": {"elements": ("base", "vm", "my-app"), "path": (".", "../other")}},
         "context": "elements",
         "disk": values["disk"],
-        "steps": ({"name": "elements", "action": "elements"},),
+        "steps": ({"name": "elements", "action": "elements", "inputs": {"env": {"IMAGE_NAME": "My_App.v1"}}},),
         "output": {"export": {"to": "out/My_App.v1.tar.gz"}, "formats": ("qcow2-compressed",)},
         "hygiene": "warn",
         "build": {"timeout": "6h"},
