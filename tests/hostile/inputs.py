@@ -1,7 +1,8 @@
 """Inputs that are made to exhaust their reader: small generators, and the reader that each is for.
 
-`python -m tests.hostile.inputs NAME FILE` reads one and prints how that ended, as JSON: tests run it as a process of
-its own, whose memory can be measured. Sizes are what the input itself has, about; most claim to be far more.
+`python -m tests.hostile.inputs NAME FILE` reads one and prints how that ended, as JSON. Without arguments it reads
+those that standard input names. Each is read in a process of its own, whose memory can be measured. Sizes are what the
+input itself has, about; most claim to be far more.
 """
 
 from __future__ import annotations
@@ -409,8 +410,26 @@ def peak() -> int:
 
 
 def main() -> None:
+    """Read the inputs that the lines of standard input name, each in a process of its own: most of one is imports."""
+    for line in sys.stdin:
+        name, path = line.rstrip("\n").split("\t")
+        child = os.fork()
+        if not child:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+            try:
+                read_one(name, Path(path))
+                sys.stdout.flush()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.stdout.write(json.dumps({"kind": "", "text": f"ended with {status}", "peak": ENOUGH}) + "\n")
+            sys.stdout.flush()
+
+
+def read_one(name: str, path: Path) -> None:
     """Read one input and print how that ended."""
-    attack, path = ATTACKS[sys.argv[1]], Path(sys.argv[2])
+    attack = ATTACKS[name]
     kind = text = ""
     try:
         attack.read(path)
@@ -423,4 +442,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        read_one(sys.argv[1], Path(sys.argv[2]))
+    else:
+        main()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,30 @@ from tests.hostile.soak import SOUND, damaged
 MOST_MEMORY = 512  # MB
 
 
+@pytest.fixture(scope="module")
+def reader() -> Iterator[subprocess.Popen[str]]:
+    """A process that starts one for each input."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "tests.hostile.inputs"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_ends_in_words_and_within_its_memory(tmp_path: Path, name: str) -> None:
+def test_an_attack_ends_in_words_and_within_its_memory(
+    reader: subprocess.Popen[str], tmp_path: Path, name: str
+) -> None:
     attack, path = ATTACKS[name], tmp_path / "input"
     attack.make(path, 2 * MB)
-    command = [sys.executable, "-m", "tests.hostile.inputs", name, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ended = json.loads(done.stdout)
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    reader.stdin.write(f"{name}\t{path}\n")
+    reader.stdin.flush()
+    ended = json.loads(reader.stdout.readline())
     assert ended["peak"] < MOST_MEMORY, ended
     if attack.says:
         assert ended["kind"] in OURS, ended
