@@ -34,20 +34,12 @@ def test_submit_follows_the_build_to_its_image(person: Person) -> None:
     assert "[step greet]" in person.goldsmith("builds", "logs", "submitted")
 
 
-def test_submit_of_a_build_that_fails_is_1_with_the_steps_last_words(person: Person) -> None:
-    folder = person.spec("failing", replace={"family: hello": "family: failing"})
+def test_a_build_that_fails_is_1_with_the_steps_last_words_and_its_disk_is_kept_and_goes(person: Person) -> None:
+    folder = person.spec("kept", replace={"family: hello": "family: kept"})
     (folder / "preload.sh").write_text("#!/bin/sh\necho this goes wrong >&2\nexit 7\n")
-    printed = person.goldsmith("submit", folder / "build.yaml", status=1)
+    printed = person.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", status=1)
     assert "step greet failed" in printed
     assert "this goes wrong" in printed
-    told = person.result("failing-")
-    assert (told["outcome"], told["steps"][0]["exit_status"], told["left"]) == ("failed", 7, [])
-
-
-def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person) -> None:
-    folder = person.spec("kept", replace={"family: hello": "family: kept"})
-    (folder / "preload.sh").write_text("#!/bin/sh\ntouch /etc/left-here\nexit 7\n")
-    printed = person.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", status=1)
     [build] = [each for each in person.builds() if each.name == "kept"]
     disk, vm = f"gs-{build.id}-a1-boot", f"look-{build.id}"
     assert build.state is State.HELD
@@ -68,7 +60,9 @@ def test_the_disk_of_a_failed_step_is_kept_can_be_booted_and_goes(person: Person
     assert "is failed" in said
     assert f"  {delete}\n" in said
     assert person.resources("disks") == []
-    assert person.result("kept-")["kept_disk"] is None
+    told = person.result("kept-")
+    assert (told["outcome"], told["steps"][0]["exit_status"]) == ("failed", 7)
+    assert (told["left"], told["kept_disk"]) == ([], None)
 
 
 def test_a_build_that_is_refused_there_says_why(person: Person) -> None:
