@@ -10,7 +10,7 @@ import pytest
 from tests.system.archives import debugfs
 from tests.system.command import ROOT, Goldsmith
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.soak]
 
 
 def test_hello_by_firmware(goldsmith: Goldsmith) -> None:

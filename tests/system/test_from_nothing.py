@@ -102,12 +102,14 @@ MBR = [
 @pytest.mark.vm
 @pytest.mark.parametrize("user", MODES[-1:], indirect=True)
 def test_a_described_disk_boots_by_its_bios(empty: Goldsmith, debian_rootfs: Path) -> None:
+    """The way of the cloud: BIOS, boot loader, cloud-init; `make soak` has it with the example, too."""
     local = {"engine": "vm", "boot": "firmware", "network": False}
-    spec = from_rootfs(empty, debian_rootfs, disk=MBR, local=local)
+    spec = from_rootfs(empty, debian_rootfs, disk=MBR, local=local, build={"silence": "30m"})
     step = "findmnt -no FSTYPE /boot >/etc/greeting; tail -n +2 /proc/swaps | wc -l >>/etc/greeting"
     (spec.parent / "context/greet.sh").write_text(step)
     done, build = empty.build(spec)
     assert build["outcome"] == "succeeded", done.text
+    assert build["plan"]["machine"]["boot"] == "firmware"
     with Disk(empty.home / "images" / empty.images()[0]["name"] / "disk.raw") as disk:
         assert disk.root.partition.number == 6
         assert disk.root.read("/etc/greeting") == b"ext4\n1\n"

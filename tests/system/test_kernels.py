@@ -14,7 +14,7 @@ from tests.shared.disks.small_disks import tool
 from tests.system.archives import root_partition
 from tests.system.command import Goldsmith
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.soak]
 
 LOOK = 'echo "$(uname -r) $(. /etc/os-release; echo $VERSION_CODENAME) $(findmnt -no FSTYPE /)" >>/var/lib/looked\n'
 INSTALL = """set -e
@@ -32,7 +32,6 @@ def looked(goldsmith: Goldsmith) -> list[list[str]]:
     return [line.split() for line in Disk(disk).root.read("/var/lib/looked").decode().splitlines()]
 
 
-@pytest.mark.soak
 def test_debian_13_is_built_upon_and_verified(goldsmith: Goldsmith, debian_13_disk: Path) -> None:
     catalogue = Catalogue(goldsmith.home, SystemClock())
     catalogue.add(debian_13_disk, "debian-13-base", transfer="link", family="debian-13")

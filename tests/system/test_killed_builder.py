@@ -26,7 +26,7 @@ class Moment:
     after: Callable[[Document], bool] | None
     seconds: float = 0.0
     ends: tuple[str | None, ...] = ("cancelled",)  # outcomes that are right; None: there is no build
-    engine: str = "vm"  # chroot where no machine runs at this moment
+    engine: str = "vm"  # chroot where it is of no matter what runs at this moment
 
 
 def works(what: str, percent: int) -> Callable[[Document], bool]:
@@ -57,10 +57,10 @@ MOMENTS = {
     "as the machine is made": Moment(is_event("BuildRequested"), 1.0),
     "when the machine runs": Moment(is_event("MachineStarted")),
     "as the machine boots": Moment(is_event("MachineStarted"), 2.0),
-    "when the provisioner has started": Moment(is_report("started")),
+    "when the provisioner has started": Moment(is_report("started"), engine=CHROOT),
     "when a step has started": Moment(is_report("step-started", 0)),
-    "as a step prints": Moment(prints("halfway"), ends=("cancelled", "succeeded")),
-    "when a step is finished": Moment(is_report("step-finished", 0), ends=("cancelled", "succeeded")),
+    "as a step prints": Moment(prints("halfway"), ends=("cancelled", "succeeded"), engine=CHROOT),
+    "when a step is finished": Moment(is_report("step-finished", 0), ends=("cancelled", "succeeded"), engine=CHROOT),
     "when the machine says that it is done": Moment(is_report("completed"), ends=(*DONE, "failed")),
     "as the machine stops": Moment(is_report("completed"), 0.5, (*DONE, "failed")),
     "when the archive is begun": Moment(works("writing the archive", 0), ends=DONE, engine=CHROOT),

@@ -1,4 +1,7 @@
-"""The new image is booted before it joins its family; older images of the family are retired."""
+"""The new image is booted before it joins its family; older images of the family are retired.
+
+Sandboxes make the images, so that what is verified is all that boots.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.command import Document, Goldsmith
+from tests.system.sandboxes import sandboxed
 
 pytestmark = pytest.mark.vm
 
@@ -16,7 +20,7 @@ def release(goldsmith: Goldsmith, number: int, verify: Document | None = None) -
     steps = [{"name": "one", "script": f"echo {number} > /var/lib/release\n"}]
     output = {"name": f"release-{number}", "family": "releases", "deprecate_old": {"keep": 1, "ttl": "30d"}}
     more = {} if verify is None else {"verify": verify}
-    return goldsmith.spec(steps, name=f"release-{number}", output=output, **more)
+    return sandboxed(goldsmith, steps, name=f"release-{number}", output=output, **more)
 
 
 def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
@@ -56,7 +60,7 @@ def test_an_image_that_comes_up_in_emergency_mode_fails_verification(goldsmith: 
         "echo 'UUID=0f5a3bb2-1111-2222-3333-444444444444 /data ext4 x-systemd.device-timeout=2s 0 2' >>/etc/fstab\n"
     )
     steps = [{"name": "mount", "script": "mkdir /data\n" + missing}]
-    done, build = goldsmith.build(goldsmith.spec(steps, verify={"steps": []}))
+    done, build = goldsmith.build(sandboxed(goldsmith, steps, verify={"steps": []}))
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"].startswith(
         "the system has not come up: it is in emergency mode (emergency.target); Timed out waiting"
@@ -69,10 +73,10 @@ def test_a_unit_that_fails_fails_verification_unless_it_is_listed(goldsmith: Gol
     unit = "[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n"
     script = f"printf '{unit}' >/etc/systemd/system/app.service\nsystemctl enable app\n"
     steps = [{"name": "unit", "script": script}]
-    done, build = goldsmith.build(goldsmith.spec(steps, name="refused", verify={"steps": []}))
+    done, build = goldsmith.build(sandboxed(goldsmith, steps, name="refused", verify={"steps": []}))
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"].startswith("failed units: app.service; app.service: Main process exited")
     assert build["reason"].endswith("; mend them, or name them in verify.allow_failed")
     verify = {"steps": [], "allow_failed": ["app.service"]}
-    done, build = goldsmith.build(goldsmith.spec(steps, name="allowed", verify=verify))
+    done, build = goldsmith.build(sandboxed(goldsmith, steps, name="allowed", verify=verify))
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text

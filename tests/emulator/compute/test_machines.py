@@ -109,6 +109,7 @@ def test_startup_script_runs_at_every_boot_and_reports_by_google_apis(cloud: Clo
 
 
 @pytest.mark.vm
+@pytest.mark.soak
 def test_cloud_init_finds_compute_engine_and_runs_user_data(cloud: Cloud) -> None:
     cloud.endpoint.boot = "firmware"
     user_data = "#!/bin/bash\nexec >/dev/console 2>&1\ncloud-id\nhostname\n"

@@ -71,8 +71,10 @@ def test_it_has_what_a_build_needs_and_no_identity(debian_disk: Path) -> None:
     assert {"systemd-sysv", "openssh-server"} <= {package.name for package in packages(root) or []}
 
 
-@pytest.mark.parametrize("firmware", [pytest.param("bios", marks=pytest.mark.soak), "efi"])
+@pytest.mark.soak
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
 def test_it_boots_and_cloud_init_runs(debian_disk: Path, seed: Path, tmp_path: Path, firmware: str) -> None:
+    """`make test` boots it as well: cloud-init by BIOS (test_from_nothing.py), Linux by UEFI (test_machines.py)."""
     overlay = tmp_path / "overlay.qcow2"
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", debian_disk, "-F", "raw", overlay, "12G")
     command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35", "-smp", "2", "-m", "1024"]

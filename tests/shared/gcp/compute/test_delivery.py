@@ -209,10 +209,11 @@ def direct(tmp_path: Path, debian_home: Path) -> Iterator[Cloud]:
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("delivery", ["download", "disk"])
+@pytest.mark.parametrize("delivery", ["download", pytest.param("disk", marks=pytest.mark.soak)])
 def test_a_vm_builds_with_what_it_was_given_also_after_a_reboot(
     direct: Cloud, debian_home: Path, delivery: DeliveryWay
 ) -> None:
+    """By disk, tests/cloud/test_deliveries.py builds as well, on a VM that reaches nothing."""
     greet = Step("greet", "run-script", {"script": "preload.sh", "env": {"RELEASE": "us"}})
     again = replace(greet, name="again")
     steps = (greet, Step("restart", "reboot", {}), again) if delivery == "download" else (greet,)
