@@ -36,6 +36,7 @@ class LocalStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._last: tuple[Any, Build] | None = None  # the document that was read last, and what it says
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
         """Write a new build, its first event and its image's document, atomically. AlreadyExists, NameTaken."""
@@ -258,7 +259,7 @@ class LocalStore:
         what = f"{self._database.path}: the document of build {build_id}"
         remedy = f"set it aside with: goldsmith builds forget {build_id}"
         try:
-            build = read_build(document)
+            build = self._read_build(document)
         except StoreError as error:
             raise _damage(what, str(error), remedy) from error
         if build.id != build_id:
@@ -266,6 +267,15 @@ class LocalStore:
         if not isinstance(last_seen, float):  # SQLite keeps whatever it is given, for all that a column declares
             raise _damage(what, f"its column last_seen holds {last_seen!r:.80}", remedy)
         return replace(build, last_seen=max(build.last_seen, last_seen))
+
+    def _read_build(self, document: Any) -> Build:
+        """Parse a build's document unless it is the one that was parsed last: a running build is read all the time."""
+        last = self._last
+        if last is not None and last[0] == document:
+            return last[1]
+        build = read_build(document)
+        self._last = document, build
+        return build
 
     def _event_or_damage(self, build_id: str, event_id: str, document: Any) -> Event | Damaged:
         try:

@@ -33,6 +33,7 @@ from .start import PORTS, TIED
 TREE = Path(__file__).resolve().parents[2]
 PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "from shared.quick_dataclasses import install_quick_dataclasses as install; install()\n"
     "from shared.sandbox.supervisor import main\n"
     "sys.exit(main(sys.argv[2:]))"
 )

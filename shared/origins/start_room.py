@@ -22,7 +22,10 @@ from .room import CACHE, JOB, RESULT_HANDLE, ROOM_LOST, TREE, RoomSpec
 
 _SOURCES = Path(__file__).resolve().parents[2]
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1])\nfrom shared.origins.room import main\nsys.exit(main(sys.argv[2:]))"
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "from shared.quick_dataclasses import install_quick_dataclasses as install; install()\n"
+    "from shared.origins.room import main\n"
+    "sys.exit(main(sys.argv[2:]))"
 )
 _JOB = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"

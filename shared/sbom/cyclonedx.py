@@ -84,7 +84,7 @@ def _component(package: ListedPackage, texts: Mapping[str, str], scope: str | No
             "hashes": _in_order(hashes, "alg", "content"),
             "licenses": _licenses(fields.get("licenseDeclared", NOASSERTION), texts),
             "name": fields["name"],
-            "purl": _purl(fields),
+            "purl": package.purl or _purl(fields),
             "scope": scope,
             "supplier": _organization(package.supplier),
             "type": "operating-system" if system else "library",

@@ -41,6 +41,7 @@ class ListedPackage:
 
     fields: Mapping[str, Any]  # in SPDX's order
     supplier: BillActor | None = None  # whom `fields` names in one text
+    purl: str | None = None  # the package URL in `fields`, if it is known to be in its normal form
 
     @property
     def id(self) -> str:
@@ -62,7 +63,9 @@ def purl(package: Package) -> str:
     elif package.source not in ("", package.name):
         qualifiers["upstream"] = package.source
     given = {key: value for key, value in qualifiers.items() if value}
-    name = package.name.strip("/") or "unnamed"  # a database that a build has written may hold anything
+    name = (
+        package.name if package.name.replace("/", "").strip() else "unnamed"
+    )  # a database that a build has written may hold anything
     return str(PackageURL(PURL_TYPES[package.kind], system or None, name, version, given))
 
 
@@ -83,7 +86,9 @@ def listed(package: Package) -> ListedPackage:
         "supplier": str(maker or NOASSERTION),
         "versionInfo": package.version,
     }
-    return ListedPackage(written(fields), maker)
+    parts = (package.name, package.version, package.architecture, package.source, package.distribution)
+    is_normal = "/" not in "".join(parts)  # which packageurl-python leaves unquoted, and splits names at when it reads
+    return ListedPackage(written(fields), maker, url if is_normal else None)
 
 
 def written(fields: Mapping[str, Any]) -> dict[str, Any]:

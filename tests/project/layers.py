@@ -58,7 +58,8 @@ LAYERS = (
     ),
     _layer(
         "shared/ground",
-        files="architectures errors names quantities json_values budget interruption topology submission",
+        files="architectures errors names quantities json_values budget interruption topology submission "
+        "quick_dataclasses",
     ),
     _layer("shared/clock", io=True),
     _layer("shared/build", "provisioner/protocol shared/ground"),

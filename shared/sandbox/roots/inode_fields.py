@@ -12,74 +12,77 @@ import struct
 from functools import lru_cache
 
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, its bits reversed
-_CHECKSUM_LOW, _CHECKSUM_HIGH = 124, 130  # struct ext4_inode: i_checksum_lo, in osd2, and i_checksum_hi
 _OLD_BYTES = 128
+_OLD, _LARGE = struct.Struct("<32I"), struct.Struct("<38I")  # what can be set, in words of 32 bits
 _EXTRA_WITH_TIMES = 24  # bytes of further fields, when there are those of all times
-_CHANGING = ((0, 48), (120, 124), (132, 152))  # where the fields are that can be set here
+_EXTRA_WITH_CHECKSUM = 4  # the same for the checksum's upper half
 _NANOSECONDS = 1_000_000_000
+
+# Of struct ext4_inode, by words: i_mode and i_uid, the times, i_gid and i_links_count, i_flags, i_block[0], osd2,
+# i_extra_isize and i_checksum_hi, the other halves of the times.
+_MODE, _ACCESSED, _CHANGED, _MODIFIED, _GROUP, _FLAGS, _DEVICE, _HIGH_IDS = 0, 2, 3, 4, 6, 8, 10, 30
+_CHECKSUM, _EXTRA, _LATER = 31, 32, 33
 
 
 class InodeFields:
     """The bytes of an inode, to be changed."""
 
     def __init__(self, record: bytes) -> None:
-        self._old = record
-        self._new = bytearray(record)
+        self._record = record
+        self._fields = _LARGE if len(record) > _OLD_BYTES else _OLD
+        self._old = self._fields.unpack_from(record)
+        self._new = list(self._old)
+        self._extra = self._old[_EXTRA] & 0xFFFF if len(record) > _OLD_BYTES else 0  # bytes of further fields
 
     def set_mode(self, mode: int) -> None:
         """Set the kind and the permissions."""
-        struct.pack_into("<H", self._new, 0, mode)
+        self._new[_MODE] = self._new[_MODE] & 0xFFFF0000 | mode
 
     def set_permissions(self, mode: int) -> None:
         """Set the permissions alone."""
-        (old,) = struct.unpack_from("<H", self._new)
-        self.set_mode(stat.S_IFMT(old) | stat.S_IMODE(mode))
+        self.set_mode(stat.S_IFMT(self._new[_MODE] & 0xFFFF) | stat.S_IMODE(mode))
 
     def set_owner(self, user: int, group: int) -> None:
         """Set the owner."""
-        struct.pack_into("<H", self._new, 2, user & 0xFFFF)
-        struct.pack_into("<H", self._new, 24, group & 0xFFFF)
-        struct.pack_into("<HH", self._new, 120, user >> 16, group >> 16)
+        new = self._new
+        new[_MODE] = new[_MODE] & 0xFFFF | (user & 0xFFFF) << 16
+        new[_GROUP] = new[_GROUP] & 0xFFFF0000 | group & 0xFFFF
+        new[_HIGH_IDS] = user >> 16 | group & 0xFFFF0000
 
     def set_times(self, accessed: int, changed: int, modified: int, made: int) -> None:
         """Set all times, in nanoseconds since 1970; a small inode has no place for parts of a second."""
-        new, times = self._new, [_encoded(each) for each in (accessed, changed, modified, made)]
-        struct.pack_into("<3I", new, 8, times[0][0], times[1][0], times[2][0])
-        if self._extra() >= _EXTRA_WITH_TIMES:
-            struct.pack_into("<5I", new, 132, times[1][1], times[2][1], times[0][1], *times[3])
+        new = self._new
+        new[_ACCESSED], accessed_later = _encoded(accessed)
+        new[_CHANGED], changed_later = _encoded(changed)
+        new[_MODIFIED], modified_later = _encoded(modified)
+        if self._extra >= _EXTRA_WITH_TIMES:
+            new[_LATER:] = changed_later, modified_later, accessed_later, *_encoded(made)
 
     def add_flags(self, flags: int) -> None:
         """Set flags beside those that are set."""
-        (old,) = struct.unpack_from("<I", self._new, 32)
-        struct.pack_into("<I", self._new, 32, old | flags)
+        self._new[_FLAGS] |= flags
 
     def set_device(self, major: int, minor: int) -> None:
         """Set a device's number, in the old form of 16 bits where it fits (linux/kdev_t.h)."""
         if major < 256 and minor < 256:
-            struct.pack_into("<II", self._new, 40, major << 8 | minor, 0)
+            self._new[_DEVICE : _DEVICE + 2] = major << 8 | minor, 0
         else:
-            struct.pack_into("<II", self._new, 40, 0, (minor & 0xFF) | major << 8 | (minor & 0xFFF00) << 12)
+            self._new[_DEVICE : _DEVICE + 2] = 0, (minor & 0xFF) | major << 8 | (minor & 0xFFF00) << 12
 
     def changed(self, *, checksums: bool) -> bytes | None:
         """Return all bytes of the inode; None where none has changed."""
-        if self._new == self._old:
-            return None
+        old, new = self._old, self._new
         if checksums:
-            difference, last = 0, len(self._old) - 1
-            for start, end in _CHANGING:
-                for at, (old, new) in enumerate(zip(self._old[start:end], self._new[start:end], strict=True), start):
-                    if old != new:
-                        difference ^= _after(last - at)[old ^ new]
-            (low,) = struct.unpack_from("<H", self._new, _CHECKSUM_LOW)
-            struct.pack_into("<H", self._new, _CHECKSUM_LOW, low ^ difference & 0xFFFF)
-            if self._extra() >= _CHECKSUM_HIGH + 2 - _OLD_BYTES:
-                (high,) = struct.unpack_from("<H", self._new, _CHECKSUM_HIGH)
-                struct.pack_into("<H", self._new, _CHECKSUM_HIGH, high ^ difference >> 16)
-        return bytes(self._new)
-
-    def _extra(self) -> int:
-        """Return how many bytes of further fields there are."""
-        return int(struct.unpack_from("<H", self._new, _OLD_BYTES)[0]) if len(self._new) > _OLD_BYTES else 0
+            difference, behind = 0, len(self._record) - 4
+            for index, before in enumerate(old):
+                if before != new[index]:
+                    difference ^= _word_after(behind - 4 * index, before ^ new[index])
+            new[_CHECKSUM] ^= difference & 0xFFFF
+            if self._extra >= _EXTRA_WITH_CHECKSUM:
+                new[_EXTRA] ^= difference & 0xFFFF0000
+        fields = self._fields
+        data = fields.pack(*new) + self._record[fields.size :]
+        return None if data == self._record else data
 
 
 @lru_cache(4096)
@@ -89,6 +92,13 @@ def _encoded(time: int) -> tuple[int, int]:
     field = seconds & 0xFFFFFFFF
     signed = field - ((field & 0x80000000) << 1)
     return field, nanoseconds << 2 | (seconds - signed >> 32 & 3)
+
+
+@lru_cache(1 << 14)
+def _word_after(zeros: int, word: int) -> int:
+    """Return what a word of 32 bits gives, with so many zeros behind it."""
+    given = _after(zeros + 3)[word & 0xFF] ^ _after(zeros + 2)[word >> 8 & 0xFF]
+    return given ^ _after(zeros + 1)[word >> 16 & 0xFF] ^ _after(zeros)[word >> 24]
 
 
 def _after(zeros: int) -> list[int]:

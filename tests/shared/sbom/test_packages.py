@@ -31,7 +31,7 @@ COS = Package("zlib", "1.2.11", "", "cos", "sys-libs/zlib@1.2.11-r4", distributi
         (COS, "pkg:cos/zlib@1.2.11?distro=cos-117"),
         (replace(APK, distribution="arch"), "pkg:apk/arch/musl@1.2.5-r1?arch=x86_64&distro=arch"),
         (replace(APK, distribution="", architecture="", source="", name="a b"), "pkg:apk/a%20b@1.2.5-r1"),
-        (replace(DPKG, name="//", version="1"), "pkg:deb/debian/unnamed@1?arch=amd64&distro=debian-12&upstream=zlib"),
+        (replace(DPKG, name="/ /", version="1"), "pkg:deb/debian/unnamed@1?arch=amd64&distro=debian-12&upstream=zlib"),
     ],
 )
 def test_package_urls(package: Package, url: str) -> None:
