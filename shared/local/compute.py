@@ -279,14 +279,18 @@ class LocalCompute:
             make_room(self._home, self._environment)
         with faults(folder.path):
             folder.label(request.labels)
-            if not disk.exists():
+            if _is_written_at_the_end(request):
+                if self._machines.status(request.name) is None:
+                    self._copy_all_but_root(request, disk)
+            elif not disk.exists():
                 cache = self._copy_disk(request, disk, cache)
             elif request.plan.engine != CHROOT:
                 cache = None  # what an earlier attempt has changed on it is not known
             first = _first_step(disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
-            job = lend_site(_without_check(request.job, disk), request.plan)
+            inside = disk if disk.exists() else self._catalogue.disk(request.source_image)
+            job = lend_site(_without_check(request.job, inside), request.plan)
             self._machines.start(
                 MachineSpec(
                     name=request.name,
@@ -384,6 +388,19 @@ class LocalCompute:
         staged.replace(disk)
         return cache
 
+    def _copy_all_but_root(self, request: MachineRequest, disk: Path) -> None:
+        """Make a boot disk to which a sandbox adds its root file system, and the name that a whole one has."""
+        from ..sandbox.roots.tree_root import copy_without_root, unwritten_disk
+
+        disk.parent.mkdir(parents=True, exist_ok=True)
+        disk.unlink(missing_ok=True)  # of an earlier attempt
+        staged = disk.with_suffix(".new")
+        copy_without_root(self._catalogue.disk(request.source_image), staged)
+        staged.chmod(0o600)
+        if request.plan.disk_size_gb * GIB > staged.stat().st_size:
+            grow_disk_file(staged, request.plan.disk_size_gb * GIB)
+        staged.replace(unwritten_disk(disk))
+
     def _after_layers(self, request: MachineRequest, cache: StepCache, staged: Path) -> StepCache | None:
         """Return None, and no layers, where the source's name is another image's by now."""
         found = self._catalogue.get(request.source_image)
@@ -438,6 +455,11 @@ class SandboxPart(TypedDict, total=False):
     source: str
     source_disk: Path
     written_at: int | None
+
+
+def _is_written_at_the_end(request: MachineRequest) -> bool:
+    """Return whether a machine is a sandbox that cannot mount a disk: an ordinary user's."""
+    return request.plan.engine == CHROOT and request.job.phase == BUILD and os.geteuid() != 0
 
 
 def _first_step(disk: Path) -> int:

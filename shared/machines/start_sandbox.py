@@ -17,11 +17,13 @@ from typing import IO
 from ..architectures import X86_64, Architecture, of_host
 from ..cache.layer_store import folder_of_layers
 from ..disks.disk import Disk
+from ..disks.partition_table import DiskPartition
 from ..errors import EnvironmentFault, InputError
 from ..host.build_folder import BuildFolder
 from ..host.programs import ProgramFailed, find_tool, run_tool
 from ..ports import Message
 from ..sandbox.roots.layer_stack import CacheSpec
+from ..sandbox.roots.tree_root import unwritten_disk
 from ..sandbox.supervisor import BAD_INPUT, HELD, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, machine_routes
@@ -115,9 +117,7 @@ def launch_sandbox(
     roots = home / "cache" / "roots"
     roots.mkdir(mode=0o700, parents=True, exist_ok=True)  # here: in its namespace the sandbox is another user
     layers = folder_of_layers(home)
-    with Disk(spec.disk) as disk:
-        root, table = disk.root, disk.table.kind
-        place, uuid, label = root.partition, root.file_system.uuid, root.file_system.layout.label
+    place, table, uuid, label = _root_of(spec)
     with ExitStack() as stack:
         files = [stack.enter_context((spec.folder / f"{name}.log").open("ab", buffering=0)) for name in PORTS]
         ours, theirs = zip(*(socket.socketpair() for _ in (*files, "shell")), strict=True)
@@ -163,6 +163,15 @@ def launch_sandbox(
         held = spec.folder / HELD
         ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=False)]
         return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all(), shell=ours[-1], on_hold=held.touch)
+
+
+def _root_of(spec: MachineSpec) -> tuple[DiskPartition, str, str, str]:
+    """Return where the root file system is, or will be, the kind of the disk's table, and what the root is called."""
+    disk = spec.disk if spec.disk.exists() else unwritten_disk(spec.disk)
+    with Disk(spec.disk if spec.disk.exists() else spec.source_disk or disk) as opened, Disk(disk) as target:
+        root = opened.root
+        [place] = [each for each in target.table.partitions if each.number == root.partition.number]
+        return place, target.table.kind, root.file_system.uuid, root.file_system.layout.label
 
 
 def _cache_of(spec: MachineSpec, layers: Path) -> CacheSpec | None:

@@ -4,7 +4,8 @@
     MACHINE/changes/                         what the sandbox has changed (layer_stack.py); gone with the machine
 
 The overlay is mounted in the supervisor's user namespace. At the end its files are written into the build's disk as a
-new file system. The disk has another name meanwhile: one that was written in part is never taken for a whole one.
+new file system. Until then the disk has all of the source's but its root file system, and another name: one that is not
+written, or in part, is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...disks.disk import Disk
+from ...disks.extents import copy_around
 from ...errors import EnvironmentFault
 from ..system_calls import unmount_file_system
 from .layer_stack import LayerStack
@@ -36,19 +39,32 @@ class SourceDisk:
     roots: Path
 
 
+def unwritten_disk(disk: Path) -> Path:
+    """Return where a build's disk is until its root file system is written."""
+    return disk.with_name(f"{disk.name}.writing")
+
+
+def copy_without_root(source: Path, target: Path) -> None:
+    """Copy a disk with a hole in the place of its root file system. RootUnreadable; faults as of copy_sparse()."""
+    with Disk(source) as disk:
+        place = disk.root.partition
+    copy_around(source, target, place.start, place.size)
+
+
 class TreeRoot:
     """The root file system of a disk file. `below` is an empty folder of this process's mount namespace."""
 
     def __init__(
         self, disk: Path, source: SourceDisk, layers: LayerStack, below: Path, say: Callable[[str], None]
     ) -> None:
-        """Unpack the source that the disk is a copy of, unless that has been done.
+        """Unpack the source that the disk is of, unless that has been done; the disk is at unwritten_disk().
 
         InputError for a root that is not ext4, ImageFileError, NoSpace, EnvironmentFault.
         """
         self.path = below / "root"
         self.path.mkdir()
         self._disk = disk
+        self._source = source.disk
         self._layers = layers
         self._lock, self._tree, self._kept = _unpacked(source, say)
 
@@ -81,12 +97,11 @@ class TreeRoot:
 
         `since` is when the sandbox began, in Unix seconds; `written_at` the date of a disk that has no later ones.
         """
-        staged = self._disk.with_name(f"{self._disk.name}.writing")
-        self._disk.replace(staged)
+        staged = unwritten_disk(self._disk)
         if written_at is None:
-            write_root(self.path, staged, self._kept, int(since))
+            write_root(self.path, staged, self._kept, int(since), like=self._source)
         else:
-            write_dated_root(self.path, staged, self._kept, written_at)
+            write_dated_root(self.path, staged, self._kept, written_at, like=self._source)
         staged.replace(self._disk)
         unmount_file_system(self.path)
         os.close(self._lock)
