@@ -39,7 +39,8 @@ REBOOT_STATUS = 194  # 3010 modulo 256; to the managed image builders it means "
 HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings in the cleaned machine lead to
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
-NVME_SERIAL, SCRATCH_NAMESPACE = "goldsmith", 200  # of its controller, and its number there, on one machine
+ROOT_DISK = "root"  # and of the disk of Job.makes_root
+NVME_SERIAL, SCRATCH_NAMESPACE, ROOT_NAMESPACE = "goldsmith", 200, 201  # of their controller, and their numbers there
 KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
 """The path, before a step's index, by which a VM of one machine has its disk kept, and the header that signs it."""
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
@@ -159,6 +160,33 @@ ACTIONS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True)
+class InstallPrograms:
+    """Install programs that a maker VM needs, where they are not there."""
+
+    packages: Mapping[str, str]  # name of a program, or an absolute path -> its Debian package
+
+
+@dataclass(frozen=True)
+class MakeRoot:
+    """Make the root of Job.makes_root in the maker VM's own files."""
+
+    origin: Mapping[str, Any]  # as shared/build/plan.py has it
+
+
+@dataclass(frozen=True)
+class WriteRoot:
+    """Write the root, as the steps have left it, to the maker VM's disk of that name."""
+
+
+MAKER_ACTIONS: Mapping[str, type] = {
+    "install-programs": InstallPrograms,
+    "make-root": MakeRoot,
+    "write-root": WriteRoot,
+}
+"""The actions that a plan adds to the steps of a root from nothing. No spec can name them."""
+
+
+@dataclass(frozen=True)
 class Step:
     """One action on the build VM."""
 
@@ -212,6 +240,7 @@ class Job:
     layers: Tuple[int, ...] = ()  # indexes of the steps after which the host keeps the disk as it is then
     first: int = 0  # the disk is one that was kept after the step before this one, perhaps by another build
     hold: float = 0.0  # seconds for which a step that has failed for good leaves the machine to a person; 0: none
+    makes_root: bool = False  # this VM is a maker: steps but those of MAKER_ACTIONS run in a root that it makes
     kept: bool = False  # the host keeps the disk that a failed step has left, and may end this machine at its last word
     version: int = VERSION
 
@@ -271,8 +300,9 @@ def decode_job(data: bytes) -> Job:
 
 def decode_inputs(step: Step, where: str = "step") -> Any:
     """Return a step's inputs as the dataclass of its action. Raises ProtocolError."""
-    _known(step.action, tuple(ACTIONS), where + ".action")
-    return _decode(ACTIONS[step.action], step.inputs, where + ".inputs")
+    actions = {**ACTIONS, **MAKER_ACTIONS}
+    _known(step.action, tuple(actions), where + ".action")
+    return _decode(actions[step.action], step.inputs, where + ".inputs")
 
 
 def decode_report(data: bytes) -> Report:

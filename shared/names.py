@@ -7,9 +7,10 @@ https://cloud.google.com/compute/docs/naming-resources, https://cloud.google.com
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 NAME_LENGTH = 63  # of images, families, machines, disks
 SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within that
@@ -18,6 +19,8 @@ LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
+MAKER_IMAGE = "projects/debian-cloud/global/images/family/debian-12"  # that VMs boot from to make a root from nothing
+IMAGE_PATH = r"projects/(?P<project>[^/\s]+)/global/images/(?:family/(?P<family>[^/\s]+)|(?P<name>[^/\s]+))"
 OWN_NAMES = "gs-"  # begins the names of what builds make for themselves; IAM lets functions touch no others
 RESERVED_LABELS = "goldsmith-"  # keys that start so are Goldsmith's own
 BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
@@ -44,6 +47,33 @@ _ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 def quoted(text: str) -> str:
     """Show a text inside a message, cut when it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return `did you mean X?` where there is an X, else a list of the choices."""
+    choices = list(choices)
+    by_letters = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word[:100].lower(), by_letters, n=1, cutoff=0.6)
+    return f"did you mean {by_letters[close[0]]}?" if close else f"write one of: {', '.join(choices)}"
+
+
+def unknown_key(key: object, known: Iterable[str]) -> str:
+    """Return the problem of a key that is not known here."""
+    known = list(known)
+    return f"unknown key; {nearest(str(key), known)}" if known else "unknown key; nothing can be set here"
+
+
+def shown_value(value: object) -> str:
+    """Return a value's name, as a person sees it in the file."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {quoted(str(value))}"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    return "keys and values" if isinstance(value, Mapping) else "a list"
 
 
 def check_name(text: str, longest: int = NAME_LENGTH) -> str:

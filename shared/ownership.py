@@ -11,7 +11,7 @@ from provisioner.protocol import BUILD
 from .backend import Backend
 from .build.build import Build, ImageDocument, Outcome
 from .build.damage import Damaged, tell_damaged
-from .build.resources import boot_disk_name
+from .build.resources import boot_disk_name, root_disk_name
 from .errors import DamagedDocument, NotFound
 from .names import BUILD_LABEL
 from .ports import Image
@@ -43,8 +43,10 @@ def is_made_by(image: Image, build: Build, backend: Backend) -> bool:
     known = find_image(image.project, image.name, backend)
     if known is not None and known.id == image.id:
         return known.build_id == build.id
-    disk = boot_disk_name(build.id, 1, BUILD)
-    return image.labels.get(BUILD_LABEL) == build.id and image.source_disk in (disk, None)
+    disks = [None, boot_disk_name(build.id, 1, BUILD)]
+    if build.plan is not None and build.plan.origin is not None:  # a verifying VM may have begun a later attempt since
+        disks += [root_disk_name(build.id, attempt) for attempt in range(1, build.attempt + 1)]
+    return image.labels.get(BUILD_LABEL) == build.id and image.source_disk in disks
 
 
 def find_image(project: str, name: str, backend: Backend) -> ImageDocument | None:

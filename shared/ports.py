@@ -52,7 +52,7 @@ class Image:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """An image to be made from a stopped machine's boot disk. It joins no family."""
+    """An image to be made from a stopped machine's disk. It joins no family."""
 
     project: str
     name: str
@@ -69,6 +69,8 @@ class ImageRequest:
     storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region
     kms_key: str | None = None  # None: Google's own
     secure_boot_keys: SecureBootKeys | None = None  # None: those of the disk
+    made_by: str = ""  # the build whose label the disk has to carry, and `disk_gb` its size; "": any disk of that name
+    disk_gb: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class MachineRequest:
     max_seconds: float  # the machine ends by itself after this, even when everything else is down
     silence: float = 300.0  # seconds without a sign of life after which the machine counts as hung
     scratch_disk: str = ""  # of plan.scratch_gb; blank, deleted with the machine. "": none
+    root_disk: str = ""  # of root_gb; blank, deleted with the machine, and made an image of before. "": none
+    root_gb: int = 0
     whole_plan: Plan | None = None  # whose steps the job has, where their results may come from earlier builds
     architecture: str = "x86_64"  # of source_image
 

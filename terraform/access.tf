@@ -71,8 +71,8 @@ locals {
     }
     export_image = {
       builds = concat(local.operations, [
-        "compute.disks.useReadOnly", "compute.instances.get", "compute.instances.getSerialPortOutput",
-        "compute.instances.list", "compute.zoneOperations.list"
+        "compute.disks.get", "compute.disks.useReadOnly", "compute.instances.get",
+        "compute.instances.getSerialPortOutput", "compute.instances.list", "compute.zoneOperations.list"
       ])
       images = ["compute.images.create", "compute.images.delete", "compute.images.get", "compute.images.setLabels"]
       store  = "read", objects = { "logs/" = "write" }

@@ -61,6 +61,7 @@ resource "google_cloudfunctions2_function" "function" {
       GOLDSMITH_LIMITS             = jsonencode(local.limits)
       GOLDSMITH_DELIVERY           = var.delivery
       GOLDSMITH_SECURE_BOOT        = tostring(var.secure_boot)
+      GOLDSMITH_MAKER_IMAGE        = var.maker_image
 
       # functions-framework starts four threads by default, and a worker that waits for Compute Engine holds one for
       # minutes. At least two, since a single thread would wait for a client that holds an idle connection.

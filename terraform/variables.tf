@@ -266,6 +266,18 @@ variable "secure_boot" {
   default     = false
 }
 
+variable "maker_image" {
+  description = "The image that a build VM boots from to make a root from nothing (source.rootfs, oci, bootstrap, elements): projects/PROJECT/global/images/family/FAMILY, or .../images/NAME. It is Debian 12 or later, for x86-64; programs that it lacks are installed by apt at each build."
+  type        = string
+  nullable    = false
+  default     = "projects/debian-cloud/global/images/family/debian-12"
+
+  validation {
+    condition     = can(regex("^projects/[^/\\s]+/global/images/(family/)?[^/\\s]+$", var.maker_image))
+    error_message = "Write projects/PROJECT/global/images/family/FAMILY or projects/PROJECT/global/images/NAME."
+  }
+}
+
 variable "machine_types" {
   description = "Machine types that specs may use: names, in which * matches any characters."
   type        = list(string)

@@ -48,6 +48,7 @@ from .scheduler import Scheduler
 PROJECT = "goldsmith-emulator"
 BUCKET = f"{PROJECT}-goldsmith"  # as terraform/ names it, and as goldsmith expects it
 DEPLOYED_ZONES = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")  # the deployment's own
+MAKER_IMAGE = "projects/local/global/images/family/debian-12"  # which `goldsmith images bootstrap debian-12` makes
 PATIENCE = 60.0  # seconds for an answer of our own endpoints
 
 Boot = Literal["direct", "firmware"]
@@ -57,7 +58,8 @@ class Cloud:
     """Everything, running from start() to close(); a context manager.
 
     State is below `home`, whose image catalogue is what Compute Engine's images are. `boot` is how instances start,
-    `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS).
+    `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS),
+    `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -70,6 +72,7 @@ class Cloud:
         boot: Boot = "direct",
         delivery: Literal["download", "disk"] = "download",
         limits: Limits = NO_LIMITS,
+        maker_image: str = MAKER_IMAGE,
     ) -> None:
         self.home = home.absolute()
         self.project = project
@@ -78,6 +81,7 @@ class Cloud:
         self._boot = boot
         self._delivery = delivery
         self._limits = limits
+        self._maker_image = maker_image
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
@@ -130,6 +134,7 @@ class Cloud:
             "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
+            "GOLDSMITH_MAKER_IMAGE": self._maker_image,
             "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",

@@ -21,11 +21,12 @@ from shared.errors import EnvironmentFault, InputError, NotFound, Transient
 from shared.intake.workflow import wanted_build
 from shared.names import LOCAL
 from shared.planning.line import waits_of
-from shared.planning.sources import only_here
+from shared.planning.origins import check_origin
+from shared.planning.sources import is_from_nothing, only_here
 from shared.runtime import opening
 from shared.spec.cloudbuild.substitutions import builtin_substitutions
 from shared.spec.read import ParsedSpec, SpecBuild, SpecFile, read_specs
-from shared.spec.rules import SOURCES_HERE
+from shared.spec.rules import ONLY_LOCAL
 from shared.submission import (
     CONTEXT_METADATA,
     KEEP_METADATA,
@@ -51,6 +52,7 @@ from .specs import read_builds
 if TYPE_CHECKING:
     from shared.build.events import Event
     from shared.runtime.opening import CloudClient
+    from shared.spec.model import Spec
 
 POLL = 2.0  # seconds between looks at the build
 SELDOM = 30  # looks at a build that is queued for one at all others that are not finished; more, of a long queue
@@ -76,16 +78,7 @@ def submit(
     place = Place(project or _named_project(builds), bucket)
     if place.project is None:
         raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
-    for build in builds:
-        if any(getattr(build.spec.source, key) is not None for key in SOURCES_HERE):
-            raise InputError(f"{path}: {only_here(build.spec.source)}")
-    if any(build.spec.output.formats for build in builds):
-        place_of = file.parsed.document.position(("output", "formats"))
-        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")
-    if any(build.spec.output.reproducible for build in builds):
-        place_of = file.parsed.document.position(("output", "reproducible"))
-        what = "only one machine gives the same bytes each time, in its chroot engine; leave the key out"
-        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.reproducible: {what}")
+    _refuse_elsewhere(file, path)
     screen = view(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)
@@ -102,6 +95,31 @@ def submit(
     except KeyboardInterrupt:
         return INTERRUPTED
     return next((one for one in ended if one), 0)
+
+
+def _refuse_elsewhere(file: SpecFile, path: Path) -> None:
+    """Refuse what Google Cloud cannot build. InputError."""
+    builds = file.builds
+    for build in builds:
+        if any(getattr(build.spec.source, key) is not None for key in ONLY_LOCAL):
+            raise InputError(f"{path}: {only_here(build.spec.source)}")
+        if is_from_nothing(build.spec.source):
+            _check_origin(build.spec, path)
+    if any(build.spec.output.formats for build in builds):
+        place_of = file.parsed.document.position(("output", "formats"))
+        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")
+    if any(build.spec.output.reproducible for build in builds):
+        place_of = file.parsed.document.position(("output", "reproducible"))
+        what = "only one machine gives the same bytes each time, in its chroot engine; leave the key out"
+        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.reproducible: {what}")
+
+
+def _check_origin(spec: Spec, path: Path) -> None:
+    """Refuse a source from nothing that no build VM can make. InputError."""
+    try:
+        check_origin(spec)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _named_project(builds: tuple[SpecBuild, ...]) -> str | None:

@@ -20,6 +20,7 @@ from ..protocol import (
     COMPLETED,
     FAILED,
     FROM_CACHE,
+    MAKER_ACTIONS,
     REBOOT_STATUS,
     REBOOTING,
     STARTED,
@@ -87,7 +88,9 @@ class Runner:
         if not self._start(note, resumed):
             return FAILED
         while self._state.next < len(self._job.steps):
-            outcome = self._step(self._state.next, self._job.steps[self._state.next])
+            index, step = self._state.next, self._job.steps[self._state.next]
+            sandboxed = self._job.makes_root and step.action not in MAKER_ACTIONS
+            outcome = self._sandboxed(index) if sandboxed else self._step(index, step)
             if outcome is not None:
                 return outcome
         self._journal.commit()
@@ -140,6 +143,23 @@ class Runner:
         except OSError as error:
             self._console.say(f"{self._places.files} stays on the disk that is kept: {error.strerror}")
         os.sync()
+
+    def _sandboxed(self, first: int) -> Optional[str]:
+        """Run the steps of a maker VM in the root that it has made; return FAILED, or None once they are finished."""
+        from .sandboxed_steps import SandboxedSteps  # starts programs in a way that no other job needs
+
+        os.chdir("/")
+        steps = SandboxedSteps(self._job, first, self._places.maker, self._journal, self._console)
+        problem, facts = steps.run()
+        if problem:
+            self._state.ended = FAILED
+            self._leave_disk()
+            self._journal.report(FAILED, message=problem, **facts)
+            self._journal.commit()
+            return FAILED
+        self._state.next = len(self._job.steps) - 1
+        self._journal.commit()
+        return None
 
     def _step(self, index: int, step: Step) -> Optional[str]:
         """Run one step, with its retries; return None once it is finished, or the outcome that it has for this boot."""
@@ -223,7 +243,8 @@ class Runner:
         group = machine.step_group()
         if not step.network:
             group.leave_network(find_program("unshare") or "unshare")
-        context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt)
+        maker = self._places.maker
+        context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt, maker)
         status, problem = self._act(step, context)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart

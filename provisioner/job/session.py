@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 
@@ -14,6 +15,7 @@ from ..reporting.journal import Journal
 from ..reporting.report_port import ReportPort
 from ..reporting.reports import Reporter, Way
 from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
+from ..steps.step_context import MakerFolders
 from ..system.output import StepConsole
 from .runner import LAYERED, REMEDY, Runner
 from .working_folder import JobFolders, WorkingFolder
@@ -54,7 +56,7 @@ class Session:
                 problem += f"; {REMEDY}"
             self._console.say(problem)
             self._journal.fail_unwritten(problem)
-        if outcome == COMPLETED:
+        if outcome == COMPLETED and not self._job.makes_root:
             self._machine.trim()  # while the last report is on its way
         told = self._reporter.drain(drain)
         if outcome == REBOOTING:
@@ -85,7 +87,9 @@ class Session:
         return fresh
 
     def _work(self) -> str:
-        if self._job.hygiene != HYGIENE_OFF:
+        if self._job.makes_root:
+            unpack_maker(self._places.maker)
+        elif self._job.hygiene != HYGIENE_OFF:
             from ..hygiene.source_record import take_record  # loads all that the check needs; jobs without it skip that
 
             places = self._places
@@ -150,11 +154,11 @@ class Session:
         return incomplete(self._places.root, self._target, allowed)
 
     def _complete(self) -> str:
-        problem, noted = self._incomplete()
+        problem, noted = ("", "") if self._job.makes_root else self._incomplete()
         if problem:
             return self._fail(problem)
         problems = []
-        if self._job.inventory:
+        if self._job.inventory and not self._job.makes_root:  # else the sandbox has told
             from .inventory import take
 
             output, message = take(self._places.root)
@@ -186,13 +190,31 @@ class Session:
         """
         if self._job.hygiene == HYGIENE_OFF:
             return "", ""
-        from ..hygiene.hygiene import describe_findings
+        from ..hygiene.hygiene import Finding, describe_findings
         from ..hygiene.self_check import check_machine, report_lines, whole_lines
 
         places = self._places
-        findings = check_machine(places.root, places.state, places.record, proxy_places(self._job))
+        if self._job.makes_root:
+            findings = [Finding(*texts) for texts in read_findings(places.maker)]
+        else:
+            findings = check_machine(places.root, places.state, places.record, proxy_places(self._job))
         refused, allowed = report_lines(findings, self._job.allow)
         return describe_findings(refused), whole_lines([*refused, *allowed], OUTPUT_LIMIT)
+
+
+def unpack_maker(folders: MakerFolders) -> None:
+    """Unpack maker.zip. OSError."""
+    import zipfile  # few jobs have it
+
+    with zipfile.ZipFile(folders.archive) as archive:
+        archive.extractall(folders.code)
+
+
+def read_findings(folders: MakerFolders) -> list[list[str]]:
+    """Return path, text and remedy of each finding in the disk that a maker VM has written. OSError."""
+    with open(os.path.join(folders.home, "findings.json"), encoding="utf-8") as file:
+        found: list[list[str]] = json.load(file)
+    return found
 
 
 def _reporter(job: Job, console: StepConsole) -> Reporter:

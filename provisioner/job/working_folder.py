@@ -11,6 +11,7 @@ import os
 
 from ..protocol import Job, Step
 from ..reporting.journal import Journal
+from ..steps.step_context import MakerFolders
 from ..system.tree import Tree
 
 
@@ -20,6 +21,7 @@ class JobFolders:
     def __init__(self, cidata: str, root: str, state: str) -> None:
         self.archive = os.path.join(cidata, "context.tar")
         self.provisioner = os.path.join(cidata, "provisioner.pyz")
+        self.maker = MakerFolders(state, cidata)
         self.root = root
         self.state = state
         self.context = os.path.join(state, "context")

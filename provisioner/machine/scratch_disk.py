@@ -1,9 +1,9 @@
 """The scratch disk: a blank disk of the build VM alone, for what must not be in the image, such as a compiler.
 
-It is found by its name, never by its size or place. On Compute Engine and its emulator it is a SCSI disk of the vendor
-Google with that device name, or the target of the link that Google's udev rules make. In a direct boot it is the
-namespace SCRATCH_NAMESPACE of the controller whose serial number is NVME_SERIAL. A disk that holds anything at all is
-never formatted.
+It is found by its name, as is a maker VM's disk for the root, never by its size or place. On Compute Engine and its
+emulator it is a SCSI disk of the vendor Google with that device name, or the target of the link that Google's udev
+rules make. In a direct boot it is the namespace SCRATCH_NAMESPACE of the controller whose serial number is NVME_SERIAL.
+A disk that holds anything at all is never formatted.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import os
 import time
 
 from ..cos.cos import CosError, call, must_call
-from ..protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE
+from ..protocol import NVME_SERIAL, ROOT_DISK, ROOT_NAMESPACE, SCRATCH, SCRATCH_NAMESPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable, Optional
+
     from ..system.output import StepConsole
 
 MOUNT_POINT = "mnt/disks/scratch"
 LABEL = "SCRATCH"
 SECONDS = 60.0  # for the disk to appear
 PAUSE = 0.2  # seconds between two looks
-_LINK = "dev/disk/by-id/google-" + SCRATCH
+_LINK = "dev/disk/by-id/google-"
 _MAGIC_AT, _MAGIC = 0x438, b"\x53\xef"  # of ext4
 _LABEL_AT, _LABEL_SIZE = 0x478, 16
 _NOTHING_FOUND = 2  # exit status of blkid(8)
@@ -62,27 +64,37 @@ def unmount(root: str = "/") -> None:
             return
 
 
-def wait_for(root: str, seconds: float) -> str:
-    """Return the disk's device once the kernel has it. ScratchError."""
+def wait_for(root: str, seconds: float, name: str = SCRATCH, find: Optional[Callable[[str], str]] = None) -> str:
+    """Return a disk's device once the kernel has it. ScratchError."""
+    find = find or find_scratch_disk
     until = time.monotonic() + seconds
-    device = find_scratch_disk(root)
+    device = find(root)
     while not device:
         if time.monotonic() >= until:
-            raise ScratchError(f"no disk of this machine is named {SCRATCH}; build again")
+            raise ScratchError(f"no disk of this machine is named {name}; build again")
         time.sleep(PAUSE)
-        device = find_scratch_disk(root)
+        device = find(root)
     return device
 
 
 def find_scratch_disk(root: str) -> str:
     """Return the disk's device below `root`, or ""."""
-    link = os.path.join(root, _LINK)
+    return _find(root, SCRATCH, SCRATCH_NAMESPACE)
+
+
+def find_root_disk(root: str) -> str:
+    """Return the device of a maker VM's second disk, of which the image is taken, or ""."""
+    return _find(root, ROOT_DISK, ROOT_NAMESPACE)
+
+
+def _find(root: str, name: str, namespace: int) -> str:
+    link = os.path.join(root, _LINK + name)
     if os.path.exists(link):
         return os.path.realpath(link)
     blocks = os.path.join(root, "sys/block")
-    for name in sorted(os.listdir(blocks)):
-        if _is_scratch(os.path.join(blocks, name)):
-            return os.path.join(root, "dev", name)
+    for block in sorted(os.listdir(blocks)):
+        if _is_named(os.path.join(blocks, block), name, namespace):
+            return os.path.join(root, "dev", block)
     return ""
 
 
@@ -100,11 +112,11 @@ def prepare_scratch_disk(device: str, root: str = "/") -> bool:
     return True
 
 
-def _is_scratch(block: str) -> bool:
-    serial, vendor = (_read(os.path.join(block, "device", name)).strip() for name in ("serial", "vendor"))
+def _is_named(block: str, name: str, namespace: int) -> bool:
+    serial, vendor = (_read(os.path.join(block, "device", field)).strip() for field in ("serial", "vendor"))
     if serial == NVME_SERIAL.encode():
-        return _read(os.path.join(block, "nsid")).strip() == str(SCRATCH_NAMESPACE).encode()
-    return vendor == b"Google" and SCRATCH.encode() in _names(_read(os.path.join(block, "device/vpd_pg83")))
+        return _read(os.path.join(block, "nsid")).strip() == str(namespace).encode()
+    return vendor == b"Google" and name.encode() in _names(_read(os.path.join(block, "device/vpd_pg83")))
 
 
 def _names(page: bytes) -> list[bytes]:

@@ -7,6 +7,7 @@ Each action of protocol.ACTIONS has a module here that is named for it (run-scri
 from __future__ import annotations
 
 import os
+import sys
 
 from ..protocol import Step, decode_inputs
 from ..system import process
@@ -34,12 +35,32 @@ def step_environment(machine: Mapping[str, str], own: Mapping[str, str]) -> Dict
     return {**ENVIRONMENT, **machine, **own}
 
 
+MAKER_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1))\nfrom shared.maker.main import main\nsys.exit(main(sys.argv[1:]))"
+)
+
+
 class StepError(Exception):
     """The step cannot be done; the text says why and what to do about it. `status` is that of what it ran, if any."""
 
     def __init__(self, text: str, status: Optional[int] = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class MakerFolders:
+    """The folders of a maker VM: `place` has the modules of maker.zip and `home` what they make."""
+
+    def __init__(self, state: str, cidata: str) -> None:
+        self.cidata = cidata
+        self.archive = os.path.join(cidata, "maker.zip")
+        self.place = os.path.join(state, "maker")
+        self.code = os.path.join(self.place, "code")
+        self.home = os.path.join(self.place, "home")
+
+    def command(self, name: str, arguments: list[str]) -> list[str]:
+        """Return the command line of a command of shared/maker/main.py. Its Python may use Debian's packages."""
+        return [sys.executable or "python3", "-I", "-E", "-c", MAKER_PROGRAM, self.code, name, self.home, *arguments]
 
 
 class StepContext:
@@ -54,12 +75,14 @@ class StepContext:
         group: Optional[StepGroup] = None,
         environment: Optional[Mapping[str, str]] = None,
         apt_settings: str = "",
+        maker: Optional[MakerFolders] = None,
     ) -> None:
         """Begin a try. `environment` is the machine's, beside ENVIRONMENT; `group` takes what the step starts.
 
-        `apt_settings` are in the form of apt.conf(5).
+        `apt_settings` are in the form of apt.conf(5); `maker` are the folders of a maker VM.
         """
         self.root = root
+        self.maker = maker or MakerFolders("", "")
         self.folder = folder  # of the context
         self.output = output
         self.deadline = deadline  # monotonic

@@ -9,14 +9,25 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from isal import igzip_lib, isal_zlib
-
 from ..budget import Budget
 
-FAULTS: tuple[Any, ...] = (isal_zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+_ISAL: Any = None
+try:
+    import isal.igzip_lib
+    import isal.isal_zlib
+
+    _ISAL = isal
+except ImportError:  # on a build VM, which has Python's own library alone
+    pass
+
+FAULTS: tuple[Any, ...] = (
+    *(() if _ISAL is None else (_ISAL.isal_zlib.error,)),
+    *(zlib.error, lzma.LZMAError, EOFError, OSError, ValueError),
+)
 """What reading raises where the compressed file is damaged or cut short."""
 
 _PACKED = 64 << 10  # bytes of the compressed file that are read at a time
@@ -43,8 +54,38 @@ class Decompressor(Protocol):
         """Return at most `size` plain bytes."""
 
 
+class PlainGzip:
+    """A member of a gzip file by Python's own zlib, which is slower than isal. decompress() raises zlib.error."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:  # noqa: D102 - as in Decompressor
+        return self._inflate.eof
+
+    @property
+    def needs_input(self) -> bool:  # noqa: D102 - as in Decompressor
+        return not self._inflate.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:  # noqa: D102 - as in Decompressor
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: D102 - as in Decompressor
+        return self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+
+
+def gzip_member() -> Decompressor:
+    """Return what unpacks a member of a gzip file: isal's, or Python's own where there is none."""
+    if _ISAL is None:
+        return PlainGzip()
+    fast: Decompressor = _ISAL.igzip_lib.IgzipDecompressor(flag=_ISAL.igzip_lib.DECOMP_GZIP)
+    return fast
+
+
 _KINDS: dict[bytes, Callable[[], Decompressor]] = {
-    b"\x1f\x8b": lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
+    b"\x1f\x8b": gzip_member,
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from provisioner.protocol import DiskLayout, Step
 
+from .block_devices.description import DiskDescription
 from .identity import without_own
 from .image.secure_boot import SecureBootKeys
 from .proxy import ProxyPlan
@@ -30,6 +31,23 @@ class SourceImage:
     created: float = 0.0  # Unix seconds: what its contents date from; 0 where that is not known
     bootable: bool = True  # False where it is known to have no kernel
     native: bool = True  # False where this machine's processor does not run its programs
+
+
+OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]
+"""The key of a source from nothing, which has files and no disk."""
+
+
+@dataclass(frozen=True)
+class OriginPlan:
+    """A root that a build VM of Google Cloud makes from nothing, on a disk of its own, of which the image is taken."""
+
+    kind: OriginKind
+    maker: SourceImage  # that the VM boots from
+    disk_size_gb: int
+    asked: dict[str, Any] = field(default_factory=dict)  # the keys of source.bootstrap or source.elements
+    place: str = ""  # in the context: of the archive or the layout; of a bootstrap's keyring, or of the elements' image
+    disk: DiskDescription | None = None  # None: the default one, or that of the elements
+    verified: bool = False  # the image will be booted, and has to have a kernel
 
 
 AskedElements = tuple[tuple[str, ...], tuple[str, ...]]
@@ -154,6 +172,7 @@ class Plan:
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
     source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
     cache: CachePlan = field(default_factory=CachePlan)
+    origin: OriginPlan | None = None  # on Google Cloud only: what the source is made of; None: the source is an image
     keep_disk: float = (
         0.0  # on Google Cloud only: seconds for which the boot disk of a step that fails is kept; 0: none
     )

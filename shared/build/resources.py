@@ -48,6 +48,16 @@ def scratch_disk_name(build_id: str, attempt: int) -> str:
     return resource_name(build_id, attempt, "scratch")
 
 
+def root_disk_name(build_id: str, attempt: int) -> str:
+    """The second disk of a maker VM, of which the image is taken. It goes with its VM."""
+    return resource_name(build_id, attempt, "root")
+
+
+def image_disk_name(plan: Plan, attempt: int) -> str:
+    """The disk that the image is made of."""
+    return boot_disk_name(plan.build_id, 1, BUILD) if plan.origin is None else root_disk_name(plan.build_id, attempt)
+
+
 def grown_gb(plan: Plan) -> int:
     """The size in GB that the boot disk gets once its VM asks for it; 0 where it stays as it was made."""
     wanted = plan.layout.disk_size if plan.layout else None
@@ -63,16 +73,19 @@ def labels(build_id: str, attempt: int, deadline: float) -> dict[str, str]:
 def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
     """Ledger entries of a VM and its disks, in the order in which they are deleted.
 
-    A scratch disk is deleted with its VM; it has an entry for when it was made, and the VM was not.
+    A scratch disk, and that of a root, is deleted with its VM; it has an entry for when it was made, and the VM was
+    not.
     """
     project = plan.machine.project
     made = (
         LedgerEntry("machine", machine_name(plan.build_id, attempt, phase), project),
         LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase), project),
     )
-    if phase != BUILD or not plan.machine.scratch_gb:
+    if phase != BUILD:
         return made
-    return (*made, LedgerEntry("disk", scratch_disk_name(plan.build_id, attempt), project))
+    blank = [scratch_disk_name(plan.build_id, attempt)] if plan.machine.scratch_gb else []
+    blank += [root_disk_name(plan.build_id, attempt)] if plan.origin is not None else []
+    return (*made, *(LedgerEntry("disk", name, project) for name in blank))
 
 
 def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:

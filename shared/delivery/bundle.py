@@ -27,6 +27,7 @@ from ..host.scratch import scratch_folder
 SOURCES = Path(provisioner.protocol.__file__).parent
 MEMBER_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip archive
 UNCHECKED = (1).to_bytes(4, "little")  # PEP 552: byte code with a hash of its source that Python does not check
+_KEPT = "provisioner.pyz.kept"
 ENTRY = "from provisioner.__main__ import main\n\nraise SystemExit(main(__import__('sys').argv[1:]))\n"
 
 
@@ -46,9 +47,7 @@ def kept_pyz(folder: Path) -> bytes:
 
     One of other sources, or a damaged one, is made and written anew. EnvironmentFault.
     """
-    code = _read(Path(__file__)) + str(sys.implementation.cache_tag).encode()
-    key = hashlib.sha256(provisioner_version().encode() + code).digest()
-    file = folder / "provisioner.pyz.kept"
+    key, file = _kept_key(), folder / _KEPT
     with suppress(OSError):
         kept = file.read_bytes()
         pyz = kept[2 * len(key) :]
@@ -56,12 +55,22 @@ def kept_pyz(folder: Path) -> bytes:
             return pyz
     pyz = provisioner_pyz()
     with suppress(OSError):  # the next build makes it again
-        folder.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(folder) as scratch:
-            written = scratch.path / file.name
-            written.write_bytes(key + hashlib.sha256(pyz).digest() + pyz)
-            written.replace(file)
+        keep_pyz(folder, pyz)
     return pyz
+
+
+def keep_pyz(folder: Path, pyz: bytes) -> None:
+    """Keep provisioner.pyz of these sources for kept_pyz(), whichever Python has made it. OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(folder) as scratch:
+        written = scratch.path / _KEPT
+        written.write_bytes(_kept_key() + hashlib.sha256(pyz).digest() + pyz)
+        written.replace(folder / _KEPT)
+
+
+def _kept_key() -> bytes:
+    code = _read(Path(__file__)) + str(sys.implementation.cache_tag).encode()
+    return hashlib.sha256(provisioner_version().encode() + code).digest()
 
 
 def lowered_sources() -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from provisioner.protocol import Job, encode
 from ..host.scratch import faults, scratch_folder
 from .bundle import bootstrap_script, kept_pyz, provisioner_pyz, start_script
 from .iso9660 import Content, FileStream, iso_image
+from .maker_bundle import MAKER, maker_zip
 
 LABEL = "cidata"  # cloud-init looks for it
 CONTEXT = "context.tar"
@@ -41,13 +42,14 @@ def cidata_files(job: Job, context: Path | None, kept: Path | None = None) -> di
 
 def small_files(job: Job, kept: Path | None = None) -> dict[str, bytes]:
     """Return the cidata's files without the context. Raises EnvironmentFault."""
-    return {
+    files = {
         "user-data": user_data(),
         "meta-data": meta_data(job),
         "bootstrap.sh": bootstrap_script(),
         "provisioner.pyz": kept_pyz(kept) if kept else provisioner_pyz(),
         "job.json": encode(job),
     }
+    return {**files, MAKER: maker_zip()} if job.makes_root else files
 
 
 def write_cidata(files: Mapping[str, bytes | Path], target: Path) -> None:

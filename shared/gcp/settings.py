@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
-from ..names import quoted
+from ..names import IMAGE_PATH, MAKER_IMAGE, quoted
 from ..topology import STORAGE_EMULATOR
 
 DeliveryWay = Literal["download", "disk"]
@@ -35,6 +35,7 @@ class Settings:
     delivery: DeliveryWay = "download"
     limits: Limits = NO_LIMITS
     secure_boot: bool = False
+    maker_image: str = MAKER_IMAGE
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     compute_endpoint: str | None = None
@@ -196,6 +197,12 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "secure_boot": Variable(
         "GOLDSMITH_SECURE_BOOT", "whether all VMs are Shielded VMs with Secure Boot", "true or false", _flag
+    ),
+    "maker_image": Variable(
+        "GOLDSMITH_MAKER_IMAGE",
+        "the image that VMs boot from which make a root from nothing",
+        f"an image or the newest of a family: {MAKER_IMAGE}",
+        _matching(IMAGE_PATH),
     ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),

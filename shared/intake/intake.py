@@ -21,7 +21,9 @@ from ..backend import Backend
 from ..build.build import Build, Sibling, State, WorkflowPart
 from ..build.events import BuildRejected, BuildRequested
 from ..build.identity import request_digest
+from ..build.plan import Context, OriginPlan, SourceImage
 from ..delivery.bundle import provisioner_version
+from ..delivery.maker_bundle import maker_version
 from ..engine.engine import Engine
 from ..errors import (
     AlreadyExists,
@@ -34,9 +36,10 @@ from ..errors import (
     TooLarge,
     Transient,
 )
+from ..planning.origins import plan_origin
 from ..planning.plan import make_plan
 from ..planning.requests import admit
-from ..planning.sources import resolve_source
+from ..planning.sources import is_from_nothing, resolve_maker, resolve_source
 from ..planning.turns import give_turns
 from ..ports import Objects, StoredObject
 from ..spec.cloudbuild.substitutions import builtin_substitutions
@@ -200,15 +203,19 @@ class Intake:
     def _planned(
         self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces
     ) -> BuildRequested | BuildRejected:
+        requested = self._backend.clock.now()
         try:
+            context = contexts.pack(spec)
+            source, origin = self._source(spec, context, contexts, requested)
             plan = make_plan(
                 spec,
-                source=resolve_source(spec.source, self._backend.compute),
-                context=contexts.pack(spec),
+                source=source,
+                context=context,
                 request=each.asked,
-                requested=self._backend.clock.now(),
+                requested=requested,
                 provisioner_version=provisioner_version(),
                 documents=contexts.documents(spec),
+                origin=origin,
             )
             event = admit(places.placed(plan), self._backend)
         except Passing:
@@ -216,6 +223,18 @@ class Intake:
         except GoldsmithError as error:
             return self._rejected(each, str(error))
         return replace(event, result=each.result, workflow=each.workflow)
+
+    def _source(
+        self, spec: Spec, context: Context | None, contexts: UploadedContexts, requested: float
+    ) -> tuple[SourceImage, OriginPlan | None]:
+        """Return the image that a spec starts from, and how a build VM makes it, if it does not exist yet."""
+        if not is_from_nothing(spec.source):
+            return resolve_source(spec.source, self._backend.compute), None
+        maker = resolve_maker(self._deployment.maker_image, self._backend.compute)
+        source, origin = plan_origin(spec, maker, context, requested, maker_version())
+        if origin.place and contexts.lacks(spec, origin.place):
+            raise InputError(f"source.{origin.kind}: {origin.place} is not in the context; upload it before the spec")
+        return source, origin
 
     def _request(self, event: BuildRequested | BuildRejected, each: Wanted) -> Build:
         """Begin a build; one that the store refuses, being too large perhaps, is rejected with the store's words."""

@@ -21,7 +21,7 @@ from ..names import LOCAL, quoted
 from ..ports import Objects
 from ..sbom.input import LIST_LIMIT, problems
 from ..spec.document import KeyPath, Problem
-from ..spec.rules import ONLY_HERE, SOURCES_HERE
+from ..spec.rules import ONLY_HERE, ONLY_LOCAL
 from ..submission import brought_list, is_result, kept_uri, named_digest, split_uri
 from ..topology import RESULTS, SPECS
 from .stored_content import store_file
@@ -62,6 +62,11 @@ class Deployment(Protocol):
         ...
 
     @property
+    def maker_image(self) -> str:
+        """The image of VMs that make a root from nothing, as names.IMAGE_PATH has it."""
+        ...
+
+    @property
     def limits(self) -> Limits:
         """Return the limits on specs."""
         ...
@@ -95,7 +100,7 @@ class UploadedPlaces:
         found = []
         source = data.get("source")
         if isinstance(source, dict):
-            found += [Problem(("source", key), ONLY_HERE) for key in SOURCES_HERE if key in source]
+            found += [Problem(("source", key), ONLY_HERE) for key in ONLY_LOCAL if key in source]
         output = data.get("output")
         if isinstance(output, Mapping) and output.get("formats"):
             found.append(Problem(FORMATS, NO_FORMATS))

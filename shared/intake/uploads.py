@@ -130,6 +130,11 @@ class UploadedContext:
         self._ready = replace(made, uri=uri)
         return self._ready
 
+    def lacks(self, path: str) -> bool:
+        """Return whether nothing in a context that was fetched has a path; no link is followed."""
+        members = None if self._place is None else scan(self._place).members
+        return members is not None and not any(f"{name}/".startswith(f"{path}/") for name in members)
+
     def _fetch(self, context: str) -> str:
         """Fetch the context; return its path below our folder, which need not exist."""
         if self._packed is not None:
@@ -256,6 +261,11 @@ class UploadedContexts:
     def pack(self, spec: Spec) -> Context | None:
         """Return a spec's context, which check() has found good, packed and uploaded; None where it has none."""
         return self._of("" if spec.context is None else context_name(spec.context, outside(spec.steps))).pack()
+
+    def lacks(self, spec: Spec, path: str) -> bool:
+        """Return whether a spec's context is known not to have a path. One that its uploader has packed is not read."""
+        context = spec.context
+        return context is not None and self._of(context_name(context, outside(spec.steps))).lacks(path)
 
     def documents(self, spec: Spec) -> Mapping[AskedElements, str]:
         """Return what the steps of elements of a spec ask for, read from its packed context. InputError."""

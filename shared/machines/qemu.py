@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from provisioner.protocol import NVME_SERIAL, SCRATCH, SCRATCH_NAMESPACE, SHELL_PORT
+from provisioner.protocol import NVME_SERIAL, ROOT_DISK, ROOT_NAMESPACE, SCRATCH, SCRATCH_NAMESPACE, SHELL_PORT
 
 from ..architectures import ARM64, X86_64, find_architecture
 from ..cache.layer_store import LayerRecord, StepLayer
 
+_NAMESPACES = {SCRATCH: SCRATCH_NAMESPACE, ROOT_DISK: ROOT_NAMESPACE}
 ADDRESS = "169.254.169.254"  # Compute Engine's metadata server; here, what metadata_server.py serves
 NETWORK, GUEST, GATEWAY, NAME_SERVER = "169.254.169.0/24", "169.254.169.15", "169.254.169.2", "169.254.169.3"
 
@@ -205,7 +206,7 @@ def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]
 
 def _nvme_disk(drive: str, number: int, name: str) -> str:
     """Return a namespace of the controller. The guest knows it by its number, since Linux ignores QEMU's UUIDs."""
-    return f"nvme-ns,drive={drive},nsid={SCRATCH_NAMESPACE if name == SCRATCH else number}"
+    return f"nvme-ns,drive={drive},nsid={_NAMESPACES.get(name, number)}"
 
 
 def _scsi_disk(drive: str, number: int, name: str, *, writable: bool) -> str:

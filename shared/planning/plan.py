@@ -29,6 +29,7 @@ from ..build.plan import (
     EngineKind,
     ImagePlan,
     MachinePlan,
+    OriginPlan,
     Plan,
     SourceImage,
 )
@@ -37,6 +38,7 @@ from ..context.outside import packed_inputs
 from ..errors import InputError
 from ..names import LOCAL
 from ..quantities import format_size
+from .origins import CHROOT_ACTIONS, MAKER_SPACE, with_origin
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
     from ..spec.model import Output, Spec, SpecStep
@@ -56,7 +58,6 @@ _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
 _ARM_EXAMPLES, _OTHER_EXAMPLES = "c4a-standard-1 or t2a-standard-1", "e2-standard-2 or n2-standard-2"
 _NO_KERNEL = "{} has no kernel; add packages with a kernel and an init system to what it is made of"
-CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages", ELEMENTS])  # others need a booted system
 
 
 def make_plan(
@@ -69,11 +70,12 @@ def make_plan(
     provisioner_version: str,
     date: int | None = None,
     documents: Mapping[AskedElements, str] | None = None,
+    origin: OriginPlan | None = None,
 ) -> Plan:
     """Plan a build of `spec` from `source`, asked for by `request` at `requested` (Unix seconds).
 
     `date` is the SOURCE_DATE_EPOCH that the caller has chosen instead of the source's own date; `documents` are those
-    of steps of elements.
+    of steps of elements; `origin` is what a source from nothing is made of, where that is a build VM's work.
     Raises InputError, naming the key, for what only shows with the source: a disk that is too small, a name that is
     too long, too many labels.
     """
@@ -86,7 +88,7 @@ def make_plan(
     sbom_input = spec.output.sbom.input if spec.output.sbom else None
     packed = context.digest if context else None
     allow_failed = spec.verify.allow_failed if spec.verify else ()
-    engine = _engine(spec, steps, layout, source)
+    engine: EngineKind = "vm" if origin is not None else _engine(spec, steps, layout, source)
     digest = content_digest(
         source.id,
         steps,
@@ -108,9 +110,9 @@ def make_plan(
         requested=requested,
         source=source,
         content_digest=digest,
-        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb),
-        machine=_machine(spec, steps, layout, source.disk_size_gb if layout else disk_size_gb, engine),
-        steps=steps,
+        image=_image(spec, source, build_id(spec.name, request), requested, digest, disk_size_gb, origin),
+        machine=_machine(spec, steps, layout, _machine_gb(source, origin, layout, disk_size_gb), engine),
+        steps=steps if origin is None else with_origin(steps, origin, longest),
         context=context,
         verify_steps=verify_steps,
         allow_failed=allow_failed,
@@ -123,7 +125,15 @@ def make_plan(
         silence=spec.build.silence,
         source_date=(int(source.created) or None) if date is None else date,
         cache=cache_plan(spec),
+        origin=origin,
     )
+
+
+def _machine_gb(source: SourceImage, origin: OriginPlan | None, layout: DiskLayout | None, disk_size_gb: int) -> int:
+    """Return the gigabytes of the VM's boot disk when it is made."""
+    if origin is not None:
+        return origin.maker.disk_size_gb + MAKER_SPACE * disk_size_gb
+    return source.disk_size_gb if layout else disk_size_gb
 
 
 def numbered_image(plan: Plan, number: int) -> ImagePlan:
@@ -199,7 +209,15 @@ def _layout(oem_size: int | None, steps: tuple[Step, ...], source: SourceImage, 
     return disk_layout(oem_size, actions, image_gb=source.disk_size_gb, disk_gb=disk_size_gb)
 
 
-def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest: str, disk_size_gb: int) -> ImagePlan:
+def _image(
+    spec: Spec,
+    source: SourceImage,
+    build: str,
+    requested: float,
+    digest: str,
+    disk_size_gb: int,
+    origin: OriginPlan | None,
+) -> ImagePlan:
     output = spec.output
     if output.name_suffix is not None:
         name = suffixed_name(source.name, output.name_suffix)
@@ -212,7 +230,7 @@ def _image(spec: Spec, source: SourceImage, build: str, requested: float, digest
         name=name,
         family=output.family,
         description=with_facts(spec.description, _facts(source, build, requested, digest))
-        or f"Derivative of projects/{source.project}/global/images/{source.name}.",
+        or _description(source, origin),
         labels=image_labels(inherited, output.labels, build, source.name, digest),
         licenses=output.licenses,
         guest_os_features=output.guest_os_features,
@@ -258,6 +276,12 @@ def _facts(source: SourceImage, build: str, requested: float, digest: str) -> Ma
         "build.date": f"{datetime.fromtimestamp(requested, UTC):%Y-%m-%d}",
         "build.digest": digest,
     }
+
+
+def _description(source: SourceImage, origin: OriginPlan | None) -> str:
+    if origin is not None:
+        return f"Made from nothing: {source.name}."
+    return f"Derivative of projects/{source.project}/global/images/{source.name}."
 
 
 def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, source: SourceImage) -> EngineKind:

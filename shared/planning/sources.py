@@ -6,15 +6,16 @@ import re
 
 from ..build.image_python import OLDEST, why_unfit
 from ..build.plan import SourceImage
-from ..errors import InputError
-from ..names import COS_PROJECT, LOCAL
+from ..errors import EnvironmentFault, InputError
+from ..names import COS_PROJECT, IMAGE_PATH, LOCAL
 from ..ports import Compute, Image
 from ..spec.model import Source
-from ..spec.rules import ONLY_HERE, SOURCES_HERE
+from ..spec.rules import FROM_NOTHING, ONLY_HERE, ONLY_LOCAL
 
 # PREFIX-CHANNEL-MILESTONE-A-B-C: cos-stable-68-10718-86-0, cos-arm64-beta-117-18613-0-9. The images of long-term
 # support have no channel, cos-109-17800-66-27 and cos-arm64-109-17800-66-27: they are reached by their families.
 _COS_NAME = re.compile(r"cos-(?P<arm>arm64-)?(?P<channel>[a-z]+-)?(?P<milestone>\d+)-(?P<build>\d+-\d+-\d+)")
+MAKER_ARCHITECTURE = "x86_64"
 SHOWN_MILESTONES = 12  # the newest; a year brings some eight
 _GONE = ("OBSOLETE", "DELETED")  # no disk can be made of these; the newest of an old milestone is DEPRECATED
 
@@ -49,7 +50,31 @@ def resolve_source(source: Source, compute: Compute) -> SourceImage:
 
 def only_here(source: Source) -> str:
     """Return why Google Cloud cannot build from a source that is made on one machine."""
-    return f"source.{next(key for key in SOURCES_HERE if getattr(source, key) is not None)}: {ONLY_HERE}"
+    return f"source.{next(key for key in ONLY_LOCAL if getattr(source, key) is not None)}: {ONLY_HERE}"
+
+
+def is_from_nothing(source: Source) -> bool:
+    """Return whether a source has files, and no disk yet."""
+    return any(getattr(source, key) is not None for key in FROM_NOTHING)
+
+
+def resolve_maker(path: str, compute: Compute) -> SourceImage:
+    """Find the image of VMs that make a root from nothing, by names.IMAGE_PATH. EnvironmentFault without one."""
+    match = re.fullmatch(IMAGE_PATH, path)
+    assert match is not None, "the settings were held to it"
+    project, family, name = match["project"], match["family"], match["name"]
+    if family is not None:
+        found = newest([i for i in compute.images(project, family=family) if i.deprecated is None])
+    else:
+        found = compute.image(project, name)
+    if found is None:
+        raise EnvironmentFault(f"maker_image of this deployment is {path}, which is not there; ask those who deploy it")
+    if found.architecture != MAKER_ARCHITECTURE:
+        raise EnvironmentFault(
+            f"maker_image of this deployment, {path}, is for {found.architecture}; roots from nothing are made for "
+            f"{MAKER_ARCHITECTURE}"
+        )
+    return as_source(found)
 
 
 def in_catalogue(source: Source) -> Source:

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
 from provisioner.protocol import ACTIONS, ELEMENTS_OWN
 
-from ..names import quoted
-from .closed import BrokenRule, Closed, Rules, nearest, shown_value
+from ..names import nearest, quoted, shown_value
+from .closed import BrokenRule, Closed, Rules
 from .fields import matching
 
 

@@ -7,14 +7,13 @@ reads `what is wrong; what to write instead`. A caller of `model_validate` takes
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from ..names import quoted
+from ..names import shown_value, unknown_key
 
 Loc = tuple[str | int, ...]
 BrokenRule = tuple[Loc, str]
@@ -72,33 +71,6 @@ def problems_of(error: ValidationError) -> Iterator[BrokenRule]:
     for details in error.errors(include_url=False):
         loc = details["loc"]
         yield (loc[:-1] if loc and loc[-1] == "[key]" else loc), _plain(details)
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return `did you mean X?` where there is an X, else a list of the choices."""
-    choices = list(choices)
-    by_letters = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(word[:100].lower(), by_letters, n=1, cutoff=0.6)
-    return f"did you mean {by_letters[close[0]]}?" if close else f"write one of: {', '.join(choices)}"
-
-
-def unknown_key(key: object, known: Iterable[str]) -> str:
-    """Return the problem of a key that is not known here."""
-    known = list(known)
-    return f"unknown key; {nearest(str(key), known)}" if known else "unknown key; nothing can be set here"
-
-
-def shown_value(value: object) -> str:
-    """Return a value's name, as a person sees it in the file."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {quoted(str(value))}"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    return "keys and values" if isinstance(value, Mapping) else "a list"
 
 
 def _plain(details: ErrorDetails) -> str:

@@ -21,9 +21,9 @@ from ..build.image.guest_features import GUEST_FEATURES
 from ..build.image.secure_boot import MOST_KEYS, BootKey, read_boot_key
 from ..build.proxy import direct_host, proxy_url
 from ..errors import InputError
-from ..names import quoted
+from ..names import nearest, quoted, shown_value
 from ..quantities import GIB, format_duration, format_size, parse_duration, parse_size
-from .closed import nearest, problem, shown_value
+from .closed import problem
 from .disk.reading import read_disk
 
 DAY = 86400.0

@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..build.image import description
-from ..names import quoted
-from .closed import nearest
+from ..names import nearest, quoted
 from .document import KeyPath, Problem, with_texts
 from .fields import FromParameter
 

@@ -19,10 +19,10 @@ from .fields import typed
 
 INSTALL_GPU = "install-gpu"
 ARCHITECTURES = ("x86_64", "arm64")
-SOURCES_HERE = ("file", "rootfs", "oci", "bootstrap", "elements")
-"""The keys of a source that only one machine can build from."""
-FROM_NOTHING = tuple(key for key in SOURCES_HERE if key != "file")
+FROM_NOTHING = ("rootfs", "oci", "bootstrap", "elements")
 """The keys of a source that has files, and no disk."""
+ONLY_LOCAL = ("file",)
+"""The keys of a source that only one machine can build from."""
 ONLY_HERE = (
     "can only be built from on one machine, with goldsmith build; "
     "import the archive that goldsmith images export writes, and name that image"
@@ -91,12 +91,12 @@ def _root_alone(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold a source to name its image in exactly one way, with a project where that way needs one."""
-    ways = [key for key in (*_OF_A_PROJECT, *SOURCES_HERE) if key in keys]
+    ways = [key for key in (*_OF_A_PROJECT, *ONLY_LOCAL, *FROM_NOTHING) if key in keys]
     if not ways:
-        yield (), f"names no image; write exactly one of {', '.join((*_OF_A_PROJECT, *SOURCES_HERE))}"
+        yield (), f"names no image; write exactly one of {', '.join((*_OF_A_PROJECT, *ONLY_LOCAL, *FROM_NOTHING))}"
     if len(ways) > 1:
         yield (), f"names its image in {len(ways)} ways ({', '.join(ways)}); keep one of them"
-    here = [key for key in ways if key in SOURCES_HERE]
+    here = [key for key in ways if key not in _OF_A_PROJECT]
     if here and ways == here[:1] and "project" in keys:
         yield ("project",), f"has no meaning beside {here[0]}; leave it out"
     if ways and not here and "project" not in keys:

@@ -1,4 +1,6 @@
-"""export_image: an image of the build VM's boot disk, in no family, and its archive or other files under staged names.
+"""export_image: an image of the build VM's disk, in no family, and its archive or other files under staged names.
+
+It is the boot disk, and the second disk of a maker VM.
 
 The VM has claimed to be done. Before its disk is read it must be seen stopped: a disk in use gives a corrupt image.
 """
@@ -6,13 +8,14 @@ The VM has claimed to be done. Before its disk is read it must be seen stopped: 
 from __future__ import annotations
 
 import json
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from provisioner.hygiene.hygiene import describe_findings, find_allowance
 from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
 
 from ..backend import Backend
 from ..build import resources
+from ..build.block_devices.description import default_disk
 from ..build.build import AllowedFinding, Build, ExportedImage, ImageRecord
 from ..build.events import OLD_REPORT, ImageExported, Reported
 from ..build.export_formats import GCE
@@ -26,6 +29,8 @@ from ..ports import Image, ImageRequest
 from .logs import store_console
 from .machines import planned, wait_until_stopped, zone_of
 from .relabel import relabel
+
+SCSI, GVNIC, UEFI = "VIRTIO_SCSI_MULTIQUEUE", "GVNIC", "UEFI_COMPATIBLE"  # what guests can do
 
 
 def export_image(build: Build, order: Order, backend: Backend) -> ImageExported:
@@ -80,7 +85,7 @@ def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ..
     It is what the VM has found on itself, or what can be seen in its disk from here.
     """
     refused, allowed = _told(build, plan, backend)
-    disk = resources.boot_disk_name(plan.build_id, 1, BUILD)
+    disk = resources.image_disk_name(plan, build.attempt)
     patterns = [allowance.path for allowance in plan.allow]
     seen: list[str] = []
     places = plan.machine.proxy.places() if plan.machine.proxy is not None else ()
@@ -132,7 +137,7 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
         ImageRequest(
             project=plan.image.project,
             name=plan.image.name,
-            source_disk=resources.boot_disk_name(plan.build_id, 1, BUILD),
+            source_disk=resources.image_disk_name(plan, build.attempt),
             source_project=plan.machine.project,
             zone=zone,
             description=plan.image.description,
@@ -141,12 +146,33 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             architecture=plan.source.architecture,
             same_as=plan.image.same_as,
             same_bytes=plan.machine.reproducible,
-            guest_os_features=plan.image.guest_os_features,
+            guest_os_features=_features(plan),
             storage_locations=plan.image.storage_locations,
             kms_key=plan.image.kms_key,
             secure_boot_keys=plan.image.secure_boot_keys,
+            **_of_root(plan),
         )
     )
+
+
+class _OfRoot(TypedDict, total=False):
+    made_by: str
+    disk_gb: int
+
+
+def _of_root(plan: Plan) -> _OfRoot:
+    """Return what is held of a maker VM's second disk."""
+    return {} if plan.origin is None else {"made_by": plan.build_id, "disk_gb": plan.image.disk_size_gb}
+
+
+def _features(plan: Plan) -> tuple[str, ...]:
+    """Return what guests of the image can do, beside what its disk has of the source: a root's disk has nothing."""
+    if plan.origin is None:
+        return plan.image.guest_os_features
+    boots_by_uefi = (plan.origin.disk or default_disk()).efi is not None
+    has_gvnic = plan.origin.kind == "bootstrap"  # Linux 5.3, which an archive need not have
+    own = (SCSI, *((GVNIC,) if has_gvnic else ()), *((UEFI,) if boots_by_uefi else ()))
+    return tuple(dict.fromkeys((*own, *plan.image.guest_os_features)))
 
 
 def _replace(image: Image, build: Build, backend: Backend) -> None:

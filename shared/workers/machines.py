@@ -41,7 +41,8 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         return replace(job, allow_failed=plan.allow_failed)
     return replace(  # what only a job has whose disk becomes the image
         job,
-        clean=True,
+        clean=plan.origin is None,
+        makes_root=plan.origin is not None,
         layout=plan.layout,
         scratch=plan.machine.scratch_gb > 0,
         hygiene=plan.hygiene,
@@ -54,12 +55,15 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
 def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> MachineStarted:
     """Make and start the VM of a phase."""
     plan = planned(build)
-    image = plan.source if phase == BUILD else plan.image
-    machine, scratch = plan.machine, ""
+    source = plan.source if plan.origin is None else plan.origin.maker
+    image = source if phase == BUILD else plan.image
+    machine, scratch, root = plan.machine, "", ""
     if phase != BUILD:
         machine = replace(machine, disk_size_gb=plan.image.disk_size_gb, scratch_gb=0)
     elif machine.scratch_gb:
         scratch = resources.scratch_disk_name(plan.build_id, order.attempt)
+    if phase == BUILD and plan.origin is not None:
+        root = resources.root_disk_name(plan.build_id, order.attempt)
     request = MachineRequest(
         name=resources.machine_name(plan.build_id, order.attempt, phase),
         boot_disk=resources.boot_disk_name(plan.build_id, order.attempt, phase),
@@ -72,6 +76,8 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
         max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
         silence=plan.silence,
         scratch_disk=scratch,
+        root_disk=root,
+        root_gb=plan.image.disk_size_gb if root else 0,
         whole_plan=plan if phase == BUILD else None,
         architecture=plan.source.architecture,
     )

@@ -11,6 +11,7 @@ from emulator.cloud.cloud import Cloud
 from shared.build.limits import Limits
 from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
+from tests.cloud.maker_image import MAKER
 from tests.cloud.person import Person
 
 
@@ -19,7 +20,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path) -> Iterat
     """Google Cloud, with Debian 12 as its only image."""
     home = tmp_path_factory.mktemp("cloud")
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
-    with Cloud(home, limits=Limits(adopted_families=("web",), max_keep=3600.0)) as running:
+    limits = Limits(adopted_families=("web",), max_keep=3600.0)
+    with Cloud(home, limits=limits, maker_image=f"projects/local/global/images/{MAKER}") as running:
         yield running
 
 

@@ -115,9 +115,9 @@ class Person:
         """Wait for the newest build of a spec's name to be there."""
         return self.until(name, lambda _build: True)
 
-    def until(self, name: str, holds: Any) -> Build:
+    def until(self, name: str, holds: Any, within: float = FINISHES_WITHIN) -> Build:
         """Wait until something holds of the newest build of a spec's name."""
-        give_up = time.monotonic() + FINISHES_WITHIN
+        give_up = time.monotonic() + within
         while time.monotonic() < give_up:
             for build in self.builds():
                 if build.name == name and holds(build):

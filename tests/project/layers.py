@@ -121,6 +121,12 @@ LAYERS = (
         io=True,
     ),
     _layer(
+        "shared/maker",
+        "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/host shared/disks "
+        "shared/delivery shared/elements shared/images shared/machines shared/origins shared/local",
+        io=True,
+    ),
+    _layer(
         "shared/gcp",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/gpu_drivers "
         "shared/archives shared/delivery",

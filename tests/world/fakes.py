@@ -91,6 +91,10 @@ class FakeMachine:
         self.status, self.how = "stopped", how
 
 
+def _disks_of(request: MachineRequest) -> tuple[str, ...]:
+    return (request.boot_disk, request.scratch_disk, request.root_disk)
+
+
 class FakeCompute:
     """Compute Engine's rules, as far as a build can run into them."""
 
@@ -210,6 +214,8 @@ class FakeCompute:
             raise Transient(f"disk {request.boot_disk} was deleted meanwhile")
         if request.scratch_disk:
             self.disks[request.scratch_disk] = FakeDisk(disk.zone, request.labels, "", request.plan.scratch_gb)
+        if request.root_disk:
+            self.disks[request.root_disk] = FakeDisk(disk.zone, request.labels, "", request.root_gb)
         self.machines[request.name] = FakeMachine(request, disk.zone)
         self.fuse.touch()
         return disk.zone
@@ -245,12 +251,11 @@ class FakeCompute:
     def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
         self._call("delete")
         if kind == "machine" and self._in_zone(name, zone) is not None:
-            scratch = self.machines.pop(name).request.scratch_disk
-            self.disks.pop(scratch, None)
+            gone = self.machines.pop(name).request
+            self.disks.pop(gone.scratch_disk, None)
+            self.disks.pop(gone.root_disk, None)
         elif kind == "disk" and name in self.disks and zone in (self.disks[name].zone, ""):
-            if any(
-                name in (machine.request.boot_disk, machine.request.scratch_disk) for machine in self.machines.values()
-            ):
+            if any(name in _disks_of(machine.request) for machine in self.machines.values()):
                 raise Transient(f"disk {name} is in use")
             del self.disks[name]
         elif kind == "image":

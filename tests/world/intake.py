@@ -44,6 +44,7 @@ class Place:
     zones: tuple[str, ...] = ("us-central1-a", "us-central1-b")
     vm_service_account: str = "vm@my-project.iam.gserviceaccount.com"
     secure_boot: bool = False
+    maker_image: str = "projects/my-images/global/images/family/debian-12"
     limits: Limits = NO_LIMITS
 
 

@@ -35,7 +35,8 @@ def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     check_drivers(plan, settings.storage_endpoint or GOOGLE)
     if settings.delivery == "disk" and plan.context is not None:
         check_context_size(plan.context)
-    if plan.machine.disk_size_gb < (smallest := smallest_disk_gb(plan.machine.disk_type)):
+    size = plan.machine.disk_size_gb if plan.origin is None else plan.image.disk_size_gb
+    if size < (smallest := smallest_disk_gb(plan.machine.disk_type)):
         raise InputError(f"output.disk_size_gb: a disk of type {plan.machine.disk_type} has {smallest} GB at least")
     _check_machine(plan.machine, _usable_zones(plan.machine, settings, calls), calls)
     if plan.image.project != plan.machine.project:

@@ -90,7 +90,10 @@ class GoogleCompute:
         return ()
 
     def create_image(self, request: ImageRequest) -> Image:
-        """Make an image of a disk."""
+        """Make an image of a disk; that of a root has to be the build's own, by its label and size."""
+        if request.made_by and self._images.get(request.project, request.name) is None:
+            place = request.source_project, request.zone, request.source_disk
+            self._machines.check_disk(*place, request.made_by, request.disk_gb)
         return self._images.create(request)
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.cloud import compute_v1
 
-from provisioner.protocol import SCRATCH
+from provisioner.protocol import ROOT_DISK, SCRATCH
 
 from ...build.machine_types import has_local_ssd, is_moved, smallest_disk_gb
 from ...build.plan import MachinePlan
@@ -99,13 +99,23 @@ def scratch_disks(request: MachineRequest, zone: str) -> list[compute_v1.Attache
     """Describe the blank disk, where one is wanted, which is made and deleted with the machine."""
     if not request.scratch_disk:
         return []
+    size = max(request.plan.scratch_gb, smallest_disk_gb(request.plan.disk_type))
+    return [_blank(request, zone, request.scratch_disk, size, SCRATCH)]
+
+
+def root_disks(request: MachineRequest, zone: str) -> list[compute_v1.AttachedDisk]:
+    """Describe the blank disk that a root goes to, where one is wanted; the image has its very size."""
+    return [_blank(request, zone, request.root_disk, request.root_gb, ROOT_DISK)] if request.root_disk else []
+
+
+def _blank(request: MachineRequest, zone: str, name: str, gigabytes: int, device: str) -> compute_v1.AttachedDisk:
     parameters = compute_v1.AttachedDiskInitializeParams(
-        disk_name=request.scratch_disk,
-        disk_size_gb=max(request.plan.scratch_gb, smallest_disk_gb(request.plan.disk_type)),
+        disk_name=name,
+        disk_size_gb=gigabytes,
         disk_type=f"zones/{zone}/diskTypes/{request.plan.disk_type}",
         labels=dict(request.labels),
     )
-    return [_new_disk(request, auto_delete=True, device_name=SCRATCH, initialize_params=parameters)]
+    return _new_disk(request, auto_delete=True, device_name=device, initialize_params=parameters)
 
 
 def customer_key(name: str | None) -> compute_v1.CustomerEncryptionKey | None:

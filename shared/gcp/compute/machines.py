@@ -79,8 +79,8 @@ class CloudMachines:
         refused: list[CloudError] = []
         for zone in (disk_zone,) if disk_zone else self.zones(request):
             try:
-                disks = [boot(request, zone), *instance.scratch_disks(request, zone)]
-                self._insert(request, zone, [*disks, *cargo.disks(request, zone)], cargo, until)
+                blank = [*instance.scratch_disks(request, zone), *instance.root_disks(request, zone)]
+                self._insert(request, zone, [boot(request, zone), *blank, *cargo.disks(request, zone)], cargo, until)
             except Stockout as error:
                 refused.append(error)
                 if not disk_zone:  # an empty disk left there would be taken for the one with our progress
@@ -197,6 +197,16 @@ class CloudMachines:
         if (size := self._known_disk(what, project, zone, name).size_gb) < gigabytes:
             raise Transient(f"{what}: it has {size} GB after it was made larger; it is looked at again")
 
+    def check_disk(self, project: str, zone: str, name: str, build: str, gigabytes: int) -> None:
+        """Check that a disk is a build's own, by its label, and has its size. Permanent, NotFound."""
+        what = f"disk {name} in {zone}"
+        found = self._known_disk(what, project, zone, name)
+        if found.labels.get(BUILD_LABEL) != build:
+            label = found.labels.get(BUILD_LABEL) or "missing"
+            raise Permanent(f"{what} was not made by this build, since its label {BUILD_LABEL} is {label}; build again")
+        if found.size_gb != gigabytes:
+            raise Permanent(f"{what} has {found.size_gb} GB, and was made with {gigabytes}; build again")
+
     def _known_disk(self, what: str, project: str, zone: str, name: str) -> compute_v1.Disk:
         found = self._disk(project, zone, name)
         if found is None or not is_own(name, found.labels):
@@ -255,7 +265,9 @@ class CloudMachines:
         try:
             self._settle(project, zone, request.name, until)
         except Transient:
-            for disk in filter(None, (cargo.image, request.scratch_disk)):  # all that is there of one given up, maybe
+            for disk in filter(
+                None, (cargo.image, request.scratch_disk, request.root_disk)
+            ):  # all that is there of one given up, maybe
                 self._refuse_foreign_disk(project, zone, disk)
                 self.delete_disk(project, zone, disk)
             raise

@@ -8,16 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from tempfile import TemporaryFile
 
-from isal import igzip_lib
-
-from ...archives.inflate import FAULTS, Decompressor
+from ...archives.inflate import FAULTS, Decompressor, gzip_member
 from ...budget import Budget
 from ...host.programs import find_tool
 
 _PIECE = 1 << 20
 _MEMORY = 128 << 20  # bytes for a dictionary of xz and lzma
 _LIBRARIES: dict[bytes, Callable[[], Decompressor]] = {
-    b"\x1f\x8b": lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
+    b"\x1f\x8b": gzip_member,
     b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     b"\x5d\0\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY),
     b"BZh": bz2.BZ2Decompressor,

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from ...names import quoted
-from ..closed import nearest
+from ...names import nearest, quoted
 from ..document import Document, KeyPath, Problem
 from .go_flags import Fault, Kind, Use, parse_flags
 from .native_draft import Origin

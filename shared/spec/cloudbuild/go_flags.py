@@ -13,8 +13,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from ...names import quoted
-from ..closed import nearest
+from ...names import nearest, quoted
 
 ITEM_LIMIT = 1000  # that all uses of one flag may have: a machine of ours reads them, not the caller's
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..closed import shown_value
+from ...names import shown_value
 from ..document import Document, KeyPath, Position, Problem
 
 MERGE = "<<"

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...names import quoted
-from ..closed import nearest, shown_value
+from ...names import nearest, quoted, shown_value
 from ..document import KeyPath, Problem
 from .keys import entry
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from ...names import quoted
-from ..closed import nearest, shown_value
+from ...names import nearest, quoted, shown_value
 from ..document import Document, KeyPath, Position, Problem, key_path
 from .builds import Drafted, builds_of
 from .commands import ASIDE, INSTALL_ANTHOS, Command, read_command

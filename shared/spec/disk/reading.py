@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from ...build.block_devices.description import (
     BIOS_BOOT,
@@ -25,10 +25,12 @@ from ...build.block_devices.description import (
     file_system_disk,
 )
 from ...build.block_devices.layout import DoesNotFit, place_disk
-from ...names import quoted
+from ...names import nearest, quoted, shown_value, unknown_key
 from ...quantities import MIB
-from ..closed import BrokenRule, Loc, nearest, shown_value, unknown_key
 from . import words
+
+if TYPE_CHECKING:  # of a module with pydantic, which build VMs have not
+    from ..closed import BrokenRule, Loc
 
 T = TypeVar("T")
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...build.block_devices.description import BIOS_BOOT, EFI_SYSTEM, LINUX_ROOT, FileSystemKind
-from ...names import quoted
-from ..closed import nearest, shown_value
+from ...names import nearest, quoted, shown_value
 
 FILE_SYSTEM_KINDS: tuple[FileSystemKind, ...] = ("ext4", "xfs", "btrfs", "vfat", "swap")
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ...names import quoted
-from ..closed import nearest
+from ...names import nearest, quoted
 from ..cloudbuild.native_draft import Origin
 from ..document import Position
 from .options import ONLY_SHOW, OPTIONS, PATH_KEY, ImageOrder, LineOption, OrderText

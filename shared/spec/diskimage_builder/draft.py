@@ -9,9 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from ...context.outside import leads_out, packed_place
-from ...names import SPEC_NAME_LENGTH, quoted
+from ...names import SPEC_NAME_LENGTH, nearest, quoted
 from ...quantities import format_size
-from ..closed import nearest
 from ..cloudbuild.native_draft import Draft, Origin
 from ..disk.reading import read_disk
 from ..document import Document

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...names import quoted
-from ..closed import shown_value, unknown_key
+from ...names import quoted, shown_value, unknown_key
 from ..cloudbuild.keys import merged
 from ..cloudbuild.native_draft import Origin
 from ..document import Document, KeyPath, key_path

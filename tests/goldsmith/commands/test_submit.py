@@ -47,6 +47,25 @@ def test_a_file_of_this_machine_cannot_be_built_from_there(run: Commands, spec: 
     assert "source.file: can only be built from on one machine" in done.err
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("", "source.rootfs: root.tar lies outside of the context, files; put it into that folder"),
+        ("disk: filesystem\nverify: {}\n", "source.rootfs: root.tar lies outside of the context"),
+        ("output: {reproducible: true}\n", "output.reproducible: only one machine gives the same bytes"),
+    ],
+)
+def test_a_root_that_no_vm_can_make_is_refused_before_any_upload(
+    run: Commands, spec: Path, tmp_path: Path, more: str, why: str
+) -> None:
+    (tmp_path / "root.tar").write_bytes(b"")
+    (tmp_path / "files").mkdir()
+    spec.write_text(f"name: hello\nsource: {{rootfs: root.tar}}\ncontext: files\nsteps: []\n{more}")
+    done = run("submit", spec, "--project", "my-project")
+    assert (done.status, done.out) == (2, "")
+    assert f"{spec}: {why}" in done.err
+
+
 def test_formats_are_of_one_machine(run: Commands, spec: Path) -> None:
     spec.write_text(SPEC + "output:\n  formats: [oci]\n")
     done = run("submit", spec, "--project", "my-project")

@@ -11,13 +11,14 @@ import pytest
 
 from provisioner.machine.scratch_disk import (
     ScratchError,
+    find_root_disk,
     find_scratch_disk,
     mount,
     prepare_scratch_disk,
     unmount,
     wait_for,
 )
-from provisioner.protocol import NVME_SERIAL, SCRATCH_NAMESPACE
+from provisioner.protocol import NVME_SERIAL, ROOT_NAMESPACE, SCRATCH_NAMESPACE
 from provisioner.system.output import StepConsole
 
 MIB = 1 << 20
@@ -74,6 +75,20 @@ def test_it_is_found_by_the_name_that_it_was_given(
     """install-gpu: no other disk is mistaken for the scratch disk."""
     root = machine(tmp_path, disks)
     assert find_scratch_disk(root) == (f"{root}/{found}" if found else "")
+
+
+def test_the_root_s_disk_is_another_one(tmp_path: Path) -> None:
+    """A maker VM may have both."""
+    named = scsi(page_83((2, 0, b"root"), NAA))
+    (tmp_path / "scsi").mkdir()
+    root = machine(tmp_path / "scsi", {"sda": scsi(page_83((2, 0, b"boot"))), "sdb": scsi(GOOGLES), "sdc": named})
+    assert find_root_disk(root) == f"{root}/dev/sdc"
+    assert find_scratch_disk(root) == f"{root}/dev/sdb"
+    (tmp_path / "nvme").mkdir()
+    root = machine(tmp_path / "nvme", {"nvme0n1": nvme(1), "nvme0n2": nvme(ROOT_NAMESPACE)})
+    assert (find_root_disk(root), find_scratch_disk(root)) == (f"{root}/dev/nvme0n2", "")
+    with pytest.raises(ScratchError, match="no disk of this machine is named root; build again"):
+        wait_for(str(tmp_path / "scsi"), 0.0, "root", lambda _root: "")
 
 
 def test_google_s_own_link_is_believed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from provisioner.protocol import DiskLayout
 from shared.build.build import Outcome, State
-from shared.build.plan import Deprecation, Plan
+from shared.build.plan import Deprecation, OriginPlan, Plan
 from shared.engine.history import each_event
 from shared.errors import Transient
 from shared.ports import Image
@@ -103,7 +103,8 @@ def plan_of(draw: random.Random) -> Plan:
     machine = replace(plan.machine, zones=zones, scratch_gb=draw.choice([0, 10]))
     layout = draw.choice([None, DiskLayout(disk_size=12 << 30)])
     verify = draw.choice([None, (), steps])
-    return replace(plan, steps=steps, image=image, machine=machine, layout=layout, verify_steps=verify)
+    origin = draw.choice([None, OriginPlan("rootfs", plan.source, 12)]) if layout is None else None
+    return replace(plan, steps=steps, image=image, machine=machine, layout=layout, verify_steps=verify, origin=origin)
 
 
 def guest_of(draw: random.Random) -> Guest:

@@ -22,6 +22,7 @@ GOOD = {
 EMULATOR = {
     "GOLDSMITH_DELIVERY": "disk",
     "GOLDSMITH_SECURE_BOOT": "true",
+    "GOLDSMITH_MAKER_IMAGE": "projects/my-images/global/images/maker-7",
     "GOLDSMITH_LIMITS": '{"max_timeout": 3600, "gpu_types": []}',
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
@@ -50,6 +51,7 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     settings = Settings.from_environment(GOOD | EMULATOR)
     assert settings.delivery == "disk"
     assert settings.secure_boot
+    assert settings.maker_image == "projects/my-images/global/images/maker-7"
     assert settings.vm_pubsub_url == settings.vm_storage_url == "http://169.254.169.253"
     assert settings.compute_endpoint == "http://127.0.0.1:8001"
     assert settings.storage_endpoint == "http://127.0.0.1:8002"
@@ -102,6 +104,8 @@ def test_all_that_is_missing_is_told_at_once(empty: str | None) -> None:
         ("GOLDSMITH_VM_SERVICE_ACCOUNT", "default"),
         ("GOLDSMITH_DELIVERY", "Disk"),
         ("GOLDSMITH_SECURE_BOOT", "yes"),
+        ("GOLDSMITH_MAKER_IMAGE", "debian-12"),
+        ("GOLDSMITH_MAKER_IMAGE", "projects/p/global/images/family/a/b"),
         ("GOLDSMITH_LIMITS", "{"),
         ("GOLDSMITH_LIMITS", "[]"),
         ("GOLDSMITH_LIMITS", '{"max_disk_gb": "200"}'),

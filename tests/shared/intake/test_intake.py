@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.build import resources
 from shared.build.build import Outcome, State
 from shared.build.identity import build_id, request_digest
 from shared.build.limits import Limits
@@ -191,6 +192,46 @@ class TestBadSpec:
         told = reason(desk.upload("name: hello\nsource: {file: disk.raw}\nsteps: []\n"))
         assert ":2:10: source.file: can only be built from on one machine" in told
         assert "there is no file" not in told
+
+    def test_a_root_from_nothing_is_made_by_a_vm_of_the_deployment_s_image(self, desk: Desk) -> None:
+        desk.put("specs/base/root.tar", "a tar")
+        plan = planned(desk.upload("name: hello\nsource: {rootfs: base/root.tar}\ncontext: .\nsteps: []\n"))
+        assert plan.origin is not None
+        assert (plan.origin.maker.id, plan.origin.place) == (SOURCE.id, "base/root.tar")
+        assert plan.source.name.startswith("rootfs-")
+        assert [entry.name[-4:] for entry in resources.of_order(plan, "create_resources", 1)] == [
+            "1-vm",
+            "boot",
+            "root",
+        ]
+        assert f"gs://{BUCKET}/specs/base/root.tar" in desk.objects.downloaded
+
+    @pytest.mark.parametrize(
+        ("source", "told"),
+        [
+            ("{rootfs: root.tar}", "source.rootfs: root.tar is not in the context; upload it before the spec"),
+            ("{rootfs: leads/root.tar}", "source.rootfs: leads/root.tar is not in the context"),
+            ("{oci: ../image}", "source.oci: ../image lies outside of the context"),
+            ("{file: disk.raw}", "source.file: can only be built from on one machine"),
+        ],
+    )
+    def test_a_root_whose_files_are_not_there(self, desk: Desk, source: str, told: str) -> None:
+        desk.put("specs/other/root.tar", "a tar")
+        assert told in reason(desk.upload(f"name: hello\nsource: {source}\ncontext: .\nsteps: []\n"))
+        assert not desk.world.compute.machines
+
+    @pytest.mark.parametrize("image", ["projects/my-images/global/images/family/gone", "projects/p/global/images/gone"])
+    def test_a_maker_image_that_is_not_there_is_the_deployment_s_fault(self, desk: Desk, image: str) -> None:
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(maker_image=image))
+        text = "name: hello\nsource: {bootstrap: {distribution: debian, release: bookworm}}\nsteps: []\n"
+        assert reason(desk.upload(text)) == (
+            f"maker_image of this deployment is {image}, which is not there; ask those who deploy it"
+        )
+
+    def test_a_larger_root_than_the_deployment_allows_is_refused(self, desk: Desk) -> None:
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(max_disk_gb=20)))
+        text = "name: hello\nsource: {bootstrap: {distribution: debian, release: bookworm}}\nsteps: []\n"
+        assert "output.disk_size_gb: 30 is refused: max_disk_gb" in reason(desk.upload(text))
 
     def test_source_that_does_not_exist(self, desk: Desk) -> None:
         told = reason(desk.upload(PLAIN.replace("debian-12", "debian-13")))

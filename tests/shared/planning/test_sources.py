@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from shared.errors import InputError
-from shared.planning.sources import as_source, in_catalogue, newest, resolve_source
+from shared.errors import EnvironmentFault, InputError
+from shared.planning.sources import as_source, in_catalogue, newest, resolve_maker, resolve_source
 from shared.ports import Image
 from shared.spec.model import Source
 from tests.world import values
@@ -211,3 +211,22 @@ def test_milestone_that_is_not_there_is_named_with_those_that_are() -> None:
 def test_file_is_only_for_one_machine() -> None:
     with pytest.raises(InputError, match=r"source\.file: .* goldsmith build"):
         resolve_source(Source.model_validate({"file": "x.raw"}), compute())
+
+
+FAMILY, NAMED = "projects/my-project/global/images/family/f", "projects/my-project/global/images/one"
+
+
+def test_the_maker_image_is_the_newest_of_its_family_or_the_named_one() -> None:
+    old, new = image("one", family="f", created=1.0), image("two", family="f", created=2.0)
+    other = image("three", family="g", created=3.0)
+    assert resolve_maker(FAMILY, compute(old, new, other)).name == "two"
+    assert resolve_maker(FAMILY, compute(old, replace(new, deprecated="DEPRECATED"), other)).name == "one"
+    assert resolve_maker(NAMED, compute(old, new, other)).name == "one"
+
+
+@pytest.mark.parametrize("path", [FAMILY, NAMED])
+def test_a_maker_image_that_no_root_can_be_made_with_is_the_deployment_s_fault(path: str) -> None:
+    with pytest.raises(EnvironmentFault, match=r"maker_image of this deployment is .*not there"):
+        resolve_maker(path, compute())
+    with pytest.raises(EnvironmentFault, match="is for arm64; roots from nothing are made for x86_64"):
+        resolve_maker(path, compute(image("one", family="f", architecture="arm64")))

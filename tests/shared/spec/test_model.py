@@ -12,8 +12,9 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from provisioner.protocol import ACTIONS, Step, decode_inputs
+from shared.names import shown_value
 from shared.spec.actions import CONTEXT_FILES, INPUTS
-from shared.spec.closed import Closed, problems_of, shown_value
+from shared.spec.closed import Closed, problems_of
 from shared.spec.document import read_document
 from shared.spec.model import Source, Spec, SpecStep
 

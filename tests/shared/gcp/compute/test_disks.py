@@ -13,7 +13,8 @@ from google.cloud import compute_v1
 from emulator.web.identity import Identity
 from shared.errors import GoldsmithError, NotFound, Permanent, Transient
 from shared.gcp.compute.calls import Answer
-from shared.ports import MachineRequest
+from shared.names import BUILD_LABEL
+from shared.ports import ImageRequest, MachineRequest
 from tests.shared.gcp.compute.compute_cloud import (
     BOOT,
     IDLE,
@@ -159,3 +160,69 @@ def test_the_machine_sees_its_disks_by_their_names(cloud: Cloud) -> None:
     blank = cloud.disks()[f"{A}/{asked.scratch_disk}"]
     assert (blank.source_image, blank.size_gb, blank.labels) == ("", 3, asked.labels)
     cloud.compute().delete("machine", VM, PROJECT, A)
+
+
+ROOT = VM.replace("vm", "root")
+
+
+def making(gigabytes: int = 3) -> MachineRequest:
+    """A request of a maker VM, with a second disk."""
+    return replace(request(), root_disk=ROOT, root_gb=gigabytes)
+
+
+def of_root(**changes: object) -> ImageRequest:
+    default = ImageRequest(
+        project=PROJECT,
+        name="made-of-a-root",
+        source_disk=ROOT,
+        source_project=PROJECT,
+        zone=A,
+        description="Made from nothing.",
+        labels={BUILD_LABEL: request().labels[BUILD_LABEL]},
+        licenses=(),
+        architecture="x86_64",
+        made_by=request().labels[BUILD_LABEL],
+        disk_gb=3,
+        guest_os_features=("UEFI_COMPATIBLE",),
+    )
+    return replace(default, **changes)  # type: ignore[arg-type]  # fields, by name
+
+
+def test_the_root_s_disk_is_blank_goes_with_the_machine_and_is_swept(cloud: Cloud) -> None:
+    asked = making()
+    cloud.compute().create_machine(asked)
+    boot, root = cloud.instances()[f"{A}/{VM}"].disks
+    assert (boot.auto_delete, root.auto_delete, root.boot, root.device_name) == (False, True, False, "root")
+    blank = cloud.disks()[f"{A}/{ROOT}"]
+    assert (blank.source_image, blank.size_gb, blank.labels) == ("", 3, asked.labels)
+    assert ROOT in {found.name for found in cloud.compute().labelled(PROJECT)}
+    cloud.compute().delete("machine", VM, PROJECT, A)
+    assert f"{A}/{ROOT}" not in cloud.disks()
+
+
+def test_an_image_of_a_root_s_disk_has_what_the_disk_could_not_inherit(cloud: Cloud) -> None:
+    blank = compute_v1.Disk(name=ROOT, size_gb=3, labels=dict(request().labels))
+    cloud.client(compute_v1.DisksClient).insert_unary(project=PROJECT, zone=A, disk_resource=blank)
+    made = cloud.compute().create_image(of_root())
+    found = cloud.client(compute_v1.ImagesClient).get(project=PROJECT, image=made.name)
+    assert [feature.type_ for feature in found.guest_os_features] == ["UEFI_COMPATIBLE"]
+    cloud.compute().delete("disk", ROOT, PROJECT, A)
+    assert cloud.compute().create_image(of_root()).id == made.id, "the order came again, and the disk has gone since"
+    cloud.compute().delete("image", made.name, PROJECT, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"made_by": "another-0123456789ab"}, "was not made by this build"),
+        ({"disk_gb": 10}, "has 3 GB, and was made with 10"),
+    ],
+)
+def test_no_image_is_made_of_a_disk_that_is_not_the_build_s(cloud: Cloud, changes: dict[str, object], why: str) -> None:
+    blank = compute_v1.Disk(name=ROOT, size_gb=3, labels=dict(request().labels))
+    cloud.client(compute_v1.DisksClient).insert_unary(project=PROJECT, zone=A, disk_resource=blank)
+    with pytest.raises(Permanent, match=why):
+        cloud.compute().create_image(of_root(**changes))
+    cloud.compute().delete("disk", ROOT, PROJECT, A)
+    with pytest.raises(NotFound):
+        cloud.compute().create_image(of_root())

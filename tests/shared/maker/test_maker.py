@@ -1,0 +1,151 @@
+"""A maker VM's job, all of it but the VM: provisioner, maker.zip, a sandbox, and a file as the device."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provisioner.protocol import (
+    COMPLETED,
+    FAILED,
+    INVENTORY,
+    STARTED,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    Job,
+    Step,
+)
+from provisioner.system.context import read_context
+from shared.build.plan import OriginPlan, SourceImage
+from shared.disks.disk import Disk
+from shared.json_values import to_document
+from shared.quantities import GIB
+from tests.cloud.maker_image import small_root
+from tests.provisioner.provisioning import Provisioning, check_numbers, job, script, wait_for
+from tests.shared.origins.archives import packed, system
+
+pytestmark = pytest.mark.slow
+
+SIZE_GB = 2
+GREET = "set -eu\n[ $(ls) = greet ]\n! ls -d /home/*\ntest ! -e /sys/firmware/root\necho hello\necho made >/etc/made\n"
+FILES = {
+    "greet": GREET,
+    "fail": "echo this goes wrong\nexit 7\n",
+    "wait": "echo waits\nsleep 3\necho made >/etc/made\n",
+}
+
+
+@pytest.fixture(scope="session")
+def root_archive(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small root of Debian with Python, as tar.gz."""
+    target = tmp_path_factory.mktemp("root") / "root.tar.gz"
+    small_root(debian_disk, target)
+    return target
+
+
+def maker(folder: Path, archive: bytes, *steps: Step, **origin: object) -> Provisioning:
+    """Return a machine whose job makes a root of an archive and runs steps there; its device is a sparse file."""
+    made = OriginPlan("rootfs", SourceImage("", "", ""), SIZE_GB, place="root.tar.gz")
+    asked = to_document(replace(made, **origin))  # type: ignore[arg-type]  # fields, by name
+    own = (
+        Step("create root", "make-root", {"origin": asked}, reads=(asked["place"],)),
+        *(replace(step, reads=(step.name,)) for step in steps),
+        Step("write root", "write-root", {}, reads=()),
+    )
+    files: dict[str, str | bytes] = {**FILES, "root.tar.gz": archive}
+    machine = Provisioning(folder, job(*own, makes_root=True, inventory=True, hygiene="fail"), files, within=["setsid"])
+    _know_context(machine)
+    links = machine.root / "dev/disk/by-id"
+    links.mkdir(parents=True)
+    with device(machine).open("wb") as file:
+        file.truncate(SIZE_GB * GIB)
+    (links / "google-root").symlink_to(device(machine))
+    return machine
+
+
+def _know_context(machine: Provisioning) -> None:
+    """Write the digest of the context into the job, as a plan has it."""
+    with (machine.folder / "context.tar").open("rb") as file:
+        known: Job = replace(machine.job, context_digest=read_context(file))
+    machine.write_cidata(known)
+
+
+def device(machine: Provisioning) -> Path:
+    return machine.folder / "device"
+
+
+def facts(machine: Provisioning) -> list[tuple[str, int | None]]:
+    return [(report.kind, report.step) for report in check_numbers(machine.report_data())]
+
+
+def test_the_steps_run_in_the_root_and_the_device_has_it(tmp_path: Path, root_archive: Path) -> None:
+    machine = maker(tmp_path / "m", root_archive.read_bytes(), script("greet"))
+    ended = machine.run(400)
+    assert ended.status == 0, [ended.console, *machine.reports()]
+    assert facts(machine) == [
+        (STARTED, None),
+        *((kind, 0) for kind in (STEP_STARTED, STEP_FINISHED)),
+        *((kind, 1) for kind in (STEP_STARTED, STEP_FINISHED)),
+        (INVENTORY, None),
+        *((kind, 2) for kind in (STEP_STARTED, STEP_FINISHED)),
+        (COMPLETED, None),
+    ]
+    [inventory] = [report for report in machine.reports() if report.kind == INVENTORY]
+    assert "\ndpkg\tlibc6\t" in inventory.output
+    assert "[step greet] hello" in ended.console
+    with Disk(device(machine)) as disk:
+        assert disk.root.read("/etc/made") == b"made\n"
+        assert not disk.root.exists("/var/lib/goldsmith")
+        assert (disk.table.kind, disk.table.bios_code) == ("gpt", True)
+    assert device(machine).stat().st_blocks * 512 < GIB // 2, "only what the disk holds is written"
+
+
+def test_a_machine_that_goes_down_keeps_its_root_and_a_step_that_fails_says_so(
+    tmp_path: Path, root_archive: Path
+) -> None:
+    """The steps begin anew in a copy of the root, which is not made again."""
+    machine = maker(tmp_path / "m", root_archive.read_bytes(), script("wait"), script("fail"))
+    process = machine.start()
+    wait_for(lambda: (STEP_STARTED, 1) in facts(machine), 300.0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert machine.run(400).status == 1
+    started = [report for report in machine.reports() if report.kind == STARTED]
+    assert [report.resumed_at for report in started] == [None, 1]
+    assert (facts(machine).count((STEP_STARTED, 0)), facts(machine).count((STEP_FINISHED, 1))) == (1, 1)
+    assert (STEP_FAILED, 2) in facts(machine)
+    last = check_numbers(machine.report_data())[-1]
+    assert (last.kind, last.step, last.exit_status, last.final) == (FAILED, 2, 7, True)
+    assert last.message == "step 'fail' failed: exit status 7"
+    assert "this goes wrong" in last.output
+    assert device(machine).stat().st_blocks == 0, "nothing of a failed build is written"
+
+
+def test_an_image_that_could_not_boot_is_refused_before_the_steps(tmp_path: Path, root_archive: Path) -> None:
+    machine = maker(tmp_path / "m", root_archive.read_bytes(), script("greet"), verified=True)
+    assert machine.run(400).status == 1
+    last = check_numbers(machine.report_data())[-1]
+    assert (last.step, last.message[:57]) == (0, "step 'create root' failed: verify: boots the image, and w")
+    assert (STEP_STARTED, 1) not in facts(machine)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("gone.tar.gz", "source.rootfs: gone.tar.gz is not in the context"),
+        ("greet", "greet: "),
+        ("root.tar.gz", "has no python3"),
+    ],
+)
+def test_what_is_no_root_is_the_step_s_failure(tmp_path: Path, place: str, why: str) -> None:
+    machine = maker(tmp_path / "m", packed(system()), script("greet"), place=place)
+    assert machine.run(400).status == 1
+    last = check_numbers(machine.report_data())[-1]
+    assert last.kind == FAILED
+    assert why in last.message, json.dumps(last.message)
