@@ -31,6 +31,7 @@ class SourceImage:
     created: float = 0.0  # Unix seconds: what its contents date from; 0 where that is not known
     bootable: bool = True  # False where it is known to have no kernel
     native: bool = True  # False where this machine's processor does not run its programs
+    needs_vm: str = ""  # why only a machine that runs from its disk can change its files, where it was made here
 
 
 OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]

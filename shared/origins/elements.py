@@ -152,8 +152,7 @@ class RootElements:
     def disk(self) -> DiskDescription | None:
         """Return the disk that an element describes; None where none does. InputError with the place in its file."""
         values, file = element_disk(self._chosen.elements)
-        described = read_disk(values).description if file else None
-        return None if described is None else _buildable(described, file)
+        return read_disk(values).description if file else None
 
     def state(self) -> ArchivesState:
         """Ask the archives that root.d would take packages from what they hold. InputError, EnvironmentFault."""
@@ -166,9 +165,10 @@ class RootElements:
         indexes = found.get("indexes") or None
         return ArchivesState(None if indexes is None else tuple(map(tuple, indexes)), int(found.get("date", 0)))
 
-    def make(self, tree: Path, date: int) -> FilledTree:
+    def make(self, tree: Path, date: int, needs_vm: str = "") -> FilledTree:
         """Run root.d, which makes the tree; no time in it is later than `date`, unless that is 0.
 
+        `needs_vm` is why a machine has to run the other phases from the disk; the tree has to have a kernel then.
         InputError for a script that fails; MissingTool, EnvironmentFault.
         """
         with KeptFiles(self._home).of(self._names) as kept:
@@ -178,7 +178,7 @@ class RootElements:
                 remove_unpacked(tree)
                 found = self._make(tree, kept, date, wanted.removeprefix(f"{CACHE}/"))
         _check(found)
-        newest = run_with_all_ids(lambda: _finish(tree, date))
+        newest = run_with_all_ids(lambda: _finish(tree, date, needs_vm))
         return FilledTree(UnpackedRoot((), {}, {}), int(newest))
 
     def _make(self, tree: Path, kept: KeptFolder, date: int, fetched: str) -> dict[str, Any]:
@@ -314,18 +314,18 @@ def _add(digest: Any, folder: Path, path: Path, element: str) -> None:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
 
 
-def _buildable(disk: DiskDescription, file: str) -> DiskDescription:
-    """Return a disk, on which a sandbox can run the other phases. InputError."""
-    if disk.needs_vm is not None:
-        raise InputError(
-            f"{file}: describes a disk on which no sandbox builds, since {disk.needs_vm}; write disk, with one file "
-            "system for all but /boot/efi"
-        )
-    return disk
+def _has_kernel(tree: Path) -> bool:
+    """Return whether a machine can be started from a tree."""
+    return any(tree.glob("boot/vmlinu[xz]-*")) or any(tree.glob("usr/lib/modules/*/vmlinuz"))
 
 
-def _finish(tree: Path, date: int) -> str:
+def _finish(tree: Path, date: int, needs_vm: str) -> str:
     """Take what is of this host out of a tree, and let no time in it be later than `date`; return the latest."""
+    if needs_vm and not _has_kernel(tree):
+        raise InputError(
+            f"source.elements: {needs_vm}, so that a machine has to run the other phases from the disk, and root.d "
+            "leaves no kernel; write disk, with one ext4 file system beside /boot/efi, or install a kernel in root.d"
+        )
     for name, what in (("dev", ("-mindepth", "1")), ("etc", ("-maxdepth", "1", "-name", "resolv.conf", "-type", "f"))):
         if (tree / name).is_dir() and not (tree / name).is_symlink():
             run_tool(["find", tree / name, "-xdev", *what, "-delete"])

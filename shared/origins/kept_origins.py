@@ -80,6 +80,11 @@ class KeptOrigins:
         self._disk = disk or default_disk()
         self._environment = environment
 
+    @property
+    def disk(self) -> DiskDescription:
+        """The disk that images get: the one that was given, or else that of the elements of the last request."""
+        return self._disk
+
     def of_rootfs(self, file: Path) -> Image:
         """Return the image of a root file system that is packed as a tar archive, also compressed.
 
@@ -172,7 +177,8 @@ class KeptOrigins:
 
         def write(order: TreeOrder, disk: Path) -> None:
             date = state.date if order.epoch is None else order.epoch
-            write_made_disk(order, lambda scratch, tree: elements.make(tree, date), disk, self._progress)
+            reason = self._disk.needs_vm or ""
+            write_made_disk(order, lambda scratch, tree: elements.make(tree, date, reason), disk, self._progress)
 
         image = self._image("elements", content, elements.subject, write, _PACKAGES_ESTIMATE, request.room)
         _write_whole(known, image.name)

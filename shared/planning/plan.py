@@ -326,7 +326,7 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
     elif asked == "vm" or _project(spec) != LOCAL:
         return "vm"
     booted = [step for step in steps if step.action not in CHROOT_ACTIONS]
-    reason = spec.disk.needs_vm if spec.disk is not None else None
+    reason = source.needs_vm or (spec.disk.needs_vm if spec.disk is not None else None)
     if not source.native:
         if asked == "auto" and source.bootable:
             return "vm"

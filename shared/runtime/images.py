@@ -137,7 +137,7 @@ class LocalImages:
                 room=GROWTH if asked.room is None else asked.room,
             )
             image = origins.of_elements(request, self._backend.machines)
-        return self._described(image)
+        return replace(self._described(image), needs_vm=origins.disk.needs_vm or "")
 
     def _imported(self, source: Source, folder: Path) -> Image:
         from ..images.file import import_image, source_name

@@ -49,11 +49,17 @@ GPT = """
         mkfs: {mount: {mount_point: /, fstab: {options: defaults}}}
 """
 LVM = """
-- local_loop: {name: image0}
-- partitioning: {base: image0, label: gpt, partitions: [{name: boot, size: 100MiB}, {name: root, size: 100%}]}
-- mkfs: {base: boot, mount: {mount_point: /boot}}
-- mkfs: {base: root, mount: {mount_point: /}}
+- local_loop: {name: image0, size: 1GiB}
+- partitioning: {base: image0, label: gpt, partitions: [{name: boot, size: 100MiB}, {name: pv, size: 100%}]}
+- lvm:
+    name: lvm
+    pvs: [{name: pv0, base: pv}]
+    vgs: [{name: vg, base: [pv0]}]
+    lvs: [{name: lv_root, base: vg, extents: 100%FREE}]
+- mkfs: {base: boot, label: start, mount: {mount_point: /boot}}
+- mkfs: {base: lv_root, mount: {mount_point: /}}
 """
+KERNEL = 'mkdir "$TARGET_ROOT"/boot\necho kernel >"$TARGET_ROOT"/boot/vmlinuz-6.1\n'
 
 
 @pytest.fixture
@@ -114,6 +120,29 @@ def test_a_file_of_the_environment_that_fails_is_told_with_its_element(home: Pat
     path = system(tmp_path, **{"environment.d/20-fails.bash": "false\n"})
     with pytest.raises(InputError, match=r"environment\.d/20-fails\.bash of element system: exit status 1; correct it"):
         made(home, path)
+
+
+def test_a_disk_with_volumes_and_its_own_boot_is_made_for_a_machine(home: Path, tmp_path: Path) -> None:
+    """Mended: diskimage-builder makes it with the host's device-mapper, and leaves volumes active when it is killed."""
+    disk = {"block-device-default.yaml": LVM}
+    with pytest.raises(InputError) as caught:
+        made(home, system(tmp_path / "none", **disk))
+    assert "the root is on LVM, so that a machine has to run the other phases from the disk" in str(caught.value)
+    assert "root.d leaves no kernel; write disk, with one ext4" in str(caught.value)
+    assert list((home / "images").glob("[!.]*")) == []
+    name, _ = made(home, system(tmp_path / "kernel", ROOT + KERNEL, **disk))
+    file = home / "images" / name / "disk.raw"
+    with Disk(file) as opened:
+        boot, volumes = opened.table.partitions
+        files = opened.ext4[boot]
+        assert (boot.file_system, volumes.file_system, files.layout.label) == ("ext4", "lvm", "start")
+        assert "/vmlinuz-6.1" in dict(files.walk())
+    part = tmp_path / "pv"
+    run_tool(["dd", f"if={file}", f"of={part}", "bs=1M", f"skip={volumes.start >> 20}", "conv=sparse", "status=none"])
+    assert "lv_root {" in run_tool(["pvck", "--dump", "metadata", part])
+    part = tmp_path / "boot"
+    run_tool(["dd", f"if={file}", f"of={part}", "bs=1M", f"skip={boot.start >> 20}", "count=100", "status=none"])
+    run_tool(["e2fsck", "-fn", part])
 
 
 EXTRACT = """#!/bin/bash
@@ -218,7 +247,6 @@ def test_an_element_describes_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (LVM, "describes a disk on which no sandbox builds, since /boot is a file system of its own"),
         ("- local_loop: {name: a}\n  other: b\n", "block-device-default.yaml:1:3: [0]: needs one key"),
         ("- local_loop: [", "block-device-default.yaml:2:1: is not YAML"),
     ],
