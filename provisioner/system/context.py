@@ -27,6 +27,9 @@ _FILES = (b"0", b"\0", b"7")
 _LINK, _FOLDER, _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET = b"2", b"5", b"x", b"g", b"L", b"K"
 
 
+TOO_MUCH = "holds more than may be unpacked"
+
+
 class ContextError(ValueError):
     """The archive is damaged, or has a member that does not belong in a context."""
 
@@ -58,16 +61,23 @@ def unpack_context(archive: str, folder: str, digest: str = "", only: Optional[S
         raise ContextError(f"context.tar is not the one that was asked for: its digest is {found}, not {digest}")
 
 
-def read_context(file: BinaryIO, folder: str = "", only: Optional[Sequence[str]] = None) -> str:
+def read_context(
+    file: BinaryIO, folder: str = "", only: Optional[Sequence[str]] = None, most: Optional[int] = None
+) -> str:
     """Read an archive to its end, and return its digest. ContextError.
 
-    What the patterns `only` select of it, or all if there are none, is unpacked into a folder, if one is given.
+    What the patterns `only` select of it, or all if there are none, is unpacked into a folder, if one is given. That is
+    an error before more than `most` bytes are written.
     """
     import hashlib  # loads OpenSSL, as the signing of reports does
 
     digest = hashlib.sha256()
     for member in _members(file):
         wanted = only is None or is_selected(member.name, only)
+        if wanted and most is not None:
+            most -= member.size
+            if most < 0:
+                raise ContextError(TOO_MUCH)
         _place(file, member, folder if wanted else "", digest)
     return digest.hexdigest()
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from glob import escape
 from pathlib import Path
+from typing import Protocol
 
 from provisioner.system.context import unpack_context
 
@@ -22,7 +23,25 @@ PROBLEM_LIMIT = 20
 _NAMES = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # what wrong names come to
 
 
-def unpack_places(archive: Path, folder: Path, places: Sequence[str]) -> None:
+class PackedContext(Protocol):
+    """A packed context, which can be read more than once."""
+
+    def unpack(self, folder: Path, only: Sequence[str] | None) -> None:
+        """Unpack what patterns select, or all for None, into a folder. ContextError, InputError, OSError."""
+
+
+class ContextFile:
+    """A packed context in a file."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+
+    def unpack(self, folder: Path, only: Sequence[str] | None) -> None:
+        """Unpack what patterns select."""
+        unpack_context(str(self._archive), str(folder), only=only)
+
+
+def unpack_places(archive: PackedContext, folder: Path, places: Sequence[str]) -> None:
     """Unpack folders that hold elements, and what their links lead to, into a folder whose path has no link.
 
     ContextError; InputError for links that lead out. Checked is what is read of elements: folders of the path, elements
@@ -40,10 +59,10 @@ def unpack_places(archive: Path, folder: Path, places: Sequence[str]) -> None:
         ) from error
 
 
-def _unpack(archive: Path, folder: Path, places: Sequence[str]) -> None:
+def _unpack(archive: PackedContext, folder: Path, places: Sequence[str]) -> None:
     wanted = [] if "." in places else list(places)
     for _ in range(ROUNDS):
-        unpack_context(str(archive), str(folder), only=wanted or None)
+        archive.unpack(folder, wanted or None)
         links = {path: _target(path) for path in (*(folder / place for place in places), *_links(folder, places))}
         out = [path for path, target in links.items() if not target.is_relative_to(folder)]
         if out:

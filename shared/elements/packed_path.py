@@ -11,14 +11,14 @@ from provisioner.system.context import ContextError
 
 from ..context.outside import packed_inputs
 from ..errors import InputError
-from .packed_links import unpack_places
+from .packed_links import PackedContext, unpack_places
 
 
 @contextmanager
-def unpacked_path(path: Sequence[str], archive: Path) -> Iterator[tuple[Path, ...]]:
-    """Yield the folders; an InputError of the block names them as the spec does."""
+def unpacked_path(path: Sequence[str], archive: PackedContext, beside: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield the folders, in a new one in `beside`; an InputError of the block names them as the spec does."""
     places: list[str] = packed_inputs("elements", {"path": path})["path"]
-    with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=archive.parent) as name:
+    with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=beside) as name:
         folder = Path(name).resolve()
         try:
             unpack_places(archive, folder, places)

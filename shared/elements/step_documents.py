@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ..build.plan import AskedElements
 from ..errors import InputError
 from .chosen import choose
+from .packed_links import PackedContext
 from .packed_path import unpacked_path
 
 ELEMENTS = "elements"
@@ -32,17 +33,19 @@ def asked_of(inputs: Mapping[str, Any]) -> AskedElements:
     return tuple(inputs["elements"]), tuple(inputs["path"])
 
 
-def step_documents(steps: Iterable[SpecifiedStep], archive: Path | None) -> dict[AskedElements, str]:
+def step_documents(
+    steps: Iterable[SpecifiedStep], archive: PackedContext | None, beside: Path
+) -> dict[AskedElements, str]:
     """Return the documents of each step of elements as JSON, by what it asks for. InputError tells all problems.
 
-    `archive` is the packed context.
+    `archive` is the packed context; what is needed of it is unpacked in `beside` for a moment.
     """
     found: dict[AskedElements, str] = {}
     problems: list[str] = []
     for step in steps:
         if step.action == ELEMENTS and archive is not None and asked_of(step.inputs) not in found:
             try:
-                found[asked_of(step.inputs)] = _documents(step.inputs, archive)
+                found[asked_of(step.inputs)] = _documents(step.inputs, archive, beside)
             except InputError as error:
                 problems += [f"step {step.name!r}: {line}" for line in str(error).splitlines()]
     if problems:
@@ -63,8 +66,8 @@ def check_elements(steps: Iterable[SpecifiedStep], context: Path) -> None:
         raise InputError("\n".join(problems))
 
 
-def _documents(inputs: Mapping[str, Any], archive: Path) -> str:
+def _documents(inputs: Mapping[str, Any], archive: PackedContext, beside: Path) -> str:
     """Return the documents of the elements that a step chooses. InputError, with places as the spec has them."""
-    with unpacked_path(inputs["path"], archive) as folders:
+    with unpacked_path(inputs["path"], archive, beside) as folders:
         chosen = choose(inputs["elements"], [str(folder) for folder in folders], on_image=True)
     return json.dumps(chosen.documents, sort_keys=True)

@@ -9,10 +9,10 @@ are read as they come and never held, so that their size is bounded by what a co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from provisioner.system.context import ContextError, read_context
+from provisioner.system.context import TOO_MUCH, ContextError, read_context
 
 from ..context.members import MEMBER_LIMIT, SIZE_LIMIT
 from ..errors import AlreadyExists, InputError, NotFound
@@ -63,6 +63,30 @@ def _check(objects: Objects, found: StoredObject, digest: str) -> None:
             f"{found.uri} does not hold what its name says: its digest is {came}; "
             "delete it, and upload it again with goldsmith submit"
         )
+
+
+class StreamedContext:
+    """A packed context that is never held as a whole: of its members, at most `most` bytes are written."""
+
+    def __init__(self, objects: Objects, found: StoredObject, most: int) -> None:
+        self._objects = objects
+        self._found = found
+        self._most = most
+
+    def unpack(self, folder: Path, only: Sequence[str] | None) -> None:
+        """Unpack what patterns select, while the archive passes by. ContextError; InputError where it is too much."""
+        file = cast("BinaryIO", _Parts(self._objects.parts(self._found)))
+        try:
+            read_context(file, str(folder), only, self._most)
+        except NotFound as error:
+            raise InputError(f"{self._found.uri} was changed while it was read; upload the spec again") from error
+        except ContextError as error:
+            if str(error) != TOO_MUCH:
+                raise
+            raise InputError(
+                f"{self._found.uri}: its folders of elements hold more than {self._most >> 20} MiB; fetch large data "
+                "in a step, or put it beside those folders"
+            ) from error
 
 
 class _Parts:

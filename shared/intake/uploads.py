@@ -26,7 +26,7 @@ from ..spec.document import Problem
 from ..spec.files import check_context
 from ..submission import kept_uri, named_digest, names_contexts, packed_context, split_uri
 from ..topology import CONTEXTS, SPECS, UPLOADS
-from .stored_content import store_archive, store_file
+from .stored_content import StreamedContext, store_archive, store_file
 
 if TYPE_CHECKING:
     from ..spec.model import Spec
@@ -274,11 +274,8 @@ class UploadedContexts:
         found = self._objects.stat(context.uri) if context is not None else None
         if found is None:
             return {}
-        self._room.take(found.uri, [found])
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            archive = Path(folder, "context.tar")
-            self._objects.download(found, archive)
-            return step_documents(steps, archive)
+            return step_documents(steps, StreamedContext(self._objects, found, CONTEXT_LIMIT), Path(folder))
 
     def _of(self, name: str) -> UploadedContext:
         if name not in self._named:

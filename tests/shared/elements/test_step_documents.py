@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.build.plan import Context
+from shared.build.plan import AskedElements, Context
 from shared.cache.step_keys import layer_chain
 from shared.context.outside import outside
 from shared.context.packing import pack_context
+from shared.elements.packed_links import ContextFile
 from shared.elements.step_documents import step_documents
 from shared.errors import InputError, SpecError
+from shared.intake.stored_content import StreamedContext
 from shared.spec.model import Spec
 from shared.submission import CONTEXT_METADATA
 from tests.provisioner.elements.element_folders import element
@@ -51,10 +53,14 @@ def packed(folder: Path, spec: Spec, context: str = "ctx") -> Context:
     return pack_context(folder / context, folder / "packed.tar", outside(spec.steps))
 
 
+def read(spec: Spec, archive: Path) -> dict[AskedElements, str]:
+    return step_documents(spec.steps, ContextFile(archive), archive.parent)
+
+
 def test_the_documents_of_chosen_elements_are_read(folder: Path) -> None:
     spec = load_spec(folder / "build.yaml")
     made = packed(folder, spec)
-    [found] = step_documents(spec.steps, Path(made.uri)).values()
+    [found] = read(spec, Path(made.uri)).values()
     assert json.loads(found) == {
         "app": {"package-installs.yaml": {"nginx": {"phase": "install.d"}}},
         "base": {"svc-map": {"web": {"default": "httpd"}}},
@@ -69,14 +75,14 @@ def test_the_documents_of_chosen_elements_are_read(folder: Path) -> None:
 def test_they_are_part_of_the_plan_and_of_the_keys_of_the_cache(folder: Path) -> None:
     spec = load_spec(folder / "build.yaml")
     made = packed(folder, spec)
-    one = planned(spec, context=made, documents=step_documents(spec.steps, Path(made.uri)))
+    one = planned(spec, context=made, documents=read(spec, Path(made.uri)))
     [step] = one.steps
     assert step.inputs["path"] == ["own", ".goldsmith-outside/up/beside"]
     assert step.reads == ("notes", "own", ".goldsmith-outside/up/beside")
     assert "nginx" in step.inputs["documents"]
     assert one.machine.engine == "vm"
     (folder / "beside/base/svc-map").write_text("web: {default: apache2}\n")
-    other = planned(spec, context=made, documents=step_documents(spec.steps, Path(packed(folder, spec).uri)))
+    other = planned(spec, context=made, documents=read(spec, Path(packed(folder, spec).uri)))
     assert one.content_digest != other.content_digest
     first, second = (layer_chain(plan, {}, lambda patterns: "same") for plan in (one, other))
     assert first != second
@@ -103,7 +109,7 @@ def test_elements_that_cannot_be_used_are_told_with_their_places(folder: Path, c
     change(folder)  # type: ignore[operator]
     spec = load_spec(folder / "build.yaml")
     with pytest.raises(InputError) as raised:
-        step_documents(spec.steps, Path(packed(folder, spec).uri))
+        read(spec, Path(packed(folder, spec).uri))
     assert str(raised.value).startswith(f"step 'web': {why}"), raised.value
 
 
@@ -162,6 +168,23 @@ def test_a_submitted_spec_has_them_too(folder: Path) -> None:
     assert plan.source.name == SOURCE.name
 
 
+def test_of_a_large_context_the_folders_of_elements_alone_are_held(folder: Path, tmp_path: Path) -> None:
+    (folder / "ctx" / "large.bin").write_bytes(bytes(3 << 20))
+    desk, spec = Desk(), load_spec(folder / "build.yaml")
+    uri = f"gs://{BUCKET}/contexts/some.tar"
+    desk.objects.put(uri, Path(packed(folder, spec).uri).read_bytes(), None)
+    found = desk.objects.stat(uri)
+    assert found is not None
+
+    def read_stream(most: int) -> dict[AskedElements, str]:
+        return step_documents(spec.steps, StreamedContext(desk.objects, found, most), tmp_path)
+
+    assert read_stream(1 << 20) == read(spec, Path(packed(folder, spec).uri))
+    with pytest.raises(InputError, match="its folders of elements hold more than 0 MiB; fetch large data in a"):
+        read_stream(10)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("goldsmith-elements-")] == []
+
+
 def test_a_spec_without_elements_needs_no_archive() -> None:
     spec = read_spec("name: a\nsource: {project: local, family: f}\nsteps: []\n", "s")
-    assert step_documents(spec.steps, None) == {}
+    assert step_documents(spec.steps, None, Path()) == {}
