@@ -105,6 +105,7 @@ def test_what_only_looks_like_it_is_none(tmp_path: Path, settings: Path) -> None
         "etc/services.conf": "localhost:8080 127.0.0.1:1080 ci-worker-7 10.20.30.40\n",
         "opt/notes": "ci-worker-7 at 10.20.30.40; /run/goldsmith/shims\n",
         "usr/lib/tool/paths": f"{HOME}\n",
+        "etc/dib-manifests/dib-manifest-git-image": "app git /opt/app file:///var/lib/goldsmith/context/app 0123\n",
     }
     assert found(tmp_path, settings, files) == {}
 
