@@ -30,7 +30,7 @@ class PackedContext(Protocol):
         """Unpack what patterns select, or all for None, into a folder. ContextError, InputError, OSError."""
 
 
-class ContextFile:
+class PackedFile:
     """A packed context in a file."""
 
     def __init__(self, archive: Path) -> None:

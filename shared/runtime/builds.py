@@ -75,14 +75,14 @@ class LocalBuilds:
     @staticmethod
     def documents(spec: Spec, context: Context | None) -> Mapping[AskedElements, str]:
         """Return what steps of elements ask for, read from a packed context of this machine. InputError."""
-        from ..elements.packed_links import ContextFile
+        from ..elements.packed_links import PackedFile
         from ..elements.step_documents import step_documents
 
         steps = (*spec.steps, *(spec.verify.steps if spec.verify else ()))
         if context is None:
             return {}
         archive = Path(context.uri)
-        return step_documents(steps, ContextFile(archive), archive.parent)
+        return step_documents(steps, PackedFile(archive), archive.parent)
 
     def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""

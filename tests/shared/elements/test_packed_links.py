@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.system.context import read_context
-from shared.elements.packed_links import ContextFile, unpack_places
+from shared.elements.packed_links import PackedFile, unpack_places
 from shared.errors import InputError
 from shared.submission import CONTEXT_METADATA
 from tests.world.intake import BUCKET, Desk, planned, reason
@@ -72,7 +72,7 @@ def test_a_link_above_the_path_leads_out_too(tmp_path: Path) -> None:
     (tmp_path / "out/app").mkdir(parents=True)
     (tmp_path / "a.tar").write_bytes(archive_of({"deep": str(tmp_path / "out")}))
     with pytest.raises(InputError, match=r"deep/app: is a link that leads out"):
-        unpack_places(ContextFile(tmp_path / "a.tar"), tmp_path / "in", [".", "deep/app"])
+        unpack_places(PackedFile(tmp_path / "a.tar"), tmp_path / "in", [".", "deep/app"])
 
 
 def test_links_in_the_context_are_followed() -> None:
@@ -86,7 +86,7 @@ def test_links_in_the_context_are_followed() -> None:
 def test_links_that_lead_to_each_other_end(tmp_path: Path) -> None:
     links = {"own/a": "b", "own/b": "a", "own/c": "c", "own/d": "../gone"}
     (tmp_path / "a.tar").write_bytes(archive_of(links))
-    unpack_places(ContextFile(tmp_path / "a.tar"), tmp_path / "in", ["own"])
+    unpack_places(PackedFile(tmp_path / "a.tar"), tmp_path / "in", ["own"])
     assert sorted(path.name for path in (tmp_path / "in/own").iterdir()) == ["a", "b", "c", "d"]
 
 

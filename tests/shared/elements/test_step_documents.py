@@ -12,7 +12,7 @@ from shared.build.plan import AskedElements, Context
 from shared.cache.step_keys import layer_chain
 from shared.context.outside import outside
 from shared.context.packing import pack_context
-from shared.elements.packed_links import ContextFile
+from shared.elements.packed_links import PackedFile
 from shared.elements.step_documents import step_documents
 from shared.errors import InputError, SpecError
 from shared.intake.stored_content import StreamedContext
@@ -54,7 +54,7 @@ def packed(folder: Path, spec: Spec, context: str = "ctx") -> Context:
 
 
 def read(spec: Spec, archive: Path) -> dict[AskedElements, str]:
-    return step_documents(spec.steps, ContextFile(archive), archive.parent)
+    return step_documents(spec.steps, PackedFile(archive), archive.parent)
 
 
 def test_the_documents_of_chosen_elements_are_read(folder: Path) -> None:
