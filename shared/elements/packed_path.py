@@ -11,12 +11,19 @@ from provisioner.system.context import ContextError
 
 from ..context.outside import packed_inputs
 from ..errors import InputError
-from .packed_links import PackedContext, unpack_places
+from .packed_links import PackedContext, PackedFile, unpack_places
 
 
 @contextmanager
-def unpacked_path(path: Sequence[str], archive: PackedContext, beside: Path) -> Iterator[tuple[Path, ...]]:
-    """Yield the folders, in a new one in `beside`; an InputError of the block names them as the spec does."""
+def unpacked_path(
+    path: Sequence[str], archive: Path | PackedContext, beside: Path | None = None
+) -> Iterator[tuple[Path, ...]]:
+    """Yield the folders; an InputError of the block names them as the spec does.
+
+    They are in a new folder in `beside`, which for an archive in a file is that file's own unless another is given.
+    """
+    if isinstance(archive, Path):
+        beside, archive = beside or archive.parent, PackedFile(archive)
     places: list[str] = packed_inputs("elements", {"path": path})["path"]
     with tempfile.TemporaryDirectory(prefix="goldsmith-elements-", dir=beside) as name:
         folder = Path(name).resolve()

@@ -104,7 +104,6 @@ class LocalImages:
     def _from_elements(self, spec: Spec, folder: Path) -> SourceImage:
         from ..context.outside import outside
         from ..context.packing import pack_context
-        from ..elements.packed_links import PackedFile
         from ..elements.packed_path import unpacked_path
         from ..origins.elements import GROWTH, LOCAL_IMAGE, ElementsRequest
         from ..origins.kept_origins import KeptOrigins
@@ -124,9 +123,7 @@ class LocalImages:
         with (
             scratch_folder(place) as scratch,
             unpacked_path(
-                asked.path,
-                PackedFile(Path(pack_context(folder / spec.context, scratch.path / "context.tar", named).uri)),
-                scratch.path,
+                asked.path, Path(pack_context(folder / spec.context, scratch.path / "context.tar", named).uri)
             ) as path,
         ):
             request = ElementsRequest(
