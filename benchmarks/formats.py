@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.export import DISK_BYTES, make_disk
-from benchmarks.measure import Candidate, compare, machine, median, ratio, table
+from benchmarks.measure import LIMITS_HEAD, Candidate, busy, compare, limit_row, machine, median, table
 from shared.build.export_formats import chosen_formats
 from shared.disks.formats.export import export_formats
 from shared.disks.formats.work import ExportOrigin
@@ -61,7 +61,7 @@ def main() -> None:
     if arguments.only:
         export(arguments.disk, arguments.into, arguments.only)
         return
-    print(machine())
+    print(f"{busy()}; {machine()}\n")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         disk, folder = Path(name, "disk.raw"), Path(name, "out")
         folder.mkdir()
@@ -76,10 +76,9 @@ def main() -> None:
             slowest = max(formats, key=lambda known: median(samples[known]).wall)
             print(table(samples, slowest))
             processors = sum(median(samples[known]).user + median(samples[known]).system for known in formats)
-            together = ratio(samples, ", ".join(formats), slowest)
-            print(
-                f"all: {together:.2f} times the slowest, {LIMIT} required; their CPU time alone: {processors:.2f} s\n"
-            )
+            print(LIMITS_HEAD)
+            print(limit_row(samples, ", ".join(formats), slowest, LIMIT))
+            print(f"\nthe CPU time of each alone, added up: {processors:.2f} s\n")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 A machine is never as quiet as one thinks: candidates take turns within every round, so that what disturbs one disturbs
 its peers as well, and only ratios of one run are worth quoting. Numbers come from wait4(), which counts a process and
-the children that it has waited for.
+the children that it has waited for; those that it leaves to others come to this process, which waits for them too.
 """
 
+import ctypes
 import os
 import platform
 import resource
@@ -18,6 +19,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO
+
+LIMITS_HEAD = "\n| required | measured | CPU time | met |\n| --- | ---: | ---: | --- |"
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_LEFTOVERS = 5.0  # seconds for processes that a command has left
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def run(candidate: Candidate) -> Sample:
     """Run a candidate once. RuntimeError, with the end of what it said, when one of its commands fails."""
     if candidate.prepare:
         candidate.prepare()
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     with ExitStack() as stack:
         said = stack.enter_context(tempfile.TemporaryFile())
         output = stack.enter_context((candidate.output or Path(os.devnull)).open("wb"))
@@ -58,6 +64,7 @@ def run(candidate: Candidate) -> Sample:
         processes = _start(candidate, output, said)
         usages = [_wait(process) for process in processes]
         wall = time.perf_counter() - started
+        usages += _leftovers()
         if any(process.returncode for process in processes):
             said.seek(0)
             statuses = ", ".join(str(process.returncode) for process in processes)
@@ -99,6 +106,22 @@ def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
     return usage
 
 
+def _leftovers() -> list[resource.struct_rusage]:
+    """Return the usage of processes that outlive their command; some end shortly after it."""
+    found = []
+    until = time.monotonic() + _LEFTOVERS
+    while time.monotonic() < until:
+        try:
+            process, _, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if process:
+            found.append(usage)
+        else:
+            time.sleep(0.01)
+    return found
+
+
 def compare(candidates: Sequence[Candidate], rounds: int = 5, warm_up: bool = True) -> dict[str, list[Sample]]:
     """Run all candidates in turn, `rounds` times, after one round that does not count; return the samples by name."""
     return take_turns({candidate.name: partial(run, candidate) for candidate in candidates}, rounds, warm_up)
@@ -133,6 +156,29 @@ def median(samples: Sequence[Sample]) -> Sample:
 def ratio(samples: Mapping[str, Sequence[Sample]], name: str, base: str) -> float:
     """Return how many times as long `name` takes as `base`: the median of the ratios of each round's pair."""
     return statistics.median(a.wall / b.wall for a, b in zip(samples[name], samples[base], strict=True))
+
+
+def processor_ratio(samples: Mapping[str, Sequence[Sample]], name: str, base: str) -> float:
+    """Return the same of their CPU times, which other work on the machine changes less."""
+    pairs = zip(samples[name], samples[base], strict=True)
+    return statistics.median((a.user + a.system) / (b.user + b.system) for a, b in pairs)
+
+
+def limit_row(samples: Mapping[str, Sequence[Sample]], name: str, base: str, most: float) -> str:
+    """Return the row of a limit below LIMITS_HEAD: `name` takes at most `most` times as long as `base`."""
+    found = ratio(samples, name, base)
+    times = f"{found:.2f} times | {processor_ratio(samples, name, base):.2f} times"
+    return f"| {name}: at most {most:g} times {base} | {times} | {met(found, most)} |"
+
+
+def met(found: float, most: float) -> str:
+    """Return the last cell of a limit's row."""
+    return "yes" if found <= most else "**no**"
+
+
+def busy() -> str:
+    """Tell how busy this machine is, for the caption of a table."""
+    return f"load {os.getloadavg()[0]:.1f}"
 
 
 def table(samples: Mapping[str, Sequence[Sample]], base: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from benchmarks.measure import Candidate, Sample, compare, machine, table
+from benchmarks.measure import Candidate, Sample, busy, compare, machine, met, table
 from shared.clock import SystemClock
 from shared.images.bootstrap.bootstrap import bootstrap_image
 from shared.images.catalogue import Catalogue
@@ -102,22 +102,25 @@ def report(place: Place, rounds: int) -> None:
     if not catalogue.list(family="debian-12"):
         bootstrap_image("debian-12", catalogue, home=place.home)
     samples = compare(candidates(place), rounds)
-    print(f"ten steps, 1.5 GB; {rounds} rounds after one that fills the cache; {machine()}\n")
+    print(f"ten steps, 1.5 GB; {rounds} rounds after one that fills the cache; {busy()}; {machine()}\n")
     print(table(samples, BOOT))
-    print("\n| required | measured |\n| --- | --- |")
-    print(
-        f"| chroot, short steps, all cached: less than {MOST_ALL:g} s | {seconds(samples, f'chroot: {SHORT}'):.2f} s |"
-    )
-    print(f"| chroot, last step changed: less than {MOST_LAST:g} s | {seconds(samples, f'chroot: {LAST}'):.2f} s |")
+    print("\n| required | measured | met |\n| --- | --- | --- |")
+    for what, name, most in (
+        ("short steps, all cached", SHORT, MOST_ALL),
+        ("last step changed", LAST, MOST_LAST),
+    ):
+        took = seconds(samples, f"chroot: {name}")
+        print(f"| chroot, {what}: less than {most:g} s | {took:.2f} s | {met(took, most)} |")
     over = difference(samples, f"vm: {LAST}", BOOT)
-    print(f"| VM, last step changed: less than {MOST_OVER:g} s more than the boot and one step | {over:.2f} s more |")
+    boot = f"less than {MOST_OVER:g} s more than the boot and one step"
+    print(f"| VM, last step changed: {boot} | {over:.2f} s more | {met(over, MOST_OVER)} |")
     room = kept_bytes(place.home)
     for engine in ENGINES:
         more = difference(samples, f"{engine}: {KEPT}", f"{engine}: {PLAIN}")
         most = max(MOST_KEPT, MOST_SHARE * seconds(samples, f"{engine}: {PLAIN}"))
         print(
             f"| {engine}, a layer of 300 MB: at most {most:.2f} s more than without | {more:.2f} s more, "
-            f"{room[engine] / 1e6:.0f} MB of disk |"
+            f"{room[engine] / 1e6:.0f} MB of disk | {met(more, most)} |"
         )
 
 

@@ -67,6 +67,12 @@ peers() {
 		pigz pigz
 		isal igzip
 		mkosi mkosi optional
+		debootstrap debootstrap
+		systemd-container systemd-nspawn
+		python3-networkx /usr/lib/python3/dist-packages/networkx
+		python3-pbr /usr/lib/python3/dist-packages/pbr
+		python3-stevedore /usr/lib/python3/dist-packages/stevedore
+		python3-yaml /usr/lib/python3/dist-packages/yaml
 		packer packer optional
 	END
 }

@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 
+from ..machine.sandbox import SHIMS_FOR_DPKG
 from ..system.process import TimedOut
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ LOCK_PAUSE = 0.5
 LOCKS = ("var/lib/apt/lists/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
 FOLDER = "run/goldsmith"  # memory: the settings may hold the password of a proxy
 CONFIGURATION = f'DPkg::Lock::Timeout "{LOCK_SECONDS}";\n'
+IN_SANDBOX = f'DPkg::Path "{SHIMS_FOR_DPKG}:/usr/sbin:/usr/bin:/sbin:/bin";\n'
 
 
 def wait_for_apt(context: StepContext) -> Dict[str, str]:
@@ -42,6 +44,8 @@ def apt_settings(context: StepContext) -> Dict[str, str]:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(handle, "w", encoding="utf-8") as file:
         file.write(CONFIGURATION + context.apt_settings)
+        if os.path.isdir(os.path.join(context.root, SHIMS_FOR_DPKG.lstrip("/"))):
+            file.write(IN_SANDBOX)
     return {"APT_CONFIG": path}
 
 

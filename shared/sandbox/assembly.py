@@ -107,6 +107,7 @@ def furnish(programs: Mapping[str, str], *, network: bool) -> None:
     Path(FOLDER).mkdir(parents=True)
     for name, text in programs.items():
         path = Path(FOLDER, name)
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
     _lend_names(network=network)

@@ -60,6 +60,14 @@ _ABSENT: Mapping[str, tuple[int, int, int]] = {
     "open_tree": (428, 428, 428),
     "open_tree_attr": (467, 467, 467),
 }
+_WITHOUT_EFFECT: Mapping[str, tuple[int, int, int]] = {
+    "fdatasync": (75, 83, 148),
+    "fsync": (74, 82, 118),
+    "msync": (26, 227, 144),
+    "sync": (162, 81, 36),
+    "sync_file_range": (277, 84, 314),
+    "syncfs": (306, 267, 344),
+}
 _CLONE, _UNSHARE, _IOCTL, _SOCKET = (56, 220, 120), (272, 97, 310), (16, 29, 54), (41, 198, 359)
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: they type into a terminal
 _FAMILIES = (1, 2, 10, 16)  # of sockets: Unix, IPv4, IPv6, netlink
@@ -107,6 +115,8 @@ def _one_architecture(program: _Program, audit: int, column: int) -> None:
             program.add(_EQUAL, numbers[column] or 0, yes=f"forbidden {name}")
     for absent in _ABSENT.values():
         program.add(_EQUAL, absent[column], yes=f"absent {name}")
+    for ignored in _WITHOUT_EFFECT.values():
+        program.add(_EQUAL, ignored[column], yes=f"ignored {name}")
     for number in (_CLONE[column], _UNSHARE[column]):
         program.add(_EQUAL, number, yes=f"flags {name}")
     program.add(_EQUAL, _IOCTL[column], yes=f"ioctl {name}")
@@ -132,6 +142,8 @@ def _one_architecture(program: _Program, audit: int, column: int) -> None:
     program.add(_RETURN, _ERROR | errno.EPERM)
     program.label(f"absent {name}")
     program.add(_RETURN, _ERROR | errno.ENOSYS)
+    program.label(f"ignored {name}")
+    program.add(_RETURN, _ERROR)  # of number 0, which is success
     program.label(f"not {name}")
 
 

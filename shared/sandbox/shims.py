@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 FOLDER = "/run/goldsmith/shims"
+FOR_DPKG = "dpkg"  # the folder in it of those that scripts of packages get, too
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_TEXT = """#!/bin/sh
 # Goldsmith's, during a build: no package starts a service, since none is to run in an image that is being built.
@@ -93,6 +94,35 @@ if [ "${1-}" = set-timezone ] && [ -n "${2-}" ]; then
 fi
 echo "goldsmith: timedatectl $*: left out, since the system is not booted (local.engine: chroot)" >&2
 """
+_MKINITRAMFS = r"""#!/bin/sh
+# Makes an initrd as the real one does, once: a package of a kernel asks for it, and then initramfs-tools asks again.
+# It is made anew where a file of the image has changed meanwhile.
+root=''
+real=$root/usr/sbin/mkinitramfs
+[ -x "$real" ] || { echo "mkinitramfs: not found" >&2; exit 127; }
+[ "$#" = 3 ] && [ "$1" = -o ] && [ "$2" != "${2%.new}" ] || exec "$real" "$@"
+case $3 in
+'' | */* | .*) exec "$real" "$@" ;;
+esac
+before=${2%.new} made=$root/run/goldsmith/initrds/$3
+of_the_image() {
+    printf '%s\n' "$@" "${SOURCE_DATE_EPOCH-}" "${ROOT-}" "${MODULES-}" "${COMPRESS-}" "$(umask)"
+    find "$root/" -xdev '(' -path "$root/boot/initrd*" -o -path "$root/var/cache" -o -path "$root/var/lib/apt" \
+        -o -path "$root/var/lib/dpkg" -o -path "$root/var/lib/goldsmith" -o -path "$root/var/lib/systemd" \
+        -o -path "$root/var/log" -o -path "$root/var/tmp" -o -path "$root/etc" -o -path "$root/dev" \
+        -o -path "$root/proc" -o -path "$root/run" -o -path "$root/sys" -o -path "$root/tmp" ')' -prune \
+        -o ! -type d -printf '%p %i %m %s %T@ %C@\n' &&
+        find "$root/etc" '(' -type f -o -type l ')' -printf '%p %m %l\n' -type f -exec sha256sum '{}' +
+}
+image=$(of_the_image "$@" 2>/dev/null) && now=$(printf '%s' "$image" | sha256sum) || exec "$real" "$@"
+if [ -f "$made" ] && [ -f "$before" ] && [ "$(cat "$made")" = "$now $(sha256sum <"$before")" ]; then
+    echo "goldsmith: mkinitramfs $*: left out, since it has made $before of the same files" >&2
+    exec cp -p "$before" "$2"
+fi
+"$real" "$@" || exit
+{ mkdir -p "${made%/*}" && printf '%s\n' "$now $(sha256sum <"$2")" >"$made"; } || rm -f "$made"
+exit 0
+"""
 _LEFT_OUT = (
     *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart"),
     *("shutdown", "poweroff", "halt"),
@@ -129,6 +159,7 @@ def shims(uuid: str, table: str, label: str = "") -> Mapping[str, str]:
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
         **{name: _GRUB_MKCONFIG.replace("@NAME@", name).replace("@FOLDER@", FOLDER) for name in _MAKE_CONFIGURATION},
         "grub-install": _GRUB_INSTALL,
+        f"{FOR_DPKG}/mkinitramfs": _MKINITRAMFS,
         "sysctl": _SYSCTL,
         "hostnamectl": _HOSTNAMECTL,
         "timedatectl": _TIMEDATECTL,

@@ -55,6 +55,8 @@ def _pieces(program: bytes) -> list[bytes]:
         (X86_64, 16, (0, 0x100000000 | 0x5412), errno.EPERM),  # the kernel looks at 32 bits as well
         (X86_64, 41, (1,), ALLOWED),  # socket AF_UNIX
         (X86_64, 41, (40,), errno.EAFNOSUPPORT),  # AF_VSOCK
+        (X86_64, 74, (), 0),  # fsync succeeds without effect
+        (X86_64, 162, (), 0),  # sync
         (X86_64, 0x40000001, (), errno.ENOSYS),  # x32's write
         (I386, 128, (), errno.EPERM),  # init_module
         (I386, 4, (), ALLOWED),  # write
@@ -71,6 +73,8 @@ def test_calls_on_x86_64(architecture: int, number: int, arguments: tuple[int, .
     ("architecture", "number", "arguments", "expected"),
     [
         (ARM64, 64, (), ALLOWED),  # write
+        (ARM64, 74, (), ALLOWED),  # signalfd4; x86-64's fsync
+        (ARM64, 267, (), 0),  # syncfs
         (ARM64, 105, (), errno.EPERM),  # init_module
         (ARM64, 220, (NEW_USERS,), errno.EPERM),  # clone
         (ARM64, 198, (38,), errno.EAFNOSUPPORT),  # socket AF_ALG

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,74 @@ def test_an_unknown_time_zone_is_an_error(tmp_path: Path) -> None:
 def test_services_are_not_started(tmp_path: Path) -> None:
     """Mended: systemctl fails in diskimage-builder's chroot; here units are changed, and nothing is started."""
     assert run(tmp_path, "policy-rc.d", "nginx", "start", text=POLICY_TEXT).returncode == 101
+
+
+def of_an_image(tmp_path: Path) -> tuple[Path, str]:
+    """Return a root file system whose mkinitramfs counts how often it has run, and the program in front of it."""
+    root = tmp_path / "root"
+    for name in ("boot", "etc", "usr/sbin", "usr/lib"):
+        (root / name).mkdir(parents=True)
+    (root / "etc/modules").write_text("loop\n")
+    (root / "usr/lib/module").write_text("code")
+    real = root / "usr/sbin/mkinitramfs"
+    real.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/ran\ncat {root}/usr/lib/module {root}/etc/modules >"$2"\n')
+    real.chmod(0o755)
+    return root, shims(UUID, "gpt")["dpkg/mkinitramfs"].replace("root=''", f"root='{root}'")
+
+
+def update(tmp_path: Path, root: Path, text: str) -> str:
+    """Make an initrd anew, as update-initramfs does; return what was said."""
+    done = run(tmp_path, "mkinitramfs", "-o", f"{root}/boot/initrd.img-6.1.new", "6.1", text=text)
+    assert done.returncode == 0, done.stderr
+    (root / "boot/initrd.img-6.1.new").rename(root / "boot/initrd.img-6.1")
+    return done.stderr
+
+
+def times(tmp_path: Path) -> int:
+    return len((tmp_path / "ran").read_text().splitlines())
+
+
+def test_an_initrd_of_the_same_files_is_made_once(tmp_path: Path) -> None:
+    root, text = of_an_image(tmp_path)
+    assert update(tmp_path, root, text) == ""
+    assert "left out" in update(tmp_path, root, text)
+    assert times(tmp_path) == 1
+    assert (root / "boot/initrd.img-6.1").read_text() == "codeloop\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "usr/lib/module").write_text("edoc"),
+        lambda root: (root / "usr/lib/another").touch(),
+        lambda root: (root / "etc/modules").write_text("virt\n"),
+        lambda root: (root / "etc/modules").chmod(0o600),
+        lambda root: (root / "boot/initrd.img-6.1").write_text("someone else's"),
+        lambda root: (root / "boot/initrd.img-6.1").unlink(),
+    ],
+)
+def test_an_initrd_is_made_anew_after_a_change(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    root, text = of_an_image(tmp_path)
+    update(tmp_path, root, text)
+    change(root)
+    assert update(tmp_path, root, text) == ""
+    assert times(tmp_path) == 2
+    made = (root / "usr/lib/module").read_text() + (root / "etc/modules").read_text()
+    assert (root / "boot/initrd.img-6.1").read_text() == made
+
+
+def test_an_initrd_that_fails_is_not_remembered(tmp_path: Path) -> None:
+    root, text = of_an_image(tmp_path)
+    update(tmp_path, root, text)
+    (root / "etc/modules").unlink()
+    done = run(tmp_path, "x", "-o", f"{root}/boot/initrd.img-6.1.new", "6.1", text=text)
+    assert (done.returncode, times(tmp_path)) == (1, 2)
+
+
+def test_other_uses_of_mkinitramfs_are_the_images_own(tmp_path: Path) -> None:
+    root, text = of_an_image(tmp_path)
+    for _ in range(2):
+        assert run(tmp_path, "x", "-o", f"{root}/boot/own", "6.1", text=text).returncode == 0
+    assert times(tmp_path) == 2
+    (root / "usr/sbin/mkinitramfs").unlink()
+    assert run(tmp_path, "x", "-o", f"{root}/boot/own", "6.1", text=text).returncode == 127
