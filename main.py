@@ -1,6 +1,7 @@
 """Where Google Cloud looks for the functions."""
 
 from functions.advance_build import advance_build
+from functions.call_webhooks import call_webhooks
 from functions.clean_up import clean_up
 from functions.create_resources import create_resources
 from functions.dashboard import dashboard
@@ -14,6 +15,7 @@ from functions.verify_image import verify_image
 
 __all__ = [
     "advance_build",
+    "call_webhooks",
     "clean_up",
     "create_resources",
     "dashboard",

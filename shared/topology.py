@@ -16,6 +16,7 @@ REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
 WORKER_TOPIC = "build-orders"
 FINISHED_TOPIC = "builds-finished"
+WEBHOOKS_TOPIC = "webhook-calls"  # one message for each webhook that a finished build is told to
 DEAD_LETTERS_TOPIC = "dead-letters"
 TOPICS = (
     UPLOADS_TOPIC,
@@ -24,6 +25,7 @@ TOPICS = (
     EVENTS_TOPIC,
     WORKER_TOPIC,
     FINISHED_TOPIC,
+    WEBHOOKS_TOPIC,
     DEAD_LETTERS_TOPIC,
 )
 
@@ -52,6 +54,7 @@ class Function:
     timeout: int = 60  # seconds; never longer than the acknowledgement deadline of what calls it
     concurrency: int = 8  # requests in one instance
     keyed: bool = False  # has the master key: it gives VMs their keys, or checks what they have signed
+    webhooks: bool = False  # has the webhooks, with what they are signed with
 
     @property
     def deployed_name(self) -> str:
@@ -79,6 +82,7 @@ FUNCTIONS = (
     _worker("deprecate_images"),
     _worker("clean_up"),
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
+    Function("call_webhooks", "cloud_event", concurrency=16, webhooks=True),
     Function("dashboard", "http", concurrency=32),
 )
 
@@ -126,6 +130,9 @@ SUBSCRIPTIONS = (
     Subscription(
         "followed", FINISHED_TOPIC, "start_build", filter=f"attributes:{FOLLOWED}", ack_deadline=360, min_backoff=5
     ),
+    Subscription("finished", FINISHED_TOPIC, "call_webhooks", min_backoff=5),
+    # A receiver that is down is tried again for two hours.
+    Subscription("webhook-calls", WEBHOOKS_TOPIC, "call_webhooks", ack_deadline=90, min_backoff=10),
     # Not ordered: a VM chooses the keys of what it publishes, and could put itself into the line of another build.
     Subscription("vm-reports", REPORTS_TOPIC, "advance_build"),
     # Of the release before, with what was on its way at the upgrade; whether one is ordered cannot be changed. What is

@@ -113,6 +113,11 @@ locals {
       store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
     }
+    call_webhooks = {
+      builds = [], images = []
+      store  = "", objects = {}
+      topics = ["webhook-calls"], keyed = false, gives_vm = false
+    }
     dashboard = {
       builds = [], images = []
       store  = "read", objects = {}
@@ -278,7 +283,7 @@ resource "google_project_iam_custom_role" "store" {
 }
 
 resource "google_project_iam_member" "store" {
-  for_each = local.access
+  for_each = { for function, access in local.access : function => access if access.store != "" }
 
   project = var.project
   role    = google_project_iam_custom_role.store[each.value.store].name
@@ -372,13 +377,22 @@ resource "google_pubsub_topic_iam_member" "vm" {
   member  = google_service_account.vm.member
 }
 
-# The master key.
+# Secrets.
 
 resource "google_secret_manager_secret_iam_member" "master_key" {
   for_each = toset([for function, access in local.access : function if access.keyed])
 
   project   = var.project
   secret_id = google_secret_manager_secret.master_key.secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.function[each.key].member
+}
+
+resource "google_secret_manager_secret_iam_member" "webhooks" {
+  for_each = { for secret in local.webhooks_secret : "call_webhooks" => secret }
+
+  project   = each.value.project
+  secret_id = each.value.secret
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.function[each.key].member
 }

@@ -12,6 +12,7 @@ locals {
     deprecate_images = { memory_mb = 512, timeout = 540, concurrency = 8 }
     clean_up         = { memory_mb = 512, timeout = 540, concurrency = 8 }
     expire_builds    = { memory_mb = 512, timeout = 300, concurrency = 1 }
+    call_webhooks    = { memory_mb = 256, timeout = 60, concurrency = 16 }
     dashboard        = { memory_mb = 256, timeout = 60, concurrency = 32 }
   }
 
@@ -79,6 +80,16 @@ resource "google_cloudfunctions2_function" "function" {
         version    = google_secret_manager_secret_version.master_key.version # each new key makes a new revision
       }
     }
+
+    dynamic "secret_environment_variables" {
+      for_each = each.key == "call_webhooks" ? local.webhooks_secret : []
+      content {
+        key        = "GOLDSMITH_WEBHOOKS"
+        project_id = secret_environment_variables.value.project
+        secret     = secret_environment_variables.value.secret
+        version    = "latest" # each new instance of the function reads it
+      }
+    }
   }
 
   dynamic "event_trigger" {
@@ -105,6 +116,7 @@ resource "google_cloudfunctions2_function" "function" {
     google_project_iam_member.storage_agent,
     google_project_iam_member.trigger,
     google_secret_manager_secret_iam_member.master_key,
+    google_secret_manager_secret_iam_member.webhooks,
     google_storage_notification.notification, # its topic keeps uploads while functions are replaced
   ]
 }

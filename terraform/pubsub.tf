@@ -8,6 +8,7 @@ locals {
     "build-events"    = "Facts about builds, from the functions."
     "build-orders"    = "Orders to the functions."
     "builds-finished" = "Every finished build, whole, for other pipelines."
+    "webhook-calls"   = "One message for each webhook that is told of a finished build."
     "dead-letters"    = "Messages that no function could handle."
   }
 
@@ -25,6 +26,14 @@ locals {
     "followed" = {
       topic        = "builds-finished", function = "start_build", filter = "attributes:followed", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
+    "finished" = {
+      topic        = "builds-finished", function = "call_webhooks", filter = "", ordered = false
+      ack_deadline = 60, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
+    "webhook-calls" = {
+      topic        = "webhook-calls", function = "call_webhooks", filter = "", ordered = false
+      ack_deadline = 90, min_backoff = 10, max_backoff = 600, attempts = 20
     }
     # Not ordered: a VM chooses its messages' ordering keys, and could hold up the messages of another build.
     "vm-reports" = {

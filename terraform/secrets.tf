@@ -5,6 +5,14 @@ locals {
   secret_locations = var.secret_locations == null ? [var.region] : var.secret_locations
 }
 
+# The webhooks, with their secrets, are a secret that the deployer makes: Terraform knows its name alone.
+
+locals {
+  webhooks_secret = [
+    for path in compact([var.webhooks_secret]) : { project = split("/", path)[1], secret = split("/", path)[3] }
+  ]
+}
+
 ephemeral "random_password" "master_key" {
   length  = 64
   special = false

@@ -410,6 +410,17 @@ variable "secret_locations" {
   }
 }
 
+variable "webhooks_secret" {
+  description = "The secret of Secret Manager with the webhooks that are told of finished builds, projects/PROJECT/secrets/NAME, which has a version already; null for none. docs/deployment.md has its form."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.webhooks_secret == null || can(regex("^projects/[a-z0-9.:-]+/secrets/[A-Za-z0-9_-]{1,255}$", var.webhooks_secret))
+    error_message = "Write projects/PROJECT/secrets/NAME, without a version."
+  }
+}
+
 variable "dashboard_ingress" {
   description = "Networks from which dashboard_invokers can reach the dashboard: ALLOW_ALL, ALLOW_INTERNAL_ONLY, or ALLOW_INTERNAL_AND_GCLB for a load balancer. The policy cloudfunctions.allowedIngressSettings may refuse ALLOW_ALL."
   type        = string

@@ -59,7 +59,8 @@ class Cloud:
 
     State is below `home`, whose image catalogue is what Compute Engine's images are. `boot` is how instances start,
     `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS),
-    `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE).
+    `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE),
+    `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -73,6 +74,7 @@ class Cloud:
         delivery: Literal["download", "disk"] = "download",
         limits: Limits = NO_LIMITS,
         maker_image: str = MAKER_IMAGE,
+        webhooks: str = "",
     ) -> None:
         self.home = home.absolute()
         self.project = project
@@ -82,6 +84,7 @@ class Cloud:
         self._delivery = delivery
         self._limits = limits
         self._maker_image = maker_image
+        self._webhooks = webhooks
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
@@ -133,6 +136,7 @@ class Cloud:
             "GOLDSMITH_ZONES": ",".join(DEPLOYED_ZONES),
             "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
+            **({"GOLDSMITH_WEBHOOKS": self._webhooks} if function.webhooks else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_MAKER_IMAGE": self._maker_image,
             "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),

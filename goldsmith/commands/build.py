@@ -23,7 +23,7 @@ from shared.planning.requests import admit
 from shared.runtime import opening
 
 from ..exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
-from ..home import open_home, resume_all
+from ..home import home, open_home, resume_all
 from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
@@ -188,6 +188,7 @@ def _build_once(
     as_json: bool,
 ) -> int | None:
     """Build one image; give the exit status, None where a person wants it anew."""
+    opening.check_webhooks(home())
     screen = options.show(as_json)
     identity = build_id(spec.name, asked)
     with open_home(screen.progress) as backend:

@@ -7,13 +7,16 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
 from ..names import IMAGE_PATH, MAKER_IMAGE, quoted
 from ..topology import STORAGE_EMULATOR
+
+if TYPE_CHECKING:
+    from ..webhooks.webhook import Webhook
 
 DeliveryWay = Literal["download", "disk"]
 
@@ -36,6 +39,7 @@ class Settings:
     limits: Limits = NO_LIMITS
     secure_boot: bool = False
     maker_image: str = MAKER_IMAGE
+    webhooks: tuple[Webhook, ...] = ()
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     compute_endpoint: str | None = None
@@ -143,6 +147,15 @@ def _limits(text: str) -> Limits:
     return found
 
 
+def _webhooks(text: str) -> tuple[Webhook, ...]:
+    from ..webhooks.webhook import read_webhooks  # one function alone has any
+
+    try:
+        return read_webhooks(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
 def _emulated(name: str, meaning: str, wanted: str, read: Callable[[str], Any]) -> Variable:
     return Variable(name, meaning, wanted, read, deployed=False)
 
@@ -203,6 +216,13 @@ VARIABLES: Mapping[str, Variable] = {
         "the image that VMs boot from which make a root from nothing",
         f"an image or the newest of a family: {MAKER_IMAGE}",
         _matching(IMAGE_PATH),
+    ),
+    "webhooks": Variable(
+        "GOLDSMITH_WEBHOOKS",
+        "who is told of finished builds; only call_webhooks has it",
+        "webhooks as JSON, a secret; see docs/deployment.md",
+        _webhooks,
+        secret=True,
     ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),

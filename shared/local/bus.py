@@ -7,7 +7,8 @@ killed are delivered again, to the next process, at once.
 
 What VMs say is not trusted: so many reports of one build may wait, and so many bytes of them, and no more.
 
-Finished builds' announcements have no receiver of their own here: the newest 1,000 are kept for readers.
+Finished builds' announcements have no receiver of their own here: the newest 1,000 are kept for readers. What they lead
+to is published with them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import LineFull
@@ -54,8 +55,10 @@ class LeasedMessage:
 class LocalBus:
     """Messages by build. Thread-safe; any number of processes may use the same database at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, follow: Callable[[Message], Sequence[Message]] = lambda _: ()) -> None:
+        """`follow` gives the messages that an announcement leads to, which are published in the same write."""
         self._database = database
+        self._follow = follow
         self._process = this_process()
         self._holder = f"{self._process}#{secrets.token_hex(4)}"
         self._arrival = threading.Condition()
@@ -66,24 +69,17 @@ class LocalBus:
 
         LineFull for a report that has to wait until some of its build are read.
         """
-        attributes = json.dumps(dict(message.attributes))
+        announced = message.topic == FINISHED_TOPIC
+        sent = self._follow(message) if announced else (message,)
         with self._database.transaction() as connection:
-            if message.topic == FINISHED_TOPIC:
-                connection.execute(
-                    "INSERT INTO announcements (build_id, attributes, data) VALUES (?, ?, ?)",
-                    (message.ordering_key, attributes, message.data),
-                )
-                connection.execute(
-                    "DELETE FROM announcements WHERE id <= (SELECT max(id) FROM announcements) - ?",
-                    (ANNOUNCEMENTS_KEPT,),
-                )
-            else:
-                if message.topic == REPORTS_TOPIC:
-                    _refuse_flood(connection, message)
-                connection.execute(
-                    "INSERT INTO messages (build_id, topic, attributes, data) VALUES (?, ?, ?, ?)",
-                    (message.ordering_key, message.topic, attributes, message.data),
-                )
+            if announced:
+                _announce(connection, message)
+            elif message.topic == REPORTS_TOPIC:
+                _refuse_flood(connection, message)
+            connection.executemany(
+                "INSERT INTO messages (build_id, topic, attributes, data) VALUES (?, ?, ?, ?)",
+                [(each.ordering_key, each.topic, json.dumps(dict(each.attributes)), each.data) for each in sent],
+            )
         self._notify()
 
     def receive(self, *, build_id: str, seconds: float) -> LeasedMessage | None:
@@ -168,6 +164,16 @@ class LocalBus:
         with self._arrival:
             self._arrivals += 1
             self._arrival.notify_all()
+
+
+def _announce(connection: sqlite3.Connection, message: Message) -> None:
+    connection.execute(
+        "INSERT INTO announcements (build_id, attributes, data) VALUES (?, ?, ?)",
+        (message.ordering_key, json.dumps(dict(message.attributes)), message.data),
+    )
+    connection.execute(
+        "DELETE FROM announcements WHERE id <= (SELECT max(id) FROM announcements) - ?", (ANNOUNCEMENTS_KEPT,)
+    )
 
 
 def _refuse_flood(connection: sqlite3.Connection, message: Message) -> None:

@@ -23,6 +23,7 @@ from ..interruption import Interruption
 from ..local.console import LocalConsole
 from ..names import LOCAL
 from ..planning.requests import ask_to_cancel, give_up
+from .webhooks import make_calls
 
 if TYPE_CHECKING:
     from ..engine.engine import Listener
@@ -142,7 +143,7 @@ class LocalBuilds:
         dispatcher = Dispatcher(self._backend, self._backend.queue, listener, look)
         try:
             begin()
-            return dispatcher.run(build_id, interruption, patience, leave=leave)
+            done = dispatcher.run(build_id, interruption, patience, leave=leave)
         except NoSpace as error:
             self._make_room(build_id, error)
             done = Dispatcher(self._backend, self._backend.queue, listener).run(
@@ -150,7 +151,8 @@ class LocalBuilds:
             )
             with suppress(NoSpace):  # the next build keeps it, or is refused
                 self._backend.reserve.keep()
-            return done
+        make_calls(self._backend)
+        return done
 
     def _end_abandoned(self, build_id: str, tried: dict[str, float], interruption: Interruption) -> None:
         """Finish what killed processes have left: a queued build would wait for it, and no other process may come.
@@ -230,9 +232,13 @@ class LocalBuilds:
         return self._to_its_end(build.id, interruption, leave=True, begin=begin)
 
     def sweep(self) -> list[str]:
-        """Delete what belongs to no build, and images whose time to be deleted has come; give their names."""
+        """Delete what belongs to no build, and images whose time to be deleted has come; give their names.
+
+        Calls of webhooks that wait are made.
+        """
         from ..upkeep.sweep import sweep_project
 
+        make_calls(self._backend)
         deleted = [f"{resource.kind} {resource.name}" for resource in sweep_project(LOCAL, self._backend)]
         self.tidy()
         return deleted + [f"image {name}" for name in self._backend.catalogue.purge()]

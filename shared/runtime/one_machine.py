@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,7 @@ from ..names import LOCAL
 from ..ownership import ALL_FAMILIES
 from ..ports import Progress
 from ..topology import REPORTS_TOPIC
+from .webhooks import calls_here
 
 PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{LOCAL}/topics/{REPORTS_TOPIC}:publish"
 
@@ -63,7 +65,7 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
     with ExitStack() as stack:
         reserve = Reserve(home)
         database = stack.enter_context(_database(home / "state.db", reserve))
-        queue = LocalBus(database)
+        queue = LocalBus(database, partial(calls_here, home))
         stack.callback(queue.close)
         clock, store = SystemClock(), LocalStore(database)
         catalogue = Catalogue(home, clock)

@@ -97,6 +97,13 @@ def client(project: str, bucket: str) -> CloudClient:
     return open_client(project, bucket)
 
 
+def check_webhooks(home: Path) -> None:
+    """Raise InputError where the webhooks of this machine cannot be read: a build would tell nobody of its end."""
+    from .webhooks import home_webhooks
+
+    home_webhooks(home)
+
+
 def temporary_folder() -> AbstractContextManager[Path]:
     """Return a folder for the length of a block; the next one removes what killed processes have left."""
     from ..host.scratch import temporary_folder

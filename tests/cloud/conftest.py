@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,25 @@ from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from tests.cloud.maker_image import MAKER
 from tests.cloud.person import Person
+from tests.shared.webhooks.receiver import Receiver, receiver
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path) -> Iterator[Cloud]:
+def told() -> Iterator[Receiver]:
+    """The one who is told of all finished builds."""
+    with receiver() as kept:
+        yield kept
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Receiver) -> Iterator[Cloud]:
     """Google Cloud, with Debian 12 as its only image."""
+    hooks = {"ci": {"url": told.url, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}
     home = tmp_path_factory.mktemp("cloud")
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
     limits = Limits(adopted_families=("web",), max_keep=3600.0)
-    with Cloud(home, limits=limits, maker_image=f"projects/local/global/images/{MAKER}") as running:
+    maker = f"projects/local/global/images/{MAKER}"
+    with Cloud(home, limits=limits, maker_image=maker, webhooks=json.dumps(hooks)) as running:
         yield running
 
 

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from tests.cloud.person import Person
+from tests.shared.webhooks.receiver import Receiver
 
 pytestmark = pytest.mark.vm
 
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
-def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: Person) -> None:
+def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: Person, told: Receiver) -> None:
     changes = {
         "  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #",
-        "team: infra": f"team: upload\n  licenses: [{LICENSE}]",
+        "team: infra": f"team: upload\n  licenses: [{LICENSE}]\n  guest_os_features: [GVNIC]",
     }
     folder = person.spec("hello", replace=changes)
     person.upload(folder)
@@ -38,6 +39,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert newest["labels"]["goldsmith-build"] == second["build"]
     assert newest["diskSizeGb"] == "10"
     assert newest["status"] == "READY"
+    assert {"type": "GVNIC"} in newest["guestOsFeatures"]
     assert [path.partition("/v1/")[2] for path in newest["licenses"]] == [LICENSE]
     assert "deprecated" not in newest
     older = person.gcloud("compute", "images", "describe", first["image"]["name"])
@@ -46,6 +48,8 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
 
     assert_listed(person, second)
+    built = {first["build"], second["build"]}
+    told.wait_for(lambda bodies: built <= {json.loads(body)["data"]["build"] for body in bodies})
     assert person.gcloud("compute", "instances", "list") == []
     assert person.gcloud("compute", "disks", "list") == []
     logs = person.run("gsutil", "cat", f"{second['logs']}/**")

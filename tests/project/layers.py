@@ -75,6 +75,7 @@ LAYERS = (
         files="ports keys backend ownership",
     ),
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
+    _layer("shared/webhooks", "shared/ground shared/build shared/ports shared/engine", io=True),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
     _layer(
@@ -129,7 +130,7 @@ LAYERS = (
     _layer(
         "shared/gcp",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/gpu_drivers "
-        "shared/archives shared/delivery",
+        "shared/archives shared/delivery shared/webhooks",
         io=True,
     ),
     _layer(
@@ -156,13 +157,13 @@ LAYERS = (
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
         "shared/spec shared/elements shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images "
-        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp",
+        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp shared/webhooks",
         io=True,
     ),
     _layer(
         "functions",
         "shared/ground shared/build shared/ports shared/engine shared/planning shared/intake shared/upkeep "
-        "shared/workers shared/runtime",
+        "shared/workers shared/runtime shared/webhooks",
         io=True,
     ),
     _layer("main", "functions"),

@@ -80,7 +80,8 @@ def _where(resource: Resource) -> str:
         return f"function {ACCOUNTS[values['name']]}"
     names = {"pubsub_topic": "topic", "pubsub_subscription": "subscription", "secret_manager_secret": "secret_id"}
     name = str(values[names[kind]])
-    return "master key" if kind == "secret_manager_secret" else f"{names[kind]} {name}"
+    secrets = {"goldsmith-master-key": "master key", "webhooks": "webhooks_secret"}
+    return secrets[name] if kind == "secret_manager_secret" else f"{names[kind]} {name}"
 
 
 def documented(text: str) -> set[Grant]:

@@ -130,6 +130,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "max_keep": "8d",
         "max_disk_gb": 0.5,
         "kms_keys": ["a key"],
+        "webhooks_secret": "webhooks",
         "storage_locations": ["EU"],
         "concurrency": 1.5,
         "master_key_version": 0,

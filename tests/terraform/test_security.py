@@ -164,6 +164,23 @@ def test_every_account_is_used(plan: Plan) -> None:
     assert len(accounts) == len(topology.FUNCTIONS) + 4
 
 
+def test_only_who_calls_webhooks_is_given_them(plan: Plan) -> None:
+    assert {grant.account for grant in grants(plan) if grant.where == "webhooks_secret"} == {"call_webhooks"}
+    for name, function in plan.of("google_cloudfunctions2_function").items():
+        [service] = function["service_config"]
+        given = {secret["key"]: secret for secret in service["secret_environment_variables"]}
+        assert ("GOLDSMITH_WEBHOOKS" in given) == topology.function(name).webhooks
+        assert "GOLDSMITH_WEBHOOKS" not in service["environment_variables"]
+        if topology.function(name).webhooks:
+            secret = given["GOLDSMITH_WEBHOOKS"]
+            assert (secret["project_id"], secret["secret"]) == ("my-project", "webhooks")
+
+
+def test_who_calls_webhooks_can_read_no_build(plan: Plan) -> None:
+    found = {grant.where for grant in grants(plan) if grant.account == "call_webhooks"}
+    assert found == {"topic webhook-calls", "webhooks_secret"}
+
+
 def test_each_function_has_an_account_of_its_own(plan: Plan) -> None:
     functions = plan.of("google_cloudfunctions2_function").values()
     accounts = [function["service_config"][0]["service_account_email"] for function in functions]
@@ -174,8 +191,8 @@ def test_each_function_has_an_account_of_its_own(plan: Plan) -> None:
 def test_only_who_may_read_the_master_key_is_given_it(plan: Plan, function: str) -> None:
     readers = {grant.account for grant in grants(plan) if grant.where == "master key"}
     [service] = plan.of("google_cloudfunctions2_function")[function]["service_config"]
-    assert bool(service["secret_environment_variables"]) == (function in readers)
-    assert bool(service["secret_environment_variables"]) == topology.function(function).keyed
+    given = [secret["key"] for secret in service["secret_environment_variables"]]
+    assert ("GOLDSMITH_MASTER_KEY" in given) == (function in readers) == topology.function(function).keyed
     assert "GOLDSMITH_MASTER_KEY" not in service["environment_variables"]
 
 
@@ -273,4 +290,4 @@ def test_no_other_database_can_be_reached(plan: Plan) -> None:
     [database] = plan.all("google_firestore_database")
     wanted = f'resource.name == "projects/my-project/databases/{database["name"]}"'
     assert {binding["condition"][0]["expression"] for binding in found} == {wanted}
-    assert len(found) == len(topology.FUNCTIONS) + 2
+    assert len(found) == len(topology.FUNCTIONS) - 1 + 2  # call_webhooks knows no database

@@ -138,7 +138,8 @@ def test_environment(plan: Plan, name: str) -> None:
     secrets = {secret["key"] for secret in service["secret_environment_variables"]}
     plain = set(service["environment_variables"])
     deployed = [variable for variable in settings.VARIABLES.values() if variable.deployed]
-    wanted = [variable for variable in deployed if FUNCTIONS[name].keyed or not variable.secret]
+    held = {"GOLDSMITH_MASTER_KEY": FUNCTIONS[name].keyed, "GOLDSMITH_WEBHOOKS": FUNCTIONS[name].webhooks}
+    wanted = [variable for variable in deployed if held.get(variable.name, not variable.secret)]
     assert plain | secrets == {variable.name for variable in wanted} | {"THREADS", "LOG_EXECUTION_ID"}
     assert secrets == {variable.name for variable in wanted if variable.secret}
     assert not plain & secrets
@@ -151,7 +152,8 @@ def test_environment_is_one_that_the_functions_take(plan: Plan, name: str) -> No
         **service["environment_variables"],
         "GOLDSMITH_VM_SERVICE_ACCOUNT": "vm@my-project.iam.gserviceaccount.com",
     }
-    given |= {secret["key"]: "ab" * 32 for secret in service["secret_environment_variables"]}
+    values = {"GOLDSMITH_MASTER_KEY": "ab" * 32, "GOLDSMITH_WEBHOOKS": "{}"}
+    given |= {secret["key"]: values[secret["key"]] for secret in service["secret_environment_variables"]}
     read = settings.Settings.from_environment(given)
     assert (read.project, read.bucket, list(read.zones), read.delivery) == (
         VARIABLES["project"],

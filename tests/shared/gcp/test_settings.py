@@ -24,6 +24,7 @@ EMULATOR = {
     "GOLDSMITH_SECURE_BOOT": "true",
     "GOLDSMITH_MAKER_IMAGE": "projects/my-images/global/images/maker-7",
     "GOLDSMITH_LIMITS": '{"max_timeout": 3600, "gpu_types": []}',
+    "GOLDSMITH_WEBHOOKS": '{"chat": {"url": "https://chat.example.com/secret", "format": "slack"}}',
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
     "GOLDSMITH_COMPUTE_ENDPOINT": "http://127.0.0.1:8001",
@@ -59,6 +60,8 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.firestore_host == "127.0.0.1:8004"
     assert settings.credentials_file == "/home/me/functions.json"
     assert settings.limits == Limits(max_timeout=3600.0, gpu_types=())
+    assert [hook.name for hook in settings.webhooks] == ["chat"]
+    assert "example.com" not in repr(settings)
 
 
 def test_a_person_names_project_and_bucket_alone() -> None:

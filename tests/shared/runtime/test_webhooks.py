@@ -1,0 +1,148 @@
+"""The webhooks of this machine: told at the end of a build, tried again by later commands, and in nobody's way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.build.build import Build, Outcome, State
+from shared.build.orders import Order
+from shared.engine.messages import order_message
+from shared.errors import InputError
+from shared.runtime.one_machine import LocalBackend, open_one_machine
+from shared.runtime.webhooks import FILE, LARGEST_FILE, home_webhooks, make_calls
+from shared.webhooks.calls import line_of
+from tests.shared.webhooks.receiver import Receiver, receiver
+from tests.world import values
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def there() -> Iterator[Receiver]:
+    with receiver() as kept:
+        yield kept
+
+
+def write(home: Path, **urls: str) -> None:
+    home.mkdir(exist_ok=True)
+    (home / FILE).touch(mode=0o600)
+    (home / FILE).write_text(json.dumps({name: {"url": url, "secret": SECRET} for name, url in urls.items()}))
+
+
+def announce(backend: LocalBackend, **changes: object) -> Build:
+    done = values.build(**{"state": State.FINISHED, "outcome": Outcome.SUCCEEDED, **changes})
+    backend.bus.publish(order_message(Order(done.id, 9, "announce", 1), done))
+    return done
+
+
+def waiting(backend: LocalBackend, name: str) -> int:
+    return backend.queue.pending(line_of(name))
+
+
+def test_each_webhook_is_told_once(tmp_path: Path, there: Receiver) -> None:
+    write(tmp_path / "home", ci=there.url, other=there.url)
+    with open_one_machine(tmp_path / "home") as backend:
+        announce(backend)
+        assert (waiting(backend, "ci"), waiting(backend, "other")) == (1, 1)
+        make_calls(backend)
+        make_calls(backend)
+        assert (waiting(backend, "ci"), waiting(backend, "other")) == (0, 0)
+        assert len(backend.queue.announcements()) == 1
+    assert [json.loads(body)["data"]["build"] for body in there.bodies] == [values.BUILD_ID] * 2
+
+
+def test_a_receiver_that_comes_back_in_time_is_told_by_the_same_command(tmp_path: Path, there: Receiver) -> None:
+    write(tmp_path / "home", ci=there.url)
+    there.answers += [503]
+    with open_one_machine(tmp_path / "home") as backend:
+        announce(backend)
+        make_calls(backend)
+        assert waiting(backend, "ci") == 0
+    assert len(there.got) == 2
+
+
+def test_what_a_killed_process_has_left_is_made_by_the_next_one(tmp_path: Path, there: Receiver) -> None:
+    write(tmp_path / "home", ci=there.url)
+    with open_one_machine(tmp_path / "home") as backend:
+        announce(backend)
+    with open_one_machine(tmp_path / "home") as backend:
+        make_calls(backend)
+    assert len(there.got) == 1
+
+
+def test_a_receiver_that_does_not_want_it_is_not_asked_again(
+    tmp_path: Path, there: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "home", ci=there.url)
+    there.answers += [410]
+    with open_one_machine(tmp_path / "home") as backend:
+        announce(backend)
+        make_calls(backend)
+        assert waiting(backend, "ci") == 0
+    assert "webhook ci at 127.0.0.1: answers with status 410" in caplog.text
+    assert there.url not in caplog.text
+
+
+def test_a_home_without_webhooks_has_no_calls(tmp_path: Path) -> None:
+    with open_one_machine(tmp_path / "home") as backend:
+        announce(backend)
+        make_calls(backend)
+        assert len(backend.queue.announcements()) == 1
+
+
+def test_a_file_that_has_gone_bad_meanwhile_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "home", ci="https://ci.example.com/")
+    with open_one_machine(tmp_path / "home") as backend:
+        (tmp_path / "home" / FILE).write_text("{")
+        with caplog.at_level(logging.WARNING):
+            announce(backend)
+            make_calls(backend)
+        assert len(backend.queue.announcements()) == 1
+    assert "nobody is told that build hello-0123456789ab has finished" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "fault"),
+    [
+        (b"{}", 0o644, "can be read by others, and has secrets in it; protect it with: chmod 600"),
+        (b"\xff", 0o600, "not UTF-8 at byte 0"),
+        (b" " * (LARGEST_FILE + 1), 0o600, "has more than 64 KiB"),
+        (b'{"ci": {}}', 0o600, f"{FILE}: ci.url: is missing"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_by_its_path(tmp_path: Path, content: bytes, mode: int, fault: str) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / FILE).chmod(mode)
+    with pytest.raises(InputError) as told:
+        home_webhooks(tmp_path)
+    assert fault in str(told.value)
+    assert str(told.value).startswith(str(tmp_path / FILE))
+
+
+def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE, 0o600)
+    with pytest.raises(InputError, match="is no plain file"):
+        home_webhooks(tmp_path)
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(InputError, match="plain file"):
+        home_webhooks(tmp_path)
+
+
+def test_two_commands_at_once_make_one_call(tmp_path: Path, there: Receiver) -> None:
+    write(tmp_path / "home", ci=there.url)
+    with open_one_machine(tmp_path / "home") as one, open_one_machine(tmp_path / "home") as two:
+        announce(one)
+        threads = [threading.Thread(target=make_calls, args=(backend,)) for backend in (one, two)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(there.got) == 1
