@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 
-from ..machine.sandbox import SHIMS_FOR_DPKG
+from ..machine.sandbox import SHIMS, SHIMS_FOR_DPKG
 from ..system.process import TimedOut
 
 TYPE_CHECKING = False
@@ -21,7 +21,9 @@ LOCK_PAUSE = 0.5
 LOCKS = ("var/lib/apt/lists/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
 FOLDER = "run/goldsmith"  # memory: the settings may hold the password of a proxy
 CONFIGURATION = f'DPkg::Lock::Timeout "{LOCK_SECONDS}";\n'
-IN_SANDBOX = f'DPkg::Path "{SHIMS_FOR_DPKG}:/usr/sbin:/usr/bin:/sbin:/bin";\n'
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IN_SANDBOX = f'DPkg::Path "{SHIMS}:{SHIMS_FOR_DPKG}:{PROGRAMS}";\n'
+"""The scripts of packages get their PATH from apt, whatever its own is: kernels have an initrd and GRUB's menu made."""
 
 
 def wait_for_apt(context: StepContext) -> Dict[str, str]:
@@ -44,7 +46,7 @@ def apt_settings(context: StepContext) -> Dict[str, str]:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(handle, "w", encoding="utf-8") as file:
         file.write(CONFIGURATION + context.apt_settings)
-        if os.path.isdir(os.path.join(context.root, SHIMS_FOR_DPKG.lstrip("/"))):
+        if os.path.isdir(os.path.join(context.root, SHIMS.lstrip("/"))):
             file.write(IN_SANDBOX)
     return {"APT_CONFIG": path}
 

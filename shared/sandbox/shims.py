@@ -55,14 +55,14 @@ echo "goldsmith: grub-install $*: left out, since the system is not booted (loca
 _GRUB_MKCONFIG = """#!/bin/sh
 # Runs the image's own program, which calls grub-probe by its path, with the one beside this file in its place: there is
 # no disk that the real one could ask. Its scripts have it as a variable.
-for real in /usr/sbin/@NAME@ /sbin/@NAME@; do
+for real in /usr/sbin/grub-mkconfig /sbin/grub-mkconfig; do
     [ -f "$real" ] || continue
-    grub_probe=@FOLDER@/grub-probe
+    grub_probe=@PROBE@
     export grub_probe
     text=$(sed "s|^grub_probe=.*|grub_probe=$grub_probe|" "$real") || exit
     exec sh -c "$text" "$real" "$@"
 done
-echo "@NAME@: not found" >&2
+echo "grub-mkconfig: not found" >&2
 exit 127
 """
 _HOSTNAMECTL = """#!/bin/sh
@@ -127,7 +127,6 @@ _LEFT_OUT = (
     *("modprobe", "insmod", "rmmod", "udevadm", "swapon", "swapoff", "needrestart"),
     *("shutdown", "poweroff", "halt"),
 )
-_MAKE_CONFIGURATION = ("grub-mkconfig", "grub2-mkconfig")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,16}")
 _PARTITION_MAPS = {"gpt": "gpt", "mbr": "msdos", "none": ""}  # by GRUB's names
 _GRUB_PROBE = """#!/bin/sh
@@ -157,7 +156,7 @@ def shims(uuid: str, table: str, label: str = "") -> Mapping[str, str]:
     probe = _GRUB_PROBE.replace("@UUID@", uuid).replace("@LABEL@", label if _LABEL.fullmatch(label) else "")
     return {
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
-        **{name: _GRUB_MKCONFIG.replace("@NAME@", name).replace("@FOLDER@", FOLDER) for name in _MAKE_CONFIGURATION},
+        "grub-mkconfig": _GRUB_MKCONFIG.replace("@PROBE@", f"{FOLDER}/grub-probe"),
         "grub-install": _GRUB_INSTALL,
         f"{FOR_DPKG}/mkinitramfs": _MKINITRAMFS,
         "sysctl": _SYSCTL,

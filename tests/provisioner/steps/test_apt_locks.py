@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.machine.sandbox import SHIMS_FOR_DPKG
+from provisioner.machine.sandbox import SHIMS, SHIMS_FOR_DPKG
 from provisioner.steps.apt_locks import LOCKS
 from tests.provisioner.provisioning import Provisioning, job, script
 
@@ -50,11 +50,12 @@ def test_apt_is_told_to_wait_for_one_that_begins_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shims", [True, False])
-def test_scripts_of_packages_get_the_programs_of_a_sandbox(tmp_path: Path, shims: bool) -> None:
+def test_scripts_of_packages_find_what_stands_in_for_a_booted_systems_programs(tmp_path: Path, shims: bool) -> None:
+    """What apt gives dpkg is a PATH of its own."""
     machine = Provisioning(tmp_path / "m", job(script("show")), {"show": "apt-config dump DPkg::Path"})
-    for folder in ("var/lib/dpkg", *([SHIMS_FOR_DPKG.lstrip("/")] if shims else [])):
+    for folder in ("var/lib/dpkg", *([SHIMS.lstrip("/")] if shims else [])):
         (machine.root / folder).mkdir(parents=True)
-    assert (f'[step show] DPkg::Path "{SHIMS_FOR_DPKG}:/usr/sbin' in machine.run().console) == shims
+    assert (f'[step show] DPkg::Path "{SHIMS}:{SHIMS_FOR_DPKG}:/usr/local' in machine.run().console) == shims
 
 
 def test_a_system_without_dpkg_gets_nothing_of_it(tmp_path: Path) -> None:
