@@ -38,6 +38,7 @@ base() {
 		cryptsetup-bin veritysetup
 		cgpt cgpt
 		cpio cpio
+		rsync rsync
 		busybox-static /usr/share/doc/busybox-static
 		socat socat
 		slirp4netns slirp4netns
