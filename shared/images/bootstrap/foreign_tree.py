@@ -47,11 +47,16 @@ mount -t binfmt_misc binfmt_misc {_TABLE} 2>/dev/null && printf '%s' "$0" >{_TAB
     {{ echo "{_REFUSED}the kernel has none for a user namespace" >&2; exit 1; }}
 exec "$@"
 """
-_CONFINE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+_TIED = ("setpriv", "--pdeathsig", "KILL")
+_CONFINE = (*_TIED, "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 _ENTER = (
     "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-    "from shared.sandbox.user_namespace import IdRanges, enter_user_namespace\n"
-    "enter_user_namespace(IdRanges(0, 0))\n"
+    "from shared.errors import GoldsmithError\n"
+    "from shared.sandbox.user_namespace import IdRanges, enter_user_namespace, own_id_ranges\n"
+    "try:\n"
+    "    enter_user_namespace(own_id_ranges() if os.geteuid() else IdRanges(0, 0))\n"
+    "except GoldsmithError as error:\n"
+    "    sys.exit(str(error))\n"
     "os.execvp(sys.argv[2], sys.argv[2:])\n"
 )
 
@@ -116,11 +121,8 @@ def make_foreign_tree(
 def able_to_run(architecture: Architecture) -> list[str]:
     """Return the prefix of a command that runs as root with all ids, and starts programs of an architecture."""
     can_run = of_host(os.uname().machine) == architecture or _is_in_host_table(architecture)
-    if os.geteuid():
-        prefix = [find_tool("mmdebstrap"), "--unshare-helper", *_CONFINE]
-    else:
-        enter = [] if can_run else [sys.executable, "-I", "-S", "-E", "-c", _ENTER, str(_SOURCES)]
-        prefix = [*enter, *_CONFINE]
+    enter = [*_TIED, sys.executable, "-I", "-S", "-E", "-c", _ENTER, str(_SOURCES)]
+    prefix = [*_CONFINE] if can_run and os.geteuid() == 0 else [*enter, *_CONFINE]
     if can_run:
         return prefix
     interpreter = find_tool(f"qemu-{architecture.kernel}-static")

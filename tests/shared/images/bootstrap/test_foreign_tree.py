@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from shared.architectures import ARM64, X86_64, of_host
 from shared.host.programs import complete
 from shared.images.bootstrap.foreign_tree import able_to_run
+from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
+from tests.system.as_user import as_ordinary_user
+from tests.system.command import ROOT
 
+RUN = """\
+import sys
+from shared.architectures import ARM64
+from shared.host.programs import complete
+from shared.images.bootstrap.foreign_tree import able_to_run
+done = complete([*able_to_run(ARM64), "sh", "-c", sys.argv[1]])
+print(done.returncode, done.stderr)
+"""
 CODE = struct.pack("<3I", 0xD2800540, 0xD2800BA8, 0xD4000001)
 """movz x0, 42; movz x8, 93; svc 0: exit with status 42"""
 
@@ -25,11 +40,18 @@ def arm_program(path: Path) -> Path:
     return path
 
 
-def test_a_program_for_another_processor_runs_and_leaves_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_program_for_another_processor_runs_and_leaves_no_trace(mode: str) -> None:
+    """Its user has all ids, and may write where the one who has started it may."""
+    enter = as_ordinary_user() if mode == AS_USER else ()
     table = sorted(Path("/proc/sys/fs/binfmt_misc").iterdir())
-    program = arm_program(tmp_path / "program")
-    done = complete([*able_to_run(ARM64), program])
-    assert (done.returncode, done.stderr) == (42, "")
+    with place_for(mode) as place:
+        program = give(arm_program(place / "program"), mode)
+        script = f"mkdir {place}/tree && chown 9:65535 {place}/tree && exec {program}"
+        line = [*enter, sys.executable, "-c", RUN, script]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("42 \n", "")
+        assert (place / "tree").stat().st_gid - (place / "tree").stat().st_uid == 65535 - 9
     assert sorted(Path("/proc/sys/fs/binfmt_misc").iterdir()) == table
 
 
