@@ -348,7 +348,8 @@ def _possible_engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | N
 def _refuse_vm(spec: Spec, source: SourceImage, asked: str) -> None:
     """Raise InputError where a source without a kernel would have to boot."""
     if asked == "vm":
-        raise InputError(f"local.engine: vm boots the source, and {_NO_KERNEL.format(source.name)}, or write chroot")
+        other = ", or write chroot" if source.native else ""
+        raise InputError(f"local.engine: vm boots the source, and {_NO_KERNEL.format(source.name)}{other}")
     if spec.verify is not None and spec.source.elements is None:  # the steps of elements install a kernel
         raise InputError(f"verify: boots the image, and {_NO_KERNEL.format(source.name)}, or leave verify out")
 

@@ -187,6 +187,8 @@ def test_programs_for_another_processor_run_in_a_vm() -> None:
     why = "programs of the image on this machine's processor, and arm is for arm64; write engine: vm"
     with pytest.raises(InputError, match=why):
         planned(spec_with("local: {engine: chroot}", STEP), source=source)
+    with pytest.raises(InputError, match=r"vm boots the source, and arm has no kernel; .* what it is made of$"):
+        planned(spec_with("", STEP), source=replace(source, bootable=False))
     with pytest.raises(InputError, match="and arm is for arm64; arm has no kernel"):
         planned(spec_with("local: {engine: auto}", STEP), source=replace(source, bootable=False))
 
