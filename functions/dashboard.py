@@ -1,7 +1,7 @@
 """dashboard: what people may see of builds, as JSON; it changes nothing.
 
 GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
-GET /builds/BUILD                    one build, whole
+GET /builds/BUILD                    one build, whole, with the scripts of elements below their steps
 
 A queued build has its place in `wait`. One that failed in a step has in `kept_disk` the disk that is kept, and how to
 boot it. A build that cannot be read is listed with the state "damaged"; to ask for it is answered with 500 and why.
@@ -20,6 +20,7 @@ from shared.build.build import Build
 from shared.build.damage import Damaged, damaged_json
 from shared.build.events import to_json
 from shared.build.resources import kept_disk_json
+from shared.engine.script_table import nest_scripts, scripts_of
 from shared.errors import DamagedDocument, InputError, NotFound
 from shared.planning.line import Wait, waits_of
 from shared.ports import Store
@@ -64,7 +65,8 @@ def _page(store: Store, arguments: Any) -> dict[str, Any]:
 
 
 def _whole(build: Build, store: Store) -> dict[str, Any]:
-    return to_json(build) | _wait(build.id, waits_of([build], store)) | _kept_disk(build)
+    whole = nest_scripts(to_json(build), scripts_of(build, store))
+    return whole | _wait(build.id, waits_of([build], store)) | _kept_disk(build)
 
 
 def _kept_disk(build: Build | Damaged) -> dict[str, Any]:

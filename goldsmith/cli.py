@@ -262,13 +262,16 @@ def builds_show(
 def builds_logs(
     build_id: BuildId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is finished.")] = False,
+    script: Annotated[
+        str | None, typer.Option(metavar="PHASE/FILE", help="Only the lines of this script of an element.")
+    ] = None,
     project: ProjectOption = None,
     bucket: BucketOption = None,
 ) -> None:
     """Print the console of a build's VM."""
     from .commands.builds import logs
 
-    logs(build_id, _place(project, bucket), follow=follow)
+    logs(build_id, _place(project, bucket), follow=follow, script=script)
 
 
 @builds.command("cancel")

@@ -21,6 +21,7 @@ STARTED = "started"  # the provisioner runs; `resumed_at` names the step that it
 STEP_STARTED = "step-started"
 STEP_FINISHED = "step-finished"
 STEP_FAILED = "step-failed"  # one try failed; `final`: no other follows
+SCRIPTS = "scripts"  # of a step of elements: `output` tells of scripts that have begun or ended, see encode_scripts()
 REBOOTING = "rebooting"  # a step asked for a reboot; the provisioner reports `started` again after it
 DISK_WANTED = "disk-wanted"  # the job's layout needs a larger boot disk, and waits for it
 INVENTORY = (
@@ -30,8 +31,8 @@ HEARTBEAT = "heartbeat"  # alive; carries no fact, takes no sequence number (alw
 COMPLETED = "completed"  # every step done and the machine's state cleaned; the VM powers itself off next
 FAILED = "failed"  # the job cannot be done; the VM powers itself off next
 REPORT_KINDS = (
-    *(STARTED, STEP_STARTED, STEP_FINISHED, STEP_FAILED, REBOOTING, DISK_WANTED, INVENTORY, HEARTBEAT),
-    *(COMPLETED, FAILED),
+    *(STARTED, STEP_STARTED, STEP_FINISHED, STEP_FAILED, SCRIPTS, REBOOTING, DISK_WANTED, INVENTORY),
+    *(HEARTBEAT, COMPLETED, FAILED),
 )
 
 FROM_CACHE = "from the cache"  # the message of a step whose result an earlier build has left
@@ -44,6 +45,9 @@ NVME_SERIAL, SCRATCH_NAMESPACE, ROOT_NAMESPACE = "goldsmith", 200, 201  # of the
 KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
 """The path, before a step's index, by which a VM of one machine has its disk kept, and the header that signs it."""
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
+SCRIPTS_LIMIT = 16384  # bytes of `output` in a report of scripts
+ALL_SCRIPTS_LIMIT = 1 << 18  # bytes that all reports of scripts of one try have there together
+SCRIPTS_PAUSE = 20.0  # seconds between two of them, at most
 OUTPUT_LIMIT = 4096  # bytes of a failed step's output that travel in its report
 SLOWEST_MOVE = 5 << 20  # bytes a second at which partitions move on a small disk of Compute Engine's slowest kind
 SHELL_PORT = "goldsmith.shell"  # the name of a VM's virtio port for Job.hold
@@ -144,6 +148,7 @@ class Reboot:
     """Reboot, then go on with the next step."""
 
 
+ELEMENTS_ACTION = "elements"
 ACTIONS: Mapping[str, type] = {
     "run-script": RunScript,
     "copy-files": CopyFiles,
@@ -153,7 +158,7 @@ ACTIONS: Mapping[str, type] = {
     "seal-oem": SealOem,
     "disable-auto-update": DisableAutoUpdate,
     "kernel-command-line": KernelCommandLine,
-    "elements": Elements,
+    ELEMENTS_ACTION: Elements,
     "reboot": Reboot,
 }
 """Every action a step can name, and the closed schema of its inputs."""
@@ -262,8 +267,50 @@ class Report:
     final: bool = False
     resumed_at: Optional[int] = None
     message: str = ""  # one line for people
-    output: str = ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory; or findings, one a line
+    output: str = (
+        ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory; or findings or scripts, one a line
+    )
     version: int = VERSION
+
+
+@dataclass(frozen=True)
+class ScriptFact:
+    """A script of an element that has begun or, with `seconds` and `exit_status`, ended."""
+
+    phase: str
+    file: str
+    element: str
+    seconds: Optional[float] = None
+    exit_status: Optional[int] = None  # 128 + signal number when killed by a signal
+
+
+def encode_script(fact: ScriptFact) -> str:
+    """Return the line of a script in the output of a report: JSON, without what is not known yet."""
+    values = [fact.phase, fact.file, fact.element]
+    known = [] if fact.seconds is None else [round(fact.seconds, 3), fact.exit_status]
+    return json.dumps([*values, *known], separators=(",", ":"))
+
+
+def decode_scripts(text: str) -> List[ScriptFact]:
+    """Read the lines of a report of scripts. Never raises: lines that are of another form are left out."""
+    found = []
+    for line in text[: 4 * SCRIPTS_LIMIT].split("\n"):
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(values, list) or len(values) not in (3, 5) or not _is_texts(values[:3]):
+            continue
+        seconds, status = values[3:] or (None, None)
+        if len(values) == 3 or (_is_number(seconds) and _is_index(status)):
+            phase, file, element = values[:3]
+            found.append(ScriptFact(phase, file, element, seconds, status))
+    return found
+
+
+def most_script_reports(step: Step) -> int:
+    """Return how many reports of scripts one try of a step sends, at most."""
+    return 160 + int(min(step.timeout, 1e6) / SCRIPTS_PAUSE) if step.action == ELEMENTS_ACTION else 0
 
 
 def sign(key: str, data: bytes) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from shared.build.build import Build, State
+from shared.build.build import Build, State, StepRecord
 from shared.build.damage import Damaged, damaged_json, left_in, refuse_unfinished
 from shared.build.events import to_json
 from shared.build.identity import is_build_id
 from shared.build.resources import kept_disk, kept_disk_json
 from shared.engine.history import followed_from_now
+from shared.engine.script_table import ScriptRecord, nest_scripts, scripts_of, steps_with_scripts
 from shared.errors import DamagedDocument, InputError, NotFound, StoreError
 from shared.planning.line import Wait, waits_of
 from shared.planning.requests import ask_to_cancel as ask_to_cancel
@@ -24,6 +25,7 @@ from ..exit_status import NOT_SUCCEEDED
 from ..home import open_home, resume_all
 from ..home import resume_build as resume_one
 from ..places import Place, builds_at
+from ..screen.script_lines import ScriptLines
 from ..screen.tables import print_json, print_table, when
 from ..screen.text import complain, printable_lines, say
 from ..screen.words import release_lines, summary
@@ -117,8 +119,9 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
         logs = known.logs_of(build.id)
         interrupted = known.is_interrupted(build)
         waits = waits_of([build], known.store)
+        scripts = scripts_of(build, known.store)
     if as_json:
-        print_json(_document(build, {build.id} if interrupted else set(), waits))
+        print_json(nest_scripts(_document(build, {build.id} if interrupted else set(), waits), scripts))
         return
     lines = [
         ("build", build.id),
@@ -129,16 +132,28 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
     ]
     for name, value in lines:
         say(f"{name + ':':<11} {value}")
-    for record in (*build.steps, *build.verify_steps):
-        took = "" if record.seconds is None else f"{record.seconds:.1f} s"
-        status = "" if record.exit_status is None else f"exit status {record.exit_status}"
-        say(f"  {record.name:<24} {record.action:<18} {record.status:<8} {took:>8}  {status}".rstrip())
+    for record, of_step in steps_with_scripts(build, scripts):
+        say(_step_line(2, record.name, record.action, record))
+        for script in of_step:
+            say(_step_line(4, f"{script.phase}/{script.file}", script.element, script))
     if build.outcome:
         say("\n".join(summary(build, logs)))
 
 
-def logs(build_id: str, place: Place, *, follow: bool) -> None:
-    """Print the console of the build's VMs, and go on until it is finished when asked to follow."""
+def _step_line(indent: int, name: str, what: str, record: StepRecord | ScriptRecord) -> str:
+    """Return the line of a step, or of a script of an element below it."""
+    took = "" if record.seconds is None else f"{record.seconds:.1f} s"
+    status = "" if record.exit_status is None else f"exit status {record.exit_status}"
+    width = 26 - indent
+    return f"{' ' * indent}{name:<{width}} {what:<18} {record.status:<8} {took:>8}  {status}".rstrip()
+
+
+def logs(build_id: str, place: Place, *, follow: bool, script: str | None = None) -> None:
+    """Print the console of the build's VMs, and go on until it is finished when asked to follow.
+
+    With the PHASE/FILE of a script of an element, only its lines. InputError for a script that there is not.
+    """
+    lines = None if script is None else ScriptLines(script)
     with builds_at(place) as known:
         build = find_by_id(known, build_id, place)
         followed = followed_from_now(known.store, build.id)
@@ -149,7 +164,7 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
             last = not follow or followed.build.ended
             output = console.read()
             silent = silent and not output
-            _write_console(output, decoder)
+            _write_console(lines.pick(output, last=last) if lines else output, decoder)
             if last:
                 break
             time.sleep(console.poll)
@@ -158,6 +173,11 @@ def logs(build_id: str, place: Place, *, follow: bool) -> None:
             complain(f"nothing is in {known.logs_of(build.id)}{_elsewhere(place)}")
         elif silent:
             complain(f"build {build.id} has written nothing yet; go on reading with --follow")
+        elif lines is not None and not lines.found:
+            raise InputError(
+                f"--script {script}: the console of build {build.id} has no such script of an element; "
+                f"its scripts: goldsmith builds show {build.id}{place.options}"
+            )
 
 
 def _elsewhere(place: Place) -> str:

@@ -13,6 +13,7 @@ from shared.build.export_formats import CHECKSUM, ExportFormat, checksum_line, c
 from shared.build.plan import ImagePlan
 from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
 from shared.engine.manifest import manifest, with_earlier_files
+from shared.engine.script_table import scripts_of
 from shared.errors import AlreadyExists, InputError, NotFound
 from shared.names import LOCAL
 from shared.ports import Image
@@ -146,7 +147,7 @@ def _tell(backend: LocalBackend, name: str, stem: Path, done: ExportedImage) -> 
     image = replace(made.image, archive=done.archive, files=done.files)
     packages = backend.compute.packages(LOCAL, name)
     sbom = _copy_sbom(backend, made, f"{stem}.tar.gz")
-    told = manifest(replace(made, image=image), made.plan, packages, sbom, stem.name)
+    told = manifest(replace(made, image=image), made.plan, packages, sbom, stem.name, scripts_of(made, backend.store))
     backend.bucket.write(str(path), with_earlier_files(told, path.read_bytes() if path.exists() else b""))
 
 
@@ -173,7 +174,8 @@ def export_existing(backend: LocalBackend, name: str, target: str | None, compre
     exported = replace(made, image=replace(made.image, archive=archive))
     packages = backend.compute.packages(LOCAL, name)
     sbom = _copy_sbom(backend, made, target)
-    backend.bucket.write(manifest_of(target), manifest(exported, made.plan, packages, sbom))
+    told = manifest(exported, made.plan, packages, sbom, scripts=scripts_of(made, backend.store))
+    backend.bucket.write(manifest_of(target), told)
 
 
 def _copy_sbom(backend: LocalBackend, made: Build, target: str) -> list[str]:

@@ -21,7 +21,7 @@ from shared.build.build import Build, StepRecord
 from shared.build.events import Event, Reported
 
 from .text import printable
-from .words import DOING, event_line, summary
+from .words import DOING, event_line, running_script, summary
 
 LINES = 8  # of the console, at most
 FRAME = 4  # lines of the terminal that are neither steps nor console: spinner, progress, and two that say how many more
@@ -57,7 +57,8 @@ class LiveView:
                 self._work = None
             self._build = build
             if isinstance(event, Reported) and event.report.step is not None:
-                self._work = None  # the table tells it
+                running = running_script(event.report)
+                self._work = (running, 0, 0) if running else None  # of the step itself the table tells
                 if event.report.kind == STEP_STARTED:
                     self._step_started = time.monotonic()
             elif text := event_line(build, event):

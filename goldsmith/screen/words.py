@@ -8,11 +8,13 @@ from provisioner.protocol import (
     DISK_WANTED,
     FROM_CACHE,
     REBOOTING,
+    SCRIPTS,
     STARTED,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
     Report,
+    decode_scripts,
 )
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
@@ -68,6 +70,12 @@ def _tell_report(build: Build, report: Report) -> str:
         how = "" if report.exit_status is None else f", exit status {report.exit_status}"
         return f"step {name} failed{took}{how}" + ("" if report.final else ", trying again")
     return WORDS.get(report.kind, "")
+
+
+def running_script(report: Report) -> str:
+    """Return the script of an element that runs, as a report of scripts tells; "" for another report, or none."""
+    facts = decode_scripts(report.output) if report.kind == SCRIPTS else []
+    return f"{facts[-1].phase}/{facts[-1].file} ({facts[-1].element})" if facts and facts[-1].seconds is None else ""
 
 
 def summary(build: Build, logs: str) -> list[str]:

@@ -18,6 +18,7 @@ import os
 import time
 from contextlib import suppress
 
+from ..protocol import ScriptFact
 from ..system.files import read_text
 from ..system.mounts import mounts
 from ..system.output import ProgramOutput
@@ -37,6 +38,7 @@ from .hooks import (
     merge_hooks,
 )
 from .model import Element, ElementsError
+from .script_facts import ScriptLog
 from .variables import IN_TARGET
 
 TYPE_CHECKING = False
@@ -47,6 +49,7 @@ TASK, RESULT = "run.json", "result.json"
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
 TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
 NOT_FOUND = 127  # bash's exit status where it finds no program
+LONGEST_WORDS = 120  # characters of each of the last lines that an error has
 LAST_WORDS = 3  # lines that have to do with a failure; scripts go on without a program that they can do without
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
@@ -103,6 +106,7 @@ class ElementsRun:
         self._deadline = time.monotonic() + task["seconds"]
         self._device: Mapping[str, str] = task["device"]
         self._began: List[str] = []  # PHASE/NAME of the scripts that have been started
+        self._log = ScriptLog(work)
         self.scripts: List[Dict[str, Any]] = []
 
     def run(self) -> Optional[Failure]:
@@ -254,6 +258,7 @@ class ElementsRun:
         name, element = f"{hook.phase}/{hook.name}", _THE_STEP if command else self._element(hook)
         tell(f"{name} ({element})")
         self._began.append(name)
+        self._log.add(ScriptFact(hook.phase, hook.name, element))
         output = ScriptOutput()
         began = time.monotonic()
         timed_out, problem = False, ""
@@ -270,6 +275,7 @@ class ElementsRun:
         self.scripts.append(
             {"phase": hook.phase, "file": hook.name, "element": element, "seconds": seconds, "status": status}
         )
+        self._log.add(ScriptFact(hook.phase, hook.name, element, seconds, status))
         tell(f"{name} ({element}): {seconds:.1f} s" + (f", exit status {status}" if status else ""))
         if hook.phase == BLOCK_DEVICE:
             self._take_device(output.tail)
@@ -382,6 +388,13 @@ def program_hint(status: int, tail: bytes) -> str:
     return ""
 
 
+def last_lines(tail: bytes) -> str:
+    """Return the last lines of a script's output as a part of one line; "" where it has printed nothing."""
+    lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines() if line.strip()]
+    shown = " | ".join(line[-LONGEST_WORDS:] for line in lines[-LAST_WORDS:])
+    return f"; its last lines: {shown}" if shown else ""
+
+
 def _mount(*arguments: str) -> None:
     """Mount something by mount(8). ElementsError."""
     status = run_quietly([_program("mount"), *arguments])
@@ -444,7 +457,7 @@ def main(work: str) -> int:
     result: Dict[str, Any] = {"scripts": run.scripts, "problem": "", "status": 0, "timed_out": False, "tail": ""}
     if failure is not None:
         status = failure.status or 1
-        result.update(problem=failure.text, status=status, timed_out=failure.timed_out)
+        result.update(problem=failure.text + last_lines(failure.tail), status=status, timed_out=failure.timed_out)
         result["tail"] = failure.tail[-TAIL:].decode("utf-8", "replace")
     with open(os.path.join(work, RESULT), "w", encoding="utf-8") as written:
         json.dump(result, written)

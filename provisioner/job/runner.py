@@ -23,6 +23,7 @@ from ..protocol import (
     MAKER_ACTIONS,
     REBOOT_STATUS,
     REBOOTING,
+    SCRIPTS,
     STARTED,
     STEP_FAILED,
     STEP_FINISHED,
@@ -228,6 +229,11 @@ class Runner:
             **self._how(tried),
         )
 
+    def _tell_scripts(self, index: int, text: str) -> None:
+        """Report what scripts of a step do, while it runs. OSError."""
+        self._journal.report(SCRIPTS, step=index, tries=self._state.tries, output=text)
+        self._journal.commit()
+
     @staticmethod
     def _how(tried: Try) -> Dict[str, object]:
         output = tried.tail.decode("utf-8", "replace")
@@ -245,7 +251,9 @@ class Runner:
             group.leave_network(find_program("unshare") or "unshare")
         maker = self._places.maker
         context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt, maker)
+        context.tell_scripts = lambda text: self._tell_scripts(index, text)
         status, problem = self._act(step, context)
+        problem = output.hide(problem)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart
         left = context.group.end()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ..protocol import COMPLETED, FAILED, Job, Report, encode
+from ..protocol import COMPLETED, FAILED, SCRIPTS, Job, Report, encode
 from ..system.files import write_whole
 from .reports import Reporter
 from .state import UNSENT_LIMIT, JobState
@@ -18,6 +18,18 @@ from .state import UNSENT_LIMIT, JobState
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+_OF_SCRIPTS = '"kind":"' + SCRIPTS + '"'  # in encode()'s form; in a text the quotes would be escaped
+
+
+def most_telling(reports: list[str]) -> list[str]:
+    """Return the newest UNSENT_LIMIT of some reports; those of scripts are the first to go, for the others decide."""
+    over = len(reports) - UNSENT_LIMIT
+    if over > 0:
+        doomed = [index for index, text in enumerate(reports) if _OF_SCRIPTS in text][:over]
+        reports = [text for index, text in enumerate(reports) if index not in doomed]
+    return reports[-UNSENT_LIMIT:]
 
 
 class Journal:
@@ -43,7 +55,7 @@ class Journal:
         """Write the state to the disk, then send the prepared reports. OSError when the state cannot be written."""
         delivered = {report.decode() for report in self._reporter.delivered()}
         unsent = [text for text in self.state.unsent if text not in delivered]
-        self.state.unsent = (unsent + [text for _, text in self._prepared])[-UNSENT_LIMIT:]
+        self.state.unsent = most_telling(unsent + [text for _, text in self._prepared])
         write_whole(self.path, self.state.encode())
         self._send_prepared()
 

@@ -17,6 +17,7 @@ from ..elements.leftovers import Leftovers
 from ..elements.model import OPERATING_SYSTEM, ElementsError, expand_elements, find_elements
 from ..elements.prepare import Chosen, prepare
 from ..elements.run import CLEANUP_SECONDS, RESULT
+from ..elements.script_facts import ScriptReports
 from ..elements.tools import PACKAGE_PLACE
 from ..elements.variables import WORK, root_label
 from ..protocol import Elements
@@ -53,7 +54,8 @@ def act(inputs: Elements, context: StepContext) -> int:
         prepare(chosen, context.root, work, context.deadline - time.monotonic(), context.output.say)
         command = [unshare, "-m", "--", sys.executable, "-ISE", "-c", _RUN, PACKAGE_PLACE, work]
         context.deadline += CLEANUP_SECONDS + 10.0  # the run keeps the step's own limit, and then cleans up
-        status = context.run(command, environment)
+        with ScriptReports(work, context.tell_scripts) as reports:
+            status = context.run(command, environment)
         result = run_result(work)
     except ElementsError as error:
         raise StepError("\n".join(error.problems)) from error
@@ -64,7 +66,10 @@ def act(inputs: Elements, context: StepContext) -> int:
             context.output.say(f"elements: ended what scripts left running: {', '.join(left[:10])}")
         if problems:
             context.output.say(f"elements: not all could be removed: {'; '.join(problems[:5])}")
-    return _told(status, result, context)
+    status = _told(status, result, context)
+    if reports.left_out:
+        context.note += f"; {reports.left_out} of them are told of in its log alone"
+    return status
 
 
 def _chosen(inputs: Elements, context: StepContext) -> Chosen:

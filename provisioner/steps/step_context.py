@@ -17,7 +17,7 @@ from ..system.step_group import StepGroup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Dict, Optional
+    from typing import Callable, Dict, Optional
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -89,6 +89,7 @@ class StepContext:
         self.group = group or StepGroup()
         self._environment = environment or {}
         self.apt_settings = apt_settings
+        self.tell_scripts: Optional[Callable[[str], None]] = None  # reports what scripts of elements do
         self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:

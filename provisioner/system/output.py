@@ -110,6 +110,12 @@ class StepOutput(ProgramOutput):
         self._logged = 0
         self._logging(self._open)
 
+    def hide(self, text: str) -> str:
+        """Return a text without what no output may show."""
+        for each in self._hidden:
+            text = text.replace(each.decode("utf-8", "replace"), HIDDEN.decode())
+        return text
+
     def say(self, text: str) -> None:
         """Add a line from the provisioner to the step's output."""
         self.feed(text.encode("utf-8", "replace") + b"\n")

@@ -22,11 +22,13 @@ from provisioner.protocol import (
     INVENTORY,
     PHASES,
     REBOOTING,
+    SCRIPTS,
     SLOWEST_MOVE,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
     VERIFY,
+    most_script_reports,
 )
 
 from ..build import resources
@@ -407,9 +409,9 @@ def says_too_much(build: Build, event: Reported) -> str:
 
 
 def most_reports(plan: Plan, phase: str) -> int:
-    """Return how many reports of one VM are recorded: some ten times what its steps can come to."""
+    """Return how many reports of one VM are recorded: some ten times what its steps and their scripts can come to."""
     steps = plan.steps if phase == BUILD else plan.verify_steps or ()
-    return REPORTS + REPORTS_OF_A_TRY * sum(1 + step.retries for step in steps)
+    return REPORTS + sum((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
 
 
 def says_failed(build: Build, event: Reported) -> bool:
@@ -430,13 +432,13 @@ def goes_on(build: Build, event: Reported) -> bool:
 
 
 def tells_of_step(build: Build, event: Reported) -> bool:
-    """Return whether the report is a late one of this attempt, of a step or of the packages.
+    """Return whether the report is a late one of this attempt, of a step, its scripts or of the packages.
 
     In `exporting` no VM has verified yet: only reports of the building VM count there.
     """
     report = event.report
     heard = report.phase == BUILD or build.state is not State.EXPORTING
-    facts = (STEP_STARTED, STEP_FINISHED, STEP_FAILED, INVENTORY)
+    facts = (STEP_STARTED, STEP_FINISHED, STEP_FAILED, SCRIPTS, INVENTORY)
     return heard and report.attempt == build.attempt and report.kind in facts
 
 

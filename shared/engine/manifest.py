@@ -8,19 +8,28 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
+from provisioner.protocol import BUILD, VERIFY
+
 from ..build.build import Build, ExportedFile, StepRecord
 from ..build.export_formats import EXPORT_FORMATS
 from ..build.plan import Plan
 from ..ports import Package
+from .script_table import NO_SCRIPTS, ScriptTable, scripts_json
 
 
 def manifest(
-    build: Build, plan: Plan, packages: Sequence[Package] | None, sbom: Sequence[str] = (), stem: str | None = None
+    build: Build,
+    plan: Plan,
+    packages: Sequence[Package] | None,
+    sbom: Sequence[str] = (),
+    stem: str | None = None,
+    scripts: ScriptTable = NO_SCRIPTS,
 ) -> bytes:
     """Return the manifest as JSON: digests, sizes, source, steps with seconds and exit statuses, packages or null.
 
     `packages` is None where they are not known. `sbom` has the paths of the bill of materials; the manifest has their
-    file names. Files in other formats are called `stem` and their endings, else as the image.
+    file names. Files in other formats are called `stem` and their endings, else as the image. Steps of elements have
+    their scripts.
     """
     archive = build.image.archive if build.image else None
     document: dict[str, Any] = {
@@ -46,8 +55,8 @@ def manifest(
         "content_digest": plan.content_digest,
         "source": asdict(plan.source),
         "build": {"id": build.id, "request": build.request, "requested": plan.requested, "attempts": build.attempt},
-        "steps": [_step(record) for record in build.steps],
-        "verify": [_step(record) for record in build.verify_steps] if plan.verify_steps is not None else None,
+        "steps": _steps(build.steps, BUILD, scripts),
+        "verify": _steps(build.verify_steps, VERIFY, scripts) if plan.verify_steps is not None else None,
         "sbom": [PurePosixPath(path).name for path in sbom],
         "packages": None if packages is None else [_package(package) for package in packages],
     }
@@ -81,6 +90,10 @@ def _file(file: ExportedFile, stem: str) -> dict[str, Any]:
 def _package(package: Package) -> dict[str, Any]:
     """Return what the image's database says of a package."""
     return {key: value for key, value in asdict(package).items() if value or key == "architecture"}
+
+
+def _steps(records: Sequence[StepRecord], phase: str, scripts: ScriptTable) -> list[dict[str, Any]]:
+    return [_step(record) | scripts_json(scripts, phase, index) for index, record in enumerate(records)]
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

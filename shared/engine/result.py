@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from provisioner.protocol import BUILD, VERIFY
+
 from ..build.build import Build, LedgerEntry, Outcome, StepRecord
 from ..build.resources import kept_disk_json, results_stem, sbom_names
+from .script_table import NO_SCRIPTS, ScriptTable, scripts_json
 
 
-def result(build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0) -> bytes:
+def result(
+    build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0, scripts: ScriptTable = NO_SCRIPTS
+) -> bytes:
     """Return the JSON: outcome, the reason as `goldsmith validate` words it, image, steps, and what is not deleted yet.
 
     `left` is empty once nothing is left behind; `logs` is where the consoles of the build's VMs are; `number` is that
@@ -30,7 +35,7 @@ def result(build: Build, left: Sequence[LedgerEntry], logs: str, number: int = 0
         "warnings": list(build.warnings),
         "sbom": _sbom(build),
         "attempts": build.attempt,
-        "steps": [_step(record) for record in (*build.steps, *build.verify_steps)],
+        "steps": [*_steps(build.steps, BUILD, scripts), *_steps(build.verify_steps, VERIFY, scripts)],
         "left": [_thing(entry) for entry in left],
         "logs": logs if build.plan else None,
         "clean_up": number,
@@ -86,6 +91,10 @@ def _sbom(build: Build) -> dict[str, str] | None:
     if build.outcome is not Outcome.SUCCEEDED or not build.result:
         return None
     return dict(zip(("spdx", "cyclonedx"), sbom_names(results_stem(build, "")), strict=True))
+
+
+def _steps(records: Sequence[StepRecord], phase: str, scripts: ScriptTable) -> list[dict[str, Any]]:
+    return [_step(record) | scripts_json(scripts, phase, index) for index, record in enumerate(records)]
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

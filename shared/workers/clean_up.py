@@ -17,6 +17,7 @@ from ..build.events import CleanedUp
 from ..build.orders import Order
 from ..engine.lifecycle import lose_image
 from ..engine.result import result, updated
+from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Transient
 from ..ownership import is_made_by
 from .logs import log_folder, store_console
@@ -40,7 +41,8 @@ def clean_up(build: Build, order: Order, backend: Backend) -> CleanedUp:
     doomed = _in_order(entry for entry in build.ledger if not entry.keep)
     remaining = withdrawn + tuple(entry for entry in doomed if not delete_entry(entry, build, backend))
     if build.result:
-        text = result(build, remaining, log_folder(backend, build.id), order.number)
+        scripts = scripts_of(build, backend.store)
+        text = result(build, remaining, log_folder(backend, build.id), order.number, scripts)
         _store_result(text, [entry for entry in doomed if entry not in remaining], build, backend)
     return replace(_cleaned(remaining, order, backend), lost=lost)
 

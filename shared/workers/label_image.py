@@ -23,6 +23,7 @@ from ..build.export_formats import GCE, checksum_line
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.manifest import manifest
+from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
 from .bill_of_materials import BillOfMaterials
 from .machines import planned
@@ -58,7 +59,8 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     if archive is not None and build.image is not None and (build.image.archive or build.image.files):
         stem = resources.archive_stem(archive)
         contents = dict(zip(resources.sbom_names(stem), bill.texts, strict=True))
-        told = manifest(build, plan, bill.packages, tuple(contents), PurePosixPath(stem).name)
+        scripts = scripts_of(build, backend.store)
+        told = manifest(build, plan, bill.packages, tuple(contents), PurePosixPath(stem).name, scripts)
         contents[resources.manifest_of(archive)] = told
         exported = _exported(build.image, plan)
         for known, name in resources.checksums(plan).items():

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provisioner.protocol import ELEMENTS_ACTION
 from shared.build.build import ANNOUNCED, Build, State
 from shared.build.events import read_build
 from shared.build.plan import SourceImage
@@ -321,6 +322,8 @@ class Simulation(World):
         try:
             keep = 1800.0 if request.number % 4 < 2 else 0.0
             plan = replace(plan, image=export if request.number % 2 else image, keep_disk=keep)
+            if request.number % 3 == 1:  # whose scripts are reported, too
+                plan = replace(plan, steps=(replace(plan.steps[0], action=ELEMENTS_ACTION), *plan.steps[1:]))
             event = admit(plan, self.backend)
         except InputError as error:
             request.refused = str(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import shutil
 import tarfile
 import time
@@ -23,6 +25,7 @@ from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_g
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
 KILLS = int(os.environ.get("GOLDSMITH_KILLS", "2"))
+CLEANED = ("05-undo", "10-fails", "20-runs")
 
 CHOSEN = (
     *("app", "apt-conf", "apt-preferences", "apt-sources", "cache-url", "cloud-init-datasources"),
@@ -241,9 +244,29 @@ def test_a_script_that_fails_is_told(sandboxes: Goldsmith) -> None:
     assert "root.d of rooted does not run" in done.text
     assert "which does not run on an image: passed over" in done.text
     assert done.text.count("the last words") >= 2
+    assert "; its last lines: the last words | " in build["reason"], build["reason"]
     [step] = build["steps"]
     assert step["exit_status"] == 127
+    _check_the_scripts_are_told(sandboxes, build["id"])
     assert_nothing_left(sandboxes)
+
+
+def _check_the_scripts_are_told(goldsmith: Goldsmith, build_id: str) -> None:
+    """In the history of the build, below their step, and in its console, from where they begin."""
+    [step] = json.loads(goldsmith.run("builds", "show", build_id, "--json").out)["steps"]
+    scripts = {f"{script['phase']}/{script['file']}": script for script in step["scripts"]}
+    assert list(scripts)[-4:] == ["install.d/99-package-uninstalls", *(f"cleanup.d/{name}" for name in CLEANED)]
+    broken = scripts["install.d/50-broken"]
+    assert (broken["element"], broken["status"], broken["exit_status"]) == ("broken", "failed", 127)
+    assert 0 < broken["seconds"] < 60
+    assert "install.d/60-never" not in scripts
+    shown = goldsmith.run("builds", "show", build_id).out
+    assert re.search(r"^    install.d/50-broken +broken +failed +[0-9.]+ s  exit status 127$", shown, re.MULTILINE)
+    lines = goldsmith.run("builds", "logs", build_id, "--script", "install.d/50-broken").out.splitlines()
+    assert len(lines) == 4
+    assert "the last words" in lines[1]
+    done = goldsmith.run("builds", "logs", build_id, "--script", "60-never")
+    assert (done.status, done.out) == (BAD_INPUT, "")
 
 
 @pytest.mark.parametrize("user", MODES[-1:], indirect=True)

@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
+    ELEMENTS_ACTION,
     FAILED,
     HEARTBEAT,
+    SCRIPTS,
     SERIAL_MARK,
     STARTED,
     STEP_FAILED,
@@ -26,7 +28,9 @@ from provisioner.protocol import (
     STEP_STARTED,
     Job,
     Report,
+    ScriptFact,
     encode,
+    encode_script,
     sign,
 )
 from shared.backend import Backend, ReportTarget
@@ -96,6 +100,13 @@ class Guest:
             if mark in disk.steps_done:
                 continue
             self._say(machine, disk, publish, kind=STEP_STARTED, step=index, tries=1)
+            if job.steps[index].action == ELEMENTS_ACTION:
+                script = {
+                    "step": index,
+                    "tries": 1,
+                    "output": encode_script(ScriptFact("install.d", "10-a", "a", 0.1, 0)),
+                }
+                self._say(machine, disk, publish, kind=SCRIPTS, **script)
             if concerned and self.ends_at == index and job.attempt == 1:
                 machine.stop(self.ends)
                 return

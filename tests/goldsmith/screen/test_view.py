@@ -20,6 +20,7 @@ from provisioner.protocol import (
     DISK_WANTED,
     INVENTORY,
     REBOOTING,
+    SCRIPTS,
     STARTED,
     STEP_FAILED,
     STEP_FINISHED,
@@ -244,6 +245,19 @@ def test_live_view_can_be_started_before_anything_has_happened() -> None:
     assert isinstance(console.file, io.StringIO)
 
 
+def test_live_view_draws_the_script_that_runs() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    build = values.build(state=State.PROVISIONING, steps=steps("running"))
+    running = values.reported(
+        kind=SCRIPTS, step=0, output='["install.d","10-a","a",1,0]\n["install.d","20-\\u001b","b"]'
+    )
+    view.event(build, running)
+    assert "install.d/20-\ufffd (b)" in "\n".join(drawn(view, console))
+    view.event(build, values.reported(kind=SCRIPTS, step=0, output='["install.d","20-b","b",1,0]'))
+    assert "install.d" not in "\n".join(drawn(view, console))
+
+
 def test_live_view_draws_steps_progress_and_the_last_lines() -> None:
     console = terminal(color_system=None)
     view = LiveView(console)
@@ -335,6 +349,7 @@ def test_every_event_can_be_told() -> None:
         ({"kind": REBOOTING}, "rebooting the VM"),
         ({"kind": DISK_WANTED}, "the VM waits for a larger disk"),
         ({"kind": INVENTORY, "output": "dpkg\tlibc6\n" * 9}, ""),
+        ({"kind": SCRIPTS, "step": 0, "output": '["install.d","10-a","a"]'}, ""),  # the console has it
         ({"kind": COMPLETED}, ""),
     ],
 )

@@ -11,7 +11,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provisioner.protocol import COMPLETED, HEARTBEAT, INVENTORY, SERIAL_MARK, STEP_FAILED, Report, encode, sign
+from provisioner.protocol import (
+    COMPLETED,
+    HEARTBEAT,
+    INVENTORY,
+    SCRIPTS,
+    SERIAL_MARK,
+    STEP_FAILED,
+    Report,
+    ScriptFact,
+    encode,
+    encode_script,
+    sign,
+)
 from shared.build.build import ArchiveRecord, Outcome, Sibling, State, WorkflowPart
 from shared.build.events import Event
 from shared.build.orders import ORDER_KINDS, Order
@@ -35,6 +47,8 @@ from tests.world import values
 from tests.world.world import MASTER
 
 KEYS = Keys(MASTER)
+BEGUN = encode_script(ScriptFact("install.d", "60-next", "app"))
+ENDED = encode_script(ScriptFact("install.d", "50-app", "app", 1.5, 3))
 GOLDEN = Path(__file__).parents[1] / "golden" / "messages"
 WORKERS_ORDERS = [Order(values.BUILD_ID, 7, kind, 2) for kind in ORDER_KINDS if kind != "announce"]
 ANNOUNCE = Order(values.BUILD_ID, 8, "announce", 1)
@@ -60,6 +74,7 @@ def sample() -> dict[str, Message]:
         **{order.kind: order_message(order, values.build()) for order in WORKERS_ORDERS},
         "announce": order_message(ANNOUNCE, FINISHED),
         "report": signed(replace(failed, output="no such file\n", message="step greet failed")),
+        "scripts": signed(values.report(kind=SCRIPTS, sequence=4, step=0, tries=1, output=f"{BEGUN}\n{ENDED}")),
     }
 
 
