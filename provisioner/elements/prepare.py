@@ -53,8 +53,13 @@ class Chosen:
         self.packages = packages  # that the step installs beside those of the elements
 
 
-def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[[str], None]) -> None:
-    """Make the folder of a step's work. ElementsError tells all problems; OSError."""
+def prepare(
+    chosen: Chosen, root: str, work: str, seconds: float, say: Callable[[str], None], *, held: bool = False
+) -> None:
+    """Make the folder of a step's work. ElementsError tells all problems; OSError.
+
+    `held` is for a step whose failure leaves all as it is, for a person.
+    """
     tree = merge_hooks(chosen.elements)
     for skipped in tree.skipped:
         if skipped.phase in HOOK_PHASES and skipped.reason != "is a folder":
@@ -63,6 +68,24 @@ def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[
     for folder in _FOLDERS:
         os.mkdir(os.path.join(work, folder))
     os.chmod(os.path.join(work, "tmp"), 0o1777)  # noqa: S103 - every user of the build machine writes there
+    write_library(os.path.join(work, "lib"))
+    _lay_out(chosen, tree, work)
+    _write(os.path.join(work, TASK), {**_task(chosen, tree, root, work, seconds), "held": held})
+
+
+def prepare_again(chosen: Chosen, root: str, work: str, seconds: float, stopped: Mapping[str, Any]) -> None:
+    """Bring the elements as they are now into a folder in which a run has stopped. ElementsError; OSError.
+
+    Their files are written over those that are there; what earlier scripts have added stays.
+    """
+    tree = merge_hooks(chosen.elements)
+    _lay_out(chosen, tree, work)
+    task = _task(chosen, tree, root, work, seconds)
+    _write(os.path.join(work, TASK), {**task, "held": True, "stopped": stopped})
+
+
+def _lay_out(chosen: Chosen, tree: HookTree, work: str) -> None:
+    """Merge the hooks, and write the programs and what they know."""
     hooks = os.path.join(work, "hooks")
     for file in tree.files:
         _merge(file, chosen.elements, hooks)
@@ -70,11 +93,9 @@ def prepare(chosen: Chosen, root: str, work: str, seconds: float, say: Callable[
     with open(os.path.join(hooks, ENVIRONMENT_FOLDER, _INSTALL_TYPE_FILE), "w", encoding="utf-8") as written:
         written.write(_INSTALL_TYPE)
     write_tools(work, hooks)
-    write_library(os.path.join(work, "lib"))
     facts = {"documents": json.dumps(chosen.documents), "elements": [element.name for element in chosen.elements]}
     _write(os.path.join(work, FACTS), facts)
     _write(os.path.join(work, TEXTS), _texts(chosen))
-    _write(os.path.join(work, TASK), _task(chosen, tree, root, work, seconds))
 
 
 def _task(chosen: Chosen, tree: HookTree, root: str, work: str, seconds: float) -> Dict[str, Any]:

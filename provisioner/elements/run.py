@@ -8,7 +8,9 @@
 The image at TARGET_ROOT is the root file system once more, so what one of them mounts there the others see. All mounts
 go with the namespace. The first script that fails ends the phases; cleanup.d runs nevertheless, to its end.
 
-The step starts this process with the name of a folder, in which it finds run.json and writes result.json.
+The step starts this process with the name of a folder, in which it finds run.json and writes result.json. A run whose
+machine is held for a person ends at the script that fails, and leaves all as it is: stopped.json says where, for a
+shell that begins there, and for the next run, which goes on there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import time
 from contextlib import suppress
 
 from ..protocol import ScriptFact
-from ..system.files import read_text
+from ..reporting.script_facts import ScriptLog
+from ..system.files import read_text, write_whole
 from ..system.mounts import mounts
 from ..system.output import ProgramOutput
 from ..system.process import TimedOut, find_program, run_captured, run_quietly
@@ -30,6 +33,7 @@ from .hooks import (
     BLOCK_DEVICE,
     CLEANUP,
     FINALISE,
+    HOOK_PHASES,
     INSTALL,
     PRE_FINALISE,
     PRE_INSTALL,
@@ -38,14 +42,14 @@ from .hooks import (
     merge_hooks,
 )
 from .model import Element, ElementsError
-from .script_facts import ScriptLog
 from .variables import IN_TARGET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional, Sequence
+    from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
-TASK, RESULT = "run.json", "result.json"
+TASK, RESULT, STOPPED = "run.json", "result.json", "stopped.json"
+STOPPED_LIMIT = 8 << 20  # bytes: mostly of variables
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
 TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
 NOT_FOUND = 127  # bash's exit status where it finds no program
@@ -55,6 +59,7 @@ _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
 _INSTALL_PACKAGES, _THE_STEP = "install-packages", "the step's packages"
 _ANYWHERE = "00000000"  # a destination in the kernel's table of routes
+_INSTALLER = Hook(INSTALL, f"../bin/{_INSTALL_PACKAGES}", "", "")  # where it lies in the merged hooks
 _PACKAGE_INSTALLS = "install.d/01-package-installs"  # is there where elements install packages
 _OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
 _KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
@@ -87,6 +92,7 @@ class Failure:
         self.status = status
         self.tail = tail
         self.timed_out = timed_out
+        self.stopped = False  # all is left as the script has left it
 
 
 class ElementsRun:
@@ -104,7 +110,13 @@ class ElementsRun:
         self._phases: Sequence[str] = task["phases"]
         self._packages: Sequence[str] = task.get("packages", ())
         self._deadline = time.monotonic() + task["seconds"]
-        self._device: Mapping[str, str] = task["device"]
+        self._held: bool = task.get("held", False)
+        stopped: Mapping[str, Any] = task.get("stopped") or {"phase": HOOK_PHASES[0], "done": [], "device": {}}
+        self._first = HOOK_PHASES.index(stopped["phase"])
+        self._earlier = frozenset(stopped["done"])  # PHASE/NAME of the scripts that have succeeded before
+        self._done: List[str] = list(stopped["done"])  # and now
+        self._device: Mapping[str, str] = {**task["device"], **stopped["device"]}
+        self._mounted: FrozenSet[str] = frozenset()  # places at which something is mounted before any script runs
         self._began: List[str] = []  # PHASE/NAME of the scripts that have been started
         self._log = ScriptLog(work)
         self.scripts: List[Dict[str, Any]] = []
@@ -112,18 +124,31 @@ class ElementsRun:
     def run(self) -> Optional[Failure]:
         """Run all phases; return what ended them early."""
         failure = self._attempt(self._mount)
-        if failure is None:
-            for phase in self._phases:
-                failure = self._phase(phase)
-                if failure is None and phase == INSTALL and self._packages:
-                    failure = self._install_packages()
-                if failure is not None:
-                    self._remove_build_packages(phase)
-                    break
+        for phase in self._phases if failure is None else ():
+            if HOOK_PHASES.index(phase) < self._first:
+                continue
+            failure = self._phase(phase)
+            if failure is None and phase == INSTALL and self._packages:
+                failure = self._install_packages()
+            if failure is not None and failure.stopped:
+                return failure
+            if failure is not None:
+                self._remove_build_packages(phase)
+                break
         if failure is not None:
             self._deadline = max(self._deadline, time.monotonic() + CLEANUP_SECONDS)
-        cleaned = self._phase(CLEANUP, to_the_end=True) if _is_mounted(self._target) else None
+        cleaned = self._phase(CLEANUP, to_the_end=not self._held) if _is_mounted(self._target) else None
         return failure or cleaned
+
+    def enter(self, phase: str) -> List[str]:
+        """Make what the scripts of a phase see; return the beginning of the command for what is to see it, too.
+
+        ElementsError; OSError.
+        """
+        self._mount()
+        if phase in TARGET_PHASES:
+            self._show_hooks()
+        return self._entry(phase in TARGET_PHASES)
 
     def _attempt(self, act: Any) -> Optional[Failure]:
         try:
@@ -133,7 +158,12 @@ class ElementsRun:
         return None
 
     def _mount(self) -> None:
-        """Make the image's second place, and the /tmp of the build machine. ElementsError."""
+        """Make the image's second place, and the /tmp of the build machine, unless they are there. ElementsError."""
+        if not _is_mounted(self._target):
+            self._make_mounts()
+        self._mounted = frozenset(mount.path for mount in mounts()) | {self._target + IN_TARGET}
+
+    def _make_mounts(self) -> None:
         if os.statvfs(self._work).f_flag & os.ST_NOEXEC:  # as /var of Container-Optimized OS
             _mount("--bind", self._work, self._work)
             _remount(self._work, "exec")
@@ -147,7 +177,7 @@ class ElementsRun:
     def _phase(self, phase: str, *, to_the_end: bool = False) -> Optional[Failure]:
         """Run the scripts of a phase; return the first failure."""
         began = time.monotonic()
-        if phase == PRE_FINALISE:
+        if HOOK_PHASES.index(phase) >= HOOK_PHASES.index(PRE_FINALISE):
             self._variables.update(self._device)
         try:
             hooks = self._hooks_of(phase)
@@ -173,11 +203,14 @@ class ElementsRun:
             if self._origins.get(_PACKAGE_INSTALLS) is None:
                 self._update_lists(environment)
             hook = Hook(INSTALL, _INSTALL_PACKAGES, "", "")
-            return self._script(hook, environment, True, [_INSTALL_PACKAGES, *self._packages])
+            failure = self._script(hook, environment, True, [_INSTALL_PACKAGES, *self._packages])
         except (ElementsError, OSError) as error:
             return Failure(f"{_INSTALL_PACKAGES}: {error}", 1)
         finally:
             self._hide_hooks()
+        if failure is not None and self._held:
+            failure.stopped = self._stop(_INSTALLER, environment, True, _THE_STEP)
+        return failure
 
     def _show_hooks(self) -> None:
         """Put the merged hooks into the image's tree, read-only. ElementsError; OSError."""
@@ -194,8 +227,9 @@ class ElementsRun:
             os.rmdir(place)
 
     def _hooks_of(self, phase: str) -> Sequence[Hook]:
-        """Return the scripts of a phase as they are now: earlier ones may have added some."""
-        return merge_hooks([Element("", self._hooks, (), ())]).phases[phase]
+        """Return the scripts of a phase as they are now, but for those that the run before has run."""
+        hooks = merge_hooks([Element("", self._hooks, (), ())]).phases[phase]
+        return [hook for hook in hooks if f"{hook.phase}/{hook.name}" not in self._earlier]
 
     def _scripts(self, phase: str, hooks: Sequence[Hook], began: float, *, to_the_end: bool) -> Optional[Failure]:
         failure = None
@@ -215,8 +249,11 @@ class ElementsRun:
                 )
             elif found is not None:
                 failure = failure or found
+                failure.stopped = self._held and self._stop(hook, environment, inside)
                 if not to_the_end:
                     break
+            else:
+                self._done.append(f"{hook.phase}/{hook.name}")
         self._table(phase, time.monotonic() - began)
         return failure
 
@@ -292,6 +329,26 @@ class ElementsRun:
     def hint(self, status: int, tail: bytes) -> str:
         """Return what to do about a program that a script has not found; "" for nothing."""
         return program_hint(status, tail)
+
+    def _stop(self, hook: Hook, environment: Mapping[str, str], inside: bool, element: str = "") -> bool:
+        """Write down where the run stops; return whether that is done."""
+        place = IN_TARGET if inside else self._hooks
+        document = {
+            "phase": hook.phase,
+            "file": hook.name,
+            "element": element or self._element(hook),
+            "path": os.path.normpath(os.path.join(place, hook.phase, hook.name)),
+            "environment": dict(environment),
+            "done": self._done,
+            "device": dict(self._device),
+            "mounts": sorted({mount.path for mount in mounts()} - self._mounted),
+        }
+        try:
+            write_whole(os.path.join(self._work, STOPPED), json.dumps(document).encode())
+        except OSError as error:
+            tell(f"where it has failed cannot be kept: {error}")
+            return False
+        return True
 
     def _element(self, hook: Hook) -> str:
         """Return the element that a script comes from; of a link to one in a folder of the phase, that folder's."""
@@ -391,7 +448,7 @@ def program_hint(status: int, tail: bytes) -> str:
 def last_lines(tail: bytes) -> str:
     """Return the last lines of a script's output as a part of one line; "" where it has printed nothing."""
     lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines() if line.strip()]
-    shown = " | ".join(line[-LONGEST_WORDS:] for line in lines[-LAST_WORDS:])
+    shown = " | ".join("..." * (len(line) > LONGEST_WORDS) + line[-LONGEST_WORDS:] for line in lines[-LAST_WORDS:])
     return f"; its last lines: {shown}" if shown else ""
 
 
@@ -446,6 +503,39 @@ def tell(text: str) -> None:
     data = memoryview(f"elements: {text}\n".encode("utf-8", "replace"))
     while data:
         data = data[os.write(1, data) :]
+
+
+def read_stopped(work: str) -> Optional[Mapping[str, Any]]:
+    """Return where a run has stopped; None for one that has not, or for what a script has written in its place."""
+    try:
+        found = json.loads(read_text(os.path.join(work, STOPPED), STOPPED_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    kinds = {"phase": str, "file": str, "element": str, "path": str, "environment": dict, "done": list}
+    kinds.update(device=dict, mounts=list)
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+        return None
+    texts = [*found["environment"].values(), *found["device"].values(), *found["done"], *found["mounts"]]
+    return found if found["phase"] in HOOK_PHASES and all(isinstance(text, str) for text in texts) else None
+
+
+def land(work: str, start: str) -> int:
+    """Become the shell of a person, in place of the script at which a run has stopped; `start` is a file for bash.
+
+    Returns the exit status of a shell that cannot be started.
+    """
+    stopped = read_stopped(work)
+    if stopped is None:
+        tell(f"{work}/{STOPPED} is not there any more; continue builds anew")
+        return 1
+    with open(os.path.join(work, TASK), "rb") as file:
+        task = json.loads(file.read().decode())
+    try:
+        command = [*ElementsRun(work, task).enter(stopped["phase"]), _program("bash"), "--rcfile", start, "-i"]
+        os.execve(command[0], command, os.environ)  # noqa: S606 - a fixed command
+    except (ElementsError, OSError) as error:
+        tell(f"no shell can be started where the script has failed: {error}")
+    return 1
 
 
 def main(work: str) -> int:

@@ -79,7 +79,7 @@ replace_module(__name__, __file__, {work!r})
 def write_tools(work: str, hooks: str) -> None:
     """Write the programs below `work`, and those of their names in the merged hooks. OSError."""
     for folder in ("programs", "host", "fallback", "python"):
-        os.mkdir(os.path.join(work, folder))
+        os.makedirs(os.path.join(work, folder), exist_ok=True)
     for name in HELPERS:
         _write(os.path.join(work, "programs", name), _text(name, work))
     own = os.path.join(hooks, "bin")

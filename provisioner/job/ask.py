@@ -15,7 +15,7 @@ import time
 from ..frames import RETRY
 from ..machine.machine import BuildMachine, NoMachine
 from ..machine.sandbox import Sandbox
-from ..protocol import REBOOT_STATUS, ProtocolError, Step
+from ..protocol import ELEMENTS_ACTION, REBOOT_STATUS, ProtocolError, Step
 from ..steps.step_context import StepContext, StepError, act
 from ..system.context import ContextError, unpack_context
 from ..system.output import StepConsole, StepOutput
@@ -64,6 +64,10 @@ def _retry(answer: Any) -> int:
     step = Step(**answer["step"])
     reads = None if step.reads is None else tuple(step.reads)
     try:
+        if step.action == ELEMENTS_ACTION:
+            from ..steps.elements import leave_chroot
+
+            leave_chroot()
         if answer["archive"]:
             unpack_context(answer["archive"], answer["context"], answer["digest"], reads)
             os.unlink(answer["archive"])
@@ -82,6 +86,7 @@ def _retry(answer: Any) -> int:
     context = StepContext(
         answer["root"], answer["context"], output, deadline, group, answer["lent"], answer["apt_settings"]
     )
+    context.hold = context.retried = True
     try:
         status, problem = _act(step, context)
     finally:

@@ -35,7 +35,7 @@ from ..frames import (
     frame,
 )
 from ..machine.machine import NoMachine
-from ..protocol import RunScript, Step, decode_inputs
+from ..protocol import ELEMENTS_ACTION, RunScript, Step, decode_inputs
 from ..steps.step_context import step_environment
 from ..system.output import StepConsole
 from ..system.process import find_program
@@ -45,6 +45,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+    from ..steps.elements import StoppedScript
     from .working_folder import JobFolders
 
 FOLDER = "/run/goldsmith/shell"
@@ -89,10 +90,17 @@ class HeldStep:
         self.lent = lent
         self.apt_settings = apt_settings
         self.hidden = hidden
+        self.stopped: Optional[StoppedScript] = None
+        if step.action == ELEMENTS_ACTION:
+            from ..steps.elements import stopped_script
+
+            self.stopped = stopped_script(places.state)
 
     def environment(self, *, secrets: bool) -> Tuple[Dict[str, str], List[str]]:
-        """Return the step's environment, and the names of what is left out of it as a secret."""
+        """Return the environment of the step, or of its script that has failed, and what is left out as a secret."""
         env: Dict[str, str] = {**self.lent, **getattr(decode_inputs(self.step), "env", {})}
+        if self.stopped is not None:
+            env = dict(self.stopped.environment)
         if secrets:
             return env, []
         from ..hygiene.secret_shapes import find_secret
@@ -108,9 +116,27 @@ class HeldStep:
         return {name: value for name, value in env.items() if name not in left_out}, sorted(left_out)
 
     def script(self) -> str:
-        """Return the name of its script in the context; "" where it has none."""
+        """Return the name of its script in the context, or the path of an element's; "" where it has none."""
+        if self.stopped is not None:
+            return self.stopped.path
         inputs = decode_inputs(self.step)
         return inputs.script if isinstance(inputs, RunScript) else ""
+
+    def place(self) -> List[str]:
+        """Return where the shell begins, in lines for a person."""
+        script = self.script()
+        if self.stopped is None:
+            return [self.folder + (f", its script is {script}" if script else "")]
+        side = "in the image" if self.stopped.is_inside else f"on the build machine's side, in {self.folder}"
+        lines = [f"where the script has failed, {side}: {script} ({self.stopped.element})"]
+        if self.stopped.mounts:
+            lines.append(f"what scripts have mounted is not there any more: {', '.join(self.stopped.mounts)}")
+        return lines
+
+    def retry_means(self) -> str:
+        """Return what the word retry does."""
+        how = "run the step again" if self.stopped is None else "go on with this script"
+        return f"{how}, as it is on the host now"
 
 
 class _Shell:
@@ -282,6 +308,9 @@ class Hold:
         name = find_program("bash", self._held.places.root) or "/bin/sh"
         start = self._write_start()
         argv = [name, "--rcfile", start, "-i"] if name.endswith("bash") else [name, "-i"]
+        if self._held.stopped is not None:
+            argv = self._held.stopped.shell(start)
+            env["GOLDSMITH_SCRIPT"] = self._held.script()
         environment = step_environment({}, {**env, "ENV": start, "PS1": _PROMPT})
         environment["TERM"] = str(wish["term"])[:LONGEST_TERM]
         environment["GOLDSMITH_STEP"] = self._held.step.name
@@ -297,11 +326,10 @@ class Hold:
     def _greeting(self, left_out: List[str]) -> str:
         held = self._held
         lines = [held.problem]
-        script = held.script()
-        lines.append(held.folder + (f", its script is {script}" if script else ""))
+        lines += held.place()
         if left_out:
             lines.append(f"left out as secrets: {', '.join(left_out)}; --with-secrets shows them")
-        lines.append("retry: run the step again, as it is on the host now; continue: build anew; abort: give up")
+        lines.append(f"retry: {held.retry_means()}; continue: build anew; abort: give up")
         return "\n".join(lines) + "\n"
 
     def _write_start(self) -> str:

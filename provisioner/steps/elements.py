@@ -12,15 +12,15 @@ import sys
 import time
 
 from ..elements.documents import decode_documents
-from ..elements.hooks import ROOT, merge_hooks
+from ..elements.hooks import ROOT, TARGET_PHASES, merge_hooks
 from ..elements.leftovers import Leftovers
 from ..elements.model import OPERATING_SYSTEM, ElementsError, expand_elements, find_elements
-from ..elements.prepare import Chosen, prepare
-from ..elements.run import CLEANUP_SECONDS, RESULT
-from ..elements.script_facts import ScriptReports
+from ..elements.prepare import Chosen, prepare, prepare_again
+from ..elements.run import CLEANUP_SECONDS, RESULT, STOPPED, read_stopped
 from ..elements.tools import PACKAGE_PLACE
 from ..elements.variables import WORK, root_label
 from ..protocol import Elements
+from ..reporting.script_facts import ScriptReports
 from ..system.files import read_text
 from ..system.process import find_program
 from .apt_locks import wait_for_apt
@@ -28,14 +28,15 @@ from .step_context import StepContext, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Mapping
+    from typing import Any, List, Mapping, Optional
 
 BOOTLOADER = "bootloader"
+_DEEPEST = 64  # folders between the root of an image and that of its namespace
 RESULT_LIMIT = 8 << 20  # bytes: a line of each of the most scripts that elements can have
 _RUN = """import sys
 sys.path.insert(0, sys.argv[1])
-from provisioner.elements.run import main
-sys.exit(main(sys.argv[2]))
+from provisioner.elements import run
+sys.exit(run.main(*sys.argv[2:]) if len(sys.argv) == 3 else run.land(*sys.argv[2:]))
 """
 
 
@@ -44,15 +45,17 @@ def act(inputs: Elements, context: StepContext) -> int:
     state = os.path.dirname(os.path.realpath(context.folder))
     work = os.path.join(state, WORK)
     leftovers = Leftovers(context.root, state)
-    unshare = find_program("unshare")
-    if not unshare:
-        raise StepError("this image has no unshare(1) of util-linux, which elements need; install it in a step before")
+    command = _command(work)
+    stopped = _stopped_before(work) if context.retried else None
     environment = {**wait_for_apt(context), **inputs.env}
     try:
         chosen = _chosen(inputs, context)
-        leftovers.begin()
-        prepare(chosen, context.root, work, context.deadline - time.monotonic(), context.output.say)
-        command = [unshare, "-m", "--", sys.executable, "-ISE", "-c", _RUN, PACKAGE_PLACE, work]
+        seconds = context.deadline - time.monotonic()
+        if stopped is None:
+            leftovers.begin()
+            prepare(chosen, context.root, work, seconds, context.output.say, held=context.hold)
+        else:
+            prepare_again(chosen, context.root, work, seconds, stopped)
         context.deadline += CLEANUP_SECONDS + 10.0  # the run keeps the step's own limit, and then cleans up
         with ScriptReports(work, context.tell_scripts) as reports:
             status = context.run(command, environment)
@@ -61,7 +64,8 @@ def act(inputs: Elements, context: StepContext) -> int:
         raise StepError("\n".join(error.problems)) from error
     finally:
         left = context.group.end()
-        problems = leftovers.remove()
+        is_left = stopped is not None or (context.hold and read_stopped(work) is not None)
+        problems = [] if is_left else leftovers.remove()
         if left:
             context.output.say(f"elements: ended what scripts left running: {', '.join(left[:10])}")
         if problems:
@@ -69,7 +73,60 @@ def act(inputs: Elements, context: StepContext) -> int:
     status = _told(status, result, context)
     if reports.left_out:
         context.note += f"; {reports.left_out} of them are told of in its log alone"
+    if stopped is not None:
+        os.unlink(os.path.join(work, STOPPED))
     return status
+
+
+def _command(work: str, *arguments: str) -> List[str]:
+    """Return the command of a run. StepError."""
+    unshare = find_program("unshare")
+    if not unshare:
+        raise StepError("this image has no unshare(1) of util-linux, which elements need; install it in a step before")
+    return [unshare, "-m", "--", sys.executable, "-ISE", "-c", _RUN, PACKAGE_PLACE, work, *arguments]
+
+
+def _stopped_before(work: str) -> Optional[Mapping[str, Any]]:
+    """Return where the try before has stopped; None where it has not, and has left nothing. StepError."""
+    stopped = read_stopped(work)
+    if stopped is None and os.path.isdir(work):
+        raise StepError("its scripts have all run; to run them all again, build anew: continue")
+    return stopped
+
+
+class StoppedScript:
+    """The script at which a step of elements has stopped, and how a person gets there."""
+
+    def __init__(self, work: str, stopped: Mapping[str, Any]) -> None:
+        self._work = work
+        self.path: str = stopped["path"]  # as it sees it itself
+        self.environment: Mapping[str, str] = stopped["environment"]
+        self.is_inside = stopped["phase"] in TARGET_PHASES
+        self.element: str = stopped["element"]
+        self.mounts: List[str] = stopped["mounts"]  # that scripts have made, and that went with the run
+
+    def shell(self, start: str) -> List[str]:
+        """Return the command of a shell there; `start` is what bash reads first. StepError."""
+        return _command(self._work, start)
+
+
+def stopped_script(state: str) -> Optional[StoppedScript]:
+    """Return the script at which a step of a job has stopped; None where it has failed in another way."""
+    work = os.path.join(os.path.realpath(state), WORK)
+    stopped = read_stopped(work)
+    return None if stopped is None else StoppedScript(work, stopped)
+
+
+def leave_chroot() -> None:
+    """Make the root of this process that of its mount namespace, out of the one of a shell in the image. OSError.
+
+    A working directory that is not below the root has the way up to the real one.
+    """
+    os.chdir("/")
+    os.chroot("/proc")
+    for _ in range(_DEEPEST):
+        os.chdir("..")
+    os.chroot(".")
 
 
 def _chosen(inputs: Elements, context: StepContext) -> Chosen:

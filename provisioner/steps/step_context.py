@@ -89,6 +89,8 @@ class StepContext:
         self.group = group or StepGroup()
         self._environment = environment or {}
         self.apt_settings = apt_settings
+        self.hold = False  # a failure leaves all as it is: this try is the last, and a person will look
+        self.retried = False  # a person has asked for this try, in the state that the failed one has left
         self.tell_scripts: Optional[Callable[[str], None]] = None  # reports what scripts of elements do
         self.note = ""  # one line that the report of the finished step carries
 

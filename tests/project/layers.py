@@ -38,10 +38,11 @@ LAYERS = (
     _layer("provisioner/cos", "provisioner/protocol provisioner/system provisioner/reporting", io=True),
     _layer("provisioner/machine", "provisioner/protocol provisioner/system provisioner/cos", io=True),
     _layer("provisioner/hygiene", "provisioner/protocol provisioner/system provisioner/machine", io=True),
-    _layer("provisioner/elements", "provisioner/protocol provisioner/system", io=True),
+    _layer("provisioner/elements", "provisioner/protocol provisioner/system provisioner/reporting", io=True),
     _layer(
         "provisioner/steps",
-        "provisioner/protocol provisioner/system provisioner/cos provisioner/machine provisioner/elements",
+        "provisioner/protocol provisioner/system provisioner/reporting provisioner/cos provisioner/machine "
+        "provisioner/elements",
         io=True,
     ),
     _layer(

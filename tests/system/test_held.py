@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.provisioner.elements.element_folders import element
 from tests.shared.sandbox.ordinary_user import AS_ROOT, MODES
 from tests.system.command import Goldsmith
 from tests.system.terminal import Terminal
@@ -214,3 +215,59 @@ def test_bad_options_make_nothing(bare_goldsmith: Goldsmith, options: list[str],
     assert (done.status, done.out) == (BAD_INPUT, "")
     assert told in done.err
     assert list(bare_goldsmith.home.iterdir()) == []
+
+
+def broken_elements(goldsmith: Goldsmith, phase: str, root: str) -> Path:
+    """A spec whose step of elements fails in a phase, after a script of another one."""
+    inputs = {"elements": ["app"], "env": {"MY_VAR": "blue", "DB_PASSWORD": "hunter2"}}
+    local = {"engine": "chroot", "network": False, "memory_mb": 512}
+    spec = goldsmith.spec([{"name": "app", "action": "elements", "inputs": inputs}], local=local)
+    files = {
+        "environment.d/10-app.bash-": "export MY_VAR=$MY_VAR-green\n",
+        "pre-install.d/10-first": "#!/bin/sh\necho first >>/var/lib/ran\nmount -t tmpfs own /mnt\ntouch /tmp/first\n",
+        f"{phase}/50-breaks": f'#!/bin/sh\necho tried >>"{root}/var/lib/ran"\nexit 3\n',
+        f"{phase}/60-after": f'#!/bin/sh\necho after >>"{root}/var/lib/ran"\n',
+        "cleanup.d/50-clean": '#!/bin/sh\necho cleaned >>"$TARGET_ROOT/var/lib/ran"\n',
+    }
+    element(spec.parent / "context" / "elements", "app", files)
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("user", "phase", "where", "root"),
+    [
+        (MODES[-1], "install.d", "in the image: /tmp/in_target.d/install.d/50-breaks (app)", ""),
+        (AS_ROOT, "post-root.d", "on the build machine's side, in ", "$TARGET_ROOT"),
+    ],
+    indirect=["user"],
+)
+def test_a_shell_begins_at_the_script_of_an_element_and_retry_goes_on_from_it(
+    sandboxes: Goldsmith, phase: str, where: str, root: str
+) -> None:
+    path = broken_elements(sandboxes, phase, root)
+    script = path.parent / "context" / "elements" / "app" / phase / "50-breaks"
+    with Terminal(sandboxes.line("build", path, "--on-failure", "shell"), sandboxes.environment) as terminal:
+        shown = terminal.until("abort: give up")
+        assert f"{phase}/50-breaks of element app: exit status 3" in shown
+        assert where in shown
+        assert "what scripts have mounted is not there any more: " in shown
+        assert "left out as secrets: DB_PASSWORD" in shown
+        terminal.until(PROMPT)
+        terminal.type(
+            f'echo $MY_VAR,$IMAGE_NAME,$DB_PASSWORD, $(cat "{root}/var/lib/ran"); tail -n 1 $GOLDSMITH_SCRIPT\n'
+        )
+        shown = terminal.until("exit 3")
+        assert "blue-green,image,, first tried" in shown, shown
+        terminal.type("retry\n")
+        terminal.until("step 'app' failed: ")
+        script.write_text(f'#!/bin/sh\necho mended >>"{root}/var/lib/ran"\n')
+        terminal.type("retry\n")
+        shown = terminal.until("continue builds anew without that")
+        assert "10-first" not in shown
+        terminal.type(f'echo ran $(cat "{root}/var/lib/ran")\n')
+        assert "ran first tried tried mended after cleaned" in terminal.until("cleaned")
+        terminal.type("retry\n")
+        terminal.until("its scripts have all run")
+        terminal.type("exit\n")
+        assert terminal.finish() == FAILED
+    sandboxes.traces.assert_none()

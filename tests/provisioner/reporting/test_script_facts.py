@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from provisioner.elements.script_facts import SCRIPTS_FILE, ScriptLog, ScriptReports
 from provisioner.protocol import (
     ALL_SCRIPTS_LIMIT,
     ELEMENTS_ACTION,
@@ -17,6 +16,7 @@ from provisioner.protocol import (
     encode_script,
     most_script_reports,
 )
+from provisioner.reporting.script_facts import SCRIPTS_FILE, ScriptLog, ScriptReports
 
 BEGUN = ScriptFact("install.d", "50-app", "app")
 ENDED = ScriptFact("install.d", "50-app", "app", 1.5, 3)
