@@ -151,8 +151,12 @@ class LocalBuilds:
             )
             with suppress(NoSpace):  # the next build keeps it, or is refused
                 self._backend.reserve.keep()
-        make_calls(self._backend)
+        self._make_calls()
         return done
+
+    def _make_calls(self) -> None:
+        """Tell webhooks what they have not been told yet."""
+        make_calls(self._backend.home, self._backend.queue, self._backend.logs, self.clock)
 
     def _end_abandoned(self, build_id: str, tried: dict[str, float], interruption: Interruption) -> None:
         """Finish what killed processes have left: a queued build would wait for it, and no other process may come.
@@ -238,7 +242,7 @@ class LocalBuilds:
         """
         from ..upkeep.sweep import sweep_project
 
-        make_calls(self._backend)
+        self._make_calls()
         deleted = [f"{resource.kind} {resource.name}" for resource in sweep_project(LOCAL, self._backend)]
         self.tidy()
         return deleted + [f"image {name}" for name in self._backend.catalogue.purge()]

@@ -19,9 +19,9 @@ from ..errors import GoldsmithError, InputError, NoSpace, Permanent, PoisonMessa
 from ..ports import Message
 
 if TYPE_CHECKING:
-    from ..local.bus import LeasedMessage
+    from ..local.bus import LeasedMessage, LocalBus
+    from ..ports import Clock
     from ..webhooks.webhook import Webhook
-    from .one_machine import LocalBackend
 
 LOG = logging.getLogger(__name__)
 
@@ -80,10 +80,13 @@ def calls_here(home: Path, finished: Message) -> Sequence[Message]:
     return tuple(calls_of(finished, hooks))
 
 
-def make_calls(backend: LocalBackend) -> None:
-    """Make the calls that wait, each webhook's on a thread of its own. Faults are logged, and none is raised."""
+def make_calls(home: Path, queue: LocalBus, logs: str, clock: Clock) -> None:
+    """Make the calls that wait, each webhook's on a thread of its own. Faults are logged, and none is raised.
+
+    `logs` has {build_id} in it, and is where the consoles of a build's machines are.
+    """
     try:
-        hooks = home_webhooks(backend.home)
+        hooks = home_webhooks(home)
     except InputError as error:
         LOG.warning("%s", error)
         return
@@ -91,37 +94,37 @@ def make_calls(backend: LocalBackend) -> None:
         return
     with ThreadPoolExecutor(len(hooks), thread_name_prefix="webhook") as pool:
         for hook in hooks:
-            pool.submit(_of_one, hook, backend)
+            pool.submit(_of_one, hook, queue, logs, clock)
 
 
-def _of_one(hook: Webhook, backend: LocalBackend) -> None:
+def _of_one(hook: Webhook, queue: LocalBus, logs: str, clock: Clock) -> None:
     """Make the calls of one webhook, one after the other, until none is due any more."""
     try:
-        for waiting in _due(hook, backend):
-            _try(waiting, hook, backend)
+        for waiting in _due(hook, queue):
+            _try(waiting, hook, logs, clock)
     except NoSpace as error:
         LOG.warning("webhook %s: %s", hook.name, error)
     except GoldsmithError as error:
         LOG.warning("%s", error)
 
 
-def _due(hook: Webhook, backend: LocalBackend) -> Iterator[LeasedMessage]:
+def _due(hook: Webhook, queue: LocalBus) -> Iterator[LeasedMessage]:
     from ..webhooks.calls import line_of
 
     line, end = line_of(hook.name), time.monotonic() + PATIENCE
-    while backend.queue.pending(line):
-        waiting = backend.queue.receive(build_id=line, seconds=max(0.0, end - time.monotonic()))
+    while queue.pending(line):
+        waiting = queue.receive(build_id=line, seconds=max(0.0, end - time.monotonic()))
         if waiting is None:
             LOG.warning("webhook %s: calls are left; the next build, or goldsmith sweep, makes them", hook.name)
             return
         yield waiting
 
 
-def _try(waiting: LeasedMessage, hook: Webhook, backend: LocalBackend) -> None:
+def _try(waiting: LeasedMessage, hook: Webhook, logs: str, clock: Clock) -> None:
     from ..webhooks.calls import make_call
 
     try:
-        make_call(waiting.message, (hook,), backend.logs, backend.clock.now())
+        make_call(waiting.message, (hook,), logs, clock.now())
     except Transient as error:
         if waiting.attempt < MOST_TRIES:
             LOG.info("%s", error)

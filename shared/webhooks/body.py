@@ -10,7 +10,7 @@ from typing import Any
 from ..build.build import Build, Outcome
 from ..engine.result import result
 from ..quantities import format_duration
-from .webhook import Format
+from .webhook import BodyFormat
 
 TYPE = "build.finished"
 LONGEST_REASON = 1500  # characters; a section of Slack's takes 3,000
@@ -21,7 +21,7 @@ _SIGNS = {
 }
 
 
-def webhook_body(build: Build, form: Format, logs: str) -> bytes:
+def webhook_body(build: Build, form: BodyFormat, logs: str) -> bytes:
     """Return what is sent of a finished build. `logs` is where the consoles of its VMs are."""
     return _FORMS[form](build, logs)
 
@@ -61,4 +61,4 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-_FORMS: Mapping[Format, Callable[[Build, str], bytes]] = {"json": _document, "slack": _message}
+_FORMS: Mapping[BodyFormat, Callable[[Build, str], bytes]] = {"json": _document, "slack": _message}

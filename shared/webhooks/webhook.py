@@ -24,7 +24,7 @@ from ..names import quoted
 MOST_WEBHOOKS = 20
 SECRET_PREFIX, LEAST_SECRET, LONGEST_SECRET = "whsec_", 24, 64  # bytes; the Standard Webhooks' own bounds
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-Format = Literal["json", "slack"]
+BodyFormat = Literal["json", "slack"]
 _KEYS = ("url", "format", "outcomes", "secret")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?")
 
@@ -35,7 +35,7 @@ class Webhook:
 
     name: str
     url: str = field(repr=False)  # of a chat it is a secret by itself
-    format: Format = "json"
+    format: BodyFormat = "json"
     outcomes: tuple[Outcome, ...] = tuple(Outcome)
     secret: bytes | None = field(default=None, repr=False)  # signs what is sent
 
@@ -65,8 +65,8 @@ def _webhook(name: str, given: Any, faults: list[str]) -> Webhook:
         return Webhook(name, "")
     faults += [f"{name}.{key}: unknown key; write one of {', '.join(_KEYS)}" for key in given if key not in _KEYS]
     kind = given.get("format", "json")
-    if kind not in get_args(Format):
-        faults.append(f"{name}.format: write one of {', '.join(get_args(Format))}")
+    if kind not in get_args(BodyFormat):
+        faults.append(f"{name}.format: write one of {', '.join(get_args(BodyFormat))}")
     secret = _secret(name, given, kind, faults)
     return Webhook(name, _url(name, given, faults), kind, _outcomes(name, given, faults), secret)
 

@@ -30,6 +30,7 @@ def made(goldsmith: Goldsmith, elements: list[str], env: dict[str, str], *, netw
     return goldsmith.home / "images" / str(image["name"]) / "disk.raw"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("user", MODES[-1:], indirect=True)
 def test_a_disk_of_elements_boots_by_uefi(empty: Goldsmith, debian_rootfs: Path, tmp_path: Path) -> None:
     folder = empty.folder / "elements"

@@ -42,6 +42,10 @@ def announce(backend: LocalBackend, **changes: object) -> Build:
     return done
 
 
+def call(backend: LocalBackend) -> None:
+    make_calls(backend.home, backend.queue, backend.logs, backend.clock)
+
+
 def waiting(backend: LocalBackend, name: str) -> int:
     return backend.queue.pending(line_of(name))
 
@@ -51,8 +55,8 @@ def test_each_webhook_is_told_once(tmp_path: Path, there: Receiver) -> None:
     with open_one_machine(tmp_path / "home") as backend:
         announce(backend)
         assert (waiting(backend, "ci"), waiting(backend, "other")) == (1, 1)
-        make_calls(backend)
-        make_calls(backend)
+        call(backend)
+        call(backend)
         assert (waiting(backend, "ci"), waiting(backend, "other")) == (0, 0)
         assert len(backend.queue.announcements()) == 1
     assert [json.loads(body)["data"]["build"] for body in there.bodies] == [values.BUILD_ID] * 2
@@ -63,7 +67,7 @@ def test_a_receiver_that_comes_back_in_time_is_told_by_the_same_command(tmp_path
     there.answers += [503]
     with open_one_machine(tmp_path / "home") as backend:
         announce(backend)
-        make_calls(backend)
+        call(backend)
         assert waiting(backend, "ci") == 0
     assert len(there.got) == 2
 
@@ -73,7 +77,7 @@ def test_what_a_killed_process_has_left_is_made_by_the_next_one(tmp_path: Path, 
     with open_one_machine(tmp_path / "home") as backend:
         announce(backend)
     with open_one_machine(tmp_path / "home") as backend:
-        make_calls(backend)
+        call(backend)
     assert len(there.got) == 1
 
 
@@ -84,7 +88,7 @@ def test_a_receiver_that_does_not_want_it_is_not_asked_again(
     there.answers += [410]
     with open_one_machine(tmp_path / "home") as backend:
         announce(backend)
-        make_calls(backend)
+        call(backend)
         assert waiting(backend, "ci") == 0
     assert "webhook ci at 127.0.0.1: answers with status 410" in caplog.text
     assert there.url not in caplog.text
@@ -93,7 +97,7 @@ def test_a_receiver_that_does_not_want_it_is_not_asked_again(
 def test_a_home_without_webhooks_has_no_calls(tmp_path: Path) -> None:
     with open_one_machine(tmp_path / "home") as backend:
         announce(backend)
-        make_calls(backend)
+        call(backend)
         assert len(backend.queue.announcements()) == 1
 
 
@@ -103,7 +107,7 @@ def test_a_file_that_has_gone_bad_meanwhile_is_warned_of(tmp_path: Path, caplog:
         (tmp_path / "home" / FILE).write_text("{")
         with caplog.at_level(logging.WARNING):
             announce(backend)
-            make_calls(backend)
+            call(backend)
         assert len(backend.queue.announcements()) == 1
     assert "nobody is told that build hello-0123456789ab has finished" in caplog.text
 
@@ -140,7 +144,7 @@ def test_two_commands_at_once_make_one_call(tmp_path: Path, there: Receiver) -> 
     write(tmp_path / "home", ci=there.url)
     with open_one_machine(tmp_path / "home") as one, open_one_machine(tmp_path / "home") as two:
         announce(one)
-        threads = [threading.Thread(target=make_calls, args=(backend,)) for backend in (one, two)]
+        threads = [threading.Thread(target=call, args=(backend,)) for backend in (one, two)]
         for thread in threads:
             thread.start()
         for thread in threads:
