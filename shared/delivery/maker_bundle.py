@@ -1,6 +1,7 @@
 """Pack what makes roots from nothing into one file, maker.zip, for a build VM with Python's library alone.
 
-It is the module MAIN with all modules of ours that it imports, also lazily, and the files beside them; and the whole
+It is the module MAIN with all modules of ours that it imports, also lazily or in the text of a program that it runs,
+and the files beside them; and the whole
 provisioner, whose sources are the version of provisioner.pyz. The list is computed from the sources, so that it cannot
 be out of date. The VM unpacks it: programs read its files by path.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +23,7 @@ from .bundle import SOURCES
 MAKER = "maker.zip"
 MAIN = "shared.maker.main"
 TREE = SOURCES.parent
+_OF_PROGRAMS = re.compile(r"^from ((?:shared|provisioner)\.[\w.]+) import ", re.MULTILINE)  # of the texts of programs
 _CACHES = "__pycache__"
 _MEMBER_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip archive
 
@@ -91,6 +94,8 @@ def _imported(name: str, source: Path) -> Iterator[str]:
         tree = ast.parse(source.read_bytes())
     except OSError as error:
         raise EnvironmentFault(f"{source}: {error.strerror}; the installation is incomplete: fetch it again") from error
+    for text in (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)):
+        yield from _OF_PROGRAMS.findall(text) if isinstance(text, str) else ()
     for node in _imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
