@@ -46,6 +46,7 @@ class Provisioning:
     options: Sequence[str] = ("--drain", "2")
     env: Mapping[str, str] = field(default_factory=dict)
     within: Sequence[str] = ()  # the command that runs the provisioner's
+    python: str = ""  # "": the one that tests have chosen
 
     def __post_init__(self) -> None:
         self.root = self.folder / "root"
@@ -71,7 +72,7 @@ class Provisioning:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Boot; the console is the process's standard output."""
-        command = [chosen_python(), "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
+        command = [self.python or chosen_python(), "-I", "-S", "-E", str(self.cidata / "provisioner.pyz")]
         command += ["--cidata", str(self.cidata), "--root", str(self.root), "--console", "-", "--no-power"]
         pipe, out = subprocess.PIPE, subprocess.STDOUT
         return subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,13 @@ def maker(folder: Path, archive: bytes, *steps: Step, **origin: object) -> Provi
         Step("write root", "write-root", {}, reads=()),
     )
     files: dict[str, str | bytes] = {**FILES, "root.tar.gz": archive}
-    machine = Provisioning(folder, job(*own, makes_root=True, inventory=True, hygiene="fail"), files, within=["setsid"])
+    machine = Provisioning(
+        folder,
+        job(*own, makes_root=True, inventory=True, hygiene="fail"),
+        files,
+        within=["setsid"],
+        python=sys.executable,
+    )
     _know_context(machine)
     links = machine.root / "dev/disk/by-id"
     links.mkdir(parents=True)
