@@ -135,7 +135,9 @@ def test_kernel_for_arm64_is_its_image_however_it_is_packed(pack: Callable[[byte
 
 
 @pytest.mark.parametrize(
-    "damaged", [zboot(gzip.compress(arm_image())[:50]), gzip.compress(arm_image())[:50] + b"x", b"MZ\0\0zimg"]
+    "damaged",
+    [zboot(gzip.compress(arm_image())[:50]), gzip.compress(arm_image())[:50] + b"x", b"MZ\0\0zimg"],
+    ids=["zboot cut short", "gzip cut short", "zboot without a header"],
 )
 def test_damaged_kernel_for_arm64_is_none(damaged: bytes, tmp_path: Path) -> None:
     with pytest.raises(NotAKernel):
