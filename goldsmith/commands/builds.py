@@ -27,7 +27,7 @@ from ..home import resume_build as resume_one
 from ..places import Place, builds_at
 from ..screen.script_lines import ScriptLines
 from ..screen.tables import print_json, print_table, when
-from ..screen.text import complain, printable_lines, say
+from ..screen.text import complain, printable, printable_lines, say
 from ..screen.words import release_lines, summary
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
     for record, of_step in steps_with_scripts(build, scripts):
         say(_step_line(2, record.name, record.action, record))
         for script in of_step:
-            say(_step_line(4, f"{script.phase}/{script.file}", script.element, script))
+            say(_step_line(4, printable(f"{script.phase}/{script.file}"), printable(script.element), script))
     if build.outcome:
         say("\n".join(summary(build, logs)))
 

@@ -17,6 +17,9 @@ _NO_STANDARD = ("g2-",)
 _LAST_WITH_STANDARD, _LAST_WITH_PERSISTENT = 2, 3  # generations
 _WITH_GPUS = ("a2-", "a3-", "a4-", "a4x-", "a5x-", "g2-", "g4-")
 _ARM = ("a4x-", "a5x-", "c4a-", "n4a-", "t2a-")  # Axion, Ampere's Altra, and those with NVIDIA's Grace and Vera
+_INTEL_OR_AMD = re.compile(
+    r"(?:custom|a2|a3|a4|c2d?|c3d?|c4d?|ct\w*|e2|f1|g1|g2|g4|h3|h4d|m[1-4]|n1|n2d?|n4d?|t2d|x4|z3|z4d|z4m)-"
+)
 _STAYING = ("h3-", "h4d-", "ct")  # for high performance computing, and TPUs
 _WITH_LOCAL_SSD = ("a2-ultragpu-", "a3-", "a4-", "a4x-", "a5x-", "z3-", "z4d-", "z4m-")
 
@@ -30,6 +33,11 @@ def default_disk_type(machine_type: str) -> str:
     if generation > _LAST_WITH_STANDARD or machine_type.startswith(_NO_STANDARD):
         return "pd-balanced"
     return "pd-standard"
+
+
+def is_known(machine_type: str) -> bool:
+    """Return whether the processors of a machine type are known; a series that is new here may have any."""
+    return machine_type.startswith(_ARM) or _INTEL_OR_AMD.match(machine_type) is not None
 
 
 def processor_of(machine_type: str) -> Architecture:

@@ -7,11 +7,11 @@ so that they come in any order and each of them counts once. The table of a step
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from provisioner.protocol import BUILD, ELEMENTS_ACTION, SCRIPTS, VERIFY, Report, decode_scripts
+from provisioner.protocol import ALL_SCRIPTS_LIMIT, BUILD, ELEMENTS_ACTION, SCRIPTS, VERIFY, Report, decode_scripts
 
 from ..build.build import Build, StepRecord
 from ..build.events import Event, Reported
@@ -19,6 +19,8 @@ from ..ports import Store
 from .history import each_event
 
 MOST_SCRIPTS = 10_000  # of a step that are shown: no image has more
+LONGEST_NAME = 255  # characters of a phase, a file or an element that are shown
+LARGEST_TABLE = 16 * ALL_SCRIPTS_LIMIT  # characters of reports that the table of one build is made of
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,38 @@ def scripts_of(build: Build, store: Store) -> ScriptTable:
 
 def script_table(build: Build, events: Iterable[Event]) -> ScriptTable:
     """Return the scripts of a build's steps, in the order in which they were run."""
-    newest: dict[tuple[str, int], list[Report]] = {}
+    tables: dict[str, Sequence[StepRecord]] = {BUILD: build.steps, VERIFY: build.verify_steps}
+    newest: dict[tuple[str, int], _NewestTry] = {}
     for event in events:
         if not isinstance(event, Reported) or event.report.kind != SCRIPTS or event.report.step is None:
             continue
-        report = event.report
-        known = newest.setdefault((report.phase, event.report.step), [report])
-        if known[0] is not report and _try(report) >= _try(known[0]):
-            known[:] = [*known, report] if _try(report) == _try(known[0]) else [report]
-    tables: dict[str, Sequence[StepRecord]] = {BUILD: build.steps, VERIFY: build.verify_steps}
+        place = event.report.phase, event.report.step
+        if 0 <= place[1] < len(tables.get(place[0], ())):
+            room = LARGEST_TABLE - sum(each.size for each in newest.values())
+            newest.setdefault(place, _NewestTry()).add(event.report, room)
     return {
-        (phase, step): _scripts(reports, tables[phase][step])
-        for (phase, step), reports in sorted(newest.items())
-        if 0 <= step < len(tables[phase])
+        (phase, step): _scripts(found.reports, tables[phase][step]) for (phase, step), found in sorted(newest.items())
     }
+
+
+@dataclass
+class _NewestTry:
+    """The reports of a step's newest try. A machine may lie: as many are held as an honest one can have sent."""
+
+    tried: tuple[int, int] = (0, 0)
+    reports: list[Report] = field(default_factory=list)
+    size: int = 0  # characters
+
+    def add(self, report: Report, room: int) -> None:
+        """Hold a report of `room` characters at most, unless it is of an earlier try."""
+        if _try(report) < self.tried:
+            return
+        if _try(report) > self.tried:
+            room += self.size
+            self.tried, self.reports, self.size = _try(report), [], 0
+        if len(report.output) <= min(room, ALL_SCRIPTS_LIMIT - self.size):
+            self.reports.append(report)
+            self.size += len(report.output)
 
 
 def _try(report: Report) -> tuple[int, int]:
@@ -79,9 +99,9 @@ def _scripts(reports: Sequence[Report], step: StepRecord) -> tuple[ScriptRecord,
                     status = "unknown"
             else:
                 status = "failed" if fact.exit_status else "done"
-            record = ScriptRecord(fact.phase, fact.file, fact.element, status, fact.seconds, fact.exit_status)
-            if len(found) < MOST_SCRIPTS or (fact.phase, fact.file) in found:
-                found[fact.phase, fact.file] = record
+            phase, file, element = (name[:LONGEST_NAME] for name in (fact.phase, fact.file, fact.element))
+            if len(found) < MOST_SCRIPTS or (phase, file) in found:
+                found[phase, file] = ScriptRecord(phase, file, element, status, fact.seconds, fact.exit_status)
     return tuple(found.values())
 
 

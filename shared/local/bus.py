@@ -107,6 +107,17 @@ class LocalBus:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM messages WHERE build_id = ?", (build_id,))
 
+    def forget_lines(self, topic: str, keep: Sequence[str]) -> None:
+        """Drop the messages of a topic in all lines but some: nobody takes them any more."""
+        lines = {
+            line for (line,) in self._database.read("SELECT DISTINCT build_id FROM messages WHERE topic = ?", (topic,))
+        }
+        if gone := sorted(lines - set(keep)):
+            with self._database.transaction() as connection:
+                connection.executemany(
+                    "DELETE FROM messages WHERE topic = ? AND build_id = ?", [(topic, line) for line in gone]
+                )
+
     def announcements(self) -> Sequence[Message]:
         """Return the newest announcements of finished builds, oldest of them first."""
         rows = self._database.read("SELECT data, attributes, build_id FROM announcements ORDER BY id")

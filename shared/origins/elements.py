@@ -196,8 +196,8 @@ class RootElements:
         if self._request.local_image is not None and is_disk_image(str(self._request.local_image)):
             yield self._request.local_image, f"{JOB}/{self._request.local_image.name}"
         if fetched:
-            file = kept.files / fetched
-            if file.resolve() != kept.files.resolve() / fetched or not file.is_file():  # a script chooses the name
+            home, file = kept.files.resolve(), (kept.files / fetched).resolve()
+            if file != Path(f"{home}/{fetched}") or not file.is_file():  # a script chooses the name, /etc/x too
                 raise InputError(
                     f"source.elements: extract-image: {quoted(fetched)} is no image that root.d has fetched"
                 )

@@ -19,7 +19,7 @@ from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.image.description import with_facts
 from ..build.image.secure_boot import SecureBootKeys
-from ..build.machine_types import default_disk_type, processor_of
+from ..build.machine_types import default_disk_type, is_known, processor_of
 from ..build.plan import (
     Allowance,
     AskedElements,
@@ -304,7 +304,7 @@ def _check_processor(spec: Spec, source: SourceImage) -> None:
     """Raise InputError where a machine type of Google Cloud cannot boot the source. One machine emulates any."""
     machine_type, image = spec.build.machine_type, f"{source.project}/{source.name}"
     has = processor_of(machine_type)
-    if _project(spec) != LOCAL and has.name != source.architecture:
+    if _project(spec) != LOCAL and has.name != source.architecture and is_known(machine_type):
         fitting = _ARM_EXAMPLES if source.architecture == ARM64.name else _OTHER_EXAMPLES
         raise InputError(
             f"build.machine_type: {machine_type} has {has.name} processors, and the source image {image} is for "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import GoldsmithError, InputError, NoSpace, Permanent, PoisonMessage, Transient
 from ..ports import Message
+from ..topology import WEBHOOKS_TOPIC
 
 if TYPE_CHECKING:
     from ..local.bus import LeasedMessage, LocalBus
@@ -90,6 +91,9 @@ def make_calls(home: Path, queue: LocalBus, logs: str, clock: Clock) -> None:
     except InputError as error:
         LOG.warning("%s", error)
         return
+    from ..webhooks.calls import line_of
+
+    queue.forget_lines(WEBHOOKS_TOPIC, keep=[line_of(hook.name) for hook in hooks])
     if not hooks:
         return
     with ThreadPoolExecutor(len(hooks), thread_name_prefix="webhook") as pool:
@@ -112,12 +116,17 @@ def _due(hook: Webhook, queue: LocalBus) -> Iterator[LeasedMessage]:
     from ..webhooks.calls import line_of
 
     line, end = line_of(hook.name), time.monotonic() + PATIENCE
+    tried = False
     while queue.pending(line):
+        if tried and time.monotonic() >= end:
+            LOG.warning("webhook %s: calls are left; the next build, or goldsmith sweep, makes them", hook.name)
+            return
         waiting = queue.receive(build_id=line, seconds=max(0.0, end - time.monotonic()))
         if waiting is None:
             LOG.warning("webhook %s: calls are left; the next build, or goldsmith sweep, makes them", hook.name)
             return
         yield waiting
+        tried = True
 
 
 def _try(waiting: LeasedMessage, hook: Webhook, logs: str, clock: Clock) -> None:
@@ -133,4 +142,6 @@ def _try(waiting: LeasedMessage, hook: Webhook, logs: str, clock: Clock) -> None
         LOG.warning("given up after %d tries: %s", waiting.attempt, error)
     except (Permanent, PoisonMessage) as error:
         LOG.warning("%s", error)
+    except Exception:
+        LOG.exception("webhook %s: internal fault; it is not told of this build", hook.name)
     waiting.acknowledge()

@@ -72,7 +72,8 @@ class _Substitution:
                 self.problems.append(Problem(path, fault))
                 return match[0]
             self.grown += len(self.values[name])
-            return self.values[name] if self.grown <= GROWTH_LIMIT else ""
+            value = self.values[name] if self.grown <= GROWTH_LIMIT else ""
+            return description.without_facts(value) if path == (description.KEY,) else value
 
         before = self.grown
         result = _REFERENCE.sub(replace, text)

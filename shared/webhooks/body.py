@@ -42,7 +42,7 @@ def _message(build: Build, logs: str) -> bytes:
         family = f" of family `{_plain(build.plan.image.family)}`" if build.plan and build.plan.image.family else ""
         lines.append(f"Image `{_plain(build.image.project)}/{_plain(build.image.name)}`{family}")
     if build.reason:
-        lines.append(f"```{_plain(build.reason[:LONGEST_REASON]).replace('```', chr(39) * 3)}```")
+        lines.append(f"```{_reason(build.reason)}```")
     lines.append(f"Build `{_plain(build.id)}`, logs: {_plain(logs)}" if build.plan else f"Build `{_plain(build.id)}`")
     section = {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(lines)}}
     return _json({"text": f"{build.name}: {outcome.value}", "blocks": [section]})
@@ -51,6 +51,18 @@ def _message(build: Build, logs: str) -> bytes:
 def _plain(text: str | None) -> str:
     """Return text in which nothing is a link, a mention or an entity of Slack's."""
     return (text or "").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _reason(text: str) -> str:
+    """Return the beginning of a reason, as long as it may be once it is plain."""
+    pieces, left = [], LONGEST_REASON
+    for sign in text.replace("```", "'''"):
+        piece = _plain(sign)
+        left -= len(piece)
+        if left < 0:
+            break
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

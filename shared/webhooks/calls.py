@@ -45,7 +45,7 @@ def make_call(message: Message, hooks: Sequence[Webhook], logs: str, now: float)
     if hook is None:
         raise PoisonMessage(f"a call of webhook {name!r:.60}, which there is not; it was taken out of the settings")
     build = _finished_build(message.data)
-    body = webhook_body(build, hook.format, logs.format(build_id=build.id))
+    body = webhook_body(build, hook.format, logs.replace("{build_id}", build.id))
     send(hook, f"{build.id}.{build.created:.0f}", body, now)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import http.client
 import threading
 import urllib.request
 from http import HTTPStatus
@@ -20,7 +19,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from ..errors import Permanent, Transient
-from .webhook import Webhook
+from .webhook import LOOPBACK, Webhook
 
 PATIENCE = 15.0  # seconds for one try, whatever the receiver does
 _PAUSE = 10.0  # seconds between two bytes of it
@@ -85,14 +84,15 @@ class _Try:
         return self._status
 
     def _run(self) -> None:
-        opener = urllib.request.build_opener(_NoRedirect)
+        direct = [urllib.request.ProxyHandler({})] if self._request.host.partition(":")[0] in LOOPBACK else []
+        opener = urllib.request.build_opener(_NoRedirect, *direct)
         try:
             with opener.open(self._request, timeout=_PAUSE) as answer:
                 self._status = answer.status
         except HTTPError as error:
             self._status = error.code
             error.close()
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told on its own thread
             self._fault = error
 
 

@@ -15,6 +15,11 @@ FACTS = ("source.project", "source.name", "source.family", "build.id", "build.da
 _REFERENCE = re.compile(r"\$(\$?)\{(" + "|".join(map(re.escape, FACTS)) + r")\}")
 
 
+def without_facts(value: str) -> str:
+    """Return the value of a parameter so that with_facts() leaves it as it is."""
+    return _REFERENCE.sub(lambda match: "$" + match[0], value)
+
+
 def with_facts(text: str, facts: Mapping[str, str]) -> str:
     """Return a description with its references replaced; `$${name}` stays as `${name}`. InputError if it gets long."""
     result = _REFERENCE.sub(lambda match: match[0][1:] if match[1] else facts[match[2]], text)

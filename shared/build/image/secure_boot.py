@@ -46,6 +46,10 @@ def read_boot_key(text: str) -> BootKey:
         raise ValueError(f"is empty; {_FORMS}")
     if len(data) > LONGEST_KEY:
         raise ValueError(f"has {len(data)} bytes; {LONGEST_KEY} are the most")
+    if b"PRIVATE KEY" in data or (_is_der(data) and not _is_certificate(data)):
+        raise ValueError(
+            "is no certificate, but perhaps a private key, which an image must not have; write a certificate"
+        )
     if pem and not _is_der(data):
         raise ValueError("is no certificate: what it holds is cut off, or is not DER; copy it again, whole")
     return BootKey(content, "X509" if pem or _is_der(data) else "BIN")
@@ -54,3 +58,8 @@ def read_boot_key(text: str) -> BootKey:
 def _is_der(data: bytes) -> bool:
     """Return whether bytes are one ASN.1 sequence, whole, with a length of two bytes, as certificates have."""
     return len(data) > 4 and data[:2] == b"\x30\x82" and int.from_bytes(data[2:4], "big") == len(data) - 4
+
+
+def _is_certificate(der: bytes) -> bool:
+    """Return whether a sequence begins with one, as certificates do; keys begin with the number of their version."""
+    return der[4:5] == b"\x30"

@@ -8,6 +8,7 @@ from itertools import permutations
 import pytest
 
 from provisioner.protocol import (
+    ALL_SCRIPTS_LIMIT,
     ELEMENTS_ACTION,
     SCRIPTS,
     STEP_FINISHED,
@@ -20,7 +21,7 @@ from provisioner.protocol import (
 )
 from shared.build.build import Build, State, StepRecord
 from shared.engine.lifecycle import advance, most_reports
-from shared.engine.script_table import ScriptRecord, nest_scripts, script_table, scripts_of
+from shared.engine.script_table import LONGEST_NAME, ScriptRecord, nest_scripts, script_table, scripts_of
 from tests.world import values
 from tests.world.memory_store import MemoryStore
 
@@ -74,6 +75,23 @@ def test_the_newest_try_counts() -> None:
 @pytest.mark.parametrize("changes", [{"step": 7}, {"step": -1}, {"step": None}, {"kind": STEP_FINISHED}])
 def test_what_is_of_no_step_is_left_out(changes: dict[str, object]) -> None:
     assert table(told(3, DONE, **changes)) == ()
+
+
+def test_a_machine_that_lies_fills_no_memory() -> None:
+    """It has its own key, and may send thousands of reports of the largest size for each step."""
+    lie = "\n".join(encode_script(ScriptFact("install.d", f"{number}-{'x' * 3000}", "a")) for number in range(20))
+    table_of_lies = table(*(told(number, output=lie.replace("xx", f"{number:02}", 1)) for number in range(1, 99)))
+    assert 0 < len(table_of_lies) <= 2 * ALL_SCRIPTS_LIMIT // 3000
+    assert all(len(script.file) == LONGEST_NAME for script in table_of_lies)
+
+
+def test_what_one_step_has_told_takes_the_place_of_its_earlier_tries() -> None:
+    large = [ScriptFact("install.d", f"{number}-{'x' * 200}", "a") for number in range(250)]
+    lines = [encode_script(fact) for fact in large]
+    tries = [told(tries, output="\n".join(lines), tries=tries) for tries in range(1, 40)]
+    step = replace(RUNNING_STEP, tries=39)
+    assert {script.status for script in table(*tries, step=step)} == {"running"}
+    assert len(table(*tries, step=step)) == 250
 
 
 def test_garbage_is_no_script() -> None:

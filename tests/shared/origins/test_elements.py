@@ -155,6 +155,7 @@ OWN = {"MINE": "own"}
 EMPTY = {"root.d/20-second": "#!/bin/bash\n"}
 CHEAT = """#!/bin/bash
 ln -sf /etc/passwd "$DIB_IMAGE_CACHE/link"
+ln -sfn /etc "$DIB_IMAGE_CACHE/folder"
 printf %s "$DIB_IMAGE_CACHE/{}" >"$TMP_BUILD_DIR/wanted"
 exit 1
 """
@@ -185,7 +186,7 @@ def test_the_image_of_a_distribution_is_unpacked_without_loop_devices(home: Path
     assert len((kept / "runs").read_text().splitlines()) == (1 if local else 2)
 
 
-@pytest.mark.parametrize("name", ["link", "../files/link", "nothing", "x\ny"])
+@pytest.mark.parametrize("name", ["link", "../files/link", "nothing", "x\ny", "/etc/passwd", "folder/passwd"])
 def test_a_script_cannot_have_other_files_unpacked(home: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"extract-image: .* is no image that root\.d has fetched"):
         of_image(home, system(tmp_path, CHEAT.format(name)))

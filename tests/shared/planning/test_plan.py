@@ -369,6 +369,16 @@ def test_a_description_refers_to_source_and_build() -> None:
     assert digest.image.description == digest.content_digest
 
 
+def test_values_of_parameters_in_a_description_are_text() -> None:
+    given = read_spec(
+        "name: hello\nsource: {project: local, family: debian-12}\nsteps: []\n"
+        'parameters: {note: x}\ndescription: "by ${note}"\n',
+        "s",
+        {"note": "${build.id} $${build.id}"},
+    )
+    assert planned(given).image.description == "by ${build.id} $${build.id}"
+
+
 def test_a_description_that_grows_too_long_is_told() -> None:
     with pytest.raises(InputError, match="description: it has 2049 characters with what it refers to"):
         planned(spec_with(f"description: '{'x' * 2031}${{source.name}}'\n"))

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from shared.build.orders import Order
 from shared.engine.messages import order_message
 from shared.errors import InputError
 from shared.runtime.one_machine import LocalBackend, open_one_machine
-from shared.runtime.webhooks import FILE, LARGEST_FILE, home_webhooks, make_calls
+from shared.runtime.webhooks import FILE, LARGEST_FILE, PATIENCE, home_webhooks, make_calls
 from shared.webhooks.calls import line_of
 from tests.shared.webhooks.receiver import Receiver, receiver
 from tests.world import values
@@ -138,6 +139,42 @@ def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(InputError, match="plain file"):
         home_webhooks(tmp_path)
+
+
+def test_calls_of_a_webhook_that_was_taken_out_go_with_it(tmp_path: Path, there: Receiver) -> None:
+    """Another one of that name, at another address, must not get what the first was to be told."""
+    home = tmp_path / "home"
+    write(home, ci="https://ci.example.com/")
+    with open_one_machine(home) as backend:
+        announce(backend)
+        write(home, other=there.url)
+        call(backend)
+        assert waiting(backend, "ci") == 0
+        write(home, ci=there.url)
+        call(backend)
+    assert there.got == []
+
+
+def test_many_calls_to_a_receiver_that_is_down_hold_up_one_command_for_seconds(tmp_path: Path, there: Receiver) -> None:
+    write(tmp_path / "home", ci=there.url)
+    there.answers += [503] * 1000
+    with open_one_machine(tmp_path / "home") as backend:
+        for number in range(30):
+            announce(backend, id=f"hello-{number:012}")
+        began = time.monotonic()
+        call(backend)
+        assert time.monotonic() - began < 6 * PATIENCE
+        assert waiting(backend, "ci") == 30
+
+
+def test_a_home_with_braces_in_its_path(tmp_path: Path, there: Receiver) -> None:
+    home = tmp_path / "{home}"
+    write(home, ci=there.url)
+    with open_one_machine(home) as backend:
+        announce(backend)
+        call(backend)
+    [body] = there.bodies
+    assert "/{home}/builds/hello-0123456789ab/logs" in json.loads(body)["data"]["logs"]
 
 
 def test_two_commands_at_once_make_one_call(tmp_path: Path, there: Receiver) -> None:

@@ -7,8 +7,11 @@ import hashlib
 import hmac
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +27,7 @@ from shared.webhooks.webhook import Webhook
 from tests.shared.webhooks.receiver import Receiver, receiver
 from tests.world import values
 
+ROOT = Path(__file__).parents[3]
 SECRET = b"0123456789abcdef01234567"
 NOW = values.NOON + 90.5
 
@@ -118,6 +122,24 @@ def test_what_will_not_pass_is_given_up_and_no_redirect_is_followed(there: Recei
         send(Webhook("ci", there.url), "id", b"{}", NOW)
     assert len(there.got) == 1
     assert "/hook" not in str(told.value)
+
+
+def test_no_proxy_gets_what_stays_on_this_machine(there: Receiver) -> None:
+    """In the environment of a process of its own: the library reads it whenever it sends."""
+    program = (
+        "import sys; from shared.webhooks.send import send; from shared.webhooks.webhook import Webhook;"
+        "send(Webhook('ci', sys.argv[1]), 'id', b'{}', 0.0)"
+    )
+    proxies = {"http_proxy": "http://127.0.0.1:9", "PATH": "/usr/bin"}
+    subprocess.run([sys.executable, "-c", program, there.url], env=proxies, cwd=ROOT, check=True, timeout=60)
+    assert there.bodies == [b"{}"]
+
+
+def test_a_reason_full_of_signs_fits_into_a_message() -> None:
+    failed = finished(outcome=Outcome.FAILED, reason="<&" * 5000)
+    text = json.loads(webhook_body(failed, "slack", "/l"))["blocks"][0]["text"]["text"]
+    assert len(text) < 3000
+    assert text.count("&lt;&amp;") > 100
 
 
 def test_nobody_there_is_tried_again() -> None:
