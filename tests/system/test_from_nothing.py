@@ -53,7 +53,7 @@ def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) ->
     spec = from_rootfs(empty, write(archive, packed(system(machine=183))))
     done = empty.run("plan", spec)
     assert (done.status, "is a program for arm64" in done.err) == (BAD_INPUT, True), done.text
-    spec.write_text(spec.read_text() + "output: {reproducible: true}\n")
+    spec = from_rootfs(empty, archive, output={"reproducible": True})
     done = empty.run("submit", spec, "--project", "project-1", "--bucket", "bucket-1")
     assert (done.status, "output.reproducible: only one machine" in done.err) == (BAD_INPUT, True), done.text
     container = write(tmp_path / "image.tar", archived(saved([packed(system())])))

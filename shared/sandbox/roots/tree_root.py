@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...disks.disk import Disk
-from ...disks.extents import copy_around
+from ...disks.extents import copy_around, copy_sparse
 from ...errors import EnvironmentFault
 from ..system_calls import unmount_file_system
 from .layer_stack import LayerStack
@@ -45,10 +45,16 @@ def unwritten_disk(disk: Path) -> Path:
 
 
 def copy_without_root(source: Path, target: Path) -> None:
-    """Copy a disk with a hole in the place of its root file system. RootUnreadable; faults as of copy_sparse()."""
+    """Copy a disk with a hole in the place of its root file system. RootUnreadable; faults as of copy_sparse().
+
+    One without a partition table is copied whole: nothing but the file system says what it is.
+    """
     with Disk(source) as disk:
-        place = disk.root.partition
-    copy_around(source, target, place.start, place.size)
+        place, alone = disk.root.partition, disk.table.kind == "none"
+    if alone:
+        copy_sparse(source, target)
+    else:
+        copy_around(source, target, place.start, place.size)
 
 
 class TreeRoot:

@@ -3,6 +3,7 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 from typing import Any
 
 import pytest
@@ -121,8 +122,9 @@ def test_a_tree_with_a_kernel_is_made_bootable(mode: str, place: Path) -> None:
     contents = describe_image(disk)
     assert (contents.kernel, contents.bios, contents.efi) == ("6.1.0-10", True, True)
     with Disk(disk) as opened:
-        fstab = opened.root.read("/etc/fstab").decode()
-        assert fstab.split()[0] in opened.root.read("/boot/grub/grub.cfg").decode()
+        fstab, menu = (opened.root.read(path).decode() for path in ("/etc/fstab", "/boot/grub/grub.cfg"))
+        assert fstab.split()[:2] == ["LABEL=cloudimg-rootfs", "/"]
+        assert f"root=UUID={UUID(bytes=opened.root.file_system.layout.uuid)}" in menu
 
 
 def test_what_is_refused_leaves_nothing(mode: str, place: Path) -> None:

@@ -31,6 +31,7 @@ def test_a_step_without_elements_takes_those_of_the_source() -> None:
             "elements": ["debian-minimal", "vm"],
             "path": ["own", "elements"],
             "env": {"DIB_RELEASE": "bookworm", "A": "one"},
+            "packages": [],
         }
     ]
 
@@ -43,7 +44,7 @@ def test_variables_of_the_step_win() -> None:
 
 def test_a_step_with_elements_takes_nothing() -> None:
     text = f"{HEAD}{SOURCE}steps:\n- {{name: one, action: elements, inputs: {{elements: [app]}}}}\n"
-    assert steps_of(text) == [{"elements": ["app"], "path": ["elements"], "env": {}}]
+    assert steps_of(text) == [{"elements": ["app"], "path": ["elements"], "env": {}, "packages": []}]
 
 
 @pytest.mark.parametrize(
