@@ -59,8 +59,9 @@ class DamagedState(ValueError):
 def load_state(path: str, job: Job) -> Optional[JobState]:
     """Read the state of `job`; return None where the job has not run on this disk. DamagedState; OSError.
 
-    The state of an earlier attempt is carried on: its steps stay done, numbering starts again. So is that of another
-    build on a disk that was kept after the job's first steps. Any other state of another build, or of another phase, is
+    The state of an earlier attempt is carried on: its steps stay done, numbering starts again. The last step of a maker
+    VM is done again: each attempt has a blank disk of its own for the root. So is the state of another build carried
+    on, where the disk was kept after the job's first steps. Any other state of another build, or of another phase, is
     ignored: the source image may have been made without the clean-up.
     """
     try:
@@ -82,6 +83,8 @@ def load_state(path: str, job: Job) -> Optional[JobState]:
         raise DamagedState(f"{path} is of attempt {state.attempt}, job.json of the earlier attempt {job.attempt}")
     if state.attempt < job.attempt:
         _begin_attempt(state, job.attempt)
+        if job.makes_root:
+            state.next = min(state.next, len(job.steps) - 1)
     return state
 
 

@@ -14,5 +14,5 @@ def act(_inputs: WriteRoot, context: StepContext) -> int:
         device = wait_for(context.root, SECONDS, ROOT_DISK, find_root_disk)
     except ScratchError as error:
         raise StepError(str(error)) from error
-    run_maker(context.maker, "write", [device], context)
+    run_maker(context.maker, "write", [device, context.maker.cidata], context)
     return 0

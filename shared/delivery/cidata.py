@@ -20,6 +20,7 @@ from .maker_bundle import MAKER, maker_zip
 
 LABEL = "cidata"  # cloud-init looks for it
 CONTEXT = "context.tar"
+JOB_DOCUMENT = "job.json"
 CIDATA_ATTRIBUTE = "goldsmith-cidata"  # metadata of a VM without such a disk: the URL of the files' archive
 CONTEXT_ATTRIBUTE = "goldsmith-context"  # and of context.tar, if there is one
 PATIENCE_ATTRIBUTE = "goldsmith-patience"  # seconds after the boot within which the files must be there
@@ -47,7 +48,7 @@ def small_files(job: Job, kept: Path | None = None) -> dict[str, bytes]:
         "meta-data": meta_data(job),
         "bootstrap.sh": bootstrap_script(),
         "provisioner.pyz": kept_pyz(kept) if kept else provisioner_pyz(),
-        "job.json": encode(job),
+        JOB_DOCUMENT: encode(job),
     }
     return {**files, MAKER: maker_zip()} if job.makes_root else files
 

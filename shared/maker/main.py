@@ -3,7 +3,7 @@
     make   HOME ORIGIN FOLDER CIDATA     the image of an origin (JSON), of files below FOLDER or of the packed context
     run    HOME CIDATA JOB               a sandbox on a copy of it does a job; each line printed is an object:
                                          {"report": ...}, {"console": ...}, and last {"end": ""} or why it was lost
-    write  HOME DEVICE                   its disk goes to a device of the same size
+    write  HOME DEVICE CIDATA            its disk goes to a device of the same size
 
 What these do is what `goldsmith build --engine chroot` does on one machine, by the same modules. HOME outlives the VM,
 so that the next attempt finds the image that an earlier one has made. The last line on standard error tells a fault,

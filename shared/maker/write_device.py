@@ -8,10 +8,11 @@ import os
 import struct
 from pathlib import Path
 
-from provisioner.protocol import BUILD
+from provisioner.protocol import BUILD, decode_job
 
 from ..build.resources import boot_disk_name
 from ..clock import SystemClock
+from ..delivery.cidata import JOB_DOCUMENT
 from ..disks.extents import copy_range, data_extents
 from ..errors import EnvironmentFault
 from ..host.build_folder import BuildFolder, build_ids
@@ -27,20 +28,24 @@ WRITE_ZEROS = 0x127F  # BLKZEROOUT of linux/fs.h
 HEAD = 1 << 20  # bytes at the start of a device that tell whether it holds anything
 
 
-def write_device(home: Path, device: Path) -> None:
-    """Write the disk of the only build below `home` to a device, and its findings beside. GoldsmithError."""
+def write_device(home: Path, device: Path, cidata: Path) -> None:
+    """Write the disk of the only build below `home` to a device, and its findings beside. GoldsmithError.
+
+    The device is of the attempt whose job is in the cidata; an earlier one may have left the disk.
+    """
     made = made_root(home)
     [build_id] = build_ids(home)
-    _, attempt = json.loads((BuildFolder(home, build_id).path / JOB_NOTE).read_text())
-    name = boot_disk_name(build_id, attempt, BUILD)
+    _, of_disk = json.loads((BuildFolder(home, build_id).path / JOB_NOTE).read_text())
+    name = boot_disk_name(build_id, of_disk, BUILD)
     catalogue = Catalogue(home, SystemClock())
     with Machines(home, drop_report) as machines:
         compute = LocalCompute(home, catalogue, machines, SystemClock(), environment={})
         found = compute.inspect_disk(name, made.image)
     (home / FINDINGS).write_text(json.dumps([[each.path, each.what, each.remedy] for each in found]))
     begun = home / BEGUN
-    again = begun.exists() and begun.read_text() == str(attempt)  # each attempt has a device of its own
-    begun.write_text(str(attempt))
+    attempt = str(decode_job((cidata / JOB_DOCUMENT).read_bytes()).attempt)
+    again = begun.exists() and begun.read_text() == attempt  # each attempt has a device of its own
+    begun.write_text(attempt)
     copied = copy_to_device(BuildFolder(home, build_id).disk(name), device, blank=not again)
     print_line(f"{copied >> 20} MiB of {made.disk_size_gb} GB are written to {device}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.protocol import Job, Step
+from provisioner.protocol import COMPLETED, Job, Step
 from provisioner.reporting.state import DamagedState, JobState, load_state
 from provisioner.system.files import write_whole
 
@@ -64,6 +64,23 @@ def test_a_new_attempt_says_that_it_has_started(tmp_path: Path) -> None:
     state = load_state(path, replace(JOB, attempt=2))
     assert state is not None
     assert not state.layered
+
+
+@pytest.mark.parametrize(("makes_root", "done", "next_step"), [(True, 2, 1), (True, 1, 1), (True, 0, 0), (False, 2, 2)])
+def test_each_attempt_writes_the_root_to_its_own_disk(
+    tmp_path: Path, makes_root: bool, done: int, next_step: int
+) -> None:
+    path = str(tmp_path / "state.json")
+    steps = (Step("create root", "make-root", {"origin": {}}), Step("write root", "write-root", {}))
+    job = replace(JOB, steps=steps, makes_root=makes_root)
+    left = JobState(JOB.build_id, JOB.phase, JOB.attempt)
+    left.next, left.ended = done, COMPLETED if done == len(steps) else ""
+    write_whole(path, left.encode())
+    same, later = load_state(path, job), load_state(path, replace(job, attempt=2))
+    assert same is not None
+    assert later is not None
+    assert (same.next, same.ended) == (done, left.ended)
+    assert (later.next, later.ended) == (next_step, "")
 
 
 def test_what_a_power_cut_left_of_a_new_state_is_no_state(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ def maker(folder: Path, archive: bytes, *steps: Step, **origin: object) -> Provi
     _know_context(machine)
     links = machine.root / "dev/disk/by-id"
     links.mkdir(parents=True)
-    with device(machine).open("wb") as file:
-        file.truncate(SIZE_GB * GIB)
+    blank_device(machine)
     (links / "google-root").symlink_to(device(machine))
     return machine
 
@@ -85,6 +84,13 @@ def _know_context(machine: Provisioning) -> None:
 
 def device(machine: Provisioning) -> Path:
     return machine.folder / "device"
+
+
+def blank_device(machine: Provisioning) -> None:
+    """Make the disk of a new attempt."""
+    device(machine).unlink(missing_ok=True)
+    with device(machine).open("wb") as file:
+        file.truncate(SIZE_GB * GIB)
 
 
 def facts(machine: Provisioning) -> list[tuple[str, int | None]]:
@@ -111,6 +117,19 @@ def test_the_steps_run_in_the_root_and_the_device_has_it(tmp_path: Path, root_ar
         assert not disk.root.exists("/var/lib/goldsmith")
         assert (disk.table.kind, disk.table.bios_code) == ("gpt", True)
     assert device(machine).stat().st_blocks * 512 < GIB // 2, "only what the disk holds is written"
+
+
+def test_the_next_attempt_writes_to_a_disk_of_its_own(tmp_path: Path, root_archive: Path) -> None:
+    """The first one was lost once all was done, and before anyone had heard of it."""
+    machine = maker(tmp_path / "m", root_archive.read_bytes(), script("greet"))
+    assert machine.run(400).status == 0
+    blank_device(machine)
+    machine.port.write_text("")
+    machine.write_cidata(replace(machine.job, attempt=2))
+    assert machine.run(400).status == 0
+    assert facts(machine) == [(STARTED, None), (STEP_STARTED, 2), (STEP_FINISHED, 2), (COMPLETED, None)]
+    with Disk(device(machine)) as disk:
+        assert disk.root.read("/etc/made") == b"made\n"
 
 
 def test_a_machine_that_goes_down_keeps_its_root_and_a_step_that_fails_says_so(
