@@ -16,9 +16,11 @@ from ..delivery.bundle import keep_pyz
 from ..delivery.cidata import CONTEXT
 from ..elements.packed_path import unpacked_path
 from ..errors import InputError
+from ..host.scratch import scratch_folder
 from ..images.catalogue import Catalogue
 from ..images.contents import ImageContents, describe_image
 from ..json_values import reader
+from ..local.compute import make_folder
 from ..machines.machines import Machines
 from ..origins.elements import ElementsRequest
 from ..origins.kept_origins import KeptOrigins
@@ -66,21 +68,31 @@ def print_line(text: str) -> None:
 
 
 def _image(home: Path, asked: OriginPlan, folder: Path, context: Path) -> Image:
-    size = asked.disk_size_gb * GIB
-    if asked.kind != "elements":
-        described = replace(asked.disk or default_disk(), size=size)
-        origins = KeptOrigins(Catalogue(home, SystemClock()), home, print_line, described, environment={})
-        if asked.kind == "rootfs":
-            return origins.of_rootfs(folder / asked.place)
-        if asked.kind == "oci":
-            return origins.of_container(folder / asked.place)
-        keyring = folder / asked.place if asked.place else None
-        lists = {key: tuple(asked.asked[key]) for key in ("packages", "components")}
-        return origins.of_packages(PackageRequest(**{**asked.asked, **lists, "keyring": keyring}))
+    if asked.kind == "elements":
+        return _image_of_elements(home, asked, folder, context)
+    described = replace(asked.disk or default_disk(), size=asked.disk_size_gb * GIB)
+    origins = KeptOrigins(Catalogue(home, SystemClock()), home, print_line, described, environment={})
+    if asked.kind == "rootfs":
+        return origins.of_rootfs(folder / asked.place)
+    if asked.kind == "oci":
+        return origins.of_container(folder / asked.place)
+    keyring = folder / asked.place if asked.place else None
+    lists = {key: tuple(asked.asked[key]) for key in ("packages", "components")}
+    return origins.of_packages(PackageRequest(**{**asked.asked, **lists, "keyring": keyring}))
+
+
+def _image_of_elements(home: Path, asked: OriginPlan, folder: Path, context: Path) -> Image:
     origins = KeptOrigins(Catalogue(home, SystemClock()), home, print_line, asked.disk, environment={})
-    with Machines(home, drop_report) as machines, unpacked_path(asked.asked["path"], context) as path:
+    place = home / "cache" / "origins"
+    make_folder(place)
+    with (
+        Machines(home, drop_report) as machines,
+        scratch_folder(place) as scratch,
+        unpacked_path(asked.asked["path"], context, scratch.path) as path,  # the cidata is read-only
+    ):
         image = folder / asked.place if asked.place else None
         elements = tuple(asked.asked["elements"])
+        size = asked.disk_size_gb * GIB
         request = ElementsRequest(elements, path, asked.asked["env"], size=size, local_image=image)
         return origins.of_elements(request, machines)
 

@@ -46,6 +46,7 @@ class Provisioning:
     options: Sequence[str] = ("--drain", "2")
     env: Mapping[str, str] = field(default_factory=dict)
     within: Sequence[str] = ()  # the command that runs the provisioner's
+    programs: Sequence[str] = ()  # those of the files that are executable
     python: str = ""  # "": the one that tests have chosen
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class Provisioning:
             for name, text in self.files.items():
                 path = self.folder / "member"
                 path.write_bytes(text if isinstance(text, bytes) else text.encode())
+                path.chmod(0o755 if name in self.programs else 0o644)
                 archive.add(path, name)
         for name, data in cidata_files(job, context).items():
             (self.cidata / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())

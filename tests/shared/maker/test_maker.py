@@ -40,6 +40,8 @@ FILES = {
     "fail": "echo this goes wrong\nexit 7\n",
     "wait": "echo waits\nsleep 3\necho made >/etc/made\n",
 }
+SCRIPT = "elements/system/root.d/10-root"
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec setsid "$@"'
 
 
 @pytest.fixture(scope="session")
@@ -53,18 +55,24 @@ def root_archive(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def maker(folder: Path, archive: bytes, *steps: Step, **origin: object) -> Provisioning:
     """Return a machine whose job makes a root of an archive and runs steps there; its device is a sparse file."""
     made = OriginPlan("rootfs", SourceImage("", "", ""), SIZE_GB, place="root.tar.gz")
-    asked = to_document(replace(made, **origin))  # type: ignore[arg-type]  # fields, by name
+    return machine_of(folder, replace(made, **origin), {"root.tar.gz": archive}, *steps)  # type: ignore[arg-type]
+
+
+def machine_of(
+    folder: Path, origin: OriginPlan, files: dict[str, str | bytes], *steps: Step, programs: tuple[str, ...] = ()
+) -> Provisioning:
+    """Return a machine whose job makes a root and runs steps there. Its cidata is read-only, as on a VM."""
     own = (
-        Step("create root", "make-root", {"origin": asked}, reads=(asked["place"],)),
+        Step("create root", "make-root", {"origin": to_document(origin)}, reads=tuple(filter(None, [origin.place]))),
         *(replace(step, reads=(step.name,)) for step in steps),
         Step("write root", "write-root", {}, reads=()),
     )
-    files: dict[str, str | bytes] = {**FILES, "root.tar.gz": archive}
     machine = Provisioning(
         folder,
         job(*own, makes_root=True, inventory=True, hygiene="fail"),
-        files,
-        within=["setsid"],
+        {**FILES, **files},
+        within=["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(folder / "cidata")],
+        programs=programs,
         python=sys.executable,
     )
     _know_context(machine)
@@ -73,6 +81,14 @@ def maker(folder: Path, archive: bytes, *steps: Step, **origin: object) -> Provi
     blank_device(machine)
     (links / "google-root").symlink_to(device(machine))
     return machine
+
+
+def of_elements(more: dict[str, str | bytes]) -> tuple[OriginPlan, dict[str, str | bytes]]:
+    """Return the plan of a root that the element `system` makes, and that element's files."""
+    asked = {"elements": ["system"], "path": ["elements"], "env": {}}
+    text = '#!/bin/bash\nmkdir -p "$TARGET_ROOT"/etc\n'
+    files = {SCRIPT: text, "elements/system/element-provides": "operating-system\n", **more}
+    return OriginPlan("elements", SourceImage("", "", ""), SIZE_GB, asked=asked), files
 
 
 def _know_context(machine: Provisioning) -> None:
@@ -175,3 +191,12 @@ def test_what_is_no_root_is_the_step_s_failure(tmp_path: Path, place: str, why: 
     last = check_numbers(machine.report_data())[-1]
     assert last.kind == FAILED
     assert why in last.message, json.dumps(last.message)
+
+
+def test_elements_of_the_context_make_the_root(tmp_path: Path) -> None:
+    """The cidata, where the context is, cannot be written to. What this element makes has no Python."""
+    machine = machine_of(tmp_path / "m", *of_elements({}), programs=(SCRIPT,))
+    assert machine.run(400).status == 1
+    last = check_numbers(machine.report_data())[-1]
+    assert (last.step, last.message[:67]) == (0, "step 'create root' failed: source.elements: what it makes has no py")
+    assert list((machine.state / "maker/home/cache/origins").glob("*/goldsmith-elements-*")) == []
