@@ -14,6 +14,7 @@ from ..build.plan import OriginPlan
 from ..clock import SystemClock
 from ..delivery.bundle import keep_pyz
 from ..delivery.cidata import CONTEXT
+from ..elements.chosen import choose
 from ..elements.packed_path import unpacked_path
 from ..errors import InputError
 from ..host.scratch import scratch_folder
@@ -22,7 +23,7 @@ from ..images.contents import ImageContents, describe_image
 from ..json_values import reader
 from ..local.compute import make_folder
 from ..machines.machines import Machines
-from ..origins.elements import ElementsRequest
+from ..origins.elements import ElementsRequest, described_disk
 from ..origins.kept_origins import KeptOrigins
 from ..origins.packages import PackageRequest
 from ..ports import Image, Message
@@ -94,7 +95,21 @@ def _image_of_elements(home: Path, asked: OriginPlan, folder: Path, context: Pat
         elements = tuple(asked.asked["elements"])
         size = asked.disk_size_gb * GIB
         request = ElementsRequest(elements, path, asked.asked["env"], size=size, local_image=image)
+        if asked.disk is None:
+            _refuse_disk(request)
         return origins.of_elements(request, machines)
+
+
+def _refuse_disk(request: ElementsRequest) -> None:
+    """Refuse the disk that an element describes where no sandbox could run the steps in it. InputError."""
+    chosen = choose(request.elements, [str(folder) for folder in request.path], on_image=False)
+    described, file = described_disk(chosen)
+    reason = described.needs_vm if described is not None else None
+    if reason is not None:
+        raise InputError(
+            f"source.elements: {file}: {reason}, which only a machine that runs from it can change; on Google Cloud, "
+            "write disk, with one ext4 file system for all but /boot/efi"
+        )
 
 
 def drop_report(_message: Message) -> None:

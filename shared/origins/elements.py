@@ -102,6 +102,12 @@ class ArchivesState:
     unreachable: str = ""
 
 
+def described_disk(chosen: ChosenElements) -> tuple[DiskDescription | None, str]:
+    """Return the disk that elements describe and its file, ELEMENT/FILE; None and "" where none does. InputError."""
+    values, file = element_disk(chosen.elements)
+    return read_disk(values).description if file else None, file
+
+
 class RootElements:
     """The elements of a request, read and checked."""
 
@@ -151,8 +157,7 @@ class RootElements:
 
     def disk(self) -> DiskDescription | None:
         """Return the disk that an element describes; None where none does. InputError with the place in its file."""
-        values, file = element_disk(self._chosen.elements)
-        return read_disk(values).description if file else None
+        return described_disk(self._chosen)[0]
 
     def state(self) -> ArchivesState:
         """Ask the archives that root.d would take packages from what they hold. InputError, EnvironmentFault."""

@@ -41,6 +41,12 @@ FILES = {
     "wait": "echo waits\nsleep 3\necho made >/etc/made\n",
 }
 SCRIPT = "elements/system/root.d/10-root"
+BOOT_APART = """
+- local_loop: {name: image0, size: 1GiB}
+- partitioning: {base: image0, label: gpt, partitions: [{name: boot, size: 100MiB}, {name: root, size: 100%}]}
+- mkfs: {base: boot, label: start, mount: {mount_point: /boot}}
+- mkfs: {base: root, mount: {mount_point: /}}
+"""
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec setsid "$@"'
 
 
@@ -86,7 +92,7 @@ def machine_of(
 def of_elements(more: dict[str, str | bytes]) -> tuple[OriginPlan, dict[str, str | bytes]]:
     """Return the plan of a root that the element `system` makes, and that element's files."""
     asked = {"elements": ["system"], "path": ["elements"], "env": {}}
-    text = '#!/bin/bash\nmkdir -p "$TARGET_ROOT"/etc\n'
+    text = '#!/bin/bash\necho makes a root\nmkdir -p "$TARGET_ROOT"/etc\n'
     files = {SCRIPT: text, "elements/system/element-provides": "operating-system\n", **more}
     return OriginPlan("elements", SourceImage("", "", ""), SIZE_GB, asked=asked), files
 
@@ -196,7 +202,19 @@ def test_what_is_no_root_is_the_step_s_failure(tmp_path: Path, place: str, why: 
 def test_elements_of_the_context_make_the_root(tmp_path: Path) -> None:
     """The cidata, where the context is, cannot be written to. What this element makes has no Python."""
     machine = machine_of(tmp_path / "m", *of_elements({}), programs=(SCRIPT,))
-    assert machine.run(400).status == 1
+    ended = machine.run(400)
+    assert "makes a root" in ended.console
     last = check_numbers(machine.report_data())[-1]
     assert (last.step, last.message[:67]) == (0, "step 'create root' failed: source.elements: what it makes has no py")
     assert list((machine.state / "maker/home/cache/origins").glob("*/goldsmith-elements-*")) == []
+
+
+def test_an_element_s_disk_that_needs_a_machine_is_refused_before_the_root_is_made(tmp_path: Path) -> None:
+    origin, files = of_elements({"elements/system/block-device-default.yaml": BOOT_APART})
+    machine = machine_of(tmp_path / "m", origin, files, programs=(SCRIPT,))
+    ended = machine.run(400)
+    last = check_numbers(machine.report_data())[-1]
+    assert (last.kind, last.step) == (FAILED, 0)
+    assert "system/block-device-default.yaml: /boot is a file system of its own, which only a machine" in last.message
+    assert "write disk, with one ext4 file system" in last.message
+    assert "makes a root" not in ended.console, "root.d was not run"
