@@ -90,8 +90,7 @@ class Runner:
             return FAILED
         while self._state.next < len(self._job.steps):
             index, step = self._state.next, self._job.steps[self._state.next]
-            sandboxed = self._job.makes_root and step.action not in MAKER_ACTIONS
-            outcome = self._sandboxed(index) if sandboxed else self._step(index, step)
+            outcome = self._sandboxed() if self._at_sandbox() else self._step(index, step)
             if outcome is not None:
                 return outcome
         self._journal.commit()
@@ -100,17 +99,17 @@ class Runner:
     def _start(self, note: str, resumed: bool) -> bool:
         """Report `started`; return whether the steps can go on. They cannot after a step that may not run again."""
         state = self._state
-        problem = ""
+        index, problem = state.next, ""
         if state.started:
             state.interruptions += 1
-            problem = self._interrupted(self._job.steps[state.next])
-            note = "; ".join(filter(None, [f"step {self._job.steps[state.next].name!r} was interrupted", note]))
+            index, problem = self._interrupted()
+            note = "; ".join(filter(None, [f"{self._begun()} was interrupted", note]))
         if not state.layered:
             self._journal.report(STARTED, resumed_at=state.next if resumed else None, message=note)
             self._report_kept()
         state.layered = False
         if problem:
-            self._fail(state.next, problem)
+            self._fail(index, problem)
         return not problem
 
     def _report_kept(self) -> None:
@@ -118,13 +117,35 @@ class Runner:
         for index in range(self._job.first if self._state.next == self._job.first else 0):
             self._journal.report(STEP_FINISHED, step=index, message=FROM_CACHE)
 
-    def _interrupted(self, step: Step) -> str:
-        """Return why an interrupted step may not run again; "" where it may."""
-        if not step.idempotent:
-            return f"step {step.name!r} was interrupted and is not idempotent: it cannot be run a second time"
+    def _interrupted(self) -> Tuple[int, str]:
+        """Return which of the steps that were interrupted may not run again, and why; "" where all of them may.
+
+        Any step of the sandbox may have begun.
+        """
+        first = self._state.next
+        for index in range(first, len(self._job.steps) - 1 if self._at_sandbox() else first + 1):
+            step, why = self._job.steps[index], "was interrupted and is not idempotent: it cannot be run a second time"
+            if not step.idempotent:
+                return index, f"step {step.name!r} {why}"
         if self._state.interruptions > MOST_INTERRUPTIONS:
-            return f"the machine went down {self._state.interruptions} times during step {step.name!r}"
-        return ""
+            return first, f"the machine went down {self._state.interruptions} times during {self._begun()}"
+        return first, ""
+
+    def _begun(self) -> str:
+        """Return what was begun last, for people."""
+        if self._at_sandbox():
+            return "the sandbox of the steps"
+        return f"step {self._job.steps[self._state.next].name!r}"
+
+    def _at_sandbox(self) -> bool:
+        """Return whether a maker VM has made its root and not yet run the spec's steps there. There may be none."""
+        made = self._job.makes_root and not self._state.sandboxed
+        return made and self._state.next >= self._first_in_sandbox()
+
+    def _first_in_sandbox(self) -> int:
+        """Return the first step that runs in the sandbox; where there is none, the one after it."""
+        steps = self._job.steps
+        return next((index for index, step in enumerate(steps) if step.action not in MAKER_ACTIONS), len(steps) - 1)
 
     def _fail(self, index: int, problem: str, tried: Optional[Try] = None) -> None:
         """End the job with a report that is complete in itself: it may arrive before the others, or alone."""
@@ -145,20 +166,26 @@ class Runner:
             self._console.say(f"{self._places.files} stays on the disk that is kept: {error.strerror}")
         os.sync()
 
-    def _sandboxed(self, first: int) -> Optional[str]:
+    def _sandboxed(self) -> Optional[str]:
         """Run the steps of a maker VM in the root that it has made; return FAILED, or None once they are finished."""
         from .sandboxed_steps import SandboxedSteps  # starts programs in a way that no other job needs
 
         os.chdir("/")
-        steps = SandboxedSteps(self._job, first, self._places.maker, self._journal, self._console)
+        state = self._state
+        state.next, state.started = self._first_in_sandbox(), True
+        self._journal.commit()
+        steps = SandboxedSteps(self._job, state.next, self._places.maker, self._journal, self._console)
         problem, facts = steps.run()
         if problem:
-            self._state.ended = FAILED
+            state.started = False
+            state.ended = FAILED
             self._leave_disk()
             self._journal.report(FAILED, message=problem, **facts)
             self._journal.commit()
             return FAILED
-        self._state.next = len(self._job.steps) - 1
+        state.finish_step()
+        state.next = len(self._job.steps) - 1
+        state.sandboxed = True
         self._journal.commit()
         return None
 

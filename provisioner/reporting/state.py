@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LOST_SEQUENCE = 1_000_000_000  # numbering starts here when the state was lost: above any number ever used
-ADDED = ("layered",)  # since the release before, whose states lack them
+ADDED = ("layered", "sandboxed")  # since the release before, whose states lack them
 UNSENT_LIMIT = 200  # reports kept for sending again; a build's table needs fewer
 
 
@@ -38,6 +38,7 @@ class JobState:
         self.arranging: int = 0  # how many boots of this attempt have worked on that
         self.unpacked: bool = False  # the context is in place
         self.layered: bool = False  # the provisioner ended after the step before, so that its result could be kept
+        self.sandboxed: bool = False  # the sandbox of a maker VM has done its steps and left the disk to be written
         self.ended: str = ""  # COMPLETED or FAILED once that is decided
         self.unsent: list[str] = []  # reports, as JSON, whose delivery has not been seen
 

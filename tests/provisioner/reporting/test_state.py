@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.protocol import COMPLETED, Job, Step
-from provisioner.reporting.state import DamagedState, JobState, load_state
+from provisioner.reporting.state import ADDED, DamagedState, JobState, load_state
 from provisioner.system.files import write_whole
 
 JOB = Job("hello-0123456789ab", 1, "00" * 32, ())
@@ -29,11 +29,13 @@ def test_a_state_comes_back(tmp_path: Path) -> None:
 def test_the_state_of_the_release_before_comes_back(tmp_path: Path) -> None:
     path = str(tmp_path / "state.json")
     before = vars(JobState(JOB.build_id, JOB.phase, JOB.attempt))
-    del before["layered"]
+    for name in ADDED:
+        del before[name]
     write_whole(path, json.dumps(before).encode())
     state = load_state(path, JOB)
     assert state is not None
     assert not state.layered
+    assert not state.sandboxed
 
 
 def test_a_job_goes_on_from_what_another_build_has_left(tmp_path: Path) -> None:

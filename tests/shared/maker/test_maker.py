@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.job.runner import MOST_INTERRUPTIONS
 from provisioner.protocol import (
     COMPLETED,
     FAILED,
@@ -141,6 +142,22 @@ def test_the_steps_run_in_the_root_and_the_device_has_it(tmp_path: Path, root_ar
     assert device(machine).stat().st_blocks * 512 < GIB // 2, "only what the disk holds is written"
 
 
+def test_a_root_without_steps_is_cleaned_and_told_as_any_other(tmp_path: Path, root_archive: Path) -> None:
+    machine = maker(tmp_path / "m", root_archive.read_bytes())
+    ended = machine.run(400)
+    assert ended.status == 0, [ended.console, *machine.reports()]
+    assert facts(machine) == [
+        (STARTED, None),
+        *((kind, 0) for kind in (STEP_STARTED, STEP_FINISHED)),
+        (INVENTORY, None),
+        *((kind, 1) for kind in (STEP_STARTED, STEP_FINISHED)),
+        (COMPLETED, None),
+    ]
+    with Disk(device(machine)) as disk:
+        assert disk.root.exists("/usr/bin/python3")
+        assert not disk.root.exists("/var/lib/goldsmith")
+
+
 def test_the_next_attempt_writes_to_a_disk_of_its_own(tmp_path: Path, root_archive: Path) -> None:
     """The first one was lost once all was done, and before anyone had heard of it."""
     machine = maker(tmp_path / "m", root_archive.read_bytes(), script("greet"))
@@ -173,6 +190,29 @@ def test_a_machine_that_goes_down_keeps_its_root_and_a_step_that_fails_says_so(
     assert last.message == "step 'fail' failed: exit status 7"
     assert "this goes wrong" in last.output
     assert device(machine).stat().st_blocks == 0, "nothing of a failed build is written"
+
+
+def test_a_sandbox_that_was_cut_off_counts_as_a_step_that_was(tmp_path: Path, root_archive: Path) -> None:
+    once = script("wait", idempotent=False)
+    machine = maker(tmp_path / "m", root_archive.read_bytes(), script("greet"), once)
+    process = machine.start()
+    wait_for(lambda: (STEP_STARTED, 1) in facts(machine), 300.0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    path = machine.state / "state.json"
+    cut_off = json.loads(path.read_text())
+    assert machine.run(400).status == 1
+    started, last = check_numbers(machine.report_data())[-2:]
+    assert (started.resumed_at, started.message) == (1, "the sandbox of the steps was interrupted")
+    assert (last.kind, last.step) == (FAILED, 2)
+    assert last.message == "step 'wait' was interrupted and is not idempotent: it cannot be run a second time"
+
+    path.write_text(json.dumps({**cut_off, "interruptions": MOST_INTERRUPTIONS}))
+    machine.write_cidata(
+        replace(machine.job, steps=tuple(replace(step, idempotent=True) for step in machine.job.steps))
+    )
+    assert machine.run(400).status == 1
+    assert machine.reports()[-1].message == "the machine went down 4 times during the sandbox of the steps"
 
 
 def test_an_image_that_could_not_boot_is_refused_before_the_steps(tmp_path: Path, root_archive: Path) -> None:
