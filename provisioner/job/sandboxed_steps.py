@@ -19,6 +19,7 @@ from ..protocol import (
     FAILED,
     HYGIENE_OFF,
     INVENTORY,
+    SCRIPTS,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
@@ -34,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, Optional, Tuple
 
-STEP_KINDS = (STEP_STARTED, STEP_FINISHED, STEP_FAILED)
+STEP_KINDS = (STEP_STARTED, STEP_FINISHED, STEP_FAILED, SCRIPTS)
 KEY_BYTES = 32
 FACTS = ("tries", "exit_status", "seconds", "final", "message", "output")
 

@@ -16,12 +16,14 @@ from provisioner.protocol import (
     COMPLETED,
     FAILED,
     INVENTORY,
+    SCRIPTS,
     STARTED,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
     Job,
     Step,
+    decode_scripts,
 )
 from provisioner.system.context import read_context
 from shared.build.plan import OriginPlan, SourceImage
@@ -41,6 +43,7 @@ FILES = {
     "fail": "echo this goes wrong\nexit 7\n",
     "wait": "echo waits\nsleep 3\necho made >/etc/made\n",
 }
+OWN = "elements/app/install.d/10-own"
 SCRIPT = "elements/system/root.d/10-root"
 BOOT_APART = """
 - local_loop: {name: image0, size: 1GiB}
@@ -140,6 +143,19 @@ def test_the_steps_run_in_the_root_and_the_device_has_it(tmp_path: Path, root_ar
         assert not disk.root.exists("/var/lib/goldsmith")
         assert (disk.table.kind, disk.table.bios_code) == ("gpt", True)
     assert device(machine).stat().st_blocks * 512 < GIB // 2, "only what the disk holds is written"
+
+
+def test_scripts_of_elements_are_told_as_everywhere(tmp_path: Path, root_archive: Path) -> None:
+    step = Step("elements", "elements", {"elements": ["app"], "path": ["elements"], "env": {}})
+    origin = OriginPlan("rootfs", SourceImage("", "", ""), SIZE_GB, place="root.tar.gz")
+    files: dict[str, str | bytes] = {"root.tar.gz": root_archive.read_bytes(), OWN: "#!/bin/sh\nexit 3\n"}
+    machine = machine_of(tmp_path / "m", origin, files, step, programs=(OWN,))
+    assert machine.run(400).status == 1
+    told = [report for report in check_numbers(machine.report_data()) if report.kind == SCRIPTS]
+    assert {(report.step, report.tries) for report in told} == {(1, 1)}
+    scripts = [fact for report in told for fact in decode_scripts(report.output)]
+    assert {(fact.phase, fact.file, fact.element) for fact in scripts} == {("install.d", "10-own", "app")}
+    assert scripts[-1].exit_status == 3
 
 
 def test_a_root_without_steps_is_cleaned_and_told_as_any_other(tmp_path: Path, root_archive: Path) -> None:
