@@ -22,6 +22,9 @@ BLOCK = 512
 NAME_LIMIT = 64 << 10  # bytes of a long name or a PAX header; Linux opens no path of more than 4095
 DIGITS = 20  # of a number
 CHUNK = 1 << 20
+ENTRY_BYTES = 4096  # that a file, folder or link counts beside its contents, where files are held in memory
+NAME_SHOWN = 100  # characters of a long name in a message
+DEPTH = 100  # folders below each other, where what may be unpacked is bounded
 
 _FILES = (b"0", b"\0", b"7")
 _LINK, _FOLDER, _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET = b"2", b"5", b"x", b"g", b"L", b"K"
@@ -67,19 +70,35 @@ def read_context(
     """Read an archive to its end, and return its digest. ContextError.
 
     What the patterns `only` select of it, or all if there are none, is unpacked into a folder, if one is given. That is
-    an error before more than `most` bytes are written.
+    an error before more than `most` bytes are taken, also by members without contents and by the folders above them.
     """
     import hashlib  # loads OpenSSL, as the signing of reports does
 
     digest = hashlib.sha256()
+    before: list[str] = []
     for member in _members(file):
         wanted = only is None or is_selected(member.name, only)
         if wanted and most is not None:
-            most -= member.size
+            parts = [part for part in member.name.split("/") if part not in ("", ".")]
+            most -= _taken(member, parts, before)
+            before = parts if member.kind == _FOLDER else parts[:-1]
             if most < 0:
                 raise ContextError(TOO_MUCH)
         _place(file, member, folder if wanted else "", digest)
     return digest.hexdigest()
+
+
+def _taken(member: PackedMember, parts: list[str], before: list[str]) -> int:
+    """Return the bytes that a member takes with the folders above it, but for those that the one before had.
+
+    ContextError for too many of these: Python's removal of a tree is recursive.
+    """
+    if len(parts) > DEPTH:
+        raise ContextError(f"context.tar: {member.name[:NAME_SHOWN]!r} lies more than {DEPTH} folders deep")
+    same = 0
+    while same < min(len(parts) - 1, len(before)) and parts[same] == before[same]:
+        same += 1
+    return member.size + (len(parts) - same) * ENTRY_BYTES
 
 
 def selected_digest(file: BinaryIO, patterns: Sequence[str]) -> Tuple[str, int]:
@@ -260,7 +279,6 @@ def _number(field: bytes) -> int:
     if field[0] & 0x80:
         return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
     text = field.partition(b"\0")[0].strip() or b"0"
-    try:
-        return int(text, 8)
-    except ValueError as error:
-        raise ContextError(f"context.tar is damaged: {text!r} is not an octal number") from error
+    if text.strip(b"01234567"):  # int() takes -7 and 1_0 too
+        raise ContextError(f"context.tar is damaged: {text!r} is not an octal number")
+    return int(text, 8)

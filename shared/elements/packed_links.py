@@ -20,6 +20,7 @@ from ..names import quoted
 
 ROUNDS = 4  # links that lead to folders with such links
 PROBLEM_LIMIT = 20
+PLACES_LIMIT = 200  # that elements may be spread over
 _NAMES = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # what wrong names come to
 
 
@@ -62,6 +63,11 @@ def unpack_places(archive: PackedContext, folder: Path, places: Sequence[str]) -
 def _unpack(archive: PackedContext, folder: Path, places: Sequence[str]) -> None:
     wanted = [] if "." in places else list(places)
     for _ in range(ROUNDS):
+        if len(wanted) > PLACES_LIMIT:  # each is compared with each name of the archive
+            raise InputError(
+                f"elements are read from more than {PLACES_LIMIT} folders and places that links lead to; put them into "
+                "fewer, or write . for the whole context"
+            )
         archive.unpack(folder, wanted or None)
         links = {path: _target(path) for path in (*(folder / place for place in places), *_links(folder, places))}
         out = [path for path, target in links.items() if not target.is_relative_to(folder)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from .packed_links import PackedContext
 from .packed_path import unpacked_path
 
 ELEMENTS = "elements"
+NAMES_SHOWN = 3
 
 
 class SpecifiedStep(Protocol):
@@ -38,19 +40,25 @@ def step_documents(
 ) -> dict[AskedElements, str]:
     """Return the documents of each step of elements as JSON, by what it asks for. InputError tells all problems.
 
-    `archive` is the packed context; what is needed of it is unpacked in `beside` for a moment.
+    `archive` is the packed context. What all steps need of it is unpacked in `beside` for a moment, and at once: it may
+    be large, and the steps many.
     """
-    found: dict[AskedElements, str] = {}
-    problems: list[str] = []
+    wanted: dict[AskedElements, list[str]] = {}
     for step in steps:
-        if step.action == ELEMENTS and archive is not None and asked_of(step.inputs) not in found:
-            try:
-                found[asked_of(step.inputs)] = _documents(step.inputs, archive, beside)
-            except InputError as error:
-                problems += [f"step {step.name!r}: {line}" for line in str(error).splitlines()]
-    if problems:
-        raise InputError("\n".join(problems))
-    return found
+        if step.action == ELEMENTS and archive is not None:
+            wanted.setdefault(asked_of(step.inputs), []).append(step.name)
+    if archive is None or not wanted:
+        return {}
+    path = sorted({place for _, places in wanted for place in places}, key=lambda place: (-len(place), place))
+    with ExitStack() as stack:
+        try:
+            folders = stack.enter_context(unpacked_path(path, archive, beside))
+        except InputError as error:
+            names = [name for each in wanted.values() for name in each]
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            who = f"step{'s' * (len(names) > 1)} {', '.join(map(repr, names[:NAMES_SHOWN]))}{more}"
+            raise InputError("\n".join(f"{who}: {line}" for line in str(error).splitlines())) from error
+        return _documents(wanted, dict(zip(path, map(str, folders), strict=True)))
 
 
 def check_elements(steps: Iterable[SpecifiedStep], context: Path) -> None:
@@ -66,8 +74,17 @@ def check_elements(steps: Iterable[SpecifiedStep], context: Path) -> None:
         raise InputError("\n".join(problems))
 
 
-def _documents(inputs: Mapping[str, Any], archive: PackedContext, beside: Path) -> str:
-    """Return the documents of the elements that a step chooses. InputError, with places as the spec has them."""
-    with unpacked_path(inputs["path"], archive, beside) as folders:
-        chosen = choose(inputs["elements"], [str(folder) for folder in folders], on_image=True)
-    return json.dumps(chosen.documents, sort_keys=True)
+def _documents(wanted: Mapping[AskedElements, list[str]], folders: Mapping[str, str]) -> dict[AskedElements, str]:
+    """Return the documents of the elements that steps choose, which have these names. InputError."""
+    found: dict[AskedElements, str] = {}
+    problems: list[str] = []
+    for asked, names in wanted.items():
+        elements, path = asked
+        try:
+            chosen = choose(elements, [folders[place] for place in path], on_image=True)
+            found[asked] = json.dumps(chosen.documents, sort_keys=True)
+        except InputError as error:
+            problems += [f"step {names[0]!r}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise InputError("\n".join(problems))
+    return found

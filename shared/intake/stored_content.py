@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from provisioner.system.context import TOO_MUCH, ContextError, read_context
+from provisioner.system.context import ENTRY_BYTES, TOO_MUCH, ContextError, read_context
 
 from ..context.members import MEMBER_LIMIT, SIZE_LIMIT
 from ..errors import AlreadyExists, InputError, NotFound
@@ -21,6 +21,7 @@ from ..ports import Objects, StoredObject
 if TYPE_CHECKING:
     from pathlib import Path
 
+READ_LIMIT = 4 * SIZE_LIMIT  # bytes: a minute or two of a function's time
 ARCHIVE_LIMIT = SIZE_LIMIT + MEMBER_LIMIT * 2048  # bytes: files, and of each header, name and padding
 
 
@@ -65,16 +66,35 @@ def _check(objects: Objects, found: StoredObject, digest: str) -> None:
         )
 
 
-class StreamedContext:
-    """A packed context that is never held as a whole: of its members, at most `most` bytes are written."""
+class ReadRoom:
+    """The limit of what is read of packed contexts for the steps of elements of all builds of one text."""
 
-    def __init__(self, objects: Objects, found: StoredObject, most: int) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, found: StoredObject) -> None:
+        """Take the bytes of an archive that is about to be read. InputError."""
+        self._left -= found.size
+        if self._left < 0:
+            raise InputError(
+                f"{found.uri} has {found.size} bytes, and the builds of this text with steps of elements read more "
+                f"than {self._most >> 30} GiB of their contexts together; keep large data in a bucket and fetch it in "
+                "a step, or upload the builds one by one"
+            )
+
+
+class StreamedContext:
+    """A packed context that is never held as a whole: what is unpacked of it takes at most `most` bytes."""
+
+    def __init__(self, objects: Objects, found: StoredObject, most: int, reads: ReadRoom) -> None:
         self._objects = objects
         self._found = found
         self._most = most
+        self._reads = reads
 
     def unpack(self, folder: Path, only: Sequence[str] | None) -> None:
         """Unpack what patterns select, while the archive passes by. ContextError; InputError where it is too much."""
+        self._reads.take(self._found)
         file = cast("BinaryIO", _Parts(self._objects.parts(self._found)))
         try:
             read_context(file, str(folder), only, self._most)
@@ -84,8 +104,9 @@ class StreamedContext:
             if str(error) != TOO_MUCH:
                 raise
             raise InputError(
-                f"{self._found.uri}: its folders of elements hold more than {self._most >> 20} MiB; fetch large data "
-                "in a step, or put it beside those folders"
+                f"{self._found.uri}: its folders of elements hold more than {self._most >> 20} MiB, of which each "
+                f"file and folder takes {ENTRY_BYTES >> 10} KiB at least; fetch large data in a step, or put it beside "
+                "those folders"
             ) from error
 
 

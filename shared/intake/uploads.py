@@ -26,7 +26,7 @@ from ..spec.document import Problem
 from ..spec.files import check_context
 from ..submission import kept_uri, named_digest, names_contexts, packed_context, split_uri
 from ..topology import CONTEXTS, SPECS, UPLOADS
-from .stored_content import StreamedContext, store_archive, store_file
+from .stored_content import READ_LIMIT, ReadRoom, StreamedContext, store_archive, store_file
 
 if TYPE_CHECKING:
     from ..spec.model import Spec
@@ -246,6 +246,7 @@ class UploadedContexts:
         self._spec_uri = spec_uri
         self._packed = packed
         self._room = Room()
+        self._reads = ReadRoom(READ_LIMIT)
         self._named: dict[str, UploadedContext] = {}  # by what specs call them
 
     def check(self, data: Mapping[str, Any]) -> list[Problem]:
@@ -275,7 +276,9 @@ class UploadedContexts:
         if found is None:
             return {}
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            return step_documents(steps, StreamedContext(self._objects, found, CONTEXT_LIMIT), Path(folder))
+            return step_documents(
+                steps, StreamedContext(self._objects, found, CONTEXT_LIMIT, self._reads), Path(folder)
+            )
 
     def _of(self, name: str) -> UploadedContext:
         if name not in self._named:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.system.context import ContextError, read_context, unpack_context
+from provisioner.system.context import ENTRY_BYTES, TOO_MUCH, ContextError, read_context, unpack_context
 from shared.context.packing import pack_context
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60).filter(
@@ -158,6 +158,46 @@ def test_the_digest_is_the_one_that_packing_gave(
     assert tree(folder / "out") == tree(source)
     with (folder / "context.tar").open("rb") as file:
         assert read_context(file) == made.digest
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "most", "why"),
+    [
+        ([f"e{number}" for number in range(11)], tarfile.REGTYPE, 10, TOO_MUCH),
+        ([f"e{number}" for number in range(11)], tarfile.DIRTYPE, 10, TOO_MUCH),
+        ([f"e{number}" for number in range(11)], tarfile.SYMTYPE, 10, TOO_MUCH),
+        (["a/b/c/d", "a/b/e", "a/f/g"], tarfile.REGTYPE, 6, TOO_MUCH),
+        (["a/" * 100 + "b"], tarfile.REGTYPE, 1000, "lies more than 100 folders deep"),
+    ],
+    ids=["files", "folders", "links", "folders above", "deep"],
+)
+def test_members_without_contents_count_where_what_is_unpacked_is_bounded(
+    tmp_path: Path, names: list[str], kind: bytes, most: int, why: str
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "x" if kind == tarfile.SYMTYPE else ""
+            archive.addfile(member)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ContextError, match=why):
+        read_context(io.BytesIO(packed.getvalue()), str(tmp_path / "out"), None, most * ENTRY_BYTES)
+    assert len(list((tmp_path / "out").rglob("*"))) <= most
+    if why == TOO_MUCH:
+        (tmp_path / "all").mkdir()
+        read_context(io.BytesIO(packed.getvalue()), str(tmp_path / "all"), None, (most + 1) * ENTRY_BYTES)
+        assert len(list((tmp_path / "all").rglob("*"))) == most + 1
+
+
+@pytest.mark.parametrize("size", [b"-0000000007\0", b"0000000_7\0\0\0"])
+def test_a_size_that_is_no_number_is_refused(size: bytes) -> None:
+    """A size below 0 would be read for ever."""
+    header = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = size
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * ord(" "))
+    with pytest.raises(ContextError, match="is not an octal number"):
+        read_context(io.BytesIO(bytes(header) + bytes(1024)))
 
 
 def test_an_archive_that_is_not_the_one_that_was_asked_for_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.system.context import read_context
-from shared.elements.packed_links import PackedFile, unpack_places
+from shared.elements.packed_links import PLACES_LIMIT, PackedFile, unpack_places
 from shared.errors import InputError
 from shared.submission import CONTEXT_METADATA
 from tests.world.intake import BUCKET, Desk, planned, reason
@@ -88,6 +88,14 @@ def test_links_that_lead_to_each_other_end(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(archive_of(links))
     unpack_places(PackedFile(tmp_path / "a.tar"), tmp_path / "in", ["own"])
     assert sorted(path.name for path in (tmp_path / "in/own").iterdir()) == ["a", "b", "c", "d"]
+
+
+def test_links_that_lead_to_too_many_places_are_refused(tmp_path: Path) -> None:
+    links = {f"own/e{number}": f"../there/e{number}" for number in range(PLACES_LIMIT)}
+    (tmp_path / "a.tar").write_bytes(archive_of(links, {f"there/e{number}": "" for number in range(PLACES_LIMIT)}))
+    with pytest.raises(InputError, match=r"more than 200 folders and places .*; put them into fewer, or write \."):
+        unpack_places(PackedFile(tmp_path / "a.tar"), tmp_path / "in", ["own"])
+    unpack_places(PackedFile(tmp_path / "a.tar"), tmp_path / "all", ["."])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from shared.context.packing import pack_context
 from shared.elements.packed_links import PackedFile
 from shared.elements.step_documents import step_documents
 from shared.errors import InputError, SpecError
-from shared.intake.stored_content import StreamedContext
+from shared.intake.stored_content import ReadRoom, StreamedContext
 from shared.spec.model import Spec
 from shared.submission import CONTEXT_METADATA
 from tests.provisioner.elements.element_folders import element
+from tests.shared.elements.test_packed_links import archive_of
 from tests.shared.planning.test_plan import planned
 from tests.shared.spec.reading import load_spec, read_spec
 from tests.world.intake import BUCKET, SOURCE, Desk, reason
@@ -175,14 +177,57 @@ def test_of_a_large_context_the_folders_of_elements_alone_are_held(folder: Path,
     desk.objects.put(uri, Path(packed(folder, spec).uri).read_bytes(), None)
     found = desk.objects.stat(uri)
     assert found is not None
+    reads = ReadRoom(3 * found.size - 1)
 
     def read_stream(most: int) -> dict[AskedElements, str]:
-        return step_documents(spec.steps, StreamedContext(desk.objects, found, most), tmp_path)
+        return step_documents(spec.steps, StreamedContext(desk.objects, found, most, reads), tmp_path)
 
     assert read_stream(1 << 20) == read(spec, Path(packed(folder, spec).uri))
-    with pytest.raises(InputError, match="its folders of elements hold more than 0 MiB; fetch large data in a"):
+    with pytest.raises(InputError, match=r"its folders of elements hold more than 0 MiB, .*; fetch large data in a"):
         read_stream(10)
+    with pytest.raises(
+        InputError, match=r"builds of this text .* read more than 0 GiB .*; keep large data in a bucket"
+    ):
+        read_stream(1 << 20)
     assert [path for path in tmp_path.iterdir() if path.name.startswith("goldsmith-elements-")] == []
+
+
+class CountedContext(PackedFile):
+    """A packed context that counts how often it is read."""
+
+    reads = 0
+
+    def unpack(self, folder: Path, only: Sequence[str] | None) -> None:
+        """Unpack what patterns select."""
+        self.reads += 1
+        super().unpack(folder, only)
+
+
+def test_the_archive_is_read_as_often_for_many_steps_as_for_one(folder: Path) -> None:
+    own = "{name: own%d, action: elements, inputs: {elements: [app], path: [own/, ../beside], env: {N: '%d'}}}"
+    base = "{name: base%d, action: elements, inputs: {elements: [base], path: [%s../beside]}}"
+    steps = [own % (0, 0), *(base % (number, "../beside, " * number) for number in range(20))]
+    head = TEXT.partition("steps:")[0]
+    (folder / "build.yaml").write_text(f"{head}steps:\n" + "".join(f"  - {step}\n" for step in steps))
+    spec = load_spec(folder / "build.yaml")
+    archive = CountedContext(Path(packed(folder, spec).uri))
+    found = step_documents(spec.steps, archive, folder)
+    assert (len(found), archive.reads) == (21, 1)
+    assert json.loads(found[("app",), ("own/", "../beside")]).keys() == {"app", "base"}
+    (folder / "beside/base/element-deps").write_text("bass\n")
+    with pytest.raises(InputError, match=r"^step 'own0': \.\./beside/base/element-deps:1: (.*\n)+step 'base19': "):
+        read(spec, Path(packed(folder, spec).uri))
+
+
+def test_a_fault_of_the_archive_is_told_with_the_steps(folder: Path) -> None:
+    steps = TEXT.partition("steps:\n")[2]
+    text = TEXT + "".join(steps.replace("name: web", f"name: web{number}") for number in range(3))
+    (folder / "build.yaml").write_text(text.replace("../beside", "own/app"))
+    spec = load_spec(folder / "build.yaml")
+    archive = folder / "out.tar"
+    archive.write_bytes(archive_of({"own/app/element-deps": "/etc/passwd"}))
+    with pytest.raises(InputError, match=r"^steps 'web', 'web0', 'web1' and 1 more: own/app/element-deps: is a link"):
+        read(spec, archive)
 
 
 def test_a_spec_without_elements_needs_no_archive() -> None:
