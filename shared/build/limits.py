@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from ..errors import InputError
 from ..names import compute_path
 from ..quantities import format_duration
-from .plan import MachinePlan, Plan
+from .plan import MAKER_SPACE, MachinePlan, Plan
 
 ANY = ("*",)
 _NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
@@ -81,9 +81,7 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
         yield _refused(
             "build.timeout", format_duration(plan.timeout), "max_timeout", (format_duration(limits.max_timeout),)
         )
-    disk_gb = max(plan.image.disk_size_gb, machine.disk_size_gb)
-    if limits.max_disk_gb is not None and disk_gb > limits.max_disk_gb:
-        yield _refused("output.disk_size_gb", str(disk_gb), "max_disk_gb", (str(limits.max_disk_gb),))
+    yield from _disks(plan, limits.max_disk_gb)
     for location in plan.image.storage_locations:
         if not _matches(location, limits.storage_locations):
             yield _refused("output.storage_locations", location, "storage_locations", limits.storage_locations)
@@ -94,6 +92,22 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
             f"keep_on_failure: {format_duration(plan.keep_disk)} is refused: max_keep of this deployment is 0; "
             "leave it out, or ask those who deploy it to set max_keep"
         )
+
+
+def _disks(plan: Plan, most: int | None) -> Iterator[str]:
+    disk_gb = max(plan.image.disk_size_gb, plan.machine.disk_size_gb)
+    if most is None or disk_gb <= most:
+        return
+    if plan.origin is None:
+        yield _refused("output.disk_size_gb", str(disk_gb), "max_disk_gb", (str(most),))
+        return
+    own_gb = plan.origin.maker.disk_size_gb
+    fitting = (most - own_gb) // MAKER_SPACE
+    remedy = f"write {fitting} or less, or " if fitting > 0 else ""
+    yield (
+        f"output.disk_size_gb: the maker VM's boot disk of {disk_gb} GB ({own_gb} and twice output.disk_size_gb) is "
+        f"refused: max_disk_gb of this deployment is {most}; {remedy}ask those who deploy it to change max_disk_gb"
+    )
 
 
 def _networks(machine: MachinePlan, limits: Limits) -> Iterator[str]:

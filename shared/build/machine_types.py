@@ -10,11 +10,13 @@ import re
 
 from ..architectures import ARM64, X86_64, Architecture
 
+GVNIC = "GVNIC"  # the feature of guests that have its driver
+
 _SMALLEST_GB = {"hyperdisk-balanced": 4, "hyperdisk-balanced-high-availability": 4, "hyperdisk-extreme": 64}
 _SERIES = re.compile(r"([a-z]+)([0-9]+)[a-z]*-")
 _HYPERDISK_ONLY = ("a3-ultragpu-",)  # of a generation that takes others
 _NO_STANDARD = ("g2-",)
-_LAST_WITH_STANDARD, _LAST_WITH_PERSISTENT = 2, 3  # generations
+_LAST_WITH_STANDARD, _LAST_WITH_PERSISTENT, _LAST_WITH_VIRTIO_NET = 2, 3, 2  # generations
 _WITH_GPUS = ("a2-", "a3-", "a4-", "a4x-", "a5x-", "g2-", "g4-")
 _ARM = ("a4x-", "a5x-", "c4a-", "n4a-", "t2a-")  # Axion, Ampere's Altra, and those with NVIDIA's Grace and Vera
 _INTEL_OR_AMD = re.compile(
@@ -43,6 +45,12 @@ def is_known(machine_type: str) -> bool:
 def processor_of(machine_type: str) -> Architecture:
     """Return the architecture of a machine type's processors."""
     return ARM64 if machine_type.startswith(_ARM) else X86_64
+
+
+def needs_gvnic(machine_type: str) -> bool:
+    """Return whether VMs of a type have Google's network interface alone. Bare metal has another one."""
+    found = _SERIES.match(machine_type)
+    return found is not None and int(found[2]) > _LAST_WITH_VIRTIO_NET and not machine_type.endswith("-metal")
 
 
 def smallest_disk_gb(disk_type: str) -> int:

@@ -38,6 +38,10 @@ OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]
 """The key of a source from nothing, which has files and no disk."""
 
 
+MAKER_SPACE = 2
+"""Times the image's disk, of the maker VM's boot disk: the root as it was made, and with the steps' changes."""
+
+
 @dataclass(frozen=True)
 class OriginPlan:
     """A root that a build VM of Google Cloud makes from nothing, on a disk of its own, of which the image is taken."""

@@ -18,6 +18,7 @@ from ..errors import ImageFileError
 _PROGRAMS = ("/sbin/init", "/bin/sh", "/bin/bash", "/usr/bin/env")
 _HEAD = 1024  # bytes of a program or kernel, which tell its architecture
 _CLOUD_INIT = "/usr/bin/cloud-init"
+_GUEST_AGENT = "/usr/bin/google_metadata_script_runner"
 _EFI_PROGRAMS = {each.boot_program.lower(): each.name for each in ARCHITECTURES.values()}
 _NUMBERS = re.compile(r"\d+")
 
@@ -36,6 +37,7 @@ class ImageContents:
     kernel: str | None = None  # the newest installed kernel's release
     python3: bool | None = None
     cloud_init: bool | None = None
+    guest_agent: bool | None = None  # Google's, which runs the metadata server's scripts
 
     def __str__(self) -> str:
         """Return the lines that a person reads."""
@@ -76,6 +78,7 @@ def describe_image(path: Path) -> ImageContents:
             kernel=_kernel(root),
             python3=has_python(root),
             cloud_init=root.exists(_CLOUD_INIT),
+            guest_agent=root.exists(_GUEST_AGENT),
         )
 
 

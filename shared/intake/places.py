@@ -206,9 +206,24 @@ class UploadedPlaces:
             sbom_input=None if image.sbom_input is None else self._kept_list(self.source(image.sbom_input)),
             sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
         )
+        if plan.origin is not None and machine.secure_boot:
+            raise InputError(_unsigned(by_spec=plan.machine.secure_boot))
         placed = replace(plan, machine=machine, image=image, keep_disk=self._keep)
         check_limits(placed, here.limits)
         return replace(placed, keep_disk=min(self._keep, here.limits.max_keep))
+
+
+def _unsigned(*, by_spec: bool) -> str:
+    """Return why a root from nothing is not built where VMs have Secure Boot."""
+    if by_spec:
+        return (
+            "build.secure_boot: starts signed programs alone, and the boot loader of a root from nothing is not "
+            "signed; leave the key out, or begin from an image"
+        )
+    return (
+        "source: all VMs of this deployment have Secure Boot, and the boot loader of a root from nothing is not "
+        "signed; begin from an image, or ask those who deploy it to change secure_boot"
+    )
 
 
 def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:

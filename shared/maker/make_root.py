@@ -47,7 +47,7 @@ def make_root(home: Path, origin: Path, folder: Path, cidata: Path) -> None:
         raise InputError(f"source.{asked.kind}: {asked.place} is not in the context; put it there, and submit again")
     take_provisioner(home, cidata)
     image = _image(home, asked, folder, cidata / CONTEXT)
-    _refuse(describe_image(Catalogue(home, SystemClock()).disk(image.name)), asked)
+    refuse_unfit(describe_image(Catalogue(home, SystemClock()).disk(image.name)), asked)
     (home / MADE).write_text(json.dumps([image.name, asked.disk_size_gb]))
 
 
@@ -116,7 +116,7 @@ def drop_report(_message: Message) -> None:
     """Drop what a machine sends that has no job."""
 
 
-def _refuse(found: ImageContents, asked: OriginPlan) -> None:
+def refuse_unfit(found: ImageContents, asked: OriginPlan) -> None:
     """Refuse a root in which no step can run, or an image that could not be booted. InputError."""
     if found.unreadable is not None:
         raise InputError(f"source.{asked.kind}: the root cannot be read: {found.unreadable}")
@@ -125,8 +125,14 @@ def _refuse(found: ImageContents, asked: OriginPlan) -> None:
             f"source.{asked.kind}: what it makes has no python3, and the provisioner needs Python {OLDEST} or later; "
             "add it there"
         )
-    if asked.verified and asked.kind != "elements" and found.kernel is None:  # steps of elements install one
+    if not asked.verified or asked.kind == "elements":  # whose steps install both
+        return
+    remedy = "write variant: cloud, or add" if asked.kind == "bootstrap" else "add"
+    remedy += " packages with a kernel, an init system, cloud-init and python3, or leave verify out"
+    if found.kernel is None:
+        raise InputError(f"verify: boots the image, and what source.{asked.kind} makes has no kernel; {remedy}")
+    if not (found.cloud_init or found.guest_agent):
         raise InputError(
-            f"verify: boots the image, and what source.{asked.kind} makes has no kernel; add packages with a kernel "
-            "and an init system, or leave verify out"
+            f"verify: boots the image, and in what source.{asked.kind} makes neither cloud-init nor Google's guest "
+            f"agent can start its steps; {remedy}"
         )

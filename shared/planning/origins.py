@@ -16,6 +16,7 @@ from dataclasses import replace
 from provisioner.protocol import Step
 
 from ..build.block_devices.description import DiskDescription, default_disk
+from ..build.machine_types import GVNIC, needs_gvnic
 from ..build.plan import Context, OriginKind, OriginPlan, SourceImage
 from ..context.outside import leads_out, outside
 from ..errors import InputError
@@ -27,7 +28,6 @@ CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages", "ele
 MACHINE = "x86_64"
 LOCAL_IMAGE = "DIB_LOCAL_IMAGE"  # the variable that names a file beside the spec
 ROOT_GB = 10  # of the disk, where the spec names no size
-MAKER_SPACE = 2  # times the disk: the root as it was made, and with the steps' changes
 _DATED = ("bootstrap", "elements")  # what they fetch may be other things each time
 _KEY_DIGITS = 12
 _NO_IMAGE = SourceImage("", "", "")  # where what boots the VM decides nothing
@@ -74,6 +74,7 @@ def check_origin(spec: Spec) -> OriginPlan:
     if spec.output.reproducible:
         raise InputError("output.reproducible: only one machine gives the same bytes each time; leave the key out")
     _refuse_booted(spec)
+    _refuse_foreign(spec)
     kind, asked, place = _asked(spec)
     if place or kind == "elements":
         _refuse_without_context(spec, kind)
@@ -143,6 +144,16 @@ def _refuse_booted(spec: Spec) -> None:
         )
 
 
+def _refuse_foreign(spec: Spec) -> None:
+    """Refuse packages for another processor than the maker VM's: it runs their scripts. InputError."""
+    asked = spec.source.bootstrap
+    if asked is not None and asked.architecture != MACHINE:
+        raise InputError(
+            f"source.bootstrap.architecture: on Google Cloud, roots from nothing are made for {MACHINE} alone; build "
+            f"for {asked.architecture} on one machine, or begin from an image such as family debian-12-arm64"
+        )
+
+
 def _asked(spec: Spec) -> tuple[OriginKind, dict[str, object], str]:
     """Return the key of the source, its own keys, and the place in the context of the file that it names."""
     source = spec.source
@@ -208,8 +219,15 @@ def _refuse_unbootable(spec: Spec, disk: DiskDescription) -> None:
     asked = spec.source.bootstrap
     if asked is not None and asked.variant != "cloud" and not any(map(_KERNEL.match, asked.packages)):
         raise InputError(
-            f"verify: boots the image, and a bootstrap of variant {asked.variant} has no kernel; add packages such as "
-            "linux-image-cloud-amd64 and systemd-sysv, or leave verify out"
+            f"verify: boots the image, and a bootstrap of variant {asked.variant} has no kernel; write variant: cloud, "
+            "add packages such as linux-image-cloud-amd64, systemd-sysv, cloud-init and python3, or leave verify out"
+        )
+    machine_type = spec.build.machine_type
+    if asked is None and needs_gvnic(machine_type) and GVNIC not in spec.output.guest_os_features:
+        raise InputError(
+            f"verify: {machine_type} boots images with {GVNIC} alone, and whether this root's kernel has that driver "
+            f"is not known before; write {GVNIC} in output.guest_os_features if it is Linux 5.3 or later, or a machine "
+            "type such as n2-standard-2"
         )
 
 

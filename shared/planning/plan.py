@@ -21,6 +21,7 @@ from ..build.image.description import with_facts
 from ..build.image.secure_boot import SecureBootKeys
 from ..build.machine_types import default_disk_type, is_known, processor_of
 from ..build.plan import (
+    MAKER_SPACE,
     Allowance,
     AskedElements,
     CachePlan,
@@ -38,7 +39,7 @@ from ..context.outside import packed_inputs
 from ..errors import InputError
 from ..names import LOCAL
 from ..quantities import format_size
-from .origins import CHROOT_ACTIONS, MAKER_SPACE, with_origin
+from .origins import CHROOT_ACTIONS, with_origin
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
     from ..spec.model import Output, Spec, SpecStep

@@ -19,6 +19,7 @@ from ..build.block_devices.description import default_disk
 from ..build.build import AllowedFinding, Build, ExportedImage, ImageRecord
 from ..build.events import OLD_REPORT, ImageExported, Reported
 from ..build.export_formats import GCE
+from ..build.machine_types import GVNIC
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.history import each_event
@@ -30,7 +31,7 @@ from .logs import store_console
 from .machines import planned, wait_until_stopped, zone_of
 from .relabel import relabel
 
-SCSI, GVNIC, UEFI = "VIRTIO_SCSI_MULTIQUEUE", "GVNIC", "UEFI_COMPATIBLE"  # what guests can do
+SCSI, UEFI = "VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE"  # what guests can do
 
 
 def export_image(build: Build, order: Order, backend: Backend) -> ImageExported:
@@ -169,7 +170,8 @@ def _features(plan: Plan) -> tuple[str, ...]:
     """Return what guests of the image can do, beside what its disk has of the source: a root's disk has nothing."""
     if plan.origin is None:
         return plan.image.guest_os_features
-    boots_by_uefi = (plan.origin.disk or default_disk()).efi is not None
+    elements_disk = plan.origin.kind == "elements" and plan.origin.disk is None  # known to the VM alone
+    boots_by_uefi = not elements_disk and (plan.origin.disk or default_disk()).efi is not None
     has_gvnic = plan.origin.kind == "bootstrap"  # Linux 5.3, which an archive need not have
     own = (SCSI, *((GVNIC,) if has_gvnic else ()), *((UEFI,) if boots_by_uefi else ()))
     return tuple(dict.fromkeys((*own, *plan.image.guest_os_features)))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from shared.build.machine_types import default_disk_type, has_local_ssd, is_moved, processor_of, smallest_disk_gb
+from shared.build.machine_types import (
+    default_disk_type,
+    has_local_ssd,
+    is_moved,
+    needs_gvnic,
+    processor_of,
+    smallest_disk_gb,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,12 @@ def test_the_default_disk_is_one_that_the_machine_takes(disk_type: str, machine_
     assert {name: default_disk_type(name) for name in machine_types.split()} == dict.fromkeys(
         machine_types.split(), disk_type
     )
+
+
+def test_later_series_have_google_s_network_interface_alone() -> None:
+    names = "custom-2-4096 f1-micro e2-medium n1-standard-1 n2d-standard-2 t2d-standard-1 c3-standard-4 n4-standard-2"
+    names += " c4a-standard-2 c3-standard-192-metal"
+    assert [name for name in names.split() if needs_gvnic(name)] == ["c3-standard-4", "n4-standard-2", "c4a-standard-2"]
 
 
 def test_disks_have_a_least_size() -> None:

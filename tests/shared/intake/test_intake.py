@@ -228,10 +228,26 @@ class TestBadSpec:
             f"maker_image of this deployment is {image}, which is not there; ask those who deploy it"
         )
 
+    def test_secure_boot_of_what_has_an_unsigned_boot_loader_is_refused(self, desk: Desk) -> None:
+        text = "name: hello\nsource: {bootstrap: {distribution: debian, release: bookworm}}\nsteps: []\n"
+        told = reason(desk.upload(text + "build: {secure_boot: true}\n"))
+        assert told.startswith("build.secure_boot: starts signed programs alone, and the boot loader of a root from")
+        assert "; leave the key out, or" in told
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(secure_boot=True))
+        assert reason(desk.upload(text)).endswith("or ask those who deploy it to change secure_boot")
+
     def test_a_larger_root_than_the_deployment_allows_is_refused(self, desk: Desk) -> None:
         desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(max_disk_gb=20)))
         text = "name: hello\nsource: {bootstrap: {distribution: debian, release: bookworm}}\nsteps: []\n"
-        assert "output.disk_size_gb: 30 is refused: max_disk_gb" in reason(desk.upload(text))
+        assert reason(desk.upload(text)) == (
+            "output.disk_size_gb: the maker VM's boot disk of 30 GB (10 and twice output.disk_size_gb) is refused: "
+            "max_disk_gb of this deployment is 20; write 5 or less, or ask those who deploy it to change max_disk_gb"
+        )
+        assert planned(desk.upload(text + "output: {disk_size_gb: 5}\n")).machine.disk_size_gb == 20
+        told = reason(desk.upload(text + "output: {disk_size_gb: 21}\n"))
+        assert "boot disk of 52 GB" in told
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(max_disk_gb=11)))
+        assert reason(desk.upload(text)).endswith("is 11; ask those who deploy it to change max_disk_gb")
 
     def test_source_that_does_not_exist(self, desk: Desk) -> None:
         told = reason(desk.upload(PLAIN.replace("debian-12", "debian-13")))

@@ -152,7 +152,17 @@ def test_files_are_found_where_the_context_has_them() -> None:
         (
             BOOTSTRAP.replace("nginx]", "nginx], variant: minbase") + "verify: {}\n",
             "[]",
-            "variant minbase has no kernel",
+            "variant minbase has no kernel; write variant: cloud, add packages such as .* cloud-init and python3, or",
+        ),
+        (
+            BOOTSTRAP.replace("nginx]", "nginx], architecture: arm64"),
+            "[]",
+            "source.bootstrap.architecture: .* made for x86_64 alone; build for arm64 on one machine, or begin from",
+        ),
+        (
+            ROOTFS + "verify: {}\nbuild: {machine_type: n4-standard-2}\n",
+            GREET,
+            "verify: n4-standard-2 boots images with GVNIC alone, .* write GVNIC in output.guest_os_features if",
         ),
         (ROOTFS + "output: {reproducible: true}\n", GREET, "output.reproducible: only one machine"),
         (ROOTFS, "[{name: again, action: reboot}]", r"step 'again' \(reboot\) needs a booted system"),
@@ -163,6 +173,18 @@ def test_what_no_maker_vm_can_make_is_refused_before(text: str, steps: str, why:
     asked = spec(text, steps)
     with pytest.raises(InputError, match=f"(?s){why}"):
         planned(asked)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROOTFS + "verify: {}\noutput: {guest_os_features: [GVNIC]}\n",
+        ROOTFS,
+        BOOTSTRAP + "context: .\nverify: {}\n",  # whose kernel is known to have the driver
+    ],
+)
+def test_a_later_machine_may_verify_what_has_its_network_driver(text: str) -> None:
+    assert planned(spec(text + "build: {machine_type: n4-standard-2}\n")).machine.machine_type == "n4-standard-2"
 
 
 @pytest.mark.parametrize("packages", ["[linux-image-cloud-amd64]", "[linux-generic]"])

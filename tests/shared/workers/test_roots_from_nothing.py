@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from shared.build.block_devices.description import DiskDescription, default_disk
 from shared.build.build import Outcome
-from shared.build.plan import OriginPlan, Plan, SourceImage
+from shared.build.plan import OriginKind, OriginPlan, Plan, SourceImage
 from shared.ports import Image, ImageRequest
+from shared.spec.disk.reading import read_disk
 from shared.workers.carry_out import carry_out
 from tests.world import values
 from tests.world.given_orders import BOOT, IMAGE, VM, order_of, whole_plan, world_at
@@ -32,8 +36,9 @@ def test_a_maker_vm_boots_from_its_image_and_has_a_second_disk() -> None:
     assert {entry.name for entry in world.build(values.BUILD_ID).ledger} >= {VM, BOOT, request.root_disk}
 
 
-def test_the_image_of_a_root_is_of_the_second_disk_of_this_attempt() -> None:
-    world = world_at("export_image", made_plan())
+def exported(plan: Plan) -> ImageRequest:
+    """Return what is asked of Compute Engine for the image of a plan."""
+    world = world_at("export_image", plan)
     asked: list[ImageRequest] = []
     make = world.compute.create_image
 
@@ -44,9 +49,33 @@ def test_the_image_of_a_root_is_of_the_second_disk_of_this_attempt() -> None:
     world.compute.create_image = recorded  # type: ignore[method-assign]
     carry_out(order_of(world, "export_image"), world.backend)
     [request] = asked
+    return request
+
+
+def test_the_image_of_a_root_is_of_the_second_disk_of_this_attempt() -> None:
+    request = exported(made_plan())
     assert request.source_disk == f"gs-{values.BUILD_ID}-a1-root"
     assert (request.made_by, request.disk_gb) == (values.BUILD_ID, 25)
     assert request.guest_os_features == ("VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE")
+
+
+@pytest.mark.parametrize(
+    ("kind", "disk", "features"),
+    [
+        ("elements", None, ("VIRTIO_SCSI_MULTIQUEUE",)),
+        ("elements", default_disk(), ("VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE")),
+        ("elements", read_disk("filesystem").description, ("VIRTIO_SCSI_MULTIQUEUE",)),
+        ("bootstrap", None, ("VIRTIO_SCSI_MULTIQUEUE", "GVNIC", "UEFI_COMPATIBLE")),
+    ],
+)
+def test_uefi_is_told_of_a_disk_that_is_known_to_boot_by_it(
+    kind: OriginKind, disk: DiskDescription | None, features: tuple[str, ...]
+) -> None:
+    plan = made_plan()
+    made = replace(plan, origin=OriginPlan(kind, MAKER, 25, disk=disk))
+    assert exported(made).guest_os_features == features
+    asked = replace(made, image=replace(made.image, guest_os_features=("UEFI_COMPATIBLE",)))
+    assert exported(asked).guest_os_features.count("UEFI_COMPATIBLE") == 1
 
 
 def test_the_image_of_a_root_is_verified_by_itself() -> None:
