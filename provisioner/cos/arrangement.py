@@ -130,8 +130,7 @@ class Arrangement:
         wanted = self._layout.disk_size or 0
         if disk.sectors() * SECTOR >= wanted:
             return
-        self._journal.report(DISK_WANTED, message=f"waiting for the boot disk to have {wanted >> 30} GB")
-        self._journal.commit()
+        self._journal.record(DISK_WANTED, message=f"waiting for the boot disk to have {wanted >> 30} GB")
         if not disk.wait_for(wanted, self._patience):
             maintenance.disarm(efi)
             raise CosError(

@@ -152,8 +152,7 @@ class Runner:
         self._state.ended = FAILED
         how = {} if tried is None else self._how(tried)
         self._leave_disk()
-        self._journal.report(FAILED, step=index, tries=self._state.tries, final=True, message=problem, **how)
-        self._journal.commit()
+        self._journal.record(FAILED, step=index, tries=self._state.tries, final=True, message=problem, **how)
 
     def _leave_disk(self) -> None:
         """Make the disk one to be kept: it has all that the step has left, and not the job with its key."""
@@ -180,8 +179,7 @@ class Runner:
             state.started = False
             state.ended = FAILED
             self._leave_disk()
-            self._journal.report(FAILED, message=problem, **facts)
-            self._journal.commit()
+            self._journal.record(FAILED, message=problem, **facts)
             return FAILED
         state.finish_step()
         state.next = len(self._job.steps) - 1
@@ -199,8 +197,7 @@ class Runner:
         while True:
             state.started = True
             state.tries += 1
-            self._journal.report(STEP_STARTED, step=index, tries=state.tries)
-            self._journal.commit()
+            self._journal.record(STEP_STARTED, step=index, tries=state.tries)
             tried = self._try(index, step)
             if not tried.problem:
                 return self._finish(index, tried)
@@ -242,8 +239,7 @@ class Runner:
             self._machine.keep(index, self._job.key)
         if tried.status != REBOOT_STATUS:
             return None  # written with the next step's first commit, or with the end of the job
-        self._journal.report(REBOOTING, step=index)
-        self._journal.commit()
+        self._journal.record(REBOOTING, step=index)
         return REBOOTING
 
     def _report_failure(self, index: int, tried: Try, final: bool) -> None:
@@ -258,8 +254,7 @@ class Runner:
 
     def _tell_scripts(self, index: int, text: str) -> None:
         """Report what scripts of a step do, while it runs. OSError."""
-        self._journal.report(SCRIPTS, step=index, tries=self._state.tries, output=text)
-        self._journal.commit()
+        self._journal.record(SCRIPTS, step=index, tries=self._state.tries, output=text)
 
     @staticmethod
     def _how(tried: Try) -> Dict[str, object]:

@@ -122,11 +122,9 @@ class SandboxedSteps:
         if kind in STEP_KINDS:
             if step is None or step >= len(self._job.steps) - self._first - 1:
                 return
-            self._journal.report(kind, **facts)
-            self._journal.commit()
+            self._journal.record(kind, **facts)
         elif kind == INVENTORY:
-            self._journal.report(INVENTORY, output=report["output"], message=report["message"])
-            self._journal.commit()
+            self._journal.record(INVENTORY, output=report["output"], message=report["message"])
         elif kind in (COMPLETED, FAILED):
             self._ended = kind
             self._problem = facts.pop("message")

@@ -131,8 +131,7 @@ class Session:
     def _fail(self, problem: str, output: str = "") -> str:
         self._console.say(problem)
         self._journal.state.ended = FAILED
-        self._journal.report(FAILED, message=problem, output=output)
-        self._journal.commit()
+        self._journal.record(FAILED, message=problem, output=output)
         return FAILED
 
     def _trouble(self) -> str:
@@ -179,8 +178,7 @@ class Session:
         if shown:
             self._console.say(shown)
         self._journal.state.ended = COMPLETED
-        self._journal.report(COMPLETED, message=shown, output=findings)
-        self._journal.commit()
+        self._journal.record(COMPLETED, message=shown, output=findings)
         return COMPLETED
 
     def _check(self) -> tuple[str, str]:

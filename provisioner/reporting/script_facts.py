@@ -34,7 +34,6 @@ _CHUNK = 1 << 15
 _MOST_CHUNKS = 64  # in one look
 _MOST_WAITING = 10_000  # scripts; an image has no more
 _LONGEST_LINE = 4096
-_JOIN = 30.0  # seconds for the last report to be written down
 
 
 class ScriptLog:
@@ -81,7 +80,7 @@ class ScriptReports:
     def __exit__(self, *_: Any) -> None:
         self._ended.set()
         if self._handle >= 0:
-            self._thread.join(_JOIN)
+            self._thread.join()  # whatever the disk takes: what the step reports next is written to the same files
             os.close(self._handle)
 
     def _follow(self) -> None:
