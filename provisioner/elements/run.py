@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 
-from ..protocol import ScriptFact
+from ..protocol import OUTPUT_LIMIT, ScriptFact
 from ..reporting.script_facts import ScriptLog
 from ..system.files import read_text, write_whole
 from ..system.mounts import mounts
@@ -51,9 +52,7 @@ if TYPE_CHECKING:
 TASK, RESULT, STOPPED = "run.json", "result.json", "stopped.json"
 STOPPED_LIMIT = 8 << 20  # bytes: mostly of variables
 CLEANUP_SECONDS = 120.0  # for cleanup.d after a failure, and after the step's time is up
-TAIL = 2048  # bytes of a failed script that are shown again, after those of cleanup.d
 NOT_FOUND = 127  # bash's exit status where it finds no program
-LONGEST_WORDS = 120  # characters of each of the last lines that an error has
 LAST_WORDS = 3  # lines that have to do with a failure; scripts go on without a program that they can do without
 _DEVICE = "IMAGE_BLOCK_DEVICE="
 _UNINSTALLS = "package-uninstalls"  # ends the names of the scripts that remove build-only packages
@@ -64,17 +63,33 @@ _PACKAGE_INSTALLS = "install.d/01-package-installs"  # is there where elements i
 _OF_SYSTEMD = ("/run/systemd/private", "/run/dbus/system_bus_socket")  # on a VM: the system that booted is not theirs
 _KEPT_OPTIONS = frozenset(["nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "ro"])
 _INTERPRETED, _PROGRAM = b"#!", b"\x7fELF"
+_CUT_LINE = re.compile(rb"[^\r\n]*[\r\n]+([^\r\n].*)", re.DOTALL)
+_CUT_WORD = re.compile(rb"\S*\s+(\S.*)", re.DOTALL)
 
 
 class ScriptOutput(ProgramOutput):
     """The output of one script: it goes on at once, and its end is kept."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
     def feed(self, data: bytes) -> None:
         """Pass on the next piece."""
         super().feed(data)
+        self._size += len(data)
         view = memoryview(data)
         while view:
             view = view[os.write(1, view) :]
+
+    def whole_lines(self) -> bytes:
+        """Return its last lines, without one that OUTPUT_LIMIT cuts; of a single long line whole words.
+
+        The step looks for whole passwords in them. It would not find one that has lost its beginning here.
+        """
+        if self._size <= OUTPUT_LIMIT:
+            return self.tail
+        return (_CUT_LINE.match(self.tail) or _CUT_WORD.match(self.tail) or [b"", b""])[1]
 
 
 class _NoGroup(StepGroup):
@@ -314,15 +329,16 @@ class ElementsRun:
         )
         self._log.add(ScriptFact(hook.phase, hook.name, element, seconds, status))
         tell(f"{name} ({element}): {seconds:.1f} s" + (f", exit status {status}" if status else ""))
+        tail = output.whole_lines()
         if hook.phase == BLOCK_DEVICE:
-            self._take_device(output.tail)
+            self._take_device(tail)
         if not status and not timed_out:
             return None
         what = "not done within the step's time" if timed_out else problem or f"exit status {status}"
         return Failure(
-            f"{name} of {'' if command else 'element '}{element}: {what}{self.hint(status, output.tail)}",
+            f"{name} of {'' if command else 'element '}{element}: {what}{self.hint(status, tail)}",
             status,
-            output.tail,
+            tail,
             timed_out=timed_out,
         )
 
@@ -445,13 +461,6 @@ def program_hint(status: int, tail: bytes) -> str:
     return ""
 
 
-def last_lines(tail: bytes) -> str:
-    """Return the last lines of a script's output as a part of one line; "" where it has printed nothing."""
-    lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines() if line.strip()]
-    shown = " | ".join("..." * (len(line) > LONGEST_WORDS) + line[-LONGEST_WORDS:] for line in lines[-LAST_WORDS:])
-    return f"; its last lines: {shown}" if shown else ""
-
-
 def _mount(*arguments: str) -> None:
     """Mount something by mount(8). ElementsError."""
     status = run_quietly([_program("mount"), *arguments])
@@ -547,8 +556,8 @@ def main(work: str) -> int:
     result: Dict[str, Any] = {"scripts": run.scripts, "problem": "", "status": 0, "timed_out": False, "tail": ""}
     if failure is not None:
         status = failure.status or 1
-        result.update(problem=failure.text + last_lines(failure.tail), status=status, timed_out=failure.timed_out)
-        result["tail"] = failure.tail[-TAIL:].decode("utf-8", "replace")
+        result.update(problem=failure.text, status=status, timed_out=failure.timed_out)
+        result["tail"] = failure.tail.decode("utf-8", "replace")
     with open(os.path.join(work, RESULT), "w", encoding="utf-8") as written:
         json.dump(result, written)
     return int(result["status"])

@@ -289,7 +289,7 @@ class Runner:
         output.close()
         seconds = round(time.monotonic() - began, 3)
         self._console.say(f"step {step.name!r} {'failed: ' + problem if problem else 'is finished'} ({seconds:.1f} s)")
-        return Try(status, seconds, problem, output.tail, context.note)
+        return Try(status, seconds, problem, output.tail, output.hide(context.note))
 
     def _lent(self) -> Tuple[Dict[str, str], str]:
         """Return what all steps get: variables, and settings of apt. OSError."""

@@ -58,9 +58,13 @@ class ScriptLog:
 class ScriptReports:
     """A thread of the step, which reports what the run tells for as long as the block runs, and the rest at its end."""
 
-    def __init__(self, work: str, tell: Optional[Callable[[str], None]]) -> None:
-        """Make the file; `tell` reports lines, and None is for a step whose scripts are not reported. OSError."""
+    def __init__(self, work: str, tell: Optional[Callable[[str], None]], hide: Callable[[str], str] = str) -> None:
+        """Make the file; `tell` reports lines, and None is for a step whose scripts are not reported. OSError.
+
+        `hide` returns a text without what no report may show.
+        """
         self._tell = tell
+        self._hide = hide
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._part = b""
@@ -104,7 +108,9 @@ class ScriptReports:
                 break
             *lines, rest = (self._part + data).split(b"\n")
             self._part = rest[-_LONGEST_LINE:]
-            for fact in decode_scripts(b"\n".join(lines).decode("utf-8", "replace")):
+            for told in decode_scripts(b"\n".join(lines).decode("utf-8", "replace")):
+                phase, file, element = map(self._hide, (told.phase, told.file, told.element))
+                fact = ScriptFact(phase, file, element, told.seconds, told.exit_status)
                 self._waiting.pop((fact.phase, fact.file), None)
                 if len(self._waiting) < _MOST_WAITING:
                     self._waiting[fact.phase, fact.file] = fact

@@ -16,7 +16,7 @@ from ..elements.hooks import ROOT, TARGET_PHASES, merge_hooks
 from ..elements.leftovers import Leftovers
 from ..elements.model import OPERATING_SYSTEM, ElementsError, expand_elements, find_elements
 from ..elements.prepare import Chosen, prepare, prepare_again
-from ..elements.run import CLEANUP_SECONDS, RESULT, STOPPED, read_stopped
+from ..elements.run import CLEANUP_SECONDS, LAST_WORDS, RESULT, STOPPED, read_stopped
 from ..elements.tools import PACKAGE_PLACE
 from ..elements.variables import WORK, root_label
 from ..protocol import Elements
@@ -28,10 +28,12 @@ from .step_context import StepContext, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Mapping, Optional
+    from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 BOOTLOADER = "bootloader"
 _DEEPEST = 64  # folders between the root of an image and that of its namespace
+TAIL = 2048  # characters of a failed script that are shown again, after those of cleanup.d
+LONGEST_WORDS = 120  # characters of each of the last lines that an error has
 RESULT_LIMIT = 8 << 20  # bytes: a line of each of the most scripts that elements can have
 _RUN = """import sys
 sys.path.insert(0, sys.argv[1])
@@ -57,7 +59,7 @@ def act(inputs: Elements, context: StepContext) -> int:
         else:
             prepare_again(chosen, context.root, work, seconds, stopped)
         context.deadline += CLEANUP_SECONDS + 10.0  # the run keeps the step's own limit, and then cleans up
-        with ScriptReports(work, context.tell_scripts) as reports:
+        with ScriptReports(work, context.tell_scripts, context.output.hide) as reports:
             status = context.run(command, environment)
         result = run_result(work)
     except ElementsError as error:
@@ -170,7 +172,18 @@ def _told(status: int, result: Mapping[str, Any], context: StepContext) -> int:
     if not problem:
         why = f"exit status {status}" if status else "and has not told how; a script may have mounted over its folder"
         raise StepError(f"the run of the elements was ended ({why})", status or 1)
-    tail = str(result.get("tail", "")).strip()
+    problem, tail = failure_texts(result, context.output.hide)
     if tail:
         context.output.say(f"elements: the end of its output:\n{tail}")
     raise StepError(problem, int(result.get("status", status)) or 1)
+
+
+def failure_texts(result: Mapping[str, Any], hide: Callable[[str], str]) -> Tuple[str, str]:
+    """Return why a run has failed, with its script's last lines, and the end of that script's output.
+
+    All is hidden that no output may show, before anything is cut: `hide` finds whole texts.
+    """
+    tail = hide(str(result["tail"])).strip()
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    shown = " | ".join("..." * (len(line) > LONGEST_WORDS) + line[-LONGEST_WORDS:] for line in lines[-LAST_WORDS:])
+    return hide(str(result["problem"])) + (f"; its last lines: {shown}" if shown else ""), tail[-TAIL:]

@@ -94,6 +94,13 @@ def test_a_full_disk_ends_the_reports_and_not_the_step(tmp_path: Path) -> None:
         ScriptLog(str(tmp_path)).add(ENDED)
 
 
+def test_what_no_report_may_show_is_hidden_however_its_line_writes_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    with ScriptReports(str(tmp_path), told.append, lambda text: text.replace('p"w\u00e9', "(hidden)")):
+        ScriptLog(str(tmp_path)).add(ScriptFact('p"w\u00e9.d', '50-p"w\u00e9', 'of p"w\u00e9', 1.0, 0))
+    assert [decode_scripts(text) for text in told] == [[ScriptFact("(hidden).d", "50-(hidden)", "of (hidden)", 1.0, 0)]]
+
+
 def test_lines_come_back() -> None:
     text = "\n".join(map(encode_script, (BEGUN, ENDED)))
     assert decode_scripts(text) == [BEGUN, ENDED]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.elements.run import RESULT, STOPPED, read_stopped
+from provisioner.elements.run import RESULT, STOPPED, ScriptOutput, read_stopped
 from provisioner.elements.variables import WORK
-from provisioner.steps.elements import run_result, stopped_script
+from provisioner.protocol import OUTPUT_LIMIT
+from provisioner.steps.elements import LONGEST_WORDS, TAIL, failure_texts, run_result, stopped_script
+from provisioner.system.output import StepConsole, StepOutput
 
+PASSWORD = "s3cret-of-the-proxy"
 GOOD = {"scripts": [], "problem": "x", "status": 3, "tail": "", "timed_out": False}
 
 
@@ -84,3 +87,39 @@ def test_where_a_run_has_stopped_is_read(tmp_path: Path) -> None:
 def test_what_a_script_has_written_there_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / STOPPED).write_text(text)
     assert read_stopped(str(tmp_path)) is None
+
+
+def told(tmp_path: Path, *pieces: str) -> str:
+    """Return all that is told of a script that has printed this, where PASSWORD is hidden."""
+    output = ScriptOutput()
+    for piece in pieces:
+        output.feed(piece.encode())
+    hide = StepOutput("s", str(tmp_path / "log"), StepConsole(str(tmp_path)), [PASSWORD.encode()]).hide
+    return "\n".join(failure_texts({"problem": "it failed", "tail": output.whole_lines().decode()}, hide))
+
+
+@pytest.mark.parametrize("cut", [OUTPUT_LIMIT, TAIL, LONGEST_WORDS])
+@pytest.mark.parametrize("line", ["{} {}", "{}\n{}", "{}@{}"], ids=["words", "lines", "one-word"])
+def test_no_cut_leaves_a_part_of_a_password(tmp_path: Path, cut: int, line: str) -> None:
+    parts = [PASSWORD[at : at + 4] for at in range(len(PASSWORD) - 3)]
+    for after in range(cut - len(PASSWORD) - 2, cut + 1):
+        text = "a b " + line.format(PASSWORD, "x" * after)
+        for pieces in ([text], [text[:3000], text[3000:]], ["y\n" * 3000, text, "\n"]):
+            shown = told(tmp_path, *pieces)
+            assert not [part for part in parts if part in shown], (after, shown)
+
+
+def test_what_is_not_cut_is_told_as_it_is(tmp_path: Path) -> None:
+    assert told(tmp_path, "one\n\n two\n", "x" * 200) == (
+        f"it failed; its last lines: one | two | ...{'x' * LONGEST_WORDS}\none\n\n two\n{'x' * 200}"
+    )
+    assert told(tmp_path) == "it failed\n"
+    whole = ScriptOutput()
+    whole.feed(b"a" * OUTPUT_LIMIT)
+    assert whole.whole_lines() == b"a" * OUTPUT_LIMIT
+    whole.feed(b"\r\nb c\n")
+    assert whole.whole_lines() == b"b c\n"
+    whole.feed(b"d" * 5000 + b"\n")
+    assert whole.whole_lines() == b""
+    whole.feed(b"d e\n")
+    assert whole.whole_lines() == b"d e\n"
