@@ -524,8 +524,19 @@ def read_stopped(work: str) -> Optional[Mapping[str, Any]]:
     kinds.update(device=dict, mounts=list)
     if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
         return None
+    names = [*found["environment"], *found["device"]]
     texts = [*found["environment"].values(), *found["device"].values(), *found["done"], *found["mounts"]]
-    return found if found["phase"] in HOOK_PHASES and all(isinstance(text, str) for text in texts) else None
+    texts += [*names, found["file"], found["element"], found["path"]]
+    right = all(map(_can_be_passed, texts)) and not any(not name or "=" in name for name in names)
+    return found if right and found["phase"] in HOOK_PHASES else None
+
+
+def _can_be_passed(text: object) -> bool:
+    """Return whether a program can be given a text as a variable, an argument or a path."""
+    try:
+        return isinstance(text, str) and b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def land(work: str, start: str) -> int:

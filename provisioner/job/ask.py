@@ -92,6 +92,7 @@ def _retry(answer: Any) -> int:
     finally:
         group.end()
         output.close()
+    problem = output.hide(problem)
     took = f"({time.monotonic() - began:.1f} s)"
     if status in (0, REBOOT_STATUS) and not problem:
         console.say(f"step {step.name!r} has succeeded {took}")

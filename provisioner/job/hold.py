@@ -36,7 +36,7 @@ from ..frames import (
 )
 from ..machine.machine import NoMachine
 from ..protocol import ELEMENTS_ACTION, RunScript, Step, decode_inputs
-from ..steps.step_context import step_environment
+from ..steps.step_context import StepError, step_environment
 from ..system.output import StepConsole
 from ..system.process import find_program
 from ..system.step_group import SIGKILL
@@ -217,7 +217,7 @@ class Hold:
         try:
             while time.monotonic() < until and self._turn(min(1.0, until - time.monotonic())):
                 pass
-        except (OSError, BadFrame) as error:
+        except (OSError, ValueError, BadFrame) as error:  # whatever it is, the job's failure is still to be reported
             self._console.say(f"held no longer: {error}")
         finally:
             self._end_shell()
@@ -308,9 +308,13 @@ class Hold:
         name = find_program("bash", self._held.places.root) or "/bin/sh"
         start = self._write_start()
         argv = [name, "--rcfile", start, "-i"] if name.endswith("bash") else [name, "-i"]
+        problem = ""
         if self._held.stopped is not None:
-            argv = self._held.stopped.shell(start)
             env["GOLDSMITH_SCRIPT"] = self._held.script()
+            try:
+                argv = self._held.stopped.shell(start)
+            except StepError as error:
+                problem = f"this shell is not where the script has failed, but in {self._held.folder}: {error}\n"
         environment = step_environment({}, {**env, "ENV": start, "PS1": _PROMPT})
         environment["TERM"] = str(wish["term"])[:LONGEST_TERM]
         environment["GOLDSMITH_STEP"] = self._held.step.name
@@ -321,7 +325,7 @@ class Hold:
             self._group.leave()
         self._shell = _Shell(process, terminal)
         self._shell.resize(int(wish["rows"]), int(wish["columns"]))
-        self._send(OUTPUT, self._greeting(left_out).replace("\n", "\r\n").encode("utf-8", "replace"))
+        self._send(OUTPUT, (self._greeting(left_out) + problem).replace("\n", "\r\n").encode("utf-8", "replace"))
 
     def _greeting(self, left_out: List[str]) -> str:
         held = self._held

@@ -81,8 +81,27 @@ def test_where_a_run_has_stopped_is_read(tmp_path: Path) -> None:
         json.dumps({**HALT, "environment": {"A": 1}}),
         json.dumps({**HALT, "done": [["x"]]}),
         json.dumps({**HALT, "path": None}),
+        json.dumps({**HALT, "path": "/x\0"}),
+        json.dumps({**HALT, "environment": {"A": "\ud800"}}),
+        json.dumps({**HALT, "environment": {"\ud800": "A"}}),
+        json.dumps({**HALT, "environment": {"A": "\0"}}),
+        json.dumps({**HALT, "environment": {"A=B": "c"}}),
+        json.dumps({**HALT, "device": {"": "c"}}),
     ],
-    ids=["deep", "list", "phase", "environment", "done", "path"],
+    ids=[
+        "deep",
+        "list",
+        "phase",
+        "environment",
+        "done",
+        "path",
+        "nul",
+        "surrogate",
+        "name",
+        "nul in a value",
+        "sign",
+        "no name",
+    ],
 )
 def test_what_a_script_has_written_there_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / STOPPED).write_text(text)
