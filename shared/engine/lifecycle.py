@@ -103,7 +103,7 @@ KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published 
 WITHDRAWING_SECONDS = 86_400.0  # for so long it is tried to take back what a failed publication has shown
 WARNINGS = 20  # of one build, at most
 CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
-REPORTS = 500  # of one VM that are recorded, whatever it does
+REPORTS, MOST_REPORTS = 500, 20_000  # of one VM that are recorded: whatever it does; however many tries its plan allows
 REPORTS_OF_A_TRY = 20  # more for each try of a step: started, finished or failed, reboots and power cuts
 DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other one is given
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
@@ -395,10 +395,7 @@ def claims_first(build: Build, event: Reported) -> bool:
 
 
 def says_too_much(build: Build, event: Reported) -> str:
-    """Return why a report is not recorded although it is of the VM in use; "" for one that is.
-
-    Its last word always is: a VM that has said too much can still end.
-    """
+    """Return why a report of the VM in use is not recorded, or "": its last word always is, so that it can end."""
     report, plan = event.report, build.plan
     if report.attempt != build.attempt or report.kind in (COMPLETED, FAILED) or plan is None:
         return ""
@@ -411,7 +408,8 @@ def says_too_much(build: Build, event: Reported) -> str:
 def most_reports(plan: Plan, phase: str) -> int:
     """Return how many reports of one VM are recorded: some ten times what its steps and their scripts can come to."""
     steps = plan.steps if phase == BUILD else plan.verify_steps or ()
-    return REPORTS + sum((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
+    of_steps = ((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
+    return min(sum(of_steps, REPORTS), MOST_REPORTS)
 
 
 def says_failed(build: Build, event: Reported) -> bool:

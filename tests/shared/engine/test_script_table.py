@@ -138,3 +138,16 @@ def test_an_honest_machine_may_report_all_its_scripts() -> None:
     step = Step("app", ELEMENTS_ACTION, {"elements": ["a"]}, timeout=7200, retries=1)
     plan = replace(values.plan(), steps=(step,))
     assert most_reports(plan, "build") >= 500 + 2 * most_script_reports(step) > 1500
+
+
+def test_no_plan_allows_reports_without_end() -> None:
+    step = Step("app", ELEMENTS_ACTION, {"elements": ["a"]}, timeout=86_400, retries=10)
+    plan = replace(values.plan(), steps=(step,) * 100, verify_steps=(step,) * 100)
+    for phase in ("build", VERIFY):
+        assert most_reports(plan, phase) == 20_000
+    month = replace(step, timeout=30 * 86_400, retries=0)
+    assert most_reports(replace(plan, steps=(month,)), "build") == 20_000
+    build = replace(values.build(state=State.PROVISIONING, reports=19_999), plan=plan)
+    report = values.reported(kind=SCRIPTS, step=0)
+    assert advance(build, report)[0].reports == 20_000
+    assert advance(replace(build, reports=20_000), report)[0].reports == 20_000
