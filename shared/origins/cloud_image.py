@@ -4,7 +4,9 @@ diskimage-builder mounts such an image by loop devices. Here its files are read 
 packed in the order of their file systems: the root, then /boot and /boot/efi where they are file systems of their own,
 which are known as there: by the types of their partitions, or the label `boot`.
 
-Devices are left out: no user namespace makes them, and an image fills /dev when it boots.
+Devices are left out: no user namespace makes them, and an image fills /dev when it boots. Holes are written as zeros,
+and how large a file is, the image alone says: all files together may have as many bytes as their disk, which honest
+ones do not exceed, and there has to be room for them.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _EFI_OF_MBR = "0xef"
 _BOOT, _EFI_PLACE, _LABEL = b"boot/", b"boot/efi/", "boot"
 _DEVICES = (pax.CHARACTERS, pax.BLOCKS)
 _PIECE = 1 << 20
+_BETWEEN_LOOKS = 64 << 20  # bytes of files that are written between two looks at the room that is left
 _DEEPEST = 64  # folders in each other
 _REMEDY = "import that image (source.file), and run the elements in a step"
 
@@ -47,7 +50,7 @@ def pack_cloud_image(file: Path, scratch: Path, target: Path, progress: Notify) 
         need_space(target.parent, data_bytes(opened.fileno(), raw.stat().st_size))
     try:
         with Disk(raw) as disk, faults(target), target.open("xb") as archive:
-            _Archive(archive).write(disk)
+            _Archive(archive, target.parent, raw).write(disk)
     except FileSystemUnreadable as error:
         raise InputError(f"{str(error).replace(str(raw), str(file))}; {_REMEDY}") from error
     except ImageFileError as error:
@@ -59,8 +62,12 @@ def pack_cloud_image(file: Path, scratch: Path, target: Path, progress: Notify) 
 class _Archive:
     """A tar archive in the making."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], folder: Path, raw: Path) -> None:
         self._file = file
+        self._folder = folder
+        self._raw = raw
+        self._size = self._left = raw.stat().st_size  # of the disk; what its files may still have
+        self._unlooked = 0
 
     def write(self, disk: Disk) -> None:
         """Write all file systems of a disk, and the archive's end."""
@@ -90,6 +97,8 @@ class _Archive:
             self._add(moved, files.chunks(inode) if entry.kind == pax.FILE else iter(()))
 
     def _add(self, entry: TarEntry, chunks: Iterator[tuple[int, bytes]]) -> None:
+        if entry.kind == pax.FILE:
+            self._take(entry)
         self._file.write(pax_header(entry))
         reached = 0
         for offset, chunk in chunks:
@@ -99,6 +108,21 @@ class _Archive:
         if entry.kind == pax.FILE:
             self._fill(entry.size - reached)
             self._file.write(padding(entry.size))
+
+    def _take(self, entry: TarEntry) -> None:
+        """Raise ImageFileError for a file that is more than its disk can hold, NoSpace for one that has no room."""
+        if entry.size > self._left:
+            name = entry.name.decode("utf-8", "backslashreplace")
+            raise ImageFileError(
+                f"{self._raw}: {name} has {entry.size} bytes, and all files up to it "
+                f"{self._size - self._left + entry.size}: more than their disk, which has {self._size}; a sparse "
+                "file has to be made smaller in the image"
+            )
+        self._left -= entry.size
+        self._unlooked += entry.size
+        if self._unlooked >= _BETWEEN_LOOKS:
+            need_space(self._folder, entry.size)
+            self._unlooked = 0
 
     def _fill(self, count: int) -> None:
         while count > 0:

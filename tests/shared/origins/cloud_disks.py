@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.host.programs import run_tool
@@ -30,8 +31,10 @@ def file_system(kind: str, folder: Path, size: int, *options: str) -> bytes:
     return path.read_bytes()
 
 
-def cloud_disk(folder: Path, boot: str = EXTENDED_BOOT, label: str = "", root: str = "ext4") -> Path:
-    """Make a disk with /boot/efi, /boot and the root file system."""
+def cloud_disk(
+    folder: Path, boot: str = EXTENDED_BOOT, label: str = "", root: str = "ext4", holes: Sequence[int] = ()
+) -> Path:
+    """Make a disk with /boot/efi, /boot and the root file system, which has files that are but holes of some sizes."""
     for name in ("efi", "boot", "root"):
         (folder / name).mkdir(parents=True)
     (folder / "efi" / "EFI").mkdir()
@@ -51,6 +54,9 @@ def cloud_disk(folder: Path, boot: str = EXTENDED_BOOT, label: str = "", root: s
         file.truncate(MIB + 1)
         file.seek(4096)
         file.write(b"data")
+    for number, size in enumerate(holes):
+        with (etc / f"holes{number}").open("wb") as file:
+            file.truncate(size)
     disk = folder / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(32 * MIB)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from provisioner.elements.extract_image import is_disk_image, unpacking, wanted_image
-from shared.errors import ImageFileError, InputError
+from shared.errors import ImageFileError, InputError, NoSpace
 from shared.host.programs import run_tool
 from shared.origins.cloud_image import pack_cloud_image
-from shared.quantities import MIB
+from shared.quantities import GIB, MIB
 from tests.shared.origins.cloud_disks import EXTENDED_BOOT, LINUX, cloud_disk
 
 
@@ -46,6 +49,40 @@ def test_a_root_that_cannot_be_read_is_refused_with_a_way_out(tmp_path: Path) ->
     assert str(disk) in str(caught.value)
     assert "is xfs" in str(caught.value)
     assert "import that image (source.file), and run the elements in a step" in str(caught.value)
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let this process write no file of more than 64 MiB, so that a fault fills no disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * MIB, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("holes", [[8 << 40], [20 * MIB, 20 * MIB], [33 * MIB]], ids=["TiB", "together", "just"])
+def test_files_that_claim_more_than_their_disk_are_refused_before_they_are_written(
+    tmp_path: Path, holes: list[int]
+) -> None:
+    disk = cloud_disk(tmp_path / "made", holes=holes)
+    with small_files(), pytest.raises(ImageFileError) as caught:
+        pack_cloud_image(disk, tmp_path, tmp_path / "image.tar", lambda line: None)
+    assert f"{disk}: etc/holes{len(holes) - 1} has {holes[-1]} bytes" in str(caught.value)
+    assert "more than their disk, which has 33554432" in str(caught.value)
+    assert (tmp_path / "image.tar").stat().st_size < 32 * MIB
+
+
+def test_sparse_files_for_which_there_is_no_room_are_refused_before_they_are_written(tmp_path: Path) -> None:
+    """A qcow2 image of some KiB can say that its disk has TiB."""
+    state = os.statvfs(tmp_path)
+    size = state.f_bavail * state.f_frsize + GIB
+    disk = cloud_disk(tmp_path / "made", holes=[size])
+    os.truncate(disk, size + GIB)
+    with small_files(), pytest.raises(NoSpace, match="MB are needed and"):
+        pack_cloud_image(disk, tmp_path, tmp_path / "image.tar", lambda line: None)
+    assert (tmp_path / "image.tar").stat().st_size < 32 * MIB
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n" * 100, b"QFI\xfb" + bytes(600)], ids=["empty", "text", "qcow2"])
