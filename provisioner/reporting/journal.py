@@ -5,8 +5,8 @@
 
 So a sequence number never stands for two different facts, and none is lost however the machine goes down.
 
-More than one thread reports: a step of elements tells of its scripts while it runs. Whoever reports has the journal to
-itself until what it has prepared is written and sent.
+More than one thread reports: a step of elements tells of its scripts while it runs. A thread has the journal to
+itself from record() until its report is written and sent.
 """
 
 from __future__ import annotations
