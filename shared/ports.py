@@ -71,6 +71,7 @@ class ImageRequest:
     secure_boot_keys: SecureBootKeys | None = None  # None: those of the disk
     made_by: str = ""  # the build whose label the disk has to carry, and `disk_gb` its size; "": any disk of that name
     disk_gb: int = 0
+    sandbox: str = ""  # one machine only: the sandbox that has to have written the disk and ended; "": a VM's disk
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,14 @@ class LocalCompute:
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""
+        existing = self._catalogue.get(request.name)
+        if existing is not None and existing.source_disk == request.source_disk:
+            return existing
         disk = BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)
         if not disk.exists():
             raise Permanent(self._why_gone(request.source_disk))
+        if request.sandbox:
+            self._refuse_unwritten(request.sandbox)
         with Disk(disk) as opened:
             _refuse_unclean(opened)
         if request.same_as is not None:
@@ -271,7 +276,7 @@ class LocalCompute:
         self._catalogue.deprecate(name, replacement, deletes_at)
 
     def create_machine(self, request: MachineRequest) -> str:
-        """Copy the source's disk unless an earlier attempt has one, and start QEMU on it."""
+        """Copy the source's disk, unless an earlier attempt's VM has one, and start QEMU or a sandbox on it."""
         folder = BuildFolder.of_resource(self._home, request.name)
         disk = folder.disk(request.boot_disk)
         cache = step_cache(request, lambda: self._catalogue.disk(request.source_image))
@@ -279,24 +284,21 @@ class LocalCompute:
             make_room(self._home, self._environment)
         with faults(folder.path):
             folder.label(request.labels)
-            if _is_written_at_the_end(request):
-                if self._machines.status(request.name) is None:
-                    self._copy_all_but_root(request, disk)
-            elif not disk.exists():
+            sandboxed = _is_of_sandbox(request)
+            if self._machines.status(request.name) is None if sandboxed else not disk.exists():
                 cache = self._copy_disk(request, disk, cache)
-            elif request.plan.engine != CHROOT:
+            elif not sandboxed:
                 cache = None  # what an earlier attempt has changed on it is not known
-            first = _first_step(disk)
         if self._machines.status(request.name) is None:
             context = None if request.context is None else Path(request.context.uri)
             inside = disk if disk.exists() else self._catalogue.disk(request.source_image)
-            job = lend_site(_without_check(request.job, inside), request.plan)
+            job = with_layers(lend_site(_without_check(request.job, inside), request.plan), cache, _first_step(disk))
             self._machines.start(
                 MachineSpec(
                     name=request.name,
                     folder=folder.machine(request.name),
                     disk=disk,
-                    cidata=cidata_files(with_layers(job, cache, first), context, self._home / "cache" / "provisioner"),
+                    cidata=cidata_files(job, context, self._home / "cache" / "provisioner"),
                     boot=request.plan.boot,
                     cpus=request.plan.cpus,
                     memory_mb=request.plan.memory_mb,
@@ -372,34 +374,34 @@ class LocalCompute:
                 return f"no image can be made, since {machine.detail}"
         return f"disk {disk} is gone; no image can be made of it"
 
+    def _refuse_unwritten(self, sandbox: str) -> None:
+        """Refuse the disk of a sandbox that was lost after its job's last report: it may be the source's. Permanent."""
+        machine = self._machines.status(sandbox)
+        if machine is None or machine.how != "powered-off":
+            why = machine.detail if machine is not None else "it has left no record"
+            raise Permanent(f"{sandbox} may not have written what the steps have changed: {why}; build again")
+
     def _copy_disk(self, request: MachineRequest, disk: Path, cache: StepCache | None) -> StepCache | None:
-        """Make a boot disk of the source's and of the layers that there are; return which ones the machine leaves."""
+        """Make a boot disk of the source's and of the layers that there are; return which ones the machine leaves.
+
+        One to which a sandbox adds its root file system gets the name that a whole one has from the sandbox.
+        """
         disk.parent.mkdir(parents=True, exist_ok=True)
-        staged = disk.with_suffix(".new")
-        copy_sparse(self._catalogue.disk(request.source_image), staged)
+        disk.unlink(missing_ok=True)  # of an earlier attempt, whose sandbox did not wait for what it had written
+        staged, target, copy = disk.with_suffix(".new"), disk, copy_sparse
+        if _is_of_sandbox(request) and os.geteuid() != 0:
+            from ..sandbox.roots.tree_root import copy_without_root, unwritten_disk
+
+            target, copy = unwritten_disk(disk), copy_without_root
+        copy(self._catalogue.disk(request.source_image), staged)
         staged.chmod(0o600)
         if request.plan.disk_size_gb * GIB > staged.stat().st_size:
             grow_disk_file(staged, request.plan.disk_size_gb * GIB)
-        first = 0
-        if cache is not None and request.plan.engine != CHROOT:
+        if cache is not None and not _is_of_sandbox(request):
             cache = self._after_layers(request, cache, staged)
-            first = 0 if cache is None else cache.first
-        disk.with_suffix(FIRST).write_text(str(first))
-        staged.replace(disk)
+        disk.with_suffix(FIRST).write_text(str(0 if cache is None else cache.first))
+        staged.replace(target)
         return cache
-
-    def _copy_all_but_root(self, request: MachineRequest, disk: Path) -> None:
-        """Make a boot disk to which a sandbox adds its root file system, and the name that a whole one has."""
-        from ..sandbox.roots.tree_root import copy_without_root, unwritten_disk
-
-        disk.parent.mkdir(parents=True, exist_ok=True)
-        disk.unlink(missing_ok=True)  # of an earlier attempt
-        staged = disk.with_suffix(".new")
-        copy_without_root(self._catalogue.disk(request.source_image), staged)
-        staged.chmod(0o600)
-        if request.plan.disk_size_gb * GIB > staged.stat().st_size:
-            grow_disk_file(staged, request.plan.disk_size_gb * GIB)
-        staged.replace(unwritten_disk(disk))
 
     def _after_layers(self, request: MachineRequest, cache: StepCache, staged: Path) -> StepCache | None:
         """Return None, and no layers, where the source's name is another image's by now."""
@@ -411,7 +413,7 @@ class LocalCompute:
     def _sandbox_of(self, request: MachineRequest) -> SandboxPart:
         """Return what makes a machine a sandbox; nothing for a VM, as which every image is verified. Permanent."""
         name = request.source_image
-        if request.plan.engine != CHROOT or request.job.phase != BUILD:
+        if not _is_of_sandbox(request):
             return {}
         found = self._catalogue.get(name)
         if found is None:
@@ -457,9 +459,9 @@ class SandboxPart(TypedDict, total=False):
     written_at: int | None
 
 
-def _is_written_at_the_end(request: MachineRequest) -> bool:
-    """Return whether a machine is a sandbox that cannot mount a disk: an ordinary user's."""
-    return request.plan.engine == CHROOT and request.job.phase == BUILD and os.geteuid() != 0
+def _is_of_sandbox(request: MachineRequest) -> bool:
+    """Return whether a machine is a sandbox: one that verifies is none."""
+    return request.plan.engine == CHROOT and request.job.phase == BUILD
 
 
 def _first_step(disk: Path) -> int:

@@ -151,6 +151,7 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             storage_locations=plan.image.storage_locations,
             kms_key=plan.image.kms_key,
             secure_boot_keys=plan.image.secure_boot_keys,
+            sandbox=resources.machine_name(build.id, build.attempt, BUILD) if plan.machine.engine == "chroot" else "",
             **_of_root(plan),
         )
     )

@@ -16,6 +16,7 @@ from provisioner.machine.sandbox import Sandbox
 from shared.disks.disk import Disk
 from shared.sandbox.shims import POLICY
 from tests.shared.disks.small_disks import tool
+from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.archives import root_partition
 from tests.system.command import Document, Goldsmith, prints
 from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
@@ -213,8 +214,64 @@ def kill_builds(goldsmith: Goldsmith, times: int) -> None:
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text
     assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
     assert {each["state"] for each in goldsmith.builds()} == {"finished"}
+    for each in goldsmith.builds():  # also one whose killed build was published by the next command
+        if each["outcome"] == "succeeded":
+            with Disk(goldsmith.home / "images" / each["image"]["name"] / "disk.raw") as disk:
+                assert disk.root.read_all(["/var/lib/10"], 10) == {"/var/lib/10": b"3\n"}, each["id"]
     assert goldsmith.traces.files() == []
     assert_nothing_left(goldsmith)
+
+
+ENDS_LATE = """for module in /usr/lib/python3.*/json/__init__.py; do
+    echo 'import atexit, time; atexit.register(time.sleep, 60)' >>"$module"
+done
+"""  # the provisioner of the last round, which begins after the step, ends long after its last report
+
+
+def kill_sandbox(goldsmith: Goldsmith) -> None:
+    """Kill the host's side of the only sandbox of a home."""
+    [record] = goldsmith.home.glob("builds/*/machines/*/machine.json")
+    os.kill(int(json.loads(record.read_text())["process"].split(":")[1]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("user", MODES[:1])
+def test_a_sandbox_that_is_killed_after_its_last_report_gives_no_image(sandboxes: Goldsmith) -> None:
+    """As root, the build's disk is a copy of the source's until the layers of the steps are applied to it."""
+    running = sandboxes.start("build", sandboxed(sandboxes, [{"name": "late", "script": ENDS_LATE}]), "--json")
+    running.until(lambda document: (document.get("event", {}).get("report") or {}).get("kind") == "completed")
+    running.send(signal.SIGSTOP)  # until the kernel has unmounted the disk: nothing on it tells that it was cut off
+    kill_sandbox(sandboxes)
+    wait_for_no_mount(sandboxes)
+    running.send(signal.SIGCONT)
+    done = running.finish()
+    build = done.documents()[-1]["build"]
+    assert (done.status, build["outcome"]) == (1, "failed"), done.text
+    assert "killed by signal 9" in build["reason"]
+    assert sandboxes.images() == []
+    assert_nothing_left(sandboxes)
+
+
+def is_of_step(document: Document, index: int) -> bool:
+    """Return whether a line of --json says that a step of the second attempt has begun."""
+    report = document.get("event", {}).get("report") or {}
+    return (report.get("kind"), report.get("attempt"), report.get("step")) == ("step-started", 2, index)
+
+
+@pytest.mark.parametrize("user", MODES[:1])
+def test_the_attempt_after_a_lost_sandbox_begins_with_the_source(sandboxes: Goldsmith) -> None:
+    """Without a cache, root's sandbox changes the disk itself, and fsync has no effect in it."""
+    steps = [
+        {"name": "first", "script": "echo begins\n"},
+        {"name": "dawdles", "script": "echo waits\nsleep infinity\n"},
+    ]
+    running = sandboxes.start("build", sandboxed(sandboxes, steps), "--no-cache", "--json")
+    running.until(prints("waits"))
+    kill_sandbox(sandboxes)
+    running.until(lambda document: is_of_step(document, 0) or is_of_step(document, 1))
+    assert is_of_step(running.seen[-1], 0)
+    running.send(signal.SIGINT)
+    assert running.finish().documents()[-1]["build"]["attempt"] == 2
+    assert_nothing_left(sandboxes)
 
 
 def test_ctrl_c_ends_the_sandbox(sandboxes: Goldsmith) -> None:

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from emulator.storage.endpoint import StorageEndpoint
 from emulator.web.identity import Identity
 from shared.build import resources
+from shared.build.events import Stop
 from shared.build.plan import Context, Plan
 from shared.clock import SystemClock
 from shared.disks.disk import Disk
@@ -28,6 +30,7 @@ from shared.local.compute import (
 )
 from shared.machines.machines import Machines
 from shared.machines.process import SERIAL_LIMIT
+from shared.machines.record import Record
 from shared.ports import Image, ImageRequest, Message, Resource
 from shared.quantities import GIB
 from tests.shared.disks.small_disks import left_clean, os_tree, partitioned, rooted, tool
@@ -285,6 +288,36 @@ def test_vm_that_ended_before_it_had_cleaned_up_gives_no_image(compute: LocalCom
     left_clean(BuildFolder(home, BUILD_ID).disk(BOOT), "var/lib/goldsmith")
     with pytest.raises(Permanent, match="ended before it had cleaned up"):
         compute.create_image(image_request())
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (None, "the process that ran it ended"),  # both were killed
+        ("lost", "was killed by signal 9"),
+        ("", "it has left no record"),
+        ("powered-off", ""),
+    ],
+)
+def test_sandbox_that_was_lost_after_its_last_report_gives_no_image(
+    compute: LocalCompute, home: Path, catalogue: Catalogue, how: Stop | Literal[""] | None, why: str
+) -> None:
+    """The first is lost, and the second has to have written the disk: as root it is the source's until then."""
+    left_clean(BuildFolder(home, BUILD_ID).disk(BOOT))
+    second = VM.replace("a1", "a2")
+    for name, end in ((VM, "lost"), (second, how)):
+        folder = BuildFolder(home, BUILD_ID).machine(name)
+        folder.mkdir(parents=True)
+        if end != "":
+            Record("boot.999999999.1", end, "was killed by signal 9" if end == "lost" else "").write(folder)
+    if why:
+        with pytest.raises(Permanent, match=why):
+            compute.create_image(image_request(sandbox=second))
+        assert catalogue.get("new") is None
+        return
+    made = compute.create_image(image_request(sandbox=second))
+    compute.delete("machine", second, "local", "local")
+    assert compute.create_image(image_request(sandbox=second)) == made  # an order that is delivered again
 
 
 def test_file_system_that_was_cut_off_gives_no_image(compute: LocalCompute, home: Path, catalogue: Catalogue) -> None:
