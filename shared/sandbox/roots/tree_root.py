@@ -21,7 +21,8 @@ from pathlib import Path
 from ...disks.disk import Disk
 from ...disks.extents import copy_around, copy_sparse
 from ...errors import EnvironmentFault
-from ..system_calls import unmount_file_system
+from ...host.scratch import force
+from ..system_calls import sync_file_system, unmount_file_system
 from .layer_stack import LayerStack
 from .unpack_root import UnpackedRoot, remove_all, unpack_root
 from .write_root import write_dated_root, write_root
@@ -72,7 +73,7 @@ class TreeRoot:
         self._disk = disk
         self._source = source.disk
         self._layers = layers
-        self._lock, self._tree, self._kept = _unpacked(source, say)
+        self._lock, self._tree, self._kept = open_kept_root(source, say)
 
     def shift(self, users: int) -> None:
         """Do nothing: the sandbox has the ids of this process's namespace."""
@@ -113,30 +114,41 @@ class TreeRoot:
         os.close(self._lock)
 
 
-def _unpacked(source: SourceDisk, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
+def open_kept_root(source: SourceDisk, say: Callable[[str], None]) -> tuple[int, Path, UnpackedRoot]:
     """Return an image's unpacked root, and the descriptor of its lock, which keeps it from being removed."""
     place = source.roots / source.image
     lock = os.open(source.roots / f"{source.image}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        with suppress(FileNotFoundError):
-            kept = UnpackedRoot.from_json((place / RECORD).read_text())
+        kept = _read_record(place)
+        if kept is not None:
             os.utime(place / RECORD)
             return lock, place / "tree", kept
         fcntl.flock(lock, fcntl.LOCK_EX)  # not in one step: another process may come first, and is seen then
-        if not (place / RECORD).exists():
+        if _read_record(place) is None:
             _unpack(source, place, say)
+
+
+def _read_record(place: Path) -> UnpackedRoot | None:
+    """Read what a folder has not of a root; None where there is no record, or what a power cut has left of one."""
+    try:
+        return UnpackedRoot.from_json((place / RECORD).read_text())
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _unpack(source: SourceDisk, place: Path, say: Callable[[str], None]) -> None:
     began = time.monotonic()
     say("unpacking the root file system of the source, once")
+    (place / RECORD).unlink(missing_ok=True)  # before the files that it is of
     remove_all(place)
     place.mkdir()
     kept = unpack_root(source.disk, place / "tree")
     staged = place / f"{RECORD}.new"
     staged.write_text(kept.to_json())
+    sync_file_system(place)  # its record must not outlive the files in a power cut
     staged.replace(place / RECORD)
+    force(place)
     say(f"unpacked in {time.monotonic() - began:.1f} s")
     _remove_oldest(source.roots, source.image)
 
