@@ -29,7 +29,7 @@ from ..budget import ROOT_ARCHIVE_BOUNDS, Budget
 from ..build.block_devices.description import DiskDescription, default_disk
 from ..disks.extents import open_descriptor
 from ..errors import AlreadyExists, ImageFileError, InputError
-from ..host.scratch import faults, locked, part_of, scratch_folder
+from ..host.scratch import faults, force, locked, part_of, scratch_folder
 from ..images.bootstrap.package_source import NoSuchRelease, Unreachable
 from ..images.catalogue import DISK, Catalogue, content_id
 from ..machines.machines import Machines
@@ -185,8 +185,8 @@ class KeptOrigins:
         return image
 
     def _last(self, known: Path) -> Image | None:
-        """Return the image that was made last of a request."""
-        with suppress(FileNotFoundError):
+        """Return the image that was made last of a request; None also where a power cut has left no name of it."""
+        with suppress(FileNotFoundError, ValueError, InputError):
             return self._catalogue.get(known.read_text())
         return None
 
@@ -281,6 +281,7 @@ def _write_whole(path: Path, text: str) -> None:
     with faults(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         part_of(path).write_text(text)
+        force(part_of(path))
         part_of(path).replace(path)
 
 

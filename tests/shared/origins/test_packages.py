@@ -137,3 +137,7 @@ def test_without_the_archive_the_last_image_of_a_request_is_used(asked: PackageR
     assert "cannot be reached; ubuntu-noble-1, made earlier, is used" in said[-1]
     with pytest.raises(EnvironmentFault, match="the package archive cannot be read"):
         KeptOrigins(catalogue, tmp_path, said.append, file_system_disk()).of_packages(away)
+    for damaged in (b"", bytes(14), b"\xff"):  # by a power cut
+        (requests / away.digest).write_bytes(damaged)
+        with pytest.raises(EnvironmentFault, match="the package archive cannot be read"):
+            KeptOrigins(catalogue, tmp_path, said.append).of_packages(away)
