@@ -23,7 +23,7 @@ from ...disks.disk import Disk
 from ...disks.root_files import RootFiles, RootUnreadable
 from ...errors import EnvironmentFault, ImageFileError
 from ...host.programs import find_tool
-from ...host.scratch import faults, scratch_folder
+from ...host.scratch import faults, force, locked, scratch_folder
 from . import kernel_image, units
 from .initramfs import CpioMember, archive
 from .installed_kernel import DirectBootImpossible, find_kernel
@@ -75,7 +75,7 @@ def prepare_boot(disk: Path, home: Path, architecture: Architecture = X86_64) ->
     busybox = static_busybox() if runs_here(architecture) else _busybox_of(root, disk, architecture)
     added = {**_overlay(), **_programs(busybox)}
     entry = home / "cache" / "boot" / _key(kernel.image, kernel.tables, added)
-    if not entry.is_dir():
+    if not _is_whole(entry):
         try:
             modules = kernel.modules([*DRIVERS, str(root.partition.file_system)], budget)
             _make(entry, kernel.image, modules, added, budget)
@@ -172,8 +172,20 @@ def _make(
             made.mkdir()
             (made / "kernel").write_bytes(kernel_image.unpacked(kernel, budget) or kernel)
             (made / "initrd").write_bytes(archive({**added, **modules}))
-            try:
+            for path in (made / "kernel", made / "initrd", made):
+                force(path)
+            with locked(entry.parent):
+                if _is_whole(entry):
+                    return
+                if entry.is_dir():
+                    entry.rename(scratch.path / "damaged")
                 made.rename(entry)
-            except OSError:
-                if not entry.is_dir():
-                    raise
+                force(entry.parent)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Return whether an entry has its files. Those of the release before were not on the disk before their name."""
+    try:
+        return all((entry / name).stat().st_size for name in ("kernel", "initrd"))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -288,6 +288,17 @@ def test_entry_is_made_once_and_anew_for_another_kernel(tmp_path: Path) -> None:
     assert len(list((tmp_path / "home/cache/boot").iterdir())) == 2
 
 
+@pytest.mark.parametrize("name", ["kernel", "initrd"])
+def test_entry_that_a_power_cut_has_emptied_is_made_anew(tmp_path: Path, name: str) -> None:
+    disk = rooted(tmp_path / "disk.raw", kernel_tree(tmp_path / "tree", bz_image(gzip.compress(elf()) + bytes(4))))
+    boot = prepare_boot(disk, tmp_path / "home")
+    whole = (boot.kernel.read_bytes(), boot.initrd.read_bytes())
+    (boot.kernel.parent / name).write_bytes(b"")
+    assert prepare_boot(disk, tmp_path / "home") == boot
+    assert (boot.kernel.read_bytes(), boot.initrd.read_bytes()) == whole
+    assert [path.name for path in (tmp_path / "home/cache/boot").iterdir()] == [boot.kernel.parent.name]
+
+
 def test_newest_kernel_is_booted(tmp_path: Path) -> None:
     tree = kernel_tree(tmp_path / "tree", bz_image(zlib.compress(b"")))
     (tree / "usr/lib/modules/6.1.0-10").mkdir()
