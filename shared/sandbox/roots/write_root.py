@@ -245,6 +245,7 @@ class _Settling:
                     if inode.is_folder:
                         folder.down(name)
                         depth += 1
+            os.fsync(descriptor)  # the disk gets its name next
         except OSError as error:
             raise EnvironmentFault(f"{self._tree}: {error.strerror}; leave it alone while it is written") from error
         finally:
