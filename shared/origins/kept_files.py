@@ -23,6 +23,7 @@ from pathlib import Path
 from ..host.programs import run_tool
 from ..host.scratch import faults, is_at, locked
 from ..sandbox.roots.unpack_root import remove_unpacked
+from ..sandbox.system_calls import sync_file_system
 from ..sandbox.user_namespace import run_with_all_ids
 
 KEPT_LIMIT = 8 << 30  # bytes: an image of a distribution has some 500 MB, and its repacked archive as many
@@ -62,6 +63,8 @@ class KeptFiles:
             files = place / _FILES
             files.mkdir(exist_ok=True)
             yield KeptFolder(files, lock)
+            with faults(place):
+                sync_file_system(files)  # scripts of root.d cannot: fsync has no effect for them
             os.utime(place)
         finally:
             os.close(lock)
