@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from shared.disks.disk import Disk
-from shared.sandbox.roots.tree_root import RECORD, SourceDisk, copy_without_root, open_kept_root, unwritten_disk
+from shared.sandbox.roots.tree_root import SourceDisk, copy_without_root, open_kept_root, unwritten_disk
 from shared.sandbox.roots.unpack_root import UnpackedRoot, unpack_root
 from shared.sandbox.roots.write_root import write_root
 from shared.sandbox.user_namespace import run_with_all_ids
@@ -71,7 +71,7 @@ def test_a_root_whose_record_a_power_cut_has_damaged_is_unpacked_anew(mode: str,
     give(roots, mode)
     first = run(mode, kept, source, roots)
     assert run(mode, kept, source, roots) == first[2:]
-    record = roots / "1" / RECORD
+    record = roots / "1" / "record.json"
     whole = record.read_bytes()
     for damaged in (b"", bytes(len(whole)), b"{}", b"[]"):
         record.write_bytes(damaged)
