@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 INIT = 1
 SHIMS = "/run/goldsmith/shims"  # programs in place of those that need a booted system
-SHIMS_FOR_DPKG = f"{SHIMS}/dpkg"  # those that scripts of packages get as well
+CONDITIONAL_SHIMS = "/run/goldsmith/conditional-shims"  # of which SHIMS has those whose real one is in the image
 
 
 class Sandbox(NoMachine):
@@ -30,7 +30,7 @@ class Sandbox(NoMachine):
     )
     layers_end = True
     environment: Mapping[str, str] = {
-        "PATH": f"{SHIMS}:{SHIMS_FOR_DPKG}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SYSTEMD_OFFLINE": "1",  # systemctl(1): units are changed as files
         "NEEDRESTART_SUSPEND": "1",
     }

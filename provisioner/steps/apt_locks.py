@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 
-from ..machine.sandbox import SHIMS, SHIMS_FOR_DPKG
+from ..machine.sandbox import CONDITIONAL_SHIMS, SHIMS
 from ..system.process import TimedOut
 
 TYPE_CHECKING = False
@@ -21,8 +21,17 @@ LOCK_PAUSE = 0.5
 LOCKS = ("var/lib/apt/lists/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock")
 FOLDER = "run/goldsmith"  # memory: the settings may hold the password of a proxy
 CONFIGURATION = f'DPkg::Lock::Timeout "{LOCK_SECONDS}";\n'
-PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-IN_SANDBOX = f'DPkg::Path "{SHIMS}:{SHIMS_FOR_DPKG}:{PROGRAMS}";\n'
+PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"  # apt's own DPkg::Path
+RENEW_SHIMS = (
+    f"if cd {CONDITIONAL_SHIMS}; then for name in *; do "
+    f"if [ -x /usr/sbin/$name ]; then ln -sf {CONDITIONAL_SHIMS}/$name {SHIMS}; else rm -f {SHIMS}/$name; fi; done; "
+    "fi 2>/dev/null; true"
+)
+"""What one run of dpkg has brought, the next has a shim for: apt unpacks in the first, and configures in the second."""
+IN_SANDBOX = (
+    f'DPkg::Path "{SHIMS}:{PROGRAMS}";\n'
+    f'DPkg::Options {{ "--pre-invoke={RENEW_SHIMS}"; "--post-invoke={RENEW_SHIMS}"; }};\n'
+)
 """The scripts of packages get their PATH from apt, whatever its own is: kernels have an initrd and GRUB's menu made."""
 
 

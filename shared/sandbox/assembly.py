@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .shims import FOLDER, POLICY, POLICY_TEXT
+from .shims import FOLDER, POLICY, POLICY_TEXT, place_conditional_shims
 from .system_calls import (
     BIND,
     NO_DEVICES,
@@ -107,9 +107,9 @@ def furnish(programs: Mapping[str, str], *, network: bool) -> None:
     Path(FOLDER).mkdir(parents=True)
     for name, text in programs.items():
         path = Path(FOLDER, name)
-        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
+    place_conditional_shims(Path("/"))
     _lend_names(network=network)
     _deny_services()
     with suppress(OSError):

@@ -6,11 +6,14 @@ what only a running systemd could do.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 FOLDER = "/run/goldsmith/shims"
-FOR_DPKG = "dpkg"  # the folder in it of those that scripts of packages get, too
+CONDITIONAL_FOLDER = "/run/goldsmith/conditional-shims"  # of those that are in FOLDER while the image has the real one
+PROGRAMS_FOLDER = "/usr/sbin"  # of the real ones
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_TEXT = """#!/bin/sh
 # Goldsmith's, during a build: no package starts a service, since none is to run in an image that is being built.
@@ -106,11 +109,13 @@ case $3 in
 esac
 before=${2%.new} made=$root/run/goldsmith/initrds/$3
 of_the_image() {
-    printf '%s\n' "$@" "${SOURCE_DATE_EPOCH-}" "${ROOT-}" "${MODULES-}" "${COMPRESS-}" "$(umask)"
-    find "$root/" -xdev '(' -path "$root/boot/initrd*" -o -path "$root/var/cache" -o -path "$root/var/lib/apt" \
-        -o -path "$root/var/lib/dpkg" -o -path "$root/var/lib/goldsmith" -o -path "$root/var/lib/systemd" \
-        -o -path "$root/var/log" -o -path "$root/var/tmp" -o -path "$root/etc" -o -path "$root/dev" \
-        -o -path "$root/proc" -o -path "$root/run" -o -path "$root/sys" -o -path "$root/tmp" ')' -prune \
+    printf '%s\n' "$@" "$(umask)"
+    env -0 | LC_ALL=C grep -Ezv '^(DPKG_[A-Z_]*|DEB_MAINT_PARAMS|PWD|OLDPWD|SHLVL|_)=' | LC_ALL=C sort -z | tr '\0' '\n'
+    find "$root/" -xdev '(' -path "$root/boot/initrd*" -o -path "$root/boot/grub" -o -path "$root/var/cache" \
+        -o -path "$root/var/lib/apt" -o -path "$root/var/lib/dpkg" -o -path "$root/var/lib/goldsmith" \
+        -o -path "$root/var/lib/initramfs-tools" -o -path "$root/var/lib/systemd" -o -path "$root/var/log" \
+        -o -path "$root/var/tmp" -o -path "$root/etc" -o -path "$root/dev" -o -path "$root/proc" -o -path "$root/run" \
+        -o -path "$root/sys" -o -path "$root/tmp" ')' -prune \
         -o ! -type d -printf '%p %i %m %s %T@ %C@\n' &&
         find "$root/etc" '(' -type f -o -type l ')' -printf '%p %m %l\n' -type f -exec sha256sum '{}' +
 }
@@ -152,15 +157,41 @@ esac
 
 
 def shims(uuid: str, table: str, label: str = "") -> Mapping[str, str]:
-    """Return the programs by their names. `uuid` and `label` are the root file system's, `table` gpt, mbr or none."""
+    """Return the programs that are always in FOLDER by their names.
+
+    `uuid` and `label` are the root file system's, `table` gpt, mbr or none.
+    """
     probe = _GRUB_PROBE.replace("@UUID@", uuid).replace("@LABEL@", label if _LABEL.fullmatch(label) else "")
     return {
         **{name: _IGNORED.format(name=name) for name in _LEFT_OUT},
         "grub-mkconfig": _GRUB_MKCONFIG.replace("@PROBE@", f"{FOLDER}/grub-probe"),
         "grub-install": _GRUB_INSTALL,
-        f"{FOR_DPKG}/mkinitramfs": _MKINITRAMFS,
         "sysctl": _SYSCTL,
         "hostnamectl": _HOSTNAMECTL,
         "timedatectl": _TIMEDATECTL,
         "grub-probe": probe.replace("@TABLE@", _PARTITION_MAPS[table]),
     }
+
+
+def conditional_shims() -> Mapping[str, str]:
+    """Return the programs of CONDITIONAL_FOLDER by their names.
+
+    Scripts ask whether such a program is there, to know what makes the initrd: it must not be there for nothing. The
+    package that brings the real one may come in the middle of a step (provisioner/steps/apt_locks.py).
+    """
+    return {"mkinitramfs": _MKINITRAMFS}
+
+
+def place_conditional_shims(root: Path) -> None:
+    """Write them below a root, and put those that stand in for a program of it into FOLDER, which is there. OSError."""
+    folder = _below(root, CONDITIONAL_FOLDER)
+    folder.mkdir()
+    for name, text in conditional_shims().items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+        if os.access(_below(root, PROGRAMS_FOLDER) / name, os.X_OK):
+            (_below(root, FOLDER) / name).symlink_to(f"{CONDITIONAL_FOLDER}/{name}")
+
+
+def _below(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from provisioner.machine.sandbox import SHIMS, SHIMS_FOR_DPKG
-from provisioner.steps.apt_locks import LOCKS
+from provisioner.machine.sandbox import CONDITIONAL_SHIMS, SHIMS
+from provisioner.steps.apt_locks import IN_SANDBOX, LOCKS
 from tests.provisioner.provisioning import Provisioning, job, script
 
 HOLD = (
@@ -51,11 +52,54 @@ def test_apt_is_told_to_wait_for_one_that_begins_later(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shims", [True, False])
 def test_scripts_of_packages_find_what_stands_in_for_a_booted_systems_programs(tmp_path: Path, shims: bool) -> None:
-    """What apt gives dpkg is a PATH of its own."""
+    """What apt gives dpkg is a PATH of its own: apt's default, with the shims before it."""
     machine = Provisioning(tmp_path / "m", job(script("show")), {"show": "apt-config dump DPkg::Path"})
     for folder in ("var/lib/dpkg", *([SHIMS.lstrip("/")] if shims else [])):
         (machine.root / folder).mkdir(parents=True)
-    assert (f'[step show] DPkg::Path "{SHIMS}:{SHIMS_FOR_DPKG}:/usr/local' in machine.run().console) == shims
+    path = f'[step show] DPkg::Path "{SHIMS}:/usr/sbin:/usr/bin:/sbin:/bin";\n'
+    assert (path in machine.run().console) == shims
+
+
+def test_a_shim_comes_and_goes_with_the_program_that_it_stands_in_for(tmp_path: Path) -> None:
+    """In a step of apt's, the package that has the program is unpacked before others' scripts call it.
+
+    Mended: `command -v mkinitramfs` told scripts on images without it that it was there.
+    """
+    real, lent, shims = tmp_path / "sbin", tmp_path / "lent", tmp_path / "shims"
+    for folder in (real, lent, shims, tmp_path / "db/updates", tmp_path / "db/info"):
+        folder.mkdir(parents=True)
+    for name in ("status", "available"):
+        (tmp_path / "db" / name).touch()
+    (lent / "mkinitramfs").touch()
+    (shims / "sysctl").touch()
+    settings = tmp_path / "apt.conf"
+    text = IN_SANDBOX.replace(CONDITIONAL_SHIMS, str(lent)).replace(SHIMS, str(shims))
+    settings.write_text(text.replace("/usr/sbin/$", f"{real}/$"))
+    dump = subprocess.run(
+        ["apt-config", "dump", "DPkg::Options", "--format", "%v%n"],
+        env={"APT_CONFIG": str(settings), "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    options = [line for line in dump.stdout.splitlines() if line]
+    assert [option.partition("=")[0] for option in options] == ["--pre-invoke", "--post-invoke"]
+
+    def run_dpkg(option: str) -> list[str]:
+        command = ["dpkg", f"--admindir={tmp_path}/db", "--force-not-root", option, "--configure", "--pending"]
+        subprocess.run(command, check=True, capture_output=True)
+        return sorted(path.name for path in shims.iterdir())
+
+    for option in options:
+        assert run_dpkg(option) == ["sysctl"]
+        (real / "mkinitramfs").touch(0o755)
+        assert run_dpkg(option) == ["mkinitramfs", "sysctl"]
+        assert (shims / "mkinitramfs").resolve() == lent / "mkinitramfs"
+        assert run_dpkg(option) == ["mkinitramfs", "sysctl"]
+        (real / "mkinitramfs").unlink()
+        assert run_dpkg(option) == ["sysctl"]
+    lent.rename(tmp_path / "elsewhere")
+    assert run_dpkg(options[0]) == ["sysctl"]
 
 
 def test_a_system_without_dpkg_gets_nothing_of_it(tmp_path: Path) -> None:

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from shared.sandbox.shims import FOLDER, POLICY_TEXT, shims
+from shared.sandbox.shims import (
+    CONDITIONAL_FOLDER,
+    FOLDER,
+    POLICY_TEXT,
+    conditional_shims,
+    place_conditional_shims,
+    shims,
+)
 
 UUID = "0b1d6a3e-0000-4000-8000-000000000001"
 
 
 def run(
-    tmp_path: Path, name: str, *arguments: str, text: str | None = None, table: str = "gpt"
+    tmp_path: Path,
+    name: str,
+    *arguments: str,
+    text: str | None = None,
+    table: str = "gpt",
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     program = tmp_path / name
     program.write_text(shims(UUID, table)[name] if text is None else text)
     program.chmod(0o755)
     return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]}
+        [program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], **(env or {})},
     )
 
 
@@ -119,12 +135,12 @@ def of_an_image(tmp_path: Path) -> tuple[Path, str]:
     real = root / "usr/sbin/mkinitramfs"
     real.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/ran\ncat {root}/usr/lib/module {root}/etc/modules >"$2"\n')
     real.chmod(0o755)
-    return root, shims(UUID, "gpt")["dpkg/mkinitramfs"].replace("root=''", f"root='{root}'")
+    return root, conditional_shims()["mkinitramfs"].replace("root=''", f"root='{root}'")
 
 
-def update(tmp_path: Path, root: Path, text: str) -> str:
+def update(tmp_path: Path, root: Path, text: str, **env: str) -> str:
     """Make an initrd anew, as update-initramfs does; return what was said."""
-    done = run(tmp_path, "mkinitramfs", "-o", f"{root}/boot/initrd.img-6.1.new", "6.1", text=text)
+    done = run(tmp_path, "mkinitramfs", "-o", f"{root}/boot/initrd.img-6.1.new", "6.1", text=text, env=env)
     assert done.returncode == 0, done.stderr
     (root / "boot/initrd.img-6.1.new").rename(root / "boot/initrd.img-6.1")
     return done.stderr
@@ -134,10 +150,32 @@ def times(tmp_path: Path) -> int:
     return len((tmp_path / "ran").read_text().splitlines())
 
 
-def test_an_initrd_of_the_same_files_is_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_it", [True, False])
+def test_nothing_stands_in_for_a_program_that_the_image_does_not_have(tmp_path: Path, has_it: bool) -> None:
+    """Mended: scripts ask whether mkinitramfs is there, to know what makes the initrd."""
+    assert "mkinitramfs" not in shims(UUID, "gpt")
     root, text = of_an_image(tmp_path)
-    assert update(tmp_path, root, text) == ""
-    assert "left out" in update(tmp_path, root, text)
+    (root / FOLDER.lstrip("/")).mkdir(parents=True)
+    if not has_it:
+        (root / "usr/sbin/mkinitramfs").unlink()
+    place_conditional_shims(root)
+    assert [path.name for path in (root / FOLDER.lstrip("/")).iterdir()] == (["mkinitramfs"] if has_it else [])
+    made = root / CONDITIONAL_FOLDER.lstrip("/") / "mkinitramfs"
+    assert os.access(made, os.X_OK)
+    assert made.read_text().replace("root=''", f"root='{root}'") == text
+    if has_it:
+        there = (root / FOLDER.lstrip("/") / "mkinitramfs").readlink()
+        assert there == Path(CONDITIONAL_FOLDER, "mkinitramfs")
+
+
+def test_an_initrd_of_the_same_files_is_made_once(tmp_path: Path) -> None:
+    """What dpkg tells a package's script, and what update-initramfs and update-grub write, is nothing of it."""
+    root, text = of_an_image(tmp_path)
+    assert update(tmp_path, root, text, DPKG_MAINTSCRIPT_PACKAGE="linux-image", DEB_MAINT_PARAMS="configure") == ""
+    for name in ("var/lib/initramfs-tools/6.1", "boot/grub/grub.cfg"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("anew\n")
+    assert "left out" in update(tmp_path, root, text, DPKG_MAINTSCRIPT_PACKAGE="", PWD="/", OLDPWD="/root", SHLVL="2")
     assert times(tmp_path) == 1
     assert (root / "boot/initrd.img-6.1").read_text() == "codeloop\n"
 
@@ -161,6 +199,15 @@ def test_an_initrd_is_made_anew_after_a_change(tmp_path: Path, change: Callable[
     assert times(tmp_path) == 2
     made = (root / "usr/lib/module").read_text() + (root / "etc/modules").read_text()
     assert (root / "boot/initrd.img-6.1").read_text() == made
+
+
+@pytest.mark.parametrize("value", ["gzip", "zstd\nDPKG_X=1"])
+def test_an_initrd_is_made_anew_in_another_environment(tmp_path: Path, value: str) -> None:
+    """Mended: hooks read variables of their own."""
+    root, text = of_an_image(tmp_path)
+    update(tmp_path, root, text, HOOK="zstd")
+    assert update(tmp_path, root, text, HOOK=value) == ""
+    assert times(tmp_path) == 2
 
 
 def test_an_initrd_that_fails_is_not_remembered(tmp_path: Path) -> None:
