@@ -60,10 +60,9 @@ _ABSENT: Mapping[str, tuple[int, int, int]] = {
     "open_tree": (428, 428, 428),
     "open_tree_attr": (467, 467, 467),
 }
-_WITHOUT_EFFECT: Mapping[str, tuple[int, int, int]] = {
+_WITHOUT_EFFECT: Mapping[str, tuple[int, int, int]] = {  # not msync: programs ask it whether memory is mapped
     "fdatasync": (75, 83, 148),
     "fsync": (74, 82, 118),
-    "msync": (26, 227, 144),
     "sync": (162, 81, 36),
     "sync_file_range": (277, 84, 314),
     "syncfs": (306, 267, 344),

@@ -57,6 +57,8 @@ def _pieces(program: bytes) -> list[bytes]:
         (X86_64, 41, (40,), errno.EAFNOSUPPORT),  # AF_VSOCK
         (X86_64, 74, (), 0),  # fsync succeeds without effect
         (X86_64, 162, (), 0),  # sync
+        (X86_64, 26, (), ALLOWED),  # msync, which tells whether memory is mapped
+        (I386, 144, (), ALLOWED),
         (X86_64, 0x40000001, (), errno.ENOSYS),  # x32's write
         (I386, 128, (), errno.EPERM),  # init_module
         (I386, 4, (), ALLOWED),  # write
@@ -75,6 +77,7 @@ def test_calls_on_x86_64(architecture: int, number: int, arguments: tuple[int, .
         (ARM64, 64, (), ALLOWED),  # write
         (ARM64, 74, (), ALLOWED),  # signalfd4; x86-64's fsync
         (ARM64, 267, (), 0),  # syncfs
+        (ARM64, 227, (), ALLOWED),  # msync
         (ARM64, 105, (), errno.EPERM),  # init_module
         (ARM64, 220, (NEW_USERS,), errno.EPERM),  # clone
         (ARM64, 198, (38,), errno.EAFNOSUPPORT),  # socket AF_ALG
