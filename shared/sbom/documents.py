@@ -30,8 +30,12 @@ from .input import NAMESPACE, Given, OtherDocument, actor_by_library, licenses_b
 from .packages import (
     BUILD_TOOL_OF,
     CONTAINS,
+    DOCUMENT,
+    GOLDSMITH,
+    IMAGE,
     NOASSERTION,
     OPERATING_SYSTEM,
+    SOURCE,
     ListedPackage,
     extracted_licenses,
     listed,
@@ -39,8 +43,6 @@ from .packages import (
     written,
 )
 
-IMAGE, SOURCE, DOCUMENT = "SPDXRef-Image", "SPDXRef-Source", "SPDXRef-DOCUMENT"
-GOLDSMITH = "Tool: goldsmith"
 T = TypeVar("T")
 UNKNOWN_PACKAGES = "the packages of this image are unknown: no package database of it can be read"
 
@@ -110,12 +112,20 @@ def spdx_document(build: Build, plan: Plan, contents: Contents) -> tuple[dict[st
 
 
 def _merged(contents: Contents) -> tuple[list[Package], list[Any]]:
-    """Return the packages of the database and of the source image, each without those that a better source names."""
+    """Return the packages of the database and of the source image, each without those that a better source names.
+
+    Of one identifier there is one package as well.
+    """
     users = {(package.name, package.version or "") for package in contents.given.packages}
     identifiers = {package.spdx_id for package in contents.given.packages}
     found = [package for package in contents.packages or () if not names_of(package) & users]
-    known = users.union(*map(names_of, found))
+    if identifiers:
+        found = [package for package in found if listed(package).id not in identifiers]
     theirs = contents.base.packages if contents.base else ()
+    if not theirs:
+        return found, []
+    known = users.union(*map(names_of, found))
+    identifiers.update((IMAGE, SOURCE, DOCUMENT), (listed(package).id for package in found))
     rest = [one for one in theirs if (one.name, one.version or "") not in known and one.spdx_id not in identifiers]
     return found, _unique(rest, attrgetter("spdx_id"))
 

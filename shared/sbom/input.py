@@ -6,9 +6,10 @@
      "SBOMPackages": [{"name", "spdxDocument", "algorithm", "checksumValue"}],    other bills of materials, by URL
      "hasExtractedLicensingInfos": [...]}                         licences that are in no list, as SPDX writes them
 
-A whole SPDX 2 document in JSON is taken as well: its packages and licences. What packages need and do not have becomes
-NOASSERTION, as in COS Customizer. What its documentation shows and SPDX would not take is written as SPDX does: a CPE
-of the older form, a host without a domain, a licence's URLs as texts, a document that has no URI.
+A whole SPDX 2 document in JSON is taken as well: its packages and licences. Of one that Goldsmith has made, the image
+and its source are left out. What packages need and do not have becomes NOASSERTION, as in COS Customizer. What its
+documentation shows and SPDX would not take is written as SPDX does: a CPE of the older form, a host without a domain, a
+licence's URLs as texts, a document that has no URI.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 from ..budget import BILL_OF_MATERIALS_BOUNDS, Budget
 from ..errors import InputError
-from .packages import BillActor, ListedPackage
+from .packages import DOCUMENT, GOLDSMITH, IMAGE, SOURCE, BillActor, ListedPackage
 
 LIST_LIMIT = BILL_OF_MATERIALS_BOUNDS.read  # bytes
 MOST_PACKAGES = 2000  # spdx-tools validates them in four seconds, and twice as many in sixteen
@@ -203,7 +205,11 @@ def _read(data: bytes) -> tuple[Given, list[str]]:
     if len(entries) > MOST_PACKAGES:
         return Given(), [*found, f"SPDXPackages: has {len(entries)} packages; {MOST_PACKAGES} are the most"]
     packages = read_packages(entries, found, "SPDXPackages")
-    _refuse_twice([package.spdx_id for package in packages], found)
+    if "spdxVersion" in document:
+        packages = _without_ours(packages, document)
+    identifiers = [package.spdx_id for package in packages]
+    _refuse_ours(identifiers, found)
+    _refuse_twice(identifiers, found)
     given = Given(
         name=_text(fields, "outputImageName", found),
         version=_text(fields, "outputImageVersion", found),
@@ -309,6 +315,31 @@ def _document(entry: Any) -> OtherDocument:
     if not _URI.fullmatch(uri):
         uri = f"{NAMESPACE}/{quote(uri)}"
     return OtherDocument(name, uri, algorithm.replace("-", "_"), checksum)
+
+
+def _without_ours(packages: Sequence[Any], document: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a whole document's packages with none of the identifiers that the image and its source have in ours.
+
+    In one that Goldsmith has made they are another build's image and source, which are no packages of this one.
+    Others' packages get another identifier: nothing that is read of the document refers to them.
+    """
+    maker = document.get("creationInfo")
+    is_ours = isinstance(maker, dict) and isinstance(maker.get("creators"), list) and GOLDSMITH in maker["creators"]
+    if is_ours:
+        return tuple(package for package in packages if package.spdx_id not in (IMAGE, SOURCE))
+    taken = {package.spdx_id for package in packages}
+    others = {
+        one: next(name for number in count(1) if (name := f"{one}-{number}") not in taken) for one in (IMAGE, SOURCE)
+    }
+    for package in packages:
+        package.spdx_id = others.get(package.spdx_id, package.spdx_id)
+    return tuple(packages)
+
+
+def _refuse_ours(identifiers: Sequence[str], found: list[str]) -> None:
+    for one in (IMAGE, SOURCE, DOCUMENT):
+        if one in identifiers:
+            found.append(f"SPDXPackages: {one} is an SPDXID of the bill of materials itself; give the package another")
 
 
 def _refuse_twice(identifiers: Sequence[str], found: list[str]) -> None:

@@ -18,6 +18,8 @@ from ..ports import Package
 PURL_TYPES = {"dpkg": "deb", "rpm": "rpm", "apk": "apk", "cos": "cos"}
 NOASSERTION, OPERATING_SYSTEM = "NOASSERTION", "OPERATING_SYSTEM"  # words of SPDX
 CONTAINS, BUILD_TOOL_OF = "CONTAINS", "BUILD_TOOL_OF"
+IMAGE, SOURCE, DOCUMENT = "SPDXRef-Image", "SPDXRef-Source", "SPDXRef-DOCUMENT"
+GOLDSMITH = "Tool: goldsmith"
 _NO_ID = re.compile(r"[^A-Za-z0-9.-]+")  # what an SPDX identifier cannot hold
 _MAKER = re.compile(r"([^<]*)(?:<([^<>\s@]+@[^<>\s]+)>)?.*", re.DOTALL)  # NAME <ADDRESS>
 _BRACKETS = str.maketrans("()", "[]")  # in which SPDX writes addresses

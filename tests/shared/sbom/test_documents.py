@@ -17,6 +17,7 @@ from shared.ports import Package
 from shared.sbom.base import Base
 from shared.sbom.documents import UNKNOWN_PACKAGES, Contents, document_name, documents
 from shared.sbom.input import Given, OtherDocument, read_input
+from shared.sbom.packages import listed
 from tests.project.source_tree import ROOT
 from tests.shared.sbom.checks import as_libraries_write, checked, names, relations
 from tests.shared.sbom.test_input import SAMPLE
@@ -168,6 +169,27 @@ def test_the_user_s_word_counts_more_than_the_database_s_and_that_more_than_the_
     identifiers = [one["SPDXID"] for one in json.loads(made.spdx)["packages"]]
     assert "SPDXRef-own" in identifiers
     assert "SPDXRef-base-agent" not in identifiers
+
+
+def test_a_document_of_ours_as_the_user_s_list() -> None:
+    """Mended: its image and its source were listed as packages, by the identifiers of this image and its source."""
+    before = (replace(ZLIB, version="1:1.2.11"), BASH, COS, replace(COS, name="agent", source=""))
+    users = read_input(checked(Contents(before)).spdx)
+    made = checked(Contents((ZLIB, BASH, COS), given=users))
+    identifiers = [one["SPDXID"] for one in json.loads(made.spdx)["packages"]]
+    assert len(identifiers) == len(set(identifiers))
+    assert sorted(names(made.spdx)) == sorted((one.name, one.version) for one in (ZLIB, *before))
+
+
+def test_of_packages_of_one_identifier_the_better_source_s_is_listed() -> None:
+    """By other names: a list that was made of a document of ours, and changed."""
+    mine = listed(ZLIB).id.removeprefix("SPDXRef-")
+    theirs = given(SPDXPackages=[spdx("firmware", "3", listed(BASH).id.removeprefix("SPDXRef-"))]).packages
+    base = [replace(theirs[0], spdx_id=one) for one in ("SPDXRef-Image", "SPDXRef-Source", "SPDXRef-DOCUMENT")]
+    other = OtherDocument("cos-117", "https://example.org/cos", "SHA256", "0" * 64)
+    users = given(SPDXPackages=[spdx("zlib", "ours", mine)])
+    made = checked(Contents((ZLIB, BASH), given=users, base=Base(other, (*theirs, *base))))
+    assert names(made.spdx) == [(BASH.name, BASH.version), ("zlib", "ours")]
 
 
 def test_other_documents_are_named_with_their_digests() -> None:

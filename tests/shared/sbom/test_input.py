@@ -135,6 +135,17 @@ def test_a_whole_spdx_document() -> None:
     assert (read.name, [one.name for one in read.packages], len(read.licenses)) == ("", ["agent"], 1)
 
 
+def test_a_whole_document_may_name_packages_as_ours_names_the_image() -> None:
+    named = ["SPDXRef-Image", "SPDXRef-Image-1", "SPDXRef-Source"]
+    document = {"spdxVersion": "SPDX-2.3", "packages": [{**PACKAGE, "SPDXID": name} for name in named]}
+    read = read_input(data(document)).packages
+    assert [one.spdx_id for one in read] == ["SPDXRef-Image-2", "SPDXRef-Image-1", "SPDXRef-Source-1"]
+    for creators in ("Tool: goldsmith", None, [], [{}]):
+        assert len(read_input(data({**document, "creationInfo": {"creators": creators}})).packages) == 3
+    ours = {**document, "creationInfo": {"creators": ["Tool: goldsmith"]}}
+    assert [one.spdx_id for one in read_input(data(ours)).packages] == ["SPDXRef-Image-1"]
+
+
 def test_an_empty_object_says_nothing() -> None:
     assert read_input(b"{}") == Given()
 
@@ -160,6 +171,14 @@ def test_an_empty_object_says_nothing() -> None:
         ({"SPDXPackages": [{**PACKAGE, "licenseDeclared": "LicenseRef-x"}]}, "SPDXRef-agent: Unrecognized"),
         ({"SPDXPackages": [{**PACKAGE, "licenseDeclared": "Ours"}]}, "SPDXRef-agent: Unrecognized"),
         ({"SPDXPackages": [PACKAGE, PACKAGE]}, "SPDXPackages: several have the SPDXID SPDXRef-agent"),
+        *(
+            ({"SPDXPackages": [{**PACKAGE, "SPDXID": name}]}, f"SPDXPackages: {name} is an SPDXID of the bill")
+            for name in ("SPDXRef-Image", "SPDXRef-Source", "SPDXRef-DOCUMENT")
+        ),
+        (
+            {"spdxVersion": "SPDX-2.3", "packages": [{**PACKAGE, "SPDXID": "SPDXRef-DOCUMENT"}]},
+            "SPDXPackages: SPDXRef-DOCUMENT is an SPDXID of the bill",
+        ),
         ({"creators": ["Ann"]}, "creators[0]: Actor Ann doesn't match"),
         ({"creators": [7]}, "creators[0]: "),
         ({"supplier": "Works"}, "supplier[0]: Actor Works doesn't match"),
