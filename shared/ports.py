@@ -134,6 +134,12 @@ class Package:
     distribution: str = ""  # ID and VERSION_ID of os-release: debian-12
     build_time: bool = False  # it helped to make the image, and is not in it
 
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Return what packages are sorted by: all that they differ in, so that a set has one order."""
+        place = (self.name, self.architecture, self.version, self.kind, self.source)
+        return (*place, self.vendor, self.license, self.distribution, self.build_time)
+
 
 class Clock(Protocol):
     """The server's time; nothing else decides a deadline."""

@@ -14,6 +14,7 @@ import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def packages(root: RootFiles) -> list[Package] | None:
         return None
     system = root.os_release()
     all_of_them = {replace(package, distribution=distribution(system)) for found in lists for package in found}
-    return sorted(all_of_them, key=lambda one: (one.name, one.architecture, one.version, one.kind, one.source))
+    return sorted(all_of_them, key=attrgetter("order"))
 
 
 class _Source:
@@ -195,12 +196,16 @@ def _cos(source: _Source) -> list[Package] | None:
 
 
 def _cos_package(entry: Mapping[str, Any]) -> Package:
-    """Take one of Portage's packages: category, name and version, and the version of its ebuild."""
-    category, ebuild = entry.get("category", ""), entry.get("ebuild_version", "")
-    source = f"{category}/{entry['name']}" if category else ""
+    """Take one of Portage's packages: category, name and version, and the version of its ebuild.
+
+    JSON may hold halves of surrogate pairs, which are no characters: UTF-8 has nothing for them.
+    """
+    told = (entry["name"], entry["version"], entry.get("category") or "", entry.get("ebuild_version") or "")
+    name, version, category, ebuild = (str(one).encode("utf-8", "replace").decode() for one in told)
+    source = f"{category}/{name}" if category else ""
     return Package(
-        name=str(entry["name"]),
-        version=str(entry["version"]),
+        name=name,
+        version=version,
         architecture="",
         kind="cos",
         source=f"{source}@{ebuild}" if source and ebuild else source,

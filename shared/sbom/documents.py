@@ -87,8 +87,8 @@ def spdx_document(build: Build, plan: Plan, contents: Contents) -> tuple[dict[st
     found, of_base = _merged(contents)
     tools = [package for package in found if package.build_time]
     held = [listed(package) for package in found if not package.build_time]
-    held += packages_by_library([*of_base, *given.packages])
-    built_with = [listed(package) for package in tools]
+    held = _unique([*held, *packages_by_library([*of_base, *given.packages])], attrgetter("id"))
+    built_with = _unique([listed(package) for package in tools], attrgetter("id"))
     others = [*([base.document] if base else []), *given.documents]
     packages = [_image(build, plan, contents), _source(plan), *held, *built_with]
     theirs = licenses_by_library([*given.licenses, *(base.licenses if base else ())])

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from ..budget import BILL_OF_MATERIALS_BOUNDS, Budget
 from ..errors import InputError
-from .packages import DOCUMENT, GOLDSMITH, IMAGE, SOURCE, BillActor, ListedPackage
+from .packages import DEEPEST_LICENSE, DOCUMENT, GOLDSMITH, IMAGE, SOURCE, BillActor, ListedPackage, is_deep
 
 LIST_LIMIT = BILL_OF_MATERIALS_BOUNDS.read  # bytes
 MOST_PACKAGES = 2000  # spdx-tools validates them in four seconds, and twice as many in sixteen
@@ -35,7 +35,8 @@ KEYS = (
     "hasExtractedLicensingInfos",
 )
 DOCUMENT_KEYS = ("name", "spdxDocument", "algorithm", "checksumValue")
-_FAULTS = (AttributeError, KeyError, TypeError, ValueError)  # what spdx-tools raises for values of the wrong type
+_FAULTS = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What spdx-tools raises for values of the wrong type, and for licences such as `()`."""
 NAMESPACE = "https://spdx.org/spdxdocs"  # SPDX 2.3, 6.5: of documents that no site of their own serves
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s#]+")
 _CPE = re.compile(r"cpe:/[AHOaho]?(:[A-Za-z0-9._\-~%]*){0,6}", re.IGNORECASE)  # 2.2's, whatever it is called
@@ -131,6 +132,9 @@ def read_packages(entries: Sequence[Any], problems: list[str], key: str) -> tupl
             kept["filesAnalyzed"] = False
         if not _IDENTIFIER.fullmatch(kept["SPDXID"]):
             raise ValueError(f"SPDXID {kept['SPDXID']!r} is not SPDXRef- and letters, digits, '.' and '-'")
+        for name, value in kept.items():
+            if name.startswith("license") and any(map(is_deep, value if isinstance(value, list) else [value])):
+                raise ValueError(f"{name} is in more than {DEEPEST_LICENSE} brackets")
         return PackageParser().parse_package({**_DEFAULTS, **kept, **_location(kept), **_references(kept)})
 
     return _each(entries, parse, problems, key)
@@ -292,7 +296,8 @@ def _each(entries: Sequence[Any], parse: Callable[[Any], Any], problems: list[st
         except SPDXParsingError as error:
             problems.append(f"{key}[{index}]: {'; '.join(error.get_messages())}")
         except _FAULTS as error:
-            problems.append(f"{key}[{index}]: {error}; write it as SPDX 2.3 does in JSON")
+            told = str(error) or "cannot be read"
+            problems.append(f"{key}[{index}]: {told}; write it as SPDX 2.3 does in JSON")
     return tuple(read)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from provisioner.protocol import BUILD, INVENTORY
 from provisioner.system.os_release import distribution
@@ -36,7 +37,11 @@ def of_build(events: Iterable[Event]) -> Inventory | None:
 
 
 def read_inventory(text: str, note: str = "") -> Inventory:
-    """Read a report's output. Never raises."""
+    """Read a report's output. Never raises.
+
+    A report is JSON, which may hold halves of surrogate pairs. They are no characters: UTF-8 has nothing for them.
+    """
+    text, note = (one.encode("utf-8", "replace").decode() for one in (text, note))
     lines = [line.split("\t") for line in text.split("\n") if line]
     system = {line[1]: line[2] for line in lines if line[0] == "os" and len(line) == 3}
     found: set[Package] = set()
@@ -61,5 +66,5 @@ def read_inventory(text: str, note: str = "") -> Inventory:
             left_out += int(fields[0][:9])
         elif kind != "os":
             left_out += 1
-    ordered = sorted(found, key=lambda one: (one.name, one.architecture, one.version, one.kind, one.source))
+    ordered = sorted(found, key=attrgetter("order"))
     return Inventory(tuple(ordered), system, left_out, note)

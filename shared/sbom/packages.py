@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ..ports import Package
@@ -22,6 +23,9 @@ IMAGE, SOURCE, DOCUMENT = "SPDXRef-Image", "SPDXRef-Source", "SPDXRef-DOCUMENT"
 GOLDSMITH = "Tool: goldsmith"
 _NO_ID = re.compile(r"[^A-Za-z0-9.-]+")  # what an SPDX identifier cannot hold
 _MAKER = re.compile(r"([^<]*)(?:<([^<>\s@]+@[^<>\s]+)>)?.*", re.DOTALL)  # NAME <ADDRESS>
+DEEPEST_LICENSE = 50  # brackets in one another
+_LICENSE_FAULTS = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What license-expression raises, beside its own errors, for texts such as `()`."""
 _BRACKETS = str.maketrans("()", "[]")  # in which SPDX writes addresses
 
 
@@ -128,6 +132,14 @@ def _maker(vendor: str) -> BillActor | None:
     return BillActor("Organization", name, address) if name else None
 
 
+def is_deep(text: Any) -> bool:
+    """Return whether a licence is in more brackets than any sane one: libraries would read them by recursion."""
+    if not isinstance(text, str) or text.count("(") <= DEEPEST_LICENSE:
+        return False
+    depths = accumulate((letter == "(") - (letter == ")") for letter in text)
+    return max(depths) > DEEPEST_LICENSE
+
+
 def _license(text: str) -> str:
     expression = _expression(text)
     return _license_ref(text) if expression is None else expression
@@ -136,14 +148,16 @@ def _license(text: str) -> str:
 @functools.cache
 def _expression(text: str) -> str | None:
     """Return a licence as an expression of those in SPDX's list; None where it is none."""
+    if is_deep(text):
+        return None
     from license_expression import ExpressionError
     from spdx_tools.common.spdx_licensing import spdx_licensing
 
     try:
         expression = spdx_licensing.parse(text, validate=True)
-    except ExpressionError:
+        return None if expression is None else str(expression)  # which has no truth value
+    except (ExpressionError, *_LICENSE_FAULTS):
         return None
-    return None if expression is None else str(expression)  # which has no truth value
 
 
 def _license_ref(text: str) -> str:

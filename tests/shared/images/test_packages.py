@@ -14,6 +14,7 @@ from shared.disks.disk import Disk
 from shared.errors import ImageFileError
 from shared.images.packages import packages
 from shared.ports import Package
+from shared.sbom.packages import purl
 from tests.shared.disks.small_disks import rooted, tool
 from tests.shared.images.package_trees import APK, COS, GONE, RPM, TINY, make_rpm_database, put, rpm_tree
 
@@ -219,10 +220,29 @@ class TestContainerOptimizedOs:
             Package("zlib", "1.2.11", "", "cos", "sys-libs/zlib@1.2.11-r4", distribution="cos-117"),
         ]
 
+    def test_half_a_character_is_none(self, tree: Path) -> None:
+        """Mended: JSON may hold one, and it ended the publication of the image."""
+        half = "\ud800"
+        told = [{"name": f"a{half}", "version": half, "category": f"c{half}", "ebuild_version": f"1{half}"}]
+        put(tree, "etc/cos-package-info.json", json.dumps({"installedPackages": told, "buildTimePackages": told}))
+        read = found(tree)
+        assert read is not None
+        assert read[0] == Package("a?", "?", "", "cos", "c?/a?@1?")
+        assert purl(read[0]) == "pkg:cos/a%3F@%3F"
+
     @pytest.mark.parametrize("text", ["", "[]", '{"installedPackages": [{}]}', '{"installedPackages": 1}', "[" * 9999])
     def test_what_is_no_such_list(self, tree: Path, text: str) -> None:
         put(tree, "etc/cos-package-info.json", text)
         refused(tree, "/etc/cos-package-info.json: is not the list")
+
+
+def test_packages_that_differ_in_anything_have_one_order(tree: Path) -> None:
+    """Mended: of a set, those that differed in vendor or licence alone came in the order of this process's hashes."""
+    several = [f"P:a\nV:1\nA:x\no:s\nm:{vendor}\nL:{words}\n" for vendor in "dbca" for words in "hgfe"]
+    put(tree, "lib/apk/db/installed", "\n".join(several))
+    read = found(tree)
+    assert read is not None
+    assert [one.vendor + one.license for one in read] == [a + b for a in "abcd" for b in "efgh"]
 
 
 def test_several_databases_are_all_read(tree: Path) -> None:

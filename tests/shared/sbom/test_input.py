@@ -14,6 +14,7 @@ from shared.sbom.documents import Contents
 from shared.sbom.input import LIST_LIMIT, MOST_PACKAGES, Given, OtherDocument, problems, read_input
 from tests.shared.sbom.checks import checked, names
 
+DEEP = "(MIT AND " * 51 + "MIT" + ")" * 51
 PACKAGE = {"SPDXID": "SPDXRef-agent", "name": "agent", "versionInfo": "7"}
 DOCUMENT = {
     "name": "base",
@@ -118,6 +119,13 @@ def test_what_a_package_lacks_is_no_assertion() -> None:
     assert package.files_analyzed is False
 
 
+def test_a_licence_of_many_brackets() -> None:
+    """As that of Fedora's kernel: many, and few in one another."""
+    text = " AND ".join(["(MIT OR (ISC AND Zlib))"] * 60)
+    made = checked(Contents((), given=read_input(data({"SPDXPackages": [{**PACKAGE, "licenseDeclared": text}]}))))
+    assert json.loads(made.spdx)["packages"][2]["licenseDeclared"] == text
+
+
 def test_keys_in_any_case_as_the_original_takes_them() -> None:
     assert read_input(data({"spdxpackages": [PACKAGE], "OUTPUTIMAGENAME": "x"})).name == "x"
 
@@ -163,7 +171,10 @@ def test_an_empty_object_says_nothing() -> None:
         ({"SPDXPackages": [{**PACKAGE, "SPDXID": "agent"}]}, "SPDXPackages[0]: SPDXID 'agent' is not"),
         ({"SPDXPackages": [{**PACKAGE, "versionInfo": 7}]}, "SPDXPackages[0]: "),
         ({"SPDXPackages": [{**PACKAGE, "checksums": [7]}]}, "SPDXPackages[0]: "),
-        ({"SPDXPackages": [{**PACKAGE, "licenseDeclared": "(MIT"}]}, "SPDXPackages[0]: "),
+        *(
+            ({"SPDXPackages": [{**PACKAGE, "licenseDeclared": text}]}, "SPDXPackages[0]: ")
+            for text in ("(MIT", "()", "(OR MIT", DEEP, f"MIT AND {DEEP}")
+        ),
         (
             {"SPDXPackages": [{**PACKAGE, "downloadLocation": "nowhere"}]},
             "SPDXRef-agent: package download_location must",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.ports import Package
-from shared.sbom.packages import listed, names_of, purl
+from shared.sbom.packages import extracted_licenses, listed, names_of, purl
 
 DPKG = Package("zlib1g", "1:1.2.13.dfsg-1", "amd64", source="zlib", distribution="debian-12")
 RPM = Package("bash", "5.1-2.el9", "x86_64", "rpm", "bash-5.1-2.el9.src.rpm", distribution="opensuse-leap-15.6")
@@ -59,6 +59,16 @@ def test_identifiers_are_of_the_content() -> None:
 )
 def test_makers(vendor: str, supplier: str) -> None:
     assert listed(replace(DPKG, vendor=vendor)).fields["supplier"] == supplier
+
+
+@pytest.mark.parametrize(
+    "text", ["()", "(OR MIT", "(MIT AND " * 51 + "MIT" + ")" * 51, "(" * 99999], ids=lambda text: text[:9]
+)
+def test_a_licence_that_the_library_cannot_read_is_words_of_the_database(text: str) -> None:
+    """Mended: what it raised for them ended the publication of the image."""
+    package = replace(RPM, license=text)
+    [words] = extracted_licenses([package])
+    assert (words["extractedText"], listed(package).fields["licenseDeclared"]) == (text, words["licenseId"])
 
 
 def test_names_by_which_other_lists_know_a_package() -> None:
