@@ -6,21 +6,25 @@ A command imports some 220 dataclasses and makes instances of a third of them. T
 of each when it is imported, which takes 0.17 s, more than a third of a command's start. Here the standard library gives
 a class its fields at once, its methods are functions that all classes have, and only the constructor is compiled, when
 it is called. Everything that dataclasses promises stays true (tests/shared/test_quick_dataclasses.py compares both).
-Other packages' classes, and ours with options that are rare here, get what they always got.
+Other packages' classes, and ours that use what is rare here, get what they always got: other options, InitVar, a frozen
+class with its own __setattr__, or a base that is a dataclass of the standard library's making.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, FrozenInstanceError
 from operator import attrgetter
 from reprlib import recursive_repr
 from typing import Any
+from weakref import WeakSet
 
 OURS = frozenset(("shared", "goldsmith", "provisioner"))
 _KNOWN = frozenset(("frozen", "kw_only"))  # options
+_SETTERS = ("__setattr__", "__delattr__")
 _standard = dataclasses.dataclass
+_made: WeakSet[type] = WeakSet()  # by quick_dataclass()
 
 
 def install_quick_dataclasses() -> None:
@@ -32,17 +36,36 @@ def quick_dataclass(cls: Any = None, /, **options: Any) -> Any:
     """Return what dataclasses.dataclass does; of a class of ours, with methods that are made later."""
 
     def decorate(shape: Any) -> Any:
-        if shape.__module__.partition(".")[0] not in OURS or not _KNOWN.issuperset(options):
+        if not _can_be_quick(shape, options):
             return _standard(shape, **options)
         return _quick(shape, frozen=options.get("frozen", False), kw_only=options.get("kw_only", False))
 
     return decorate if cls is None else decorate(cls)
 
 
+def _can_be_quick(shape: Any, options: Mapping[str, Any]) -> bool:
+    if shape.__module__.partition(".")[0] not in OURS or not _KNOWN.issuperset(options):
+        return False
+    if options.get("frozen") and any(name in vars(shape) for name in _SETTERS):  # which is refused
+        return False
+    if any("InitVar" in str(kind) for kind in vars(shape).get("__annotations__", {}).values()):
+        return False
+    return all(base in _made for base in _bases(shape))
+
+
+def _bases(shape: Any) -> list[type]:
+    return [base for base in shape.__mro__[1:] if "__dataclass_fields__" in vars(base)]
+
+
 def _quick(cls: Any, *, frozen: bool, kw_only: bool) -> Any:
     """Return a class with its fields, methods that all classes have, and a constructor that makes itself."""
     own = {name: vars(cls)[name] for name in ("__init__", "__repr__", "__eq__", "__hash__") if name in vars(cls)}
-    cls = _standard(cls, init=False, repr=False, eq=False, kw_only=kw_only)
+    is_held_to_bases = frozen and bool(_bases(cls))  # both are frozen or neither; this compiles methods
+    cls = _standard(cls, init=False, repr=False, eq=False, kw_only=kw_only, frozen=is_held_to_bases)
+    _made.add(cls)
+    told = cls.__dataclass_params__  # what others ask: the standard library of bases, and programs that show classes
+    told.init = told.repr = told.eq = True
+    told.frozen = frozen
     fields = dataclasses.fields(cls)
     compared = _values(tuple(field.name for field in fields if field.compare))
     methods = {
@@ -51,7 +74,8 @@ def _quick(cls: Any, *, frozen: bool, kw_only: bool) -> Any:
         "__eq__": _eq(compared),
     }
     if own.get("__hash__") is None:  # a class with __eq__ and without __hash__ has None
-        methods["__hash__"] = _hash(compared) if frozen else None
+        hashed = (field.name for field in fields if (field.compare if field.hash is None else field.hash))
+        methods["__hash__"] = _hash(_values(tuple(hashed))) if frozen else None
         own.pop("__hash__", None)
     if frozen:
         cls.__setattr__, cls.__delattr__ = _refuse_setting, _refuse_deleting

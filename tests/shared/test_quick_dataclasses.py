@@ -37,7 +37,7 @@ def made(decorate: Decorator, options: dict[str, bool]) -> tuple[Any, Any, Any]:
         name: str
         size: int = 3
         labels: dict[str, str] = field(default_factory=dict)
-        secret: str = field(default="s", repr=False)
+        secret: str = field(default="s", repr=False, hash=False)
 
     @decorate(**options)
     @ours
@@ -87,9 +87,11 @@ def facts(classes: tuple[Any, Any, Any]) -> list[Any]:
     found: list[Any] = [repr(each) for each in (one, other, lower, owned)]
     found += [one == same, one == other, one == lower, lower == one, one == 3, owned == own(_set=2)]
     found += [told(partial(hash, each)) for each in (base(name="a", labels=()), one, lower, owned)]
+    found += [told(partial(hash, base(name="a", labels=(), secret=[])))]
     found += [repr(dataclasses.replace(other, name="b")), dataclasses.asdict(lower), dataclasses.astuple(one)]
     found += [[(each.name, each.default, each.kw_only) for each in dataclasses.fields(cls)] for cls in classes]
     found += [cls.__match_args__ for cls in classes] + [cls.__doc__ for cls in classes]
+    found += [repr(cls.__dataclass_params__) for cls in classes]
     found += [repr(copy.deepcopy(lower)), lower.left_out, base(name="b").labels is one.labels]
     found += [told(base), told(lambda: base("a")), told(lambda: base(name="a", none=1)), told(lambda: below("a", 1))]
     found += [told(lambda: setattr(other, "name", "c")), told(lambda: delattr(other, "size")), other.name]
@@ -153,6 +155,69 @@ def test_classes_of_others_and_rare_options_are_left_to_the_standard_library() -
     assert Theirs.__init__.__annotations__ == {"size": "int", "return": None}
     make: Any = Ordered
     assert make(1) < make(2)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True)])
+@pytest.mark.parametrize("of_base", [quick_dataclass, dataclasses.dataclass])
+def test_frozen_and_other_classes_do_not_inherit_from_each_other(of_base: Decorator, outer: bool, inner: bool) -> None:
+    """Mended: all classes were registered as not frozen, so that nothing was refused."""
+    for decorate in (quick_dataclass, dataclasses.dataclass):
+
+        @of_base(frozen=outer)
+        @ours
+        class Base:
+            """A base."""
+
+            name: str
+
+        class Below(Base):
+            """Inherits."""
+
+            size: int = 3
+
+        with pytest.raises(TypeError, match="cannot inherit"):
+            decorate(frozen=inner)(ours(Below))
+        made_below = decorate(frozen=outer)(Below)
+        assert repr(made_below("a")).endswith("Below(name='a', size=3)")
+
+
+@pytest.mark.parametrize("decorate", [quick_dataclass, dataclasses.dataclass])
+def test_a_value_for_the_constructor_alone(decorate: Decorator) -> None:
+    """Mended: of the constructor that was made here it was no parameter."""
+
+    @decorate(frozen=True)
+    @ours
+    class Opened:
+        """Has one, and so has what inherits from it."""
+
+        name: str
+        mode: dataclasses.InitVar[str] = "r"  # type: ignore[assignment]  # the decorator is any
+
+        def __post_init__(self, mode: str) -> None:
+            object.__setattr__(self, "name", self.name + mode)
+
+    @decorate(frozen=True)
+    @ours
+    class Below(Opened):
+        """Has no other fields."""
+
+        size: int = 1
+
+    opened: Any = Opened
+    below: Any = Below
+    assert (opened("a", "w"), opened("a").name, below("a", "w", 2).name) == (opened("aw", ""), "ar", "aw")
+    assert dataclasses.replace(below("a", "w"), mode="b").name == "awb"
+
+
+@pytest.mark.parametrize("decorate", [quick_dataclass, dataclasses.dataclass])
+def test_a_frozen_class_has_no_setters_of_its_own(decorate: Decorator) -> None:
+    class Set:
+        """Could be changed."""
+
+        def __setattr__(self, name: str, value: object) -> None: ...
+
+    with pytest.raises(TypeError, match="Cannot overwrite attribute __setattr__"):
+        decorate(frozen=True)(ours(Set))
 
 
 def test_a_command_s_own_classes_are_equal_after_a_trip_through_json_and_pickle() -> None:
