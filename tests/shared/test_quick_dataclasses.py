@@ -177,8 +177,8 @@ def test_frozen_and_other_classes_do_not_inherit_from_each_other(of_base: Decora
 
         with pytest.raises(TypeError, match="cannot inherit"):
             decorate(frozen=inner)(ours(Below))
-        made_below = decorate(frozen=outer)(Below)
-        assert repr(made_below("a")).endswith("Below(name='a', size=3)")
+        made_below: Any = decorate(frozen=outer)(Below)
+        assert repr(made_below(name="a")).endswith("Below(name='a', size=3)")
 
 
 @pytest.mark.parametrize("decorate", [quick_dataclass, dataclasses.dataclass])

@@ -148,7 +148,8 @@ def test_a_whole_document_may_name_packages_as_ours_names_the_image() -> None:
     document = {"spdxVersion": "SPDX-2.3", "packages": [{**PACKAGE, "SPDXID": name} for name in named]}
     read = read_input(data(document)).packages
     assert [one.spdx_id for one in read] == ["SPDXRef-Image-2", "SPDXRef-Image-1", "SPDXRef-Source-1"]
-    for creators in ("Tool: goldsmith", None, [], [{}]):
+    others: list[Any] = ["Tool: goldsmith", None, [], [{}]]
+    for creators in others:
         assert len(read_input(data({**document, "creationInfo": {"creators": creators}})).packages) == 3
     ours = {**document, "creationInfo": {"creators": ["Tool: goldsmith"]}}
     assert [one.spdx_id for one in read_input(data(ours)).packages] == ["SPDXRef-Image-1"]
