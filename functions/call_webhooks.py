@@ -9,7 +9,7 @@ import functions_framework
 
 from shared.errors import Permanent, PoisonMessage
 from shared.topology import FINISHED_TOPIC, WEBHOOKS_TOPIC
-from shared.webhooks.calls import WEBHOOK, calls_of, make_call
+from shared.webhooks.calls import WEBHOOK, calls_of, finished_build, make_call
 
 from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 
@@ -29,6 +29,7 @@ def _call(event: CloudEvent, backend: CloudBackend) -> None:
     message, _id = message_of(event)
     hooks = backend.settings.webhooks
     if message.topic == FINISHED_TOPIC:
+        finished_build(message.data)
         for call in calls_of(message, hooks):
             backend.bus.publish(call)
         return

@@ -82,7 +82,7 @@ FUNCTIONS = (
     _worker("deprecate_images"),
     _worker("clean_up"),
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
-    Function("call_webhooks", "cloud_event", concurrency=16, webhooks=True),
+    Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True),
     Function("dashboard", "http", concurrency=32),
 )
 

@@ -44,12 +44,13 @@ def make_call(message: Message, hooks: Sequence[Webhook], logs: str, now: float)
     hook = next((each for each in hooks if each.name == name), None)
     if hook is None:
         raise PoisonMessage(f"a call of webhook {name!r:.60}, which there is not; it was taken out of the settings")
-    build = _finished_build(message.data)
+    build = finished_build(message.data)
     body = webhook_body(build, hook.format, logs.replace("{build_id}", build.id))
     send(hook, f"{build.id}.{build.created:.0f}", body, now)
 
 
-def _finished_build(data: bytes) -> Build:
+def finished_build(data: bytes) -> Build:
+    """Read the build of an announcement, or of a call. PoisonMessage."""
     try:
         return read_build(data)
     except StoreError as error:

@@ -3,8 +3,8 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 from typing import Any
+from uuid import UUID
 
 import pytest
 
