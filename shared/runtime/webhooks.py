@@ -30,7 +30,7 @@ FILE = "webhooks.json"
 LARGEST_FILE = 64 << 10  # bytes
 MOST_TRIES = 20  # of one call
 LONGEST_DELAY = 600.0  # seconds between two of them, at least
-PATIENCE = 5.0  # seconds for which the end of a build waits for calls that are tried again
+CALLS_PATIENCE = 5.0  # seconds for which the end of a build waits for calls that are tried again
 
 
 def home_webhooks(home: Path) -> tuple[Webhook, ...]:
@@ -115,7 +115,7 @@ def _of_one(hook: Webhook, queue: LocalBus, logs: str, clock: Clock) -> None:
 def _due(hook: Webhook, queue: LocalBus) -> Iterator[LeasedMessage]:
     from ..webhooks.calls import line_of
 
-    line, end = line_of(hook.name), time.monotonic() + PATIENCE
+    line, end = line_of(hook.name), time.monotonic() + CALLS_PATIENCE
     tried = False
     while queue.pending(line):
         if tried and time.monotonic() >= end:

@@ -17,7 +17,7 @@ from shared.build.orders import Order
 from shared.engine.messages import order_message
 from shared.errors import InputError
 from shared.runtime.one_machine import LocalBackend, open_one_machine
-from shared.runtime.webhooks import FILE, LARGEST_FILE, PATIENCE, home_webhooks, make_calls
+from shared.runtime.webhooks import FILE, LARGEST_FILE, CALLS_PATIENCE, home_webhooks, make_calls
 from shared.webhooks.calls import line_of
 from tests.shared.webhooks.receiver import Receiver, receiver
 from tests.world import values
@@ -163,7 +163,7 @@ def test_many_calls_to_a_receiver_that_is_down_hold_up_one_command_for_seconds(t
             announce(backend, id=f"hello-{number:012}")
         began = time.monotonic()
         call(backend)
-        assert time.monotonic() - began < 6 * PATIENCE
+        assert time.monotonic() - began < 6 * CALLS_PATIENCE
         assert waiting(backend, "ci") == 30
 
 
