@@ -48,4 +48,4 @@ def test_page_has_the_commands_that_there_are() -> None:
 def test_a_missing_option_would_be_seen() -> None:
     text = PAGE.read_text(encoding="utf-8").replace("`, `-f`", "`")
     assert of_the_page(text) != of_the_app()
-    assert of_the_page(text)["goldsmith builds logs"] == (["BUILD"], {"--follow", "--project", "--bucket"})
+    assert of_the_page(text)["goldsmith builds logs"] == (["BUILD"], {"--follow", "--project", "--bucket", "--script"})
