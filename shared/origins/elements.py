@@ -291,13 +291,23 @@ def _check(found: Mapping[str, Any]) -> None:
 
 
 def _copy_element(source: Path, target: Path) -> None:
-    """Copy an element; a link that leads out of it becomes what it leads to."""
+    """Copy an element; a link to a file beside it becomes that file. InputError for one that leads further."""
     shutil.copytree(source, target, symlinks=True)
     for link in [path for path in target.rglob("*") if path.is_symlink() and not path.exists()]:
         leads = source / link.relative_to(target)
-        if leads.exists():
-            link.unlink()
-            (shutil.copytree if leads.is_dir() else shutil.copy2)(leads.resolve(), link)
+        if not leads.exists():
+            continue
+        real = leads.resolve()
+        if not any(map(real.is_relative_to, (source.parent.resolve(), source.resolve().parent))):  # to a key, say
+            raise InputError(
+                f"{leads}: the link leads out of {source.parent}, and an element sees no other files of this host; "
+                "put the file into the element"
+            )
+        link.unlink()
+        if real.is_dir():
+            shutil.copytree(real, link, symlinks=True)
+        else:
+            shutil.copy2(real, link)
 
 
 def _files_that_count(folder: Path) -> Iterator[Path]:

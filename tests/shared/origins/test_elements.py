@@ -192,6 +192,24 @@ def test_a_script_cannot_have_other_files_unpacked(home: Path, tmp_path: Path, n
         of_image(home, system(tmp_path, CHEAT.format(name)))
 
 
+def test_a_link_of_an_element_does_not_bring_a_file_of_the_host(home: Path, tmp_path: Path) -> None:
+    """Elements are other people's; what they may see of this host is what lies beside them."""
+    path = system(tmp_path / "elements")
+    (tmp_path / "key").write_text("secret")
+    (path / "system" / "root.d" / "key").symlink_to("../../../key")
+    with pytest.raises(
+        InputError, match=r"system/root\.d/key: the link leads out of .*/elements, and an element sees no"
+    ):
+        of_image(home, path)
+    (path / "system" / "root.d" / "key").unlink()
+    (path / "lent").mkdir()
+    (path / "lent" / "key").symlink_to(tmp_path / "key")
+    (path / "system" / "lent").symlink_to("../lent")
+    (path / "system" / "root.d" / "30-look").write_text('#!/bin/bash\n[ ! -e "$TMP_HOOKS_PATH/lent/key" ]\n')
+    (path / "system" / "root.d" / "30-look").chmod(0o755)
+    of_image(home, path)
+
+
 def test_a_local_image_is_there_and_counts(tmp_path: Path) -> None:
     path = system(tmp_path / "elements")
     image = tmp_path / "image"
