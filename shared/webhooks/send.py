@@ -15,6 +15,7 @@ import hmac
 import threading
 import urllib.request
 from http import HTTPStatus
+from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -68,8 +69,8 @@ class _Try:
 
     def __init__(self, request: urllib.request.Request) -> None:
         self._request = request
-        self._status = 0
-        self._fault: Exception | None = None
+        self._status = 0  # until there is an answer
+        self._reason = "the request ended without an answer"
 
     def status(self, what: str, patience: float) -> int:
         """Return the answer's status. Transient where there is none in time."""
@@ -78,9 +79,8 @@ class _Try:
         thread.join(patience)
         if thread.is_alive():
             raise Transient(f"{what}: gives no answer within {patience:.0f} s; it is tried again")
-        if self._fault is not None:
-            reason = getattr(self._fault, "reason", None) or type(self._fault).__name__
-            raise Transient(f"{what}: cannot be reached: {reason}; it is tried again") from None
+        if not self._status:
+            raise Transient(f"{what}: cannot be reached: {self._reason}; it is tried again")
         return self._status
 
     def _run(self) -> None:
@@ -92,12 +92,12 @@ class _Try:
         except HTTPError as error:
             self._status = error.code
             error.close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told on its own thread
-            self._fault = error
+        except (OSError, HTTPException, ValueError) as error:
+            self._reason = str(getattr(error, "reason", "") or type(error).__name__)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leaves redirects alone: a message is not sent to whom nobody has named."""
+    """Leaves redirects alone: a message goes only to the address in the settings."""
 
     def redirect_request(self, *_request: object, **_more: object) -> None:
         """Follow nowhere."""
