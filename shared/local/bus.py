@@ -108,7 +108,7 @@ class LocalBus:
             connection.execute("DELETE FROM messages WHERE build_id = ?", (build_id,))
 
     def forget_lines(self, topic: str, keep: Sequence[str]) -> None:
-        """Drop the messages of a topic in all lines but some: nobody takes them any more."""
+        """Drop the messages of a topic in all lines but some, when the others have no receiver any more."""
         lines = {
             line for (line,) in self._database.read("SELECT DISTINCT build_id FROM messages WHERE topic = ?", (topic,))
         }

@@ -56,7 +56,7 @@ def _accelerator(home: Path) -> HostCheck:
 
 
 def _foreign() -> HostCheck:
-    """Tell what there is of all that images for arm64 need. Who has none of them needs none of it."""
+    """Tell what there is of all that images for arm64 need. Where there are no such images, nothing is missed."""
     lacking = []
     for program in sorted(FOREIGN_PROGRAMS):
         try:

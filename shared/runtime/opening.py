@@ -98,7 +98,7 @@ def client(project: str, bucket: str) -> CloudClient:
 
 
 def check_webhooks(home: Path) -> None:
-    """Raise InputError where the webhooks of this machine cannot be read: a build would tell nobody of its end."""
+    """Raise InputError where the webhooks of this machine cannot be read: none would be told of a build's end."""
     from .webhooks import home_webhooks
 
     home_webhooks(home)

@@ -72,7 +72,7 @@ def calls_here(home: Path, finished: Message) -> Sequence[Message]:
     try:
         hooks = home_webhooks(home)
     except InputError as error:
-        LOG.warning("nobody is told that build %s has finished: %s", finished.ordering_key, error)
+        LOG.warning("no webhook is told that build %s has finished: %s", finished.ordering_key, error)
         return ()
     if not hooks:
         return ()

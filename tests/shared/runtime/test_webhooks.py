@@ -1,4 +1,4 @@
-"""The webhooks of this machine: told at the end of a build, tried again by later commands, and in nobody's way."""
+"""The webhooks of this machine: told at the end of a build, tried again by later commands, and never in their way."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_file_that_has_gone_bad_meanwhile_is_warned_of(tmp_path: Path, caplog:
             announce(backend)
             call(backend)
         assert len(backend.queue.announcements()) == 1
-    assert "nobody is told that build hello-0123456789ab has finished" in caplog.text
+    assert "no webhook is told that build hello-0123456789ab has finished" in caplog.text
 
 
 @pytest.mark.parametrize(
