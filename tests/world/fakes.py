@@ -103,6 +103,7 @@ class FakeCompute:
         self.machines: dict[str, FakeMachine] = {}
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
+        self.image_requests: list[ImageRequest] = []
         self.findings: dict[str, list[Finding]] = {}  # of disks
         self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
         self._clock = clock
@@ -126,6 +127,7 @@ class FakeCompute:
 
     def create_image(self, request: ImageRequest) -> Image:
         self._call("create_image")
+        self.image_requests.append(request)
         existing = self.all_images.get(request.name)
         if existing is not None:
             if existing.source_disk != request.source_disk:

@@ -9,7 +9,7 @@ import pytest
 from shared.build.block_devices.description import DiskDescription, default_disk
 from shared.build.build import Outcome
 from shared.build.plan import OriginKind, OriginPlan, Plan, SourceImage
-from shared.ports import Image, ImageRequest
+from shared.ports import ImageRequest
 from shared.spec.disk.reading import read_disk
 from shared.workers.carry_out import carry_out
 from tests.world import values
@@ -39,16 +39,8 @@ def test_a_maker_vm_boots_from_its_image_and_has_a_second_disk() -> None:
 def exported(plan: Plan) -> ImageRequest:
     """Return what is asked of Compute Engine for the image of a plan."""
     world = world_at("export_image", plan)
-    asked: list[ImageRequest] = []
-    make = world.compute.create_image
-
-    def recorded(request: ImageRequest) -> Image:
-        asked.append(request)
-        return make(request)
-
-    world.compute.create_image = recorded  # type: ignore[method-assign]
     carry_out(order_of(world, "export_image"), world.backend)
-    [request] = asked
+    [request] = world.compute.image_requests
     return request
 
 
