@@ -1,6 +1,6 @@
 """Run the steps of a maker VM's job in the sandbox that maker.zip starts, and report each as one of this VM.
 
-    maker.zip    {"report": ...} of the sandbox's own provisioner, signed by a key that nobody else has
+    maker.zip    {"report": ...} of the sandbox's own provisioner, signed by a key of its own
     here         the same facts under this job's numbers, in this VM's journal
 
 A sandbox begins anew on a copy of the made root, whatever has cut it off: its steps are done all, or none of them is.

@@ -42,7 +42,7 @@ def arm_program(path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_program_for_another_processor_runs_and_leaves_no_trace(mode: str) -> None:
-    """Its user has all ids, and may write where the one who has started it may."""
+    """The first process has all ids of the namespace, and the write access of the user that started it."""
     enter = as_ordinary_user() if mode == AS_USER else ()
     table = sorted(Path("/proc/sys/fs/binfmt_misc").iterdir())
     with place_for(mode) as place:
