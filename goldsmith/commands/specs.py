@@ -160,8 +160,10 @@ def plan(path: Path, parameters: Mapping[str, str], source: Path | None, engine:
     builds = with_engine(here(file.builds, path), engine)
     requests = []
     with shown() as progress, open_home(progress) as backend:
+        local = opening.builds_here(backend)
+        local.tidy()  # what a killed plan has left
         for build in builds:
-            with opening.builds_here(backend).building(build_id(build.spec.name, asked)):
+            with local.building(build_id(build.spec.name, asked)):
                 requests.append(_admitted(build, builds, file.folder, backend, asked))
     if as_json:
         plans = [to_json(request)["plan"] for request in requests]
