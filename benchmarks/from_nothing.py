@@ -57,7 +57,8 @@ tree=$1 disk=$2 mirror=$3
 packages=$(sed 's/^/--package=/' "$4")
 shift 4
 mkosi --force --format=directory --distribution=debian --release=bookworm --mirror="$mirror" --with-network=yes \\
-    --without-unified-kernel-images --nspawn-keep-unit --workspace-dir="${tree%/*}" --output="$tree" $packages build
+    --with-docs=yes --without-unified-kernel-images --nspawn-keep-unit --workspace-dir="${tree%/*}" \\
+    --output="$tree" $packages build
 truncate --size=@BYTES@ "$disk"
 mke2fs -q -F -t ext4 -d "$tree" "$disk"
 """

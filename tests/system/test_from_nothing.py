@@ -116,3 +116,19 @@ def test_a_described_disk_boots_by_its_bios(empty: Goldsmith, debian_rootfs: Pat
         assert disk.root.read("/etc/greeting") == b"ext4\n1\n"
     refused = empty.run("build", spec, "--engine", "chroot")
     assert (refused.status, "/boot is a file system of its own" in refused.err) == (BAD_INPUT, True), refused.text
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_packages_with_a_kernel_have_one_initrd(empty: Goldsmith) -> None:
+    packages = ["linux-image-cloud-amd64", "initramfs-tools", "python3"]
+    bootstrap = {"distribution": "debian", "release": "bookworm", "variant": "minbase", "packages": packages}
+    settings = {"source": {"bootstrap": bootstrap}, "disk": "filesystem", "local": SANDBOX}
+    done, build = empty.build(empty.spec([{"name": "look", "script": "test -s /initrd.img\n"}], **settings))  # type: ignore[arg-type]
+    assert build["outcome"] == "succeeded", done.text
+    with Disk(empty.home / "images" / build["image"]["name"] / "disk.raw") as disk:
+        [kernel] = [name for name in disk.root.names("/boot") if name.startswith("vmlinuz-")]
+        names = disk.root.names("/")
+        assert [name for name in names if "initrd" in name or "vmlinuz" in name] == ["initrd.img", "vmlinuz"]
+        version = kernel.removeprefix("vmlinuz-")
+        assert [name for name in disk.root.names("/boot") if name.startswith("initrd")] == [f"initrd.img-{version}"]

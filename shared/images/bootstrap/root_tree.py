@@ -115,10 +115,23 @@ _EXCLUDES = (
     "path-include=/usr/share/doc/*/copyright",
 )
 
-# What a tree of packages alone is finished with.
+# What a tree of packages alone is finished with. Kernels and initramfs-tools make the same initrd twice, and none with
+# INITRD=No.
 PLAIN_FINISH = """\
 set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+unset INITRD
+if [ -x /usr/sbin/update-initramfs ]; then
+    for kernel in /boot/vmlinu[xz]-*; do
+        [ -e "$kernel" ] || continue
+        version=${kernel#/boot/vmlinu?-}
+        update-initramfs -c -k "$version"
+        ! command -v linux-update-symlinks >/dev/null || linux-update-symlinks install "$version" "$kernel"
+    done
+    for link in /vmlinuz /initrd.img /boot/vmlinuz /boot/initrd.img; do
+        [ "$(readlink "$link")" != "$(readlink "$link.old")" ] || rm -f "$link.old"
+    done
+fi
 rm -f /etc/resolv.conf
 rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old /etc/*- /var/cache/apt/*.bin
 find /var/log -type f -delete
@@ -198,7 +211,7 @@ def plain_contents(
         **_key_file(keys),
     }
     return TreeContents(
-        source, tuple(packages), variant, members, PLAIN_FINISH, documents=True, late_initrd=False, keys=keys
+        source, tuple(packages), variant, members, PLAIN_FINISH, documents=True, late_initrd=True, keys=keys
     )
 
 
