@@ -44,6 +44,8 @@ ROOT_DISK = "root"  # and of the disk of Job.makes_root
 NVME_SERIAL, SCRATCH_NAMESPACE, ROOT_NAMESPACE = "goldsmith", 200, 201  # of their controller, and their numbers there
 KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
 """The path, before a step's index, by which a VM of one machine has its disk kept, and the header that signs it."""
+GIVE_SECRETS, SECRETS_REQUEST = "/goldsmith/secrets", b"give the secrets of the steps"
+"""The path by which a machine of one host gets its steps' secrets, and the body, signed as for layers."""
 ALLOWED = "allowed "  # begins a line of findings, before JSON: [index into Job.allow, path, finding]
 SCRIPTS_LIMIT = 16384  # bytes of `output` in a report of scripts
 ALL_SCRIPTS_LIMIT = 1 << 18  # bytes that all reports of scripts of one try have there together
@@ -204,6 +206,7 @@ class Step:
     reads: Optional[Tuple[str, ...]] = None  # patterns of the only files of the context that it sees; None: all
     network: bool = True  # False: it reaches no other host
     cache: bool = True  # False: it goes on from the processes, /run and /tmp of the step before
+    secrets: Mapping[str, str] = field(default_factory=dict)  # variables of its own, and where their values come from
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,7 @@ class Job:
     hold: float = 0.0  # seconds for which a step that has failed for good leaves the machine to a person; 0: none
     makes_root: bool = False  # this VM is a maker: steps but those of MAKER_ACTIONS run in a root that it makes
     kept: bool = False  # the host keeps the disk that a failed step has left, and may end this machine at its last word
+    secrets_url: str = ""  # where the values of the steps' secrets are fetched
     version: int = VERSION
 
 

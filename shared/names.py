@@ -36,6 +36,12 @@ _PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")  #
 _COMPUTE_URL = re.compile(r"(https?:)?//([-a-z0-9]+\.)+googleapis\.com/compute/[a-z0-9_]+/")
 _NETWORK = re.compile(r"((projects/[-a-z0-9.:]+/)?global/networks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBNET = re.compile(r"((projects/[-a-z0-9.:]+/)?regions/[-a-z0-9]+/subnetworks/)?[a-z]([-a-z0-9]*[a-z0-9])?")
+SECRET_IN_ENVIRONMENT, SECRET_IN_FILE, SECRET_OF_MANAGER = "env:", "file:", "projects/"
+"""The beginnings of the places of secrets."""
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,254}")
+_SECRET_VERSION = re.compile(
+    r"projects/[a-z0-9:.-]{1,63}/secrets/[A-Za-z0-9_-]{1,255}/versions/(?:[1-9][0-9]{0,9}|latest)"
+)
 _KMS_KEY = re.compile(
     r"projects/[-a-z0-9.:]{1,100}/locations/[-a-z0-9]{1,40}/keyRings/[-_A-Za-z0-9]{1,63}/cryptoKeys/[-_A-Za-z0-9]{1,63}"
     r"(?:/cryptoKeyVersions/[0-9]{1,9})?"
@@ -184,6 +190,23 @@ def kms_key(text: str) -> str:
         raise ValueError(
             f"{quoted(text)} is not a key of Cloud KMS; write it as "
             "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+        )
+    return text
+
+
+def secret_place(text: str) -> str:
+    """Check where the value of a secret comes from. ValueError, which quotes nothing: the text may be the value."""
+    path = text.removeprefix(SECRET_IN_FILE)
+    in_file = path != text and path != "" and "\0" not in path
+    if not in_file and not _VARIABLE.fullmatch(text) and not _SECRET_VERSION.fullmatch(text):
+        raise ValueError(
+            "is no place of a secret; write env:NAME, file:PATH or projects/PROJECT/secrets/NAME/versions/NUMBER, and "
+            "never the value itself"
+        )
+    if text.endswith("/versions/latest"):
+        raise ValueError(
+            "names the latest version, which may be another one when the build is tried again; write its number: "
+            "gcloud secrets versions list NAME"
         )
     return text
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from provisioner.protocol import Job
+from provisioner.protocol import Job, Step
 
 from .build.build import ArchiveRecord, Build, ExportedImage, ImageDocument, Unfinished
 from .build.damage import Damaged
@@ -185,6 +185,13 @@ class Compute(Protocol):
 
         `places` are the proxies of the build, HOST:PORT, which no file may name.
         () as well where the adapter cannot look inside, since there the machine has looked at itself.
+        """
+        ...
+
+    def find_secrets(self, name: str, source: str, steps: Sequence[Step]) -> Sequence[Finding]:
+        """Search a stopped machine's disk for the values of its steps' secrets, in any form. Findings quote none.
+
+        () where the adapter cannot look inside. InputError where a value cannot be had any more.
         """
         ...
 

@@ -15,7 +15,7 @@ from shared.build.plan import MachinePlan, Plan
 from shared.delivery.bundle import provisioner_version
 from shared.elements.step_documents import check_elements
 from shared.errors import InputError, SpecError
-from shared.names import LOCAL
+from shared.names import LOCAL, SECRET_IN_FILE, SECRET_OF_MANAGER
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit
 from shared.quantities import format_duration
@@ -120,11 +120,17 @@ def with_absolute_paths(plan: Plan, folder: Path) -> Plan:
             "and beside the archive"
         )
         image = replace(image, sbom_to=None)
+    steps, verify_steps = (
+        tuple(replace(step, secrets=_secret_places(step.name, step.secrets, folder)) for step in each)
+        for each in (plan.steps, plan.verify_steps or ())
+    )
     proxy = plan.machine.proxy
     if proxy is not None:
         proxy = replace(proxy, ca=_absolute(folder, proxy.ca), credentials=_absolute(folder, proxy.credentials))
     return replace(
         plan,
+        steps=steps,
+        verify_steps=None if plan.verify_steps is None else verify_steps,
         machine=replace(plan.machine, proxy=proxy),
         image=replace(
             image,
@@ -133,6 +139,20 @@ def with_absolute_paths(plan: Plan, folder: Path) -> Plan:
             sbom_to=_absolute(folder, image.sbom_to),
         ),
     )
+
+
+def _secret_places(step: str, secrets: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """Return the places of a step's secrets with absolute paths. InputError for those that are not of this machine."""
+    found = {}
+    for name, place in secrets.items():
+        if place.startswith(SECRET_OF_MANAGER):
+            raise InputError(
+                f"steps: {step}: secrets.{name}: {place} is on Google Cloud, and builds on one machine fetch nothing "
+                "there; write env:NAME or file:PATH, or a parameter that can be either: ${token} with --set token=env:T"
+            )
+        path = place.removeprefix(SECRET_IN_FILE)
+        found[name] = place if path == place else f"{SECRET_IN_FILE}{(folder / path).absolute()}"
+    return found
 
 
 def _absolute(folder: Path, place: str | None) -> str | None:

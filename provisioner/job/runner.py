@@ -35,6 +35,7 @@ from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput
 from ..system.process import TimedOut, find_program
+from .step_secrets import NO_SECRETS, SecretsMissing, StepSecrets
 from .working_folder import JobFolders, WorkingFolder
 
 TYPE_CHECKING = False
@@ -73,8 +74,10 @@ class Runner:
         machine: NoMachine,
         places: JobFolders,
         folder: WorkingFolder,
+        secrets: StepSecrets = NO_SECRETS,
     ) -> None:
         self._job = job
+        self._secrets = secrets
         self._machine = machine
         self._journal = journal
         self._state = journal.state
@@ -221,6 +224,7 @@ class Runner:
 
         self._state.ended = FAILED
         self._journal.commit()
+        self._secrets = NO_SECRETS  # a person's shell has none
         environment, apt = self._lent()
         held = HeldStep(step, problem, self._places, self._folder.path, environment, apt, secrets_of(self._job))
         Hold(held, self._machine, self._console).serve(self._job.hold)
@@ -262,7 +266,7 @@ class Runner:
         return {"exit_status": tried.status, "seconds": tried.seconds, "output": output}
 
     def _try(self, index: int, step: Step) -> Try:
-        hidden = secrets_of(self._job)
+        hidden = [*secrets_of(self._job), *self._secrets.hidden]
         output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console, hidden)
         began = time.monotonic()
         machine = self._machine
@@ -275,7 +279,7 @@ class Runner:
         context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt, maker)
         context.hold = self._job.hold > 0 and self._state.failures >= step.retries
         context.tell_scripts = lambda text: self._tell_scripts(index, text)
-        status, problem = self._act(step, context)
+        status, problem = self._act(step, context, self._secrets)
         problem = output.hide(problem)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart
@@ -300,13 +304,14 @@ class Runner:
         return environment, lent.apt
 
     @staticmethod
-    def _act(step: Step, context: StepContext) -> Tuple[Optional[int], str]:
+    def _act(step: Step, context: StepContext, secrets: StepSecrets) -> Tuple[Optional[int], str]:
         """Do one try; return its exit status, None where there is none, and what went wrong, or ""."""
         try:
+            context.secrets = secrets.of(step)
             status = act(step, context)
         except TimedOut as error:
             return error.status, f"not done within {step.timeout:g} s"
-        except (StepError, OSError) as error:
+        except (SecretsMissing, StepError, OSError) as error:
             context.output.say(str(error))
             return getattr(error, "status", None), str(error)
         return status, "" if status in (0, REBOOT_STATUS) else f"exit status {status}"

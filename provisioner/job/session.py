@@ -18,6 +18,7 @@ from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
 from ..steps.step_context import MakerFolders
 from ..system.output import StepConsole
 from .runner import LAYERED, REMEDY, Runner
+from .step_secrets import NO_SECRETS, SecretsMissing, fetch_secrets
 from .working_folder import JobFolders, WorkingFolder
 
 SHOWN_PROBLEMS = 5
@@ -34,6 +35,7 @@ class Session:
         self._machine = machine
         self._resumed = False
         self._damage = ""
+        self._secrets = NO_SECRETS
         self._target = ""  # the target of this boot, where systemd is the init
         if job.hold:
             machine.keep_shell_port()
@@ -110,14 +112,24 @@ class Session:
         folder = WorkingFolder(self._job, self._places, self._journal)
         if not problem and any(step.reads is None for step in self._job.steps[self._journal.state.next :][:1]):
             problem = folder.unpack()
+        problem = problem or self._fetch_secrets()
         if problem:
             return self._fail(problem)
-        runner = Runner(self._job, self._journal, self._console, self._machine, self._places, folder)
+        runner = Runner(self._job, self._journal, self._console, self._machine, self._places, folder, self._secrets)
         outcome = runner.run(note, self._resumed)
         os.chdir("/")
         if outcome == COMPLETED:
             return self._complete()
         return outcome
+
+    def _fetch_secrets(self) -> str:
+        """Fetch the secrets of the steps; return what is wrong, or ""."""
+        if any(step.secrets for step in self._job.steps):
+            try:
+                self._secrets = fetch_secrets(self._job)
+            except SecretsMissing as error:
+                return str(error)
+        return ""
 
     def _arrange(self) -> tuple[str, str]:
         """Move the partitions to where the job wants them; return the outcome, and a note or the reason for people."""

@@ -23,7 +23,7 @@ def act(inputs: RunScript, context: StepContext) -> int:
     if wrong:
         raise StepError(f"{inputs.script!r}: {wrong}")
     command = [inputs.interpreter] if inputs.interpreter else interpreter(script)
-    env = {**wait_for_apt(context), **inputs.env}
+    env = {**wait_for_apt(context), **inputs.env, **context.secrets}
     return context.run([*command, script], env)
 
 

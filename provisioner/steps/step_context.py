@@ -92,6 +92,7 @@ class StepContext:
         self.hold = False  # a failure leaves all as it is: this try is the last, and a person will look
         self.retried = False  # a person has asked for this try, in the state that the failed one has left
         self.tell_scripts: Optional[Callable[[str], None]] = None  # reports what scripts of elements do
+        self.secrets: Mapping[str, str] = {}  # variables for the step's own process alone
         self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:

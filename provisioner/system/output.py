@@ -11,6 +11,7 @@ import select
 import time
 
 from ..protocol import OUTPUT_LIMIT
+from .redaction import Redactor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ LOG_LIMIT = 32 << 20  # bytes of each of a log's two files: the log lies on the 
 TIOCOUTQ = 0x5411  # linux/tty: returns how many bytes a terminal has yet to send
 FLUSH_SECONDS = 1.0
 CONSOLE_PATIENCE = 2.0  # seconds without a byte after which a console is given up
-
-HIDDEN = b"(hidden)"
 
 _CONTROLS = bytes(byte if (byte >= 32 and byte != 127) or byte in b"\t\n" else ord("?") for byte in range(256))
 
@@ -99,8 +98,7 @@ class StepOutput(ProgramOutput):
 
     def __init__(self, name: str, log: str, console: StepConsole, hidden: Sequence[bytes] = ()) -> None:
         super().__init__()
-        self._hidden = hidden
-        self._held = b""  # may be the beginning of a hidden text
+        self._redactor = Redactor(hidden) if hidden else None
         self._prefix = f"[step {name}] ".encode("utf-8", "replace").replace(b"\n", b" ")
         self._console = console
         self._shown = 0
@@ -112,9 +110,9 @@ class StepOutput(ProgramOutput):
 
     def hide(self, text: str) -> str:
         """Return a text without what no output may show."""
-        for each in self._hidden:
-            text = text.replace(each.decode("utf-8", "replace"), HIDDEN.decode())
-        return text
+        if self._redactor is None:
+            return text
+        return self._redactor.hide(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def say(self, text: str) -> None:
         """Add a line from the provisioner to the step's output."""
@@ -122,9 +120,7 @@ class StepOutput(ProgramOutput):
 
     def feed(self, data: bytes) -> None:
         """Add the next piece of output."""
-        if self._hidden:
-            data = self._without_hidden(data)
-        self._add(data)
+        self._add(data if self._redactor is None else self._redactor.feed(data))
 
     def _add(self, data: bytes) -> None:
         if self._log >= 0:
@@ -135,22 +131,12 @@ class StepOutput(ProgramOutput):
 
     def close(self) -> None:
         """Print the text after the last newline, and close the log."""
-        if self._held:
-            self._add(self._held)
-            self._held = b""
+        if self._redactor is not None:
+            self._add(self._redactor.rest())
         if self._line:
             self._show(b"\n")
         if self._log >= 0:
             os.close(self._log)
-
-    def _without_hidden(self, data: bytes) -> bytes:
-        data = self._held + data
-        for text in self._hidden:
-            data = data.replace(text, HIDDEN)
-        begun = (size for text in self._hidden for size in range(1, len(text)) if data.endswith(text[:size]))
-        kept = len(data) - max(begun, default=0)
-        self._held = data[kept:]
-        return data[:kept]
 
     def _logging(self, act: Callable[[], None]) -> None:
         """Do something with the log; where the disk accepts no more, say so and go on without the log."""

@@ -97,6 +97,8 @@ def _done(step: Step) -> dict[str, Any]:
     seen: dict[str, Any] = {} if step.reads is None else {"reads": sorted(step.reads)}
     if not step.network:
         seen["network"] = False
+    if step.secrets:
+        seen["secrets"] = dict(step.secrets)
     return {"action": step.action, "inputs": dict(step.inputs), **seen}
 
 

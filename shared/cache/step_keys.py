@@ -3,6 +3,7 @@
     base ── step 1 ── step 2 ── step 3          each key is a digest of the one before it, and of what its step does
     k0      k1        k2        k3              and sees
 
+There are no layers from the first step with secrets on.
 The same key stands for the same work on the same disk. A step whose successor goes on from its processes (with
 `cache: false`) has no layer of its own: what both have done is kept after the second.
 """
@@ -33,6 +34,8 @@ def layer_chain(plan: Plan, base: dict[str, Any], selected: Callable[[Sequence[s
     key = _digest({**base, "format": FORMAT, **common})
     found, networked = [], False
     for index, step in enumerate(plan.steps):
+        if step.secrets:  # no key may depend on their values, and what the step leaves may
+            break
         seen = whole if step.reads is None else selected(step.reads)
         key = _digest({**_work(step), "before": key, "context": seen})
         networked = networked or (step.network and plan.machine.internet)

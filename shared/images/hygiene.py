@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from provisioner.hygiene.hygiene import STATEFUL, File, Finding, HostTraces, any_set, check, is_published
+from provisioner.system.redaction import Redactor, hidden_forms, hold_any, sought_forms
 
 from ..budget import Budget
 from ..disks.disk import Disk
@@ -27,6 +28,7 @@ from ..errors import ImageFileError
 COS = "cos"  # ID in os-release of Container-Optimized OS
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
 _CHUNK = 1 << 20
+KEEP_OUT = "let the step keep it out of files, or in /run, which is memory; a file that was deleted leaves its blocks"
 _NANOSECONDS = 1_000_000_000
 
 _COMPARED = 16 << 20  # bytes; a larger file that was written anew counts as the build's
@@ -94,6 +96,15 @@ class _DiskFile(File):
     def read(self, limit: int) -> bytes:
         return self._file_system.read(self._inode, limit)
 
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the contents, a zero in the place of each hole."""
+        end = 0
+        for at, data in self._file_system.chunks(self._inode):
+            if at > end:
+                yield b"\0"
+            yield data
+            end = at + len(data)
+
 
 class _SwapPartition(File):
     """A partition that is swap, called after its number."""
@@ -117,6 +128,41 @@ class _SwapPartition(File):
 
     def read(self, limit: int) -> bytes:
         return os.pread(self._disk.descriptor, min(limit, self.size), self._start)
+
+
+def find_values(disk: Disk, source: Disk | None, values: Mapping[str, bytes]) -> list[Finding]:
+    """Return where a disk that was made on a copy of `source` holds one of some values, by what each is called.
+
+    Files of the build are searched whole, and then all other blocks of the disk: deleted files, names, other file
+    systems. There, a value that the source's disk holds as well counts for nothing. Raises ImageFileError.
+    """
+    sought = {name: sought_forms(value) for name, value in values.items()}
+    redactor = Redactor(form for value in values.values() for form in hidden_forms(value))
+    found: dict[str, Finding] = {}
+    for file in _files(disk, source, whole=True) if can_look_into(disk) else ():
+        if not stat.S_ISREG(file.mode) or not file.is_of_build():
+            continue
+        for name in [name for name in sought if name not in found]:
+            if hold_any(file.pieces(), sought[name]):
+                found[name] = _holds_value(redactor.hide(os.fsencode(file.path)), name)
+    for name in [name for name in sought if name not in found]:
+        if hold_any(_blocks(disk), sought[name]) and (source is None or not hold_any(_blocks(source), sought[name])):
+            found[name] = _holds_value(b"the disk, outside of its files,", name)
+    return [found[name] for name in sorted(found)]
+
+
+def _holds_value(place: bytes, name: str) -> Finding:
+    return Finding(os.fsdecode(place), f"holds the value of {name}", KEEP_OUT)
+
+
+def _blocks(disk: Disk) -> Iterator[bytes]:
+    """Yield all data of a disk, zeros in the place of holes."""
+    end = 0
+    for at, size in _pieces(disk.reader, 0, disk.reader.size, disk.reader.budget):
+        if at > end:
+            yield b"\0"
+        yield os.pread(disk.reader.descriptor, size, at)
+        end = at + size
 
 
 def _is_blank(disk: DiskReader, start: int, length: int) -> bool:
@@ -175,8 +221,8 @@ def _never(path: str, own: Ext4, inode: Inode) -> bool:
     return False  # there is no such file system in the source
 
 
-def _files(disk: Disk, source: Disk | None) -> Iterator[File]:
-    """Yield the files of all ext4 file systems, those of the root first."""
+def _files(disk: Disk, source: Disk | None, *, whole: bool = False) -> Iterator[_DiskFile]:
+    """Yield the files of all ext4 file systems, those of the root first; with `whole`, also where none is a finding."""
     root = disk.root
     of_source = {one.number: _comparison(found) for one, found in source.ext4.items()} if source else {}
     places = {root.partition: "/"}
@@ -187,20 +233,24 @@ def _files(disk: Disk, source: Disk | None) -> Iterator[File]:
             found = [known[name] for name in names if name in known]
             places.setdefault(partition, found[0] if found else f"/partition-{partition.number}")
     for partition, place in places.items():
-        yield from _files_of(disk.reader, disk.ext4[partition], place, of_source.get(partition.number, _never))
+        is_of_source = of_source.get(partition.number, _never)
+        yield from _files_of(disk.reader, disk.ext4[partition], place, is_of_source, whole=whole)
 
 
-def _files_of(disk: DiskReader, file_system: Ext4, mount_point: str, is_of_source: IsOfSource) -> Iterator[File]:
+def _files_of(
+    disk: DiskReader, file_system: Ext4, mount_point: str, is_of_source: IsOfSource, *, whole: bool
+) -> Iterator[_DiskFile]:
     seen = {file_system.root.number}  # on a damaged disk, a folder may be in itself
 
     def may_hold_findings(path: str, folder: Inode) -> bool:
-        if folder.number in seen or is_published(path + "/"):
+        if folder.number in seen or (not whole and is_published(path + "/")):
             return False
         seen.add(folder.number)
         return True
 
     for path, inode in file_system.walk(mount_point, enter=may_hold_findings):
-        if inode.is_file:
+        if inode.is_file and not (whole and inode.number in seen):
+            seen.add(inode.number)
             yield _DiskFile(disk, file_system, path, path[len(mount_point.rstrip("/")) :], inode, is_of_source)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,10 @@ INPUT: KeyPath = ("output", "sbom", "input")
 TO: KeyPath = ("output", "sbom", "to")
 EXPORT: KeyPath = ("output", "export", "to")
 FORMATS: KeyPath = ("output", "formats")
+NO_SECRETS_YET = (
+    "are given to steps on one machine only; leave them out, and let the step fetch what it needs with an account of "
+    "its own, build.service_account"
+)
 
 
 class Deployment(Protocol):
@@ -101,6 +105,7 @@ class UploadedPlaces:
         source = data.get("source")
         if isinstance(source, dict):
             found += [Problem(("source", key), ONLY_HERE) for key in ONLY_LOCAL if key in source]
+        found += [Problem((*loc, "secrets"), NO_SECRETS_YET) for loc in _steps_with_secrets(data)]
         output = data.get("output")
         if isinstance(output, Mapping) and output.get("formats"):
             found.append(Problem(FORMATS, NO_FORMATS))
@@ -224,6 +229,17 @@ def _unsigned(*, by_spec: bool) -> str:
         "source: all VMs of this deployment have Secure Boot, and the boot loader of a root from nothing is not "
         "signed; begin from an image, or ask those who deploy it to change secure_boot"
     )
+
+
+def _steps_with_secrets(data: Mapping[str, Any]) -> Iterator[KeyPath]:
+    """Yield the places of the steps that have secrets. The values may be invalid."""
+    verify = data.get("verify")
+    verifying = verify.get("steps") if isinstance(verify, Mapping) else None
+    lists: tuple[tuple[KeyPath, Any], ...] = ((("steps",), data.get("steps")), (("verify", "steps"), verifying))
+    for path, steps in lists:
+        for index, step in enumerate(steps if isinstance(steps, (list, tuple)) else ()):
+            if isinstance(step, Mapping) and step.get("secrets"):
+                yield (*path, index)
 
 
 def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:

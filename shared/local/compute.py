@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TypedDict
 
 from provisioner.hygiene.hygiene import Finding
-from provisioner.protocol import BUILD, HYGIENE_OFF, SCRATCH, Job
+from provisioner.protocol import BUILD, GIVE_SECRETS, HYGIENE_OFF, SCRATCH, Job, Step
 
 from ..architectures import find_architecture
-from ..build import resources
 from ..build.build import ArchiveRecord, ExportedImage
-from ..build.export_formats import EXPORT_FORMATS, chosen_formats, space_needed
-from ..build.image_python import OLDEST
+from ..build.export_formats import chosen_formats
 from ..build.plan import Plan
 from ..delivery.cidata import cidata_files
 from ..delivery.iso9660 import FILE_LIMIT
@@ -25,26 +23,16 @@ from ..disks.disk import Disk
 from ..disks.extents import copy_sparse
 from ..disks.partition_table import extend_disk, grow_disk_file
 from ..disks.root_files import RootUnreadable
-from ..errors import (
-    AlreadyExists,
-    CloudError,
-    EnvironmentFault,
-    ImageFileError,
-    InputError,
-    NoSpace,
-    NotFound,
-    Permanent,
-)
+from ..errors import AlreadyExists, InputError, NotFound, Permanent
 from ..host.build_folder import BuildFolder, build_ids
-from ..host.programs import find_tool
 from ..host.scratch import faults, part_of
 from ..images.catalogue import DISK, Catalogue
-from ..images.contents import date_of, has_python
-from ..images.hygiene import can_look_into, look_into, was_cut_off
+from ..images.contents import date_of
+from ..images.hygiene import can_look_into, find_values, look_into, was_cut_off
 from ..images.packages import packages
 from ..machines.machines import CHROOT, Machines, MachineSpec
 from ..machines.process import SERIAL_LIMIT, TRUNCATED
-from ..machines.qemu import DataDisk, StepCache
+from ..machines.qemu import ADDRESS, DataDisk, GivenSecrets, StepCache
 from ..names import EXPIRES_LABEL, LOCAL
 from ..ports import (
     Clock,
@@ -60,6 +48,16 @@ from ..ports import (
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
 from .host_traces import host_traces
+from .plan_checks import (
+    check_gpu_drivers,
+    check_python,
+    check_root,
+    check_space,
+    check_target,
+    check_trees,
+    make_folder,
+)
+from .secret_values import HostSecrets, check_secrets
 from .site import check_proxy, lend_site
 from .step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
 
@@ -89,6 +87,7 @@ class LocalCompute:
         self._machines = machines
         self._clock = clock
         self._environment = environment
+        self._secrets = HostSecrets(environment)
 
     def check(self, plan: Plan) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
@@ -102,7 +101,8 @@ class LocalCompute:
             )
         cache_size(self._environment)
         check_reads(plan)
-        _check_python(self._catalogue.disk(plan.source.name), plan.source.name)
+        check_secrets(plan, self._secrets)
+        check_python(self._catalogue.disk(plan.source.name), plan.source.name)
         self._machines.check(
             plan.machine.engine,
             plan.machine.boot,
@@ -110,14 +110,14 @@ class LocalCompute:
             architecture=plan.source.architecture,
         )
         if plan.machine.engine == CHROOT:
-            _check_root(self._catalogue.disk(plan.source.name), plan.source.name)
+            check_root(self._catalogue.disk(plan.source.name), plan.source.name)
         if any(step.action == "install-gpu" for step in plan.steps):
-            _check_drivers(plan, self._environment)
+            check_gpu_drivers(plan, self._environment)
         data = self._data_bytes(plan.source.name)
-        _check_room(self._home, data + HEADROOM, "the build VM's disk")
+        check_space(self._home, data + HEADROOM, "the build VM's disk")
         if plan.image.export_to is not None:
-            _check_target(plan, data)
-            _check_trees(plan, self._catalogue.disk(plan.source.name))
+            check_target(plan, data)
+            check_trees(plan, self._catalogue.disk(plan.source.name))
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image of the catalogue up."""
@@ -142,6 +142,19 @@ class LocalCompute:
             except NotFound:  # deleted meanwhile: then all that is found counts
                 of_source = None
             return look_into(disk, of_source, places, host_traces(self._home.absolute(), self._environment))
+
+    def find_secrets(self, name: str, source: str, steps: Sequence[Step]) -> Sequence[Finding]:
+        """Search a disk for the values; one that is gone holds none."""
+        path = BuildFolder.of_resource(self._home, name).disk(name)
+        values = self._secrets.of(steps)
+        if not path.exists() or not values:
+            return ()
+        known = {f"{each.name}.secrets.{key}": values[place] for each in steps for key, place in each.secrets.items()}
+        with ExitStack() as stack:
+            disk, of_source = stack.enter_context(Disk(path)), None
+            with suppress(NotFound):  # deleted meanwhile
+                of_source = stack.enter_context(Disk(self._catalogue.disk(source)))
+            return find_values(disk, of_source, known)
 
     def create_image(self, request: ImageRequest) -> Image:
         """Share the disk of a stopped machine with the catalogue: nothing is copied."""
@@ -293,6 +306,9 @@ class LocalCompute:
             context = None if request.context is None else Path(request.context.uri)
             inside = disk if disk.exists() else self._catalogue.disk(request.source_image)
             job = with_layers(lend_site(_without_check(request.job, inside), request.plan), cache, _first_step(disk))
+            secrets = self._secrets.of(job.steps)
+            if secrets:
+                job = replace(job, secrets_url=f"http://{ADDRESS}{GIVE_SECRETS}")
             self._machines.start(
                 MachineSpec(
                     name=request.name,
@@ -307,6 +323,7 @@ class LocalCompute:
                     site_proxy=job.proxy,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
                     cache=cache,
+                    secrets=GivenSecrets(job.key, secrets) if secrets else None,
                     shell=request.job.hold > 0,
                     architecture=request.architecture,
                     **self._sandbox_of(request),
@@ -511,90 +528,3 @@ def _is_of_a_build(disk: Disk) -> bool:
     root = disk.root
     policy = root.read_all([POLICY], len(POLICY_TEXT)).get(POLICY, b"")
     return any(map(root.exists, OF_THE_BUILD)) or policy == POLICY_TEXT.encode()
-
-
-def _check_python(disk: Path, name: str) -> None:
-    """Refuse an image without Python; one whose files cannot be read is left to its VM. InputError."""
-    try:
-        with Disk(disk) as opened:
-            found = has_python(opened.root)
-    except (ImageFileError, RootUnreadable):
-        return
-    if not found:
-        raise InputError(
-            f"source: image {name} has no python3, and the provisioner needs Python {OLDEST} or later; add it to the "
-            "image, or name another one"
-        )
-
-
-def _check_root(disk: Path, name: str) -> None:
-    """Refuse an image whose files only a machine that runs it can change. InputError."""
-    try:
-        with Disk(disk) as opened:
-            apart = opened.root.mounted_apart()
-    except RootUnreadable as error:
-        raise InputError(f"source: image {name}: {error}; write local.engine: vm") from error
-    if apart:
-        raise InputError(
-            f"source: image {name}: {apart[0]} is a file system of its own, and the chroot engine mounts the root "
-            "alone; write local.engine: vm"
-        )
-
-
-def _check_drivers(plan: Plan, environment: Mapping[str, str]) -> None:
-    from ..gpu_drivers import check_drivers, storage_of  # an HTTP client, which few builds need
-
-    try:
-        check_drivers(plan, storage_of(environment))
-    except CloudError as error:
-        raise EnvironmentFault(
-            f"{error}; connect this machine to the Internet, or name an installer that the step's deps_dir brings"
-        ) from error
-
-
-def _check_room(folder: Path, needed: int, what: str) -> None:
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise NoSpace(
-            f"{folder}: {what} may need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; make room there, "
-            "or choose another place"
-        )
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that a person has chosen. EnvironmentFault."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{folder}: cannot be made: {error.strerror}; choose another place for the archive"
-        ) from error
-
-
-def _check_target(plan: Plan, data: int) -> None:
-    """The folder of the export can be written to and has room, and nothing there would be replaced."""
-    targets = resources.export_targets(plan)
-    for path in map(Path, (*targets.values(), *resources.beside_archive(plan))):
-        if path.exists():
-            raise InputError(f"{path} exists already; remove it, or choose another folder or image name")
-    for program in dict.fromkeys(program for known in targets for program in EXPORT_FORMATS[known].programs):
-        find_tool(program)
-    target = Path(next(iter(targets.values())))
-    existing = next(parent for parent in (target.parent, *target.parent.parents) if parent.exists())
-    if not existing.is_dir():
-        raise EnvironmentFault(f"{existing} is not a folder; choose another place for the archive")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise EnvironmentFault(f"{existing}: you may not write there; choose another place for the archive")
-    _check_room(target.parent, sum(space_needed(known, data) for known in targets), "the export")
-
-
-def _check_trees(plan: Plan, source: Path) -> None:
-    """Refuse formats of trees where the root file system of the source cannot be read. InputError."""
-    trees = [known for known in resources.export_targets(plan) if EXPORT_FORMATS[known].of == "tree"]
-    if trees:
-        try:
-            with Disk(source) as disk:
-                _ = disk.root
-        except RootUnreadable as error:
-            raise InputError(f"output.formats: {', '.join(trees)} need the files of the image: {error}") from error

@@ -140,13 +140,13 @@ class Machines:
     def shell(self, name: str) -> socket.socket | None:
         """Return the connection to the provisioner of a machine of this process whose job may hold it, if it runs.
 
-        From now on a hand may touch it, and no result of its steps is kept in the cache any more.
+        From now on a hand may touch it: no result of its steps is kept in the cache, and no secret given, any more.
         """
         ours = self._ours.get(name)
         if ours is None or ours.wait(0):
             return None
-        if ours.on_hold is not None:
-            ours.on_hold()
+        for stop in ours.on_hold:
+            stop()
         return ours.shell
 
     def grow_disk(self, disk: Path, size: int) -> None:

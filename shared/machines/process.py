@@ -116,7 +116,7 @@ class MachineProcess:
     monitor: Monitor | None = None
     again: Callable[[], Running] | None = None  # starts a direct boot's QEMU again; raises GoldsmithError
     shell: socket.socket | None = None  # to the provisioner of a job that may hold the machine
-    on_hold: Callable[[], object] | None = None  # called before a person gets the shell: nothing more may be kept
+    on_hold: Sequence[Callable[[], object]] = ()  # called before a person gets the shell: nothing more is kept or given
     _turn: threading.Lock = field(default_factory=threading.Lock)  # of starting it again, and of ending it
     _ended: threading.Event = field(default_factory=threading.Event)
     _asked: str | None = None  # why this process killed it

@@ -59,6 +59,14 @@ class StepCache:
 
 
 @dataclass(frozen=True)
+class GivenSecrets:
+    """The secrets of a machine's steps, by the places that the job names. They are in no text of this object."""
+
+    key: str = field(repr=False)  # the job's, with which the machine asks for them
+    values: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """The parts of a machine.
 
@@ -83,6 +91,7 @@ class MachineSpec:
     source_disk: Path | None = None
     written_at: int | None = None  # for a sandbox whose disk is to be the same bytes each time: its date
     cache: StepCache | None = None  # what earlier builds have left of the same steps, and what this one leaves
+    secrets: GivenSecrets | None = None
     packages: bool = False  # whether the HTTP server is a proxy for packages as well
     site_proxy: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in a job; what that proxy goes by
     shell: bool = False  # its job may hold it for a person, who gets a shell by a connection beside the others

@@ -33,6 +33,7 @@ from .package_proxy import open_package_proxy
 from .process import MachineEnd, MachineProcess, Running, SerialPort
 from .qemu import ADDRESS, Firmware, KernelFiles, MachineSpec, UefiFiles, Wiring, command
 from .record import Record
+from .secret_desk import SecretDesk
 
 if TYPE_CHECKING:
     from .layer_keeper import LayerKeeper
@@ -72,8 +73,9 @@ def launch(
     if spec.cidata is not None and cidata is not None:
         write_cidata(spec.cidata, cidata)
     keeper = _keeper(spec, home)
+    desk = None if spec.secrets is None else SecretDesk(spec.secrets)
     if services is None:
-        own = () if keeper is None else (keeper.route,)
+        own = tuple(each.route for each in (keeper, desk) if each is not None)
         services = {ADDRESS: (*machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id), *own)}
     found = accelerator(home, architecture=find_architecture(spec.architecture))
     firmware, note = choose_firmware(spec, home)
@@ -95,9 +97,9 @@ def launch(
         stack.callback(launcher.close)
         first = launcher.start()
         again = launcher.start_again if isinstance(firmware, KernelFiles) else None
-        stop = None if keeper is None else keeper.stop
+        stops = [*([keeper.stop] if keeper else []), *([desk.close] if desk else [])]
         return MachineProcess(
-            spec, first.process, first.ports, stderr, on_end, stack.pop_all(), first.monitor, again, first.shell, stop
+            spec, first.process, first.ports, stderr, on_end, stack.pop_all(), first.monitor, again, first.shell, stops
         )
 
 

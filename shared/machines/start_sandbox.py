@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +26,11 @@ from ..sandbox.roots.layer_stack import CacheSpec
 from ..sandbox.roots.tree_root import unwritten_disk
 from ..sandbox.supervisor import BAD_INPUT, HELD, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
-from .metadata_server import MetadataServer, machine_routes
+from .metadata_server import MetadataServer, Route, machine_routes
 from .package_proxy import PackageProxy, open_package_proxy
 from .process import MachineEnd, MachineProcess, SerialPort
 from .qemu import ADDRESS, MachineSpec
+from .secret_desk import SecretDesk
 from .start import PORTS, TIED
 
 TREE = Path(__file__).resolve().parents[2]
@@ -149,20 +150,21 @@ def launch_sandbox(
         )
         stderr = stack.enter_context(tempfile.TemporaryFile())
         proxy = open_package_proxy(home, spec.site_proxy, stack) if spec.packages else None
+        desk = None if spec.secrets is None else SecretDesk(spec.secrets)
         process = starter.submit(_spawn, sandbox, stderr).result()
         for each in (*theirs, asked):
             each.close()
         try:
-            _introduce(
-                spec, process, control, stderr, stack, guarded, publish, BuildFolder.of_resource(home, spec.name), proxy
-            )
+            routes = machine_routes(publish, BuildFolder.of_resource(home, spec.name).build_id)
+            routes += () if desk is None else (desk.route,)
+            _introduce(spec, process, control, stderr, stack, guarded, routes, proxy)
         except BaseException:
             process.kill()
             process.wait()
             raise
-        held = spec.folder / HELD
+        stops = [(spec.folder / HELD).touch, *([desk.close] if desk else [])]
         ports = [SerialPort(end, file) for end, file in zip(ours, files, strict=False)]
-        return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all(), shell=ours[-1], on_hold=held.touch)
+        return MachineProcess(spec, process, ports, stderr, on_end, stack.pop_all(), shell=ours[-1], on_hold=stops)
 
 
 def _root_of(spec: MachineSpec) -> tuple[DiskPartition, str, str, str]:
@@ -214,8 +216,7 @@ def _introduce(
     stderr: IO[bytes],
     stack: ExitStack,
     guarded: Executor,
-    publish: Callable[[Message], None],
-    folder: BuildFolder,
+    routes: Sequence[Route],
     proxy: PackageProxy | None,
 ) -> None:
     """Serve and connect the sandbox when it asks for that, and wait until it is ready."""
@@ -233,7 +234,6 @@ def _introduce(
             told = stderr.read().decode("utf-8", "replace").strip()
             raise EnvironmentFault(told or f"the sandbox {spec.name} ended before it was ready")
         users, network, listener = descriptors
-        routes = machine_routes(publish, folder.build_id)
         taken = stack.enter_context(socket.socket(fileno=listener))
         stack.enter_context(MetadataServer(spec.name, routes, taken, proxy))
         try:

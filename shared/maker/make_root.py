@@ -21,7 +21,7 @@ from ..host.scratch import scratch_folder
 from ..images.catalogue import Catalogue
 from ..images.contents import ImageContents, describe_image
 from ..json_values import reader
-from ..local.compute import make_folder
+from ..local.plan_checks import make_folder
 from ..machines.machines import Machines
 from ..origins.elements import ElementsRequest, described_disk
 from ..origins.kept_origins import KeptOrigins

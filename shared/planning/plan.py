@@ -164,6 +164,7 @@ def _steps(
             timeout=min(step.timeout or longest, longest),
             retries=step.retries,
             idempotent=step.idempotent,
+            secrets=step.secrets,
             reads=None if step.reads is None else (*step.reads, *_own_files(step)),
             network=step.network,
             cache=step.cache,

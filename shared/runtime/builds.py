@@ -114,6 +114,8 @@ class LocalBuilds:
             documents=self.documents(spec, context),
         )
         for step in (plan.verify_steps or ()) if build.state is State.VERIFYING else plan.steps:
+            if step.name == name and step.secrets:
+                raise InputError(f"step {name} has secrets, which a held machine is not given; write: continue")
             if step.name == name:
                 return Retried(step, plan.context)
         raise InputError(f"the spec has no step {name} any more; write: continue")

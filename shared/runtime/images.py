@@ -18,7 +18,7 @@ from ..build.build import Build
 from ..build.plan import SourceImage
 from ..errors import AlreadyExists, DamagedDocument, EnvironmentFault, InputError, NotFound
 from ..host.scratch import scratch_folder
-from ..local.compute import make_folder
+from ..local.plan_checks import make_folder
 from ..names import BUILD_LABEL, LOCAL
 from ..ports import Image
 from ..quantities import GIB

@@ -27,6 +27,7 @@ from .closed import problem
 from .disk.reading import read_disk
 
 DAY = 86400.0
+MOST_SECRETS = 50  # of one step
 MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
 
 _BOOLEANS = {"true": True, "false": False}
@@ -141,6 +142,29 @@ Unit = Annotated[
             r"\.(?:automount|device|mount|path|scope|service|slice|socket|swap|target|timer)"
         ),
         "is no unit of systemd; write its whole name, such as app.service",
+    ),
+]
+
+
+# Secrets
+
+
+def _secret_place(value: Any) -> str:
+    """Check the place of a secret; nothing is quoted that may be its value."""
+    if not isinstance(value, str):
+        raise problem("needs the place of a secret, as text; write env:NAME, for instance")
+    try:
+        return names.secret_place(str(value))
+    except ValueError as error:
+        raise problem(str(error)) from error
+
+
+SecretPlace = Annotated[str, BeforeValidator(_secret_place)]
+SecretVariable = Annotated[
+    str,
+    matching(
+        re.compile(r"(?!LD_)[A-Za-z_][A-Za-z0-9_]{0,254}"),
+        "cannot name the variable of a secret; write letters, digits and _",
     ),
 ]
 

@@ -16,6 +16,7 @@ from .actions import Action, ElementNames, ElementsEnvironment, ElementsPath, In
 from .closed import Closed, Rules
 from .fields import (
     MOST_ALLOWED,
+    MOST_SECRETS,
     OR_FINDINGS,
     Age,
     AllowanceReason,
@@ -49,6 +50,8 @@ from .fields import (
     Reads,
     Release,
     RootRoom,
+    SecretPlace,
+    SecretVariable,
     SecureBootKey,
     SecureBootKeyList,
     ServiceAccount,
@@ -63,7 +66,16 @@ from .fields import (
     Whole,
     Zone,
 )
-from .rules import local_rules, output_rules, proxy_rules, secure_boot_rules, source_rules, spec_rules, verify_rules
+from .rules import (
+    local_rules,
+    output_rules,
+    proxy_rules,
+    secure_boot_rules,
+    source_rules,
+    spec_rules,
+    step_rules,
+    verify_rules,
+)
 
 
 class Bootstrap(Closed):
@@ -114,6 +126,8 @@ class When(Closed):
 class SpecStep(Closed):
     """One action on the build VM, as written. Unlike on the wire, no timeout means the build's."""
 
+    rules: ClassVar[Rules] = step_rules
+
     name: StepName
     action: Action
     inputs: Inputs = Field(default_factory=dict, validate_default=True)
@@ -124,6 +138,7 @@ class SpecStep(Closed):
     reads: Reads | None = None
     network: Flag = True
     cache: Flag = True
+    secrets: Annotated[dict[SecretVariable, SecretPlace], Field(max_length=MOST_SECRETS)] = Field(default_factory=dict)
 
 
 Steps = Annotated[tuple[SpecStep, ...], Field(max_length=100)]

@@ -18,6 +18,8 @@ from .disk.reading import read_disk
 from .fields import typed
 
 INSTALL_GPU = "install-gpu"
+WITH_SECRETS = "run-script"
+"""The action whose steps can have secrets."""
 ARCHITECTURES = ("x86_64", "arm64")
 FROM_NOTHING = ("rootfs", "oci", "bootstrap", "elements")
 """The keys of a source that has files, and no disk."""
@@ -113,6 +115,23 @@ def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 def verify_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold step names to be unique."""
     yield from _names_taken(keys.get("steps"))
+
+
+def step_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold secrets to steps that have a process of their own, and to names that its environment has not yet."""
+    secrets = keys.get("secrets")
+    if not isinstance(secrets, Mapping) or not secrets:
+        return
+    action = keys.get("action")
+    if isinstance(action, str) and action != WITH_SECRETS:
+        yield (
+            ("secrets",),
+            f"goes with {WITH_SECRETS} alone, whose script gets them in its environment; write a step with that action",
+        )
+    env = _value(keys.get("inputs"), "env")
+    for name in secrets:
+        if isinstance(env, Mapping) and name in env:
+            yield ("secrets", name), "is in inputs.env as well; leave it out there"
 
 
 def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

@@ -85,8 +85,9 @@ def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ..
 
     It is what the VM has found on itself, or what can be seen in its disk from here.
     """
-    refused, allowed = _told(build, plan, backend)
     disk = resources.image_disk_name(plan, build.attempt)
+    _refuse_secrets(disk, plan, backend)
+    refused, allowed = _told(build, plan, backend)
     patterns = [allowance.path for allowance in plan.allow]
     seen: list[str] = []
     places = plan.machine.proxy.places() if plan.machine.proxy is not None else ()
@@ -99,6 +100,14 @@ def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ..
     if plan.hygiene == HYGIENE_FAIL and (refused or seen):
         raise Permanent(describe_findings([*refused, *seen]))
     return (*refused, *seen), tuple(allowed)
+
+
+def _refuse_secrets(disk: str, plan: Plan, backend: Backend) -> None:
+    """Refuse a disk that holds the value of a secret of its steps, whatever the spec says of findings. Permanent."""
+    steps = [step for step in plan.steps if step.secrets]
+    found = backend.compute.find_secrets(disk, plan.source.name, steps) if steps else ()
+    if found:
+        raise Permanent(describe_findings([str(finding) for finding in found]))
 
 
 def _told(build: Build, plan: Plan, backend: Backend) -> tuple[list[str], list[AllowedFinding]]:

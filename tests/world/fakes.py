@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioner.hygiene.hygiene import Finding
+from provisioner.protocol import Step
 from shared.build.build import ArchiveRecord, ExportedFile, ExportedImage
 from shared.build.events import Stop
 from shared.build.plan import Plan
@@ -105,6 +106,7 @@ class FakeCompute:
         self.all_images: dict[str, Image] = {}
         self.image_requests: list[ImageRequest] = []
         self.findings: dict[str, list[Finding]] = {}  # of disks
+        self.secret_findings: dict[str, list[Finding]] = {}  # of disks
         self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
         self._clock = clock
         self._bucket = bucket
@@ -124,6 +126,10 @@ class FakeCompute:
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         self._call("inspect_disk")
         return self.findings.get(name, ())
+
+    def find_secrets(self, name: str, source: str, steps: Sequence[Step]) -> Sequence[Finding]:
+        self._call("find_secrets")
+        return self.secret_findings.get(name, ())
 
     def create_image(self, request: ImageRequest) -> Image:
         self._call("create_image")

@@ -28,6 +28,7 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from provisioner.hygiene.hygiene import Finding
+    from provisioner.protocol import Step
 
     from ..storage import GoogleBucket
     from .calls import Calls
@@ -87,6 +88,10 @@ class GoogleCompute:
 
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Nothing: Compute Engine does not look inside disks, and the machine has done it."""
+        return ()
+
+    def find_secrets(self, name: str, source: str, steps: Sequence[Step]) -> Sequence[Finding]:
+        """Nothing, as with other findings: no function may read a secret."""
         return ()
 
     def create_image(self, request: ImageRequest) -> Image:

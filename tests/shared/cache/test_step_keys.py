@@ -76,3 +76,8 @@ def test_steps_that_go_on_from_processes_have_one_layer() -> None:
 def test_a_build_can_be_told_where_to_begin() -> None:
     chain = layer_chain(replace(PLAN, cache=CachePlan(True, 60.0, first=1)), BASE, selected)
     assert [layer.usable for layer in chain] == [True, False, False]
+
+
+def test_there_are_no_layers_from_the_first_step_with_secrets_on() -> None:
+    with_secrets = replace(PLAN.steps[1], secrets={"TOKEN": "env:TOKEN"})
+    assert keys(a_build(PLAN.steps[0], with_secrets, PLAN.steps[2])) == keys(PLAN)[:1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import struct
 import tracemalloc
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from shared.disks.disk import Disk
 from shared.disks.ext4.reader import Ext4
 from shared.disks.reader import DiskReader
 from shared.errors import ImageFileError
-from shared.images.hygiene import can_look_into, look_into, was_cut_off
+from shared.images.hygiene import can_look_into, find_values, look_into, was_cut_off
 from shared.sandbox.roots.unpack_root import unpack_root
 from shared.sandbox.roots.write_root import write_dated_root
 from shared.sandbox.user_namespace import run_with_all_ids
@@ -279,3 +281,51 @@ def change(tree: Path) -> str:
     write(tree, "etc/b.pem", text=PEM.replace("ASC", "ASD"))
     (tree / "etc/c.pem").rename(tree / "etc/d.pem")
     return ""
+
+
+VALUE = b"tok/3n+0123456789"
+
+
+def holding(disk: Path, source: Path | None = None, values: dict[str, bytes] | None = None) -> list[str]:
+    """Return where values are found in a disk."""
+    values = values or {"a.TOKEN": VALUE}
+    told = find_values(Disk(disk), None if source is None else Disk(source), values)
+    assert not any(value.decode() in str(finding) for finding in told for value in values.values())
+    return [f"{finding.path} {finding.what}" for finding in told]
+
+
+def test_values_are_found_in_files_of_the_build_in_any_form(tmp_path: Path) -> None:
+    tree = os_tree(tmp_path / "tree")
+    source = rooted(tmp_path / "source.raw", tree)
+    assert holding(source) == []
+    large = b"x" * (3 << 20)
+    for name, data in {
+        "usr/lib/python3/plain": large + VALUE + large,
+        "etc/in-base64": base64.encodebytes(b"user:" + VALUE * 9),
+        "etc/in-url": urllib.parse.quote(VALUE, safe="").encode(),
+        f"etc/{VALUE.decode().replace('/', '%2F').replace('+', '%2B')}": VALUE,
+    }.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(data)
+        disk = rooted(tmp_path / "disk.raw", tree)
+        place = "/etc/(hidden)" if "%" in name else f"/{name}"
+        assert holding(disk, source) == [f"{place} holds the value of a.TOKEN"]
+        assert holding(disk, disk) == []
+        (tree / name).unlink()
+
+
+def test_values_are_found_outside_of_files(tmp_path: Path) -> None:
+    """In a deleted file, and on a partition that no reader knows; not what the source's disk has as well."""
+    tree = os_tree(tmp_path / "tree")
+    write(tree, "etc/gone", text=VALUE.decode())
+    disk = rooted(tmp_path / "disk.raw", tree)
+    tool("debugfs", "-w", "-R", "rm /etc/gone", f"{disk}?offset={2 * MIB}")
+    source = rooted(tmp_path / "source.raw", os_tree(tmp_path / "other"))
+    found = ["the disk, outside of its files, holds the value of a.TOKEN"]
+    assert holding(disk, source) == holding(disk) == found
+    assert holding(disk, disk) == []
+    with source.open("r+b") as file:
+        file.seek(MIB + 4096)
+        file.write(b"\n".join([VALUE[:9], VALUE[9:]]))
+    assert holding(source) == found
+    assert holding(source, values={"a.ONE": b"0123456789-", "b.TWO": VALUE}) == [found[0].replace("a.TOKEN", "b.TWO")]

@@ -92,3 +92,12 @@ def test_a_bill_of_materials_reaches_no_object_of_another_author(to: str, told: 
     desk.put("results/team/taken.json", "another author's")
     build = desk.upload(PLAIN + f"output: {{sbom: {{to: '{to}'}}}}\n", "specs/team/hello.yaml")
     assert told in reason(build)
+
+
+def test_secrets_are_rejected_where_they_are_written() -> None:
+    steps = "steps:\n- {name: a, action: run-script, inputs: {script: s}, secrets: {TOKEN: env:TOKEN}}\n"
+    verify = "verify:\n  steps:\n  - {name: b, action: run-script, inputs: {script: s}, secrets: {TOKEN: env:TOKEN}}\n"
+    told = reason(Desk().upload(PLAIN.replace("steps: []\n", steps + verify) + "context: .\n"))
+    why = "are given to steps on one machine only; leave them out, and let the step fetch what it needs"
+    assert f":4:54: steps[0].secrets: {why}" in told
+    assert f":7:56: verify.steps[0].secrets: {why}" in told

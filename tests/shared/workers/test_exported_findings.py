@@ -29,6 +29,19 @@ def test_no_image_is_made_of_a_disk_with_findings() -> None:
     assert IMAGE not in world.compute.all_images
 
 
+def test_no_image_is_made_of_a_disk_that_holds_a_secret() -> None:
+    """Whatever the spec says of findings."""
+    allow = (Allowance("/root/*", "of the demo"),)
+    steps = (replace(whole_plan().steps[0], secrets={"TOKEN": "env:TOKEN"}),)
+    world = world_at("export_image", replace(whole_plan(), hygiene="warn", allow=allow, steps=steps))
+    world.compute.secret_findings[BOOT] = [Finding("/root/x", "holds the value of a.secrets.TOKEN", "remove it")]
+    carry_out(order_of(world, "export_image"), world.backend)
+    [failed] = facts(world)
+    reason = "must not be in an image: /root/x holds the value of a.secrets.TOKEN; remove it"
+    assert (failed.kind, getattr(failed, "reason", "")) == ("OrderFailed", reason)
+    assert IMAGE not in world.compute.all_images
+
+
 def test_findings_that_may_pass_are_told_with_the_image() -> None:
     """hygiene: warn; what the VM has found on itself, and what can be seen in its disk."""
     world = world_at("export_image", replace(whole_plan(), hygiene="warn"))

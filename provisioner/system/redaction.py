@@ -1,0 +1,171 @@
+"""Texts that no output may show, however a program writes them: as they are, in base64, in a URL, in JSON, in a shell.
+
+Line breaks do not matter: base64(1) and fold(1) put them anywhere. Output comes in pieces, and a text may begin in one
+and end in another, so the end of a piece waits while it may be the beginning of a text.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import List, Tuple
+
+HIDDEN = b"(hidden)"
+BREAKS = b"\r\n"
+LEAST_LINE = 8  # bytes of a line of a text that is hidden by itself
+MOST_HELD = 1 << 20  # bytes of output that wait, line breaks among them
+_BREAK = re.compile(rb"[\r\n]")
+_KEPT_IN_URLS = ("", "/", "!'()*", "/!'()*")  # what programs leave as it is, beside letters, digits and -._~
+_ESCAPED = dict(zip("\a\b\x1b\f\n\r\t\v\\'", (b"%c" % each for each in b"abEfnrtv\\'")))
+_LINE_OF_KEY = re.compile(rb"[A-Za-z0-9+/=_-]{32,}")
+
+
+def whole_forms(value: bytes) -> List[bytes]:
+    """Return all that would give a whole value away, without line breaks, the longest first."""
+    from base64 import b64encode
+    from json import dumps
+    from urllib.parse import quote, quote_plus
+
+    text = value.decode("utf-8", "surrogateescape")
+    found = {value, value.replace(b"'", b"'\\''"), _in_ansi_c(text)}
+    found.update(dumps(text, ensure_ascii=safe)[1:-1].encode("utf-8", "surrogateescape") for safe in (True, False))
+    for kept in _KEPT_IN_URLS:
+        for quoted in (quote(value, safe=kept).encode(), quote_plus(value, safe=kept).encode()):
+            found |= {quoted, re.sub(rb"%..", lambda match: match[0].lower(), quoted)}
+    for before in range(3):  # bytes of a longer text that is encoded, modulo three
+        encoded = b64encode(bytes(before) + value)
+        core = encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
+        found |= {core, core.translate(bytes.maketrans(b"+/", b"-_"))}
+    squeezed = {form.translate(None, BREAKS) for form in found}
+    return sorted(squeezed - {b""}, key=len, reverse=True)
+
+
+def _in_ansi_c(text: str) -> bytes:
+    """Return a text as `set -x` of bash prints it within $'...'."""
+    shown = []
+    for letter in text:
+        byte = letter.encode("utf-8", "surrogateescape")
+        if letter in _ESCAPED:
+            byte = b"\\" + _ESCAPED[letter]
+        elif not letter.isprintable():
+            byte = b"".join(b"\\%03o" % each for each in byte)
+        shown.append(byte)
+    return b"".join(shown)
+
+
+def hidden_forms(value: bytes) -> List[bytes]:
+    """Return all that output must not show of a value: its forms, and each of its lines."""
+    lines = {line.strip() for line in value.splitlines()}
+    return [*whole_forms(value), *sorted(line for line in lines if len(line) >= LEAST_LINE)]
+
+
+def sought_forms(value: bytes) -> List[bytes]:
+    """Return all by which files hold a value: its forms, and lines as of a key, which are in no file by chance."""
+    lines = {line.strip() for line in value.splitlines()}
+    return [*whole_forms(value), *sorted(line for line in lines if _LINE_OF_KEY.fullmatch(line))]
+
+
+def hold_any(pieces: Iterable[bytes], forms: Sequence[bytes]) -> bool:
+    """Return whether the pieces of some data, in a row, hold one of the forms, whatever line breaks are in it."""
+    longest = max(map(len, forms))
+    before = b""
+    for piece in pieces:
+        data = before + piece.translate(None, BREAKS)
+        if any(form in data for form in forms):
+            return True
+        before = data[max(0, len(data) - longest + 1) :]
+    return False
+
+
+class Redactor:
+    """Replaces texts in a stream."""
+
+    def __init__(self, texts: Iterable[bytes]) -> None:
+        """Take the texts; line breaks in them do not matter either."""
+        squeezed = {text.translate(None, BREAKS) for text in texts}
+        self._texts = sorted(squeezed - {b""}, key=len, reverse=True)
+        self._held = b""
+
+    def hide(self, data: bytes) -> bytes:
+        """Return data that is whole without the texts."""
+        return _Piece(data, self._texts).hidden(len(data))
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be shown now, the next piece of output taken."""
+        piece = _Piece(self._held + data, self._texts)
+        end = piece.settled()
+        if len(piece.data) - end > MOST_HELD:
+            end = len(piece.data)
+        self._held = piece.data[end:]
+        return piece.hidden(end)
+
+    def rest(self) -> bytes:
+        """Return what has waited, at the end of the output."""
+        held, self._held = self._held, b""
+        return self.hide(held)
+
+
+class _Piece:
+    """A piece of output, where texts are found as if it had no line breaks."""
+
+    def __init__(self, data: bytes, texts: Sequence[bytes]) -> None:
+        self.data = data
+        self._texts = texts
+        self._squeezed = data.translate(None, BREAKS)
+        breaks = [match.start() for match in _BREAK.finditer(data)] if len(self._squeezed) < len(data) else []
+        self._breaks = [place - index for index, place in enumerate(breaks)]  # of the text before each
+        self._spans = self._find()
+
+    def settled(self) -> int:
+        """Return where the part ends that no later piece can change."""
+        end = min(map(self._begins, self._texts), default=len(self._squeezed))
+        start = self._place(end) if end < len(self._squeezed) else len(self.data)
+        for first, last in self._spans:
+            if first < start < last:
+                return first
+        return start
+
+    def hidden(self, end: int) -> bytes:
+        """Return the data up to an end without the texts."""
+        parts: List[bytes] = []
+        at = 0
+        for first, last in self._spans:
+            if first >= end:
+                break
+            parts += [self.data[at:first], HIDDEN]
+            at = last
+        return b"".join([*parts, self.data[at:end]])
+
+    def _place(self, at: int) -> int:
+        """Return where a byte of the squeezed data is in the data."""
+        return at + bisect_right(self._breaks, at)
+
+    def _find(self) -> List[Tuple[int, int]]:
+        """Return the places of all texts, in order, those that overlap or meet as one."""
+        found: List[Tuple[int, int]] = []
+        for text in self._texts:
+            at = self._squeezed.find(text)
+            while at >= 0:
+                found.append((at, at + len(text)))
+                at = self._squeezed.find(text, at + 1)
+        merged: List[Tuple[int, int]] = []
+        for first, last in sorted(found):
+            if merged and first < merged[-1][1]:
+                merged[-1] = merged[-1][0], max(last, merged[-1][1])
+            else:
+                merged.append((first, last))
+        return [(self._place(first), self._place(last - 1) + 1) for first, last in merged]
+
+    def _begins(self, text: bytes) -> int:
+        """Return where the end of the squeezed data is the beginning of a text, the longest one; else its length."""
+        data = self._squeezed
+        at = data.find(text[:1], max(0, len(data) - len(text) + 1))
+        while at >= 0:
+            if text.startswith(data[at:]):
+                return at
+            at = data.find(text[:1], at + 1)
+        return len(data)

@@ -1,0 +1,135 @@
+"""The steps' secrets: fetched once a boot, in one step's environment, hidden in all output, and in no file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from provisioner.protocol import SECRETS_REQUEST, Job, sign
+from tests.provisioner.provisioning import KEY, Provisioning, job, script
+
+VALUE = "tok/3n+of the repository"
+PLACE = "env:SOMEWHERE"
+
+
+class Giver(ThreadingHTTPServer):
+    """A host that gives one secret, or answers with a status."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.heard: list[tuple[str, bytes, str]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/goldsmith/secrets"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Giver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((self.path, body, self.headers["Goldsmith-Signature"]))
+        answer = json.dumps({PLACE: base64.b64encode(VALUE.encode()).decode()}).encode()
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name for it
+        """Say nothing."""
+
+
+@pytest.fixture
+def giver() -> Iterator[Giver]:
+    with Giver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def wanted(giver: Giver, retries: int = 0) -> Job:
+    with_secret = script("uses", secrets={"TOKEN": PLACE}, retries=retries)
+    return replace(job(script("before"), with_secret, script("after")), secrets_url=giver.url)
+
+
+SCRIPTS = {
+    "before": "echo before=${TOKEN-none}\n",
+    "uses": """echo "uses=$TOKEN"; printf 'tok/3n+'; sleep 0.1; echo 'of the repository'
+printf 'user:%s' "$TOKEN" | base64
+python3 -c 'import os, urllib.parse; print(urllib.parse.quote(os.environ["TOKEN"], safe=""))'
+[ "$(printf %s "$TOKEN" | cksum)" = "$(cat sum)" ] && echo right
+mkdir -p /dev/shm; printf %s "$TOKEN" >"$HELD"
+""",
+    "after": 'echo after=${TOKEN-none}; cat "$HELD"; rm "$HELD"\n',
+}
+
+
+def files_with(folder: Path, text: str) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_one_step_gets_it_and_no_file_or_output_has_it(giver: Giver, tmp_path: Path) -> None:
+    held = Path(f"/dev/shm/{tmp_path.name}-{os.getpid()}")
+    files = {**SCRIPTS, "sum": _checksum(VALUE)}
+    machine = Provisioning(tmp_path / "m", wanted(giver), files, env={"HELD": str(held)})
+    wants = replace(
+        machine.job,
+        steps=tuple(replace(step, inputs={**step.inputs, "env": {"HELD": str(held)}}) for step in machine.job.steps),
+    )
+    machine.write_cidata(wants)
+    ended = machine.run()
+    assert ended.status == 0, ended.console
+    assert giver.heard == [("/goldsmith/secrets", SECRETS_REQUEST, sign(KEY, SECRETS_REQUEST))]
+    lines = [line.partition("] ")[2] for line in ended.console.splitlines() if line.startswith("[step ")]
+    assert lines[:3] == ["before=none", "uses=(hidden)", "(hidden)"]
+    assert lines[4:] == ["(hidden)", "right", "after=none", "(hidden)"]
+    for shown in (
+        VALUE,
+        base64.b64encode(VALUE.encode()).decode()[:12],
+        base64.b64encode(b"user:" + VALUE.encode()).decode()[8:20],
+    ):
+        assert shown not in ended.console
+        assert files_with(tmp_path, shown) == []
+
+
+def test_a_failure_reports_nothing_of_it(giver: Giver, tmp_path: Path) -> None:
+    files = {**SCRIPTS, "uses": 'echo "$TOKEN" >&2; exit 3\n'}
+    machine = Provisioning(tmp_path / "m", wanted(giver, retries=1), files)
+    assert machine.run().status == 1
+    [failed] = [report for report in machine.reports() if report.kind == "failed"]
+    assert (failed.exit_status, failed.output) == (3, "(hidden)\n")
+    assert len(giver.heard) == 1
+    assert files_with(tmp_path, VALUE) == []
+
+
+def test_a_host_that_gives_nothing_fails_the_job(giver: Giver, tmp_path: Path) -> None:
+    giver.statuses = [503, 410]
+    machine = Provisioning(tmp_path / "m", wanted(giver), SCRIPTS)
+    assert machine.run().status == 1
+    [failed] = [report for report in machine.reports() if report.kind == "failed"]
+    assert failed.message == "the secrets of the steps cannot be fetched: HTTP 410"
+    assert machine.kinds() == ["failed"]
+
+
+def test_a_job_without_secrets_asks_for_none(giver: Giver, tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", replace(job(script("before")), secrets_url=giver.url), SCRIPTS)
+    assert machine.run().status == 0
+    assert giver.heard == []
+
+
+def _checksum(text: str) -> str:
+    import subprocess
+
+    return subprocess.run(["cksum"], input=text, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,121 @@
+"""Secrets of steps, from the command line to the image: in the environment of one step, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shared.disks.disk import Disk
+from tests.shared.sandbox.ordinary_user import MODES
+from tests.system.command import Document, Goldsmith, prints
+from tests.system.sandboxes import assert_nothing_left, sandboxed
+
+TOKEN = "GS_TEST_TOKEN"
+VALUE = "c0ffee/of+the step"
+IN_BASE64 = base64.b64encode(VALUE.encode()).decode()
+TAKES = """[ "$TOKEN" = "$(printf 'c0ffee/of'; printf '+the step')" ] && echo right "$TOKEN" && echo "$TOKEN" | base64
+[ "$FILE" = "$TOKEN" ] && echo same; printf %s "$TOKEN" >/run/held; echo made >/etc/made
+"""
+PRINTS = 'echo "${TOKEN-none}"; [ ! -e /run/held ] || cat /run/held\n'
+
+
+def steps(script: str = TAKES) -> list[Document]:
+    return [
+        {"name": "first", "script": "echo first >/etc/first\n", "reads": []},
+        {"name": "takes", "script": script, "secrets": {"TOKEN": f"env:{TOKEN}", "FILE": "file:key"}},
+        {"name": "prints", "script": PRINTS},
+    ]
+
+
+def with_key(spec: Path, value: str = VALUE) -> Path:
+    key = spec.parent / "key"
+    key.write_text(value + "\n")
+    key.chmod(0o644)
+    return spec
+
+
+def files_with(folder: Path, *texts: str) -> list[str]:
+    """Return the files below a folder that hold a text; the image that the tests start with is left out."""
+    wanted = [option for text in texts for option in ("-e", text)]
+    done = subprocess.run(
+        ["grep", "-rlaF", "--exclude-dir=debian-12-base", *wanted, folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode < 2, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -> None:
+    spec = with_key(sandboxed(sandboxes, steps(), output={"family": "made"}))
+    first = sandboxes.run("build", spec, environment={TOKEN: VALUE})
+    assert (first.status, VALUE in first.text) == (0, False), first.text
+    done = sandboxes.run("build", spec, "--json", environment={TOKEN: VALUE})  # begins after the first step's layer
+    assert done.status == 0, done.text
+    for expected in ("right (hidden)", "[step takes] (hidden)", "[step takes] same", "[step prints] none"):
+        assert expected in done.out
+    build = done.documents()[-1]["build"]
+    assert VALUE not in done.text
+    assert IN_BASE64 not in done.text
+    assert files_with(sandboxes.home, VALUE, IN_BASE64) == []
+    assert [path.name for path in (sandboxes.home / "cache" / "layers").glob("[0-9a-f]*")] != []
+    with Disk(sandboxes.home / "images" / build["image"]["name"] / "disk.raw") as disk:
+        assert disk.root.read("/etc/made") == b"made\n"
+    assert_nothing_left(sandboxes)
+
+
+@pytest.mark.slow
+def test_an_image_with_a_value_in_it_is_not_made(sandboxes: Goldsmith) -> None:
+    leaks = "mkdir -p /usr/lib/app; printf 'user:%s' \"$TOKEN\" | base64 >/usr/lib/app/login\n"
+    spec = with_key(sandboxed(sandboxes, steps(leaks)))
+    done = sandboxes.run("build", spec, environment={TOKEN: VALUE})
+    assert done.status == 1
+    assert "/usr/lib/app/login holds the value of takes.secrets.FILE; let the step keep it out of files" in done.text
+    assert "/usr/lib/app/login holds the value of takes.secrets.TOKEN" in done.text
+    assert VALUE not in done.text
+    assert sandboxes.images() == []
+    assert files_with(sandboxes.home, VALUE, base64.b64encode(b"user:" + VALUE.encode()).decode()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("user", MODES[:1], indirect=True)
+def test_a_killed_build_leaves_none(sandboxes: Goldsmith) -> None:
+    spec = with_key(sandboxed(sandboxes, steps(TAKES + "sleep 100\n")))
+    running = sandboxes.start("build", spec, "--json", environment={TOKEN: VALUE})
+    running.until(prints("same"))
+    running.kill()
+    sandboxes.traces.wait_for_no_process()
+    assert files_with(sandboxes.home, VALUE, IN_BASE64) == []
+    [build] = sandboxes.builds()
+    done = sandboxes.run("builds", "resume", build["id"])
+    assert [build["outcome"] for build in sandboxes.builds()] == ["cancelled"], done.text
+    assert_nothing_left(sandboxes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("user", MODES[:1], indirect=True)
+def test_unfit_secrets_are_refused_before_anything_is_made(sandboxes: Goldsmith) -> None:
+    spec = with_key(sandboxed(sandboxes, steps()))
+    done = sandboxes.run("build", spec)
+    assert (done.status, TOKEN in done.err) == (2, True), done.text
+    done = sandboxes.run("build", spec, environment={TOKEN: "short"})
+    assert (done.status, "has 5 bytes" in done.err, "short" not in done.err) == (2, True, True), done.text
+    there = spec.read_text().replace(f"env:{TOKEN}", "projects/p/secrets/s/versions/1")
+    spec.write_text(there)
+    done = sandboxes.run("plan", spec)
+    assert (done.status, "is on Google Cloud" in done.err) == (2, True), done.text
+    assert sandboxes.builds() == []
+
+
+@pytest.mark.vm
+def test_a_virtual_machine_s_step_gets_them_and_nothing_has_them(goldsmith: Goldsmith) -> None:
+    spec = with_key(goldsmith.spec(steps(), output={"family": "made"}))
+    done = goldsmith.run("build", spec, "--json", environment={TOKEN: VALUE})
+    assert done.status == 0, done.text
+    for expected in ("right (hidden)", "[step takes] (hidden)", "[step takes] same", "[step prints] none"):
+        assert expected in done.out
+    assert VALUE not in done.text
+    assert files_with(goldsmith.home, VALUE, IN_BASE64) == []
+    goldsmith.traces.assert_none()
