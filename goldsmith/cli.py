@@ -413,6 +413,33 @@ def images_forget(
     forget_record(name, _place(project, bucket))
 
 
+@images.command("revoke")
+def images_revoke(
+    name: ImageName,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong with it, in one line.")],
+    alone: Annotated[bool, typer.Option("--alone", help="Also where its family is left without a good image.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Take a published image back; its family goes back to the newest good one before it."""
+    from .commands.images import revoke
+
+    revoke(name, reason, alone=alone, as_json=json)
+
+
+@images.command("check")
+def images_check(
+    name: ImageName,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Also status 1 for an image whose spec has no `verify`.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Say whether an image may be used; status 1 if not."""
+    from .commands.images import print_verdict
+
+    raise typer.Exit(print_verdict(name, verified=verified, as_json=json))
+
+
 @images.command("list")
 def images_list(
     family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045

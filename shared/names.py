@@ -27,6 +27,7 @@ BUILD_LABEL = "goldsmith-build"  # on everything that a build makes: its id
 ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made them
 EXPIRES_LABEL = "goldsmith-expires"  # on machines and disks: the Unix time after which a sweep may delete them
 SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
+REVOKED_LABEL = "goldsmith-revoked"  # on an image that was revoked: when, in Unix seconds
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 
 _OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes

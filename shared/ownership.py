@@ -6,11 +6,14 @@ one: it has the image's id as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from provisioner.protocol import BUILD
 
 from .backend import Backend
 from .build.build import Build, ImageDocument, Outcome
 from .build.damage import Damaged, tell_damaged
+from .build.events import ImagesDeprecated
 from .build.resources import boot_disk_name, root_disk_name
 from .errors import DamagedDocument, NotFound
 from .names import BUILD_LABEL
@@ -27,15 +30,57 @@ def may_retire(image: Image, backend: Backend) -> bool:
 
 
 def content_of(image: Image, backend: Backend) -> str | None:
-    """Return the content digest of an image that is ours and published; None for any other."""
+    """Return the content digest of an image that is ours, published and not revoked; None for any other."""
     known = find_image(image.project, image.name, backend)
     if known is not None and known.id == image.id:
-        return known.content_digest if known.state == "published" else None
+        return known.content_digest if known.state == "published" and known.revoked is None else None
     build = find_build(image.labels.get(BUILD_LABEL, ""), backend)
     if build is None or build.plan is None or build.image is None or build.outcome is not Outcome.SUCCEEDED:
         return None
     made = (build.image.project, build.image.name, build.image.id)
     return build.plan.content_digest if made == (image.project, image.name, image.id) else None
+
+
+def is_revoked(image: Image, backend: Backend) -> bool:
+    """Return whether an image of ours was revoked, or is about to be."""
+    known = find_image(image.project, image.name, backend)
+    return known is not None and known.id == image.id and known.revoked is not None
+
+
+def is_good(image: Image, backend: Backend) -> bool:
+    """Return whether a family may lead to an image: one of ours, published, and neither revoked nor deprecated.
+
+    Unless Goldsmith itself has deprecated it, for a newer one. What a person has deprecated stays so.
+    """
+    if image.deprecated is not None and not _was_replaced(image, backend):
+        return False
+    return content_of(image, backend) is not None
+
+
+def newest_good(images: Sequence[Image], backend: Backend) -> Image | None:
+    """Return the newest image that a family may lead to."""
+    newest_first = sorted(images, key=lambda image: (image.created, image.name), reverse=True)
+    return next((image for image in newest_first if is_good(image, backend)), None)
+
+
+def _was_replaced(image: Image, backend: Backend) -> bool:
+    """Return whether a build has deprecated an image, in favour of the one that it has made.
+
+    The document of that one says so. The release before has not written it there, and a build that is still at it has
+    not yet: its events, and its state, do.
+    """
+    if image.deprecated != "DEPRECATED" or not image.replacement:
+        return False
+    other = find_image(image.project, image.replacement, backend)
+    if other is None:
+        return False
+    if image.name in other.replaced:
+        return True
+    build = find_build(other.build_id, backend)
+    if build is None:
+        return False
+    facts = backend.store.events(build.id, kinds=("ImagesDeprecated",))
+    return build.retiring or any(isinstance(fact, ImagesDeprecated) and image.name in fact.names for fact in facts)
 
 
 def is_made_by(image: Image, build: Build, backend: Backend) -> bool:

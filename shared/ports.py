@@ -49,6 +49,11 @@ class Image:
     replacement: str | None = None
     deletes_at: float | None = None  # Unix seconds
 
+    @property
+    def is_obsolete(self) -> bool:
+        """Return whether no disk can be made of it."""
+        return self.deprecated in ("OBSOLETE", "DELETED")
+
 
 @dataclass(frozen=True)
 class ImageRequest:
@@ -234,7 +239,22 @@ class Compute(Protocol):
         ...
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
-        """Mark an image DEPRECATED in favour of another."""
+        """Mark an image DEPRECATED in favour of another; one that is OBSOLETE stays so. NotFound.
+
+        Transient, where the adapter can tell at that moment, for another that is OBSOLETE itself.
+        """
+        ...
+
+    def activate_image(self, image: Image) -> None:
+        """Take the mark DEPRECATED from an image, where it is still as in `image`. NotFound; Transient."""
+        ...
+
+    def obsolete_image(self, image: Image, active: str) -> None:
+        """Mark an image OBSOLETE in favour of `active`, an image of its family that has to be active then.
+
+        For "" there need be none, and the image's mark has still to be as in `image`. One that is OBSOLETE or DELETED
+        stays as it is. NotFound; Transient when it is not so.
+        """
         ...
 
     def create_machine(self, request: MachineRequest) -> str:

@@ -19,6 +19,7 @@ from shared.names import LOCAL
 from shared.ports import Image
 from shared.runtime import opening
 
+from ..exit_status import NOT_SUCCEEDED
 from ..home import open_home
 from ..places import Place, builds_at
 from ..screen.progress import shown
@@ -50,8 +51,11 @@ def show_image(name: str, *, as_json: bool) -> None:
     with open_home() as backend:
         image = _find(backend, name)
         contents = opening.images_here(backend).describe(name)
+        known = backend.store.image(LOCAL, name)
+    revoked = known.revoked if known is not None and known.id == image.id else None
     if as_json:
-        print_json({"image": asdict(image), "contents": asdict(contents)})
+        told = None if revoked is None else asdict(revoked)
+        print_json({"image": asdict(image), "contents": asdict(contents), "revoked": told})
         return
     lines = [
         ("image", f"{image.project}/{image.name}, id {image.id}"),
@@ -61,7 +65,9 @@ def show_image(name: str, *, as_json: bool) -> None:
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.labels.items())) or "none"),
     ]
     if image.deprecated:
-        lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement}"))
+        lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement or 'none'}"))
+    if revoked is not None:
+        lines.append(("revoked", revoked.text))
     for key, value in lines:
         say(f"{key + ':':<12} {value}")
     say(str(contents))
@@ -204,6 +210,51 @@ def delete(names: list[str]) -> None:
         for name in names:
             backend.catalogue.delete(name)
             say(f"deleted image {name}")
+
+
+def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
+    """Take an image back, and print what its family leads to now."""
+    with open_home() as backend:
+        done = opening.images_here(backend).revoke(_local_name(name), reason, alone=alone)
+    if as_json:
+        print_json(asdict(done))
+        return
+    say(f"image {done.project}/{done.name} is revoked: {done.reason}")
+    if done.family is not None and done.leads_to is None:
+        say(f"family {done.family} leads to no image any more; build one")
+    elif done.family is not None:
+        again = ", which is active again" if done.restored else ""
+        foreign = "" if done.leads_to_good else ", which Goldsmith has not published; look whether it may be used"
+        say(f"family {done.family} leads to {done.leads_to}{again}{foreign}")
+    if done.descendants:
+        say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
+
+
+def print_verdict(name: str, *, verified: bool, as_json: bool) -> int:
+    """Print whether an image may be used, and why not; return the exit status."""
+    with open_home() as backend:
+        verdict = opening.images_here(backend).check(_local_name(name), must_be_verified=verified)
+    if as_json:
+        print_json({"usable": verdict.is_usable, **asdict(verdict)})
+    elif verdict.is_usable:
+        known = {True: "verified", False: "not verified", None: "and whether it was verified is not known any more"}
+        say(f"image {verdict.project}/{verdict.name} may be used: published by Goldsmith, {known[verdict.verified]}")
+    else:
+        say(f"image {verdict.project}/{verdict.name} must not be used: {'; '.join(verdict.problems)}")
+    for note in () if as_json else verdict.notes:
+        say(f"note: {note}")
+    return 0 if verdict.is_usable else NOT_SUCCEEDED
+
+
+def _local_name(name: str) -> str:
+    """Return the name of an image of this machine. InputError for another project's."""
+    project, _, name = name.rpartition("/")
+    if project not in ("", LOCAL):
+        raise InputError(
+            f"image {project}/{name} is not of this machine; on Google Cloud its labels tell: "
+            f"gcloud compute images describe {name} --project {project}"
+        )
+    return name
 
 
 def forget_record(name: str, place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -132,6 +133,20 @@ class PublishedFile:
 
 
 @dataclass(frozen=True)
+class Revocation:
+    """That a published image may not be used any more."""
+
+    reason: str
+    time: float  # Unix seconds
+    done: bool = False  # it is OBSOLETE, and its family leads elsewhere
+
+    @property
+    def text(self) -> str:
+        """Return it for people, as what has been done to the image."""
+        return f"revoked at {datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M:%SZ}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
@@ -145,6 +160,15 @@ class ImageDocument:
     state: Literal["reserved", "made", "published", "kept", "gone"] = "reserved"  # gone: there is no document
     id: str = ""  # the image's own, never used again, unlike the name; "" until it is made
     until: float = 0.0  # when one that is kept is deleted: Unix seconds
+    verified: bool | None = None  # of a published one, whether it was booted and `verify` run; None: not known
+    source_id: str = ""  # of a published one, the id of the image that it was built from; "": not known
+    replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
+    revoked: Revocation | None = None
+
+    def beside(self, known: ImageDocument | None) -> ImageDocument:
+        """Return what a build writes of its image over what is known of it: no build takes a revocation back."""
+        same = known is not None and (known.build_id, known.id) == (self.build_id, self.id)
+        return replace(self, revoked=known.revoked) if known is not None and same and self.revoked is None else self
 
 
 @dataclass(frozen=True)
@@ -201,6 +225,7 @@ class Build:
     committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
     files: tuple[PublishedFile, ...] = ()  # what publication gives its names
     retiring: bool = False  # the family's older images have still to be deprecated
+    replaced: tuple[str, ...] = ()  # those that were
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published

@@ -117,7 +117,8 @@ def image_document(build: Build) -> ImageDocument | None:
     if image is not None:
         known = replace(known, state="made", id=image.id)
     if build.outcome is Outcome.SUCCEEDED:
-        return replace(known, state="published")
+        verified, source = plan.verify_steps is not None, plan.source.id
+        return replace(known, state="published", verified=verified, source_id=source, replaced=build.replaced)
     if build.kept_until:
         return replace(known, state="kept", until=build.kept_until)
     owed = any(entry.kind == "image" for entry in build.ledger)

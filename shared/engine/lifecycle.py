@@ -715,9 +715,9 @@ def release_disk(build: Build, event: Event) -> Build:
     return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
 
 
-def note_retired(build: Build, _event: Event) -> Build:
+def note_retired(build: Build, event: Event) -> Build:
     """Note that nothing is left to do about the family's older images."""
-    return replace(build, retiring=False)
+    return replace(build, retiring=False, replaced=event.names if isinstance(event, ImagesDeprecated) else ())
 
 
 def warn(build: Build, event: OrderFailed) -> Build:

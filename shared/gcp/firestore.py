@@ -235,6 +235,7 @@ class GoogleStore:
         known = image_of(image.project, image.name, _fields(found)) if found.exists else None
         if (known.build_id if known is not None else "") not in (image.build_id, replaces):
             return False
+        image = image.beside(known)
         if found.exists:
             option = self._client.write_option(last_update_time=found.update_time)
             batch.update(reference, image_fields(image), option)

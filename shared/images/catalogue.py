@@ -132,7 +132,7 @@ class Catalogue:
         _check(name, None, labels)
         with self._changing(name) as image:
             if seen is not None and (image.id != seen.id or image.labels not in (seen.labels, labels)):
-                raise Transient(f"image {name} has changed meanwhile; it is looked at again")
+                raise _changed(seen)
             return self._save(replace(image, labels=dict(labels)))
 
     def set_family(self, name: str, family: str | None) -> Image:
@@ -150,6 +150,44 @@ class Catalogue:
         """
         with self._changing(name) as image:
             return self._save(replace(image, deprecated=state, replacement=replacement, deletes_at=deletes_at))
+
+    def retire(self, name: str, replacement: str, deletes_at: float | None) -> Image:
+        """Mark an image DEPRECATED as deprecate() does; one that is OBSOLETE stays so. NotFound.
+
+        Transient for a replacement that is OBSOLETE itself.
+        """
+        with self._changing(name) as image:
+            other = self.get(replacement)
+            if other is not None and other.is_obsolete:
+                raise Transient(f"image {replacement} is {other.deprecated}, so {name} stays as it is")
+            if image.is_obsolete:
+                return image
+            return self._save(replace(image, deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at))
+
+    def activate(self, seen: Image) -> Image:
+        """Take the mark DEPRECATED from an image, where it is still as in `seen`. NotFound, Transient."""
+        with self._changing(seen.name) as image:
+            if image.id == seen.id and image.deprecated is None:
+                return image
+            marks = [(each.id, each.deprecated, each.replacement) for each in (image, seen)]
+            if marks[0] != marks[1] or image.is_obsolete:
+                raise _changed(seen)
+            return self._save(replace(image, deprecated=None, replacement=None, deletes_at=None))
+
+    def obsolete(self, seen: Image, active: str) -> Image:
+        """Mark an image OBSOLETE in favour of `active`, an image of its family that is active. NotFound, Transient.
+
+        Both are looked at under the lock. With "", only the image's mark has still to be as in `seen`.
+        """
+        with self._changing(seen.name) as image:
+            other = self.get(active) if active else None
+            if active and (other is None or other.deprecated is not None or other.family != image.family):
+                raise Transient(f"image {active} is no active image of family {image.family} any more")
+            if image.id != seen.id or (not active and image.deprecated not in (seen.deprecated, "OBSOLETE", "DELETED")):
+                raise _changed(seen)
+            if image.is_obsolete:
+                return image
+            return self._save(replace(image, deprecated="OBSOLETE", replacement=active or None, deletes_at=None))
 
     def delete(self, name: str) -> bool:
         """Delete an image, also a damaged entry; False when there is none. Builds that have its disk open go on."""
@@ -214,6 +252,10 @@ class Catalogue:
         except FileNotFoundError as error:  # deleted since it was read
             raise self._missing(image.name) from error
         return image
+
+
+def _changed(seen: Image) -> Transient:
+    return Transient(f"image {seen.name} has changed meanwhile; it is looked at again")
 
 
 def _delete(name: str) -> str:

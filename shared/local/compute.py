@@ -286,7 +286,17 @@ class LocalCompute:
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED."""
         self._only_local(project)
-        self._catalogue.deprecate(name, replacement, deletes_at)
+        self._catalogue.retire(name, replacement, deletes_at)
+
+    def activate_image(self, image: Image) -> None:
+        """Take the mark DEPRECATED away."""
+        self._only_local(image.project)
+        self._catalogue.activate(image)
+
+    def obsolete_image(self, image: Image, active: str) -> None:
+        """Mark an image OBSOLETE."""
+        self._only_local(image.project)
+        self._catalogue.obsolete(image, active)
 
     def create_machine(self, request: MachineRequest) -> str:
         """Copy the source's disk, unless an earlier attempt's VM has one, and start QEMU or a sandbox on it."""

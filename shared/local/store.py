@@ -310,9 +310,10 @@ def _write_image(connection: sqlite3.Connection, image: ImageDocument, replaces:
     """Write an image's document; False, and nothing is written, when it is not that of `replaces`. DamagedDocument."""
     key = (image.project, image.name)
     row = connection.execute("SELECT document FROM images WHERE project = ? AND name = ?", key).fetchone()
-    holder = _image(*key, row[0]).build_id if row is not None else ""
-    if holder not in (image.build_id, replaces):
+    known = _image(*key, row[0]) if row is not None else None
+    if (known.build_id if known is not None else "") not in (image.build_id, replaces):
         return False
+    image = image.beside(known)
     if image.state == "gone":
         connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
     else:

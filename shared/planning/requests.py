@@ -22,7 +22,7 @@ from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
 from ..names import BUILD_LABEL, DIGEST_LABEL
-from ..ownership import SWEEP, content_of, known_build
+from ..ownership import SWEEP, content_of, find_image, known_build
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
 from .plan import numbered_image
@@ -60,7 +60,11 @@ class Found:
 
 
 def find_made(plan: Plan, backend: Backend) -> Found:
-    """Find what there is of a plan's image; a name that is taken gets another number. InputError."""
+    """Find what there is of a plan's image; a name that is taken gets another number. InputError.
+
+    Also for a source that was revoked.
+    """
+    _refuse_revoked(plan, backend)
     if plan.rebuild == "changed" or not plan.image.numbered:
         image = find_unchanged(plan, backend)
         if image is not None:
@@ -70,6 +74,17 @@ def find_made(plan: Plan, backend: Backend) -> Found:
     if taken is None:
         raise InputError(f"output.name: {NUMBERS} images of {plan.name} were made today; choose a name, or delete some")
     return taken
+
+
+def _refuse_revoked(plan: Plan, backend: Backend) -> None:
+    source = plan.source
+    known = find_image(source.project, source.name, backend)
+    if known is None or known.id != source.id or known.revoked is None:
+        return
+    instead = "another image" if source.family is None else f"family: {source.family}, if it leads to another one"
+    raise InputError(
+        f"source: image {source.name} of project {source.project} was {known.revoked.text}; name {instead}"
+    )
 
 
 def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
@@ -95,6 +110,11 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
         return Found(wanted, replaces=known.build_id, taken_up=_kept_record(known, holder) if same else None)
     if wanted.numbered:
         return None
+    if known is not None and known.revoked is not None and found is not None and known.id == found.id:
+        raise InputError(
+            f"output.name: image {wanted.name} of project {wanted.project} was {known.revoked.text}; choose another "
+            "name, or delete it first"
+        )
     if swept:
         raise InputError(
             f"output.name: image {wanted.name} of project {wanted.project}, which an earlier build has kept, is being "

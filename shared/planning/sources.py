@@ -17,7 +17,6 @@ from ..spec.rules import FROM_NOTHING, ONLY_HERE, ONLY_LOCAL
 _COS_NAME = re.compile(r"cos-(?P<arm>arm64-)?(?P<channel>[a-z]+-)?(?P<milestone>\d+)-(?P<build>\d+-\d+-\d+)")
 MAKER_ARCHITECTURE = "x86_64"
 SHOWN_MILESTONES = 12  # the newest; a year brings some eight
-_GONE = ("OBSOLETE", "DELETED")  # no disk can be made of these; the newest of an old milestone is DEPRECATED
 
 
 def resolve_source(source: Source, compute: Compute) -> SourceImage:
@@ -111,7 +110,7 @@ def _newest_of_milestone(compute: Compute, project: str, milestone: int, arch: s
     long_term = False
     for image in compute.images(project, prefix="cos-"):
         match = _COS_NAME.fullmatch(image.name)
-        if not match or image.deprecated in _GONE:
+        if not match or image.is_obsolete:
             continue
         of = int(match["milestone"]), "arm64" if match["arm"] else image.architecture
         if not match["channel"]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
     from ..spec.model import Source, Spec
+    from ..upkeep.image_check import ImageVerdict
+    from ..upkeep.revocation import RevokedImage
     from .one_machine import LocalBackend
 
 
@@ -234,6 +236,18 @@ class LocalImages:
             return self._backend.store.load(by_id or found.labels.get(BUILD_LABEL, "")).build
         except (NotFound, DamagedDocument):
             return None
+
+    def revoke(self, image: str, reason: str, *, alone: bool) -> RevokedImage:
+        """Take an image back. InputError, Transient."""
+        from ..upkeep.revocation import revoke_image
+
+        return revoke_image(LOCAL, image, reason, self._backend, alone=alone)
+
+    def check(self, image: str, *, must_be_verified: bool) -> ImageVerdict:
+        """Say whether an image may be used. InputError."""
+        from ..upkeep.image_check import check_image
+
+        return check_image(LOCAL, image, self._backend, must_be_verified=must_be_verified)
 
     def describe(self, image: str) -> ImageContents:
         """Return the contents of an image. NotFound."""

@@ -7,14 +7,16 @@ from ..build.build import Build
 from ..build.events import ImagesDeprecated
 from ..build.orders import Order
 from ..errors import CloudError, NotFound, Permanent, Transient
-from ..ownership import may_retire
+from ..ownership import is_revoked, may_retire, newest_good
+from ..ports import Image
 from .machines import planned
 
 
 def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDeprecated:
     """Deprecate each active image of the family that is older than this one, but for the `keep` newest of them.
 
-    Only images of ours, and those of families that the deployment has adopted: others have their own owners.
+    Only images of ours, and those of families that the deployment has adopted: others have their own owners. None in
+    favour of one that was revoked: where that comes to light too late, the newest good one is active again.
     """
     plan = planned(build)
     policy = plan.image.deprecate_old
@@ -28,6 +30,7 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
     family = backend.compute.images(plan.image.project, family=plan.image.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
     active = [image for image in older if image.deprecated is None and may_retire(image, backend)]
+    active = [image for image in active if not is_revoked(image, backend)] if not is_revoked(ours, backend) else []
     deletes_at = None if policy.ttl_seconds is None else backend.clock.now() + policy.ttl_seconds
     faults: list[CloudError] = []
     done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order
@@ -40,12 +43,22 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
         except CloudError as error:
             faults.append(error)
     _raise(faults)
+    if is_revoked(ours, backend):
+        _give_back(ours, older, backend)
     return ImagesDeprecated(
         build_id=build.id,
         event_id=order.fact_id("ImagesDeprecated"),
         time=backend.clock.now(),
         names=tuple(sorted(done)),
     )
+
+
+def _give_back(ours: Image, older: list[Image], backend: Backend) -> None:
+    """Make the newest good image active again, if it was deprecated in favour of ours."""
+    now = [backend.compute.image(image.project, image.name) for image in older]
+    good = newest_good([image for image in now if image is not None], backend)
+    if good is not None and good.deprecated is not None and good.replacement == ours.name:
+        backend.compute.activate_image(good)
 
 
 def _raise(faults: list[CloudError]) -> None:

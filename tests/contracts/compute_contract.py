@@ -154,6 +154,33 @@ class ComputeContract:
         assert image is not None
         assert (image.deprecated, image.replacement, image.deletes_at) == ("DEPRECATED", IDLE, 1_900_000_000.0)
 
+    def test_an_image_becomes_obsolete_while_another_one_is_active(self, compute: Compute, site: Site) -> None:
+        make_disk(compute, site)
+        made = [compute.create_image(site.image(name)) for name in ("one-1", "one-2")]
+        for image in made:
+            compute.set_family(site.project, image.name, "one")
+        compute.deprecate_image(site.project, "one-1", "one-2", 1_900_000_000.0)
+        first, second = (image_of(compute, site, image.name) for image in made)
+        with pytest.raises(Transient, match="image one-1 is no active image of family one any more"):
+            compute.obsolete_image(second, "one-1")
+        with pytest.raises(Transient, match="changed meanwhile"):
+            compute.activate_image(replace(first, replacement="another"))
+        for _ in range(2):
+            compute.activate_image(first)
+        first = image_of(compute, site, "one-1")
+        assert (first.deprecated, first.replacement, first.deletes_at) == (None, None, None)
+        for _ in range(2):
+            compute.obsolete_image(second, "one-1")
+        compute.deprecate_image(site.project, "one-2", IDLE, None)
+        with pytest.raises(Transient, match="changed meanwhile"):
+            compute.activate_image(second)
+        second = image_of(compute, site, "one-2")
+        assert (second.deprecated, second.replacement, second.family) == ("OBSOLETE", "one-1", "one")
+        with pytest.raises(Transient, match="changed meanwhile"):
+            compute.obsolete_image(replace(first, deprecated="DEPRECATED"), "")
+        compute.obsolete_image(first, "")
+        assert image_of(compute, site, "one-1").deprecated == "OBSOLETE"
+
     def test_an_image_that_is_gone_is_not_found(self, compute: Compute, site: Site) -> None:
         with pytest.raises(NotFound, match="gone"):
             compute.label_image(Image(site.project, "gone", "1", 0.0), {})
@@ -161,6 +188,10 @@ class ComputeContract:
             compute.set_family(site.project, "gone", "hello")
         with pytest.raises(NotFound, match="gone"):
             compute.deprecate_image(site.project, "gone", IDLE, None)
+        with pytest.raises(NotFound, match="gone"):
+            compute.activate_image(Image(site.project, "gone", "1", 0.0))
+        with pytest.raises(NotFound, match="gone"):
+            compute.obsolete_image(Image(site.project, "gone", "1", 0.0), "")
 
     def test_what_is_absent_is_deleted_already(self, compute: Compute, site: Site) -> None:
         things: tuple[tuple[ResourceKind, str], ...] = (("machine", VM), ("disk", BOOT), ("image", "hello-1"))
@@ -245,3 +276,10 @@ def make_disk(compute: Compute, site: Site, request: MachineRequest | None = Non
     asked = request or site.request()
     compute.create_machine(asked)
     compute.delete("machine", asked.name, site.project, site.zone)
+
+
+def image_of(compute: Compute, site: Site, name: str) -> Image:
+    """An image that is there."""
+    found = compute.image(site.project, name)
+    assert found is not None
+    return found

@@ -19,6 +19,7 @@ from shared.build.build import (
     ImageDocument,
     LedgerEntry,
     Outcome,
+    Revocation,
     State,
     Unfinished,
     unfinished_of,
@@ -117,6 +118,23 @@ class StoreContract:
         assert store.image(IMAGE.project, IMAGE.name) == IMAGE
         store.save(other.build, other.version, turn, theirs, values.BUILD_ID)
         assert store.image(IMAGE.project, IMAGE.name) == theirs
+
+    def test_no_build_takes_back_that_its_image_was_revoked(self, store: Store) -> None:
+        made = replace(IMAGE, state="published", id="4711")
+        revoked = replace(made, revoked=Revocation("bad", values.NOON))
+        store.create(values.build(), values.requested(), made)
+        assert [store.save_image(revoked, made) for _ in range(2)] == [True, False]
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version, values.ticked(), replace(made, replaced=("old",)))
+        now = replace(revoked, replaced=("old",))
+        assert store.image(IMAGE.project, IMAGE.name) == now
+        done = replace(now, revoked=Revocation("bad", values.NOON, done=True))
+        assert store.save_image(done, now)
+        assert store.image(IMAGE.project, IMAGE.name) == done
+        other = values.build(id="other-0123456789ab")
+        theirs = replace(IMAGE, build_id=other.id)
+        store.create(other, values.requested(build_id=other.id), theirs, values.BUILD_ID)
+        assert store.image(IMAGE.project, IMAGE.name) == theirs, "another image of that name"
 
     def test_what_is_gone_is_free_again(self, store: Store) -> None:
         store.create(values.build(), values.requested(), IMAGE)

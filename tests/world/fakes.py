@@ -201,9 +201,34 @@ class FakeCompute:
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         self._call("deprecate_image")
-        self.all_images[name] = replace(
-            self._found(name), deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at
-        )
+        found, other = self._found(name), self.all_images.get(replacement)
+        if other is not None and other.is_obsolete:
+            raise Transient(f"image {replacement} is {other.deprecated}")
+        if not found.is_obsolete:
+            self.all_images[name] = replace(
+                found, deprecated="DEPRECATED", replacement=replacement, deletes_at=deletes_at
+            )
+        self.fuse.touch()
+
+    def activate_image(self, image: Image) -> None:
+        self._call("activate_image")
+        found = self._found(image.name)
+        if found.deprecated is not None and (found.deprecated, found.replacement) != ("DEPRECATED", image.replacement):
+            raise Transient(f"image {image.name} has changed meanwhile")
+        self.all_images[image.name] = replace(found, deprecated=None, replacement=None, deletes_at=None)
+        self.fuse.touch()
+
+    def obsolete_image(self, image: Image, active: str) -> None:
+        self._call("obsolete_image")
+        found = self._found(image.name)
+        if active and (self._found(active).deprecated is not None or self._found(active).family != found.family):
+            raise Transient(f"image {active} is not active any more")
+        if not active and not found.is_obsolete and found.deprecated != image.deprecated:
+            raise Transient(f"image {image.name} has changed meanwhile")
+        if not found.is_obsolete:
+            self.all_images[image.name] = replace(
+                found, deprecated="OBSOLETE", replacement=active or None, deletes_at=None
+            )
         self.fuse.touch()
 
     def create_machine(self, request: MachineRequest) -> str:

@@ -124,6 +124,7 @@ class MemoryStore:
         found = _image(*key, self.images[key]) if key in self.images else None
         if (found.build_id if found is not None else "") not in (image.build_id, replaces):
             return False
+        image = image.beside(found)
         self.images[key] = _text(image)
         if image.state == "gone":
             del self.images[key]

@@ -133,6 +133,14 @@ class GoogleCompute:
         """Mark an image DEPRECATED in favour of another."""
         self._images.deprecate(project, name, replacement, deletes_at)
 
+    def activate_image(self, image: Image) -> None:
+        """Take the mark DEPRECATED away."""
+        self._images.activate(image)
+
+    def obsolete_image(self, image: Image, active: str) -> None:
+        """Mark an image OBSOLETE."""
+        self._images.obsolete(image, active)
+
     def create_machine(self, request: MachineRequest) -> str:
         """Make a machine in the first zone that has room; give its zone."""
         until = self._calls.until()

@@ -19,6 +19,8 @@ WITHDRAWN = (
 )
 _PAGE = 500  # images in one answer, the most that Compute Engine gives
 _POLL = 5.0  # seconds
+_ACTIVE = ("", "ACTIVE")
+_OBSOLETE = ("OBSOLETE", "DELETED")
 
 
 class Images:
@@ -107,9 +109,8 @@ class Images:
         found = self._known(image.project, image.name)
         if str(found.id) == image.id and dict(found.labels) == dict(labels):
             return  # by another delivery, or a call whose answer was lost
-        changed = f"image {image.name} of project {image.project} has changed meanwhile; it is looked at again"
         if str(found.id) != image.id or dict(found.labels) != dict(image.labels):
-            raise Transient(changed)
+            raise Transient(_changed(image))
         wanted = compute_v1.GlobalSetLabelsRequest(labels=dict(labels), label_fingerprint=found.label_fingerprint)
         request = compute_v1.SetLabelsImageRequest(
             project=image.project, resource=image.name, global_set_labels_request_resource=wanted
@@ -117,16 +118,16 @@ class Images:
         try:
             self._change(image.project, image.name, self._client.set_labels_unary, request)
         except Conflict as error:
-            raise Transient(changed) from error
+            raise Transient(_changed(image)) from error
 
     def deprecate(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another."""
         found = self._known(project, name)
         if found.deprecated.state == "DEPRECATED" and last(found.deprecated.replacement) == replacement:
             return
-        status = compute_v1.DeprecationStatus(
-            state="DEPRECATED", replacement=f"{API}projects/{project}/global/images/{replacement}"
-        )
+        if found.deprecated.state in _OBSOLETE:
+            return
+        status = compute_v1.DeprecationStatus(state="DEPRECATED", replacement=_url(project, replacement))
         if deletes_at is not None:
             status.deleted = datetime.fromtimestamp(deletes_at, UTC).isoformat(timespec="seconds")
         request = compute_v1.DeprecateImageRequest(
@@ -138,6 +139,44 @@ class Images:
             ),
         )
         self._change(project, name, self._client.deprecate_unary, request)
+
+    def activate(self, image: Image) -> None:
+        """Take the mark DEPRECATED away, where it is still as in `image`."""
+        found = self._known(image.project, image.name)
+        if str(found.id) == image.id and found.deprecated.state in _ACTIVE:
+            return
+        mark = str(found.id), found.deprecated.state, last(found.deprecated.replacement) or None
+        if mark != (image.id, image.deprecated, image.replacement) or image.is_obsolete:
+            raise Transient(_changed(image))
+        self._mark(image, compute_v1.DeprecationStatus(state="ACTIVE"))
+
+    def obsolete(self, image: Image, active: str) -> None:
+        """Mark an image OBSOLETE while another is active; Compute Engine has no condition, so it is looked at twice."""
+        self._check_active(image, active)
+        found = self._known(image.project, image.name)
+        state = found.deprecated.state
+        as_seen = state in _OBSOLETE or (None if state in _ACTIVE else state) == image.deprecated
+        if str(found.id) != image.id or not (active or as_seen):
+            raise Transient(_changed(image))
+        if state not in _OBSOLETE:
+            replacement = _url(image.project, active) if active else None
+            self._mark(image, compute_v1.DeprecationStatus(state="OBSOLETE", replacement=replacement))
+        self._check_active(image, active)
+
+    def _check_active(self, image: Image, active: str) -> None:
+        """Raise Transient where another image of the same family is not active."""
+        if not active:
+            return
+        other, family = self._known(image.project, active), self._known(image.project, image.name).family
+        if other.deprecated.state not in _ACTIVE or other.family != family:
+            raise Transient(f"image {active} is no active image of family {family} any more")
+
+    def _mark(self, image: Image, status: compute_v1.DeprecationStatus) -> None:
+        """Set a mark without a request id: an image can get and lose the same one several times in an hour."""
+        request = compute_v1.DeprecateImageRequest(
+            project=image.project, image=image.name, deprecation_status_resource=status
+        )
+        self._change(image.project, image.name, self._client.deprecate_unary, request)
 
     def delete(self, project: str, name: str) -> None:
         """Delete an image; absent is fine."""
@@ -208,6 +247,14 @@ def _initial_state(keys: SecureBootKeys | None) -> compute_v1.InitialStateConfig
 
 def _buffer(key: BootKey) -> compute_v1.FileContentBuffer:
     return compute_v1.FileContentBuffer(content=key.content, file_type=key.kind)
+
+
+def _url(project: str, name: str) -> str:
+    return f"{API}projects/{project}/global/images/{name}"
+
+
+def _changed(image: Image) -> str:
+    return f"image {image.name} of project {image.project} has changed meanwhile; it is looked at again"
 
 
 def _as_image(project: str, found: compute_v1.Image) -> Image:

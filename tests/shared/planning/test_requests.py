@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,8 +19,10 @@ from shared.engine.messages import read_event_message
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit, ask_to_cancel
+from shared.planning.turns import give_turns
 from shared.ports import Image
 from shared.spec.model import Spec
+from shared.upkeep.revocation import revoke_image
 from shared.upkeep.sweep import sweep_project
 from tests.world import values
 from tests.world.fuse import Died, Fuse
@@ -395,3 +398,57 @@ def test_cancel_publishes_a_wish_with_its_reason() -> None:
     assert all(isinstance(event, CancelRequested) for event in events)
     assert len({event.event_id for event in events}) == 2
     assert events[0].time == values.NOON
+
+
+class TestRevokedImages:
+    def revoked(self, world: World, made: Image) -> None:
+        other = replace(made, name="other", id="another", family="hello")
+        world.compute.all_images["other"] = other
+        revoke_image("local", made.name, "its sshd takes any password", world.backend, alone=True)
+
+    def test_no_build_starts_from_one(self) -> None:
+        world = World()
+        made = published(world, request(world, spec(output={"family": "hello"})))
+        source = SourceImage("local", made.name, made.id)
+        plan = replace(planned(world, spec(name="child")), source=source, content_digest="c1" * 32)
+        queued = admit(replace(plan, rebuild="changed"), world.backend)
+        world.engine.request(queued)
+        self.revoked(world, made)
+        told = rf"source: image {made.name} of project local was revoked at .*: its sshd takes any password; name \w+"
+        for asked in (plan, replace(plan, source=replace(source, family="hello"))):
+            with pytest.raises(InputError, match=told):
+                admit(asked, world.backend)
+        give_turns(world.backend, math.inf)
+        build = world.build(queued.build_id)
+        assert build.outcome is Outcome.FAILED
+        assert "its sshd takes any password" in build.reason
+        again = replace(plan, source=replace(source, id="made anew"))
+        assert admit(again, world.backend).plan.source == again.source
+
+    def test_a_family_goes_back_to_what_its_newest_build_has_deprecated(self) -> None:
+        world = World()
+        output = {"family": "hello", "deprecate_old": {"ttl": "30d"}}
+        first = published(world, request(world, spec(output=output)))
+        world.clock.time += 60
+        second = published(world, request(world, spec(output=output), "two"))
+        known = world.store.image("local", second.name)
+        assert known is not None
+        assert (known.replaced, known.verified, known.source_id) == ((first.name,), False, SOURCE.id)
+        assert world.compute.all_images[first.name].deprecated == "DEPRECATED"
+        done = revoke_image("local", second.name, "bad", world.backend)
+        assert (done.leads_to, done.restored) == (first.name, True)
+
+    @pytest.mark.parametrize("output", [{"family": "hello"}, FIXED])
+    def test_the_same_content_is_built_anew(self, output: dict[str, object]) -> None:
+        world = World()
+        asked = spec(rebuild="changed", output=output)
+        made = published(world, request(world, asked))
+        self.revoked(world, made)
+        if "name" in output:
+            with pytest.raises(
+                InputError, match=r"output\.name: image fixed .* was revoked at .*; choose another name"
+            ):
+                request(world, asked, "another")
+        else:
+            event = request(world, asked, "another")
+            assert (event.unchanged, event.plan.image.name) == (None, f"{made.name}-2")

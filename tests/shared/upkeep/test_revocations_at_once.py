@@ -1,0 +1,182 @@
+"""Revocations, publications and deprecations of one family at once: what it leads to after each of their calls.
+
+Each runs on a thread of its own, and stops before and after each call of an adapter; which goes on, and which is killed
+there, Hypothesis draws.
+
+    never      the family leads to no image, to a foreign one, or to one whose revocation has returned
+    in the end it leads to the newest image that is published and not revoked
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.build.build import State
+from shared.build.orders import Order
+from shared.errors import InputError, Transient
+from shared.ports import Image
+from shared.upkeep.revocation import revoke_image
+from shared.workers.deprecate_images import deprecate_images
+from tests.world import values
+from tests.world.fuse import Died, Fuse
+from tests.world.published import FAMILY, add_build, build_of, image_of
+from tests.world.world import World
+
+NAMES = ("one", "two", "three", "four")  # oldest first; the first is published when it begins
+TRIES = 30
+
+
+@dataclass
+class Actor:
+    """One piece of work on a thread, which goes on from call to call as it is told."""
+
+    work: Callable[[], None]
+    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    ended: bool = False
+    killed: bool = False
+    fault: BaseException | None = None
+
+    def run(self) -> None:
+        self.go.acquire()
+        try:
+            if not self.killed:
+                self.work()
+        except Died:
+            pass
+        except BaseException as fault:  # noqa: BLE001 - shown by the test
+            self.fault = fault
+        self.ended = True
+        self.stopped.release()
+
+    def step(self) -> None:
+        """Let it go on to its next call."""
+        self.go.release()
+        self.stopped.acquire()
+
+
+class Steps(Fuse):
+    """Stops the thread of an actor at each call; no other thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actors: dict[int | None, Actor] = {}
+
+    def touch(self) -> None:
+        actor = self.actors.get(threading.get_ident())
+        if actor is None:
+            return
+        actor.stopped.release()
+        actor.go.acquire()
+        if actor.killed:
+            raise Died
+
+
+class Family:
+    """The family, and what is known to be done."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.steps = Steps()
+        self.world.store.fuse = self.world.compute.fuse = self.world.bus.fuse = self.steps
+        self.world.clock.pause = lambda most: None  # type: ignore[method-assign]  # nobody waits here
+        self.revoked: set[str] = set()  # whose revocation has returned
+        self.published = {"one"}
+        for age, name in enumerate(reversed(NAMES)):
+            first = name == "one"
+            build = build_of(name) if first else build_of(name, state=State.CLEANING, retiring=True, outcome=None)
+            add_build(self.world.store, build)
+            self.world.compute.all_images[name] = image_of(build, 1000.0 * age, family=FAMILY if first else None)
+        alien = Image("local", "alien", "by hand", values.NOON - 9000, family=FAMILY)
+        old = replace(alien, name="old", deprecated="DEPRECATED", replacement="two")
+        self.world.compute.all_images |= {"alien": alien, "old": old}
+
+    def leads_to(self) -> str | None:
+        active = [i for i in self.world.compute.all_images.values() if i.family == FAMILY and i.deprecated is None]
+        return max(active, key=lambda image: image.created).name if active else None
+
+    def publish(self, name: str) -> None:
+        """Do what label_image, the engine and deprecate_images do, also where another process has begun with it."""
+        build = build_of(name, state=State.CLEANING, retiring=True)
+        known = self.world.store.image("local", name)
+        assert known is not None
+        if known.state != "published":
+            self.published.add(name)
+            self.world.compute.set_family("local", name, FAMILY)
+            self.world.store.save_image(replace(known, state="published"), known)
+        order = Order(build.id, 1, "deprecate_images", 1)
+        for _ in range(TRIES):
+            with suppress(Transient):  # delivered again
+                names = deprecate_images(build, order, self.world.backend).names
+                break
+        else:
+            raise AssertionError(f"{name} cannot deprecate the older ones")
+        for _ in range(TRIES):
+            known = self.world.store.image("local", name)
+            assert known is not None
+            if self.world.store.save_image(replace(known, replaced=names), known):
+                return
+        raise AssertionError(f"{name} cannot be written")
+
+    def revoke(self, name: str) -> None:
+        with suppress(InputError):  # not published yet, or the last good one
+            revoke_image("local", name, "bad", self.world.backend)
+            self.revoked.add(name)
+
+    def check(self) -> None:
+        """What holds at every moment."""
+        found = self.leads_to()
+        assert found in self.published - self.revoked, f"{found} of {self.world.compute.all_images}"
+
+    def check_end(self) -> None:
+        """What holds when all have ended."""
+        self.check()
+        good = [name for name in NAMES if name in self.published and not self.is_recorded(name)]
+        if good:
+            assert self.leads_to() == good[-1], self.world.compute.all_images
+
+    def is_recorded(self, name: str) -> bool:
+        known = self.world.store.image("local", name)
+        return known is not None and known.revoked is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_family_always_leads_to_a_good_image(data: st.DataObject) -> None:
+    family = Family()
+    names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4), label="revoked")
+    works: list[Callable[[], None]] = [partial(family.publish, name) for name in NAMES[1:]]
+    works += [partial(family.revoke, name) for name in names]
+    actors = [Actor(work) for work in works]
+    threads = [threading.Thread(target=actor.run, daemon=True) for actor in actors]
+    for thread, actor in zip(threads, actors, strict=True):
+        thread.start()
+        family.steps.actors[thread.ident] = actor
+    try:
+        while running := [actor for actor in actors if not actor.ended]:
+            actor = running[data.draw(st.integers(0, len(running) - 1))]
+            for _ in range(data.draw(st.integers(1, 6))):
+                actor.killed = data.draw(st.integers(0, 60)) == 60
+                actor.step()
+                family.check()
+                if actor.ended:
+                    break
+    finally:
+        for thread, actor in zip(threads, actors, strict=True):
+            actor.killed = True
+            while not actor.ended:
+                actor.step()
+            thread.join(30)
+            family.steps.actors.pop(thread.ident)
+    assert [actor.fault for actor in actors if actor.fault is not None] == []
+    for work in works:  # what the killed ones have begun is finished
+        work()
+        family.check()
+    family.check_end()
