@@ -193,6 +193,23 @@ MAKER_ACTIONS: Mapping[str, type] = {
 """The actions that a plan adds to the steps of a root from nothing. No spec can name them."""
 
 
+CHECKS = ("boot", "network", "clock", "disk", "identity", "leftovers")
+"""What CheckImage looks at, in this order."""
+
+
+@dataclass(frozen=True)
+class CheckImage:
+    """Look over a system that has booted from a new image, before the steps of its verification."""
+
+    boot_seconds: Optional[float] = None  # from the kernel's start to the default target, at most
+    disk_gb: Optional[float] = None  # that the files of the root file system take, at most
+    skip: Tuple[str, ...] = ()  # of CHECKS
+
+
+CHECK_ACTIONS: Mapping[str, type] = {"check-image": CheckImage}
+"""The action that a plan adds to the steps of a verification. No spec can name it."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One action on the build VM."""
@@ -351,7 +368,7 @@ def decode_job(data: bytes) -> Job:
 
 def decode_inputs(step: Step, where: str = "step") -> Any:
     """Return a step's inputs as the dataclass of its action. Raises ProtocolError."""
-    actions = {**ACTIONS, **MAKER_ACTIONS}
+    actions = {**ACTIONS, **MAKER_ACTIONS, **CHECK_ACTIONS}
     _known(step.action, tuple(actions), where + ".action")
     return _decode(actions[step.action], step.inputs, where + ".inputs")
 

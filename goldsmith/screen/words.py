@@ -65,7 +65,7 @@ def _tell_report(build: Build, report: Report) -> str:
     if report.kind == STEP_FINISHED and report.message == FROM_CACHE and not report.tries:
         return f"step {name} {FROM_CACHE}"
     if report.kind == STEP_FINISHED:
-        return f"step {name} done{took}"
+        return f"step {name} done{took}" + (f": {report.message}" if report.message else "")
     if report.kind == STEP_FAILED:
         how = "" if report.exit_status is None else f", exit status {report.exit_status}"
         return f"step {name} failed{took}{how}" + ("" if report.final else ", trying again")

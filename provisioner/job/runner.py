@@ -277,6 +277,7 @@ class Runner:
             group.leave_network(find_program("unshare") or "unshare")
         maker = self._places.maker
         context = StepContext(self._root, self._folder.path, output, deadline, group, environment, apt, maker)
+        context.interrupted = self._state.interruptions > 0
         context.hold = self._job.hold > 0 and self._state.failures >= step.retries
         context.tell_scripts = lambda text: self._tell_scripts(index, text)
         status, problem = self._act(step, context, self._secrets)

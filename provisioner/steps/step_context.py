@@ -1,6 +1,6 @@
 """One try of a step: what it works with, and the function that does it.
 
-Each action of protocol.ACTIONS has a module here that is named for it (run-script: run_script.py) and holds
+Each action that protocol.py has is a module here that is named for it (run-script: run_script.py) and holds
 `act(inputs, context)`, which returns an exit status.
 """
 
@@ -90,6 +90,7 @@ class StepContext:
         self._environment = environment or {}
         self.apt_settings = apt_settings
         self.hold = False  # a failure leaves all as it is: this try is the last, and a person will look
+        self.interrupted = False  # the machine went down during an earlier try
         self.retried = False  # a person has asked for this try, in the state that the failed one has left
         self.tell_scripts: Optional[Callable[[str], None]] = None  # reports what scripts of elements do
         self.secrets: Mapping[str, str] = {}  # variables for the step's own process alone

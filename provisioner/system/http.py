@@ -52,6 +52,14 @@ _ADDRESSES = Addresses()
 
 def request(method: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> tuple[int, bytes]:
     """Send one request; return the status and the body of the answer. OSError, of which HttpError is one."""
+    status, _, answer = exchange(method, url, headers, body, seconds)
+    return status, answer
+
+
+def exchange(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float
+) -> tuple[int, dict[str, str], bytes]:
+    """Send one request; return the status, the headers by their names in lower case, and the body. OSError."""
     until = time.monotonic() + seconds
     secure, host, port, target = split_url(url)
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
@@ -85,7 +93,7 @@ def _secured(connection: socket.socket, host: str) -> socket.socket:
     return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
 
 
-def _read_answer(connection: socket.socket, until: float) -> tuple[int, bytes]:
+def _read_answer(connection: socket.socket, until: float) -> tuple[int, dict[str, str], bytes]:
     received = b""
     while True:
         head, blank, body = received.partition(b"\r\n\r\n")
@@ -93,7 +101,7 @@ def _read_answer(connection: socket.socket, until: float) -> tuple[int, bytes]:
             status, headers = _parse_head(head)
             whole = _body(headers, body)
             if whole is not None:
-                return status, whole
+                return status, headers, whole
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError("no complete answer in time")
@@ -142,7 +150,7 @@ def _dechunked(body: bytes) -> bytes | None:
         whole, body = whole + rest[:length], rest[length + 2 :]
 
 
-def _at_end(received: bytes) -> tuple[int, bytes]:
+def _at_end(received: bytes) -> tuple[int, dict[str, str], bytes]:
     """Parse an answer that ended with its connection; HttpError where it had stated a length."""
     head, blank, body = received.partition(b"\r\n\r\n")
     if not blank:
@@ -150,4 +158,4 @@ def _at_end(received: bytes) -> tuple[int, bytes]:
     status, headers = _parse_head(head)
     if "content-length" in headers or "transfer-encoding" in headers:
         raise HttpError("the connection was closed in the middle of the answer")
-    return status, body
+    return status, headers, body

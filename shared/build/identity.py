@@ -59,6 +59,7 @@ def content_digest(
     layout: DiskLayout | None = None,
     sbom_input: str | None = None,
     allow_failed: Sequence[str] = (),
+    verify_boot: str = "",
     engine: str = "vm",
     reproducible: bool = False,
     date: int | None = None,
@@ -87,6 +88,8 @@ def content_digest(
     document |= image or {}
     if allow_failed:
         document["allow_failed"] = sorted(allow_failed)
+    if verify_boot:
+        document["verify_boot"] = verify_boot
     if sbom_input is not None:
         document["sbom_input"] = sbom_input
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

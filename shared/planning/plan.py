@@ -42,7 +42,7 @@ from ..quantities import format_size
 from .origins import CHROOT_ACTIONS, with_origin
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do not need
-    from ..spec.model import Output, Spec, SpecStep
+    from ..spec.model import Output, Spec, SpecStep, Verify
 
 SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
 CACHE_AGE = 86_400.0  # seconds for which results of steps that could reach other hosts are used, if nothing is said
@@ -55,6 +55,7 @@ OWN_FILES = {
 }
 """The input of each action that names a file of the context, or some folders."""
 ELEMENTS = "elements"
+CHECKS_STEP = "built-in checks"  # no step of a spec has a space in its name
 _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
 _ARM_EXAMPLES, _OTHER_EXAMPLES = "c4a-standard-1 or t2a-standard-1", "e2-standard-2 or n2-standard-2"
@@ -83,22 +84,21 @@ def make_plan(
     _check_processor(spec, source)
     longest, read = spec.build.timeout, documents or {}
     steps = _steps(spec.steps, source.architecture, longest, read)
-    verify_steps = _steps(spec.verify.steps, source.architecture, longest, read) if spec.verify else None
+    verify_steps = _verify_steps(spec.verify, source.architecture, longest, read) if spec.verify else None
     disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
     layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
-    sbom_input = spec.output.sbom.input if spec.output.sbom else None
-    packed = context.digest if context else None
-    allow_failed = spec.verify.allow_failed if spec.verify else ()
+    allow_failed, verify_boot = (spec.verify.allow_failed, spec.verify.boot or "") if spec.verify else ((), "")
     engine: EngineKind = "vm" if origin is not None else _engine(spec, steps, layout, source)
     digest = content_digest(
         source.id,
         steps,
         verify_steps,
-        packed,
+        context.digest if context else None,
         provisioner_version,
         layout=layout,
-        sbom_input=sbom_input,
+        sbom_input=spec.output.sbom.input if spec.output.sbom else None,
         allow_failed=allow_failed,
+        verify_boot=verify_boot,
         engine=engine,
         reproducible=spec.output.reproducible,
         date=date,
@@ -117,6 +117,7 @@ def make_plan(
         context=context,
         verify_steps=verify_steps,
         allow_failed=allow_failed,
+        verify_boot=verify_boot,
         layout=layout,
         hygiene=spec.hygiene.findings,
         allow=tuple(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow),
@@ -172,6 +173,16 @@ def _steps(
         for step in steps
         if step.when is None or step.when.arch == architecture
     )
+
+
+def _verify_steps(
+    verify: Verify, architecture: str, longest: float, documents: Mapping[AskedElements, str]
+) -> tuple[Step, ...]:
+    """Return the built-in checks, then the spec's steps: the checks look at what the boot alone has made."""
+    asked = {"boot_seconds": verify.boot_seconds, "disk_gb": verify.disk_gb, "skip": list(verify.skip)}
+    inputs = {key: value for key, value in asked.items() if value}
+    checks = Step(CHECKS_STEP, "check-image", inputs, timeout=longest, reads=())
+    return (checks, *_steps(verify.steps, architecture, longest, documents))
 
 
 def _inputs(step: SpecStep, documents: Mapping[AskedElements, str]) -> Mapping[str, Any]:

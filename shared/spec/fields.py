@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
 
+from provisioner.protocol import CHECKS
+
 from .. import names
 from ..build.block_devices.description import DiskDescription
 from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
@@ -29,6 +31,7 @@ from .disk.reading import read_disk
 DAY = 86400.0
 MOST_SECRETS = 50  # of one step
 MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
+LONGEST_BOOT = 3600  # seconds
 
 _BOOLEANS = {"true": True, "false": False}
 _GS_OBJECT = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]/.+")
@@ -167,6 +170,15 @@ SecretVariable = Annotated[
         "cannot name the variable of a secret; write letters, digits and _",
     ),
 ]
+
+
+def _built_in_check(value: str) -> str:
+    if value not in CHECKS:
+        raise ValueError(f"{quoted(value)} is no built-in check; {nearest(value, CHECKS)}")
+    return value
+
+
+BuiltInCheck = Annotated[str, AfterValidator(_built_in_check)]
 
 
 # Resources of Compute Engine

@@ -11,10 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from provisioner.protocol import CHECKS
+
 from ..build.image.description import LONGEST_DESCRIPTION
 from .actions import Action, ElementNames, ElementsEnvironment, ElementsPath, Inputs
 from .closed import Closed, Rules
 from .fields import (
+    LONGEST_BOOT,
     MOST_ALLOWED,
     MOST_SECRETS,
     OR_FINDINGS,
@@ -23,6 +26,7 @@ from .fields import (
     AllowedPath,
     Arch,
     ArchivePackage,
+    BuiltInCheck,
     Component,
     DescribedDisk,
     DirectHosts,
@@ -145,12 +149,16 @@ Steps = Annotated[tuple[SpecStep, ...], Field(max_length=100)]
 
 
 class Verify(Closed):
-    """Steps that run on a VM booted from the new image; with none, the image must come up and start its provisioner."""
+    """What a VM booted from the new image has to show: built-in checks, budgets, and steps that run on it."""
 
     rules: ClassVar[Rules] = verify_rules
 
     steps: Steps = ()
     allow_failed: Annotated[tuple[Unit, ...], Field(max_length=MOST_ALLOWED)] = ()
+    boot: Literal["direct", "firmware"] | None = None
+    boot_seconds: Annotated[Whole, Field(ge=1, le=LONGEST_BOOT)] | None = None
+    disk_gb: DiskSize | None = None
+    skip: Annotated[tuple[BuiltInCheck, ...], Field(max_length=len(CHECKS))] = ()
 
 
 class DeprecateOld(Closed):

@@ -59,7 +59,8 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
     image = source if phase == BUILD else plan.image
     machine, scratch, root = plan.machine, "", ""
     if phase != BUILD:
-        machine = replace(machine, disk_size_gb=plan.image.disk_size_gb, scratch_gb=0)
+        boot = plan.verify_boot or machine.boot
+        machine = replace(machine, disk_size_gb=plan.image.disk_size_gb, scratch_gb=0, boot=boot)
     elif machine.scratch_gb:
         scratch = resources.scratch_disk_name(plan.build_id, order.attempt)
     if phase == BUILD and plan.origin is not None:

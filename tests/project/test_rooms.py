@@ -12,6 +12,7 @@ MOST_ENTRIES = 15
 
 EXECUTED = {"functions/__init__.py": "sets the garbage collector's threshold before a cold start imports anything"}
 LARGE = {
+    "provisioner/steps": "one action a file",
     "shared": "the files that every room stands on, and the rooms",
     "tests/project": "one rule a file",
 }

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from provisioner import light_dataclasses, protocol
 from provisioner.protocol import (
     ACTIONS,
+    CHECK_ACTIONS,
+    MAKER_ACTIONS,
     PHASES,
     REPORT_KINDS,
     Job,
@@ -198,7 +200,7 @@ def test_signatures_are_those_of_hmac_sha256() -> None:
 
 
 def test_every_action_has_a_module_and_a_shape() -> None:
-    for action in ACTIONS:
+    for action in (*ACTIONS, *MAKER_ACTIONS, *CHECK_ACTIONS):
         assert callable(import_module(f"provisioner.steps.{action.replace('-', '_')}").act)
     assert decode_inputs(Step("a", "reboot", {})) == protocol.Reboot()
     with pytest.raises(ProtocolError, match=r"step\.inputs\.now: unknown key"):

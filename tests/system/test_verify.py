@@ -5,6 +5,7 @@ Sandboxes make the images, so that what is verified is all that boots.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,17 @@ def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
     for number in (1, 2):
         done, _ = goldsmith.build(release(goldsmith, number))
         assert done.status == 0, done.text
-    done, _ = goldsmith.build(release(goldsmith, 3, {"steps": []}))
+    done, build = goldsmith.build(release(goldsmith, 3, {"boot_seconds": 3600, "disk_gb": 3}))
     assert done.status == 0, done.text
+    [checks] = build["verify_steps"]
+    assert (checks["name"], checks["status"]) == ("built-in checks", "done")
+    seen, _, unseen = checks["note"].partition("; not checked: ")
+    assert re.fullmatch(
+        r"[a-z-]+\.target after [0-9.]+ s; network is up; clock is right; files take [0-9]+ of [0-9]+ MiB; "
+        "machine-id made at this boot; nothing is left of the build",
+        seen,
+    ), checks["note"]
+    assert unseen.startswith("boot loader (the VM was booted directly"), checks["note"]
     assert "verifying" in {document.get("state") for document in done.documents()}
     found = {image["name"]: (image["family"], image["deprecated"]) for image in goldsmith.images()}
     assert found == {
@@ -47,7 +57,7 @@ def test_an_image_that_fails_verification_is_deleted(goldsmith: Goldsmith) -> No
     done, build = goldsmith.build(spec, "--output", goldsmith.output)
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"] == "step 'check' failed: exit status 3"
-    assert build["verify_steps"][0]["output"].strip() == "found 1"
+    assert build["verify_steps"][1]["output"].strip() == "found 1"
     assert build["ledger"] == []
     assert goldsmith.images() == []
     assert list(goldsmith.output.iterdir()) == []

@@ -341,6 +341,7 @@ def test_every_event_can_be_told() -> None:
         ({"kind": STEP_STARTED, "step": 7}, "step "),  # a guest may say what it likes
         ({"kind": STEP_STARTED, "step": -7}, "step "),
         ({"kind": STEP_FINISHED, "step": 0, "seconds": 1.26}, "step greet done in 1.3 s"),
+        ({"kind": STEP_FINISHED, "step": 0, "message": "network is up"}, "step greet done: network is up"),
         (
             {"kind": STEP_FAILED, "step": 0, "seconds": 2.0, "exit_status": 3, "final": True},
             "step greet failed in 2.0 s, exit status 3",

@@ -107,6 +107,8 @@ STEP = "[{name: a, action: run-script, inputs: {script: a}}]"
         ("", "[{name: a, action: run-script, inputs: {script: a, env: {A: b}}}]", {}),
         ("", "[{name: a, action: reboot}]", {}),
         ("verify: {}", STEP, {}),
+        ("verify: {disk_gb: 2}", STEP, {}),
+        ("verify: {boot: firmware}", STEP, {}),
         ("verify: {steps: [{name: a, action: reboot}]}", STEP, {}),
         ("context: files", "[{name: a, action: run-script, inputs: {script: a}, reads: [b]}]", {}),
         ("", "[{name: a, action: run-script, inputs: {script: a}, network: false}]", {}),
@@ -200,7 +202,17 @@ def test_step_runs_no_longer_than_the_build() -> None:
     plan = planned(spec_with("build: {timeout: 30m}\nverify: {steps: [{name: a, action: reboot}]}", steps))
     assert [step.timeout for step in plan.steps] == [1800, 1800, 60]
     assert plan.verify_steps is not None
-    assert plan.verify_steps[0].timeout == 1800
+    assert [step.timeout for step in plan.verify_steps] == [1800, 1800]
+
+
+def test_the_built_in_checks_come_before_the_verify_steps() -> None:
+    assert planned(spec_with()).verify_steps is None
+    checks, step = (
+        planned(spec_with("verify: {boot_seconds: 60, steps: [{name: a, action: reboot}]}")).verify_steps or ()
+    )
+    assert (checks.name, checks.inputs, checks.reads) == ("built-in checks", {"boot_seconds": 60}, ())
+    assert step.name == "a"
+    assert planned(spec_with("verify: {boot: firmware}")).verify_boot == "firmware"
 
 
 def test_steps_of_other_architectures_are_left_out() -> None:
@@ -209,7 +221,7 @@ def test_steps_of_other_architectures_are_left_out() -> None:
         "[{name: a, action: reboot, when: {arch: arm64}}, {name: b, action: reboot, when: {arch: x86_64}}]",
     )
     assert [step.name for step in planned(spec).steps] == ["b"]
-    assert planned(spec).verify_steps == ()
+    assert [step.action for step in planned(spec).verify_steps or ()] == ["check-image"]
     assert [step.name for step in planned(spec, source=replace(DEBIAN, architecture="arm64")).steps] == ["a"]
 
 

@@ -196,6 +196,13 @@ class TestVerifyImage:
         assert (request.source_image, request.job.phase, request.job.clean) == (IMAGE, "verify", False)
         assert request.job.key != world.keys.of_machine(values.BUILD_ID, 1, "build")
 
+    def test_it_may_boot_in_another_way_than_the_one_that_builds(self) -> None:
+        for asked, boot in (("", "direct"), ("firmware", "firmware")):
+            world = world_at("verify_image")
+            put(world, State.VERIFYING, plan=replace(whole_plan(), verify_boot=asked))
+            carry_out(order_of(world, "verify_image"), world.backend)
+            assert world.compute.machines[VERIFY].request.plan.boot == boot
+
     def test_the_next_one_takes_the_place_of_one_that_hangs(self) -> None:
         """A silent VM runs and costs money, and may take the last of a quota."""
         world = world_at("verify_image")
