@@ -459,6 +459,44 @@ def images_show(name: ImageName, json: AsJson = False) -> None:
     show_image(name, as_json=json)
 
 
+@images.command("provenance")
+def images_provenance(
+    name: ImageName,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE", help="Write the signed envelope there instead of printing it."),
+    ] = None,
+    key: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="The public key that must have signed; else this machine's."),
+    ] = None,
+    builder: Annotated[str, typer.Option(metavar="URI", help="The builder that must have made it.")] = "",
+    source: Annotated[
+        str, typer.Option(metavar="IMAGE", help="What it must be made from: PROJECT/NAME, a name or an id.")
+    ] = "",
+) -> None:
+    """Check the signed statement about an image's origin against its disk, and print it."""
+    from .commands.images import show_statement
+
+    raise typer.Exit(show_statement(name, output, key, builder, source))
+
+
+@images.command("lineage")
+def images_lineage(name: ImageName, json: AsJson = False) -> None:
+    """List an image and the images that it was made from, one after the other."""
+    from .commands.images import show_lineage
+
+    show_lineage(name, as_json=json)
+
+
+@images.command("signing-key")
+def images_signing_key() -> None:
+    """Print the public key that checks what this machine signs."""
+    from .commands.images import show_signing_key
+
+    show_signing_key()
+
+
 @images.command("import")
 def images_import(
     file: Annotated[

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .keys import Keys
-from .ports import Bucket, Bus, Clock, Compute, Progress, Store
+from .ports import Bucket, Bus, Clock, Compute, Progress, Signer, Store
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,4 @@ class Backend:
     progress: Progress
     adopted_families: Collection[str]  # whose older images may be deprecated although builds did not make them; *: all
     concurrency: int | None  # builds that have VMs, or are about to, at once; None: any number
+    signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

@@ -227,6 +227,13 @@ class Compute(Protocol):
         """
         ...
 
+    def disk_digest(self, project: str, name: str) -> str | None:
+        """Return the digest of what is on an image's disk, wherever that has holes; None where it cannot be read.
+
+        NotFound.
+        """
+        ...
+
     def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         """Set an image's labels, where they are still as in `image`; its family stays as it is.
 
@@ -498,4 +505,21 @@ class Bus(Protocol):
 
     def publish(self, message: Message) -> None:
         """Hand a message over; it is durable when this returns."""
+        ...
+
+
+class Signer(Protocol):
+    """A key that signs statements about images."""
+
+    @property
+    def key_id(self) -> str:
+        """Return the SHA-256, in hex, of the public key in DER."""
+        ...
+
+    def check(self) -> None:
+        """Raise EnvironmentFault where there is no key that can sign, before anything is made."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message."""
         ...

@@ -73,6 +73,54 @@ def show_image(name: str, *, as_json: bool) -> None:
     say(str(contents))
 
 
+def show_statement(name: str, output: Path | None, key: Path | None, builder: str, source: str) -> int:
+    """Print the statement about an image if it holds, or write it into a file; give the exit status."""
+    if output is not None and output.exists():
+        raise InputError(f"{output} exists already; remove it, or give another name")
+    from shared.provenance.check import Policy
+
+    with open_home() as backend:
+        provenance = opening.provenance_here(backend)
+        faults = provenance.faults(name, key, Policy(builder, source))
+        for fault in faults:
+            complain(f"image {name}: {fault}")
+        if faults:
+            return NOT_SUCCEEDED
+        envelope = provenance.envelope(name)
+        if output is None:
+            print_json(provenance.stated(envelope, name))
+            return 0
+        backend.bucket.write(str(output.absolute()), envelope)
+    say(f"statement {output}")
+    return 0
+
+
+def show_lineage(name: str, *, as_json: bool) -> None:
+    """Print an image and the images that it was made from, one after the other."""
+    with open_home() as backend:
+        found = list(opening.provenance_here(backend).lineage(name))
+    if as_json:
+        print_json([asdict(ancestor) for ancestor in found])
+        return
+    rows = [
+        (
+            f"{each.project}/{each.name}",
+            each.id,
+            "yes" if each.is_there else "no",
+            each.build or "none of this machine's",
+            "yes" if each.has_statement else "no",
+        )
+        for each in found
+    ]
+    print_table(("IMAGE", "ID", "THERE", "BUILD", "STATEMENT"), rows)
+
+
+def show_signing_key() -> None:
+    """Print the public key of this machine, which is made where there is none."""
+    with open_home() as backend:
+        say(opening.provenance_here(backend).public_key().decode().rstrip())
+
+
 def import_file(file: Path, name: str | None, family: str | None, architecture: str | None) -> None:
     """Take a file into the catalogue."""
     with shown() as progress, open_home(progress) as backend:

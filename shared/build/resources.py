@@ -241,3 +241,8 @@ def is_in_results(uri: str, build: Build) -> bool:
 def sbom_names(stem: str) -> tuple[str, str]:
     """The bill of materials, as SPDX and as CycloneDX."""
     return stem + ".spdx.json", stem + ".cdx.json"
+
+
+def statement_name(stem: str) -> str:
+    """The signed statement about an image's origin, as in-toto names files of envelopes."""
+    return stem + ".intoto.jsonl"

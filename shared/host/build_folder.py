@@ -5,7 +5,7 @@ HOME/builds/ID/labels.json    what its machines and disks are labelled with, wri
 HOME/builds/ID/context.tar    the packed context
 HOME/builds/ID/disks/         boot disks
 HOME/builds/ID/machines/      one folder a VM: cidata, console, reports
-HOME/builds/ID/logs/          consoles of VMs that are gone, bills of materials; all that stays of a finished build
+HOME/builds/ID/logs/          consoles of gone VMs, bills of materials, statements; all that stays of a finished build
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ..architectures import find_architecture
 from ..build.build import ArchiveRecord, ExportedImage
 from ..build.export_formats import chosen_formats
 from ..build.plan import Plan
+from ..cache.disk_delta import disk_digest
 from ..delivery.cidata import cidata_files
 from ..delivery.iso9660 import FILE_LIMIT
 from ..disks.disk import Disk
@@ -272,6 +273,13 @@ class LocalCompute:
                 return packages(disk.root)
         except RootUnreadable:
             return None
+
+    def disk_digest(self, project: str, name: str) -> str | None:
+        """Read an image's disk, but for its holes."""
+        self._only_local(project)
+        disk = self._catalogue.disk(name)
+        with faults(disk.parent):
+            return disk_digest(disk)
 
     def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         """Set labels."""

@@ -39,6 +39,8 @@ def admit(plan: Plan, backend: Backend) -> BuildRequested:
     if found.unchanged is not None:
         return replace(asked, unchanged=found.unchanged)
     backend.compute.check(plan)
+    if backend.signer is not None:
+        backend.signer.check()
     may_wait = backend.concurrency is not None or plan.rebuild == "changed" or found.maker != ""
     if may_wait or not plan.image.numbered:
         line = readable_builds(backend.store.line())

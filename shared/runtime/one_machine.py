@@ -28,6 +28,7 @@ from ..machines.qemu import ADDRESS
 from ..names import LOCAL
 from ..ownership import ALL_FAMILIES
 from ..ports import Progress
+from ..provenance.signing_key import SigningKey
 from ..topology import REPORTS_TOPIC
 from .webhooks import calls_here
 
@@ -82,6 +83,7 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
             progress=progress or _silent,
             adopted_families=(ALL_FAMILIES,),  # whose else should they be?
             concurrency=concurrency,
+            signer=SigningKey(home),
             home=home,
             catalogue=catalogue,
             queue=queue,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .keeper import Keeper as Keeper
     from .keeper import Retried as Retried
     from .one_machine import LocalBackend as LocalBackend
+    from .provenance import LocalProvenance as LocalProvenance
     from .terminal import CloudClient as CloudClient
     from .terminal import CloudConsole as CloudConsole
 
@@ -40,6 +41,13 @@ def images_here(backend: LocalBackend) -> LocalImages:
     from .images import LocalImages
 
     return LocalImages(backend)
+
+
+def provenance_here(backend: LocalBackend) -> LocalProvenance:
+    """Return what is stated of this machine's images, on an opened backend."""
+    from .provenance import LocalProvenance
+
+    return LocalProvenance(backend)
 
 
 def cache_here(home: Path) -> BuildCache:

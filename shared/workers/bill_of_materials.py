@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from provisioner.protocol import BUILD, COMPLETED, INVENTORY
 
@@ -51,6 +52,7 @@ class BillOfMaterials:
         base, base_note = self._base()
         note = "; ".join(filter(None, (note, base_note)))
         self.packages: Sequence[Package] | None = found
+        self.digests: dict[str, str] = {}  # of what store() has written, by file name
         self._name = document_name(plan, given)
         with _ONE_AT_A_TIME:
             self._documents: Documents = documents(build, plan, Contents(found, note, given, base))
@@ -64,16 +66,15 @@ class BillOfMaterials:
         """Write both documents beside the build's results; return where the spec wants the SPDX one, too."""
         stem = resources.results_stem(self._build, log_folder(self._backend, self._build.id))
         names = resources.sbom_names(stem)
-        spdx, _cyclonedx = (
-            stage(name, text, self._build, self._backend) for name, text in zip(names, self.texts, strict=True)
-        )
+        for name, text in zip(names, self.texts, strict=True):
+            self.digests[PurePosixPath(name).name] = stage(name, text, self._build, self._backend)
         target = self._plan.image.sbom_to
         if target is None:
             return ()
         uri = target + self._name if target.endswith("/") else target
         if resources.is_in_results(uri, self._build) and is_result(uri):
             raise Permanent(f"output.sbom.to: {uri} is named as results of builds are; write another folder or name")
-        return (PublishedFile(uri, names[0], spdx, moved=False),)
+        return (PublishedFile(uri, names[0], self.digests[PurePosixPath(names[0]).name], moved=False),)
 
     def _packages(self) -> tuple[Sequence[Package] | None, str]:
         """Return the packages, from the image's disk or else from its VM's report, and what the list lacks."""

@@ -55,6 +55,12 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
+    if backend.signer is not None:  # functions begin without what makes statements
+        from ..provenance.of_build import signed_statement, statement_of
+
+        stated = signed_statement(build, plan, bill.digests, backend)
+        if stated is not None:
+            stage(statement_of(build, backend), stated, build, backend)
     archive = plan.image.export_to
     if archive is not None and build.image is not None and (build.image.archive or build.image.files):
         stem = resources.archive_stem(archive)

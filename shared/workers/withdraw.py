@@ -42,7 +42,9 @@ def withdraw(build: Build, backend: Backend, *, may_delete: bool = False) -> Wit
     if plan.image.export_to and build.image.archive:  # also where the release before named it without a commit
         files[plan.image.export_to] = build.image.archive.sha256
     left = [_take_back(name, sha256, build, backend) for name, sha256 in files.items()]
-    for name in resources.sbom_names(resources.results_stem(build, log_folder(backend, build.id))):
+    stem = resources.results_stem(build, log_folder(backend, build.id))
+    stated = () if backend.signer is None else (resources.statement_name(stem),)
+    for name in (*resources.sbom_names(stem), *stated):
         backend.bucket.delete(name)
     return Withdrawal(tuple(filter(None, left)), lost)
 

@@ -78,6 +78,11 @@ LAYERS = (
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/webhooks", "shared/ground shared/build shared/ports shared/engine", io=True),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
+    _layer(
+        "shared/provenance",
+        "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/host shared/delivery",
+        io=True,
+    ),
     _layer("shared/spec", "provisioner/protocol shared/ground shared/build shared/context shared/sbom"),
     _layer(
         "shared/elements",
@@ -140,7 +145,8 @@ LAYERS = (
     ),
     _layer(
         "shared/workers",
-        "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/engine shared/sbom",
+        "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/engine shared/sbom "
+        "shared/provenance",
         io=True,
     ),
     _layer(
@@ -158,7 +164,8 @@ LAYERS = (
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
         "shared/spec shared/elements shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images "
-        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp shared/webhooks",
+        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp shared/webhooks "
+        "shared/provenance",
         io=True,
     ),
     _layer(
@@ -179,7 +186,7 @@ LAYERS = (
         "goldsmith/commands",
         "goldsmith/home goldsmith/screen shared/ground shared/build shared/ports shared/gpu_drivers shared/engine "
         "shared/planning shared/spec shared/elements shared/context shared/intake shared/host shared/delivery "
-        "shared/images shared/runtime",
+        "shared/images shared/runtime shared/provenance",
         io=True,
     ),
     _layer(

@@ -186,6 +186,10 @@ class FakeCompute:
         self._call("packages")
         return PACKAGES
 
+    def disk_digest(self, project: str, name: str) -> str | None:
+        self._call("disk_digest")
+        return hashlib.sha256(f"disk of {self._found(name).id}".encode()).hexdigest()
+
     def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         self._call("label_image")
         found = self._found(image.name)

@@ -121,6 +121,10 @@ class GoogleCompute:
         """None: Compute Engine does not look inside images."""
         return None
 
+    def disk_digest(self, project: str, name: str) -> str | None:
+        """None: Compute Engine does not look inside images."""
+        return None
+
     def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         """Set an image's labels."""
         self._images.label(image, labels)

@@ -108,7 +108,7 @@ def test_build_whose_vm_was_done_goes_on_to_its_image(
     assert image is not None
     assert done.image is not None
     assert image.name == done.image.name
-    kept = [f"hello-20261120{suffix}" for suffix in (".cdx.json", ".spdx.json")]
+    kept = [f"hello-20261120{suffix}" for suffix in (".cdx.json", ".intoto.jsonl", ".spdx.json")]
     assert (folder.is_untidy(), sorted(path.name for path in folder.logs.iterdir())) == (False, kept)
 
 

@@ -1,0 +1,73 @@
+"""Make the signed statement about the image of a build, of all that is recorded of it. workers/ stores it.
+
+    on one machine    HOME/builds/ID/logs/IMAGE.intoto.jsonl, beside the bills of materials
+
+A backend without a key that signs has none. The same build has the same statement each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+
+from ..backend import Backend
+from ..build import resources
+from ..build.build import Build
+from ..build.events import ImageExported
+from ..build.plan import Plan
+from ..delivery.bundle import provisioner_version
+from ..engine.history import each_event
+from ..errors import NotFound, StoreError
+from ..ownership import find_build, find_image
+from .check import source_statement
+from .envelope import sign_statement
+from .statement import ImageFacts, SourceStatement, statement
+
+LOG = logging.getLogger(__name__)
+
+
+def signed_statement(build: Build, plan: Plan, documents: Mapping[str, str], backend: Backend) -> bytes | None:
+    """Return the envelope about a build's image; None where the backend has no key, or its disks cannot be read.
+
+    `documents` has the digests of its bills of materials, by file name.
+    """
+    disk = backend.compute.disk_digest(plan.image.project, plan.image.name)
+    if backend.signer is None or disk is None:
+        return None
+    exported = [
+        event.time
+        for event in each_event(backend.store, build.id, kinds=("ImageExported",))
+        if isinstance(event, ImageExported)
+    ]
+    facts = ImageFacts(
+        disk=disk,
+        provisioner=provisioner_version(),
+        finished=max(exported, default=build.created),
+        documents=documents,
+        source=_of_source(plan, backend),
+    )
+    return sign_statement(statement(build, plan, facts), backend.signer)
+
+
+def statement_of(build: Build, backend: Backend) -> str:
+    """Return where the statement about a build's image is."""
+    folder = backend.logs.replace("{build_id}", build.id)
+    return resources.statement_name(resources.results_stem(build, folder))
+
+
+def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:
+    """Return what is stated of the source image; None where Goldsmith has not made it, or has stated nothing."""
+    known = find_image(plan.source.project, plan.source.name, backend)
+    maker = find_build(known.build_id, backend) if known is not None and known.id == plan.source.id else None
+    if maker is None:
+        return None
+    name = statement_of(maker, backend)
+    try:
+        data = backend.bucket.read(name)
+        return source_statement(data, hashlib.sha256(data).hexdigest(), name)
+    except NotFound:
+        return None
+    except StoreError as error:
+        LOG.warning("build %s: the statement of its source image cannot be read: %s", plan.build_id, error)
+        return None

@@ -1,0 +1,109 @@
+"""The statement about an image lies beside its bills of materials, where a key signs, and goes with them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.build.build import ImageDocument, Outcome, State
+from shared.errors import EnvironmentFault
+from shared.planning.requests import admit
+from shared.provenance.signing_key import SigningKey
+from shared.workers.carry_out import carry_out
+from shared.workers.withdraw import withdraw
+from tests.shared.provenance.statements import openssl_verifies
+from tests.world import values
+from tests.world.given_orders import facts, kinds, order_of, put, world_at
+from tests.world.world import World
+
+RESULT = "gs://bucket/results/hello-1.json"
+STATEMENT = "gs://bucket/results/hello-1.intoto.jsonl"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SigningKey:
+    return SigningKey(tmp_path)
+
+
+def publishing(world: World | None = None) -> World:
+    world = world or world_at("label_image")
+    put(world, State.PUBLISHING, result=RESULT)
+    return world
+
+
+def stage(world: World, key: SigningKey | None) -> Any:
+    """Carry the first stage of the publication out; return what is stated."""
+    carry_out(order_of(world, "label_image"), replace(world.backend, signer=key))
+    assert kinds(world) == {"PublicationStaged"}, facts(world)
+    data = world.bucket.objects.get(STATEMENT)
+    return None if data is None else json.loads(base64.b64decode(json.loads(data)["payload"]))
+
+
+def test_it_is_signed_and_has_the_digests_of_what_lies_beside_it(key: SigningKey, tmp_path: Path) -> None:
+    world = publishing()
+    found = stage(world, key)
+    assert openssl_verifies(world.bucket.objects[STATEMENT], key.public_key(), tmp_path)
+    left = {entry["name"]: entry["digest"]["sha256"] for entry in found["predicate"]["runDetails"]["byproducts"]}
+    for kind in ("spdx", "cdx"):
+        data = world.bucket.objects[f"gs://bucket/results/hello-1.{kind}.json"]
+        assert left[f"hello-1.{kind}.json"] == hashlib.sha256(data).hexdigest()
+    disk = world.compute.disk_digest("local", values.plan().image.name)
+    assert found["subject"][0]["digest"] == {"goldsmithDisk": disk}
+
+
+def test_two_deliveries_write_the_same_bytes(key: SigningKey) -> None:
+    world = publishing()
+    stage(world, key)
+    first = world.bucket.objects[STATEMENT]
+    world.clock.time += 60
+    world.bus.waiting.clear()
+    stage(world, key)
+    assert world.bucket.objects[STATEMENT] == first
+
+
+def test_without_a_key_nothing_is_stated() -> None:
+    assert stage(publishing(), None) is None
+
+
+def test_it_goes_when_the_publication_is_withdrawn(key: SigningKey) -> None:
+    world = publishing()
+    stage(world, key)
+    build = put(world, State.CLEANING, result=RESULT, outcome=Outcome.FAILED)
+    withdraw(build, replace(world.backend, signer=key))
+    assert STATEMENT not in world.bucket.objects
+
+
+def test_the_statement_about_the_source_is_named_by_its_digest(key: SigningKey) -> None:
+    world = publishing()
+    source = values.plan().source
+    maker = values.build(id="base-0123456789ab", result="gs://bucket/results/base-1.json", state=State.FINISHED)
+    document = ImageDocument(source.project, source.name, maker.id, "d" * 64, "published", source.id)
+    world.store.create(maker, values.requested(build_id=maker.id), document)
+    world.bucket.objects["gs://bucket/results/base-1.intoto.jsonl"] = b"damaged"
+    dependencies = ("predicate", "buildDefinition", "resolvedDependencies")
+
+    def of_source(found: Any) -> Any:
+        for key in dependencies:
+            found = found[key]
+        return found[0]
+
+    assert "digest" not in of_source(stage(world, key))
+    data = world.bucket.objects[STATEMENT]
+    world.bucket.objects["gs://bucket/results/base-1.intoto.jsonl"] = data
+    world.bus.waiting.clear()
+    told = of_source(stage(world, key))
+    assert told["annotations"]["statement_sha256"] == hashlib.sha256(data).hexdigest()
+    assert told["digest"] == {"goldsmithDisk": world.compute.disk_digest("local", values.plan().image.name)}
+
+
+def test_a_build_is_refused_before_it_begins_where_the_key_is_damaged(key: SigningKey, tmp_path: Path) -> None:
+    (tmp_path / "signing.key").write_bytes(b"damaged")
+    world = World()
+    with pytest.raises(EnvironmentFault, match=r"signing\.key holds no private key"):
+        admit(values.plan(), replace(world.backend, signer=key))
