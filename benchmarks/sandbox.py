@@ -69,7 +69,7 @@ script=$1
 shift
 mkosi --force --incremental --format=directory --distribution=debian --release=bookworm \\
     --without-unified-kernel-images --nspawn-keep-unit --mirror=http://deb.debian.org/debian \\
-    --with-network=yes --postinst-script="$script" --workspace-dir=. --output="$0/tree" "$@" build
+    --with-network=yes --postinst-script="$script" --workspace-dir="$0" --output="$0/tree" "$@" build
 rm -f disk.raw
 truncate --size=10G disk.raw
 mke2fs -q -F -t ext4 -E nodiscard,lazy_itable_init=1 -d tree disk.raw
