@@ -204,6 +204,7 @@ class CheckImage:
     boot_seconds: Optional[float] = None  # from the kernel's start to the default target, at most
     disk_gb: Optional[float] = None  # that the files of the root file system take, at most
     skip: Tuple[str, ...] = ()  # of CHECKS
+    again: bool = False  # after a restart: what is of the first boot was seen then
 
 
 CHECK_ACTIONS: Mapping[str, type] = {"check-image": CheckImage}

@@ -28,6 +28,7 @@ ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made
 EXPIRES_LABEL = "goldsmith-expires"  # on machines and disks: the Unix time after which a sweep may delete them
 SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
 REVOKED_LABEL = "goldsmith-revoked"  # on an image that was revoked: when, in Unix seconds
+VERIFY_LABEL = "goldsmith-verify"  # on an image that is kept although it has failed its verification: failed
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 
 _OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes

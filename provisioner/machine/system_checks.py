@@ -273,7 +273,7 @@ class SystemChecks:
         except (ValueError, IndexError):
             self._found.unseen.append(f"{name} (the kernel does not say when it began)")
             return None
-        if self._interrupted:
+        if self._interrupted or self._asked.again:
             self._found.unseen.append(f"{name} (the VM has restarted since its first boot)")
             return None
         return time.time() - up - ROUNDING

@@ -228,6 +228,7 @@ class Build:
     replaced: tuple[str, ...] = ()  # those that were
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
+    unfit: bool = False  # that image has failed its verification: no build takes it up
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before

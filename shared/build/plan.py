@@ -174,6 +174,7 @@ class Plan:
     rebuild: Literal["always", "changed"] = "always"  # changed: not when an image of this content is published
     attempts: int = 3
     allow_failed: tuple[str, ...] = ()  # units that may have failed in the image that is verified
+    keep_failed: bool = False  # an image that fails its verification stays for a while, to be looked at
     verify_boot: str = ""  # one machine only: direct or firmware, of the VM that verifies; "" for that of the machine
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
     source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none

@@ -219,11 +219,14 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     """Decide the outcome, and whether the image stays.
 
     It does when it is published. One that was fit to be published waits for a new build of the same content, unless a
-    person has ended this one: hazard 14.
+    person has ended this one: hazard 14. One that has failed its verification stays where the plan wants to look at it.
     """
     waits = build.state is State.PUBLISHING and outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
-    after = replace(build, outcome=outcome, kept_until=build.updated + KEPT_SECONDS if waits else 0.0)
-    keep = waits or outcome is Outcome.SUCCEEDED
+    failed = build.state is State.VERIFYING and outcome is Outcome.FAILED
+    unfit = failed and build.plan is not None and build.plan.keep_failed
+    until = build.updated + KEPT_SECONDS if waits or unfit else 0.0
+    after = replace(build, outcome=outcome, unfit=unfit, kept_until=until)
+    keep = waits or unfit or outcome is Outcome.SUCCEEDED
     ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
     return _keep_disk(replace(after, ledger=ledger, reason=reason + kept_reason(after)))
 

@@ -60,10 +60,15 @@ def order_reason(_build: Build, event: OrderFailed) -> str:
 
 
 def kept_reason(build: Build) -> str:
-    """Return which image stays of a build that could not be published, until when, and how to use it."""
+    """Return which image stays of a build that has not published it, until when, and how to use it."""
     if not build.kept_until or build.image is None:
         return ""
     until = datetime.fromtimestamp(build.kept_until, UTC)
+    if build.unfit:
+        return (
+            f"; image {build.image.name} has not passed its verification and is in no family, and is kept until "
+            f"{until:%Y-%m-%d %H:%M} UTC"
+        )
     return (
         f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
         "build the same spec again to publish it"

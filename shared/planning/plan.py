@@ -87,7 +87,7 @@ def make_plan(
     verify_steps = _verify_steps(spec.verify, source.architecture, longest, read) if spec.verify else None
     disk_size_gb = _disk_size(spec.output.disk_size_gb, source)
     layout = _layout(spec.output.oem_size, steps, source, disk_size_gb)
-    allow_failed, verify_boot = (spec.verify.allow_failed, spec.verify.boot or "") if spec.verify else ((), "")
+    verification = _verification(spec.verify)
     engine: EngineKind = "vm" if origin is not None else _engine(spec, steps, layout, source)
     digest = content_digest(
         source.id,
@@ -97,8 +97,7 @@ def make_plan(
         provisioner_version,
         layout=layout,
         sbom_input=spec.output.sbom.input if spec.output.sbom else None,
-        allow_failed=allow_failed,
-        verify_boot=verify_boot,
+        **verification,
         engine=engine,
         reproducible=spec.output.reproducible,
         date=date,
@@ -116,8 +115,8 @@ def make_plan(
         steps=steps if origin is None else with_origin(steps, origin, longest),
         context=context,
         verify_steps=verify_steps,
-        allow_failed=allow_failed,
-        verify_boot=verify_boot,
+        **verification,
+        keep_failed=spec.verify is not None and spec.verify.keep_failed,
         layout=layout,
         hygiene=spec.hygiene.findings,
         allow=tuple(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow),
@@ -178,11 +177,28 @@ def _steps(
 def _verify_steps(
     verify: Verify, architecture: str, longest: float, documents: Mapping[AskedElements, str]
 ) -> tuple[Step, ...]:
-    """Return the built-in checks, then the spec's steps: the checks look at what the boot alone has made."""
+    """Return the built-in checks, then the spec's steps: the checks look at what the boot alone has made.
+
+    Where a restart is wanted, it comes last, and the checks that mean something then.
+    """
     asked = {"boot_seconds": verify.boot_seconds, "disk_gb": verify.disk_gb, "skip": list(verify.skip)}
     inputs = {key: value for key, value in asked.items() if value}
     checks = Step(CHECKS_STEP, "check-image", inputs, timeout=longest, reads=())
-    return (checks, *_steps(verify.steps, architecture, longest, documents))
+    last: tuple[Step, ...] = ()
+    if verify.restart:
+        again = {"again": True, **({"skip": list(verify.skip)} if verify.skip else {})}
+        last = (
+            Step("restart", "reboot", {}, timeout=longest, reads=()),
+            Step(f"{CHECKS_STEP} after the restart", "check-image", again, timeout=longest, reads=()),
+        )
+    return (checks, *_steps(verify.steps, architecture, longest, documents), *last)
+
+
+def _verification(verify: Verify | None) -> dict[str, Any]:
+    """Return what counts for the content digest of a verification, beside its steps."""
+    if verify is None:
+        return {}
+    return {"allow_failed": verify.allow_failed, "verify_boot": verify.boot or ""}
 
 
 def _inputs(step: SpecStep, documents: Mapping[AskedElements, str]) -> Mapping[str, Any]:

@@ -166,9 +166,11 @@ def _refuse_full(line: Sequence[Unfinished]) -> None:
 def is_alike(maker: Build | None, plan: Plan) -> bool:
     """Return whether the image that a build has kept is what another plan would make, but for its labels and family.
 
+    One that has failed its verification is not: it is made anew.
+
     The content digest does not cover what findings lead to, nor an image's size, licences and description.
     """
-    before = maker.plan if maker is not None else None
+    before = maker.plan if maker is not None and not maker.unfit else None
     if before is None:
         return False
     names = ("disk_size_gb", "licenses", "description")

@@ -158,6 +158,8 @@ class Verify(Closed):
     boot: Literal["direct", "firmware"] | None = None
     boot_seconds: Annotated[Whole, Field(ge=1, le=LONGEST_BOOT)] | None = None
     disk_gb: DiskSize | None = None
+    keep_failed: Flag = False
+    restart: Flag = False
     skip: Annotated[tuple[BuiltInCheck, ...], Field(max_length=len(CHECKS))] = ()
 
 

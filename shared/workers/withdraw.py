@@ -10,7 +10,7 @@ from ..build import resources
 from ..build.build import Build, Outcome
 from ..build.plan import Plan
 from ..errors import GoldsmithError, Permanent, Transient
-from ..names import EXPIRES_LABEL
+from ..names import DIGEST_LABEL, EXPIRES_LABEL, VERIFY_LABEL
 from ..ownership import is_made_by
 from .logs import log_folder
 
@@ -67,6 +67,9 @@ def _withdraw_image(build: Build, plan: Plan, backend: Backend, may_delete: bool
             return f"image {image.name} could not leave its family, and was deleted: {error}"
     if build.kept_until:
         labels = {**plan.image.labels, EXPIRES_LABEL: str(int(build.kept_until))}
+        if build.unfit:  # in the place of the digest: there may be no room for one label more
+            labels.pop(DIGEST_LABEL, None)
+            labels[VERIFY_LABEL] = "failed"
         backend.compute.label_image(image, labels)
     return ""
 

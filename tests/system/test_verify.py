@@ -83,10 +83,15 @@ def test_a_unit_that_fails_fails_verification_unless_it_is_listed(goldsmith: Gol
     unit = "[Service]\\nExecStart=/bin/false\\n[Install]\\nWantedBy=multi-user.target\\n"
     script = f"printf '{unit}' >/etc/systemd/system/app.service\nsystemctl enable app\n"
     steps = [{"name": "unit", "script": script}]
-    done, build = goldsmith.build(sandboxed(goldsmith, steps, name="refused", verify={"steps": []}))
+    kept = sandboxed(goldsmith, steps, name="refused", output={"family": "apps"}, verify={"keep_failed": True})
+    done, build = goldsmith.build(kept)
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"].startswith("failed units: app.service; app.service: Main process exited")
-    assert build["reason"].endswith("; mend them, or name them in verify.allow_failed")
+    mend, _, told = build["reason"].partition("; image ")
+    assert mend.endswith("; mend them, or name them in verify.allow_failed")
+    [image] = goldsmith.images()
+    assert told.startswith(f"{image['name']} has not passed its verification and is in no family, and is kept until 20")
+    assert (image["family"], image["labels"]["goldsmith-verify"]) == (None, "failed")
     verify = {"steps": [], "allow_failed": ["app.service"]}
     done, build = goldsmith.build(sandboxed(goldsmith, steps, name="allowed", verify=verify))
     assert (done.status, build["outcome"]) == (0, "succeeded"), done.text

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.machine.system_checks import Sighting, SystemChecks, read_date
-from provisioner.protocol import CHECKS, COMPLETED, FAILED, STEP_FINISHED, VERIFY, CheckImage, Step
+from provisioner.protocol import CHECKS, COMPLETED, FAILED, REBOOT_STATUS, STEP_FINISHED, VERIFY, CheckImage, Step
 from tests.provisioner.provisioning import Provisioning, free_port, job
 
 MACHINE_ID = "0123456789abcdef" * 2
@@ -332,6 +332,18 @@ def test_the_provisioner_reports_what_it_saw(tmp_path: Path) -> None:
         "nothing is left of the build; not checked: network (verify.skip); clock (verify.skip); disk (verify.skip)"
     )
     assert "not checked: network (verify.skip)" in ended.console
+
+
+def test_after_a_restart_the_first_boot_is_not_looked_at_again(tmp_path: Path) -> None:
+    again = Step("again", "check-image", {"skip": SKIPPED, "again": True}, reads=())
+    machine = Provisioning(tmp_path / "m", job(Step("restart", "reboot", {}, reads=()), again, phase=VERIFY))
+    Booted(machine.root).age("etc/machine-id")
+    assert machine.run().status == REBOOT_STATUS
+    ended = machine.run()
+    assert (ended.status, machine.reports()[-1].kind) == (0, COMPLETED), ended.console
+    told = [report.message for report in machine.reports() if report.kind == STEP_FINISHED][-1]
+    assert told.startswith("multi-user.target after 42.5 s; not checked: network (verify.skip); ")
+    assert told.endswith("; leftovers (the VM has restarted since its first boot)")
 
 
 def test_the_provisioner_fails_a_verification_for_what_it_saw(tmp_path: Path) -> None:

@@ -498,6 +498,19 @@ class TestHazards:
         assert (over.kept_until, over.reason) == (0.0, "cancelled by a person")
         assert over.ledger == (replace(image, keep=False),)
 
+    def test_an_image_that_fails_its_verification_is_kept_where_the_plan_wants_that(self) -> None:
+        plan = replace(verifying_plan(), keep_failed=True)
+        image = LedgerEntry("image", "hello-20261120", "local")
+        build, _ = advance(at(S.EXPORTING, plan=plan, ledger=(MACHINE, DISK, image)), values.image_exported())
+        over, _ = advance(build, said(FAILED, "verify"))
+        assert (over.outcome, over.unfit, over.kept_until) == (O.FAILED, True, over.updated + KEPT_SECONDS)
+        assert "; image hello-20261120 has not passed its verification and is in no family, and is kept " in over.reason
+        assert advance(over, values.cleaned_up())[0].ledger == (replace(image, keep=True),)
+        late, _ = advance(build, AT_DEADLINE)
+        assert (late.outcome, late.unfit, late.kept_until) == (O.TIMED_OUT, False, 0.0)
+        cancelled, _ = advance(build, values.cancel_requested())
+        assert (cancelled.unfit, cancelled.kept_until) == (False, 0.0)
+
     def test_hazard_14_only_a_verified_image_is_kept(self) -> None:
         build, _ = advance(verify_at(S.EXPORTING), values.image_exported())
         assert not any(entry.keep for entry in build.ledger)

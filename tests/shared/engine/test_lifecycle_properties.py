@@ -130,7 +130,8 @@ def plans(draw: st.DrawFn) -> Plan:
     machine = replace(plan.machine, hold=draw(st.sampled_from([0.0, 0.0, 600.0])))
     keep = draw(st.sampled_from([0.0, 7200.0]))
     verify_steps = draw(st.none() | st.just(plan.steps))
-    return replace(plan, image=image, machine=machine, verify_steps=verify_steps, keep_disk=keep)
+    failed = draw(st.booleans())
+    return replace(plan, image=image, machine=machine, verify_steps=verify_steps, keep_disk=keep, keep_failed=failed)
 
 
 beginnings: st.SearchStrategy[BuildRequested | BuildRejected] = st.one_of(
@@ -331,7 +332,8 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
     if after.finished:
         assert all(entry.keep and entry.kind == "image" for entry in after.ledger)
     if after.state is State.HELD and before.state is not State.HELD:
-        assert [(entry.kind, entry.keep) for entry in after.ledger] == [("disk", True)]
+        image = [("image", True)] if after.unfit else []
+        assert sorted((entry.kind, entry.keep) for entry in after.ledger) == [("disk", True), *image]
     if before.ended:
         assert "announce" not in {order.kind for order in decision.orders}, "it is announced once"
     if isinstance(event, Ticked):

@@ -215,6 +215,20 @@ def test_the_built_in_checks_come_before_the_verify_steps() -> None:
     assert planned(spec_with("verify: {boot: firmware}")).verify_boot == "firmware"
 
 
+def test_a_restart_of_the_verifying_vm_comes_last() -> None:
+    plan = planned(
+        spec_with("verify: {restart: true, skip: [clock], steps: [{name: a, action: run-script, inputs: {script: a}}]}")
+    )
+    first, own, restart, last = plan.verify_steps or ()
+    assert [step.action for step in (first, own, restart, last)] == [
+        "check-image",
+        "run-script",
+        "reboot",
+        "check-image",
+    ]
+    assert (first.inputs, last.inputs) == ({"skip": ["clock"]}, {"again": True, "skip": ["clock"]})
+
+
 def test_steps_of_other_architectures_are_left_out() -> None:
     spec = spec_with(
         "verify: {steps: [{name: v, action: reboot, when: {arch: arm64}}]}",

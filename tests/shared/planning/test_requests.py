@@ -18,7 +18,7 @@ from shared.build.plan import Plan, SourceImage
 from shared.engine.messages import read_event_message
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
 from shared.planning.plan import make_plan
-from shared.planning.requests import admit, ask_to_cancel
+from shared.planning.requests import admit, ask_to_cancel, is_alike
 from shared.planning.turns import give_turns
 from shared.ports import Image
 from shared.spec.model import Spec
@@ -257,6 +257,14 @@ class TestTakingUp:
         second = request(world, spec(**{"output": FIXED, **changes}), "two")
         assert (second.taken_up, second.replaces != "") == (None, True)
         assert published(world, second).family == "hello"
+
+    def test_one_that_has_failed_its_verification_is_made_anew(self) -> None:
+        """verify.keep_failed: it stays to be looked at, and nothing else."""
+        world = World()
+        first = self.kept(world, spec(output=FIXED))
+        build = world.build(first.build_id)
+        assert is_alike(build, first.plan)
+        assert not is_alike(replace(build, unfit=True), first.plan)
 
     def test_a_kept_image_of_another_project_goes_with_the_sweep_of_any(self) -> None:
         world = World()

@@ -321,6 +321,17 @@ class TestLabelImage:
         assert (image.family, image.labels["goldsmith-expires"]) == (None, str(int(until)))
         assert not set(PUBLISHED) & set(world.bucket.objects)
 
+    def test_a_kept_image_that_has_failed_its_verification_says_so_instead_of_its_digest(self) -> None:
+        world = world_at("verify_image")
+        build, until = world.build(), values.NOON + 60
+        ledger = tuple(replace(entry, keep=entry.kind == "image") for entry in build.ledger)
+        kept = {"kept_until": until, "unfit": True, "image": build.image, "ledger": ledger}
+        put(world, State.CLEANING, outcome=Outcome.FAILED, **kept)
+        carry_out(order_of(world, "clean_up", 3), world.backend)
+        labels = world.compute.all_images[IMAGE].labels
+        assert (labels["goldsmith-verify"], labels["goldsmith-expires"]) == ("failed", str(int(until)))
+        assert "goldsmith-digest" not in labels
+
     def test_a_file_that_cannot_be_taken_back_keeps_no_image_in_its_family(self) -> None:
         world = publish(world_at("label_image"))
         build = world.build()
