@@ -432,12 +432,21 @@ def images_check(
     verified: Annotated[
         bool, typer.Option("--verified", help="Also status 1 for an image whose spec has no `verify`.")
     ] = False,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Also status 1 unless its signed statement holds for its disk.")
+    ] = False,
+    builder: Annotated[str, typer.Option(metavar="URI", help="With --provenance: who must have made it.")] = "",
+    source: Annotated[
+        str,
+        typer.Option(metavar="IMAGE", help="With --provenance: what it must be made from: PROJECT/NAME, name or id."),
+    ] = "",
     json: AsJson = False,
 ) -> None:
     """Say whether an image may be used; status 1 if not."""
     from .commands.images import print_verdict
 
-    raise typer.Exit(print_verdict(name, verified=verified, as_json=json))
+    stated = (builder, source) if provenance or builder or source else None
+    raise typer.Exit(print_verdict(name, verified=verified, stated=stated, as_json=json))
 
 
 @images.command("list")

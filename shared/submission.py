@@ -33,7 +33,7 @@ _BY_DIGEST = re.compile(
     rf"(?:{UPLOADS}([0-9a-f]{{64}})(?:-[0-9a-f]{{16}})?|{CONTEXTS}(?:[0-9]{{4}}-[0-9]{{2}}/)?([0-9a-f]{{64}}))(\.[a-z]+)"
 )
 _UNSAFE = re.compile(r"^\.\.?$|[\x00-\x1f\x7f]")  # what leads programs that copy results elsewhere, or into a terminal
-_RESULT = re.compile(r"(-[0-9]+|\.request)(~[0-9]+)?(\.spdx|\.cdx)?\.json$")
+_RESULT = re.compile(r"(-[0-9]+|\.request)(~[0-9]+)?((\.spdx|\.cdx|\.intoto)?\.json|\.intoto\.jsonl)$")
 _OBJECT = re.compile(r"gs://([a-z0-9][-a-z0-9_.]+)/(.+)", re.DOTALL)
 
 

@@ -278,10 +278,16 @@ def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
         say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
 
 
-def print_verdict(name: str, *, verified: bool, as_json: bool) -> int:
-    """Print whether an image may be used, and why not; return the exit status."""
+def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, as_json: bool) -> int:
+    """Print whether an image may be used, and why not; return the exit status.
+
+    With `stated`, the builder and the source that are wanted, its signed statement has to hold, too.
+    """
     with open_home() as backend:
         verdict = opening.images_here(backend).check(_local_name(name), must_be_verified=verified)
+        if stated is not None and verdict.exists:
+            faults = _faults_stated(backend, verdict.name, stated)
+            verdict = replace(verdict, problems=(*verdict.problems, *faults))
     if as_json:
         print_json({"usable": verdict.is_usable, **asdict(verdict)})
     elif verdict.is_usable:
@@ -292,6 +298,16 @@ def print_verdict(name: str, *, verified: bool, as_json: bool) -> int:
     for note in () if as_json else verdict.notes:
         say(f"note: {note}")
     return 0 if verdict.is_usable else NOT_SUCCEEDED
+
+
+def _faults_stated(backend: LocalBackend, name: str, stated: tuple[str, str]) -> list[str]:
+    """Return why an image is not what is stated of it; that nothing is, is a reason as well."""
+    from shared.provenance.check import Policy
+
+    try:
+        return opening.provenance_here(backend).faults(name, wanted=Policy(*stated))
+    except InputError as error:
+        return [str(error)]
 
 
 def _local_name(name: str) -> str:

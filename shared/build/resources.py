@@ -243,6 +243,6 @@ def sbom_names(stem: str) -> tuple[str, str]:
     return stem + ".spdx.json", stem + ".cdx.json"
 
 
-def statement_name(stem: str) -> str:
-    """The signed statement about an image's origin, as in-toto names files of envelopes."""
-    return stem + ".intoto.jsonl"
+def statement_name(stem: str, *, signed: bool) -> str:
+    """The statement about an image's origin: an envelope, as in-toto names files of those, or by itself."""
+    return stem + (".intoto.jsonl" if signed else ".intoto.json")

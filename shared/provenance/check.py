@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import StoreError
-from .envelope import PAYLOAD_TYPE, Envelope, VerifyingKey, read_envelope
+from .envelope import PAYLOAD_TYPE, Envelope, VerifyingKey
 from .statement import DISK_DIGEST, PREDICATE_TYPE, STATEMENT_TYPE, SourceStatement
 
 _SHOWN = 200  # characters of a value that a message quotes
@@ -59,9 +59,9 @@ def read_statement(envelope: Envelope) -> dict[str, Any]:
     return document
 
 
-def source_statement(data: bytes, sha256: str, place: str) -> SourceStatement:
-    """Return what is known of a source image by the envelope about it. StoreError."""
-    subjects = _listed(read_statement(read_envelope(data, place)), "subject")
+def source_statement(envelope: Envelope, sha256: str) -> SourceStatement:
+    """Return what is known of a source image by the statement about it, whose file has that digest. StoreError."""
+    subjects = _listed(read_statement(envelope), "subject")
     disks = [digest for subject in subjects if isinstance(digest := _at(subject, "digest", DISK_DIGEST), str)]
     return SourceStatement(sha256, disks[0] if disks else "")
 

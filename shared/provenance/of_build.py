@@ -1,8 +1,9 @@
-"""Make the signed statement about the image of a build, of all that is recorded of it. workers/ stores it.
+"""Make the statement about the image of a build, of all that is recorded of it. workers/ stores it.
 
-    on one machine    HOME/builds/ID/logs/IMAGE.intoto.jsonl, beside the bills of materials
+    on one machine     HOME/builds/ID/logs/IMAGE.intoto.jsonl: signed, in an envelope
+    on Google Cloud    gs://BUCKET/results/NAME-GENERATION.intoto.json: by itself, as no function has a key
 
-A backend without a key that signs has none. The same build has the same statement each time.
+Both lie beside the bills of materials. The same build has the same statement each time.
 """
 
 from __future__ import annotations
@@ -21,39 +22,37 @@ from ..engine.history import each_event
 from ..errors import NotFound, StoreError
 from ..ownership import find_build, find_image
 from .check import source_statement
-from .envelope import sign_statement
+from .envelope import PAYLOAD_TYPE, Envelope, read_envelope, sign_statement
 from .statement import ImageFacts, SourceStatement, statement
 
 LOG = logging.getLogger(__name__)
 
 
-def signed_statement(build: Build, plan: Plan, documents: Mapping[str, str], backend: Backend) -> bytes | None:
-    """Return the envelope about a build's image; None where the backend has no key, or its disks cannot be read.
+def statement_about(build: Build, plan: Plan, documents: Mapping[str, str], backend: Backend) -> bytes:
+    """Return the statement about a build's image, in an envelope where the backend has a key that signs.
 
     `documents` has the digests of its bills of materials, by file name.
     """
-    disk = backend.compute.disk_digest(plan.image.project, plan.image.name)
-    if backend.signer is None or disk is None:
-        return None
     exported = [
         event.time
         for event in each_event(backend.store, build.id, kinds=("ImageExported",))
         if isinstance(event, ImageExported)
     ]
     facts = ImageFacts(
-        disk=disk,
+        disk=backend.compute.disk_digest(plan.image.project, plan.image.name),
         provisioner=provisioner_version(),
         finished=max(exported, default=build.created),
         documents=documents,
         source=_of_source(plan, backend),
     )
-    return sign_statement(statement(build, plan, facts), backend.signer)
+    stated = statement(build, plan, facts)
+    return stated + b"\n" if backend.signer is None else sign_statement(stated, backend.signer)
 
 
 def statement_of(build: Build, backend: Backend) -> str:
     """Return where the statement about a build's image is."""
     folder = backend.logs.replace("{build_id}", build.id)
-    return resources.statement_name(resources.results_stem(build, folder))
+    return resources.statement_name(resources.results_stem(build, folder), signed=backend.signer is not None)
 
 
 def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:
@@ -65,7 +64,8 @@ def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:
     name = statement_of(maker, backend)
     try:
         data = backend.bucket.read(name)
-        return source_statement(data, hashlib.sha256(data).hexdigest(), name)
+        envelope = Envelope(data, PAYLOAD_TYPE, ()) if backend.signer is None else read_envelope(data, name)
+        return source_statement(envelope, hashlib.sha256(data).hexdigest())
     except NotFound:
         return None
     except StoreError as error:

@@ -1,6 +1,6 @@
 """What is stated of an image: an in-toto Statement v1 with a predicate of SLSA Provenance v1. Values only, no I/O.
 
-    subject                 the image's disk, by its content; the archive and other files of its export
+    subject                 the image's disk, by its content, else the image by its id; the files of its export
     externalParameters      what was asked for: the plan's digest, the steps' digests, source and image
     resolvedDependencies    the source image, with its own statement if Goldsmith made it; context; provisioner
     runDetails              builder, build id, times; the steps as they ended; the bills of materials
@@ -23,11 +23,15 @@ from ..build.build import Build, StepRecord
 from ..build.export_formats import EXPORT_FORMATS
 from ..build.plan import Plan
 from ..json_values import to_document
+from ..names import LOCAL
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:goldsmith:image:v1"
 LOCAL_BUILDER = "urn:goldsmith:one-machine"
+DEPLOYMENT = "urn:goldsmith:deployment:"  # begins the id of a builder on Google Cloud, which ends with its project
+IMAGE_ID = "imageId"
+"""The name of the digest of an image whose disk cannot be read: its own id, never used again."""
 DISK_DIGEST = "goldsmithDisk"
 """The name of a disk's digest: SHA-256 over its size and those of its pieces of 1 MiB that are not all zeros."""
 
@@ -44,7 +48,7 @@ class SourceStatement:
 class ImageFacts:
     """The facts about an image that its build's document does not have."""
 
-    disk: str  # the digest of its disk
+    disk: str | None  # the digest of its disk; None where that cannot be read
     provisioner: str  # the version
     finished: float  # Unix seconds: when it was exported
     documents: Mapping[str, str]  # SHA-256 of the bills of materials, by file name
@@ -65,7 +69,7 @@ def statement(build: Build, plan: Plan, facts: ImageFacts) -> bytes:
                 "resolvedDependencies": _dependencies(plan, facts),
             },
             "runDetails": {
-                "builder": {"id": LOCAL_BUILDER, "version": {"provisioner": facts.provisioner}},
+                "builder": {"id": builder_of(plan), "version": {"provisioner": facts.provisioner}},
                 "metadata": {
                     "invocationId": build.id,
                     "startedOn": _time(build.turn or build.created),
@@ -78,14 +82,20 @@ def statement(build: Build, plan: Plan, facts: ImageFacts) -> bytes:
     return _canonical(document)
 
 
+def builder_of(plan: Plan) -> str:
+    """Return the id of the builder that a plan is for."""
+    return LOCAL_BUILDER if plan.machine.project == LOCAL else DEPLOYMENT + plan.machine.project
+
+
 def image_uri(project: str, name: str) -> str:
     """Return what an image is called in statements."""
     return f"urn:goldsmith:image:{project}/{name}"
 
 
 def _subjects(build: Build, plan: Plan, facts: ImageFacts) -> list[dict[str, Any]]:
-    subjects = [{"name": f"{plan.image.project}/{plan.image.name}", "digest": {DISK_DIGEST: facts.disk}}]
     image = build.image
+    known = {IMAGE_ID: image.id if image is not None else ""} if facts.disk is None else {DISK_DIGEST: facts.disk}
+    subjects: list[dict[str, Any]] = [{"name": f"{plan.image.project}/{plan.image.name}", "digest": known}]
     if image is not None and image.archive is not None:
         subjects.append({"name": f"{plan.image.name}.tar.gz", "digest": {"sha256": image.archive.sha256}})
     for file in image.files if image is not None else ():

@@ -110,7 +110,7 @@ class LocalProvenance:
         return find_build(known.build_id, self._backend) if known is not None and known.id == image.id else None
 
     def _place(self, build: Build) -> str:
-        return statement_name(results_stem(build, str(BuildFolder(self._backend.home, build.id).logs)))
+        return statement_name(results_stem(build, str(BuildFolder(self._backend.home, build.id).logs)), signed=True)
 
 
 def _read_key(path: Path) -> bytes:

@@ -25,6 +25,7 @@ from ..build.plan import Plan
 from ..engine.manifest import manifest
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
+from ..provenance.of_build import statement_about, statement_of
 from .bill_of_materials import BillOfMaterials
 from .machines import planned
 from .relabel import relabel
@@ -55,12 +56,7 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
-    if backend.signer is not None:  # functions begin without what makes statements
-        from ..provenance.of_build import signed_statement, statement_of
-
-        stated = signed_statement(build, plan, bill.digests, backend)
-        if stated is not None:
-            stage(statement_of(build, backend), stated, build, backend)
+    stage(statement_of(build, backend), statement_about(build, plan, bill.digests, backend), build, backend)
     archive = plan.image.export_to
     if archive is not None and build.image is not None and (build.image.archive or build.image.files):
         stem = resources.archive_stem(archive)

@@ -19,11 +19,13 @@ from shared.workers.carry_out import carry_out
 from shared.workers.withdraw import withdraw
 from tests.shared.provenance.statements import openssl_verifies
 from tests.world import values
-from tests.world.given_orders import facts, kinds, order_of, put, world_at
+from tests.world.fakes import FakeCompute
+from tests.world.given_orders import IMAGE, facts, kinds, order_of, put, world_at
 from tests.world.world import World
 
 RESULT = "gs://bucket/results/hello-1.json"
 STATEMENT = "gs://bucket/results/hello-1.intoto.jsonl"
+UNSIGNED = "gs://bucket/results/hello-1.intoto.json"
 
 
 @pytest.fixture
@@ -67,8 +69,25 @@ def test_two_deliveries_write_the_same_bytes(key: SigningKey) -> None:
     assert world.bucket.objects[STATEMENT] == first
 
 
-def test_without_a_key_nothing_is_stated() -> None:
-    assert stage(publishing(), None) is None
+class BlindCompute(FakeCompute):
+    """Cannot look inside images, as Compute Engine cannot."""
+
+    def disk_digest(self, project: str, name: str) -> None:
+        return None
+
+
+def test_without_a_key_it_is_a_statement_by_itself_about_the_id_of_the_image() -> None:
+    world = publishing()
+    blind = BlindCompute(world.clock, world.bucket)
+    blind.all_images = world.compute.all_images
+    for _delivery in range(2):
+        carry_out(order_of(world, "label_image"), replace(world.backend, compute=blind))
+    assert STATEMENT not in world.bucket.objects
+    found = json.loads(world.bucket.objects[UNSIGNED])
+    assert found["subject"][0] == {"name": f"local/{IMAGE}", "digest": {"imageId": f"sha256-{IMAGE}"}}
+    build = put(world, State.CLEANING, result=RESULT, outcome=Outcome.FAILED)
+    withdraw(build, world.backend)
+    assert UNSIGNED not in world.bucket.objects
 
 
 def test_it_goes_when_the_publication_is_withdrawn(key: SigningKey) -> None:

@@ -147,3 +147,10 @@ def test_inputs_of_steps_are_told_as_digests_alone() -> None:
     for part in ("steps", "verify", "plan"):
         assert asked[0][part] != asked[1][part]
     assert asked[0]["image"] == asked[1]["image"]
+
+
+def test_a_deployment_is_a_builder_of_its_own() -> None:
+    plan = values.plan()
+    cloud = replace(plan, machine=replace(plan.machine, project="my-project"))
+    builder = document(plan=cloud)["predicate"]["runDetails"]["builder"]
+    assert builder["id"] == "urn:goldsmith:deployment:my-project"

@@ -77,6 +77,13 @@ def test_a_built_image_is_what_its_statement_says(home: Path, tmp_path: Path) ->
     (tmp_path / "public.pem").write_bytes(public)
     assert run("images", "provenance", APP, "--key", tmp_path / "public.pem").status == 0
     assert "PRIVATE" not in public.decode()
+    used = run("images", "check", APP, "--provenance", "--source", BASE)
+    assert (used.status, "may be used" in used.out) == (0, True), used
+    refused = run("images", "check", f"local/{APP}", "--builder", "urn:other")
+    assert (refused.status, "it was made by 'urn:goldsmith:one-machine', and not by urn:other" in refused.out) == (
+        1,
+        True,
+    )
 
 
 @pytest.mark.usefixtures("chain")
@@ -91,6 +98,9 @@ def test_another_disk_another_source_and_another_key_are_told(home: Path, tmp_pa
     assert (told.status, told.out) == (1, "")
     assert "its disk is not the one that its statement is about" in told.err
     assert f"it was made from 'local/{BASE}', and not from local/other" in told.err
+    told = run("images", "check", APP, "--provenance")
+    assert (told.status, "its disk is not the one" in told.out) == (1, True)
+    assert run("images", "check", APP).status == 0
     (home / "signing.key").unlink()
     told = run("images", "provenance", BASE)
     assert told.status == 1
