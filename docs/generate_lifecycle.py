@@ -38,6 +38,46 @@ what that order may make. An order that is not answered within {PATIENCE:.0f} s 
 {CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
 """
 
+REVOCATION = """\
+## Revoked images
+
+A published image that turns out to be bad is taken back: on one machine by
+[`goldsmith images revoke`](command-line.md#goldsmith-images-revoke-name), on Google Cloud by a message that operators
+publish:
+
+    gcloud pubsub topics publish image-requests --project PROJECT \\
+      --message '{"revoke": {"image": "web-20261120", "reason": "its sshd takes any password"}}'
+
+`image` is an image of the deployment's project, or PROJECT/NAME. `"alone": true` revokes it also where its family has
+no other good image. `deprecate_images` carries the request out, and its log says what came of it: the image is OBSOLETE
+and has the label `goldsmith-revoked`, the family leads to the newest good image before it, and no plan takes it as a
+source any more. [Decision 81](decisions/0081-revoked-images.md) has the rules.
+
+Terraform can refuse an image that is revoked, or that Goldsmith has not made, before it makes a machine of it:
+
+```terraform
+data "google_compute_image" "web" {
+  project = "my-project"
+  name    = "web-20261120"
+
+  lifecycle {
+    postcondition {
+      condition     = alltrue([
+        contains(keys(self.labels), "goldsmith-build"),
+        !contains(keys(self.labels), "goldsmith-revoked"),
+      ])
+      error_message = "${self.name} was revoked, or Goldsmith has not made it."
+    }
+  }
+}
+```
+
+Labels are for people: an account with `compute.images.setLabels` in that project can set them. Keep it a project for
+images alone. The organization policy `compute.trustedImageProjects` then limits boot disks to its images, and a custom
+constraint on `compute.googleapis.com/Image` can deny there to create an image without the label `goldsmith-build`.
+Neither policy knows of revocations. That no new disk is made of a revoked image is the work of its state, OBSOLETE.
+"""
+
 ANNOUNCE = "The finished build, whole, to the topic builds-finished."
 ABSENT = "–"
 
@@ -55,6 +95,7 @@ def page() -> str:
         table(("order", "given on entering", "what is asked for"), map(order, ORDER_KINDS)),
         "## Outcomes\n",
         table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
+        REVOCATION,
     ]
     return "\n".join(parts)
 

@@ -1,14 +1,37 @@
-"""deprecate_images: an order becomes the deprecation of a family's older images."""
+"""deprecate_images: an order becomes the deprecation of a family's older images, and a request the end of a bad one."""
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 import functions_framework
 
-from .handling import HttpAnswer, HttpRequest
-from .orders import handle_order
+from shared.topology import IMAGES_TOPIC
+
+from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
+from .orders import carry_out_message
+
+if TYPE_CHECKING:
+    from shared.runtime.opening import CloudBackend
+
+LOG = logging.getLogger(__name__)
 
 
 @functions_framework.http
 def deprecate_images(request: HttpRequest) -> HttpAnswer:
-    """Take an event of build-orders."""
-    return handle_order(request, "deprecate_images")
+    """Take an event of build-orders, or of image-requests."""
+    return handle(request, _work)
+
+
+def _work(event: CloudEvent, backend: CloudBackend) -> None:
+    message, _id = message_of(event)
+    if message.topic != IMAGES_TOPIC:
+        carry_out_message(message, "deprecate_images", backend)
+        return
+    from shared.upkeep.image_requests import take_image_request
+
+    done = take_image_request(message.data, backend.settings.project, backend)
+    text = "image %s of project %s is revoked: %s; its family %s leads to %s; built from it: %s"
+    built = ", ".join(done.descendants) or "none"
+    LOG.info(text, done.name, done.project, done.reason, done.family, done.leads_to, built)

@@ -16,6 +16,7 @@ REPORTS_TOPIC = "build-reports"  # the one topic that a build VM may publish to
 EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signed
 WORKER_TOPIC = "build-orders"
 FINISHED_TOPIC = "builds-finished"
+IMAGES_TOPIC = "image-requests"  # of operators, who revoke images
 WEBHOOKS_TOPIC = "webhook-calls"  # one message for each webhook that a finished build is told to
 DEAD_LETTERS_TOPIC = "dead-letters"
 TOPICS = (
@@ -25,6 +26,7 @@ TOPICS = (
     EVENTS_TOPIC,
     WORKER_TOPIC,
     FINISHED_TOPIC,
+    IMAGES_TOPIC,
     WEBHOOKS_TOPIC,
     DEAD_LETTERS_TOPIC,
 )
@@ -130,6 +132,7 @@ SUBSCRIPTIONS = (
     Subscription(
         "followed", FINISHED_TOPIC, "start_build", filter=f"attributes:{FOLLOWED}", ack_deadline=360, min_backoff=5
     ),
+    Subscription("image-requests", IMAGES_TOPIC, "deprecate_images", ack_deadline=WORKER_TIMEOUT + 60, min_backoff=5),
     Subscription("finished", FINISHED_TOPIC, "call_webhooks", min_backoff=5),
     # A receiver that is down is tried again for two hours.
     Subscription("webhook-calls", WEBHOOKS_TOPIC, "call_webhooks", ack_deadline=90, min_backoff=10),

@@ -92,8 +92,10 @@ locals {
     }
     deprecate_images = {
       builds = ["compute.globalOperations.get"]
-      images = ["compute.images.deprecate", "compute.images.get", "compute.images.list"]
-      store  = "read", objects = {}
+      images = [
+        "compute.images.deprecate", "compute.images.get", "compute.images.list", "compute.images.setLabels"
+      ]
+      store  = "write", objects = {} # writes to the records of images alone: that they were revoked
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     clean_up = {

@@ -1,4 +1,4 @@
-# Permissions of people and other pipelines: submitters request builds and follow them; operators also end builds;
+# Permissions of people and other pipelines: submitters request builds and follow them; operators also end builds and revoke images;
 # repairers set aside documents that cannot be read.
 
 locals {
@@ -71,6 +71,15 @@ resource "google_pubsub_topic_iam_member" "operators" {
 
   project = var.project
   topic   = google_pubsub_topic.topic["build-events"].name # a request to end a build is an event
+  role    = "roles/pubsub.publisher"
+  member  = each.key
+}
+
+resource "google_pubsub_topic_iam_member" "revokes" {
+  for_each = var.operators
+
+  project = var.project
+  topic   = google_pubsub_topic.topic["image-requests"].name
   role    = "roles/pubsub.publisher"
   member  = each.key
 }

@@ -8,6 +8,7 @@ locals {
     "build-events"    = "Facts about builds, from the functions."
     "build-orders"    = "Orders to the functions."
     "builds-finished" = "Every finished build, whole, for other pipelines."
+    "image-requests"  = "Requests of operators to revoke images."
     "webhook-calls"   = "One message for each webhook that is told of a finished build."
     "dead-letters"    = "Messages that no function could handle."
   }
@@ -26,6 +27,10 @@ locals {
     "followed" = {
       topic        = "builds-finished", function = "start_build", filter = "attributes:followed", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
+    "image-requests" = {
+      topic        = "image-requests", function = "deprecate_images", filter = "", ordered = false
+      ack_deadline = 600, min_backoff = 5, max_backoff = 600, attempts = 20
     }
     "finished" = {
       topic        = "builds-finished", function = "call_webhooks", filter = "", ordered = false

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert older["deprecated"]["state"] == "DEPRECATED"
     assert older["deprecated"]["replacement"].endswith(f"/{newest['name']}")
     assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
+    take_back(person, newest["name"], older["name"])
 
     assert_listed(person, second)
     built = {first["build"], second["build"]}
@@ -57,6 +59,22 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     folders = set(person.run("gsutil", "ls", f"gs://{person.bucket}/").split())
     wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "logs", "results", "specs")}
     assert folders - {f"gs://{person.bucket}/uploads/"} == wanted  # those are of submits, before or beside this one
+
+
+def take_back(person: Person, bad: str, before: str) -> None:
+    """An operator revokes the newest image, twice: the family leads to the one before."""
+    request = {"revoke": {"image": bad, "reason": "its greeting is rude"}}
+    for _ in range(2):
+        person.run("gcloud", "pubsub", "topics", "publish", "image-requests", f"--message={json.dumps(request)}")
+    give_up = time.monotonic() + 120
+    while "goldsmith-revoked" not in (found := person.gcloud("compute", "images", "describe", bad)).get("labels", {}):
+        assert time.monotonic() < give_up, found
+        time.sleep(0.5)
+    assert found["deprecated"]["state"] == "OBSOLETE"
+    assert found["deprecated"]["replacement"].endswith(f"/{before}")
+    again = person.gcloud("compute", "images", "describe-from-family", "hello")
+    assert (again["name"], again.get("deprecated")) == (before, None)
+    assert {image["name"] for image in images(person, "hello")} == {before}
 
 
 def assert_listed(person: Person, told: Any) -> None:

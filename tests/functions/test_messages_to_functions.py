@@ -27,9 +27,10 @@ from shared.engine.messages import INVENTORY_LIMIT, event_message, order_message
 from shared.errors import Conflict, Permanent, Transient
 from shared.keys import Keys
 from shared.ports import Message
-from shared.topology import EVENTS_TOPIC, FUNCTIONS, REPORTS_TOPIC, SUBSCRIPTIONS, WORKER_TOPIC
+from shared.topology import EVENTS_TOPIC, FUNCTIONS, IMAGES_TOPIC, REPORTS_TOPIC, SUBSCRIPTIONS, WORKER_TOPIC
 from tests.functions.deployed import ROOT, Deployment
 from tests.world import values
+from tests.world.published import add_build, build_of, image_of
 from tests.world.world import MASTER
 
 WORKERS: tuple[OrderKind, ...] = (
@@ -103,6 +104,18 @@ class TestGoodMessages:
         assert response.status_code == 200
         [fact] = deployment.world.bus.published
         assert fact.topic == EVENTS_TOPIC
+
+    def test_request_for_an_image_is_carried_out_each_time_it_comes(self, deployment: Deployment) -> None:
+        """A project that the request does not name is the deployment's; the world's images are of `local`."""
+        world, build = deployment.world, build_of("one")
+        add_build(world.store, build)
+        world.compute.all_images["one"] = image_of(build)
+        for image in ("local/one", "local/one", "one"):
+            asked = {"revoke": {"image": image, "reason": "bad", "alone": True}}
+            message = Message(IMAGES_TOPIC, json.dumps(asked).encode(), {})
+            assert deployment.push("deprecate_images", message).status_code == 200
+            assert world.compute.all_images["one"].deprecated == "OBSOLETE"
+        assert world.bus.published == []
 
     def test_failure_for_good_is_reported_and_acknowledged(self, deployment: Deployment) -> None:
         build = values.build()

@@ -1,0 +1,78 @@
+"""What operators publish to image-requests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from shared.errors import PoisonMessage, Transient
+from shared.upkeep.image_requests import take_image_request
+from tests.world.published import add_build, build_of, image_of
+from tests.world.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    for name, age in (("one", 1000.0), ("two", 0.0)):
+        build = build_of(name, replaced=("one",) if name == "two" else ())
+        add_build(made.store, build)
+        made.compute.all_images[name] = image_of(build, age)
+    one = made.compute.all_images["one"]
+    made.compute.all_images["one"] = replace(one, deprecated="DEPRECATED", replacement="two")
+    return made
+
+
+def take(world: World, **asked: object) -> str | None:
+    data = json.dumps({"revoke": asked}).encode()
+    return take_image_request(data, "local", world.backend).leads_to
+
+
+@pytest.mark.parametrize("image", ["two", "local/two"])
+def test_an_image_is_revoked_and_the_same_again_changes_nothing(world: World, image: str) -> None:
+    for _ in range(2):
+        assert take(world, image=image, reason="bad") == "one"
+    assert world.compute.all_images["two"].deprecated == "OBSOLETE"
+
+
+def test_what_is_refused_is_dropped_with_the_reason(world: World) -> None:
+    with pytest.raises(PoisonMessage, match="refused: there is no image none in project local"):
+        take(world, image="none", reason="bad")
+    take(world, image="two", reason="bad")
+    with pytest.raises(PoisonMessage, match="refused: family hello of project local has no other good image"):
+        take(world, image="one", reason="bad")
+    assert take(world, image="one", reason="bad", alone=True) is None
+
+
+def test_what_may_pass_is_raised(world: World) -> None:
+    world.compute.faults["image"] = Transient("the API is away")
+    with pytest.raises(Transient):
+        take(world, image="two", reason="bad")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"spec": {}}',
+        b'{"revoke": "two"}',
+        b'{"revoke": {"image": "two"}}',
+        b'{"revoke": {"image": "two", "reason": "bad", "why": "so"}}',
+        b'{"revoke": {"image": "two", "reason": "bad"}, "spec": {}}',
+        b'{"revoke": {"image": 2, "reason": "bad"}}',
+        b'{"revoke": {"image": "two", "reason": "bad", "alone": "yes"}}',
+        b'{"revoke": {"image": "two", "reason": ""}}',
+        b'{"revoke": {"image": "local/", "reason": "bad"}}',
+        b'{"revoke": {"image": "../two", "reason": "\\ud800"}}',
+    ],
+)
+def test_what_is_no_request_changes_nothing(world: World, data: bytes) -> None:
+    before = dict(world.compute.all_images), dict(world.store.images)
+    with pytest.raises(PoisonMessage):
+        take_image_request(data, "local", world.backend)
+    assert (dict(world.compute.all_images), dict(world.store.images)) == before
