@@ -34,7 +34,7 @@ from ..protocol import (
 from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput
-from ..system.process import TimedOut, find_program
+from ..system.process import TimedOut, find_program, leave_no_core
 from .step_secrets import NO_SECRETS, SecretsMissing, StepSecrets
 from .working_folder import JobFolders, WorkingFolder
 
@@ -86,6 +86,8 @@ class Runner:
         self._logs = places.logs
         self._folder = folder
         self._places = places
+        if secrets.hidden:
+            leave_no_core()
 
     def run(self, note: str, resumed: bool) -> str:
         """Run the steps that are left; return COMPLETED, FAILED, REBOOTING or LAYERED. `note` goes into `started`."""

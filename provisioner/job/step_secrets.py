@@ -7,6 +7,7 @@ step may have left one where a later step prints it.
 from __future__ import annotations
 
 import json
+import os
 import time
 from binascii import a2b_base64
 
@@ -40,7 +41,7 @@ class StepSecrets:
         missing = [name for name, place in step.secrets.items() if place not in self._values]
         if missing:
             raise SecretsMissing(f"the host has not given the secrets {', '.join(missing)}")
-        return {name: self._values[place].decode("utf-8", "surrogateescape") for name, place in step.secrets.items()}
+        return {name: os.fsdecode(self._values[place]) for name, place in step.secrets.items()}
 
 
 NO_SECRETS = StepSecrets({})

@@ -86,6 +86,14 @@ def run_captured(
     return status
 
 
+def leave_no_core() -> None:
+    """Have this process, and what it starts from here on, leave no file with its memory when it crashes."""
+    import resource  # few jobs need it
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+
+
 def kill_leftovers() -> None:
     """Kill processes of the steps that still hold their output open: none may write while the machine is cleaned."""
     for group in _leftovers:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import List, Tuple
+    from typing import Dict, List, Mapping, Tuple
 
 HIDDEN = b"(hidden)"
 BREAKS = b"\r\n"
@@ -21,6 +21,7 @@ MOST_HELD = 1 << 20  # bytes of output that wait, line breaks among them
 _BREAK = re.compile(rb"[\r\n]")
 _KEPT_IN_URLS = ("", "/", "!'()*", "/!'()*")  # what programs leave as it is, beside letters, digits and -._~
 _ESCAPED = dict(zip("\a\b\x1b\f\n\r\t\v\\'", (b"%c" % each for each in b"abEfnrtv\\'")))
+_SPECIAL_IN_QUOTES, _SPECIAL_IN_SHELLS = re.compile(rb'[$`"\\]'), re.compile(rb"[\s!\"$&'()*,;<>?\[\\\]^`{|}]")
 _LINE_OF_KEY = re.compile(rb"[A-Za-z0-9+/=_-]{32,}")
 
 
@@ -31,7 +32,7 @@ def whole_forms(value: bytes) -> List[bytes]:
     from urllib.parse import quote, quote_plus
 
     text = value.decode("utf-8", "surrogateescape")
-    found = {value, value.replace(b"'", b"'\\''"), _in_ansi_c(text)}
+    found = {value, *_in_shells(value), repr(text)[1:-1].encode("utf-8", "surrogateescape"), repr(value)[2:-1].encode()}
     found.update(dumps(text, ensure_ascii=safe)[1:-1].encode("utf-8", "surrogateescape") for safe in (True, False))
     for kept in _KEPT_IN_URLS:
         for quoted in (quote(value, safe=kept).encode(), quote_plus(value, safe=kept).encode()):
@@ -44,14 +45,22 @@ def whole_forms(value: bytes) -> List[bytes]:
     return sorted(squeezed - {b""}, key=len, reverse=True)
 
 
-def _in_ansi_c(text: str) -> bytes:
+def _in_shells(value: bytes) -> List[bytes]:
+    """Return a value as shells quote it: within '...' and "...", with backslashes, and within $'...' in two locales."""
+    text = value.decode("utf-8", "surrogateescape")
+    escaped = [special.sub(rb"\\\g<0>", value) for special in (_SPECIAL_IN_QUOTES, _SPECIAL_IN_SHELLS)]
+    quoted = [value.replace(b"'", each) for each in (b"'\\''", b"'\"'\"'")]
+    return [*quoted, *escaped, _in_ansi_c(text), _in_ansi_c(text, ascii_only=True)]
+
+
+def _in_ansi_c(text: str, *, ascii_only: bool = False) -> bytes:
     """Return a text as `set -x` of bash prints it within $'...'."""
     shown = []
     for letter in text:
         byte = letter.encode("utf-8", "surrogateescape")
         if letter in _ESCAPED:
             byte = b"\\" + _ESCAPED[letter]
-        elif not letter.isprintable():
+        elif not letter.isprintable() or (ascii_only and letter > "~"):
             byte = b"".join(b"\\%03o" % each for each in byte)
         shown.append(byte)
     return b"".join(shown)
@@ -71,14 +80,24 @@ def sought_forms(value: bytes) -> List[bytes]:
 
 def hold_any(pieces: Iterable[bytes], forms: Sequence[bytes]) -> bool:
     """Return whether the pieces of some data, in a row, hold one of the forms, whatever line breaks are in it."""
-    longest = max(map(len, forms))
+    return bool(held_names(pieces, {"": forms}))
+
+
+def held_names(pieces: Iterable[bytes], sought: Mapping[str, Sequence[bytes]]) -> List[str]:
+    """Return the names of those of some texts that the pieces hold in one of their forms. Each piece is taken once."""
+    left: Dict[str, Sequence[bytes]] = dict(sought)
+    longest = max((len(form) for forms in left.values() for form in forms), default=1)
     before = b""
+    found: List[str] = []
     for piece in pieces:
         data = before + piece.translate(None, BREAKS)
-        if any(form in data for form in forms):
-            return True
+        for name in [name for name, forms in left.items() if any(form in data for form in forms)]:
+            del left[name]
+            found.append(name)
+        if not left:
+            break
         before = data[max(0, len(data) - longest + 1) :]
-    return False
+    return found
 
 
 class Redactor:
@@ -150,8 +169,12 @@ class _Piece:
         for text in self._texts:
             at = self._squeezed.find(text)
             while at >= 0:
-                found.append((at, at + len(text)))
+                first, end = at, at + len(text)
                 at = self._squeezed.find(text, at + 1)
+                while 0 <= at < end:  # of the same text: a run of one letter may have it a million times
+                    end = at + len(text)
+                    at = self._squeezed.find(text, at + 1)
+                found.append((first, end))
         merged: List[Tuple[int, int]] = []
         for first, last in sorted(found):
             if merged and first < merged[-1][1]:

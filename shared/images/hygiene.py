@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from provisioner.hygiene.hygiene import STATEFUL, File, Finding, HostTraces, any_set, check, is_published
-from provisioner.system.redaction import Redactor, hidden_forms, hold_any, sought_forms
+from provisioner.system.redaction import Redactor, held_names, hidden_forms, sought_forms
 
 from ..budget import Budget
 from ..disks.disk import Disk
@@ -142,12 +142,15 @@ def find_values(disk: Disk, source: Disk | None, values: Mapping[str, bytes]) ->
     for file in _files(disk, source, whole=True) if can_look_into(disk) else ():
         if not stat.S_ISREG(file.mode) or not file.is_of_build():
             continue
-        for name in [name for name in sought if name not in found]:
-            if hold_any(file.pieces(), sought[name]):
-                found[name] = _holds_value(redactor.hide(os.fsencode(file.path)), name)
-    for name in [name for name in sought if name not in found]:
-        if hold_any(_blocks(disk), sought[name]) and (source is None or not hold_any(_blocks(source), sought[name])):
-            found[name] = _holds_value(b"the disk, outside of its files,", name)
+        for name in held_names(file.pieces(), sought):
+            found[name] = _holds_value(redactor.hide(os.fsencode(file.path)), name)
+            del sought[name]
+        if not sought:
+            break
+    outside = held_names(_blocks(disk), sought) if sought else []
+    known = held_names(_blocks(source), {name: sought[name] for name in outside}) if outside and source else []
+    for name in set(outside) - set(known):
+        found[name] = _holds_value(b"the disk, outside of its files,", name)
     return [found[name] for name in sorted(found)]
 
 

@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import BUILD, GIVE_SECRETS, HYGIENE_OFF, SCRATCH, Job, Step
+from provisioner.system.redaction import whole_forms
 
 from ..architectures import find_architecture
 from ..build.build import ArchiveRecord, ExportedImage
@@ -341,7 +342,7 @@ class LocalCompute:
                     site_proxy=job.proxy,
                     data_disks=_scratch_disks(request, folder.machine(request.name)),
                     cache=cache,
-                    secrets=GivenSecrets(job.key, secrets) if secrets else None,
+                    secrets=_given(job.key, secrets) if secrets else None,
                     shell=request.job.hold > 0,
                     architecture=request.architecture,
                     **self._sandbox_of(request),
@@ -520,6 +521,10 @@ def _without_check(job: Job, disk: Path) -> Job:
     """Make the machine check itself only if the host cannot: an emulated CPU takes long for it."""
     with Disk(disk) as opened:
         return replace(job, hygiene=HYGIENE_OFF) if can_look_into(opened) else job
+
+
+def _given(key: str, secrets: Mapping[str, bytes]) -> GivenSecrets:
+    return GivenSecrets(key, secrets, [form for value in secrets.values() for form in whole_forms(value)])
 
 
 def _scratch_disks(request: MachineRequest, folder: Path) -> tuple[DataDisk, ...]:

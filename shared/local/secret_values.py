@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from provisioner.protocol import Step
+from provisioner.system.process import leave_no_core
+from provisioner.system.redaction import BREAKS
 
 from ..build.plan import Plan
 from ..errors import InputError
@@ -29,13 +31,15 @@ class HostSecrets:
         self._known: dict[str, bytes] = {}
 
     def of(self, steps: Iterable[Step]) -> dict[str, bytes]:
-        """Return the values that some steps need, by their places. InputError."""
+        """Return the values that some steps need, by their places. Where there are any, no core is left. InputError."""
         found: dict[str, bytes] = {}
         for step in steps:
             for name, place in step.secrets.items():
                 if place not in self._known:
                     self._known[place] = self._read(place, f"steps: {step.name}: secrets.{name}: {place}")
                 found[place] = self._known[place]
+        if found:
+            leave_no_core()  # nor by the machines, which are started from here
         total = sum(map(len, found.values()))
         if total > MOST_IN_ALL:
             raise InputError(f"steps: the values of their secrets have {total} bytes, and {MOST_IN_ALL} is the most")
@@ -80,9 +84,12 @@ def _contents(path: Path, subject: str) -> bytes:
 
 def _fault(value: bytes) -> str:
     """Return what is wrong with a value, and the remedy; "" where nothing is."""
-    if len(value) < LEAST:
+    count = len(value.translate(None, BREAKS))
+    if count < LEAST and not value.isspace():
+        beside = "" if count == len(value) else " beside its line breaks"
         return (
-            f"has {len(value)} bytes, and a value of less than {LEAST} is found in any text by chance; use a longer one"
+            f"has {count} bytes{beside}, and a value of less than {LEAST} is found in any text by chance; "
+            "use a longer one"
         )
     if len(value) > MOST:
         return f"has more than {MOST} bytes; keep what is secret apart from the rest"

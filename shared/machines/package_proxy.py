@@ -3,7 +3,8 @@
 A .deb, and a file that is named for its digest, never change: once there, they come from the cache, and the mirror is
 not asked. Lists and their signatures do: the mirror is asked whether the cache has the newest. All else is passed on.
 What a guest sends beside the URL does not reach the mirror, and what it gets does not depend on other guests: the
-mirror is asked for the same bytes each time. A file that is asked for with a password is passed on, and not kept.
+mirror is asked for the same bytes each time. A file that is asked for with a password, or with a secret of the guest's
+steps in its URL, is passed on, and not kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -66,6 +67,7 @@ class PackageProxy:
 
     cache: PackageCache | None
     upstream: Upstream
+    hidden: Sequence[bytes] = field(default=(), repr=False)  # no URL that has one of these is written to the cache
     count: ProxyCount = field(default_factory=ProxyCount)
     _asked: set[str] = field(default_factory=set)  # URLs of fixed files that this machine has had from the cache
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -88,7 +90,8 @@ class PackageProxy:
     def _answer(self, url: MirrorUrl, headers: Mapping[str, str]) -> ProxyAnswer:
         fixed, listed = _FIXED.fullmatch(url.path), _is_list(url.path)
         secret = {"Authorization": headers["authorization"]} if "authorization" in headers else {}
-        if self.cache is None or secret or not (fixed or listed):
+        told = secret or any(text in str(url).encode("utf-8", "surrogateescape") for text in self.hidden)
+        if self.cache is None or told or not (fixed or listed):
             return self._passed(url, self.upstream.get(url, secret))
         found = self.cache.find(str(url))
         try:
@@ -167,7 +170,9 @@ class PackageProxy:
                 self.count.fetched_bytes += done
 
 
-def open_package_proxy(home: Path, site_proxy: Mapping[str, str], stack: ExitStack) -> PackageProxy:
+def open_package_proxy(
+    home: Path, site_proxy: Mapping[str, str], stack: ExitStack, hidden: Sequence[bytes] = ()
+) -> PackageProxy:
     """Make the proxy of a machine, which ends with the stack. Where nothing can be kept, all is passed on."""
     upstream = Upstream(site_proxy)
     stack.callback(upstream.close)
@@ -176,7 +181,7 @@ def open_package_proxy(home: Path, site_proxy: Mapping[str, str], stack: ExitSta
     except EnvironmentFault as error:
         LOG.warning("packages are not kept for later builds: %s", error)
         cache = None
-    proxy = PackageProxy(cache, upstream)
+    proxy = PackageProxy(cache, upstream, hidden)
     stack.callback(lambda: LOG.info("packages: %s", proxy.count))
     return proxy
 

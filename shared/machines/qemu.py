@@ -9,7 +9,7 @@ A machine for arm64 has one serial port of its own, and the four of a PCI card: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -64,6 +64,7 @@ class GivenSecrets:
 
     key: str = field(repr=False)  # the job's, with which the machine asks for them
     values: Mapping[str, bytes] = field(repr=False)
+    forms: Sequence[bytes] = field(default=(), repr=False)  # by which a text would give a value away
 
 
 @dataclass(frozen=True)

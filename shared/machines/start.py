@@ -87,7 +87,8 @@ def launch(
             if text:
                 LOG.info("%s: %s", spec.name, text)
                 files[0].write(f"goldsmith: {text}\n".encode())
-        proxies = {ADDRESS: open_package_proxy(home, spec.site_proxy, stack)} if spec.packages else {}
+        hidden = spec.secrets.forms if spec.secrets else ()
+        proxies = {ADDRESS: open_package_proxy(home, spec.site_proxy, stack, hidden)} if spec.packages else {}
         servers = {
             address: stack.enter_context(MetadataServer(spec.name, routes, proxy=proxies.get(address))).socket_name
             for address, routes in services.items()

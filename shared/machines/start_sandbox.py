@@ -149,7 +149,8 @@ def launch_sandbox(
             shell=shell if spec.shell else -1,
         )
         stderr = stack.enter_context(tempfile.TemporaryFile())
-        proxy = open_package_proxy(home, spec.site_proxy, stack) if spec.packages else None
+        hidden = spec.secrets.forms if spec.secrets else ()
+        proxy = open_package_proxy(home, spec.site_proxy, stack, hidden) if spec.packages else None
         desk = None if spec.secrets is None else SecretDesk(spec.secrets)
         process = starter.submit(_spawn, sandbox, stderr).result()
         for each in (*theirs, asked):

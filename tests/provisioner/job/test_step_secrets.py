@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +19,7 @@ import pytest
 from provisioner.protocol import SECRETS_REQUEST, Job, sign
 from tests.provisioner.provisioning import KEY, Provisioning, job, script
 
+ROOT = Path(__file__).resolve().parents[3]
 VALUE = "tok/3n+of the repository"
 PLACE = "env:SOMEWHERE"
 
@@ -123,6 +127,30 @@ def test_a_host_that_gives_nothing_fails_the_job(giver: Giver, tmp_path: Path) -
     assert machine.kinds() == ["failed"]
 
 
+def test_a_crash_leaves_no_memory_in_a_file(giver: Giver, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        machine = Provisioning(tmp_path / "m", wanted(giver), dict.fromkeys(SCRIPTS, "echo core: $(ulimit -S -c)\n"))
+        ended = machine.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert ended.console.count("core: 0\n") == 3, ended.console
+
+
+def test_a_value_is_the_same_bytes_in_a_locale_without_other_letters() -> None:
+    program = """import os, sys
+from provisioner.job.step_secrets import StepSecrets
+from provisioner.protocol import Step
+value = bytes(range(1, 256))
+step = Step("s", "run-script", {"script": "s"}, secrets={"TOKEN": "env:T"})
+assert sys.getfilesystemencoding() != "utf-8"
+assert os.fsencode(StepSecrets({"env:T": b"\\xc3\\xa4" + value}).of(step)["TOKEN"]) == b"\\xc3\\xa4" + value
+"""
+    environment = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True)
+
+
 def test_a_job_without_secrets_asks_for_none(giver: Giver, tmp_path: Path) -> None:
     machine = Provisioning(tmp_path / "m", replace(job(script("before")), secrets_url=giver.url), SCRIPTS)
     assert machine.run().status == 0
@@ -130,6 +158,4 @@ def test_a_job_without_secrets_asks_for_none(giver: Giver, tmp_path: Path) -> No
 
 
 def _checksum(text: str) -> str:
-    import subprocess
-
     return subprocess.run(["cksum"], input=text, capture_output=True, text=True, check=True).stdout

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import tracemalloc
 import urllib.parse
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.system.redaction import HIDDEN, MOST_HELD, Redactor, hidden_forms, hold_any, sought_forms
+from provisioner.system.redaction import HIDDEN, MOST_HELD, Redactor, held_names, hidden_forms, hold_any, sought_forms
 
 VALUE = b"it's/a+b c\xc3\xa9?9\xff\xfe"
 PEM = b"-----BEGIN PRIVATE KEY-----\n" + b"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n" * 3 + b"-----END PRIVATE KEY-----"
@@ -40,13 +41,18 @@ PROGRAMS = [
     'printf "ab%s" "$VALUE$VALUE" | base64 -w 7',
     'printf "user:%s" "$VALUE" | base64 | tr +/ -_',
     'set -x; : "$VALUE"',
+    'LC_ALL=C; set -x; : "$VALUE"',
+    'printf "%q" "$VALUE"',
+    "declare -p VALUE",
+    "dash -c 'export -p'",
+    "python3 -c 'import os; print(os.environ, os.environb)'",
     "python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'",
     'python3 -c \'import os, urllib.parse as u; v = os.environb[bytes.fromhex("56414c5545")]; '
     'print(u.quote(v), u.quote(v, safe=""), u.quote_plus(v))\'',
 ]
 
 
-@pytest.mark.parametrize("value", [VALUE, PEM, b"tok-0123456789", b'a"b\\c\td%20x'])
+@pytest.mark.parametrize("value", [VALUE, PEM, b"tok-0123456789", b'a"b\\c\td%20x', b"a$b`c\"d!e{f}, g's"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_that_print_it_show_nothing(program: str, value: bytes) -> None:
     printed = in_a_shell(program, value)
@@ -94,6 +100,23 @@ def test_what_waits_for_the_rest_of_a_text_is_bounded() -> None:
     redactor = Redactor([b"abc"])
     shown = b"".join(redactor.feed(piece) for piece in [b"a", *[b"\n" * 65536] * 20])
     assert len(shown) >= 20 * 65536 - MOST_HELD
+
+
+def test_a_text_that_repeats_itself_takes_little_memory() -> None:
+    redactor = Redactor(hidden_forms(b"aaaaaaaa"))
+    tracemalloc.start()
+    try:
+        assert redactor.hide(b"a" * (1 << 18)) == HIDDEN
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_is_read_once_for_all_values() -> None:
+    sought = {name: sought_forms(value) for name, value in (("A", b"value of a"), ("B", b"value of b"), ("C", PEM))}
+    pieces = iter([b"x value", b" of b, and ", PEM[:40], PEM[40:]])
+    assert held_names(pieces, sought) == ["B", "C"]
+    assert held_names([], sought) == held_names([b"x"], {}) == []
 
 
 def test_files_are_searched_across_pieces_and_line_breaks() -> None:

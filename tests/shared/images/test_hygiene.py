@@ -314,6 +314,17 @@ def test_values_are_found_in_files_of_the_build_in_any_form(tmp_path: Path) -> N
         (tree / name).unlink()
 
 
+def test_the_disk_is_read_once_for_all_values(tmp_path: Path) -> None:
+    """Twelve searches of a disk of some GB would take more than a damaged one may take."""
+    disk = rooted(tmp_path / "disk.raw", os_tree(tmp_path / "tree"))
+    read = []
+    for count in (1, 12):
+        opened = Disk(disk)
+        assert find_values(opened, None, {f"s.T{each}": b"secret number %d" % each for each in range(count)}) == []
+        read.append(opened.reader.budget.bytes_read)
+    assert read[0] == read[1] > 0
+
+
 def test_values_are_found_outside_of_files(tmp_path: Path) -> None:
     """In a deleted file, and on a partition that no reader knows; not what the source's disk has as well."""
     tree = os_tree(tmp_path / "tree")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_values_are_read_once(tmp_path: Path) -> None:
         (b"12345\x00678", "has a NUL byte, which no variable can have; encode it, in base64 for instance"),
         (b" \n" * 10, "has nothing but spaces; write the value"),
         (b"", "has 0 bytes"),
+        (b"a" + b"\r\n" * 9 + b"b", "has 2 bytes beside its line breaks, and a value of less than 8 is found in any"),
     ],
 )
 def test_unfit_values_are_refused_without_being_quoted(value: bytes, told: str, tmp_path: Path) -> None:
@@ -63,6 +65,19 @@ def test_places_without_a_value_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             HostSecrets({"OTHER": "x"}).of(steps(place))
         assert str(caught.value) == f"steps: s0: secrets.TOKEN: {place}: {told}"
+
+
+def test_a_crash_of_a_process_that_has_values_leaves_no_core() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        secrets = HostSecrets({"KEY": "of the environment"})
+        secrets.of([])
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == before[1]
+        secrets.of(steps("env:KEY"))
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def test_all_together_are_bounded() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.system.redaction import whole_forms
 from shared.cache.packages import PackageCache
 from shared.machines.metadata_server import MetadataServer, machine_routes
 from shared.machines.package_proxy import PackageProxy, open_package_proxy
@@ -134,6 +135,19 @@ def test_a_file_behind_a_password_is_not_kept(cache: PackageCache, mirror: Mirro
         assert guest.get(DEB, {"Authorization": "Basic eDp5"}) == (200, DATA)
     assert mirror.asked[0][1]["Authorization"] == "Basic eDp5"
     assert cache.entries() == []
+
+
+def test_no_url_with_a_secret_of_the_steps_is_written_to_the_cache(tmp_path: Path, mirror: Mirror) -> None:
+    mirror.files["/s%C3%A4cret9/pool/a_1_all.deb"] = mirror.files["/other/pool/a_1_all.deb"] = DATA
+    with ExitStack() as stack:
+        opened = open_package_proxy(tmp_path, {}, stack, whole_forms("s\u00e4cret9".encode()))
+        assert opened.cache is not None
+        with Guest(opened.cache, mirror) as guest:
+            guest.proxy.hidden = opened.hidden
+            for folder in ("s%C3%A4cret9", "other"):
+                assert guest.get(f"http://mirror.example/{folder}/pool/a_1_all.deb") == (200, DATA)
+        assert [entry.url for entry in opened.cache.entries()] == ["http://mirror.example/other/pool/a_1_all.deb"]
+        assert "cret9" not in repr(opened)
 
 
 def test_what_a_guest_sends_does_not_reach_the_mirror(cache: PackageCache, mirror: Mirror) -> None:
