@@ -17,6 +17,7 @@ class ReportTarget:
     token_url: str | None  # the metadata server's access token; None where none is needed
     port: str = "/dev/ttyS2"  # serial port 3, beside the console
     of_contents: bool = False  # whether VMs tell what is on their disk, into which the host cannot look
+    secrets_url: str = ""  # Secret Manager's, where VMs fetch secrets themselves
     linger: float = 0.0  # seconds that a VM stays up with what it could only say there
 
 

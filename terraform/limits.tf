@@ -36,6 +36,7 @@ locals {
     max_keep            = local.max_keep
     kms_keys            = var.kms_keys
     storage_locations   = var.storage_locations
+    vm_service_accounts = var.vm_service_accounts
     concurrency         = var.concurrency
     adopted_families    = var.adopted_families
   }

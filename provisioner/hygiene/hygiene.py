@@ -24,7 +24,7 @@ from .rules import STATEFUL as STATEFUL  # the host, too, mounts it there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Optional
 
 WHOLE = 256 << 10  # bytes: files up to this size are read whole; files that hold secrets are small
@@ -71,6 +71,10 @@ class File(ABC):
     @abstractmethod
     def read(self, limit: int) -> bytes:
         """Return the first bytes. OSError."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield all of the contents, a zero in the place of each hole. OSError."""
+        yield self.read(self.size)
 
 
 class Finding:

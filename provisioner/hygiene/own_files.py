@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     IsOfSource = Callable[[os.stat_result], bool]
 
+PIECE = 1 << 20  # bytes
 ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
 
 
@@ -46,10 +47,22 @@ class OwnFile(File):
         with open(handle, "rb") as file:
             return file.read(limit)
 
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the contents. OSError."""
+        handle = os.open(self._root + self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            piece = file.read(PIECE)
+            while piece:
+                yield piece
+                piece = file.read(PIECE)
 
-def own_files(root: str, but: str, is_of_source: IsOfSource = lambda found: False) -> Iterator[OwnFile]:
+
+def own_files(
+    root: str, but: str, is_of_source: IsOfSource = lambda found: False, *, whole: bool = False
+) -> Iterator[OwnFile]:
     """Yield all files below `root` that are on disks, but for the folder `but`; files removed meanwhile are left out.
 
+    Folders for published files are left out, too, unless `whole` is set.
     Container-Optimized OS shows the folders of its state in three places; each is visited once.
     """
     root = os.path.realpath(root)
@@ -64,7 +77,7 @@ def own_files(root: str, but: str, is_of_source: IsOfSource = lambda found: Fals
             inside = path[len(prefix) :]
             if not stat.S_ISDIR(found.st_mode):
                 yield OwnFile(prefix, inside, found, is_of_source)
-            elif _identity(found) not in seen and not is_published(inside + "/"):
+            elif _identity(found) not in seen and (whole or not is_published(inside + "/")):
                 seen.add(_identity(found))
                 waiting.append(path)
 

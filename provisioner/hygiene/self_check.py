@@ -15,7 +15,7 @@ from .source_record import read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def check_machine(root: str, state: str, record: str, places: Sequence[str] = ()) -> list[Finding]:
@@ -30,6 +30,14 @@ def check_machine(root: str, state: str, record: str, places: Sequence[str] = ()
         _empty([root + finding.path for finding in findings if finding.what == MEMORY])
         findings = _look(root, state, record, places)
     return findings
+
+
+def check_values(root: str, state: str, record: str, values: Mapping[str, bytes]) -> list[Finding]:
+    """Return the files of the build that hold one of some values, by what the values are called."""
+    from .known_values import search_files  # few jobs have secrets
+
+    files = own_files(root, os.path.realpath(state), read_record(record), whole=True)
+    return list(search_files(files, values).values())
 
 
 def _empty(areas: list[str]) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _ENTRY = struct.Struct("<QQqq")  # inode, size, mtime and ctime in ns. 32 MB for a million files
 
 
-def take_record(root: str, state: str, path: str, mark: str, *, resumed: bool) -> None:
-    """Write the record of the files below `root` to `path`, once. OSError.
+def take_record(root: str, state: str, path: str, mark: str, *, resumed: bool, whole: bool = False) -> None:
+    """Write the record of the files below `root` to `path`, once; with `whole`, of published files as well. OSError.
 
     `state` is the provisioner's own folder. A resumed job without a record began with a provisioner of the release
     before, which left the file `mark` at its beginning; without that, all files count as the build's.
@@ -32,7 +32,7 @@ def take_record(root: str, state: str, path: str, mark: str, *, resumed: bool) -
     began = _began(mark)
     entries: list[bytes] = []
     if began is not None or not resumed:
-        for file in own_files(root, os.path.realpath(state)):
+        for file in own_files(root, os.path.realpath(state), whole=whole):
             if stat.S_ISREG(file.mode) and (began is None or file.found.st_ctime_ns < began):
                 entries.append(_entry(file.found))
     write_whole(path, b"".join(entries))

@@ -10,7 +10,18 @@ import time
 from ..machine.free_blocks import wipe, wipe_files
 from ..machine.lent_network import proxy_places
 from ..machine.machine import END_LAYER, SYSTEMD, NoMachine
-from ..protocol import COMPLETED, FAILED, HYGIENE_FAIL, HYGIENE_OFF, INVENTORY, OUTPUT_LIMIT, REBOOTING, VERIFY, Job
+from ..protocol import (
+    BUILD,
+    COMPLETED,
+    FAILED,
+    HYGIENE_FAIL,
+    HYGIENE_OFF,
+    INVENTORY,
+    OUTPUT_LIMIT,
+    REBOOTING,
+    VERIFY,
+    Job,
+)
 from ..reporting.journal import Journal
 from ..reporting.report_port import ReportPort
 from ..reporting.reports import Reporter, Way
@@ -18,7 +29,7 @@ from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
 from ..steps.step_context import MakerFolders
 from ..system.output import StepConsole
 from .runner import LAYERED, REMEDY, Runner
-from .step_secrets import NO_SECRETS, SecretsMissing, fetch_secrets
+from .step_secrets import NO_SECRETS, OF_MANAGER, SecretsMissing, fetch_secrets
 from .working_folder import JobFolders, WorkingFolder
 
 SHOWN_PROBLEMS = 5
@@ -91,11 +102,12 @@ class Session:
     def _work(self) -> str:
         if self._job.makes_root:
             unpack_maker(self._places.maker)
-        elif self._job.hygiene != HYGIENE_OFF:
+        elif self._job.hygiene != HYGIENE_OFF or self._is_searched():
             from ..hygiene.source_record import take_record  # loads all that the check needs; jobs without it skip that
 
             places = self._places
-            take_record(places.root, places.state, places.record, places.mark, resumed=self._resumed)
+            whole = self._is_searched()
+            take_record(places.root, places.state, places.record, places.mark, resumed=self._resumed, whole=whole)
         problem = self._trouble()
         if problem:
             return self._fail(problem)
@@ -130,6 +142,20 @@ class Session:
             except SecretsMissing as error:
                 return str(error)
         return ""
+
+    def _is_searched(self) -> bool:
+        """Return whether this machine searches its own files for values; on one machine the host searches its disk."""
+        places = [place for step in self._job.steps for place in step.secrets.values()]
+        return self._job.phase == BUILD and any(place.startswith(OF_MANAGER) for place in places)
+
+    def _search(self) -> str:
+        """Return where the values of secrets are in this machine's files, for people; "" where they are in none."""
+        from ..hygiene.hygiene import describe_findings
+        from ..hygiene.self_check import check_values
+
+        places = self._places
+        found = check_values(places.root, places.state, places.record, self._secrets.named(self._job))
+        return describe_findings([str(finding) for finding in found])
 
     def _arrange(self) -> tuple[str, str]:
         """Move the partitions to where the job wants them; return the outcome, and a note or the reason for people."""
@@ -183,6 +209,9 @@ class Session:
             problems += [*self._machine.empty_swap(), *clean(self._places.root)]
             self._places.forget("/context", "/download", "/logs")  # start.sh downloads the context there
         shown = f"not all could be cleaned: {'; '.join(problems[:SHOWN_PROBLEMS])}" if problems else ""
+        held = self._search() if self._is_searched() else ""
+        if held:
+            return self._fail(held)
         told, findings = self._check()
         if told and self._job.hygiene == HYGIENE_FAIL:
             return self._fail(told, findings)

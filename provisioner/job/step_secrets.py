@@ -12,15 +12,19 @@ import time
 from binascii import a2b_base64
 
 from ..protocol import LAYER_SIGNATURE, SECRETS_REQUEST, Job, Step, sign
-from ..system.redaction import hidden_forms
+from ..system.redaction import hidden_forms, value_fault, without_line_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Mapping, Tuple
+    from typing import Callable, Dict, List, Mapping, TypeVar
+
+    Answer = TypeVar("Answer")
 
 TRIES = 6
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 SECONDS = 15.0  # for one answer
+OF_MANAGER = "projects/"  # begins the place of a secret in Secret Manager
+LONGEST_MESSAGE = 300  # characters of an error of Google's
 
 
 class SecretsMissing(Exception):
@@ -43,37 +47,90 @@ class StepSecrets:
             raise SecretsMissing(f"the host has not given the secrets {', '.join(missing)}")
         return {name: os.fsdecode(self._values[place]) for name, place in step.secrets.items()}
 
+    def named(self, job: Job) -> Dict[str, bytes]:
+        """Return the values by what people call them: STEP.secrets.NAME."""
+        return {
+            f"{step.name}.secrets.{name}": self._values[place]
+            for step in job.steps
+            for name, place in step.secrets.items()
+        }
+
 
 NO_SECRETS = StepSecrets({})
 
 
 def fetch_secrets(job: Job) -> StepSecrets:
     """Fetch the values of all secrets of a job. SecretsMissing."""
-    problem, again = "", True
+    places = sorted({place for step in job.steps for place in step.secrets.values()})
+    if any(place.startswith(OF_MANAGER) for place in places):
+        return StepSecrets({place: _insist(_access, job, place) for place in places})
+    return StepSecrets(_insist(_ask, job))
+
+
+def _insist(ask: Callable[..., Answer], *arguments: object) -> Answer:
+    """Ask until there is an answer, or no more tries may help. SecretsMissing."""
+    problem = ""
     for number in range(TRIES):
-        if not again:
-            break
         if number:
             time.sleep(FIRST_PAUSE * 2 ** (number - 1))
-        values, problem, again = _ask(job)
-        if not problem:
-            return StepSecrets(values)
+        try:
+            return ask(*arguments)
+        except SecretsMissing as error:
+            problem = str(error)
+            break
+        except OSError as error:
+            problem = str(error) or type(error).__name__
     raise SecretsMissing(f"the secrets of the steps cannot be fetched: {problem}")
 
 
-def _ask(job: Job) -> Tuple[Dict[str, bytes], str, bool]:
-    """Ask the host once; return the values, or what is wrong, and whether another try may help."""
+def _ask(job: Job) -> Dict[str, bytes]:
+    """Ask the host once, for all. SecretsMissing where another try is of no use; OSError."""
     from ..system.http import request
 
     headers = {LAYER_SIGNATURE: sign(job.key, SECRETS_REQUEST)}
+    status, answer = request("POST", job.secrets_url, headers, SECRETS_REQUEST, SECONDS)
+    _check(status, answer, "")
     try:
-        status, answer = request("POST", job.secrets_url, headers, SECRETS_REQUEST, SECONDS)
-    except OSError as error:
-        return {}, str(error) or type(error).__name__, True
-    if status != 200:
-        return {}, f"HTTP {status}", status >= 500
-    try:
-        told = json.loads(answer)
-        return {place: a2b_base64(text) for place, text in told.items()}, "", False
+        return {place: a2b_base64(text) for place, text in json.loads(answer).items()}
     except (ValueError, AttributeError, TypeError, RecursionError):
-        return {}, "the answer is not one of a host's", False
+        raise SecretsMissing("the answer is not one of a host's") from None
+
+
+def _access(job: Job, place: str) -> bytes:
+    """Ask Secret Manager once, for one value. SecretsMissing where another try is of no use; OSError."""
+    from ..reporting.publisher import fetch_token
+    from ..system.http import request
+
+    try:
+        token, _ = fetch_token(job.token_url or "", SECONDS)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    headers = {"Authorization": f"Bearer {token}"}
+    status, answer = request("GET", f"{job.secrets_url}{place}:access", headers, b"", SECONDS)
+    _check(status, answer, f"{place}: ")
+    try:
+        value = without_line_end(a2b_base64(json.loads(answer)["payload"]["data"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SecretsMissing(f"{place}: the answer is not one of Secret Manager's") from None
+    wrong = value_fault(value)
+    if wrong:
+        raise SecretsMissing(f"{place}: {wrong}")
+    return value
+
+
+def _check(status: int, answer: bytes, what: str) -> None:
+    """Check the status of an answer. SecretsMissing; OSError where another try may help."""
+    if status == 200:
+        return
+    text = f"{what}HTTP {status}" + (_message_of(answer) if what else "")
+    if status >= 500 or status == 429:
+        raise OSError(text)
+    raise SecretsMissing(text)
+
+
+def _message_of(answer: bytes) -> str:
+    """Return the message of an error of Google's, after a colon; "" where there is none."""
+    try:
+        return ": " + str(json.loads(answer)["error"]["message"])[:LONGEST_MESSAGE]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

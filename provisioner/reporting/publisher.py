@@ -10,6 +10,10 @@ from ..protocol import Job, decode_report, sign
 from ..system.output import StepConsole
 from .reports import Way
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Tuple
+
 TRIES = 6
 LAST_TRIES = 3  # while the machine waits to be turned off
 FIRST_PAUSE = 0.5  # seconds; doubled each time
@@ -74,15 +78,21 @@ class Publisher(Way):
     def _authorization(self, seconds: float) -> dict[str, str]:
         if self.job.token_url is None:
             return {}
-        from ..system.http import request
-
         if not self._token or time.monotonic() >= self._token_until:
-            status, answer = request("GET", self.job.token_url, {"Metadata-Flavor": "Google"}, b"", seconds)
-            if status != 200:
-                raise ValueError(f"{self.job.token_url}: HTTP {status}")
-            document = json.loads(answer)
-            if not isinstance(document, dict) or not isinstance(document.get("access_token"), str):
-                raise ValueError(f"{self.job.token_url}: no access_token in the answer")
-            self._token = document["access_token"]
-            self._token_until = time.monotonic() + float(document.get("expires_in", 0)) - TOKEN_MARGIN
+            self._token, seconds = fetch_token(self.job.token_url, seconds)
+            self._token_until = time.monotonic() + seconds - TOKEN_MARGIN
         return {"Authorization": f"Bearer {self._token}"}
+
+
+def fetch_token(url: str, seconds: float) -> Tuple[str, float]:
+    """Return an access token of this machine's account, and for how many seconds it is valid. OSError; ValueError."""
+    from ..system.http import request
+
+    status, answer = request("GET", url, {"Metadata-Flavor": "Google"}, b"", seconds)
+    if status != 200:
+        raise ValueError(f"{url}: HTTP {status}")
+    document = json.loads(answer)
+    token = document.get("access_token") if isinstance(document, dict) else None
+    if not isinstance(token, str):
+        raise ValueError(f"{url}: no access_token in the answer")  # noqa: TRY004 - it came by the wire
+    return token, float(document.get("expires_in", 0))

@@ -17,12 +17,37 @@ if TYPE_CHECKING:
 HIDDEN = b"(hidden)"
 BREAKS = b"\r\n"
 LEAST_LINE = 8  # bytes of a line of a text that is hidden by itself
+LEAST_VALUE, MOST_VALUE = 8, 65_536  # bytes: shorter ones are in any text by chance; Secret Manager has no longer ones
 MOST_HELD = 1 << 20  # bytes of output that wait, line breaks among them
 _BREAK = re.compile(rb"[\r\n]")
 _KEPT_IN_URLS = ("", "/", "!'()*", "/!'()*")  # what programs leave as it is, beside letters, digits and -._~
 _ESCAPED = dict(zip("\a\b\x1b\f\n\r\t\v\\'", (b"%c" % each for each in b"abEfnrtv\\'")))
 _SPECIAL_IN_QUOTES, _SPECIAL_IN_SHELLS = re.compile(rb'[$`"\\]'), re.compile(rb"[\s!\"$&'()*,;<>?\[\\\]^`{|}]")
 _LINE_OF_KEY = re.compile(rb"[A-Za-z0-9+/=_-]{32,}")
+
+
+def value_fault(value: bytes) -> str:
+    """Return why a value cannot be a step's secret, and the remedy; "" where it can."""
+    count = len(value.translate(None, BREAKS))
+    if count < LEAST_VALUE and not value.isspace():
+        beside = "" if count == len(value) else " beside its line breaks"
+        return (
+            f"has {count} bytes{beside}, and a value of less than {LEAST_VALUE} is found in any text by chance; "
+            "use a longer one"
+        )
+    if len(value) > MOST_VALUE:
+        return f"has more than {MOST_VALUE} bytes; keep what is secret apart from the rest"
+    if b"\0" in value:
+        return "has a NUL byte, which no variable can have; encode it, in base64 for instance"
+    if value.isspace():
+        return "has nothing but spaces; write the value"
+    return ""
+
+
+def without_line_end(value: bytes) -> bytes:
+    """Return a value without the line break that editors and echo(1) put at its end."""
+    value = value[:-1] if value.endswith(b"\n") else value
+    return value[:-1] if value.endswith(b"\r") else value
 
 
 def whole_forms(value: bytes) -> List[bytes]:

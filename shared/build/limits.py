@@ -37,6 +37,7 @@ class Limits:
     max_keep: float = 0.0  # seconds for which the boot disk of a step that fails is kept, where that is asked for
     kms_keys: tuple[str, ...] = ANY  # paths, in which * stands for any characters
     storage_locations: tuple[str, ...] = ANY  # of images
+    vm_service_accounts: tuple[str, ...] | None = None  # those that specs with secrets may name; IAM limits all others
     concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
     adopted_families: tuple[
         str, ...
@@ -87,10 +88,30 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
             yield _refused("output.storage_locations", location, "storage_locations", limits.storage_locations)
     if plan.image.kms_key is not None and not _matches(plan.image.kms_key, limits.kms_keys):
         yield _refused("output.kms_key", plan.image.kms_key, "kms_keys", limits.kms_keys)
+    yield from _secrets(plan, limits)
     if plan.keep_disk and not limits.max_keep:  # else it is kept for less, which does no harm to the build
         yield (
             f"keep_on_failure: {format_duration(plan.keep_disk)} is refused: max_keep of this deployment is 0; "
             "leave it out, or ask those who deploy it to set max_keep"
+        )
+
+
+def _secrets(plan: Plan, limits: Limits) -> Iterator[str]:
+    """Hold a plan with secrets to an account that steps may have, and to a disk that nobody else gets."""
+    if not any(step.secrets for step in (*plan.steps, *(plan.verify_steps or ()))):
+        return
+    account, allowed = plan.machine.service_account or "", limits.vm_service_accounts
+    if allowed is not None and account not in allowed:
+        yield _refused("build.service_account", account, "vm_service_accounts", allowed)
+    if plan.keep_disk:
+        yield (
+            "keep_on_failure: the disk of a failed step may hold its secrets, and others in the project can read "
+            "disks; leave it out"
+        )
+    if plan.origin is not None:
+        yield (
+            "steps: those of a root from nothing run in a sandbox, which reaches no secrets; leave secrets out, or "
+            "begin from an image"
         )
 
 

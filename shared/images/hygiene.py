@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from provisioner.hygiene.hygiene import STATEFUL, File, Finding, HostTraces, any_set, check, is_published
-from provisioner.system.redaction import Redactor, held_names, hidden_forms, sought_forms
+from provisioner.hygiene.known_values import holds_value, search_files
+from provisioner.system.redaction import held_names, sought_forms
 
 from ..budget import Budget
 from ..disks.disk import Disk
@@ -28,7 +29,6 @@ from ..errors import ImageFileError
 COS = "cos"  # ID in os-release of Container-Optimized OS
 COS_MOUNT_POINTS = {"STATE": STATEFUL, "OEM": "/usr/share/oem"}
 _CHUNK = 1 << 20
-KEEP_OUT = "let the step keep it out of files, or in /run, which is memory; a file that was deleted leaves its blocks"
 _NANOSECONDS = 1_000_000_000
 
 _COMPARED = 16 << 20  # bytes; a larger file that was written anew counts as the build's
@@ -136,26 +136,13 @@ def find_values(disk: Disk, source: Disk | None, values: Mapping[str, bytes]) ->
     Files of the build are searched whole, and then all other blocks of the disk: deleted files, names, other file
     systems. There, a value that the source's disk holds as well counts for nothing. Raises ImageFileError.
     """
-    sought = {name: sought_forms(value) for name, value in values.items()}
-    redactor = Redactor(form for value in values.values() for form in hidden_forms(value))
-    found: dict[str, Finding] = {}
-    for file in _files(disk, source, whole=True) if can_look_into(disk) else ():
-        if not stat.S_ISREG(file.mode) or not file.is_of_build():
-            continue
-        for name in held_names(file.pieces(), sought):
-            found[name] = _holds_value(redactor.hide(os.fsencode(file.path)), name)
-            del sought[name]
-        if not sought:
-            break
+    found = search_files(_files(disk, source, whole=True) if can_look_into(disk) else (), values)
+    sought = {name: sought_forms(value) for name, value in values.items() if name not in found}
     outside = held_names(_blocks(disk), sought) if sought else []
     known = held_names(_blocks(source), {name: sought[name] for name in outside}) if outside and source else []
     for name in set(outside) - set(known):
-        found[name] = _holds_value(b"the disk, outside of its files,", name)
+        found[name] = holds_value("the disk, outside of its files,", name)
     return [found[name] for name in sorted(found)]
-
-
-def _holds_value(place: bytes, name: str) -> Finding:
-    return Finding(os.fsdecode(place), f"holds the value of {name}", KEEP_OUT)
 
 
 def _blocks(disk: Disk) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from ..build.export_formats import NO_FORMATS
 from ..build.limits import Limits, check_limits
 from ..build.plan import Plan
 from ..errors import InputError, NotFound
-from ..names import LOCAL, quoted
+from ..names import LOCAL, SECRET_IN_ENVIRONMENT, SECRET_IN_FILE, quoted
 from ..ports import Objects
 from ..sbom.input import LIST_LIMIT, problems
 from ..spec.document import KeyPath, Problem
@@ -31,10 +31,8 @@ INPUT: KeyPath = ("output", "sbom", "input")
 TO: KeyPath = ("output", "sbom", "to")
 EXPORT: KeyPath = ("output", "export", "to")
 FORMATS: KeyPath = ("output", "formats")
-NO_SECRETS_YET = (
-    "are given to steps on one machine only; leave them out, and let the step fetch what it needs with an account of "
-    "its own, build.service_account"
-)
+ELSEWHERE = "is a secret of one machine; write projects/PROJECT/secrets/NAME/versions/NUMBER"
+NO_ACCOUNT = "need an account that may read them, which steps then have; write build.service_account"
 
 
 class Deployment(Protocol):
@@ -105,7 +103,7 @@ class UploadedPlaces:
         source = data.get("source")
         if isinstance(source, dict):
             found += [Problem(("source", key), ONLY_HERE) for key in ONLY_LOCAL if key in source]
-        found += [Problem((*loc, "secrets"), NO_SECRETS_YET) for loc in _steps_with_secrets(data)]
+        found += _secret_problems(data)
         output = data.get("output")
         if isinstance(output, Mapping) and output.get("formats"):
             found.append(Problem(FORMATS, NO_FORMATS))
@@ -231,15 +229,22 @@ def _unsigned(*, by_spec: bool) -> str:
     )
 
 
-def _steps_with_secrets(data: Mapping[str, Any]) -> Iterator[KeyPath]:
-    """Yield the places of the steps that have secrets. The values may be invalid."""
-    verify = data.get("verify")
+def _secret_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problems of the secrets of steps. The values may be invalid."""
+    verify, build = data.get("verify"), data.get("build")
     verifying = verify.get("steps") if isinstance(verify, Mapping) else None
+    account = build.get("service_account") if isinstance(build, Mapping) else None
     lists: tuple[tuple[KeyPath, Any], ...] = ((("steps",), data.get("steps")), (("verify", "steps"), verifying))
     for path, steps in lists:
         for index, step in enumerate(steps if isinstance(steps, (list, tuple)) else ()):
-            if isinstance(step, Mapping) and step.get("secrets"):
-                yield (*path, index)
+            secrets = step.get("secrets") if isinstance(step, Mapping) else None
+            if not isinstance(secrets, Mapping) or not secrets:
+                continue
+            if not account:
+                yield Problem((*path, index, "secrets"), NO_ACCOUNT)
+            for name, place in secrets.items():
+                if isinstance(place, str) and place.startswith((SECRET_IN_ENVIRONMENT, SECRET_IN_FILE)):
+                    yield Problem((*path, index, "secrets", name), ELSEWHERE)
 
 
 def _text(data: Mapping[str, Any], path: KeyPath) -> str | None:

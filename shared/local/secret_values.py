@@ -13,13 +13,12 @@ from pathlib import Path
 
 from provisioner.protocol import Step
 from provisioner.system.process import leave_no_core
-from provisioner.system.redaction import BREAKS
+from provisioner.system.redaction import MOST_VALUE, value_fault, without_line_end
 
 from ..build.plan import Plan
 from ..errors import InputError
 from ..names import SECRET_IN_ENVIRONMENT, SECRET_IN_FILE
 
-LEAST, MOST = 8, 65_536  # bytes of a value: shorter ones are in any text by chance; Secret Manager takes no longer ones
 MOST_IN_ALL = 524_288  # bytes of all values of a job
 
 
@@ -55,7 +54,7 @@ class HostSecrets:
             value = _contents(Path(place.removeprefix(SECRET_IN_FILE)), subject)
         else:
             raise InputError(f"{subject}: is none of this machine's; write env:NAME or file:PATH")
-        wrong = _fault(value)
+        wrong = value_fault(value)
         if wrong:
             raise InputError(f"{subject}: {wrong}")
         return value
@@ -74,27 +73,9 @@ def _contents(path: Path, subject: str) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InputError(f"{subject}: is no regular file; write the path of one")
-            value = os.read(handle, MOST + 3)
+            value = os.read(handle, MOST_VALUE + 3)
         finally:
             os.close(handle)
     except OSError as error:
         raise InputError(f"{subject}: cannot be read: {error.strerror}; check the path") from error
-    return value.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _fault(value: bytes) -> str:
-    """Return what is wrong with a value, and the remedy; "" where nothing is."""
-    count = len(value.translate(None, BREAKS))
-    if count < LEAST and not value.isspace():
-        beside = "" if count == len(value) else " beside its line breaks"
-        return (
-            f"has {count} bytes{beside}, and a value of less than {LEAST} is found in any text by chance; "
-            "use a longer one"
-        )
-    if len(value) > MOST:
-        return f"has more than {MOST} bytes; keep what is secret apart from the rest"
-    if b"\0" in value:
-        return "has a NUL byte, which no variable can have; encode it, in base64 for instance"
-    if value.isspace():
-        return "has nothing but spaces; write the value"
-    return ""
+    return without_line_end(value)

@@ -22,6 +22,8 @@ from ..topology import LOGS, REPORTS_TOPIC
 TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
 
 
+SECRETS_URL = "https://secretmanager.googleapis.com/v1/"
+
 # Compute Engine promises serial output of machines that run alone, and expire_builds reads it once Pub/Sub was silent
 # for two minutes, at the next tick. The emulator's machines can be read after their end.
 LINGER = 240.0
@@ -55,6 +57,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
             f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish",
             TOKEN_URL,
             of_contents=True,
+            secrets_url=SECRETS_URL,
             linger=0.0 if settings.compute_endpoint else LINGER,
         ),
         logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",

@@ -37,6 +37,8 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         hold=plan.machine.hold,
         kept=plan.keep_disk > 0,
     )
+    if any(step.secrets for step in job.steps):
+        job = replace(job, secrets_url=backend.reports.secrets_url)
     if phase != BUILD:
         return replace(job, allow_failed=plan.allow_failed)
     return replace(  # what only a job has whose disk becomes the image

@@ -12,6 +12,7 @@ from shared.disks.disk import Disk
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Document, Goldsmith, prints
 from tests.system.sandboxes import assert_nothing_left, sandboxed
+from tests.system.terminal import Terminal
 
 TOKEN = "GS_TEST_TOKEN"
 VALUE = "c0ffee/of+the step"
@@ -107,6 +108,37 @@ def test_unfit_secrets_are_refused_before_anything_is_made(sandboxes: Goldsmith)
     done = sandboxes.run("plan", spec)
     assert (done.status, "is on Google Cloud" in done.err) == (2, True), done.text
     assert sandboxes.builds() == []
+
+
+ASKS = """python3 - <<'END'
+import hmac, json, urllib.error, urllib.request
+job = json.load(open("/run/goldsmith/cidata/job.json"))
+body = b"give the secrets of the steps"
+signature = hmac.new(bytes.fromhex(job["key"]), body, "sha256").hexdigest()
+try:
+    request = urllib.request.Request(job["secrets_url"], body, {"Goldsmith-Signature": signature})
+    print("given " + "away", urllib.request.urlopen(request))
+except urllib.error.HTTPError as error:
+    print("answer", error.code)
+END
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("user", MODES[:1], indirect=True)
+def test_a_shell_where_the_step_has_failed_has_none(sandboxes: Goldsmith) -> None:
+    spec = with_key(sandboxed(sandboxes, steps("exit 3\n")))
+    line = sandboxes.line("build", spec, "--on-failure", "shell", "--with-secrets")
+    with Terminal(line, {**sandboxes.environment, TOKEN: VALUE}) as terminal:
+        terminal.until("abort: give up")
+        terminal.until(" # ")
+        terminal.type('echo "has <$TOKEN>"; retry\n')
+        terminal.until("has <>")
+        terminal.until("step takes has secrets, which a held machine is not given; write: continue")
+        terminal.type(ASKS)
+        assert "given away" not in terminal.until("answer 410")
+        terminal.type("abort\n")
+        assert terminal.finish() == 1
 
 
 @pytest.mark.vm

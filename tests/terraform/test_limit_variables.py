@@ -43,6 +43,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         max_keep=7200.0,
         kms_keys=("projects/my-project/locations/*/keyRings/images/cryptoKeys/*",),
         storage_locations=("eu", "europe-*"),
+        vm_service_accounts=("other@other-project.iam.gserviceaccount.com",),
         concurrency=4,
     )
 
@@ -51,7 +52,9 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
     """What a deployment of a version without these variables built goes on being built, in these bounds."""
     found = limits(make_plan({"project": "my-project"}, tmp_path))
     assert found == Limits(
-        subnets=("projects/my-project/regions/us-central1/subnetworks/default",), max_timeout=parse_duration("24h")
+        subnets=("projects/my-project/regions/us-central1/subnetworks/default",),
+        max_timeout=parse_duration("24h"),
+        vm_service_accounts=(),
     )
     zones = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")
     check_limits(values.plan(machine=MachinePlan("my-project", zones=zones, external_ip=True)), found)

@@ -49,6 +49,25 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
+    def do_GET(self) -> None:
+        """Play the metadata server, and Secret Manager."""
+        self.server.heard.append((self.path, b"", self.headers["Authorization"] or self.headers["Metadata-Flavor"]))
+        status = 200
+        if self.path == "/token":
+            answer = b'{"access_token": "of-the-vm", "expires_in": 3599}'
+        elif self.path.endswith("/versions/3:access"):
+            data = base64.b64encode(VALUE.encode() + b"\n").decode()
+            answer = json.dumps({"name": self.path, "payload": {"data": data}}).encode()
+        else:
+            status, answer = (
+                404,
+                json.dumps({"error": {"code": 404, "message": "Secret version is not there"}}).encode(),
+            )
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name for it
         """Say nothing."""
 
@@ -155,6 +174,54 @@ def test_a_job_without_secrets_asks_for_none(giver: Giver, tmp_path: Path) -> No
     machine = Provisioning(tmp_path / "m", replace(job(script("before")), secrets_url=giver.url), SCRIPTS)
     assert machine.run().status == 0
     assert giver.heard == []
+
+
+def on_google_cloud(giver: Giver, version: int = 3) -> Job:
+    """A job whose machine fetches its secret itself."""
+    place = f"projects/p/secrets/s/versions/{version}"
+    base = giver.url.removesuffix("/goldsmith/secrets")
+    return replace(
+        job(script("uses", secrets={"TOKEN": place}), script("after"), hygiene="warn"),
+        secrets_url=f"{base}/v1/",
+        token_url=f"{base}/token",
+    )
+
+
+def test_a_vm_of_google_cloud_fetches_with_its_own_account(giver: Giver, tmp_path: Path) -> None:
+    giver.statuses = [200, 503]
+    files = {"uses": f'[ "$TOKEN" = "{VALUE}" ] && echo right "$TOKEN"\n', "after": "echo ${TOKEN-none}\n"}
+    machine = Provisioning(tmp_path / "m", on_google_cloud(giver), files)
+    ended = machine.run()
+    assert ended.status == 0, ended.console
+    assert "[step uses] right (hidden)" in ended.console
+    assert "[step after] none" in ended.console
+    token, access = ("/token", b"", "Google"), ("/v1/projects/p/secrets/s/versions/3:access", b"", "Bearer of-the-vm")
+    assert giver.heard == [token, access] * 2
+    assert VALUE.encode() not in machine.port.read_bytes()
+
+
+def test_a_version_that_is_not_there_fails_the_job_in_google_s_words(giver: Giver, tmp_path: Path) -> None:
+    machine = Provisioning(tmp_path / "m", on_google_cloud(giver, 4), SCRIPTS)
+    assert machine.run().status == 1
+    [failed] = [report for report in machine.reports() if report.kind == "failed"]
+    place = "projects/p/secrets/s/versions/4"
+    assert failed.message == (
+        f"the secrets of the steps cannot be fetched: {place}: HTTP 404: Secret version is not there"
+    )
+
+
+def test_a_vm_of_google_cloud_searches_its_own_files(giver: Giver, tmp_path: Path) -> None:
+    """Also those of packages, and whatever findings lead to."""
+    root = tmp_path / "m" / "root"
+    files = {"uses": f'mkdir -p {root}/usr/lib/app; echo "x$TOKEN" | base64 >{root}/usr/lib/app/login\n', "after": ""}
+    machine = Provisioning(tmp_path / "m", on_google_cloud(giver), files)
+    (machine.root / "usr/lib").mkdir(parents=True)
+    (machine.root / "usr/lib/of-the-source").write_text(VALUE)
+    assert machine.run().status == 1
+    [failed] = [report for report in machine.reports() if report.kind == "failed"]
+    assert failed.message.startswith(
+        "must not be in an image: /usr/lib/app/login holds the value of uses.secrets.TOKEN;"
+    )
 
 
 def _checksum(text: str) -> str:

@@ -243,3 +243,18 @@ def test_one_deadline_bounds_all_attempts_and_steps_together() -> None:
         lost, _ = advance(lost, taken_away)
         assert lost.attempt == before + 1
     assert lost.deadline == build.deadline
+
+
+SECRET = {"TOKEN": "projects/p/secrets/s/versions/1"}
+
+
+def test_secrets_go_with_an_account_of_the_deployment_and_no_kept_disk() -> None:
+    plan = values.plan(machine=MachinePlan("my-project", service_account="a@b.c"))
+    asked = replace(plan, steps=(replace(plan.steps[0], secrets=SECRET),))
+    check_limits(asked, NO_LIMITS)
+    check_limits(asked, Limits(vm_service_accounts=("a@b.c",)))
+    check_limits(plan, Limits(vm_service_accounts=()))
+    with pytest.raises(InputError, match=r"^build.service_account: a@b.c is refused: vm_service_accounts of this"):
+        check_limits(asked, Limits(vm_service_accounts=()))
+    with pytest.raises(InputError, match=r"^keep_on_failure: the disk of a failed step may hold its secrets"):
+        check_limits(replace(asked, keep_disk=60.0), Limits(max_keep=60.0))

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from shared.build.limits import Limits
 from shared.errors import InputError
 from shared.intake.places import UploadedPlaces
 from tests.world import values
@@ -94,10 +95,26 @@ def test_a_bill_of_materials_reaches_no_object_of_another_author(to: str, told: 
     assert told in reason(build)
 
 
-def test_secrets_are_rejected_where_they_are_written() -> None:
-    steps = "steps:\n- {name: a, action: run-script, inputs: {script: s}, secrets: {TOKEN: env:TOKEN}}\n"
-    verify = "verify:\n  steps:\n  - {name: b, action: run-script, inputs: {script: s}, secrets: {TOKEN: env:TOKEN}}\n"
-    told = reason(Desk().upload(PLAIN.replace("steps: []\n", steps + verify) + "context: .\n"))
-    why = "are given to steps on one machine only; leave them out, and let the step fetch what it needs"
-    assert f":4:54: steps[0].secrets: {why}" in told
-    assert f":7:56: verify.steps[0].secrets: {why}" in told
+WITH_SECRETS = """\
+name: hello
+source: {project: my-images, family: debian-12}
+context: .
+steps:
+- {name: a, action: run-script, inputs: {script: s}, secrets: {TOKEN: PLACE}}
+"""
+VERSION = "projects/p/secrets/s/versions/3"
+
+
+def test_secrets_of_one_machine_or_without_an_account_are_rejected() -> None:
+    told = reason(Desk().upload(WITH_SECRETS.replace("PLACE", "env:TOKEN")))
+    assert ":5:54: steps[0].secrets: need an account that may read them, which steps then have" in told
+    told = reason(Desk().upload(WITH_SECRETS.replace("PLACE", "env:TOKEN") + "build: {service_account: a@b.c}\n"))
+    assert ":5:64: steps[0].secrets.TOKEN: is a secret of one machine; write projects/PROJECT" in told
+
+
+def test_secrets_go_with_an_account_that_the_deployment_gives() -> None:
+    text = WITH_SECRETS.replace("PLACE", VERSION) + "build: {service_account: a@b.c}\n"
+    desk = Desk(Limits(vm_service_accounts=("x@y.z",)))
+    desk.put("specs/s", "echo\n")
+    told = reason(desk.upload(text))
+    assert told.startswith("build.service_account: a@b.c is refused: vm_service_accounts of this deployment is x@y.z;")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.protocol import Step
+from provisioner.system.redaction import LEAST_VALUE as LEAST
+from provisioner.system.redaction import MOST_VALUE as MOST
 from shared.errors import InputError
-from shared.local.secret_values import LEAST, MOST, MOST_IN_ALL, HostSecrets
+from shared.local.secret_values import MOST_IN_ALL, HostSecrets
 
 
 def steps(*places: str) -> list[Step]:

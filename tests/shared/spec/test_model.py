@@ -120,7 +120,7 @@ def test_problems_of_python_values_are_in_plain_words_too() -> None:
         (
             ("steps", 0, "x"),
             "unknown key; write one of: name, action, inputs, timeout, retries, when, idempotent, reads, network, "
-            "cache",
+            "cache, secrets",
         ),
     ]
 
