@@ -521,5 +521,5 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Sign a message."""
+        """Sign a message; the same one has the same signature each time."""
         ...

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 METADATA = "http://169.254.169.254"
 QUESTION = "/computeMetadata/v1/"
 ANSWER = 10.0  # seconds for the metadata server to answer
+SETTLING = 60.0  # seconds from the first question in which the network may come up, and the clock be set
+PAUSE = 1.0  # seconds between two questions
+DAY = 86400.0  # seconds: a clock that was set further began with no time at all
 MOST_OFF = 60.0  # seconds between two clocks: certificates and signed requests allow minutes
 ROUNDING = 2.0  # seconds: the clock of a machine begins with whole ones
 LEAST_ROOM = 32 << 20  # bytes: what a boot and a day's logs write
@@ -64,15 +67,24 @@ class Sighting:
 class SystemChecks:
     """The checks of one system, whose files are below `root`."""
 
-    def __init__(self, root: str, asked: CheckImage, interrupted: bool = False, metadata: str = METADATA) -> None:
+    def __init__(
+        self,
+        root: str,
+        asked: CheckImage,
+        interrupted: bool = False,
+        metadata: str = METADATA,
+        settling: float = SETTLING,
+    ) -> None:
         """Take what the job asks for. `interrupted`: the machine went down during these checks, and has booted again.
 
-        `metadata` is the URL of the metadata server.
+        `metadata` is the URL of the metadata server; network and clock may take `settling` seconds to be well.
         """
         self._root = root
         self._asked = asked
         self._interrupted = interrupted
         self._metadata = metadata
+        self._settling = settling
+        self._until: Optional[float] = None  # monotonic time, from the first question on
         self._found = Sighting()
         self._answer: Optional[tuple[float, dict[str, str]]] = None  # the clock's time, and the server's headers
 
@@ -148,30 +160,50 @@ class SystemChecks:
         return False
 
     def _ask(self) -> tuple[float, dict[str, str]]:
-        """Ask the metadata server, once; return the clock's time of the answer, and its headers. OSError."""
-        if self._answer is None:
-            from ..system.http import exchange  # sockets are slow to import
+        """Return the clock's time of the metadata server's last answer, and its headers. OSError.
 
-            headers = {"Metadata-Flavor": "Google"}
-            _, told, _ = exchange("GET", self._metadata + QUESTION, headers, b"", ANSWER)
-            self._answer = time.time(), told
+        It is asked until it answers or the time for that is over: the default target does not wait for a network.
+        """
+        from ..system.http import exchange  # sockets are slow to import
+
+        if self._until is None:
+            self._until = time.monotonic() + self._settling
+        while self._answer is None:
+            try:
+                headers = {"Metadata-Flavor": "Google"}
+                _, told, _ = exchange("GET", self._metadata + QUESTION, headers, b"", ANSWER)
+                self._answer = time.time(), told
+            except OSError:
+                if not self._may_settle():
+                    raise
         return self._answer
 
+    def _may_settle(self) -> bool:
+        """Return, after a pause, whether there is time to ask once more."""
+        if self._until is None or time.monotonic() >= self._until:
+            return False
+        time.sleep(PAUSE)
+        return True
+
     def _clock(self) -> None:
-        """Compare the clock with the metadata server's."""
-        try:
-            now, headers = self._ask()
-        except OSError:
-            self._found.unseen.append("clock (the metadata server does not answer)")
-            return
-        told = read_date(headers.get("date", ""))
-        if told is None:
-            self._found.unseen.append("clock (the metadata server does not tell the time)")
-            return
-        off = now - told
-        if abs(off) <= MOST_OFF:
-            self._found.seen.append("clock is right")
-            return
+        """Compare the clock with the metadata server's, until it is set or the time for that is over."""
+        while True:
+            try:
+                now, headers = self._ask()
+            except OSError:
+                self._found.unseen.append("clock (the metadata server does not answer)")
+                return
+            told = read_date(headers.get("date", ""))
+            if told is None:
+                self._found.unseen.append("clock (the metadata server does not tell the time)")
+                return
+            off = now - told
+            if abs(off) <= MOST_OFF:
+                self._found.seen.append("clock is right")
+                return
+            if not self._may_settle():
+                break
+            self._answer = None
         how = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} that of its host"
         self._found.problems.append(f"clock: it is {how}; look at what sets it in the image")
 
@@ -276,7 +308,24 @@ class SystemChecks:
         if self._interrupted or self._asked.again:
             self._found.unseen.append(f"{name} (the VM has restarted since its first boot)")
             return None
-        return time.time() - up - ROUNDING
+        since = time.time() - up - ROUNDING
+        first = self._first_time()
+        if first is None or not 0 < since - first <= DAY:
+            return since
+        self._found.unseen.append(
+            f"{name} of what is less than {since - first:.0f} s older than this boot (the clock was set meanwhile)"
+        )
+        return first - ROUNDING
+
+    def _first_time(self) -> Optional[float]:
+        """Return the earliest time that this boot has made files at, by a clock that may have been set since."""
+        folder = os.path.join(self._root, "run")
+        try:
+            if not any(mount.path == "/run" and mount.kind == "tmpfs" for mount in mounts(self._root)):
+                return None  # a folder of the image's
+            return min((os.lstat(os.path.join(folder, name)).st_ctime for name in os.listdir(folder)), default=None)
+        except OSError:  # one of the files is gone meanwhile
+            return None
 
 
 def read_date(text: str) -> Optional[float]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import EnvironmentFault
-from .scratch import faults
+from .scratch import faults, force
 
 
 def read_or_make(path: Path, make: Callable[[], bytes], most: int, remedy: str) -> bytes:
@@ -19,6 +20,8 @@ def read_or_make(path: Path, make: Callable[[], bytes], most: int, remedy: str) 
     try:
         return _read(path, most, remedy)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise EnvironmentFault(f"{path} is a link to a file that is not there; {remedy}") from None
         with faults(path.parent):
             _write(path, make())
         return _read(path, most, remedy)
@@ -43,8 +46,8 @@ def _read(path: Path, most: int, remedy: str) -> bytes:
 
 
 def _write(path: Path, secret: bytes) -> None:
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    # what is there already was left by a process that was killed here and had our number
+    staged = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
+    # what is there already was left by a process that was killed here and had our numbers
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
@@ -56,3 +59,4 @@ def _write(path: Path, secret: bytes) -> None:
         pass
     finally:
         staged.unlink()
+    force(path.parent)  # before anything is signed with it: another key would not be believed

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .envelope import PAYLOAD_TYPE, Envelope, VerifyingKey
-from .statement import DISK_DIGEST, PREDICATE_TYPE, STATEMENT_TYPE, SourceStatement
+from .statement import DISK_DIGEST, IMAGE_URI, PREDICATE_TYPE, STATEMENT_TYPE, SourceStatement
 
 _SHOWN = 200  # characters of a value that a message quotes
 
@@ -35,7 +35,7 @@ def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], disk: str, wante
     except StoreError as error:
         return [str(error)]
     found = []
-    if not any(_at(subject, "digest", DISK_DIGEST) == disk for subject in _listed(stated, "subject")):
+    if not disk or not any(_at(subject, "digest", DISK_DIGEST) == disk for subject in _listed(stated, "subject")):
         found.append("its disk is not the one that its statement is about")
     run = _at(stated, "predicate", "runDetails")
     builder = _at(run, "builder", "id")
@@ -70,8 +70,10 @@ def _names_of_source(stated: Any) -> list[str]:
     """Return what the source image is called: PROJECT/NAME, its name, its id."""
     for entry in _listed(_at(stated, "predicate", "buildDefinition"), "resolvedDependencies"):
         if _at(entry, "name") == "source":
-            whole = str(_at(entry, "uri")).rpartition(":")[2]
-            return [whole, whole.rpartition("/")[2], str(_at(entry, "annotations", "id"))]
+            uri = _at(entry, "uri")
+            whole = uri.removeprefix(IMAGE_URI) if isinstance(uri, str) else ""
+            names = [whole, whole.rpartition("/")[2], _at(entry, "annotations", "id")]
+            return [name for name in names if name and isinstance(name, str)]
     return []
 
 

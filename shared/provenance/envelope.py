@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 LARGEST_ENVELOPE = 4 << 20  # bytes: thousands of steps
+MOST_SIGNATURES = 16  # each of them is checked over the whole payload
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,20 @@ def read_envelope(data: bytes, place: str) -> Envelope:
         envelope = Envelope(_decoded(document["payload"]), payload_type, tuple(signatures))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{place}: is damaged, or no DSSE envelope; restore it, or build the image again") from error
-    if not isinstance(payload_type, str):
+    if not isinstance(payload_type, str) or not _is_unicode(payload_type):
         raise StoreError(f"{place}: is no DSSE envelope: its payloadType is no text")
+    if len(signatures) > MOST_SIGNATURES:
+        raise StoreError(f"{place}: has more than {MOST_SIGNATURES} signatures, and is no statement of Goldsmith's")
     return envelope
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text of JSON can be encoded: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decoded(text: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..backend import Backend
 from ..build import resources
@@ -21,8 +22,9 @@ from ..delivery.bundle import provisioner_version
 from ..engine.history import each_event
 from ..errors import NotFound, StoreError
 from ..ownership import find_build, find_image
+from ..ports import Signer
 from .check import source_statement
-from .envelope import PAYLOAD_TYPE, Envelope, read_envelope, sign_statement
+from .envelope import PAYLOAD_TYPE, Envelope, pre_authentication_encoding, read_envelope, sign_statement
 from .statement import ImageFacts, SourceStatement, statement
 
 LOG = logging.getLogger(__name__)
@@ -65,9 +67,19 @@ def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:
     try:
         data = backend.bucket.read(name)
         envelope = Envelope(data, PAYLOAD_TYPE, ()) if backend.signer is None else read_envelope(data, name)
-        return source_statement(envelope, hashlib.sha256(data).hexdigest())
+        found = source_statement(envelope, hashlib.sha256(data).hexdigest())
     except NotFound:
         return None
     except StoreError as error:
         LOG.warning("build %s: the statement of its source image cannot be read: %s", plan.build_id, error)
         return None
+    if backend.signer is None or _is_signed(envelope, backend.signer):
+        return found
+    LOG.warning("build %s: the statement of its source image has no signature of this key", plan.build_id)
+    return replace(found, disk="")  # this key shall not sign what another one, or nobody, has said of a disk
+
+
+def _is_signed(envelope: Envelope, signer: Signer) -> bool:
+    """Return whether a key has signed an envelope: the same message has the same signature each time."""
+    signature = signer.sign(pre_authentication_encoding(envelope.payload_type, envelope.payload))
+    return signature in [known for _, known in envelope.signatures]

@@ -6,6 +6,7 @@ the key is needed: commands that sign nothing begin without it.
 
 from __future__ import annotations
 
+import stat
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SIGNING_KEY = "signing.key"
 LONGEST_PEM = 4096  # bytes
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _REMEDY = (
     "restore it, or move it away, and a new one is made: statements of before are then checked with --key and the old "
     "public key"
@@ -63,6 +65,12 @@ class SigningKey:
             raise EnvironmentFault(f"{self._path} holds no private key without a passphrase; {_REMEDY}") from error
         if not isinstance(found, Ed25519PrivateKey):
             raise EnvironmentFault(f"{self._path} holds a key of another kind than Ed25519; {_REMEDY}")
+        mode = stat.S_IMODE(self._path.stat().st_mode)
+        if mode & OTHERS:
+            raise EnvironmentFault(
+                f"{self._path} is open to other accounts (mode {mode:04o}); if none of them has read it, "
+                f"chmod 600 {self._path}; else move it away, and a new one is made"
+            )
         return found
 
 

@@ -27,6 +27,7 @@ from ..names import LOCAL
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+IMAGE_URI = "urn:goldsmith:image:"  # before PROJECT/NAME; projects of a domain have a colon, too
 BUILD_TYPE = "urn:goldsmith:image:v1"
 LOCAL_BUILDER = "urn:goldsmith:one-machine"
 DEPLOYMENT = "urn:goldsmith:deployment:"  # begins the id of a builder on Google Cloud, which ends with its project
@@ -89,7 +90,7 @@ def builder_of(plan: Plan) -> str:
 
 def image_uri(project: str, name: str) -> str:
     """Return what an image is called in statements."""
-    return f"urn:goldsmith:image:{project}/{name}"
+    return f"{IMAGE_URI}{project}/{name}"
 
 
 def _subjects(build: Build, plan: Plan, facts: ImageFacts) -> list[dict[str, Any]]:

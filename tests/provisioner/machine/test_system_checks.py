@@ -97,7 +97,7 @@ class Booted:
 
     def look(self, asked: CheckImage | None = None, *, off: float = 0.0, interrupted: bool = False) -> Sighting:
         with metadata_server(off) as url:
-            return SystemChecks(str(self.root), asked or CheckImage(), interrupted, url).run()
+            return SystemChecks(str(self.root), asked or CheckImage(), interrupted, url, settling=0).run()
 
 
 @pytest.fixture
@@ -257,11 +257,52 @@ def test_a_network_without_a_way_out_is_told(booted: Booted, six: str, unseen: l
 
 
 def test_a_metadata_server_that_is_gone_is_a_fault_of_the_network(booted: Booted) -> None:
-    found = SystemChecks(str(booted.root), CheckImage(), metadata=f"http://127.0.0.1:{free_port()}").run()
+    found = SystemChecks(str(booted.root), CheckImage(), metadata=f"http://127.0.0.1:{free_port()}", settling=0).run()
     [problem] = found.problems
     assert problem.startswith("network: the metadata server http://127.0.0.1:")
     assert problem.endswith("; look at the image's configuration of the network")
     assert "clock (the metadata server does not answer)" in found.unseen
+
+
+def test_a_network_and_a_clock_that_come_late_are_waited_for(booted: Booted) -> None:
+    """The server's clock is wrong in its first answer alone, as one that is set meanwhile would be."""
+    late = type("Late", (Served,), {"off": 3600.0})
+
+    def answer(handler: Served) -> None:
+        handler.send_error(404)
+        type(handler).off = 0.0
+
+    late.do_GET = answer  # type: ignore[attr-defined]
+    port = free_port()
+    with ThreadingHTTPServer(("127.0.0.1", port), late, bind_and_activate=False) as server:
+
+        def come_up() -> None:
+            server.server_bind()
+            server.server_activate()
+            server.serve_forever(0.01)
+
+        timer = threading.Timer(0.2, come_up)
+        timer.start()
+        found = SystemChecks(str(booted.root), CheckImage(), metadata=f"http://127.0.0.1:{port}", settling=20).run()
+        server.shutdown()
+        timer.join()
+    assert found.problems == []
+    assert {"network is up", "clock is right"} <= set(found.seen)
+
+
+def test_files_of_this_boot_are_told_after_its_clock_was_set(booted: Booted) -> None:
+    """The kernel seems to have begun half a minute after /run was filled and the keys were made."""
+    booted.write("proc/uptime", "-30.0 0.0\n")
+    assert [problem.split(":")[0] for problem in booted.look(CheckImage()).problems] == ["identity"]
+    booted.write("proc/self/mountinfo", MOUNTS + "25 24 0:22 / /run rw - tmpfs tmpfs rw\n")
+    found = booted.look()
+    assert found.problems == []
+    assert re.fullmatch(
+        r"identity of what is less than 2\d s older than this boot \(the clock was set meanwhile\)", found.unseen[0]
+    )
+    booted.age("etc/machine-id")
+    [problem] = booted.look().problems
+    assert problem.startswith("identity: /etc/machine-id came with the image")
 
 
 def test_without_systemd_the_rest_is_checked_and_that_is_told(booted: Booted) -> None:

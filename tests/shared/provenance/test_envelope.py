@@ -6,11 +6,14 @@ import base64
 import json
 import stat
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from shared.errors import EnvironmentFault, InputError, StoreError
+from shared.host.secret_file import read_or_make
 from shared.provenance.check import Policy, faults_of, read_statement
 from shared.provenance.envelope import VerifyingKey, pre_authentication_encoding, read_envelope, sign_statement
 from shared.provenance.signing_key import SigningKey
@@ -55,6 +58,38 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert first.public_key() == second.public_key()
     assert stat.S_IMODE((tmp_path / "signing.key").stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["signing.key"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
+    SigningKey(tmp_path).check()
+    (tmp_path / "signing.key").chmod(mode)
+    with pytest.raises(EnvironmentFault, match=rf"open to other accounts \(mode {mode:04o}\); .* chmod 600"):
+        SigningKey(tmp_path).check()
+
+
+def test_a_link_to_a_key_that_is_away_is_told(tmp_path: Path) -> None:
+    (tmp_path / "signing.key").symlink_to(tmp_path / "unmounted/signing.key")
+    with pytest.raises(EnvironmentFault, match=r"signing\.key is a link to a file that is not there; restore it"):
+        SigningKey(tmp_path).check()
+
+
+def test_threads_of_one_process_have_one_key(tmp_path: Path) -> None:
+    """Each makes one, at the same time; both get the first one that is whole."""
+    met = threading.Barrier(2)
+
+    def make() -> bytes:
+        met.wait(10)
+        return str(threading.get_ident()).encode() * 1000
+
+    def read() -> bytes:
+        return read_or_make(tmp_path / "key", make, 1 << 20, "")
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            first, second = (done.result() for done in [pool.submit(read), pool.submit(read)])
+            assert first == second
+            (tmp_path / "key").unlink()
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"x" * 5000])
@@ -153,6 +188,8 @@ def test_a_signed_statement_of_any_shape_is_answered(tmp_path: Path, rest: dict[
         b"{}",
         b'{"payload": 1, "payloadType": "t", "signatures": []}',
         b'{"payload": "AA==", "payloadType": 5, "signatures": []}',
+        b'{"payload": "AA==", "payloadType": "\\ud800", "signatures": []}',
+        b'{"payload": "AA==", "payloadType": "t", "signatures": [' + b", ".join([b'{"sig": "AA=="}'] * 17) + b"]}",
         b'{"payload": "!", "payloadType": "t", "signatures": []}',
         b'{"payload": "AA==", "payloadType": "t", "signatures": [1]}',
         b'{"payload": "AA==", "payloadType": "t", "signatures": {"a": 1}}',
@@ -163,6 +200,29 @@ def test_a_signed_statement_of_any_shape_is_answered(tmp_path: Path, rest: dict[
 def test_what_is_no_envelope_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(StoreError, match="about image x"):
         read_envelope(data, "the statement about image x")
+
+
+def test_a_source_may_be_of_a_project_of_a_domain_and_nothing_is_no_name(tmp_path: Path) -> None:
+    key = SigningKey(tmp_path)
+    for entry, wanted in (
+        ({"name": "source", "uri": "urn:goldsmith:image:example.com:p/debian"}, "example.com:p/debian"),
+        ({"name": "source", "uri": "urn:goldsmith:image:example.com:p/debian"}, "debian"),
+        ({"name": "source"}, "None"),
+    ):
+        document = json.loads(stated())
+        document["predicate"]["buildDefinition"]["resolvedDependencies"] = [entry]
+        envelope = read_envelope(sign_statement(json.dumps(document).encode(), key), "it")
+        found = faults_of(envelope, [verifying(key)], DISK, Policy(source=wanted))
+        assert found == ([] if "uri" in entry else ["it was made from None, and not from None"])
+
+
+def test_a_disk_that_cannot_be_read_is_no_statement_s(tmp_path: Path) -> None:
+    document = json.loads(stated())
+    document["subject"][0]["digest"] = {"goldsmithDisk": ""}
+    envelope = read_envelope(sign_statement(json.dumps(document).encode(), key := SigningKey(tmp_path)), "it")
+    assert faults_of(envelope, [verifying(key)], "", Policy()) == [
+        "its disk is not the one that its statement is about"
+    ]
 
 
 def test_an_envelope_without_signatures_is_signed_by_no_key(tmp_path: Path) -> None:

@@ -119,6 +119,13 @@ def test_the_statement_about_the_source_is_named_by_its_digest(key: SigningKey) 
     told = of_source(stage(world, key))
     assert told["annotations"]["statement_sha256"] == hashlib.sha256(data).hexdigest()
     assert told["digest"] == {"goldsmithDisk": world.compute.disk_digest("local", values.plan().image.name)}
+    forged = json.loads(data)
+    forged["payload"] = base64.b64encode(base64.b64decode(forged["payload"]).replace(b'"', b' "', 1)).decode()
+    world.bucket.objects["gs://bucket/results/base-1.intoto.jsonl"] = json.dumps(forged).encode()
+    world.bus.waiting.clear()
+    told = of_source(stage(world, key))
+    assert "statement_sha256" in told["annotations"]
+    assert "digest" not in told
 
 
 def test_a_build_is_refused_before_it_begins_where_the_key_is_damaged(key: SigningKey, tmp_path: Path) -> None:

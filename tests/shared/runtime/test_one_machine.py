@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def test_master_key_is_made_once_and_for_its_owner_alone(backend: LocalBackend, 
 
 def test_what_a_killed_process_left_of_a_key_is_no_hindrance(home: Path) -> None:
     home.mkdir(mode=0o700)
-    (home / f".master.key.{os.getpid()}").write_bytes(b"half")  # of a process that had this one's number before
+    numbers = f"{os.getpid()}.{threading.get_native_id()}"  # a process before had them, too
+    (home / f".master.key.{numbers}").write_bytes(b"half")
     with open_one_machine(home):
         assert len((home / "master.key").read_bytes()) == 32
     assert [path.name for path in home.glob(".master*")] == []
