@@ -32,6 +32,6 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
     from shared.upkeep.image_requests import take_image_request
 
     done = take_image_request(message.data, backend.settings.project, backend)
-    text = "image %s of project %s is revoked: %s; its family %s leads to %s; built from it: %s"
-    built = ", ".join(done.descendants) or "none"
-    LOG.info(text, done.name, done.project, done.reason, done.family, done.leads_to, built)
+    text = "image %s of project %s is revoked: %s; its family %s leads to %s; built from it: %s; under way: %s"
+    built, under_way = (", ".join(names) or "none" for names in (done.descendants, done.builds))
+    LOG.info(text, done.name, done.project, done.reason, done.family, done.leads_to, built, under_way)

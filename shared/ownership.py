@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from provisioner.protocol import BUILD
 
 from .backend import Backend
-from .build.build import Build, ImageDocument, Outcome
+from .build.build import Build, ImageDocument, Outcome, Revocation
 from .build.damage import Damaged, tell_damaged
 from .build.events import ImagesDeprecated
+from .build.plan import SourceImage
 from .build.resources import boot_disk_name, root_disk_name
 from .errors import DamagedDocument, NotFound
 from .names import BUILD_LABEL
@@ -43,8 +44,13 @@ def content_of(image: Image, backend: Backend) -> str | None:
 
 def is_revoked(image: Image, backend: Backend) -> bool:
     """Return whether an image of ours was revoked, or is about to be."""
+    return revocation_of(image, backend) is not None
+
+
+def revocation_of(image: Image | SourceImage, backend: Backend) -> Revocation | None:
+    """Return what is recorded of an image's revocation; None for one that was not revoked."""
     known = find_image(image.project, image.name, backend)
-    return known is not None and known.id == image.id and known.revoked is not None
+    return known.revoked if known is not None and known.id == image.id else None
 
 
 def is_good(image: Image, backend: Backend) -> bool:

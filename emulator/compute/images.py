@@ -88,6 +88,9 @@ class Images:
             image = self._known(path)
         if image["status"] != "READY":
             raise Refusal(400, "resourceNotReady", f"The resource '{path}' is not ready")
+        state = image.get("deprecated", {}).get("state")
+        if state in ("OBSOLETE", "DELETED"):  # nothing new can be made of these
+            raise invalid(field, text, f"The referenced image resource is {state}.")
         return image, self._catalogue.disk(image["name"])
 
     def insert(self, call: Call) -> Document:

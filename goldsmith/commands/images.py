@@ -16,6 +16,7 @@ from shared.engine.manifest import manifest, with_earlier_files
 from shared.engine.script_table import scripts_of
 from shared.errors import AlreadyExists, InputError, NotFound
 from shared.names import LOCAL
+from shared.ownership import find_image
 from shared.ports import Image
 from shared.runtime import opening
 
@@ -51,7 +52,7 @@ def show_image(name: str, *, as_json: bool) -> None:
     with open_home() as backend:
         image = _find(backend, name)
         contents = opening.images_here(backend).describe(name)
-        known = backend.store.image(LOCAL, name)
+        known = find_image(LOCAL, name, backend)
     revoked = known.revoked if known is not None and known.id == image.id else None
     if as_json:
         told = None if revoked is None else asdict(revoked)
@@ -276,6 +277,8 @@ def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
         say(f"family {done.family} leads to {done.leads_to}{again}{foreign}")
     if done.descendants:
         say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
+    if done.builds:
+        say(f"under way from it, and not cancelled by this: {', '.join(done.builds)}")
 
 
 def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, as_json: bool) -> int:

@@ -189,13 +189,18 @@ class Catalogue:
                 return image
             return self._save(replace(image, deprecated="OBSOLETE", replacement=active or None, deletes_at=None))
 
-    def delete(self, name: str) -> bool:
-        """Delete an image, also a damaged entry; False when there is none. Builds that have its disk open go on."""
+    def delete(self, name: str, *, due: float | None = None) -> bool:
+        """Delete an image, also a damaged entry; False when there is none. Builds that have its disk open go on.
+
+        With `due` (Unix seconds) only one that is to be deleted by then: it may have become active since it was read.
+        """
         _checked(check_name, name)
         if not (self.folder / name).exists():
             return False
-        with faults(self.folder), self.staging() as scratch:  # renamed away first: no reader sees half an image
-            try:
+        with faults(self.folder), self.staging() as scratch, locked(self.folder):
+            if due is not None and not _is_due(self.get(name), due):
+                return False
+            try:  # renamed away first: no reader sees half an image
                 (self.folder / name).rename(scratch.path / "entry")
             except FileNotFoundError:
                 return False
@@ -204,8 +209,8 @@ class Catalogue:
     def purge(self) -> Sequence[str]:
         """Delete the images whose time to be deleted has come; return their names."""
         now = self._clock.now()
-        due = [image.name for image in self.list() if image.deletes_at is not None and image.deletes_at <= now]
-        return [name for name in due if self.delete(name)]
+        due = [image.name for image in self.list() if _is_due(image, now)]
+        return [name for name in due if self.delete(name, due=now)]
 
     @contextmanager
     def staging(self) -> Iterator[Scratch]:
@@ -252,6 +257,10 @@ class Catalogue:
         except FileNotFoundError as error:  # deleted since it was read
             raise self._missing(image.name) from error
         return image
+
+
+def _is_due(image: Image | None, now: float) -> bool:
+    return image is not None and image.deletes_at is not None and image.deletes_at <= now
 
 
 def _changed(seen: Image) -> Transient:

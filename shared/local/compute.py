@@ -422,6 +422,11 @@ class LocalCompute:
 
         One to which a sandbox adds its root file system gets the name that a whole one has from the sandbox.
         """
+        source = self._catalogue.get(request.source_image)
+        if source is not None and source.is_obsolete:  # as Compute Engine has it
+            raise Permanent(
+                f"image {source.name} is {source.deprecated}, so no disk can be made of it; name another one"
+            )
         disk.parent.mkdir(parents=True, exist_ok=True)
         disk.unlink(missing_ok=True)  # of an earlier attempt, whose sandbox did not wait for what it had written
         staged, target, copy = disk.with_suffix(".new"), disk, copy_sparse

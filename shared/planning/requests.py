@@ -22,7 +22,7 @@ from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
 from ..names import BUILD_LABEL, DIGEST_LABEL
-from ..ownership import SWEEP, content_of, find_image, known_build
+from ..ownership import SWEEP, content_of, known_build, revocation_of
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
 from .plan import numbered_image
@@ -80,13 +80,11 @@ def find_made(plan: Plan, backend: Backend) -> Found:
 
 def _refuse_revoked(plan: Plan, backend: Backend) -> None:
     source = plan.source
-    known = find_image(source.project, source.name, backend)
-    if known is None or known.id != source.id or known.revoked is None:
+    revoked = revocation_of(source, backend)
+    if revoked is None:
         return
     instead = "another image" if source.family is None else f"family: {source.family}, if it leads to another one"
-    raise InputError(
-        f"source: image {source.name} of project {source.project} was {known.revoked.text}; name {instead}"
-    )
+    raise InputError(f"source: image {source.name} of project {source.project} was {revoked.text}; name {instead}")
 
 
 def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:

@@ -14,10 +14,10 @@ import logging
 from dataclasses import dataclass, replace
 
 from ..backend import Backend
-from ..build.build import ImageDocument, Revocation
+from ..build.build import Build, ImageDocument, Revocation
 from ..errors import Conflict, InputError, NotFound, Permanent, Transient
-from ..names import LOCAL, REVOKED_LABEL, SOURCE_LABEL, as_label_value, check_name
-from ..ownership import is_good, is_revoked, newest_good
+from ..names import LABEL_COUNT, LOCAL, REVOKED_LABEL, SOURCE_LABEL, as_label_value, check_name
+from ..ownership import find_image, is_good, is_revoked, newest_good
 from ..ports import Image
 
 LOG = logging.getLogger(__name__)
@@ -40,11 +40,13 @@ class RevokedImage:
     leads_to_good: bool  # whether Goldsmith has published that one, and it is not revoked
     restored: bool  # whether that one was deprecated until now
     descendants: tuple[str, ...]  # images of the project that were built from this one, directly or not
+    builds: tuple[str, ...] = ()  # those under way that have started from this one or from those
 
 
 def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alone: bool = False) -> RevokedImage:
     """Revoke an image, or finish its revocation. InputError with nothing changed; Transient.
 
+    Permanent where it is recorded, and its family still leads to it: others have revoked the last good image meanwhile.
     `alone` allows that no good image is left in its family. A second call keeps the first one's reason and time.
     """
     reason = _checked_reason(reason)
@@ -52,7 +54,7 @@ def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alon
     if known.revoked is None and not alone:
         _refuse_last(image, backend)
     known = _record(known, Revocation(reason, backend.clock.now()), backend)
-    restored = False
+    restored = ""
     if known.revoked is None or not known.revoked.done or not image.is_obsolete:
         restored = _give_way(image, backend, alone=alone)
         known = _finish(image, known, backend)
@@ -77,7 +79,8 @@ def _find(project: str, name: str, backend: Backend) -> tuple[Image, ImageDocume
         raise InputError(f"there is no image {name} in project {project}; a deleted one needs no revocation")
     known = backend.store.image(project, name)
     if known is None or known.id != image.id:
-        remedy = "delete it" if project == LOCAL else f"deprecate it with: gcloud compute images deprecate {name}"
+        by_hand = f"gcloud compute images deprecate {name} --project {project} --state OBSOLETE"
+        remedy = "delete it" if project == LOCAL else f"deprecate it with: {by_hand}"
         raise InputError(f"image {name} of project {project} was not made by Goldsmith, or long ago; {remedy}")
     if known.state != "published":
         raise InputError(f"image {name} of project {project} is not published; end its build {known.build_id} instead")
@@ -116,14 +119,19 @@ def _record(known: ImageDocument, revocation: Revocation, backend: Backend) -> I
     raise Transient(f"image {known.name} of project {known.project} is being changed by others; try again")
 
 
-def _give_way(image: Image, backend: Backend, *, alone: bool) -> bool:
-    """Make an image OBSOLETE and its predecessor active; return whether that was deprecated. InputError, Transient."""
+def _give_way(image: Image, backend: Backend, *, alone: bool) -> str:
+    """Make an image OBSOLETE and its predecessor active; return the name of that if it was deprecated, or "".
+
+    Permanent where no good image is left, Transient.
+    """
     restored = ""
     for _ in range(TRIES):
         seen = backend.compute.image(image.project, image.name)
         if seen is None or seen.id != image.id:
-            return False  # deleted meanwhile
+            return ""  # deleted meanwhile
         before = _predecessor(seen, backend)
+        if seen.deprecated == "DEPRECATED" and before is not None and before.deprecated is not None:
+            before = None  # the family does not lead to `seen`, so it stays as it is
         if before is None and not alone:
             _refuse_left(seen)
         try:
@@ -134,18 +142,18 @@ def _give_way(image: Image, backend: Backend, *, alone: bool) -> bool:
                     _make_obsolete_again(before, backend)
                     continue
             backend.compute.obsolete_image(seen, "" if before is None else before.name)
-        except (Transient, NotFound) as error:
+        except (Transient, Conflict, NotFound) as error:
             LOG.info("image %s: %s", image.name, error)
             backend.clock.pause(_PAUSE)
             continue
-        return before is not None and before.name == restored
+        return restored if before is not None and before.name == restored else ""
     raise Transient(f"family {image.family} is being changed by others; revoke {image.name} again, which goes on")
 
 
 def _refuse_left(seen: Image) -> None:
-    """Raise InputError where all good images of a family have been revoked at once, and it still leads to this one."""
+    """Raise Permanent where all good images of a family have been revoked at once, and it still leads to this one."""
     if seen.family is not None and seen.deprecated is None:
-        raise InputError(
+        raise Permanent(
             f"image {seen.name} is recorded as revoked, and no build starts from it any more, but family {seen.family} "
             "still leads to it, having no good image left; build one and revoke it again, or do that with --alone"
         )
@@ -165,12 +173,15 @@ def _finish(image: Image, known: ImageDocument, backend: Backend) -> ImageDocume
         if seen is None or seen.id != image.id:
             break
         labels = {**seen.labels, REVOKED_LABEL: str(int(known.revoked.time))}
+        if len(labels) > LABEL_COUNT:  # without a label the store still knows it
+            LOG.warning("image %s has %d labels, so it gets none that says it is revoked", image.name, len(seen.labels))
+            break
         try:
             backend.compute.label_image(seen, labels)
             break
         except (Transient, Conflict, NotFound):
             backend.clock.pause(_PAUSE)
-        except Permanent as error:  # without a label the store still knows it
+        except Permanent as error:
             LOG.warning("image %s cannot be labelled as revoked: %s", image.name, error)
             break
     for _ in range(TRIES):
@@ -185,13 +196,14 @@ def _finish(image: Image, known: ImageDocument, backend: Backend) -> ImageDocume
     raise Transient(f"image {image.name} is revoked, but that cannot be recorded as done; revoke it again")
 
 
-def _told(image: Image, known: ImageDocument, backend: Backend, *, restored: bool) -> RevokedImage:
+def _told(image: Image, known: ImageDocument, backend: Backend, *, restored: str) -> RevokedImage:
     assert known.revoked is not None
     leads_to = None
     if image.family is not None:
         family = backend.compute.images(image.project, family=image.family)
         active = [each for each in family if each.deprecated is None]
         leads_to = max(active, key=lambda each: (each.created, each.name), default=None)
+    descendants = _descendants(image, backend)
     return RevokedImage(
         project=image.project,
         name=image.name,
@@ -200,13 +212,18 @@ def _told(image: Image, known: ImageDocument, backend: Backend, *, restored: boo
         family=image.family,
         leads_to=None if leads_to is None else leads_to.name,
         leads_to_good=leads_to is not None and is_good(leads_to, backend),
-        restored=restored and leads_to is not None,
-        descendants=descendants_of(image, backend),
+        restored=leads_to is not None and leads_to.name == restored,
+        descendants=tuple(sorted(each.name for each in descendants)),
+        builds=_builds_from([image, *descendants], backend),
     )
 
 
 def descendants_of(image: Image, backend: Backend) -> tuple[str, ...]:
-    """Return the images of a project that were built from an image, or from one that was, by name."""
+    """Return the names of the images of a project that were built from an image, or from one that was."""
+    return tuple(sorted(each.name for each in _descendants(image, backend)))
+
+
+def _descendants(image: Image, backend: Backend) -> list[Image]:
     others = backend.compute.images(image.project)
     found: dict[str, Image] = {}
     wanted = [image]
@@ -216,7 +233,15 @@ def descendants_of(image: Image, backend: Backend) -> tuple[str, ...]:
             if each.name not in found and each.id != image.id and _is_child(each, parent, backend):
                 found[each.name] = each
                 wanted.append(each)
-    return tuple(sorted(found))
+    return list(found.values())
+
+
+def _builds_from(images: list[Image], backend: Backend) -> tuple[str, ...]:
+    """Return the builds under way that have started, or wait to start, from one of these images."""
+    ids = {(each.project, each.id) for each in images}
+    found = [each for each in backend.store.builds(unfinished=True) if isinstance(each, Build)]
+    plans = [(each.id, each.plan) for each in found if each.outcome is None and each.plan is not None]
+    return tuple(sorted(name for name, plan in plans if (plan.source.project, plan.source.id) in ids))
 
 
 def _is_child(each: Image, parent: Image, backend: Backend) -> bool:
@@ -224,7 +249,7 @@ def _is_child(each: Image, parent: Image, backend: Backend) -> bool:
     told = each.labels.get(SOURCE_LABEL)
     if told not in (None, as_label_value(parent.name)):
         return False
-    known = backend.store.image(each.project, each.name)
+    known = find_image(each.project, each.name, backend)
     if known is None or known.id != each.id:
         return False
     return known.source_id == parent.id or (told is not None and not known.source_id)

@@ -42,9 +42,9 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
             continue  # deleted meanwhile: it is no image of the family any more
         except CloudError as error:
             faults.append(error)
-    _raise(faults)
     if is_revoked(ours, backend):
         _give_back(ours, older, backend)
+    _raise(faults)
     return ImagesDeprecated(
         build_id=build.id,
         event_id=order.fact_id("ImagesDeprecated"),

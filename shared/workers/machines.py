@@ -13,6 +13,7 @@ from ..build.events import MachineStarted
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..errors import Permanent, Transient
+from ..ownership import revocation_of
 from ..ports import Machine, MachineRequest
 
 OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, when everything else is down
@@ -55,8 +56,11 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
 
 
 def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> MachineStarted:
-    """Make and start the VM of a phase."""
+    """Make and start the VM of a phase. Permanent where its source was revoked since the build was planned."""
     plan = planned(build)
+    revoked = revocation_of(plan.source, backend) if phase == BUILD and plan.origin is None else None
+    if revoked is not None:
+        raise Permanent(f"source: image {plan.source.name} was {revoked.text}; name another image")
     source = plan.source if plan.origin is None else plan.origin.maker
     image = source if phase == BUILD else plan.image
     machine, scratch, root = plan.machine, "", ""

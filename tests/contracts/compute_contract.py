@@ -16,7 +16,7 @@ import pytest
 from provisioner.protocol import Job
 from shared.build import resources
 from shared.build.plan import MachinePlan
-from shared.errors import AlreadyExists, GoldsmithError, NotFound, Transient
+from shared.errors import AlreadyExists, GoldsmithError, NotFound, Permanent, Transient
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import Compute, Image, ImageRequest, MachineRequest, ResourceKind
 from tests.world.values import BUILD_ID, plan
@@ -241,6 +241,12 @@ class ComputeContract:
         with pytest.raises(GoldsmithError, match="gone") as caught:
             compute.create_machine(site.request(source_image="gone"))
         assert not isinstance(caught.value, Transient)
+        assert list(compute.labelled(site.project)) == []
+
+    def test_an_obsolete_source_makes_nothing(self, compute: Compute, site: Site) -> None:
+        compute.obsolete_image(image_of(compute, site, IDLE), "")
+        with pytest.raises(Permanent, match="OBSOLETE"):
+            compute.create_machine(site.request())
         assert list(compute.labelled(site.project)) == []
 
     def test_a_disk_grows_once_while_its_machine_runs(self, compute: Compute, site: Site) -> None:

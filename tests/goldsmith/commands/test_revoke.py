@@ -19,6 +19,7 @@ from shared.images.catalogue import Catalogue
 from shared.runtime.one_machine import open_one_machine
 from shared.upkeep.revocation import revoke_image
 from tests.goldsmith.command_line import Commands
+from tests.shared.disks.small_disks import os_tree, rooted
 from tests.world.published import FAMILY, add_build, build_of
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -146,6 +147,15 @@ def test_a_record_that_cannot_be_read_is_no_yes(run: Commands, images: Path) -> 
     done = run("images", "check", "two")
     assert (done.status, done.out) == (1, "")
     assert "the document of image two is damaged" in done.err
+
+
+def test_an_image_whose_record_cannot_be_read_is_shown(run: Commands, images: Path, tmp_path: Path) -> None:
+    assert run("images", "import", rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree"))).status == 0
+    with sqlite3.connect(images / "state.db") as database:
+        database.execute("INSERT INTO images VALUES ('local', 'small', '', 0, '{')")
+    shown = run("images", "show", "small")
+    assert (shown.status, "image:       local/small, id " in shown.out) == (0, True)
+    assert "the document of image small is damaged" in shown.err
 
 
 def test_killed_at_any_call_the_family_leads_to_one_of_both_and_the_command_goes_on(

@@ -169,6 +169,22 @@ def test_a_deprecated_image_is_never_the_newest_and_goes_when_its_time_comes(
     assert [image.name for image in catalogue.list()] == ["old"]
 
 
+def test_an_image_that_is_active_again_is_not_purged(
+    tmp_path: Path, catalogue: Catalogue, disk: Path, clock: SetClock
+) -> None:
+    class Activates(Catalogue):
+        """Whose images become active between the look and the deletion."""
+
+        def delete(self, name: str, *, due: float | None = None) -> bool:
+            catalogue.activate(self.list()[0])
+            return super().delete(name, due=due)
+
+    catalogue.add(disk, "one", family="f")
+    catalogue.deprecate("one", "two", clock.time)
+    assert list(Activates(tmp_path / "home", clock).purge()) == []
+    assert [image.deprecated for image in catalogue.list()] == [None]
+
+
 def test_labels_and_family_are_replaced(catalogue: Catalogue, disk: Path) -> None:
     catalogue.add(disk, "one", labels={"a": "1"})
     catalogue.set_labels("one", {"b": "2"})

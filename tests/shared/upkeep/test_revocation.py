@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from shared.build.build import Build, ImageDocument, Outcome, State
+from shared.build.build import Build, ImageDocument, Outcome, Revocation, State
 from shared.build.events import ImagesDeprecated
 from shared.build.orders import Order
-from shared.errors import InputError, NotFound, Permanent, Transient
-from shared.names import REVOKED_LABEL
+from shared.errors import Conflict, InputError, NotFound, Permanent, Transient
+from shared.names import LABEL_COUNT, REVOKED_LABEL
 from shared.ports import Image
 from shared.upkeep.revocation import REASON_LENGTH, RevokedImage, descendants_of, revoke_image
 from shared.workers.deprecate_images import deprecate_images
@@ -47,6 +48,25 @@ def family_of_three() -> World:
 @pytest.fixture
 def world() -> World:
     return family_of_three()
+
+
+class RevokesMeanwhile:
+    """The world's Compute Engine, where four is made OBSOLETE just before the others are deprecated in its favour."""
+
+    def __init__(self, world: World, barred: str) -> None:
+        self._world, self._barred = world, barred
+
+    def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
+        if name == self._barred:
+            raise Permanent("not allowed")
+        self._world.compute.deprecate_image(project, name, replacement, deletes_at)
+        now = known(self._world, "four")
+        self._world.store.save_image(replace(now, revoked=Revocation(REASON, values.NOON, done=True)), now)
+        four = self._world.compute.all_images["four"]
+        self._world.compute.all_images["four"] = replace(four, deprecated="OBSOLETE")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.compute, name)
 
 
 def revoke(world: World, name: str = "three", *, alone: bool = False) -> RevokedImage:
@@ -126,7 +146,7 @@ def test_an_image_that_is_not_published_is_not_gone_back_to(world: World, outcom
 def test_a_family_that_leads_to_a_foreign_image_then_is_said_so(world: World) -> None:
     world.compute.all_images["mine"] = Image("local", "mine", "by hand", values.NOON - 1500, family=FAMILY)
     done = revoke(world)
-    assert (done.leads_to, done.leads_to_good) == ("mine", False)
+    assert (done.leads_to, done.leads_to_good, done.restored) == ("mine", False, False)
     assert world.compute.all_images["two"].deprecated is None
 
 
@@ -156,6 +176,15 @@ def test_what_a_build_is_about_to_deprecate_is_known_from_its_state(world: World
     add(world, "four", 500, build_of("four", state=State.CLEANING, retiring=True))
     world.compute.all_images["three"] = replace(world.compute.all_images["three"], **in_favour_of("four"))  # type: ignore[arg-type]  # by name
     assert revoke(world, "four").leads_to == "three"
+
+
+def test_an_image_that_a_person_has_deprecated_leaves_the_family_as_it_is(world: World) -> None:
+    world.compute.all_images["mine"] = Image("local", "mine", "by hand", values.NOON - 2500, family=FAMILY)
+    world.compute.all_images["three"] = replace(world.compute.all_images["three"], **in_favour_of("mine"))  # type: ignore[arg-type]  # by name
+    two = world.compute.all_images["two"]
+    done = revoke(world)
+    assert (done.leads_to, done.restored, world.compute.all_images["two"]) == ("mine", False, two)
+    assert world.compute.all_images["three"].deprecated == "OBSOLETE"
 
 
 def test_an_image_in_no_family_is_revoked_by_itself(world: World) -> None:
@@ -230,7 +259,7 @@ def test_killed_at_any_call_the_family_leads_to_one_of_both_and_the_second_call_
 
 
 @pytest.mark.parametrize("method", ["activate_image", "obsolete_image", "label_image"])
-@pytest.mark.parametrize("fault", [Transient("changed"), NotFound("gone")])
+@pytest.mark.parametrize("fault", [Transient("changed"), Conflict("others were first"), NotFound("gone")])
 def test_what_changes_meanwhile_is_looked_at_again(world: World, method: str, fault: Exception) -> None:
     world.compute.faults[method] = fault
     assert revoke(world).leads_to == "two"
@@ -249,6 +278,40 @@ def test_an_image_that_cannot_be_labelled_is_revoked_all_the_same(world: World) 
     world.compute.faults["label_image"] = Permanent("not allowed")
     assert revoke(world).leads_to == "two"
     assert REVOKED_LABEL not in world.compute.all_images["three"].labels
+
+
+def test_an_image_with_as_many_labels_as_there_can_be_is_revoked_all_the_same(world: World) -> None:
+    labels = {f"label-{number}": "" for number in range(LABEL_COUNT)}
+    world.compute.all_images["three"] = replace(world.compute.all_images["three"], labels=labels)
+    world.compute.faults["label_image"] = InputError(f"an image can carry {LABEL_COUNT} labels")
+    assert revoke(world).leads_to == "two"
+    revoked = known(world, "three").revoked
+    assert revoked is not None
+    assert revoked.done
+    assert world.compute.all_images["three"].labels == labels
+
+
+def test_a_recorded_revocation_that_finds_no_good_image_is_not_said_to_have_changed_nothing(world: World) -> None:
+    world.compute.faults["obsolete_image"] = Permanent("not allowed")
+    with pytest.raises(Permanent):
+        revoke(world)
+    revoke(world, "two")
+    revoke(world, "one", alone=True)
+    with pytest.raises(Permanent, match=r"three is recorded as revoked, .* but family hello still leads to it"):
+        revoke(world)
+
+
+def test_builds_under_way_from_it_are_named(world: World) -> None:
+    add(world, "child", 500, build_of("child", "three"), family="apps")
+    for name, source in (("next", "three"), ("after", "child"), ("other", "two")):
+        add_build(world.store, build_of(name, source, outcome=None, state=State.PROVISIONING))
+    assert revoke(world).builds == (build_of("after").id, build_of("next").id)
+
+
+def test_a_record_that_cannot_be_read_does_not_hide_what_was_done(world: World) -> None:
+    add(world, "broken", 500, build_of("broken", "three"), family="apps")
+    world.store.images["local", "broken"] = "{"
+    assert revoke(world).leads_to == "two"
 
 
 def test_descendants_are_found_over_all_generations_and_told_from_images_that_look_alike(world: World) -> None:
@@ -284,6 +347,15 @@ class TestDeprecationMeanwhile:
         world.compute.all_images["two"] = replace(world.compute.all_images["two"], **in_favour_of("three"))  # type: ignore[arg-type]  # by name
         deprecate_images(world.build(build_of("three").id), self.order("three"), world.backend)
         assert leads_to(world) == "two"
+
+    def test_it_is_active_again_also_where_others_cannot_be_deprecated(self, world: World) -> None:
+        """The order fails for good, and nobody comes back to it."""
+        add(world, "four", 500, build_of("four", state=State.CLEANING, retiring=True))
+        world.compute.all_images["one"] = replace(world.compute.all_images["one"], deprecated=None)
+        backend = replace(world.backend, compute=RevokesMeanwhile(world, "one"))
+        with pytest.raises(Permanent, match="not allowed"):
+            deprecate_images(world.build(build_of("four").id), self.order("four"), backend)
+        assert leads_to(world) == "three"
 
     def test_a_revoked_image_stays_obsolete_when_newer_ones_are_published(self, world: World) -> None:
         revoke(world)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from shared.build.build import State
 from shared.build.orders import Order
-from shared.errors import InputError, Transient
+from shared.errors import InputError, Permanent, Transient
 from shared.ports import Image
 from shared.upkeep.revocation import revoke_image
 from shared.workers.deprecate_images import deprecate_images
@@ -126,7 +126,7 @@ class Family:
         raise AssertionError(f"{name} cannot be written")
 
     def revoke(self, name: str) -> None:
-        with suppress(InputError):  # not published yet, or the last good one
+        with suppress(InputError, Permanent):  # not published yet, or the last good one
             revoke_image("local", name, "bad", self.world.backend)
             self.revoked.add(name)
 
