@@ -336,7 +336,7 @@ def of_bytes(count: int) -> Callable[[Path], None]:
         (a_pipe, " is not a file; restore it, or move it away"),
         (of_bytes(0), " holds 0 bytes, and a master key has at least 32; restore it, or move it away"),
         (of_bytes(31), " holds 31 bytes, and a master key has at least 32; restore it, or move it away"),
-        (of_bytes(1 << 20), " holds more than 4096 bytes, and a master key has at least 32; restore it"),
+        (of_bytes(1 << 20), " holds more than 4096 bytes, and is no key of Goldsmith's; restore it"),
     ],
     ids=["a folder", "a pipe", "empty", "short", "long"],
 )
