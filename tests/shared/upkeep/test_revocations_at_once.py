@@ -10,11 +10,12 @@ there, Hypothesis draws.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ from tests.world.world import World
 
 NAMES = ("one", "two", "three", "four")  # oldest first; the first is published when it begins
 TRIES = 30
+MOST = 1000  # calls of one piece of work
 
 
 @dataclass
@@ -104,13 +106,8 @@ class Family:
 
     def publish(self, name: str) -> None:
         """Do what label_image, the engine and deprecate_images do, also where another process has begun with it."""
+        self.begin(name)
         build = build_of(name, state=State.CLEANING, retiring=True)
-        known = self.world.store.image("local", name)
-        assert known is not None
-        if known.state != "published":
-            self.published.add(name)
-            self.world.compute.set_family("local", name, FAMILY)
-            self.world.store.save_image(replace(known, state="published"), known)
         order = Order(build.id, 1, "deprecate_images", 1)
         for _ in range(TRIES):
             with suppress(Transient):  # delivered again
@@ -124,6 +121,15 @@ class Family:
             if self.world.store.save_image(replace(known, replaced=names), known):
                 return
         raise AssertionError(f"{name} cannot be written")
+
+    def begin(self, name: str) -> None:
+        """Publish an image; nothing is deprecated yet."""
+        known = self.world.store.image("local", name)
+        assert known is not None
+        if known.state != "published":
+            self.published.add(name)
+            self.world.compute.set_family("local", name, FAMILY)
+            self.world.store.save_image(replace(known, state="published"), known)
 
     def revoke(self, name: str) -> None:
         with suppress(InputError, Permanent):  # not published yet, or the last good one
@@ -147,36 +153,97 @@ class Family:
         return known is not None and known.revoked is not None
 
 
-@settings(max_examples=60, deadline=None)
+class Race:
+    """Some works on a family, each stopped before its first call."""
+
+    def __init__(self, family: Family, works: Sequence[Callable[[], None]]) -> None:
+        self.family = family
+        self.actors = [Actor(work) for work in works]
+        self._threads = [threading.Thread(target=actor.run, daemon=True) for actor in self.actors]
+
+    def step(self, actor: Actor, most: int = 1) -> int:
+        """Let one go on for some calls, and check the family after each; return how many calls there were."""
+        for count in range(most):
+            if actor.ended:
+                return count
+            actor.step()
+            self.family.check()
+        return most
+
+    def __enter__(self) -> Race:
+        for thread, actor in zip(self._threads, self.actors, strict=True):
+            thread.start()
+            self.family.steps.actors[thread.ident] = actor
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread, actor in zip(self._threads, self.actors, strict=True):
+            actor.killed = True
+            while not actor.ended:
+                actor.step()
+            thread.join(30)
+            self.family.steps.actors.pop(thread.ident)
+        assert [actor.fault for actor in self.actors if actor.fault is not None] == []
+
+
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_the_family_always_leads_to_a_good_image(data: st.DataObject) -> None:
     family = Family()
     names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4), label="revoked")
     works: list[Callable[[], None]] = [partial(family.publish, name) for name in NAMES[1:]]
     works += [partial(family.revoke, name) for name in names]
-    actors = [Actor(work) for work in works]
-    threads = [threading.Thread(target=actor.run, daemon=True) for actor in actors]
-    for thread, actor in zip(threads, actors, strict=True):
-        thread.start()
-        family.steps.actors[thread.ident] = actor
-    try:
-        while running := [actor for actor in actors if not actor.ended]:
+    with Race(family, works) as race:
+        while running := [actor for actor in race.actors if not actor.ended]:
             actor = running[data.draw(st.integers(0, len(running) - 1))]
             for _ in range(data.draw(st.integers(1, 6))):
                 actor.killed = data.draw(st.integers(0, 60)) == 60
-                actor.step()
-                family.check()
-                if actor.ended:
-                    break
-    finally:
-        for thread, actor in zip(threads, actors, strict=True):
-            actor.killed = True
-            while not actor.ended:
-                actor.step()
-            thread.join(30)
-            family.steps.actors.pop(thread.ident)
-    assert [actor.fault for actor in actors if actor.fault is not None] == []
+                race.step(actor)
     for work in works:  # what the killed ones have begun is finished
         work()
         family.check()
     family.check_end()
+
+
+PAIRS = {
+    "its own build deprecates the older ones": (("publish", "three"), ("revoke", "three")),
+    "a newer build deprecates it": (("publish", "four"), ("revoke", "three")),
+    "its predecessor is revoked": (("revoke", "two"), ("revoke", "three")),
+    "it is revoked twice": (("revoke", "three"), ("revoke", "three")),
+}
+
+
+LONG = ("its predecessor is revoked", "it is revoked twice")
+
+
+@pytest.mark.parametrize("then", [1, pytest.param(MOST, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "pair", [pytest.param(pair, marks=[pytest.mark.soak] if pair in LONG else []) for pair in PAIRS]
+)
+def test_wherever_two_interrupt_each_other_the_family_leads_to_a_good_image(pair: str, then: int) -> None:
+    """All ways to stop the one, then the other; to let the one go on for a call or all, the other to its end."""
+    for turned in (False, True):
+        first, length = 0, 1
+        while first < length:
+            second, other = 0, 1
+            while second < other:
+                length, other = _interrupt(pair, (first, second, then), turned=turned)
+                second += 1
+            first += 1
+
+
+def _interrupt(pair: str, counts: tuple[int, int, int], *, turned: bool) -> tuple[int, int]:
+    """Let one go on for so many calls, the other, the one again, then both to their ends; return the calls of each."""
+    family = Family()
+    for name in ("two", "three"):
+        (family.begin if ("publish", name) in PAIRS[pair] else family.publish)(name)
+    works = [partial(getattr(family, work), name) for work, name in PAIRS[pair]]
+    with Race(family, works[::-1] if turned else works) as race:
+        one, other = race.actors
+        calls = race.step(one, counts[0]), race.step(other, counts[1])
+        more = race.step(one, counts[2]), race.step(other, MOST)
+        last = race.step(one, MOST)
+        assert one.ended
+        assert other.ended
+    family.check_end()
+    return calls[0] + more[0] + last, calls[1] + more[1]
