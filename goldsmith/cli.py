@@ -10,6 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from .options import (
+    ArchiveArgument,
+    AsJson,
+    BucketOption,
+    BuildId,
+    ElementsPathOption,
+    EngineOption,
+    FormatsOption,
+    ImageName,
+    KeptFor,
+    OnFailure,
+    Parameters,
+    ProjectOption,
+    SourceOption,
+    SpecArgument,
+    WithSecrets,
+)
+
 if TYPE_CHECKING:
     from .places import Place
 
@@ -32,55 +50,6 @@ app.add_typer(images, name="images")
 app.add_typer(cache, name="cache")
 app.add_typer(elements, name="elements")
 
-SpecArgument = Annotated[
-    Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
-]
-Parameters = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
-    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter or a substitution another value."),
-]
-SourceOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(metavar="FOLDER", help="What a cloudbuild.yaml is built from; else the current folder."),
-]
-ElementsPath = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--path",
-        metavar="FOLDER",
-        help="A folder that holds elements; may be given several times, the first that has an element wins.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-ProjectOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(metavar="ID", help="The project on Google Cloud; without it, this machine."),
-]
-BucketOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(metavar="NAME", help="The project's bucket for Goldsmith; else PROJECT-goldsmith."),
-]
-Formats = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--format", metavar="NAME,...", help="Formats such as qcow2,vmdk,oci; may be given several times."),
-]
-EngineOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
-]
-Archive = Annotated[Path, typer.Argument(metavar="FILE", help="A tar archive: .tar, .tar.gz, .tar.xz or .tar.zst.")]
-OnFailure = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--on-failure", metavar="shell", help="Open a shell in the state that a failed step has left."),
-]
-KeptFor = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--keep-on-failure", metavar="TIME", help="Keep that state so long for `goldsmith builds enter`."),
-]
-WithSecrets = Annotated[bool, typer.Option("--with-secrets", help="Show the shell the step's secrets, too.")]
-BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
-ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
-
 
 @app.command()
 def build(
@@ -89,7 +58,7 @@ def build(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
     ] = None,
-    formats: Formats = None,
+    formats: FormatsOption = None,
     parameters: Parameters = None,
     source: SourceOption = None,
     boot: Annotated[
@@ -119,16 +88,21 @@ def build(
     on_failure: OnFailure = None,
     kept: KeptFor = None,
     with_secrets: WithSecrets = False,
+    retry_for: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TIME", help="Keep an image so long that fails late, for `builds retry`; else 1d."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
-    from .commands.build import BuildFlags
+    from .commands.build import BuildFlags, retry_seconds
     from .commands.build import build as run
     from .commands.held import hold_flags
     from .commands.images import format_names
 
     hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=json)
-    flags = BuildFlags(output, boot, compression, format_names(formats or ()), no_cache, first, check, hold)
+    written, kept_for = format_names(formats or ()), retry_seconds(retry_for)
+    flags = BuildFlags(output, boot, compression, written, no_cache, first, check, hold, kept_for)
     raise typer.Exit(run(spec, _pairs(parameters), source, flags, engine=engine, key=key, as_json=json))
 
 
@@ -193,7 +167,7 @@ def convert(
         typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
     ] = None,
     source: SourceOption = None,
-    path: ElementsPath = None,
+    path: ElementsPathOption = None,
 ) -> None:
     """Print what another system's file comes to as a spec, or as several."""
     from .commands.convert import convert as run
@@ -290,6 +264,25 @@ def builds_enter(build_id: BuildId, with_secrets: WithSecrets = False) -> None:
     enter_build(build_id, secrets=with_secrets)
 
 
+@builds.command("retry")
+def builds_retry(
+    build_id: BuildId,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="export|verify|publish", help="An earlier phase than the one that failed."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write the export into this folder instead."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Go on with the image of a build that failed once its steps were done."""
+    from .commands.build import retry_build
+
+    raise typer.Exit(retry_build(build_id, start, output, as_json=json))
+
+
 @builds.command("resume")
 def builds_resume(
     build_id: Annotated[
@@ -342,7 +335,7 @@ def cache_verify() -> None:
 
 
 @cache.command("export")
-def cache_export(archive: Archive) -> None:
+def cache_export(archive: ArchiveArgument) -> None:
     """Write all layers into an archive, for another machine."""
     from .commands.cache import export_all as run
 
@@ -350,7 +343,7 @@ def cache_export(archive: Archive) -> None:
 
 
 @cache.command("import")
-def cache_import(archive: Archive) -> None:
+def cache_import(archive: ArchiveArgument) -> None:
     """Add the layers of an archive; their maker decides what the images have that are built with them."""
     from .commands.cache import add as run
 
@@ -367,7 +360,7 @@ def elements_tree(
         Optional[str],  # noqa: UP045
         typer.Option("--elements", metavar="NAME,...", help="The elements, instead of those of a spec."),
     ] = None,
-    path: ElementsPath = None,
+    path: ElementsPathOption = None,
     on_image: Annotated[
         bool, typer.Option("--on-image", help="They run in an image that is there: it is the operating system.")
     ] = False,
@@ -392,7 +385,7 @@ def elements_tree(
 @elements.command("explain")
 def elements_explain(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The element.")],
-    path: ElementsPath = None,
+    path: ElementsPathOption = None,
     json: AsJson = False,
 ) -> None:
     """Show what an element is for, what it needs and provides, and the variables that it knows."""
@@ -531,7 +524,7 @@ def images_import(
 def images_export(
     name: ImageName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
-    formats: Formats = None,
+    formats: FormatsOption = None,
     compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
 ) -> None:
     """Write an image as the tar.gz that Compute Engine imports, or in other formats."""

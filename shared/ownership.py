@@ -100,6 +100,21 @@ def is_made_by(image: Image, build: Build, backend: Backend) -> bool:
     return image.labels.get(BUILD_LABEL) == build.id and image.source_disk in disks
 
 
+def is_left_to(image: Image, build: Build, backend: Backend) -> bool:
+    """Return whether an image was made by an earlier build, which did not publish it, and is this build's to delete."""
+    maker = find_build(image.labels.get(BUILD_LABEL, ""), backend)
+    known = find_image(image.project, image.name, backend)
+    ours = known is not None and known.build_id == build.id
+    return ours and maker is not None and bool(maker.kept_until and maker.image and maker.image.id == image.id)
+
+
+def is_taken_over(build: Build, backend: Backend) -> bool:
+    """Return whether another build has taken over the image of a build, and may show the same files as it did."""
+    image = build.image
+    known = find_image(image.project, image.name, backend) if image is not None else None
+    return known is not None and image is not None and known.id == image.id and known.build_id not in (build.id, SWEEP)
+
+
 def find_image(project: str, name: str, backend: Backend) -> ImageDocument | None:
     """Return what the store knows of an image; None when that is nothing, or cannot be read, which is logged."""
     try:

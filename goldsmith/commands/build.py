@@ -1,4 +1,7 @@
-"""goldsmith build: from a spec file to an image in the catalogue and, with --output, its archive and manifest."""
+"""goldsmith build: from a spec file to an image in the catalogue and, with --output, its archive and manifest.
+
+goldsmith builds retry: the same, from the image that a build has kept which failed late.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,17 @@ from shared.build.plan import CachePlan, Plan
 from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
 from shared.interruption import Interruption
 from shared.planning.requests import admit
+from shared.planning.retries import retry_id
+from shared.quantities import parse_duration
 from shared.runtime import opening
 
 from ..exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
 from ..home import home, open_home, resume_all
+from ..places import Place
 from ..screen.console import following
 from ..screen.text import complain
 from ..screen.view import View, view
+from .builds import find_by_id
 from .held import NO_HOLD, HoldFlags, holding
 from .images import export_again
 from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
     SpecAndFolder: TypeAlias = tuple[Spec, Path]
 
 
+RETRY_SECONDS = 86_400.0  # unless --retry-for says otherwise
+LONGEST_RETRY = 7 * 86_400.0  # as long as an image is kept that could not be published
 TRIES = 5  # of a name that other builds take at the same moment
 
 
@@ -54,6 +63,7 @@ class BuildFlags:
     first: str | None = None  # the name of the first step that is run, whatever the cache has
     check: bool = False  # whether it is built twice
     hold: HoldFlags = NO_HOLD
+    retry_for: float = RETRY_SECONDS  # for which an image waits for a retry that could not be exported or verified
     show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
 
     def applied(self, plan: Plan) -> Plan:
@@ -70,7 +80,7 @@ class BuildFlags:
         if self.boot is not None:
             machine = replace(machine, boot=self.boot)
         machine = replace(machine, hold=self.hold.seconds)
-        return replace(plan, image=image, machine=machine, cache=self._cache(plan))
+        return replace(plan, image=image, machine=machine, cache=self._cache(plan), retry_for=self.retry_for)
 
     def _cache(self, plan: Plan) -> CachePlan:
         if self.no_cache or self.check:
@@ -242,6 +252,45 @@ def _run(
     if held.continues:
         return None
     return INTERRUPTED if interruption.asked and done.outcome is Outcome.CANCELLED else status(done)
+
+
+def retry_seconds(text: str | None) -> float:
+    """Return for how many seconds an image waits for a retry. InputError."""
+    if text is None:
+        return RETRY_SECONDS
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--retry-for: {error}") from error
+    if seconds > LONGEST_RETRY:
+        raise InputError(f"--retry-for {text}: write at most 7d, or 0s to keep nothing")
+    return seconds
+
+
+def retry_build(build_id: str, start: str | None, output: Path | None, *, as_json: bool) -> int:
+    """Run a new build that goes on where another one failed; give the exit status. InputError, EnvironmentFault."""
+    opening.check_webhooks(home())
+    screen = view(as_json)
+    with open_home(screen.progress) as backend:
+        resume_all(backend)
+        builds = opening.builds_here(backend)
+        first = find_by_id(builds, build_id, Place())
+        with builds.building(retry_id(first)) as ours:
+            if not ours:
+                raise InputError(f"build {first.id} is being retried by another process, as build {retry_id(first)}")
+            target = None
+            if output is not None and first.plan is not None:
+                target = str(output.absolute() / f"{first.plan.image.name}.tar.gz")
+            request = builds.retry_request(first, start, target)
+            try:
+                ended = _run(request, backend, screen, NO_HOLD, _no_spec)
+            except NameTaken as error:  # by a sweep or another build, since we have looked
+                raise InputError(f"build {first.id} keeps nothing any more: {error}") from error
+    return NOT_SUCCEEDED if ended is None else ended
+
+
+def _no_spec() -> SpecAndFolder:
+    raise InputError("a retry has no spec that could be read again")
 
 
 def _run_twice(

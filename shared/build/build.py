@@ -151,15 +151,16 @@ class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
     A name belongs to one build at a time, from its request on: of two that would make the same one, one is refused.
+    `kept` is fit to be published, `held` waits for a retry that has to verify it; of `gone` there is no document.
     """
 
     project: str
     name: str
     build_id: str
     content_digest: str
-    state: Literal["reserved", "made", "published", "kept", "gone"] = "reserved"  # gone: there is no document
+    state: Literal["reserved", "made", "published", "kept", "held", "gone"] = "reserved"
     id: str = ""  # the image's own, never used again, unlike the name; "" until it is made
-    until: float = 0.0  # when one that is kept is deleted: Unix seconds
+    until: float = 0.0  # when one that is kept or held is deleted: Unix seconds
     verified: bool | None = None  # of a published one, whether it was booted and `verify` run; None: not known
     source_id: str = ""  # of a published one, the id of the image that it was built from; "": not known
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
@@ -222,6 +223,8 @@ class Build:
     ledger: tuple[LedgerEntry, ...] = ()
     turn: float = 0.0  # when its turn came: its time runs from then on; 0: it has not been queued, or still is
     taken_up: bool = False  # its image was made by an earlier build, which could not publish it
+    verify_again: bool = False  # that image has still to be verified, where the plan has it verified at all
+    retry_of: str = ""  # the build whose image it has taken over because a person asked for that; "" for any other
     committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
     files: tuple[PublishedFile, ...] = ()  # what publication gives its names
     retiring: bool = False  # the family's older images have still to be deprecated
@@ -229,6 +232,7 @@ class Build:
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
     unfit: bool = False  # that image has failed its verification: no build takes it up
+    failed_in: State | None = None  # where the build of such an image stood; None: publishing, in the release before
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before

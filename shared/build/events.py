@@ -14,7 +14,16 @@ from provisioner.protocol import HEARTBEAT, Report
 
 from ..errors import StoreError
 from ..json_values import reader, to_document
-from .build import Build, ImageDocument, ImageRecord, LedgerEntry, PublishedFile, Unfinished, WorkflowPart
+from .build import (
+    Build,
+    ImageDocument,
+    ImageRecord,
+    LedgerEntry,
+    PublishedFile,
+    StepRecord,
+    Unfinished,
+    WorkflowPart,
+)
 from .orders import Order, OrderKind
 from .plan import ImagePlan, Plan
 
@@ -35,6 +44,9 @@ class BuildRequested(_Fact):
     plan: Plan
     replaces: str = ""  # the finished build whose image, or whose image's name, this one takes over
     taken_up: ImageRecord | None = None  # that image, where it is of the same content: only publication is left to do
+    verify_again: bool = False  # whether that image has still to be verified
+    retry_of: str = ""  # the build that this one retries; "" for any other
+    steps: tuple[StepRecord, ...] = ()  # as that build has run them
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
     queued: bool = False  # whether it waits for its turn, at which the image's name and the above are looked up anew
     result: str = ""  # URI of the object that says how the build ended; "" for none
@@ -104,6 +116,14 @@ class DiskGrown(_Fact):
     phase: str  # protocol.PHASES
     gigabytes: int  # that the disk now has
     kind: Literal["DiskGrown"] = "DiskGrown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMade(_Fact):
+    """The image exists, in no family, and its archive or other files are still to be written."""
+
+    image: ImageRecord
+    kind: Literal["ImageMade"] = "ImageMade"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +215,7 @@ Event: TypeAlias = (
     | Reported
     | MachineStopped
     | DiskGrown
+    | ImageMade
     | ImageExported
     | PublicationStaged
     | ImageLabelled

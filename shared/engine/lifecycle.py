@@ -28,7 +28,6 @@ from provisioner.protocol import (
     STEP_FINISHED,
     STEP_STARTED,
     VERIFY,
-    most_script_reports,
 )
 
 from ..build import resources
@@ -42,6 +41,7 @@ from ..build.events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImageMade,
     ImagePublished,
     ImagesDeprecated,
     MachineStarted,
@@ -54,9 +54,8 @@ from ..build.events import (
     TurnCame,
 )
 from ..build.orders import Order, OrderKind, order_number
-from ..build.plan import Plan
-from ..keys import BY_MACHINE
 from ..names import quoted
+from .blank_build import blank_build
 from .reasons import (
     LONGEST_REASON,
     NO_ZONE,
@@ -75,7 +74,7 @@ from .reasons import (
     unchanged_reason,
     withdrawal_warning,
 )
-from .step_table import note_report, waiting
+from .step_table import most_reports, note_report
 
 ORDER_OF: Mapping[State, OrderKind] = {
     State.PREPARING: "create_resources",
@@ -103,8 +102,6 @@ KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published 
 WITHDRAWING_SECONDS = 86_400.0  # for so long it is tried to take back what a failed publication has shown
 WARNINGS = 20  # of one build, at most
 CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
-REPORTS, MOST_REPORTS = 500, 20_000  # of one VM that are recorded: whatever it does; however many tries its plan allows
-REPORTS_OF_A_TRY = 20  # more for each try of a step: started, finished or failed, reboots and power cuts
 DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other one is given
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
 PUBLISHING_SECONDS = 86_400.0  # after the commit: for so long what does not pass is taken for something that may
@@ -164,10 +161,10 @@ def decide(build: Build, event: Event) -> Decision:
 def begin(event: BuildRequested | BuildRejected) -> Decision:
     """Return the new build of a request, and its first orders."""
     if isinstance(event, BuildRejected):
-        blank = _blank(event, event.name, event.request, event.time, None)
+        blank = blank_build(event, event.name, event.request, event.time, None)
         return _enter(replace(blank, outcome=Outcome.FAILED, reason=event.reason), State.CLEANING, event)
     plan = event.plan
-    blank = _blank(event, plan.name, plan.request, event.time + plan.timeout, plan)
+    blank = blank_build(event, plan.name, plan.request, event.time + plan.timeout, plan)
     if event.unchanged is not None:
         reason = unchanged_reason(blank, event)
         same = replace(blank, outcome=Outcome.UNCHANGED, reason=reason, image=event.unchanged)
@@ -175,27 +172,10 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
     if event.queued:
         return _enter(replace(blank, deadline=event.time + QUEUE_SECONDS), State.QUEUED, event)
     if event.taken_up is not None:
-        return _enter(replace(blank, image=event.taken_up, taken_up=True), State.EXPORTING, event)
-    return _enter(blank, State.PREPARING, event)
-
-
-def _blank(event: BuildRequested | BuildRejected, name: str, request: str, deadline: float, plan: Plan | None) -> Build:
-    return Build(
-        id=event.build_id,
-        name=name,
-        request=request,
-        plan=plan,
-        result=event.result,
-        workflow=event.workflow,
-        keys=BY_MACHINE,
-        state=State.PREPARING,
-        created=event.time,
-        updated=event.time,
-        deadline=deadline,
-        wake_at=event.time + PATIENCE,
-        steps=waiting(plan.steps) if plan else (),
-        verify_steps=waiting(plan.verify_steps or ()) if plan else (),
-    )
+        taken = replace(blank, image=event.taken_up, taken_up=True, verify_again=event.verify_again)
+        taken = replace(taken, retry_of=event.retry_of, steps=event.steps or blank.steps)
+        return _enter(taken, State.EXPORTING, event)
+    return _enter(_owe_replaced(blank, event), State.PREPARING, event)
 
 
 def _apply(rule: Rule, build: Build, event: Event) -> Decision:
@@ -218,17 +198,32 @@ def _apply(rule: Rule, build: Build, event: Event) -> Decision:
 def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     """Decide the outcome, and whether the image stays.
 
-    It does when it is published. One that was fit to be published waits for a new build of the same content, unless a
-    person has ended this one: hazard 14. One that has failed its verification stays where the plan wants to look at it.
+    It does when it is published. One that was not waits for a retry and, if it was fit to be published, for a new build
+    of the same content, unless a person has ended this one: hazard 14. One that has failed its verification stays also
+    where the plan wants to look at it.
     """
-    waits = build.state is State.PUBLISHING and outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    seconds = _kept_seconds(build, outcome)
     failed = build.state is State.VERIFYING and outcome is Outcome.FAILED
     unfit = failed and build.plan is not None and build.plan.keep_failed
-    until = build.updated + KEPT_SECONDS if waits or unfit else 0.0
-    after = replace(build, outcome=outcome, unfit=unfit, kept_until=until)
-    keep = waits or unfit or outcome is Outcome.SUCCEEDED
+    after = replace(build, outcome=outcome, unfit=unfit)
+    if seconds:
+        after = replace(after, kept_until=build.updated + seconds, failed_in=build.state)
+    keep = seconds > 0 or outcome is Outcome.SUCCEEDED
     ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
     return _keep_disk(replace(after, ledger=ledger, reason=reason + kept_reason(after)))
+
+
+def _kept_seconds(build: Build, outcome: Outcome) -> float:
+    """Return for how long the image of a build stays that ends without having published it; 0: it does not."""
+    if outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
+        return 0.0
+    if build.state is State.PUBLISHING:
+        return KEPT_SECONDS
+    if build.plan is None or build.state not in (State.EXPORTING, State.VERIFYING):
+        return 0.0
+    if build.state is State.VERIFYING and outcome is Outcome.FAILED and build.plan.keep_failed:
+        return KEPT_SECONDS
+    return build.plan.retry_for if build.image is not None else 0.0
 
 
 def _keep_disk(build: Build) -> Build:
@@ -301,6 +296,12 @@ def _write_ledger(build: Build) -> Build:
     if build.plan is None or kind is None:
         return build
     return _owe(build, resources.of_order(build.plan, kind, build.attempt))
+
+
+def _owe_replaced(build: Build, event: BuildRequested | TurnCame) -> Build:
+    """Enter the image in the ledger whose name is taken over: it goes with this build, if not before."""
+    replaced = build.plan is not None and event.replaces and event.taken_up is None
+    return _owe(build, resources.of_image(build.plan)[:1]) if replaced and build.plan is not None else build
 
 
 def _owe(build: Build, made: tuple[LedgerEntry, ...]) -> Build:
@@ -408,13 +409,6 @@ def says_too_much(build: Build, event: Reported) -> str:
     return f"its VM has sent {most} reports, and no honest one has more to say" if build.reports >= most else ""
 
 
-def most_reports(plan: Plan, phase: str) -> int:
-    """Return how many reports of one VM are recorded: some ten times what its steps and their scripts can come to."""
-    steps = plan.steps if phase == BUILD else plan.verify_steps or ()
-    of_steps = ((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
-    return min(sum(of_steps, REPORTS), MOST_REPORTS)
-
-
 def says_failed(build: Build, event: Reported) -> bool:
     """Return whether the VM in use says that its job cannot be done."""
     return speaks(build, event) and event.report.kind == FAILED
@@ -456,7 +450,8 @@ def has_ended(build: Build, event: MachineStopped) -> bool:
 
 def wants_verification(build: Build, _event: Event) -> bool:
     """Return whether the spec has a verify section, and the image was not verified for an earlier build."""
-    return build.plan is not None and build.plan.verify_steps is not None and not build.taken_up
+    wanted = build.plan is not None and build.plan.verify_steps is not None
+    return wanted and (build.verify_again or not build.taken_up)
 
 
 def wants_deprecation(build: Build, event: Event) -> bool:
@@ -602,7 +597,7 @@ def note_turn(build: Build, event: TurnCame) -> Build:
     """Note what was found; the time that the build may take runs from now on."""
     if build.plan is None:
         return build
-    return replace(
+    turned = replace(
         build,
         plan=replace(build.plan, image=event.image),
         turn=event.time,
@@ -610,6 +605,7 @@ def note_turn(build: Build, event: TurnCame) -> Build:
         image=event.unchanged or event.taken_up,
         taken_up=event.taken_up is not None,
     )
+    return _owe_replaced(turned, event)
 
 
 def take_report(build: Build, event: Reported) -> Build:
@@ -676,7 +672,7 @@ def owe_machine(build: Build, event: MachineStarted) -> Build:
     return _owe(build, resources.of_machine(build.plan, event.attempt, event.phase)) if build.plan else build
 
 
-def take_image(build: Build, event: ImageExported) -> Build:
+def take_image(build: Build, event: ImageMade | ImageExported) -> Build:
     """Note the image."""
     return replace(build, image=event.image)
 
@@ -785,6 +781,7 @@ RULES: tuple[Rule, ...] = (
     Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image
+    Rule((S.EXPORTING,), ImageMade, always, then=take_image, gives=("export_image",)),
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),
     Rule((S.EXPORTING,), ImageExported, always, S.PUBLISHING, then=take_image),
     # the verifying VM

@@ -63,15 +63,20 @@ def kept_reason(build: Build) -> str:
     """Return which image stays of a build that has not published it, until when, and how to use it."""
     if not build.kept_until or build.image is None:
         return ""
-    until = datetime.fromtimestamp(build.kept_until, UTC)
+    until = f"{datetime.fromtimestamp(build.kept_until, UTC):%Y-%m-%d %H:%M} UTC"
+    command = f"goldsmith builds retry {build.id}"
+    by_retry = build.plan is not None and build.plan.retry_for > 0
     if build.unfit:
-        return (
-            f"; image {build.image.name} has not passed its verification and is in no family, and is kept until "
-            f"{until:%Y-%m-%d %H:%M} UTC"
+        told = (
+            f"; image {build.image.name} has not passed its verification and is in no family, and is kept until {until}"
         )
+        return told + (f": verify it again with: {command}" if by_retry else "")
+    if build.failed_in not in (None, State.PUBLISHING):
+        return f"; image {build.image.name} is in no family, and is kept until {until}: go on with: {command}"
+    retried = f", or retry with: {command}" if by_retry else ""
     return (
-        f"; image {build.image.name} is finished and in no family, and is kept until {until:%Y-%m-%d %H:%M} UTC: "
-        "build the same spec again to publish it"
+        f"; image {build.image.name} is finished and in no family, and is kept until {until}: "
+        f"build the same spec again to publish it{retried}"
     )
 
 

@@ -9,16 +9,37 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from provisioner.protocol import FAILED, OUTPUT_LIMIT, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY, Report, Step
+from provisioner.protocol import (
+    BUILD,
+    FAILED,
+    OUTPUT_LIMIT,
+    STEP_FAILED,
+    STEP_FINISHED,
+    STEP_STARTED,
+    VERIFY,
+    Report,
+    Step,
+    most_script_reports,
+)
 
 from ..build.build import Build, StepRecord
+from ..build.plan import Plan
 
 NOTE_LIMIT = 500  # characters of what a finished step says of itself; a name by digest has 350
+REPORTS, MOST_REPORTS = 500, 20_000  # of one VM that are recorded: whatever it does; however many tries its plan allows
+REPORTS_OF_A_TRY = 20  # more for each try of a step: started, finished or failed, reboots and power cuts
 
 
 def waiting(steps: Sequence[Step]) -> tuple[StepRecord, ...]:
     """Return the table of the steps before any of them has run."""
     return tuple(StepRecord(step.name, step.action) for step in steps)
+
+
+def most_reports(plan: Plan, phase: str) -> int:
+    """Return how many reports of one VM are recorded: some ten times what its steps and their scripts can come to."""
+    steps = plan.steps if phase == BUILD else plan.verify_steps or ()
+    of_steps = ((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
+    return min(sum(of_steps, REPORTS), MOST_REPORTS)
 
 
 def note_report(build: Build, report: Report) -> Build:

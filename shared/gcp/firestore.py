@@ -198,7 +198,8 @@ class GoogleStore:
         with mapped("images"):
             query = self._client.collection(IMAGES).where(filter=FieldFilter("until", "<=", before))
             found = [image_or_damage(document.id, _fields(document)) for document in query.stream(**self._patience)]
-        return [image for image in found if isinstance(image, Damaged) or (image is not None and image.state == "kept")]
+        kept = ("kept", "held")  # documents of all other states have until 0
+        return [image for image in found if isinstance(image, Damaged) or (image is not None and image.state in kept)]
 
     def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
         """Write an image's document if it is still as expected; return whether it was."""

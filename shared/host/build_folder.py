@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -144,14 +144,14 @@ class BuildFolder:
         """Return whether it holds anything but logs."""
         return _names(self.path) not in ([], [self.logs.name])
 
-    def tidy(self) -> None:
-        """Remove all but the logs: what a finished build leaves. EnvironmentFault."""
+    def tidy(self, *, context: bool = False) -> None:
+        """Remove all but the logs, and the context where it may still be needed. EnvironmentFault."""
         with faults(self.path):
-            self._tidy()
+            self._tidy({self.logs, self._lock} | ({self.context} if context else set()))
 
-    def _tidy(self) -> None:
+    def _tidy(self, kept: Collection[Path]) -> None:
         for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
-            if entry in (self.logs, self._lock):
+            if entry in kept:
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)

@@ -105,8 +105,9 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
         return Found(wanted)
     swept = known is not None and known.build_id == SWEEP
     busy = swept or (holder is not None and not holder.finished)
-    if known is not None and not busy and (found is None or (known.state == "kept" and known.id == found.id)):
-        same = found is not None and known.content_digest == plan.content_digest and is_alike(holder, plan)
+    if known is not None and not busy and _may_take_over(known, found, wanted):
+        fit = found is not None and known.state == "kept"
+        same = fit and known.content_digest == plan.content_digest and is_alike(holder, plan)
         return Found(wanted, replaces=known.build_id, taken_up=_kept_record(known, holder) if same else None)
     if wanted.numbered:
         return None
@@ -127,6 +128,14 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
         f"output.name: image {wanted.name} exists in project {wanted.project} with other content, "
         "or with another family, size or labels; choose another name, or delete it first"
     )
+
+
+def _may_take_over(known: ImageDocument, found: Image | None, wanted: ImagePlan) -> bool:
+    """Return whether a finished build's name is free, with what it has kept; what it holds for a retry if need be."""
+    if found is None:
+        return True
+    states = ("kept",) if wanted.numbered else ("kept", "held")
+    return known.state in states and known.id == found.id
 
 
 def _refuse_other(holder: Build, plan: Plan) -> None:

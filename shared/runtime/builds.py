@@ -6,9 +6,11 @@ Only commands that run builds import the engine and its workers: `goldsmith buil
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from ..build.plan import AskedElements, Context
 from ..engine.history import Followed
 from ..errors import DamagedDocument, EnvironmentFault, GoldsmithError, InputError, NoSpace, NotFound
 from ..host.build_folder import BuildFolder, build_ids
+from ..host.scratch import faults
 from ..interruption import Interruption
 from ..local.console import LocalConsole
 from ..names import LOCAL
@@ -59,8 +62,8 @@ class LocalBuilds:
             try:
                 yield ours
             finally:
-                if ours and self._owns_nothing(folder):
-                    folder.tidy()
+                if ours:
+                    self._tidy(folder)
 
     def packed_context(self, spec: Spec, folder: Path, build_id: str) -> Context | None:
         """Pack a spec's context, below a folder, into the folder of its build, which the caller holds."""
@@ -95,6 +98,25 @@ class LocalBuilds:
             Engine(self.store, self.bus, self.clock, listener).request(request)
 
         return self._to_its_end(request.build_id, interruption, listener=listener, begin=begin)
+
+    def retry_request(self, first: Build, start: str | None, export_to: str | None) -> BuildRequested:
+        """Return the request for the retry of a build, whose id the caller holds. InputError, EnvironmentFault."""
+        from ..planning.retries import ask_for_retry, in_context, needs_context
+
+        request = ask_for_retry(first, start, self._backend, export_to=export_to)
+        if request.plan.context is None or not (request.verify_again and needs_context(first)):
+            return in_context(request, None)
+        before = BuildFolder(self._backend.home, first.id).context
+        context = BuildFolder(self._backend.home, request.build_id).context
+        context.unlink(missing_ok=True)
+        try:
+            with faults(context.parent):
+                os.link(before, context)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{before}: the context of build {first.id} is gone, and its verify steps need it; build its spec again"
+            ) from error
+        return in_context(request, replace(request.plan.context, uri=str(context)))
 
     def retried(self, build: Build, spec: Spec, folder: Path) -> Retried:
         """Return the step that a held build has failed at, as a spec below a folder has it now. InputError."""
@@ -153,6 +175,11 @@ class LocalBuilds:
             )
             with suppress(NoSpace):  # the next build keeps it, or is refused
                 self._backend.reserve.keep()
+        if done.finished and done.kept_until:
+            from ..upkeep.sweep import let_go_of_earlier
+
+            with suppress(NoSpace):  # they have an end of their own
+                let_go_of_earlier(done, self._backend)
         self._make_calls()
         return done
 
@@ -281,9 +308,13 @@ class LocalBuilds:
     def tidy(self) -> None:
         """Remove what processes that were killed before a build began, or at its very end, have left in its folder.
 
-        Old events go as well, where there is room to write that down. A folder that cannot be tidied is left as it is.
+        Images go that are not kept any longer, and old events, where there is room to write that down. A folder that
+        cannot be tidied is left as it is.
         """
+        from ..upkeep.sweep import sweep_kept
+
         with suppress(NoSpace):
+            sweep_kept(self._backend)
             self._backend.events.forget_events()
         for build_id in build_ids(self._backend.home):
             try:
@@ -293,11 +324,23 @@ class LocalBuilds:
             except (EnvironmentFault, NoSpace) as error:
                 LOG.warning("what is left of build %s cannot be removed yet: %s", build_id, error)
 
-    def _owns_nothing(self, folder: BuildFolder) -> bool:
-        """Return whether all files of a build but its logs may go: what is not known to be done stays for the sweep."""
+    def _tidy(self, folder: BuildFolder) -> None:
+        """Remove the files of a build but its logs: what is not known to be done stays for the sweep."""
         try:
-            return self.store.load(folder.build_id).build.finished
+            build = self.store.load(folder.build_id).build
+            if build.finished:
+                folder.tidy(context=self._may_need_context(build))
         except NotFound:
-            return not (folder.machines() or folder.disks())
+            if not (folder.machines() or folder.disks()):
+                folder.tidy()
         except DamagedDocument:
+            return
+
+    def _may_need_context(self, build: Build) -> bool:
+        """Return whether a retry may verify the image of a finished build. DamagedDocument."""
+        from ..planning.retries import needs_context
+
+        if not needs_context(build) or build.image is None:
             return False
+        known = self.store.image(build.image.project, build.image.name)
+        return known is not None and known.build_id == build.id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 
 from ..backend import Backend
+from ..build.build import Build
 from ..build.damage import Damaged, tell_damaged
 from ..errors import DamagedDocument, GoldsmithError, NotFound
-from ..ownership import SWEEP
+from ..ownership import SWEEP, find_build
 from ..ports import Resource
 
 LOG = logging.getLogger(__name__)
@@ -27,10 +29,10 @@ def sweep_project(project: str, backend: Backend) -> list[Resource]:
             continue
         LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)
         deleted.append(resource)
-    return deleted + _sweep_kept(backend)
+    return deleted + sweep_kept(backend)
 
 
-def _sweep_kept(backend: Backend) -> list[Resource]:
+def sweep_kept(backend: Backend) -> list[Resource]:
     """Delete the images that no build has taken up in time, in any project; only what has the id that is known.
 
         sweep      save(document is the sweep's, if it is still as it was listed) ── delete the image ── forget it
@@ -55,6 +57,20 @@ def _sweep_kept(backend: Backend) -> list[Resource]:
         except GoldsmithError as error:
             LOG.warning("image %s, which is not kept any longer, cannot be deleted: %s", known.name, error)
     return deleted
+
+
+def let_go_of_earlier(build: Build, backend: Backend) -> None:
+    """Delete what earlier builds of the same spec hold for a retry: each may be as large as a disk, and one is held.
+
+    An image that is fit to be published stays for its time.
+    """
+    for known in backend.store.kept_images(math.inf):
+        if isinstance(known, Damaged) or known.state != "held" or known.build_id == build.id:
+            continue
+        holder = find_build(known.build_id, backend)
+        if holder is not None and holder.name == build.name and holder.created <= build.created:
+            backend.store.save_image(replace(known, until=backend.clock.now()), known)  # else it was taken over
+    sweep_kept(backend)
 
 
 def is_orphan(resource: Resource, backend: Backend) -> bool:

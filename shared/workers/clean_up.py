@@ -19,7 +19,7 @@ from ..engine.lifecycle import lose_image
 from ..engine.result import result, updated
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Transient
-from ..ownership import is_made_by
+from ..ownership import is_left_to, is_made_by
 from .logs import log_folder, store_console
 from .withdraw import withdraw
 
@@ -120,9 +120,12 @@ def delete_earlier(build: Build, attempt: int, phase: str, backend: Backend) -> 
 
 
 def _delete_image(entry: LedgerEntry, build: Build, backend: Backend) -> None:
-    """Delete our image. The ledger had its name before it was made, and another maker may have been faster."""
+    """Delete our image, or the one whose name was taken over.
+
+    The ledger had its name before it was made, and another maker may have been faster.
+    """
     image = backend.compute.image(entry.project, entry.name)
-    if image is not None and is_made_by(image, build, backend):
+    if image is not None and (is_made_by(image, build, backend) or is_left_to(image, build, backend)):
         backend.compute.delete("image", entry.name, entry.project, "")
 
 

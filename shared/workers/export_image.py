@@ -8,7 +8,8 @@ The VM has claimed to be done. Before its disk is read it must be seen stopped: 
 from __future__ import annotations
 
 import json
-from typing import TypeAlias, TypedDict
+from dataclasses import replace
+from typing import TypedDict
 
 from provisioner.hygiene.hygiene import describe_findings, find_allowance
 from provisioner.protocol import ALLOWED, BUILD, COMPLETED, HYGIENE_FAIL
@@ -17,7 +18,7 @@ from ..backend import Backend
 from ..build import resources
 from ..build.block_devices.description import default_disk
 from ..build.build import AllowedFinding, Build, ExportedImage, ImageRecord
-from ..build.events import OLD_REPORT, ImageExported, Reported
+from ..build.events import OLD_REPORT, ImageExported, ImageMade, Reported
 from ..build.export_formats import GCE
 from ..build.machine_types import GVNIC
 from ..build.orders import Order
@@ -25,7 +26,7 @@ from ..build.plan import Plan
 from ..engine.history import each_event
 from ..errors import Permanent
 from ..names import BUILD_LABEL
-from ..ownership import find_build, find_image, is_made_by
+from ..ownership import is_left_to, is_made_by
 from ..ports import Image, ImageRequest
 from .logs import store_console
 from .machines import planned, wait_until_stopped, zone_of
@@ -34,20 +35,26 @@ from .relabel import relabel
 SCSI, UEFI = "VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE"  # what guests can do
 
 
-def export_image(build: Build, order: Order, backend: Backend) -> ImageExported:
-    """Make the image, or take up that of an earlier build, and its files when the plan has an export."""
+def export_image(build: Build, order: Order, backend: Backend) -> ImageMade | ImageExported:
+    """Make the image, or take up that of an earlier build; then its files, when the plan has an export.
+
+    The image is told before its files are written, so that it is there for a retry when they cannot be.
+    """
     plan = planned(build)
-    image, findings, allowed = _take_up(build, order, backend) if build.taken_up else _make(build, plan, backend)
+    image = _image(build, plan, order, backend)
+    if build.image is None and resources.export_targets(plan):
+        event_id = order.fact_id("ImageMade")
+        return ImageMade(build_id=build.id, event_id=event_id, time=backend.clock.now(), image=image)
     exported = _export(image, plan, backend)
     return ImageExported(
         build_id=build.id,
         event_id=order.fact_id("ImageExported"),
         time=backend.clock.now(),
-        image=ImageRecord(image.project, image.name, image.id, exported.archive, findings, allowed, exported.files),
+        image=replace(image, archive=exported.archive, files=exported.files),
     )
 
 
-def _export(image: Image, plan: Plan, backend: Backend) -> ExportedImage:
+def _export(image: ImageRecord, plan: Plan, backend: Backend) -> ExportedImage:
     """Write the archive, or the files in the formats that are asked for, under their staged names."""
     names = {known: resources.staged(name, plan.build_id) for known, name in resources.export_targets(plan).items()}
     compression, progress = plan.image.compression, backend.progress
@@ -59,25 +66,22 @@ def _export(image: Image, plan: Plan, backend: Backend) -> ExportedImage:
     return ExportedImage((), archive)
 
 
-Made: TypeAlias = tuple[Image, tuple[str, ...], tuple[AllowedFinding, ...]]
-"""An image, its findings, and those of them that the spec allows."""
+def _image(build: Build, plan: Plan, order: Order, backend: Backend) -> ImageRecord:
+    """Return the image: the one of an earlier build, marked as this one's, or one that is known or made now."""
+    if build.taken_up:
+        relabel({BUILD_LABEL: build.id}, build, order, backend)
+    return build.image or _make(build, plan, backend)
 
 
-def _make(build: Build, plan: Plan, backend: Backend) -> Made:
+def _make(build: Build, plan: Plan, backend: Backend) -> ImageRecord:
     """Make the image of the VM's disk, once that is seen stopped."""
     machine = resources.machine_name(build.id, build.attempt, BUILD)
     zone = zone_of(build, BUILD, backend)
     store_console(machine, plan.machine.project, zone, build, backend)  # it may still run, and be readable
     wait_until_stopped(machine, plan.machine.project, zone, backend)
     findings, allowed = _findings(build, plan, backend)
-    return _ensure_image(build, plan, zone, backend), findings, allowed
-
-
-def _take_up(build: Build, order: Order, backend: Backend) -> Made:
-    """Find the image of an earlier build, whose findings are known, and mark it as this one's."""
-    image = relabel({BUILD_LABEL: build.id}, build, order, backend)
-    assert build.image is not None  # else it would have been said to be gone
-    return image, build.image.findings, build.image.allowed
+    image = _ensure_image(build, plan, zone, backend)
+    return ImageRecord(image.project, image.name, image.id, findings=findings, allowed=allowed)
 
 
 def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ...], tuple[AllowedFinding, ...]]:
@@ -189,10 +193,7 @@ def _features(plan: Plan) -> tuple[str, ...]:
 
 def _replace(image: Image, build: Build, backend: Backend) -> None:
     """Delete the image of an earlier build that could not publish it. Permanent for any other."""
-    maker = find_build(image.labels.get(BUILD_LABEL, ""), backend)
-    name = find_image(image.project, image.name, backend)
-    ours = name is not None and name.build_id == build.id
-    if not ours or maker is None or not maker.kept_until or maker.image is None or maker.image.id != image.id:
+    if not is_left_to(image, build, backend):
         raise Permanent(
             f"image {image.name} of project {image.project} was made by another program meanwhile; "
             "build again if another build of the same spec made it, or choose another name for the output"

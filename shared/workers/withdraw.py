@@ -11,7 +11,7 @@ from ..build.build import Build, Outcome
 from ..build.plan import Plan
 from ..errors import GoldsmithError, Permanent, Transient
 from ..names import DIGEST_LABEL, EXPIRES_LABEL, VERIFY_LABEL
-from ..ownership import is_made_by
+from ..ownership import is_made_by, is_taken_over
 from .logs import log_folder
 
 LOG = logging.getLogger(__name__)
@@ -75,7 +75,9 @@ def _withdraw_image(build: Build, plan: Plan, backend: Backend, may_delete: bool
 
 
 def _take_back(name: str, sha256: str, build: Build, backend: Backend) -> str:
-    """Delete a file; return why it stays, where that is forbidden for good."""
+    """Delete a file, unless it may be that of a retry; return why it stays, where that is forbidden for good."""
+    if is_taken_over(build, backend):
+        return ""
     try:
         backend.bucket.withdraw(name, sha256)
     except Transient:

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Iterator
 
+from provisioner.protocol import COMPLETED, VERIFY
 from shared.build import resources
 from shared.build.build import Build, Outcome
+from shared.build.events import MachineStopped, read_image_document
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import Image
 from shared.topology import FINISHED_TOPIC
@@ -15,6 +17,7 @@ from tests.simulation.simulation import Simulation
 
 PATIENCE = 3600.0  # seconds, within which every build comes to its end that meets with nothing worse than delays
 STEP_HAS_FAILED = re.compile(r"^step \S+ failed")  # a guest's last word
+LASTING = ("published", "kept", "held")  # the states of images that stay
 UNPUBLISHED = (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.FAILED)
 
 
@@ -52,6 +55,7 @@ def check(simulation: Simulation) -> list[str]:
         *of_foreign(simulation),
         *of_requests(simulation),
         *of_what_is_left(simulation),
+        *of_retries(simulation),
     ]
 
 
@@ -112,7 +116,8 @@ def of_outcome(build: Build, simulation: Simulation) -> Iterator[str]:
         yield f"its image is in family {image.family}"
     if image is not None and not any(entry.kind == "image" for entry in build.ledger):
         yield "its image is there, and not in the ledger"
-    shown = [name for name in published_names(build) if name in simulation.bucket.objects]
+    theirs = {name for one in simulation.built() if one.outcome is Outcome.SUCCEEDED for name in published_names(one)}
+    shown = [name for name in published_names(build) if name in simulation.bucket.objects and name not in theirs]
     if shown:
         yield f"it has published {shown}"
     yield from of_kept(build, image)
@@ -229,3 +234,39 @@ def of_what_is_left(simulation: Simulation) -> Iterator[str]:
     unkept = sorted(set(simulation.images) - kept - set(simulation.foreign))
     if unkept:
         yield f"left: images {unkept}"
+    for name in sorted(set(simulation.images) - set(simulation.foreign)):
+        text = simulation.store.images.get(("local", name))
+        known = read_image_document(text) if text is not None else None
+        if known is None or known.id != simulation.images[name].id or known.state not in LASTING:
+            yield f"left: image {name}, of which the store knows {known}"
+
+
+def of_retries(simulation: Simulation) -> Iterator[str]:
+    """A build is retried once at most, with its image; and no image is published that has failed verification last."""
+    builds = sorted(simulation.built(), key=lambda build: build.created)
+    by_id = {build.id: build for build in builds}
+    retried = [build.retry_of for build in builds if build.retry_of]
+    if len(set(retried)) != len(retried):
+        yield f"builds were retried twice: {sorted(retried)}"
+    for build in builds:
+        first = by_id.get(build.retry_of)
+        if build.retry_of and (first is None or first.image is None or build.image is None):
+            yield f"{build.id} retries {build.retry_of}, which has no image"
+        elif first is not None and (_id(first) != _id(build) or first.outcome not in UNPUBLISHED):
+            yield f"{build.id} retries {first.id}, which is {first.outcome}, with another image"
+        if build.outcome is Outcome.SUCCEEDED and build.plan is not None and build.plan.verify_steps is not None:
+            yield from of_verified(build, builds, simulation)
+
+
+def _id(build: Build) -> str:
+    return build.image.id if build.image else ""
+
+
+def of_verified(build: Build, builds: list[Build], simulation: Simulation) -> Iterator[str]:
+    """The image that a build has published was verified by the last of the builds that had to verify it."""
+    made = [each for each in builds if _id(each) == _id(build)]
+    until = made[: made.index(build) + 1]
+    last = [each for each in until if each.verify_again or not each.taken_up][-1]
+    stops = simulation.store.events(last.id, kinds=("MachineStopped",))
+    if not any(isinstance(stop, MachineStopped) and (stop.phase, stop.claim) == (VERIFY, COMPLETED) for stop in stops):
+        yield f"{build.id} has published an image that {last.id} has not verified"

@@ -20,9 +20,10 @@ from shared.build.build import ANNOUNCED, Build, State
 from shared.build.events import read_build
 from shared.build.plan import SourceImage
 from shared.engine.engine import Engine
-from shared.errors import GoldsmithError, InputError, PoisonMessage
+from shared.errors import EnvironmentFault, GoldsmithError, InputError, NameTaken, PoisonMessage
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit
+from shared.planning.retries import RETRY_PHASES, ask_for_retry
 from shared.planning.turns import give_turns
 from shared.ports import Image, Message
 from shared.spec.model import Spec
@@ -91,6 +92,8 @@ class Simulation(World):
         self.jumped = False  # over a deadline
         self._cancels = self.draw.choice([0, 0, 0, 1, 2])
         self._jumps = self.draw.choice([0, 0, 0, 0, 0, 1, 2])
+        self._retries = self.draw.choice([2, 4, 8])
+        self.refused: list[str] = []  # wishes to retry a build
         self._seen: dict[str, tuple[int, Build]] = {}
         self._held: dict[Process, Message] = {}
 
@@ -131,6 +134,8 @@ class Simulation(World):
             (0.3, self.jump),
             (0.1, self.plant),
         ]
+        if any(build.ended and build.kept_until for build in self.built()):
+            moves += [(2.0, self.retry_one)]
         if any(build.state is State.PUBLISHING for build in self.built()):  # where it matters most
             moves += [(1.0, self.cancel_one), (1.0, self.jump)]
         weights, moved = zip(*moves, strict=True)
@@ -229,6 +234,18 @@ class Simulation(World):
             self.log(f"cancel {build.id}, which is {build.state}")
             self.cancel(build.id)
 
+    def retry_one(self) -> None:
+        """Let a person retry a build, also one that keeps nothing, from a phase that may be too late."""
+        builds = self.built()
+        if not builds or not self._retries:
+            return
+        self._retries -= 1
+        kept = [build for build in builds if build.ended and build.kept_until]
+        build = self.draw.choice(kept if kept and self.draw.random() < 0.8 else builds)
+        start = self.draw.choice([None, None, *RETRY_PHASES.values()])
+        guest = guest_of(self.draw)
+        self.process(f"retry {build.id} from {start}", lambda: self._retry(build, start, guest))
+
     def take_vm(self) -> None:
         """Let a VM be preempted, or vanish."""
         running = self.running()
@@ -322,6 +339,7 @@ class Simulation(World):
         try:
             keep = 1800.0 if request.number % 4 < 2 else 0.0
             plan = replace(plan, image=export if request.number % 2 else image, keep_disk=keep)
+            plan = replace(plan, retry_for=86_400.0 if request.number % 3 else 0.0)
             if request.number % 3 == 1:  # whose scripts are reported, too
                 plan = replace(plan, steps=(replace(plan.steps[0], action=ELEMENTS_ACTION), *plan.steps[1:]))
             event = admit(plan, self.backend)
@@ -335,10 +353,24 @@ class Simulation(World):
         finally:  # also of one that has died on the way: what asked for it asks again, as long as there is no build
             request.begun = event.build_id in self.store._documents
 
+    def _retry(self, first: Build, start: str | None, guest: Guest) -> None:
+        asked = next(request for request in self.requests if request.build_id == first.id)
+        number = len(self.requests)
+        try:
+            event = ask_for_retry(first, start, self.backend)
+            if not any(request.build_id == event.build_id for request in self.requests):
+                again = Request(number, asked.spec, guest, late=False, begun=True, build_id=event.build_id)
+                self.requests.append(again)
+            result = f"results/retry-of-{first.id}.json"
+            Engine(self.store, self.bus, self.clock).request(replace(event, result=result))
+        except (InputError, EnvironmentFault, NameTaken) as error:
+            self.refused.append(str(error))
+
     def _count(self) -> None:
         """See that no more builds are at work than may be: one more where one of them may have waited for a maker."""
         over = (State.QUEUED, State.CLEANING, *ANNOUNCED)
-        at_work = [build.plan for build in self.built() if build.plan is not None and build.state not in over]
+        begun = [build for build in self.built() if not build.retry_of]  # a retry has looked, and has not waited
+        at_work = [build.plan for build in begun if build.plan is not None and build.state not in over]
         waited = any(plan.rebuild == "changed" or not plan.image.numbered for plan in at_work)
         if self.concurrency is not None and len(at_work) > self.concurrency + waited:
             ids = [plan.build_id for plan in at_work]
@@ -388,7 +420,7 @@ def requests(draw: random.Random) -> list[Request]:
             "build": {"timeout": draw.choice(["15m", "1h", "1h"]), "attempts": 3},
         }
         if draw.random() < 0.3:
-            document["verify"] = {"steps": []}
+            document["verify"] = {"steps": draw.choice([[], [step]])}
         made.append(Request(number, Spec.model_validate(document), guest_of(draw), late=draw.random() < 0.4))
     return made
 

@@ -63,10 +63,15 @@ def test_an_output_folder_that_fills_up_fails_the_build(goldsmith: Goldsmith, tm
         filler = place.fill()
         done = running.finish()
         build = done.documents()[-1]["build"]
-        assert (done.status, build["outcome"], build["ledger"]) == (ENVIRONMENT, "failed", []), done.text
+        assert (done.status, build["outcome"]) == (ENVIRONMENT, "failed"), done.text
+        assert [entry["kind"] for entry in build["ledger"]] == ["image"]
         assert build["reason"].startswith(f"no space: {place.path}")
         assert list(place.inside.iterdir()) == [filler]
-    assert goldsmith.images() == []
+        filler.unlink()
+        retried = inside.run("builds", "retry", build["id"])
+        assert retried.status == 0, retried.text
+        assert [path.name for path in place.inside.iterdir() if path.name.endswith(".tar.gz")] != []
+    assert len(goldsmith.images()) == 1
     goldsmith.traces.assert_none()
 
 

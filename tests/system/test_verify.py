@@ -49,18 +49,22 @@ def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
     goldsmith.traces.assert_none()
 
 
-def test_an_image_that_fails_verification_is_deleted(goldsmith: Goldsmith) -> None:
+def test_an_image_that_fails_verification_waits_for_a_retry_that_verifies_it(goldsmith: Goldsmith) -> None:
     """The verifying VM sees the new image, not the source; what it finds wrong keeps the image out of the family."""
     check = {"name": "check", "action": "run-script", "inputs": {"script": "check.sh"}}
     spec = release(goldsmith, 1, {"steps": [check]})
     (spec.parent / "context" / "check.sh").write_text("echo found $(cat /var/lib/release)\nexit 3\n")
     done, build = goldsmith.build(spec, "--output", goldsmith.output)
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
-    assert build["reason"] == "step 'check' failed: exit status 3"
+    assert build["reason"].startswith(
+        "step 'check' failed: exit status 3; image release-1 is in no family, and is kept"
+    )
     assert build["verify_steps"][1]["output"].strip() == "found 1"
-    assert build["ledger"] == []
-    assert goldsmith.images() == []
+    assert [entry["kind"] for entry in build["ledger"]] == ["image"]
+    assert [(image["name"], image["family"]) for image in goldsmith.images()] == [("release-1", None)]
     assert list(goldsmith.output.iterdir()) == []
+    late = goldsmith.run("builds", "retry", build["id"], "--from", "publish")
+    assert (late.status, "failed at verify" in late.err) == (2, True), late.text
     goldsmith.traces.assert_none()
 
 
@@ -70,7 +74,7 @@ def test_an_image_that_comes_up_in_emergency_mode_fails_verification(goldsmith: 
         "echo 'UUID=0f5a3bb2-1111-2222-3333-444444444444 /data ext4 x-systemd.device-timeout=2s 0 2' >>/etc/fstab\n"
     )
     steps = [{"name": "mount", "script": "mkdir /data\n" + missing}]
-    done, build = goldsmith.build(sandboxed(goldsmith, steps, verify={"steps": []}))
+    done, build = goldsmith.build(sandboxed(goldsmith, steps, verify={"steps": []}), "--retry-for", "0s")
     assert (done.status, build["outcome"]) == (1, "failed"), done.text
     assert build["reason"].startswith(
         "the system has not come up: it is in emergency mode (emergency.target); Timed out waiting"

@@ -9,7 +9,7 @@ from provisioner.protocol import DiskLayout
 from shared.backend import Backend
 from shared.build import resources
 from shared.build.build import ArchiveRecord, Build, ImageRecord, Outcome, State
-from shared.build.events import Event, PublicationStaged
+from shared.build.events import Event, ImageMade, PublicationStaged
 from shared.build.orders import Order, OrderKind
 from shared.build.plan import Deprecation, Plan
 from shared.engine.messages import read_event_message
@@ -69,6 +69,10 @@ def world_at(kind: OrderKind, plan: Plan | None = None) -> World:
     put(world, State.EXPORTING)
     if kind not in ("create_resources", "grow_disk", "export_image"):
         carry_out(order_of(world, "export_image"), world.backend)
+        made = [fact.image for fact in facts(world) if isinstance(fact, ImageMade)]
+        if made:  # then its files are written
+            put(world, State.EXPORTING, image=made[-1])
+            carry_out(order_of(world, "export_image"), world.backend)
     if kind == "clean_up":
         put(world, State.VERIFYING)
         carry_out(order_of(world, "verify_image"), world.backend)
@@ -105,7 +109,8 @@ def put(world: World, state: State, **changes: object) -> Build:
     plan = stored.build.plan
     assert plan is not None
     ledger = tuple(entry for kind in MAKERS for entry in resources.of_order(plan, kind, 1))
-    now = {"state": state, "ledger": ledger, "outbox": (), "zone": "here", "image": made_image(world), **changes}
+    image = None if state is State.EXPORTING else made_image(world)  # it is known from the first order on
+    now = {"state": state, "ledger": ledger, "outbox": (), "zone": "here", "image": image, **changes}
     build: Build = replace(stored.build, **now)  # type: ignore[arg-type]  # fields of Build, by name
     world.store.save(build, stored.version)
     return build

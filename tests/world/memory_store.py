@@ -100,7 +100,7 @@ class MemoryStore:
             return [
                 image
                 for image in found
-                if isinstance(image, Damaged) or (image.state == "kept" and image.until <= before)
+                if isinstance(image, Damaged) or (image.state in ("kept", "held") and image.until <= before)
             ]
 
     def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:

@@ -22,6 +22,7 @@ from shared.build.events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImageMade,
     ImagePublished,
     ImagesDeprecated,
     MachineStarted,
@@ -152,6 +153,11 @@ def disk_grown(**changes: Any) -> DiskGrown:
     return replace(default, **changes)
 
 
+def image_made(**changes: Any) -> ImageMade:
+    """The image is there, and its archive is not."""
+    return replace(ImageMade(**_fact("o2-ImageMade", NOON + 24), image=image_record()), **changes)
+
+
 def image_exported(**changes: Any) -> ImageExported:
     """The image is there."""
     return replace(ImageExported(**_fact("o2-ImageExported", NOON + 25), image=image_record()), **changes)
@@ -216,6 +222,7 @@ def every_event() -> tuple[Event, ...]:
         reported(),
         machine_stopped(),
         disk_grown(),
+        image_made(),
         image_exported(),
         publication_staged(),
         image_labelled(),

@@ -18,8 +18,8 @@ from shared.build.orders import Order
 from shared.build.plan import Deprecation, Plan
 from shared.engine.engine import TRIES, Engine
 from shared.engine.history import each_event
-from shared.engine.lifecycle import most_reports
 from shared.engine.messages import SignedReport
+from shared.engine.step_table import most_reports
 from shared.errors import Conflict, Permanent, PoisonMessage, StoreError, Transient, WrongSignature
 from shared.keys import BY_ATTEMPT, BY_MACHINE
 from shared.ports import Image, Message

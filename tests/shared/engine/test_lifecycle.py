@@ -34,8 +34,8 @@ from shared.engine.lifecycle import (
     begin,
     decide,
     keep_remaining,
-    most_reports,
 )
+from shared.engine.step_table import most_reports
 from tests.shared.engine.test_lifecycle_queue import KEPT, QUEUED, SAME
 from tests.world import values
 
@@ -179,6 +179,7 @@ CASES = [
         None,
         "verify_image",
     ),
+    Case("ImageMade always", at(S.EXPORTING), values.image_made(), S.EXPORTING, None, "export_image"),
     Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
     Case("Reported claims_first", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.VERIFYING, None, "verify_image"),
     Case(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from shared.build.events import (
     Event,
     ImageExported,
     ImageLabelled,
+    ImageMade,
     ImagePublished,
     ImagesDeprecated,
     MachineStarted,
@@ -106,6 +108,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         refused=texts,
     ),
     st.builds(DiskGrown, **ids, **times, attempt=attempts, phase=phases, gigabytes=st.integers()),
+    st.builds(ImageMade, **ids, **times, image=st.builds(ImageRecord, texts, texts, texts)),
     st.builds(ImageExported, **ids, **times, image=st.builds(ImageRecord, texts, texts, texts)),
     st.builds(PublicationStaged, **ids, **times),
     st.builds(ImageLabelled, **ids, **times),
@@ -130,15 +133,17 @@ def plans(draw: st.DrawFn) -> Plan:
     machine = replace(plan.machine, hold=draw(st.sampled_from([0.0, 0.0, 600.0])))
     keep = draw(st.sampled_from([0.0, 7200.0]))
     verify_steps = draw(st.none() | st.just(plan.steps))
-    failed = draw(st.booleans())
-    return replace(plan, image=image, machine=machine, verify_steps=verify_steps, keep_disk=keep, keep_failed=failed)
+    plan = replace(plan, keep_failed=draw(st.booleans()), retry_for=draw(st.sampled_from([0.0, 3600.0])))
+    return replace(plan, image=image, machine=machine, verify_steps=verify_steps, keep_disk=keep)
 
 
+RETRY: dict[str, Any] = {"taken_up": values.image_record(), "verify_again": True, "retry_of": "x", "replaces": "x"}
 beginnings: st.SearchStrategy[BuildRequested | BuildRejected] = st.one_of(
     plans().map(lambda plan: values.requested(plan=plan)),
     plans().map(lambda plan: values.requested(plan=plan)),
     plans().map(lambda plan: values.requested(plan=plan)),
     plans().map(lambda plan: values.requested(plan=plan, queued=True)),
+    plans().map(lambda plan: values.requested(plan=plan, **RETRY)),
     st.sampled_from([values.requested(unchanged=values.image_record()), values.rejected()]),
 )
 
@@ -154,7 +159,7 @@ def awaited(build: Build) -> list[Event]:
         ],
         State.PREPARING: [started(build), said(build, STARTED)],
         State.PROVISIONING: [done],
-        State.EXPORTING: [values.image_exported(time=time)],
+        State.EXPORTING: [values.image_made(time=time), values.image_exported(time=time)],
         State.VERIFYING: [started(build), done, done, stopped(build)],
         State.PUBLISHING: [values.publication_staged(time=time), values.image_published(time=time)],
         State.CLEANING: [
@@ -280,7 +285,7 @@ def test_the_stories_reach_every_rule() -> None:
     whole = replace(values.plan(), verify_steps=values.plan().steps)
     image = replace(whole.image, deprecate_old=Deprecation())
     reached: set[Rule] = set()
-    for seed in reversed(range(900)):
+    for seed in reversed(range(1100)):
         if len(reached) == len(RULES):
             break
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
@@ -332,7 +337,7 @@ def assert_step(before: Build, event: Event, decision: Decision) -> None:
     if after.finished:
         assert all(entry.keep and entry.kind == "image" for entry in after.ledger)
     if after.state is State.HELD and before.state is not State.HELD:
-        image = [("image", True)] if after.unfit else []
+        image = [("image", True)] if after.kept_until else []
         assert sorted((entry.kind, entry.keep) for entry in after.ledger) == [("disk", True), *image]
     if before.ended:
         assert "announce" not in {order.kind for order in decision.orders}, "it is announced once"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from shared.build.build import LedgerEntry
-from shared.engine.lifecycle import advance, decide
+from dataclasses import replace
+
+import pytest
+
+from shared.build.build import LedgerEntry, State
+from shared.build.events import Event
+from shared.build.resources import image_document
+from shared.engine.lifecycle import KEPT_SECONDS, advance, begin, decide
 from tests.shared.engine.test_lifecycle import A_DAY_LATER, AT_900, LATER, O, S, at, withdrawing
 from tests.world import values
 
@@ -70,3 +76,59 @@ def test_hazard_1_a_clean_up_while_a_publication_takes_long_decides_nothing() ->
     done, _ = advance(build, values.image_published())
     late, _ = advance(done, cleaned)
     assert (late.state, late.ledger) == (S.CLEANING, done.ledger)
+
+
+FAILS = values.order_failed(order="export_image", reason="no space: /out", time=LATER)
+IMAGE = LedgerEntry("image", "hello-20261120", "local")
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "seconds"),
+    [
+        (S.EXPORTING, FAILS, 7200.0),
+        (S.EXPORTING, values.ticked(time=values.NOON + 3600), 7200.0),
+        (S.VERIFYING, values.machine_stopped(phase="verify", claim=None), 7200.0),
+        (S.PUBLISHING, values.order_failed(order="label_image", time=LATER), KEPT_SECONDS),
+        (S.EXPORTING, values.cancel_requested(), 0.0),
+        (S.VERIFYING, values.cancel_requested(), 0.0),
+    ],
+)
+def test_hazard_14_an_image_that_failed_late_waits_for_a_retry(state: State, event: Event, seconds: float) -> None:
+    plan = replace(values.plan(), verify_steps=values.plan().steps, retry_for=7200.0)
+    build = at(state, plan=plan, ledger=(IMAGE,), image=values.image_record())
+    over, _ = advance(build, event)
+    until = over.updated + seconds if seconds else 0.0
+    assert (over.kept_until, over.failed_in) == (until, state if seconds else None)
+    assert over.ledger == (replace(IMAGE, keep=seconds > 0),)
+    known = image_document(over)
+    assert known is not None
+    if seconds:
+        assert (known.state, known.until) == ("kept" if state is S.PUBLISHING else "held", until)
+    nothing, _ = advance(replace(build, plan=replace(plan, retry_for=0.0)), event)
+    assert nothing.kept_until == (until if state is S.PUBLISHING else 0.0)
+
+
+def test_hazard_14_without_an_image_nothing_waits() -> None:
+    over, _ = advance(at(S.EXPORTING, plan=values.plan(retry_for=7200.0), ledger=(IMAGE,)), FAILS)
+    assert (over.kept_until, over.ledger) == (0.0, (IMAGE,))
+
+
+@pytest.mark.parametrize(
+    ("verify", "again", "to"),
+    [(True, True, S.VERIFYING), (True, False, S.PUBLISHING), (False, True, S.PUBLISHING)],
+)
+def test_a_retry_verifies_what_has_not_passed_it(verify: bool, again: bool, to: State) -> None:
+    plan = values.plan(verify_steps=values.plan().steps if verify else None)
+    image = values.image_record()
+    asked = values.requested(plan=plan, replaces="first", retry_of="first", taken_up=image, verify_again=again)
+    build = begin(asked).build
+    assert (build.state, build.retry_of, build.image) == (S.EXPORTING, "first", image)
+    assert advance(build, values.image_exported())[0].state is to
+
+
+def test_a_name_that_is_taken_over_goes_with_the_build() -> None:
+    """Or the image of before would have no owner once this build has failed in a step."""
+    assert begin(values.requested(replaces="first")).build.ledger[0] == IMAGE
+    assert IMAGE not in begin(values.requested()).build.ledger
+    queued = begin(values.requested(queued=True)).build
+    assert advance(queued, values.turn_came(replaces="first"))[0].ledger[0] == IMAGE

@@ -20,8 +20,9 @@ from provisioner.protocol import (
     most_script_reports,
 )
 from shared.build.build import Build, State, StepRecord
-from shared.engine.lifecycle import advance, most_reports
+from shared.engine.lifecycle import advance
 from shared.engine.script_table import LONGEST_NAME, ScriptRecord, nest_scripts, script_table, scripts_of
+from shared.engine.step_table import most_reports
 from tests.world import values
 from tests.world.memory_store import MemoryStore
 

@@ -136,6 +136,16 @@ def test_tidying_leaves_the_logs_alone(folder: BuildFolder) -> None:
     assert [path.name for path in folder.path.rglob("*")] == ["logs", "x.log"]
 
 
+def test_tidying_may_leave_the_context(folder: BuildFolder) -> None:
+    folder.machine(VM).mkdir(parents=True)
+    folder.context.write_text("packed")
+    with folder.running():
+        folder.tidy(context=True)
+    assert [path.name for path in folder.path.iterdir()] == ["context.tar"]
+    folder.tidy()
+    assert not folder.path.exists()
+
+
 def test_tidying_removes_a_folder_without_logs(folder: BuildFolder, tmp_path: Path) -> None:
     assert not folder.is_untidy()
     folder.tidy()  # absent is fine

@@ -9,8 +9,8 @@ import pytest
 from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, INVENTORY, STARTED, STEP_STARTED, Report
 from shared.build.build import Outcome, State
 from shared.build.events import MachineStopped, Stop
-from shared.engine.lifecycle import most_reports
 from shared.engine.messages import read_event_message, read_report_message
+from shared.engine.step_table import most_reports
 from shared.errors import Permanent
 from shared.topology import EVENTS_TOPIC, REPORTS_TOPIC
 from shared.upkeep.watch import QUIET, keep_console, watch

@@ -24,6 +24,7 @@ from tests.world.given_orders import (
     facts,
     kinds,
     made_by,
+    made_image,
     order_of,
     put,
     whole_plan,
@@ -88,10 +89,20 @@ CALLS: list[tuple[OrderKind, str]] = [
 ]
 
 
+def world_before(kind: OrderKind, call: str) -> World:
+    """A world in which that order comes to that call: files are written once the image is known."""
+    world = world_at(kind)
+    if call == "export_image":
+        carry_out(order_of(world, kind), world.backend)
+        put(world, State.EXPORTING, image=made_image(world))
+        world.bus.waiting.clear()
+    return world
+
+
 @pytest.mark.parametrize(("kind", "call"), CALLS)
 class TestFaults:
     def test_hazard_5_what_will_not_work_is_a_fact_with_its_text(self, kind: OrderKind, call: str) -> None:
-        world = world_at(kind)
+        world = world_before(kind, call)
         world.compute.faults[call] = Permanent("quota CPUS is used up")
         carry_out(order_of(world, kind), world.backend)
         assert facts(world) == [values.order_failed(time=values.NOON, order=kind, reason="quota CPUS is used up")]
@@ -100,13 +111,13 @@ class TestFaults:
     def test_a_lack_of_this_machine_is_a_fact_too(self, kind: OrderKind, call: str, fault: Exception) -> None:
         if kind == "deprecate_images":  # collects the cloud's faults, and lets others out: see below
             call = "images"
-        world = world_at(kind)
+        world = world_before(kind, call)
         world.compute.faults[call] = fault
         carry_out(order_of(world, kind), world.backend)
         assert kinds(world) == {"OrderFailed"}
 
     def test_hazard_5_what_may_pass_is_raised_and_tried_again(self, kind: OrderKind, call: str) -> None:
-        world = world_at(kind)
+        world = world_before(kind, call)
         world.compute.faults[call] = Transient("rate limit")
         with pytest.raises(Transient, match="rate limit"):
             carry_out(order_of(world, kind), world.backend)
@@ -115,7 +126,7 @@ class TestFaults:
         assert kinds(world) - {"OrderFailed"}
 
     def test_a_defect_is_never_swallowed(self, kind: OrderKind, call: str) -> None:
-        world = world_at(kind)
+        world = world_before(kind, call)
         world.compute.faults[call] = ZeroDivisionError("a defect")
         with pytest.raises(ZeroDivisionError):
             carry_out(order_of(world, kind), world.backend)

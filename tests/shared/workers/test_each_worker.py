@@ -148,7 +148,7 @@ class TestExportImage:
         assert IMAGE not in world.compute.all_images
         world.compute.machines[VM].stop()
         carry_out(order_of(world, "export_image"), world.backend)
-        assert kinds(world) == {"ImageExported"}
+        assert kinds(world) == {"ImageMade"}
 
     def test_hazard_12_a_vm_whose_zone_is_unknown_is_looked_for_in_all(self) -> None:
         world = world_at("export_image")

@@ -9,7 +9,7 @@ import pytest
 from provisioner.hygiene.hygiene import Finding
 from provisioner.protocol import ALLOWED
 from shared.build.build import AllowedFinding
-from shared.build.events import ImageExported
+from shared.build.events import ImageMade
 from shared.build.plan import Allowance
 from shared.workers.carry_out import carry_out
 from tests.world import values
@@ -54,7 +54,7 @@ def test_findings_that_may_pass_are_told_with_the_image() -> None:
         world.store.save(stored.build, stored.version, event)
     carry_out(order_of(world, "export_image"), world.backend)
     [exported] = facts(world)
-    assert isinstance(exported, ImageExported)
+    assert isinstance(exported, ImageMade)
     assert exported.image.findings == (
         "/etc/shadow holds the hash of a password; lock it",
         "/root/key holds a private key; remove it in the last step",
@@ -71,7 +71,7 @@ def test_findings_that_the_spec_allows_are_kept_with_its_reasons() -> None:
     world.store.save(stored.build, stored.version, told)
     carry_out(order_of(world, "export_image"), world.backend)
     [exported] = facts(world)
-    assert isinstance(exported, ImageExported)
+    assert isinstance(exported, ImageMade)
     assert exported.image.findings == ()
     assert exported.image.allowed == (
         AllowedFinding("/etc/demo.key", "holds a private key", "known to all"),

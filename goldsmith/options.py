@@ -1,0 +1,59 @@
+"""Arguments and options that several commands have, with their help; typer reads them at run time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+SpecArgument = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
+]
+Parameters = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
+    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter or a substitution another value."),
+]
+SourceOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(metavar="FOLDER", help="What a cloudbuild.yaml is built from; else the current folder."),
+]
+ElementsPathOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--path",
+        metavar="FOLDER",
+        help="A folder that holds elements; may be given several times, the first that has an element wins.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+ProjectOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="ID", help="The project on Google Cloud; without it, this machine."),
+]
+BucketOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="NAME", help="The project's bucket for Goldsmith; else PROJECT-goldsmith."),
+]
+FormatsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--format", metavar="NAME,...", help="Formats such as qcow2,vmdk,oci; may be given several times."),
+]
+EngineOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
+]
+ArchiveArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A tar archive: .tar, .tar.gz, .tar.xz or .tar.zst.")
+]
+OnFailure = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--on-failure", metavar="shell", help="Open a shell in the state that a failed step has left."),
+]
+KeptFor = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--keep-on-failure", metavar="TIME", help="Keep that state so long for `goldsmith builds enter`."),
+]
+WithSecrets = Annotated[bool, typer.Option("--with-secrets", help="Show the shell the step's secrets, too.")]
+BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
+ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]

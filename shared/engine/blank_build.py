@@ -1,0 +1,34 @@
+"""A build at its request, before lifecycle.py has decided anything about it.
+
+It is a file of its own since lifecycle.py is long enough with what decides.
+"""
+
+from __future__ import annotations
+
+from ..build.build import Build, State
+from ..build.events import BuildRejected, BuildRequested
+from ..build.plan import Plan
+from ..keys import BY_MACHINE
+from .step_table import waiting
+
+
+def blank_build(
+    event: BuildRequested | BuildRejected, name: str, request: str, deadline: float, plan: Plan | None
+) -> Build:
+    """Return the build of a request with its steps waiting; its state and `wake_at` are set where it enters one."""
+    return Build(
+        id=event.build_id,
+        name=name,
+        request=request,
+        plan=plan,
+        result=event.result,
+        workflow=event.workflow,
+        keys=BY_MACHINE,
+        state=State.PREPARING,
+        created=event.time,
+        updated=event.time,
+        deadline=deadline,
+        wake_at=deadline,
+        steps=waiting(plan.steps) if plan else (),
+        verify_steps=waiting(plan.verify_steps or ()) if plan else (),
+    )

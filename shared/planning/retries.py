@@ -1,0 +1,136 @@
+"""Ask for a retry: a new build that takes over the image which a failed one has kept, and goes on from a phase.
+
+    first build    failed ── finished, its image kept until a time: document `held`, or `kept` if fit to be published
+    retry          create(build, event, the image's document if it is still that of the first build) → else NameTaken
+    sweep, another retry, a build that takes the name: each writes on the same condition, and one wins
+
+No image is published that a phase has failed on and that has not passed it since: a retry begins no later than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ..backend import Backend
+from ..build.build import Build, ImageRecord, Outcome, State
+from ..build.damage import readable_builds
+from ..build.events import BuildRequested
+from ..build.identity import build_id, request_digest
+from ..build.plan import Context, Plan
+from ..errors import EnvironmentFault, InputError
+from ..names import BUILD_LABEL
+from ..ownership import SWEEP
+from .line import occupies
+
+RETRY_PHASES = {State.EXPORTING: "export", State.VERIFYING: "verify", State.PUBLISHING: "publish"}
+"""What people call the states that a retry can begin with, in their order."""
+
+
+def retry_id(first: Build) -> str:
+    """Return the id of the only build that can be the retry of another one."""
+    return build_id(first.name, _asked(first))
+
+
+def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_to: str | None = None) -> BuildRequested:
+    """Return the event that asks for the retry of a build, from the phase where it failed or from an earlier one.
+
+    InputError where that build keeps nothing, or `start` would leave out what the image has not passed;
+    EnvironmentFault. `export_to` is another place for the export. The caller sees to the context.
+    """
+    plan, image = _kept(first, backend)
+    start = _start(first, plan, start)
+    again = start != RETRY_PHASES[State.PUBLISHING]
+    if again and plan.verify_steps is not None:
+        _refuse_busy(backend)
+    plan = _planned_anew(first, plan, export_to, backend.clock.now())
+    looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)  # its own source may be gone
+    backend.compute.check(replace(plan, source=looked_at, steps=plan.verify_steps or ()))
+    return BuildRequested(
+        build_id=plan.build_id,
+        event_id="request",
+        time=plan.requested,
+        plan=plan,
+        replaces=first.id,
+        taken_up=replace(image, archive=None, files=()),
+        verify_again=again,
+        retry_of=first.id,
+        steps=first.steps,
+    )
+
+
+def in_context(request: BuildRequested, context: Context | None) -> BuildRequested:
+    """Return the request with the packed context that the verifying VM gets."""
+    return replace(request, plan=replace(request.plan, context=context))
+
+
+def needs_context(build: Build) -> bool:
+    """Return whether a retry of a build would verify its image with files of the context."""
+    return bool(build.kept_until) and build.plan is not None and bool(build.plan.verify_steps and build.plan.context)
+
+
+def _asked(first: Build) -> str:
+    return f"retry of {first.id}, which {first.request} asked for"
+
+
+def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
+    """Return what a retry begins with. InputError where there is nothing to begin with, or no reason to."""
+    if first.outcome is None or not first.ended:
+        raise InputError(f"build {first.id} is {first.state}; it can be retried once it has ended, if it fails late")
+    if first.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
+        raise InputError(f"build {first.id} is {first.outcome}: there is nothing to retry; build its spec again")
+    plan, image = first.plan, first.image
+    if plan is None or image is None or not first.kept_until:
+        raise InputError(f"build {first.id} is {first.outcome} and keeps no image to go on with; build its spec again")
+    known = backend.store.image(image.project, image.name)
+    if known is not None and known.id == image.id and known.build_id not in (first.id, SWEEP):
+        raise InputError(f"build {known.build_id} has taken over the image of build {first.id}; retry that one instead")
+    found = backend.compute.image(image.project, image.name)
+    there = found is not None and found.id == image.id and known is not None and known.build_id == first.id
+    if not there or backend.clock.now() >= first.kept_until:
+        until = datetime.fromtimestamp(first.kept_until, UTC)
+        raise InputError(
+            f"build {first.id} kept image {image.name} until {until:%Y-%m-%d %H:%M} UTC at the longest, and that is "
+            "gone; build its spec again"
+        )
+    return plan, image
+
+
+def _start(first: Build, plan: Plan, start: str | None) -> str:
+    """Return the phase to begin with. InputError."""
+    order = list(RETRY_PHASES.values())
+    failed = RETRY_PHASES[first.failed_in or State.PUBLISHING]
+    start = failed if start is None else start
+    if start not in order:
+        raise InputError(f"--from {start}: choose {', '.join(order[:-1])} or {order[-1]}")
+    if order.index(start) > order.index(failed):
+        raise InputError(
+            f"--from {start}: build {first.id} failed at {failed}; a retry begins there or earlier, so that no image "
+            f"is published that has not passed it; choose {failed}"
+        )
+    if start == RETRY_PHASES[State.VERIFYING] and plan.verify_steps is None:
+        raise InputError(f"--from {start}: the spec of build {first.id} has no section verify; choose another phase")
+    return start
+
+
+def _refuse_busy(backend: Backend) -> None:
+    """Raise EnvironmentFault where no VM is left for the verification: a retry does not wait in the queue."""
+    if backend.concurrency is None:
+        return
+    running = sum(map(occupies, readable_builds(backend.store.line())))
+    if running >= backend.concurrency:
+        raise EnvironmentFault(
+            f"{running} builds have VMs, and {backend.concurrency} may have; retry once one of them has ended"
+        )
+
+
+def _planned_anew(first: Build, plan: Plan, export_to: str | None, now: float) -> Plan:
+    """Return the plan of the retry: the same image, with a time and names of its own."""
+    asked = _asked(first)
+    identity = build_id(first.name, asked)
+    image = replace(plan.image, labels={**plan.image.labels, BUILD_LABEL: identity}, same_as=None)
+    if export_to is not None:
+        image = replace(image, export_to=export_to)
+    machine = replace(plan.machine, hold=0.0)  # the command that could open a shell is over
+    request = request_digest(asked)
+    return replace(plan, build_id=identity, request=request, requested=now, image=image, machine=machine)
