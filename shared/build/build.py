@@ -222,8 +222,7 @@ class Build:
     verify_steps: tuple[StepRecord, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
     turn: float = 0.0  # when its turn came: its time runs from then on; 0: it has not been queued, or still is
-    taken_up: bool = False  # its image was made by an earlier build, which could not publish it
-    verify_again: bool = False  # that image has still to be verified, where the plan has it verified at all
+    taken_up: bool = False  # its image was made by an earlier build, and is not verified again
     retry_of: str = ""  # the build whose image it has taken over because a person asked for that; "" for any other
     committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
     files: tuple[PublishedFile, ...] = ()  # what publication gives its names
@@ -232,7 +231,7 @@ class Build:
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
     unfit: bool = False  # that image has failed its verification: no build takes it up
-    failed_in: State | None = None  # where the build of such an image stood; None: publishing, in the release before
+    failed_in: State | None = None  # where the build of such an image stood; None: not known, in the release before
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before

@@ -172,7 +172,7 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
     if event.queued:
         return _enter(replace(blank, deadline=event.time + QUEUE_SECONDS), State.QUEUED, event)
     if event.taken_up is not None:
-        taken = replace(blank, image=event.taken_up, taken_up=True, verify_again=event.verify_again)
+        taken = replace(blank, image=event.taken_up, taken_up=not event.verify_again)
         taken = replace(taken, retry_of=event.retry_of, steps=event.steps or blank.steps)
         return _enter(taken, State.EXPORTING, event)
     return _enter(_owe_replaced(blank, event), State.PREPARING, event)
@@ -449,9 +449,9 @@ def has_ended(build: Build, event: MachineStopped) -> bool:
 
 
 def wants_verification(build: Build, _event: Event) -> bool:
-    """Return whether the spec has a verify section, and the image was not verified for an earlier build."""
+    """Return whether the spec has a verify section, and the image has not passed that for an earlier build."""
     wanted = build.plan is not None and build.plan.verify_steps is not None
-    return wanted and (build.verify_again or not build.taken_up)
+    return wanted and not build.taken_up
 
 
 def wants_deprecation(build: Build, event: Event) -> bool:

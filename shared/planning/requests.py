@@ -66,7 +66,7 @@ def find_made(plan: Plan, backend: Backend) -> Found:
 
     Also for a source that was revoked.
     """
-    _refuse_revoked(plan, backend)
+    refuse_revoked(plan, backend)
     if plan.rebuild == "changed" or not plan.image.numbered:
         image = find_unchanged(plan, backend)
         if image is not None:
@@ -78,7 +78,8 @@ def find_made(plan: Plan, backend: Backend) -> Found:
     return taken
 
 
-def _refuse_revoked(plan: Plan, backend: Backend) -> None:
+def refuse_revoked(plan: Plan, backend: Backend) -> None:
+    """Raise InputError where the source of a plan was revoked."""
     source = plan.source
     revoked = revocation_of(source, backend)
     if revoked is None:

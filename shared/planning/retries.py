@@ -22,6 +22,7 @@ from ..errors import EnvironmentFault, InputError
 from ..names import BUILD_LABEL
 from ..ownership import SWEEP
 from .line import occupies
+from .requests import refuse_revoked
 
 RETRY_PHASES = {State.EXPORTING: "export", State.VERIFYING: "verify", State.PUBLISHING: "publish"}
 """What people call the states that a retry can begin with, in their order."""
@@ -35,10 +36,11 @@ def retry_id(first: Build) -> str:
 def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_to: str | None = None) -> BuildRequested:
     """Return the event that asks for the retry of a build, from the phase where it failed or from an earlier one.
 
-    InputError where that build keeps nothing, or `start` would leave out what the image has not passed;
-    EnvironmentFault. `export_to` is another place for the export. The caller sees to the context.
+    InputError where that build keeps nothing, its source was revoked, or `start` would leave out what the image has not
+    passed; EnvironmentFault. `export_to` is another place for the export. The caller sees to the context.
     """
     plan, image = _kept(first, backend)
+    refuse_revoked(plan, backend)
     start = _start(first, plan, start)
     again = start != RETRY_PHASES[State.PUBLISHING]
     if again and plan.verify_steps is not None:
@@ -99,7 +101,8 @@ def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
 def _start(first: Build, plan: Plan, start: str | None) -> str:
     """Return the phase to begin with. InputError."""
     order = list(RETRY_PHASES.values())
-    failed = RETRY_PHASES[first.failed_in or State.PUBLISHING]
+    unknown = State.VERIFYING if first.unfit else State.PUBLISHING  # where a build of the release before stood
+    failed = RETRY_PHASES[first.failed_in or unknown]
     start = failed if start is None else start
     if start not in order:
         raise InputError(f"--from {start}: choose {', '.join(order[:-1])} or {order[-1]}")

@@ -68,7 +68,7 @@ def _export(image: ImageRecord, plan: Plan, backend: Backend) -> ExportedImage:
 
 def _image(build: Build, plan: Plan, order: Order, backend: Backend) -> ImageRecord:
     """Return the image: the one of an earlier build, marked as this one's, or one that is known or made now."""
-    if build.taken_up:
+    if build.taken_up or build.retry_of:
         relabel({BUILD_LABEL: build.id}, build, order, backend)
     return build.image or _make(build, plan, backend)
 

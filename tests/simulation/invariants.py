@@ -266,7 +266,7 @@ def of_verified(build: Build, builds: list[Build], simulation: Simulation) -> It
     """The image that a build has published was verified by the last of the builds that had to verify it."""
     made = [each for each in builds if _id(each) == _id(build)]
     until = made[: made.index(build) + 1]
-    last = [each for each in until if each.verify_again or not each.taken_up][-1]
+    last = [each for each in until if not each.taken_up][-1]
     stops = simulation.store.events(last.id, kinds=("MachineStopped",))
     if not any(isinstance(stop, MachineStopped) and (stop.phase, stop.claim) == (VERIFY, COMPLETED) for stop in stops):
         yield f"{build.id} has published an image that {last.id} has not verified"

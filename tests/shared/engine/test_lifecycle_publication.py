@@ -123,6 +123,7 @@ def test_a_retry_verifies_what_has_not_passed_it(verify: bool, again: bool, to: 
     asked = values.requested(plan=plan, replaces="first", retry_of="first", taken_up=image, verify_again=again)
     build = begin(asked).build
     assert (build.state, build.retry_of, build.image) == (S.EXPORTING, "first", image)
+    assert build.taken_up is not again  # in the release before, which has no retries, it says that nothing verifies it
     assert advance(build, values.image_exported())[0].state is to
 
 

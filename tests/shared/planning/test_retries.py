@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from shared.build.build import Build, Outcome
+from shared.build.build import Build, ImageDocument, Outcome, Revocation
+from shared.build.orders import Order
 from shared.build.plan import Context, Plan
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
 from shared.names import BUILD_LABEL
 from shared.planning.requests import admit
 from shared.planning.retries import ask_for_retry, needs_context, retry_id
 from shared.upkeep.sweep import let_go_of_earlier, sweep_kept
+from shared.workers.export_image import export_image
 from shared.workers.withdraw import withdraw
 from tests.world import values
 from tests.world.fuse import Died, Fuse
@@ -113,6 +115,35 @@ def test_a_later_phase_than_the_failed_one_is_refused(phase: str, start: str) ->
     world, first = failed(phase)
     with pytest.raises(InputError, match=f"--from {start}: build {first.id} failed at {phase}"):
         ask_for_retry(first, start, world.backend)
+
+
+def test_an_image_that_failed_verification_in_the_release_before_is_verified() -> None:
+    """Its builds say that the image is unfit, but not where they stood."""
+    world, first = failed("verify", keep_failed=True)
+    first = replace(first, failed_in=None)
+    with pytest.raises(InputError, match=f"--from publish: build {first.id} failed at verify"):
+        ask_for_retry(first, "publish", world.backend)
+    assert ask_for_retry(first, None, world.backend).verify_again
+
+
+def test_an_image_whose_source_was_revoked_is_not_retried() -> None:
+    world, first = failed("publish")
+    assert first.plan is not None
+    source = first.plan.source
+    revoked = Revocation("its sshd takes any password", values.NOON)
+    known = ImageDocument(source.project, source.name, "maker", "c1", state="published", id=source.id, revoked=revoked)
+    world.store.create(values.build(id="maker"), values.requested(build_id="maker"), known)
+    with pytest.raises(InputError, match=f"source: image {source.name} of project local was revoked at"):
+        ask_for_retry(first, None, world.backend)
+
+
+def test_the_label_of_an_image_names_its_retry_before_it_is_verified() -> None:
+    """Else the sweep takes it for one that the first build, which is finished, has left."""
+    world, first = failed("export")
+    world.engine.request(ask_for_retry(first, None, world.backend))
+    second = world.build(retry_id(first))
+    export_image(second, Order(second.id, second.orders, "export_image", second.attempt), world.backend)
+    assert world.compute.all_images[IMAGE].labels[BUILD_LABEL] == second.id
 
 
 def test_a_phase_that_there_is_not_is_refused() -> None:
