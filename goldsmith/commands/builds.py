@@ -127,6 +127,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
         ("build", build.id),
         ("state", _state(build, interrupted, waits.get(build.id)) + (f", {build.outcome}" if build.outcome else "")),
         ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
+        *([("retry of", build.retry_of)] if build.retry_of else []),
         ("attempt", str(build.attempt)),
         ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
     ]

@@ -15,6 +15,7 @@ from provisioner.protocol import ALL_SCRIPTS_LIMIT, BUILD, ELEMENTS_ACTION, SCRI
 
 from ..build.build import Build, StepRecord
 from ..build.events import Event, Reported
+from ..errors import DamagedDocument, NotFound
 from ..ports import Store
 from .history import each_event
 
@@ -43,10 +44,19 @@ NO_SCRIPTS: ScriptTable = MappingProxyType({})
 
 
 def scripts_of(build: Build, store: Store) -> ScriptTable:
-    """Read what is recorded of a build's scripts; nothing is read where no step has any."""
+    """Read what is recorded of a build's scripts; nothing is read where no step has any.
+
+    The steps of a retry were run for the build before, and its history has their scripts.
+    """
     if not any(record.action == ELEMENTS_ACTION for record in (*build.steps, *build.verify_steps)):
         return {}
-    return script_table(build, each_event(store, build.id, kinds=(SCRIPTS,)))
+    own = script_table(build, each_event(store, build.id, kinds=(SCRIPTS,)))
+    try:
+        first = store.load(build.retry_of).build if build.retry_of else None
+    except (NotFound, DamagedDocument):  # set aside since
+        first = None
+    before = scripts_of(first, store) if first is not None else {}
+    return {**{place: scripts for place, scripts in before.items() if place[0] == BUILD}, **own}
 
 
 def script_table(build: Build, events: Iterable[Event]) -> ScriptTable:

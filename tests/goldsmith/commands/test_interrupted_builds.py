@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_lists_show_what_is_interrupted_and_leave_it_so(run: Commands, home: Pat
     assert run("builds", "show", LEFT.id, "--json").document()["interrupted"] is True
     assert (run("images", "list").out, run("images", "list").err) == ("none\n", "")
     assert not (home / "builds").exists()  # to look makes nothing
+
+
+def test_a_retry_names_the_build_that_it_retries(run: Commands, home: Path) -> None:
+    retry = replace(DONE, id="retry-00000000000", retry_of=DONE.id)
+    keep(home, DONE, retry)
+    assert f"retry of:   {DONE.id}\n" in run("builds", "show", retry.id).out
+    assert "retry of" not in run("builds", "show", DONE.id).out
 
 
 def test_a_build_that_a_process_holds_is_not_interrupted(run: Commands, home: Path) -> None:

@@ -123,6 +123,15 @@ def test_scripts_are_in_the_history_and_not_in_the_document() -> None:
     assert document["verify_steps"] == [{"name": "look"}]
 
 
+def test_a_retry_shows_the_scripts_of_the_steps_that_were_run_before_it() -> None:
+    plan = replace(values.plan(), steps=(Step("app", ELEMENTS_ACTION, {"elements": ["a"]}),))
+    build = values.build(state=State.PROVISIONING, zone="here", plan=plan, steps=(RUNNING_STEP,))
+    store = stored(build, FIRST, SECOND)
+    retry = replace(build, id="hello-ba9876543210", retry_of=build.id)
+    assert scripts_of(retry, store) == {("build", 0): ROWS}
+    assert scripts_of(retry, MemoryStore()) == {}  # where the build before was set aside
+
+
 def test_late_reports_are_recorded() -> None:
     for state in (State.EXPORTING, State.CLEANING):
         build, _ = advance(values.build(state=state, steps=(RUNNING_STEP,)), values.reported(kind=SCRIPTS, step=0))
