@@ -173,8 +173,11 @@ Notify = Callable[[str], None]
 class Compute(Protocol):
     """Compute Engine, as far as an image build needs it."""
 
-    def check(self, plan: Plan) -> None:
-        """Raise EnvironmentFault or InputError when a plan cannot be carried out, before anything is made."""
+    def check(self, plan: Plan, *, boots: bool = True) -> None:
+        """Raise EnvironmentFault or InputError when a plan cannot be carried out, before anything is made.
+
+        Without `boots` no VM is made for it: what is left is its export.
+        """
         ...
 
     def image(self, project: str, name: str) -> Image | None:

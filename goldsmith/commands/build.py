@@ -263,7 +263,7 @@ def retry_seconds(text: str | None) -> float:
     except ValueError as error:
         raise InputError(f"--retry-for: {error}") from error
     if seconds > LONGEST_RETRY:
-        raise InputError(f"--retry-for {text}: write at most 7d, or 0s to keep nothing")
+        raise InputError(f"--retry-for {text}: write at most 7d, or 0s to keep none")
     return seconds
 
 

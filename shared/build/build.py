@@ -229,8 +229,8 @@ class Build:
     retiring: bool = False  # the family's older images have still to be deprecated
     replaced: tuple[str, ...] = ()  # those that were
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
-    kept_until: float = 0.0  # when an image that was not published is deleted; until then a new build may take it up
-    unfit: bool = False  # that image has failed its verification: no build takes it up
+    kept_until: float = 0.0  # when an image that was not published is deleted; until then it may be retried
+    unfit: bool = False  # that image has failed its verification, and is kept to be looked at: only a retry takes it up
     failed_in: State | None = None  # where the build of such an image stood; None: not known, in the release before
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
@@ -256,6 +256,12 @@ class Build:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""
         sandboxed = phase != VERIFY and self.plan is not None and self.plan.machine.engine == "chroot"
         return "sandbox" if sandboxed else "VM"
+
+    @property
+    def keeps_fit(self) -> bool:
+        """Return whether the image that is kept has passed all that its spec asks for, and is only not published."""
+        passed = self.taken_up and self.failed_in is State.EXPORTING  # for an earlier build
+        return not self.unfit and (passed or self.failed_in in (None, State.PUBLISHING))
 
     @property
     def finished(self) -> bool:

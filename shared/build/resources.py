@@ -120,8 +120,8 @@ def image_document(build: Build) -> ImageDocument | None:
         verified, source = plan.verify_steps is not None, plan.source.id
         return replace(known, state="published", verified=verified, source_id=source, replaced=build.replaced)
     if build.kept_until:
-        fit = build.unfit or build.failed_in in (None, State.PUBLISHING)  # of one that is unfit, the build says so
-        return replace(known, state="kept" if fit else "held", until=build.kept_until)
+        held = plan.retry_for > 0 if build.unfit else not build.keeps_fit  # what is unfit, its build says as well
+        return replace(known, state="held" if held else "kept", until=build.kept_until)
     owed = any(entry.kind == "image" for entry in build.ledger)
     return known if build.outcome is None or owed else replace(known, state="gone")
 

@@ -217,7 +217,7 @@ def _kept_seconds(build: Build, outcome: Outcome) -> float:
     """Return for how long the image of a build stays that ends without having published it; 0: it does not."""
     if outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
         return 0.0
-    if build.state is State.PUBLISHING:
+    if build.state is State.PUBLISHING or (build.taken_up and build.state is State.EXPORTING):
         return KEPT_SECONDS
     if build.plan is None or build.state not in (State.EXPORTING, State.VERIFYING):
         return 0.0
@@ -446,6 +446,11 @@ def may_go_on(build: Build, event: MachineStopped) -> bool:
 def has_ended(build: Build, event: MachineStopped) -> bool:
     """Return whether the VM in use ended without a last word that is still on its way."""
     return is_current(build, event) and event.claim is None
+
+
+def tells_of_image(build: Build, _event: ImageMade) -> bool:
+    """Return whether the image was not known, and its files are still to be written."""
+    return build.image is None
 
 
 def wants_verification(build: Build, _event: Event) -> bool:
@@ -781,7 +786,7 @@ RULES: tuple[Rule, ...] = (
     Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image
-    Rule((S.EXPORTING,), ImageMade, always, then=take_image, gives=("export_image",)),
+    Rule((S.EXPORTING,), ImageMade, tells_of_image, then=take_image, gives=("export_image",)),
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),
     Rule((S.EXPORTING,), ImageExported, always, S.PUBLISHING, then=take_image),
     # the verifying VM

@@ -71,7 +71,7 @@ def kept_reason(build: Build) -> str:
             f"; image {build.image.name} has not passed its verification and is in no family, and is kept until {until}"
         )
         return told + (f": verify it again with: {command}" if by_retry else "")
-    if build.failed_in not in (None, State.PUBLISHING):
+    if not build.keeps_fit:
         return f"; image {build.image.name} is in no family, and is kept until {until}: go on with: {command}"
     retried = f", or retry with: {command}" if by_retry else ""
     return (

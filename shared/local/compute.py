@@ -91,8 +91,16 @@ class LocalCompute:
         self._environment = environment
         self._secrets = HostSecrets(environment)
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: Plan, *, boots: bool = True) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
+        if boots:
+            self._check_machine(plan)
+        if plan.image.export_to is not None:
+            check_target(plan, self._data_bytes(plan.source.name))
+            check_trees(plan, self._catalogue.disk(plan.source.name))
+
+    def _check_machine(self, plan: Plan) -> None:
+        """Look for what a VM, or a sandbox, needs."""
         find_architecture(plan.source.architecture)
         if plan.machine.proxy is not None:
             check_proxy(plan.machine.proxy)
@@ -115,11 +123,7 @@ class LocalCompute:
             check_root(self._catalogue.disk(plan.source.name), plan.source.name)
         if any(step.action == "install-gpu" for step in plan.steps):
             check_gpu_drivers(plan, self._environment)
-        data = self._data_bytes(plan.source.name)
-        check_space(self._home, data + HEADROOM, "the build VM's disk")
-        if plan.image.export_to is not None:
-            check_target(plan, data)
-            check_trees(plan, self._catalogue.disk(plan.source.name))
+        check_space(self._home, self._data_bytes(plan.source.name) + HEADROOM, "the build VM's disk")
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image of the catalogue up."""

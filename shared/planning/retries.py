@@ -13,14 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..backend import Backend
-from ..build.build import Build, ImageRecord, Outcome, State
+from ..build.build import Build, ImageDocument, ImageRecord, Outcome, State
 from ..build.damage import readable_builds
 from ..build.events import BuildRequested
 from ..build.identity import build_id, request_digest
 from ..build.plan import Context, Plan
 from ..errors import EnvironmentFault, InputError
 from ..names import BUILD_LABEL
-from ..ownership import SWEEP
+from ..ownership import SWEEP, find_build
 from .line import occupies
 from .requests import refuse_revoked
 
@@ -43,11 +43,15 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     refuse_revoked(plan, backend)
     start = _start(first, plan, start)
     again = start != RETRY_PHASES[State.PUBLISHING]
-    if again and plan.verify_steps is not None:
+    steps = plan.verify_steps if again else None
+    if steps is not None:
         _refuse_busy(backend)
     plan = _planned_anew(first, plan, export_to, backend.clock.now())
     looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)  # its own source may be gone
-    backend.compute.check(replace(plan, source=looked_at, steps=plan.verify_steps or ()))
+    looked_at_plan = replace(plan, source=looked_at, steps=steps or (), verify_steps=steps, context=None)
+    backend.compute.check(looked_at_plan, boots=steps is not None)
+    if backend.signer is not None:
+        backend.signer.check()
     return BuildRequested(
         build_id=plan.build_id,
         event_id="request",
@@ -61,14 +65,15 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     )
 
 
-def in_context(request: BuildRequested, context: Context | None) -> BuildRequested:
-    """Return the request with the packed context that the verifying VM gets."""
+def in_context(request: BuildRequested, context: Context) -> BuildRequested:
+    """Return the request with the packed context where the verifying VM finds it."""
     return replace(request, plan=replace(request.plan, context=context))
 
 
 def needs_context(build: Build) -> bool:
-    """Return whether a retry of a build would verify its image with files of the context."""
-    return bool(build.kept_until) and build.plan is not None and bool(build.plan.verify_steps and build.plan.context)
+    """Return whether a retry of a build may give a verifying VM the files of the context."""
+    plan = build.plan if build.kept_until else None
+    return plan is not None and plan.context is not None and plan.verify_steps is not None
 
 
 def _asked(first: Build) -> str:
@@ -86,7 +91,7 @@ def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
         raise InputError(f"build {first.id} is {first.outcome} and keeps no image to go on with; build its spec again")
     known = backend.store.image(image.project, image.name)
     if known is not None and known.id == image.id and known.build_id not in (first.id, SWEEP):
-        raise InputError(f"build {known.build_id} has taken over the image of build {first.id}; retry that one instead")
+        raise InputError(_taken_over(first, known, backend))
     found = backend.compute.image(image.project, image.name)
     there = found is not None and found.id == image.id and known is not None and known.build_id == first.id
     if not there or backend.clock.now() >= first.kept_until:
@@ -98,11 +103,20 @@ def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
     return plan, image
 
 
+def _taken_over(first: Build, known: ImageDocument, backend: Backend) -> str:
+    """Return the message that another build has the image, and what is left to do."""
+    if known.state == "published":
+        return f"build {known.build_id} has published the image of build {first.id}; nothing is left to retry"
+    told = f"build {known.build_id} has taken over the image of build {first.id}"
+    if find_build(known.build_id, backend) is None:
+        return f"{told}, and was set aside or cannot be read; delete it with: goldsmith images delete {known.name}"
+    return f"{told}; retry that one instead"
+
+
 def _start(first: Build, plan: Plan, start: str | None) -> str:
     """Return the phase to begin with. InputError."""
     order = list(RETRY_PHASES.values())
-    unknown = State.VERIFYING if first.unfit else State.PUBLISHING  # where a build of the release before stood
-    failed = RETRY_PHASES[first.failed_in or unknown]
+    failed = RETRY_PHASES[State.PUBLISHING if first.keeps_fit else first.failed_in or State.VERIFYING]
     start = failed if start is None else start
     if start not in order:
         raise InputError(f"--from {start}: choose {', '.join(order[:-1])} or {order[-1]}")
@@ -136,4 +150,6 @@ def _planned_anew(first: Build, plan: Plan, export_to: str | None, now: float) -
         image = replace(image, export_to=export_to)
     machine = replace(plan.machine, hold=0.0)  # the command that could open a shell is over
     request = request_digest(asked)
-    return replace(plan, build_id=identity, request=request, requested=now, image=image, machine=machine)
+    left = max(plan.retry_for, first.kept_until - now)  # it is not deleted earlier than if nobody had retried
+    plan = replace(plan, build_id=identity, request=request, requested=now, image=image, machine=machine)
+    return replace(plan, retry_for=left)

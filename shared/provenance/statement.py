@@ -126,6 +126,7 @@ def _chosen(build: Build, plan: Plan) -> dict[str, Any]:
         "cache": plan.cache.enabled,
         "engine": plan.machine.engine,
         "reproducible": plan.machine.reproducible,
+        "retry_of": build.retry_of or None,
         "source_date": plan.source_date,
     }
 

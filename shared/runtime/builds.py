@@ -100,12 +100,16 @@ class LocalBuilds:
         return self._to_its_end(request.build_id, interruption, listener=listener, begin=begin)
 
     def retry_request(self, first: Build, start: str | None, export_to: str | None) -> BuildRequested:
-        """Return the request for the retry of a build, whose id the caller holds. InputError, EnvironmentFault."""
+        """Return the request for the retry of a build, whose id the caller holds. InputError, EnvironmentFault.
+
+        The plan says of which context the image was made, also where no VM of this retry opens the file: the statement
+        about the image tells that, and a later retry may verify.
+        """
         from ..planning.retries import ask_for_retry, in_context, needs_context
 
         request = ask_for_retry(first, start, self._backend, export_to=export_to)
-        if request.plan.context is None or not (request.verify_again and needs_context(first)):
-            return in_context(request, None)
+        if request.plan.context is None or not needs_context(first):
+            return request
         before = BuildFolder(self._backend.home, first.id).context
         context = BuildFolder(self._backend.home, request.build_id).context
         context.unlink(missing_ok=True)
@@ -113,6 +117,8 @@ class LocalBuilds:
             with faults(context.parent):
                 os.link(before, context)
         except FileNotFoundError as error:
+            if not request.verify_again:
+                return request
             raise InputError(
                 f"{before}: the context of build {first.id} is gone, and its verify steps need it; build its spec again"
             ) from error
@@ -178,8 +184,10 @@ class LocalBuilds:
         if done.finished and done.kept_until:
             from ..upkeep.sweep import let_go_of_earlier
 
-            with suppress(NoSpace):  # they have an end of their own
+            try:
                 let_go_of_earlier(done, self._backend)
+            except GoldsmithError as error:  # they have an end of their own
+                LOG.warning("images that earlier builds of %s hold cannot be deleted yet: %s", done.name, error)
         self._make_calls()
         return done
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from ..backend import Backend
-from ..build.build import Build
+from ..build.build import Build, ImageDocument
 from ..build.damage import Damaged, tell_damaged
 from ..errors import DamagedDocument, GoldsmithError, NotFound
 from ..ownership import SWEEP, find_build
@@ -62,15 +62,28 @@ def sweep_kept(backend: Backend) -> list[Resource]:
 def let_go_of_earlier(build: Build, backend: Backend) -> None:
     """Delete what earlier builds of the same spec hold for a retry: each may be as large as a disk, and one is held.
 
-    An image that is fit to be published stays for its time.
+    An image that is fit to be published, or that is kept to be looked at, stays for its time; so does one that was made
+    later, whose build was not: a retry has the image of before. GoldsmithError.
     """
+    made = build.image
+    ours = backend.store.image(made.project, made.name) if made is not None else None
+    if made is None or ours is None or (ours.build_id, ours.state) != (build.id, "held"):
+        return
+    newest = _created(ours, backend)
     for known in backend.store.kept_images(math.inf):
         if isinstance(known, Damaged) or known.state != "held" or known.build_id == build.id:
             continue
         holder = find_build(known.build_id, backend)
-        if holder is not None and holder.name == build.name and holder.created <= build.created:
+        same = holder is not None and holder.name == build.name and not holder.unfit
+        if same and _created(known, backend) <= newest:
             backend.store.save_image(replace(known, until=backend.clock.now()), known)  # else it was taken over
     sweep_kept(backend)
+
+
+def _created(known: ImageDocument, backend: Backend) -> float:
+    """Return when an image was made; 0 for one that is gone."""
+    image = backend.compute.image(known.project, known.name)
+    return image.created if image is not None and image.id == known.id else 0.0
 
 
 def is_orphan(resource: Resource, backend: Backend) -> bool:

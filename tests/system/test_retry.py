@@ -48,12 +48,13 @@ def test_an_archive_that_could_not_be_written_is_written_by_a_retry(sandboxes: G
     (image,) = sandboxes.images()
     assert (image["id"], "goldsmith-expires" in image["labels"]) == (kept["id"], False)
     told = json.loads((other / f"{image['name']}.json").read_text())
+    assert told["build"]["retry_of"] == first["id"]
     assert (told["build"]["id"], [step["exit_status"] for step in told["steps"]]) == (second["id"], [0])
     assert sorted(path.name for path in other.iterdir() if path.name.startswith(".")) == []
 
     again = sandboxes.run("builds", "retry", first["id"])
     assert (again.status, again.out) == (BAD_INPUT, ""), again.text
-    assert f"build {second['id']} has taken over the image" in again.err
+    assert f"build {second['id']} has published the image of build {first['id']}" in again.err
     assert_nothing_left(sandboxes)
 
 

@@ -107,12 +107,14 @@ class FakeCompute:
         self.image_requests: list[ImageRequest] = []
         self.findings: dict[str, list[Finding]] = {}  # of disks
         self.secret_findings: dict[str, list[Finding]] = {}  # of disks
+        self.plans_checked: list[tuple[Plan, bool]] = []  # and whether a VM is made for it
         self.faults: dict[str, Exception] = {}  # of the next call of the method of that name
         self._clock = clock
         self._bucket = bucket
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: Plan, *, boots: bool = True) -> None:
         self._call("check")
+        self.plans_checked.append((plan, boots))
 
     def image(self, project: str, name: str) -> Image | None:
         self._call("image")

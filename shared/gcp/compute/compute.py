@@ -72,7 +72,7 @@ class GoogleCompute:
 
         return Delivery(self._settings, self._images, self._bucket)
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: Plan, *, boots: bool = True) -> None:
         """Look at zones, machine type, GPU and projects."""
         from .check import check_plan
 

@@ -179,7 +179,7 @@ CASES = [
         None,
         "verify_image",
     ),
-    Case("ImageMade always", at(S.EXPORTING), values.image_made(), S.EXPORTING, None, "export_image"),
+    Case("ImageMade tells_of_image", at(S.EXPORTING), values.image_made(), S.EXPORTING, None, "export_image"),
     Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
     Case("Reported claims_first", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.VERIFYING, None, "verify_image"),
     Case(

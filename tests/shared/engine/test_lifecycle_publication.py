@@ -113,6 +113,36 @@ def test_hazard_14_without_an_image_nothing_waits() -> None:
     assert (over.kept_until, over.ledger) == (0.0, (IMAGE,))
 
 
+def test_hazard_14_an_image_that_was_taken_up_waits_again_where_its_files_cannot_be_written() -> None:
+    """It has passed all that its spec asks for, for an earlier build."""
+    plan, image = values.plan(verify_steps=values.plan().steps), values.image_record()
+    over, _ = advance(begin(values.requested(plan=plan, replaces="first", taken_up=image)).build, FAILS)
+    known = image_document(over)
+    assert known is not None
+    assert (known.state, known.until) == ("kept", over.updated + KEPT_SECONDS)
+    assert over.ledger == (replace(IMAGE, keep=True),)
+    assert "build the same spec again to publish it" in over.reason
+    again = values.requested(plan=plan, replaces="first", retry_of="first", taken_up=image, verify_again=True)
+    assert advance(begin(again).build, FAILS)[0].kept_until == 0.0  # it has not passed, and nothing waits for a retry
+
+
+@pytest.mark.parametrize(("retry_for", "state"), [(0.0, "kept"), (7200.0, "held")])
+def test_an_image_that_is_kept_to_be_looked_at_is_held_for_its_retry(retry_for: float, state: str) -> None:
+    plan = replace(values.plan(), verify_steps=values.plan().steps, keep_failed=True, retry_for=retry_for)
+    build = at(S.VERIFYING, plan=plan, ledger=(IMAGE,), image=values.image_record())
+    over, _ = advance(build, values.machine_stopped(phase="verify", claim=None))
+    known = image_document(over)
+    assert known is not None
+    assert (over.unfit, known.state, known.until) == (True, state, over.updated + KEPT_SECONDS)
+
+
+def test_an_image_that_is_told_twice_is_exported_once() -> None:
+    told = values.image_made()
+    build, orders = advance(at(S.EXPORTING), told)
+    assert ([order.kind for order in orders], build.image) == (["export_image"], told.image)
+    assert decide(build, replace(told, event_id="o9-ImageMade")).orders == ()
+
+
 @pytest.mark.parametrize(
     ("verify", "again", "to"),
     [(True, True, S.VERIFYING), (True, False, S.PUBLISHING), (False, True, S.PUBLISHING)],

@@ -94,6 +94,19 @@ def test_check_makes_nothing(compute: LocalCompute, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_check_asks_for_nothing_of_a_vm_where_none_is_made(
+    compute: LocalCompute, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    catalogue.add(rooted(tmp_path / "disk.raw", tmp_path / "tree"), "without-python")
+    made = exporting_to(tmp_path / "x.tar.gz")
+    made = replace(made, source=replace(made.source, name="without-python"))
+    compute.check(made, boots=False)
+    (tmp_path / "x.tar.gz").touch()
+    with pytest.raises(InputError, match="exists already"):
+        compute.check(made, boots=False)
+
+
 def test_check_refuses_a_context_that_no_disk_of_files_can_hold(compute: LocalCompute) -> None:
     compute.check(replace(plan(), context=Context("/x/context.tar", "0" * 64, (4 << 30) - 1)))
     with pytest.raises(InputError, match="the context is 4294967296 bytes"):

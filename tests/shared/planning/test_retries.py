@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
 from shared.names import BUILD_LABEL
 from shared.planning.requests import admit
 from shared.planning.retries import ask_for_retry, needs_context, retry_id
+from shared.provenance.signing_key import SigningKey
 from shared.upkeep.sweep import let_go_of_earlier, sweep_kept
 from shared.workers.export_image import export_image
 from shared.workers.withdraw import withdraw
@@ -29,12 +32,12 @@ SUCCEEDED = Outcome.SUCCEEDED
 REFUSED = Permanent("403: it is not permitted")
 
 
-def late_plan(**changes: Any) -> Plan:
+def late_plan(*, retry_for: float = DAY, **changes: Any) -> Plan:
     """A plan with an export and a verification, whose image waits for a day."""
     plan = values.plan(**changes)
     labels = {**plan.image.labels, BUILD_LABEL: plan.build_id}
     image = replace(plan.image, export_to=f"out/{IMAGE}.tar.gz", labels=labels)
-    return replace(plan, image=image, verify_steps=plan.steps, retry_for=DAY)
+    return replace(plan, image=image, verify_steps=plan.steps, retry_for=retry_for)
 
 
 def failed(phase: str, **changes: Any) -> tuple[World, Build]:
@@ -83,6 +86,7 @@ def test_a_retry_goes_on_with_the_image(phase: str, start: str | None, verifies:
     assert verified(world, second) is verifies
     assert [step.status for step in second.steps] == ["done"]
     assert f"out/{IMAGE}.tar.gz" in world.bucket.objects
+    assert json.loads(world.bucket.objects[f"out/{IMAGE}.json"])["build"]["retry_of"] == first.id
     left = world.left()
     assert (left["machines"], left["disks"], left["images"]) == ([], [], [IMAGE])
     known = world.store.image("local", IMAGE)
@@ -204,6 +208,57 @@ def test_a_build_is_retried_once_and_then_its_retry() -> None:
     world.guest = Guest()
     third = retried(world, second)
     assert (third.outcome, third.retry_of, len({first.id, second.id, third.id})) == (SUCCEEDED, second.id, 3)
+
+
+def test_a_retry_whose_files_cannot_be_written_leaves_a_fit_image_to_the_next() -> None:
+    world, first = failed("publish", retry_for=0.0)
+    until = first.kept_until
+    world.compute.faults["export_image"] = REFUSED
+    second = retried(world, first)
+    known = world.store.image("local", IMAGE)
+    assert known is not None
+    assert (second.outcome, known.state, known.until >= until) == (Outcome.FAILED, "kept", True)
+    third = retried(world, second)
+    assert (third.outcome, verified(world, third)) == (SUCCEEDED, False)
+
+
+def test_an_image_is_not_deleted_earlier_since_it_was_retried() -> None:
+    world, first = failed("verify", keep_failed=True, retry_for=0.0)
+    world.compute.faults["export_image"] = REFUSED
+    second = retried(world, first)
+    assert (second.outcome, world.left()["images"]) == (Outcome.FAILED, [IMAGE])
+    assert second.kept_until >= first.kept_until
+    with pytest.raises(InputError, match=f"--from publish: build {second.id} failed at export"):
+        ask_for_retry(second, "publish", world.backend)
+
+
+def test_who_has_the_image_now_is_said_with_what_is_left_to_do() -> None:
+    world, first = failed("publish")
+    second = retried(world, first)
+    with pytest.raises(InputError, match=f"build {second.id} has published the image of build {first.id}; nothing is"):
+        ask_for_retry(first, None, world.backend)
+    world, first = failed("verify")
+    world.guest = Guest(fails_at=0, phase="verify")
+    second = retried(world, first)
+    world.store.set_aside(second.id)
+    with pytest.raises(InputError, match=f"was set aside or cannot be read; .*: goldsmith images delete {IMAGE}"):
+        ask_for_retry(first, None, world.backend)
+
+
+@pytest.mark.parametrize(("start", "boots"), [("publish", False), ("verify", True)])
+def test_what_a_vm_needs_is_asked_for_where_one_is_made(start: str, boots: bool) -> None:
+    world, first = failed("publish")
+    ask_for_retry(first, start, world.backend)
+    plan, asked = world.compute.plans_checked[-1]
+    assert (asked, plan.verify_steps is not None, len(plan.steps)) == (boots, boots, int(boots))
+    assert (plan.source.name, plan.context) == (IMAGE, None)
+
+
+def test_a_key_that_cannot_sign_is_told_before_anything_is_taken_over(tmp_path: Path) -> None:
+    world, first = failed("publish")
+    (tmp_path / "signing.key").write_text("damaged")
+    with pytest.raises(EnvironmentFault, match=r"signing\.key holds no private key"):
+        ask_for_retry(first, None, replace(world.backend, signer=SigningKey(tmp_path)))
 
 
 def test_a_cancelled_retry_keeps_nothing() -> None:
@@ -342,10 +397,51 @@ def test_of_one_spec_the_newest_image_alone_is_held() -> None:
     assert retried(world, second).outcome is SUCCEEDED
 
 
+def another(world: World, number: int, **changes: Any) -> Build:
+    """A build of the same spec, a day later, that fails its verification."""
+    world.clock.time += 3600.0
+    plan = replace(late_plan(build_id=f"hello-ba987654321{number}", **changes), request=str(number) * 64)
+    plan = replace(plan, image=replace(plan.image, name=f"{IMAGE}-{number}", export_to=None))
+    world.guest = Guest(fails_at=0, phase="verify")
+    world.engine.request(values.requested(plan=plan, time=world.clock.time))
+    world.finish()
+    return world.build(plan.build_id)
+
+
+def test_the_retry_of_an_earlier_build_lets_go_of_no_later_image() -> None:
+    world, first = failed("verify")
+    later = another(world, 2)
+    world.guest = Guest(fails_at=0, phase="verify")
+    second = retried(world, first)
+    assert second.created > later.created
+    let_go_of_earlier(second, world.backend)
+    assert world.left()["images"] == [IMAGE, f"{IMAGE}-2"]
+
+
+def test_a_build_that_holds_nothing_lets_go_of_nothing() -> None:
+    world, _first = failed("verify")
+    later = another(world, 2)
+    world.guest = Guest()
+    world.compute.faults["set_family"] = REFUSED
+    fit = retried(world, later)
+    assert (fit.outcome, fit.keeps_fit) == (Outcome.FAILED, True)
+    let_go_of_earlier(fit, world.backend)
+    let_go_of_earlier(later, world.backend)  # its retry has the image
+    assert world.left()["images"] == [IMAGE, f"{IMAGE}-2"]
+
+
+def test_an_image_that_is_kept_to_be_looked_at_is_not_let_go() -> None:
+    world, _first = failed("verify", keep_failed=True)
+    let_go_of_earlier(another(world, 2), world.backend)
+    assert world.left()["images"] == [IMAGE, f"{IMAGE}-2"]
+
+
 def test_a_context_is_needed_where_steps_verify() -> None:
     _world, first = failed("verify")
     assert not needs_context(first)  # it has none
     assert first.plan is not None
-    with_context = replace(first, plan=replace(first.plan, context=Context("/context.tar", "c" * 64, 10)))
+    plan = replace(first.plan, context=Context("/context.tar", "c" * 64, 10))
+    with_context = replace(first, plan=plan)
     assert needs_context(with_context)
+    assert needs_context(replace(first, plan=replace(plan, verify_steps=())))  # a VM is made
     assert not needs_context(replace(with_context, kept_until=0.0))

@@ -109,6 +109,13 @@ def test_it_tells_of_what_the_image_was_made() -> None:
     assert context["digest"] == {"sha256": "c1" * 32}
 
 
+def test_it_tells_which_build_was_retried() -> None:
+    found = [
+        document(**changes)["predicate"]["buildDefinition"] for changes in ({}, {"retry_of": "hello-ba9876543210"})
+    ]
+    assert [each["internalParameters"]["retry_of"] for each in found] == [None, "hello-ba9876543210"]
+
+
 def test_a_source_of_which_nothing_is_stated_has_its_id() -> None:
     [source, _provisioner] = json.loads(stated(values.build(), replace(FACTS, source=None)))["predicate"][
         "buildDefinition"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from shared.build import resources
-from shared.build.build import Build, Outcome, State
+from shared.build.build import Build, ImageDocument, Outcome, State
 from shared.build.orders import Order
 from shared.build.plan import Context
 from shared.errors import InputError
 from shared.host.build_folder import BuildFolder
-from shared.planning.retries import in_context, retry_id
+from shared.planning.retries import retry_id
 from shared.runtime.builds import LocalBuilds
 from shared.runtime.one_machine import LocalBackend
 from tests.shared.disks.small_disks import os_tree, rooted
@@ -33,7 +33,11 @@ def builds(backend: LocalBackend) -> LocalBuilds:
 
 @pytest.fixture
 def first(backend: LocalBackend, builds: LocalBuilds, folder: BuildFolder, tmp_path: Path) -> Build:
-    """A build whose archive could not be written, since a file is in the place of its folder."""
+    return fail(backend, builds, folder, tmp_path)
+
+
+def fail(backend: LocalBackend, builds: LocalBuilds, folder: BuildFolder, tmp_path: Path) -> Build:
+    """Return a build whose archive could not be written, since a file is in the place of its folder."""
     (tmp_path / "out").write_text("in the way")
     plan = values.plan(requested=time.time(), retry_for=DAY, verify_steps=values.plan().steps)
     plan = replace(plan, image=replace(plan.image, export_to=str(tmp_path / "out" / "hello.tar.gz")))
@@ -90,6 +94,33 @@ def test_the_context_goes_with_the_image(
     assert not folder.context.exists()
 
 
-def test_a_request_without_verification_has_no_context() -> None:
-    request = in_context(values.requested(plan=values.plan(context=Context("/x", "c", 1))), None)
-    assert request.plan.context is None
+def test_a_retry_that_does_not_verify_names_its_context_and_leaves_the_file_to_the_next(
+    first: Build, builds: LocalBuilds, folder: BuildFolder
+) -> None:
+    published = replace(first, failed_in=State.PUBLISHING)
+    with builds.building(retry_id(first)):
+        request = builds.retry_request(published, None, str(folder.path / "other.tar.gz"))
+        assert request.plan.context is not None
+        assert (request.verify_again, request.plan.context.digest) == (False, "c" * 64)
+        assert Path(request.plan.context.uri).read_text() == PACKED
+        assert Path(request.plan.context.uri).parent != folder.path
+    folder.context.unlink()
+    with builds.building(retry_id(first)):
+        request = builds.retry_request(published, None, str(folder.path / "other.tar.gz"))
+        assert request.plan.context is not None
+        assert request.plan.context.digest == "c" * 64
+
+
+def test_an_earlier_image_that_cannot_be_looked_at_keeps_no_build_from_its_end(
+    backend: LocalBackend, builds: LocalBuilds, folder: BuildFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails as it would without that, and a warning names the image."""
+    earlier = values.build(id="hello-ba9876543210", state=State.FINISHED, outcome=Outcome.FAILED)
+    held = ImageDocument("local", "hello-1", earlier.id, "c1", state="held", id="sha256-1", until=time.time() + DAY)
+    backend.store.create(earlier, values.requested(build_id=earlier.id, plan=earlier.plan), held)
+    (backend.home / "images" / "hello-1").mkdir(parents=True)
+    done = fail(backend, builds, folder, tmp_path)
+    assert done.image is not None
+    assert [(record.levelname, "hello-1/image.json: is missing" in record.message) for record in caplog.records] == [
+        ("WARNING", True)
+    ]

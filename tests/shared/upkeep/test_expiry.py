@@ -224,7 +224,7 @@ class SlowTurns(FakeCompute):
         self._clock, self._swept = clock, swept
         self.checked = 0
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: Plan, *, boots: bool = True) -> None:
         self.checked += 1
         assert self._swept.wait(60), "the sweep waits for the queue"
         self._clock.time += 200
