@@ -71,7 +71,7 @@ def test_an_output_folder_that_fills_up_fails_the_build(goldsmith: Goldsmith, tm
         retried = inside.run("builds", "retry", build["id"])
         assert retried.status == 0, retried.text
         assert [path.name for path in place.inside.iterdir() if path.name.endswith(".tar.gz")] != []
-    assert len(goldsmith.images()) == 1
+        assert len(inside.images()) == 1
     goldsmith.traces.assert_none()
 
 
