@@ -138,7 +138,7 @@ class Images:
                 "deprecate", project, "images", name, str(found.id), replacement, status.deleted
             ),
         )
-        self._change(project, name, self._client.deprecate_unary, request)
+        self._set_mark(project, name, request)
 
     def activate(self, image: Image) -> None:
         """Take the mark DEPRECATED away, where it is still as in `image`."""
@@ -176,7 +176,13 @@ class Images:
         request = compute_v1.DeprecateImageRequest(
             project=image.project, image=image.name, deprecation_status_resource=status
         )
-        self._change(image.project, image.name, self._client.deprecate_unary, request)
+        self._set_mark(image.project, image.name, request)
+
+    def _set_mark(self, project: str, name: str, request: compute_v1.DeprecateImageRequest) -> None:
+        try:
+            self._change(project, name, self._client.deprecate_unary, request)
+        except (Conflict, AlreadyExists) as error:  # others change the image at the same time
+            raise Transient(f"{error}; it can be tried again") from error
 
     def delete(self, project: str, name: str) -> None:
         """Delete an image; absent is fine."""

@@ -308,6 +308,27 @@ def test_a_deprecation_at_another_time_is_another_request(cloud: Cloud) -> None:
         assert (image.replacement, image.deletes_at) == (replacement, deletes_at)
 
 
+def test_an_image_that_others_change_meanwhile_is_marked_at_another_try(cloud: Cloud) -> None:
+    make_disk(cloud)
+    compute = cloud.compute()
+    for name in ("hello-1", "hello-2"):
+        compute.create_image(replace(REQUEST, name=name))
+    seen = compute.image(PROJECT, "hello-1")
+    assert seen is not None
+    marks = (
+        lambda: compute.deprecate_image(PROJECT, "hello-1", "hello-2", None),
+        lambda: compute.obsolete_image(replace(seen, deprecated="DEPRECATED"), "hello-2"),
+    )
+    for mark in marks:
+        cloud.endpoint.fail_next("POST .*/deprecate$", 409)
+        with pytest.raises(Transient, match="it can be tried again"):
+            mark()
+        mark()
+    found = compute.image(PROJECT, "hello-1")
+    assert found is not None
+    assert (found.deprecated, found.replacement) == ("OBSOLETE", "hello-2")
+
+
 def test_an_archive_is_refused_with_the_way_to_get_one(cloud: Cloud) -> None:
     def progress(what: str, done: int, total: int) -> None:
         raise AssertionError(what)
