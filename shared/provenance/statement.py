@@ -173,6 +173,8 @@ def _ended(kind: str, records: Sequence[StepRecord], steps: Sequence[Step]) -> l
 
 def _step(step: Step) -> dict[str, Any]:
     done = {"action": step.action, "inputs": dict(step.inputs), "reads": step.reads, "network": step.network}
+    if step.secrets:
+        done["secrets"] = dict(step.secrets)
     return {"name": step.name, "action": step.action, "digest": {"sha256": _sha256(to_document(done))}}
 
 

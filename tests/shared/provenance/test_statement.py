@@ -156,6 +156,17 @@ def test_inputs_of_steps_are_told_as_digests_alone() -> None:
     assert asked[0]["image"] == asked[1]["image"]
 
 
+def test_a_step_that_gets_its_secrets_from_elsewhere_is_another_step() -> None:
+    step = values.plan().steps[0]
+    digests = []
+    for secrets in ({}, {"TOKEN": "env:TOKEN"}, {"TOKEN": "file:/run/token"}):
+        asked = document(plan=replace(values.plan(), steps=(replace(step, secrets=secrets),)))
+        [told] = asked["predicate"]["buildDefinition"]["externalParameters"]["steps"]
+        digests.append(told["digest"]["sha256"])
+        assert "/run/token" not in json.dumps(asked)
+    assert len(set(digests)) == 3
+
+
 def test_a_deployment_is_a_builder_of_its_own() -> None:
     plan = values.plan()
     cloud = replace(plan, machine=replace(plan.machine, project="my-project"))
