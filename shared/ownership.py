@@ -72,8 +72,8 @@ def newest_good(images: Sequence[Image], backend: Backend) -> Image | None:
 def _was_replaced(image: Image, backend: Backend) -> bool:
     """Return whether a build has deprecated an image, in favour of the one that it has made.
 
-    The document of that one says so. The release before has not written it there, and a build that is still at it has
-    not yet: its events, and its state, do.
+    The document of that one says so. The release before has not written it there, a build that is still at it has not
+    yet, and one that has given it up never does: its events, and its state, do.
     """
     if image.deprecated != "DEPRECATED" or not image.replacement:
         return False
@@ -86,7 +86,8 @@ def _was_replaced(image: Image, backend: Backend) -> bool:
     if build is None:
         return False
     facts = backend.store.events(build.id, kinds=("ImagesDeprecated",))
-    return build.retiring or any(isinstance(fact, ImagesDeprecated) and image.name in fact.names for fact in facts)
+    at_it = build.retiring or build.retired_in_part
+    return at_it or any(isinstance(fact, ImagesDeprecated) and image.name in fact.names for fact in facts)
 
 
 def is_made_by(image: Image, build: Build, backend: Backend) -> bool:

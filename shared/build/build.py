@@ -227,6 +227,7 @@ class Build:
     committed: float = 0.0  # when publication was decided for good: from then on nothing else can end the build; 0: not
     files: tuple[PublishedFile, ...] = ()  # what publication gives its names
     retiring: bool = False  # the family's older images have still to be deprecated
+    retired_in_part: bool = False  # that was given up: which of them are deprecated by now is not known
     replaced: tuple[str, ...] = ()  # those that were
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then it may be retried

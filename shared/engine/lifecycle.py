@@ -59,6 +59,7 @@ from .blank_build import blank_build
 from .reasons import (
     LONGEST_REASON,
     NO_ZONE,
+    RETIRING_GIVEN_UP,
     cancel_reason,
     deadline_reason,
     held_reason,
@@ -719,9 +720,14 @@ def release_disk(build: Build, event: Event) -> Build:
     return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
 
 
-def note_retired(build: Build, event: Event) -> Build:
-    """Note that nothing is left to do about the family's older images."""
-    return replace(build, retiring=False, replaced=event.names if isinstance(event, ImagesDeprecated) else ())
+def note_retired(build: Build, event: ImagesDeprecated) -> Build:
+    """Note which of the family's older images are deprecated, and that nothing is left to do about them."""
+    return replace(build, retiring=False, replaced=event.names)
+
+
+def give_up_retiring(build: Build, _event: Event) -> Build:
+    """Keep as a warning that older images of the family may not be deprecated."""
+    return _warn(replace(build, retiring=False, retired_in_part=True), RETIRING_GIVEN_UP)
 
 
 def warn(build: Build, event: OrderFailed) -> Build:
@@ -854,7 +860,7 @@ RULES: tuple[Rule, ...] = (
     Rule((S.PUBLISHING,), Ticked, is_overdue, gives=("label_image", "clean_up")),
     Rule((S.CLEANING,), Ticked, has_withdrawn_for_long, then=give_up_withdrawing, gives=("clean_up",)),
     Rule((S.CLEANING,), Ticked, is_overdue_withdrawing, gives=("label_image", "clean_up")),
-    Rule((S.CLEANING,), Ticked, has_retired_for_long, then=note_retired, gives=("clean_up",)),
+    Rule((S.CLEANING,), Ticked, has_retired_for_long, then=give_up_retiring, gives=("clean_up",)),
     Rule((S.CLEANING,), Ticked, is_overdue_retiring, gives=("deprecate_images", "clean_up")),
     Rule((S.CLEANING,), Ticked, is_overdue, gives=("clean_up",)),
 )

@@ -13,6 +13,7 @@ from ..names import quoted
 from ..quantities import format_duration
 
 LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
+RETIRING_GIVEN_UP = "older images of the family may not all be deprecated: that was tried for a day"
 NO_ZONE = "the boot disk of the failed step is not kept: its zone was not known yet"
 
 _STOPS = {

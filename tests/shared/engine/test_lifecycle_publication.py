@@ -10,7 +10,7 @@ from shared.build.build import LedgerEntry, State
 from shared.build.events import Event
 from shared.build.resources import image_document
 from shared.engine.lifecycle import KEPT_SECONDS, advance, begin, decide
-from tests.shared.engine.test_lifecycle import A_DAY_LATER, AT_900, LATER, O, S, at, withdrawing
+from tests.shared.engine.test_lifecycle import A_DAY_LATER, AT_900, LATER, O, S, at, retiring, withdrawing
 from tests.world import values
 
 
@@ -33,6 +33,12 @@ def test_hazard_1_a_publication_that_slept_for_days_with_its_machine_is_tried_ag
     assert decide(build, values.ticked(time=week + 899)).ignored
     assert advance(build, values.image_published(time=week + 1))[0].outcome is O.SUCCEEDED
     assert advance(build, values.ticked(time=week + 900))[0].outcome is O.FAILED
+
+
+def test_hazard_10_a_deprecation_that_was_given_up_is_told_and_known_to_be_done_in_part() -> None:
+    build, _ = advance(retiring(()), A_DAY_LATER)
+    assert build.warnings == ("older images of the family may not all be deprecated: that was tried for a day",)
+    assert (build.retiring, build.retired_in_part, build.replaced) == (False, True, ())
 
 
 def test_hazard_1_a_failed_publication_is_taken_back_before_the_build_is_finished() -> None:

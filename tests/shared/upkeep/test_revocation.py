@@ -172,8 +172,12 @@ def test_what_the_release_before_has_deprecated_is_known_from_its_builds_events(
     assert revoke(world).leads_to == "two"
 
 
-def test_what_a_build_is_about_to_deprecate_is_known_from_its_state(world: World) -> None:
-    add(world, "four", 500, build_of("four", state=State.CLEANING, retiring=True))
+@pytest.mark.parametrize("gave_up", [False, True])
+def test_what_a_build_is_about_to_deprecate_or_has_given_up_is_known_from_its_state(
+    world: World, gave_up: bool
+) -> None:
+    state = State.FINISHED if gave_up else State.CLEANING
+    add(world, "four", 500, build_of("four", state=state, retiring=not gave_up, retired_in_part=gave_up))
     world.compute.all_images["three"] = replace(world.compute.all_images["three"], **in_favour_of("four"))  # type: ignore[arg-type]  # by name
     assert revoke(world, "four").leads_to == "three"
 
