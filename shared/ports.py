@@ -290,8 +290,11 @@ class Compute(Protocol):
         """Read a serial port's output from offset `start`; give it and the offset to go on from."""
         ...
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
-        """Delete a machine (stopping it hard), disk or image, and wait until it is gone; absent is fine."""
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
+        """Delete a machine (stopping it hard), disk or image, and wait until it is gone; absent is fine.
+
+        With `image_id`, an image that has another id stays: a name may be another build's by the time of the call.
+        """
         ...
 
     def labelled(self, project: str) -> Iterator[Resource]:

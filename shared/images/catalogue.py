@@ -189,16 +189,19 @@ class Catalogue:
                 return image
             return self._save(replace(image, deprecated="OBSOLETE", replacement=active or None, deletes_at=None))
 
-    def delete(self, name: str, *, due: float | None = None) -> bool:
+    def delete(self, name: str, *, due: float | None = None, image_id: str = "") -> bool:
         """Delete an image, also a damaged entry; False when there is none. Builds that have its disk open go on.
 
         With `due` (Unix seconds) only one that is to be deleted by then: it may have become active since it was read.
+        With `image_id` only one that has it: another may have got the name. StoreError if its entry is damaged then.
         """
         _checked(check_name, name)
         if not (self.folder / name).exists():
             return False
         with faults(self.folder), self.staging() as scratch, locked(self.folder):
             if due is not None and not _is_due(self.get(name), due):
+                return False
+            if image_id and ((found := self.get(name)) is None or found.id != image_id):
                 return False
             try:  # renamed away first: no reader sees half an image
                 (self.folder / name).rename(scratch.path / "entry")

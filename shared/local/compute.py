@@ -380,10 +380,10 @@ class LocalCompute:
             raise NotFound(f"machine {name} has no serial output here") from error
         return output, start + len(output)
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
         """Delete a machine, a disk or an image of this machine."""
         if kind == "image":
-            self._catalogue.delete(name)
+            self._catalogue.delete(name, image_id=image_id)
             return
         folder = BuildFolder.of_resource(self._home, name)
         if kind == "machine":

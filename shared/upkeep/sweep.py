@@ -51,7 +51,7 @@ def sweep_kept(backend: Backend) -> list[Resource]:
                 continue  # a build has taken it up
             image = backend.compute.image(known.project, known.name)
             if image is not None and image.id == known.id:
-                backend.compute.delete("image", known.name, known.project, "")
+                backend.compute.delete("image", known.name, known.project, "", image_id=known.id)
                 deleted.append(Resource("image", known.name, "", known.build_id, known.until))
             backend.store.save_image(replace(ours, state="gone", until=0.0), ours)
         except GoldsmithError as error:

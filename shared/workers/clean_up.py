@@ -126,7 +126,7 @@ def _delete_image(entry: LedgerEntry, build: Build, backend: Backend) -> None:
     """
     image = backend.compute.image(entry.project, entry.name)
     if image is not None and (is_made_by(image, build, backend) or is_left_to(image, build, backend)):
-        backend.compute.delete("image", entry.name, entry.project, "")
+        backend.compute.delete("image", entry.name, entry.project, "", image_id=image.id)
 
 
 def _delete_in_zones(entry: LedgerEntry, build: Build, backend: Backend) -> None:

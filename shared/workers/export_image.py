@@ -198,4 +198,4 @@ def _replace(image: Image, build: Build, backend: Backend) -> None:
             f"image {image.name} of project {image.project} was made by another program meanwhile; "
             "build again if another build of the same spec made it, or choose another name for the output"
         )
-    backend.compute.delete("image", image.name, image.project, "")
+    backend.compute.delete("image", image.name, image.project, "", image_id=image.id)

@@ -63,7 +63,7 @@ def _withdraw_image(build: Build, plan: Plan, backend: Backend, may_delete: bool
             if not may_delete:
                 raise
             LOG.warning("build %s: image %s is deleted, since it stays in its family: %s", build.id, image.name, error)
-            backend.compute.delete("image", image.name, image.project, "")
+            backend.compute.delete("image", image.name, image.project, "", image_id=image.id)
             return f"image {image.name} could not leave its family, and was deleted: {error}"
     if build.kept_until:
         labels = {**plan.image.labels, EXPIRES_LABEL: str(int(build.kept_until))}

@@ -105,6 +105,7 @@ class FakeCompute:
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
         self.image_requests: list[ImageRequest] = []
+        self._made: dict[str, int] = {}  # how many images of a name there have been: no id comes twice
         self.findings: dict[str, list[Finding]] = {}  # of disks
         self.secret_findings: dict[str, list[Finding]] = {}  # of disks
         self.plans_checked: list[tuple[Plan, bool]] = []  # and whether a VM is made for it
@@ -146,10 +147,11 @@ class FakeCompute:
             raise Permanent(f"there is no disk {request.source_disk} in {request.zone}")
         if any(m.request.boot_disk == request.source_disk and m.status != "stopped" for m in self.machines.values()):
             raise Permanent(f"disk {request.source_disk} is in use")
+        self._made[request.name] = count = self._made.get(request.name, 0) + 1
         image = Image(
             project=request.project,
             name=request.name,
-            id=f"sha256-{request.name}",
+            id=f"sha256-{request.name}" + (f"-{count}" if count > 1 else ""),
             created=self._clock.now(),
             labels=dict(request.labels),
             licenses=request.licenses,
@@ -287,7 +289,7 @@ class FakeCompute:
             raise NotFound(f"there is no machine {name} in {zone}, or nothing of it to read")
         return machine.serial[port][start:], len(machine.serial[port])
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
         self._call("delete")
         if kind == "machine" and self._in_zone(name, zone) is not None:
             gone = self.machines.pop(name).request
@@ -297,8 +299,8 @@ class FakeCompute:
             if any(name in _disks_of(machine.request) for machine in self.machines.values()):
                 raise Transient(f"disk {name} is in use")
             del self.disks[name]
-        elif kind == "image":
-            self.all_images.pop(name, None)
+        elif kind == "image" and name in self.all_images and image_id in ("", self.all_images[name].id):
+            del self.all_images[name]
         self.fuse.touch()
 
     def labelled(self, project: str) -> Iterator[Resource]:

@@ -175,7 +175,7 @@ class GoogleCompute:
         """Read a serial port's output."""
         return self._machines.serial_output(project, zone, name, port, start)
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
         """Delete a machine, and the files that it was given; or a disk, an image, an object."""
         if kind == "machine":
             self._machines.delete(project, zone, name)
@@ -183,7 +183,7 @@ class GoogleCompute:
         elif kind == "disk":
             self._machines.delete_disk(project, zone, name)
         elif kind == "image":
-            self._images.delete(project, name)
+            self._images.delete(project, name, image_id)
         else:
             self._bucket.delete(name)
 

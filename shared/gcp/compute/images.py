@@ -184,10 +184,10 @@ class Images:
         except (Conflict, AlreadyExists) as error:  # others change the image at the same time
             raise Transient(f"{error}; it can be tried again") from error
 
-    def delete(self, project: str, name: str) -> None:
-        """Delete an image; absent is fine."""
+    def delete(self, project: str, name: str, image_id: str = "") -> None:
+        """Delete an image, with an id only the one that has it; absent is fine."""
         found = self._find(project, name)
-        if found is None:
+        if found is None or image_id not in ("", str(found.id)):
             return
         request = compute_v1.DeleteImageRequest(
             project=project,

@@ -175,14 +175,24 @@ def test_an_image_that_is_active_again_is_not_purged(
     class Activates(Catalogue):
         """Whose images become active between the look and the deletion."""
 
-        def delete(self, name: str, *, due: float | None = None) -> bool:
+        def delete(self, name: str, *, due: float | None = None, image_id: str = "") -> bool:
             catalogue.activate(self.list()[0])
-            return super().delete(name, due=due)
+            return super().delete(name, due=due, image_id=image_id)
 
     catalogue.add(disk, "one", family="f")
     catalogue.deprecate("one", "two", clock.time)
     assert list(Activates(tmp_path / "home", clock).purge()) == []
     assert [image.deprecated for image in catalogue.list()] == [None]
+
+
+def test_an_image_that_has_got_the_name_of_another_stays(catalogue: Catalogue, disk: Path, clock: SetClock) -> None:
+    first = catalogue.add(disk, "one")
+    assert catalogue.delete("one", image_id=first.id)
+    clock.time += 1
+    second = catalogue.add(disk, "one")
+    assert not catalogue.delete("one", image_id=first.id)
+    assert catalogue.get("one") == second
+    assert catalogue.delete("one", image_id=second.id)
 
 
 def test_labels_and_family_are_replaced(catalogue: Catalogue, disk: Path) -> None:

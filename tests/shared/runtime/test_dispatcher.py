@@ -75,9 +75,9 @@ class Cloud(FakeCompute):
         self.exported = True
         return archive
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str) -> None:
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
         self._bug("delete")
-        super().delete(kind, name, project, zone)
+        super().delete(kind, name, project, zone, image_id=image_id)
 
     def _bug(self, method: str) -> None:
         self.calls.setdefault(method, []).append(time.monotonic())

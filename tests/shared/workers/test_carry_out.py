@@ -10,7 +10,7 @@ import pytest
 from shared.build.build import Outcome, State
 from shared.build.orders import Order, OrderKind
 from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, PoisonMessage, Transient
-from shared.ports import Image, ImageRequest, MachineRequest
+from shared.ports import Image, ImageRequest, MachineRequest, ResourceKind
 from shared.workers.carry_out import WORKERS, carry_out
 from tests.world import values
 from tests.world.fakes import FakeCompute
@@ -156,6 +156,15 @@ class SlowCompute(FakeCompute):
         self._meanwhile()
 
 
+class TakenOver(SlowCompute):
+    """The world's, with something that happens just before an image is deleted."""
+
+    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
+        if kind == "image":
+            self._meanwhile()
+        super().delete(kind, name, project, zone, image_id=image_id)
+
+
 class TestRaces:
     @pytest.mark.parametrize("kind", MAKERS)
     @pytest.mark.parametrize("state", [State.CLEANING, State.FINISHED])
@@ -191,6 +200,16 @@ class TestRaces:
         assert world.left() == {
             name: [thing for thing in left if thing not in made_by(kind)] for name, left in made.items()
         }
+
+    def test_an_image_that_the_next_build_has_made_under_the_name_meanwhile_stays(self) -> None:
+        """The clean-up deletes ours after our look at it, and gives the name to the next build."""
+        world = world_at("export_image")
+        carry_out(order_of(world, "export_image"), world.backend)
+        theirs = replace(world.compute.all_images[IMAGE], id="of the next build")
+        put(world, State.FINISHED, outcome=Outcome.CANCELLED, ledger=())
+        taken = TakenOver(world, lambda: world.compute.all_images.update({IMAGE: theirs}))
+        carry_out(order_of(world, "export_image"), replace(world.backend, compute=taken))
+        assert world.compute.all_images[IMAGE] == theirs
 
     def test_it_is_tried_again_when_it_cannot_be_deleted_yet(self) -> None:
         world = world_at("create_resources")

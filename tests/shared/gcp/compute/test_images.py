@@ -267,7 +267,10 @@ def test_an_image_is_deleted(cloud: Cloud) -> None:
     make_disk(cloud)
     compute = cloud.compute()
     compute.create_image(REQUEST)
-    compute.delete("image", "hello-1", PROJECT, "")
+    compute.delete("image", "hello-1", PROJECT, "", image_id="1")
+    made = compute.image(PROJECT, "hello-1")
+    assert made is not None, "it has another id"
+    compute.delete("image", "hello-1", PROJECT, "", image_id=made.id)
     assert compute.image(PROJECT, "hello-1") is None
 
 
@@ -315,7 +318,7 @@ def test_an_image_that_others_change_meanwhile_is_marked_at_another_try(cloud: C
         compute.create_image(replace(REQUEST, name=name))
     seen = compute.image(PROJECT, "hello-1")
     assert seen is not None
-    marks = (
+    marks: tuple[Callable[[], None], ...] = (
         lambda: compute.deprecate_image(PROJECT, "hello-1", "hello-2", None),
         lambda: compute.obsolete_image(replace(seen, deprecated="DEPRECATED"), "hello-2"),
     )
