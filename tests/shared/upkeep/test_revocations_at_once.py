@@ -4,6 +4,7 @@ Each runs on a thread of its own, and stops before and after each call of an ada
 there, Hypothesis draws.
 
     never      the family leads to no image, to a foreign one, or to one whose revocation has returned
+               a revocation goes back to an image whose own was recorded before it began
     in the end it leads to the newest image that is published and not revoked
 """
 
@@ -132,9 +133,13 @@ class Family:
             self.world.store.save_image(replace(known, state="published"), known)
 
     def revoke(self, name: str) -> None:
+        recorded = {each for each in NAMES if self.is_recorded(each)}
+        done_before = self.world.compute.all_images[name].is_obsolete
         with suppress(InputError, Permanent):  # not published yet, or the last good one
             revoke_image("local", name, "bad", self.world.backend)
             self.revoked.add(name)
+            found = self.world.compute.all_images[name]
+            assert done_before or found.replacement not in recorded, found
 
     def check(self) -> None:
         """What holds at every moment."""
@@ -230,6 +235,24 @@ def test_wherever_two_interrupt_each_other_the_family_leads_to_a_good_image(pair
                 length, other = _interrupt(pair, (first, second, then), turned=turned)
                 second += 1
             first += 1
+
+
+def test_no_revocation_goes_back_to_an_image_whose_own_has_begun() -> None:
+    """The predecessor is still active, since its build keeps it so; its revocation stops after each of its calls."""
+    stop, calls = 0, 1
+    while stop < calls:
+        family = Family()
+        for name in ("two", "three"):
+            family.begin(name)
+        with Race(family, [partial(family.revoke, "two"), partial(family.revoke, "three")]) as race:
+            first, second = race.actors
+            calls = race.step(first, stop)
+            race.step(second, MOST)
+            calls += race.step(first, MOST)
+        family.check_end()
+        assert family.leads_to() == "one"
+        stop += 1
+    assert calls > 10
 
 
 def _interrupt(pair: str, counts: tuple[int, int, int], *, turned: bool) -> tuple[int, int]:
