@@ -304,12 +304,12 @@ def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, 
 
 
 def _faults_stated(backend: LocalBackend, name: str, stated: tuple[str, str]) -> list[str]:
-    """Return why an image is not what is stated of it; that nothing is, is a reason as well."""
+    """Return why an image is not what is stated of it; that nothing is, or cannot be read, is a reason as well."""
     from shared.provenance.check import Policy
 
     try:
         return opening.provenance_here(backend).faults(name, wanted=Policy(*stated))
-    except InputError as error:
+    except (InputError, StoreError) as error:
         return [str(error)]
 
 

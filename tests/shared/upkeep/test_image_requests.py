@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.errors import PoisonMessage, Transient
+from shared.errors import Permanent, PoisonMessage, Transient
 from shared.upkeep.image_requests import take_image_request
 from tests.world.published import add_build, build_of, image_of
 from tests.world.world import World
@@ -44,6 +44,22 @@ def test_what_is_refused_is_dropped_with_the_reason(world: World) -> None:
     with pytest.raises(PoisonMessage, match="refused: family hello of project local has no other good image"):
         take(world, image="one", reason="bad")
     assert take(world, image="one", reason="bad", alone=True) is None
+
+
+def test_what_cannot_be_ended_is_not_delivered_again(world: World) -> None:
+    world.compute.faults["obsolete_image"] = Permanent("not allowed")
+    with pytest.raises(PoisonMessage, match="image two cannot be carried out to its end: not allowed"):
+        take(world, image="two", reason="bad")
+    world.store.images["local", "two"] = "{"
+    with pytest.raises(PoisonMessage, match="image two cannot be carried out to its end"):
+        take(world, image="two", reason="bad")
+
+
+@pytest.mark.parametrize("project", ["a/b", "../c", "\ud800", "Ä", "x" * 64])
+def test_a_project_that_is_none_is_not_asked_for(world: World, project: str) -> None:
+    world.compute.faults["image"] = AssertionError("asked for")
+    with pytest.raises(PoisonMessage, match="which is no project"):
+        take(world, image=f"{project}/two", reason="bad")
 
 
 def test_what_may_pass_is_raised(world: World) -> None:
