@@ -1,7 +1,4 @@
-"""A build at its request, before lifecycle.py has decided anything about it.
-
-It is a file of its own since lifecycle.py is long enough with what decides.
-"""
+"""A build as its request describes it: which field goes where. lifecycle.py decides what comes of it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from shared.spec.model import Spec
 from shared.upkeep.revocation import revoke_image
 from shared.upkeep.sweep import sweep_project
 from tests.world import values
-from tests.world.fuse import Died, Fuse
+from tests.world.fuse import Died, Interleaved
 from tests.world.world import World
 
 SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001")
@@ -376,24 +376,6 @@ def begun(world: World) -> None:
     """Ask for a build of the same content, as another process does."""
     with suppress(InputError, NameTaken):
         world.engine.request(request(world, spec(output=FIXED), "two"))
-
-
-class Interleaved(Fuse):
-    """Lets another process do its work at one call of an adapter; the one that is interrupted may die of it."""
-
-    def __init__(self, at: int, work: Callable[[], object], *, dies: bool) -> None:
-        super().__init__()
-        self._at, self._work, self._dies = at, work, dies
-
-    def touch(self) -> None:
-        self.count += 1
-        if self.count == self._at:
-            self._at = 0
-            count = self.count
-            self._work()
-            self.count = count
-            if self._dies:
-                raise Died
 
 
 def test_cancel_publishes_a_wish_with_its_reason() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from shared.upkeep.sweep import let_go_of_earlier, sweep_kept
 from shared.workers.export_image import export_image
 from shared.workers.withdraw import withdraw
 from tests.world import values
-from tests.world.fuse import Died, Fuse
+from tests.world.fuse import Died, Interleaved
 from tests.world.world import Guest, World
 
 IMAGE = "hello-20261120"
@@ -304,23 +303,6 @@ def test_an_image_that_failed_verification_is_not_taken_up_by_its_spec() -> None
     assert world.store.image("local", IMAGE) is None
 
 
-class Interrupted(Fuse):
-    """Another process does its work at one call, once; the one that is interrupted may die of it."""
-
-    def __init__(self, at: int, work: Callable[[], object], *, dies: bool) -> None:
-        super().__init__()
-        self._at, self._work, self._dies = at, work, dies
-
-    def touch(self) -> None:
-        self.count += 1
-        if self.count == self._at:
-            self._at = 0
-            with suppress(InputError, NameTaken):
-                self._work()
-            if self._dies:
-                raise Died("after the other process")
-
-
 @pytest.mark.parametrize("dies", [False, True])
 @pytest.mark.parametrize("other", ["retry", "sweep"])
 def test_of_two_at_once_one_wins_and_nothing_is_lost(other: str, dies: bool) -> None:
@@ -331,15 +313,16 @@ def test_of_two_at_once_one_wins_and_nothing_is_lost(other: str, dies: bool) -> 
         world, first = failed("export")
 
         def ask(world: World = world, first: Build = first) -> None:
-            world.engine.request(ask_for_retry(first, None, world.backend))
+            with suppress(InputError, NameTaken):
+                world.engine.request(ask_for_retry(first, None, world.backend))
 
         def sweep(world: World = world, first: Build = first) -> None:
             world.clock.time = first.kept_until
             sweep_kept(world.backend)
 
-        fuse = Interrupted(at, ask if other == "retry" else sweep, dies=dies)
+        fuse = Interleaved(at, ask if other == "retry" else sweep, dies=dies)
         world.store.fuse = world.compute.fuse = world.bucket.fuse = world.bus.fuse = fuse
-        with suppress(InputError, NameTaken, Died):
+        with suppress(Died):
             ask()
         calls = max(calls, fuse.count)
         world.burn_at(None)
