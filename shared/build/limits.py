@@ -97,7 +97,7 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
 
 
 def _secrets(plan: Plan, limits: Limits) -> Iterator[str]:
-    """Hold a plan with secrets to an account that steps may have, and to a disk that nobody else gets."""
+    """Hold a plan with secrets to an account that steps may have, and to a disk that is not kept."""
     if not any(step.secrets for step in (*plan.steps, *(plan.verify_steps or ()))):
         return
     account, allowed = plan.machine.service_account or "", limits.vm_service_accounts

@@ -4,7 +4,7 @@
 
 There is no file with a value on this host, and none that the guest needs: when this process is killed, its memory and
 its machines go with it. A provisioner asks after each boot. Steps are root on their machine, which has the key, so each
-of them could ask as well. Once a person gets a shell there, nobody gets anything any more.
+of them could ask as well. Once a person gets a shell there, every request is refused.
 """
 
 from __future__ import annotations

@@ -150,6 +150,6 @@ def _planned_anew(first: Build, plan: Plan, export_to: str | None, now: float) -
         image = replace(image, export_to=export_to)
     machine = replace(plan.machine, hold=0.0)  # the command that could open a shell is over
     request = request_digest(asked)
-    left = max(plan.retry_for, first.kept_until - now)  # it is not deleted earlier than if nobody had retried
+    left = max(plan.retry_for, first.kept_until - now)  # no earlier than without the retry
     plan = replace(plan, build_id=identity, request=request, requested=now, image=image, machine=machine)
     return replace(plan, retry_for=left)

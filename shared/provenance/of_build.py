@@ -76,7 +76,7 @@ def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:
     if backend.signer is None or _is_signed(envelope, backend.signer):
         return found
     LOG.warning("build %s: the statement of its source image has no signature of this key", plan.build_id)
-    return replace(found, disk="")  # this key shall not sign what another one, or nobody, has said of a disk
+    return replace(found, disk="")  # this key must not sign a disk's digest that it has not signed before
 
 
 def _is_signed(envelope: Envelope, signer: Signer) -> bool:

@@ -337,7 +337,7 @@ def test_of_two_at_once_one_wins_and_nothing_is_lost(other: str, dies: bool) -> 
         if builds:  # a sweep takes place a day later, which is past the deadline of a retry that has begun
             over = (SUCCEEDED,) if other == "retry" else (SUCCEEDED, Outcome.TIMED_OUT)
             assert (builds[0].outcome in over, list(world.compute.all_images)) == (True, [IMAGE])
-        elif other == "retry":  # the process died before its write, and nobody asked again
+        elif other == "retry":  # the process died before its write, and was not started again
             assert list(world.compute.all_images) == [IMAGE]
     assert at > 3
 

@@ -353,7 +353,7 @@ class TestDeprecationMeanwhile:
         assert leads_to(world) == "two"
 
     def test_it_is_active_again_also_where_others_cannot_be_deprecated(self, world: World) -> None:
-        """The order fails for good, and nobody comes back to it."""
+        """The order fails for good, and is not given again."""
         add(world, "four", 500, build_of("four", state=State.CLEANING, retiring=True))
         world.compute.all_images["one"] = replace(world.compute.all_images["one"], deprecated=None)
         backend = replace(world.backend, compute=RevokesMeanwhile(world, "one"))

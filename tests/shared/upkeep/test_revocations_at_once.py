@@ -89,7 +89,7 @@ class Family:
         self.world = World()
         self.steps = Steps()
         self.world.store.fuse = self.world.compute.fuse = self.world.bus.fuse = self.steps
-        self.world.clock.pause = lambda most: None  # type: ignore[method-assign]  # nobody waits here
+        self.world.clock.pause = lambda most: None  # type: ignore[method-assign]  # no test waits
         self.revoked: set[str] = set()  # whose revocation has returned
         self.published = {"one"}
         for age, name in enumerate(reversed(NAMES)):
