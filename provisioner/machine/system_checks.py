@@ -109,12 +109,14 @@ class SystemChecks:
         if problem:
             self._found.problems.append(f"boot: {problem}")
             return
-        seconds = self._awaited(target)
+        seconds, most = self._awaited(target), self._asked.boot_seconds
         if seconds is None:
             self._no_boot_time(f"systemd does not say when {target} was reached")
             return
+        if not seconds:
+            self._not_reached(target)
+            return
         self._found.seen.append(f"{target} after {seconds:.1f} s")
-        most = self._asked.boot_seconds
         if most is not None and seconds > most:
             self._found.problems.append(
                 f"boot: {target} was reached {seconds:.1f} s after the kernel's start, and verify.boot_seconds "
@@ -127,22 +129,32 @@ class SystemChecks:
         else:
             self._found.problems.append(f"boot: {why}, so verify.boot_seconds cannot be checked; leave it out")
 
+    def _not_reached(self, target: str) -> None:
+        most = self._asked.boot_seconds
+        if most is None:
+            self._found.unseen.append(f"boot time ({target} was not reached yet)")
+            return
+        self._found.problems.append(
+            f"boot: {target} was not reached within the {most:g} s that verify.boot_seconds allows; systemctl "
+            "list-jobs shows what it waits for"
+        )
+
     def _awaited(self, target: str) -> Optional[float]:
         """Return what _reached() does; where a budget is to be kept, wait as long as it allows: COS comes late."""
         began, up = time.monotonic(), _text(self._root, "proc/uptime").split()
         left = 0.0 if self._asked.boot_seconds is None or not up else self._asked.boot_seconds - float(up[0])
         seconds = self._reached(target)
-        while seconds is None and time.monotonic() - began < left:
+        while not seconds and time.monotonic() - began < left:
             time.sleep(PAUSE)
             seconds = self._reached(target)
         return seconds
 
     def _reached(self, target: str) -> Optional[float]:
-        """Return how many seconds after the kernel's start a unit became active; None where systemd does not say."""
+        """Return how many seconds after the kernel's start a unit became active: 0.0 for not yet, None for not told."""
         program = find_program("systemctl", self._root)
         argv = [program, "show", "--property=ActiveEnterTimestampMonotonic", target]
         _, _, digits = output_of(argv, ASKING).decode("ascii", "replace").strip().partition("=")
-        return int(digits) / 1e6 if digits.isdigit() and int(digits) else None
+        return int(digits) / 1e6 if digits.isdigit() else None
 
     def _network(self) -> None:
         """See the metadata server answer. A network that leads nowhere else has no default route, and is up."""

@@ -232,6 +232,15 @@ def test_a_target_that_others_need_not_wait_for_has_the_time_of_its_budget(boote
     assert found.seen[0] == "multi-user.target after 33.0 s"
 
 
+def test_a_target_that_does_not_come_within_its_budget_is_late_and_not_unseen(booted: Booted) -> None:
+    booted.write("etc/os-release", "ID=cos\n").show(boot="0", units="")
+    assert booted.look(CheckImage(boot_seconds=30)).problems == [
+        "boot: multi-user.target was not reached within the 30 s that verify.boot_seconds allows; systemctl list-jobs "
+        "shows what it waits for"
+    ]
+    assert "boot time (multi-user.target was not reached yet)" in booted.look().unseen
+
+
 def test_a_root_that_has_not_grown_is_told(booted: Booted) -> None:
     booted.partition(2048, 2 * booted.sectors, disk=2048 + 2 * booted.sectors)
     [problem] = booted.look().problems
@@ -331,7 +340,7 @@ def test_what_cannot_be_seen_is_told(booted: Booted) -> None:
     booted.write("run/goldsmith/booted", "")
     (booted.root / "etc/ssh/ssh_host_ed25519_key").unlink()
     booted.write("proc/self/mountinfo", MOUNTS.replace("8:1", "253:0"))
-    booted.show(boot="0")
+    booted.show(boot="")
     found = booted.look()
     assert found.problems == []
     assert found.unseen == [
