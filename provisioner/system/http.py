@@ -23,8 +23,13 @@ class HttpError(OSError):
 class Addresses:
     """The last known addresses of hosts: the clean-up removes the build network's name servers."""
 
-    def __init__(self, look_up: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
+    def __init__(
+        self,
+        look_up: Callable[..., list[Any]] = socket.getaddrinfo,
+        open_one: Callable[..., socket.socket] = socket.create_connection,
+    ) -> None:
         self._look_up = look_up
+        self._open_one = open_one
         self._known: dict[tuple[str, int], list[Any]] = {}
 
     def find(self, host: str, port: int) -> list[tuple[str, int]]:
@@ -37,14 +42,18 @@ class Addresses:
         return [address[:2] for *_, address in self._known[host, port]]
 
     def connect(self, host: str, port: int, seconds: float) -> socket.socket:
-        """Connect to the first address that accepts. OSError of the last one."""
+        """Connect to the first address that accepts, within some seconds for all of them. OSError of the last one.
+
+        Each gets an equal part of what is left: services of Google have a dozen, and a network may swallow all packets.
+        """
+        until = time.monotonic() + seconds
         *others, last = self.find(host, port)
-        for address in others:
+        for behind, address in zip(range(len(others), 0, -1), others):
             try:
-                return socket.create_connection(address, seconds)
+                return self._open_one(address, _left(until) / (behind + 1))
             except OSError:
                 continue
-        return socket.create_connection(last, seconds)
+        return self._open_one(last, _left(until))
 
 
 _ADDRESSES = Addresses()
@@ -67,8 +76,10 @@ def exchange(
     lines += [f"Content-Length: {len(body)}"] if body or method == "POST" else []
     connection = _ADDRESSES.connect(host, port, seconds)
     try:
+        connection.settimeout(_left(until))
         if secure:
             connection = _secured(connection, host)
+            connection.settimeout(_left(until))
         connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         return _read_answer(connection, until)
     finally:
@@ -87,6 +98,14 @@ def split_url(url: str) -> tuple[bool, str, int, str]:
     return scheme == "https", host.strip("[]"), int(port), slash + path or "/"
 
 
+def _left(until: float) -> float:
+    """Return the seconds until a monotonic time. TimeoutError where it is over."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no complete answer in time")
+    return left
+
+
 def _secured(connection: socket.socket, host: str) -> socket.socket:
     import ssl  # slow to import, and one machine's reports go by plain HTTP
 
@@ -102,10 +121,7 @@ def _read_answer(connection: socket.socket, until: float) -> tuple[int, dict[str
             whole = _body(headers, body)
             if whole is not None:
                 return status, headers, whole
-        left = until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no complete answer in time")
-        connection.settimeout(left)
+        connection.settimeout(_left(until))
         data = connection.recv(65536)
         if not data:
             return _at_end(received)

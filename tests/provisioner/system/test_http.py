@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -52,3 +53,19 @@ def test_an_address_that_answers_is_taken() -> None:
         server.addresses = (closed.getsockname(),)
         with pytest.raises(ConnectionRefusedError):
             Addresses(server.look_up).connect("pubsub.example", 443, 5)
+
+
+def test_all_addresses_share_one_time_limit() -> None:
+    """A network without a way to Google's addresses swallows packets, and each address would take the whole time."""
+    given: list[float] = []
+
+    def swallow(_: object, seconds: float) -> socket.socket:
+        given.append(seconds)
+        time.sleep(seconds)
+        raise TimeoutError
+
+    server = NameServer(*[(f"127.0.0.{number}", 443) for number in range(1, 5)])
+    with pytest.raises(TimeoutError):
+        Addresses(server.look_up, swallow).connect("secrets.example", 443, 0.2)
+    assert 0 < given[0] <= 0.05
+    assert sum(given) <= 0.2001
