@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
 
     from .hygiene import File
 
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)  # ELOOP: a link is in its place
 KEEP_OUT = "let the step keep it out of files, or in /run, which is memory; a file that was deleted leaves its blocks"
 
 
 def search_files(files: Iterable[File], values: Mapping[str, bytes]) -> Dict[str, Finding]:
-    """Return the first file that holds each of some values, by what the values are called. No finding quotes one."""
+    """Return the first file that holds each of some values, by what the values are called. No finding quotes one.
+
+    OSError, with its path, for a file that cannot be read: it may hold any of them.
+    """
     sought = {name: sought_forms(value) for name, value in values.items()}
     redactor = Redactor(form for value in values.values() for form in hidden_forms(value))
     found: Dict[str, Finding] = {}
@@ -28,8 +33,11 @@ def search_files(files: Iterable[File], values: Mapping[str, bytes]) -> Dict[str
             continue
         try:
             names = held_names(file.pieces(), sought)
-        except OSError:  # deleted meanwhile
-            continue
+        except OSError as error:
+            if error.errno in GONE:  # deleted meanwhile
+                continue
+            path = os.fsdecode(redactor.hide(os.fsencode(file.path)))
+            raise OSError(error.errno, "cannot be searched for secrets: " + str(error.strerror), path) from None
         for name in names:
             found[name] = holds_value(os.fsdecode(redactor.hide(os.fsencode(file.path))), name)
             del sought[name]

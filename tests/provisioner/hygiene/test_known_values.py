@@ -1,0 +1,27 @@
+"""Values that are known to be secret, in a machine's own files: what was not searched must not seem to be clean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from provisioner.hygiene.known_values import search_files
+from provisioner.hygiene.own_files import OwnFile, own_files
+
+VALUES = {"uses.secrets.TOKEN": b"tok/3n+of the repository"}
+
+
+def test_a_file_that_cannot_be_read_ends_the_search() -> None:
+    """The kernel answers EIO, as for a disk that is damaged."""
+    unreadable = OwnFile("/proc/self", "/mem", os.lstat("/proc/self/mem"), lambda found: False)
+    with pytest.raises(OSError, match=r"cannot be searched for secrets: Input/output error: '/mem'$"):
+        search_files([unreadable], VALUES)
+
+
+def test_a_file_that_goes_meanwhile_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "gone").write_bytes(VALUES["uses.secrets.TOKEN"])
+    files = list(own_files(str(tmp_path), "", whole=True))
+    (tmp_path / "gone").unlink()
+    assert search_files(files, VALUES) == {}
