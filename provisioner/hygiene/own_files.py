@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Callable
 
+    from ..system.mounts import Mount
+
     IsOfSource = Callable[[os.stat_result], bool]
 
 PIECE = 1 << 20  # bytes
 ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs")
+OF_FIRMWARE = ("vfat",)  # of the boot loader: it has no owners and modes that the check could look at
 
 
 class OwnFile(File):
@@ -58,16 +61,22 @@ class OwnFile(File):
 
 
 def own_files(
-    root: str, but: str, is_of_source: IsOfSource = lambda found: False, *, whole: bool = False
+    root: str,
+    but: str,
+    is_of_source: IsOfSource = lambda found: False,
+    *,
+    whole: bool = False,
+    mounted: Callable[[], list[Mount]] = mounts,
 ) -> Iterator[OwnFile]:
     """Yield all files below `root` that are on disks, but for the folder `but`; files removed meanwhile are left out.
 
-    Folders for published files are left out, too, unless `whole` is set.
+    Folders for published files and the firmware's file system are left out, too, unless `whole` is set.
     Container-Optimized OS shows the folders of its state in three places; each is visited once.
     """
     root = os.path.realpath(root)
     prefix = root.rstrip("/")
-    devices = {os.stat(root).st_dev, *_disks(prefix)}
+    kinds = (*ON_DISKS, *OF_FIRMWARE) if whole else ON_DISKS
+    devices = {os.stat(root).st_dev, *_disks(prefix, kinds, mounted())}
     seen = {_identity(os.stat(folder)) for folder in [but] if os.path.isdir(folder)}  # it is in three places, too
     waiting = [root]
     while waiting:
@@ -99,11 +108,11 @@ def _entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             continue
 
 
-def _disks(prefix: str) -> Iterator[int]:
-    """Yield the device numbers of the file systems on disks."""
-    for mount in mounts():
+def _disks(prefix: str, kinds: tuple[str, ...], mounted: list[Mount]) -> Iterator[int]:
+    """Yield the device numbers of the file systems of some kinds on disks."""
+    for mount in mounted:
         if (
-            mount.kind in ON_DISKS
+            mount.kind in kinds
             and mount.source.startswith("/dev/")
             and mount.path.startswith(prefix)
             and mount.path != f"{prefix}/{MOUNT_POINT}"
