@@ -25,6 +25,11 @@ FIRST_PAUSE = 0.5  # seconds; doubled each time
 SECONDS = 15.0  # for one answer
 OF_MANAGER = "projects/"  # begins the place of a secret in Secret Manager
 LONGEST_MESSAGE = 300  # characters of an error of Google's
+REMEDIES = {
+    400: "enable the version, or name another one",  # what is disabled or destroyed
+    403: "look whether build.service_account has roles/secretmanager.secretAccessor on the secret",
+    404: "look at the project, the name and the number in the spec",
+}
 
 
 class SecretsMissing(Exception):
@@ -103,10 +108,10 @@ def _access(job: Job, place: str) -> bytes:
 
     try:
         token, _ = fetch_token(job.token_url or "", SECONDS)
-    except ValueError as error:
-        raise OSError(str(error)) from error
-    headers = {"Authorization": f"Bearer {token}"}
-    status, answer = request("GET", f"{job.secrets_url}{place}:access", headers, b"", SECONDS)
+        headers = {"Authorization": f"Bearer {token}"}
+        status, answer = request("GET", f"{job.secrets_url}{place}:access", headers, b"", SECONDS)
+    except (OSError, ValueError) as error:  # the latter also of a certificate, in Python 3.6
+        raise OSError(f"{place}: {str(error) or type(error).__name__}") from error
     _check(status, answer, f"{place}: ")
     try:
         value = without_line_end(a2b_base64(json.loads(answer)["payload"]["data"]))
@@ -125,7 +130,8 @@ def _check(status: int, answer: bytes, what: str) -> None:
     text = f"{what}HTTP {status}" + (_message_of(answer) if what else "")
     if status >= 500 or status == 429:
         raise OSError(text)
-    raise SecretsMissing(text)
+    remedy = REMEDIES.get(status, "") if what else ""
+    raise SecretsMissing("; ".join(filter(None, [text, remedy])))
 
 
 def _message_of(answer: bytes) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.job.step_secrets import SecretsMissing, fetch_secrets
 from provisioner.protocol import SECRETS_REQUEST, Job, sign
 from tests.provisioner.provisioning import KEY, Provisioning, job, script
 
@@ -206,8 +207,28 @@ def test_a_version_that_is_not_there_fails_the_job_in_google_s_words(giver: Give
     [failed] = [report for report in machine.reports() if report.kind == "failed"]
     place = "projects/p/secrets/s/versions/4"
     assert failed.message == (
-        f"the secrets of the steps cannot be fetched: {place}: HTTP 404: Secret version is not there"
+        f"the secrets of the steps cannot be fetched: {place}: HTTP 404: Secret version is not there; look at the "
+        "project, the name and the number in the spec"
     )
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told"),
+    [
+        ([200, 403], "HTTP 403: Secret version is not there; look whether build.service_account has roles/"),
+        ([200, 400], "HTTP 400: Secret version is not there; enable the version, or name another one"),
+        ([200, 301], "HTTP 301"),
+        ([200, 429, 200, 403], "HTTP 403"),
+        ([404, 200, 403], "HTTP 403"),
+    ],
+)
+def test_what_secret_manager_refuses_is_told_with_a_remedy(giver: Giver, statuses: list[int], told: str) -> None:
+    """Where another try may help, there is one; no answer leads to another host."""
+    giver.statuses = list(statuses)
+    with pytest.raises(SecretsMissing) as raised:
+        fetch_secrets(on_google_cloud(giver, 4))
+    assert told in str(raised.value)
+    assert (giver.statuses, len(giver.heard)) == ([], len(statuses))
 
 
 def test_a_vm_of_google_cloud_searches_its_own_files(giver: Giver, tmp_path: Path) -> None:
