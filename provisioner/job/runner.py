@@ -35,7 +35,7 @@ from ..reporting.journal import Journal
 from ..steps.step_context import StepContext, StepError, act
 from ..system.output import StepConsole, StepOutput
 from ..system.process import TimedOut, find_program, leave_no_core
-from .step_secrets import NO_SECRETS, SecretsMissing, StepSecrets
+from .step_secrets import NO_SECRETS, SecretsMissing, StepSecrets, fetch_secrets
 from .working_folder import JobFolders, WorkingFolder
 
 TYPE_CHECKING = False
@@ -74,10 +74,9 @@ class Runner:
         machine: NoMachine,
         places: JobFolders,
         folder: WorkingFolder,
-        secrets: StepSecrets = NO_SECRETS,
     ) -> None:
         self._job = job
-        self._secrets = secrets
+        self.secrets = NO_SECRETS
         self._machine = machine
         self._journal = journal
         self._state = journal.state
@@ -86,8 +85,23 @@ class Runner:
         self._logs = places.logs
         self._folder = folder
         self._places = places
-        if secrets.hidden:
-            leave_no_core()
+
+    def fetch_secrets(self) -> str:
+        """Fetch the secrets of the steps if that has not been done and may be; return what is wrong, or "".
+
+        While layers are to be kept it may not be: they have the machine's swap, which may hold this process's memory.
+        """
+        job = self._job
+        if self.secrets is not NO_SECRETS or not any(step.secrets for step in job.steps):
+            return ""
+        if any(index >= self._state.next for index in job.layers):
+            return ""
+        try:
+            self.secrets = fetch_secrets(job)
+        except SecretsMissing as error:
+            return str(error)
+        leave_no_core()
+        return ""
 
     def run(self, note: str, resumed: bool) -> str:
         """Run the steps that are left; return COMPLETED, FAILED, REBOOTING or LAYERED. `note` goes into `started`."""
@@ -95,6 +109,10 @@ class Runner:
             return FAILED
         while self._state.next < len(self._job.steps):
             index, step = self._state.next, self._job.steps[self._state.next]
+            problem = self.fetch_secrets()
+            if problem:
+                self._fail(index, problem)
+                return FAILED
             outcome = self._sandboxed() if self._at_sandbox() else self._step(index, step)
             if outcome is not None:
                 return outcome
@@ -226,7 +244,7 @@ class Runner:
 
         self._state.ended = FAILED
         self._journal.commit()
-        self._secrets = NO_SECRETS  # a person's shell has none
+        self.secrets = NO_SECRETS  # a person's shell has none
         environment, apt = self._lent()
         held = HeldStep(step, problem, self._places, self._folder.path, environment, apt, secrets_of(self._job))
         Hold(held, self._machine, self._console).serve(self._job.hold)
@@ -268,7 +286,7 @@ class Runner:
         return {"exit_status": tried.status, "seconds": tried.seconds, "output": output}
 
     def _try(self, index: int, step: Step) -> Try:
-        hidden = [*secrets_of(self._job), *self._secrets.hidden]
+        hidden = [*secrets_of(self._job), *self.secrets.hidden]
         output = StepOutput(step.name, os.path.join(self._logs, f"{index:03}.log"), self._console, hidden)
         began = time.monotonic()
         machine = self._machine
@@ -282,7 +300,7 @@ class Runner:
         context.interrupted = self._state.interruptions > 0
         context.hold = self._job.hold > 0 and self._state.failures >= step.retries
         context.tell_scripts = lambda text: self._tell_scripts(index, text)
-        status, problem = self._act(step, context, self._secrets)
+        status, problem = self._act(step, context, self.secrets)
         problem = output.hide(problem)
         if status == REBOOT_STATUS and not problem:
             problem = machine.no_restart

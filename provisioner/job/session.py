@@ -29,7 +29,7 @@ from ..reporting.state import LOST_SEQUENCE, DamagedState, JobState, load_state
 from ..steps.step_context import MakerFolders
 from ..system.output import StepConsole
 from .runner import LAYERED, REMEDY, Runner
-from .step_secrets import NO_SECRETS, OF_MANAGER, SecretsMissing, fetch_secrets
+from .step_secrets import NO_SECRETS, OF_MANAGER
 from .working_folder import JobFolders, WorkingFolder
 
 SHOWN_PROBLEMS = 5
@@ -124,24 +124,16 @@ class Session:
         folder = WorkingFolder(self._job, self._places, self._journal)
         if not problem and any(step.reads is None for step in self._job.steps[self._journal.state.next :][:1]):
             problem = folder.unpack()
-        problem = problem or self._fetch_secrets()
+        runner = Runner(self._job, self._journal, self._console, self._machine, self._places, folder)
+        problem = problem or runner.fetch_secrets()
         if problem:
             return self._fail(problem)
-        runner = Runner(self._job, self._journal, self._console, self._machine, self._places, folder, self._secrets)
         outcome = runner.run(note, self._resumed)
+        self._secrets = runner.secrets
         os.chdir("/")
         if outcome == COMPLETED:
             return self._complete()
         return outcome
-
-    def _fetch_secrets(self) -> str:
-        """Fetch the secrets of the steps; return what is wrong, or ""."""
-        if any(step.secrets for step in self._job.steps):
-            try:
-                self._secrets = fetch_secrets(self._job)
-            except SecretsMissing as error:
-                return str(error)
-        return ""
 
     def _is_searched(self) -> bool:
         """Return whether this machine searches its own files for values; on one machine the host searches its disk."""

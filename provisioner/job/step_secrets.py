@@ -1,7 +1,8 @@
 """The secrets of a job's steps: fetched when the machine starts, kept in this process's memory, and nowhere else.
 
-A value reaches one process, that of its step, in its environment. Output of all steps is without the values, since a
-step may have left one where a later step prints it.
+Where the host keeps layers, they are fetched after the last one: the machine may swap this memory to its disk. A value
+reaches one process, that of its step, in its environment. Output of all steps from then on is without the values, since
+a step may have left one where a later step prints it.
 """
 
 from __future__ import annotations

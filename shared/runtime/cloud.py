@@ -20,8 +20,6 @@ from ..ports import Objects
 from ..topology import LOGS, REPORTS_TOPIC
 
 TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
-
-
 SECRETS_URL = "https://secretmanager.googleapis.com/v1/"
 
 # Compute Engine promises serial output of machines that run alone, and expire_builds reads it once Pub/Sub was silent

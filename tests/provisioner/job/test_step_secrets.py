@@ -147,6 +147,30 @@ def test_a_host_that_gives_nothing_fails_the_job(giver: Giver, tmp_path: Path) -
     assert machine.kinds() == ["failed"]
 
 
+def keeps_layers(giver: Giver, folder: Path) -> Provisioning:
+    """A machine whose disk the host keeps after the first step, which shows when it runs."""
+    before = f"python3 -c 'import urllib.request; urllib.request.urlopen(\"{giver.url}/before\")' 2>/dev/null || true\n"
+    files = {"before": before, "uses": 'echo "uses=$TOKEN"\n', "after": ""}
+    return Provisioning(folder, replace(wanted(giver), layers=(0,)), files)
+
+
+def test_none_is_in_a_machine_s_memory_while_its_disk_is_kept(giver: Giver, tmp_path: Path) -> None:
+    """The machine may swap, and a layer is given to other builds."""
+    ended = keeps_layers(giver, tmp_path / "m").run()
+    assert ended.status == 0, ended.console
+    assert [path for path, _, _ in giver.heard] == ["/goldsmith/secrets/before", "/goldsmith/secrets"]
+    assert "[step uses] uses=(hidden)\n" in ended.console
+
+
+def test_a_host_that_gives_nothing_later_fails_the_step_that_is_next(giver: Giver, tmp_path: Path) -> None:
+    giver.statuses = [200, 410]
+    machine = keeps_layers(giver, tmp_path / "m")
+    assert machine.run().status == 1
+    assert machine.kinds() == ["started", "step-started", "step-finished", "failed"]
+    failed = machine.reports()[-1]
+    assert (failed.step, failed.message) == (1, "the secrets of the steps cannot be fetched: HTTP 410")
+
+
 def test_a_crash_leaves_no_memory_in_a_file(giver: Giver, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
