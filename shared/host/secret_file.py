@@ -1,4 +1,4 @@
-"""Secrets that are made where they are first needed: files that their owner alone can read, whole or not there."""
+"""Files with secrets: those of people, and those that are made where they are first needed, whole or not there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault
 from .scratch import faults, force
+
+
+class NoPlainFile(OSError):
+    """A path leads to a folder, a device or the like."""
+
+
+def read_plain(path: Path, most: int) -> tuple[bytes, int]:
+    """Return the first `most` bytes of a regular file, and its mode. NoPlainFile; OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would be waited for
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise NoPlainFile(f"{path} is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most), mode
+    finally:
+        os.close(descriptor)
 
 
 def read_or_make(path: Path, make: Callable[[], bytes], most: int, remedy: str) -> bytes:
@@ -29,13 +46,9 @@ def read_or_make(path: Path, make: Callable[[], bytes], most: int, remedy: str) 
 
 def _read(path: Path, most: int, remedy: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would be waited for
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise EnvironmentFault(f"{path} is not a file; {remedy}")
-            secret = os.read(descriptor, most + 1)
-        finally:
-            os.close(descriptor)
+        secret, _ = read_plain(path, most + 1)
+    except NoPlainFile:
+        raise EnvironmentFault(f"{path} is not a file; {remedy}") from None
     except FileNotFoundError:
         raise
     except OSError as error:

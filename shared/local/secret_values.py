@@ -7,7 +7,6 @@ for what the machine got. No message quotes a value.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from provisioner.system.redaction import MOST_VALUE, value_fault, without_line_e
 
 from ..build.plan import Plan
 from ..errors import InputError
+from ..host.secret_file import NoPlainFile, read_plain
 from ..names import SECRET_IN_ENVIRONMENT, SECRET_IN_FILE
 
 MOST_IN_ALL = 524_288  # bytes of all values of a job
@@ -69,13 +69,9 @@ def check_secrets(plan: Plan, secrets: HostSecrets) -> None:
 def _contents(path: Path, subject: str) -> bytes:
     """Return what is in a file, without a line break at its end. InputError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError(f"{subject}: is no regular file; write the path of one")
-            value = os.read(handle, MOST_VALUE + 3)
-        finally:
-            os.close(handle)
+        value, _ = read_plain(path, MOST_VALUE + 3)
+    except NoPlainFile:
+        raise InputError(f"{subject}: is no regular file; write the path of one") from None
     except OSError as error:
         raise InputError(f"{subject}: cannot be read: {error.strerror}; check the path") from error
     return without_line_end(value)

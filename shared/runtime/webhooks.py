@@ -7,8 +7,6 @@ tried too often. It is made at the end of the build, and, where that does not wo
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GoldsmithError, InputError, NoSpace, Permanent, PoisonMessage, Transient
+from ..host.secret_file import NoPlainFile, read_plain
 from ..ports import Message
 from ..topology import WEBHOOKS_TOPIC
 
@@ -54,14 +53,12 @@ def home_webhooks(home: Path) -> tuple[Webhook, ...]:
 
 def _private_content(path: Path) -> bytes:
     """Read a small plain file that only its owner can read. InputError, OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path} is no plain file; write the webhooks into one")
-        if found.st_mode & 0o077:
-            raise InputError(f"{path} can be read by others, and has secrets in it; protect it with: chmod 600 {path}")
-        data = file.read(LARGEST_FILE + 1)
+    try:
+        data, mode = read_plain(path, LARGEST_FILE + 1)
+    except NoPlainFile:
+        raise InputError(f"{path} is no plain file; write the webhooks into one") from None
+    if mode & 0o077:
+        raise InputError(f"{path} can be read by others, and has secrets in it; protect it with: chmod 600 {path}")
     if len(data) > LARGEST_FILE:
         raise InputError(f"{path} has more than {LARGEST_FILE >> 10} KiB; make it smaller")
     return data

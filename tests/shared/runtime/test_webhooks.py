@@ -137,7 +137,7 @@ def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
         home_webhooks(tmp_path)
     (tmp_path / FILE).unlink()
     (tmp_path / FILE).mkdir()
-    with pytest.raises(InputError, match="plain file"):
+    with pytest.raises(InputError, match="is no plain file"):
         home_webhooks(tmp_path)
 
 
