@@ -55,7 +55,7 @@ OWN_FILES = {
 }
 """The input of each action that names a file of the context, or some folders."""
 ELEMENTS = "elements"
-CHECKS_STEP = "built-in checks"  # no step of a spec has a space in its name
+CHECKS_STEP, RESTART_STEP = "built-in checks", "restart of the VM"  # no step of a spec has a space in its name
 _PATTERN = re.compile(r"[*?[]")
 NEEDS_SCRATCH = "install-gpu"
 _ARM_EXAMPLES, _OTHER_EXAMPLES = "c4a-standard-1 or t2a-standard-1", "e2-standard-2 or n2-standard-2"
@@ -188,7 +188,7 @@ def _verify_steps(
     if verify.restart:
         again = {"again": True, **({"skip": list(verify.skip)} if verify.skip else {})}
         last = (
-            Step("restart", "reboot", {}, timeout=longest, reads=()),
+            Step(RESTART_STEP, "reboot", {}, timeout=longest, reads=()),
             Step(f"{CHECKS_STEP} after the restart", "check-image", again, timeout=longest, reads=()),
         )
     return (checks, *_steps(verify.steps, architecture, longest, documents), *last)

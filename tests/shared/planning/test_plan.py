@@ -217,7 +217,9 @@ def test_the_built_in_checks_come_before_the_verify_steps() -> None:
 
 def test_a_restart_of_the_verifying_vm_comes_last() -> None:
     plan = planned(
-        spec_with("verify: {restart: true, skip: [clock], steps: [{name: a, action: run-script, inputs: {script: a}}]}")
+        spec_with(
+            "verify: {restart: true, skip: [clock], steps: [{name: restart, action: run-script, inputs: {script: a}}]}"
+        )
     )
     first, own, restart, last = plan.verify_steps or ()
     assert [step.action for step in (first, own, restart, last)] == [
@@ -226,6 +228,7 @@ def test_a_restart_of_the_verifying_vm_comes_last() -> None:
         "reboot",
         "check-image",
     ]
+    assert len({step.name for step in (first, own, restart, last)}) == 4
     assert (first.inputs, last.inputs) == ({"skip": ["clock"]}, {"again": True, "skip": ["clock"]})
 
 
