@@ -14,7 +14,7 @@ from shared.build.plan import ImagePlan
 from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
 from shared.engine.manifest import manifest, with_earlier_files
 from shared.engine.script_table import scripts_of
-from shared.errors import AlreadyExists, InputError, NotFound
+from shared.errors import AlreadyExists, InputError, NotFound, StoreError
 from shared.names import LOCAL
 from shared.ownership import find_image
 from shared.ports import Image
