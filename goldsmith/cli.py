@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from .cli_elements import elements
 from .options import (
     ArchiveArgument,
     AsJson,
@@ -26,6 +27,7 @@ from .options import (
     SourceOption,
     SpecArgument,
     WithSecrets,
+    named_values,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ images = typer.Typer(no_args_is_help=True, help="The image catalogue of this mac
 cache = typer.Typer(
     no_args_is_help=True, help="What earlier builds have left on this machine: results of steps, and packages."
 )
-elements = typer.Typer(no_args_is_help=True, help="Elements of diskimage-builder: what they bring, and what they need.")
 app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 app.add_typer(cache, name="cache")
@@ -103,7 +104,7 @@ def build(
     hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=json)
     written, kept_for = format_names(formats or ()), retry_seconds(retry_for)
     flags = BuildFlags(output, boot, compression, written, no_cache, first, check, hold, kept_for)
-    raise typer.Exit(run(spec, _pairs(parameters), source, flags, engine=engine, key=key, as_json=json))
+    raise typer.Exit(run(spec, named_values(parameters), source, flags, engine=engine, key=key, as_json=json))
 
 
 @app.command()
@@ -126,7 +127,9 @@ def submit(
     """Build the image of a spec on Google Cloud, and follow the build."""
     from .commands.submit import submit as run
 
-    raise typer.Exit(run(spec, project, bucket, _pairs(parameters), source, detach=detach, kept=kept, as_json=json))
+    raise typer.Exit(
+        run(spec, project, bucket, named_values(parameters), source, detach=detach, kept=kept, as_json=json)
+    )
 
 
 @app.command()
@@ -134,7 +137,7 @@ def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOp
     """Check a spec and the files that it names; create nothing."""
     from .commands.specs import validate as run
 
-    run(spec, _pairs(parameters), source)
+    run(spec, named_values(parameters), source)
 
 
 @app.command()
@@ -148,7 +151,7 @@ def plan(
     """Show what a build of the spec would make."""
     from .commands.specs import plan as run
 
-    run(spec, _pairs(parameters), source, engine, as_json=json)
+    run(spec, named_values(parameters), source, engine, as_json=json)
 
 
 @app.command()
@@ -172,7 +175,7 @@ def convert(
     """Print what another system's file comes to as a spec, or as several."""
     from .commands.convert import convert as run
 
-    run(words, _pairs(parameters), output, source, [Path(folder) for folder in path or ()])
+    run(words, named_values(parameters), output, source, [Path(folder) for folder in path or ()])
 
 
 @app.command(
@@ -350,50 +353,6 @@ def cache_import(archive: ArchiveArgument) -> None:
     run(archive)
 
 
-@elements.command("tree")
-def elements_tree(
-    spec: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="[SPEC]", help="A spec with steps of the action elements."),
-    ] = None,
-    names: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--elements", metavar="NAME,...", help="The elements, instead of those of a spec."),
-    ] = None,
-    path: ElementsPathOption = None,
-    on_image: Annotated[
-        bool, typer.Option("--on-image", help="They run in an image that is there: it is the operating system.")
-    ] = False,
-    parameters: Parameters = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what does not run, too, and why.")] = False,
-    json: AsJson = False,
-) -> None:
-    """Show the merged hooks of elements, phase by phase, and the element that each comes from."""
-    from .commands.elements import asked_by_spec, asked_by_words, tree
-
-    if spec is None and names is None:
-        raise typer.BadParameter("write a SPEC, or --elements NAME,...")
-    if spec is not None and (names is not None or path or on_image):
-        raise typer.BadParameter("a SPEC has elements, path and image of its own; leave the options out")
-    if spec is not None:
-        asked = asked_by_spec(spec, _pairs(parameters))
-    else:
-        asked = [asked_by_words(names or "", path or (), on_image=on_image)]
-    tree(asked, verbose=verbose, as_json=json)
-
-
-@elements.command("explain")
-def elements_explain(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The element.")],
-    path: ElementsPathOption = None,
-    json: AsJson = False,
-) -> None:
-    """Show what an element is for, what it needs and provides, and the variables that it knows."""
-    from .commands.elements import explain as run
-
-    run(name, path or (), as_json=json)
-
-
 @images.command("forget")
 def images_forget(
     name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
@@ -440,6 +399,29 @@ def images_check(
 
     stated = (builder, source) if provenance or builder or source else None
     raise typer.Exit(print_verdict(name, verified=verified, stated=stated, as_json=json))
+
+
+@images.command("push")
+def images_push(
+    name: ImageName,
+    project: Annotated[str, typer.Option(metavar="ID", help="The project on Google Cloud that gets the image.")],
+    bucket: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="The bucket for its archive; else PROJECT-goldsmith."),
+    ] = None,
+    renamed: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Its name there; else the same.")] = None,
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins; else none.")] = None,  # noqa: UP045
+    feature: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--guest-os-feature", metavar="NAME", help="What its system can do, beside what its disk tells."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep-archive", help="Leave the archive in the bucket.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make an image of this machine an image of a project on Google Cloud; the same command goes on after a kill."""
+    from .commands.images import push_to_project
+
+    push_to_project(name, project, bucket, renamed, family, feature or (), keep=keep, as_json=json)
 
 
 @images.command("list")
@@ -578,13 +560,3 @@ def _place(project: str | None, bucket: str | None) -> Place:
     if project is None and bucket is not None:
         raise typer.BadParameter("--bucket goes with --project ID")
     return Place(project, bucket)
-
-
-def _pairs(parameters: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for parameter in parameters or []:
-        name, equals, value = parameter.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"--set {parameter}: write NAME=VALUE")
-        pairs[name] = value
-    return pairs

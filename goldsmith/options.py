@@ -57,3 +57,14 @@ KeptFor = Annotated[
 WithSecrets = Annotated[bool, typer.Option("--with-secrets", help="Show the shell the step's secrets, too.")]
 BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
+
+
+def named_values(parameters: list[str] | None) -> dict[str, str]:
+    """Return the values of --set by their names. typer.BadParameter."""
+    pairs = {}
+    for parameter in parameters or []:
+        name, equals, value = parameter.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"--set {parameter}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs

@@ -30,6 +30,7 @@ SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was m
 REVOKED_LABEL = "goldsmith-revoked"  # on an image that was revoked: when, in Unix seconds
 VERIFY_LABEL = "goldsmith-verify"  # on an image that is kept although it has failed its verification: failed
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
+COPY_LABEL = "goldsmith-copy-of"  # on a copy of an image: the id of the image that it is a copy of
 
 _OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

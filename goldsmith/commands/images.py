@@ -22,13 +22,13 @@ from shared.runtime import opening
 
 from ..exit_status import NOT_SUCCEEDED
 from ..home import open_home
-from ..places import Place, builds_at
+from ..places import Place, builds_at, default_bucket
 from ..screen.progress import shown
 from ..screen.tables import megabytes, print_json, print_table, when
 from ..screen.text import complain, say
 
 if TYPE_CHECKING:
-    from shared.runtime.opening import LocalBackend
+    from shared.runtime.opening import LocalBackend, PushedImage
 
 
 def list_images(family: str | None, *, as_json: bool) -> None:
@@ -53,10 +53,12 @@ def show_image(name: str, *, as_json: bool) -> None:
         image = _find(backend, name)
         contents = opening.images_here(backend).describe(name)
         known = find_image(LOCAL, name, backend)
-    revoked = known.revoked if known is not None and known.id == image.id else None
+    is_known = known is not None and known.id == image.id
+    revoked, pushed = (known.revoked, known.pushed) if known is not None and is_known else (None, ())
     if as_json:
         told = None if revoked is None else asdict(revoked)
-        print_json({"image": asdict(image), "contents": asdict(contents), "revoked": told})
+        copies = [asdict(copy) for copy in pushed]
+        print_json({"image": asdict(image), "contents": asdict(contents), "revoked": told, "pushed": copies})
         return
     lines = [
         ("image", f"{image.project}/{image.name}, id {image.id}"),
@@ -69,6 +71,7 @@ def show_image(name: str, *, as_json: bool) -> None:
         lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement or 'none'}"))
     if revoked is not None:
         lines.append(("revoked", revoked.text))
+    lines += [("pushed", f"{copy.project}/{copy.name}, id {copy.id}, at {when(copy.time)}") for copy in pushed]
     for key, value in lines:
         say(f"{key + ':':<12} {value}")
     say(str(contents))
@@ -322,6 +325,35 @@ def _local_name(name: str) -> str:
             f"gcloud compute images describe {name} --project {project}"
         )
     return name
+
+
+def push_to_project(
+    name: str,
+    project: str,
+    bucket: str | None,
+    renamed: str | None,
+    family: str | None,
+    features: Sequence[str],
+    *,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Bring an image to a project, or go on with that, and print what is there then."""
+    with shown() as progress, open_home(progress) as backend:
+        done: PushedImage = opening.push_here(
+            backend, name, project, bucket or default_bucket(project), renamed or name, family, features, keep=keep
+        )
+    if done.note:
+        complain(done.note)
+    if as_json:
+        print_json(asdict(done))
+        return
+    joined = f", newest of family {done.family}" if done.family else ", in no family"
+    say(
+        f"image {done.project}/{done.name}, id {done.id}{joined}{', which was there already' if done.was_there else ''}"
+    )
+    if done.archive and not done.note:
+        say(f"archive {done.archive}")
 
 
 def forget_record(name: str, place: Place) -> None:

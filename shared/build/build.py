@@ -147,6 +147,20 @@ class Revocation:
 
 
 @dataclass(frozen=True)
+class PushedCopy:
+    """An image of a project on Google Cloud that was made of an image of this machine."""
+
+    project: str
+    name: str
+    id: str
+    time: float  # when it was recorded, in Unix seconds
+
+    def is_in(self, others: tuple[PushedCopy, ...]) -> bool:
+        """Return whether this very image is among others, whenever that was recorded."""
+        return (self.project, self.name, self.id) in [(each.project, each.name, each.id) for each in others]
+
+
+@dataclass(frozen=True)
 class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
@@ -165,11 +179,19 @@ class ImageDocument:
     source_id: str = ""  # of a published one, the id of the image that it was built from; "": not known
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
     revoked: Revocation | None = None
+    pushed: tuple[PushedCopy, ...] = ()  # what `images push` has made of it; other stores know more of those
 
     def beside(self, known: ImageDocument | None) -> ImageDocument:
-        """Return what a build writes of its image over what is known of it: no build takes a revocation back."""
-        same = known is not None and (known.build_id, known.id) == (self.build_id, self.id)
-        return replace(self, revoked=known.revoked) if known is not None and same and self.revoked is None else self
+        """Return what a build writes of its image over what is known of it: no revocation and no copy is forgotten."""
+        if known is None or (known.build_id, known.id) != (self.build_id, self.id):
+            return self
+        return replace(self, revoked=self.revoked or known.revoked, pushed=self.pushed or known.pushed)
+
+    def with_pushed(self, copy: PushedCopy) -> ImageDocument:
+        """Return it with a copy noted, in the place of an earlier one of that project and name."""
+        place = copy.project, copy.name
+        others = tuple(each for each in self.pushed if (each.project, each.name) != place)
+        return self if copy.is_in(self.pushed) else replace(self, pushed=(*others, copy))
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,17 @@ class GoogleBucket:
             blob.upload_from_string(data, content_type=_content_type(uri), **self._patience)
             return str(blob.generation)
 
+    def begin_upload(self, uri: str) -> str:
+        """Return the session of an upload to a name that no object has, for resumable.py. Conflict, Permanent."""
+        with _written(uri):
+            try:
+                session: str = self._blob(uri).create_resumable_upload_session(
+                    content_type=_content_type(uri), if_generation_match=_NO_OBJECT, **self._patience
+                )
+            except api.PreconditionFailed as error:
+                raise Conflict(f"{uri}: is there already") from error
+            return session
+
     def delete(self, uri: str) -> None:
         """Delete an object; absent is fine."""
         with _mapped(uri):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .keeper import Retried as Retried
     from .one_machine import LocalBackend as LocalBackend
     from .provenance import LocalProvenance as LocalProvenance
+    from .push import PushedImage as PushedImage
     from .terminal import CloudClient as CloudClient
     from .terminal import CloudConsole as CloudConsole
 
@@ -103,6 +104,25 @@ def client(project: str, bucket: str) -> CloudClient:
     from .terminal import open_client
 
     return open_client(project, bucket)
+
+
+def push_here(
+    backend: LocalBackend,
+    name: str,
+    project: str,
+    bucket: str,
+    renamed: str,
+    family: str | None,
+    features: Sequence[str],
+    *,
+    keep: bool,
+) -> PushedImage:
+    """Bring an image of this machine to a project, by a bucket, under another name perhaps. InputError, Transient."""
+    from ..images.archived import ArchivedAs
+    from .push import person_target, push_image
+
+    asked = ArchivedAs(project, renamed, tuple(features))
+    return push_image(name, asked, family, person_target(project, bucket), backend, keep=keep)
 
 
 def check_webhooks(home: Path) -> None:

@@ -93,9 +93,9 @@ class Calls:
         """Send one request: the one place that every call comes through. Raises what Google's clients do."""
         return method(request=request, retry=self._retry, timeout=seconds)
 
-    def until(self) -> float:
+    def until(self, seconds: float = BUDGET) -> float:
         """Return the time at which a call of the port that begins now stops waiting."""
-        return self._clock.now() + BUDGET
+        return self._clock.now() + seconds
 
     def request_id(self, *what: str) -> str:
         """Return the id of a request: the same within REPEATS, since a failure must not be repeated for an hour.

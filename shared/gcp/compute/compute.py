@@ -14,6 +14,7 @@ from ...build.plan import Plan
 from ...errors import Permanent
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ...ports import (
+    ArchivedImage,
     Clock,
     Image,
     ImageRequest,
@@ -100,6 +101,10 @@ class GoogleCompute:
             place = request.source_project, request.zone, request.source_disk
             self._machines.check_disk(*place, request.made_by, request.disk_gb)
         return self._images.create(request)
+
+    def import_archive(self, request: ArchivedImage, seconds: float) -> Image:
+        """Make an image of an archive in Cloud Storage, and wait so long for it. AlreadyExists, Transient."""
+        return self._images.import_archive(request, seconds)
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         """Refuse, as check() does before: Compute Engine needs a machine for that, which gcloud makes."""

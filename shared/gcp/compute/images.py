@@ -9,8 +9,8 @@ from google.cloud import compute_v1
 
 from ...build.image.secure_boot import BootKey, SecureBootKeys
 from ...errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
-from ...names import BUILD_LABEL
-from ...ports import Image, ImageRequest
+from ...names import BUILD_LABEL, COPY_LABEL
+from ...ports import ArchivedImage, Image, ImageRequest
 from .calls import API, Calls, Method, last
 from .instance import customer_key
 
@@ -69,6 +69,27 @@ class Images:
             raise AlreadyExists(
                 f"image {request.name} of project {request.project} was made of {last(made.source_disk) or 'no disk'}, "
                 f"not of {request.source_disk}; choose another name"
+            )
+        return _as_image(request.project, made)
+
+    def import_archive(self, request: ArchivedImage, seconds: float) -> Image:
+        """Make an image of an archive in Cloud Storage, and wait so long for it. AlreadyExists, Transient."""
+        image = compute_v1.Image(
+            name=request.name,
+            raw_disk=compute_v1.RawDisk(source=request.archive.replace("gs://", "https://storage.googleapis.com/", 1)),
+            description=request.description,
+            labels={**request.labels, COPY_LABEL: request.copy_of},
+            licenses=[API + path for path in request.licenses],
+            architecture=request.architecture.upper(),
+            guest_os_features=[compute_v1.GuestOsFeature(type_=name) for name in request.guest_os_features],
+            storage_locations=list(request.storage_locations),
+            image_encryption_key=customer_key(request.kms_key),
+            shielded_instance_initial_state=_initial_state(request.secure_boot_keys),
+        )
+        made = self.ensure(request.project, image, self._calls.until(seconds))
+        if made.labels.get(COPY_LABEL) != request.copy_of:
+            raise AlreadyExists(
+                f"image {request.name} of project {request.project} is another one; choose another name"
             )
         return _as_image(request.project, made)
 
