@@ -20,7 +20,7 @@ from provisioner.protocol import Step
 from ..build.plan import Plan
 from .layer_store import StepLayer
 
-FORMAT = 2  # of layers: a new one makes all that there are useless
+FORMAT = 2  # of layers: raise it when code packs, applies or means them otherwise; it makes all that there are useless
 
 
 def layer_chain(plan: Plan, base: dict[str, Any], selected: Callable[[Sequence[str]], str]) -> tuple[StepLayer, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,14 @@ from ..build.plan import Plan
 from ..cache.disk_delta import apply_delta, disk_digest, read_delta
 from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
 from ..cache.step_keys import layer_chain
-from ..delivery.bundle import provisioner_version
 from ..errors import EnvironmentFault, ImageFileError, InputError, NotFound
 from ..machines.machines import CHROOT
 from ..machines.qemu import StepCache
 from ..ports import MachineRequest
 from ..quantities import parse_size
 from ..topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
+from .step_code import TREE, code_of_steps
 
-CODE = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger(__name__)
 
 
@@ -54,22 +52,20 @@ def step_cache(request: MachineRequest, source: Callable[[], Path]) -> StepCache
     return StepCache(plan.build_id, chain, plan.cache.max_age, key=request.job.key)
 
 
-def chain_of(plan: Plan, source: Path) -> tuple[StepLayer, ...]:
-    """Return the layers of a plan's steps. `source` is the disk of its source image."""
+def chain_of(plan: Plan, source: Path, tree: Path = TREE) -> tuple[StepLayer, ...]:
+    """Return the layers of a plan's steps. `source` is the disk of its source image, `tree` has our packages."""
     context = None if plan.context is None else Path(plan.context.uri)
     base = {
         "engine": plan.machine.engine,
-        "provisioner": provisioner_version(),
+        "code": code_of_steps(plan.machine.engine, plan.machine.boot, tree),
         "disk_size_gb": plan.machine.disk_size_gb,
         "source_date": plan.source_date,
     }
     if plan.machine.engine != CHROOT:
         base["boot"] = plan.machine.boot
-        base["code"] = _digest_of("machines/direct_boot")
         base["disk"] = disk_digest(source)  # its blocks, which an image that was made again may have elsewhere
     else:
         base["user"] = os.geteuid()  # whose ids the files of its layers have
-        base["code"] = _digest_of("sandbox")
     return layer_chain(plan, base, lambda patterns: _selected(context, patterns))
 
 
@@ -126,15 +122,6 @@ def _remove(folder: Path) -> None:
     from ..machines.start_sandbox import remove_folder  # loads all of the sandbox: only where something is removed
 
     remove_folder(folder)
-
-
-def _digest_of(folder: str) -> str:
-    """Return the digest of the code that steps are run with, beside the provisioner."""
-    digest = hashlib.sha256()
-    for path in sorted((CODE / folder).rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _selected(context: Path | None, patterns: Sequence[str]) -> str:

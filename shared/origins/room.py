@@ -54,14 +54,13 @@ from ..sandbox.system_calls import (
     pivot_root,
     unshare,
 )
-from ..sandbox.user_namespace import IDS, enter_user_namespace, own_id_ranges
+from ..sandbox.user_namespace import FIRST_ID, IDS, enter_user_namespace, own_id_ranges
 
 PLACE = "/run/goldsmith"
 JOB, TREE, CACHE = (f"{PLACE}/{name}" for name in ("job", "tree", "cache"))
 RESULT_HANDLE = 3  # the descriptor on which the job tells its result
 ROOM_LOST = OWN_FAULT  # the exit status of a room that was lost
 
-_BASE = 0x70000000  # as of the sandboxes of builds
 _ADDRESS = "169.254.169.254"  # at which nothing answers
 _LOOK = 0.5  # seconds between two looks at memory and disk
 _ROOM_LEFT = 64 << 20  # bytes that have to stay free where the tree is
@@ -124,7 +123,7 @@ class _Room:
     def __init__(self, spec: RoomSpec) -> None:
         self._spec = spec
         self._control = socket.socket(fileno=spec.control)
-        self._base = 0 if os.geteuid() else _BASE
+        self._base = 0 if os.geteuid() else FIRST_ID
 
     def run(self) -> int:
         """Run the job; return its exit status. GoldsmithError; OSError."""

@@ -43,10 +43,9 @@ from .system_calls import (
     mount_file_system,
     unshare,
 )
-from .user_namespace import IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
+from .user_namespace import FIRST_ID, IDS, enter_user_namespace, own_id_ranges, run_with_all_ids
 
 BAD_INPUT = 2  # the exit status for an archive that has no layers
-BASE = 0x70000000  # of the ids that a sandbox of root has on the host: no user's, and none that systemd-nspawn(1) gives
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
 HELD = "held"  # a file in the folder: a hand may have touched the sandbox, and nothing of it is kept any more
@@ -110,7 +109,7 @@ class Supervisor:
         limits = make_limits(spec.name, spec.memory)
         alive = alive_pipe(limits)
         self._say(f"limits: {limits.how}")
-        base = 0 if os.geteuid() else BASE
+        base = 0 if os.geteuid() else FIRST_ID
         if not base:
             enter_user_namespace(own_id_ranges())
             _end_with_parent()

@@ -30,6 +30,9 @@ from .system_calls import NEW_MOUNTS, NEW_USERS, end_with_parent, keep_mounts_pr
 IDS = 65536
 """How many ids a namespace has, for the files and processes of an image."""
 
+FIRST_ID = 0x70000000
+"""The first of them on the host, for one of root: no user's, and none that systemd-nspawn(1) gives."""
+
 _LEAST_FIRST = 100_000  # of a range that is proposed, as useradd's SUB_UID_MIN
 _ALL_IDS = 0xFFFFFFFF  # that the first namespace of a machine maps
 _KINDS = (ImageFileError, InputError, NoSpace, EnvironmentFault, GoldsmithError)  # the nearest one first
