@@ -174,8 +174,9 @@ def _size(description: DiskDescription, usage: Mapping[str, FileUsage], size: in
         check_room(description, _needs(description, usage, comfortable=False), wanted)
         return wanted
     step = MIB if description.table is None else GIB
-    usage = {**usage, "/": replace(usage["/"], data=usage["/"].data + growth)}
-    return least_disk(description, _needs(description, usage, comfortable=True), step)
+    needs = _needs(description, usage, comfortable=True)
+    needs[description.root.base] += growth
+    return least_disk(description, needs, step)
 
 
 def _needs(description: DiskDescription, usage: Mapping[str, FileUsage], *, comfortable: bool) -> dict[str, int]:

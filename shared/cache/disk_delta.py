@@ -7,7 +7,6 @@ every place outside of the file: it may come from another machine.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import sys
@@ -16,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..disks.extents import copy_range, data_extents, open_descriptor, punch_hole
+from ..disks.extents import copy_range, open_descriptor, punch_hole
 from ..errors import ImageFileError
 
 CLUSTER_BITS = 16
 _CLUSTER = 1 << CLUSTER_BITS
-_WINDOW = 1 << 20  # bytes that are digested at once
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _MAGIC, _VERSION, _REFCOUNT_ORDER = b"QFI\xfb", 3, 4
 _OFFSET = 0x00FF_FFFF_FFFF_FE00  # of an entry of either table
@@ -165,19 +163,3 @@ def _goes_on(last: DiskChange, change: DiskChange) -> bool:
     if last.source is None or change.source is None:
         return last.source is change.source
     return last.source + last.length == change.source
-
-
-def disk_digest(disk: Path) -> str:
-    """Return the digest of a disk's contents, wherever its file has holes. OSError."""
-    digest, seen, zeros = hashlib.sha256(), -1, bytes(_WINDOW)
-    with disk.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest.update(b"%d" % size)
-        for start, length in data_extents(file.fileno(), size):
-            for number in range(max(seen + 1, start // _WINDOW), -(-(start + length) // _WINDOW)):
-                data = os.pread(file.fileno(), _WINDOW, number * _WINDOW)
-                seen = number
-                if data != zeros[: len(data)]:  # a third of the time that counting zeros takes
-                    digest.update(b"%d %d " % (number, len(data)))
-                    digest.update(data)
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ from ..architectures import find_architecture
 from ..build.build import ArchiveRecord, ExportedImage
 from ..build.export_formats import chosen_formats
 from ..build.plan import Plan
-from ..cache.disk_delta import disk_digest
+from ..cache.disk_digest import BegunDigest, disk_digest
 from ..delivery.cidata import cidata_files
 from ..delivery.iso9660 import FILE_LIMIT
 from ..disks.disk import Disk
@@ -90,6 +90,7 @@ class LocalCompute:
         self._clock = clock
         self._environment = environment
         self._secrets = HostSecrets(environment)
+        self._digests: dict[str, BegunDigest] = {}  # of images that were made here, by their ids
 
     def check(self, plan: Plan, *, boots: bool = True) -> None:
         """Look for QEMU, for room and for a place that the archive can be written to."""
@@ -177,7 +178,7 @@ class LocalCompute:
         if request.same_as is not None:
             _refuse_difference(Path(request.same_as), disk, same_bytes=request.same_bytes)
         try:
-            return self._catalogue.add(
+            image = self._catalogue.add(
                 disk,
                 request.name,
                 transfer="link",
@@ -192,6 +193,8 @@ class LocalCompute:
             if existing is None or existing.source_disk != request.source_disk:
                 raise
             return existing
+        self._digests[image.id] = BegunDigest(self._catalogue.disk(image.name))  # its statement will ask for it
+        return image
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         """Write the archive and read it back; both are told as progress.
@@ -282,9 +285,10 @@ class LocalCompute:
     def disk_digest(self, project: str, name: str) -> str | None:
         """Read an image's disk, but for its holes."""
         self._only_local(project)
-        disk = self._catalogue.disk(name)
+        disk, image = self._catalogue.disk(name), self._catalogue.get(name)
+        begun = self._digests.get(image.id) if image is not None else None
         with faults(disk.parent):
-            return disk_digest(disk)
+            return disk_digest(disk) if begun is None else begun.result()
 
     def label_image(self, image: Image, labels: Mapping[str, str]) -> None:
         """Set labels."""

@@ -13,7 +13,8 @@ from provisioner.protocol import Job
 from provisioner.system.context import selected_digest
 
 from ..build.plan import Plan
-from ..cache.disk_delta import apply_delta, disk_digest, read_delta
+from ..cache.disk_delta import apply_delta, read_delta
+from ..cache.disk_digest import kept_digest
 from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
 from ..cache.step_keys import layer_chain
 from ..errors import EnvironmentFault, ImageFileError, InputError, NotFound
@@ -63,7 +64,7 @@ def chain_of(plan: Plan, source: Path, tree: Path = TREE) -> tuple[StepLayer, ..
     }
     if plan.machine.engine != CHROOT:
         base["boot"] = plan.machine.boot
-        base["disk"] = disk_digest(source)  # its blocks, which an image that was made again may have elsewhere
+        base["disk"] = kept_digest(source)  # its blocks, which an image that was made again may have elsewhere
     else:
         base["user"] = os.geteuid()  # whose ids the files of its layers have
     return layer_chain(plan, base, lambda patterns: _selected(context, patterns))

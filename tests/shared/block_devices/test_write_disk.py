@@ -208,6 +208,17 @@ def test_a_file_system_alone_is_just_large_enough_and_can_grow(mode: str, place:
     tool("e2fsck", "-fn", large)
 
 
+def test_room_for_what_is_added_later_is_as_large_as_was_said(tmp_path: Path) -> None:
+    """Room that is filled to three fifths, too, would be 100 MiB here: it is hashed with each raw file."""
+    kept, sizes = UnpackedRoot((), {}, {}), []
+    for growth in (0, 60 * MIB):
+        tree = tmp_path / f"tree{growth}"
+        (tree / "etc").mkdir(parents=True)
+        disk = tmp_path / f"disk{growth}"
+        sizes.append(write_disk(file_system_disk(), tree, kept, disk, seed="s", time=TIME, growth=growth))
+    assert sizes[1] - sizes[0] == 60 * MIB
+
+
 MBR = DiskDescription(
     (
         ROOT,

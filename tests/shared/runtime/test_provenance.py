@@ -13,7 +13,7 @@ from shared.build import resources
 from shared.build.build import Build, Outcome, State
 from shared.build.orders import Order
 from shared.build.plan import SourceImage
-from shared.cache.disk_delta import disk_digest
+from shared.cache.disk_digest import disk_digest
 from shared.errors import InputError
 from shared.host.build_folder import BuildFolder
 from shared.provenance.check import Policy
