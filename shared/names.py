@@ -28,7 +28,7 @@ ATTEMPT_LABEL = "goldsmith-attempt"  # on machines and disks: which attempt made
 EXPIRES_LABEL = "goldsmith-expires"  # on machines and disks: the Unix time after which a sweep may delete them
 SOURCE_LABEL = "goldsmith-source"  # on an image: the name of the image it was made from
 REVOKED_LABEL = "goldsmith-revoked"  # on an image that was revoked: when, in Unix seconds
-VERIFY_LABEL = "goldsmith-verify"  # on an image that is kept although it has failed its verification: failed
+VERIFY_LABEL = "goldsmith-verify"  # on an image that no family has: pending, and failed where that is kept
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 COPY_LABEL = "goldsmith-copy-of"  # on a copy of an image: the id of the image that it is a copy of
 

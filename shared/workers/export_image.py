@@ -25,7 +25,7 @@ from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.history import each_event
 from ..errors import Permanent
-from ..names import BUILD_LABEL
+from ..names import BUILD_LABEL, VERIFY_LABEL
 from ..ownership import is_left_to, is_made_by
 from ..ports import Image, ImageRequest
 from .logs import store_console
@@ -69,7 +69,7 @@ def _export(image: ImageRecord, plan: Plan, backend: Backend) -> ExportedImage:
 def _image(build: Build, plan: Plan, order: Order, backend: Backend) -> ImageRecord:
     """Return the image: the one of an earlier build, marked as this one's, or one that is known or made now."""
     if build.taken_up or build.retry_of:
-        relabel({BUILD_LABEL: build.id}, build, order, backend)
+        relabel(_draft_labels(build, plan), build, order, backend)
     return build.image or _make(build, plan, backend)
 
 
@@ -155,7 +155,7 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             source_project=plan.machine.project,
             zone=zone,
             description=plan.image.description,
-            labels={BUILD_LABEL: plan.build_id},
+            labels=_draft_labels(build, plan),
             licenses=plan.image.licenses,
             architecture=plan.source.architecture,
             same_as=plan.image.same_as,
@@ -168,6 +168,11 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
             **_of_root(plan),
         )
     )
+
+
+def _draft_labels(build: Build, plan: Plan) -> dict[str, str]:
+    """Return the labels of an image that is not published yet: one that is still to be verified says so."""
+    return {BUILD_LABEL: build.id, **({} if plan.verify_steps is None else {VERIFY_LABEL: "pending"})}
 
 
 class _OfRoot(TypedDict, total=False):
