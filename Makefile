@@ -11,7 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin
-unexport PYTHONPATH
+unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
 # Scripts of tests/cases are users' own, faults included.

@@ -5,6 +5,7 @@ checkout, and to a small bad tree, which shows that it can fail.
 """
 
 import ast
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ class Module:
     name: str  # dotted; a package's is that of its folder
     is_package: bool
     text: str
-    tree: ast.Module
+
+    @property
+    def tree(self) -> ast.Module:
+        """Return its syntax tree."""
+        return _parse(self.text)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def files(root: Path, *suffixes: str) -> list[Path]:
 
 
 def modules(root: Path, *folders: str) -> list[Module]:
-    """Parse the tree's Python files, or only those below some of its folders."""
+    """Read the tree's Python files, or only those below some of its folders."""
     return [
         _module(path, root) for path in files(root, ".py") if not folders or path.relative_to(root).parts[0] in folders
     ]
@@ -67,18 +72,21 @@ def _module(path: Path, root: Path) -> Module:
     is_package = path.name == "__init__.py"
     parts = relative.parent.parts if is_package else relative.with_suffix("").parts
     text = path.read_text(encoding="utf-8")
-    return Module(relative, ".".join(parts), is_package, text, _parse(text))
+    return Module(relative, ".".join(parts), is_package, text)
 
 
 @cache
 def _parse(text: str) -> ast.Module:
     """Parse each text once, for all rules; no rule changes the tree."""
-    return ast.parse(text)
+    tree = ast.parse(text)
+    gc.freeze()  # all trees stay: Python need not look through them again and again
+    return tree
 
 
-def imports(module: Module) -> Iterator[Import]:
-    """Yield everything that a module imports, at any place in it."""
-    yield from _imports(module, module.tree.body, lazy=False)
+@cache
+def imports(module: Module) -> tuple[Import, ...]:
+    """Return everything that a module imports, at any place in it."""
+    return tuple(_imports(module, module.tree.body, lazy=False))
 
 
 def _imports(module: Module, nodes: Sequence[ast.AST], *, lazy: bool) -> Iterator[Import]:
@@ -97,11 +105,7 @@ def _targets(module: Module, node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         base = ".".join(part for part in (_base(module, node.level), node.module) if part)
         return [f"{base}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in {
-        "__import__",
-        "import_module",
-        "importlib.import_module",
-    }:
+    if isinstance(node, ast.Call) and _last_name(node.func) in {"__import__", "import_module"}:
         named = node.args[0] if node.args else None
         return [named.value] if isinstance(named, ast.Constant) and isinstance(named.value, str) else []
     return []

@@ -8,6 +8,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ UNFINISHED = ("NotImplementedError",)
 PATCHING_MODULES = ("unittest.mock", "mock", "pytest_mock")
 PATCHING_ARGUMENTS = ("monkeypatch", "mocker")
 UNTESTED = ("skip", "skipif", "xfail", "importorskip", "skipTest", "expectedFailure", "skipIf", "skipUnless")
+IN_A_TREE = re.compile("|".join((*UNFINISHED, *PATCHING_ARGUMENTS, *UNTESTED)))
 
 
 def empty_names(root: Path) -> list[str]:
@@ -50,12 +52,11 @@ def stiff_words(root: Path) -> list[str]:
     found = [
         f"{module.path}:{line}: {word[0].strip()}: {remedy}"
         for module in modules(root)
-        for line, text in _prose(module)
         for pattern, remedy in (
             (SUBJECTS, "name the subject, such as the caller or the VM"),
             (STIFF_VERB, "begin with Return, Raise, Read, Write, Parse, Start, Yield ..."),
         )
-        if (word := pattern.search(text))
+        for line, word in _in_prose(module, pattern)
     ]
     for path in (path for path in files(root, ".md") if "decisions" not in path.parts and path.name != "CHANGELOG.md"):
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -65,15 +66,14 @@ def stiff_words(root: Path) -> list[str]:
 
 
 def _in_python(module: Module) -> Iterator[tuple[int, str]]:
-    for line, text in _prose(module):
-        if word := LEFT_FOR_LATER.search(text):
-            yield line, f"{word[0]}: do it, or leave it out"
+    for line, word in _in_prose(module, LEFT_FOR_LATER):
+        yield line, f"{word[0]}: do it, or leave it out"
     for found in imports(module):
         if any(is_within(found.target, patching) for patching in PATCHING_MODULES):
             yield found.line, f"{found.target}: pass a real local adapter or a fake in, patch nothing"
         if found.target.split(".")[0] in {"pytest", "unittest"} and found.target.split(".")[-1] in UNTESTED:
             yield found.line, f"{found.target}: a test runs or is not there"
-    for node in ast.walk(module.tree):
+    for node in ast.walk(module.tree) if IN_A_TREE.search(module.text) else ():
         if isinstance(node, ast.Name) and node.id in UNFINISHED:
             yield node.lineno, f"{node.id}: write it, or leave it out (a Protocol's method has `...`)"
         if isinstance(node, ast.arg) and node.arg in PATCHING_ARGUMENTS:
@@ -86,13 +86,24 @@ def _is_of_a_test_library(value: ast.expr) -> bool:
     return ast.unparse(value) in {"pytest", "pytest.mark", "unittest", "self"}
 
 
-def _prose(module: Module) -> Iterator[tuple[int, str]]:
-    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
-    for node in ast.walk(module.tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
-            yield node.body[0].lineno, ast.get_docstring(node) or ""
+def _in_prose(module: Module, pattern: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str]]]:
+    """Yield what is found in comments and docstrings. Comments are only looked for where the whole text has a match."""
+    texts = [*_docstrings(module), *(_comments(module.text) if pattern.search(module.text) else ())]
+    yield from ((line, word) for line, text in texts if (word := pattern.search(text)))
+
+
+@cache
+def _docstrings(module: Module) -> list[tuple[int, str]]:
+    return [
+        (node.body[0].lineno, ast.get_docstring(node) or "")
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body
+    ]
+
+
+def _comments(text: str) -> Iterator[tuple[int, str]]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    yield from ((token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT)
 
 
 def test_modules_have_telling_names() -> None:

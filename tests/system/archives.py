@@ -13,11 +13,25 @@ from typing import Any
 
 from tests.shared.disks.small_disks import tool
 
+_BLOCK = mmap.ALLOCATIONGRANULARITY
+
 
 def sha256(path: Path) -> str:
     """Return the digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_sha256(disk: Path) -> str:
+    """Return a digest that two disks have in common if they are the same bytes; of holes nothing is read."""
+    found = hashlib.sha256(str(disk.stat().st_size).encode())
+    with disk.open("rb", buffering=0) as file:
+        for start, end in _extents(file.fileno()):
+            for at in range(start, end, _BLOCK):
+                block = os.pread(file.fileno(), min(_BLOCK, end - at), at)
+                if block.strip(b"\0"):  # blocks of zeros may be holes of the other disk
+                    found.update(b"%d " % at + block)
+    return found.hexdigest()
 
 
 def sha256_inside(archive: Path) -> str:
@@ -75,6 +89,16 @@ def holds(disk: Path, *texts: str) -> list[str]:
     return sorted(found)
 
 
+def files_with(folder: Path, *texts: str, without: str = "") -> list[str]:
+    """Return the files below a folder that hold a text, but not those below folders of a name."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != without]
+        paths = (Path(place, name) for name in names)
+        found += [str(path) for path in paths if path.is_file() and not path.is_symlink() and holds(path, *texts)]
+    return sorted(found)
+
+
 def _extents(file: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of each stretch of data. Between them are holes."""
     end, size = 0, os.fstat(file).st_size
@@ -84,4 +108,4 @@ def _extents(file: int) -> Iterator[tuple[int, int]]:
         except OSError:  # ENXIO: holes up to the end
             return
         end = os.lseek(file, start, os.SEEK_HOLE)
-        yield start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY, end
+        yield start // _BLOCK * _BLOCK, end

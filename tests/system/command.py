@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tests.system.small_disk import SmallDisk
 from tests.system.traces import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = ROOT / "setup" / "goldsmith"  # which .venv/bin/goldsmith leads to
 LIMIT = 420.0  # seconds that one command may take on a machine that has much else to do
 
 Document = dict[str, Any]
@@ -138,7 +138,7 @@ class Goldsmith:
 
     def line(self, *arguments: str | Path) -> list[str]:
         """Return the command line of a command."""
-        return [*self._enter, sys.executable, "-m", "goldsmith", *(str(argument) for argument in arguments)]
+        return [*self._enter, str(LAUNCHER), *(str(argument) for argument in arguments)]
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Running:
         """Start a command; Running.until reads its JSON."""

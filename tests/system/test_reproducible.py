@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from shared.disks.disk import Disk
 from shared.images.catalogue import Catalogue
 from tests.shared.disks.small_disks import tool
 from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for
-from tests.system.archives import root_partition
+from tests.system.archives import data_sha256, root_partition
 from tests.system.as_user import as_ordinary_user
 from tests.system.command import Document, Goldsmith
 
@@ -68,16 +67,10 @@ def built(goldsmith: Goldsmith, name: str, **environment: str) -> Path:
     return goldsmith.home / "images" / name / "disk.raw"
 
 
-def digest(disk: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with disk.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def test_two_builds_are_the_same_bytes_for_any_user(users: list[Goldsmith], tmp_path: Path) -> None:
     """Mended: diskimage-builder's images differ in times, identifiers, the initrd and caches."""
     disks = [built(goldsmith, name) for goldsmith in users for name in ("first", "second")]  # the second from the cache
-    assert len({digest(disk) for disk in disks}) == 1
+    assert len({data_sha256(disk) for disk in disks}) == 1
     told = users[0].run("images", "diff", disks[0], disks[-1], "--json", "--exit-code")
     assert (told.status, json.loads(told.out)["same"]) == (0, True)
     with Disk(disks[0]) as disk:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from shared.disks.disk import Disk
 from tests.shared.sandbox.ordinary_user import MODES
+from tests.system.archives import files_with
 from tests.system.command import Document, Goldsmith, prints
 from tests.system.sandboxes import assert_nothing_left, sandboxed
 from tests.system.terminal import Terminal
@@ -17,6 +17,7 @@ from tests.system.terminal import Terminal
 TOKEN = "GS_TEST_TOKEN"
 VALUE = "c0ffee/of+the step"
 IN_BASE64 = base64.b64encode(VALUE.encode()).decode()
+BASE = "debian-12-base"  # the folder of the image that the tests start with
 TAKES = """[ "$TOKEN" = "$(printf 'c0ffee/of'; printf '+the step')" ] && echo right "$TOKEN" && echo "$TOKEN" | base64
 [ "$FILE" = "$TOKEN" ] && echo same; printf %s "$TOKEN" >/run/held; echo made >/etc/made
 """
@@ -38,16 +39,6 @@ def with_key(spec: Path, value: str = VALUE) -> Path:
     return spec
 
 
-def files_with(folder: Path, *texts: str) -> list[str]:
-    """Return the files below a folder that hold a text; the image that the tests start with is left out."""
-    wanted = [option for text in texts for option in ("-e", text)]
-    done = subprocess.run(
-        ["grep", "-rlaF", "--exclude-dir=debian-12-base", *wanted, folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode < 2, done.stderr
-    return done.stdout.splitlines()
-
-
 @pytest.mark.slow
 def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -> None:
     spec = with_key(sandboxed(sandboxes, steps(), output={"family": "made"}))
@@ -60,7 +51,7 @@ def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -
     build = done.documents()[-1]["build"]
     assert VALUE not in done.text
     assert IN_BASE64 not in done.text
-    assert files_with(sandboxes.home, VALUE, IN_BASE64) == []
+    assert files_with(sandboxes.home, VALUE, IN_BASE64, without=BASE) == []
     assert [path.name for path in (sandboxes.home / "cache" / "layers").glob("[0-9a-f]*")] != []
     with Disk(sandboxes.home / "images" / build["image"]["name"] / "disk.raw") as disk:
         assert disk.root.read("/etc/made") == b"made\n"
@@ -77,7 +68,8 @@ def test_an_image_with_a_value_in_it_is_not_made(sandboxes: Goldsmith) -> None:
     assert "/usr/lib/app/login holds the value of takes.secrets.TOKEN" in done.text
     assert VALUE not in done.text
     assert sandboxes.images() == []
-    assert files_with(sandboxes.home, VALUE, base64.b64encode(b"user:" + VALUE.encode()).decode()) == []
+    encoded = base64.b64encode(b"user:" + VALUE.encode()).decode()
+    assert files_with(sandboxes.home, VALUE, encoded, without=BASE) == []
 
 
 @pytest.mark.slow
@@ -88,7 +80,7 @@ def test_a_killed_build_leaves_none(sandboxes: Goldsmith) -> None:
     running.until(prints("same"))
     running.kill()
     sandboxes.traces.wait_for_no_process()
-    assert files_with(sandboxes.home, VALUE, IN_BASE64) == []
+    assert files_with(sandboxes.home, VALUE, IN_BASE64, without=BASE) == []
     [build] = sandboxes.builds()
     done = sandboxes.run("builds", "resume", build["id"])
     assert [build["outcome"] for build in sandboxes.builds()] == ["cancelled"], done.text
@@ -149,5 +141,5 @@ def test_a_virtual_machine_s_step_gets_them_and_nothing_has_them(goldsmith: Gold
     for expected in ("right (hidden)", "[step takes] (hidden)", "[step takes] same", "[step prints] none"):
         assert expected in done.out
     assert VALUE not in done.text
-    assert files_with(goldsmith.home, VALUE, IN_BASE64) == []
+    assert files_with(goldsmith.home, VALUE, IN_BASE64, without=BASE) == []
     goldsmith.traces.assert_none()
