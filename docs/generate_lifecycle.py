@@ -38,6 +38,31 @@ what that order may make. An order that is not answered within {PATIENCE:.0f} s 
 {CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
 """
 
+CHANNELS = """\
+## Channels
+
+A family leads to what was built last. A channel leads to what was promoted last: the channel `prod` of the family `web`
+is the family `web-prod`, which anything that takes a family can name.
+
+    goldsmith images promote web-20261120 --to prod     # image web-20261120-prod, newest of family web-prod
+
+A promotion makes a second image from the first, on one machine with the same disk, and puts it into the channel's
+family when all is recorded; the first image and its family stay as they are. Only a published, verified image can be
+promoted that is not revoked, so a channel leads to no other. The last promotion wins, also that of an older image.
+A promotion that was cut off is finished by the same command, and one that is done already changes nothing.
+
+A revocation of the first image takes its copies along, and each channel goes back to its newest good copy; a copy can
+also be revoked alone. A spec whose family is the channel of a family that there is already is refused.
+
+The channels of one machine are in `channels.json` of `GOLDSMITH_HOME`. Their names have no dashes:
+
+    {"dev": {}, "staging": {}, "prod": {}}
+
+A channel can name `approvers`, a list of mail addresses. Promotions to such a channel are refused, since this release
+asks nobody for approval. On Google Cloud there are no channels yet.
+[Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
+"""
+
 REVOCATION = """\
 ## Revoked images
 
@@ -95,6 +120,7 @@ def page() -> str:
         table(("order", "given on entering", "what is asked for"), map(order, ORDER_KINDS)),
         "## Outcomes\n",
         table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
+        CHANNELS,
         REVOCATION,
     ]
     return "\n".join(parts)

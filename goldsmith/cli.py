@@ -365,6 +365,18 @@ def images_forget(
     forget_record(name, _place(project, bucket))
 
 
+@images.command("promote")
+def images_promote(
+    name: ImageName,
+    channel: Annotated[str, typer.Option("--to", metavar="CHANNEL", help="One of channels.json, such as prod.")],
+    json: AsJson = False,
+) -> None:
+    """Copy a verified image into a channel: the family FAMILY-CHANNEL leads to it then."""
+    from .commands.images import promote
+
+    promote(name, channel, as_json=json)
+
+
 @images.command("revoke")
 def images_revoke(
     name: ImageName,

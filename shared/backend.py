@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from .build.image.channels import Channels, no_channels
 from .keys import Keys
 from .ports import Bucket, Bus, Clock, Compute, Progress, Signer, Store
 
@@ -36,4 +37,5 @@ class Backend:
     progress: Progress
     adopted_families: Collection[str]  # whose older images may be deprecated although builds did not make them; *: all
     concurrency: int | None  # builds that have VMs, or are about to, at once; None: any number
+    channels: Callable[[], Channels] = field(default=no_channels, kw_only=True)  # of the deployment. InputError
     signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

@@ -6,12 +6,12 @@ one: it has the image's id as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from provisioner.protocol import BUILD
 
 from .backend import Backend
-from .build.build import Build, ImageDocument, Outcome, Revocation
+from .build.build import Build, ChannelCopy, ImageDocument, Outcome, Revocation
 from .build.damage import Damaged, tell_damaged
 from .build.events import ImagesDeprecated
 from .build.plan import SourceImage
@@ -34,7 +34,8 @@ def content_of(image: Image, backend: Backend) -> str | None:
     """Return the content digest of an image that is ours, published and not revoked; None for any other."""
     known = find_image(image.project, image.name, backend)
     if known is not None and known.id == image.id:
-        return known.content_digest if known.state == "published" and known.revoked is None else None
+        fit = known.state == "published" and _revocation(known, backend) is None
+        return known.content_digest if fit else None
     build = find_build(image.labels.get(BUILD_LABEL, ""), backend)
     if build is None or build.plan is None or build.image is None or build.outcome is not Outcome.SUCCEEDED:
         return None
@@ -50,7 +51,21 @@ def is_revoked(image: Image, backend: Backend) -> bool:
 def revocation_of(image: Image | SourceImage, backend: Backend) -> Revocation | None:
     """Return what is recorded of an image's revocation; None for one that was not revoked."""
     known = find_image(image.project, image.name, backend)
-    return known.revoked if known is not None and known.id == image.id else None
+    return _revocation(known, backend) if known is not None and known.id == image.id else None
+
+
+def _revocation(known: ImageDocument, backend: Backend) -> Revocation | None:
+    """Return the revocation of an image, or of the one that it is a copy of."""
+    if known.revoked is not None or known.copy is None:
+        return known.revoked
+    original = find_image(known.project, known.copy.of, backend)
+    return original.revoked if original is not None and original.id == known.copy.id else None
+
+
+def copy_of(image: Image | SourceImage, backend: Backend) -> ChannelCopy | None:
+    """Return what a promotion has recorded of an image; None for one that is no copy."""
+    known = find_image(image.project, image.name, backend)
+    return known.copy if known is not None and known.id == image.id else None
 
 
 def is_good(image: Image, backend: Backend) -> bool:
@@ -63,10 +78,12 @@ def is_good(image: Image, backend: Backend) -> bool:
     return content_of(image, backend) is not None
 
 
-def newest_good(images: Sequence[Image], backend: Backend) -> Image | None:
-    """Return the newest image that a family may lead to."""
+def newest_good(
+    images: Sequence[Image], backend: Backend, among: Callable[[Image], bool] = lambda _: True
+) -> Image | None:
+    """Return the newest image that a family may lead to, among some."""
     newest_first = sorted(images, key=lambda image: (image.created, image.name), reverse=True)
-    return next((image for image in newest_first if is_good(image, backend)), None)
+    return next((image for image in newest_first if among(image) and is_good(image, backend)), None)
 
 
 def _was_replaced(image: Image, backend: Backend) -> bool:

@@ -48,6 +48,7 @@ class Image:
     deprecated: str | None = None  # None (active), DEPRECATED, OBSOLETE or DELETED
     replacement: str | None = None
     deletes_at: float | None = None  # Unix seconds
+    source_image: str | None = None  # the id of the image that it was copied from
 
     @property
     def is_obsolete(self) -> bool:
@@ -95,6 +96,17 @@ class ArchivedImage:
     storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region
     kms_key: str | None = None  # None: Google's own
     secure_boot_keys: SecureBootKeys | None = None  # None: Google's
+
+
+@dataclass(frozen=True)
+class CopyRequest:
+    """An image to be made from another one of its project, with all that this has. It joins no family."""
+
+    project: str
+    name: str
+    source: str  # the name of the other one
+    source_id: str  # its id
+    asked: float  # Unix seconds; the same request has the same time
 
 
 @dataclass(frozen=True)
@@ -225,6 +237,14 @@ class Compute(Protocol):
         """Make an image of a stopped machine's boot disk and wait until it is ready; one of this disk may be there.
 
         AlreadyExists for an image of that name of another disk.
+        """
+        ...
+
+    def copy_image(self, request: CopyRequest) -> Image:
+        """Make an image of another one and wait until it is ready; such a copy may be there.
+
+        NotFound where the other one is gone, or another one has its name; AlreadyExists for an image of that name that
+        is no copy of it.
         """
         ...
 
@@ -369,8 +389,11 @@ class Store(Protocol):
         """List the images that are kept until a time that is past."""
         ...
 
-    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
-        """Write an image's document if it is still as expected; return whether it was. One that is gone is deleted."""
+    def save_image(self, image: ImageDocument, expected: ImageDocument | None) -> bool:
+        """Write an image's document if it is still as expected (None: absent); return whether it was.
+
+        One that is gone is deleted.
+        """
         ...
 
     def set_image_aside(self, project: str, name: str) -> None:

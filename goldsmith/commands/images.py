@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from shared.engine.manifest import manifest, with_earlier_files
 from shared.engine.script_table import scripts_of
 from shared.errors import AlreadyExists, InputError, NotFound, StoreError
 from shared.names import LOCAL
-from shared.ownership import find_image
+from shared.ownership import find_image, revocation_of
 from shared.ports import Image
 from shared.runtime import opening
 
@@ -38,7 +38,13 @@ def list_images(family: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(image) for image in found])
         return
-    print_table(("IMAGE", "FAMILY", "ARCH", "DISK", "DATA", "CREATED", "DEPRECATED"), [_row(image) for image in found])
+    heads: tuple[str, ...] = ("IMAGE", "FAMILY", "ARCH", "DISK", "DATA", "CREATED", "DEPRECATED")
+    rows = [_row(image) for image in found]
+    if any(image.source_image for image in found):
+        names = {image.id: image.name for image in found}
+        heads = (*heads, "COPY OF")
+        rows = [(*row, _original(image, names)) for row, image in zip(rows, found, strict=True)]
+    print_table(heads, rows)
 
 
 def _row(image: Image) -> tuple[str, ...]:
@@ -47,18 +53,29 @@ def _row(image: Image) -> tuple[str, ...]:
     return (image.name, family, image.architecture, size, data, when(image.created), mark)
 
 
+def _original(image: Image, names: Mapping[str, str]) -> str:
+    return "" if image.source_image is None else names.get(image.source_image, f"id {image.source_image}")
+
+
 def show_image(name: str, *, as_json: bool) -> None:
     """Print one image and what is inside its disk."""
     with open_home() as backend:
         image = _find(backend, name)
         contents = opening.images_here(backend).describe(name)
         known = find_image(LOCAL, name, backend)
-    is_known = known is not None and known.id == image.id
-    revoked, pushed = (known.revoked, known.pushed) if known is not None and is_known else (None, ())
+        revoked = revocation_of(image, backend)
+    if known is not None and known.id != image.id:
+        known = None  # of another image of that name
+    copy, copies = (None, ()) if known is None else (known.copy, known.copies)
+    pushed = () if known is None else known.pushed
     if as_json:
-        told = None if revoked is None else asdict(revoked)
-        copies = [asdict(copy) for copy in pushed]
-        print_json({"image": asdict(image), "contents": asdict(contents), "revoked": told, "pushed": copies})
+        told = {
+            "revoked": None if revoked is None else asdict(revoked),
+            "pushed": [asdict(each) for each in pushed],
+            "copies": copies,
+            "copy": None if copy is None else asdict(copy),
+        }
+        print_json({"image": asdict(image), "contents": asdict(contents), **told})
         return
     lines = [
         ("image", f"{image.project}/{image.name}, id {image.id}"),
@@ -71,7 +88,11 @@ def show_image(name: str, *, as_json: bool) -> None:
         lines.append(("deprecated", f"{image.deprecated}, replaced by {image.replacement or 'none'}"))
     if revoked is not None:
         lines.append(("revoked", revoked.text))
-    lines += [("pushed", f"{copy.project}/{copy.name}, id {copy.id}, at {when(copy.time)}") for copy in pushed]
+    if copy is not None:
+        lines.append(("copy of", f"{copy.of}, in the channel {copy.channel}"))
+    if copies:
+        lines.append(("promoted to", ", ".join(copies)))
+    lines += [("pushed", f"{each.project}/{each.name}, id {each.id}, at {when(each.time)}") for each in pushed]
     for key, value in lines:
         say(f"{key + ':':<12} {value}")
     say(str(contents))
@@ -264,6 +285,18 @@ def delete(names: list[str]) -> None:
             say(f"deleted image {name}")
 
 
+def promote(name: str, channel: str, *, as_json: bool) -> None:
+    """Copy an image into a channel, and print what the channel leads to now."""
+    with open_home() as backend:
+        done = opening.images_here(backend).promote(_local_name(name), channel)
+    if as_json:
+        print_json(asdict(done))
+        return
+    what = "is already" if done.already else "is"
+    say(f"image {done.project}/{done.source} {what} in the channel {done.channel}, as {done.name}")
+    say(f"family {done.family} leads to {done.leads_to}")
+
+
 def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
     """Take an image back, and print what its family leads to now."""
     with open_home() as backend:
@@ -278,6 +311,11 @@ def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
         again = ", which is active again" if done.restored else ""
         foreign = "" if done.leads_to_good else ", which Goldsmith has not published; look whether it may be used"
         say(f"family {done.family} leads to {done.leads_to}{again}{foreign}")
+    for copy in done.copies:
+        leads = f"leads to {copy.leads_to}" if copy.leads_to else "leads to no image any more; promote one"
+        say(f"its copy {copy.name} is revoked; family {copy.family} {leads}")
+    if done.copy_of:
+        say(f"it is a copy of {done.copy_of}, which is not revoked by this")
     if done.descendants:
         say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
     if done.builds:

@@ -161,6 +161,17 @@ class PushedCopy:
 
 
 @dataclass(frozen=True)
+class ChannelCopy:
+    """That an image is the copy of another one of its project, which a promotion has made for a channel."""
+
+    of: str  # the name of that one
+    id: str  # its own id
+    channel: str
+    family: str  # what the copy joins, FAMILY-CHANNEL
+    time: float  # when the promotion began: Unix seconds
+
+
+@dataclass(frozen=True)
 class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
@@ -180,12 +191,19 @@ class ImageDocument:
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
     revoked: Revocation | None = None
     pushed: tuple[PushedCopy, ...] = ()  # what `images push` has made of it; other stores know more of those
+    copies: tuple[str, ...] = ()  # the names of the images that promotions make, or have made, from it
+    copy: ChannelCopy | None = None  # None for an image that a build has made; `build_id` is the original's either way
 
     def beside(self, known: ImageDocument | None) -> ImageDocument:
         """Return what a build writes of its image over what is known of it: no revocation and no copy is forgotten."""
         if known is None or (known.build_id, known.id) != (self.build_id, self.id):
             return self
-        return replace(self, revoked=self.revoked or known.revoked, pushed=self.pushed or known.pushed)
+        return replace(
+            self,
+            revoked=self.revoked or known.revoked,
+            pushed=self.pushed or known.pushed,
+            copies=self.copies or known.copies,
+        )
 
     def with_pushed(self, copy: PushedCopy) -> ImageDocument:
         """Return it with a copy noted, in the place of an earlier one of that project and name."""

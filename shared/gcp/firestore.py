@@ -201,15 +201,18 @@ class GoogleStore:
         kept = ("kept", "held")  # documents of all other states have until 0
         return [image for image in found if isinstance(image, Damaged) or (image is not None and image.state in kept)]
 
-    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+    def save_image(self, image: ImageDocument, expected: ImageDocument | None) -> bool:
         """Write an image's document if it is still as expected; return whether it was."""
         batch = self._client.batch()
         with mapped(f"image {image.name}"):
             found = self._image(image.project, image.name).get(**self._patience)
-            if not found.exists or image_or_damage(found.id, _fields(found)) != expected:
+            if (image_or_damage(found.id, _fields(found)) if found.exists else None) != expected:
                 return False
-            option = self._client.write_option(last_update_time=found.update_time)
-            batch.update(found.reference, image_fields(image), option)
+            if found.exists:  # or is that of an image that is gone
+                option = self._client.write_option(last_update_time=found.update_time)
+                batch.update(found.reference, image_fields(image), option)
+            else:
+                batch.create(found.reference, image_fields(image))
             try:
                 batch.commit(**self._patience)
             except _REFUSALS:

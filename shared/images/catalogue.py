@@ -92,6 +92,7 @@ class Catalogue:
         architecture: str = "x86_64",
         source_disk: str | None = None,
         content: str | None = None,
+        source_image: str | None = None,
     ) -> Image:
         """Add a raw disk. It is whole in the catalogue, or not there at all.
 
@@ -120,6 +121,7 @@ class Catalogue:
                 labels=dict(labels or {}),
                 licenses=tuple(licenses),
                 source_disk=source_disk,
+                source_image=source_image,
             )
             _write(entry / RECORD, encode_record(image))
             _publish(entry, self.folder / name, taken)

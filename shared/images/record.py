@@ -14,13 +14,16 @@ from ..ports import Image
 
 _VERSION = 1
 _TEXT = frozenset(["project", "name", "id", "description", "architecture"])
-_OPTIONAL_TEXT = frozenset(["family", "source_disk", "deprecated", "replacement"])
+_OPTIONAL_TEXT = frozenset(["family", "source_disk", "deprecated", "replacement", "source_image"])
 _WHOLE = frozenset(["disk_size_gb", "archive_bytes"])
 
 
 def encode_record(image: Image) -> bytes:
     """Return the JSON of an image: sorted keys, indented, for people to read."""
-    return json.dumps({"version": _VERSION, **asdict(image)}, indent=2, sort_keys=True).encode() + b"\n"
+    document = {"version": _VERSION, **asdict(image)}
+    if image.source_image is None:  # the release before knows no such key, and takes none that it does not know
+        del document["source_image"]
+    return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def decode_record(data: bytes, path: Path) -> Image:
@@ -32,6 +35,7 @@ def decode_record(data: bytes, path: Path) -> Image:
     if not isinstance(document, dict):
         raise _damaged(path, "not a JSON object")
     known = {entry.name for entry in fields(Image)} | {"version"}
+    document.setdefault("source_image", None)
     if set(document) != known:
         raise _damaged(path, f"keys missing or unknown: {', '.join(sorted(set(document) ^ known))}")
     if document.pop("version") != _VERSION:

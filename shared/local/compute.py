@@ -38,6 +38,7 @@ from ..machines.qemu import ADDRESS, DataDisk, GivenSecrets, StepCache
 from ..names import EXPIRES_LABEL, LOCAL
 from ..ports import (
     Clock,
+    CopyRequest,
     Image,
     ImageRequest,
     Machine,
@@ -195,6 +196,36 @@ class LocalCompute:
             return existing
         self._digests[image.id] = BegunDigest(self._catalogue.disk(image.name))  # its statement will ask for it
         return image
+
+    def copy_image(self, request: CopyRequest) -> Image:
+        """Share the disk of an image with another one: nothing is copied."""
+        self._only_local(request.project)
+        for last in (False, True):
+            existing = self._catalogue.get(request.name)
+            if existing is not None and existing.source_image != request.source_id:
+                raise AlreadyExists(f"there is another image {request.name}; choose another name, or delete it")
+            if existing is not None:
+                return existing
+            source = self._catalogue.get(request.source)
+            if source is None or source.id != request.source_id:
+                raise NotFound(f"image {request.source} is gone")
+            if source.is_obsolete:
+                raise Permanent(f"image {request.source} is {source.deprecated}, so that none can be made from it")
+            try:
+                return self._catalogue.add(
+                    self._catalogue.disk(source.name),
+                    request.name,
+                    transfer="link",
+                    description=source.description,
+                    labels=source.labels,
+                    licenses=source.licenses,
+                    architecture=source.architecture,
+                    source_image=source.id,
+                )
+            except AlreadyExists:  # by another process, since we have looked
+                if last:
+                    raise
+        raise AssertionError
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         """Write the archive and read it back; both are told as progress.

@@ -110,15 +110,15 @@ class LocalStore:
         query = "SELECT project, name, document FROM images WHERE until BETWEEN 1 AND ?"
         return [_image_or_damage(*row) for row in self._database.read(query, (before,))]
 
-    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+    def save_image(self, image: ImageDocument, expected: ImageDocument | None) -> bool:
         """Write an image's document if it is still as expected; return whether it was."""
-        key = (expected.project, expected.name)
+        key = (image.project, image.name)
         with self._database.transaction() as connection:
             query = "SELECT document FROM images WHERE project = ? AND name = ?"
             row = connection.execute(query, key).fetchone()
-            if row is None or _image_or_damage(*key, row[0]) != expected:
+            if (None if row is None else _image_or_damage(*key, row[0])) != expected:
                 return False
-            return _write_image(connection, image, expected.build_id)
+            return _write_image(connection, image, "" if expected is None else expected.build_id)
 
     def set_image_aside(self, project: str, name: str) -> None:
         """Move an image's document that cannot be read to the table `forgotten_images`. InputError, NotFound."""

@@ -15,6 +15,7 @@ from ..build.build import Build, ImageDocument, ImageRecord, State, Unfinished
 from ..build.damage import readable_builds
 from ..build.events import BuildRequested, CancelRequested, OrderFailed, TurnCame
 from ..build.identity import LABEL_DIGITS
+from ..build.image.channels import family_of_channel
 from ..build.orders import Order
 from ..build.plan import ImagePlan, Plan
 from ..engine.lifecycle import awaited_orders
@@ -22,7 +23,7 @@ from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
 from ..names import BUILD_LABEL, DIGEST_LABEL
-from ..ownership import SWEEP, content_of, known_build, revocation_of
+from ..ownership import SWEEP, content_of, copy_of, known_build, revocation_of
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
 from .plan import numbered_image
@@ -33,6 +34,7 @@ NUMBERS = 1000  # images of one spec and content on one day
 
 def admit(plan: Plan, backend: Backend) -> BuildRequested:
     """Return the event that asks for the build of a plan. InputError, EnvironmentFault."""
+    _refuse_channel(plan, backend)
     found = find_made(plan, backend)
     plan = replace(plan, image=found.image)
     asked = BuildRequested(build_id=plan.build_id, event_id="request", time=plan.requested, plan=plan)
@@ -48,6 +50,17 @@ def admit(plan: Plan, backend: Backend) -> BuildRequested:
             _refuse_full(line)
             return replace(asked, queued=True)
     return replace(asked, replaces=found.replaces, taken_up=found.taken_up)
+
+
+def _refuse_channel(plan: Plan, backend: Backend) -> None:
+    """Raise InputError where the family of a plan's image is a channel of another one, which only promotions fill."""
+    family = plan.image.family
+    found = None if family is None else family_of_channel(family, backend.channels())
+    if found is not None and backend.compute.images(plan.image.project, family=found[0]):
+        raise InputError(
+            f"output.family: {family} is the channel {found[1]} of the family {found[0]}; name another family, and "
+            f"promote its images: goldsmith images promote NAME --to {found[1]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,11 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
             f"output.name: image {wanted.name} of project {wanted.project}, which an earlier build has kept, is being "
             "deleted, since its time is over; try again in a minute, or choose another name"
         )
+    if known is not None and known.copy is not None and found is None:
+        raise InputError(
+            f"output.name: a promotion of image {known.copy.of} to the channel {known.copy.channel} makes image "
+            f"{wanted.name} of project {wanted.project}; choose another name"
+        )
     if holder is not None and busy:
         _refuse_other(holder, plan)
         return Found(wanted, maker=holder.id)
@@ -134,7 +152,7 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
 def _may_take_over(known: ImageDocument, found: Image | None, wanted: ImagePlan) -> bool:
     """Return whether a finished build's name is free, with what it has kept; what it holds for a retry if need be."""
     if found is None:
-        return True
+        return known.copy is None or known.state == "published"
     states = ("kept",) if wanted.numbered else ("kept", "held")
     return known.state in states and known.id == found.id
 
@@ -219,7 +237,7 @@ def has_content(image: Image, plan: Plan, backend: Backend) -> bool:
     asks = told is None and (wanted.family is not None or not wanted.own_labels)  # of a whole project, all would cost
     if told != plan.content_digest[:LABEL_DIGITS] and not asks:
         return False  # looked at first, since it costs nothing
-    return content_of(image, backend) == plan.content_digest
+    return content_of(image, backend) == plan.content_digest and copy_of(image, backend) is None
 
 
 def is_same_output(image: Image, plan: Plan) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..images.diff.result import ImageDiff
     from ..spec.model import Source, Spec
     from ..upkeep.image_check import ImageVerdict
+    from ..upkeep.promotion import PromotedImage
     from ..upkeep.revocation import RevokedImage
     from .one_machine import LocalBackend
 
@@ -242,6 +243,12 @@ class LocalImages:
         from ..upkeep.revocation import revoke_image
 
         return revoke_image(LOCAL, image, reason, self._backend, alone=alone)
+
+    def promote(self, image: str, channel: str) -> PromotedImage:
+        """Copy an image into a channel. InputError, Transient."""
+        from ..upkeep.promotion import promote_image
+
+        return promote_image(LOCAL, image, channel, self._backend)
 
     def check(self, image: str, *, must_be_verified: bool) -> ImageVerdict:
         """Say whether an image may be used. InputError."""

@@ -30,6 +30,7 @@ from ..ownership import ALL_FAMILIES
 from ..ports import Progress
 from ..provenance.signing_key import SigningKey
 from ..topology import REPORTS_TOPIC
+from .channels import home_channels
 from .webhooks import calls_here
 
 PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{LOCAL}/topics/{REPORTS_TOPIC}:publish"
@@ -83,6 +84,7 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
             progress=progress or _silent,
             adopted_families=(ALL_FAMILIES,),  # whose else should they be?
             concurrency=concurrency,
+            channels=partial(home_channels, home),
             signer=SigningKey(home),
             home=home,
             catalogue=catalogue,

@@ -13,7 +13,7 @@ from ..build.resources import results_stem, statement_name
 from ..errors import InputError, NotFound
 from ..host.build_folder import BuildFolder
 from ..names import LOCAL
-from ..ownership import find_build, find_image
+from ..ownership import copy_of, find_build, find_image
 from ..provenance.check import Policy, faults_of, read_statement
 from ..provenance.envelope import VerifyingKey, read_envelope
 from ..provenance.signing_key import SIGNING_KEY, SigningKey
@@ -95,6 +95,10 @@ class LocalProvenance:
         while found is not None and found.id not in seen and len(seen) < MOST_ANCESTORS:
             seen.add(found.id)
             yield self._ancestor(found, maker)
+            copy = copy_of(found, self._backend)
+            if copy is not None:  # the same build has made what it was copied from
+                found = SourceImage(found.project, copy.of, copy.id)
+                continue
             found = maker.plan.source if maker is not None and maker.plan is not None else None
             maker = self._maker(found) if found is not None else None
 

@@ -6,18 +6,30 @@
 Until the image is OBSOLETE the family leads to it, and afterwards to the predecessor: it is made OBSOLETE only while
 that is active. A process that dies in between has recorded what it began, and the same call again goes on. Of two
 revocations at once, each is recorded before it chooses, so neither goes back to the other's image.
+
+The copies that promotions have made of the image are revoked with it, and each channel goes back to its newest good
+copy. A promotion names its copy in the image's document before it makes it: the record finds it there, or refuses it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..backend import Backend
-from ..build.build import Build, ImageDocument, Revocation
-from ..errors import Conflict, InputError, NotFound, Permanent, Transient
+from ..build.build import Build, ChannelCopy, ImageDocument, Revocation
+from ..errors import (
+    Conflict,
+    DamagedDocument,
+    GoldsmithError,
+    InputError,
+    NotFound,
+    Permanent,
+    Transient,
+)
 from ..names import LABEL_COUNT, LOCAL, REVOKED_LABEL, SOURCE_LABEL, as_label_value, check_name
-from ..ownership import find_image, is_good, is_revoked, newest_good
+from ..ownership import copy_of, find_image, is_good, is_revoked, newest_good
 from ..ports import Image
 
 LOG = logging.getLogger(__name__)
@@ -25,6 +37,16 @@ LOG = logging.getLogger(__name__)
 REASON_LENGTH = 500  # characters
 TRIES = 20  # while others change the family
 _PAUSE = 1.0  # seconds, at most
+
+
+@dataclass(frozen=True)
+class RevokedCopy:
+    """A copy in a channel, which was revoked with its original."""
+
+    name: str
+    channel: str
+    family: str
+    leads_to: str | None  # the image that the channel leads to now
 
 
 @dataclass(frozen=True)
@@ -41,24 +63,48 @@ class RevokedImage:
     restored: bool  # whether that one was deprecated until now
     descendants: tuple[str, ...]  # images of the project that were built from this one, directly or not
     builds: tuple[str, ...] = ()  # those under way that have started from this one or from those
+    copies: tuple[RevokedCopy, ...] = ()
+    copy_of: str = ""  # the image that it is a copy of itself, and that is not revoked by this
 
 
 def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alone: bool = False) -> RevokedImage:
     """Revoke an image, or finish its revocation. InputError with nothing changed; Transient.
 
     Permanent where it is recorded, and its family still leads to it: others have revoked the last good image meanwhile.
-    `alone` allows that no good image is left in its family. A second call keeps the first one's reason and time.
+    `alone` allows that no good image is left in its family or channels. A second call keeps the first one's reason and
+    time. DamagedDocument, when all else is done, for a copy of which nothing can be read.
     """
     reason = _checked_reason(reason)
     image, known = _find(project, name, backend)
     if known.revoked is None and not alone:
-        _refuse_last(image, backend)
-    known = _record(known, Revocation(reason, backend.clock.now()), backend)
-    restored = ""
-    if known.revoked is None or not known.revoked.done or not image.is_obsolete:
-        restored = _give_way(image, backend, alone=alone)
-        known = _finish(image, known, backend)
-    return _told(image, known, backend, restored=restored)
+        for each in [image, *(copy for copy, _ in _copies(known, backend, []))]:
+            _refuse_last(each, name, backend)
+    known = record_revocation(known, Revocation(reason, backend.clock.now()), backend)
+    faults: list[GoldsmithError] = []
+    copies = _record_copies(known, backend, faults)
+    restored = set()
+    for each, document in [*copies, (image, known)]:
+        try:
+            restored.add(make_way(each, document, backend, alone=alone))
+        except Permanent as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
+    told = _told(image, known, backend, restored=restored, copies=copies)
+    return replace(told, copy_of="" if known.copy is None else known.copy.of)
+
+
+def make_way(image: Image, known: ImageDocument, backend: Backend, *, alone: bool) -> str:
+    """Let an image whose revocation is recorded give way; return the name of what is active again for it, or "".
+
+    Permanent where no good image is left and `alone` is not said; Transient.
+    """
+    assert known.revoked is not None
+    if known.revoked.done and image.is_obsolete:
+        return ""
+    restored = _give_way(image, backend, alone=alone)
+    _finish(image, known, backend)
+    return restored
 
 
 def _checked_reason(reason: str) -> str:
@@ -87,24 +133,83 @@ def _find(project: str, name: str, backend: Backend) -> tuple[Image, ImageDocume
     return image, known
 
 
-def _refuse_last(image: Image, backend: Backend) -> None:
+def _copies(
+    known: ImageDocument, backend: Backend, faults: list[GoldsmithError]
+) -> list[tuple[Image | None, ImageDocument]]:
+    """Return what is known of an image's copies; None in the place of one that is not made, or is gone."""
+    found: list[tuple[Image | None, ImageDocument]] = []
+    for name in known.copies:
+        try:
+            document = backend.store.image(known.project, name)
+        except DamagedDocument as error:
+            faults.append(error)
+            continue
+        if document is None or document.copy is None or document.copy.id != known.id:
+            continue  # not begun, or of another image of that name
+        image = backend.compute.image(known.project, name)
+        if image is not None and (image.id if document.id else image.source_image) != (document.id or known.id):
+            image = None  # another one of that name
+        found.append((image, document))
+    return found
+
+
+def _record_copies(
+    known: ImageDocument, backend: Backend, faults: list[GoldsmithError]
+) -> list[tuple[Image, ImageDocument]]:
+    """Record with each copy that it is revoked; return those that are there.
+
+    One that is being made is found by its promotion, when that records what it has made.
+    """
+    assert known.revoked is not None
+    revocation = replace(known.revoked, done=False)
+    found = []
+    for image, document in _copies(known, backend, faults):
+        try:
+            recorded = record_revocation(document, revocation, backend)
+        except InputError:
+            continue  # its promotion has given up
+        if image is not None:
+            found.append((image, record_made(recorded, image, backend)))
+    return found
+
+
+def record_made(known: ImageDocument, image: Image, backend: Backend) -> ImageDocument:
+    """Record the id of a revoked copy whose promotion has ended before it could."""
+    wanted = replace(known, state="published", id=image.id)
+    return wanted if known.id or backend.store.save_image(wanted, known) else known
+
+
+def _refuse_last(image: Image | None, name: str, backend: Backend) -> None:
     """Raise InputError where the family leads to an image, and would to no good one without it."""
+    if image is None:
+        return
     if image.family is not None and image.deprecated is None and _predecessor(image, backend) is None:
         raise InputError(
             f"family {image.family} of project {image.project} has no other good image; build one first, or revoke "
-            f"{image.name} all the same with --alone"
+            f"{name} all the same with --alone"
         )
 
 
 def _predecessor(image: Image, backend: Backend) -> Image | None:
-    """Return the newest good image of an image's family but for itself."""
+    """Return the newest good image of an image's family but for itself; for a copy, of its channel's copies."""
     if image.family is None:
         return None
     family = backend.compute.images(image.project, family=image.family)
-    return newest_good([each for each in family if each.name != image.name], backend)
+    others = [each for each in family if each.name != image.name]
+    of_it = copy_of(image, backend)
+    if of_it is None:
+        return newest_good(others, backend)
+    channel = of_it.channel
+    return newest_good(others, backend, among=lambda each: is_in_channel(each, channel, backend))
 
 
-def _record(known: ImageDocument, revocation: Revocation, backend: Backend) -> ImageDocument:
+def is_in_channel(image: Image, channel: str, backend: Backend) -> bool:
+    """Return whether a promotion has made an image for a channel."""
+    known = copy_of(image, backend)
+    return known is not None and known.channel == channel
+
+
+def record_revocation(known: ImageDocument, revocation: Revocation, backend: Backend) -> ImageDocument:
     """Write down that an image is revoked, unless it is; return what the store knows then. InputError, Transient."""
     for _ in range(TRIES):
         if known.revoked is not None:
@@ -113,7 +218,7 @@ def _record(known: ImageDocument, revocation: Revocation, backend: Backend) -> I
         if backend.store.save_image(wanted, known):
             return wanted
         now = backend.store.image(known.project, known.name)
-        if now is None or now.id != known.id:
+        if now is None or now.copy != known.copy or (known.id and now.id != known.id):
             raise InputError(f"image {known.name} of project {known.project} is gone meanwhile")
         known = now
     raise Transient(f"image {known.name} of project {known.project} is being changed by others; try again")
@@ -196,14 +301,26 @@ def _finish(image: Image, known: ImageDocument, backend: Backend) -> ImageDocume
     raise Transient(f"image {image.name} is revoked, but that cannot be recorded as done; revoke it again")
 
 
-def _told(image: Image, known: ImageDocument, backend: Backend, *, restored: str) -> RevokedImage:
+def newest_active(project: str, family: str | None, backend: Backend) -> Image | None:
+    """Return the image that a family leads to."""
+    if family is None:
+        return None
+    active = [each for each in backend.compute.images(project, family=family) if each.deprecated is None]
+    return max(active, key=lambda each: (each.created, each.name), default=None)
+
+
+def _told(
+    image: Image,
+    known: ImageDocument,
+    backend: Backend,
+    *,
+    restored: set[str],
+    copies: Sequence[tuple[Image, ImageDocument]],
+) -> RevokedImage:
     assert known.revoked is not None
-    leads_to = None
-    if image.family is not None:
-        family = backend.compute.images(image.project, family=image.family)
-        active = [each for each in family if each.deprecated is None]
-        leads_to = max(active, key=lambda each: (each.created, each.name), default=None)
-    descendants = _descendants(image, backend)
+    leads_to = newest_active(image.project, image.family, backend)
+    revoked = [image, *(copy for copy, _ in copies)]
+    descendants = _descendants(revoked, backend)
     return RevokedImage(
         project=image.project,
         name=image.name,
@@ -212,31 +329,38 @@ def _told(image: Image, known: ImageDocument, backend: Backend, *, restored: str
         family=image.family,
         leads_to=None if leads_to is None else leads_to.name,
         leads_to_good=leads_to is not None and is_good(leads_to, backend),
-        restored=leads_to is not None and leads_to.name == restored,
+        restored=leads_to is not None and leads_to.name in restored,
         descendants=tuple(sorted(each.name for each in descendants)),
-        builds=_builds_from([image, *descendants], backend),
+        builds=_builds_from([*revoked, *descendants], backend),
+        copies=tuple(_told_copy(document, document.copy, backend) for _, document in copies if document.copy),
     )
+
+
+def _told_copy(known: ImageDocument, of_it: ChannelCopy, backend: Backend) -> RevokedCopy:
+    leads_to = newest_active(known.project, of_it.family, backend)
+    return RevokedCopy(known.name, of_it.channel, of_it.family, None if leads_to is None else leads_to.name)
 
 
 def descendants_of(image: Image, backend: Backend) -> tuple[str, ...]:
     """Return the names of the images of a project that were built from an image, or from one that was."""
-    return tuple(sorted(each.name for each in _descendants(image, backend)))
+    return tuple(sorted(each.name for each in _descendants([image], backend)))
 
 
-def _descendants(image: Image, backend: Backend) -> list[Image]:
-    others = backend.compute.images(image.project)
+def _descendants(images: Sequence[Image], backend: Backend) -> list[Image]:
+    others = backend.compute.images(images[0].project)
+    own = {each.id for each in images}
     found: dict[str, Image] = {}
-    wanted = [image]
+    wanted = list(images)
     while wanted:
         parent = wanted.pop()
         for each in others:
-            if each.name not in found and each.id != image.id and _is_child(each, parent, backend):
+            if each.name not in found and each.id not in own and _is_child(each, parent, backend):
                 found[each.name] = each
                 wanted.append(each)
     return list(found.values())
 
 
-def _builds_from(images: list[Image], backend: Backend) -> tuple[str, ...]:
+def _builds_from(images: Sequence[Image], backend: Backend) -> tuple[str, ...]:
     """Return the builds under way that have started, or wait to start, from one of these images."""
     ids = {(each.project, each.id) for each in images}
     found = [each for each in backend.store.builds(unfinished=True) if isinstance(each, Build)]

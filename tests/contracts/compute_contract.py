@@ -18,7 +18,7 @@ from shared.build import resources
 from shared.build.plan import MachinePlan
 from shared.errors import AlreadyExists, GoldsmithError, NotFound, Permanent, Transient
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
-from shared.ports import Compute, Image, ImageRequest, MachineRequest, ResourceKind
+from shared.ports import Compute, CopyRequest, Image, ImageRequest, MachineRequest, ResourceKind
 from tests.world.values import BUILD_ID, plan
 
 IDLE = "idle"
@@ -111,6 +111,37 @@ class ComputeContract:
         make_disk(compute, site, other)
         with pytest.raises(AlreadyExists, match="hello-1"):
             compute.create_image(site.image("hello-1", source_disk=other.boot_disk))
+
+    def test_an_image_is_copied_with_all_that_it_has(self, compute: Compute, site: Site) -> None:
+        make_disk(compute, site)
+        made = compute.create_image(site.image("hello-1"))
+        compute.set_family(site.project, "hello-1", "hello")
+        request = CopyRequest(site.project, "hello-1-prod", "hello-1", made.id, 1_900_000_000.0)
+        copy = compute.copy_image(request)
+        assert (copy.name, copy.family, copy.source_image, made.source_image) == ("hello-1-prod", None, made.id, None)
+        told = [(i.description, i.labels, i.licenses, i.architecture, i.disk_size_gb) for i in (copy, made)]
+        assert told[0] == told[1]
+        compute.set_family(site.project, copy.name, "hello-prod")
+        again = compute.copy_image(request)
+        assert (again.id, again.family) == (copy.id, "hello-prod")
+        assert copy.id != made.id
+        assert copy.created >= made.created
+        compute.delete("image", "hello-1", site.project, "")
+        assert image_of(compute, site, copy.name).source_image == made.id
+
+    def test_what_is_no_copy_of_an_image_stays(self, compute: Compute, site: Site) -> None:
+        make_disk(compute, site)
+        made = compute.create_image(site.image("hello-1"))
+        compute.create_image(site.image("hello-1-prod"))
+        with pytest.raises(AlreadyExists, match="hello-1-prod"):
+            compute.copy_image(CopyRequest(site.project, "hello-1-prod", "hello-1", made.id, 0.0))
+        for source, its_id in (("gone", made.id), ("hello-1", "1")):
+            with pytest.raises(NotFound, match=f"image {source} is gone"):
+                compute.copy_image(CopyRequest(site.project, "hello-1-dev", source, its_id, 0.0))
+        compute.obsolete_image(made, "")
+        with pytest.raises(Permanent, match="OBSOLETE"):
+            compute.copy_image(CopyRequest(site.project, "hello-1-dev", "hello-1", made.id, 0.0))
+        assert compute.image(site.project, "hello-1-dev") is None
 
     def test_no_disk_no_image(self, compute: Compute, site: Site) -> None:
         with pytest.raises(GoldsmithError, match=BOOT) as caught:

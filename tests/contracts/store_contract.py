@@ -16,6 +16,7 @@ import pytest
 from shared.build.build import (
     ArchiveRecord,
     Build,
+    ChannelCopy,
     ImageDocument,
     LedgerEntry,
     Outcome,
@@ -135,6 +136,27 @@ class StoreContract:
         theirs = replace(IMAGE, build_id=other.id)
         store.create(other, values.requested(build_id=other.id), theirs, values.BUILD_ID)
         assert store.image(IMAGE.project, IMAGE.name) == theirs, "another image of that name"
+
+    def test_a_copys_document_is_written_where_there_is_none(self, store: Store) -> None:
+        copy = replace(
+            IMAGE, name="hello-1-prod", copy=ChannelCopy("hello-1", "4711", "prod", "hello-prod", values.NOON)
+        )
+        assert not store.save_image(copy, IMAGE)
+        assert [store.save_image(copy, None) for _ in range(2)] == [True, False]
+        assert store.image(copy.project, copy.name) == copy
+        gone = replace(copy, state="gone")
+        assert store.save_image(gone, copy)
+        assert store.image(copy.project, copy.name) is None
+        assert [store.save_image(copy, None) for _ in range(2)] == [True, False]
+
+    def test_no_build_forgets_the_copies_of_its_image(self, store: Store) -> None:
+        made = replace(IMAGE, state="published", id="4711")
+        store.create(values.build(), values.requested(), made)
+        named = replace(made, copies=("hello-1-prod",))
+        assert store.save_image(named, made)
+        stored = store.load(values.BUILD_ID)
+        store.save(stored.build, stored.version, values.ticked(), replace(made, replaced=("old",)))
+        assert store.image(IMAGE.project, IMAGE.name) == replace(named, replaced=("old",))
 
     def test_what_is_gone_is_free_again(self, store: Store) -> None:
         store.create(values.build(), values.requested(), IMAGE)

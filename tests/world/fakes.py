@@ -19,6 +19,7 @@ from shared.build.plan import Plan
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import (
+    CopyRequest,
     Image,
     ImageRequest,
     Machine,
@@ -106,6 +107,7 @@ class FakeCompute:
         self.all_images: dict[str, Image] = {}
         self.image_requests: list[ImageRequest] = []
         self._made: dict[str, int] = {}  # how many images of a name there have been: no id comes twice
+        self.copies = 0  # that were made of images
         self.findings: dict[str, list[Finding]] = {}  # of disks
         self.secret_findings: dict[str, list[Finding]] = {}  # of disks
         self.plans_checked: list[tuple[Plan, bool]] = []  # and whether a VM is made for it
@@ -161,6 +163,30 @@ class FakeCompute:
         self.all_images[request.name] = image
         self.fuse.touch()
         return image
+
+    def copy_image(self, request: CopyRequest) -> Image:
+        self._call("copy_image")
+        existing, source = self.all_images.get(request.name), self.all_images.get(request.source)
+        if existing is not None:
+            if existing.source_image != request.source_id:
+                raise AlreadyExists(f"there is another image {request.name}")
+            return existing
+        if source is None or source.id != request.source_id:
+            raise NotFound(f"image {request.source} is gone")
+        if source.is_obsolete:
+            raise Permanent(f"image {request.source} is {source.deprecated}")
+        self.copies += 1
+        made = Image(
+            request.project,
+            request.name,
+            f"copy-{self.copies}",
+            self._clock.now() + self.copies,
+            labels=source.labels,
+            source_image=source.id,
+        )
+        self.all_images[request.name] = made
+        self._call("copy_image")
+        return made
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
         self._call("export_image")

@@ -103,11 +103,11 @@ class MemoryStore:
                 if isinstance(image, Damaged) or (image.state in ("kept", "held") and image.until <= before)
             ]
 
-    def save_image(self, image: ImageDocument, expected: ImageDocument) -> bool:
+    def save_image(self, image: ImageDocument, expected: ImageDocument | None) -> bool:
         self.fuse.touch()
         with self._lock:
-            same = self.images.get((image.project, image.name)) == _text(expected)
-            written = same and self._write_image(image, expected.build_id)
+            same = self.images.get((image.project, image.name)) == (None if expected is None else _text(expected))
+            written = same and self._write_image(image, "" if expected is None else expected.build_id)
         self.fuse.touch()
         return written
 

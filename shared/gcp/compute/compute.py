@@ -16,6 +16,7 @@ from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ...ports import (
     ArchivedImage,
     Clock,
+    CopyRequest,
     Image,
     ImageRequest,
     Machine,
@@ -137,6 +138,10 @@ class GoogleCompute:
     def set_family(self, project: str, name: str, family: str | None) -> None:
         """Patch the family of an image."""
         self._images.set_family(project, name, family)
+
+    def copy_image(self, request: CopyRequest) -> Image:
+        """Make an image of another image."""
+        return self._images.copy(request)
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another."""

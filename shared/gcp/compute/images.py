@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from google.cloud import compute_v1
@@ -10,7 +11,7 @@ from google.cloud import compute_v1
 from ...build.image.secure_boot import BootKey, SecureBootKeys
 from ...errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
 from ...names import BUILD_LABEL, COPY_LABEL
-from ...ports import ArchivedImage, Image, ImageRequest
+from ...ports import ArchivedImage, CopyRequest, Image, ImageRequest
 from .calls import API, Calls, Method, last
 from .instance import customer_key
 
@@ -93,6 +94,41 @@ class Images:
             )
         return _as_image(request.project, made)
 
+    def copy(self, request: CopyRequest) -> Image:
+        """Make an image of another one; Compute Engine gives it the licences, features and Shielded VM keys of that.
+
+        Key and places it would choose anew, so they are named.
+        """
+        what = f"image {request.name} of project {request.project}"
+        found = self._find(request.project, request.name)
+        if found is None:
+            source = self._known(request.project, request.source)
+            if str(source.id) != request.source_id:
+                raise NotFound(f"image {request.source} is gone from project {request.project}")
+            key = source.image_encryption_key.kms_key_name.partition("/cryptoKeyVersions/")[0]
+            image = compute_v1.Image(
+                name=request.name,
+                source_image=API + f"projects/{request.project}/global/images/{request.source}",
+                description=source.description,
+                labels=dict(source.labels),
+                storage_locations=list(source.storage_locations),
+                image_encryption_key=customer_key(key or None),
+            )
+            known = ("insert", request.project, "images", request.name, request.source_id, f"{request.asked:.6f}")
+            insert = compute_v1.InsertImageRequest(
+                project=request.project, image_resource=image, request_id=self._calls.request_id(*known)
+            )
+            with suppress(AlreadyExists):  # another delivery of the same request was faster
+                operation = self._calls.start(what, self._client.insert_unary, insert)
+                self._calls.finish(what, operation, request.project, self._calls.until())
+            found = self._find(request.project, request.name)
+        found = _made(what, self._wait(what, request.project, found, self._calls.until()))
+        if str(found.source_image_id or "") != request.source_id:
+            raise AlreadyExists(
+                f"{what} is there and is no copy of {request.source}; delete it, or choose another name"
+            )
+        return _as_image(request.project, found)
+
     def ensure(self, project: str, image: compute_v1.Image, until: float) -> compute_v1.Image:
         """Make an image unless one of its name and build is there, and wait until that is ready. AlreadyExists."""
         what = f"image {image.name} of project {project}"
@@ -111,18 +147,19 @@ class Images:
             except AlreadyExists:
                 pass  # another delivery of the same order was faster
             found = self._find(project, image.name)
-        while found is not None and found.status not in ("READY", "FAILED"):
-            self._calls.poll(what, until, _POLL)
-            found = self._find(project, image.name)
+        found = self._wait(what, project, found, until)
         if found is not None and found.labels.get(BUILD_LABEL) != image.labels.get(BUILD_LABEL):
             raise AlreadyExists(
                 f"{what} is there and was not made by this build, since its label {BUILD_LABEL} is "
                 f"{found.labels.get(BUILD_LABEL) or 'missing'}; delete it, or choose another name"
             )
-        if found is None:
-            raise Transient(f"{what} was deleted while it was being made; it is made again")
-        if found.status == "FAILED":
-            raise Permanent(f"{what}: Compute Engine could not make it; delete it and build again")
+        return _made(what, found)
+
+    def _wait(self, what: str, project: str, found: compute_v1.Image | None, until: float) -> compute_v1.Image | None:
+        """Wait until an image is made, or could not be."""
+        while found is not None and found.status not in ("READY", "FAILED"):
+            self._calls.poll(what, until, _POLL)
+            found = self._find(project, found.name)
         return found
 
     def label(self, image: Image, labels: Mapping[str, str]) -> None:
@@ -260,6 +297,15 @@ class Images:
             yield _as_image(project, found)
 
 
+def _made(what: str, found: compute_v1.Image | None) -> compute_v1.Image:
+    """Return an image that has been made. Transient, Permanent."""
+    if found is None:
+        raise Transient(f"{what} was deleted while it was being made; it is made again")
+    if found.status == "FAILED":
+        raise Permanent(f"{what}: Compute Engine could not make it; delete it and try again")
+    return found
+
+
 def _initial_state(keys: SecureBootKeys | None) -> compute_v1.InitialStateConfig | None:
     """Return the keys of Secure Boot as requests have them; None, which they leave out, for those of the disk."""
     if keys is None:
@@ -302,6 +348,7 @@ def _as_image(project: str, found: compute_v1.Image) -> Image:
         deprecated=state if state and state != "ACTIVE" else None,
         replacement=last(found.deprecated.replacement) or None,
         deletes_at=_unix_seconds(found.deprecated.deleted) if found.deprecated.deleted else None,
+        source_image=str(found.source_image_id) if found.source_image_id else None,
     )
 
 

@@ -7,27 +7,31 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from shared.build.build import Outcome
+from shared.build.build import ChannelCopy, ImageDocument, Outcome
 from shared.build.damage import readable_builds
 from shared.build.events import BuildRequested, CancelRequested
+from shared.build.image.channels import Channel
 from shared.build.plan import Plan, SourceImage
 from shared.engine.messages import read_event_message
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
+from shared.names import BUILD_LABEL
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit, ask_to_cancel, is_alike
 from shared.planning.turns import give_turns
 from shared.ports import Image
 from shared.spec.model import Spec
+from shared.upkeep.promotion import promote_image
 from shared.upkeep.revocation import revoke_image
 from shared.upkeep.sweep import sweep_project
 from tests.world import values
 from tests.world.fuse import Died, Interleaved
 from tests.world.world import World
 
+VERIFY_STEP = {"name": "look", "action": "install-packages", "inputs": {"packages": ["nginx"]}}
 SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001")
 
 
@@ -442,3 +446,47 @@ class TestRevokedImages:
         else:
             event = request(world, asked, "another")
             assert (event.unchanged, event.plan.image.name) == (None, f"{made.name}-2")
+
+
+class TestChannels:
+    CHANNELS: ClassVar = {"dev": Channel(), "prod": Channel()}
+
+    def world(self) -> World:
+        world = World()
+        world.backend = replace(world.backend, channels=lambda: self.CHANNELS)
+        return world
+
+    def test_a_family_that_is_a_channel_of_another_one_is_refused(self) -> None:
+        world = self.world()
+        admitted = request(world, spec(output={"family": "hello-prod"}))  # there is no family hello yet
+        assert admitted.plan.image.family == "hello-prod"
+        published(world, request(world, spec(output={"family": "hello"})))
+        told = (
+            r"output\.family: hello-prod is the channel prod of the family hello; name another family, and promote its"
+        )
+        with pytest.raises(InputError, match=told):
+            request(world, spec(output={"family": "hello-prod"}), "another")
+        for family in ("hello-test", "hello", "other-prod"):
+            assert request(world, spec(output={"family": family}), family).plan.image.family == family
+
+    def test_a_copy_is_not_what_a_build_has_made(self) -> None:
+        world = self.world()
+        asked = spec(output={"family": "hello"}, rebuild="changed", verify={"steps": [VERIFY_STEP]})
+        made = published(world, request(world, asked))
+        promote_image("local", made.name, "prod", world.backend)
+        again = request(world, asked, "another")
+        assert again.unchanged is not None
+        assert again.unchanged.name == made.name
+        named = spec(output={"name": f"{made.name}-prod", "family": "hello"}, verify={"steps": [VERIFY_STEP]})
+        with pytest.raises(InputError, match="exists in project local with other content"):
+            request(world, named, "yet another")
+
+    def test_a_name_that_a_promotion_has_taken_stays_its_own(self) -> None:
+        world = self.world()
+        made = published(world, request(world, spec(output={"family": "hello"}, verify={"steps": [VERIFY_STEP]})))
+        copy = ChannelCopy(made.name, made.id, "prod", "hello-prod", values.NOON)
+        document = ImageDocument("local", "fixed", made.labels[BUILD_LABEL], "d1" * 32, copy=copy)
+        assert world.store.save_image(document, None)
+        told = rf"output\.name: a promotion of image {made.name} to the channel prod makes image fixed"
+        with pytest.raises(InputError, match=told):
+            request(world, spec(output={"name": "fixed"}), "another")

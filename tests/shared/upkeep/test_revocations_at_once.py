@@ -10,10 +10,9 @@ there, Hypothesis draws.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -27,59 +26,13 @@ from shared.ports import Image
 from shared.upkeep.revocation import revoke_image
 from shared.workers.deprecate_images import deprecate_images
 from tests.world import values
-from tests.world.fuse import Died, Fuse
 from tests.world.published import FAMILY, add_build, build_of, image_of
+from tests.world.race import Race, Steps
 from tests.world.world import World
 
 NAMES = ("one", "two", "three", "four")  # oldest first; the first is published when it begins
 TRIES = 30
 MOST = 1000  # calls of one piece of work
-
-
-@dataclass
-class Actor:
-    """One piece of work on a thread, which goes on from call to call as it is told."""
-
-    work: Callable[[], None]
-    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    ended: bool = False
-    killed: bool = False
-    fault: BaseException | None = None
-
-    def run(self) -> None:
-        self.go.acquire()
-        try:
-            if not self.killed:
-                self.work()
-        except Died:
-            pass
-        except BaseException as fault:  # noqa: BLE001 - shown by the test
-            self.fault = fault
-        self.ended = True
-        self.stopped.release()
-
-    def step(self) -> None:
-        """Let it go on to its next call."""
-        self.go.release()
-        self.stopped.acquire()
-
-
-class Steps(Fuse):
-    """Stops the thread of an actor at each call; no other thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.actors: dict[int | None, Actor] = {}
-
-    def touch(self) -> None:
-        actor = self.actors.get(threading.get_ident())
-        if actor is None:
-            return
-        actor.stopped.release()
-        actor.go.acquire()
-        if actor.killed:
-            raise Died
 
 
 class Family:
@@ -158,39 +111,6 @@ class Family:
         return known is not None and known.revoked is not None
 
 
-class Race:
-    """Some works on a family, each stopped before its first call."""
-
-    def __init__(self, family: Family, works: Sequence[Callable[[], None]]) -> None:
-        self.family = family
-        self.actors = [Actor(work) for work in works]
-        self._threads = [threading.Thread(target=actor.run, daemon=True) for actor in self.actors]
-
-    def step(self, actor: Actor, most: int = 1) -> int:
-        """Let one go on for some calls, and check the family after each; return how many calls there were."""
-        for count in range(most):
-            if actor.ended:
-                return count
-            actor.step()
-            self.family.check()
-        return most
-
-    def __enter__(self) -> Race:
-        for thread, actor in zip(self._threads, self.actors, strict=True):
-            thread.start()
-            self.family.steps.actors[thread.ident] = actor
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread, actor in zip(self._threads, self.actors, strict=True):
-            actor.killed = True
-            while not actor.ended:
-                actor.step()
-            thread.join(30)
-            self.family.steps.actors.pop(thread.ident)
-        assert [actor.fault for actor in self.actors if actor.fault is not None] == []
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_the_family_always_leads_to_a_good_image(data: st.DataObject) -> None:
@@ -198,7 +118,7 @@ def test_the_family_always_leads_to_a_good_image(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4), label="revoked")
     works: list[Callable[[], None]] = [partial(family.publish, name) for name in NAMES[1:]]
     works += [partial(family.revoke, name) for name in names]
-    with Race(family, works) as race:
+    with Race(family.steps, family.check, works) as race:
         while running := [actor for actor in race.actors if not actor.ended]:
             actor = running[data.draw(st.integers(0, len(running) - 1))]
             for _ in range(data.draw(st.integers(1, 6))):
@@ -244,7 +164,7 @@ def test_no_revocation_goes_back_to_an_image_whose_own_has_begun() -> None:
         family = Family()
         for name in ("two", "three"):
             family.begin(name)
-        with Race(family, [partial(family.revoke, "two"), partial(family.revoke, "three")]) as race:
+        with Race(family.steps, family.check, [partial(family.revoke, "two"), partial(family.revoke, "three")]) as race:
             first, second = race.actors
             calls = race.step(first, stop)
             race.step(second, MOST)
@@ -261,7 +181,7 @@ def _interrupt(pair: str, counts: tuple[int, int, int], *, turned: bool) -> tupl
     for name in ("two", "three"):
         (family.begin if ("publish", name) in PAIRS[pair] else family.publish)(name)
     works = [partial(getattr(family, work), name) for work, name in PAIRS[pair]]
-    with Race(family, works[::-1] if turned else works) as race:
+    with Race(family.steps, family.check, works[::-1] if turned else works) as race:
         one, other = race.actors
         calls = race.step(one, counts[0]), race.step(other, counts[1])
         more = race.step(one, counts[2]), race.step(other, MOST)

@@ -1,0 +1,87 @@
+"""The channels of a deployment, as a person writes them: {"dev": {}, "prod": {"approvers": ["ann@example.com"]}}. Pure.
+
+The channel `prod` of the family `web` is the family `web-prod`, which anything that takes a family can name. It holds
+copies of images of `web`, made by promotions. Names of channels have no dashes, so the last dash of a family's name
+divides it in one way only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InputError
+from ...names import quoted
+
+MOST_CHANNELS = 20
+CHANNEL_LENGTH = 16
+_CHANNEL = re.compile(rf"[a-z][a-z0-9]{{0,{CHANNEL_LENGTH - 1}}}")
+_MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
+_FORM = '{"dev": {}, "prod": {"approvers": ["MAIL"]}}'
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What is promoted to one channel, and on whose word."""
+
+    approvers: tuple[str, ...] = ()  # mail addresses of those who may approve; (): promotions need no approval
+
+
+Channels = Mapping[str, Channel]
+
+
+def no_channels() -> Channels:
+    """Return the channels of a deployment that has none."""
+    return {}
+
+
+def read_channels(text: str) -> Channels:
+    """Read channels in the order of their names. InputError has a line for each fault."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {str(error) or 'nested too deeply'}; write {_FORM}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"not an object; write {_FORM}")
+    if len(document) > MOST_CHANNELS:
+        raise InputError(f"{len(document)} channels; {MOST_CHANNELS} are the most")
+    faults: list[str] = []
+    found = {name: _channel(name, document[name], faults) for name in sorted(document)}
+    if faults:
+        raise InputError("\n".join(faults))
+    return found
+
+
+def channel_family(family: str, channel: str) -> str:
+    """Return the family that a channel of a family is; images that are promoted get their names likewise."""
+    return f"{family}-{channel}"
+
+
+def family_of_channel(family: str, channels: Channels) -> tuple[str, str] | None:
+    """Return the family and the channel that a family's name stands for; None where it ends with no channel's name."""
+    base, dash, channel = family.rpartition("-")
+    return (base, channel) if dash and base and channel in channels else None
+
+
+def _channel(name: str, given: Any, faults: list[str]) -> Channel:
+    if not _CHANNEL.fullmatch(name):
+        faults.append(
+            f"{quoted(name)} is no name of a channel; write at most {CHANNEL_LENGTH} lower-case letters and digits, a "
+            "letter first and no dash"
+        )
+    if not isinstance(given, dict):
+        faults.append(f"{quoted(name)} is not an object; write {_FORM}")
+        return Channel()
+    faults += [f"{name}: {quoted(str(key))}: unknown key; write approvers" for key in given if key != "approvers"]
+    approvers = given.get("approvers", [])
+    if approvers is None:
+        approvers = []
+    if not isinstance(approvers, list):
+        faults.append(f"{name}.approvers: is not a list; write a list of mail addresses, or leave it out")
+        return Channel()
+    wrong = [each for each in approvers if not isinstance(each, str) or not _MAIL.fullmatch(each)]
+    faults += [f"{name}.approvers: {quoted(str(each))} is no mail address; write ann@example.com" for each in wrong]
+    return Channel(tuple(each for each in approvers if each not in wrong))

@@ -1,0 +1,181 @@
+"""goldsmith images promote, with images of a home: what is made, what is said, what is refused."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.build.build import ImageRecord
+from shared.images.catalogue import Catalogue
+from shared.runtime.one_machine import open_one_machine
+from shared.upkeep.promotion import promote_image
+from tests.goldsmith.command_line import Commands
+from tests.world.published import FAMILY, add_build, build_of
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+
+
+class Deadly:
+    """An adapter before whose n-th call, counted over all of them, this process is killed."""
+
+    def __init__(self, adapter: object, left: list[int]) -> None:
+        self._adapter, self._left = adapter, left
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._adapter, name)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self._left[0] -= 1
+            if self._left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return method(*arguments, **named)
+
+        return counted
+
+
+def _promote_and_die(home: str, last: int) -> None:
+    left = [last]
+    with open_one_machine(Path(home)) as backend:
+        counted = replace(backend, compute=Deadly(backend.compute, left), store=Deadly(backend.store, left))
+        promote_image("local", "two", "prod", counted)
+
+
+@pytest.fixture
+def images(home: Path, tmp_path: Path) -> Path:
+    """A home with two images of one family, and three channels."""
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(1 << 20))
+    with open_one_machine(home) as backend:
+        for name in ("one", "two"):
+            build = build_of(name)
+            assert build.plan is not None
+            image = backend.catalogue.add(disk, name, family=FAMILY, labels=build.plan.image.labels, content=name)
+            add_build(backend.store, replace(build, image=ImageRecord("local", name, image.id)))
+            time.sleep(0.01)  # the catalogue dates its images
+    write(home, {"dev": {}, "prod": {}, "vault": {"approvers": ["ann@example.com"]}})
+    return home
+
+
+def write(home: Path, channels: object) -> None:
+    (home / "channels.json").write_text(channels if isinstance(channels, str) else json.dumps(channels))
+
+
+def families(home: Path) -> dict[str, tuple[str | None, str | None]]:
+    catalogue = Catalogue(home, None)  # type: ignore[arg-type]  # nothing is made here
+    return {image.name: (image.family, image.deprecated) for image in catalogue.list()}
+
+
+def test_an_image_goes_through_channels_and_back(run: Commands, images: Path) -> None:
+    for name in ("one", "two"):
+        done = run("images", "promote", name, "--to", "prod")
+        assert (done.status, done.err) == (0, "")
+        assert done.out == (
+            f"image local/{name} is in the channel prod, as {name}-prod\nfamily hello-prod leads to {name}-prod\n"
+        )
+    disks = [images / "images" / name / "disk.raw" for name in ("two", "two-prod")]
+    assert disks[0].samefile(disks[1]), "a copy takes no room"
+    again = run("images", "promote", "local/two", "--to", "prod")
+    assert again.out.startswith("image local/two is already in the channel prod, as two-prod\n")
+    document = run("images", "promote", "one", "--to", "prod", "--json").document()
+    assert (document["already"], document["leads_to"]) == (True, "two-prod")
+    listed = run("images", "list").out.splitlines()
+    assert listed[0].endswith("COPY OF")
+    assert [line.split()[-1] for line in listed if line.startswith("two-prod ")] == ["two"]
+    assert (
+        "image local/two-prod may be used: published by Goldsmith, verified" in run("images", "check", "two-prod").out
+    )
+    assert run("images", "lineage", "two-prod", "--json").document()[1]["name"] == "two"
+    done = run("images", "revoke", "two", "--reason", "bad")
+    assert done.out.splitlines() == [
+        "image local/two is revoked: bad",
+        "family hello leads to one",
+        "its copy two-prod is revoked; family hello-prod leads to one-prod",
+    ]
+    assert families(images) == {
+        "one": (FAMILY, None),
+        "two": (FAMILY, "OBSOLETE"),
+        "one-prod": ("hello-prod", None),
+        "two-prod": ("hello-prod", "OBSOLETE"),
+    }
+    assert run("images", "check", "two-prod").status == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("two",), "Missing option '--to'"),
+        (("two", "--to", "prd"), "there is no channel prd; did you mean prod?"),
+        (("two", "--to", "vault"), "channel vault has approvers"),
+        (("none", "--to", "prod"), "image none of project local cannot be promoted: it is not there"),
+        (("my-project/two", "--to", "prod"), "image my-project/two is not of this machine"),
+        (("No Name", "--to", "prod"), "not a valid name"),
+    ],
+)
+def test_bad_input_is_2_and_makes_nothing(run: Commands, images: Path, words: tuple[str, ...], text: str) -> None:
+    before = families(images)
+    done = run("images", "promote", *words)
+    assert (done.status, done.out) == (2, "")
+    assert text in " ".join(done.err.split())
+    assert families(images) == before
+
+
+@pytest.mark.parametrize(
+    ("channels", "text"),
+    [
+        ("", "channels.json: not JSON"),
+        ({"Prod": {}}, "channels.json: 'Prod' is no name of a channel"),
+        ({"prod": {"approver": "ann"}}, "channels.json: prod: 'approver': unknown key; write approvers"),
+        (" " * 70_000, "channels.json has more than 64 KiB"),
+    ],
+)
+def test_channels_that_cannot_be_read_are_said_where_they_are_needed(
+    run: Commands, images: Path, channels: object, text: str
+) -> None:
+    write(images, channels)
+    done = run("images", "promote", "two", "--to", "prod")
+    assert (done.status, text in done.err) == (2, True), done.err
+    assert run("images", "list").status == 0
+
+
+def test_no_channels_and_no_plain_file(run: Commands, images: Path) -> None:
+    (images / "channels.json").unlink()
+    assert "no channels are set up" in run("images", "promote", "two", "--to", "prod").err
+    os.mkfifo(images / "channels.json")
+    assert "is no plain file; write the channels into one" in run("images", "promote", "two", "--to", "prod").err
+
+
+def test_a_damaged_entry_of_the_catalogue_is_said_and_stays(run: Commands, images: Path) -> None:
+    run("images", "promote", "two", "--to", "prod")
+    record = images / "images" / "two-prod" / "image.json"
+    record.write_text("{")
+    done = run("images", "promote", "two", "--to", "prod")
+    assert (done.status, done.out) == (1, "")
+    assert f"{record}: is damaged" in done.err
+    assert record.read_text() == "{"
+
+
+def test_a_process_that_is_killed_leaves_a_promotion_that_goes_on(run: Commands, images: Path) -> None:
+    assert run("images", "promote", "one", "--to", "prod").status == 0
+    ended = 0
+    for last in range(3, 80, 4):
+        process = _PROCESSES.Process(target=_promote_and_die, args=(str(images), last))
+        process.start()
+        process.join(60)
+        found = families(images)
+        assert found["one-prod"] == ("hello-prod", None)
+        assert found.get("two-prod") in (None, (None, None), ("hello-prod", None))
+        ended = process.exitcode or 0
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+    assert ended == 0
+    assert run("images", "promote", "two", "--to", "prod", "--json").document()["already"]
