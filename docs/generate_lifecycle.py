@@ -58,8 +58,15 @@ The channels of one machine are in `channels.json` of `GOLDSMITH_HOME`. Their na
 
     {"dev": {}, "staging": {}, "prod": {}}
 
+On Google Cloud they are Terraform's variable `channels`, and operators publish the request, which `deprecate_images`
+carries out; its log says what came of it. A copy there has its own storage, in the locations and with the key of the
+first image:
+
+    gcloud pubsub topics publish image-requests --project PROJECT \\
+      --message '{"promote": {"image": "web-20261120", "to": "prod"}}'
+
 A channel can name `approvers`, a list of mail addresses. Promotions to such a channel are refused, since this release
-asks nobody for approval. On Google Cloud there are no channels yet.
+asks nobody for approval.
 [Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
 """
 

@@ -1,4 +1,7 @@
-"""deprecate_images: an order becomes the deprecation of a family's older images, and a request the end of a bad one."""
+"""deprecate_images: an order becomes the deprecation of a family's older images.
+
+What operators ask for images is done here as well: the end of a bad one, and the copy of a good one in a channel.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,6 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
     if message.topic != IMAGES_TOPIC:
         carry_out_message(message, "deprecate_images", backend)
         return
-    from shared.upkeep.image_requests import take_image_request
+    from shared.upkeep.image_requests import shown_result, take_image_request
 
-    done = take_image_request(message.data, backend.settings.project, backend)
-    text = "image %s of project %s is revoked: %s; its family %s leads to %s; built from it: %s; under way: %s"
-    built, under_way = (", ".join(names) or "none" for names in (done.descendants, done.builds))
-    LOG.info(text, done.name, done.project, done.reason, done.family, done.leads_to, built, under_way)
+    LOG.info("%s", shown_result(take_image_request(message.data, backend.settings.project, backend)))

@@ -93,9 +93,10 @@ locals {
     deprecate_images = {
       builds = ["compute.globalOperations.get"]
       images = [
-        "compute.images.deprecate", "compute.images.get", "compute.images.list", "compute.images.setLabels"
+        "compute.images.create", "compute.images.deprecate", "compute.images.get", "compute.images.list",
+        "compute.images.setLabels", "compute.images.update", "compute.images.useReadOnly"
       ]
-      store  = "write", objects = {} # writes to the records of images alone: that they were revoked
+      store  = "write", objects = {} # writes to the records of images alone: that they were revoked, or copied
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     clean_up = {

@@ -387,6 +387,23 @@ variable "adopted_families" {
   default     = []
 }
 
+variable "channels" {
+  description = "Channels that images can be promoted to: the channel prod of the family web is the family web-prod. To a channel with approvers nothing is promoted yet. docs/lifecycle.md says more."
+  type        = map(object({ approvers = optional(list(string), []) }))
+  nullable    = false
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.channels) : can(regex("^[a-z][a-z0-9]{0,15}$", name))]) && length(var.channels) <= 20
+    error_message = "Write at most 20 channels, whose names have up to 16 lower-case letters and digits, a letter first and no dash."
+  }
+
+  validation {
+    condition     = alltrue([for mail in flatten([for channel in values(var.channels) : channel.approvers]) : can(regex("^[^@\\s]{1,64}@[^@\\s]{1,255}$", mail))])
+    error_message = "Write approvers as mail addresses: ann@example.com."
+  }
+}
+
 variable "master_key_version" {
   description = "Version of the master key; a higher number makes a new key. Reports of builds that run meanwhile are refused, so rotate while nothing is being built."
   type        = number

@@ -60,7 +60,8 @@ class Cloud:
     State is below `home`, whose image catalogue is what Compute Engine's images are. `boot` is how instances start,
     `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS),
     `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE),
-    `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS).
+    `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS), `channels` where images can be promoted to
+    (GOLDSMITH_CHANNELS).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -75,6 +76,7 @@ class Cloud:
         limits: Limits = NO_LIMITS,
         maker_image: str = MAKER_IMAGE,
         webhooks: str = "",
+        channels: str = "",
     ) -> None:
         self.home = home.absolute()
         self.project = project
@@ -85,6 +87,7 @@ class Cloud:
         self._limits = limits
         self._maker_image = maker_image
         self._webhooks = webhooks
+        self._channels = channels
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
@@ -139,6 +142,7 @@ class Cloud:
             **({"GOLDSMITH_WEBHOOKS": self._webhooks} if function.webhooks else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_MAKER_IMAGE": self._maker_image,
+            "GOLDSMITH_CHANNELS": self._channels,
             "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",

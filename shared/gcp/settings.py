@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..build.image.channels import Channels, no_channels, read_channels
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
@@ -37,6 +38,7 @@ class Settings:
     master_key: bytes | None = field(default=None, repr=False)  # a secret: in no log and no traceback
     delivery: DeliveryWay = "download"
     limits: Limits = NO_LIMITS
+    channels: Channels = field(default_factory=no_channels)
     secure_boot: bool = False
     maker_image: str = MAKER_IMAGE
     webhooks: tuple[Webhook, ...] = ()
@@ -147,6 +149,13 @@ def _limits(text: str) -> Limits:
     return found
 
 
+def _channels(text: str) -> Channels:
+    try:
+        return read_channels(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
 def _webhooks(text: str) -> tuple[Webhook, ...]:
     from ..webhooks.webhook import read_webhooks  # one function alone has any
 
@@ -207,6 +216,12 @@ VARIABLES: Mapping[str, Variable] = {
         "what specs may ask for; shared/build/limits.py has the keys",
         'limits as JSON: {"max_disk_gb": 200, "gpu_types": []}',
         _limits,
+    ),
+    "channels": Variable(
+        "GOLDSMITH_CHANNELS",
+        "the channels that images can be promoted to",
+        'channels as JSON: {"dev": {}, "prod": {}}',
+        _channels,
     ),
     "secure_boot": Variable(
         "GOLDSMITH_SECURE_BOOT", "whether all VMs are Shielded VMs with Secure Boot", "true or false", _flag

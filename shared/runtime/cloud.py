@@ -62,6 +62,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         progress=_silent,
         adopted_families=settings.limits.adopted_families,
         concurrency=settings.limits.concurrency,
+        channels=lambda: settings.channels,
         settings=settings,
         objects=bucket,
     )

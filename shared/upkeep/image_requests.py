@@ -1,47 +1,90 @@
-"""Requests for images, which operators publish: {"revoke": {"image": "PROJECT/NAME", "reason": "..."}}."""
+"""Requests for images, which operators publish: {"revoke": {"image": "PROJECT/NAME", "reason": "..."}} and others."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
+from .promotion import PromotedImage, promote_image
 from .revocation import RevokedImage, revoke_image
 
-_KEYS = {"image": str, "reason": str, "alone": bool}
-_REQUIRED = ("image", "reason")
+
+@dataclass(frozen=True)
+class _Form:
+    """What one kind of request says of an image."""
+
+    keys: Mapping[str, type]
+    required: frozenset[str]
+    example: str
+
+
+_FORMS = {
+    "revoke": _Form(
+        {"image": str, "reason": str, "alone": bool},
+        frozenset(("image", "reason")),
+        '{"revoke": {"image": "PROJECT/NAME", "reason": "what is wrong with it"}}, and alone: true if need be',
+    ),
+    "promote": _Form(
+        {"image": str, "to": str},
+        frozenset(("image", "to")),
+        '{"promote": {"image": "PROJECT/NAME", "to": "CHANNEL"}}',
+    ),
+}
 _PROJECT = re.compile(r"[a-z0-9:.-]{0,63}")
-_EXAMPLE = '{"revoke": {"image": "PROJECT/NAME", "reason": "what is wrong with it"}}'
 
 
-def take_image_request(data: bytes, project: str, backend: Backend) -> RevokedImage:
+def take_image_request(data: bytes, project: str, backend: Backend) -> RevokedImage | PromotedImage:
     """Carry a request out, or go on with it. PoisonMessage for one that is wrong, refused or cannot be ended; Passing.
 
     An image without a project is one of `project`.
     """
-    asked = _read(data)
+    kind, asked = _read(data)
     owner, _, name = asked["image"].rpartition("/")
     if not _PROJECT.fullmatch(owner):
-        raise PoisonMessage(f"a request to revoke an image of {owner[:100]!r}, which is no project")
+        raise PoisonMessage(f"a request to {kind} an image of {owner[:100]!r}, which is no project")
     try:
+        if kind == "promote":
+            return promote_image(owner or project, name, asked["to"], backend)
         return revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
     except InputError as error:
-        raise PoisonMessage(f"a request to revoke an image is refused: {error}") from error
+        raise PoisonMessage(f"a request to {kind} an image is refused: {error}") from error
     except (Permanent, DamagedDocument) as error:
-        raise PoisonMessage(f"a request to revoke image {name} cannot be carried out to its end: {error}") from error
+        raise PoisonMessage(f"a request to {kind} image {name} cannot be carried out to its end: {error}") from error
 
 
-def _read(data: bytes) -> dict[str, Any]:
+def shown_result(done: RevokedImage | PromotedImage) -> str:
+    """Return what has come of a request, for the log."""
+    if isinstance(done, PromotedImage):
+        already = "already " if done.already else ""
+        return (
+            f"image {done.source} of project {done.project} is {already}in the channel {done.channel}, as {done.name}; "
+            f"family {done.family} leads to {done.leads_to}"
+        )
+    copies = [f"{copy.name}, whose family {copy.family} leads to {copy.leads_to}" for copy in done.copies]
+    built, under_way, taken_along = (", ".join(names) or "none" for names in (done.descendants, done.builds, copies))
+    return (
+        f"image {done.name} of project {done.project} is revoked: {done.reason}; its family {done.family} leads to "
+        f"{done.leads_to}; copies: {taken_along}; built from it: {built}; under way: {under_way}"
+    )
+
+
+def _read(data: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the kind of a request, and what it says."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise PoisonMessage(f"a request for images that is not JSON: {error}") from error
-    asked = document.get("revoke") if isinstance(document, dict) and set(document) == {"revoke"} else None
-    if not isinstance(asked, dict) or not set(_REQUIRED) <= set(asked) <= set(_KEYS):
-        raise PoisonMessage(f"a request for images of another form; write {_EXAMPLE}, and alone: true if need be")
+    kind = next(iter(document), "") if isinstance(document, dict) and len(document) == 1 else ""
+    form, asked = _FORMS.get(kind), document[kind] if kind else None
+    if form is None or not isinstance(asked, dict) or not form.required <= set(asked) <= set(form.keys):
+        examples = form.example if form is not None else " or ".join(each.example for each in _FORMS.values())
+        raise PoisonMessage(f"a request for images of another form; write {examples}")
     for key, value in asked.items():
-        if not isinstance(value, _KEYS[key]):
-            raise PoisonMessage(f"a request to revoke an image whose {key} is no {_KEYS[key].__name__}")
-    return asked
+        if not isinstance(value, form.keys[key]):
+            raise PoisonMessage(f"a request to {kind} an image whose {key} is no {form.keys[key].__name__}")
+    return kind, asked

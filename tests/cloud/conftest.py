@@ -32,7 +32,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
     limits = Limits(adopted_families=("web",), max_keep=3600.0)
     maker = f"projects/local/global/images/{MAKER}"
-    with Cloud(home, limits=limits, maker_image=maker, webhooks=json.dumps(hooks)) as running:
+    channels = '{"dev": {}, "prod": {}, "vault": {"approvers": ["ann@example.com"]}}'
+    with Cloud(home, limits=limits, maker_image=maker, webhooks=json.dumps(hooks), channels=channels) as running:
         yield running
 
 

@@ -117,6 +117,14 @@ class TestGoodMessages:
             assert world.compute.all_images["one"].deprecated == "OBSOLETE"
         assert world.bus.published == []
 
+    def test_request_for_a_channel_that_is_not_there_is_dropped_with_the_reason(
+        self, deployment: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        message = Message(IMAGES_TOPIC, b'{"promote": {"image": "local/one", "to": "prod"}}', {})
+        assert deployment.push("deprecate_images", message).status_code == 200
+        [entry] = [entry for entry in records(caplog) if entry["message"].startswith("dropped event")]
+        assert "a request to promote an image is refused: there is no channel prod" in entry["message"]
+
     def test_failure_for_good_is_reported_and_acknowledged(self, deployment: Deployment) -> None:
         build = values.build()
         put(deployment, build)

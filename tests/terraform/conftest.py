@@ -29,6 +29,7 @@ VARIABLES: dict[str, Any] = {
     "kms_keys": ["projects/my-project/locations/*/keyRings/images/cryptoKeys/*"],
     "storage_locations": ["eu", "europe-*"],
     "concurrency": 4,
+    "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org"]}},
     "webhooks_secret": "projects/my-project/secrets/webhooks",
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},

@@ -133,6 +133,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "webhooks_secret": "webhooks",
         "storage_locations": ["EU"],
         "concurrency": 1.5,
+        "channels": {"eu-prod": {}},
         "master_key_version": 0,
         "labels": {"Team": "infra"},
     },
@@ -144,6 +145,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "max_keep": "",
         "max_disk_gb": 0,
         "concurrency": 0,
+        "channels": {"prod": {"approvers": ["ann"]}},
         "rebuilds": {"weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * *"}},
     },
     {

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 
+from shared.build.image.channels import Channel
 from shared.build.limits import Limits
 from shared.errors import EnvironmentFault, InputError
 from shared.gcp.settings import PUBSUB_URL, STORAGE_URL, VARIABLES, Settings
@@ -24,6 +25,7 @@ EMULATOR = {
     "GOLDSMITH_SECURE_BOOT": "true",
     "GOLDSMITH_MAKER_IMAGE": "projects/my-images/global/images/maker-7",
     "GOLDSMITH_LIMITS": '{"max_timeout": 3600, "gpu_types": []}',
+    "GOLDSMITH_CHANNELS": '{"prod": {"approvers": ["ann@example.org"]}, "dev": {}}',
     "GOLDSMITH_WEBHOOKS": '{"chat": {"url": "https://chat.example.com/secret", "format": "slack"}}',
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
@@ -52,6 +54,7 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     settings = Settings.from_environment(GOOD | EMULATOR)
     assert settings.delivery == "disk"
     assert settings.secure_boot
+    assert settings.channels == {"dev": Channel(), "prod": Channel(("ann@example.org",))}
     assert settings.maker_image == "projects/my-images/global/images/maker-7"
     assert settings.vm_pubsub_url == settings.vm_storage_url == "http://169.254.169.253"
     assert settings.compute_endpoint == "http://127.0.0.1:8001"
@@ -109,6 +112,8 @@ def test_all_that_is_missing_is_told_at_once(empty: str | None) -> None:
         ("GOLDSMITH_SECURE_BOOT", "yes"),
         ("GOLDSMITH_MAKER_IMAGE", "debian-12"),
         ("GOLDSMITH_MAKER_IMAGE", "projects/p/global/images/family/a/b"),
+        ("GOLDSMITH_CHANNELS", "[]"),
+        ("GOLDSMITH_CHANNELS", '{"eu-prod": {}}'),
         ("GOLDSMITH_LIMITS", "{"),
         ("GOLDSMITH_LIMITS", "[]"),
         ("GOLDSMITH_LIMITS", '{"max_disk_gb": "200"}'),

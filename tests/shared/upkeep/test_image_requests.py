@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from shared.build.image.channels import Channel
 from shared.errors import Permanent, PoisonMessage, Transient
-from shared.upkeep.image_requests import take_image_request
+from shared.upkeep.image_requests import shown_result, take_image_request
+from shared.upkeep.promotion import PromotedImage
 from tests.world.published import add_build, build_of, image_of
 from tests.world.world import World
 
@@ -46,6 +48,34 @@ def test_what_is_refused_is_dropped_with_the_reason(world: World) -> None:
     assert take(world, image="one", reason="bad", alone=True) is None
 
 
+def promote(world: World, **asked: object) -> PromotedImage:
+    done = take_image_request(json.dumps({"promote": asked}).encode(), "local", world.backend)
+    assert isinstance(done, PromotedImage)
+    return done
+
+
+def test_an_image_is_promoted_and_the_same_again_changes_nothing(world: World) -> None:
+    world.backend = replace(world.backend, channels=lambda: {"prod": Channel(), "vault": Channel(("ann@example.com",))})
+    told = []
+    for image in ("two", "local/two"):
+        done = promote(world, image=image, to="prod")
+        assert (done.name, done.leads_to) == ("two-prod", "two-prod")
+        told.append(shown_result(done))
+    assert told[0] == (
+        "image two of project local is in the channel prod, as two-prod; family hello-prod leads to two-prod"
+    )
+    assert "is already in the channel prod" in told[1]
+    revoked = take_image_request(
+        b'{"revoke": {"image": "two", "reason": "bad", "alone": true}}', "local", world.backend
+    )
+    assert "copies: two-prod, whose family hello-prod leads to None;" in shown_result(revoked)
+    for to, text in (("test", "refused: there is no channel test"), ("vault", "refused: channel vault has approvers")):
+        with pytest.raises(PoisonMessage, match=text):
+            promote(world, image="one", to=to)
+    with pytest.raises(PoisonMessage, match=r"a request to promote an image is refused: .* was revoked at"):
+        promote(world, image="two", to="prod")
+
+
 def test_what_cannot_be_ended_is_not_delivered_again(world: World) -> None:
     world.compute.faults["obsolete_image"] = Permanent("not allowed")
     with pytest.raises(PoisonMessage, match="image two cannot be carried out to its end: not allowed"):
@@ -77,6 +107,11 @@ def test_what_may_pass_is_raised(world: World) -> None:
         b"[" * 100_000,
         b'{"spec": {}}',
         b'{"revoke": "two"}',
+        b'{"promote": {"image": "two"}}',
+        b'{"promote": {"image": "two", "to": ["prod"]}}',
+        b'{"promote": {"image": "two", "to": "prod", "reason": "good"}}',
+        b'{"promote": {"image": "two", "to": "prod"}, "revoke": {"image": "two", "reason": "bad"}}',
+        b'{"promote": {"image": "two", "to": "prod"}}',
         b'{"revoke": {"image": "two"}}',
         b'{"revoke": {"image": "two", "reason": "bad", "why": "so"}}',
         b'{"revoke": {"image": "two", "reason": "bad"}, "spec": {}}',

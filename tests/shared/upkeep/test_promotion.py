@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -14,7 +14,7 @@ from shared.upkeep.image_check import check_image
 from shared.upkeep.promotion import PromotedImage, promote_image
 from shared.upkeep.revocation import revoke_image
 from tests.world import values
-from tests.world.fuse import Died, Fuse
+from tests.world.fuse import Died, Fuse, Interleaved
 from tests.world.published import FAMILY, add_build, build_of, image_of
 from tests.world.world import World
 
@@ -217,13 +217,48 @@ def test_the_copy_of_a_revoked_image_is_not_good_before_its_own_record_says_so()
 
 
 def test_a_channel_goes_back_to_promoted_images_alone() -> None:
-    world = world_of("one", "two")
+    """An image that a build of ours has published, and that came into the channel's family by hand, is none."""
+    world = world_of("one", "two", "odd")
     promote(world, "one")
-    world.compute.all_images["hand"] = Image(
-        "local", "hand", "by hand", values.NOON, "hello-prod", deprecated="DEPRECATED"
-    )
+    world.compute.set_family("local", "odd", "hello-prod")
     with pytest.raises(InputError, match="family hello-prod of project local has no other good image"):
         revoke_image("local", "one", "bad", world.backend)
+
+
+@dataclass
+class Recorded:
+    """A revocation whose process dies when it is recorded."""
+
+    world: World
+    joined: bool = False  # whether the copy was in its channel by then
+
+    def __call__(self) -> None:
+        copy = self.world.compute.all_images.get("two-prod")
+        self.joined = copy is not None and copy.family == "hello-prod"
+        change(self.world, "two", revoked=Revocation("bad", values.NOON))
+
+
+def test_a_revocation_that_was_only_recorded_is_seen_before_and_after_the_copy_joins() -> None:
+    for call in range(1, 80):
+        world = world_of("one", "two")
+        promote(world, "one")
+        recorded = Recorded(world)
+        world.store.fuse = world.compute.fuse = fuse = Interleaved(call, recorded, dies=False)
+        refused = ""
+        try:
+            promote(world, "two")
+        except InputError as error:
+            refused = str(error)
+        world.store.fuse = world.compute.fuse = Fuse()
+        if fuse.count < call:
+            assert (leads_to(world), refused) == ("two-prod", "")
+            return
+        assert "was revoked at" in refused or recorded.joined, call
+        if not refused:
+            revoke_image("local", "two", "bad", world.backend)
+        copy = world.compute.all_images.get("two-prod")
+        assert (leads_to(world), copy is None or copy.is_obsolete) == ("one-prod", True), call
+    raise AssertionError("it does not end")
 
 
 def test_what_is_built_from_a_copy_is_told_of_its_original() -> None:

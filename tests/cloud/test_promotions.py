@@ -1,0 +1,64 @@
+"""Operators publish to image-requests, and images of the project go through channels; no VM is needed for that."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from emulator.cloud.cloud import Cloud
+from shared.build.build import ImageRecord
+from shared.build.plan import ImagePlan
+from shared.clock import SystemClock
+from shared.gcp.firestore import GoogleStore
+from shared.images.catalogue import Catalogue
+from tests.cloud.person import Person
+from tests.world.published import add_build, build_of
+
+LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
+
+
+def test_an_operator_promotes_images_and_takes_one_back(cloud: Cloud, person: Person, tmp_path: Path) -> None:
+    catalogue = Catalogue(cloud.home, SystemClock())  # what Compute Engine shows
+    for name in ("shop-1", "shop-2"):
+        publish_image(catalogue, person, name, tmp_path / "disk.raw")
+        request(person, "promote", image=name, to="prod")
+        wait_for(catalogue, "shop-prod", f"{name}-prod")
+    copy, original = (person.gcloud("compute", "images", "describe", name) for name in ("shop-2-prod", "shop-2"))
+    assert copy["sourceImageId"] == original["id"]
+    for key in ("labels", "licenses", "diskSizeGb", "architecture", "storageLocations"):
+        assert copy[key] == original[key], key
+    assert leads_to(catalogue, "shop") == "shop-2"
+
+    request(person, "revoke", image="shop-2", reason="its greeting is rude")
+    wait_for(catalogue, "shop", "shop-1")
+    assert person.gcloud("compute", "images", "describe-from-family", "shop-prod")["name"] == "shop-1-prod"
+    assert person.gcloud("compute", "images", "describe", "shop-2-prod")["deprecated"]["state"] == "OBSOLETE"
+
+
+def publish_image(catalogue: Catalogue, person: Person, name: str, disk: Path) -> None:
+    """Make an image of the project that a build of ours has published and verified."""
+    disk.write_bytes(bytes(1 << 20))
+    build = build_of(name)
+    assert build.plan is not None
+    plan = replace(build.plan, image=ImagePlan(person.project, name, family="shop", labels=build.plan.image.labels))
+    made = catalogue.add(disk, name, family="shop", labels=plan.image.labels, licenses=[LICENSE], content=name)
+    store = GoogleStore(person.project, person.environment["FIRESTORE_EMULATOR_HOST"])
+    add_build(store, replace(build, plan=plan, image=ImageRecord(person.project, name, made.id)))
+
+
+def request(person: Person, kind: str, **asked: str) -> None:
+    text = json.dumps({kind: asked})
+    person.run("gcloud", "pubsub", "topics", "publish", "image-requests", f"--message={text}")
+
+
+def leads_to(catalogue: Catalogue, family: str) -> str | None:
+    return next((image.name for image in catalogue.list(family=family) if image.deprecated is None), None)
+
+
+def wait_for(catalogue: Catalogue, family: str, name: str) -> None:
+    give_up = time.monotonic() + 120
+    while leads_to(catalogue, family) != name:
+        assert time.monotonic() < give_up, catalogue.list()
+        time.sleep(0.2)
