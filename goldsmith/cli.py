@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from .cli_elements import elements
+from .cli_triggers import triggers
 from .options import (
     ArchiveArgument,
     AsJson,
@@ -50,6 +51,7 @@ app.add_typer(builds, name="builds")
 app.add_typer(images, name="images")
 app.add_typer(cache, name="cache")
 app.add_typer(elements, name="elements")
+app.add_typer(triggers, name="triggers")
 
 
 @app.command()
@@ -196,7 +198,7 @@ def dib(
 @app.command()
 def sweep(json: AsJson = False) -> None:
     """Finish or clean up what killed runs have left, and delete what belongs to no build."""
-    from .commands.sweep import sweep as run
+    from .commands.machine.sweep import sweep as run
 
     run(as_json=json)
 
@@ -204,7 +206,7 @@ def sweep(json: AsJson = False) -> None:
 @app.command()
 def doctor(json: AsJson = False) -> None:
     """Check what builds need of this machine, and say how to get what is missing."""
-    from .commands.doctor import doctor as run
+    from .commands.machine.doctor import doctor as run
 
     raise typer.Exit(run(as_json=json))
 
@@ -212,7 +214,7 @@ def doctor(json: AsJson = False) -> None:
 @app.command("gpu-drivers")
 def gpu_drivers(json: AsJson = False) -> None:
     """List the NVIDIA drivers that a step install-gpu can name."""
-    from .commands.gpu_drivers import gpu_drivers as run
+    from .commands.machine.gpu_drivers import gpu_drivers as run
 
     run(as_json=json)
 
@@ -311,7 +313,7 @@ def builds_forget(build_id: BuildId, project: ProjectOption = None, bucket: Buck
 @cache.command("list")
 def cache_list(json: AsJson = False) -> None:
     """List the layers, the one that was used last first."""
-    from .commands.cache import list_layers
+    from .commands.machine.cache import list_layers
 
     list_layers(as_json=json)
 
@@ -324,7 +326,7 @@ def cache_prune(
     ] = None,
 ) -> None:
     """Remove the layers that no build uses at this moment, and the files of package mirrors."""
-    from .commands.cache import prune as run
+    from .commands.machine.cache import prune as run
 
     run(keep)
 
@@ -332,7 +334,7 @@ def cache_prune(
 @cache.command("verify")
 def cache_verify() -> None:
     """Read all layers, and remove the damaged ones."""
-    from .commands.cache import verify as run
+    from .commands.machine.cache import verify as run
 
     raise typer.Exit(run())
 
@@ -340,7 +342,7 @@ def cache_verify() -> None:
 @cache.command("export")
 def cache_export(archive: ArchiveArgument) -> None:
     """Write all layers into an archive, for another machine."""
-    from .commands.cache import export_all as run
+    from .commands.machine.cache import export_all as run
 
     run(archive)
 
@@ -348,7 +350,7 @@ def cache_export(archive: ArchiveArgument) -> None:
 @cache.command("import")
 def cache_import(archive: ArchiveArgument) -> None:
     """Add the layers of an archive; their maker decides what the images have that are built with them."""
-    from .commands.cache import add as run
+    from .commands.machine.cache import add as run
 
     run(archive)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from .build.image.channels import Channels, no_channels
+from .build.limits import FAILURES
 from .keys import Keys
 from .ports import Bucket, Bus, Clock, Compute, Progress, Signer, Store
 
@@ -38,4 +39,6 @@ class Backend:
     adopted_families: Collection[str]  # whose older images may be deprecated although builds did not make them; *: all
     concurrency: int | None  # builds that have VMs, or are about to, at once; None: any number
     channels: Callable[[], Channels] = field(default=no_channels, kw_only=True)  # of the deployment. InputError
+    family_concurrency: int | None = field(default=None, kw_only=True)  # of one family; None: any number
+    trigger_failures: int = field(default=FAILURES, kw_only=True)  # in a row, after which a trigger is paused
     signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

@@ -114,7 +114,7 @@ locals {
       ])
       images = ["compute.images.delete", "compute.images.get", "compute.images.list"]
       store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
-      topics = ["build-events", "build-orders", "build-reports", "builds-finished"], keyed = true, gives_vm = false
+      topics = ["build-events", "build-orders", "build-reports", "build-requests", "builds-finished"], keyed = true, gives_vm = false
     }
     call_webhooks = {
       builds = [], images = []
@@ -191,7 +191,7 @@ resource "google_project_iam_member" "images" {
 
 resource "google_project_iam_member" "source_images" {
   for_each = {
-    for pair in setproduct(["start_build", "create_resources"], var.source_projects) : join(" ", pair) => pair
+    for pair in setproduct(["start_build", "create_resources", "expire_builds"], var.source_projects) : join(" ", pair) => pair
   }
 
   project = each.value[1]

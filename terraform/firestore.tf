@@ -35,6 +35,7 @@ locals {
     "events"    = "document"
     "forgotten" = "document"
     "images"    = "document"
+    "triggers"  = "document"
   }
 
   deleted_after = {
@@ -43,6 +44,7 @@ locals {
     "lives"     = "delete_after"
     "forgotten" = "delete_after"
     "images"    = "delete_after"
+    "triggers"  = "delete_after"
   }
 }
 

@@ -38,6 +38,8 @@ locals {
     storage_locations   = var.storage_locations
     vm_service_accounts = var.vm_service_accounts
     concurrency         = var.concurrency
+    family_concurrency  = var.family_concurrency
+    trigger_failures    = var.trigger_failures
     adopted_families    = var.adopted_families
   }
 }

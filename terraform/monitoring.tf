@@ -7,6 +7,7 @@ locals {
     poison_message   = "Messages that can never be handled, and were dropped."
     slow_cleaning    = "Builds that have been cleaning for over an hour, counted at each tick."
     slow_turn        = "Queued builds, requested over an hour ago, that cannot begin although it is their turn, counted at each tick."
+    trigger_paused   = "Triggers of a spec that were paused, since too many of its builds have failed in a row."
     damaged_document = "Documents of builds and events that cannot be read, counted at each attempt to read them."
   }
 
@@ -15,6 +16,7 @@ locals {
     wrong_signature  = "A report had a wrong signature and was dropped. See docs/security.md: it may be from an impostor and not from a build VM."
     damaged_document = "A build, or an event of one, cannot be read: it is damaged, or was written by a newer Goldsmith. Other builds continue. See docs/deployment.md."
     flood            = "A build VM has sent more reports than any honest VM needs to send; the excess is dropped, and other builds continue. The log entry names the build: check its steps, and who requested it. See docs/deployment.md."
+    trigger_paused   = "The triggers of a spec were paused, since too many of its builds have failed in a row. The log entry names the spec: it is built again once it is changed or resumed. See docs/deployment.md."
     slow_cleaning    = "A build has been cleaning for over an hour: a resource that it made cannot be deleted. The log of clean_up names the resource and the reason."
     slow_turn        = "A queued build that was requested over an hour ago cannot begin, although it is its turn. The log of expire_builds names the reason: perhaps a permission that its account lacks. See docs/deployment.md."
   }

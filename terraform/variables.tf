@@ -380,6 +380,28 @@ variable "concurrency" {
   }
 }
 
+variable "family_concurrency" {
+  description = "How many builds that make images of one family may have VMs at once; the others are queued. With 1, no two of them publish at once. null for no limit."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.family_concurrency == null || try(var.family_concurrency >= 1 && floor(var.family_concurrency) == var.family_concurrency, false)
+    error_message = "Write a whole number of builds, 1 or more, or null."
+  }
+}
+
+variable "trigger_failures" {
+  description = "How many builds of a spec that its triggers have asked for may fail in a row; then its triggers are paused."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = try(var.trigger_failures >= 1 && floor(var.trigger_failures) == var.trigger_failures, false)
+    error_message = "Write a whole number of builds, 1 or more."
+  }
+}
+
 variable "adopted_families" {
   description = "Families in which deprecate_old may also deprecate older images that Goldsmith did not make, such as those of COS Customizer; [\"*\"] for all. Such images are never deleted."
   type        = list(string)

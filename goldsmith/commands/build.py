@@ -24,6 +24,7 @@ from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFo
 from shared.interruption import Interruption
 from shared.planning.requests import admit
 from shared.planning.retries import retry_id
+from shared.planning.triggers import anew
 from shared.quantities import parse_duration
 from shared.runtime import opening
 
@@ -64,6 +65,7 @@ class BuildFlags:
     check: bool = False  # whether it is built twice
     hold: HoldFlags = NO_HOLD
     retry_for: float = RETRY_SECONDS  # for which an image waits for a retry that could not be exported or verified
+    anew: bool = False  # whether it is built even if nothing has changed, without earlier results of other hosts
     show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
 
     def applied(self, plan: Plan) -> Plan:
@@ -80,7 +82,8 @@ class BuildFlags:
         if self.boot is not None:
             machine = replace(machine, boot=self.boot)
         machine = replace(machine, hold=self.hold.seconds)
-        return replace(plan, image=image, machine=machine, cache=self._cache(plan), retry_for=self.retry_for)
+        plan = replace(plan, image=image, machine=machine, cache=self._cache(plan), retry_for=self.retry_for)
+        return anew(plan) if self.anew else plan
 
     def _cache(self, plan: Plan) -> CachePlan:
         if self.no_cache or self.check:

@@ -335,6 +335,7 @@ class Unfinished:
     family: str | None = None
     content: str = ""
     rebuild: str = ""
+    spec: str = ""  # as of Plan
 
 
 def unfinished_of(build: Build) -> Unfinished:
@@ -359,4 +360,5 @@ def unfinished_of(build: Build) -> Unfinished:
         family=image.family,
         content=build.plan.content_digest,
         rebuild=build.plan.rebuild,
+        spec=build.plan.spec,
     )

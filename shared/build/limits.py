@@ -18,6 +18,7 @@ from ..quantities import format_duration
 from .plan import MAKER_SPACE, MachinePlan, Plan
 
 ANY = ("*",)
+FAILURES = 5
 _NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
 _SUBNET = re.compile(r"(?:projects/([^/]+)/)?(regions/[^/]+/subnetworks/[^/]+)")
 _SHOWN = 300  # characters of a value in a message
@@ -39,6 +40,8 @@ class Limits:
     storage_locations: tuple[str, ...] = ANY  # of images
     vm_service_accounts: tuple[str, ...] | None = None  # those that specs with secrets may name; IAM limits all others
     concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
+    family_concurrency: int | None = None  # the same, of builds that make images of one family
+    trigger_failures: int = FAILURES  # builds in a row that fail, after which the triggers of a spec are paused
     adopted_families: tuple[
         str, ...
     ] = ()  # whose older images `deprecate_old` may retire although builds did not make them; *: all

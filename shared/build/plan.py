@@ -184,3 +184,4 @@ class Plan:
         0.0  # on Google Cloud only: seconds for which the boot disk of a step that fails is kept; 0: none
     )
     retry_for: float = 0.0  # one machine only: seconds for which an image waits for a retry; 0: it is deleted
+    spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another

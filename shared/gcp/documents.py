@@ -4,6 +4,7 @@
     builds/{build id}/events/{event id}   kind time                                        delete_after  document
     lives/{build id}                      last_seen                                        delete_after
     images/{project}~{name}               build_id until                                   delete_after  document
+    triggers/{id}                         active                                           delete_after  document
     forgotten/{build id}~{update time}    a build, with its events, as it stood when it was set aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
@@ -34,9 +35,11 @@ from ..build.events import (
     read_unfinished,
     to_json,
 )
+from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import DamagedDocument, StoreError, TooLarge
 
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
+TRIGGERS = "triggers"
 
 WRITES = "writes"  # how often a build has been saved
 LINE = "line"  # what the line knows of an unfinished build
@@ -124,6 +127,35 @@ def image_or_damage(key: str, fields: Mapping[str, Any]) -> ImageDocument | Dama
         return image_of(project, name, fields)
     except DamagedDocument as error:
         return Damaged(f"{project}/{name}", str(error))
+
+
+def trigger_fields(trigger: Trigger) -> dict[str, Any]:
+    """Return the fields of triggers/{id}. One that is removed is kept as long as its builds. TooLarge."""
+    document = _packed(write_trigger(trigger))
+    if len(document) > DOCUMENT_LIMIT:
+        raise TooLarge(f"trigger {trigger.id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
+    return {
+        "active": trigger.is_active,
+        DELETE_AFTER: _time(trigger.removed) + KEPT_FOR if trigger.removed else None,
+        "document": document,
+    }
+
+
+def trigger_of(key: str, fields: Mapping[str, Any]) -> Trigger:
+    """Read triggers/{id}. DamagedDocument."""
+    try:
+        return read_trigger_of(key, document_of(fields))
+    except StoreError as error:
+        remedy = f"delete the document triggers/{key}, and upload the spec again"
+        raise _damage(f"trigger {key}", str(error), remedy) from error
+
+
+def trigger_or_damage(key: str, fields: Mapping[str, Any]) -> Trigger | Damaged:
+    """Read triggers/{id} for a list."""
+    try:
+        return trigger_of(key, fields)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))
 
 
 def life_fields(build: Build) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from google.api_core.retry import Retry, if_exception_type
 from ..build.build import Build, ImageDocument, State, Unfinished, unfinished_of
 from ..build.damage import Damaged, along_with, refuse_readable, refuse_unfinished
 from ..build.events import Event
+from ..build.trigger import Trigger
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..ports import PAGE, Stored
 from .documents import (
@@ -35,6 +36,7 @@ from .documents import (
     IN_LINE,
     KEPT_FOR,
     LIVES,
+    TRIGGERS,
     WRITES,
     build_fields,
     build_of,
@@ -47,6 +49,9 @@ from .documents import (
     image_or_damage,
     in_line,
     life_fields,
+    trigger_fields,
+    trigger_of,
+    trigger_or_damage,
 )
 from .errors import mapped
 
@@ -73,8 +78,9 @@ UNINDEXED = (
     (EVENTS, "document"),
     (FORGOTTEN, "document"),
     (IMAGES, "document"),
+    (TRIGGERS, "document"),
 )  # no query needs them, and they are long
-TTL = tuple((collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES))
+TTL = tuple((collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS))
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
@@ -245,6 +251,42 @@ class GoogleStore:
             batch.update(reference, image_fields(image), option)
         elif image.state != "gone":
             batch.create(reference, image_fields(image))
+        return True
+
+    def triggers(self) -> Sequence[Trigger | Damaged]:
+        """List the specs with triggers by their ids, without those that are removed."""
+        from google.cloud.firestore import FieldFilter
+
+        query = self._client.collection(TRIGGERS).where(filter=FieldFilter("active", "==", True))
+        with mapped("triggers"):
+            found = sorted(query.stream(**self._patience), key=lambda document: str(document.id))
+        return [trigger_or_damage(each.id, _fields(each)) for each in found]
+
+    def trigger(self, key: str) -> Trigger | None:
+        """Read one trigger by its id. DamagedDocument."""
+        with mapped(f"trigger {key}"):
+            found = self._client.collection(TRIGGERS).document(key).get(**self._patience)
+        return trigger_of(key, _fields(found)) if found.exists else None
+
+    def save_trigger(self, trigger: Trigger, expected: Trigger | None) -> bool:
+        """Write a trigger if it is still as expected, or absent for None; return whether it was. DamagedDocument."""
+        from google.cloud.firestore import Increment
+
+        reference = self._client.collection(TRIGGERS).document(trigger.id)
+        batch = self._client.batch()
+        with mapped(f"trigger {trigger.id}"):
+            found = reference.get(**self._patience)
+            if (trigger_of(trigger.id, _fields(found)) if found.exists else None) != expected:
+                return False
+            if found.exists:
+                option = self._client.write_option(last_update_time=found.update_time)
+                batch.update(reference, {**trigger_fields(trigger), WRITES: Increment(1)}, option)
+            else:
+                batch.create(reference, trigger_fields(trigger))
+            try:
+                batch.commit(**self._patience)
+            except _REFUSALS:
+                return False
         return True
 
     def touch(self, build_id: str, seen: float) -> None:

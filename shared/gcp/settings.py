@@ -142,8 +142,9 @@ def _flag(text: str) -> bool:
 
 def _limits(text: str) -> Limits:
     found: Limits = reader(Limits)(json.loads(text))  # both raise ValueError
-    if found.concurrency is not None and found.concurrency < 1:
-        raise ValueError(found.concurrency)
+    for number in (found.concurrency, found.family_concurrency, found.trigger_failures):
+        if number is not None and number < 1:
+            raise ValueError(number)
     if not 0 <= found.max_keep < math.inf:
         raise ValueError(found.max_keep)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..architectures import ARCHITECTURES, of_kernel, program_machine
-from ..build.image_python import PROGRAMS
+from ..build.image.python import PROGRAMS
 from ..disks.disk import Disk
 from ..disks.ext4.reader import FileSystemUnreadable
 from ..disks.fat import Fat

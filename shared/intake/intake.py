@@ -22,6 +22,7 @@ from ..build.build import Build, Sibling, State, WorkflowPart
 from ..build.events import BuildRejected, BuildRequested
 from ..build.identity import request_digest
 from ..build.plan import Context, OriginPlan, SourceImage
+from ..build.trigger import request_key
 from ..delivery.bundle import provisioner_version
 from ..delivery.maker_bundle import maker_version
 from ..engine.engine import Engine
@@ -40,6 +41,7 @@ from ..planning.origins import plan_origin
 from ..planning.plan import make_plan
 from ..planning.requests import admit
 from ..planning.sources import is_from_nothing, resolve_maker, resolve_source
+from ..planning.triggers import anew
 from ..planning.turns import give_turns
 from ..ports import Objects, StoredObject
 from ..spec.cloudbuild.substitutions import builtin_substitutions
@@ -48,6 +50,7 @@ from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse
 from ..submission import key_uri
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
+from .triggered import named_trigger, register, renew, repeats, request_of_trigger, resume_named
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted_build
 
@@ -77,7 +80,23 @@ class Intake:
 
     def published(self, data: bytes, message_id: str) -> tuple[Build, ...]:
         """Take a message of build-requests. PoisonMessage when it does not even name a spec."""
+        if resume_named(data, self._backend):
+            return ()
+        named = named_trigger(data)
+        if named is not None:
+            return self._triggered(*named)
         return self.take(of_message(data, message_id, self._deployment.bucket))
+
+    def _triggered(self, key: str, number: int) -> tuple[Build, ...]:
+        """Begin a build that a trigger has written down, of the spec that was accepted last; () if it is not wanted."""
+        trigger = self._backend.store.trigger(key)
+        live = None if trigger is None else self._objects.stat(trigger.spec)
+        request = request_of_trigger(key, number, live, self._backend)
+        if request is None:
+            return ()
+        begun = self.take(request)
+        renew(key, self._backend)
+        return begun
 
     def take(self, request: Request) -> tuple[Build, ...]:
         """Begin the builds of a request that wait for nothing, or return those that there are. Passing.
@@ -198,10 +217,11 @@ class Intake:
                 raise
             except GoldsmithError as error:
                 return [self._rejected(each, str(error)) for each in fresh.values()]
-            return [self._planned(specs[index].spec, each, contexts, places) for index, each in fresh.items()]
+            read = replace(request, inline=parsed)
+            return [self._planned(specs[index].spec, each, contexts, places, read) for index, each in fresh.items()]
 
     def _planned(
-        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces
+        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces, request: Request
     ) -> BuildRequested | BuildRejected:
         requested = self._backend.clock.now()
         try:
@@ -217,7 +237,11 @@ class Intake:
                 documents=contexts.documents(spec),
                 origin=origin,
             )
-            event = admit(places.placed(plan), self._backend)
+            if spec.triggers is not None and request.uri:
+                plan = replace(plan, spec=request_key(request.uri, request.checked_parameters()))
+            event = admit(places.placed(anew(plan) if request.anew else plan), self._backend)
+            repeated = register(spec, event.plan, request, self._backend) if request.found is not None else ""
+            event = repeats(event, repeated, self._backend) if repeated else event
         except Passing:
             raise
         except GoldsmithError as error:

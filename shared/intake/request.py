@@ -59,6 +59,7 @@ class Request:
     packed: str | None = None  # URI of the context that the uploader has packed
     keep: Any = None  # should be a duration: for how long the disk of a step that fails is wanted; None: not at all
     key: str = ""  # the publisher's name for the request; the same key again is the same build
+    anew: bool = False  # it is built even if nothing has changed, without results of earlier builds
     formerly: str = ""  # what asked for the builds of the same request in the release before
 
     @property

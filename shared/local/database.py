@@ -68,6 +68,10 @@ MIGRATIONS: Migrations = (
         "CREATE INDEX events_of_kind ON events (build_id, kind)",
         "CREATE TABLE forgotten_images (project, name, build_id, until, document)",
     ),
+    (
+        # `active` repeats the document: whether it is not removed.
+        "CREATE TABLE triggers (id TEXT PRIMARY KEY, active INTEGER NOT NULL, document TEXT NOT NULL)",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..build import resources
 from ..build.export_formats import EXPORT_FORMATS, space_needed
-from ..build.image_python import OLDEST
+from ..build.image.python import OLDEST
 from ..build.plan import Plan
 from ..disks.disk import Disk
 from ..disks.root_files import RootUnreadable

@@ -11,6 +11,7 @@ from typing import Any
 from ..build.build import Build, ImageDocument, Unfinished, unfinished_of
 from ..build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
 from ..build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
+from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..ports import PAGE, Stored
 from .database import Database
@@ -131,6 +132,41 @@ class LocalStore:
             refuse_readable(_image_or_damage(*key, row[0]))
             connection.execute("INSERT INTO forgotten_images SELECT * FROM images WHERE project = ? AND name = ?", key)
             connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
+
+    def triggers(self) -> Sequence[Trigger | Damaged]:
+        """List the specs with triggers by their ids, without those that are removed."""
+        rows = self._database.read("SELECT id, document FROM triggers WHERE active ORDER BY id")
+        return [self._trigger_or_damage(*row) for row in rows]
+
+    def trigger(self, key: str) -> Trigger | None:
+        """Read one trigger by its id. DamagedDocument."""
+        rows = self._database.read("SELECT document FROM triggers WHERE id = ?", (key,))
+        return self._trigger(key, rows[0][0]) if rows else None
+
+    def save_trigger(self, trigger: Trigger, expected: Trigger | None) -> bool:
+        """Write a trigger if it is still as expected, or absent for None; return whether it was. DamagedDocument."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT document FROM triggers WHERE id = ?", (trigger.id,)).fetchone()
+            if (None if row is None else self._trigger(trigger.id, row[0])) != expected:
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO triggers VALUES (?, ?, ?)",
+                (trigger.id, trigger.is_active, write_trigger(trigger)),
+            )
+        return True
+
+    def _trigger(self, key: str, document: Any) -> Trigger:
+        try:
+            return read_trigger_of(key, document)
+        except StoreError as error:
+            remedy = "delete its row from the table `triggers`, then: goldsmith triggers add SPEC"
+            raise _damage(f"{self._database.path}: the document of trigger {key}", str(error), remedy) from error
+
+    def _trigger_or_damage(self, key: str, document: Any) -> Trigger | Damaged:
+        try:
+            return self._trigger(key, document)
+        except DamagedDocument as error:
+            return Damaged(key, str(error))
 
     def touch(self, build_id: str, seen: float) -> None:
         """Move last_seen on to `seen` (Unix seconds; never back). An unknown build is ignored."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..build.block_devices.description import default_disk
-from ..build.image_python import OLDEST
+from ..build.image.python import OLDEST
 from ..build.plan import OriginPlan
 from ..clock import SystemClock
 from ..delivery.bundle import keep_pyz

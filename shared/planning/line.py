@@ -16,6 +16,7 @@ work for a while; so the line is read anew right before each turn is written dow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -45,11 +46,47 @@ class Wait:
         return f"place {self.place} in the queue, {self.running} running"
 
 
-def turns(line: Sequence[Unfinished], concurrency: int | None) -> list[Unfinished]:
-    """Return the queued builds that may begin, when at most `concurrency` may have VMs at once."""
-    waiting = makers(line)
+def turns(line: Sequence[Unfinished], concurrency: int | None, of_family: int | None = None) -> list[Unfinished]:
+    """Return the queued builds that may begin, when at most `concurrency` may have VMs at once.
+
+    Of one family these are at most `of_family`. One that waits for its family holds no place.
+    """
+    waiting = {*makers(line), *_wait_for_family(line, of_family)}
     free = [build for build in line if build.state is State.QUEUED and build.id not in waiting]
     return free if concurrency is None else free[: max(0, concurrency - sum(map(occupies, line)))]
+
+
+def _wait_for_family(line: Sequence[Unfinished], most: int | None) -> set[str]:
+    """Return the queued builds that others of their family are before, by id.
+
+    Whatever these wait for counts, so that two processes with different lines never begin one more than may be.
+    """
+    if most is None:
+        return set()
+    before = Counter((build.image_project, build.family) for build in line if build.family and occupies(build))
+    found = set()
+    for build in line:
+        if build.state is State.QUEUED and build.family:
+            if before[build.image_project, build.family] >= most:
+                found.add(build.id)
+            before[build.image_project, build.family] += 1
+    return found
+
+
+def superseded(line: Sequence[Unfinished]) -> dict[str, str]:
+    """Return by which build a queued one is superseded, by the id of that: the newest one of its spec.
+
+    One that is built in any case is superseded by such a one alone.
+    """
+    newest: dict[tuple[str, bool], str] = {}
+    for build in line:
+        if build.spec:
+            newest[build.spec, False] = build.id
+            if build.rebuild == "always":
+                newest[build.spec, True] = build.id
+    queued = [build for build in line if build.state is State.QUEUED and build.spec]
+    later = {build.id: newest[build.spec, build.rebuild == "always"] for build in queued}
+    return {build_id: newer for build_id, newer in later.items() if newer != build_id}
 
 
 def waits(line: Sequence[Unfinished]) -> dict[str, Wait]:

@@ -43,7 +43,8 @@ def admit(plan: Plan, backend: Backend) -> BuildRequested:
     backend.compute.check(plan)
     if backend.signer is not None:
         backend.signer.check()
-    may_wait = backend.concurrency is not None or plan.rebuild == "changed" or found.maker != ""
+    limited = backend.concurrency is not None or (backend.family_concurrency is not None and bool(plan.image.family))
+    may_wait = limited or plan.rebuild == "changed" or found.maker != ""
     if may_wait or not plan.image.numbered:
         line = readable_builds(backend.store.line())
         if _is_queued_for(plan, line, backend) or may_wait:

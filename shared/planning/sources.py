@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from ..build.image_python import OLDEST, why_unfit
+from ..build.image.python import OLDEST, why_unfit
 from ..build.plan import SourceImage
 from ..errors import EnvironmentFault, InputError
 from ..names import COS_PROJECT, IMAGE_PATH, LOCAL
@@ -45,6 +47,11 @@ def resolve_source(source: Source, compute: Compute) -> SourceImage:
             f"{OLDEST} or later; name a newer image, or one of your own that has python3"
         )
     return as_source(image)
+
+
+def source_id(keys: Mapping[str, Any], compute: Compute) -> str:
+    """Return the id of the image that the keys of a source name now. InputError; ValueError for other keys."""
+    return resolve_source(Source(**keys), compute).id
 
 
 def only_here(source: Source) -> str:

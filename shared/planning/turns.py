@@ -10,13 +10,13 @@ in between is seen by the next look.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ..backend import Backend
 from ..build.build import Build, State, Unfinished
 from ..build.damage import Damaged, readable_builds, tell_damaged
-from ..build.events import TurnCame
+from ..build.events import CancelRequested, TurnCame
 from ..build.plan import Plan
 from ..engine.engine import Engine
 from ..errors import (
@@ -29,12 +29,13 @@ from ..errors import (
     Passing,
     Permanent,
 )
-from .line import Wait, turns, waits
+from .line import Wait, superseded, turns, waits
 from .requests import find_made, given_up
 
 LOG = logging.getLogger(__name__)
 
 TURN = "turn"  # the id of the fact
+SUPERSEDED = "superseded"  # the same, of its end
 SLOW = 3600.0  # seconds after its request, from which on a build that cannot get its turn is reported to people
 
 
@@ -42,6 +43,7 @@ def give_turns(backend: Backend, end: float) -> None:
     """Begin all builds whose turn has come, but none after `end`. No fault of one keeps the others waiting."""
     engine = Engine(backend.store, backend.bus, backend.clock)
     damaged: set[str] = set()  # that the line tells and that cannot be read
+    _end_superseded(readable_builds(backend.store.line()), backend, engine)
     again = True
     while again:  # what has ended at its turn makes room at once
         again = False
@@ -65,7 +67,10 @@ def take_turn(build: Build, backend: Backend, engine: Engine) -> Wait | None:
     It ends as failed for what this machine or project lacks: here it is the same one that refuses a request.
     """
     line = readable_builds(backend.store.line())
-    if build.id in {each.id for each in turns(line, backend.concurrency)}:
+    if build.id in superseded(line):
+        _end_superseded(line, backend, engine)
+        return None
+    if build.id in {each.id for each in turns(line, backend.concurrency, backend.family_concurrency)}:
         try:
             give_turn(build.id, backend, engine)
         except (Passing, NameTaken) as error:
@@ -93,7 +98,18 @@ def give_turn(build_id: str, backend: Backend, engine: Engine, damaged: Collecti
 
 def _ready(backend: Backend, damaged: Collection[str]) -> list[Unfinished]:
     line = [each for each in readable_builds(backend.store.line()) if each.id not in damaged]
-    return turns(line, backend.concurrency)
+    return turns(line, backend.concurrency, backend.family_concurrency)
+
+
+def _end_superseded(line: Sequence[Unfinished], backend: Backend, engine: Engine) -> None:
+    """End the queued builds of specs with triggers that newer requests of the same spec have made needless."""
+    for build_id, newer in superseded(line).items():
+        reason = f"superseded by build {newer}, a newer request of the same spec"
+        fact = CancelRequested(build_id=build_id, event_id=SUPERSEDED, time=backend.clock.now(), reason=reason)
+        try:
+            engine.receive(fact)
+        except GoldsmithError as error:
+            LOG.warning("build %s cannot be ended, which is %s: %s", build_id, reason, error)
 
 
 def _put_off(build: Unfinished, error: GoldsmithError, now: float) -> None:

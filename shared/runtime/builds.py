@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..build.build import Build, State
 from ..build.damage import readable_builds
-from ..build.events import BuildRequested
+from ..build.events import BuildRejected, BuildRequested
 from ..build.plan import AskedElements, Context
 from ..engine.history import Followed
 from ..errors import DamagedDocument, EnvironmentFault, GoldsmithError, InputError, NoSpace, NotFound
@@ -88,7 +88,7 @@ class LocalBuilds:
         archive = Path(context.uri)
         return step_documents(steps, PackedFile(archive), archive.parent)
 
-    def run(self, request: BuildRequested, listener: Listener, interruption: Interruption) -> Build:
+    def run(self, request: BuildRequested | BuildRejected, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""
         from ..engine.engine import Engine
 

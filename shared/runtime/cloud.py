@@ -63,6 +63,8 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         adopted_families=settings.limits.adopted_families,
         concurrency=settings.limits.concurrency,
         channels=lambda: settings.channels,
+        family_concurrency=settings.limits.family_concurrency,
+        trigger_failures=settings.limits.trigger_failures,
         settings=settings,
         objects=bucket,
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
+    from ..upkeep.kept_triggers import KeptTriggers as KeptTriggers
     from .builds import LocalBuilds as LocalBuilds
     from .cache import BuildCache as BuildCache
     from .cloud import CloudBackend as CloudBackend
@@ -63,6 +64,13 @@ def builds_here(backend: LocalBackend) -> LocalBuilds:
     from .builds import LocalBuilds
 
     return LocalBuilds(backend)
+
+
+def triggers_here(backend: LocalBackend) -> KeptTriggers:
+    """Return this machine's specs that are built again by themselves, on an opened backend."""
+    from ..upkeep.kept_triggers import KeptTriggers
+
+    return KeptTriggers(backend)
 
 
 def trial(backend: LocalBackend, source: SourceImage) -> AbstractContextManager[LocalBackend]:

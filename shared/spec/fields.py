@@ -94,6 +94,7 @@ Flag = Annotated[bool, BeforeValidator(typed)]
 Timeout = Annotated[float, _duration(1, 30 * DAY)]
 Silence = Annotated[float, _duration(30, DAY)]
 Age = Annotated[float, _duration(0, 36500 * DAY)]
+Period = Annotated[float, _duration(3600, 366 * DAY)]
 TimeToLive = Annotated[float, _duration(1, 36500 * DAY)]
 DiskSize = Annotated[Whole, Field(ge=1, le=LARGEST_DISK_GB)]  # GB
 OemSize = Annotated[int, _size(SMALLEST_OEM)]

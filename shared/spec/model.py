@@ -48,6 +48,7 @@ from .fields import (
     OutputName,
     OutputPlace,
     ParameterName,
+    Period,
     PlaceOrFolder,
     Project,
     ProxyUrl,
@@ -78,6 +79,7 @@ from .rules import (
     source_rules,
     spec_rules,
     step_rules,
+    trigger_rules,
     verify_rules,
 )
 
@@ -285,6 +287,16 @@ class Hygiene(Closed):
     allow: Annotated[tuple[SpecAllowance, ...], Field(max_length=MOST_ALLOWED)] = ()
 
 
+class Triggers(Closed):
+    """What a spec is built again for, without being asked for."""
+
+    rules: ClassVar[Rules] = trigger_rules
+
+    source_changed: Flag = False
+    spec_changed: Flag = False
+    every: Period | None = None
+
+
 class Spec(Closed):
     """One image build, as a person writes it."""
 
@@ -302,5 +314,6 @@ class Spec(Closed):
     build: BuildOptions = Field(default_factory=BuildOptions)
     hygiene: Annotated[Hygiene, OR_FINDINGS] = Field(default_factory=Hygiene)
     rebuild: Literal["always", "changed"] = "always"
+    triggers: Triggers | None = None
     local: LocalOptions = Field(default_factory=LocalOptions)
     cache: Cache = Field(default_factory=Cache)

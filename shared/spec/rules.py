@@ -47,7 +47,30 @@ def spec_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     yield from _reads_of_nothing(keys)
     yield from _root_alone(keys)
     yield from _disk_rules(keys)
+    yield from _trigger_limits(keys)
     yield from cos_rules(keys)
+
+
+def trigger_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold triggers to say what a spec is built for."""
+    if not keys.get("source_changed") and not keys.get("spec_changed") and "every" not in keys:
+        yield (), "says nothing that the spec is built again for; write source_changed: true, every: 7d, or both"
+
+
+def _trigger_limits(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a spec that is built again to a source that can change, and to a new name for each image."""
+    triggers, source, output = keys.get("triggers"), keys.get("source"), keys.get("output")
+    nothing = [key for key in FROM_NOTHING if _value(source, key) is not None]
+    if _value(triggers, "source_changed") is True and nothing:
+        yield (
+            ("triggers", "source_changed"),
+            f"looks for another source image, and source.{nothing[0]} is none; write every: 7d instead",
+        )
+    named = [key for key in ("name", "name_suffix") if _value(output, key) is not None]
+    if triggers is None or not named:
+        return
+    if named[0] == "name" or _value(triggers, "every") is not None:
+        yield ("output", named[0]), "is the same each time that triggers build the spec again; leave it out"
 
 
 def _disk_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

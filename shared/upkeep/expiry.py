@@ -20,6 +20,7 @@ from ..engine.engine import Engine
 from ..errors import DamagedDocument, GoldsmithError
 from ..planning.turns import give_turns
 from .sweep import sweep_project
+from .triggers import pull_triggers
 from .watch import keep_console, watch
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Expiry:
     faults: tuple[str, ...]
     late: tuple[str, ...]  # builds and projects that there was no time for
     damaged: tuple[str, ...]  # builds that cannot be read, and are left as they are
+    triggered: tuple[str, ...] = ()  # builds that triggers have asked for
 
 
 class _Late(GoldsmithError):
@@ -54,7 +56,11 @@ def expire_builds(backend: Backend, project: str, seconds: float = SECONDS) -> E
     unfinished = readable_builds(found)
     projects = {build.project for build in unfinished if build.project} | {project}
     queue = {}
-    with ThreadPoolExecutor(1, thread_name_prefix="queue") as turning:  # beside all else, which does not wait for it
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="triggers") as pulling,
+        ThreadPoolExecutor(1, thread_name_prefix="queue") as turning,
+    ):  # beside all else, which does not wait for it
+        pulled = {"the triggers": pulling.submit(pull_triggers, backend, end)}
         if any(build.state is State.QUEUED for build in unfinished):
             queue["the queue"] = turning.submit(give_turns, backend, end)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="build") as pool:
@@ -63,7 +69,7 @@ def expire_builds(backend: Backend, project: str, seconds: float = SECONDS) -> E
             swept = {f"the sweep of {name}": pool.submit(_sweep, name, backend, end) for name in sorted(projects)}
     damaged = [build_id for build_id, future in passed.items() if isinstance(future.exception(), DamagedDocument)]
     whole = {f"build {build_id}": future for build_id, future in passed.items() if build_id not in damaged}
-    faults = {**_faults(whole), **_faults(queue), **_faults(swept)}
+    faults = {**_faults(whole), **_faults(queue), **_faults(pulled), **_faults(swept)}
     for fault in faults.values():
         if not isinstance(fault, GoldsmithError):
             raise fault
@@ -72,6 +78,7 @@ def expire_builds(backend: Backend, project: str, seconds: float = SECONDS) -> E
         deleted=tuple(name for future in swept.values() if not future.exception() for name in future.result()),
         faults=tuple(f"{what}: {fault}" for what, fault in faults.items() if not isinstance(fault, _Late)),
         late=tuple(what for what, fault in faults.items() if isinstance(fault, _Late)),
+        triggered=tuple(asked for future in pulled.values() if not future.exception() for asked in future.result()),
         damaged=(*(each.id for each in found if isinstance(each, Damaged)), *damaged),
     )
 

@@ -21,7 +21,7 @@ def test_time_passes(deployment: Deployment) -> None:
     with deployment.client("expire_builds") as client:
         response = client.post("/")
     assert response.status_code == 200
-    assert response.get_json() == {"builds": 1, "deleted": [], "faults": [], "late": [], "damaged": []}
+    assert response.get_json() == {"builds": 1, "deleted": [], "faults": [], "late": [], "damaged": [], "triggered": []}
     build = deployment.world.build()
     assert (build.state, build.outcome) == (State.CLEANING, Outcome.TIMED_OUT)
 

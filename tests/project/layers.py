@@ -193,7 +193,7 @@ LAYERS = (
         "goldsmith/cli",
         "goldsmith/home goldsmith/screen goldsmith/commands shared/ground",
         io=True,
-        files="cli cli_elements options __main__",
+        files="cli cli_elements cli_triggers options __main__",
     ),
     _layer("emulator/web", "shared/ground shared/host shared/machines", io=True),
     _layer("emulator/pubsub", "shared/ground shared/ports", io=True),

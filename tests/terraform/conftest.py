@@ -30,6 +30,8 @@ VARIABLES: dict[str, Any] = {
     "storage_locations": ["eu", "europe-*"],
     "concurrency": 4,
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org"]}},
+    "family_concurrency": 1,
+    "trigger_failures": 3,
     "webhooks_secret": "projects/my-project/secrets/webhooks",
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},

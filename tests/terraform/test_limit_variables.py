@@ -45,6 +45,8 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         storage_locations=("eu", "europe-*"),
         vm_service_accounts=("other@other-project.iam.gserviceaccount.com",),
         concurrency=4,
+        family_concurrency=1,
+        trigger_failures=3,
     )
 
 

@@ -134,6 +134,8 @@ WRONG = [  # Terraform tells all that is wrong at once
         "storage_locations": ["EU"],
         "concurrency": 1.5,
         "channels": {"eu-prod": {}},
+        "family_concurrency": 1.5,
+        "trigger_failures": 1.5,
         "master_key_version": 0,
         "labels": {"Team": "infra"},
     },
@@ -146,6 +148,8 @@ WRONG = [  # Terraform tells all that is wrong at once
         "max_disk_gb": 0,
         "concurrency": 0,
         "channels": {"prod": {"approvers": ["ann"]}},
+        "family_concurrency": 0,
+        "trigger_failures": 0,
         "rebuilds": {"weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * *"}},
     },
     {

@@ -12,6 +12,7 @@ from typing import Any
 from shared.build.build import Build, ImageDocument, Unfinished, unfinished_of
 from shared.build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
 from shared.build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
+from shared.build.trigger import Trigger, read_trigger_of, write_trigger
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from shared.ports import PAGE, Stored
 from tests.world.fuse import Fuse
@@ -37,6 +38,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._documents: dict[str, _Document] = {}
         self.images: dict[tuple[str, str], str] = {}
+        self.trigger_texts: dict[str, str] = {}
         self.forgotten: list[_Document] = []
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
@@ -119,6 +121,28 @@ class MemoryStore:
             refuse_readable(_image_or_damage(project, name, self.images[project, name]))
             del self.images[project, name]
 
+    def triggers(self) -> Sequence[Trigger | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_trigger_or_damage(key, text) for key, text in sorted(self.trigger_texts.items())]
+        return [each for each in found if isinstance(each, Damaged) or each.is_active]
+
+    def trigger(self, key: str) -> Trigger | None:
+        self.fuse.touch()
+        with self._lock:
+            text = self.trigger_texts.get(key)
+        return None if text is None else _trigger(key, text)
+
+    def save_trigger(self, trigger: Trigger, expected: Trigger | None) -> bool:
+        self.fuse.touch()
+        with self._lock:
+            text = self.trigger_texts.get(trigger.id)
+            same = (None if text is None else _trigger(trigger.id, text)) == expected
+            if same:
+                self.trigger_texts[trigger.id] = write_trigger(trigger)
+        self.fuse.touch()
+        return same
+
     def _write_image(self, image: ImageDocument, replaces: str = "") -> bool:
         key = image.project, image.name
         found = _image(*key, self.images[key]) if key in self.images else None
@@ -194,10 +218,14 @@ class MemoryStore:
             self.forgotten.append(self._documents.pop(build_id))
         return document.text
 
-    def damage(self, build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None) -> None:
-        """Put another text in the place of a document: a build's, that of one of its events, or an image's."""
+    def damage(
+        self, build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None, trigger: str = ""
+    ) -> None:
+        """Put another text in the place of a document: of a build, one of its events, an image or a trigger."""
         with self._lock:
-            if image is not None:
+            if trigger:
+                self.trigger_texts[trigger] = text
+            elif image is not None:
                 self.images[image] = text
             elif event_id:
                 self._documents[build_id].events[event_id] = text
@@ -262,3 +290,17 @@ def _event(build_id: str, event_id: str, text: str) -> Event | Damaged:
         return read_event_of(build_id, event_id, text)
     except StoreError as error:
         return Damaged(event_id, f"event {event_id} of build {build_id} is damaged: {error}")
+
+
+def _trigger(key: str, text: str) -> Trigger:
+    try:
+        return read_trigger_of(key, text)
+    except StoreError as error:
+        raise DamagedDocument(f"the document of trigger {key} is damaged: {error}") from error
+
+
+def _trigger_or_damage(key: str, text: str) -> Trigger | Damaged:
+    try:
+        return _trigger(key, text)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))

@@ -36,6 +36,7 @@ from shared.build.events import (
     report_id,
 )
 from shared.build.plan import ImagePlan, MachinePlan, Plan, SourceImage
+from shared.build.trigger import Trigger, trigger_id
 from shared.keys import BY_MACHINE
 
 BUILD_ID = "hello-0123456789ab"
@@ -91,6 +92,26 @@ def build(**changes: Any) -> Build:
 def image_record(**changes: Any) -> ImageRecord:
     """The image of plan(), as it was made."""
     return replace(ImageRecord("local", "hello-20261120", "sha256-0002"), **changes)
+
+
+def trigger(**changes: Any) -> Trigger:
+    """A spec that is built again for another source image, and each week."""
+    spec = "gs://goldsmith-test/specs/hello.yaml"
+    made = Trigger(
+        id=trigger_id(spec),
+        spec=spec,
+        name="hello",
+        text="name: hello\n",
+        digest="d1" * 32,
+        accepted=NOON,
+        generation="1795176000",
+        source={"project": "my-images", "family": "debian-12"},
+        source_changed=True,
+        every=7 * 86_400.0,
+        since=NOON,
+        seen_source="4711",
+    )
+    return replace(made, **changes)
 
 
 def ledger_entry(**changes: Any) -> LedgerEntry:

@@ -32,6 +32,7 @@ from shared.gcp.documents import (
     IMAGES,
     KEPT_FOR,
     LIVES,
+    TRIGGERS,
     build_fields,
 )
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
@@ -62,9 +63,12 @@ def proxied(proxy: FirestoreProxy, project: str) -> GoogleStore:
 class TestGoogleStore(StoreContract):
     @pytest.fixture
     def damage(self, store: GoogleStore) -> Damage:
-        def put(build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None) -> None:
+        def put(
+            build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None, trigger: str = ""
+        ) -> None:
             path = (BUILDS, build_id, EVENTS, event_id) if event_id else (BUILDS, build_id)
             path = path if image is None else (IMAGES, "~".join(image))
+            path = (TRIGGERS, trigger) if trigger else path
             reference(store, *path).update({"document": text})
 
         return put
@@ -84,8 +88,9 @@ class TestOnTheWire:
         proxied.builds(limit=1)
         proxied.builds(unfinished=True, limit=1)
         proxied.line()
+        proxied.triggers()
         queries = [RunQueryRequest.deserialize(request) for method, request in proxy.calls if method == "RunQuery"]
-        assert len(queries) == 8
+        assert len(queries) == 9
         needed = [needed_index(query.structured_query) for query in queries]
         assert not any(needed)
 
@@ -166,7 +171,9 @@ class TestOnTheWire:
 
     def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
         created(store)
-        assert set(TTL) == {(collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES)}
+        assert set(TTL) == {
+            (collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS)
+        }
         event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.requested().event_id)
         for fields in (event, raw(store, LIVES, values.BUILD_ID)):
             assert fields[DELETE_AFTER] >= datetime.fromtimestamp(values.NOON, UTC) + KEPT_FOR

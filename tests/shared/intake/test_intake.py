@@ -77,7 +77,7 @@ class TestUpload:
 
     def test_second_delivery_publishes_what_a_killed_first_one_has_left(self, desk: Desk) -> None:
         generation = desk.put("specs/hello.yaml", PLAIN)
-        desk.world.burn_at(8)  # between the state and its order
+        desk.world.burn_at(9)  # between the state and its order
         killed = not desk.world.survives(lambda: desk.intake.uploaded("specs/hello.yaml", generation))
         desk.world.burn_at(None)
         assert (killed, desk.made(), desk.world.bus.published) == (True, 1, [])

@@ -189,11 +189,18 @@ def test_what_is_set_aside_is_kept_as_it_stood(store: LocalStore, database: Data
 
 
 def damage_document(
-    path: Path, build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None
+    path: Path,
+    build_id: str,
+    text: str,
+    event_id: str = "",
+    image: tuple[str, str] | None = None,
+    trigger: str = "",
 ) -> None:
     """Write into the file past the store, as another program would."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        if image is not None:
+        if trigger:
+            connection.execute("UPDATE triggers SET document = ? WHERE id = ?", (text, trigger))
+        elif image is not None:
             connection.execute("UPDATE images SET document = ? WHERE project = ? AND name = ?", (text, *image))
         elif event_id:
             where = "UPDATE events SET document = ? WHERE build_id = ? AND event_id = ?"

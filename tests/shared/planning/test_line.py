@@ -157,3 +157,34 @@ def test_what_a_build_waits_for_is_told(line: list[Build], wait: Wait, words: st
     mine = next(build for build in line if build.id == "me")
     found = shared_line.waits(known(line))[mine.id]
     assert (found, str(found)) == (wait, words)
+
+
+def of_family(line: list[Build], most: int) -> list[str]:
+    return [each.id for each in shared_line.turns(known(line), None, most)]
+
+
+def test_builds_of_one_family_wait_for_each_other_and_hold_no_place() -> None:
+    line = [running("a", family="f"), queued("b", family="f"), queued("c", family="g"), queued("d", family="g")]
+    assert of_family(line, 1) == ["c"]
+    assert of_family(line, 2) == ["b", "c", "d"]
+    assert [each.id for each in shared_line.turns(known(line), 2, 1)] == ["c"]
+    done = [cleaning(running("a", family="f"), Outcome.SUCCEEDED), *line[1:]]
+    assert of_family(done, 1) == ["b", "c"]
+
+
+def test_one_that_is_behind_begins_in_no_line_that_an_earlier_one_is_in() -> None:
+    """Whatever the earlier one waits for: so two processes with two lines never begin both."""
+    line = [running("a", "same", family="f"), queued("b", "same", family="f"), queued("c", family="f")]
+    assert of_family(line, 2) == []
+    assert of_family([cleaning(line[0], Outcome.SUCCEEDED), *line[1:]], 1) == ["b"]
+
+
+def test_newer_requests_of_one_spec_supersede_queued_ones_that_are_no_stronger() -> None:
+    def asked(name: str, rebuild: str, state: State = State.QUEUED) -> Unfinished:
+        return replace(unfinished_of(queued(name)), spec="s", rebuild=rebuild, state=state)
+
+    line = [asked("a", "changed"), asked("b", "always"), asked("c", "changed"), asked("d", "changed")]
+    assert shared_line.superseded(line) == {"a": "d", "c": "d"}
+    assert shared_line.superseded([*line, asked("e", "always", State.PREPARING)]) == dict.fromkeys("abcd", "e")
+    other = replace(asked("f", "always"), spec="")
+    assert shared_line.superseded([other, replace(other, id="g")]) == {}

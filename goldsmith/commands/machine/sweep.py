@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from shared.runtime import opening
 
-from ..home import open_home, resume_all
-from ..screen.tables import print_json
-from ..screen.text import say
+from ...home import open_home, resume_all
+from ...screen.tables import print_json
+from ...screen.text import say
 
 
 def sweep(*, as_json: bool) -> None:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from shared.runtime import opening
 
-from ..home import home
-from ..screen.tables import print_json
-from ..screen.text import say
+from ...home import home
+from ...screen.tables import print_json
+from ...screen.text import say
 
 LACKING = 3
 

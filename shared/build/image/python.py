@@ -8,7 +8,7 @@ Linux Enterprise Server 12 and Ubuntu 16.04; coreos/fedora-coreos-tracker#32; fl
 
 from __future__ import annotations
 
-from ..names import COS_PROJECT
+from ...names import COS_PROJECT
 
 OLDEST = "3.6"
 PROGRAMS = (  # where provisioner/bootstrap.sh looks

@@ -7,8 +7,8 @@ import os
 from shared.errors import CloudError, EnvironmentFault
 from shared.gpu_drivers import storage_of, valid_drivers
 
-from ..screen.tables import print_json
-from ..screen.text import say
+from ...screen.tables import print_json
+from ...screen.text import say
 
 
 def gpu_drivers(*, as_json: bool) -> None:

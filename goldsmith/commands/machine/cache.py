@@ -10,10 +10,10 @@ from shared.errors import InputError
 from shared.quantities import parse_size
 from shared.runtime import opening
 
-from ..exit_status import NOT_SUCCEEDED
-from ..home import home
-from ..screen.tables import megabytes, print_json, print_table, when
-from ..screen.text import complain, say
+from ...exit_status import NOT_SUCCEEDED
+from ...home import home
+from ...screen.tables import megabytes, print_json, print_table, when
+from ...screen.text import complain, say
 
 SHOWN = 12  # digits of a key
 

@@ -1,0 +1,1 @@
+"""Commands about this machine itself: what it has, keeps and lacks."""

@@ -1,0 +1,175 @@
+"""Decide what specs with `triggers` are to be built for. Pure: time, the source image and ends of builds are values.
+
+    accept()   a spec with triggers was uploaded or added
+    advance_trigger()  strike builds that have ended, then ask for the next one if there is a new cause
+
+Each build has a cause that the trigger remembers, so that it is asked for once: the source image's id, or the number of
+the period. Periods that have passed unnoticed are made up for by one build. Two causes at once ask for one build, which
+is made anew if a period is over.
+
+After too many failures in a row it is paused. What happens meanwhile is one cause once it is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..build.build import Build, Outcome
+from ..build.limits import FAILURES
+from ..build.plan import Plan
+from ..build.trigger import CauseKind, Trigger, TriggeredBuild, next_build, spec_digest, trigger_id
+
+if TYPE_CHECKING:  # a tenth of a second of pydantic
+    from ..spec.model import Source, Spec
+
+BAD = (Outcome.FAILED, Outcome.TIMED_OUT)
+MOST_OPEN = 20  # builds of one trigger that have not ended; no more are asked for
+UNBEGUN_SECONDS = 7 * 86_400.0  # seconds after which a build that was asked for and has not begun counts as ended
+EAGER = 3600.0  # seconds for which such a build is asked for each minute; then it is each tenth minute
+
+
+def offer(spec: Spec, place: str, text: str, parameters: Mapping[str, str], now: float, **request: Any) -> Trigger:
+    """Return the trigger of a spec, by its URI or path. `request` has what else is kept of an upload."""
+    triggers = spec.triggers
+    request.setdefault("digest", spec_digest(text, parameters, None))
+    return Trigger(
+        id=trigger_id(place),
+        spec=place,
+        name=spec.name,
+        text=text,
+        accepted=now,
+        parameters=dict(parameters),
+        source=source_keys(spec.source),
+        source_changed=triggers is not None and triggers.source_changed,
+        every=0.0 if triggers is None else triggers.every or 0.0,
+        spec_changed=triggers is not None and triggers.spec_changed,
+        **request,
+    )
+
+
+def source_keys(source: Source) -> dict[str, Any]:
+    """Return the keys of a source that say which image it is; {} for one that is made from nothing."""
+    names = ("project", "image", "family", "milestone", "arch")
+    return {name: value for name in names if (value := getattr(source, name)) is not None}
+
+
+def end_trigger(trigger: Trigger, now: float) -> Trigger:
+    """Return a trigger that asks for nothing any more."""
+    return replace(trigger, removed=now, asked=())
+
+
+def accept(known: Trigger | None, offered: Trigger, source: str) -> Trigger:
+    """Return a trigger after its spec was accepted, to be built from the image `source`, as `offered` has it.
+
+    The upload itself asks for a build of it, so that what was asked for and has not begun is not wanted any more.
+    Periods go on as before where they are as long.
+    """
+    if known is None:
+        return replace(offered, since=offered.accepted, seen_source=source, seen_digest=offered.digest)
+    same = known.is_active and known.digest == offered.digest
+    same_period = known.is_active and known.every == offered.every
+    return replace(
+        offered,
+        since=known.since if same_period else offered.accepted,
+        period=known.period if same_period else 0,
+        seen_source=source,
+        seen_digest=offered.digest,
+        number=known.number,
+        built=known.built if same else "",
+        failures=known.failures if same else 0,
+        paused=known.paused if same else 0.0,
+    )
+
+
+def edit(known: Trigger, offered: Trigger) -> Trigger:
+    """Return a trigger of one machine once its file has been read again; no build is asked for by that."""
+    if known.digest == offered.digest:
+        return known
+    after = accept(known, offered, known.seen_source if known.source == offered.source else "")
+    return replace(
+        after, seen_digest=known.seen_digest, asked=known.asked if known.name == offered.name else (), built=known.built
+    )
+
+
+def resume_paused(trigger: Trigger) -> Trigger:
+    """Return a trigger that asks for builds again."""
+    return replace(trigger, paused=0.0, failures=0)
+
+
+def is_older(offered: Trigger, known: Trigger | None) -> bool:
+    """Return whether a later upload than the offered one was accepted already."""
+    if known is None or not (known.generation.isdecimal() and offered.generation.isdecimal()):
+        return False
+    return int(offered.generation) < int(known.generation)
+
+
+def advance_trigger(
+    trigger: Trigger, builds: Mapping[str, Build | None], source: str, now: float, most_failures: int = FAILURES
+) -> Trigger:
+    """Return a trigger after a look at the builds that it has asked for, and at its source's id; "": not known."""
+    return _ask(_strike(trigger, builds, now, most_failures), source, now)
+
+
+def unanswered(trigger: Trigger, builds: Mapping[str, Build | None], now: float) -> tuple[TriggeredBuild, ...]:
+    """Return the builds that have to be asked for in this minute, since they have not begun."""
+    return tuple(each for each in trigger.asked if builds.get(each.id) is None and _is_its_minute(now - each.time))
+
+
+def _is_its_minute(waited: float) -> bool:
+    return waited < EAGER or int(waited // 60) % 10 == 0
+
+
+def anew(plan: Plan) -> Plan:
+    """Return a plan that is carried out even if nothing has changed, without earlier results of other hosts."""
+    return replace(plan, rebuild="always", cache=replace(plan.cache, max_age=0.0))
+
+
+def _strike(trigger: Trigger, builds: Mapping[str, Build | None], now: float, most_failures: int) -> Trigger:
+    """Strike the builds that have ended, and pause the trigger where too many have failed in a row."""
+    left, failures = [], trigger.failures
+    for each in trigger.asked:
+        build = builds.get(each.id)
+        if not _has_ended(each, build, now):
+            left.append(each)
+        elif build is None or build.outcome in BAD:
+            failures += 1
+        elif build.outcome is not Outcome.CANCELLED:
+            failures = 0
+    if len(left) == len(trigger.asked):
+        return trigger
+    paused = trigger.paused or (now if failures >= most_failures else 0.0)
+    return replace(trigger, asked=tuple(left), failures=failures, paused=paused)
+
+
+def _has_ended(asked: TriggeredBuild, build: Build | None, now: float) -> bool:
+    return now - asked.time >= UNBEGUN_SECONDS if build is None else build.ended
+
+
+def _ask(trigger: Trigger, source: str, now: float) -> Trigger:
+    """Ask for the next build if there is a new cause."""
+    if not trigger.is_active or trigger.paused or len(trigger.asked) >= MOST_OPEN:
+        return trigger
+    period = int((now - trigger.since) // trigger.every) if trigger.every else 0
+    is_over = period > trigger.period
+    is_new = trigger.source_changed and source not in ("", trigger.seen_source)
+    is_changed = trigger.spec_changed and trigger.seen_digest not in ("", trigger.digest)
+    kind: CauseKind
+    if is_over:
+        kind, cause = "every", f"{trigger.since:.0f}+{period}*{trigger.every:.0f}"
+    elif is_changed:
+        kind, cause = "spec", trigger.digest
+    elif is_new:
+        kind, cause = "source", source
+    else:
+        return trigger
+    build = next_build(trigger, kind, cause, now)
+    return replace(
+        trigger,
+        seen_source=source or trigger.seen_source,
+        seen_digest=trigger.digest,
+        period=max(period, trigger.period),
+        number=build.number,
+        asked=(*trigger.asked, build),
+    )
