@@ -392,6 +392,29 @@ def images_revoke(
     revoke(name, reason, alone=alone, as_json=json)
 
 
+@images.command("retire")
+def images_retire(
+    family: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--family", metavar="NAME", help="A family whose old images go away; can be given several times."),
+    ] = None,
+    older_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DURATION", help="Those that are older than that, such as 90d."),
+    ] = None,
+    keep: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="NUMBER", help="But not so many of the newest good ones; 1 without this."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what stays, and why.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make old images that nothing uses OBSOLETE, and delete those that have been for a day."""
+    from .commands.images import retire_by_rule
+
+    raise typer.Exit(retire_by_rule(family or [], older_than, keep, dry_run=dry_run, as_json=json))
+
+
 @images.command("check")
 def images_check(
     name: ImageName,

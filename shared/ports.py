@@ -219,6 +219,10 @@ class Compute(Protocol):
         """List images, newest first, deprecated ones too."""
         ...
 
+    def every_image(self, project: str) -> Iterator[Image]:
+        """List images one after the other, in any order: no more than a page of them is in memory."""
+        ...
+
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Look into a stopped machine's boot disk for what must not be in an image, and was not in the image `source`.
 
@@ -384,6 +388,14 @@ class Store(Protocol):
 
     def image(self, project: str, name: str) -> ImageDocument | None:
         """Read what is known of an image; None for one that is not ours. DamagedDocument."""
+        ...
+
+    def known_images(self, project: str, names: Sequence[str]) -> Mapping[str, ImageDocument | Damaged]:
+        """Read what is known of so many images of a project at once, by their names; those that are not ours lack."""
+        ...
+
+    def image_documents(self, project: str) -> Iterator[ImageDocument | Damaged]:
+        """List what is known of the images of a project: no more than a page of it is in memory."""
         ...
 
     def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:

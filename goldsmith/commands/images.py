@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend, PushedImage
 
 
+_RETIRED = {"keep": "kept", "obsolete": "OBSOLETE now", "wait": "waits", "delete": "deleted"}
+_PLANNED = {"keep": "kept", "obsolete": "would be OBSOLETE", "wait": "waits", "delete": "would be deleted"}
+
+
 def list_images(family: str | None, *, as_json: bool) -> None:
     """Print images, newest first; damaged entries go to standard error."""
     with open_home() as backend:
@@ -320,6 +324,32 @@ def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
         say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
     if done.builds:
         say(f"under way from it, and not cancelled by this: {', '.join(done.builds)}")
+
+
+def retire_by_rule(
+    families: Sequence[str], older_than: str | None, keep: int | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Retire images by the options, or by the rules of this home, and print what was done; return the exit status."""
+    from shared.build.image.retire_rules import read_retire_rules
+
+    given = {name: value for name, value in {"older_than": older_than, "keep": keep}.items() if value is not None}
+    if given and not families:
+        raise InputError("--older-than and --keep say when images of --family NAME go away; name a family")
+    if families and not given:
+        raise InputError(
+            "--family says of which images the old ones go away; say which, with --older-than, --keep or both"
+        )
+    rules = read_retire_rules(dict.fromkeys(families, given), "options") if families else {}
+    with open_home() as backend:
+        here = opening.images_here(backend)
+        done = list(here.retire(rules or here.retire_rules(), dry_run=dry_run))
+    if as_json:
+        print_json([{**asdict(each.verdict), "fault": each.fault} for each in done])
+    else:
+        what = _PLANNED if dry_run else _RETIRED
+        rows = [(each.verdict, f"not done: {each.fault}" if each.fault else each.verdict.why) for each in done]
+        print_table(("IMAGE", "FAMILY", "", "WHY"), [(v.name, v.family, what[v.action], why) for v, why in rows])
+    return NOT_SUCCEEDED if any(each.fault for each in done) else 0
 
 
 def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, as_json: bool) -> int:

@@ -172,6 +172,16 @@ class ChannelCopy:
 
 
 @dataclass(frozen=True)
+class Retirement:
+    """How far the deletion of a published image by rule has come. Each field is written before or after one call."""
+
+    begun: float  # before it is made OBSOLETE: Unix seconds
+    obsolete: float = 0.0  # since when it is known to be; 0: it is not yet
+    left: bool = False  # a person has made it active again since then: it stays
+    deleting: bool = False  # nothing uses it at the second look: it is about to be deleted
+
+
+@dataclass(frozen=True)
 class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
@@ -190,17 +200,22 @@ class ImageDocument:
     source_id: str = ""  # of a published one, the id of the image that it was built from; "": not known
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
     revoked: Revocation | None = None
+    retired: Retirement | None = None
     pushed: tuple[PushedCopy, ...] = ()  # what `images push` has made of it; other stores know more of those
     copies: tuple[str, ...] = ()  # the names of the images that promotions make, or have made, from it
     copy: ChannelCopy | None = None  # None for an image that a build has made; `build_id` is the original's either way
 
     def beside(self, known: ImageDocument | None) -> ImageDocument:
-        """Return what a build writes of its image over what is known of it: no revocation and no copy is forgotten."""
+        """Return what a build writes of its image over what is known of it.
+
+        No revocation, no retirement and no copy is forgotten.
+        """
         if known is None or (known.build_id, known.id) != (self.build_id, self.id):
             return self
         return replace(
             self,
             revoked=self.revoked or known.revoked,
+            retired=self.retired or known.retired,
             pushed=self.pushed or known.pushed,
             copies=self.copies or known.copies,
         )

@@ -84,6 +84,7 @@ TTL = tuple((collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES,
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
+IMAGES_AT_ONCE = 200  # documents of images in one answer
 
 _REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
 
@@ -196,6 +197,35 @@ class GoogleStore:
         with mapped(f"image {name}"):
             found = self._image(project, name).get(**self._patience)
         return image_of(project, name, _fields(found)) if found.exists else None
+
+    def known_images(self, project: str, names: Sequence[str]) -> Mapping[str, ImageDocument | Damaged]:
+        """Read what is known of so many images of a project at once."""
+        found: dict[str, ImageDocument | Damaged] = {}
+        with mapped("images"):
+            for first in range(0, len(names), IMAGES_AT_ONCE):
+                asked = [self._image(project, name) for name in names[first : first + IMAGES_AT_ONCE]]
+                for document in self._client.get_all(asked, **self._patience):
+                    image = image_or_damage(document.id, _fields(document)) if document.exists else None
+                    if image is not None:
+                        found[document.id.partition("~")[2]] = image
+        return found
+
+    def image_documents(self, project: str) -> Iterator[ImageDocument | Damaged]:
+        """List what is known of the images of a project, by their names."""
+        images = self._client.collection(IMAGES)
+        last = images.document(f"{project}~")
+        while True:
+            query = images.order_by("__name__").start_after({"__name__": last}).limit(IMAGES_AT_ONCE)
+            with mapped("images"):
+                found = list(query.stream(**self._patience))
+            for document in found:
+                if not document.id.startswith(f"{project}~"):
+                    return
+                if (image := image_or_damage(document.id, _fields(document))) is not None:
+                    yield image
+            if len(found) < IMAGES_AT_ONCE:
+                return
+            last = found[-1].reference
 
     def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         """List the images that are kept until a time that is past."""

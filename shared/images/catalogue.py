@@ -65,7 +65,11 @@ class Catalogue:
         self, family: str | None = None, prefix: str = "", damaged: Callable[[str], None] | None = None
     ) -> Sequence[Image]:
         """List images, newest first, deprecated ones too. The errors of damaged entries go to `damaged`."""
-        found = []
+        found = [image for image in self.every(prefix, damaged) if family in (None, image.family)]
+        return sorted(found, key=lambda image: (-image.created, image.name))
+
+    def every(self, prefix: str = "", damaged: Callable[[str], None] | None = None) -> Iterator[Image]:
+        """List images one after the other, by their names. The errors of damaged entries go to `damaged`."""
         for name in self._names():
             if not name.startswith(prefix):
                 continue
@@ -75,9 +79,8 @@ class Catalogue:
                 if damaged is not None:
                     damaged(str(error))
                 continue
-            if image is not None and family in (None, image.family):
-                found.append(image)
-        return sorted(found, key=lambda image: (-image.created, image.name))
+            if image is not None:
+                yield image
 
     def add(
         self,

@@ -137,6 +137,10 @@ class LocalCompute:
         self._only_local(project)
         return self._catalogue.list(family=family, prefix=prefix)
 
+    def every_image(self, project: str) -> Iterator[Image]:
+        """List images of the catalogue."""
+        return iter(self.images(project))
+
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Look into a disk; one that is gone, or cannot be read, has nothing to tell."""
         path = BuildFolder.of_resource(self._home, name).disk(name)
@@ -444,8 +448,7 @@ class LocalCompute:
     def _why_gone(self, disk: str) -> str:
         """Say why a build has no disk: the sandbox that was to write it may have told."""
         for name in BuildFolder.of_resource(self._home, disk).machines():
-            machine = self._machines.status(name)
-            if machine is not None and machine.detail:
+            if (machine := self._machines.status(name)) is not None and machine.detail:
                 return f"no image can be made, since {machine.detail}"
         return f"disk {disk} is gone; no image can be made of it"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ _EVENTS = """
     AND (:after IS NULL OR position > :after) ORDER BY position LIMIT :limit
 """
 
+_IMAGES = 500  # documents of images that are read at once
 FINISHED_KEPT = 200  # finished builds, the newest, whose events are kept
 EVENTS_KEPT = 100_000  # of all of these together; those of one honest build are some dozens
 
@@ -105,6 +106,26 @@ class LocalStore:
         """Read what is known of an image."""
         rows = self._database.read("SELECT document FROM images WHERE project = ? AND name = ?", (project, name))
         return _image(project, name, rows[0][0]) if rows else None
+
+    def known_images(self, project: str, names: Sequence[str]) -> Mapping[str, ImageDocument | Damaged]:
+        """Read what is known of so many images of a project at once."""
+        found: dict[str, ImageDocument | Damaged] = {}
+        for first in range(0, len(names), _IMAGES):
+            asked = names[first : first + _IMAGES]
+            marks = ", ".join("?" * len(asked))
+            query = f"SELECT name, document FROM images WHERE project = ? AND name IN ({marks})"  # noqa: S608 - marks
+            rows = self._database.read(query, (project, *asked))
+            found.update({name: _image_or_damage(project, name, document) for name, document in rows})
+        return found
+
+    def image_documents(self, project: str) -> Iterator[ImageDocument | Damaged]:
+        """List what is known of the images of a project, by their names."""
+        query = "SELECT name, document FROM images WHERE project = ? AND name > ? ORDER BY name LIMIT ?"
+        last = ""
+        while rows := self._database.read(query, (project, last, _IMAGES)):
+            for name, document in rows:
+                yield _image_or_damage(project, name, document)
+            last = rows[-1][0]
 
     def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         """List the images that are kept until a time that is past."""

@@ -5,8 +5,10 @@ Whatever only one of these needs is imported where it is used: all of it togethe
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +26,17 @@ from ..ports import Image
 from ..quantities import GIB
 
 _BOOTSTRAPPED_GB = 10
+RETIRE_FILE = "retire-images.json"  # of the home: the rules by which images go away
+_LARGEST_RULES = 1 << 20  # bytes
 
 if TYPE_CHECKING:
+    from ..build.image.retire_rules import RetireRule
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
     from ..spec.model import Source, Spec
     from ..upkeep.image_check import ImageVerdict
     from ..upkeep.promotion import PromotedImage
+    from ..upkeep.retirement import RetireDone
     from ..upkeep.revocation import RevokedImage
     from .one_machine import LocalBackend
 
@@ -249,6 +255,35 @@ class LocalImages:
         from ..upkeep.promotion import promote_image
 
         return promote_image(LOCAL, image, channel, self._backend)
+
+    def retire(self, rules: Mapping[str, RetireRule], *, dry_run: bool) -> Iterator[RetireDone]:
+        """Retire images by rule, or say what would be done: obsolete in one run, a day later deleted in another."""
+        from ..local.image_users import LocalImageUsers
+        from ..upkeep.retirement import RetireDone, Retiring, plan_retirement, retire_images
+
+        retiring = Retiring(LOCAL, rules, (LOCAL,), LocalImageUsers(self._backend.home))
+        if dry_run:
+            return (RetireDone(verdict) for verdict in plan_retirement(retiring, self._backend))
+        return retire_images(retiring, self._backend, math.inf)
+
+    def retire_rules(self) -> Mapping[str, RetireRule]:
+        """Return the rules of this home. InputError names file and key."""
+        from ..build.image.retire_rules import read_retire_rules
+
+        path = self._backend.home / RETIRE_FILE
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_RULES + 1)
+            return read_retire_rules(json.loads(data[:_LARGEST_RULES]), str(path))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"no image goes away by rule: there is no {path}; write one, or give --family NAME with --older-than, "
+                "--keep or both"
+            ) from error
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; make it a plain file that you may read") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not JSON: {str(error)[:200]}; correct it") from error
 
     def check(self, image: str, *, must_be_verified: bool) -> ImageVerdict:
         """Say whether an image may be used. InputError."""

@@ -128,6 +128,10 @@ class FakeCompute:
         found = [i for i in self.all_images.values() if family in (None, i.family) and i.name.startswith(prefix)]
         return sorted(found, key=lambda image: -image.created)
 
+    def every_image(self, project: str) -> Iterator[Image]:
+        self._call("every_image")
+        yield from list(self.all_images.values())
+
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         self._call("inspect_disk")
         return self.findings.get(name, ())

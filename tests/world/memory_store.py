@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -94,6 +94,18 @@ class MemoryStore:
         with self._lock:
             text = self.images.get((project, name))
             return None if text is None else _image(project, name, text)
+
+    def known_images(self, project: str, names: Sequence[str]) -> Mapping[str, ImageDocument | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            known = {name: self.images[project, name] for name in names if (project, name) in self.images}
+            return {name: _image_or_damage(project, name, text) for name, text in known.items()}
+
+    def image_documents(self, project: str) -> Iterator[ImageDocument | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_image_or_damage(*key, text) for key, text in sorted(self.images.items()) if key[0] == project]
+        yield from found
 
     def kept_images(self, before: float) -> Sequence[ImageDocument | Damaged]:
         self.fuse.touch()

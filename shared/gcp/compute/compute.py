@@ -88,6 +88,10 @@ class GoogleCompute:
         """List images, newest first."""
         return self._images.list(project, family=family, prefix=prefix)
 
+    def every_image(self, project: str) -> Iterator[Image]:
+        """List images page by page."""
+        return self._images.every(project)
+
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Nothing: Compute Engine does not look inside disks, and the machine has done it."""
         return ()

@@ -39,7 +39,7 @@ class Images:
     def list(self, project: str, *, family: str | None = None, prefix: str = "") -> Sequence[Image]:
         """List images, newest first. Compute Engine does the filtering; cos-cloud alone has thousands."""
         terms = f'family = "{family}"' if family else f'name eq "{prefix}.*"' if prefix else ""
-        found = [image for image in self._all(project, terms) if image.name.startswith(prefix)]
+        found = [image for image in self.every(project, terms) if image.name.startswith(prefix)]
         return sorted(found, key=lambda image: (-image.created, image.name))
 
     def temporary(self, project: str) -> Iterator[compute_v1.Image]:
@@ -290,7 +290,7 @@ class Images:
             raise NotFound(f"image {name} is gone from project {project}")
         return found
 
-    def _all(self, project: str, terms: str) -> Iterator[Image]:
+    def every(self, project: str, terms: str = "") -> Iterator[Image]:
         """Return one image after the other: of a page, only what is kept is held."""
         request = compute_v1.ListImagesRequest(project=project, filter=terms, max_results=_PAGE)
         for found in self._calls.pages(f"images of project {project}", self._client.list, request):
