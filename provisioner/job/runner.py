@@ -307,7 +307,9 @@ class Runner:
         left = context.group.end()
         if left:
             output.say(f"ended what the step left running: {', '.join(left[:SHOWN_PROCESSES])}")
-        full = full_disk(self._logs, self._root) or (said_full(output.tail) if problem else "")
+        full = full_disk(self._logs, self._root, reserve=machine.uses_reserve) or (
+            said_full(output.tail) if problem else ""
+        )
         if full:
             problem = "; ".join(filter(None, [problem, full]))
             output.say(full)
@@ -338,8 +340,11 @@ class Runner:
         return status, "" if status in (0, REBOOT_STATUS) else f"exit status {status}"
 
 
-def full_disk(*paths: str) -> str:
-    """Return which of the file systems of some paths is full, with the remedy; "" where none is."""
+def full_disk(*paths: str, reserve: bool = True) -> str:
+    """Return which of the file systems of some paths is full, with the remedy; "" where none is.
+
+    `reserve` is whether blocks that are kept for root count as free.
+    """
     for path in paths:
         try:
             found = os.statvfs(path)
@@ -348,7 +353,8 @@ def full_disk(*paths: str) -> str:
         if found.f_flag & os.ST_RDONLY:  # Container-Optimized OS's root, which always is
             continue
         size = found.f_blocks * found.f_frsize
-        if found.f_bfree * found.f_frsize < min(LEAST_FREE, size // 64):
+        free = found.f_bfree if reserve else found.f_bavail
+        if free * found.f_frsize < min(LEAST_FREE, size // 64):
             return f"the disk of {path} is full: {size >> 20} MiB, and none is left; {REMEDY}"
         if found.f_files and not found.f_ffree:
             return f"the disk of {path} is full: no file can be added to its {found.f_files} files; {REMEDY}"

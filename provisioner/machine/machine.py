@@ -60,6 +60,7 @@ class NoMachine:
     """A tree of files."""
 
     no_restart = ""  # why no step can restart it, with the remedy
+    uses_reserve = True  # whether steps may fill the blocks that a file system keeps for root
     layers_end = False  # whether this process has to end so that the host can keep the result of a step
     environment: Mapping[str, str] = {}  # of all steps, beside what each of them is given
 

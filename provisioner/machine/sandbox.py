@@ -28,6 +28,7 @@ class Sandbox(NoMachine):
         "it asks for a reboot (exit status 194), and a sandbox cannot be rebooted; write local.engine: vm, or end the "
         "step with status 0"
     )
+    uses_reserve = False  # the kernel keeps them for root of the first user namespace
     layers_end = True
     environment: Mapping[str, str] = {
         "PATH": f"{SHIMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shared.disks.disk import Disk
 from tests.shared.disks.small_disks import MIB, tool
@@ -13,6 +14,7 @@ from tests.shared.origins.archives import packed, system, write
 from tests.shared.origins.containers import archived, saved
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Goldsmith
+from tests.system.sandboxes import assert_nothing_left
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
@@ -78,6 +80,20 @@ def test_a_file_system_alone_is_built_upon(empty: Goldsmith, debian_rootfs: Path
     assert 400 * MIB < disk_file.stat().st_size < 1000 * MIB
 
 
+@pytest.mark.parametrize(
+    ("user", "cached"), [(MODES[0], True), (MODES[0], False), (MODES[-1], True)], indirect=["user"]
+)
+def test_a_full_disk_fails_the_build_with_the_remedy(empty: Goldsmith, debian_rootfs: Path, cached: bool) -> None:
+    """The script goes on after the fault, as scripts without `set -e` do."""
+    spec = from_rootfs(empty, debian_rootfs, disk="filesystem")
+    (spec.parent / "context/greet.sh").write_text("head -c 300000000 /dev/urandom >/opt/fill\necho as if nothing was\n")
+    done, build = empty.build(spec, *(() if cached else ("--no-cache",)))
+    assert (done.status, build["outcome"], build["ledger"]) == (1, "failed", []), done.text
+    assert "output.disk_size_gb" in build["reason"]
+    assert_nothing_left(empty)
+    assert [image["name"][:7] for image in empty.images()] == ["rootfs-"]
+
+
 MBR = [
     {"local_loop": {"name": "image0", "size": "3GiB"}},
     {
@@ -116,6 +132,46 @@ def test_a_described_disk_boots_by_its_bios(empty: Goldsmith, debian_rootfs: Pat
         assert disk.root.read("/etc/greeting") == b"ext4\n1\n"
     refused = empty.run("build", spec, "--engine", "chroot")
     assert (refused.status, "/boot is a file system of its own" in refused.err) == (BAD_INPUT, True), refused.text
+
+
+VOLUMES = """
+- local_loop: {name: image0, size: 3GiB}
+- partitioning:
+    base: image0
+    label: mbr
+    partitions:
+    - {name: boot, size: 300MiB, flags: [boot, primary]}
+    - {name: pv, size: 100%, flags: [primary]}
+- lvm:
+    name: lvm
+    pvs: [{name: pv0, base: pv}]
+    vgs: [{name: vg, base: [pv0]}]
+    lvs: [{name: lv_root, base: vg, extents: 100%FREE}]
+- mkfs: {base: boot, name: kernels, mount: {mount_point: /boot, fstab: {}}}
+- mkfs: {base: lv_root, name: top, mount: {mount_point: /, fstab: {fsck-passno: 1}}}
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.soak
+@pytest.mark.parametrize("user", MODES[-1:], indirect=True)
+def test_a_root_on_a_logical_volume_boots_by_its_bios(empty: Goldsmith) -> None:
+    """The boot loader reads /boot, and the image's own initrd finds the volume by its records."""
+    packages = ["cloud-init", "ifupdown", "isc-dhcp-client"]  # by which a VM of the cloud gets its job, and its network
+    packages += ["linux-image-cloud-amd64", "initramfs-tools", "lvm2", "systemd-sysv", "python3", "udev"]
+    bootstrap = {"distribution": "debian", "release": "bookworm", "variant": "minbase", "packages": packages}
+    step = {"name": "look", "script": "findmnt -no SOURCE,FSTYPE /\n", "network": False}
+    settings = {
+        "source": {"bootstrap": bootstrap},
+        "disk": yaml.safe_load(VOLUMES),
+        "local": {"engine": "vm", "boot": "firmware", "network": False},
+        "build": {"silence": "30m", "timeout": "3h"},
+    }
+    done, build = empty.build(empty.spec([step], **settings))
+    assert build["outcome"] == "succeeded", done.text
+    assert build["plan"]["machine"]["boot"] == "firmware"
+    [log] = empty.home.glob("builds/*/logs/*-vm.log")
+    assert "/dev/mapper/vg-lv_root ext4" in log.read_text()
 
 
 @pytest.mark.soak

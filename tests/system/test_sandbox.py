@@ -162,9 +162,15 @@ rm -rf --no-preserve-root / 2>/dev/null
 """
 BOMB = "bomb() { bomb | bomb & }\nbomb\nsleep 60\n"
 HOG = "python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 24))' || { echo no more memory; exit 1; }\n"
+FILLER = """for place in /run /dev/shm; do
+    ! head -c 1G /dev/zero 2>&1 >$place/fill || echo "$place has room"
+done
+exit 3
+"""
 
 
 HOSTILE = {
+    "a script that fills what is kept in memory": (FILLER, "60s", "No space left on device"),
     "a script that removes and ends all it can": (DESTROYER, "60s", ""),
     "a script without bounds of memory": (HOG, "60s", "memory"),
 }
@@ -182,6 +188,7 @@ def test_hostile_steps_fail_alone(sandboxes: Goldsmith, tmp_path: Path, script: 
     done, build = sandboxes.build(sandboxed(sandboxes, [{"name": "hostile", "script": script, "timeout": timeout}]))
     assert (build["outcome"], build["ledger"]) == ("failed", []), done.text
     assert reason in build["reason"] + build["steps"][0]["output"]
+    assert "has room" not in build["steps"][0]["output"]
     assert [(canaries / str(index)).read_text() for index in range(20)] == [f"canary {index}" for index in range(20)]
     assert modes == [Path(path).stat().st_mode for path in ("/dev/null", "/dev/zero", "/tmp")]
     assert sandboxes.images() == []

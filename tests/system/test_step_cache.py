@@ -108,6 +108,25 @@ def test_a_damaged_layer_is_made_again(sandboxes: Goldsmith) -> None:
     assert_same(sandboxes, whole, build(sandboxes, [True, False, False]))
 
 
+def test_two_builds_that_want_one_layer_leave_one_that_no_other_user_reaches(sandboxes: Goldsmith) -> None:
+    """A set-id program in it belongs to an id of the sandbox, and lies where only the builder gets."""
+    specs = [
+        sandboxed(sandboxes, steps(), hygiene="warn", name=name, output={"name": name}) for name in ("one", "other")
+    ]
+    both = [sandboxes.start("build", spec, "--json") for spec in specs]
+    for done in [running.finish() for running in both]:
+        assert done.status == 0, done.text
+    assert_same(sandboxes, "one", "other")
+    layers = json.loads(sandboxes.run("cache", "list", "--json").out)
+    assert sorted(layer["step"] for layer in layers) == ["first", "second", "third"]
+    assert sandboxes.run("cache", "verify").out == "all layers are whole\n"
+    folder = sandboxes.home / "cache" / "layers"
+    [program] = folder.glob("*/content/opt/set-id")
+    assert (folder.stat().st_mode & 0o077, program.stat().st_mode & 0o7777) == (0, 0o4755)
+    assert program.stat().st_uid not in (0, folder.stat().st_uid)
+    assert_nothing_left(sandboxes)
+
+
 def test_layers_go_to_another_machine_in_an_archive(sandboxes: Goldsmith) -> None:
     whole = build(sandboxes, [False, False, False])
     archive = sandboxes.folder / "layers.tar.zst"
