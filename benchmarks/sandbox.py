@@ -61,12 +61,14 @@ chroot "$4/merged" /bin/bash /tmp/hello.sh
 rm "$4/merged/tmp/hello.sh"
 mke2fs -q -F -t ext4 -b 4096 -E offset="$2",nodiscard,lazy_itable_init=1 -d "$4/merged" "$1" "$3"
 """
-# Version 14, of Debian 12, customizes no disk: it begins with the tree of packages that its first run has kept.
+# Version 14, of Debian 12, customizes no disk: it begins with the tree of packages that its first run has kept. It looks
+# for another one as well, of a build script that there is none of, and keeps none: without that it begins anew each time.
 MKOSI_LINES = """set -eu
 mount -t tmpfs none /run
 cd "$0"
 script=$1
 shift
+mkdir -p tree.cache-pre-dev
 mkosi --force --incremental --format=directory --distribution=debian --release=bookworm \\
     --without-unified-kernel-images --nspawn-keep-unit --mirror=http://deb.debian.org/debian \\
     --with-network=yes --postinst-script="$script" --workspace-dir="$0" --output="$0/tree" "$@" build

@@ -136,3 +136,15 @@ def test_a_first_build_that_fails_is_told_with_its_log(users: list[Goldsmith]) -
     [log] = goldsmith.home.glob("builds/*/logs/*-vm.log")
     assert "seen" in log.read_text()
     assert list((goldsmith.home / "cache/trials").iterdir()) == []
+
+
+@pytest.mark.vm
+@pytest.mark.soak
+@pytest.mark.parametrize(("script", "differs"), [("echo same", ""), ("head -c 8 /dev/urandom", "/opt/made (contents)")])
+def test_a_check_compares_the_files_that_two_vms_have_left(goldsmith: Goldsmith, script: str, differs: str) -> None:
+    spec = goldsmith.spec([{"name": "make", "script": f"{script} >/opt/made\n"}], output={"family": "checked"})
+    done, build = goldsmith.build(spec, "--check-reproducible")
+    assert (done.status, build["outcome"]) == ((1, "failed") if differs else (0, "succeeded")), done.text
+    assert differs in build["reason"]
+    assert len([image for image in goldsmith.images() if image["family"] == "checked"]) == (0 if differs else 1)
+    assert list((goldsmith.home / "cache/trials").iterdir()) == []
