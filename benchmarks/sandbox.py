@@ -61,8 +61,8 @@ chroot "$4/merged" /bin/bash /tmp/hello.sh
 rm "$4/merged/tmp/hello.sh"
 mke2fs -q -F -t ext4 -b 4096 -E offset="$2",nodiscard,lazy_itable_init=1 -d "$4/merged" "$1" "$3"
 """
-# Version 14, of Debian 12, customizes no disk: it begins with the tree of packages that its first run has kept. It looks
-# for another one as well, of a build script that there is none of, and keeps none: without that it begins anew each time.
+# Version 14, of Debian 12, customizes no disk: it begins with the tree of packages that its first run has kept. It also
+# looks for that of a build script, and keeps none where there is no script: without it, it begins anew each time.
 MKOSI_LINES = """set -eu
 mount -t tmpfs none /run
 cd "$0"
