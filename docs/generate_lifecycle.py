@@ -52,7 +52,8 @@ promoted that is not revoked, so a channel leads to no other. The last promotion
 A promotion that was cut off is finished by the same command, and one that is done already changes nothing.
 
 A revocation of the first image takes its copies along, and each channel goes back to its newest good copy; a copy can
-also be revoked alone. A spec whose family is the channel of a family that there is already is refused.
+also be revoked alone. A spec whose family is the channel of a family that there is already is refused, and so is a
+retry of its build, or an import.
 
 The channels of one machine are in `channels.json` of `GOLDSMITH_HOME`. Their names have no dashes:
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from shared.build.image.channels import read_channels
 from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.json_values import reader
@@ -45,11 +46,18 @@ def main(arguments: Sequence[str]) -> int:
         metavar="JSON",
         help='what its deployment lets specs ask for: {"adopted_families": ["*"]}; without it, everything',
     )
+    parser.add_argument(
+        "--channels",
+        type=_channels,
+        default="{}",
+        metavar="JSON",
+        help='where its images can be promoted to: {"dev": {}, "prod": {}}; without it, nowhere',
+    )
     options = parser.parse_args(arguments)
     os.umask(0o077)  # of the processes that it starts, too
     try:
         with _asked_to_end() as asked:
-            run(options.home, options.boot, options.limits, asked)
+            run(options.home, options.boot, options.limits, options.channels, asked)
     except GoldsmithError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return _status(error)
@@ -59,9 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(home: Path, boot: str, limits: Limits, asked: Event) -> None:
+def run(home: Path, boot: str, limits: Limits, channels: str, asked: Event) -> None:
     """Start the emulator, print how to use it, and run until asked to stop."""
-    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct", limits=limits)
+    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct", limits=limits, channels=channels)
     with cloud:
         sys.stdout.write(directions(cloud))
         sys.stdout.flush()
@@ -112,6 +120,15 @@ def _limits(text: str) -> Limits:
         wanted = '{"adopted_families": ["*"]}'
         raise argparse.ArgumentTypeError(f"{text!r} is not limits as JSON, such as {wanted}; correct it") from error
     return found
+
+
+def _channels(text: str) -> str:
+    """Check channels as GOLDSMITH_CHANNELS has them."""
+    try:
+        read_channels(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError("; ".join(str(error).splitlines())) from error
+    return text
 
 
 def _status(error: GoldsmithError) -> int:

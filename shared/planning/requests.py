@@ -34,7 +34,6 @@ NUMBERS = 1000  # images of one spec and content on one day
 
 def admit(plan: Plan, backend: Backend) -> BuildRequested:
     """Return the event that asks for the build of a plan. InputError, EnvironmentFault."""
-    _refuse_channel(plan, backend)
     found = find_made(plan, backend)
     plan = replace(plan, image=found.image)
     asked = BuildRequested(build_id=plan.build_id, event_id="request", time=plan.requested, plan=plan)
@@ -53,17 +52,6 @@ def admit(plan: Plan, backend: Backend) -> BuildRequested:
     return replace(asked, replaces=found.replaces, taken_up=found.taken_up)
 
 
-def _refuse_channel(plan: Plan, backend: Backend) -> None:
-    """Raise InputError where the family of a plan's image is a channel of another one, which only promotions fill."""
-    family = plan.image.family
-    found = None if family is None else family_of_channel(family, backend.channels())
-    if found is not None and backend.compute.images(plan.image.project, family=found[0]):
-        raise InputError(
-            f"output.family: {family} is the channel {found[1]} of the family {found[0]}; name another family, and "
-            f"promote its images: goldsmith images promote NAME --to {found[1]}"
-        )
-
-
 @dataclass(frozen=True)
 class Found:
     """The image that a plan would make, and the images and builds that are there already for it."""
@@ -78,9 +66,10 @@ class Found:
 def find_made(plan: Plan, backend: Backend) -> Found:
     """Find what there is of a plan's image; a name that is taken gets another number. InputError.
 
-    Also for a source that was revoked.
+    Also for a source that was revoked, and for a family that is a channel.
     """
     refuse_revoked(plan, backend)
+    refuse_channel("output.family", plan.image.project, plan.image.family, backend)
     if plan.rebuild == "changed" or not plan.image.numbered:
         image = find_unchanged(plan, backend)
         if image is not None:
@@ -90,6 +79,16 @@ def find_made(plan: Plan, backend: Backend) -> Found:
     if taken is None:
         raise InputError(f"output.name: {NUMBERS} images of {plan.name} were made today; choose a name, or delete some")
     return taken
+
+
+def refuse_channel(key: str, project: str, family: str | None, backend: Backend) -> None:
+    """Raise InputError where a family is a channel of another one that has images: only promotions fill it."""
+    found = None if family is None else family_of_channel(family, backend.channels())
+    if found is not None and backend.compute.images(project, family=found[0]):
+        raise InputError(
+            f"{key}: {family} is the channel {found[1]} of the family {found[0]}; name another family, and promote "
+            f"images of {found[0]}: goldsmith images promote NAME --to {found[1]}"
+        )
 
 
 def refuse_revoked(plan: Plan, backend: Backend) -> None:

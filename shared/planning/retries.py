@@ -22,7 +22,7 @@ from ..errors import EnvironmentFault, InputError
 from ..names import BUILD_LABEL
 from ..ownership import SWEEP, find_build
 from .line import occupies
-from .requests import refuse_revoked
+from .requests import refuse_channel, refuse_revoked
 
 RETRY_PHASES = {State.EXPORTING: "export", State.VERIFYING: "verify", State.PUBLISHING: "publish"}
 """What people call the states that a retry can begin with, in their order."""
@@ -36,11 +36,13 @@ def retry_id(first: Build) -> str:
 def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_to: str | None = None) -> BuildRequested:
     """Return the event that asks for the retry of a build, from the phase where it failed or from an earlier one.
 
-    InputError where that build keeps nothing, its source was revoked, or `start` would leave out what the image has not
-    passed; EnvironmentFault. `export_to` is another place for the export. The caller sees to the context.
+    InputError where that build keeps nothing, its source was revoked, its family is a channel by now, or `start` would
+    leave out what the image has not passed; EnvironmentFault. `export_to` is another place for the export. The caller
+    sees to the context.
     """
     plan, image = _kept(first, backend)
     refuse_revoked(plan, backend)
+    refuse_channel("output.family", plan.image.project, plan.image.family, backend)
     start = _start(first, plan, start)
     again = start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None

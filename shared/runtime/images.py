@@ -183,7 +183,9 @@ class LocalImages:
     def import_image(self, file: Path, name: str | None, family: str | None, architecture: str | None = None) -> Image:
         """Take a disk image into the catalogue, after checking it. Raises as images.file.import_image() does."""
         from ..images.file import import_image, name_of_file
+        from ..planning.requests import refuse_channel
 
+        refuse_channel("--family", LOCAL, family, self._backend)
         return import_image(
             file,
             name or name_of_file(file),

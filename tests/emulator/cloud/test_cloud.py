@@ -223,6 +223,7 @@ def test_no_machine_is_left_after_kill_9(debian_home: Path) -> None:
         (["--home", "/proc/x"], {}, 3, "emulator: /proc/x: No such file or directory; set --home to a folder"),
         (["--boot", "pxe"], {}, 2, "invalid choice: 'pxe'"),
         (["--limits", "{"], {}, 2, "argument --limits: '{' is not limits as JSON, such as {"),
+        (["--channels", '{"eu-prod": {}}'], {}, 2, "argument --channels: 'eu-prod' is no name of a channel"),
         (["--limits", '{"adopted_families": ["*"]}', "--home", "/proc/x"], {}, 3, "emulator: /proc/x: No such file"),
     ],
 )

@@ -153,6 +153,12 @@ def test_no_channels_and_no_plain_file(run: Commands, images: Path) -> None:
     assert "is no plain file; write the channels into one" in run("images", "promote", "two", "--to", "prod").err
 
 
+def test_no_file_is_imported_into_a_channel(run: Commands, images: Path, tmp_path: Path) -> None:
+    refused = run("images", "import", tmp_path / "disk.raw", "--name", "mine", "--family", "hello-prod")
+    assert (refused.status, "--family: hello-prod is the channel prod of the family hello" in refused.err) == (2, True)
+    assert "mine" not in families(images)
+
+
 def test_a_damaged_entry_of_the_catalogue_is_said_and_stays(run: Commands, images: Path) -> None:
     run("images", "promote", "two", "--to", "prod")
     record = images / "images" / "two-prod" / "image.json"

@@ -461,13 +461,22 @@ class TestChannels:
         admitted = request(world, spec(output={"family": "hello-prod"}))  # there is no family hello yet
         assert admitted.plan.image.family == "hello-prod"
         published(world, request(world, spec(output={"family": "hello"})))
-        told = (
-            r"output\.family: hello-prod is the channel prod of the family hello; name another family, and promote its"
-        )
+        told = r"output\.family: hello-prod is the channel prod of the family hello; name another family, and promote"
         with pytest.raises(InputError, match=told):
             request(world, spec(output={"family": "hello-prod"}), "another")
         for family in ("hello-test", "hello", "other-prod"):
             assert request(world, spec(output={"family": family}), family).plan.image.family == family
+
+    def test_a_family_that_has_become_a_channel_is_refused_when_the_turn_comes(self) -> None:
+        world = self.world()
+        queued = request(world, spec(output={"family": "hello-prod"}, rebuild="changed"))
+        world.engine.request(queued)
+        assert queued.queued
+        world.compute.all_images["web"] = Image("local", "web", "web", values.NOON, family="hello")
+        give_turns(world.backend, math.inf)
+        build = world.build(queued.build_id)
+        assert build.outcome is Outcome.FAILED
+        assert "hello-prod is the channel prod of the family hello" in build.reason
 
     def test_a_copy_is_not_what_a_build_has_made(self) -> None:
         world = self.world()

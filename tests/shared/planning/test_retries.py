@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from shared.build.build import Build, ImageDocument, Outcome, Revocation
+from shared.build.image.channels import Channel
 from shared.build.orders import Order
 from shared.build.plan import Context, Plan
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
 from shared.names import BUILD_LABEL
 from shared.planning.requests import admit
 from shared.planning.retries import ask_for_retry, needs_context, retry_id
+from shared.ports import Image
 from shared.provenance.signing_key import SigningKey
 from shared.upkeep.sweep import let_go_of_earlier, sweep_kept
 from shared.workers.export_image import export_image
@@ -138,6 +140,15 @@ def test_an_image_whose_source_was_revoked_is_not_retried() -> None:
     world.store.create(values.build(id="maker"), values.requested(build_id="maker"), known)
     with pytest.raises(InputError, match=f"source: image {source.name} of project local was revoked at"):
         ask_for_retry(first, None, world.backend)
+
+
+def test_an_image_whose_family_has_become_a_channel_is_not_retried() -> None:
+    world, first = failed("publish", image=replace(values.plan().image, family="hello-prod"))
+    world.compute.all_images["web"] = Image("local", "web", "web", values.NOON, family="hello")
+    ask_for_retry(first, None, world.backend)
+    backend = replace(world.backend, channels=lambda: {"prod": Channel()})
+    with pytest.raises(InputError, match=r"output\.family: hello-prod is the channel prod of the family hello"):
+        ask_for_retry(first, None, backend)
 
 
 def test_the_label_of_an_image_names_its_retry_before_it_is_verified() -> None:
