@@ -32,6 +32,7 @@ from .request import PUBLISHED, Request
 LOG = logging.getLogger(__name__)
 
 LONGEST_PERIOD = 30 * 86_400.0  # seconds: a build copies its packed context for the month, which is kept 61 days
+LARGEST_MESSAGE = 4096  # bytes, of one about triggers
 TRIES = 8  # of a conditional write
 _PAUSE = 0.2  # seconds
 
@@ -192,11 +193,8 @@ def renew(trigger_key: str, backend: Backend) -> None:
 
 def resume_named(data: bytes, backend: Backend) -> bool:
     """Resume the triggers of a spec where a message asks for that; return whether it does. PoisonMessage, Transient."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(document, dict) or set(document) != {"resume"}:
+    document = _small_document(data)
+    if set(document) != {"resume"}:
         return False
     spec = document["resume"]
     for tries in range(TRIES):
@@ -212,11 +210,17 @@ def resume_named(data: bytes, backend: Backend) -> bool:
 
 def named_trigger(data: bytes) -> tuple[str, int] | None:
     """Return which trigger and build a message asks for; None for another message. Its form is all that is checked."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or set(document) != {"trigger", "number"}:
+    document = _small_document(data)
+    if set(document) != {"trigger", "number"}:
         return None
     key, number = document["trigger"], document["number"]
     return (key, number) if isinstance(key, str) and type(number) is int else None
+
+
+def _small_document(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that a message about triggers is; {} for any other message."""
+    try:
+        document = json.loads(data) if len(data) <= LARGEST_MESSAGE else None
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

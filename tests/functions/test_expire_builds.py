@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shared.build.build import Outcome, State
-from tests.functions.deployed import Deployment
+from shared.build.damage import readable_builds
+from shared.ports import Message
+from shared.topology import FINALIZED, REQUESTS_TOPIC, UPLOADS_TOPIC
+from tests.functions.deployed import BUCKET, Deployment
 from tests.world import values
+from tests.world.intake import SOURCE
 
 
 @pytest.fixture
@@ -32,3 +38,31 @@ def test_only_a_post_lets_it_pass(deployment: Deployment) -> None:
         response = client.get("/")
     assert (response.status_code, response.headers["Allow"]) == (405, "POST")
     assert deployment.world.build().state is State.PREPARING
+
+
+SPEC = """\
+name: hello
+source: {project: my-images, family: debian-12}
+steps: []
+triggers: {source_changed: true, every: 7d}
+"""
+
+
+def test_a_new_source_image_is_built_once_by_way_of_both_functions() -> None:
+    made = Deployment()
+    world = made.world
+    world.compute.all_images["debian-12-1"] = SOURCE
+    generation = made.objects.put(f"gs://{BUCKET}/specs/hello.yaml", SPEC)
+    told = {"bucketId": BUCKET, "objectId": "specs/hello.yaml", "objectGeneration": generation}
+    assert made.push("start_build", Message(UPLOADS_TOPIC, b"", {**told, "eventType": FINALIZED})).status_code == 200
+    newer = replace(SOURCE, name="debian-12-2", id="4712", created=SOURCE.created + 1)
+    world.compute.all_images[newer.name] = newer
+    with made.client("expire_builds") as client:
+        [asked] = client.post("/").get_json()["triggered"]
+        assert client.post("/").get_json()["triggered"] == [asked], "no function has taken the request yet"
+    requests = [message for message in world.bus.published if message.topic == REQUESTS_TOPIC]
+    assert [made.push("start_build", message).status_code for message in requests] == [200, 200]
+    sources = {build.id: build.plan and build.plan.source.id for build in readable_builds(world.store.builds())}
+    assert (len(sources), sources[asked]) == (2, "4712")
+    with made.client("expire_builds") as client:
+        assert client.post("/").get_json()["triggered"] == []

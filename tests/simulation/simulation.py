@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +86,7 @@ class Simulation(World):
         self.compute.faults = Refusals(self.draw, self.weather, self.fuse)
         self.concurrency = self.draw.choice([None, None, 1, 1, 2])
         self.backend = replace(self.backend, clock=self.clock, adopted_families=(), concurrency=self.concurrency)
+        self.publishing = 0  # builds of one family that were seen to publish at once, at most
         self.requests = requests(self.draw)
         self.foreign: dict[str, Image] = {}
         self.deaths = 0
@@ -366,6 +368,12 @@ class Simulation(World):
         except (InputError, EnvironmentFault, NameTaken) as error:
             self.refused.append(str(error))
 
+    def _count_publishing(self) -> None:
+        """Note how many builds of one family are in their publication at once."""
+        plans = [build.plan for build in self.built() if build.state is State.PUBLISHING and build.plan is not None]
+        families = Counter((plan.image.project, plan.image.family) for plan in plans)
+        self.publishing = max([self.publishing, *families.values()])
+
     def _count(self) -> None:
         """See that no more builds are at work than may be: one more where one of them may have waited for a maker."""
         over = (State.QUEUED, State.CLEANING, *ANNOUNCED)
@@ -385,6 +393,7 @@ class Simulation(World):
             self.log(f"  suspended: {process.what}")
             return
         self._count()
+        self._count_publishing()
         held = self._held.pop(process, message)
         fault = process.fault
         if fault is not None:

@@ -26,6 +26,21 @@ def test_seeds(first: int) -> None:
     assert found.outcomes["succeeded"]  # else nothing was simulated
 
 
+def most_publishing(seed: int, family_concurrency: int | None) -> int:
+    """Return how many builds of one family have published at once in a run without retries, which do not wait."""
+    simulation = Simulation(seed)
+    simulation.backend = replace(simulation.backend, family_concurrency=family_concurrency)
+    simulation._retries = 0
+    simulation.run_all()
+    assert simulation.wrong == []
+    return simulation.publishing
+
+
+def test_two_builds_of_one_family_never_publish_at_once_where_one_may_be_at_work() -> None:
+    assert {most_publishing(seed, 1) for seed in range(40, 52)} == {0, 1}
+    assert any(most_publishing(seed, None) > 1 for seed in range(40, 140)), "without the limit they do"
+
+
 def test_a_seed_repeats_its_run() -> None:
     assert run(11)[0].trace == run(11)[0].trace
 
