@@ -6,10 +6,11 @@ from functions.clean_up import clean_up
 from functions.create_resources import create_resources
 from functions.dashboard import dashboard
 from functions.deprecate_images import deprecate_images
-from functions.expire_builds import expire_builds
 from functions.export_image import export_image
 from functions.grow_disk import grow_disk
 from functions.label_image import label_image
+from functions.schedules.expire_builds import expire_builds
+from functions.schedules.retire_images import retire_images
 from functions.start_build import start_build
 from functions.verify_image import verify_image
 
@@ -24,6 +25,7 @@ __all__ = [
     "export_image",
     "grow_disk",
     "label_image",
+    "retire_images",
     "start_build",
     "verify_image",
 ]

@@ -2,6 +2,7 @@
 
 GET /builds?limit=50&before=BUILD    newest first; `next` is the address of the following page
 GET /builds/BUILD                    one build, whole, with the scripts of elements below their steps
+GET /retirement                      what the last run did with old images: which stay and why, which went
 
 A queued build has its place in `wait`. One that failed in a step has in `kept_disk` the disk that is kept, and how to
 boot it. A build that cannot be read is listed with the state "damaged"; to ask for it is answered with 500 and why.
@@ -9,6 +10,7 @@ boot it. A build that cannot be read is listed with the state "damaged"; to ask 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +26,7 @@ from shared.engine.script_table import nest_scripts, scripts_of
 from shared.errors import DamagedDocument, InputError, NotFound
 from shared.planning.line import Wait, waits_of
 from shared.ports import Store
+from shared.topology import RETIREMENT_REPORT
 
 from . import log
 from .handling import INSTANCE, HttpAnswer, HttpRequest, json_answer, refuse_method
@@ -42,6 +45,8 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
     store = INSTANCE.backend().store
     kind, _, build_id = request.path.strip("/").partition("/")
     try:
+        if (kind, build_id) == ("retirement", ""):
+            return json_answer(_retirement())
         if kind == "builds" and build_id:
             return json_answer(_whole(store.load(build_id).build, store))
         if kind in ("", "builds"):
@@ -53,6 +58,18 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
     except DamagedDocument as error:
         return json_answer({"error": str(error)}, 500)
     return json_answer({"error": f"{request.path} is nothing here; look at /builds"}, 404)
+
+
+def _retirement() -> dict[str, Any]:
+    """Return the report of the last run of retire_images. NotFound."""
+    backend = INSTANCE.backend()
+    try:
+        report: dict[str, Any] = json.loads(backend.bucket.read(f"gs://{backend.settings.bucket}/{RETIREMENT_REPORT}"))
+    except NotFound as error:
+        raise NotFound(
+            "no image goes away by rule: retire_images of the deployment is empty, or has not run"
+        ) from error
+    return report
 
 
 def _page(store: Store, arguments: Any) -> dict[str, Any]:

@@ -37,6 +37,8 @@ CONTEXTS = "contexts/"  # the same by their digests, written by start_build alon
 CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes with them
 RESULTS = "results/"  # one object for each finished build
 LOGS = "logs/"  # the consoles of VMs that are gone
+RETIREMENT = "retirement/"  # what is done with old images; written by retire_images alone
+RETIREMENT_REPORT = f"{RETIREMENT}report.json"  # of its last run
 
 CACHE_SIZE, CACHE_SIZE_DEFAULT = "GOLDSMITH_CACHE_SIZE", "20G"
 """The environment variable that limits what the results of steps take on one machine's disk, and its default."""
@@ -84,6 +86,7 @@ FUNCTIONS = (
     _worker("deprecate_images"),
     _worker("clean_up"),
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
+    Function("retire_images", "http", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, concurrency=1),
     Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True),
     Function("dashboard", "http", concurrency=32),
 )
@@ -174,7 +177,10 @@ class Schedule:
     cron: str
 
 
-SCHEDULES = (Schedule("expire-builds", "expire_builds", "* * * * *"),)
+SCHEDULES = (
+    Schedule("expire-builds", "expire_builds", "* * * * *"),
+    Schedule("retire-images", "retire_images", "23 */6 * * *"),
+)
 
 
 def function(name: str) -> Function:

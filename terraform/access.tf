@@ -35,6 +35,9 @@ locals {
   # For putting a VM into a subnetwork: granted on the subnetworks in `subnets`, and not on the project.
   put_vm = concat(["compute.subnetworks.use"], var.external_ip_allowed ? ["compute.subnetworks.useExternalIp"] : [])
 
+  # For finding what uses images: in this project, and in each of `consumers`.
+  list_users = ["compute.disks.list", "compute.instanceGroupManagers.list", "compute.instanceTemplates.list"]
+
   # builds: permissions on the VMs, disks and images that builds make for themselves; their names begin with gs-.
   # images: permissions on all images of the project, since sources and results of builds can have any name.
   # store, objects: read, add or write. keyed: the function gets the master key. gives_vm: the function gives VMs their
@@ -116,6 +119,14 @@ locals {
       store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "build-requests", "builds-finished"], keyed = true, gives_vm = false
     }
+    retire_images = {
+      builds = []
+      images = concat(["compute.globalOperations.get"], local.list_users, [
+        "compute.images.delete", "compute.images.deprecate", "compute.images.get", "compute.images.list"
+      ])
+      store  = "write", objects = { "retirement/" = "write" } # writes to the records of images alone
+      topics = [], keyed = false, gives_vm = false
+    }
     call_webhooks = {
       builds = [], images = []
       store  = "", objects = {}
@@ -123,7 +134,7 @@ locals {
     }
     dashboard = {
       builds = [], images = []
-      store  = "read", objects = {}
+      store  = "read", objects = { "retirement/" = "read" }
       topics = [], keyed = false, gives_vm = false
     }
   }
@@ -197,6 +208,28 @@ resource "google_project_iam_member" "source_images" {
   project = each.value[1]
   role    = "roles/compute.imageUser"
   member  = google_service_account.function[each.value[0]].member
+}
+
+# Projects that use the images. A project that cannot be listed keeps every image.
+
+resource "google_project_iam_custom_role" "list_users" {
+  for_each = var.consumers
+
+  project     = each.value
+  role_id     = "${local.role_prefix}_list_users"
+  title       = "Goldsmith: list users of images"
+  description = "Lists disks, instance templates and managed instance groups, and nothing else."
+  permissions = local.list_users
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "list_users" {
+  for_each = google_project_iam_custom_role.list_users
+
+  project = each.value.project
+  role    = each.value.name
+  member  = google_service_account.function["retire_images"].member
 }
 
 # Subnetworks. The owners of other projects grant the use of theirs.

@@ -44,7 +44,7 @@ resource "google_service_account" "scheduler" {
   project      = var.project
   account_id   = "${var.prefix}-scheduler"
   display_name = "Goldsmith: Cloud Scheduler's calls"
-  description  = "Cloud Scheduler calls expire_builds as this account."
+  description  = "Cloud Scheduler calls expire_builds and retire_images as this account."
 
   depends_on = [google_project_service.api]
 }

@@ -12,6 +12,7 @@ locals {
     deprecate_images = { memory_mb = 512, timeout = 540, concurrency = 8 }
     clean_up         = { memory_mb = 512, timeout = 540, concurrency = 8 }
     expire_builds    = { memory_mb = 512, timeout = 300, concurrency = 1 }
+    retire_images    = { memory_mb = 512, timeout = 540, concurrency = 1 }
     call_webhooks    = { memory_mb = 256, timeout = 60, concurrency = 8 }
     dashboard        = { memory_mb = 256, timeout = 60, concurrency = 32 }
   }

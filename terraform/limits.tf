@@ -41,5 +41,15 @@ locals {
     family_concurrency  = var.family_concurrency
     trigger_failures    = var.trigger_failures
     adopted_families    = var.adopted_families
+    consumers           = var.consumers
+    retire_images = {
+      for family, rule in var.retire_images : family => {
+        keep = rule.keep
+        older_than = sum(concat([0], [
+          for part in regexall("([0-9]+)([dhms])", rule.older_than) :
+          tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
+        ]))
+      }
+    }
   }
 }

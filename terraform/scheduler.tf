@@ -1,8 +1,9 @@
-# Schedules: the tick, which enforces deadlines and finds lost VMs, and rebuilds.
+# Schedules: the tick, which enforces deadlines and finds lost VMs; old images; and rebuilds.
 
 locals {
   schedules = {
     "expire-builds" = { function = "expire_builds", cron = "* * * * *" }
+    "retire-images" = { function = "retire_images", cron = "23 */6 * * *" }
   }
 }
 

@@ -426,6 +426,41 @@ variable "channels" {
   }
 }
 
+variable "retire_images" {
+  description = "Families whose old images go away, with the age from which they do and how many of the newest good ones stay. No other image is ever deleted. Without a rule for older_than, age does not matter."
+  type = map(object({
+    older_than = optional(string, "0s")
+    keep       = optional(number, 1)
+  }))
+  nullable = false
+  default  = {}
+
+  validation {
+    condition     = alltrue([for family in keys(var.retire_images) : can(regex("^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$", family))])
+    error_message = "Write the names of families, such as hello."
+  }
+  validation {
+    condition     = alltrue([for rule in values(var.retire_images) : can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", rule.older_than)) && rule.older_than != ""])
+    error_message = "Write each older_than as a duration, such as 90d or 36h."
+  }
+  validation {
+    condition     = alltrue([for rule in values(var.retire_images) : rule.keep >= 1 && rule.keep <= 1000 && floor(rule.keep) == rule.keep])
+    error_message = "Write each keep as a whole number from 1 to 1000."
+  }
+}
+
+variable "consumers" {
+  description = "Other projects that use the images: their disks, instance templates and managed instance groups keep an image. The module creates a role there that can list these, and grants it to retire_images."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for project in var.consumers : can(regex("^([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$", project))])
+    error_message = "Write ids of projects, such as web-production."
+  }
+}
+
 variable "master_key_version" {
   description = "Version of the master key; a higher number makes a new key. Reports of builds that run meanwhile are refused, so rotate while nothing is being built."
   type        = number

@@ -36,6 +36,7 @@ from .rest.links import Links
 from .rest.operations import Operations
 from .rest.refusals import Refusal
 from .routes import BASE, Router
+from .templates import Templates
 
 
 class ComputeEndpoint:
@@ -144,7 +145,8 @@ class ComputeEndpoint:
         )
         for close in (operations.close, self._instances.close, machines.close):  # the last one first
             stack.callback(close)
-        table = methods(images, disks, self._instances, operations, places, links)
+        templates = Templates(links, operations, zones)
+        table = methods(images, disks, self._instances, templates, operations, places, links)
         return Router(table, Contract(), operations, places, self.faults, self._authorize).application()
 
     def _boot_of(self, name: str) -> str:

@@ -18,6 +18,7 @@ from .rest.links import Links, last
 from .rest.listing import aggregated, list_document
 from .rest.operations import Operations
 from .rest.refusals import Document, not_found
+from .templates import KINDS, Templates
 
 Handler = Callable[[Call], Document]
 Entries = Callable[[Call], Iterable[Document]]
@@ -53,10 +54,17 @@ def _method(http: str, path: str, permission: str, request: str, answer: str, ha
 
 
 def methods(
-    images: Images, disks: Disks, instances: Instances, operations: Operations, places: Places, links: Links
+    images: Images,
+    disks: Disks,
+    instances: Instances,
+    templates: Templates,
+    operations: Operations,
+    places: Places,
+    links: Links,
 ) -> Sequence[Method]:
     """Return the whole table."""
     return (
+        *_template_methods(templates),
         *_image_methods(images),
         *_disk_methods(disks),
         *_instance_methods(instances),
@@ -109,6 +117,20 @@ def _instance_methods(instances: Instances) -> Sequence[Method]:
         _method("POST", f"{one}/setMetadata", "instances.setMetadata", "Metadata", "Operation", instances.set_metadata),
         _method("GET", *serial),
     )
+
+
+def _template_methods(templates: Templates) -> Sequence[Method]:
+    found: list[Method] = []
+    for scope, (name, message) in zip(("GLOBAL", "ZONE"), KINDS.items(), strict=True):
+        every, one = f"{scope}/{name}", f"{scope}/{name}/NAME"
+        found += [
+            _method("GET", f"aggregated/{name}", f"{name}.list", "", f"{message}AggregatedList", templates.aggregated),
+            _method("GET", every, f"{name}.list", "", f"{message}List", templates.list),
+            _method("POST", every, f"{name}.create", message, "Operation", templates.insert),
+            _method("GET", one, f"{name}.get", "", message, templates.get),
+            _method("DELETE", one, f"{name}.delete", "", "Operation", templates.delete),
+        ]
+    return found
 
 
 def _operation_methods(operations: Operations) -> Sequence[Method]:

@@ -8,13 +8,14 @@ variable of terraform/ that sets it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ..errors import InputError
 from ..names import compute_path
 from ..quantities import format_duration
+from .image.retire_rules import RetireRule
 from .plan import MAKER_SPACE, MachinePlan, Plan
 
 ANY = ("*",)
@@ -45,6 +46,8 @@ class Limits:
     adopted_families: tuple[
         str, ...
     ] = ()  # whose older images `deprecate_old` may retire although builds did not make them; *: all
+    retire_images: Mapping[str, RetireRule] = field(default_factory=dict)  # by family; no other image is ever deleted
+    consumers: tuple[str, ...] = ()  # projects that use the images, beside the deployment's own
 
 
 NO_LIMITS = Limits()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..build.image.channels import Channels, no_channels, read_channels
+from ..build.image.retire_rules import MOST_RETAINED
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
-from ..names import IMAGE_PATH, MAKER_IMAGE, quoted
+from ..names import IMAGE_PATH, MAKER_IMAGE, check_name, quoted
 from ..topology import STORAGE_EMULATOR
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ def _limits(text: str) -> Limits:
             raise ValueError(number)
     if not 0 <= found.max_keep < math.inf:
         raise ValueError(found.max_keep)
+    for family, rule in found.retire_images.items():
+        check_name(family)
+        if not (1 <= rule.keep <= MOST_RETAINED and 0 <= rule.older_than < math.inf):
+            raise ValueError(family)
     return found
 
 

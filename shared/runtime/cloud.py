@@ -15,6 +15,7 @@ from ..gcp.firestore import GoogleStore
 from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
+from ..image_users import ImageUsers
 from ..keys import Keys
 from ..ports import Objects
 from ..topology import LOGS, REPORTS_TOPIC
@@ -33,6 +34,7 @@ class CloudBackend(Backend):
 
     settings: Settings
     objects: Objects  # the bucket once more, as intake needs it
+    image_users: ImageUsers
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -44,8 +46,9 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
     settings = Settings.from_environment(environment)
     clock = SystemClock()
     bucket = GoogleBucket(settings)
+    compute = GoogleCompute(settings, bucket, clock)
     return CloudBackend(
-        compute=GoogleCompute(settings, bucket, clock),
+        compute=compute,
         store=GoogleStore(settings.project, settings.firestore_host),
         bucket=bucket,
         bus=GoogleBus(settings.project, settings.pubsub_host),
@@ -67,4 +70,5 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         trigger_failures=settings.limits.trigger_failures,
         settings=settings,
         objects=bucket,
+        image_users=compute,
     )

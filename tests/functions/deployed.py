@@ -41,7 +41,7 @@ class Deployment:
         self.world = world or World()
         self.objects = MemoryObjects()
         parts = {each.name: getattr(self.world.backend, each.name) for each in fields(Backend)}
-        self.backend = CloudBackend(**parts, settings=SETTINGS, objects=self.objects)
+        self.backend = CloudBackend(**parts, settings=SETTINGS, objects=self.objects, image_users=self.world.compute)
 
     @contextmanager
     def application(self, function: str) -> Iterator[Flask]:

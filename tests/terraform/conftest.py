@@ -32,6 +32,8 @@ VARIABLES: dict[str, Any] = {
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org"]}},
     "family_concurrency": 1,
     "trigger_failures": 3,
+    "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},
+    "consumers": ["web-project"],
     "webhooks_secret": "projects/my-project/secrets/webhooks",
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},

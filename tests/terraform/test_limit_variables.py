@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared import topology
+from shared.build.image.retire_rules import RetireRule
 from shared.build.limits import Limits, check_limits
 from shared.build.plan import MachinePlan
 from shared.gcp import settings
@@ -47,6 +48,8 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         concurrency=4,
         family_concurrency=1,
         trigger_failures=3,
+        retire_images={"hello": RetireRule(90.5 * 86400, 3), "base": RetireRule(0.0, 2)},
+        consumers=("web-project",),
     )
 
 

@@ -18,6 +18,8 @@ from tests.terraform.planning import Plan, make_plan
 REQUESTS = re.compile(r"\bcompute_v1\.(\w+Request)\b")
 PERMISSIONS = {
     "AggregatedListDisksRequest": {"disks.list"},
+    "AggregatedListInstanceGroupManagersRequest": {"instanceGroupManagers.list"},
+    "AggregatedListInstanceTemplatesRequest": {"instanceTemplates.list"},
     "AggregatedListInstancesRequest": {"instances.list"},
     "DeleteDiskRequest": {"disks.delete"},
     "DeleteImageRequest": {"images.delete"},

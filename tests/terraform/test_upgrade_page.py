@@ -31,6 +31,7 @@ def added(plan: Plan, role: str) -> dict[str, set[str]]:
     new = {
         function: set(values["permissions"]) - set(RELEASE["access"][function][role])
         for function, values in plan.of(ROLES, role).items()
+        if function in RELEASE["access"]  # else it is new, and nothing waits for it
     }
     return {function: permissions for function, permissions in new.items() if permissions}
 

@@ -17,6 +17,7 @@ from shared.build.build import ArchiveRecord, ExportedFile, ExportedImage
 from shared.build.events import Stop
 from shared.build.plan import Plan
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
+from shared.image_users import ImageUse
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import (
     CopyRequest,
@@ -106,6 +107,7 @@ class FakeCompute:
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
         self.image_requests: list[ImageRequest] = []
+        self.image_uses: dict[str, list[ImageUse]] = {}  # by project
         self._made: dict[str, int] = {}  # how many images of a name there have been: no id comes twice
         self.copies = 0  # that were made of images
         self.findings: dict[str, list[Finding]] = {}  # of disks
@@ -332,6 +334,10 @@ class FakeCompute:
         elif kind == "image" and name in self.all_images and image_id in ("", self.all_images[name].id):
             del self.all_images[name]
         self.fuse.touch()
+
+    def uses(self, project: str, images_of: str) -> Iterator[ImageUse]:
+        self._call("uses")
+        yield from self.image_uses.get(project, ())
 
     def labelled(self, project: str) -> Iterator[Resource]:
         for name, machine in self.machines.items():

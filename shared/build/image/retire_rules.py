@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...names import check_name
 from ...quantities import parse_duration
 
-MOST_KEPT = 1000  # of one family: they are held in memory
+MOST_RETAINED = 1000  # of one family: they are held in memory
 _EXAMPLE = '{"FAMILY": {"older_than": "90d", "keep": 3}}'
 
 
@@ -49,6 +49,6 @@ def _rule(family: str, rule: Any, where: str) -> RetireRule:
 
 def checked_rule(rule: RetireRule, where: str) -> RetireRule:
     """Return a rule that can be kept. InputError."""
-    if type(rule.keep) is not int or not 1 <= rule.keep <= MOST_KEPT:
-        raise InputError(f"{where}.keep: {str(rule.keep)[:20]} is not a number of images; write 1 to {MOST_KEPT}")
+    if type(rule.keep) is not int or not 1 <= rule.keep <= MOST_RETAINED:
+        raise InputError(f"{where}.keep: {str(rule.keep)[:20]} is not a number of images; write 1 to {MOST_RETAINED}")
     return rule

@@ -89,6 +89,11 @@ class Calls:
         with mapped(what):
             yield from self.call(method, request, _READS)
 
+    def whole_pages(self, what: str, method: Callable[..., Any], request: object) -> Iterator[Any]:
+        """Call a method that lists, and yield its answers as they came, with their warnings."""
+        with mapped(what):
+            yield from self.call(method, request, _READS).pages
+
     def call(self, method: Callable[..., Answer], request: object, seconds: float) -> Answer:
         """Send one request: the one place that every call comes through. Raises what Google's clients do."""
         return method(request=request, retry=self._retry, timeout=seconds)

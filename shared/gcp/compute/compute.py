@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...build.build import ArchiveRecord, ExportedImage
 from ...build.plan import Plan
 from ...errors import Permanent
+from ...image_users import ImageUse
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ...ports import (
     ArchivedImage,
@@ -200,6 +201,12 @@ class GoogleCompute:
             self._images.delete(project, name, image_id)
         else:
             self._bucket.delete(name)
+
+    def uses(self, project: str, images_of: str) -> Iterator[ImageUse]:
+        """List what uses images, as the port ImageUsers."""
+        from .image_users import GoogleImageUsers
+
+        return GoogleImageUsers(self._calls).uses(project, images_of)
 
     def labelled(self, project: str) -> Iterator[Resource]:
         """List machines and disks, and the images of CIDATA disks: images that expire."""

@@ -46,6 +46,7 @@ def test_person_sees_images_instances_and_disks(tmp_path: Path, identity: Identi
         terminal = Terminal(cloud, tmp_path)
         create_and_look(terminal)
         publish(terminal)
+        use(terminal)
         clean_up(terminal)
 
 
@@ -81,9 +82,21 @@ def publish(terminal: Terminal) -> None:
     assert {found["name"] for found in every} == {IDLE, "hello-2"}
 
 
+def use(terminal: Terminal) -> None:
+    """A template and a group of an image; what the adapter says of such is in tests/shared/gcp/compute/."""
+    image = f"projects/{PROJECT}/global/images/hello-2"
+    terminal.say("instance-templates", "create", "web", "--machine-type=e2-small", f"--image={image}")
+    [template] = terminal.read("instance-templates", "list")
+    assert template["properties"]["disks"][0]["initializeParams"]["sourceImage"].endswith(image)
+    refused = terminal.run("instance-templates", "delete", "other")
+    assert "instanceTemplates/other' was not found" in refused.stderr
+    terminal.say("instance-templates", "delete", "web")
+    assert terminal.read("instance-templates", "list") == []
+
+
 def clean_up(terminal: Terminal) -> None:
     terminal.say("instances", "delete", "vm-1", f"--zone={ZONE}")
     assert terminal.read("instances", "list") == []
     assert terminal.read("disks", "list") == []
     kinds = [operation["operationType"] for operation in terminal.read("operations", "list")]
-    assert sorted(kinds) == ["delete", "deprecate", "insert", "insert", "setLabels", "stop"]
+    assert sorted(kinds) == ["delete", "delete", "deprecate", "insert", "insert", "insert", "setLabels", "stop"]

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import functions_framework
 
-from . import log
-from .handling import INSTANCE, HttpAnswer, HttpRequest, json_answer, refuse_method
+from .. import log
+from ..handling import INSTANCE, HttpAnswer, HttpRequest, json_answer, refuse_method
 
 
 @functions_framework.http
