@@ -44,10 +44,14 @@ SOURCE_DATE = CommandVariable(
     "SOURCE_DATE_EPOCH", "the date that steps and files get, in Unix seconds", "the source's, or the archive's"
 )
 CONCURRENCY = CommandVariable("GOLDSMITH_CONCURRENCY", "how many builds may have VMs at once", "any number")
+FAMILY_CONCURRENCY = CommandVariable(
+    "GOLDSMITH_FAMILY_CONCURRENCY", "how many builds of images of one family may have VMs at once", "any number"
+)
 COMMAND_VARIABLES = (
     HOME,
     DATA_HOME,
     CONCURRENCY,
+    FAMILY_CONCURRENCY,
     CommandVariable(CACHE_SIZE, "how much the results of steps may take on the disk, such as 5G", CACHE_SIZE_DEFAULT),
     CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
     SOURCE_DATE,
@@ -85,8 +89,8 @@ def home() -> Path:
     return (Path(data) if data else Path(DATA_HOME.default).expanduser()) / "goldsmith"
 
 
-def concurrency(text: str) -> int | None:
-    """Return what $GOLDSMITH_CONCURRENCY says: how many builds may have VMs at once, or None for any number.
+def concurrency(text: str, name: str = CONCURRENCY.name) -> int | None:
+    """Return what a variable says: how many builds may have VMs at once, or None for any number.
 
     EnvironmentFault for anything else.
     """
@@ -94,7 +98,7 @@ def concurrency(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text)):
-        raise EnvironmentFault(f"{CONCURRENCY.name} is not a number of builds; set it to 1 or more, or to nothing")
+        raise EnvironmentFault(f"{name} is not a number of builds; set it to 1 or more, or to nothing")
     return int(text)
 
 
@@ -109,7 +113,9 @@ def source_date(text: str) -> int | None:
 def open_home(progress: Progress | None = None) -> LocalBackend:
     """Open this machine's backend."""
     logging.basicConfig(format="%(message)s", handlers=[Notes()])
-    return opening.local(home(), progress, concurrency(os.environ.get(CONCURRENCY.name, "")))
+    of_family = concurrency(os.environ.get(FAMILY_CONCURRENCY.name, ""), FAMILY_CONCURRENCY.name)
+    opened = opening.local(home(), progress, concurrency(os.environ.get(CONCURRENCY.name, "")))
+    return replace(opened, family_concurrency=of_family)
 
 
 def resume_all(backend: LocalBackend) -> tuple[list[Build], list[str]]:

@@ -83,6 +83,11 @@ def test_a_limit_of_builds_is_a_number_or_nothing() -> None:
     assert [concurrency(text) for text in ("", " ", "1", " 12\n")] == [None, None, 1, 12]
 
 
+def test_the_limit_of_a_family_is_named_by_its_variable() -> None:
+    with pytest.raises(EnvironmentFault, match="GOLDSMITH_FAMILY_CONCURRENCY is not a number of builds"):
+        concurrency("many", "GOLDSMITH_FAMILY_CONCURRENCY")
+
+
 @pytest.mark.parametrize("words", [[], [LEFT.id], ["left"]])
 def test_resume_finishes_it_and_says_so_before_and_after(run: Commands, home: Path, words: list[str]) -> None:
     keep(home, LEFT)
