@@ -78,12 +78,13 @@ quick: setup ## run the tests that need no virtual machine, emulator or Terrafor
 		$(addprefix --ignore=tests/,cloud emulator shared/gcp terraform)
 
 .PHONY: soak
-soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
+soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), thousands of examples, large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
 	.venv/bin/python -m tests.simulation.soak $(SEEDS)
 	.venv/bin/python -m tests.hostile.soak
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases
 	.venv/bin/python -m pytest -q -m soak
+	GOLDSMITH_EXAMPLES=1000 .venv/bin/python -m pytest -q -m "hypothesis and not soak"
 	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py tests/system/test_elements.py \
 		tests/system/test_source_elements.py -k "kill or hostile"
 	GOLDSMITH_KILLS=30 .venv/bin/python -m pytest -q tests/system/test_step_cache.py -k kill

@@ -24,15 +24,29 @@ FAMILY = "debian-12"
 settings.register_profile(
     "shared-cores",
     deadline=None,
+    max_examples=int(os.environ.get("GOLDSMITH_EXAMPLES", "50")),  # of a test that says no number; more in the soak
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("shared-cores")
 
 
+# Files whose tests take longest, by the beginning of their paths: those of one test or two, and then of many.
+LONGEST = (
+    *("tests/cloud/test_upload", "tests/system/test_from_nothing", "tests/system/test_hello", "tests/system/test_dib"),
+    *("tests/system/test_step_cache", "tests/system/test_secrets", "tests/system/test_verify", "tests/cloud/"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start what takes longest first, so that no core is idle at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("vm") is None)
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        long = next((place for place, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+        kinds = [item.get_closest_marker(kind) is not None for kind in ("vm", "slow")]
+        return (kinds.index(True) if True in kinds else len(kinds), long)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

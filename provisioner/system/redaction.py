@@ -23,6 +23,8 @@ _BREAK = re.compile(rb"[\r\n]")
 _KEPT_IN_URLS = ("", "/", "!'()*", "/!'()*")  # what programs leave as it is, beside letters, digits and -._~
 _ESCAPED = dict(zip("\a\b\x1b\f\n\r\t\v\\'", (b"%c" % each for each in b"abEfnrtv\\'")))
 _SPECIAL_IN_QUOTES, _SPECIAL_IN_SHELLS = re.compile(rb'[$`"\\]'), re.compile(rb"[\s!\"$&'()*,;<>?\[\\\]^`{|}]")
+LEAST_PART = 4  # bytes
+_LETTERS = re.compile(rb"[A-Za-z0-9]+")
 _LINE_OF_KEY = re.compile(rb"[A-Za-z0-9+/=_-]{32,}")
 
 
@@ -110,19 +112,33 @@ def hold_any(pieces: Iterable[bytes], forms: Sequence[bytes]) -> bool:
 
 def held_names(pieces: Iterable[bytes], sought: Mapping[str, Sequence[bytes]]) -> List[str]:
     """Return the names of those of some texts that the pieces hold in one of their forms. Each piece is taken once."""
-    left: Dict[str, Sequence[bytes]] = dict(sought)
-    longest = max((len(form) for forms in left.values() for form in forms), default=1)
+    left = {name: _by_common_part(forms) for name, forms in sought.items()}
+    longest = max((len(form) for forms in sought.values() for form in forms), default=1)
     before = b""
     found: List[str] = []
     for piece in pieces:
         data = before + piece.translate(None, BREAKS)
-        for name in [name for name, forms in left.items() if any(form in data for form in forms)]:
+        for name in [name for name, parts in left.items() if _holds_one(data, parts)]:
             del left[name]
             found.append(name)
         if not left:
             break
         before = data[max(0, len(data) - longest + 1) :]
     return found
+
+
+def _by_common_part(forms: Sequence[bytes]) -> Dict[bytes, List[bytes]]:
+    """Return forms by a part that several have in common: data that lack it hold none of them."""
+    found: Dict[bytes, List[bytes]] = {}
+    for form in sorted(forms, key=len):
+        own = max(_LETTERS.findall(form), key=len, default=b"")
+        part = next((known for known in found if known in form), own if len(own) >= LEAST_PART else form)
+        found.setdefault(part, []).append(form)
+    return found
+
+
+def _holds_one(data: bytes, parts: Mapping[bytes, Sequence[bytes]]) -> bool:
+    return any(part in data and any(form in data for form in forms) for part, forms in parts.items())
 
 
 class Redactor:

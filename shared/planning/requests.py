@@ -26,7 +26,6 @@ from ..names import BUILD_LABEL, DIGEST_LABEL
 from ..ownership import SWEEP, content_of, copy_of, known_build, revocation_of
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
-from .plan import numbered_image
 
 MOST_QUEUED = 500  # builds of a deployment
 NUMBERS = 1000  # images of one spec and content on one day
@@ -68,6 +67,8 @@ def find_made(plan: Plan, backend: Backend) -> Found:
 
     Also for a source that was revoked, and for a family that is a channel.
     """
+    from .plan import numbered_image  # and with it the specs, of which a list of builds has no need
+
     refuse_revoked(plan, backend)
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
     if plan.rebuild == "changed" or not plan.image.numbered:

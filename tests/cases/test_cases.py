@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pytest
 
 from shared.disks.disk import Disk
 from shared.errors import NotFound
+from tests.goldsmith.command_line import Commands
 from tests.system.archives import debugfs, holds
 from tests.system.command import Goldsmith
 from tests.system.test_guest_faults import lines_of
@@ -154,30 +154,31 @@ KEPT = {
 
 
 @pytest.mark.parametrize("case", CHECKED.values(), ids=CHECKED)
-def test_what_is_decided_without_a_machine(bare_goldsmith: Goldsmith, case: Case) -> None:
+def test_what_is_decided_without_a_machine(tmp_path: Path, case: Case) -> None:
     name, file, *options = case.command
     rest = [str(CASES / option) if option == WORKFLOWS else option for option in options]
-    done = bare_goldsmith.run(name, CASES / file, *rest)
-    assert done.status == case.status, done.text
-    assert case.says in done.text
+    run = Commands(tmp_path / "home", tmp_path)
+    done = run(name, CASES / file, *rest)
+    assert done.status == case.status, done.out + done.err
+    assert case.says in done.out + done.err
     assert "Traceback" not in done.err
-    assert bare_goldsmith.builds() == []
+    assert run("builds", "list", "--json").document() == []
 
 
-def test_disks_in_odd_forms(bare_goldsmith: Goldsmith) -> None:
+def test_disks_in_odd_forms(tmp_path: Path) -> None:
     """Imported where they hold a whole disk, also under a wrong ending; refused with the reason where not."""
-    folder = bare_goldsmith.folder / "disks"
+    run, folder = Commands(tmp_path / "home", tmp_path), tmp_path / "disks"
     folder.mkdir()
     subprocess.run(["bash", CASES / "odd-disk-forms" / "make.sh"], cwd=folder, check=True)
     for file, image in DISKS.items():
-        done = bare_goldsmith.run("images", "import", folder / file)
-        assert (done.status, f"image local/{image}\n" in done.out) == (0, True), done.text
+        done = run("images", "import", folder / file)
+        assert (done.status, f"image local/{image}\n" in done.out) == (0, True), done.err
     for file, reason in NO_DISKS.items():
-        done = bare_goldsmith.run("images", "import", folder / file)
-        assert done.status == REFUSED, done.text
+        done = run("images", "import", folder / file)
+        assert done.status == REFUSED, done.out
         assert reason in done.err
         assert "Traceback" not in done.err
-    listed = json.loads(bare_goldsmith.run("images", "list", "--json").out)
+    listed = run("images", "list", "--json").document()
     assert sorted(image["name"] for image in listed) == sorted(DISKS.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,11 +78,17 @@ def sandboxes(empty: Goldsmith, user: str, debian_disk: Path) -> Goldsmith:
 
 @pytest.fixture(scope="session")
 def debian_rootfs(debian_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root file system of the tests' Debian, as goldsmith itself exports it."""
-    folder = tmp_path_factory.mktemp("rootfs")
-    (folder / "home").mkdir()
-    Catalogue(folder / "home", SystemClock()).add(debian_disk, "debian", transfer="link")
-    with Goldsmith(folder / "home", folder) as command:
-        done = command.run("images", "export", "debian", "--output", folder / "files", "--format", "tar")
-    assert done.status == 0, done.text
+    """The root file system of the tests' Debian, as goldsmith itself exports it, once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rootfs"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            (folder / "home").mkdir()
+            Catalogue(folder / "home", SystemClock()).add(debian_disk, "debian", transfer="link")
+            with Goldsmith(folder / "home", folder) as command:
+                done = command.run("images", "export", "debian", "--output", folder / "files", "--format", "tar")
+            assert done.status == 0, done.text
+            (folder / "whole").touch()
     return next((folder / "files").glob("*.tar"))

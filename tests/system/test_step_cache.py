@@ -187,24 +187,15 @@ def in_a_vm(goldsmith: Goldsmith, second: str) -> Path:
 
 @pytest.mark.vm
 def test_a_vm_begins_after_the_steps_that_were_done_before(goldsmith: Goldsmith) -> None:
-    again = "cat /opt/1 >>/opt/second\n"
-    for second, wanted, more in (
-        ("touch /opt/second\n", [False, False], ()),
-        (again, [True, False], ()),
-        (again, [False, False], ("--no-cache",)),
-    ):
-        done, built = goldsmith.build(in_a_vm(goldsmith, second), *more)
+    spec = in_a_vm(goldsmith, "cat /opt/1 >>/opt/second\n")
+    for wanted, more in (([False, False], ()), ([True, False], ("--from", "second"))):
+        done, built = goldsmith.build(spec, *more)
         assert (done.status, built["outcome"], notes(built)) == (0, "succeeded", wanted), done.text
         goldsmith.traces.assert_none()
-    plain, cached, other = (image["name"] for image in goldsmith.images())
+    cached, plain = (image["name"] for image in goldsmith.images())
     assert_same(goldsmith, plain, cached)
-    assert "/opt/second" in goldsmith.run("images", "diff", plain, other).out
     layers = json.loads(goldsmith.run("cache", "list", "--json").out)
-    assert sorted((layer["step"], layer["engine"]) for layer in layers) == [
-        ("first", "vm"),
-        ("second", "vm"),
-        ("second", "vm"),
-    ]
+    assert sorted((layer["step"], layer["engine"]) for layer in layers) == [("first", "vm"), ("second", "vm")]
     assert goldsmith.run("cache", "verify").out == "all layers are whole\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from hypothesis import given, settings
@@ -270,7 +271,6 @@ def tell(beginning: BuildRequested | BuildRejected, garbage: Sequence[Event], se
 stories = st.builds(tell, beginnings, st.lists(events, max_size=12), st.integers(0, 2**32), st.integers(0, 25))
 
 
-@settings(max_examples=300)
 @given(stories)
 def test_the_table_is_never_left(story: Story) -> None:
     build = begin(story.beginning).build
@@ -280,12 +280,16 @@ def test_the_table_is_never_left(story: Story) -> None:
         build = decision.build
 
 
+RARE = (486, 678, 747, 779, 817, 874, 887, 934, 1017)
+"""Seeds of stories that come to what few do; all others are tried where these do not suffice."""
+
+
 def test_the_stories_reach_every_rule() -> None:
     """Or the properties here would hold for nothing."""
     whole = replace(values.plan(), verify_steps=values.plan().steps)
     image = replace(whole.image, deprecate_old=Deprecation())
     reached: set[Rule] = set()
-    for seed in reversed(range(1100)):
+    for seed in (*RARE, *reversed(range(1100))):
         if len(reached) == len(RULES):
             break
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
@@ -296,7 +300,7 @@ def test_the_stories_reach_every_rule() -> None:
         story = tell(values.requested(plan=plan, queued=seed % 5 == 0), values.every_event(), seed, length=40)
         build = begin(story.beginning).build
         for event in story.events:
-            reached.update([rule for rule in RULES if holds(rule, build, event)][:1])
+            reached.update(islice((rule for rule in RULES if holds(rule, build, event)), 1))
             build, _orders = advance(build, event)
     assert [(rule.on.__name__, rule.when.__name__) for rule in RULES if rule not in reached] == []
 

@@ -139,7 +139,7 @@ class TestBadSpec:
             b"",
             PLAIN.encode() + b"stepz: []\n",
             PLAIN.replace("[]", "5").encode(),
-            b"steps: []\na: &a [x, x]\nb: &b [*a, *a]\n" + b"c: [*b, *b]\n" * 20_000,
+            b"steps: []\na: &a [x, x]\nb: &b [*a, *a]\n" + b"c: [*b, *b]\n" * 2_000,
             PLAIN.encode() + b"context: nowhere\n",
             SPEC.encode(),
             b"x" * (50 << 20),
