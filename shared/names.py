@@ -85,6 +85,15 @@ def shown_value(value: object) -> str:
     return "keys and values" if isinstance(value, Mapping) else "a list"
 
 
+ALL_USERS = "allAuthenticatedUsers"  # whom an image can be shared with; Compute Engine knows no wider audience
+_PROJECT_NUMBER = re.compile(r"project:([0-9]{6,20})")
+_MEMBER = re.compile(
+    r"(?:user|group|serviceAccount):[^\s:@/]{1,100}@[a-z0-9][-a-z0-9.]{1,200}[a-z0-9]"
+    r"|domain:[a-z0-9][-a-z0-9.]{1,200}[a-z0-9]"
+    r"|principal(?:Set)?://[^\s]{1,500}"
+)
+
+
 def check_name(text: str, longest: int = NAME_LENGTH) -> str:
     """Check the name of an image, family or machine."""
     if len(text) > longest or not _NAME.fullmatch(text):
@@ -141,6 +150,15 @@ def project_id(text: str) -> str:
     return text
 
 
+def cloud_project(text: str) -> str:
+    """Check the id of a project on Google Cloud."""
+    if text == LOCAL:
+        raise ValueError(
+            f"{LOCAL} stands for this machine, which keeps no copies; write the id of a project on Google Cloud"
+        )
+    return project_id(text)
+
+
 def zone(text: str) -> str:
     """Check the form of a zone's name."""
     if not _ZONE.fullmatch(text):
@@ -193,6 +211,21 @@ def kms_key(text: str) -> str:
         raise ValueError(
             f"{quoted(text)} is not a key of Cloud KMS; write it as "
             "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+        )
+    return text
+
+
+def image_user(text: str) -> str:
+    """Check a member that an image is shared with, and return it as IAM writes it.
+
+    `project:NUMBER` is the account by which managed instance groups of that project make their VMs.
+    """
+    if found := _PROJECT_NUMBER.fullmatch(text):
+        return f"serviceAccount:{found[1]}@cloudservices.gserviceaccount.com"
+    if text != ALL_USERS and not _MEMBER.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is no member that an image can be shared with; write user:, group: or serviceAccount: and "
+            f"an address, domain: and a domain, project: and a project's number, or {ALL_USERS}"
         )
     return text
 

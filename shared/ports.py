@@ -82,21 +82,15 @@ class ImageRequest:
 
 
 @dataclass(frozen=True)
-class ArchivedImage:
-    """An image to be made on Compute Engine of an archive in Cloud Storage. It joins no family."""
+class Duplicate:
+    """A copy to be made of a published image, in another project or location, with all that this has."""
 
     project: str
     name: str
-    archive: str  # gs://bucket/object
-    copy_of: str  # the id of the image that the archive was written of; it becomes the label COPY_LABEL
-    description: str
-    labels: Mapping[str, str]
-    licenses: tuple[str, ...]
-    architecture: str
-    guest_os_features: tuple[str, ...]
-    storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region
+    of: Image
+    storage_location: str | None = None  # None for the nearest multi-region
     kms_key: str | None = None  # None: Google's own
-    secure_boot_keys: SecureBootKeys | None = None  # None: Google's
+    family: str | None = None  # that it joins, last
 
 
 @dataclass(frozen=True)
@@ -289,6 +283,14 @@ class Compute(Protocol):
 
     def set_family(self, project: str, name: str, family: str | None) -> None:
         """Put an image into a family, or take it out of its own. NotFound."""
+        ...
+
+    def share_image(self, image: Image, member: str) -> None:
+        """Let a member make disks of an image; what others may do stays as it is. NotFound, Permanent, Transient."""
+        ...
+
+    def duplicate_image(self, wanted: Duplicate) -> Image:
+        """Make a copy of an image and wait until it is ready; it may be there. AlreadyExists, Permanent, Transient."""
         ...
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:

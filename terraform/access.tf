@@ -95,11 +95,14 @@ locals {
     }
     deprecate_images = {
       builds = ["compute.globalOperations.get"]
-      images = [
-        "compute.images.create", "compute.images.deprecate", "compute.images.get", "compute.images.list",
-        "compute.images.setLabels", "compute.images.update", "compute.images.useReadOnly"
-      ]
-      store  = "write", objects = {} # writes to the records of images alone: that they were revoked, or copied
+      images = concat(
+        [
+          "compute.images.create", "compute.images.deprecate", "compute.images.get", "compute.images.list",
+          "compute.images.setLabels", "compute.images.update", "compute.images.useReadOnly"
+        ],
+        length(var.share_with) > 0 ? ["compute.images.getIamPolicy", "compute.images.setIamPolicy"] : []
+      )
+      store  = "write", objects = {} # writes to the records of images alone: that they were revoked, copied or distributed
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     clean_up = {

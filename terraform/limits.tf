@@ -36,6 +36,8 @@ locals {
     max_keep            = local.max_keep
     kms_keys            = var.kms_keys
     storage_locations   = var.storage_locations
+    share_with          = var.share_with
+    copy_projects       = var.copy_projects
     vm_service_accounts = var.vm_service_accounts
     concurrency         = var.concurrency
     family_concurrency  = var.family_concurrency

@@ -369,6 +369,30 @@ variable "storage_locations" {
   }
 }
 
+variable "share_with" {
+  description = "Members that specs may share their image with: group:team@example.org, domain:example.org, or *@example.org; * stands for any characters. [] for none."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.share_with : can(regex("^[-_A-Za-z0-9.:@/*]+$", member))])
+    error_message = "Write members such as group:team@example.org, or serviceAccount:*@my-project.iam.gserviceaccount.com."
+  }
+}
+
+variable "copy_projects" {
+  description = "Projects that specs may copy their image to; also this one, for copies in other locations. [] for none."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for project in var.copy_projects : can(regex("^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$", project))])
+    error_message = "Write ids of projects, such as my-project."
+  }
+}
+
 variable "concurrency" {
   description = "How many builds may have VMs at once; the others are queued in the order of their requests. null for no limit."
   type        = number

@@ -23,7 +23,7 @@ from ..web.identity import Identity, InvalidToken
 from .disks import Disks
 from .google_apis import ADDRESS as APIS_ADDRESS
 from .google_apis import GoogleApis, Publish
-from .image_records import ImageRecords
+from .image_records import ImageRecords, ImageSet, ImageSets
 from .images import Images, Storage
 from .instances import Instances
 from .machines import Instance, Runner
@@ -42,7 +42,8 @@ from .templates import Templates
 class ComputeEndpoint:
     """Compute Engine on a port of loopback; use it as a context manager, or close it.
 
-    The images are those of the catalogue below `home`, in whatever project is asked for. Instances and disks live as
+    The images are those of the catalogue below `home`, in whatever project is asked for; one that
+    is made here is of its project alone. Instances and disks live as
     long as the endpoint. `storage` opens gs://BUCKET/OBJECT for reading, `storage_url` is where signed URLs lead to,
     `publish` takes what instances publish: a callable, or HOST:PORT of Pub/Sub's emulator. Instances of `project` may
     publish to its topic build-reports. `boot` says how instances start from now on: direct (the image's own kernel, and
@@ -136,8 +137,15 @@ class ComputeEndpoint:
         folder = stack.enter_context(scratch_folder(state)).path
         catalogue = Catalogue(home, SystemClock())
         operations, places = Operations(links), Places(zones, links)
-        records = ImageRecords(catalogue, state / "images", links)
-        images = Images(catalogue, records, links, operations, storage, lambda path: disks.find(path), self.faults)
+        shown = ImageSet(catalogue, ImageRecords(catalogue, state / "images", links))
+        images = Images(
+            ImageSets(shown, state / "projects", links),
+            links,
+            operations,
+            storage,
+            lambda path: disks.find(path),
+            self.faults,
+        )
         machines = Machines(home, _ignore)
         disks = Disks(folder, links, zones, operations, images, machines.grow_disk, self.faults)
         self._instances = Instances(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shutil
 import threading
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from shared.disks.unpack import unpack_disk
 from shared.errors import AlreadyExists, GoldsmithError, ImageFileError, NotFound
-from shared.images.catalogue import Catalogue, Transfer
+from shared.images.catalogue import Transfer
 
-from .image_records import GIB, ImageRecords, unix_seconds
+from .image_records import GIB, ImageSet, ImageSets, unix_seconds
 from .rest.calls import Call, labelled, new_document, relabelled
 from .rest.faults import Faults
 from .rest.links import Links, check_name, last, path_of
@@ -29,6 +31,7 @@ Storage = Callable[[str], BinaryIO]
 """Opens gs://BUCKET/OBJECT for reading. Raises NotFound."""
 
 _OBJECT = re.compile(r"(?:gs://|https?://storage\.googleapis\.com/|https?://www\.googleapis\.com/storage/v1/b/)(.+)")
+_NO_POLICY = "ACAB"  # the etag of an image that nobody was granted anything on
 _SOURCES = ("sourceDisk", "sourceImage", "rawDisk")
 _STATES = ("ACTIVE", "DEPRECATED", "OBSOLETE", "DELETED")
 _GIVEN = ("description", "family", "shieldedInstanceInitialState", "rawDisk", "storageLocations", "imageEncryptionKey")
@@ -36,26 +39,25 @@ _FROM_DISK = ("guestOsFeatures", "architecture", "licenses", "shieldedInstanceIn
 
 
 class Images:
-    """The images of the local catalogue, which every project shows."""
+    """The images of the local catalogue, which every project shows, and those that are made here for one."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        records: ImageRecords,
+        sets: ImageSets,
         links: Links,
         operations: Operations,
         storage: Storage,
         find_disk: Callable[[str], Disk | None],
         faults: Faults,
     ) -> None:
-        self._catalogue = catalogue
-        self._records = records
+        self._sets = sets
         self._links = links
         self._operations = operations
         self._storage = storage
         self._find_disk = find_disk
         self._faults = faults
-        self._pending: dict[str, Document] = {}
+        self._pending: dict[str, Document] = {}  # by path
+        self._policies: dict[str, Document] = {}  # by the image's id; as long as the endpoint lives
         self._changes = threading.Lock()
 
     def get(self, call: Call) -> Document:
@@ -66,7 +68,7 @@ class Images:
         """Return the newest image of a family that is not deprecated."""
         found = [
             image
-            for image in self._records.all(call.project)
+            for image in self._sets.all(call.project)
             if image.get("family") == call.name and image.get("deprecated", {}).get("state", "ACTIVE") == "ACTIVE"
         ]
         if not found:
@@ -75,7 +77,8 @@ class Images:
 
     def list(self, call: Call) -> Document:
         """List images; deprecated ones too."""
-        images = [*self._records.all(call.project), *self._pending.values()]
+        pending = [image for path, image in self._pending.items() if path.startswith(f"{call.parent}/")]
+        images = [*self._sets.all(call.project), *pending]
         return list_document("compute#image", self._links.url(call.path), images, call.query, call.path)
 
     def resolve(self, text: str, project: str, field: str) -> tuple[Document, Path]:
@@ -91,13 +94,14 @@ class Images:
         state = image.get("deprecated", {}).get("state")
         if state in ("OBSOLETE", "DELETED"):  # nothing new can be made of these
             raise invalid(field, text, f"The referenced image resource is {state}.")
-        return image, self._catalogue.disk(image["name"])
+        return image, self._set_of(path_of(image["selfLink"], project, field)).catalogue.disk(image["name"])
 
     def insert(self, call: Call) -> Document:
         """Make an image of a disk, of an archive in Cloud Storage, or of another image."""
         body = call.body
         path = f"{call.path}/{check_name(body.get('name', ''))}"
-        if body["name"] in self._pending or self._catalogue.get(body["name"]) is not None:
+        into = self._set_of(path)
+        if path in self._pending or into.catalogue.get(body["name"]) is not None:
             raise already_exists(path)
         sources = [source for source in _SOURCES if body.get(source)]
         if len(sources) != 1:
@@ -115,16 +119,17 @@ class Images:
         licenses = [*image.get("licenses", ()), *map(self._links.url, given)]
         image["licenses"] = [*dict.fromkeys(licenses)]
         image["architecture"] = body.get("architecture") or image.get("architecture", "X86_64")
-        self._pending[image["name"]] = image
-        return self._operations.begin(call, "insert", path, image["id"], lambda: self._make(image, disk))
+        self._pending[path] = image
+        return self._operations.begin(call, "insert", path, image["id"], lambda: self._make(path, into, image, disk))
 
     def delete(self, call: Call) -> Document:
         """Delete an image."""
         image = self._ready(call.path)
 
         def work() -> None:
-            self._catalogue.delete(image["name"])
-            self._records.forget(image["name"])
+            held = self._set_of(call.path)
+            held.catalogue.delete(image["name"])
+            held.records.forget(image["name"])
 
         return self._operations.begin(call, "delete", call.path, image["id"], work)
 
@@ -161,24 +166,44 @@ class Images:
 
         def work() -> None:
             state = None if active else str(status["state"])
-            self._catalogue.deprecate(image["name"], replaced_by, None if active else deleted, state)
+            held = self._set_of(call.path)
+            held.catalogue.deprecate(image["name"], replaced_by, None if active else deleted, state)
             kept = {key: value for key, value in image.items() if key != "deprecated"}
-            self._records.keep(kept if active else kept | {"deprecated": status})
+            held.records.keep(kept if active else kept | {"deprecated": status})
 
         return self._operations.begin(call, "deprecate", call.path, image["id"], work)
 
+    def get_policy(self, call: Call) -> Document:
+        """Return who may do what with an image."""
+        return self._policies.get(self._known(call.path)["id"], {"version": 1, "etag": _NO_POLICY})
+
+    def set_policy(self, call: Call) -> Document:
+        """Replace an image's policy; one that was read before another was written is refused."""
+        image, wanted = self._known(call.path), dict(call.body.get("policy", {}))
+        with self._changes:
+            now = self._policies.get(image["id"], {"version": 1, "etag": _NO_POLICY})
+            if wanted.get("etag", now["etag"]) != now["etag"]:
+                raise Refusal(412, "conditionNotMet", "There were concurrent policy changes. Please retry.")
+            wanted["bindings"] = [each for each in wanted.get("bindings", ()) if each.get("members")]
+            etag = base64.b64encode(hashlib.sha256(f"{now['etag']}{wanted}".encode()).digest()[:8]).decode()
+            self._policies[image["id"]] = {**wanted, "etag": etag}
+            return self._policies[image["id"]]
+
+    def _set_of(self, path: str) -> ImageSet:
+        return self._sets.holding(path.split("/")[1], last(path))
+
     def _change(self, call: Call, kind: str, image: Document) -> Document:
         def work() -> None:
+            held = self._set_of(call.path)
             with self._changes:
-                self._catalogue.set_labels(image["name"], image.get("labels", {}))
-                self._catalogue.set_family(image["name"], image.get("family"))
-                self._records.keep(image)
+                held.catalogue.set_labels(image["name"], image.get("labels", {}))
+                held.catalogue.set_family(image["name"], image.get("family"))
+                held.records.keep(image)
 
         return self._operations.begin(call, kind, call.path, image["id"], work)
 
     def _known(self, path: str) -> Document:
-        name = last(path)
-        found = self._pending.get(name) or self._records.get(path.split("/")[1], name)
+        found = self._pending.get(path) or self._set_of(path).records.get(path.split("/")[1], last(path))
         if found is None:
             raise not_found(path)
         return found
@@ -233,15 +258,14 @@ class Images:
 
         return unpacked
 
-    def _make(self, image: Document, find: Callable[[Path], Path]) -> None:
-        name = image["name"]
+    def _make(self, path: str, into: ImageSet, image: Document, find: Callable[[Path], Path]) -> None:
         try:
-            with _failing(image), self._catalogue.staging() as scratch:
+            with _failing(image), into.catalogue.staging() as scratch:
                 disk = find(scratch.path)
                 transfer: Transfer = "move" if disk.is_relative_to(scratch.path) else "copy"
-                self._catalogue.add(
+                into.catalogue.add(
                     disk,
-                    name,
+                    image["name"],
                     transfer=transfer,
                     family=image.get("family"),
                     labels=image.get("labels", {}),
@@ -249,9 +273,9 @@ class Images:
                     architecture=image["architecture"].lower(),
                     source_disk=last(image["sourceDisk"]) if "sourceDisk" in image else None,
                 )
-                self._records.keep(image)
+                into.records.keep(image, path.split("/")[1])
         finally:
-            del self._pending[name]
+            del self._pending[path]
 
 
 @contextmanager

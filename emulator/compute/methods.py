@@ -82,6 +82,10 @@ def _image_methods(images: Images) -> Sequence[Method]:
         _method("GET", one, "images.get", "", "Image", images.get),
         _method("DELETE", one, "images.delete", "", "Operation", images.delete),
         _method("PATCH", one, "images.update", "Image", "Operation", images.patch),
+        _method("GET", f"{one}/getIamPolicy", "images.getIamPolicy", "", "Policy", images.get_policy),
+        _method(
+            "POST", f"{one}/setIamPolicy", "images.setIamPolicy", "GlobalSetPolicyRequest", "Policy", images.set_policy
+        ),
         _method("POST", f"{one}/deprecate", "images.deprecate", "DeprecationStatus", "Operation", images.deprecate),
         _method(
             "POST", f"{one}/setLabels", "images.setLabels", "GlobalSetLabelsRequest", "Operation", images.set_labels

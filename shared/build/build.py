@@ -182,6 +182,16 @@ class Retirement:
 
 
 @dataclass(frozen=True)
+class Distributed:
+    """What came of one target that a published image is distributed to: a member, or a copy of it."""
+
+    target: str  # the member, or PROJECT/NAME
+    time: float  # Unix seconds
+    id: str = ""  # of the copy
+    refused: str = ""  # why it cannot be; "": it is done
+
+
+@dataclass(frozen=True)
 class ImageDocument:
     """The store's record of an image of ours, by project and name. Labels can be set by others, and are for people.
 
@@ -201,6 +211,7 @@ class ImageDocument:
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
     revoked: Revocation | None = None
     retired: Retirement | None = None
+    distributed: tuple[Distributed, ...] = ()  # those that it has been shared with, and its copies on Google Cloud
     pushed: tuple[PushedCopy, ...] = ()  # what `images push` has made of it; other stores know more of those
     copies: tuple[str, ...] = ()  # the names of the images that promotions make, or have made, from it
     copy: ChannelCopy | None = None  # None for an image that a build has made; `build_id` is the original's either way
@@ -216,9 +227,15 @@ class ImageDocument:
             self,
             revoked=self.revoked or known.revoked,
             retired=self.retired or known.retired,
+            distributed=self.distributed or known.distributed,
             pushed=self.pushed or known.pushed,
             copies=self.copies or known.copies,
         )
+
+    def with_distributed(self, done: Distributed) -> ImageDocument:
+        """Return it with what came of a target, in the place of what came of it before."""
+        others = tuple(each for each in self.distributed if each.target != done.target)
+        return replace(self, distributed=(*others, done))
 
     def with_pushed(self, copy: PushedCopy) -> ImageDocument:
         """Return it with a copy noted, in the place of an earlier one of that project and name."""

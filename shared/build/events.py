@@ -166,9 +166,10 @@ class PublicationWithdrawn(_Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesDeprecated(_Fact):
-    """The family's older images are deprecated."""
+    """The family's older images are deprecated, and the new one is distributed."""
 
     names: tuple[str, ...]
+    refused: tuple[str, ...] = ()  # in words: the targets that the image could not be distributed to, and why
     kind: Literal["ImagesDeprecated"] = "ImagesDeprecated"
 
 

@@ -39,6 +39,10 @@ class Limits:
     max_keep: float = 0.0  # seconds for which the boot disk of a step that fails is kept, where that is asked for
     kms_keys: tuple[str, ...] = ANY  # paths, in which * stands for any characters
     storage_locations: tuple[str, ...] = ANY  # of images
+    share_with: tuple[str, ...] = (
+        ANY  # members that specs may share their image with, in which * stands for any characters
+    )
+    copy_projects: tuple[str, ...] = ANY  # projects that specs may copy their image to
     vm_service_accounts: tuple[str, ...] | None = None  # those that specs with secrets may name; IAM limits all others
     concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
     family_concurrency: int | None = None  # the same, of builds that make images of one family
@@ -94,12 +98,26 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
             yield _refused("output.storage_locations", location, "storage_locations", limits.storage_locations)
     if plan.image.kms_key is not None and not _matches(plan.image.kms_key, limits.kms_keys):
         yield _refused("output.kms_key", plan.image.kms_key, "kms_keys", limits.kms_keys)
+    yield from _distribution(plan, limits)
     yield from _secrets(plan, limits)
     if plan.keep_disk and not limits.max_keep:  # else it is kept for less, which does no harm to the build
         yield (
             f"keep_on_failure: {format_duration(plan.keep_disk)} is refused: max_keep of this deployment is 0; "
             "leave it out, or ask those who deploy it to set max_keep"
         )
+
+
+def _distribution(plan: Plan, limits: Limits) -> Iterator[str]:
+    for member in plan.image.share:
+        if not _matches(member, limits.share_with):
+            yield _refused("output.share", member, "share_with", limits.share_with)
+    for copy in plan.image.copies:
+        if not _matches(copy.project, limits.copy_projects):
+            yield _refused("output.copies", copy.project, "copy_projects", limits.copy_projects)
+        if copy.storage_location is not None and not _matches(copy.storage_location, limits.storage_locations):
+            yield _refused("output.copies", copy.storage_location, "storage_locations", limits.storage_locations)
+        if copy.kms_key is not None and not _matches(copy.kms_key, limits.kms_keys):
+            yield _refused("output.copies", copy.kms_key, "kms_keys", limits.kms_keys)
 
 
 def _secrets(plan: Plan, limits: Limits) -> Iterator[str]:

@@ -17,7 +17,7 @@ OrderKind = Literal[
     "export_image",  # an image of the boot disk, in no family yet, and the archive when one is asked for
     "verify_image",  # a VM booted from the new image, and the verify steps on it
     "label_image",  # publication: all that it shows is made ready; after the commit, shown, and the family joined last
-    "deprecate_images",  # the family's older images
+    "deprecate_images",  # what follows publication: the new image is distributed, the family's older ones deprecated
     "clean_up",  # all of the ledger but what is kept
     "announce",  # the finished build, whole, to builds-finished
 ]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from provisioner.protocol import DiskLayout, Step
 
+from ..names import LOCAL
 from .block_devices.description import DiskDescription
 from .identity import without_own
 from .image.secure_boot import SecureBootKeys
@@ -77,6 +78,22 @@ class Deprecation:
 
 
 @dataclass(frozen=True)
+class ImageCopyPlan:
+    """A copy of the published image, in another project or another location."""
+
+    project: str
+    name: str | None = None  # None: the image's; in its own project, that with the location
+    storage_location: str | None = None  # None for the nearest multi-region
+    kms_key: str | None = None  # None: Google's own
+
+    def name_for(self, image: ImagePlan) -> str:
+        """Return the name of the copy of an image."""
+        if self.name is not None:
+            return self.name
+        return image.name if self.project != image.project else f"{image.name}-{self.storage_location}"
+
+
+@dataclass(frozen=True)
 class ImagePlan:
     """The image that will be made."""
 
@@ -100,6 +117,18 @@ class ImagePlan:
     guest_os_features: tuple[str, ...] = ()  # beside those of the source
     storage_locations: tuple[str, ...] = ()  # () for the nearest multi-region; on Google Cloud only
     kms_key: str | None = None  # None: Google's own. On Google Cloud only
+    share: tuple[str, ...] = ()  # members that may use the published image; on Google Cloud only
+    copies: tuple[ImageCopyPlan, ...] = ()  # on Google Cloud only
+
+    @property
+    def is_distributed(self) -> bool:
+        """Return whether others get the image once it is published, which images of one machine are not."""
+        return self.project != LOCAL and bool(self.share or self.copies)
+
+    @property
+    def is_followed_up(self) -> bool:
+        """Return whether something is left to do once the image is published."""
+        return self.deprecate_old is not None or self.is_distributed
 
     @property
     def published_labels(self) -> dict[str, str]:

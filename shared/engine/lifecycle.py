@@ -461,8 +461,8 @@ def wants_verification(build: Build, _event: Event) -> bool:
 
 
 def wants_deprecation(build: Build, event: Event) -> bool:
-    """Return whether the publication is committed, and the spec deprecates the family's older images."""
-    return is_committed(build, event) and build.plan is not None and build.plan.image.deprecate_old is not None
+    """Return whether the publication is committed, and the spec deprecates older images, or distributes the new one."""
+    return is_committed(build, event) and build.plan is not None and build.plan.image.is_followed_up
 
 
 def is_open(build: Build, _event: Event) -> bool:
@@ -710,7 +710,7 @@ def give_up_withdrawing(build: Build, _event: Event) -> Build:
 
 
 def retire(build: Build, _event: ImagePublished) -> Build:
-    """Note that the family's older images have to be deprecated."""
+    """Note that the family's older images have to be deprecated, or the new one distributed."""
     return replace(build, retiring=True)
 
 
@@ -721,8 +721,8 @@ def release_disk(build: Build, event: Event) -> Build:
 
 
 def note_retired(build: Build, event: ImagesDeprecated) -> Build:
-    """Note which of the family's older images are deprecated, and that nothing is left to do about them."""
-    return replace(build, retiring=False, replaced=event.names)
+    """Note which of the family's older images are deprecated, and to whom the new one could not be distributed."""
+    return _warn(replace(build, retiring=False, replaced=event.names), *event.refused)
 
 
 def give_up_retiring(build: Build, _event: Event) -> Build:

@@ -96,6 +96,11 @@ def retiring_warning(event: OrderFailed) -> str:
     return f"older images of the family are not deprecated: {event.reason[:LONGEST_REASON]}"
 
 
+def distribution_warning(refused: str) -> str:
+    """Return the warning for a target that a published image could not be distributed to."""
+    return f"not distributed to {refused[:LONGEST_REASON]}"
+
+
 def cancel_reason(_build: Build, event: CancelRequested) -> str:
     """Return the words of the request to cancel."""
     return event.reason

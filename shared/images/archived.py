@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..build.image.archived import ArchivedImage
 from ..build.image.guest_features import GUEST_FEATURES
 from ..build.machine_types import GVNIC
 from ..build.plan import ImagePlan
@@ -12,7 +13,7 @@ from ..disks.disk import Disk
 from ..disks.root_files import RootUnreadable
 from ..errors import InputError
 from ..names import COPY_LABEL, LABEL_COUNT, output_name
-from ..ports import ArchivedImage, Image
+from ..ports import Image
 from .contents import describe_image
 
 _UEFI, _SCSI = "UEFI_COMPATIBLE", "VIRTIO_SCSI_MULTIQUEUE"

@@ -51,6 +51,7 @@ from ..ports import (
 from ..quantities import GIB
 from ..sandbox.shims import POLICY, POLICY_TEXT
 from .host_traces import host_traces
+from .one_project import OneProject
 from .plan_checks import (
     check_gpu_drivers,
     check_python,
@@ -73,7 +74,7 @@ FIRST = ".first"  # beside a VM's disk: the index of the first step that was not
 OF_THE_BUILD = ("/var/lib/goldsmith", "/etc/resolv.conf.goldsmith")  # the first is the last that a provisioner deletes
 
 
-class LocalCompute:
+class LocalCompute(OneProject):
     """This machine as a project with one zone, both called `local`."""
 
     def __init__(

@@ -28,6 +28,7 @@ from ..build.plan import (
     Context,
     Deprecation,
     EngineKind,
+    ImageCopyPlan,
     ImagePlan,
     MachinePlan,
     OriginPlan,
@@ -266,6 +267,8 @@ def _image(
         storage_locations=output.storage_locations,
         kms_key=output.kms_key,
         secure_boot_keys=_secure_boot_keys(output),
+        share=output.share,
+        copies=_copies(output, output.project or spec.build.project or LOCAL),
         disk_size_gb=disk_size_gb,
         deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
         export_to=export.to if export else None,
@@ -276,6 +279,23 @@ def _image(
         own_labels=output.own_labels,
         numbered=not (output.name or output.name_suffix),
     )
+
+
+def _copies(output: Output, project: str) -> tuple[ImageCopyPlan, ...]:
+    """Return the copies of the image. InputError for two of one name in a project."""
+    copies = tuple(
+        ImageCopyPlan(each.project or project, each.name, each.storage_location, each.kms_key or output.kms_key)
+        for each in output.copies
+    )
+    if any(each.project == project and each.storage_location is None for each in copies):
+        raise InputError(f"output.copies: project {project} has the image; write a storage_location for its copy")
+    places = [(each.project, each.name, None if each.project != project else each.storage_location) for each in copies]
+    twice = next((place for index, place in enumerate(places) if place in places[:index]), None)
+    if twice is not None:
+        raise InputError(
+            f"output.copies: there are two images of one name in project {twice[0]}; give one of the copies a name"
+        )
+    return copies
 
 
 def _beside_disk(output: Output) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..build.build import ImageDocument, PushedCopy
+from ..build.image.archived import ArchivedImage
 from ..errors import AlreadyExists, Conflict, InputError, NotFound, Permanent, Transient
 from ..host.private_folder import private_folder
 from ..host.scratch import faults, if_abandoned, is_at, locked
@@ -32,7 +33,7 @@ from ..images.archived import ArchivedAs, archived_image
 from ..local.plan_checks import make_folder
 from ..names import COPY_LABEL, LOCAL, check_name
 from ..ownership import find_image
-from ..ports import ArchivedImage, Clock, Image, Progress
+from ..ports import Clock, Image, Progress
 from ..topology import UPLOADS
 from .one_machine import LocalBackend
 

@@ -230,6 +230,7 @@ Labels = Annotated[
     Field(max_length=names.LABEL_COUNT - 3),  # three are Goldsmith's own
 ]
 GuestFeatures = Annotated[tuple[Annotated[str, AfterValidator(_guest_feature)], ...], AfterValidator(_each_once)]
+MOST_USERS, MOST_COPIES = 50, 20  # of one image
 StorageLocation = Annotated[
     str,
     matching(
@@ -238,6 +239,12 @@ StorageLocation = Annotated[
     ),
 ]
 StorageLocations = Annotated[tuple[StorageLocation, ...], Field(max_length=1)]  # Compute Engine takes one
+ImageUsers = Annotated[
+    tuple[Annotated[str, AfterValidator(names.image_user)], ...],
+    AfterValidator(_each_once),
+    Field(max_length=MOST_USERS),
+]
+CloudProject = Annotated[str, AfterValidator(names.cloud_project)]
 SecureBootKey = Annotated[BootKey, BeforeValidator(_boot_key)]
 SecureBootKeyList = Annotated[tuple[SecureBootKey, ...], Field(max_length=MOST_KEYS)]
 KmsKey = Annotated[str, AfterValidator(names.kms_key)]

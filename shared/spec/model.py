@@ -19,6 +19,7 @@ from .closed import Closed, Rules
 from .fields import (
     LONGEST_BOOT,
     MOST_ALLOWED,
+    MOST_COPIES,
     MOST_SECRETS,
     OR_FINDINGS,
     Age,
@@ -27,6 +28,7 @@ from .fields import (
     Arch,
     ArchivePackage,
     BuiltInCheck,
+    CloudProject,
     Component,
     DescribedDisk,
     DirectHosts,
@@ -35,6 +37,7 @@ from .fields import (
     Flag,
     Formats,
     GuestFeatures,
+    ImageUsers,
     KmsKey,
     Labels,
     Licenses,
@@ -63,6 +66,7 @@ from .fields import (
     Silence,
     SpecName,
     StepName,
+    StorageLocation,
     StorageLocations,
     Subnetwork,
     Timeout,
@@ -72,6 +76,7 @@ from .fields import (
     Zone,
 )
 from .rules import (
+    copy_rules,
     local_rules,
     output_rules,
     proxy_rules,
@@ -197,6 +202,17 @@ class SpecSecureBootKeys(Closed):
     dbx: SecureBootKeyList = ()
 
 
+class SpecCopy(Closed):
+    """A copy of the published image: in another project, in another location, or both."""
+
+    rules: ClassVar[Rules] = copy_rules
+
+    project: CloudProject | None = None
+    name: OutputName | None = None
+    storage_location: StorageLocation | None = None
+    kms_key: KmsKey | None = None
+
+
 class Output(Closed):
     """The image that will be made."""
 
@@ -217,6 +233,8 @@ class Output(Closed):
     disk_size_gb: DiskSize | None = None
     oem_size: OemSize | None = None
     deprecate_old: DeprecateOld | None = None
+    share: ImageUsers = ()
+    copies: Annotated[tuple[SpecCopy, ...], Field(max_length=MOST_COPIES)] = ()
     export: Export | None = None
     formats: Formats = ()
     reproducible: Flag = False

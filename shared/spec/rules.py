@@ -168,6 +168,12 @@ def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
         yield ("formats",), NO_FORMATS
 
 
+def copy_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
+    """Hold a copy to be elsewhere."""
+    if "project" not in keys and "storage_location" not in keys:
+        yield (), "is where the image is; write project or storage_location"
+
+
 def secure_boot_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold the keys of Secure Boot to be of use."""
     if not any(keys.get(key) for key in ("pk", "kek", "db", "dbx")):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from ..backend import Backend
 from ..build.build import Build, ChannelCopy, ImageDocument, Revocation
+from ..distribution import retract_copies
 from ..errors import (
     Conflict,
     DamagedDocument,
@@ -88,6 +89,8 @@ def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alon
             restored.add(make_way(each, document, backend, alone=alone))
         except Permanent as error:
             faults.append(error)
+    for left in retract_copies(image, backend):  # the same call again tries them again
+        LOG.warning("image %s is revoked, and a copy of it is not OBSOLETE: %s", image.name, left)
     if faults:
         raise faults[0]
     told = _told(image, known, backend, restored=restored, copies=copies)

@@ -1,4 +1,7 @@
-"""deprecate_images: the older images of the family, in favour of the new one. Never a newer one, never all at once."""
+"""deprecate_images: what follows a publication. The new image is distributed, and the family's older ones deprecated.
+
+Never a newer one, never all at once. What is distributed hangs on nothing that is deprecated, nor the other way round.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from ..backend import Backend
 from ..build.build import Build
 from ..build.events import ImagesDeprecated
 from ..build.orders import Order
+from ..build.plan import ImagePlan
+from ..distribution import DistributionResult, distribute
+from ..engine.reasons import distribution_warning
 from ..errors import CloudError, NotFound, Permanent, Transient
 from ..ownership import is_revoked, may_retire, newest_good
 from ..ports import Image
@@ -13,21 +19,39 @@ from .machines import planned
 
 
 def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDeprecated:
-    """Deprecate each active image of the family that is older than this one, but for the `keep` newest of them.
+    """Distribute the image, and deprecate each active image of the family that is older, but for the `keep` newest.
 
-    Only images of ours, and those of families that the deployment has adopted: others have their own owners. None in
-    favour of one that was revoked: where that comes to light too late, the newest good one is active again.
+    Only images of ours are deprecated, and those of families that the deployment has adopted: others have their own
+    owners. None in favour of one that was revoked: where that comes to light too late, the newest good one is active
+    again.
     """
     plan = planned(build)
-    policy = plan.image.deprecate_old
-    if not plan.image.family or policy is None:  # an empty family would match every image of the project
-        raise Permanent("output.deprecate_old needs output.family")
     ours = backend.compute.image(plan.image.project, plan.image.name)
     if ours is None:
         raise Permanent(f"image {plan.image.name} is gone from project {plan.image.project}")
-    if ours.family != plan.image.family:
-        raise Permanent(f"image {ours.name} is not in family {plan.image.family} any more")
-    family = backend.compute.images(plan.image.project, family=plan.image.family)
+    given = distribute(ours, plan.image, backend) if plan.image.is_distributed else DistributionResult()
+    names: tuple[str, ...] = ()
+    if plan.image.deprecate_old is not None or not plan.image.is_distributed:
+        names = _deprecate_older(ours, plan.image, backend)
+    if given.late:
+        raise Transient(f"image {ours.name} is not distributed yet: {'; '.join(given.late)}")
+    return ImagesDeprecated(
+        build_id=build.id,
+        event_id=order.fact_id("ImagesDeprecated"),
+        time=backend.clock.now(),
+        names=names,
+        refused=tuple(map(distribution_warning, given.refused)),
+    )
+
+
+def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[str, ...]:
+    """Return the names of the images that are deprecated in favour of ours."""
+    policy = plan.deprecate_old
+    if not plan.family or policy is None:  # an empty family would match every image of the project
+        raise Permanent("output.deprecate_old needs output.family")
+    if ours.family != plan.family:
+        raise Permanent(f"image {ours.name} is not in family {plan.family} any more")
+    family = backend.compute.images(plan.project, family=plan.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
     active = [image for image in older if image.deprecated is None and may_retire(image, backend)]
     active = [image for image in active if not is_revoked(image, backend)] if not is_revoked(ours, backend) else []
@@ -45,12 +69,7 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
     if is_revoked(ours, backend):
         _give_back(ours, older, backend)
     _raise(faults)
-    return ImagesDeprecated(
-        build_id=build.id,
-        event_id=order.fact_id("ImagesDeprecated"),
-        time=backend.clock.now(),
-        names=tuple(sorted(done)),
-    )
+    return tuple(sorted(done))
 
 
 def _give_back(ours: Image, older: list[Image], backend: Backend) -> None:

@@ -28,6 +28,8 @@ VARIABLES: dict[str, Any] = {
     "max_disk_gb": 200,
     "kms_keys": ["projects/my-project/locations/*/keyRings/images/cryptoKeys/*"],
     "storage_locations": ["eu", "europe-*"],
+    "share_with": ["group:*@example.org"],
+    "copy_projects": ["my-project", "other-project"],
     "concurrency": 4,
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org"]}},
     "family_concurrency": 1,

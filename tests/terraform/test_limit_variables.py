@@ -44,6 +44,8 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         max_keep=7200.0,
         kms_keys=("projects/my-project/locations/*/keyRings/images/cryptoKeys/*",),
         storage_locations=("eu", "europe-*"),
+        share_with=("group:*@example.org",),
+        copy_projects=("my-project", "other-project"),
         vm_service_accounts=("other@other-project.iam.gserviceaccount.com",),
         concurrency=4,
         family_concurrency=1,
@@ -59,6 +61,8 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
     assert found == Limits(
         subnets=("projects/my-project/regions/us-central1/subnetworks/default",),
         max_timeout=parse_duration("24h"),
+        share_with=(),
+        copy_projects=(),
         vm_service_accounts=(),
     )
     zones = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")

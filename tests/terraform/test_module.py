@@ -132,6 +132,8 @@ WRONG = [  # Terraform tells all that is wrong at once
         "kms_keys": ["a key"],
         "webhooks_secret": "webhooks",
         "storage_locations": ["EU"],
+        "share_with": ["group: all"],
+        "copy_projects": ["*"],
         "concurrency": 1.5,
         "channels": {"eu-prod": {}},
         "family_concurrency": 1.5,

@@ -28,12 +28,14 @@ PERMISSIONS = {
     "DisksResizeRequest": set(),  # a part of ResizeDiskRequest
     "GetAcceleratorTypeRequest": {"acceleratorTypes.get"},
     "GetDiskRequest": {"disks.get"},
+    "GetIamPolicyImageRequest": {"images.getIamPolicy"},
     "GetImageRequest": {"images.get"},
     "GetInstanceRequest": {"instances.get"},
     "GetMachineTypeRequest": {"machineTypes.get"},
     "GetNetworkRequest": {"networks.get"},
     "GetSerialPortOutputInstanceRequest": {"instances.getSerialPortOutput"},
     "GetSubnetworkRequest": {"subnetworks.get"},
+    "GlobalSetPolicyRequest": set(),  # a part of SetIamPolicyImageRequest
     "GlobalSetLabelsRequest": set(),  # a part of the next but one
     "InsertImageRequest": {"images.create", "images.setLabels", "disks.useReadOnly"},
     "InsertInstanceRequest": {
@@ -53,6 +55,7 @@ PERMISSIONS = {
     "ListZonesRequest": {"zones.list"},
     "PatchImageRequest": {"images.update"},
     "ResizeDiskRequest": {"disks.resize"},
+    "SetIamPolicyImageRequest": {"images.setIamPolicy"},
     "SetLabelsImageRequest": {"images.setLabels"},
     "WaitGlobalOperationRequest": {"globalOperations.get"},
     "WaitZoneOperationRequest": {"zoneOperations.get"},

@@ -18,9 +18,10 @@ from shared.build.events import Stop
 from shared.build.plan import Plan
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
 from shared.image_users import ImageUse
-from shared.names import BUILD_LABEL, EXPIRES_LABEL
+from shared.names import BUILD_LABEL, COPY_LABEL, EXPIRES_LABEL
 from shared.ports import (
     CopyRequest,
+    Duplicate,
     Image,
     ImageRequest,
     Machine,
@@ -106,6 +107,8 @@ class FakeCompute:
         self.machines: dict[str, FakeMachine] = {}
         self.disks: dict[str, FakeDisk] = {}
         self.all_images: dict[str, Image] = {}
+        self.duplicates: dict[str, Image] = {}  # of published images, by PROJECT/NAME
+        self.users: list[str] = []  # with whom images were shared
         self.image_requests: list[ImageRequest] = []
         self.image_uses: dict[str, list[ImageUse]] = {}  # by project
         self._made: dict[str, int] = {}  # how many images of a name there have been: no id comes twice
@@ -123,7 +126,7 @@ class FakeCompute:
 
     def image(self, project: str, name: str) -> Image | None:
         self._call("image")
-        return self.all_images.get(name)
+        return self.duplicates.get(f"{project}/{name}") or self.all_images.get(name)
 
     def images(self, project: str, *, family: str | None = None, prefix: str = "") -> Sequence[Image]:
         self._call("images")
@@ -239,6 +242,28 @@ class FakeCompute:
         self.all_images[name] = replace(self._found(name), family=family)
         self.fuse.touch()
 
+    def share_image(self, image: Image, member: str) -> None:
+        self._call("share_image")
+        if self._found(image.name).id != image.id:
+            raise NotFound(f"image {image.name} is gone")
+        self.users.append(member)
+        self.fuse.touch()
+
+    def duplicate_image(self, wanted: Duplicate) -> Image:
+        self._call("duplicate_image")
+        place = f"{wanted.project}/{wanted.name}"
+        found = self.duplicates.get(place)
+        if found is not None and found.labels.get(COPY_LABEL) != wanted.of.id:
+            raise AlreadyExists(f"image {place} is no copy of {wanted.of.name}")
+        if found is None:
+            labels = {**wanted.of.labels, COPY_LABEL: wanted.of.id}
+            found = Image(wanted.project, wanted.name, f"copy-{place}", self._clock.now(), labels=labels)
+            self.duplicates[place] = found
+            self.fuse.touch()
+        self.duplicates[place] = replace(found, family=wanted.family)
+        self.fuse.touch()
+        return self.duplicates[place]
+
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         self._call("deprecate_image")
         found, other = self._found(name), self.all_images.get(replacement)
@@ -260,6 +285,10 @@ class FakeCompute:
 
     def obsolete_image(self, image: Image, active: str) -> None:
         self._call("obsolete_image")
+        place = f"{image.project}/{image.name}"
+        if place in self.duplicates:
+            self.duplicates[place] = replace(self.duplicates[place], deprecated="OBSOLETE")
+            return
         found = self._found(image.name)
         if active and (self._found(active).deprecated is not None or self._found(active).family != found.family):
             raise Transient(f"image {active} is not active any more")

@@ -10,14 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...build.build import ArchiveRecord, ExportedImage
+from ...build.image.archived import ArchivedImage
 from ...build.plan import Plan
 from ...errors import Permanent
 from ...image_users import ImageUse
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ...ports import (
-    ArchivedImage,
     Clock,
     CopyRequest,
+    Duplicate,
     Image,
     ImageRequest,
     Machine,
@@ -147,6 +148,14 @@ class GoogleCompute:
     def copy_image(self, request: CopyRequest) -> Image:
         """Make an image of another image."""
         return self._images.copy(request)
+
+    def share_image(self, image: Image, member: str) -> None:
+        """Grant compute.imageUser on the image."""
+        self._images.share(image, member)
+
+    def duplicate_image(self, wanted: Duplicate) -> Image:
+        """Make an image of another one."""
+        return self._images.duplicate(wanted)
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another."""

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from google.cloud import compute_v1
 
+from ...build.image.archived import ArchivedImage
 from ...build.image.secure_boot import BootKey, SecureBootKeys
 from ...errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
 from ...names import BUILD_LABEL, COPY_LABEL
-from ...ports import ArchivedImage, CopyRequest, Image, ImageRequest
+from ...ports import CopyRequest, Duplicate, Image, ImageRequest
 from .calls import API, Calls, Method, last
 from .instance import customer_key
 
@@ -20,6 +21,10 @@ WITHDRAWN = (
 )
 _PAGE = 500  # images in one answer, the most that Compute Engine gives
 _POLL = 5.0  # seconds
+_SHARES = 10  # tries to change a policy while others do
+_PAUSE = 1.0  # seconds, at most, between two of them
+_POLICY_VERSION = 3  # with conditions, which a policy of an earlier version would lose
+_IMAGE_USER = "roles/compute.imageUser"
 _ACTIVE = ("", "ACTIVE")
 _OBSOLETE = ("OBSOLETE", "DELETED")
 
@@ -128,6 +133,56 @@ class Images:
                 f"{what} is there and is no copy of {request.source}; delete it, or choose another name"
             )
         return _as_image(request.project, found)
+
+    def duplicate(self, wanted: Duplicate) -> Image:
+        """Make an image of another one, which has its licences, features and Shielded VM keys; then its family."""
+        image = compute_v1.Image(
+            name=wanted.name,
+            source_image=_url(wanted.of.project, wanted.of.name),
+            description=wanted.of.description,
+            labels={**wanted.of.labels, COPY_LABEL: wanted.of.id},
+            storage_locations=[] if wanted.storage_location is None else [wanted.storage_location],
+            image_encryption_key=customer_key(wanted.kms_key),
+        )
+        made = self.ensure(wanted.project, image, self._calls.until())
+        if made.labels.get(COPY_LABEL) != wanted.of.id:
+            raise AlreadyExists(
+                f"image {wanted.name} of project {wanted.project} is no copy of {wanted.of.project}/{wanted.of.name}; "
+                "delete it, or give the copy another name"
+            )
+        if wanted.family is not None:
+            self.set_family(wanted.project, wanted.name, wanted.family)
+        return _as_image(wanted.project, self._known(wanted.project, wanted.name))
+
+    def share(self, image: Image, member: str) -> None:
+        """Add one member to the image's users. Its policy is written as it was read, or not at all (etag)."""
+        what = f"the policy of image {image.name} of project {image.project}"
+        for _ in range(_SHARES):
+            if str(self._known(image.project, image.name).id) != image.id:
+                raise NotFound(f"image {image.name} is gone from project {image.project}")
+            read = compute_v1.GetIamPolicyImageRequest(
+                project=image.project, resource=image.name, options_requested_policy_version=_POLICY_VERSION
+            )
+            policy = self._calls.start(what, self._client.get_iam_policy, read)
+            ours = [each for each in policy.bindings if each.role == _IMAGE_USER and not each.condition.expression]
+            if any(member in each.members for each in ours):
+                return
+            if ours:
+                ours[0].members.append(member)
+            else:
+                policy.bindings.append(compute_v1.Binding(role=_IMAGE_USER, members=[member]))
+            write = compute_v1.SetIamPolicyImageRequest(
+                project=image.project,
+                resource=image.name,
+                global_set_policy_request_resource=compute_v1.GlobalSetPolicyRequest(policy=policy),
+            )
+            try:
+                self._calls.start(what, self._client.set_iam_policy, write)
+            except (Conflict, AlreadyExists):  # others have written it since: 412, 409
+                self._calls.poll(what, self._calls.until(), _PAUSE)
+                continue
+            return
+        raise Transient(f"{what}: others change it at the same time; it can be tried again")
 
     def ensure(self, project: str, image: compute_v1.Image, until: float) -> compute_v1.Image:
         """Make an image unless one of its name and build is there, and wait until that is ready. AlreadyExists."""

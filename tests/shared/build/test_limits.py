@@ -28,6 +28,8 @@ LIMITS = Limits(
     max_disk_gb=50,
     kms_keys=("projects/my-project/*",),
     storage_locations=("europe-*",),
+    share_with=("group:*@example.com",),
+    copy_projects=("my-project",),
 )
 MALLORY = """\
 name: mallory
@@ -37,6 +39,8 @@ output:
   disk_size_gb: 51
   kms_key: projects/mallory/locations/global/keyRings/r/cryptoKeys/k
   storage_locations: [us]
+  share: ["user:mallory@example.org", "group:team@example.com"]
+  copies: [{project: mallory-project, storage_location: asia}]
 build:
   network: projects/prod-host/global/networks/prod
   subnet: prod-db
@@ -70,6 +74,10 @@ def test_all_that_is_over_a_limit_is_told_at_once_and_nothing_is_made() -> None:
         "output.disk_size_gb: 51",
         "output.storage_locations: us",
         "output.kms_key: projects/mallory/locations/global/keyRings/r/cryptoKeys/k",
+        "output.share: user:mallory@example.org",
+        "output.copies: mallory-project",
+        "output.copies: asia",
+        "output.copies: projects/mallory/locations/global/keyRings/r/cryptoKeys/k",
     ]
     assert f"subnets of this deployment is {DEFAULT}, {BUILDS};" in lines[0]
     assert "external_ip_allowed of this deployment is false;" in lines[1]
@@ -136,6 +144,8 @@ def test_what_is_just_within_every_limit_is_planned() -> None:
     text = MALLORY.replace("51", "50").replace("30d", "2h").replace("m3-megamem-128", "n2-standard-8")
     text = text.replace("subnet: prod-db", f"subnet: {BUILDS}").replace("nvidia-h100-80gb", "nvidia-tesla-t4")
     text = text.replace("projects/mallory", "projects/my-project").replace("[us]", "[europe-west4]")
+    text = text.replace("mallory@example.org", "me@example.com").replace("user:", "group:")
+    text = text.replace("mallory-project", "my-project").replace("location: asia", "location: europe-west1")
     plan = planned(Desk(LIMITS).upload(text.replace("external_ip: true", "external_ip: false")))
     assert subnetworks(plan.machine) == (BUILDS,)
 

@@ -383,6 +383,44 @@ def test_what_an_image_has_beside_its_disk_makes_another_image(text: str, name: 
     )
 
 
+def test_who_gets_the_image_makes_no_other_image() -> None:
+    text = f"""
+output:
+  project: my-project
+  kms_key: {KEY}
+  share: ["group:team@example.com", "project:123456789012", "group:team@example.com"]
+  copies: [{{project: their-project}}, {{storage_location: asia, kms_key: {KEY}2}}]
+"""
+    plan = planned(spec_with(text))
+    assert plan.image.share == (
+        "group:team@example.com", "serviceAccount:123456789012@cloudservices.gserviceaccount.com"
+    )  # fmt: skip
+    theirs, here = plan.image.copies
+    assert (theirs.name_for(plan.image), theirs.kms_key) == (plan.image.name, KEY)
+    assert (here.name_for(plan.image), here.kms_key) == (f"{plan.image.name}-asia", f"{KEY}2")
+    plain = planned(spec_with(f"output: {{project: my-project, kms_key: {KEY}}}"))
+    assert plan.content_digest == plain.content_digest
+
+
+@pytest.mark.parametrize(
+    ("copies", "why"),
+    [
+        ("{project: my-project}", "project my-project has the image; write a storage_location for its"),
+        (
+            "{project: other-project}, {project: other-project, storage_location: eu}",
+            "two images of one name",
+        ),
+        (
+            "{storage_location: eu}, {project: my-project, storage_location: eu}",
+            "two images of one name",
+        ),
+    ],
+)
+def test_copies_of_one_name_are_told(copies: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        planned(spec_with(f"output: {{project: my-project, copies: [{copies}]}}"))
+
+
 def test_disks_have_the_key_of_the_image() -> None:
     assert planned(spec_with(f"output: {{kms_key: {KEY}}}")).machine.kms_key == KEY
     assert planned(spec_with()).machine.kms_key is None
