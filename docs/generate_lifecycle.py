@@ -71,6 +71,50 @@ asks nobody for approval.
 [Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
 """
 
+TRIGGERS = """\
+## Builds by triggers
+
+A spec with [`triggers`](spec.md#triggers) is a document of the store, beside builds. A look at it strikes the builds that have ended, compares source image and period with those that it remembers, and writes down the next build with its
+cause and number, on condition that the document is still as it was. The number and the cause are the build's request, so its id is known before it begins, and asking for it any number of times begins it once.
+
+    source image, time ── advance_trigger() ── written, if unchanged ── asked for until the build is there ── ended: struck
+"""  # noqa: E501 - rows of tables
+
+RETIREMENT = """\
+## Old images
+
+The date "deleted" that `output.deprecate_old.ttl` gives a deprecated image deletes nothing: neither Compute Engine nor
+the functions act on it. Images go away by rule only where the deployer, or the owner of a home, has set one for
+their family; a spec cannot. On one machine,
+[`goldsmith images retire`](command-line.md#goldsmith-images-retire) does it. Deletion has two phases:
+
+On Google Cloud, the variables [`retire_images` and `consumers`](deployment.md#variables) of `terraform/` say it, for
+families of the deployment's project, and `retire_images` does it every six hours. The dashboard's `/retirement` is the
+report of its last run: what stays and why, what went, and what could not be done. It is also the object
+`retirement/report.json` of the bucket, with up to 2000 images.
+
+1. An image that is old enough, and that nothing uses, becomes OBSOLETE. Nothing new can be made of it then.
+2. A day later, at least, everything that may use it is listed again. If nothing does, it is deleted, by its id. A list that is not whole, since a zone cannot be
+   reached, counts as one that cannot be read.
+
+An image stays, with the reason, if any of these holds:
+
+| an image stays | because |
+| --- | --- |
+| its family leads to it, or it is the newest of its family | users of the family must find an image |
+| it is among the `keep` newest that the family may lead to | a revocation goes back to one of them; bad images do not count |
+| one of those was deprecated for it | its record shows that Goldsmith has deprecated that one, and no person |
+| it is younger than `older_than` | the rule says so |
+| something uses it | a build that has not ended, its copy in a channel, or an image that was made from it and is not going itself; on one machine also a process or loop device that has its disk open; on Google Cloud a disk, an instance template or a managed instance group of the deployment's project or of `consumers` |
+| not all that may use it can be read | what cannot be read is named |
+| Goldsmith has no record that it published it | also images of `adopted_families` are never deleted |
+| a person has made it active again after phase one | it stays for good; to delete it is up to people |
+
+An image that is used at the second look stays OBSOLETE, and the output says so. Each phase is recorded in the image's
+document before and after its call, so a run that is killed is gone on with by the next one.
+[Decision 87](decisions/0087-images-are-retired-in-two-phases.md) has the reasons.
+"""  # noqa: E501 - rows of tables
+
 REVOCATION = """\
 ## Revoked images
 
@@ -129,7 +173,9 @@ def page() -> str:
         "## Outcomes\n",
         table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
         CHANNELS,
+        TRIGGERS,
         REVOCATION,
+        RETIREMENT,
     ]
     return "\n".join(parts)
 

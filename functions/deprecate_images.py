@@ -34,4 +34,5 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
         return
     from shared.upkeep.image_requests import shown_result, take_image_request
 
-    LOG.info("%s", shown_result(take_image_request(message.data, backend.settings.project, backend)))
+    settings = backend.settings
+    LOG.info("%s", shown_result(take_image_request(message.data, settings.project, backend, settings.limits)))

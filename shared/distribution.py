@@ -39,8 +39,8 @@ class _Target:
     reach: Callable[[Image, Backend], str]  # returns the id of a copy
 
 
-def distribute(image: Image, plan: ImagePlan, backend: Backend) -> DistributionResult:
-    """Distribute an image to all targets of its plan that have not got it; one that was refused is not tried again."""
+def distribute(image: Image, plan: ImagePlan, backend: Backend, *, again: bool = False) -> DistributionResult:
+    """Distribute an image to all targets of its plan that have not got it; with `again`, also where it was refused."""
     refused, late = [], []
     for target in _targets(plan):
         known = _known(image, backend)
@@ -48,7 +48,7 @@ def distribute(image: Image, plan: ImagePlan, backend: Backend) -> DistributionR
             refused.append(f"{target.name}: the image is not known as one of ours any more")
             continue
         done = next((each for each in known.distributed if each.target == target.name), None)
-        if done is None:
+        if done is None or (again and done.refused):
             try:
                 done = _record(_reach(target, image, backend), image, backend)
                 if done.id and is_revoked(image, backend):  # a revocation sees what is recorded before it

@@ -287,11 +287,9 @@ class Compute(Protocol):
 
     def share_image(self, image: Image, member: str) -> None:
         """Let a member make disks of an image; what others may do stays as it is. NotFound, Permanent, Transient."""
-        ...
 
     def duplicate_image(self, wanted: Duplicate) -> Image:
         """Make a copy of an image and wait until it is ready; it may be there. AlreadyExists, Permanent, Transient."""
-        ...
 
     def deprecate_image(self, project: str, name: str, replacement: str, deletes_at: float | None) -> None:
         """Mark an image DEPRECATED in favour of another; one that is OBSOLETE stays so. NotFound.

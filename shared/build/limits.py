@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..names import compute_path
 from ..quantities import format_duration
 from .image.retire_rules import RetireRule
-from .plan import MAKER_SPACE, MachinePlan, Plan
+from .plan import MAKER_SPACE, ImagePlan, MachinePlan, Plan
 
 ANY = ("*",)
 FAILURES = 5
@@ -63,6 +63,12 @@ def check_limits(plan: Plan, limits: Limits) -> None:
         raise InputError("\n".join(told))
 
 
+def check_distribution(image: ImagePlan, limits: Limits) -> None:
+    """Raise InputError when an image is to be given to others than a deployment allows."""
+    if told := list(_distribution(image, limits)):
+        raise InputError("\n".join(told))
+
+
 def subnetworks(machine: MachinePlan) -> tuple[str, ...]:
     """Return the paths of the subnetworks that a machine may be put in, one for each region of its zones.
 
@@ -98,7 +104,7 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
             yield _refused("output.storage_locations", location, "storage_locations", limits.storage_locations)
     if plan.image.kms_key is not None and not _matches(plan.image.kms_key, limits.kms_keys):
         yield _refused("output.kms_key", plan.image.kms_key, "kms_keys", limits.kms_keys)
-    yield from _distribution(plan, limits)
+    yield from _distribution(plan.image, limits)
     yield from _secrets(plan, limits)
     if plan.keep_disk and not limits.max_keep:  # else it is kept for less, which does no harm to the build
         yield (
@@ -107,11 +113,11 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
         )
 
 
-def _distribution(plan: Plan, limits: Limits) -> Iterator[str]:
-    for member in plan.image.share:
+def _distribution(image: ImagePlan, limits: Limits) -> Iterator[str]:
+    for member in image.share:
         if not _matches(member, limits.share_with):
             yield _refused("output.share", member, "share_with", limits.share_with)
-    for copy in plan.image.copies:
+    for copy in image.copies:
         if not _matches(copy.project, limits.copy_projects):
             yield _refused("output.copies", copy.project, "copy_projects", limits.copy_projects)
         if copy.storage_location is not None and not _matches(copy.storage_location, limits.storage_locations):

@@ -174,8 +174,7 @@ class LocalCompute(OneProject):
         existing = self._catalogue.get(request.name)
         if existing is not None and existing.source_disk == request.source_disk:
             return existing
-        disk = BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)
-        if not disk.exists():
+        if not (disk := BuildFolder.of_resource(self._home, request.source_disk).disk(request.source_disk)).exists():
             raise Permanent(self._why_gone(request.source_disk))
         if request.sandbox:
             self._refuse_unwritten(request.sandbox)

@@ -239,7 +239,7 @@ StorageLocation = Annotated[
     ),
 ]
 StorageLocations = Annotated[tuple[StorageLocation, ...], Field(max_length=1)]  # Compute Engine takes one
-ImageUsers = Annotated[
+SharedWith = Annotated[
     tuple[Annotated[str, AfterValidator(names.image_user)], ...],
     AfterValidator(_each_once),
     Field(max_length=MOST_USERS),

@@ -37,7 +37,6 @@ from .fields import (
     Flag,
     Formats,
     GuestFeatures,
-    ImageUsers,
     KmsKey,
     Labels,
     Licenses,
@@ -63,6 +62,7 @@ from .fields import (
     SecureBootKey,
     SecureBootKeyList,
     ServiceAccount,
+    SharedWith,
     Silence,
     SpecName,
     StepName,
@@ -233,7 +233,7 @@ class Output(Closed):
     disk_size_gb: DiskSize | None = None
     oem_size: OemSize | None = None
     deprecate_old: DeprecateOld | None = None
-    share: ImageUsers = ()
+    share: SharedWith = ()
     copies: Annotated[tuple[SpecCopy, ...], Field(max_length=MOST_COPIES)] = ()
     export: Export | None = None
     formats: Formats = ()

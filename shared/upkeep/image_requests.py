@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
+from ..build.limits import NO_LIMITS, Limits
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
+from .distribution_request import DistributedImage, distribute_image
 from .promotion import PromotedImage, promote_image
 from .revocation import RevokedImage, revoke_image
 
@@ -34,11 +36,19 @@ _FORMS = {
         frozenset(("image", "to")),
         '{"promote": {"image": "PROJECT/NAME", "to": "CHANNEL"}}',
     ),
+    "distribute": _Form(
+        {"image": str, "share": list, "copies": list},
+        frozenset(("image",)),
+        '{"distribute": {"image": "PROJECT/NAME", "share": ["group:..."], "copies": [{"project": "..."}]}}',
+    ),
 }
 _PROJECT = re.compile(r"[a-z0-9:.-]{0,63}")
 
 
-def take_image_request(data: bytes, project: str, backend: Backend) -> RevokedImage | PromotedImage:
+ImageAnswer = RevokedImage | PromotedImage | DistributedImage
+
+
+def take_image_request(data: bytes, project: str, backend: Backend, limits: Limits = NO_LIMITS) -> ImageAnswer:
     """Carry a request out, or go on with it. PoisonMessage for one that is wrong, refused or cannot be ended; Passing.
 
     An image without a project is one of `project`.
@@ -50,6 +60,9 @@ def take_image_request(data: bytes, project: str, backend: Backend) -> RevokedIm
     try:
         if kind == "promote":
             return promote_image(owner or project, name, asked["to"], backend)
+        if kind == "distribute":
+            targets = asked.get("share", []), asked.get("copies", [])
+            return distribute_image(owner or project, name, *targets, backend, limits)
         return revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
     except InputError as error:
         raise PoisonMessage(f"a request to {kind} an image is refused: {error}") from error
@@ -57,8 +70,11 @@ def take_image_request(data: bytes, project: str, backend: Backend) -> RevokedIm
         raise PoisonMessage(f"a request to {kind} image {name} cannot be carried out to its end: {error}") from error
 
 
-def shown_result(done: RevokedImage | PromotedImage) -> str:
+def shown_result(done: ImageAnswer) -> str:
     """Return what has come of a request, for the log."""
+    if isinstance(done, DistributedImage):
+        has, not_to = (", ".join(names) or "none" for names in (done.targets, done.refused))
+        return f"image {done.name} of project {done.project} is distributed to: {has}; refused: {not_to}"
     if isinstance(done, PromotedImage):
         already = "already " if done.already else ""
         return (

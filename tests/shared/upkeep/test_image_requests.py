@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from shared.build.build import ImageRecord
 from shared.build.image.channels import Channel
+from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import Permanent, PoisonMessage, Transient
+from shared.upkeep.distribution_request import DistributedImage
 from shared.upkeep.image_requests import shown_result, take_image_request
 from shared.upkeep.promotion import PromotedImage
 from tests.world.published import add_build, build_of, image_of
@@ -29,7 +33,9 @@ def world() -> World:
 
 def take(world: World, **asked: object) -> str | None:
     data = json.dumps({"revoke": asked}).encode()
-    return take_image_request(data, "local", world.backend).leads_to
+    done = take_image_request(data, "local", world.backend)
+    assert not isinstance(done, DistributedImage)
+    return done.leads_to
 
 
 @pytest.mark.parametrize("image", ["two", "local/two"])
@@ -127,3 +133,76 @@ def test_what_is_no_request_changes_nothing(world: World, data: bytes) -> None:
     with pytest.raises(PoisonMessage):
         take_image_request(data, "local", world.backend)
     assert (dict(world.compute.all_images), dict(world.store.images)) == before
+
+
+def distribute(world: World, limits: Limits = NO_LIMITS, **asked: object) -> DistributedImage:
+    data = json.dumps({"distribute": {"image": "my-project/web", **asked}}).encode()
+    done = take_image_request(data, "my-project", world.backend, limits)
+    assert isinstance(done, DistributedImage)
+    return done
+
+
+@pytest.fixture
+def web(world: World) -> World:
+    """A published image of a project on Google Cloud."""
+    build = build_of("web")
+    assert build.plan is not None
+    plan = replace(build.plan, image=replace(build.plan.image, project="my-project"))
+    add_build(world.store, replace(build, plan=plan, image=ImageRecord("my-project", "web", "sha256-web")))
+    world.compute.all_images["web"] = replace(image_of(build), project="my-project")
+    return world
+
+
+def test_an_image_is_distributed_and_the_same_again_changes_nothing(web: World) -> None:
+    targets = ("group:team@example.com", "their-project/web")
+    wanted: dict[str, Any] = {"share": ["group:team@example.com"], "copies": [{"project": "their-project"}]}
+    done = distribute(web, **wanted)
+    assert (done.targets, done.refused) == (targets, ())
+    assert distribute(web, **wanted) == done
+    assert (web.compute.users, list(web.compute.duplicates)) == (["group:team@example.com"], ["their-project/web"])
+    assert (
+        shown_result(done) == f"image web of project my-project is distributed to: {', '.join(targets)}; refused: none"
+    )
+
+
+def test_a_target_that_was_refused_is_tried_again(web: World) -> None:
+    web.compute.faults["share_image"] = Permanent("there is no such group")
+    refused = distribute(web, share=["group:team@example.com"]).refused
+    assert refused == ("group:team@example.com: there is no such group",)
+    assert distribute(web, share=["group:team@example.com"]).refused == ()
+    assert web.compute.users == ["group:team@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({}, "name 1 to 50 targets"),
+        ({"share": [5]}, "share: is no text"),
+        ({"share": ["all"]}, "share: 'all' is no member"),
+        ({"share": "all"}, "whose share is no list"),
+        ({"copies": ["p"]}, "copies: each is an object with some of project, name"),
+        ({"copies": [{"project": "local"}]}, "copies: project: local stands for this machine"),
+        ({"copies": [{"name": "gs-x"}]}, "copies: name: 'gs-x' begins with gs-"),
+        ({"copies": [{"storage_location": "Europe"}]}, "write a region such as europe-west4"),
+        ({"copies": [{"name": "other"}]}, "project my-project has the image; name a storage_location"),
+        (
+            {"image": "two", "share": ["user:me@example.com"]},
+            "no image two in project my-project that Gold",
+        ),
+    ],
+)
+def test_wrong_targets_are_told_and_nothing_is_given(web: World, asked: dict[str, Any], why: str) -> None:
+    with pytest.raises(PoisonMessage, match=why):
+        distribute(web, **asked)
+    assert (web.compute.users, web.compute.duplicates) == ([], {})
+
+
+def test_the_deployment_says_who_may_get_an_image(web: World) -> None:
+    with pytest.raises(PoisonMessage, match="share_with of this deployment is empty"):
+        distribute(web, Limits(share_with=()), share=["user:me@example.com"])
+
+
+def test_a_revoked_image_is_not_distributed(web: World) -> None:
+    take_image_request(b'{"revoke": {"image": "web", "reason": "bad", "alone": true}}', "my-project", web.backend)
+    with pytest.raises(PoisonMessage, match="image web of project my-project is revoked, and is given to nobody"):
+        distribute(web, share=["user:me@example.com"])

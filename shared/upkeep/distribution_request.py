@@ -1,0 +1,84 @@
+"""Distribute an image that is published already: an operator's request, which names members and copies.
+
+It does what a spec's output.share and output.copies do after a publication. A target that was refused before is tried
+again, since a person asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Backend
+from ..build.limits import Limits, check_distribution
+from ..build.plan import ImageCopyPlan, ImagePlan
+from ..distribution import distribute
+from ..errors import InputError, Transient
+from ..names import LOCAL, cloud_project, image_user, kms_key, output_name
+from ..ownership import find_image
+
+_LOCATION = re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?")
+_KEYS = ("project", "name", "storage_location", "kms_key")
+MOST = 50  # targets of one request
+
+
+@dataclass(frozen=True)
+class DistributedImage:
+    """What came of a request."""
+
+    project: str
+    name: str
+    targets: tuple[str, ...]  # all that have it now, by this request or before
+    refused: tuple[str, ...]  # those that do not get it, and why
+
+
+def distribute_image(
+    project: str, name: str, share: Sequence[object], copies: Sequence[object], backend: Backend, limits: Limits
+) -> DistributedImage:
+    """Share and copy a published image. InputError with nothing changed; Transient for what is to be tried again."""
+    if (not share and not copies) or len(share) + len(copies) > MOST:
+        raise InputError(f"name 1 to {MOST} targets, in share and copies")
+    image = backend.compute.image(project, name) if project != LOCAL else None
+    known = find_image(project, name, backend)
+    if image is None or known is None or known.id != image.id:
+        raise InputError(f"there is no image {name} in project {project} that Goldsmith has made")
+    if known.state != "published" or known.revoked is not None or image.is_obsolete:
+        state = "revoked" if known.revoked is not None else "OBSOLETE" if image.is_obsolete else "not published"
+        raise InputError(f"image {name} of project {project} is {state}, and is given to nobody")
+    members = tuple(_checked("share", image_user, each) for each in share)
+    plan = ImagePlan(project, name, image.family, share=members, copies=tuple(_copy(each, project) for each in copies))
+    check_distribution(plan, limits)
+    done = distribute(image, plan, backend, again=True)
+    if done.late:
+        raise Transient(f"image {name} is not distributed yet: {'; '.join(done.late)}")
+    now = find_image(project, name, backend)
+    targets = [each.target for each in now.distributed if not each.refused] if now is not None else []
+    return DistributedImage(project, name, tuple(targets), done.refused)
+
+
+def _copy(asked: object, project: str) -> ImageCopyPlan:
+    """Read a copy, whose keys are those of output.copies. InputError."""
+    if not isinstance(asked, Mapping) or not asked or not set(asked) <= set(_KEYS):
+        raise InputError(f"copies: each is an object with some of {', '.join(_KEYS)}")
+    read: dict[str, Any] = {"project": project}
+    for key, check in (("project", cloud_project), ("name", output_name), ("kms_key", kms_key)):
+        if key in asked:
+            read[key] = _checked(f"copies: {key}", check, asked[key])
+    location = asked.get("storage_location")
+    if location is not None and not (isinstance(location, str) and _LOCATION.fullmatch(location)):
+        raise InputError("copies: storage_location: write a region such as europe-west4, or eu, us or asia")
+    if read["project"] == project and location is None:
+        raise InputError(f"copies: project {project} has the image; name a storage_location for its copy")
+    return ImageCopyPlan(storage_location=location, **read)
+
+
+def _checked(key: str, check: Any, value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{key}: is no text")
+    try:
+        read: str = check(value)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from error
+    return read
