@@ -143,6 +143,7 @@ class Requests:
             "advance_build, with an order": ("advance_build", partial(self.report, COMPLETED)),
             "dashboard": ("dashboard", lambda: Request("GET", "/builds")),
             "expire_builds": ("expire_builds", lambda: Request("POST", "/")),
+            "retire_images": ("retire_images", lambda: Request("POST", "/")),
             "start_build": ("start_build", self.spec),
             **{kind: (kind, partial(self.order, kind)) for kind in STATES},
         }
@@ -218,7 +219,7 @@ def report_all(folder: Path, rounds: int, chosen: set[str]) -> None:
         if name.partition(",")[0] in light:
             print(f"| {name}: at most {LIMIT} times | {ratio(samples, name, BARE):.2f} times |")
     for each in FUNCTIONS:
-        if each.name in chosen:
+        if each.name in samples:
             peak = median(samples[each.name]).peak / (1 << 20)
             print(f"| {each.name}: below {each.memory_mb} MiB | {peak:.0f} MiB |")
 
