@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
 
+from tests.goldsmith.command_line import Commands
 from tests.system.small_disk import SmallDisk
 from tests.system.traces import Traces
 
@@ -168,16 +169,19 @@ class Goldsmith:
 
     def builds(self) -> list[Document]:
         """Return all builds, newest first."""
-        done = self.run("builds", "list", "--json")
-        assert done.status == 0, done.text
-        listed: list[Document] = json.loads(done.out)
-        return listed
+        return self._listed("builds")
 
     def images(self) -> list[Document]:
         """Return the catalogue's images without the Debian that every test starts with."""
-        done = self.run("images", "list", "--json")
-        assert done.status == 0, done.text
-        return [image for image in json.loads(done.out) if image["family"] != "debian-12"]
+        return [image for image in self._listed("images") if image["family"] != "debian-12"]
+
+    def _listed(self, what: str) -> list[Document]:
+        """Return what a list says: by a forked command, in a fifth of the time, where no other user has the home."""
+        words = (what, "list", "--json")
+        done = self.run(*words) if self._enter else Commands(self.home, self.folder)(*words)
+        assert done.status == 0, done.out + done.err
+        listed: list[Document] = json.loads(done.out)
+        return listed
 
     def spec(self, steps: Sequence[Document], *, name: str = "tiny", **more: object) -> Path:
         """Write a spec of run-script steps; a step's key `script` is the script's text. Return the path."""
