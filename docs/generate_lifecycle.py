@@ -49,7 +49,9 @@ is the family `web-prod`, which anything that takes a family can name.
 A promotion makes a second image from the first, on one machine with the same disk, and puts it into the channel's
 family when all is recorded; the first image and its family stay as they are. Only a published, verified image can be
 promoted that is not revoked, so a channel leads to no other. The last promotion wins, also that of an older image.
-A promotion that was cut off is finished by the same command, and one that is done already changes nothing.
+A promotion that was cut off is finished by the same command, and one that is done already changes nothing. It is
+refused where the channel leads to a newer copy by now: revoke that one, or delete the older copy and promote its image
+again.
 
 A revocation of the first image takes its copies along, and each channel goes back to its newest good copy; a copy can
 also be revoked alone. A spec whose family is the channel of a family that there is already is refused, and so is a

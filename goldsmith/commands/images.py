@@ -416,10 +416,11 @@ def push_to_project(
     if as_json:
         print_json(asdict(done))
         return
-    joined = f", newest of family {done.family}" if done.family else ", in no family"
-    say(
-        f"image {done.project}/{done.name}, id {done.id}{joined}{', which was there already' if done.was_there else ''}"
-    )
+    joined = "in no family"
+    if done.family:  # one that was there already may have newer ones in its family
+        joined = f"{'in' if done.was_there else 'newest of'} family {done.family}"
+    before = ", which was there already" if done.was_there else ""
+    say(f"image {done.project}/{done.name}, id {done.id}, {joined}{before}")
     if done.archive and not done.note:
         say(f"archive {done.archive}")
 

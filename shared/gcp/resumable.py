@@ -26,10 +26,10 @@ PATIENCE = 300.0  # seconds without a byte more, after which an upload is left f
 _ANSWER_SECONDS = 60.0
 _PAUSE = 5.0  # seconds, at most, between two tries
 _KEPT = re.compile(r"bytes=0-([0-9]+)")
+_WHOLE = (200, 201)
 _GOES_ON = 308
 _PASSING = (408, 429, 500, 502, 503, 504)
 _GONE = (404, 410)
-_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 def send_file(
@@ -43,10 +43,10 @@ def send_file(
     kept, most, moved = None, -1, clock.now()  # None: what is kept has to be asked for
     with file.open("rb") as opened, requests.Session() as connection:
         while True:
-            answer = _put(connection, session, opened, kept, size)
-            if answer is not None and answer.ok and answer.status_code != _GOES_ON:
+            answer = _put(connection, session, opened, kept, size, uri)
+            described = _described(answer)
+            if described is not None:
                 progress(work, size, size)
-                described: Mapping[str, Any] = answer.json()
                 return described
             kept = None if answer is None or answer.status_code != _GOES_ON else _kept(answer)
             if kept is None:
@@ -61,9 +61,12 @@ def send_file(
 
 
 def _put(
-    connection: requests.Session, session: str, opened: BinaryIO, first: int | None, size: int
+    connection: requests.Session, session: str, opened: BinaryIO, first: int | None, size: int, uri: str
 ) -> requests.Response | None:
-    """Send a part, or ask what is kept for None; None where the connection broke."""
+    """Send a part, or ask what is kept for None; None where the connection broke. NotFound.
+
+    What requests raises names the session, so none of it is passed on.
+    """
     data, span = b"", "*"
     if first is not None and first < size:
         opened.seek(first)
@@ -72,8 +75,21 @@ def _put(
     headers = {"Content-Range": f"bytes {span}/{size}"}
     try:
         return connection.put(session, data=data, headers=headers, timeout=_ANSWER_SECONDS, allow_redirects=False)
-    except _BROKEN:
+    except requests.RequestException as error:
+        if isinstance(error, ValueError):  # not even sent, since the session is no address
+            raise NotFound(f"{uri}: its upload cannot be found again; begin again") from None
         return None
+
+
+def _described(answer: requests.Response | None) -> Mapping[str, Any] | None:
+    """Return the description of the whole object; None for any other answer, also one that was cut off."""
+    if answer is None or answer.status_code not in _WHOLE:
+        return None
+    try:
+        found = answer.json()
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _kept(answer: requests.Response) -> int:
@@ -83,7 +99,7 @@ def _kept(answer: requests.Response) -> int:
 
 def _raise_final(answer: requests.Response | None, uri: str) -> None:
     """Raise what an answer means that will not be another one the next time."""
-    if answer is None or answer.status_code in _PASSING:
+    if answer is None or answer.status_code in (*_PASSING, *_WHOLE):
         return
     if answer.status_code in _GONE:
         raise NotFound(f"{uri}: its upload is no longer known; begin again")

@@ -31,8 +31,8 @@ from ..host.private_folder import private_folder
 from ..host.scratch import faults, if_abandoned, is_at, locked
 from ..images.archived import ArchivedAs, archived_image
 from ..local.plan_checks import make_folder
-from ..names import COPY_LABEL, LOCAL, check_name
-from ..ownership import find_image
+from ..names import BUILD_LABEL, COPY_LABEL, LOCAL, check_name
+from ..ownership import content_of, find_build, revocation_of
 from ..ports import Clock, Image, Progress
 from ..topology import UPLOADS
 from .one_machine import LocalBackend
@@ -40,6 +40,9 @@ from .one_machine import LocalBackend
 IMPORT_SECONDS = 3600.0  # for which the image is waited for
 OLD_SECONDS = 7 * 86_400.0  # a session lives for a week
 _ARCHIVE, _SESSION = "archive.tar.gz", "session.json"
+_READERS = (  # Compute Engine checks one or both of them
+    "grant storage.objects.get on the bucket to whoever pushes and to the Compute Engine service agent of the project"
+)
 _RECORDS = 20  # tries to write down a copy while others write
 
 
@@ -125,16 +128,13 @@ def push_image(
     plan = _plan_of(known, backend)
     request = archived_image(image, backend.catalogue.disk(name), plan, asked, "")
     there = target.images.image(asked.project, asked.name)
-    if there is not None and there.labels.get(COPY_LABEL) != image.id:
-        raise InputError(
-            f"project {asked.project} has another image {asked.name}; choose another name with --as, or delete that one"
-        )
+    _refuse_there(there, image)
     with _folder(image, asked, target, backend.home) as folder:
         archive = _archive_of(folder)
         if there is None:
             archive = _bring(name, folder, target, backend)
             backend.progress(f"Compute Engine makes image {asked.project}/{asked.name}", 0, 0)
-        made = _import(replace(request, archive=archive), target)
+        made = _import(replace(request, archive=archive), folder, target)
         if family is not None and made.family != family:
             target.images.set_family(made.project, made.name, family)
         _record(known, PushedCopy(made.project, made.name, made.id, backend.clock.now()), backend)
@@ -148,16 +148,41 @@ def _find(name: str, backend: LocalBackend) -> tuple[Image, ImageDocument | None
     image = backend.catalogue.get(name)
     if image is None:
         raise InputError(f"there is no image {name}; see: goldsmith images list")
-    known = find_image(LOCAL, name, backend)
-    known = known if known is not None and known.id == image.id else None
-    if known is not None and known.revoked is not None:
-        raise InputError(f"image {name} was {known.revoked.text}; build another one")
+    known = backend.store.image(LOCAL, name)  # one that cannot be read may say that it was revoked
+    if known is not None and known.id and known.id != image.id:
+        known = None  # of another image of that name
+    revoked = revocation_of(image, backend)
+    if revoked is not None:
+        raise InputError(f"image {name} was {revoked.text}; build another one")
     if known is not None and known.state != "published":
-        hint = f"see: goldsmith builds show {known.build_id}"
-        raise InputError(f"image {name} is not published, and may be untested; {hint}")
+        raise _unpublished(name, known.build_id)
+    if known is None and find_build(image.labels.get(BUILD_LABEL, ""), backend) and not content_of(image, backend):
+        raise _unpublished(name, image.labels[BUILD_LABEL])
     if image.is_obsolete:
         raise InputError(f"image {name} is {image.deprecated}; bring another one")
     return image, known
+
+
+def _unpublished(name: str, build_id: str) -> InputError:
+    return InputError(f"image {name} is not published, and may be untested; see: goldsmith builds show {build_id}")
+
+
+def _refuse_there(there: Image | None, image: Image) -> None:
+    """Raise InputError where a project has an image of that name which no push has made of this one, or has ended it.
+
+    A push makes images of archives alone. What was made of a disk or of an image has a label that others have set.
+    """
+    if there is None:
+        return
+    if there.labels.get(COPY_LABEL) != image.id or there.source_disk or there.source_image:
+        raise InputError(
+            f"project {there.project} has another image {there.name}; choose another name with --as, or delete that one"
+        )
+    if there.is_obsolete:
+        raise InputError(
+            f"image {there.name} of project {there.project} was pushed before, and is {there.deprecated} there by now; "
+            "delete it there to push it anew, or choose another name with --as"
+        )
 
 
 def _check_family(family: str | None) -> None:
@@ -183,7 +208,7 @@ def _folder(image: Image, asked: ArchivedAs, target: PushTarget, home: Path) -> 
     parent = home / "pushes"
     private_folder(parent)
     for other in parent.iterdir():
-        with if_abandoned(other) as abandoned:
+        with if_abandoned(other) as abandoned, suppress(FileNotFoundError):  # removed by another process just now
             if abandoned and time.time() - other.stat().st_mtime > OLD_SECONDS:
                 shutil.rmtree(other)
     key = hashlib.sha256(json.dumps([image.id, asked.project, asked.name, target.bucket]).encode()).hexdigest()[:16]
@@ -206,7 +231,8 @@ def _session(folder: Path) -> dict[str, str]:
         found = json.loads((folder / _SESSION).read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    whole = isinstance(found, dict) and set(found) == {"object", "session"}
+    return {key: str(value) for key, value in found.items()} if whole else {}
 
 
 def _bring(name: str, folder: Path, target: PushTarget, backend: LocalBackend) -> str:
@@ -242,11 +268,18 @@ def _md5(file: Path) -> bytes:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).digest()
 
 
-def _import(request: ArchivedImage, target: PushTarget) -> Image:
+def _import(request: ArchivedImage, folder: Path, target: PushTarget) -> Image:
     try:
         return target.images.import_archive(request, IMPORT_SECONDS)
     except AlreadyExists as error:  # made by others meanwhile
         raise InputError(str(error)) from error
+    except NotFound as error:  # a session tells of an object that was deleted since
+        (folder / _SESSION).unlink(missing_ok=True)
+        raise Transient(f"{error}; push it again, which uploads {request.archive} anew") from error
+    except Permanent as error:
+        if "rawDisk" not in str(error) and request.archive not in str(error):
+            raise
+        raise Permanent(f"{error}; {_READERS}") from error
 
 
 def _record(known: ImageDocument | None, copy: PushedCopy, backend: LocalBackend) -> None:

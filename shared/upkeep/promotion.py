@@ -36,7 +36,7 @@ class PromotedImage:
     source: str  # the image that it is a copy of
     channel: str
     family: str
-    leads_to: str | None  # the image that the channel leads to now: another one, where that is a newer copy
+    leads_to: str | None  # the image that the channel leads to now: another one, where that was promoted meanwhile
     already: bool  # whether nothing was left to do
 
 
@@ -71,6 +71,11 @@ def promote_image(project: str, name: str, channel: str, backend: Backend) -> Pr
     already = copy.family == mine.copy.family
     _join(copy, mine.copy, backend)
     leads_to = newest_active(project, mine.copy.family, backend)
+    if already and leads_to is not None and leads_to.name != copy.name:
+        raise InputError(
+            f"image {name} is in the channel {channel} already, as {copy.name}, and family {mine.copy.family} leads to "
+            f"{leads_to.name}, which was promoted later; revoke that one, or delete {copy.name} and promote again"
+        )
     return PromotedImage(
         project, copy.name, name, channel, mine.copy.family, None if leads_to is None else leads_to.name, already
     )

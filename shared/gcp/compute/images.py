@@ -93,7 +93,7 @@ class Images:
             shielded_instance_initial_state=_initial_state(request.secure_boot_keys),
         )
         made = self.ensure(request.project, image, self._calls.until(seconds))
-        if made.labels.get(COPY_LABEL) != request.copy_of:
+        if made.labels.get(COPY_LABEL) != request.copy_of or made.source_disk or made.source_image_id:
             raise AlreadyExists(
                 f"image {request.name} of project {request.project} is another one; choose another name"
             )
@@ -105,6 +105,7 @@ class Images:
         Key and places it would choose anew, so they are named.
         """
         what = f"image {request.name} of project {request.project}"
+        until = self._calls.until()
         found = self._find(request.project, request.name)
         if found is None:
             source = self._known(request.project, request.source)
@@ -125,9 +126,9 @@ class Images:
             )
             with suppress(AlreadyExists):  # another delivery of the same request was faster
                 operation = self._calls.start(what, self._client.insert_unary, insert)
-                self._calls.finish(what, operation, request.project, self._calls.until())
+                self._calls.finish(what, operation, request.project, until)
             found = self._find(request.project, request.name)
-        found = _made(what, self._wait(what, request.project, found, self._calls.until()))
+        found = _made(what, self._wait(what, request.project, found, until))
         if str(found.source_image_id or "") != request.source_id:
             raise AlreadyExists(
                 f"{what} is there and is no copy of {request.source}; delete it, or choose another name"
@@ -145,7 +146,7 @@ class Images:
             image_encryption_key=customer_key(wanted.kms_key),
         )
         made = self.ensure(wanted.project, image, self._calls.until())
-        if made.labels.get(COPY_LABEL) != wanted.of.id:
+        if (made.labels.get(COPY_LABEL), str(made.source_image_id)) != (wanted.of.id, wanted.of.id):
             raise AlreadyExists(
                 f"image {wanted.name} of project {wanted.project} is no copy of {wanted.of.project}/{wanted.of.name}; "
                 "delete it, or give the copy another name"
@@ -193,7 +194,13 @@ class Images:
                 project=project,
                 image_resource=image,
                 request_id=self._calls.request_id(
-                    "insert", project, "images", image.name, image.labels.get(BUILD_LABEL, ""), image.source_disk
+                    "insert",
+                    project,
+                    "images",
+                    image.name,
+                    image.labels.get(BUILD_LABEL, ""),
+                    image.labels.get(COPY_LABEL, ""),
+                    image.source_disk or image.raw_disk.source or image.source_image,
                 ),
             )
             try:

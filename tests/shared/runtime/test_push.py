@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import time
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from emulator.web.http_server import HttpServer
 from emulator.web.identity import Identity
-from shared.build.build import ImageRecord, Revocation
-from shared.errors import InputError, Permanent, Transient
+from shared.build.build import ChannelCopy, ImageRecord, Revocation, State
+from shared.errors import DamagedDocument, GoldsmithError, InputError, NotFound, Permanent, Transient
 from shared.gcp.resumable import send_file
 from shared.images.archived import ArchivedAs
 from shared.names import BUILD_LABEL, COPY_LABEL
-from shared.ports import Clock, Progress
+from shared.ports import Clock, CopyRequest, Progress
 from shared.runtime.one_machine import LocalBackend, open_one_machine
 from shared.runtime.push import OLD_SECONDS, PushedImage, PushTarget, push_image
+from tests.contracts.compute_contract import IDLE
 from tests.shared.disks.small_disks import os_tree, rooted
 from tests.shared.gcp.compute.compute_cloud import BUCKET, PROJECT, Cloud, open_cloud
+from tests.shared.gcp.compute.compute_cloud import Clock as SetClock
 from tests.world.fuse import Died, Fuse
 from tests.world.published import FAMILY, add_build, build_of
 
@@ -231,6 +238,112 @@ def test_an_image_that_may_not_be_used_is_refused(cloud: Cloud, backend: LocalBa
     assert cloud.objects() == []
 
 
+def test_what_the_store_cannot_vouch_for_is_refused(cloud: Cloud, backend: LocalBackend) -> None:
+    """An image that is being built has a document without its id; one that cannot be read may say anything."""
+    known = backend.store.image("local", "web")
+    assert known is not None
+    being_made = replace(known, state="reserved", id="")
+    assert backend.store.save_image(being_made, known)
+    with pytest.raises(InputError, match="is not published, and may be untested; see: goldsmith builds show web-"):
+        push(backend, target_of(cloud))
+    assert backend.store.save_image(replace(being_made, state="gone"), being_made)  # and the build is not at its end
+    build = build_of("early", outcome=None, state=State.EXPORTING)
+    add_build(backend.store, build)
+    backend.catalogue.add(backend.catalogue.disk("web"), "early", labels={BUILD_LABEL: build.id}, transfer="copy")
+    early = backend.store.image("local", "early")
+    assert early is not None
+    assert backend.store.save_image(replace(early, state="gone"), early)
+    with pytest.raises(InputError, match="image early is not published"):
+        push(backend, target_of(cloud), "early", "early")
+    assert cloud.objects() == []
+
+
+def test_a_damaged_record_is_no_yes(cloud: Cloud, backend: LocalBackend) -> None:
+    with closing(sqlite3.connect(backend.home / "state.db")) as database, database:
+        database.execute("UPDATE images SET document = '{' WHERE name = 'web'")
+    with pytest.raises(DamagedDocument):
+        push(backend, target_of(cloud))
+    assert cloud.objects() == []
+
+
+def test_the_copy_of_a_revoked_image_is_refused_before_its_own_record_says_so(
+    cloud: Cloud, backend: LocalBackend
+) -> None:
+    image, known = backend.catalogue.get("web"), backend.store.image("local", "web")
+    assert image is not None
+    assert known is not None
+    copy = backend.catalogue.add(backend.catalogue.disk("web"), "web-prod", transfer="copy")
+    of_it = ChannelCopy("web", image.id, "prod", f"{FAMILY}-prod", 1.0)
+    document = replace(known, name="web-prod", id=copy.id, copy=of_it)
+    assert backend.store.save_image(document, None)
+    assert backend.store.save_image(replace(known, revoked=Revocation("bad", 1.0)), known)
+    with pytest.raises(InputError, match="image web-prod was revoked at"):
+        push(backend, target_of(cloud), "web-prod")
+    assert cloud.objects() == []
+
+
+def test_an_image_that_others_have_made_is_none_of_a_push_whatever_its_label(
+    cloud: Cloud, backend: LocalBackend
+) -> None:
+    image = backend.catalogue.get("web")
+    assert image is not None
+    compute = cloud.compute()
+    source = compute.image(PROJECT, IDLE)
+    assert source is not None
+    compute.label_image(compute.copy_image(CopyRequest(PROJECT, "web", IDLE, source.id, 1.0)), {COPY_LABEL: image.id})
+    with pytest.raises(InputError, match="has another image web; choose another name with --as"):
+        push(backend, target_of(cloud))
+    made = compute.image(PROJECT, "web")
+    assert made is not None
+    assert made.family is None
+    assert cloud.objects() == []
+
+
+def test_an_image_that_was_ended_there_is_not_told_as_pushed(cloud: Cloud, backend: LocalBackend) -> None:
+    push(backend, target_of(cloud))
+    made = cloud.compute().image(PROJECT, "web")
+    assert made is not None
+    cloud.compute().obsolete_image(made, "")
+    with pytest.raises(InputError, match="was pushed before, and is OBSOLETE there by now; delete it there"):
+        push(backend, target_of(cloud))
+
+
+def test_an_archive_that_was_deleted_is_uploaded_anew(cloud: Cloud, backend: LocalBackend) -> None:
+    """The session of an upload that was done tells of the object for a week, also when that is gone."""
+    with pytest.raises(Died):
+        push(backend, target_of(cloud, 6))
+    [uri] = cloud.objects()
+    cloud.bucket.delete(uri)
+    with pytest.raises(Transient, match=f"push it again, which uploads {uri} anew"):
+        push(backend, target_of(cloud))
+    assert push(backend, target_of(cloud)).name == "web"
+    assert cloud.objects() == []
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"object": "gs://x/y"}', "\ufffd{"])
+def test_a_damaged_session_is_opened_anew(cloud: Cloud, backend: LocalBackend, damaged: str) -> None:
+    with pytest.raises(Died):
+        push(backend, target_of(cloud, 5))
+    [folder] = pushes(backend)
+    (folder / "session.json").write_text(damaged)
+    assert push(backend, target_of(cloud)).name == "web"
+
+
+def test_another_image_can_have_the_name_of_a_deleted_one_at_once(cloud: Cloud, backend: LocalBackend) -> None:
+    """Compute Engine takes a request for one that it knows by its id: it has to tell the two archives apart."""
+    for name in ("first", "second"):  # imported, so no build tells them apart
+        backend.catalogue.add(backend.catalogue.disk("web"), name, transfer="copy")
+    cloud.clock.hold()
+    push(backend, target_of(cloud), "first")
+    cloud.compute().delete("image", "web", PROJECT, "")
+    second = backend.catalogue.get("second")
+    assert second is not None
+    push(backend, target_of(cloud), "second")
+    made = cloud.compute().image(PROJECT, "web")
+    assert made is not None
+    assert made.labels[COPY_LABEL] == second.id
+
+
 def test_a_bucket_that_takes_nothing_is_told_before_the_archive_is_written(cloud: Cloud, backend: LocalBackend) -> None:
     with pytest.raises(Permanent, match="make the bucket, or name another one"):
         push(backend, replace(target_of(cloud), bucket="no-such-bucket"))
@@ -269,3 +382,33 @@ def test_an_upload_that_gets_nowhere_is_left_for_later(cloud: Cloud, tmp_path: P
     cloud.storage.faults.answer(503, times=9999, matching="PUT .*upload_id")
     with pytest.raises(Transient, match="nothing could be uploaded for 300 s; try again, which goes on"):
         send_file(session, tmp_path / "file", f"gs://{BUCKET}/file", lambda what, done, total: None, cloud.clock)
+
+
+def test_no_error_of_an_upload_tells_its_session(cloud: Cloud, tmp_path: Path) -> None:
+    """Who knows the URL can write the object."""
+    (tmp_path / "file").write_bytes(b"data")
+    uri = f"gs://{BUCKET}/file"
+    for status in (302, 400, 403, 404):
+        session = cloud.bucket.begin_upload(uri)
+        cloud.storage.faults.answer(status, matching="PUT .*upload_id")
+        with pytest.raises(GoldsmithError) as raised:
+            send_file(session, tmp_path / "file", uri, lambda what, done, total: None, cloud.clock)
+        told = "".join(traceback.format_exception(raised.value))
+        assert "upload_id" not in told
+    with pytest.raises(NotFound, match="its upload cannot be found again"):
+        send_file("upload_id=secret", tmp_path / "file", uri, lambda what, done, total: None, cloud.clock)
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
+    answers = [("<html>", 200), ("[1]", 200), ('{"name": "file"}', 200)]
+    server = Flask("proxy")
+
+    @server.put("/upload")
+    def upload() -> tuple[str, int]:
+        return answers.pop(0)
+
+    (tmp_path / "file").write_bytes(b"data")
+    with HttpServer(server) as served:
+        url = f"{served.url}/upload"
+        made = send_file(url, tmp_path / "file", "gs://b/file", lambda what, done, total: None, SetClock())
+    assert (made["name"], answers) == ("file", [])

@@ -77,9 +77,22 @@ def test_the_same_promotion_again_changes_nothing_and_says_so() -> None:
 
 def test_a_channel_leads_to_what_was_promoted_last_also_to_an_older_image() -> None:
     world = world_of("one", "two")
-    assert [promote(world, name).leads_to for name in ("two", "one", "two")] == ["two-prod", "one-prod", "one-prod"]
+    assert [promote(world, name).leads_to for name in ("two", "one")] == ["two-prod", "one-prod"]
     assert promote(world, "two", "dev").leads_to == "two-dev"
     assert known_of(world, "two").copies == ("two-prod", "two-dev")
+
+
+def test_a_copy_that_a_newer_one_has_replaced_is_not_told_as_promoted() -> None:
+    """An operator who goes back by a promotion has to learn that the channel did not."""
+    world = world_of("one", "two")
+    promote(world, "one")
+    promote(world, "two")
+    remedy = "leads to two-prod, which was promoted later; revoke that one, or delete one-prod and promote again"
+    with pytest.raises(InputError, match=remedy):
+        promote(world, "one")
+    assert leads_to(world) == "two-prod"
+    del world.compute.all_images["one-prod"]
+    assert promote(world, "one").leads_to == "one-prod"
 
 
 @pytest.mark.parametrize(
