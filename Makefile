@@ -80,6 +80,7 @@ quick: setup ## run the tests that need no virtual machine, emulator or Terrafor
 .PHONY: soak
 soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), thousands of examples, large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours
 	.venv/bin/python -m tests.simulation.soak $(SEEDS)
+	GOLDSMITH_LIVES=2000 .venv/bin/python -m pytest -q tests/simulation/test_lives.py
 	.venv/bin/python -m tests.hostile.soak
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
 	GOLDSMITH_ALL_CASES=1 .venv/bin/python -m pytest -q tests/cases

@@ -140,8 +140,13 @@ class Simulation(World):
             moves += [(2.0, self.retry_one)]
         if any(build.state is State.PUBLISHING for build in self.built()):  # where it matters most
             moves += [(1.0, self.cancel_one), (1.0, self.jump)]
+        moves += self.more_moves()
         weights, moved = zip(*moves, strict=True)
         self.draw.choices(moved, weights)[0]()
+
+    def more_moves(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return what else may happen, each with its weight."""
+        return []
 
     def calm(self) -> None:
         """Handle all messages, then let a minute pass, or more where builds wait for a day to pass."""

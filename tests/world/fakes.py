@@ -162,7 +162,7 @@ class FakeCompute:
         image = Image(
             project=request.project,
             name=request.name,
-            id=f"sha256-{request.name}" + (f"-{count}" if count > 1 else ""),
+            id=f"sha256-{request.name}" + (f".{count}" if count > 1 else ""),
             created=self._clock.now(),
             labels=dict(request.labels),
             licenses=request.licenses,
