@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.build.damage import Damaged
-from shared.build.trigger import Trigger, TriggeredBuild, request_of
+from shared.build.trigger import CauseKind, Trigger, TriggeredBuild, request_of
 from shared.errors import GoldsmithError, InputError
 from shared.interruption import Interruption
 from shared.json_values import to_document
@@ -18,13 +18,17 @@ from shared.runtime import opening
 from shared.spec.read import parse_file
 
 from ..exit_status import INTERRUPTED, NOT_SUCCEEDED, of_error
-from ..home import open_home
+from ..home import open_home, resume_all
 from ..screen.tables import print_json, print_table, when
 from ..screen.text import complain, say
 from .build import BuildFlags, build_all
 from .specs import here, read_builds
 
-_WHY = {"every": "its time has come", "spec": "it was changed", "source": "there is another source image"}
+_WHY: Mapping[CauseKind, str] = {
+    "every": "its time has come",
+    "spec": "it was changed",
+    "source": "there is another source image",
+}
 
 if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 def add_trigger(path: Path, parameters: Mapping[str, str]) -> None:
     """Keep a spec that has triggers. SpecError, InputError."""
-    path = path.absolute()
+    path = _place(path)
     file = _read(path, parameters, f"goldsmith triggers add {path}")
     spec = file.builds[0].spec
     if spec.triggers is None:
@@ -46,14 +50,14 @@ def add_trigger(path: Path, parameters: Mapping[str, str]) -> None:
 def remove_trigger(path: Path) -> None:
     """Build a spec no more by itself. InputError for one that has not been added."""
     with open_home() as backend:
-        opening.triggers_here(backend).remove(str(path.absolute()))
+        opening.triggers_here(backend).remove(str(_place(path)))
     say(f"{path} is built no more by itself")
 
 
 def resume_trigger(path: Path) -> None:
     """Build a spec by itself again. InputError for one that has not been added."""
     with open_home() as backend:
-        opening.triggers_here(backend).resume(str(path.absolute()))
+        opening.triggers_here(backend).resume(str(_place(path)))
     say(f"{path} is built by itself again")
 
 
@@ -77,6 +81,8 @@ def run_triggers() -> int:
     """Build all that is due, one after the other; return the exit status of the first that did not succeed."""
     with open_home() as backend:
         found = opening.triggers_here(backend).listed()
+        if any(isinstance(each, Trigger) and each.asked for each in found):
+            resume_all(backend)  # a build that is over is counted, and one that was lost is asked for again
     failures, built = [], 0
     for each in found:
         if isinstance(each, Damaged):
@@ -134,7 +140,7 @@ def _build(trigger: Trigger, build: TriggeredBuild) -> int:
         file = _read(path, trigger.parameters, asked)
         return file, here(file.builds, path)
 
-    complain(f"{trigger.name}: {_why(build)}")
+    complain(f"{trigger.name}: {_WHY[build.kind]}")
     return build_all(read, asked, BuildFlags(None, None, None, anew=build.kind == "every"), read())
 
 
@@ -145,10 +151,10 @@ def _read(path: Path, parameters: Mapping[str, str], asked: str) -> SpecFile:
     return read_builds(path, parameters, asked, None)
 
 
-def _why(build: TriggeredBuild) -> str:
-    return {"every": "its time has come", "spec": "it was changed", "source": "there is another source image"}[
-        build.kind
-    ]
+def _place(path: Path) -> Path:
+    """Return the one path by which a spec is called; links stay, since they may lead elsewhere by the next build."""
+    path = path.absolute()
+    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _when_built(trigger: Trigger) -> str:

@@ -27,6 +27,9 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
+LOST = "the process that ran this build has ended"
+"""The reason of a build that was cancelled since a killed process has left it."""
+
 ANNOUNCED = (State.HELD, State.FINISHED)
 """The states in which the outcome is announced."""
 

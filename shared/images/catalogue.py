@@ -267,6 +267,11 @@ class Catalogue:
         return image
 
 
+def refuse_damaged(why: str) -> None:
+    """Raise StoreError for an entry that cannot be read, where every entry counts."""
+    raise StoreError(why)
+
+
 def _is_due(image: Image | None, now: float) -> bool:
     return image is not None and image.deletes_at is not None and image.deletes_at <= now
 

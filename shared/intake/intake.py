@@ -95,7 +95,7 @@ class Intake:
         if request is None:
             return ()
         begun = self.take(request)
-        renew(key, self._backend)
+        renew(key, self._is_there, self._backend)
         return begun
 
     def take(self, request: Request) -> tuple[Build, ...]:
@@ -240,7 +240,9 @@ class Intake:
             if spec.triggers is not None and request.uri:
                 plan = replace(plan, spec=request_key(request.uri, request.checked_parameters()))
             event = admit(places.placed(anew(plan) if request.anew else plan), self._backend)
-            repeated = register(spec, event.plan, request, self._backend) if request.found is not None else ""
+            repeated = ""
+            if request.found is not None:
+                repeated = register(spec, event.plan, request, self._is_there, self._backend)
             event = repeats(event, repeated, self._backend) if repeated else event
         except Passing:
             raise
@@ -296,6 +298,9 @@ class Intake:
             result=each.result,
             workflow=each.workflow,
         )
+
+    def _is_there(self, uri: str) -> bool:
+        return self._objects.stat(uri) is not None
 
     def _known(self, build_id: str) -> Build | None:
         try:

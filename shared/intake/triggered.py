@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,20 +37,22 @@ LONGEST_PERIOD = 30 * 86_400.0  # seconds: a build copies its packed context for
 LARGEST_MESSAGE = 4096  # bytes, of one about triggers
 TRIES = 8  # of a conditional write
 _PAUSE = 0.2  # seconds
+_ID = re.compile("[0-9a-f]{32}")  # of a trigger: what else can name other documents, or none at all
 
 
-def register(spec: Spec, plan: Plan, request: Request, backend: Backend) -> str:
+def register(spec: Spec, plan: Plan, request: Request, is_there: Callable[[str], bool], backend: Backend) -> str:
     """Write down what an accepted upload is to be built again for, or that it has no triggers any more.
 
     It is done before its build begins: an upload that is delivered again after that has nothing left to register.
-    Returns the id of the build of an earlier upload that this one only repeats; "" for one that has to be built.
+    `is_there` says whether there is an object of a URI. Returns the id of the build of an earlier upload that this one
+    only repeats; "" for one that has to be built.
     InputError for a spec that is too long, or one too many; Transient.
     """
     for tries in range(TRIES):
         known = backend.store.trigger(trigger_id(request.uri))
         if spec.triggers is None and (known is None or not known.is_active):
             return ""
-        offered = _offered(spec, request, backend.clock.now())
+        offered = _offered(spec, request, is_there, backend.clock.now())
         if is_older(offered, known):
             LOG.info("%s#%s was replaced by a later upload already; its triggers stay", request.uri, request.generation)
             return ""
@@ -87,7 +91,7 @@ def _after(known: Trigger | None, offered: Trigger, source: str, spec: Spec) -> 
     return after if spec.triggers is not None else end_trigger(after, offered.accepted)
 
 
-def _offered(spec: Spec, request: Request, now: float) -> Trigger:
+def _offered(spec: Spec, request: Request, is_there: Callable[[str], bool], now: float) -> Trigger:
     """Return the trigger of an upload. InputError for a text that is too long."""
     triggers, text = spec.triggers, "" if request.inline is None else request.inline.text
     if triggers is not None and len(text) > TRIGGER_TEXT_LIMIT:
@@ -110,7 +114,7 @@ def _offered(spec: Spec, request: Request, now: float) -> Trigger:
         now,
         generation=request.generation,
         digest=spec_digest(text, request.checked_parameters(), renewed(request.packed, request.uri, 0.0)),
-        packed=renewed(request.packed, request.uri, now),
+        packed=renewed(request.packed, request.uri, now, is_there),
         keep=request.keep,
     )
 
@@ -120,8 +124,8 @@ def _refuse_more(backend: Backend) -> None:
     there = len(backend.store.triggers())
     if there >= MOST_TRIGGERS:
         raise InputError(
-            f"triggers: {there} specs of this deployment have some, and {MOST_TRIGGERS} may; delete specs that are not "
-            "used any more"
+            f"triggers: {there} specs of this deployment have some, and {MOST_TRIGGERS} may; upload those that are "
+            "not used any more without triggers, then delete them"
         )
 
 
@@ -154,26 +158,30 @@ def request_of_trigger(trigger_key: str, number: int, live: StoredObject | None,
     )
 
 
-def renewed(packed: str | None, spec: str, now: float) -> str | None:
+def renewed(
+    packed: str | None, spec: str, now: float, is_there: Callable[[str], bool] = lambda _uri: True
+) -> str | None:
     """Return where the packed contexts of an upload lie once a build has begun with them, which copies them.
 
-    What is no such thing stays as it is: the build says so.
+    What is no such thing stays as it is: the build says so. So does one whose copy is not there: the build may have
+    begun in the month before.
     """
     if packed is None or not names_contexts(packed):
-        return packed and _kept(packed, spec, now)
+        return packed and _kept(packed, spec, now, is_there)
     try:
         named = json.loads(packed)
     except (ValueError, RecursionError):
         return packed
-    return json.dumps({name: _kept(uri, spec, now) for name, uri in named.items()})
+    return json.dumps({name: _kept(uri, spec, now, is_there) for name, uri in named.items()})
 
 
-def _kept(uri: Any, spec: str, now: float) -> Any:
+def _kept(uri: Any, spec: str, now: float, is_there: Callable[[str], bool]) -> Any:
     own = split_uri(spec)[0]
     name = uri.removeprefix(f"gs://{own}/") if isinstance(uri, str) else ""
     for suffix in (".tar", ".json"):
         if digest := named_digest(name, suffix):
-            return kept_uri(own, digest, suffix, now)
+            kept = kept_uri(own, digest, suffix, now)
+            return kept if is_there(kept) else uri
     return uri
 
 
@@ -182,11 +190,11 @@ def _is_kept(request: Request) -> bool:
     return renewed(request.packed, request.uri, 0.0) != request.packed
 
 
-def renew(trigger_key: str, backend: Backend) -> None:
+def renew(trigger_key: str, is_there: Callable[[str], bool], backend: Backend) -> None:
     """Write down where the packed contexts of a trigger lie after a build of it has begun."""
     known = backend.store.trigger(trigger_key)
     if known is not None and known.packed is not None:
-        packed = renewed(known.packed, known.spec, backend.clock.now())
+        packed = renewed(known.packed, known.spec, backend.clock.now(), is_there)
         if packed != known.packed:
             backend.store.save_trigger(replace(known, packed=packed), known)
 
@@ -209,12 +217,12 @@ def resume_named(data: bytes, backend: Backend) -> bool:
 
 
 def named_trigger(data: bytes) -> tuple[str, int] | None:
-    """Return which trigger and build a message asks for; None for another message. Its form is all that is checked."""
+    """Return which trigger and build a message asks for; None for any other, also if that can be no trigger's id."""
     document = _small_document(data)
     if set(document) != {"trigger", "number"}:
         return None
     key, number = document["trigger"], document["number"]
-    return (key, number) if isinstance(key, str) and type(number) is int else None
+    return (key, number) if isinstance(key, str) and _ID.fullmatch(key) and type(number) is int else None
 
 
 def _small_document(data: bytes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ..disks.root_files import RootUnreadable
 from ..errors import AlreadyExists, InputError, NotFound, Permanent
 from ..host.build_folder import BuildFolder, build_ids
 from ..host.scratch import faults, part_of
-from ..images.catalogue import DISK, Catalogue
+from ..images.catalogue import DISK, Catalogue, refuse_damaged
 from ..images.contents import date_of
 from ..images.hygiene import can_look_into, find_values, look_into, was_cut_off
 from ..images.packages import packages
@@ -54,8 +54,8 @@ from .host_traces import host_traces
 from .one_project import OneProject
 from .plan_checks import (
     check_gpu_drivers,
-    check_python,
     check_root,
+    check_source,
     check_space,
     check_target,
     check_trees,
@@ -115,7 +115,7 @@ class LocalCompute(OneProject):
         cache_size(self._environment)
         check_reads(plan)
         check_secrets(plan, self._secrets)
-        check_python(self._catalogue.disk(plan.source.name), plan.source.name)
+        check_source(self._catalogue, plan.source.name)
         self._machines.check(
             plan.machine.engine,
             plan.machine.boot,
@@ -139,8 +139,8 @@ class LocalCompute(OneProject):
         return self._catalogue.list(family=family, prefix=prefix)
 
     def every_image(self, project: str) -> Iterator[Image]:
-        """List images of the catalogue."""
-        return iter(self.images(project))
+        """List images of the catalogue. StoreError for one that cannot be read."""
+        return self._catalogue.every(damaged=refuse_damaged)
 
     def inspect_disk(self, name: str, source: str, places: Sequence[str] = ()) -> Sequence[Finding]:
         """Look into a disk; one that is gone, or cannot be read, has nothing to tell."""

@@ -15,13 +15,20 @@ from ..disks.disk import Disk
 from ..disks.root_files import RootUnreadable
 from ..errors import CloudError, EnvironmentFault, ImageFileError, InputError, NoSpace
 from ..host.programs import find_tool
+from ..images.catalogue import Catalogue
 from ..images.contents import has_python
 
 
-def check_python(disk: Path, name: str) -> None:
-    """Refuse an image without Python; one whose files cannot be read is left to its VM. InputError."""
+def check_source(catalogue: Catalogue, name: str) -> None:
+    """Refuse an image that is OBSOLETE, as Compute Engine does: it may be about to be deleted. InputError.
+
+    So is one without Python; one whose files cannot be read is left to its VM.
+    """
+    image = catalogue.get(name)
+    if image is not None and image.is_obsolete:
+        raise InputError(f"source: image {name} is {image.deprecated}, so that nothing is made of it; name another one")
     try:
-        with Disk(disk) as opened:
+        with Disk(catalogue.disk(name)) as opened:
             found = has_python(opened.root)
     except (ImageFileError, RootUnreadable):
         return

@@ -12,11 +12,11 @@ After too many failures in a row it is paused. What happens meanwhile is one cau
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..build.build import Build, Outcome
+from ..build.build import LOST, Build, Outcome, State
 from ..build.limits import FAILURES
 from ..build.plan import Plan
 from ..build.trigger import CauseKind, Trigger, TriggeredBuild, next_build, spec_digest, trigger_id
@@ -24,9 +24,13 @@ from ..build.trigger import CauseKind, Trigger, TriggeredBuild, next_build, spec
 if TYPE_CHECKING:  # a tenth of a second of pydantic
     from ..spec.model import Source, Spec
 
+_Listed = TypeVar("_Listed")
+
 BAD = (Outcome.FAILED, Outcome.TIMED_OUT)
 MOST_OPEN = 20  # builds of one trigger that have not ended; no more are asked for
 UNBEGUN_SECONDS = 7 * 86_400.0  # seconds after which a build that was asked for and has not begun counts as ended
+AHEAD = 30 * 86_400.0  # seconds by which a clock must have been ahead for its periods to count for nothing
+STRIDE = 61  # triggers by which the first one of a minute is further on
 EAGER = 3600.0  # seconds for which such a build is asked for each minute; then it is each tenth minute
 
 
@@ -109,12 +113,22 @@ def advance_trigger(
     trigger: Trigger, builds: Mapping[str, Build | None], source: str, now: float, most_failures: int = FAILURES
 ) -> Trigger:
     """Return a trigger after a look at the builds that it has asked for, and at its source's id; "": not known."""
-    return _ask(_strike(trigger, builds, now, most_failures), source, now)
+    after, lost = _strike(trigger, builds, now, most_failures)
+    return _ask(_ask_again(after, lost, now), builds, source, now)
 
 
-def unanswered(trigger: Trigger, builds: Mapping[str, Build | None], now: float) -> tuple[TriggeredBuild, ...]:
-    """Return the builds that have to be asked for in this minute, since they have not begun."""
-    return tuple(each for each in trigger.asked if builds.get(each.id) is None and _is_its_minute(now - each.time))
+def unanswered(
+    trigger: Trigger, builds: Mapping[str, Build | None], now: float, *, each_minute: bool = True
+) -> tuple[TriggeredBuild, ...]:
+    """Return the builds to ask for again, since they have not begun; not always all, if that is each minute."""
+    waiting = (each for each in trigger.asked if builds.get(each.id) is None)
+    return tuple(each for each in waiting if not each_minute or _is_its_minute(now - each.time))
+
+
+def in_turn(triggers: Sequence[_Listed], now: float) -> Sequence[_Listed]:
+    """Return triggers in another order each minute: the last ones of each are those that there may be no time for."""
+    first = int(now // 60) * STRIDE % max(1, len(triggers))
+    return (*triggers[first:], *triggers[:first])
 
 
 def _is_its_minute(waited: float) -> bool:
@@ -126,33 +140,56 @@ def anew(plan: Plan) -> Plan:
     return replace(plan, rebuild="always", cache=replace(plan.cache, max_age=0.0))
 
 
-def _strike(trigger: Trigger, builds: Mapping[str, Build | None], now: float, most_failures: int) -> Trigger:
-    """Strike the builds that have ended, and pause the trigger where too many have failed in a row."""
-    left, failures = [], trigger.failures
+def _strike(
+    trigger: Trigger, builds: Mapping[str, Build | None], now: float, most_failures: int
+) -> tuple[Trigger, Sequence[TriggeredBuild]]:
+    """Strike the builds that have ended, and pause the trigger where too many have failed in a row.
+
+    Returns also the builds whose process was killed: nobody has decided that their cause needs no build. They count as
+    failed, or a build that takes its machine down would do so for ever.
+    """
+    left, lost, failures = [], [], trigger.failures
     for each in trigger.asked:
         build = builds.get(each.id)
         if not _has_ended(each, build, now):
             left.append(each)
         elif build is None or build.outcome in BAD:
             failures += 1
+        elif build.outcome is Outcome.CANCELLED and build.reason == LOST:
+            lost.append(each)
+            failures += 1
         elif build.outcome is not Outcome.CANCELLED:
             failures = 0
     if len(left) == len(trigger.asked):
-        return trigger
+        return trigger, ()
     paused = trigger.paused or (now if failures >= most_failures else 0.0)
-    return replace(trigger, asked=tuple(left), failures=failures, paused=paused)
+    return replace(trigger, asked=tuple(left), failures=failures, paused=paused), lost
 
 
 def _has_ended(asked: TriggeredBuild, build: Build | None, now: float) -> bool:
     return now - asked.time >= UNBEGUN_SECONDS if build is None else build.ended
 
 
-def _ask(trigger: Trigger, source: str, now: float) -> Trigger:
-    """Ask for the next build if there is a new cause."""
+def _ask_again(trigger: Trigger, lost: Sequence[TriggeredBuild], now: float) -> Trigger:
+    """Ask for the last of the builds that were lost once more, under a new number."""
+    if not lost or not trigger.is_active or trigger.paused:
+        return trigger
+    build = next_build(trigger, lost[-1].kind, lost[-1].cause, now)
+    return replace(trigger, number=build.number, asked=(*trigger.asked, build))
+
+
+def _ask(trigger: Trigger, builds: Mapping[str, Build | None], source: str, now: float) -> Trigger:
+    """Ask for the next build if there is a new cause.
+
+    One for a period waits until the one before has left the queue: it would supersede that, and stand behind all
+    others, so that where queues are longer than periods none would ever begin.
+    """
     if not trigger.is_active or trigger.paused or len(trigger.asked) >= MOST_OPEN:
         return trigger
     period = int((now - trigger.since) // trigger.every) if trigger.every else 0
-    is_over = period > trigger.period
+    if now >= trigger.since and (trigger.period - period) * trigger.every > AHEAD:
+        return replace(trigger, period=period)
+    is_over = period > trigger.period and not any(_is_queued(each, builds) for each in trigger.asked)
     is_new = trigger.source_changed and source not in ("", trigger.seen_source)
     is_changed = trigger.spec_changed and trigger.seen_digest not in ("", trigger.digest)
     kind: CauseKind
@@ -169,7 +206,12 @@ def _ask(trigger: Trigger, source: str, now: float) -> Trigger:
         trigger,
         seen_source=source or trigger.seen_source,
         seen_digest=trigger.digest,
-        period=max(period, trigger.period),
+        period=period if is_over else trigger.period,
         number=build.number,
         asked=(*trigger.asked, build),
     )
+
+
+def _is_queued(asked: TriggeredBuild, builds: Mapping[str, Build | None]) -> bool:
+    build = builds.get(asked.id)
+    return asked.kind == "every" and build is not None and build.state is State.QUEUED

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..build.build import Build, State
+from ..build.build import LOST, Build, State
 from ..build.damage import readable_builds
 from ..build.events import BuildRejected, BuildRequested
 from ..build.plan import AskedElements, Context
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-LOST = "the process that ran this build has ended"
 TRY_AGAIN = 60.0  # seconds after a try to end what a killed process has left
 RECOVERY = 3.0  # seconds that a command spends on a clean-up which others have failed to end
 POLL = 0.2  # seconds between looks at a build that another process runs

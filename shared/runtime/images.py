@@ -271,17 +271,19 @@ class LocalImages:
     def retire_rules(self) -> Mapping[str, RetireRule]:
         """Return the rules of this home. InputError names file and key."""
         from ..build.image.retire_rules import read_retire_rules
+        from ..host.secret_file import NoPlainFile, read_plain
 
         path = self._backend.home / RETIRE_FILE
         try:
-            with path.open("rb") as file:
-                data = file.read(_LARGEST_RULES + 1)
-            return read_retire_rules(json.loads(data[:_LARGEST_RULES]), str(path))
+            data, _ = read_plain(path, _LARGEST_RULES)
+            return read_retire_rules(json.loads(data), str(path))
         except FileNotFoundError as error:
             raise InputError(
                 f"no image goes away by rule: there is no {path}; write one, or give --family NAME with --older-than, "
                 "--keep or both"
             ) from error
+        except NoPlainFile as error:
+            raise InputError(f"{path} is no plain file; write the rules into one") from error
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; make it a plain file that you may read") from error
         except (ValueError, RecursionError) as error:

@@ -50,7 +50,7 @@ class KeptTriggers:
         now = edit(trigger, offered)
         if now != trigger and not self._store.save_trigger(now, trigger):
             return ()
-        return look_at(now, source, self._backend).wanted
+        return look_at(now, source, self._backend, each_minute=False).wanted
 
     def count(self, trigger: Trigger) -> BuildRejected | None:
         """Count the builds that have ended; return what announces that the trigger is paused, if it was not yet."""

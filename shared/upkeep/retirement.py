@@ -69,6 +69,8 @@ class _Top:
             return "its family leads to it"
         if age == self.newest:
             return "it is the newest of its family"
+        if age > self.newest:  # all that the family needs is told without it
+            return "it was published while this run looked at its family"
         for created, name, replacement in self.good:
             if age == (created, name):
                 return f"it is among the {len(self.good)} newest good ones of its family"

@@ -23,7 +23,7 @@ from ..build.identity import build_id, request_digest
 from ..build.trigger import Trigger, TriggeredBuild, pause_request
 from ..engine.engine import Engine
 from ..errors import DamagedDocument, GoldsmithError, NotFound
-from ..planning.triggers import advance_trigger, unanswered
+from ..planning.triggers import advance_trigger, in_turn, unanswered
 from ..ports import Message
 from ..topology import REQUESTS_TOPIC
 
@@ -65,7 +65,7 @@ class SourceLooks:
 def pull_triggers(backend: Backend, end: float) -> list[str]:
     """Ask for all builds that are due; return their ids. No fault of one trigger keeps the others waiting."""
     looks, asked = SourceLooks(backend), []
-    for trigger in backend.store.triggers():
+    for trigger in in_turn(backend.store.triggers(), backend.clock.now()):
         if backend.clock.now() >= end:
             LOG.warning("no time is left for some triggers; they are looked at in the next minute")
             break
@@ -91,14 +91,17 @@ def _pull(trigger: Trigger, looks: SourceLooks, backend: Backend) -> list[str]:
     return [build.id for build in looked.wanted]
 
 
-def look_at(trigger: Trigger, source: str, backend: Backend) -> LookedAt:
-    """Decide what a trigger asks for, and write it down. Nothing is wanted where another process was faster."""
+def look_at(trigger: Trigger, source: str, backend: Backend, *, each_minute: bool = True) -> LookedAt:
+    """Decide what a trigger asks for, and write it down. Nothing is wanted where another process was faster.
+
+    Who does not look each minute wants all that has not begun, however long ago it was asked for.
+    """
     builds = {each.id: _known(each.id, backend) for each in trigger.asked}
     now = backend.clock.now()
     after = advance_trigger(trigger, builds, source, now, backend.trigger_failures)
     if after != trigger and not backend.store.save_trigger(after, trigger):
         return LookedAt(trigger, ())
-    return LookedAt(after, unanswered(after, builds, now))
+    return LookedAt(after, unanswered(after, builds, now, each_minute=each_minute))
 
 
 def pause_announcement(trigger: Trigger, backend: Backend) -> BuildRejected | None:

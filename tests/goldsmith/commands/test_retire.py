@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,39 @@ def test_a_disk_that_is_open_stays(run: Commands, images: Path) -> None:
     assert states(images)["one"] == "OBSOLETE"
 
 
+def test_a_disk_that_is_open_stays_also_where_the_catalogue_is_a_link(run: Commands, images: Path) -> None:
+    (images / "images").rename(images / "elsewhere")
+    (images / "images").symlink_to(images / "elsewhere")
+    (images / "other-name.raw").hardlink_to(images / "elsewhere" / "one" / "disk.raw")
+    with (
+        (images / "other-name.raw").open("rb") as disk,
+        Popen(["/bin/cat"], stdin=PIPE, pass_fds=[disk.fileno()]) as it,
+    ):
+        told = run("images", "retire", "--family", FAMILY, "--keep", "1", "--dry-run").out
+        it.kill()
+    assert f"in use by process {it.pid}, which has its disk open" in told
+
+
+def test_nothing_new_is_made_of_an_image_that_is_going(run: Commands, images: Path, tmp_path: Path) -> None:
+    run("images", "retire", "--family", FAMILY, "--keep", "1")
+    spec = tmp_path / "again.yaml"
+    spec.write_text("name: again\nsource: {project: local, image: one}\nsteps: []\n")
+    done = run("build", spec)
+    assert (done.status, "image one is OBSOLETE, so that nothing is made of it; name another" in done.err) == (2, True)
+    with open_one_machine(images) as backend:
+        assert not any(build.id.startswith("again") for build in backend.store.builds())
+
+
+def test_an_image_that_cannot_be_read_keeps_all_others(run: Commands, images: Path) -> None:
+    before = states(images)
+    (images / "images" / "imported" / "image.json").write_text("{")
+    done = run("images", "retire", "--family", FAMILY, "--keep", "1")
+    assert (done.status != 0, done.out) == (True, "")
+    assert "imported" in done.err
+    del before["imported"]
+    assert states(images) == before
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -122,5 +156,8 @@ def test_a_file_of_rules_that_is_wrong_changes_nothing(
     assert (done.status, text in done.err) == (2, True), done.err
     path.unlink()
     path.mkdir()
-    assert "Is a directory; make it a plain file" in run("images", "retire").err
+    assert "is no plain file; write the rules into one" in run("images", "retire").err
+    path.rmdir()
+    os.mkfifo(path)
+    assert "is no plain file; write the rules into one" in run("images", "retire").err
     assert set(states(images).values()) == {None}

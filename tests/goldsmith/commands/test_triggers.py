@@ -53,6 +53,17 @@ def test_a_source_that_is_not_there_is_said_each_time(run: Commands, spec: Path,
         assert list(backend.store.builds()) == []
 
 
+def test_a_spec_has_one_place_however_it_is_called(run: Commands, spec: Path) -> None:
+    (spec.parent / "below").mkdir()
+    run("triggers", "add", spec)
+    run("triggers", "add", spec.parent / "below" / ".." / spec.name)
+    assert [each["spec"] for each in run("triggers", "list", "--json").document()] == [str(spec)]
+    link = spec.parent / "current.yaml"
+    link.symlink_to(spec)
+    run("triggers", "add", link)
+    assert str(link) in [each["spec"] for each in run("triggers", "list", "--json").document()], "it may be moved on"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

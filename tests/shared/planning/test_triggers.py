@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shared.build.build import Build, Outcome, State
+from shared.build.build import LOST, Build, Outcome, State
 from shared.build.plan import CachePlan
 from shared.build.trigger import Trigger, request_of
 from shared.planning.triggers import (
@@ -79,6 +79,44 @@ def test_two_causes_at_once_are_one_build_that_is_made_anew() -> None:
 def test_a_clock_that_goes_back_asks_for_nothing() -> None:
     first = advance_trigger(TRIGGER, {}, "4711", values.NOON + 8 * DAY)
     assert advance_trigger(first, {}, "4711", values.NOON - DAY) == first
+
+
+def test_a_clock_that_was_years_ahead_does_not_end_all_periods() -> None:
+    ahead = advance_trigger(TRIGGER, {}, "4711", values.NOON + 20_000 * DAY)
+    calm = advance_trigger(ahead, ended(ahead), "4711", values.NOON + 8 * DAY)
+    assert (calm.asked, calm.period) == ((), 1), "what was asked for meanwhile counts for the period"
+    assert kinds(advance_trigger(calm, {}, "4711", values.NOON + 14 * DAY)) == ["every"]
+    slept = advance_trigger(TRIGGER, {}, "4711", values.NOON + 60 * DAY)
+    assert advance_trigger(slept, {}, "4711", 0.0).period == slept.period, "before the clock was set after a start"
+
+
+def test_a_period_waits_for_the_one_before_to_leave_the_queue() -> None:
+    first = advance_trigger(TRIGGER, {}, "4711", values.NOON + 7 * DAY)
+    queued: dict[str, Build | None] = {each: values.build(id=each, state=State.QUEUED) for each in ended(first)}
+    held = advance_trigger(first, queued, "4711", values.NOON + 22 * DAY)
+    assert held == first
+    sourced = advance_trigger(first, queued, "4712", values.NOON + 22 * DAY)
+    assert (kinds(sourced), sourced.period) == (["every", "source"], 1)
+    begun: dict[str, Build | None] = {each: values.build(id=each) for each in ended(first)}
+    assert advance_trigger(first, begun, "4711", values.NOON + 22 * DAY).period == 3
+
+
+def test_a_build_that_its_process_has_left_is_asked_for_again_under_another_number() -> None:
+    first = advance_trigger(TRIGGER, {}, "4712", values.NOON)
+    lost: dict[str, Build | None] = {
+        key: replace(build, reason=LOST) for key, build in outcomes(first, Outcome.CANCELLED).items() if build
+    }
+    again = advance_trigger(first, lost, "4712", values.NOON)
+    assert [(each.number, each.kind, each.cause) for each in again.asked] == [(2, "source", "4712")]
+    assert (again.failures, again.asked[0].id == first.asked[0].id) == (1, False)
+    paused = advance_trigger(first, lost, "4712", values.NOON, most_failures=1)
+    assert (paused.asked, paused.paused) == ((), values.NOON)
+
+
+def test_who_looks_seldom_is_told_all_that_has_not_begun() -> None:
+    once = advance_trigger(TRIGGER, {}, "4712", values.NOON)
+    late = values.NOON + DAY + 60
+    assert (unanswered(once, {}, late), unanswered(once, {}, late, each_minute=False)) == ((), once.asked)
 
 
 def test_a_build_that_never_begins_is_given_up_and_does_not_stand_for_the_next_one() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.build import resources
-from shared.build.build import Build, Outcome, State
+from shared.build.build import LOST, Build, Outcome, State
 from shared.build.events import BuildRequested
 from shared.build.orders import Order
 from shared.build.plan import ImagePlan
@@ -19,7 +19,7 @@ from shared.errors import EnvironmentFault, NotFound
 from shared.host.build_folder import BuildFolder, build_ids
 from shared.interruption import Interruption
 from shared.ports import Bus, Message
-from shared.runtime.builds import LOST, LocalBuilds
+from shared.runtime.builds import LocalBuilds
 from shared.runtime.one_machine import LocalBackend, open_one_machine
 from tests.shared.disks.small_disks import left_clean
 from tests.shared.host.contenders import hear, other_process

@@ -93,6 +93,21 @@ def family() -> Family:
     return Family()
 
 
+def test_an_image_that_is_published_during_a_run_stays(family: Family) -> None:
+    class Publishing(Users):
+        def uses(self, project: str, images_of: str) -> Iterator[ImageUse]:
+            build = build_of("five")
+            if "five" not in family.world.compute.all_images:
+                add_build(family.world.store, build)
+                family.world.compute.all_images["five"] = image_of(build, -DAY)
+            yield from ()
+
+    family.users = Publishing()
+    assert family.run()["five"].verdict.why == "it was published while this run looked at its family"
+    assert family.there()["five"] is None
+    assert family.run()["five"].verdict.why == "its family leads to it"
+
+
 def test_old_images_become_obsolete_and_are_deleted_a_day_later(family: Family) -> None:
     assert {name: action for name, (action, _) in family.plan().items()} == {
         "one": "obsolete",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -15,6 +15,7 @@ from shared.build.trigger import Trigger, trigger_id
 from shared.errors import PoisonMessage
 from shared.intake.request import of_upload
 from shared.planning.turns import give_turns
+from shared.ports import Clock
 from shared.topology import REQUESTS_TOPIC
 from shared.upkeep.expiry import expire_builds
 from shared.upkeep.triggers import pull_triggers
@@ -177,7 +178,10 @@ def test_a_message_that_names_no_build_of_a_trigger_is_dropped(desk: Desk) -> No
     for number in (0, 1, 99):
         message = f'{{"trigger": "{trigger_id(URI)}", "number": {number}}}'.encode()
         assert desk.intake.published(message, "any") == ()
-    assert desk.intake.published(b'{"trigger": "unknown", "number": 1}', "any") == ()
+    assert desk.intake.published(f'{{"trigger": "{"0" * 32}", "number": 1}}'.encode(), "any") == ()
+    for key in ("unknown", "", "..", "a/b/c", "0" * 33, f"{'0' * 32}\\n"):
+        with pytest.raises(PoisonMessage):
+            desk.intake.published(f'{{"trigger": "{key}", "number": 1}}'.encode(), "any")
 
 
 def test_damage_of_one_trigger_keeps_no_others_waiting(desk: Desk) -> None:
@@ -211,6 +215,50 @@ def test_a_packed_context_is_copied_by_each_build(desk: Desk) -> None:
         uris += [trigger(desk).packed, context_of(desk.world.store.load(asked).build)]
     months = ["2026-11", "2026-11", "2026-12", "2026-12", "2027-01", "2027-01"]
     assert uris == [f"gs://{BUCKET}/contexts/{month}/{digest}.tar" for month in months]
+
+
+def test_a_packed_context_is_named_where_its_copy_is_though_a_request_is_delivered_again_in_the_next_month(
+    desk: Desk,
+) -> None:
+    data, digest = packed_context({"preload.sh": "true\n"})
+    desk.put(f"uploads/{digest}.tar", data)
+    desk.upload(f"{SPEC}triggers: {{every: 7d}}\n", goldsmith_context=f"gs://{BUCKET}/uploads/{digest}.tar")
+    desk.objects.remove(f"gs://{BUCKET}/uploads/{digest}.tar")
+    desk.world.clock.time += 7 * DAY
+    pull_triggers(desk.world.backend, desk.world.clock.time + 9)
+    [message] = requests(desk)
+    begun = desk.intake.published(message, "any")
+    desk.world.clock.time += 30 * DAY
+    assert desk.intake.published(message, "any")[0].id == begun[0].id
+    assert trigger(desk).packed == context_of(begun[0]) == f"gs://{BUCKET}/contexts/2026-11/{digest}.tar"
+    [asked] = pull(desk)
+    assert context_of(desk.world.store.load(asked).build) == f"gs://{BUCKET}/contexts/2026-12/{digest}.tar"
+
+
+def test_where_there_is_no_time_for_all_triggers_each_has_its_minute(desk: Desk) -> None:
+    for number in range(3):
+        desk.upload(BOTH.replace("hello", f"hello{number}"), f"specs/hello{number}.yaml")
+    new_source(desk)
+    slow, asked = SlowClock(desk.world.clock), set()
+    backend = replace(desk.world.backend, clock=slow)
+    for _ in range(3):
+        desk.world.clock.time += 60 - desk.world.clock.time % 60
+        asked |= set(pull_triggers(backend, desk.world.clock.time + 4))
+    assert {each.rpartition("-")[0] for each in asked} == {"hello0", "hello1", "hello2"}
+
+
+@dataclass
+class SlowClock:
+    """Time passes at each look."""
+
+    real: Clock
+
+    def now(self) -> float:
+        self.real.pause(1)
+        return self.real.now()
+
+    def pause(self, seconds: float) -> None:
+        self.real.pause(seconds)
 
 
 @pytest.mark.parametrize("triggers", ["{source_changed: true}", "{every: 31d}"])
