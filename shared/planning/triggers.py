@@ -30,7 +30,7 @@ BAD = (Outcome.FAILED, Outcome.TIMED_OUT)
 MOST_OPEN = 20  # builds of one trigger that have not ended; no more are asked for
 UNBEGUN_SECONDS = 7 * 86_400.0  # seconds after which a build that was asked for and has not begun counts as ended
 AHEAD = 30 * 86_400.0  # seconds by which a clock must have been ahead for its periods to count for nothing
-STRIDE = 61  # triggers by which the first one of a minute is further on
+STRIDE = 61  # a prime: triggers by which the first one of a minute is further on
 EAGER = 3600.0  # seconds for which such a build is asked for each minute; then it is each tenth minute
 
 
@@ -127,7 +127,8 @@ def unanswered(
 
 def in_turn(triggers: Sequence[_Listed], now: float) -> Sequence[_Listed]:
     """Return triggers in another order each minute: the last ones of each are those that there may be no time for."""
-    first = int(now // 60) * STRIDE % max(1, len(triggers))
+    number = max(1, len(triggers))
+    first = int(now // 60) * (STRIDE if number % STRIDE else 1) % number
     return (*triggers[first:], *triggers[:first])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from shared.build.build import LOST, Build, Outcome, State
 from shared.build.plan import CachePlan
 from shared.build.trigger import Trigger, request_of
@@ -14,6 +16,7 @@ from shared.planning.triggers import (
     advance_trigger,
     anew,
     edit,
+    in_turn,
     is_older,
     resume_paused,
     unanswered,
@@ -111,6 +114,17 @@ def test_a_build_that_its_process_has_left_is_asked_for_again_under_another_numb
     assert (again.failures, again.asked[0].id == first.asked[0].id) == (1, False)
     paused = advance_trigger(first, lost, "4712", values.NOON, most_failures=1)
     assert (paused.asked, paused.paused) == ((), values.NOON)
+
+
+@pytest.mark.parametrize("number", [1, 2, 60, 61, 122, 500])
+def test_each_trigger_is_the_first_one_of_some_minute(number: int) -> None:
+    turns = [in_turn(range(number), 60.0 * minute) for minute in range(number)]
+    assert {turn[0] for turn in turns} == set(range(number))
+    assert all(sorted(turn) == [*range(number)] for turn in turns)
+
+
+def test_there_is_no_turn_without_triggers() -> None:
+    assert [*in_turn([], values.NOON)] == []
 
 
 def test_who_looks_seldom_is_told_all_that_has_not_begun() -> None:
