@@ -95,7 +95,7 @@ families of the deployment's project, and `retire_images` does it every six hour
 report of its last run: what stays and why, what went, and what could not be done. It is also the object
 `retirement/report.json` of the bucket, with up to 2000 images.
 
-1. An image that is old enough, and that nothing uses, becomes OBSOLETE. Nothing new can be made of it then.
+1. An image that is old enough, and that nothing uses, becomes OBSOLETE. Nothing new can be made of it then: Compute Engine refuses it, and so does Goldsmith on one machine.
 2. A day later, at least, everything that may use it is listed again. If nothing does, it is deleted, by its id. A list that is not whole, since a zone cannot be
    reached, counts as one that cannot be read.
 
