@@ -349,7 +349,7 @@ def retire_by_rule(
         what = _PLANNED if dry_run else _RETIRED
         rows = [(each.verdict, f"not done: {each.fault}" if each.fault else each.verdict.why) for each in done]
         print_table(("IMAGE", "FAMILY", "", "WHY"), [(v.name, v.family, what[v.action], why) for v, why in rows])
-    return NOT_SUCCEEDED if any(each.fault for each in done) else 0
+    return NOT_SUCCEEDED if any(each.fault or each.verdict.blind for each in done) else 0
 
 
 def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, as_json: bool) -> int:

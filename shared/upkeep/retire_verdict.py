@@ -30,6 +30,7 @@ class RetireVerdict:
     family: str
     action: RetireAction
     why: str
+    blind: bool = False  # kept for the one reason that something could not be read
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class RetireFacts:
 def retire_verdict(facts: RetireFacts, rule: RetireRule, now: float) -> RetireVerdict:
     """Return what is to be done with an image."""
     action, why = _decide(facts, rule, now)
-    return RetireVerdict(facts.project, facts.name, facts.family, action, why)
+    blind = action == "keep" and bool(facts.blind) and why.startswith(facts.blind)
+    return RetireVerdict(facts.project, facts.name, facts.family, action, why, blind)
 
 
 def _decide(facts: RetireFacts, rule: RetireRule, now: float) -> tuple[RetireAction, str]:

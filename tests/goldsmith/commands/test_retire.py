@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -68,7 +70,7 @@ def test_images_go_by_the_rules_of_the_home(run: Commands, images: Path) -> None
         "two": "keep",
         "three": "keep",
     }
-    assert set(told[0]) == {"project", "name", "family", "action", "why", "fault"}
+    assert set(told[0]) == {"project", "name", "family", "action", "why", "blind", "fault"}
     assert set(states(images)) == {"three", "two", "imported"}
     assert run("images", "check", "one").status == 1
 
@@ -91,10 +93,9 @@ def test_a_disk_that_is_open_stays_also_where_the_catalogue_is_a_link(run: Comma
     (images / "images").rename(images / "elsewhere")
     (images / "images").symlink_to(images / "elsewhere")
     (images / "other-name.raw").hardlink_to(images / "elsewhere" / "one" / "disk.raw")
-    with (
-        (images / "other-name.raw").open("rb") as disk,
-        Popen(["/bin/cat"], stdin=PIPE, pass_fds=[disk.fileno()]) as it,
-    ):
+    disk = (images / "other-name.raw").open("rb")
+    with Popen(["/bin/cat"], stdin=PIPE, pass_fds=[disk.fileno()]) as it:
+        disk.close()
         told = run("images", "retire", "--family", FAMILY, "--keep", "1", "--dry-run").out
         it.kill()
     assert f"in use by process {it.pid}, which has its disk open" in told
@@ -118,6 +119,14 @@ def test_an_image_that_cannot_be_read_keeps_all_others(run: Commands, images: Pa
     assert "imported" in done.err
     del before["imported"]
     assert states(images) == before
+
+
+def test_what_stays_since_something_cannot_be_read_is_no_success(run: Commands, images: Path) -> None:
+    with closing(sqlite3.connect(images / "state.db")) as database, database:
+        database.execute("UPDATE images SET document = '{' WHERE name = 'three'")
+    done = run("images", "retire", "--family", FAMILY, "--keep", "1")
+    assert (done.status, "what is known of image three cannot be read" in done.out) == (1, True)
+    assert set(states(images).values()) == {None}
 
 
 @pytest.mark.parametrize(

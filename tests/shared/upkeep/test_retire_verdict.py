@@ -60,3 +60,4 @@ def test_verdict(name: str) -> None:
     facts, action, why = VERDICTS[name]
     verdict = retire_verdict(facts, RULE, NOW)
     assert (verdict.action, why in verdict.why) == (action, True), verdict.why
+    assert verdict.blind is (facts.blind != "")
