@@ -154,7 +154,9 @@ def _reserve(wanted: ImageDocument, backend: Backend) -> ImageDocument:
         )
         if known is not None and _is_same(known, wanted):
             if known.revoked is not None:
-                raise InputError(f"its copy {known.name} was {known.revoked.text}")
+                raise InputError(
+                    f"its copy {known.name} was {known.revoked.text}; build another image, and promote that"
+                )
             if not known.id or (found is not None and found.id == known.id):
                 return known
         if found is not None:
@@ -234,7 +236,7 @@ def _refuse_revoked(mine: ImageDocument, copy: Image | None, backend: Backend) -
         recorded = record_revocation(mine, replace(revoked, done=False), backend)
         make_way(copy, record_made(recorded, copy, backend), backend, alone=True)
     what = f"image {mine.copy.of}" if of_original else f"its copy {mine.name}"
-    raise InputError(f"{what} of project {mine.project} was {revoked.text}")
+    raise InputError(f"{what} of project {mine.project} was {revoked.text}; build another image to promote")
 
 
 def _of_original(mine: ImageDocument, of_it: ChannelCopy, backend: Backend) -> Revocation | None:
