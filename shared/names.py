@@ -220,14 +220,20 @@ def image_user(text: str) -> str:
 
     `project:NUMBER` is the account by which managed instance groups of that project make their VMs.
     """
-    if found := _PROJECT_NUMBER.fullmatch(text):
-        return f"serviceAccount:{found[1]}@cloudservices.gserviceaccount.com"
+    if (written := written_member(text)) != text:
+        return written
     if text != ALL_USERS and not _MEMBER.fullmatch(text):
         raise ValueError(
             f"{quoted(text)} is no member that an image can be shared with; write user:, group: or serviceAccount: and "
             f"an address, domain: and a domain, project: and a project's number, or {ALL_USERS}"
         )
     return text
+
+
+def written_member(text: str) -> str:
+    """Return `project:NUMBER` as IAM writes that project's account, and any other member as it is."""
+    found = _PROJECT_NUMBER.fullmatch(text)
+    return text if found is None else f"serviceAccount:{found[1]}@cloudservices.gserviceaccount.com"
 
 
 def secret_place(text: str) -> str:

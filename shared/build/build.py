@@ -191,7 +191,13 @@ class Distributed:
     target: str  # the member, or PROJECT/NAME
     time: float  # Unix seconds
     id: str = ""  # of the copy
-    refused: str = ""  # why it cannot be; "": it is done
+    refused: str = ""  # why it cannot be; "": it is done, or a copy without an id that is begun
+    is_copy: bool = False  # it may be there as soon as it is begun, also where it is refused
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether the target has the image, as far as is known."""
+        return not self.refused and (bool(self.id) or not self.is_copy)
 
 
 @dataclass(frozen=True)

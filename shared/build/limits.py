@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ..errors import InputError
-from ..names import compute_path
+from ..names import compute_path, written_member
 from ..quantities import format_duration
 from .image.retire_rules import RetireRule
 from .plan import MAKER_SPACE, ImagePlan, MachinePlan, Plan
@@ -22,6 +22,7 @@ ANY = ("*",)
 FAILURES = 5
 _NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
 _SUBNET = re.compile(r"(?:projects/([^/]+)/)?(regions/[^/]+/subnetworks/[^/]+)")
+_POOLS = ("principal://", "principalSet://")
 _SHOWN = 300  # characters of a value in a message
 NETWORK = "default"  # what Compute Engine takes where a spec names neither network nor subnetwork
 
@@ -115,7 +116,7 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
 
 def _distribution(image: ImagePlan, limits: Limits) -> Iterator[str]:
     for member in image.share:
-        if not _matches(member, limits.share_with):
+        if not _may_have(member, limits.share_with):
             yield _refused("output.share", member, "share_with", limits.share_with)
     for copy in image.copies:
         if not _matches(copy.project, limits.copy_projects):
@@ -172,6 +173,16 @@ def _networks(machine: MachinePlan, limits: Limits) -> Iterator[str]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _may_have(member: str, patterns: Sequence[str]) -> bool:
+    """Return whether a member may get images. The owner of a pool of identities gives them any names.
+
+    So a pattern matches identities of pools only where it says that it does, or is `*`.
+    """
+    if member.startswith(_POOLS):
+        patterns = [pattern for pattern in patterns if pattern == "*" or pattern.startswith(_POOLS)]
+    return any(fnmatchcase(member, written_member(pattern)) for pattern in patterns)
 
 
 def _refused(key: str, value: str, variable: str, allowed: Sequence[str]) -> str:

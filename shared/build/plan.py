@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from provisioner.protocol import DiskLayout, Step
 
-from ..names import LOCAL
+from ..errors import InputError
+from ..names import LOCAL, NAME_LENGTH
 from .block_devices.description import DiskDescription
 from .identity import without_own
 from .image.secure_boot import SecureBootKeys
@@ -119,6 +120,22 @@ class ImagePlan:
     kms_key: str | None = None  # None: Google's own. On Google Cloud only
     share: tuple[str, ...] = ()  # members that may use the published image; on Google Cloud only
     copies: tuple[ImageCopyPlan, ...] = ()  # on Google Cloud only
+
+    def check_copies(self) -> None:
+        """Raise InputError for a copy whose name is too long, or that has a name and project with another image."""
+        taken = {(self.project, self.name)}
+        for copy in self.copies:
+            place = copy.project, copy.name_for(self)
+            if len(place[1]) > NAME_LENGTH:
+                raise InputError(
+                    f"output.copies: {place[1]} is longer than {NAME_LENGTH} characters; give the copy a name"
+                )
+            if place in taken:
+                raise InputError(
+                    f"output.copies: there are two images of one name in project {place[0]}; give one of the copies "
+                    "a name"
+                )
+            taken.add(place)
 
     @property
     def is_distributed(self) -> bool:

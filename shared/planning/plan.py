@@ -255,7 +255,7 @@ def _image(
         name = output.name or image_name(spec.name, requested, digest)
     inherited = source.labels if output.inherit_labels else {}
     old, export, sbom = output.deprecate_old, output.export, output.sbom
-    return ImagePlan(
+    planned = ImagePlan(
         project=output.project or spec.build.project or LOCAL,
         name=name,
         family=output.family,
@@ -279,22 +279,18 @@ def _image(
         own_labels=output.own_labels,
         numbered=not (output.name or output.name_suffix),
     )
+    planned.check_copies()
+    return planned
 
 
 def _copies(output: Output, project: str) -> tuple[ImageCopyPlan, ...]:
-    """Return the copies of the image. InputError for two of one name in a project."""
+    """Return the copies of the image. InputError for one where the image is."""
     copies = tuple(
         ImageCopyPlan(each.project or project, each.name, each.storage_location, each.kms_key or output.kms_key)
         for each in output.copies
     )
     if any(each.project == project and each.storage_location is None for each in copies):
         raise InputError(f"output.copies: project {project} has the image; write a storage_location for its copy")
-    places = [(each.project, each.name, None if each.project != project else each.storage_location) for each in copies]
-    twice = next((place for index, place in enumerate(places) if place in places[:index]), None)
-    if twice is not None:
-        raise InputError(
-            f"output.copies: there are two images of one name in project {twice[0]}; give one of the copies a name"
-        )
     return copies
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..backend import Backend
 from ..build.limits import Limits, check_distribution
 from ..build.plan import ImageCopyPlan, ImagePlan
-from ..distribution import distribute
+from ..distribution import distribute, retract_copies
 from ..errors import InputError, Transient
 from ..names import LOCAL, cloud_project, image_user, kms_key, output_name
 from ..ownership import find_image
@@ -44,17 +44,20 @@ def distribute_image(
     known = find_image(project, name, backend)
     if image is None or known is None or known.id != image.id:
         raise InputError(f"there is no image {name} in project {project} that Goldsmith has made")
+    if known.revoked is not None:  # an earlier delivery may have begun a copy
+        retract_copies(image, backend)
     if known.state != "published" or known.revoked is not None or image.is_obsolete:
         state = "revoked" if known.revoked is not None else "OBSOLETE" if image.is_obsolete else "not published"
         raise InputError(f"image {name} of project {project} is {state}, and is given to nobody")
     members = tuple(_checked("share", image_user, each) for each in share)
     plan = ImagePlan(project, name, image.family, share=members, copies=tuple(_copy(each, project) for each in copies))
+    plan.check_copies()
     check_distribution(plan, limits)
     done = distribute(image, plan, backend, again=True)
     if done.late:
         raise Transient(f"image {name} is not distributed yet: {'; '.join(done.late)}")
     now = find_image(project, name, backend)
-    targets = [each.target for each in now.distributed if not each.refused] if now is not None else []
+    targets = [each.target for each in now.distributed if each.is_there] if now is not None else []
     return DistributedImage(project, name, tuple(targets), done.refused)
 
 

@@ -89,8 +89,9 @@ def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alon
             restored.add(make_way(each, document, backend, alone=alone))
         except Permanent as error:
             faults.append(error)
-    for left in retract_copies(image, backend):  # the same call again tries them again
-        LOG.warning("image %s is revoked, and a copy of it is not OBSOLETE: %s", image.name, left)
+    for each in [image, *(copy for copy, _ in copies)]:  # the same call again tries them again
+        for left in retract_copies(each, backend):
+            LOG.warning("image %s is revoked, and a copy of it is not OBSOLETE: %s", each.name, left)
     if faults:
         raise faults[0]
     told = _told(image, known, backend, restored=restored, copies=copies)

@@ -257,7 +257,14 @@ class FakeCompute:
             raise AlreadyExists(f"image {place} is no copy of {wanted.of.name}")
         if found is None:
             labels = {**wanted.of.labels, COPY_LABEL: wanted.of.id}
-            found = Image(wanted.project, wanted.name, f"copy-{place}", self._clock.now(), labels=labels)
+            found = Image(
+                wanted.project,
+                wanted.name,
+                f"copy-{place}",
+                self._clock.now(),
+                labels=labels,
+                source_image=wanted.of.id,
+            )
             self.duplicates[place] = found
             self.fuse.touch()
         self.duplicates[place] = replace(found, family=wanted.family)

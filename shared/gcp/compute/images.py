@@ -111,14 +111,13 @@ class Images:
             source = self._known(request.project, request.source)
             if str(source.id) != request.source_id:
                 raise NotFound(f"image {request.source} is gone from project {request.project}")
-            key = source.image_encryption_key.kms_key_name.partition("/cryptoKeyVersions/")[0]
             image = compute_v1.Image(
                 name=request.name,
                 source_image=API + f"projects/{request.project}/global/images/{request.source}",
                 description=source.description,
                 labels=dict(source.labels),
                 storage_locations=list(source.storage_locations),
-                image_encryption_key=customer_key(key or None),
+                image_encryption_key=customer_key(_kms_key(source)),
             )
             known = ("insert", request.project, "images", request.name, request.source_id, f"{request.asked:.6f}")
             insert = compute_v1.InsertImageRequest(
@@ -136,14 +135,18 @@ class Images:
         return _as_image(request.project, found)
 
     def duplicate(self, wanted: Duplicate) -> Image:
-        """Make an image of another one, which has its licences, features and Shielded VM keys; then its family."""
+        """Make an image of another one, which has its licences, features and Shielded VM keys; then its family.
+
+        Without a key it has the image's own: Compute Engine would take Google's.
+        """
+        key = wanted.kms_key or _kms_key(self._known(wanted.of.project, wanted.of.name))
         image = compute_v1.Image(
             name=wanted.name,
             source_image=_url(wanted.of.project, wanted.of.name),
             description=wanted.of.description,
             labels={**wanted.of.labels, COPY_LABEL: wanted.of.id},
             storage_locations=[] if wanted.storage_location is None else [wanted.storage_location],
-            image_encryption_key=customer_key(wanted.kms_key),
+            image_encryption_key=customer_key(key),
         )
         made = self.ensure(wanted.project, image, self._calls.until())
         if (made.labels.get(COPY_LABEL), str(made.source_image_id)) != (wanted.of.id, wanted.of.id):
@@ -390,6 +393,11 @@ def _url(project: str, name: str) -> str:
 
 def _changed(image: Image) -> str:
     return f"image {image.name} of project {image.project} has changed meanwhile; it is looked at again"
+
+
+def _kms_key(image: compute_v1.Image) -> str | None:
+    """Return the key that encrypts an image, without its version."""
+    return image.image_encryption_key.kms_key_name.partition("/cryptoKeyVersions/")[0] or None
 
 
 def _as_image(project: str, found: compute_v1.Image) -> Image:

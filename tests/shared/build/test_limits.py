@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.build.build import State
-from shared.build.limits import NO_LIMITS, Limits, check_limits, subnetworks
+from shared.build.limits import NO_LIMITS, Limits, check_distribution, check_limits, subnetworks
 from shared.build.plan import MachinePlan
 from shared.engine.lifecycle import advance
 from shared.errors import InputError
@@ -268,3 +268,29 @@ def test_secrets_go_with_an_account_of_the_deployment_and_no_kept_disk() -> None
         check_limits(asked, Limits(vm_service_accounts=()))
     with pytest.raises(InputError, match=r"^keep_on_failure: the disk of a failed step may hold its secrets"):
         check_limits(replace(asked, keep_disk=60.0), Limits(max_keep=60.0))
+
+
+@pytest.mark.parametrize(
+    ("member", "allowed"),
+    [
+        ("user:me@example.com", True),
+        (
+            "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/subject/me@example.com",
+            False,
+        ),
+        ("serviceAccount:123456789012@cloudservices.gserviceaccount.com", True),
+        ("serviceAccount:123456789013@cloudservices.gserviceaccount.com", False),
+        ("allAuthenticatedUsers", False),
+    ],
+)
+def test_members_are_whom_a_pattern_means(member: str, allowed: bool) -> None:
+    """Subjects of pools of identities are chosen by those who have the pool. A project is written by its number."""
+    image, limits = (
+        replace(values.plan().image, share=(member,)),
+        Limits(share_with=("*@example.com", "project:123456789012")),
+    )
+    if allowed:
+        check_distribution(image, limits)
+        return
+    with pytest.raises(InputError, match="share_with of this deployment"):
+        check_distribution(image, limits)

@@ -185,6 +185,8 @@ def test_a_target_that_was_refused_is_tried_again(web: World) -> None:
         ({"copies": [{"name": "gs-x"}]}, "copies: name: 'gs-x' begins with gs-"),
         ({"copies": [{"storage_location": "Europe"}]}, "write a region such as europe-west4"),
         ({"copies": [{"name": "other"}]}, "project my-project has the image; name a storage_location"),
+        ({"copies": [{"project": "their-project", **at} for at in ({}, {"name": "web"})]}, "two images of one name"),
+        ({"copies": [{"name": "web", "storage_location": "asia"}]}, "two images of one name in project my-project"),
         (
             {"image": "two", "share": ["user:me@example.com"]},
             "no image two in project my-project that Gold",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +159,47 @@ def test_copies_are_revoked_with_their_image() -> None:
     world.compute.duplicates[PLACES[1]] = replace(world.compute.duplicates[PLACES[1]], id="another")  # by a person
     revoke_image(PROJECT, "web", "its sshd takes any password", world.backend, alone=True)
     assert [world.compute.duplicates[place].deprecated for place in PLACES] == ["OBSOLETE", None]
+
+
+def revoke(world: World) -> None:
+    revoke_image(PROJECT, "web", "its sshd takes any password", world.backend, alone=True)
+
+
+@pytest.mark.parametrize("last", range(1, 20))
+def test_no_death_before_a_revocation_leaves_a_copy_that_is_usable(last: int) -> None:
+    world = World()
+    build = published(world, share=())
+    world.compute.fuse = type(world.compute.fuse)(last)
+    with suppress(Died):
+        carry_out(build, world)
+    world.compute.fuse = type(world.compute.fuse)()
+    revoke(world)
+    assert {each.deprecated for each in world.compute.duplicates.values()} <= {"OBSOLETE"}
+
+
+class RefusedHalfWay(RevokedMeanwhile):
+    """The world's Compute Engine, where a copy is made, and may not join its family."""
+
+    def duplicate_image(self, wanted: Any) -> Image:
+        self._world.compute.duplicate_image(wanted)
+        raise Permanent("permission compute.images.update is missing")
+
+
+def test_a_copy_that_was_refused_half_way_is_revoked_too() -> None:
+    world = World()
+    build = published(world, copies=COPIES[:1])
+    backend = replace(world.backend, compute=RefusedHalfWay(world))
+    deprecate_images(build, Order(build.id, 1, "deprecate_images", 1), backend)
+    revoke(world)
+    assert [each.deprecated for each in world.compute.duplicates.values()] == ["OBSOLETE"]
+
+
+def test_a_late_copy_does_not_lead_the_family_of_its_project() -> None:
+    world = World()
+    build = published(world, copies=COPIES[:1])
+    world.compute.all_images["newer"] = Image(PROJECT, "newer", "sha256-newer", values.NOON + 9999, family=FAMILY)
+    carry_out(build, world)
+    assert [each.family for each in world.compute.duplicates.values()] == [None]
 
 
 def test_an_image_is_distributed_after_its_publication() -> None:

@@ -167,3 +167,21 @@ def test_a_policy_that_others_write_all_the_time_is_left_for_later(cloud: Cloud)
     cloud.endpoint.fail_next("setIamPolicy", 412, 99, "conditionNotMet")
     with pytest.raises(Transient, match="others change it at the same time"):
         cloud.compute().share_image(image, TEAM)
+
+
+def test_a_copy_keeps_the_key_of_its_image_where_it_gets_no_other(cloud: Cloud) -> None:
+    key = f"projects/{PROJECT}/locations/us/keyRings/ring/cryptoKeys/key"
+    cloud.endpoint.provide_key(key)
+    found = web_image(cloud)
+    encrypted = compute_v1.Image(
+        name="encrypted",
+        source_image=f"projects/{PROJECT}/global/images/{found.name}",
+        image_encryption_key=compute_v1.CustomerEncryptionKey(kms_key_name=key),
+    )
+    operation = cloud.client(Policies).insert_unary(project=PROJECT, image_resource=encrypted)
+    cloud.client(compute_v1.GlobalOperationsClient).wait(project=PROJECT, operation=operation.name)
+    image = cloud.compute().image(PROJECT, "encrypted")
+    assert image is not None
+    cloud.compute().duplicate_image(Duplicate(OTHER, "encrypted", image))
+    made = cloud.client(Policies).get(project=OTHER, image="encrypted").image_encryption_key.kms_key_name
+    assert made.partition("/cryptoKeyVersions/")[0] == key
