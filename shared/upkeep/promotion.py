@@ -154,9 +154,7 @@ def _reserve(wanted: ImageDocument, backend: Backend) -> ImageDocument:
         )
         if known is not None and _is_same(known, wanted):
             if known.revoked is not None:
-                raise InputError(
-                    f"its copy {known.name} was {known.revoked.text}; build another image, and promote that"
-                )
+                raise InputError(f"its copy {known.name} was {known.revoked.text}; build another image to promote")
             if not known.id or (found is not None and found.id == known.id):
                 return known
         if found is not None:
