@@ -122,9 +122,13 @@ class ImagePlan:
     copies: tuple[ImageCopyPlan, ...] = ()  # on Google Cloud only
 
     def check_copies(self) -> None:
-        """Raise InputError for a copy whose name is too long, or that has a name and project with another image."""
+        """Raise InputError for a copy that is where the image is, or whose name is too long or taken by another."""
         taken = {(self.project, self.name)}
         for copy in self.copies:
+            if copy.project == self.project and copy.storage_location is None:
+                raise InputError(
+                    f"output.copies: project {self.project} has the image; write a storage_location for its copy"
+                )
             place = copy.project, copy.name_for(self)
             if len(place[1]) > NAME_LENGTH:
                 raise InputError(

@@ -206,11 +206,15 @@ class UploadedPlaces:
         image = replace(
             image,
             project=here.project if image.project == LOCAL else image.project,
+            copies=tuple(
+                replace(each, project=here.project if each.project == LOCAL else each.project) for each in image.copies
+            ),
             sbom_input=None if image.sbom_input is None else self._kept_list(self.source(image.sbom_input)),
             sbom_to=None if image.sbom_to is None else self.target(image.sbom_to),
         )
         if plan.origin is not None and machine.secure_boot:
             raise InputError(_unsigned(by_spec=plan.machine.secure_boot))
+        image.check_copies()
         placed = replace(plan, machine=machine, image=image, keep_disk=self._keep)
         check_limits(placed, here.limits)
         return replace(placed, keep_disk=min(self._keep, here.limits.max_keep))

@@ -284,14 +284,11 @@ def _image(
 
 
 def _copies(output: Output, project: str) -> tuple[ImageCopyPlan, ...]:
-    """Return the copies of the image. InputError for one where the image is."""
-    copies = tuple(
+    """Return the copies of the image."""
+    return tuple(
         ImageCopyPlan(each.project or project, each.name, each.storage_location, each.kms_key or output.kms_key)
         for each in output.copies
     )
-    if any(each.project == project and each.storage_location is None for each in copies):
-        raise InputError(f"output.copies: project {project} has the image; write a storage_location for its copy")
-    return copies
 
 
 def _beside_disk(output: Output) -> Mapping[str, Any]:

@@ -54,6 +54,13 @@ class TestUpload:
         assert (plan.image.project, plan.machine.project) == ("images-1", "builders-1")
         assert (plan.machine.zones, plan.machine.service_account) == (("europe-west1-b",), "a@b")
 
+    def test_a_copy_in_another_location_is_one_of_the_deployments_project(self) -> None:
+        desk = Desk(Limits(copy_projects=("my-project",)))
+        image = planned(desk.upload(PLAIN + "output: {name: web, copies: [{storage_location: asia}]}\n")).image
+        assert [(each.project, each.name_for(image)) for each in image.copies] == [("my-project", "web-asia")]
+        refused = desk.upload(PLAIN + "output: {name: web, copies: [{project: my-project}]}\n")
+        assert "project my-project has the image; write a storage_location for its copy" in reason(refused)
+
     def test_secure_boot_of_the_deployment_is_in_the_plan_which_tells_how_to_boot_a_kept_disk(self, desk: Desk) -> None:
         assert not planned(desk.upload(PLAIN)).machine.secure_boot
         desk.intake = Intake(desk.world.backend, desk.objects, Place(secure_boot=True))
