@@ -732,7 +732,7 @@ def give_up_retiring(build: Build, _event: Event) -> Build:
 
 def warn(build: Build, event: OrderFailed) -> Build:
     """Keep the refusal as a warning, once; it is tried again."""
-    return _warn(build, retiring_warning(event))
+    return _warn(build, retiring_warning(build, event))
 
 
 def _warn(build: Build, *texts: str) -> Build:

@@ -91,9 +91,14 @@ def lost_reason(build: Build, lost: str) -> str:
     return f"{build.reason.removesuffix(kept_reason(build))}; {lost[:LONGEST_REASON]}"
 
 
-def retiring_warning(event: OrderFailed) -> str:
-    """Return why older images of the family are not deprecated."""
-    return f"older images of the family are not deprecated: {event.reason[:LONGEST_REASON]}"
+def retiring_warning(build: Build, event: OrderFailed) -> str:
+    """Return why what follows a publication is not done to its end."""
+    image = None if build.plan is None else build.plan.image
+    part = "older images of the family are not deprecated"
+    if image is not None and image.is_distributed:
+        both = "the image is not distributed to all, or older ones of the family are not deprecated"
+        part = "the image is not distributed to all" if image.deprecate_old is None else both
+    return f"{part}: {event.reason[:LONGEST_REASON]}"
 
 
 def distribution_warning(refused: str) -> str:

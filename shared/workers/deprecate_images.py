@@ -31,10 +31,13 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
         raise Permanent(f"image {plan.image.name} is gone from project {plan.image.project}")
     given = distribute(ours, plan.image, backend) if plan.image.is_distributed else DistributionResult()
     names: tuple[str, ...] = ()
+    fault: CloudError | None = None
     if plan.image.deprecate_old is not None or not plan.image.is_distributed:
-        names = _deprecate_older(ours, plan.image, backend)
-    if given.late:
-        raise Transient(f"image {ours.name} is not distributed yet: {'; '.join(given.late)}")
+        try:
+            names = _deprecate_older(ours, plan.image, backend)
+        except CloudError as error:
+            fault = error
+    _raise_left(ours, given, fault)
     return ImagesDeprecated(
         build_id=build.id,
         event_id=order.fact_id("ImagesDeprecated"),
@@ -42,6 +45,18 @@ def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDepr
         names=names,
         refused=tuple(map(distribution_warning, given.refused)),
     )
+
+
+def _raise_left(ours: Image, given: DistributionResult, fault: CloudError | None) -> None:
+    """Raise what is left of either part, with all that is known of the other: Permanent if nothing can be repeated."""
+    if fault is None and not given.late:
+        return
+    told = [] if fault is None else [str(fault)]
+    if given.late:
+        told.append(f"image {ours.name} is not distributed yet: {'; '.join(given.late)}")
+    told += map(distribution_warning, given.refused)
+    text = "; ".join(told)
+    raise Permanent(text) if isinstance(fault, Permanent) and not given.late else Transient(text)
 
 
 def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[str, ...]:

@@ -161,6 +161,19 @@ def test_copies_are_revoked_with_their_image() -> None:
     assert [world.compute.duplicates[place].deprecated for place in PLACES] == ["OBSOLETE", None]
 
 
+def test_older_images_that_cannot_be_deprecated_keep_nobody_from_a_second_try() -> None:
+    world = World()
+    build = published(world, deprecate_old=build_of("web").plan.image.deprecate_old)  # type: ignore[union-attr]  # it has one
+    world.compute.all_images["web"] = replace(world.compute.all_images["web"], family="other")
+    world.compute.faults["share_image"] = Transient("it is slow")
+    world.compute.faults["duplicate_image"] = Permanent("it is forbidden")
+    with pytest.raises(Transient, match=f"not in family {FAMILY} any more; image web is not distributed yet: {TEAM}"):
+        carry_out(build, world)
+    with pytest.raises(Permanent, match=f"any more; not distributed to {PLACES[0]}: it is forbidden"):
+        carry_out(build, world)
+    assert world.compute.users == [ROBOT, TEAM]
+
+
 def revoke(world: World) -> None:
     revoke_image(PROJECT, "web", "its sshd takes any password", world.backend, alone=True)
 
@@ -214,3 +227,7 @@ def test_an_image_is_distributed_after_its_publication() -> None:
     assert (told.outcome, told.warnings, told.retiring) == (Outcome.SUCCEEDED, (refused,), False)
     here = replace(build, plan=replace(plan, image=replace(plan.image, share=(TEAM,), copies=COPIES)))
     assert [order.kind for order in advance(here, values.image_published())[1]] == ["clean_up"]
+    share = replace(plan, image=replace(given, deprecate_old=None))
+    late = values.order_failed(order="deprecate_images", reason="it is slow")
+    left, _ = advance(advance(replace(build, plan=share), values.image_published())[0], late)
+    assert left.warnings == ("the image is not distributed to all: it is slow",)
