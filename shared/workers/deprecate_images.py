@@ -5,6 +5,8 @@ Never a newer one, never all at once. What is distributed hangs on nothing that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backend import Backend
 from ..build.build import Build
 from ..build.events import ImagesDeprecated
@@ -69,7 +71,7 @@ def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[st
     family = backend.compute.images(plan.project, family=plan.family)
     older = [image for image in family if image.name != ours.name and image.created < ours.created]
     active = [image for image in older if image.deprecated is None and may_retire(image, backend)]
-    active = [image for image in active if not is_revoked(image, backend)] if not is_revoked(ours, backend) else []
+    active = [image for image in active if not is_revoked(image, backend)] if _leads(ours, family, backend) else []
     deletes_at = None if policy.ttl_seconds is None else backend.clock.now() + policy.ttl_seconds
     faults: list[CloudError] = []
     done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order
@@ -85,6 +87,24 @@ def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[st
         _give_back(ours, older, backend)
     _raise(faults)
     return tuple(sorted(done))
+
+
+def _leads(ours: Image, family: Sequence[Image], backend: Backend) -> bool:
+    """Return whether the family may lead to ours, so that older images give way to it; make it active where it has to.
+
+    A newer image may have deprecated ours, and have been revoked before the store knew that ours is published: then the
+    family has gone back to an older one.
+    """
+    if is_revoked(ours, backend):
+        return False
+    if ours.deprecated is None:
+        return True
+    newer = next((image for image in family if image.name == ours.replacement), None)
+    good = newest_good(family, backend)
+    if newer is None or not is_revoked(newer, backend) or good is None or good.name != ours.name:
+        return False
+    backend.compute.activate_image(ours)
+    return True
 
 
 def _give_back(ours: Image, older: list[Image], backend: Backend) -> None:

@@ -130,6 +130,27 @@ def test_the_family_always_leads_to_a_good_image(data: st.DataObject) -> None:
     family.check_end()
 
 
+def test_a_build_that_ends_late_takes_the_place_of_a_newer_image_that_was_revoked() -> None:
+    """Its image is in the family and deprecated, and the store does not know yet that it is published."""
+    family = Family()
+    family.world.compute.set_family("local", "two", FAMILY)
+    family.publish("three")
+    family.revoke("three")
+    assert family.leads_to() == "one"
+    family.publish("two")
+    family.check_end()
+    assert family.leads_to() == "two"
+
+
+def test_no_image_gives_way_to_one_that_a_person_has_deprecated() -> None:
+    family = Family()
+    family.begin("two")
+    two = family.world.compute.all_images["two"]
+    family.world.compute.all_images["two"] = replace(two, deprecated="DEPRECATED")
+    family.publish("two")
+    assert family.leads_to() == "one"
+
+
 PAIRS = {
     "its own build deprecates the older ones": (("publish", "three"), ("revoke", "three")),
     "a newer build deprecates it": (("publish", "four"), ("revoke", "three")),
