@@ -88,12 +88,14 @@ RETIREMENT = """\
 The date "deleted" that `output.deprecate_old.ttl` gives a deprecated image deletes nothing: neither Compute Engine nor
 the functions act on it. Images go away by rule only where the deployer, or the owner of a home, has set one for
 their family; a spec cannot. On one machine,
-[`goldsmith images retire`](command-line.md#goldsmith-images-retire) does it. Deletion has two phases:
+[`goldsmith images retire`](command-line.md#goldsmith-images-retire) does it.
 
 On Google Cloud, the variables [`retire_images` and `consumers`](deployment.md#variables) of `terraform/` say it, for
 families of the deployment's project, and `retire_images` does it every six hours. The dashboard's `/retirement` is the
 report of its last run: what stays and why, what went, and what could not be done. It is also the object
 `retirement/report.json` of the bucket, with up to 2000 images.
+
+Deletion has two phases:
 
 1. An image that is old enough, and that nothing uses, becomes OBSOLETE. Nothing new can be made of it then: Compute Engine refuses it, and so does Goldsmith on one machine.
 2. A day later, at least, everything that may use it is listed again. If nothing does, it is deleted, by its id. A list that is not whole, since a zone cannot be
