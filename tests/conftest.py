@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -18,6 +19,16 @@ from tests.shared.images.families import newest
 ROOT = Path(__file__).resolve().parents[1]
 BASE_HOME = ROOT / "build" / "test-home"  # outlives a run; `make clean` removes it
 FAMILY = "debian-12"
+
+# Python has one server of forks for all modules, and the list that is set last holds: so there is one list.
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [
+        *("tests.goldsmith.command_line", "tests.shared.host.contenders", "goldsmith.__main__"),
+        *("typer._adapters", "typer.rich_utils"),  # which typer imports when it runs
+        *sorted(f"goldsmith.commands.{path.stem}" for path in (ROOT / "goldsmith" / "commands").glob("[a-z]*.py")),
+        *("shared.runtime.one_machine", "shared.runtime.builds", "shared.runtime.dispatcher"),
+    ]
+)
 
 # Virtual machines run beside these tests on the same few cores: how long examples take tells nothing. A folder that
 # the examples of a test share is meant: each writes over what the last one has left.

@@ -13,19 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from goldsmith import commands
-
 _PROCESSES = multiprocessing.get_context("forkserver")
-_COMMANDS = [f"goldsmith.commands.{path.stem}" for path in Path(commands.__file__).parent.glob("[a-z]*.py")]
-_PROCESSES.set_forkserver_preload(
-    [
-        "tests.goldsmith.command_line",
-        "goldsmith.__main__",
-        *("typer._adapters", "typer.rich_utils"),  # which typer imports when it runs
-        *sorted(_COMMANDS),
-        *("shared.runtime.one_machine", "shared.runtime.builds", "shared.runtime.dispatcher"),
-    ]
-)
 LIMIT = 60  # seconds for one command
 
 

@@ -22,7 +22,6 @@ from shared.ports import Message
 from tests.world import values
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.shared.host.contenders"])
 
 Work = Callable[[Path, Connection], None]
 
