@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 from shared.errors import GoldsmithError
 
@@ -24,10 +26,10 @@ def main() -> int:
     try:
         app(prog_name="goldsmith")
     except GoldsmithError as error:
-        complain(str(error))
+        _tell(str(error))
         return of_error(error)
     except OSError as error:  # of a file that no code of ours expects to be wrong
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return ENVIRONMENT
     except KeyboardInterrupt:  # before the command line was read; typer takes those that come later
         return INTERRUPTED
@@ -36,14 +38,28 @@ def main() -> int:
     return 0
 
 
+def _tell(text: str) -> None:
+    """Complain, unless standard error has gone, as it does with a terminal: the exit status stays the same."""
+    with suppress(GoldsmithError, BrokenPipeError):
+        complain(text)
+
+
 def _flush() -> None:
-    """Write what is left, or Python would at its end and complain; a reader that has gone (`| head`) is no fault."""
+    """Write what is left, or Python would at its end, with a status of its own; a reader that has gone is no fault."""
+    fault = _flushed(sys.stdout)
+    if fault is not None and not isinstance(fault, BrokenPipeError):
+        _tell(f"standard output: {fault.strerror}")
+    _flushed(sys.stderr)
+
+
+def _flushed(stream: TextIO) -> OSError | None:
+    """Flush a stream; where that cannot be, lead it nowhere, and return why."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            complain(f"standard output: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 if __name__ == "__main__":

@@ -371,3 +371,17 @@ def test_reader_that_has_gone_and_full_disk(home: Path) -> None:
         os.close(out)
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == bool(said)
+
+
+@pytest.mark.parametrize("stream", ["/dev/full", "a reader that has gone"])
+def test_exit_status_is_the_same_where_standard_error_has_gone(home: Path, stream: str) -> None:
+    if stream == "/dev/full":
+        out = os.open(stream, os.O_WRONLY)
+    else:
+        reading, out = os.pipe()
+        os.close(reading)
+    environment = {"PATH": os.environ["PATH"], "GOLDSMITH_HOME": str(home)}  # buffered, as people have it
+    command = [sys.executable, "-m", "goldsmith", "images", "show", "no-such-image"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=out, check=False)
+    os.close(out)
+    assert done.returncode == 2
