@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EnvironmentFault
@@ -59,17 +61,31 @@ def _read(path: Path, most: int, remedy: str) -> bytes:
 
 
 def _write(path: Path, secret: bytes) -> None:
+    descriptor, staged = _open_unseen(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(file.fileno())  # before it has its name: a short key would stop every command
+            with suppress(FileExistsError):  # the first process wins; the others take its key
+                if staged is None:
+                    os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno(), follow_symlinks=True)
+                else:
+                    os.link(staged, path)
+    finally:
+        if staged is not None:
+            staged.unlink()
+    force(path.parent)  # before anything is signed with it: another key would not be believed
+
+
+def _open_unseen(path: Path) -> tuple[int, Path | None]:
+    """Open a new file beside a path, which nothing is left of after a kill; on some file systems it has a name."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(path.parent, flags | os.O_TMPFILE, 0o600), None
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
     staged = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     # what is there already was left by a process that was killed here and had our numbers
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())  # before it has its name: a short key would stop every command
-    try:
-        os.link(staged, path)  # the first process wins; the others take its key
-    except FileExistsError:
-        pass
-    finally:
-        staged.unlink()
-    force(path.parent)  # before anything is signed with it: another key would not be believed
+    return os.open(staged, flags | os.O_CREAT | os.O_TRUNC, 0o600), staged

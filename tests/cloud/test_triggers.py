@@ -38,6 +38,7 @@ def test_a_new_source_image_is_built_once(person: Person, cloud: Cloud) -> None:
 
     new_source(1)
     changes = {"family: hello": "family: freshened", "family: debian-12": "family: fresh"}
+    changes["project: local"] = f"project: {person.project}"
     folder = person.spec("fresh", replace=changes, add="triggers: {source_changed: true, every: 7d}\n")
     person.upload(folder)
     cancelled(person, person.build("fresh"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from shared.runtime.one_machine import LocalBackend, open_one_machine
+from tests.conftest import ROOT
 from tests.shared.host.contenders import hear, other_process
 from tests.world.values import BUILD_ID
 
@@ -30,13 +31,20 @@ def test_master_key_is_made_once_and_for_its_owner_alone(backend: LocalBackend, 
     assert [path.name for path in home.glob(".master*")] == []
 
 
-def test_what_a_killed_process_left_of_a_key_is_no_hindrance(home: Path) -> None:
-    home.mkdir(mode=0o700)
-    numbers = f"{os.getpid()}.{threading.get_native_id()}"  # a process before had them, too
-    (home / f".master.key.{numbers}").write_bytes(b"half")
+DIES = """
+import os, sys
+from pathlib import Path
+from shared.runtime.one_machine import open_one_machine
+sys.addaudithook(lambda event, _: os._exit(9) if event == "os.link" else None)
+open_one_machine(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_that_dies_before_the_key_has_its_name_leaves_nothing_of_it(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DIES, home], cwd=ROOT, check=False)
+    assert (done.returncode, [path.name for path in home.glob("*master*")]) == (9, [])
     with open_one_machine(home):
         assert len((home / "master.key").read_bytes()) == 32
-    assert [path.name for path in home.glob(".master*")] == []
 
 
 def test_processes_that_start_at_once_take_one_key(home: Path) -> None:
