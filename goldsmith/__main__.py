@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -15,7 +17,7 @@ from typing import TextIO
 from shared.errors import GoldsmithError
 
 from .cli import app
-from .exit_status import ENVIRONMENT, INTERRUPTED, of_error
+from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
 from .screen.text import complain
 
 
@@ -29,6 +31,8 @@ def main() -> int:
         _tell(str(error))
         return of_error(error)
     except OSError as error:  # of a file that no code of ours expects to be wrong
+        if error.errno == errno.EIO and _has_lost_terminal():
+            return NOT_SUCCEEDED  # as where a reader has gone
         _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return ENVIRONMENT
     except KeyboardInterrupt:  # before the command line was read; typer takes those that come later
@@ -36,6 +40,11 @@ def main() -> int:
     finally:
         _flush()
     return 0
+
+
+def _has_lost_terminal() -> bool:
+    """Return whether standard output is a device, and none that is a terminal any more."""
+    return stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode) and not sys.stdout.isatty()
 
 
 def _tell(text: str) -> None:

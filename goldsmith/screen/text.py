@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import unicodedata
 from typing import TextIO
@@ -28,6 +29,8 @@ def say(text: str, stream: TextIO | None = None) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.errno == errno.EIO:  # the terminal has gone: as a reader that has
+            raise BrokenPipeError(errno.EPIPE, "the terminal has gone") from error
         raise EnvironmentFault(f"the output cannot be written: {error.strerror}") from error
 
 
