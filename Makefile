@@ -73,7 +73,7 @@ test: setup ## run all tests, virtual machines included; minutes
 		$(LEFT_OUT:%=--ignore=%)
 
 .PHONY: quick
-quick: setup ## run the tests that need no virtual machine, emulator or Terraform; three minutes or less
+quick: setup ## run the tests that need no virtual machine, emulator or Terraform; some six minutes on two cores
 	.venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow and not soak" \
 		$(addprefix --ignore=tests/,cloud emulator shared/gcp terraform)
 
