@@ -16,7 +16,7 @@ from typing import TextIO
 
 from shared.errors import GoldsmithError
 
-from .cli import app
+from .cli.app import app
 from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
 from .screen.text import complain
 

@@ -1,1 +1,1 @@
-"""The commands, one module a group. cli.py imports a command when it runs."""
+"""The commands, one module a group. cli/ imports a command when it runs."""

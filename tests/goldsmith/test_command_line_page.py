@@ -9,7 +9,7 @@ from typing import Any
 
 import typer.main
 
-from goldsmith.cli import app
+from goldsmith.cli.app import app
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 Commands = dict[str, tuple[list[str], set[str]]]  # by name: arguments, and options in all their forms

@@ -193,7 +193,12 @@ LAYERS = (
         "goldsmith/cli",
         "goldsmith/home goldsmith/screen goldsmith/commands shared/ground",
         io=True,
-        files="cli cli_elements cli_triggers options __main__",
+    ),
+    _layer(
+        "goldsmith/main",
+        "goldsmith/home goldsmith/screen goldsmith/cli shared/ground",
+        io=True,
+        files="__main__",
     ),
     _layer("emulator/web", "shared/ground shared/host shared/machines", io=True),
     _layer("emulator/pubsub", "shared/ground shared/ports", io=True),

@@ -191,8 +191,8 @@ def write(root: Path, path: str, text: str) -> None:
         ("functions/start_build.py", "from goldsmith import cli", "functions may not import goldsmith/cli"),
         ("functions/start_build.py", "import provisioner.job.runner", "functions may not import provisioner/job"),
         ("functions/start_build.py", "from shared.gcp import pubsub", "functions may not import shared/gcp"),
-        ("goldsmith/cli.py", "from shared.local.store import LocalStore", "goldsmith/cli may not import shared/local"),
-        ("goldsmith/cli.py", "importlib.import_module('shared.gcp')", "goldsmith/cli may not import shared/gcp"),
+        ("goldsmith/cli/app.py", "from shared.local.store import LocalStore", "goldsmith/cli may not import shared/local"),
+        ("goldsmith/cli/app.py", "importlib.import_module('shared.gcp')", "goldsmith/cli may not import shared/gcp"),
         ("emulator/web/x.py", "def f():\n    from functions import start_build", "may not import functions"),
         ("emulator/compute/x.py", "from shared.gcp import compute", "emulator/compute may not import shared/gcp"),
         ("shared/engine/engine.py", "from ..workers import undo", "shared/engine may not import shared/workers"),
@@ -219,8 +219,8 @@ def test_forbidden_import_is_found(tmp_path: Path, path: str, text: str, reason:
 @pytest.mark.parametrize(
     ("path", "text", "reason"),
     [
-        ("goldsmith/cli.py", "import google.cloud.storage", "only shared.gcp and emulator may import google"),
-        ("goldsmith/cli.py", "import tests.world.world", "tests.world.world is not deployed"),
+        ("goldsmith/cli/app.py", "import google.cloud.storage", "only shared.gcp and emulator may import google"),
+        ("goldsmith/cli/app.py", "import tests.world.world", "tests.world.world is not deployed"),
         ("shared/workers/x.py", "import rich.table", "only goldsmith may import rich"),
         ("shared/build/x.py", "from pydantic import BaseModel", "only shared.spec may import pydantic"),
         ("provisioner/job/x.py", "import yaml", "only the standard library"),
@@ -265,7 +265,7 @@ def test_an_eager_adapter_is_found(tmp_path: Path) -> None:
         ("shared/runtime/opening.py", "def local():\n    from ..local import store\n    from ..gcp import pubsub"),
         ("shared/gcp/x.py", "from google.cloud import compute_v1\nfrom ..ports import Image\nfrom . import x"),
         ("provisioner/steps/reboot.py", "import os\nfrom ..protocol import Reboot"),
-        ("goldsmith/cli.py", "import rich.live, typer\nfrom .commands import build"),
+        ("goldsmith/cli/app.py", "import rich.live, typer\nfrom ..commands import build"),
         ("emulator/compute/x.py", "from shared.machines.machines import Machines\nimport google.cloud.compute_v1"),
     ],
 )

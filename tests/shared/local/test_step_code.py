@@ -63,7 +63,7 @@ def keys(tree: Path, source: Path, engine: str) -> list[str]:
     ("changed", "engines"),
     [
         ("goldsmith/commands/build.py", ()),
-        ("goldsmith/cli.py", ()),
+        ("goldsmith/cli/app.py", ()),
         ("shared/engine/lifecycle.py", ()),
         ("shared/workers/export_image.py", ()),
         ("shared/local/compute.py", ()),

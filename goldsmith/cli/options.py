@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from ..places import Place
 
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
@@ -68,3 +71,12 @@ def named_values(parameters: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"--set {parameter}: write NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def chosen_place(project: str | None, bucket: str | None) -> Place:
+    """Return the place that a command is about. typer.BadParameter."""
+    from ..places import Place
+
+    if project is None and bucket is not None:
+        raise typer.BadParameter("--bucket goes with --project ID")
+    return Place(project, bucket)

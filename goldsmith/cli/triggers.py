@@ -1,4 +1,4 @@
-"""The commands of `goldsmith triggers`, as cli.py has all others."""
+"""The commands of `goldsmith triggers`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ triggers = typer.Typer(no_args_is_help=True, help="Specs that are built again by
 @triggers.command("add")
 def triggers_add(spec: SpecArgument, parameters: Parameters = None) -> None:
     """Keep a spec that has triggers, so that `triggers run` builds it."""
-    from .commands.triggers import add_trigger
+    from ..commands.triggers import add_trigger
 
     add_trigger(spec, named_values(parameters))
 
@@ -20,7 +20,7 @@ def triggers_add(spec: SpecArgument, parameters: Parameters = None) -> None:
 @triggers.command("list")
 def triggers_list(json: AsJson = False) -> None:
     """List the specs that are built again by themselves."""
-    from .commands.triggers import list_triggers
+    from ..commands.triggers import list_triggers
 
     list_triggers(as_json=json)
 
@@ -28,7 +28,7 @@ def triggers_list(json: AsJson = False) -> None:
 @triggers.command("remove")
 def triggers_remove(spec: SpecArgument) -> None:
     """Build a spec no more by itself."""
-    from .commands.triggers import remove_trigger
+    from ..commands.triggers import remove_trigger
 
     remove_trigger(spec)
 
@@ -36,7 +36,7 @@ def triggers_remove(spec: SpecArgument) -> None:
 @triggers.command("resume")
 def triggers_resume(spec: SpecArgument) -> None:
     """Build a spec by itself again that is paused, since too many builds have failed."""
-    from .commands.triggers import resume_trigger
+    from ..commands.triggers import resume_trigger
 
     resume_trigger(spec)
 
@@ -44,6 +44,6 @@ def triggers_resume(spec: SpecArgument) -> None:
 @triggers.command("run")
 def triggers_run() -> None:
     """Build all that is due now, and end: for cron, or a timer of systemd."""
-    from .commands.triggers import run_triggers
+    from ..commands.triggers import run_triggers
 
     raise typer.Exit(run_triggers())

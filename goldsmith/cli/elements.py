@@ -1,4 +1,4 @@
-"""The commands of the group `elements`, as cli.py has those of all others."""
+"""The commands of `goldsmith elements`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def elements_tree(
     json: AsJson = False,
 ) -> None:
     """Show the merged hooks of elements, phase by phase, and the element that each comes from."""
-    from .commands.elements import asked_by_spec, asked_by_words, tree
+    from ..commands.elements import asked_by_spec, asked_by_words, tree
 
     if spec is None and names is None:
         raise typer.BadParameter("write a SPEC, or --elements NAME,...")
@@ -51,6 +51,6 @@ def elements_explain(
     json: AsJson = False,
 ) -> None:
     """Show what an element is for, what it needs and provides, and the variables that it knows."""
-    from .commands.elements import explain as run
+    from ..commands.elements import explain as run
 
     run(name, path or (), as_json=json)

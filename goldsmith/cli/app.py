@@ -1,0 +1,210 @@
+"""The command line: its groups, and the commands outside of them. What a command does is in the module that it imports.
+
+Imports at the top would cost every command, `--help` too, what only one needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .builds import builds
+from .cache import cache
+from .elements import elements
+from .images import images
+from .options import (
+    AsJson,
+    BucketOption,
+    ElementsPathOption,
+    EngineOption,
+    FormatsOption,
+    KeptFor,
+    OnFailure,
+    Parameters,
+    SourceOption,
+    SpecArgument,
+    WithSecrets,
+    named_values,
+)
+from .triggers import triggers
+
+app = typer.Typer(
+    name="goldsmith",
+    help="Golden images: the same spec builds the same image on this machine and on Google Cloud.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(builds, name="builds")
+app.add_typer(images, name="images")
+app.add_typer(cache, name="cache")
+app.add_typer(elements, name="elements")
+app.add_typer(triggers, name="triggers")
+
+
+@app.command()
+def build(
+    spec: SpecArgument,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
+    ] = None,
+    formats: FormatsOption = None,
+    parameters: Parameters = None,
+    source: SourceOption = None,
+    boot: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="direct|firmware", help="How the build VM boots; instead of the spec's local.boot."),
+    ] = None,
+    engine: EngineOption = None,
+    compression: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="fast|best", help="Of the archive: fast, or best at a third of the speed."),
+    ] = None,
+    key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TEXT", help="Idempotency key: the same key again is the same build, not another one."),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Run all steps; neither use results of earlier builds nor keep any.")
+    ] = False,
+    first: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="STEP", help="Run this step and all after it, whatever the cache has."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check-reproducible", help="Build twice, and fail unless both are the same."),
+    ] = False,
+    on_failure: OnFailure = None,
+    kept: KeptFor = None,
+    with_secrets: WithSecrets = False,
+    retry_for: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="TIME", help="Keep an image so long that fails late, for `builds retry`; else 1d."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Build the image of a spec on this machine."""
+    from ..commands.build import BuildFlags, retry_seconds
+    from ..commands.build import build as run
+    from ..commands.held import hold_flags
+    from ..commands.images import format_names
+
+    hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=json)
+    written, kept_for = format_names(formats or ()), retry_seconds(retry_for)
+    flags = BuildFlags(output, boot, compression, written, no_cache, first, check, hold, kept_for)
+    raise typer.Exit(run(spec, named_values(parameters), source, flags, engine=engine, key=key, as_json=json))
+
+
+@app.command()
+def submit(
+    spec: SpecArgument,
+    project: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="The project on Google Cloud; else the spec's build.project."),
+    ] = None,
+    bucket: BucketOption = None,
+    parameters: Parameters = None,
+    source: SourceOption = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the build to end.")] = False,
+    kept: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--keep-on-failure", metavar="TIME", help="Keep the disk of a failed step so long."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Build the image of a spec on Google Cloud, and follow the build."""
+    from ..commands.submit import submit as run
+
+    raise typer.Exit(
+        run(spec, project, bucket, named_values(parameters), source, detach=detach, kept=kept, as_json=json)
+    )
+
+
+@app.command()
+def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None) -> None:
+    """Check a spec and the files that it names; create nothing."""
+    from ..commands.specs import validate as run
+
+    run(spec, named_values(parameters), source)
+
+
+@app.command()
+def plan(
+    spec: SpecArgument,
+    parameters: Parameters = None,
+    source: SourceOption = None,
+    engine: EngineOption = None,
+    json: AsJson = False,
+) -> None:
+    """Show what a build of the spec would make."""
+    from ..commands.specs import plan as run
+
+    run(spec, named_values(parameters), source, engine, as_json=json)
+
+
+@app.command()
+def convert(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="A cloudbuild.yaml that uses COS Customizer, a YAML list of diskimage-builder's images, a script that "
+            "runs disk-image-create; or, behind --, such a command itself.",
+        ),
+    ],
+    parameters: Parameters = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
+    ] = None,
+    source: SourceOption = None,
+    path: ElementsPathOption = None,
+) -> None:
+    """Print what another system's file comes to as a spec, or as several."""
+    from ..commands.convert import convert as run
+
+    run(words, named_values(parameters), output, source, [Path(folder) for folder in path or ()])
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def dib(
+    words: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="OPTION", help="Options and elements, as disk-image-create takes them."),
+    ] = None,
+) -> None:
+    """Build the image of a command line of diskimage-builder's disk-image-create."""
+    from ..commands.dib import dib as run
+
+    raise typer.Exit(run(words or ()))
+
+
+@app.command()
+def sweep(json: AsJson = False) -> None:
+    """Finish or clean up what killed runs have left, and delete what belongs to no build."""
+    from ..commands.machine.sweep import sweep as run
+
+    run(as_json=json)
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Check what builds need of this machine, and say how to get what is missing."""
+    from ..commands.machine.doctor import doctor as run
+
+    raise typer.Exit(run(as_json=json))
+
+
+@app.command("gpu-drivers")
+def gpu_drivers(json: AsJson = False) -> None:
+    """List the NVIDIA drivers that a step install-gpu can name."""
+    from ..commands.machine.gpu_drivers import gpu_drivers as run
+
+    run(as_json=json)

@@ -1,0 +1,248 @@
+"""The commands of `goldsmith images`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .options import AsJson, BucketOption, FormatsOption, ImageName, ProjectOption, chosen_place
+
+images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
+
+
+@images.command("forget")
+def images_forget(
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
+) -> None:
+    """Set aside what is known of an image and cannot be read; its name is free again."""
+    from ..commands.images import forget_record
+
+    forget_record(name, chosen_place(project, bucket))
+
+
+@images.command("promote")
+def images_promote(
+    name: ImageName,
+    channel: Annotated[str, typer.Option("--to", metavar="CHANNEL", help="One of channels.json, such as prod.")],
+    json: AsJson = False,
+) -> None:
+    """Copy a verified image into a channel: the family FAMILY-CHANNEL leads to it then."""
+    from ..commands.images import promote
+
+    promote(name, channel, as_json=json)
+
+
+@images.command("revoke")
+def images_revoke(
+    name: ImageName,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong with it, in one line.")],
+    alone: Annotated[bool, typer.Option("--alone", help="Also where its family is left without a good image.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Take a published image back; its family goes back to the newest good one before it."""
+    from ..commands.images import revoke
+
+    revoke(name, reason, alone=alone, as_json=json)
+
+
+@images.command("retire")
+def images_retire(
+    family: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--family", metavar="NAME", help="A family whose old images go away; can be given several times."),
+    ] = None,
+    older_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DURATION", help="Those that are older than that, such as 90d."),
+    ] = None,
+    keep: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="NUMBER", help="But not so many of the newest good ones; 1 without this."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what stays, and why.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make old images that nothing uses OBSOLETE, and delete those that have been for a day."""
+    from ..commands.images import retire_by_rule
+
+    raise typer.Exit(retire_by_rule(family or [], older_than, keep, dry_run=dry_run, as_json=json))
+
+
+@images.command("check")
+def images_check(
+    name: ImageName,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Also status 1 for an image whose spec has no `verify`.")
+    ] = False,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Also status 1 unless its signed statement holds for its disk.")
+    ] = False,
+    builder: Annotated[str, typer.Option(metavar="URI", help="With --provenance: who must have made it.")] = "",
+    source: Annotated[
+        str,
+        typer.Option(metavar="IMAGE", help="With --provenance: what it must be made from: PROJECT/NAME, name or id."),
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """Say whether an image may be used; status 1 if not."""
+    from ..commands.images import print_verdict
+
+    stated = (builder, source) if provenance or builder or source else None
+    raise typer.Exit(print_verdict(name, verified=verified, stated=stated, as_json=json))
+
+
+@images.command("push")
+def images_push(
+    name: ImageName,
+    project: Annotated[str, typer.Option(metavar="ID", help="The project on Google Cloud that gets the image.")],
+    bucket: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="The bucket for its archive; else PROJECT-goldsmith."),
+    ] = None,
+    renamed: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Its name there; else the same.")] = None,
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins; else none.")] = None,  # noqa: UP045
+    feature: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--guest-os-feature", metavar="NAME", help="What its system can do, beside what its disk tells."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep-archive", help="Leave the archive in the bucket.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make an image of this machine an image of a project on Google Cloud; the same command goes on after a kill."""
+    from ..commands.images import push_to_project
+
+    push_to_project(name, project, bucket, renamed, family, feature or (), keep=keep, as_json=json)
+
+
+@images.command("list")
+def images_list(
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045
+    json: AsJson = False,
+) -> None:
+    """List images, newest first."""
+    from ..commands.images import list_images
+
+    list_images(family, as_json=json)
+
+
+@images.command("show")
+def images_show(name: ImageName, json: AsJson = False) -> None:
+    """Show one image, and what is inside."""
+    from ..commands.images import show_image
+
+    show_image(name, as_json=json)
+
+
+@images.command("provenance")
+def images_provenance(
+    name: ImageName,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="FILE", help="Write the signed envelope there instead of printing it."),
+    ] = None,
+    key: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="The public key that must have signed; else this machine's."),
+    ] = None,
+    builder: Annotated[str, typer.Option(metavar="URI", help="The builder that must have made it.")] = "",
+    source: Annotated[
+        str, typer.Option(metavar="IMAGE", help="What it must be made from: PROJECT/NAME, a name or an id.")
+    ] = "",
+) -> None:
+    """Check the signed statement about an image's origin against its disk, and print it."""
+    from ..commands.images import show_statement
+
+    raise typer.Exit(show_statement(name, output, key, builder, source))
+
+
+@images.command("lineage")
+def images_lineage(name: ImageName, json: AsJson = False) -> None:
+    """List an image and the images that it was made from, one after the other."""
+    from ..commands.images import show_lineage
+
+    show_lineage(name, as_json=json)
+
+
+@images.command("signing-key")
+def images_signing_key() -> None:
+    """Print the public key that checks what this machine signs."""
+    from ..commands.images import show_signing_key
+
+    show_signing_key()
+
+
+@images.command("import")
+def images_import(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A raw disk, also compressed, a tar.gz with disk.raw, qcow2, VMDK, VHD, VHDX or VDI."
+        ),
+    ],
+    name: Annotated[Optional[str], typer.Option(metavar="NAME", help="Its name; else made from the file's.")] = None,  # noqa: UP045
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins.")] = None,  # noqa: UP045
+    architecture: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="x86_64|arm64", help="Where the disk does not tell what its programs are for."),
+    ] = None,
+) -> None:
+    """Take a disk image into the catalogue, after checking it."""
+    from ..commands.images import import_file
+
+    import_file(file, name, family, architecture)
+
+
+@images.command("export")
+def images_export(
+    name: ImageName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
+    formats: FormatsOption = None,
+    compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
+) -> None:
+    """Write an image as the tar.gz that Compute Engine imports, or in other formats."""
+    from ..commands.images import export
+
+    export(name, output, compression, formats or ())
+
+
+@images.command("diff")
+def images_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="An image's name, or a file as for import.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
+    everything: Annotated[bool, typer.Option("--all", help="Show every file; else long lists are summed up.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="End with status 1 when anything differs.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what differs between two images: partitions, system, packages, settings, files."""
+    from ..commands.diff import diff
+
+    raise typer.Exit(diff(before, after, everything=everything, exit_code=exit_code, as_json=json))
+
+
+@images.command("bootstrap")
+def images_bootstrap(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12 or debian-13.")],
+    release: Annotated[Optional[str], typer.Option(metavar="NAME", help="Another release, such as sid.")] = None,  # noqa: UP045
+    packages: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--package", metavar="NAME", help="A further package; may be given several times."),
+    ] = None,
+    mirror: Annotated[Optional[str], typer.Option(metavar="URL", help="Where the packages come from.")] = None,  # noqa: UP045
+    architecture: Annotated[str, typer.Option(metavar="x86_64|arm64", help="The processor that it is for.")] = "x86_64",
+) -> None:
+    """Make a minimal bootable image from a distribution's packages."""
+    from ..commands.images import bootstrap
+
+    bootstrap(system, release, packages or [], mirror, architecture)
+
+
+@images.command("delete")
+def images_delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to delete.")]) -> None:
+    """Delete images from the catalogue."""
+    from ..commands.images import delete
+
+    delete(names)
