@@ -69,7 +69,7 @@ first image:
       --message '{"promote": {"image": "web-20261120", "to": "prod"}}'
 
 A channel can name `approvers`, a list of mail addresses. Promotions to such a channel are refused, since this release
-asks nobody for approval.
+has no approvals.
 [Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
 """
 

@@ -31,7 +31,7 @@ Storage = Callable[[str], BinaryIO]
 """Opens gs://BUCKET/OBJECT for reading. Raises NotFound."""
 
 _OBJECT = re.compile(r"(?:gs://|https?://storage\.googleapis\.com/|https?://www\.googleapis\.com/storage/v1/b/)(.+)")
-_NO_POLICY = "ACAB"  # the etag of an image that nobody was granted anything on
+_NO_POLICY = "ACAB"  # the etag of an image whose policy has no bindings
 _SOURCES = ("sourceDisk", "sourceImage", "rawDisk")
 _STATES = ("ACTIVE", "DEPRECATED", "OBSOLETE", "DELETED")
 _GIVEN = ("description", "family", "shieldedInstanceInitialState", "rawDisk", "storageLocations", "imageEncryptionKey")

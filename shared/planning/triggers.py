@@ -146,8 +146,8 @@ def _strike(
 ) -> tuple[Trigger, Sequence[TriggeredBuild]]:
     """Strike the builds that have ended, and pause the trigger where too many have failed in a row.
 
-    Returns also the builds whose process was killed: nobody has decided that their cause needs no build. They count as
-    failed, or a build that takes its machine down would do so for ever.
+    Returned are the document, and the builds whose process was killed, since their cause still needs a build. They
+    count as failed, or a build that takes its machine down would do so for ever.
     """
     left, lost, failures = [], [], trigger.failures
     for each in trigger.asked:

@@ -41,7 +41,7 @@ IMPORT_SECONDS = 3600.0  # for which the image is waited for
 OLD_SECONDS = 7 * 86_400.0  # a session lives for a week
 _ARCHIVE, _SESSION = "archive.tar.gz", "session.json"
 _READERS = (  # Compute Engine checks one or both of them
-    "grant storage.objects.get on the bucket to whoever pushes and to the Compute Engine service agent of the project"
+    "grant storage.objects.get on the bucket to your account and to the Compute Engine service agent of the project"
 )
 _RECORDS = 20  # tries to write down a copy while others write
 

@@ -48,7 +48,7 @@ def distribute_image(
         retract_copies(image, backend)
     if known.state != "published" or known.revoked is not None or image.is_obsolete:
         state = "revoked" if known.revoked is not None else "OBSOLETE" if image.is_obsolete else "not published"
-        raise InputError(f"image {name} of project {project} is {state}, and is given to nobody")
+        raise InputError(f"image {name} of project {project} is {state}, and is not distributed")
     members = tuple(_checked("share", image_user, each) for each in share)
     plan = ImagePlan(project, name, image.family, share=members, copies=tuple(_copy(each, project) for each in copies))
     plan.check_copies()

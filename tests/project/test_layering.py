@@ -191,7 +191,11 @@ def write(root: Path, path: str, text: str) -> None:
         ("functions/start_build.py", "from goldsmith import cli", "functions may not import goldsmith/cli"),
         ("functions/start_build.py", "import provisioner.job.runner", "functions may not import provisioner/job"),
         ("functions/start_build.py", "from shared.gcp import pubsub", "functions may not import shared/gcp"),
-        ("goldsmith/cli/app.py", "from shared.local.store import LocalStore", "goldsmith/cli may not import shared/local"),
+        (
+            "goldsmith/cli/app.py",
+            "from shared.local.store import LocalStore",
+            "goldsmith/cli may not import shared/local",
+        ),
         ("goldsmith/cli/app.py", "importlib.import_module('shared.gcp')", "goldsmith/cli may not import shared/gcp"),
         ("emulator/web/x.py", "def f():\n    from functions import start_build", "may not import functions"),
         ("emulator/compute/x.py", "from shared.gcp import compute", "emulator/compute may not import shared/gcp"),

@@ -4,7 +4,7 @@
 
 never      a channel leads to an image that is unverified, unrecorded, gone or whose revocation has returned;
            an image is deleted that is used, not ours, not OBSOLETE, or that its family leads to or has as its newest
-in calm    a family leads to the newest image that a build has published and nobody has revoked
+in calm    a family leads to the newest image that a build has published and that is not revoked
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class Lives(Simulation):
                 yield f"{family}-{channel} leads to {image.name}, which is revoked"
 
     def of_families(self) -> Iterator[str]:
-        """A family leads to the newest image that a build of ours has published and nobody has revoked."""
+        """A family leads to the newest image that a build of ours has published and that is not revoked."""
         for family in FAMILIES:
             members = [image for image in self.images.values() if image.family == family]
             good = [image for image in members if image.id in self.published and self.is_good(image)]

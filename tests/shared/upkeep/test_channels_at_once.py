@@ -43,7 +43,7 @@ class Channelled:
         self.world.backend = replace(self.world.backend, channels=lambda: dict.fromkeys(CHANNELS, Channel()))
         self.steps = Steps()
         self.world.store.fuse = self.world.compute.fuse = self.world.bus.fuse = self.steps
-        self.world.clock.pause = lambda most: None  # type: ignore[method-assign]  # nobody waits here
+        self.world.clock.pause = lambda most: None  # type: ignore[method-assign]  # no test waits
         self.revoked: set[str] = set()  # whose revocation has returned
         self.promoted: set[str] = set()
         for age, name in enumerate(reversed(NAMES)):

@@ -206,5 +206,5 @@ def test_the_deployment_says_who_may_get_an_image(web: World) -> None:
 
 def test_a_revoked_image_is_not_distributed(web: World) -> None:
     take_image_request(b'{"revoke": {"image": "web", "reason": "bad", "alone": true}}', "my-project", web.backend)
-    with pytest.raises(PoisonMessage, match="image web of project my-project is revoked, and is given to nobody"):
+    with pytest.raises(PoisonMessage, match="image web of project my-project is revoked, and is not distributed"):
         distribute(web, share=["user:me@example.com"])
