@@ -32,8 +32,8 @@ from shared.build.build import ImageDocument
 from shared.build.image.retire_rules import RetireRule
 from shared.gcp.documents import IMAGES, image_fields
 from shared.gcp.firestore import GoogleStore
+from shared.published.retirement import Retiring, plan_retirement, retire_images
 from shared.runtime.opening import cloud
-from shared.upkeep.retirement import Retiring, plan_retirement, retire_images
 
 PROJECT = "goldsmith-emulator"
 GOOGLE = "https://www.googleapis.com/compute/v1/"

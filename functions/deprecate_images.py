@@ -32,7 +32,7 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
     if message.topic != IMAGES_TOPIC:
         carry_out_message(message, "deprecate_images", backend)
         return
-    from shared.upkeep.image_requests import shown_result, take_image_request
+    from shared.published.image_requests import shown_result, take_image_request
 
     settings = backend.settings
     LOG.info("%s", shown_result(take_image_request(message.data, settings.project, backend, settings.limits)))

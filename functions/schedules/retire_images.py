@@ -15,9 +15,9 @@ def retire_images(request: HttpRequest) -> HttpAnswer:
     """Answer Cloud Scheduler's POST with how many images were looked at, marked and deleted, as JSON."""
     if request.method != "POST":
         return refuse_method(request, "POST")
+    from shared.published.retirement import Retiring
+    from shared.published.retirement_report import run_retirement
     from shared.topology import RETIREMENT_REPORT
-    from shared.upkeep.retirement import Retiring
-    from shared.upkeep.retirement_report import run_retirement
 
     log.set_build("")
     backend = INSTANCE.backend()

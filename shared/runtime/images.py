@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ..build.image.retire_rules import RetireRule
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
+    from ..published.image_check import ImageVerdict
+    from ..published.promotion import PromotedImage
+    from ..published.retirement import RetireDone
+    from ..published.revocation import RevokedImage
     from ..spec.model import Source, Spec
-    from ..upkeep.image_check import ImageVerdict
-    from ..upkeep.promotion import PromotedImage
-    from ..upkeep.retirement import RetireDone
-    from ..upkeep.revocation import RevokedImage
     from .one_machine import LocalBackend
 
 
@@ -248,20 +248,20 @@ class LocalImages:
 
     def revoke(self, image: str, reason: str, *, alone: bool) -> RevokedImage:
         """Take an image back. InputError, Transient."""
-        from ..upkeep.revocation import revoke_image
+        from ..published.revocation import revoke_image
 
         return revoke_image(LOCAL, image, reason, self._backend, alone=alone)
 
     def promote(self, image: str, channel: str) -> PromotedImage:
         """Copy an image into a channel. InputError, Transient."""
-        from ..upkeep.promotion import promote_image
+        from ..published.promotion import promote_image
 
         return promote_image(LOCAL, image, channel, self._backend)
 
     def retire(self, rules: Mapping[str, RetireRule], *, dry_run: bool) -> Iterator[RetireDone]:
         """Retire images by rule, or say what would be done: obsolete in one run, a day later deleted in another."""
         from ..local.image_users import LocalImageUsers
-        from ..upkeep.retirement import RetireDone, Retiring, plan_retirement, retire_images
+        from ..published.retirement import RetireDone, Retiring, plan_retirement, retire_images
 
         retiring = Retiring(LOCAL, rules, (LOCAL,), LocalImageUsers(self._backend.home))
         if dry_run:
@@ -291,7 +291,7 @@ class LocalImages:
 
     def check(self, image: str, *, must_be_verified: bool) -> ImageVerdict:
         """Say whether an image may be used. InputError."""
-        from ..upkeep.image_check import check_image
+        from ..published.image_check import check_image
 
         return check_image(LOCAL, image, self._backend, must_be_verified=must_be_verified)
 

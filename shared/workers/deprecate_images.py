@@ -12,11 +12,11 @@ from ..build.build import Build
 from ..build.events import ImagesDeprecated
 from ..build.orders import Order
 from ..build.plan import ImagePlan
-from ..distribution import DistributionResult, distribute
 from ..engine.reasons import distribution_warning
 from ..errors import CloudError, NotFound, Permanent, Transient
 from ..ownership import is_revoked, may_retire, newest_good
 from ..ports import Image
+from ..published.distribution import DistributionResult, distribute
 from .machines import planned
 
 

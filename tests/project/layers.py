@@ -73,9 +73,10 @@ LAYERS = (
     _layer(
         "shared/ports",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build",
-        files="ports image_users keys backend ownership distribution",
+        files="ports image_users keys backend ownership",
     ),
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
+    _layer("shared/published", "shared/ground shared/build shared/ports", io=True),
     _layer("shared/webhooks", "shared/ground shared/build shared/ports shared/engine", io=True),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer(
@@ -145,8 +146,8 @@ LAYERS = (
     ),
     _layer(
         "shared/workers",
-        "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/engine shared/sbom "
-        "shared/provenance",
+        "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/engine "
+        "shared/published shared/sbom shared/provenance",
         io=True,
     ),
     _layer(
@@ -162,16 +163,17 @@ LAYERS = (
     ),
     _layer(
         "shared/runtime",
-        "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/planning "
-        "shared/spec shared/elements shared/context shared/sbom shared/upkeep shared/workers shared/host shared/images "
-        "shared/origins shared/machines shared/cache shared/sandbox shared/local shared/gcp shared/webhooks "
+        "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/published "
+        "shared/planning shared/spec shared/elements shared/context shared/sbom shared/upkeep "
+        "shared/workers shared/host shared/images shared/origins shared/machines "
+        "shared/cache shared/sandbox shared/local shared/gcp shared/webhooks "
         "shared/provenance",
         io=True,
     ),
     _layer(
         "functions",
-        "shared/ground shared/build shared/ports shared/engine shared/planning shared/intake shared/upkeep "
-        "shared/workers shared/runtime shared/webhooks",
+        "shared/ground shared/build shared/ports shared/engine shared/published shared/planning shared/intake "
+        "shared/upkeep shared/workers shared/runtime shared/webhooks",
         io=True,
     ),
     _layer("main", "functions"),

@@ -20,10 +20,10 @@ from shared.build.image.retire_rules import RetireRule
 from shared.errors import InputError
 from shared.image_users import ImageUse
 from shared.ports import Image, Message
+from shared.published.promotion import promote_image
+from shared.published.retirement import Retiring, retire_images
+from shared.published.revocation import revoke_image
 from shared.spec.model import Verify
-from shared.upkeep.promotion import promote_image
-from shared.upkeep.retirement import Retiring, retire_images
-from shared.upkeep.revocation import revoke_image
 from tests.simulation.invariants import of_foreign, ours
 from tests.simulation.processes import Process
 from tests.simulation.simulation import FAMILY, STORM, Images, Request, Simulation, requests

@@ -16,8 +16,8 @@ import pytest
 
 from shared.build.build import ImageRecord
 from shared.images.catalogue import Catalogue
+from shared.published.promotion import promote_image
 from shared.runtime.one_machine import open_one_machine
-from shared.upkeep.promotion import promote_image
 from tests.goldsmith.command_line import Commands
 from tests.world.published import FAMILY, add_build, build_of
 

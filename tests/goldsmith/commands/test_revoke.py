@@ -16,8 +16,8 @@ import pytest
 
 from shared.build.build import ImageRecord
 from shared.images.catalogue import Catalogue
+from shared.published.revocation import revoke_image
 from shared.runtime.one_machine import open_one_machine
-from shared.upkeep.revocation import revoke_image
 from tests.goldsmith.command_line import Commands
 from tests.shared.disks.small_disks import os_tree, rooted
 from tests.world.published import FAMILY, add_build, build_of

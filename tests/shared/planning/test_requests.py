@@ -23,9 +23,9 @@ from shared.planning.plan import make_plan
 from shared.planning.requests import admit, ask_to_cancel, is_alike
 from shared.planning.turns import give_turns
 from shared.ports import Image
+from shared.published.promotion import promote_image
+from shared.published.revocation import revoke_image
 from shared.spec.model import Spec
-from shared.upkeep.promotion import promote_image
-from shared.upkeep.revocation import revoke_image
 from shared.upkeep.sweep import sweep_project
 from tests.world import values
 from tests.world.fuse import Died, Interleaved

@@ -16,7 +16,7 @@ from shared.engine.lifecycle import advance
 from shared.errors import Permanent, Transient
 from shared.names import COPY_LABEL
 from shared.ports import Image
-from shared.upkeep.revocation import revoke_image
+from shared.published.revocation import revoke_image
 from shared.workers.deprecate_images import deprecate_images
 from tests.world import values
 from tests.world.fuse import Died

@@ -9,7 +9,7 @@ import pytest
 from shared.build.build import Outcome, Revocation, State
 from shared.errors import InputError
 from shared.ports import Image
-from shared.upkeep.image_check import ImageVerdict, check_image
+from shared.published.image_check import ImageVerdict, check_image
 from tests.world import values
 from tests.world.published import add_build, build_of, image_of
 from tests.world.world import World

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .backend import Backend
-from .build.build import Distributed, ImageDocument
-from .build.plan import ImageCopyPlan, ImagePlan
-from .errors import CloudError, GoldsmithError, Passing, Permanent, Transient
-from .names import COPY_LABEL
-from .ownership import is_revoked
-from .ports import Duplicate, Image
+from ..backend import Backend
+from ..build.build import Distributed, ImageDocument
+from ..build.plan import ImageCopyPlan, ImagePlan
+from ..errors import CloudError, GoldsmithError, Passing, Permanent, Transient
+from ..names import COPY_LABEL
+from ..ownership import is_revoked
+from ..ports import Duplicate, Image
 
 LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 from shared.build.build import ImageDocument, Retirement
 from shared.build.damage import Damaged
 from shared.build.image.retire_rules import RetireRule
-from shared.upkeep.retire_verdict import SECOND_LOOK, RetireFacts, retire_verdict
+from shared.published.retire_verdict import SECOND_LOOK, RetireFacts, retire_verdict
 
 NOW = 1_700_000_000.0
 DAY = 86400.0

@@ -14,10 +14,10 @@ from typing import Any
 from ..backend import Backend
 from ..build.limits import Limits, check_distribution
 from ..build.plan import ImageCopyPlan, ImagePlan
-from ..distribution import distribute, retract_copies
 from ..errors import InputError, Transient
 from ..names import LOCAL, cloud_project, image_user, kms_key, output_name
 from ..ownership import find_image
+from .distribution import distribute, retract_copies
 
 _LOCATION = re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?")
 _KEYS = ("project", "name", "storage_location", "kms_key")

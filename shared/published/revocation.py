@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 from ..backend import Backend
 from ..build.build import Build, ChannelCopy, ImageDocument, Revocation
-from ..distribution import retract_copies
 from ..errors import (
     Conflict,
     DamagedDocument,
@@ -32,6 +31,7 @@ from ..errors import (
 from ..names import LABEL_COUNT, LOCAL, REVOKED_LABEL, SOURCE_LABEL, as_label_value, check_name
 from ..ownership import copy_of, find_image, is_good, is_revoked, newest_good
 from ..ports import Image
+from .distribution import retract_copies
 
 LOG = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from shared.build.build import State
 from shared.build.orders import Order
 from shared.errors import InputError, Permanent, Transient
 from shared.ports import Image
-from shared.upkeep.revocation import revoke_image
+from shared.published.revocation import revoke_image
 from shared.workers.deprecate_images import deprecate_images
 from tests.world import values
 from tests.world.published import FAMILY, add_build, build_of, image_of

@@ -15,9 +15,9 @@ from shared.build.plan import SourceImage
 from shared.errors import Permanent, Transient
 from shared.image_users import ImageUse
 from shared.ports import Image
-from shared.upkeep.retire_verdict import SECOND_LOOK
-from shared.upkeep.retirement import RetireDone, Retiring, plan_retirement, retire_images
-from shared.upkeep.revocation import revoke_image
+from shared.published.retire_verdict import SECOND_LOOK
+from shared.published.retirement import RetireDone, Retiring, plan_retirement, retire_images
+from shared.published.revocation import revoke_image
 from tests.world import values
 from tests.world.fuse import Died, Fuse, Interleaved
 from tests.world.published import FAMILY, add_build, build_of, image_of

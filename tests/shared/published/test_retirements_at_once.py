@@ -20,8 +20,8 @@ from shared.build.image.retire_rules import RetireRule
 from shared.errors import InputError, Permanent, Transient
 from shared.image_users import ImageUse
 from shared.ports import Image, ResourceKind
-from shared.upkeep.retirement import Retiring, retire_images
-from shared.upkeep.revocation import revoke_image
+from shared.published.retirement import Retiring, retire_images
+from shared.published.revocation import revoke_image
 from tests.world.fakes import FakeCompute
 from tests.world.fuse import Died, Fuse, Interleaved
 from tests.world.published import FAMILY, add_build, build_of, image_of

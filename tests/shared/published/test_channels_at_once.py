@@ -24,8 +24,8 @@ from shared.build.image.channels import Channel
 from shared.errors import InputError, NotFound, Permanent, Transient
 from shared.ownership import revocation_of
 from shared.ports import Image
-from shared.upkeep.promotion import promote_image
-from shared.upkeep.revocation import revoke_image
+from shared.published.promotion import promote_image
+from shared.published.revocation import revoke_image
 from tests.world.published import FAMILY, add_build, build_of, image_of
 from tests.world.race import Race, Steps
 from tests.world.world import World

@@ -12,9 +12,9 @@ from shared.build.build import ImageRecord
 from shared.build.image.channels import Channel
 from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import Permanent, PoisonMessage, Transient
-from shared.upkeep.distribution_request import DistributedImage
-from shared.upkeep.image_requests import shown_result, take_image_request
-from shared.upkeep.promotion import PromotedImage
+from shared.published.distribution_request import DistributedImage
+from shared.published.image_requests import shown_result, take_image_request
+from shared.published.promotion import PromotedImage
 from tests.world.published import add_build, build_of, image_of
 from tests.world.world import World
 

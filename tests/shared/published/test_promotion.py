@@ -10,9 +10,9 @@ from shared.build.build import ImageDocument, Revocation
 from shared.build.image.channels import read_channels
 from shared.errors import DamagedDocument, InputError, Permanent
 from shared.ports import Image
-from shared.upkeep.image_check import check_image
-from shared.upkeep.promotion import PromotedImage, promote_image
-from shared.upkeep.revocation import revoke_image
+from shared.published.image_check import check_image
+from shared.published.promotion import PromotedImage, promote_image
+from shared.published.revocation import revoke_image
 from tests.world import values
 from tests.world.fuse import Died, Fuse, Interleaved
 from tests.world.published import FAMILY, add_build, build_of, image_of

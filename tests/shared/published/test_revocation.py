@@ -13,7 +13,7 @@ from shared.build.orders import Order
 from shared.errors import Conflict, InputError, NotFound, Permanent, Transient
 from shared.names import LABEL_COUNT, REVOKED_LABEL
 from shared.ports import Image
-from shared.upkeep.revocation import REASON_LENGTH, RevokedImage, descendants_of, revoke_image
+from shared.published.revocation import REASON_LENGTH, RevokedImage, descendants_of, revoke_image
 from shared.workers.deprecate_images import deprecate_images
 from tests.world import values
 from tests.world.fuse import Died

@@ -1,0 +1,1 @@
+"""What happens to images once they are published: check, promotion, revocation, retirement, distribution."""
