@@ -22,6 +22,7 @@ from ..ports import Duplicate, Image
 
 LOG = logging.getLogger(__name__)
 
+LONGEST_REFUSAL = 500  # characters; the image's document holds one for each target
 _TRIES = 20  # to write a document while others do
 _PAUSE = 1.0  # seconds, at most, between two of them
 _REVOKED = "the image was revoked meanwhile"
@@ -118,7 +119,7 @@ def _reach(target: _Target, image: Image, backend: Backend) -> Distributed:
     except Passing:
         raise
     except GoldsmithError as error:
-        done = replace(done, refused=str(error))
+        done = replace(done, refused=str(error)[:LONGEST_REFUSAL])
     if not (done.is_copy and is_revoked(image, backend)):
         return done
     try:

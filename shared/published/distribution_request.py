@@ -22,6 +22,7 @@ from .distribution import distribute, retract_copies
 _LOCATION = re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?")
 _KEYS = ("project", "name", "storage_location", "kms_key")
 MOST = 50  # targets of one request
+MOST_IN_ALL = 500  # targets of one image, all of which its document holds
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def distribute_image(
     plan = ImagePlan(project, name, image.family, share=members, copies=tuple(_copy(each, project) for each in copies))
     plan.check_copies()
     check_distribution(plan, limits)
+    wanted = {*members, *(f"{copy.project}/{copy.name_for(plan)}" for copy in plan.copies)}
+    if len(wanted | {each.target for each in known.distributed}) > MOST_IN_ALL:
+        raise InputError(f"image {name} of project {project} has {len(known.distributed)} targets of {MOST_IN_ALL}")
     done = distribute(image, plan, backend, again=True)
     if done.late:
         raise Transient(f"image {name} is not distributed yet: {'; '.join(done.late)}")

@@ -173,6 +173,17 @@ def test_a_target_that_was_refused_is_tried_again(web: World) -> None:
     assert web.compute.users == ["group:team@example.com"]
 
 
+def test_what_an_image_is_given_to_has_a_limit_in_all_requests_and_so_have_refusals(web: World) -> None:
+    web.compute.faults["share_image"] = Permanent("no " * 1000)
+    [refused] = distribute(web, share=["user:a@example.com"]).refused
+    assert len(refused) == len("user:a@example.com: ") + 500
+    for part in range(10):
+        distribute(web, share=[f"user:u{part}x{number}@example.com" for number in range(49 if part == 9 else 50)])
+    with pytest.raises(PoisonMessage, match="image web of project my-project has 500 targets of 500"):
+        distribute(web, share=["user:b@example.com"])
+    assert distribute(web, share=["user:a@example.com"]).refused == ()
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
