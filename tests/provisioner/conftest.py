@@ -11,6 +11,14 @@ import pytest
 from provisioner.system.step_group import MOUNT, own_group
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_group_left() -> Iterator[None]:
+    """At the end, remove the group of this process, which tests have made that run steps in it."""
+    yield
+    with suppress(OSError):  # there is none
+        Path(own_group(MOUNT), f"goldsmith-step-{os.getpid()}").rmdir()
+
+
 @pytest.fixture(autouse=True)
 def _no_steps_left(tmp_path: Path) -> Iterator[None]:
     """After each test, kill the processes that work below its folder."""

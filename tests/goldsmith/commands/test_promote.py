@@ -7,10 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,34 +17,15 @@ from shared.images.catalogue import Catalogue
 from shared.published.promotion import promote_image
 from shared.runtime.one_machine import open_one_machine
 from tests.goldsmith.command_line import Commands
+from tests.world.deadly import deadly
 from tests.world.published import FAMILY, add_build, build_of
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 
 
-class Deadly:
-    """An adapter before whose n-th call, counted over all of them, this process is killed."""
-
-    def __init__(self, adapter: object, left: list[int]) -> None:
-        self._adapter, self._left = adapter, left
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._adapter, name)
-
-        def counted(*arguments: Any, **named: Any) -> Any:
-            self._left[0] -= 1
-            if self._left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return method(*arguments, **named)
-
-        return counted
-
-
 def _promote_and_die(home: str, last: int) -> None:
-    left = [last]
     with open_one_machine(Path(home)) as backend:
-        counted = replace(backend, compute=Deadly(backend.compute, left), store=Deadly(backend.store, left))
-        promote_image("local", "two", "prod", counted)
+        promote_image("local", "two", "prod", deadly(backend, last))
 
 
 @pytest.fixture

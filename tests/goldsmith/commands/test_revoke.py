@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,45 +17,15 @@ from shared.published.revocation import revoke_image
 from shared.runtime.one_machine import open_one_machine
 from tests.goldsmith.command_line import Commands
 from tests.shared.disks.small_disks import os_tree, rooted
+from tests.world.deadly import deadly
 from tests.world.published import FAMILY, add_build, build_of
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 
 
-class Lethal:
-    """Kills this process before its n-th call of an adapter, counted over all of them."""
-
-    def __init__(self, last: int) -> None:
-        self._left = last
-
-    def touch(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Counted:
-    """An adapter whose calls are counted."""
-
-    def __init__(self, adapter: object, fuse: Lethal) -> None:
-        self._adapter, self._fuse = adapter, fuse
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._adapter, name)
-
-        def counted(*arguments: Any, **named: Any) -> Any:
-            self._fuse.touch()
-            return method(*arguments, **named)
-
-        return counted
-
-
 def _revoke_and_die(home: str, last: int) -> None:
-    fuse = Lethal(last)
     with open_one_machine(Path(home)) as backend:
-        compute, store = Counted(backend.compute, fuse), Counted(backend.store, fuse)
-        counted = replace(backend, compute=compute, store=store)
-        revoke_image("local", "two", "bad", counted)
+        revoke_image("local", "two", "bad", deadly(backend, last))
 
 
 @pytest.fixture
