@@ -36,6 +36,7 @@ LEASE = 600  # seconds: the longest there is
 RENEWAL = 120.0  # seconds between renewals
 QUIET = 1.0  # seconds: what is published is pulled within a few milliseconds
 AGAIN = 0.1  # seconds until a broken stream is opened again
+PARTING = 5.0  # seconds in which Pub/Sub ends a stream whose requests have ended
 
 Token = Callable[[str], str]
 """Returns an ID token for an audience."""
@@ -154,7 +155,8 @@ class Pull:
         self._leased: dict[str, None] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._cancel: Callable[[], object] = lambda: None  # of the open stream
+        self._end: SimpleQueue[None] = SimpleQueue()  # of the open stream's requests
+        self._cancel: Callable[[], object] = lambda: None  # the open stream
         name = subscription.name
         self._threads = [
             threading.Thread(target=self._receive, name=f"pull-{name}", daemon=True),
@@ -167,15 +169,19 @@ class Pull:
             thread.start()
 
     def stop(self) -> None:
-        """Take no more messages."""
+        """Take no more messages. Pub/Sub ends the stream: one that is cancelled would get messages for a moment yet."""
         self._stopped.set()
-        self._cancel()
+        self._end.put(None)
 
     def join(self) -> None:
         """Wait for the end of what stop() has ended."""
+        end = time.monotonic() + PARTING
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(max(0.0, end - time.monotonic()))
+                if thread.is_alive():
+                    self._cancel()
+                    thread.join()
 
     def acknowledge(self, received: ReceivedMessage) -> None:
         """Acknowledge a message that has been handled."""
@@ -186,12 +192,12 @@ class Pull:
 
     def _receive(self) -> None:
         while not self._stopped.is_set():
-            end: SimpleQueue[None] = SimpleQueue()  # of this stream's requests
+            end = self._end = SimpleQueue()
+            if self._stopped.is_set():  # stop() may have ended the one before
+                return
             try:
                 stream: Any = self._pubsub.subscriber.streaming_pull(requests=self._ask(end))
                 self._cancel = stream.cancel
-                if self._stopped.is_set():
-                    stream.cancel()
                 for answer in stream:
                     for received in answer.received_messages:
                         self._received(received)
@@ -208,6 +214,9 @@ class Pull:
         end.get()
 
     def _received(self, received: ReceivedMessage) -> None:
+        if self._stopped.is_set():
+            self._call(lambda: self._set_deadline([received.ack_id], 0))
+            return
         if not self._matches(received.message.attributes):
             self.acknowledge(received)
             return
@@ -220,11 +229,12 @@ class Pull:
             with self._lock:
                 held = list(self._leased)
             if held:
-                self._call(
-                    lambda held=held: self._pubsub.subscriber.modify_ack_deadline(  # type: ignore[misc]  # bound early
-                        subscription=self._path, ack_ids=held, ack_deadline_seconds=LEASE
-                    )
-                )
+                self._call(lambda held=held: self._set_deadline(held, LEASE))  # type: ignore[misc]  # bound early
+
+    def _set_deadline(self, ack_ids: list[str], seconds: int) -> None:
+        self._pubsub.subscriber.modify_ack_deadline(
+            subscription=self._path, ack_ids=ack_ids, ack_deadline_seconds=seconds
+        )
 
     def _call(self, call: Callable[[], None]) -> None:
         try:
