@@ -134,6 +134,12 @@ no other good image. `deprecate_images` carries the request out, and its log say
 and has the label `goldsmith-revoked`, the family leads to the newest good image before it, and no plan takes it as a
 source any more. [Decision 81](decisions/0081-revoked-images.md) has the rules.
 
+Images that were built from it are named, and not revoked. With `"cascade": true`, or `--cascade` on one machine, their
+specs are built again, each once, when their sources lead to an image that was not built from it: those of the first
+level at once, the next ones when these have succeeded, for a week at most. On Google Cloud `expire_builds` asks for
+them each minute, as for [builds by triggers](#builds-by-triggers). What is not built again is named with the reason.
+[Decision 96](decisions/0096-rebuilds-after-a-revocation.md) has the rules.
+
 Terraform can refuse an image that is revoked, or that Goldsmith has not made, before it makes a machine of it:
 
 ```terraform

@@ -41,12 +41,15 @@ def images_revoke(
     name: ImageName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong with it, in one line.")],
     alone: Annotated[bool, typer.Option("--alone", help="Also where its family is left without a good image.")] = False,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Then build the specs again whose images were made from it.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Take a published image back; its family goes back to the newest good one before it."""
-    from ..commands.images import revoke
+    from ..commands.revoke import revoke
 
-    revoke(name, reason, alone=alone, as_json=json)
+    raise typer.Exit(revoke(name, reason, alone=alone, cascade=cascade, as_json=json))
 
 
 @images.command("retire")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from shared.build.build import Build, Outcome
 from shared.build.events import BuildRequested, Event
 from shared.build.identity import build_id
-from shared.build.plan import CachePlan, Plan
+from shared.build.plan import CachePlan, Plan, SpecPlace
 from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
 from shared.interruption import Interruption
 from shared.planning.requests import admit
@@ -37,7 +37,7 @@ from ..screen.view import View, view
 from .builds import find_by_id
 from .held import NO_HOLD, HoldFlags, holding
 from .images import export_again
-from .specs import here, plan_for, read_builds, with_absolute_paths, with_engine
+from .specs import here, plan_for, read_builds, spec_place, with_absolute_paths, with_engine
 
 if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend
@@ -66,6 +66,7 @@ class BuildFlags:
     hold: HoldFlags = NO_HOLD
     retry_for: float = RETRY_SECONDS  # for which an image waits for a retry that could not be exported or verified
     anew: bool = False  # whether it is built even if nothing has changed, without earlier results of other hosts
+    place: SpecPlace | None = None  # where the spec lies
     show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
 
     def applied(self, plan: Plan) -> Plan:
@@ -82,7 +83,14 @@ class BuildFlags:
         if self.boot is not None:
             machine = replace(machine, boot=self.boot)
         machine = replace(machine, hold=self.hold.seconds)
-        plan = replace(plan, image=image, machine=machine, cache=self._cache(plan), retry_for=self.retry_for)
+        plan = replace(
+            plan,
+            image=image,
+            machine=machine,
+            cache=self._cache(plan),
+            retry_for=self.retry_for,
+            read_from=self.place,
+        )
         return anew(plan) if self.anew else plan
 
     def _cache(self, plan: Plan) -> CachePlan:
@@ -118,6 +126,8 @@ def build(
         return file, with_engine(here(file.builds, path), engine)
 
     file, builds = read()
+    if source is None:
+        options = replace(options, place=spec_place(path, parameters, file))
     _one_of("--boot", options.boot, ("direct", "firmware"))
     _one_of("--compression", options.compression, ("fast", "best"))
     _go_together(options)

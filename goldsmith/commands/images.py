@@ -292,38 +292,13 @@ def delete(names: list[str]) -> None:
 def promote(name: str, channel: str, *, as_json: bool) -> None:
     """Copy an image into a channel, and print what the channel leads to now."""
     with open_home() as backend:
-        done = opening.images_here(backend).promote(_local_name(name), channel)
+        done = opening.images_here(backend).promote(local_name(name), channel)
     if as_json:
         print_json(asdict(done))
         return
     what = "is already" if done.already else "is"
     say(f"image {done.project}/{done.source} {what} in the channel {done.channel}, as {done.name}")
     say(f"family {done.family} leads to {done.leads_to}")
-
-
-def revoke(name: str, reason: str, *, alone: bool, as_json: bool) -> None:
-    """Take an image back, and print what its family leads to now."""
-    with open_home() as backend:
-        done = opening.images_here(backend).revoke(_local_name(name), reason, alone=alone)
-    if as_json:
-        print_json(asdict(done))
-        return
-    say(f"image {done.project}/{done.name} is revoked: {done.reason}")
-    if done.family is not None and done.leads_to is None:
-        say(f"family {done.family} leads to no image any more; build one")
-    elif done.family is not None:
-        again = ", which is active again" if done.restored else ""
-        foreign = "" if done.leads_to_good else ", which Goldsmith has not published; look whether it may be used"
-        say(f"family {done.family} leads to {done.leads_to}{again}{foreign}")
-    for copy in done.copies:
-        leads = f"leads to {copy.leads_to}" if copy.leads_to else "leads to no image any more; promote one"
-        say(f"its copy {copy.name} is revoked; family {copy.family} {leads}")
-    if done.copy_of:
-        say(f"it is a copy of {done.copy_of}, which is not revoked by this")
-    if done.descendants:
-        say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
-    if done.builds:
-        say(f"under way from it, and not cancelled by this: {', '.join(done.builds)}")
 
 
 def retire_by_rule(
@@ -358,7 +333,7 @@ def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, 
     With `stated`, the builder and the source that are wanted, its signed statement has to hold, too.
     """
     with open_home() as backend:
-        verdict = opening.images_here(backend).check(_local_name(name), must_be_verified=verified)
+        verdict = opening.images_here(backend).check(local_name(name), must_be_verified=verified)
         if stated is not None and verdict.exists:
             faults = _faults_stated(backend, verdict.name, stated)
             verdict = replace(verdict, problems=(*verdict.problems, *faults))
@@ -384,7 +359,7 @@ def _faults_stated(backend: LocalBackend, name: str, stated: tuple[str, str]) ->
         return [str(error)]
 
 
-def _local_name(name: str) -> str:
+def local_name(name: str) -> str:
     """Return the name of an image of this machine. InputError for another project's."""
     project, _, name = name.rpartition("/")
     if project not in ("", LOCAL):

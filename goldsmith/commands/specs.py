@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from shared.build.events import BuildRequested, to_json
 from shared.build.identity import build_id
-from shared.build.plan import MachinePlan, Plan
+from shared.build.plan import MachinePlan, Plan, SpecPlace
 from shared.delivery.bundle import provisioner_version
 from shared.elements.step_documents import check_elements
 from shared.errors import InputError, SpecError
 from shared.names import LOCAL, SECRET_IN_FILE, SECRET_OF_MANAGER
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit
+from shared.planning.triggers import source_keys
 from shared.quantities import format_duration
 from shared.runtime import opening
 from shared.spec.cloudbuild.substitutions import builtin_substitutions
@@ -55,6 +56,13 @@ def read_builds(
         for note in build.notes:
             complain(note)
     return file
+
+
+def spec_place(path: Path, parameters: Mapping[str, str], file: SpecFile) -> SpecPlace | None:
+    """Return where a spec lies; None for a workflow, whose builds depend on each other."""
+    if file.parsed.is_workflow:
+        return None
+    return SpecPlace(str(path.absolute()), dict(parameters), source=source_keys(file.builds[0].spec.source))
 
 
 def here(builds: tuple[SpecBuild, ...], path: Path) -> tuple[SpecBuild, ...]:

@@ -22,12 +22,13 @@ from ..home import open_home, resume_all
 from ..screen.tables import print_json, print_table, when
 from ..screen.text import complain, say
 from .build import BuildFlags, build_all
-from .specs import here, read_builds
+from .specs import here, read_builds, spec_place
 
 _WHY: Mapping[CauseKind, str] = {
     "every": "its time has come",
     "spec": "it was changed",
     "source": "there is another source image",
+    "revoked": "its source was revoked",
 }
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ def _build(trigger: Trigger, build: TriggeredBuild) -> int:
         return file, here(file.builds, path)
 
     complain(f"{trigger.name}: {_WHY[build.kind]}")
-    return build_all(read, asked, BuildFlags(None, None, None, anew=build.kind == "every"), read())
+    now = read()
+    place = spec_place(path, trigger.parameters, now[0])
+    flags = BuildFlags(None, None, None, anew=build.kind == "every", place=place)
+    return build_all(read, asked, flags, now)
 
 
 def _read(path: Path, parameters: Mapping[str, str], asked: str) -> SpecFile:

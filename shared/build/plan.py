@@ -36,6 +36,16 @@ class SourceImage:
     needs_vm: str = ""  # why only a machine that runs from its disk can change its files, where it was made here
 
 
+@dataclass(frozen=True)
+class SpecPlace:
+    """Where the spec of a plan was read, so that what is there later can be built."""
+
+    uri: str  # of the object, or path on this machine
+    parameters: dict[str, str] = field(default_factory=dict)
+    packed: str | None = None  # the contexts that the uploader has packed, as the request has them
+    source: dict[str, Any] = field(default_factory=dict)  # the keys of `source` that say which image it is
+
+
 OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]
 """The key of a source from nothing, which has files and no disk."""
 
@@ -235,3 +245,4 @@ class Plan:
     )
     retry_for: float = 0.0  # one machine only: seconds for which an image waits for a retry; 0: it is deleted
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
+    read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow

@@ -16,8 +16,8 @@ from ..errors import StoreError
 from ..json_values import reader, to_document
 from .identity import build_id
 
-CauseKind = Literal["source", "every", "spec"]
-"""Why it is built: there is another source image, a period is over, or the spec was changed."""
+CauseKind = Literal["source", "every", "spec", "revoked"]
+"""Why it is built: another source image, a period that is over, a changed spec, or a revoked image in its lineage."""
 
 TRIGGER_TEXT_LIMIT = 64 << 10  # characters of a spec with triggers, whose text is read each minute
 MOST_TRIGGERS = 500  # of a deployment
@@ -35,8 +35,17 @@ class TriggeredBuild:
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """That a spec is built once more, since it has made an image from one that was revoked."""
+
+    image: str  # PROJECT/NAME of the revoked one
+    bad: tuple[str, ...]  # the ids of the images that it may not be built from: that one, and what was made from it
+    until: float  # Unix seconds; where its source leads to no other image by then, it is not built
+
+
+@dataclass(frozen=True)
 class Trigger:
-    """A spec with `triggers`, as it was accepted last."""
+    """A spec with `triggers`, as it was accepted last; or one that is built once, with a `cascade`."""
 
     id: str  # trigger_id() of `spec`
     spec: str  # URI of the object, or path on this machine
@@ -61,6 +70,7 @@ class Trigger:
     built: str = ""  # id of the build of the upload of this digest
     failures: int = 0  # builds that have failed since one did not
     paused: float = 0.0  # Unix seconds; 0: it is not. It asks for nothing until it is resumed or the spec is changed
+    cascade: Cascade | None = None  # the spec is read where it lies, as it is then, and `text` is ""
     removed: float = 0.0  # Unix seconds; 0: it is not. Its numbers go on if the spec gets triggers again
 
     @property

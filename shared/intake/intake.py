@@ -21,7 +21,7 @@ from ..backend import Backend
 from ..build.build import Build, Sibling, State, WorkflowPart
 from ..build.events import BuildRejected, BuildRequested
 from ..build.identity import request_digest
-from ..build.plan import Context, OriginPlan, SourceImage
+from ..build.plan import Context, OriginPlan, SourceImage, SpecPlace
 from ..build.trigger import request_key
 from ..delivery.bundle import provisioner_version
 from ..delivery.maker_bundle import maker_version
@@ -41,7 +41,7 @@ from ..planning.origins import plan_origin
 from ..planning.plan import make_plan
 from ..planning.requests import admit
 from ..planning.sources import is_from_nothing, resolve_maker, resolve_source
-from ..planning.triggers import anew
+from ..planning.triggers import anew, source_keys
 from ..planning.turns import give_turns
 from ..ports import Objects, StoredObject
 from ..spec.cloudbuild.substitutions import builtin_substitutions
@@ -50,7 +50,7 @@ from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse
 from ..submission import key_uri
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
-from .triggered import named_trigger, register, renew, repeats, request_of_trigger, resume_named
+from .triggered import end_cascade, named_trigger, register, renew, renewed, repeats, request_of_trigger, resume_named
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted_build
 
@@ -96,6 +96,7 @@ class Intake:
             return ()
         begun = self.take(request)
         renew(key, self._is_there, self._backend)
+        end_cascade(key, self._backend)
         return begun
 
     def take(self, request: Request) -> tuple[Build, ...]:
@@ -239,6 +240,8 @@ class Intake:
             )
             if spec.triggers is not None and request.uri:
                 plan = replace(plan, spec=request_key(request.uri, request.checked_parameters()))
+            if each.workflow is None and request.uri:
+                plan = replace(plan, read_from=self._spec_place(spec, request))
             event = admit(places.placed(anew(plan) if request.anew else plan), self._backend)
             repeated = ""
             if request.found is not None:
@@ -249,6 +252,11 @@ class Intake:
         except GoldsmithError as error:
             return self._rejected(each, str(error))
         return replace(event, result=each.result, workflow=each.workflow)
+
+    def _spec_place(self, spec: Spec, request: Request) -> SpecPlace:
+        """Return where a spec lies, with what came with it; its packed contexts are where the build has copied them."""
+        packed = renewed(request.packed, request.uri, self._backend.clock.now(), self._is_there)
+        return SpecPlace(request.uri, dict(request.checked_parameters()), packed, source_keys(spec.source))
 
     def _source(
         self, spec: Spec, context: Context | None, contexts: UploadedContexts, requested: float

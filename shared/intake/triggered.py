@@ -28,8 +28,8 @@ from ..ports import StoredObject
 from ..quantities import format_duration
 from ..spec.model import Spec
 from ..spec.read import parse
-from ..submission import kept_uri, named_digest, names_contexts, result_uri, split_uri
-from .request import PUBLISHED, Request
+from ..submission import CONTEXT_METADATA, kept_uri, named_digest, names_contexts, result_uri, split_uri
+from .request import PUBLISHED, SUFFIX_DIGITS, Request
 
 LOG = logging.getLogger(__name__)
 
@@ -132,30 +132,39 @@ def _refuse_more(backend: Backend) -> None:
 def request_of_trigger(trigger_key: str, number: int, live: StoredObject | None, backend: Backend) -> Request | None:
     """Return the request for a build that a trigger has written down; None where it is not wanted any more.
 
-    `live` is the spec's object as it is now. Where it is gone, so are its triggers.
+    `live` is the spec's object as it is now. Where it is gone, so are its triggers; a build that a revocation asks for
+    is rejected then, which its author sees.
     """
     trigger = backend.store.trigger(trigger_key)
     build = None if trigger is None else next((each for each in trigger.asked if each.number == number), None)
     if trigger is None or build is None or not trigger.is_active:
         LOG.info("build %d of trigger %s is not wanted any more", number, trigger_key)
         return None
-    if live is None:
+    if live is None and trigger.cascade is None:
         LOG.info("%s was deleted; its triggers are removed", trigger.spec)
         backend.store.save_trigger(end_trigger(trigger, backend.clock.now()), trigger)
         return None
     bucket, name = split_uri(trigger.spec)
-    suffix = f"{build.kind}-{number}{PUBLISHED.removesuffix('.json')}"
+    which = number if trigger.cascade is None else trigger.id[:SUFFIX_DIGITS]
+    suffix = f"{build.kind}-{which}{PUBLISHED.removesuffix('.json')}"
     return Request(
         asked=request_of(trigger, build),
         stem=trigger.name,
         result=result_uri(bucket, name, suffix),
         uri=trigger.spec,
-        inline=parse(trigger.text, trigger.spec),
+        inline=None if trigger.cascade is not None else parse(trigger.text, trigger.spec),
         parameters=trigger.parameters,
-        packed=trigger.packed,
+        packed=_packed_now(trigger, live),
         keep=trigger.keep,
-        anew=build.kind == "every",
+        anew=build.kind in ("every", "revoked"),
     )
+
+
+def _packed_now(trigger: Trigger, live: StoredObject | None) -> str | None:
+    """Return the packed contexts for a build: where the spec is read as it is now, those that came with it."""
+    came = None if live is None else live.metadata.get(CONTEXT_METADATA)
+    same = renewed(came, trigger.spec, 0.0) == renewed(trigger.packed, trigger.spec, 0.0)
+    return trigger.packed if trigger.cascade is None or came is None or same else came
 
 
 def renewed(
@@ -188,6 +197,13 @@ def _kept(uri: Any, spec: str, now: float, is_there: Callable[[str], bool]) -> A
 def _is_kept(request: Request) -> bool:
     """Return whether something that came with an upload is kept by its digest, and for a while."""
     return renewed(request.packed, request.uri, 0.0) != request.packed
+
+
+def end_cascade(trigger_key: str, backend: Backend) -> None:
+    """Remove the document of a build that a revocation has asked for, since that has begun."""
+    known = backend.store.trigger(trigger_key)
+    if known is not None and known.is_active and known.cascade is not None:
+        backend.store.save_trigger(end_trigger(known, backend.clock.now()), known)
 
 
 def renew(trigger_key: str, is_there: Callable[[str], bool], backend: Backend) -> None:

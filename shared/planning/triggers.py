@@ -7,6 +7,8 @@ Each build has a cause that the trigger remembers, so that it is asked for once:
 the period. Periods that have passed unnoticed are made up for by one build. Two causes at once ask for one build, which
 is made anew if a period is over.
 
+A document with a `cascade` asks for one build, and is removed when that has begun.
+
 After too many failures in a row it is paused. What happens meanwhile is one cause once it is resumed.
 """
 
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..build.build import LOST, Build, Outcome, State
 from ..build.limits import FAILURES
 from ..build.plan import Plan
-from ..build.trigger import CauseKind, Trigger, TriggeredBuild, next_build, spec_digest, trigger_id
+from ..build.trigger import Cascade, CauseKind, Trigger, TriggeredBuild, next_build, spec_digest, trigger_id
 
 if TYPE_CHECKING:  # a tenth of a second of pydantic
     from ..spec.model import Source, Spec
@@ -113,8 +115,26 @@ def advance_trigger(
     trigger: Trigger, builds: Mapping[str, Build | None], source: str, now: float, most_failures: int = FAILURES
 ) -> Trigger:
     """Return a trigger after a look at the builds that it has asked for, and at its source's id; "": not known."""
+    if trigger.cascade is not None:
+        return _advance_cascade(trigger, trigger.cascade, builds, source, now)
     after, lost = _strike(trigger, builds, now, most_failures)
     return _ask(_ask_again(after, lost, now), builds, source, now)
+
+
+def _advance_cascade(
+    trigger: Trigger, cascade: Cascade, builds: Mapping[str, Build | None], source: str, now: float
+) -> Trigger:
+    """Return the document of a build that a revocation asks for, once its source leads to a good image."""
+    if trigger.asked:
+        [asked] = trigger.asked
+        begun = builds.get(asked.id) is not None or now - asked.time >= UNBEGUN_SECONDS
+        return end_trigger(trigger, now) if begun else trigger
+    if now >= cascade.until:
+        return end_trigger(trigger, now)
+    if source in ("", *cascade.bad):
+        return trigger
+    build = next_build(trigger, "revoked", f"{cascade.image} {trigger.id}", now)
+    return replace(trigger, number=build.number, asked=(build,), seen_source=source)
 
 
 def unanswered(

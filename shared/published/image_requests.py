@@ -11,6 +11,7 @@ from typing import Any
 from ..backend import Backend
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
+from .cascade import ask_for_rebuilds
 from .distribution_request import DistributedImage, distribute_image
 from .promotion import PromotedImage, promote_image
 from .revocation import RevokedImage, revoke_image
@@ -27,9 +28,10 @@ class _Form:
 
 _FORMS = {
     "revoke": _Form(
-        {"image": str, "reason": str, "alone": bool},
+        {"image": str, "reason": str, "alone": bool, "cascade": bool},
         frozenset(("image", "reason")),
-        '{"revoke": {"image": "PROJECT/NAME", "reason": "what is wrong with it"}}, and alone: true if need be',
+        '{"revoke": {"image": "PROJECT/NAME", "reason": "what is wrong with it"}}, and alone: true, cascade: true if '
+        "need be",
     ),
     "promote": _Form(
         {"image": str, "to": str},
@@ -63,7 +65,8 @@ def take_image_request(data: bytes, project: str, backend: Backend, limits: Limi
         if kind == "distribute":
             targets = asked.get("share", []), asked.get("copies", [])
             return distribute_image(owner or project, name, *targets, backend, limits)
-        return revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
+        revoked = revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
+        return ask_for_rebuilds(revoked, backend) if asked.get("cascade", False) else revoked
     except InputError as error:
         raise PoisonMessage(f"a request to {kind} an image is refused: {error}") from error
     except (Permanent, DamagedDocument) as error:
@@ -82,10 +85,13 @@ def shown_result(done: ImageAnswer) -> str:
             f"family {done.family} leads to {done.leads_to}"
         )
     copies = [f"{copy.name}, whose family {copy.family} leads to {copy.leads_to}" for copy in done.copies]
-    built, under_way, taken_along = (", ".join(names) or "none" for names in (done.descendants, done.builds, copies))
+    listed = (done.descendants, done.builds, copies, done.rebuilt)
+    built, under_way, taken_along, again = (", ".join(names) or "none" for names in listed)
+    left = f"; not built again: {'; '.join(done.not_rebuilt)}" if done.not_rebuilt else ""
     return (
         f"image {done.name} of project {done.project} is revoked: {done.reason}; its family {done.family} leads to "
-        f"{done.leads_to}; copies: {taken_along}; built from it: {built}; under way: {under_way}"
+        f"{done.leads_to}; copies: {taken_along}; built from it: {built}; under way: {under_way}; "
+        f"built again: {again}{left}"
     )
 
 

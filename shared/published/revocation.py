@@ -66,6 +66,8 @@ class RevokedImage:
     builds: tuple[str, ...] = ()  # those under way that have started from this one or from those
     copies: tuple[RevokedCopy, ...] = ()
     copy_of: str = ""  # the image that it is a copy of itself, and that is not revoked by this
+    rebuilt: tuple[str, ...] = ()  # the specs of `descendants` that are built again; see cascade.py
+    not_rebuilt: tuple[str, ...] = ()  # the descendants that are not, each with the reason
 
 
 def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alone: bool = False) -> RevokedImage:

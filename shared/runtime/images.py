@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..build.image.retire_rules import RetireRule
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
+    from ..published.cascade import Rebuild
     from ..published.image_check import ImageVerdict
     from ..published.promotion import PromotedImage
     from ..published.retirement import RetireDone
@@ -251,6 +252,19 @@ class LocalImages:
         from ..published.revocation import revoke_image
 
         return revoke_image(LOCAL, image, reason, self._backend, alone=alone)
+
+    def rebuilds(self, revoked: RevokedImage) -> tuple[Rebuild, ...]:
+        """Say of each image that was built from a revoked one by which spec it is built again, or why it is not."""
+        from ..published.cascade import find_rebuilds
+
+        return find_rebuilds(revoked, self._backend)
+
+    @staticmethod
+    def with_rebuilds(revoked: RevokedImage, rebuilds: Collection[Rebuild]) -> RevokedImage:
+        """Return what came of a revocation, with what was built again and what was not."""
+        from ..published.cascade import with_rebuilds
+
+        return with_rebuilds(revoked, rebuilds)
 
     def promote(self, image: str, channel: str) -> PromotedImage:
         """Copy an image into a channel. InputError, Transient."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
+    from ..published.cascade import Rebuild as Rebuild
+    from ..published.revocation import RevokedImage as RevokedImage
     from ..upkeep.kept_triggers import KeptTriggers as KeptTriggers
     from .builds import LocalBuilds as LocalBuilds
     from .cache import BuildCache as BuildCache

@@ -33,3 +33,27 @@ def test_each_cause_is_built_once(sandboxes: Goldsmith) -> None:
     assert [build["outcome"] for build in sandboxes.builds()] == ["failed", "succeeded"]
     assert len(sandboxes.images()) == 1
     assert_nothing_left(sandboxes)
+
+
+@pytest.mark.parametrize("user", ["root"], indirect=True)
+def test_what_was_built_from_a_revoked_image_is_built_again(sandboxes: Goldsmith) -> None:
+    specs = {}
+    for name, source in (("base", ""), ("base", ""), ("web", "base"), ("app", "web")):
+        steps = [{"name": "one", "script": "true\n", "reads": []}]
+        more = {"source": {"project": "local", "family": source}} if source else {}
+        specs[name] = sandboxed(sandboxes, steps, name=name, output={"family": name}, **more)
+        assert sandboxes.run("build", specs[name]).status == 0
+    second, first = (each["name"] for each in sandboxes.images() if each["family"] == "base")
+    done = sandboxes.run("images", "revoke", second, "--reason", "bad", "--cascade", "--json")
+    assert done.status == 0
+    told = json.loads(done.out)
+    assert (sorted(told["rebuilt"]), told["not_rebuilt"]) == ([str(specs["app"]), str(specs["web"])], [])
+    images = sandboxes.images()
+    app, web = (next(each for each in images if each["family"] == name) for name in ("app", "web"))
+    plans = {build["image"]["name"]: build["plan"] for build in sandboxes.builds()}
+    assert plans[web["name"]]["source"]["name"] == first
+    assert plans[app["name"]]["source"]["id"] == web["id"]
+    again = sandboxes.run("images", "revoke", second, "--reason", "bad", "--cascade")
+    assert "family web leads to" in again.out
+    assert sandboxes.images() == images
+    assert_nothing_left(sandboxes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shared.build.build import ImageRecord
+from shared.build.plan import SpecPlace
 from shared.images.catalogue import Catalogue
 from shared.published.revocation import revoke_image
 from shared.runtime.one_machine import open_one_machine
@@ -145,3 +146,27 @@ def test_killed_at_any_call_the_family_leads_to_one_of_both_and_the_command_goes
     assert len({str(state) for state in seen}) == 3
     assert run("images", "revoke", "two", "--reason", "bad").status == 0
     assert states(images) == {"two": "OBSOLETE", "one": None}
+
+
+def test_what_cannot_be_built_again_is_named_with_the_reason(run: Commands, images: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "web.yaml"
+    with open_one_machine(images) as backend:
+        two = backend.catalogue.get("two")
+        assert two is not None
+        for name, place in (("web", SpecPlace(str(spec), source={"family": FAMILY})), ("old", None)):
+            build = build_of(name, source="two")
+            assert build.plan is not None
+            plan = replace(build.plan, name=name, read_from=place, source=replace(build.plan.source, id=two.id))
+            plan = replace(plan, image=replace(plan.image, family=name))
+            labels = plan.image.labels
+            made = backend.catalogue.add(tmp_path / "disk.raw", name, family=name, labels=labels, content=name)
+            add_build(backend.store, replace(build, plan=plan, image=ImageRecord("local", name, made.id)))
+    done = run("images", "revoke", "two", "--reason", "bad", "--cascade")
+    assert done.status == 1
+    assert "not built again: old: where its spec lies is not known; build that again" in done.out
+    assert f"not built again: web: {spec}: the spec cannot be read" in done.out
+    spec.write_text(f"name: web\nsource: {{project: local, family: {FAMILY}}}\nsteps: []\noutput: {{family: web}}\n")
+    assert run("images", "revoke", "one", "--reason", "bad", "--alone").status == 0
+    again = run("images", "revoke", "two", "--reason", "bad", "--cascade", "--json")
+    assert (again.status, again.document()["rebuilt"]) == (1, [])
+    assert f"project local has no active image in family {FAMILY}" in str(again.document()["not_rebuilt"])
