@@ -121,6 +121,32 @@ def images_push(
     push_to_project(name, project, bucket, renamed, family, feature or (), keep=keep, as_json=json)
 
 
+@images.command("distribute")
+def images_distribute(
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="A published image on Google Cloud.")],
+    project: Annotated[str, typer.Option(metavar="ID", help="The project of the deployment, and of the image.")],
+    bucket: BucketOption = None,
+    share: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--share", metavar="MEMBER", help="A member that may use it; may be given several times."),
+    ] = None,
+    copy: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--copy",
+            metavar="PROJECT|KEY=VALUE,...",
+            help="A copy, with the keys of output.copies; may be given several times.",
+        ),
+    ] = None,
+    wait: Annotated[str, typer.Option(metavar="DURATION", help="For how long to wait for what comes of it.")] = "10m",
+    json: AsJson = False,
+) -> None:
+    """Share an image of a deployment with others, and copy it to other projects and locations; status 1 if refused."""
+    from ..commands.distribute import give_to_others
+
+    raise typer.Exit(give_to_others(name, chosen_place(project, bucket), share or (), copy or (), wait, as_json=json))
+
+
 @images.command("list")
 def images_list(
     family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045

@@ -1,22 +1,26 @@
 """Distribute an image that is published already: an operator's request, which names members and copies.
 
 It does what a spec's output.share and output.copies do after a publication. A target that was refused before is tried
-again, since a person asks for it.
+again, since a person asks for it. The command that asks and the function that acts read the request by the same rules.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
+from ..build.build import Distributed, ImageDocument
 from ..build.limits import Limits, check_distribution
 from ..build.plan import ImageCopyPlan, ImagePlan
 from ..errors import InputError, Transient
 from ..names import LOCAL, cloud_project, image_user, kms_key, output_name
 from ..ownership import find_image
+from ..ports import Bus, Message, Store
+from ..topology import IMAGES_TOPIC
 from .distribution import distribute, retract_copies
 
 _LOCATION = re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?")
@@ -39,8 +43,7 @@ def distribute_image(
     project: str, name: str, share: Sequence[object], copies: Sequence[object], backend: Backend, limits: Limits
 ) -> DistributedImage:
     """Share and copy a published image. InputError with nothing changed; Transient for what is to be tried again."""
-    if (not share and not copies) or len(share) + len(copies) > MOST:
-        raise InputError(f"name 1 to {MOST} targets, in share and copies")
+    _check_number(share, copies)
     image = backend.compute.image(project, name) if project != LOCAL else None
     known = find_image(project, name, backend)
     if image is None or known is None or known.id != image.id:
@@ -50,11 +53,9 @@ def distribute_image(
     if known.state != "published" or known.revoked is not None or image.is_obsolete:
         state = "revoked" if known.revoked is not None else "OBSOLETE" if image.is_obsolete else "not published"
         raise InputError(f"image {name} of project {project} is {state}, and is not distributed")
-    members = tuple(_checked("share", image_user, each) for each in share)
-    plan = ImagePlan(project, name, image.family, share=members, copies=tuple(_copy(each, project) for each in copies))
-    plan.check_copies()
+    plan = _wanted(project, name, image.family, share, copies)
     check_distribution(plan, limits)
-    wanted = {*members, *(f"{copy.project}/{copy.name_for(plan)}" for copy in plan.copies)}
+    wanted = set(_targets(plan))
     if len(wanted | {each.target for each in known.distributed}) > MOST_IN_ALL:
         raise InputError(f"image {name} of project {project} has {len(known.distributed)} targets of {MOST_IN_ALL}")
     done = distribute(image, plan, backend, again=True)
@@ -63,6 +64,55 @@ def distribute_image(
     now = find_image(project, name, backend)
     targets = [each.target for each in now.distributed if each.is_there] if now is not None else []
     return DistributedImage(project, name, tuple(targets), done.refused)
+
+
+@dataclass(frozen=True)
+class AskedDistribution:
+    """A request that is on its way."""
+
+    targets: tuple[str, ...]
+    before: tuple[Distributed, ...]  # what was known of targets when it was made
+
+    def settled(self, known: ImageDocument | None) -> tuple[Distributed, ...]:
+        """Return what has come of the targets that are done with: they have the image, or were refused since then."""
+        now = known.distributed if known is not None else ()
+        done = [each for each in now if each.is_there or (each.refused and each not in self.before)]
+        return tuple(each for each in done if each.target in self.targets)
+
+
+def ask_to_distribute(
+    project: str, name: str, share: Sequence[object], copies: Sequence[object], store: Store, bus: Bus
+) -> AskedDistribution:
+    """Publish a request, once what can be known of it here is right. InputError, DamagedDocument."""
+    _check_number(share, copies)
+    plan = _wanted(project, name, None, share, copies)
+    known = store.image(project, name)
+    if known is None or known.state != "published":
+        raise InputError(f"there is no image {name} in project {project} that Goldsmith has made and published")
+    if known.revoked is not None:
+        raise InputError(f"image {name} of project {project} was {known.revoked.text}, and is not distributed")
+    asked = {"image": f"{project}/{name}", "share": list(share), "copies": list(copies)}
+    bus.publish(Message(IMAGES_TOPIC, json.dumps({"distribute": asked}).encode(), {}))
+    return AskedDistribution(_targets(plan), known.distributed)
+
+
+def _check_number(share: Sequence[object], copies: Sequence[object]) -> None:
+    if not 0 < len(share) + len(copies) <= MOST:
+        raise InputError(f"name 1 to {MOST} targets, in share and copies")
+
+
+def _wanted(
+    project: str, name: str, family: str | None, share: Sequence[object], copies: Sequence[object]
+) -> ImagePlan:
+    """Return an image as a request wants it. InputError."""
+    members = tuple(_checked("share", image_user, each) for each in share)
+    plan = ImagePlan(project, name, family, share=members, copies=tuple(_copy(each, project) for each in copies))
+    plan.check_copies()
+    return plan
+
+
+def _targets(plan: ImagePlan) -> tuple[str, ...]:
+    return (*plan.share, *(f"{copy.project}/{copy.name_for(plan)}" for copy in plan.copies))
 
 
 def _copy(asked: object, project: str) -> ImageCopyPlan:

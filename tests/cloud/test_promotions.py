@@ -37,13 +37,13 @@ def test_an_operator_promotes_images_and_takes_one_back(cloud: Cloud, person: Pe
     assert person.gcloud("compute", "images", "describe", "shop-2-prod")["deprecated"]["state"] == "OBSOLETE"
 
 
-def publish_image(catalogue: Catalogue, person: Person, name: str, disk: Path) -> None:
+def publish_image(catalogue: Catalogue, person: Person, name: str, disk: Path, family: str = "shop") -> None:
     """Make an image of the project that a build of ours has published and verified."""
     disk.write_bytes(bytes(1 << 20))
     build = build_of(name)
     assert build.plan is not None
-    plan = replace(build.plan, image=ImagePlan(person.project, name, family="shop", labels=build.plan.image.labels))
-    made = catalogue.add(disk, name, family="shop", labels=plan.image.labels, licenses=[LICENSE], content=name)
+    plan = replace(build.plan, image=ImagePlan(person.project, name, family=family, labels=build.plan.image.labels))
+    made = catalogue.add(disk, name, family=family, labels=plan.image.labels, licenses=[LICENSE], content=name)
     store = GoogleStore(person.project, person.environment["FIRESTORE_EMULATOR_HOST"])
     add_build(store, replace(build, plan=plan, image=ImageRecord(person.project, name, made.id)))
 

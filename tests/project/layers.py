@@ -187,8 +187,8 @@ LAYERS = (
     _layer(
         "goldsmith/commands",
         "goldsmith/home goldsmith/screen shared/ground shared/build shared/ports shared/gpu_drivers shared/engine "
-        "shared/planning shared/spec shared/elements shared/context shared/intake shared/host shared/delivery "
-        "shared/images shared/runtime shared/provenance",
+        "shared/published shared/planning shared/spec shared/elements shared/context shared/intake shared/host "
+        "shared/delivery shared/images shared/runtime shared/provenance",
         io=True,
     ),
     _layer(

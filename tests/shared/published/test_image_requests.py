@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from shared.build.build import ImageRecord
 from shared.build.image.channels import Channel
 from shared.build.limits import NO_LIMITS, Limits
-from shared.errors import Permanent, PoisonMessage, Transient
-from shared.published.distribution_request import DistributedImage
+from shared.errors import InputError, Permanent, PoisonMessage, Transient
+from shared.published.distribution_request import AskedDistribution, DistributedImage, ask_to_distribute
 from shared.published.image_requests import shown_result, take_image_request
 from shared.published.promotion import PromotedImage
 from tests.world.published import add_build, build_of, image_of
@@ -219,3 +220,35 @@ def test_a_revoked_image_is_not_distributed(web: World) -> None:
     take_image_request(b'{"revoke": {"image": "web", "reason": "bad", "alone": true}}', "my-project", web.backend)
     with pytest.raises(PoisonMessage, match="image web of project my-project is revoked, and is not distributed"):
         distribute(web, share=["user:me@example.com"])
+
+
+def ask(world: World, *share: str, copies: Sequence[object] = (), name: str = "web") -> AskedDistribution:
+    return ask_to_distribute("my-project", name, share, copies, world.store, world.bus)
+
+
+def test_what_a_command_asks_for_is_what_the_function_does_and_it_sees_what_came_of_it(web: World) -> None:
+    web.compute.faults["share_image"] = Permanent("there is no such group")
+    copies = [{"project": "their-project", "name": "theirs"}, {"storage_location": "asia"}]
+    for refused in ("there is no such group", ""):
+        asked = ask(web, "group:team@example.com", copies=copies)
+        known = web.store.image("my-project", "web")
+        assert "group:team@example.com" not in {each.target for each in asked.settled(known)}
+        message = web.bus.published[-1]
+        assert message.topic == "image-requests"
+        take_image_request(message.data, "my-project", web.backend)
+        settled = asked.settled(web.store.image("my-project", "web"))
+        assert {each.target: each.refused for each in settled} == {
+            "group:team@example.com": refused, "their-project/theirs": "", "my-project/web-asia": ""
+        }  # fmt: skip
+
+
+def test_a_command_publishes_nothing_that_would_be_refused(web: World) -> None:
+    for wrong, why in (((), "1 to 50 targets"), (("all",), "'all' is no member")):
+        with pytest.raises(InputError, match=why):
+            ask(web, *wrong)
+    with pytest.raises(InputError, match="no image none in project my-project"):
+        ask(web, "user:me@example.com", name="none")
+    take_image_request(b'{"revoke": {"image": "web", "reason": "bad", "alone": true}}', "my-project", web.backend)
+    with pytest.raises(InputError, match=r"web of project my-project was revoked at .*: bad, and is not distributed"):
+        ask(web, "user:me@example.com")
+    assert web.bus.published == []
