@@ -334,6 +334,22 @@ variable "max_keep" {
   }
 }
 
+variable "retry_for" {
+  description = "Time for which the image of a build that failed in its verification waits for a retry (goldsmith builds retry), such as 24h or 2d; 0 for none, so that it is deleted at once. Images cost money until then."
+  type        = string
+  nullable    = false
+  default     = "24h"
+
+  validation {
+    condition     = var.retry_for == "0" || can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", var.retry_for)) && var.retry_for != ""
+    error_message = "Write a duration such as 90m, 2h or 1d, or 0."
+  }
+  validation {
+    condition     = try(sum(concat([0], [for part in regexall("([0-9]+)([dhms])", var.retry_for) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]])), 0) <= 604800
+    error_message = "Write 7d or less, as long as an image is kept that could not be published."
+  }
+}
+
 variable "max_disk_gb" {
   description = "Largest disk of an image, and of the VM that builds it, in GB; null for Compute Engine's own limit."
   type        = number

@@ -73,9 +73,18 @@ def builds_retry(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write the export into this folder instead."),
     ] = None,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
     json: AsJson = False,
 ) -> None:
     """Go on with the image of a build that failed once its steps were done."""
+    place = chosen_place(project, bucket)
+    if place.project is not None:
+        from ..commands.submit import retry_there
+
+        if output is not None:
+            raise typer.BadParameter("--output names a folder of this machine, and --project builds elsewhere")
+        raise typer.Exit(retry_there(build_id, start, place, as_json=json))
     from ..commands.build import retry_build
 
     raise typer.Exit(retry_build(build_id, start, output, as_json=json))

@@ -16,7 +16,7 @@ from shared.build.identity import is_build_id
 from shared.build.resources import kept_disk, kept_disk_json
 from shared.engine.history import followed_from_now
 from shared.engine.script_table import ScriptRecord, nest_scripts, scripts_of, steps_with_scripts
-from shared.errors import DamagedDocument, InputError, NotFound, StoreError
+from shared.errors import DamagedDocument, EnvironmentFault, InputError, NotFound, StoreError
 from shared.planning.line import Wait, waits_of
 from shared.planning.requests import ask_to_cancel as ask_to_cancel
 from shared.runtime import opening
@@ -32,6 +32,10 @@ from ..screen.words import release_lines, summary
 
 if TYPE_CHECKING:
     from shared.runtime.opening import CloudClient, LocalBackend, LocalBuilds
+
+
+ANSWERS_WITHIN = 120.0  # seconds; a cold function needs some ten
+POLL = 1.0  # seconds
 
 
 def list_builds(place: Place, *, as_json: bool) -> None:
@@ -199,6 +203,9 @@ def cancel(build_id: str, place: Place) -> None:
     """Ask the process that runs a build to end it, and wait. A build of this machine that no process runs ends here."""
     with builds_at(place) as known:
         build = find_by_id(known, build_id, place)
+        if build.finished and place.project is not None and known.clock.now() < build.kept_until:
+            _give_image_up(build, known)
+            return
         if build.finished:
             raise InputError(f"build {build.id} is finished already: {build.outcome}")
         ask_to_cancel(build.id, "cancelled by goldsmith builds cancel", known.bus, known.clock)
@@ -206,6 +213,17 @@ def cancel(build_id: str, place: Place) -> None:
             say(line)
         ended = known.wait_until_finished(build.id)
     say(f"build {ended.id} is {ended.outcome}")
+
+
+def _give_image_up(build: Build, known: LocalBuilds | CloudClient) -> None:
+    """End the time of an image that waits for a retry. EnvironmentFault where no function of the project answers."""
+    ask_to_cancel(build.id, "given up by goldsmith builds cancel", known.bus, known.clock)
+    give_up = time.monotonic() + ANSWERS_WITHIN
+    while known.store.load(build.id).build.kept_until == build.kept_until:
+        if time.monotonic() > give_up:
+            raise EnvironmentFault(f"build {build.id} still keeps its image; look at the logs of advance_build")
+        time.sleep(POLL)
+    say(f"build {build.id} keeps its image no longer; the next tick deletes it, unless a retry has taken it over")
 
 
 def forget_build(build_id: str, place: Place) -> None:

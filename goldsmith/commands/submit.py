@@ -1,4 +1,7 @@
-"""goldsmith submit: uploads the packed context, then the spec, and follows the build that Google Cloud makes of it."""
+"""goldsmith submit: uploads the packed context, then the spec, and follows the build that Google Cloud makes of it.
+
+A retry of such a build is asked for as any pipeline can, and followed likewise.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,12 @@ from shared.context.outside import context_name, outside
 from shared.context.packing import pack_context
 from shared.engine.history import Followed
 from shared.errors import EnvironmentFault, InputError, NotFound, Transient
+from shared.intake.retry import FROM, RETRY, wanted_retry
 from shared.intake.workflow import wanted_build
 from shared.names import LOCAL
 from shared.planning.line import waits_of
 from shared.planning.origins import check_origin
+from shared.planning.retries import check_retry, retry_id
 from shared.planning.sources import is_from_nothing, only_here
 from shared.runtime import opening
 from shared.spec.cloudbuild.substitutions import builtin_substitutions
@@ -47,6 +52,7 @@ from ..screen.console import following
 from ..screen.text import complain, say
 from ..screen.view import View, view
 from .build import status
+from .builds import find_by_id
 from .specs import read_builds
 
 if TYPE_CHECKING:
@@ -91,7 +97,7 @@ def submit(
             say(json.dumps({"submitted": identity}) if as_json else hint)
         return 0
     try:
-        ended = [_to_the_end(identity, client, place, view(as_json)) for identity in begun]
+        ended = [to_the_end(identity, client, place, view(as_json)) for identity in begun]
     except KeyboardInterrupt:
         return INTERRUPTED
     return next((one for one in ended if one), 0)
@@ -176,8 +182,8 @@ def _upload_context(context: str, others: tuple[str, ...], folder: Path, client:
         return client.upload_context(packed, made.digest)
 
 
-def _to_the_end(identity: str, client: CloudClient, place: Place, screen: View) -> int:
-    """Follow a build; give its exit status."""
+def to_the_end(identity: str, client: CloudClient, place: Place, screen: View) -> int:
+    """Follow a build, which goes on where that is interrupted; give its exit status."""
     try:
         return status(follow(identity, client, screen))
     except KeyboardInterrupt:
@@ -235,3 +241,41 @@ def _appeared(identity: str, client: CloudClient, screen: View, pause: Callable[
         f"build {identity} has not begun within {STARTS_WITHIN:.0f} s of the upload; look at the logs of the function "
         f"{function('start_build').deployed_name}, and whether Goldsmith is deployed in this project"
     )
+
+
+def retry_there(build_id: str, start: str | None, place: Place, *, as_json: bool) -> int:
+    """Retry a build of a project; give the exit status. InputError for one that cannot be, before anything is asked."""
+    assert place.project is not None
+    client = client_of(place.project, place.bucket)
+    first = find_by_id(client, build_id, place)
+    check_retry(first, start)
+    screen = view(as_json)
+    screen.progress(f"asking for a retry of build {first.id}", 0, 0)
+    message = client.request({RETRY: first.id, **({} if start is None else {FROM: start})})
+    return to_the_end(begun(first, message, client), client, place, screen)
+
+
+def begun(first: Build, message: str, client: CloudClient, pause: Callable[[float], None] = time.sleep) -> str:
+    """Wait for what a request for a retry becomes: the retry, or the build that says why there is none; return its id.
+
+    EnvironmentFault where nothing comes of it.
+    """
+    wanted = wanted_retry(first.id, first, message, client.bucket_name)
+    give_up = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < give_up:
+        for identity in (wanted.id, retry_id(first)):
+            found = _find(identity, client)
+            if found is not None and found.result == wanted.result:
+                return identity
+        pause(POLL)
+    raise EnvironmentFault(
+        f"nothing has come of the request to retry build {first.id} within {STARTS_WITHIN:.0f} s; look at the logs of "
+        f"the function {function('start_build').deployed_name}, and whether gs://{client.bucket_name} is its bucket"
+    )
+
+
+def _find(build_id: str, client: CloudClient) -> Build | None:
+    try:
+        return client.store.load(build_id).build
+    except NotFound:
+        return None

@@ -38,6 +38,7 @@ class Limits:
     max_timeout: float | None = None  # seconds, from a build's request to its deadline: all attempts and steps together
     max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
     max_keep: float = 0.0  # seconds for which the boot disk of a step that fails is kept, where that is asked for
+    retry_for: float = 0.0  # seconds for which an image waits for a retry that could not be verified
     kms_keys: tuple[str, ...] = ANY  # paths, in which * stands for any characters
     storage_locations: tuple[str, ...] = ANY  # of images
     share_with: tuple[str, ...] = (

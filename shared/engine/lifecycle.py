@@ -56,15 +56,14 @@ from ..build.events import (
 from ..build.orders import Order, OrderKind, order_number
 from ..names import quoted
 from .blank_build import blank_build
+from .keeping import keep_disk, kept_seconds, lose_image, release_disk, release_image
 from .reasons import (
     LONGEST_REASON,
-    NO_ZONE,
     RETIRING_GIVEN_UP,
     cancel_reason,
     deadline_reason,
     held_reason,
     kept_reason,
-    lost_reason,
     order_reason,
     publishing_reason,
     refused_reason,
@@ -73,6 +72,7 @@ from .reasons import (
     silence_reason,
     stopped_reason,
     unchanged_reason,
+    with_warnings,
     withdrawal_warning,
 )
 from .step_table import most_reports, note_report
@@ -99,9 +99,7 @@ BESIDE: Mapping[State, tuple[OrderKind, ...]] = {
 PATIENCE = 900.0  # seconds until an order without an answer is given again: longer than any redelivery takes
 CLEANING_PATIENCE = 60.0  # clean-up is cheap to repeat, and what it deletes costs money
 QUEUE_SECONDS = 7 * 86_400.0  # for so long a build waits for its turn
-KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
 WITHDRAWING_SECONDS = 86_400.0  # for so long it is tried to take back what a failed publication has shown
-WARNINGS = 20  # of one build, at most
 CLEANING_EASE = 24.0  # a clean-up that is stuck is repeated ever more rarely: after a day once an hour
 DISK_SECONDS = 60.0  # after an order for a larger disk, for so long no other one is given
 RETIRING_SECONDS = 86_400.0  # after the commit: for so long a refused deprecation is tried again
@@ -203,7 +201,7 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     of the same content, unless a person has ended this one: hazard 14. One that has failed its verification stays also
     where the plan wants to look at it.
     """
-    seconds = _kept_seconds(build, outcome)
+    seconds = kept_seconds(build, outcome)
     failed = build.state is State.VERIFYING and outcome is Outcome.FAILED
     unfit = failed and build.plan is not None and build.plan.keep_failed
     after = replace(build, outcome=outcome, unfit=unfit)
@@ -211,40 +209,8 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
         after = replace(after, kept_until=build.updated + seconds, failed_in=build.state)
     keep = seconds > 0 or outcome is Outcome.SUCCEEDED
     ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
-    return _keep_disk(replace(after, ledger=ledger, reason=reason + kept_reason(after)))
-
-
-def _kept_seconds(build: Build, outcome: Outcome) -> float:
-    """Return for how long the image of a build stays that ends without having published it; 0: it does not."""
-    if outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
-        return 0.0
-    if build.state is State.PUBLISHING or (build.taken_up and build.state is State.EXPORTING):
-        return KEPT_SECONDS
-    if build.plan is None or build.state not in (State.EXPORTING, State.VERIFYING):
-        return 0.0
-    if build.state is State.VERIFYING and outcome is Outcome.FAILED and build.plan.keep_failed:
-        return KEPT_SECONDS
-    return build.plan.retry_for if build.image is not None else 0.0
-
-
-def _keep_disk(build: Build) -> Build:
-    """Keep the boot disk of the VM in use where one of its steps has failed for good, and the plan asks for that.
-
-    Its zone has to be known: it is part of what a person has to write to boot the disk.
-    """
-    plan, phase = build.plan, phase_of(build)
-    table = build.verify_steps if phase == VERIFY else build.steps
-    failed = build.outcome is Outcome.FAILED and any(record.status == "failed" for record in table)
-    if plan is None or not plan.keep_disk or not failed or build.state not in HOLDING:
-        return build
-    if not build.zone:
-        return _warn(build, NO_ZONE)
-    name = resources.boot_disk_name(build.id, build.attempt, phase)
-    ledger = tuple(
-        replace(entry, zone=build.zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
-        for entry in build.ledger
-    )
-    return replace(build, ledger=ledger, disk_until=build.updated + plan.keep_disk)
+    after = replace(after, ledger=ledger, reason=reason + kept_reason(after))
+    return keep_disk(after, phase_of(build)) if build.state in HOLDING else after
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
@@ -546,6 +512,11 @@ def keeps_disk(build: Build, _event: Event) -> bool:
     return resources.kept_disk(build) is not None
 
 
+def keeps_image(build: Build, event: CancelRequested) -> bool:
+    """Return whether the image is kept that was not published."""
+    return event.time < build.kept_until
+
+
 def has_kept_disk_for_long(build: Build, event: Event) -> bool:
     """Return whether the time is over for which the boot disk of a step that failed is kept."""
     return keeps_disk(build, event) and event.time >= build.disk_until
@@ -701,12 +672,12 @@ def take_back(build: Build, event: Event) -> Build:
 def note_withdrawn(build: Build, event: PublicationWithdrawn) -> Build:
     """Note that nothing of the publication is left to take back; what stays for good is a warning."""
     texts = (withdrawal_warning(left) for left in event.left)
-    return _warn(replace(build, withdrawing=0.0), *texts)
+    return with_warnings(replace(build, withdrawing=0.0), *texts)
 
 
 def give_up_withdrawing(build: Build, _event: Event) -> Build:
     """Keep as a warning that what the publication has shown may still be there."""
-    return _warn(replace(build, withdrawing=0.0), withdrawal_warning("nothing could be taken back for a day"))
+    return with_warnings(replace(build, withdrawing=0.0), withdrawal_warning("nothing could be taken back for a day"))
 
 
 def retire(build: Build, _event: ImagePublished) -> Build:
@@ -714,30 +685,19 @@ def retire(build: Build, _event: ImagePublished) -> Build:
     return replace(build, retiring=True)
 
 
-def release_disk(build: Build, event: Event) -> Build:
-    """Note that the boot disk is not kept any longer."""
-    ledger = tuple(replace(entry, keep=entry.keep and entry.kind != "disk") for entry in build.ledger)
-    return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
-
-
 def note_retired(build: Build, event: ImagesDeprecated) -> Build:
     """Note which of the family's older images are deprecated, and to whom the new one could not be distributed."""
-    return _warn(replace(build, retiring=False, replaced=event.names), *event.refused)
+    return with_warnings(replace(build, retiring=False, replaced=event.names), *event.refused)
 
 
 def give_up_retiring(build: Build, _event: Event) -> Build:
     """Keep as a warning that older images of the family may not be deprecated."""
-    return _warn(replace(build, retiring=False, retired_in_part=True), RETIRING_GIVEN_UP)
+    return with_warnings(replace(build, retiring=False, retired_in_part=True), RETIRING_GIVEN_UP)
 
 
 def warn(build: Build, event: OrderFailed) -> Build:
     """Keep the refusal as a warning, once; it is tried again."""
-    return _warn(build, retiring_warning(build, event))
-
-
-def _warn(build: Build, *texts: str) -> Build:
-    warnings = dict.fromkeys((*build.warnings, *texts))
-    return replace(build, warnings=tuple(warnings)[-WARNINGS:])
+    return with_warnings(build, retiring_warning(build, event))
 
 
 def next_attempt(build: Build, _event: MachineStopped | Ticked) -> Build:
@@ -753,14 +713,6 @@ def keep_remaining(build: Build, event: CleanedUp) -> Build:
         build = lose_image(build, event.lost)
     kept = tuple(entry for entry in build.ledger if entry.keep or resources.is_in(entry, event.remaining))
     return _wake(replace(build, ledger=kept), event)
-
-
-def lose_image(build: Build, lost: str) -> Build:
-    """Note that the image that was to be kept is gone, and why."""
-    if not build.kept_until:
-        return build
-    ledger = tuple(entry for entry in build.ledger if entry.kind != "image")
-    return replace(build, reason=lost_reason(build, lost), kept_until=0.0, ledger=ledger)
 
 
 S = State
@@ -845,9 +797,10 @@ RULES: tuple[Rule, ...] = (
     Rule((S.CLEANING,), CleanedUp, is_clean, S.FINISHED, then=keep_remaining),
     Rule((S.CLEANING,), CleanedUp, always, then=keep_remaining),
     Rule((S.CLEANING, S.HELD), MachineStarted, is_of_build, then=owe_machine, gives=("clean_up",)),
-    # the boot disk of a step that failed
+    # what is kept of a build that failed
     Rule((S.CLEANING, S.HELD), CancelRequested, keeps_disk, then=release_disk, gives=("clean_up",)),
     Rule((S.HELD,), Ticked, has_kept_disk_for_long, then=release_disk, gives=("clean_up",)),
+    Rule((S.FINISHED,), CancelRequested, keeps_image, then=release_image),
     Rule((S.HELD,), Ticked, is_overdue, gives=("clean_up",)),
     Rule((S.HELD,), CleanedUp, is_clean_of_disk, S.FINISHED, then=keep_remaining),
     Rule((S.HELD,), CleanedUp, is_newest_clean_up, then=keep_remaining),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from provisioner.protocol import BUILD, VERIFY
@@ -12,6 +13,7 @@ from ..errors import NO_SPACE
 from ..names import quoted
 from ..quantities import format_duration
 
+WARNINGS = 20  # of one build, at most
 LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
 RETIRING_GIVEN_UP = "older images of the family may not all be deprecated: that was tried for a day"
 NO_ZONE = "the boot disk of the failed step is not kept: its zone was not known yet"
@@ -146,3 +148,9 @@ def silence_reason(build: Build, event: Event) -> str:
     seconds = f"{event.time - build.last_seen:.0f} s"
     silence = f"no sign of life from the {build.machine_word(phase)} for {seconds}{during_step(build, phase)}"
     return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)
+
+
+def with_warnings(build: Build, *texts: str) -> Build:
+    """Return a build with warnings, each of them once: the newest, where there are too many."""
+    warnings = dict.fromkeys((*build.warnings, *texts))
+    return replace(build, warnings=tuple(warnings)[-WARNINGS:])

@@ -57,7 +57,11 @@ class GoogleBus:
         return PublisherClient(transport=PublisherGrpcTransport(channel=grpc.insecure_channel(self._host)))
 
     def publish(self, message: Message) -> None:
-        """Publish a message; Pub/Sub has stored it when this returns.
+        """Publish a message, as send() does."""
+        self.send(message)
+
+    def send(self, message: Message) -> str:
+        """Publish a message, and return the id that Pub/Sub gives it; it is stored when this returns.
 
         Transient; Permanent for what it does not take; EnvironmentFault for a topic that is not there: a caller that
         works on a build would take NotFound for the build's.
@@ -72,9 +76,11 @@ class GoogleBus:
             sent["ordering_key"] = message.ordering_key
         try:
             with mapped(f"topic {topic}"):
-                self._client.publish({"topic": topic, "messages": [sent]}, retry=self._retry(), timeout=self._patience)
+                asked = {"topic": topic, "messages": [sent]}
+                [number] = self._client.publish(asked, retry=self._retry(), timeout=self._patience).message_ids
         except NotFound as error:
             raise EnvironmentFault(f"{error}; apply terraform/, which makes all topics") from error
+        return str(number)
 
     def _retry(self) -> Any:
         return Retry(_AGAIN, initial=0.1, maximum=2.0, timeout=self._patience)

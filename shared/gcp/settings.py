@@ -146,8 +146,9 @@ def _limits(text: str) -> Limits:
     for number in (found.concurrency, found.family_concurrency, found.trigger_failures):
         if number is not None and number < 1:
             raise ValueError(number)
-    if not 0 <= found.max_keep < math.inf:
-        raise ValueError(found.max_keep)
+    for seconds in (found.max_keep, found.retry_for):
+        if not 0 <= seconds < math.inf:
+            raise ValueError(seconds)
     for family, rule in found.retire_images.items():
         check_name(family)
         if not (1 <= rule.keep <= MOST_RETAINED and 0 <= rule.older_than < math.inf):

@@ -50,6 +50,7 @@ from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse
 from ..submission import key_uri
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
+from .retry import RetryRequest, named_retry, planned_retry, refuse_second
 from .triggered import end_cascade, named_trigger, register, renew, renewed, repeats, request_of_trigger, resume_named
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted_build
@@ -82,10 +83,30 @@ class Intake:
         """Take a message of build-requests. PoisonMessage when it does not even name a spec."""
         if resume_named(data, self._backend):
             return ()
+        retry = named_retry(data, message_id, self._deployment.bucket, self._backend)
+        if retry is not None:
+            return (self._retried(retry),)
         named = named_trigger(data)
         if named is not None:
             return self._triggered(*named)
         return self.take(of_message(data, message_id, self._deployment.bucket))
+
+    def _retried(self, asked: RetryRequest) -> Build:
+        """Begin the retry of a build, or return the one of this request; a rejected request is a failed build."""
+        rejected = self._begun(asked.wanted)
+        if rejected is not None:
+            return self._engine.resend(rejected.id)
+        try:
+            planned = planned_retry(asked, self._backend, self._objects, self._deployment)
+            if isinstance(planned, Build):
+                return self._engine.resend(planned.id)
+            begun = self._engine.request(planned)
+            refuse_second(asked, begun)
+        except Passing:
+            raise
+        except GoldsmithError as error:
+            return self._reject(asked.wanted, str(error))
+        return begun
 
     def _triggered(self, key: str, number: int) -> tuple[Build, ...]:
         """Begin a build that a trigger has written down, of the spec that was accepted last; () if it is not wanted."""

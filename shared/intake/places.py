@@ -217,7 +217,7 @@ class UploadedPlaces:
         image.check_copies()
         placed = replace(plan, machine=machine, image=image, keep_disk=self._keep)
         check_limits(placed, here.limits)
-        return replace(placed, keep_disk=min(self._keep, here.limits.max_keep))
+        return replace(placed, keep_disk=min(self._keep, here.limits.max_keep), retry_for=here.limits.retry_for)
 
 
 def _unsigned(*, by_spec: bool) -> str:

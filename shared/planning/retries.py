@@ -40,14 +40,13 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     leave out what the image has not passed; EnvironmentFault. `export_to` is another place for the export. The caller
     sees to the context.
     """
-    plan, image = _kept(first, backend)
+    plan, image, start = check_retry(first, start)
+    _refuse_gone(first, image, backend)
     refuse_revoked(plan, backend)
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
-    start = _start(first, plan, start)
     again = start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None
-    if steps is not None:
-        _refuse_busy(backend)
+    _refuse_busy(plan, backend, verifies=steps is not None)
     plan = _planned_anew(first, plan, export_to, backend.clock.now())
     looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)  # its own source may be gone
     looked_at_plan = replace(plan, source=looked_at, steps=steps or (), verify_steps=steps, context=None)
@@ -82,8 +81,11 @@ def _asked(first: Build) -> str:
     return f"retry of {first.id}, which {first.request} asked for"
 
 
-def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
-    """Return what a retry begins with. InputError where there is nothing to begin with, or no reason to."""
+def check_retry(first: Build, start: str | None) -> tuple[Plan, ImageRecord, str]:
+    """Return what a retry begins with, and the phase, as far as the build itself tells.
+
+    InputError where there is nothing to begin with, or no reason to.
+    """
     if first.outcome is None or not first.ended:
         raise InputError(f"build {first.id} is {first.state}; it can be retried once it has ended, if it fails late")
     if first.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
@@ -91,6 +93,11 @@ def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
     plan, image = first.plan, first.image
     if plan is None or image is None or not first.kept_until:
         raise InputError(f"build {first.id} is {first.outcome} and keeps no image to go on with; build its spec again")
+    return plan, image, _start(first, plan, start)
+
+
+def _refuse_gone(first: Build, image: ImageRecord, backend: Backend) -> None:
+    """Raise InputError where another build has the image, or its time is over."""
     known = backend.store.image(image.project, image.name)
     if known is not None and known.id == image.id and known.build_id not in (first.id, SWEEP):
         raise InputError(_taken_over(first, known, backend))
@@ -102,7 +109,6 @@ def _kept(first: Build, backend: Backend) -> tuple[Plan, ImageRecord]:
             f"build {first.id} kept image {image.name} until {until:%Y-%m-%d %H:%M} UTC at the longest, and that is "
             "gone; build its spec again"
         )
-    return plan, image
 
 
 def _taken_over(first: Build, known: ImageDocument, backend: Backend) -> str:
@@ -132,15 +138,19 @@ def _start(first: Build, plan: Plan, start: str | None) -> str:
     return start
 
 
-def _refuse_busy(backend: Backend) -> None:
-    """Raise EnvironmentFault where no VM is left for the verification: a retry does not wait in the queue."""
-    if backend.concurrency is None:
+def _refuse_busy(plan: Plan, backend: Backend, *, verifies: bool) -> None:
+    """Raise EnvironmentFault where a queued build would wait: a retry does not, and publishes as any other."""
+    most, most_of_family, image = backend.concurrency, backend.family_concurrency, plan.image
+    if (most is None or not verifies) and (most_of_family is None or not image.family):
         return
-    running = sum(map(occupies, readable_builds(backend.store.line())))
-    if running >= backend.concurrency:
-        raise EnvironmentFault(
-            f"{running} builds have VMs, and {backend.concurrency} may have; retry once one of them has ended"
-        )
+    busy = [build for build in readable_builds(backend.store.line()) if occupies(build)]
+    of_family = [build for build in busy if (build.image_project, build.family) == (image.project, image.family)]
+    for found, limit, what in (
+        (busy, most if verifies else None, "builds have VMs"),
+        (of_family, most_of_family if image.family else None, f"builds make images of the family {image.family}"),
+    ):
+        if limit is not None and len(found) >= limit:
+            raise EnvironmentFault(f"{len(found)} {what}, and {limit} may at once; retry once one of them has ended")
 
 
 def _planned_anew(first: Build, plan: Plan, export_to: str | None, now: float) -> Plan:

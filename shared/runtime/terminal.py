@@ -1,10 +1,12 @@
-"""A project as a command line sees it: its builds, their logs, cancellation, and the upload of specs.
+"""A project as a command line sees it: its builds, their logs, cancellation, retries, and the upload of specs.
 
-Made with the person's own credentials, it writes nothing but uploads and the wish to end a build.
+Made with the person's own credentials, it writes nothing but uploads and wishes: to end a
+build, or to retry one.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -25,9 +27,9 @@ from ..gcp.firestore import GoogleStore
 from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
-from ..ports import Bucket, Bus, Clock, Compute, Store
+from ..ports import Bucket, Clock, Compute, Message, Store
 from ..submission import upload_uri
-from ..topology import LOGS
+from ..topology import LOGS, REQUESTS_TOPIC
 
 PORT = 1  # the serial port that is the console
 POLL = 2.0  # seconds
@@ -40,7 +42,7 @@ class CloudClient:
     bucket_name: str
     store: Store
     bucket: GoogleBucket
-    bus: Bus
+    bus: GoogleBus
     clock: Clock
     compute: Compute
 
@@ -65,6 +67,10 @@ class CloudClient:
     def upload_spec(self, name: str, text: bytes, metadata: Mapping[str, str]) -> str:
         """Upload a spec, which starts its build; give the object's generation."""
         return self.bucket.upload(f"gs://{self.bucket_name}/{name}", text, metadata)
+
+    def request(self, document: Mapping[str, Any]) -> str:
+        """Publish a request for a build, as other pipelines do; return the id of its message."""
+        return self.bus.send(Message(REQUESTS_TOPIC, json.dumps(document).encode(), {}))
 
     def logs_of(self, build_id: str) -> str:
         """Return the URI of the consoles of a finished build's VMs."""

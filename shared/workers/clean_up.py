@@ -15,7 +15,7 @@ from ..build import resources
 from ..build.build import Build, LedgerEntry
 from ..build.events import CleanedUp
 from ..build.orders import Order
-from ..engine.lifecycle import lose_image
+from ..engine.keeping import lose_image
 from ..engine.result import result, updated
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Transient

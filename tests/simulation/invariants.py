@@ -80,7 +80,7 @@ def of_build(build: Build, simulation: Simulation) -> Iterator[str]:
     if build.turn == 0 and build.reason.startswith("output.name: "):
         return  # refused at its turn, as its request would have been then: it had a chosen name
     ended = build.outcome is Outcome.FAILED or (build.outcome is Outcome.TIMED_OUT and not hurried)
-    if ended and simulation.is_harmless(build.id):
+    if ended and build.plan is not None and simulation.is_harmless(build.id):
         yield "nothing has happened that it could not survive"
 
 

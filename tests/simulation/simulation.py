@@ -9,6 +9,7 @@ and whenever an image joins a family, is in invariants.py.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -19,12 +20,15 @@ from typing import Any
 from provisioner.protocol import ELEMENTS_ACTION
 from shared.build.build import ANNOUNCED, Build, State
 from shared.build.events import read_build
+from shared.build.limits import Limits
 from shared.build.plan import SourceImage
 from shared.engine.engine import Engine
 from shared.errors import EnvironmentFault, GoldsmithError, InputError, NameTaken, PoisonMessage
+from shared.intake.intake import Intake
+from shared.intake.retry import wanted_retry
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit
-from shared.planning.retries import RETRY_PHASES, ask_for_retry
+from shared.planning.retries import RETRY_PHASES, ask_for_retry, retry_id
 from shared.planning.turns import give_turns
 from shared.ports import Image, Message
 from shared.spec.model import Spec
@@ -34,6 +38,8 @@ from tests.simulation.processes import Process, Processes
 from tests.simulation.weather import Refusals, SimulatedClock, Weather, WeatherFuse
 from tests.world import values
 from tests.world.fuse import Died
+from tests.world.intake import Place
+from tests.world.uploaded import MemoryObjects
 from tests.world.world import Guest, World
 
 FAMILY = "golden"
@@ -234,10 +240,10 @@ class Simulation(World):
 
     def cancel_one(self) -> None:
         """Let a person want the end of a build."""
-        unfinished = [build for build in self.built() if not build.finished]
-        if unfinished and self._cancels:
+        open_ = [build for build in self.built() if not build.finished or self.clock.time < build.kept_until]
+        if open_ and self._cancels:
             self._cancels -= 1
-            build = self.draw.choice(unfinished)
+            build = self.draw.choice(open_)
             self.log(f"cancel {build.id}, which is {build.state}")
             self.cancel(build.id)
 
@@ -251,7 +257,13 @@ class Simulation(World):
         build = self.draw.choice(kept if kept and self.draw.random() < 0.8 else builds)
         start = self.draw.choice([None, None, *RETRY_PHASES.values()])
         guest = guest_of(self.draw)
-        self.process(f"retry {build.id} from {start}", lambda: self._retry(build, start, guest))
+        if self.draw.random() < 0.5:
+            self.process(f"retry {build.id} from {start}", lambda: self._retry(build, start, guest))
+            return
+        message = f"{self.seed}-{self._retries}"
+        for _ in range(self.draw.choice([1, 2])):
+            what = f"message {message}: retry {build.id} from {start}"
+            self.process(what, lambda: self._retry_by_message(build, start, guest, message))
 
     def take_vm(self) -> None:
         """Let a VM be preempted, or vanish."""
@@ -372,6 +384,20 @@ class Simulation(World):
             Engine(self.store, self.bus, self.clock).request(replace(event, result=result))
         except (InputError, EnvironmentFault, NameTaken) as error:
             self.refused.append(str(error))
+
+    def _retry_by_message(self, first: Build, start: str | None, guest: Guest, message: str) -> None:
+        """Take a message as start_build does; what it rejects is a build, too."""
+        asked = next(request for request in self.requests if request.build_id == first.id)
+        place = Place(project="local", limits=Limits(retry_for=86_400.0))
+        for build_id in (retry_id(first), wanted_retry(first.id, first, message, place.bucket).id):
+            if not any(request.build_id == build_id for request in self.requests):
+                again = Request(len(self.requests), asked.spec, guest, late=False, begun=True, build_id=build_id)
+                self.requests.append(again)
+        document = {"retry": first.id, **({} if start is None else {"from": start})}
+        data = json.dumps(document).encode()
+        for build in Intake(self.backend, MemoryObjects(), place).published(data, message):
+            if build.plan is None:
+                self.refused.append(build.reason)
 
     def _count_publishing(self) -> None:
         """Note how many builds of one family are in their publication at once."""

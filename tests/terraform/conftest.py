@@ -25,6 +25,7 @@ VARIABLES: dict[str, Any] = {
     "gpu_types": ["nvidia-tesla-t4"],
     "max_timeout": "36h",
     "max_keep": "2h",
+    "retry_for": "2d",
     "max_disk_gb": 200,
     "kms_keys": ["projects/my-project/locations/*/keyRings/images/cryptoKeys/*"],
     "storage_locations": ["eu", "europe-*"],

@@ -42,6 +42,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         max_timeout=36 * 3600.0,
         max_disk_gb=200,
         max_keep=7200.0,
+        retry_for=2 * 86400.0,
         kms_keys=("projects/my-project/locations/*/keyRings/images/cryptoKeys/*",),
         storage_locations=("eu", "europe-*"),
         share_with=("group:*@example.org",),
@@ -61,6 +62,7 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
     assert found == Limits(
         subnets=("projects/my-project/regions/us-central1/subnetworks/default",),
         max_timeout=parse_duration("24h"),
+        retry_for=parse_duration("24h"),
         share_with=(),
         copy_projects=(),
         vm_service_accounts=(),
@@ -69,9 +71,10 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
     check_limits(values.plan(machine=MachinePlan("my-project", zones=zones, external_ip=True)), found)
 
 
-@pytest.mark.parametrize(("max_keep", "seconds"), [("0", 0.0), ("0s", 0.0), ("1d12h", 129_600.0)])
-def test_disks_are_kept_as_long_as_the_variable_says(max_keep: str, seconds: float, tmp_path: Path) -> None:
-    assert limits(make_plan({"project": "my-project", "max_keep": max_keep}, tmp_path)).max_keep == seconds
+@pytest.mark.parametrize(("asked", "seconds"), [("0", 0.0), ("0s", 0.0), ("1d12h", 129_600.0)])
+def test_disks_and_images_are_kept_as_long_as_the_variables_say(asked: str, seconds: float, tmp_path: Path) -> None:
+    found = limits(make_plan({"project": "my-project", "max_keep": asked, "retry_for": asked}, tmp_path))
+    assert (found.max_keep, found.retry_for) == (seconds, seconds)
 
 
 def test_a_limit_of_no_gpus_is_not_one_of_any(tmp_path: Path) -> None:

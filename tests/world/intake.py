@@ -55,7 +55,11 @@ class Desk:
         self.world = World(concurrency=limits.concurrency)
         self.world.compute.all_images[SOURCE.name] = SOURCE
         self.objects = MemoryObjects()
-        self.intake = Intake(self.world.backend, self.objects, Place(limits=limits))
+        self.intake = self.intake_with(limits)
+
+    def intake_with(self, limits: Limits) -> Intake:
+        """An intake of the same deployment under other limits."""
+        return Intake(self.world.backend, self.objects, Place(limits=limits))
 
     def put(self, name: str, data: bytes | str, metadata: dict[str, str] | None = None) -> str:
         return self.objects.put(f"gs://{BUCKET}/{name}", data, metadata)

@@ -77,10 +77,11 @@ class GoogleCompute:
         return Delivery(self._settings, self._images, self._bucket)
 
     def check(self, plan: Plan, *, boots: bool = True) -> None:
-        """Look at zones, machine type, GPU and projects."""
+        """Look at zones, machine type, GPU and projects; without a VM, at nothing."""
         from .check import check_plan
 
-        check_plan(plan, self._settings, self._calls)
+        if boots:
+            check_plan(plan, self._settings, self._calls)
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image up."""

@@ -20,11 +20,11 @@ from provisioner.protocol import (
 )
 from shared.build import resources
 from shared.build.build import ANNOUNCED, Build, LedgerEntry, Outcome, PublishedFile, State
-from shared.build.events import Event
+from shared.build.events import CancelRequested, Event
 from shared.build.orders import OrderKind
 from shared.build.plan import Deprecation, Plan
+from shared.engine.keeping import KEPT_SECONDS
 from shared.engine.lifecycle import (
-    KEPT_SECONDS,
     ORDER_OF,
     PATIENCE,
     RULES,
@@ -123,8 +123,8 @@ OFF = values.machine_stopped(time=LATER, claim=None)
 VERIFY_LOST = replace(LOST, phase="verify")
 STEP = said(STEP_FINISHED, sequence=3, step=0)
 GROWS = {"plan": values.growing_plan()}
+CANCEL = values.cancel_requested()
 FAR = {"deadline": values.NOON + 1e5}
-
 HELD = {"held": "step 'greet' failed: exit status 1"}
 
 CASES = [
@@ -132,7 +132,7 @@ CASES = [
         case
         for state in (S.PROVISIONING, S.VERIFYING)
         for case in (
-            fails("CancelRequested is_held", at(state, **HELD), values.cancel_requested()),
+            fails("CancelRequested is_held", at(state, **HELD), CANCEL),
             fails("Ticked is_held_too_long", at(state, **HELD), AT_DEADLINE),
             fails(
                 "MachineStopped is_held",
@@ -142,7 +142,7 @@ CASES = [
         )
     ),
     *(
-        Case("CancelRequested is_open", at(state), values.cancel_requested(), S.CLEANING, O.CANCELLED, "clean_up")
+        Case("CancelRequested is_open", at(state), CANCEL, S.CLEANING, O.CANCELLED, "clean_up")
         for state in (S.PREPARING, S.PROVISIONING, S.EXPORTING, S.VERIFYING, S.PUBLISHING)
     ),
     *(
@@ -242,10 +242,9 @@ CASES = [
     ),
     Case("CleanedUp is_clean", at(S.CLEANING), values.cleaned_up(), S.FINISHED, O.FAILED, "announce"),
     Case("CleanedUp is_clean_but_for_disk", keeping(S.CLEANING), values.cleaned_up(), S.HELD, O.FAILED, "announce"),
-    *(
-        Case("CancelRequested keeps_disk", keeping(state), values.cancel_requested(), state, O.FAILED, "clean_up")
-        for state in (S.CLEANING, S.HELD)
-    ),
+    Case("CancelRequested keeps_disk", keeping(S.CLEANING), CANCEL, S.CLEANING, O.FAILED, "clean_up"),
+    Case("CancelRequested keeps_disk", keeping(S.HELD), CANCEL, S.HELD, O.FAILED, "clean_up"),
+    Case("CancelRequested keeps_image", at(S.FINISHED, kept_until=LATER), CANCEL, S.FINISHED, O.FAILED),
     Case("Ticked has_kept_disk_for_long", keeping(S.HELD), AT_300, S.HELD, O.FAILED, "clean_up"),
     Case("Ticked is_overdue", at(S.HELD), AT_900, S.HELD, O.FAILED, "clean_up"),
     Case("CleanedUp is_clean_of_disk", at(S.HELD), values.cleaned_up(), S.FINISHED, O.FAILED),
@@ -339,7 +338,7 @@ class TestRules:
             assert (rule.outcome is not None) == (rule.to is S.CLEANING)
             assert S.CLEANING not in rule.at or rule.to in (None, S.HELD, S.FINISHED)
             assert S.HELD not in rule.at or rule.to in (None, S.FINISHED)
-            assert S.FINISHED not in rule.at
+            assert S.FINISHED not in rule.at or (rule.on, rule.to, rule.gives) == (CancelRequested, None, ())
 
 
 PAIRS = [(state, event) for state in State for event in values.every_event()]
@@ -448,10 +447,10 @@ class TestHazards:
     def test_hazard_9_before_the_commit_the_deadline_and_a_person_end_a_publication_and_after_it_neither(self) -> None:
         build = at(S.PUBLISHING)
         assert advance(build, AT_DEADLINE)[0].outcome is O.TIMED_OUT
-        assert advance(build, values.cancel_requested())[0].outcome is O.CANCELLED
+        assert advance(build, CANCEL)[0].outcome is O.CANCELLED
         build, _ = advance(build, values.publication_staged(files=(FILE,)))
         assert (build.committed, build.files) == (values.NOON + 26, (FILE,))
-        assert decide(build, values.cancel_requested()).ignored
+        assert decide(build, CANCEL).ignored
         again, orders = advance(build, AT_DEADLINE)
         assert (again.outcome, [order.kind for order in orders]) == (None, ["label_image", "clean_up"])
 
@@ -495,7 +494,7 @@ class TestHazards:
 
     def test_hazard_1_the_image_of_a_cancelled_build_goes(self) -> None:
         image = LedgerEntry("image", "hello-20261120", "local", keep=True)  # as the release before has it
-        over, _ = advance(at(S.PUBLISHING, ledger=(image,)), values.cancel_requested())
+        over, _ = advance(at(S.PUBLISHING, ledger=(image,)), CANCEL)
         assert (over.kept_until, over.reason) == (0.0, "cancelled by a person")
         assert over.ledger == (replace(image, keep=False),)
 
@@ -509,7 +508,7 @@ class TestHazards:
         assert advance(over, values.cleaned_up())[0].ledger == (replace(image, keep=True),)
         late, _ = advance(build, AT_DEADLINE)
         assert (late.outcome, late.unfit, late.kept_until) == (O.TIMED_OUT, False, 0.0)
-        cancelled, _ = advance(build, values.cancel_requested())
+        cancelled, _ = advance(build, CANCEL)
         assert (cancelled.unfit, cancelled.kept_until) == (False, 0.0)
 
     def test_hazard_14_only_a_verified_image_is_kept(self) -> None:

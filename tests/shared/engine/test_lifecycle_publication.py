@@ -9,7 +9,8 @@ import pytest
 from shared.build.build import LedgerEntry, State
 from shared.build.events import Event
 from shared.build.resources import image_document
-from shared.engine.lifecycle import KEPT_SECONDS, advance, begin, decide
+from shared.engine.keeping import KEPT_SECONDS
+from shared.engine.lifecycle import advance, begin, decide
 from tests.shared.engine.test_lifecycle import A_DAY_LATER, AT_900, LATER, O, S, at, retiring, withdrawing
 from tests.world import values
 
@@ -132,14 +133,30 @@ def test_hazard_14_an_image_that_was_taken_up_waits_again_where_its_files_cannot
     assert advance(begin(again).build, FAILS)[0].kept_until == 0.0  # it has not passed, and nothing waits for a retry
 
 
+RETRIED = values.plan(verify_steps=values.plan().steps, retry_for=7200.0)
+FAILED_VERIFY = values.machine_stopped(phase="verify", claim=None)
+
+
 @pytest.mark.parametrize(("retry_for", "state"), [(0.0, "kept"), (7200.0, "held")])
 def test_an_image_that_is_kept_to_be_looked_at_is_held_for_its_retry(retry_for: float, state: str) -> None:
     plan = replace(values.plan(), verify_steps=values.plan().steps, keep_failed=True, retry_for=retry_for)
-    build = at(S.VERIFYING, plan=plan, ledger=(IMAGE,), image=values.image_record())
-    over, _ = advance(build, values.machine_stopped(phase="verify", claim=None))
+    over, _ = advance(at(S.VERIFYING, plan=plan, ledger=(IMAGE,), image=values.image_record()), FAILED_VERIFY)
     known = image_document(over)
     assert known is not None
     assert (over.unfit, known.state, known.until) == (True, state, over.updated + KEPT_SECONDS)
+
+
+def test_the_image_of_a_finished_build_is_given_up_once() -> None:
+    over, _ = advance(at(S.VERIFYING, ledger=(IMAGE,), image=values.image_record(), plan=RETRIED), FAILED_VERIFY)
+    finished = replace(over, state=S.FINISHED)
+    assert "builds retry" in finished.reason
+    after, orders = advance(finished, values.cancel_requested(time=LATER))
+    known = image_document(after)
+    assert known is not None
+    assert (orders, after.state, known.state, known.until) == ((), S.FINISHED, "held", LATER)
+    assert after.reason.endswith("; its image is not kept any longer: cancelled by a person")
+    assert "builds retry" not in after.reason
+    assert decide(after, values.cancel_requested(event_id="again", time=LATER + 1)).ignored
 
 
 def test_an_image_that_is_told_twice_is_exported_once() -> None:

@@ -292,7 +292,7 @@ def test_a_verification_waits_for_no_place_and_takes_none_that_is_taken() -> Non
     other = values.plan(build_id="other-0123456789ab", name="other")
     other = replace(other, image=replace(other.image, name="other-1"))
     world.engine.request(values.requested(plan=other))
-    with pytest.raises(EnvironmentFault, match="1 builds have VMs, and 1 may have"):
+    with pytest.raises(EnvironmentFault, match="1 builds have VMs, and 1 may at once"):
         ask_for_retry(first, None, backend)
     world.finish()
     assert ask_for_retry(first, None, backend).retry_of == first.id

@@ -1,0 +1,67 @@
+"""What stays of a build that has ended, for how long, and how that is given up. Pure, as lifecycle.py, which asks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from provisioner.protocol import VERIFY
+
+from ..build import resources
+from ..build.build import Build, Outcome, State
+from ..build.events import CancelRequested, Event
+from .reasons import NO_ZONE, lost_reason, with_warnings
+
+KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
+
+
+def kept_seconds(build: Build, outcome: Outcome) -> float:
+    """Return for how long the image of a build stays that ends without having published it; 0: it does not."""
+    if outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
+        return 0.0
+    if build.state is State.PUBLISHING or (build.taken_up and build.state is State.EXPORTING):
+        return KEPT_SECONDS
+    if build.plan is None or build.state not in (State.EXPORTING, State.VERIFYING):
+        return 0.0
+    if build.state is State.VERIFYING and outcome is Outcome.FAILED and build.plan.keep_failed:
+        return KEPT_SECONDS
+    return build.plan.retry_for if build.image is not None else 0.0
+
+
+def keep_disk(build: Build, phase: str) -> Build:
+    """Keep the boot disk of the VM in use where one of its steps has failed for good, and the plan asks for that.
+
+    Its zone has to be known: it is part of what a person has to write to boot the disk.
+    """
+    plan = build.plan
+    table = build.verify_steps if phase == VERIFY else build.steps
+    failed = build.outcome is Outcome.FAILED and any(record.status == "failed" for record in table)
+    if plan is None or not plan.keep_disk or not failed:
+        return build
+    if not build.zone:
+        return with_warnings(build, NO_ZONE)
+    name = resources.boot_disk_name(build.id, build.attempt, phase)
+    ledger = tuple(
+        replace(entry, zone=build.zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
+        for entry in build.ledger
+    )
+    return replace(build, ledger=ledger, disk_until=build.updated + plan.keep_disk)
+
+
+def release_disk(build: Build, event: Event) -> Build:
+    """Note that the boot disk is not kept any longer."""
+    ledger = tuple(replace(entry, keep=entry.keep and entry.kind != "disk") for entry in build.ledger)
+    return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
+
+
+def release_image(build: Build, event: CancelRequested) -> Build:
+    """Note that the image that was not published is not kept any longer; the next sweep deletes it."""
+    told = lost_reason(build, f"its image is not kept any longer: {event.reason}")
+    return replace(build, kept_until=event.time, reason=told)
+
+
+def lose_image(build: Build, lost: str) -> Build:
+    """Note that the image that was to be kept is gone, and why."""
+    if not build.kept_until:
+        return build
+    ledger = tuple(entry for entry in build.ledger if entry.kind != "image")
+    return replace(build, reason=lost_reason(build, lost), kept_until=0.0, ledger=ledger)
