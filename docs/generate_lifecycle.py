@@ -68,9 +68,49 @@ first image:
     gcloud pubsub topics publish image-requests --project PROJECT \\
       --message '{"promote": {"image": "web-20261120", "to": "prod"}}'
 
-A channel can name `approvers`, a list of mail addresses. Promotions to such a channel are refused, since this release
-has no approvals.
 [Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
+
+### Approvals
+
+A channel can name `approvers`, mail addresses. A promotion to it is recorded and waits until two of them have approved
+it; then it is carried out as any other. It lapses after `approve_within`, 7 days without it, and one of them can refuse
+it until then.
+
+    {"dev": {}, "prod": {"approvers": ["ann-approves@my-project.iam.gserviceaccount.com", "ben-approves@..."],
+                         "approve_within": "36h"}}
+
+On Google Cloud, an approval counts if an identity token proves it: signed by Google, and for this deployment, image,
+channel, answer and promotion alone. `gcloud` gives such a token in the name of a service account, and not for a
+person's own login. So each approver has a service account that only this person may impersonate, which is what the
+channel names:
+
+    gcloud iam service-accounts create ann-approves --project my-project
+    gcloud iam service-accounts add-iam-policy-binding ann-approves@my-project.iam.gserviceaccount.com \\
+      --member user:ann@example.com --role roles/iam.serviceAccountOpenIdTokenCreator --project my-project
+
+Approvers who are `operators`, too, say yes or no with one command, which gets the token from `gcloud`, publishes the
+request and waits until the answer is recorded:
+
+    goldsmith images approvals --project my-project
+    goldsmith images approve web-20261120 --channel prod --project my-project \\
+      --impersonate ann-approves@my-project.iam.gserviceaccount.com --reason "a week in staging without faults"
+
+Others get a token for the audience that `goldsmith images approvals --json` prints, with `gcloud auth
+print-identity-token --impersonate-service-account=ACCOUNT --include-email --audiences=AUDIENCE`, and an operator
+publishes it: the token, and not who publishes it, is what counts.
+
+    {"approve": {"image": "web-20261120", "channel": "prod", "reason": "good", "token": "eyJ..."}}
+    {"refuse": {"image": "web-20261120", "channel": "prod", "reason": "too early", "token": "eyJ..."}}
+
+The record keeps the address, the time, the reason and a digest of the token. Who may approve, and whether it is still
+the very image that people were asked about, verified and not revoked, is looked at once more when the promotion is
+carried out; if it cannot be, that is its end, and the record says why. A promotion that was approved and is not carried
+out, because its function died, goes on when it is asked for or approved again. `deprecate_images` logs what comes of
+each request. One that lapses is logged by `expire_builds` and raises the alert promotion_lapsed.
+
+On one machine, an approval is a record and no border: `goldsmith images approve` notes the name of the account and the
+reason, one is enough, and an account that can run it can also write to the home.
+[Decision 86](decisions/0086-approvals-are-proved-by-tokens.md) has the reasons.
 """
 
 TRIGGERS = """\

@@ -1,6 +1,7 @@
 """deprecate_images: an order becomes the deprecation of a family's older images.
 
-What operators ask for images is done here as well: the end of a bad one, and the copy of a good one in a channel.
+What operators ask for images is done here as well: the end of a bad one, and the copy of a good one in a channel, which
+its approvers may have to want.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ def deprecate_images(request: HttpRequest) -> HttpAnswer:
 
 
 def _work(event: CloudEvent, backend: CloudBackend) -> None:
-    message, _id = message_of(event)
+    message, message_id = message_of(event)
     if message.topic != IMAGES_TOPIC:
         carry_out_message(message, "deprecate_images", backend)
         return
     from shared.published.image_requests import shown_result, take_image_request
 
     settings = backend.settings
-    LOG.info("%s", shown_result(take_image_request(message.data, settings.project, backend, settings.limits)))
+    done = take_image_request(message.data, settings.project, backend, settings.limits, message=message_id)
+    LOG.info("%s", shown_result(done))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .build.image.channels import Channels, no_channels
 from .build.limits import FAILURES
+from .identities import Identities
 from .keys import Keys
 from .ports import Bucket, Bus, Clock, Compute, Progress, Signer, Store
 
@@ -41,4 +42,5 @@ class Backend:
     channels: Callable[[], Channels] = field(default=no_channels, kw_only=True)  # of the deployment. InputError
     family_concurrency: int | None = field(default=None, kw_only=True)  # of one family; None: any number
     trigger_failures: int = field(default=FAILURES, kw_only=True)  # in a row, after which a trigger is paused
+    identities: Identities | None = field(default=None, kw_only=True)  # None: an approval is a record, and no border
     signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

@@ -19,7 +19,7 @@ from .build.damage import Damaged
 from .build.events import Event, Stop
 from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
-from .build.trigger import Trigger
+from .kept_documents import PromotionStore, TriggerStore
 
 if TYPE_CHECKING:
     from provisioner.hygiene.hygiene import Finding  # and all its rules, which few that import this module need
@@ -353,7 +353,7 @@ class Stored:
     version: str
 
 
-class Store(Protocol):
+class Store(TriggerStore, PromotionStore, Protocol):
     """Builds and their events: Firestore, or SQLite with the same documents."""
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
@@ -413,21 +413,6 @@ class Store(Protocol):
         """Move an image's document that cannot be read to where nothing looks for it; its name is free again.
 
         One that can be read is refused with InputError. NotFound; Conflict when it has been written meanwhile.
-        """
-        ...
-
-    def triggers(self) -> Sequence[Trigger | Damaged]:
-        """List the specs with triggers by their ids, without those that are removed."""
-        ...
-
-    def trigger(self, key: str) -> Trigger | None:
-        """Read one trigger by its id, a removed one too; None where there is none. DamagedDocument."""
-        ...
-
-    def save_trigger(self, trigger: Trigger, expected: Trigger | None) -> bool:
-        """Write a trigger if it is still as expected, or absent for None; return whether it was.
-
-        DamagedDocument where what is there cannot be read; it stays as it is.
         """
         ...
 

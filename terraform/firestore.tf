@@ -31,20 +31,22 @@ locals {
   }
 
   unindexed = {
-    "builds"    = "document" # long, and in no query
-    "events"    = "document"
-    "forgotten" = "document"
-    "images"    = "document"
-    "triggers"  = "document"
+    "builds"     = "document" # long, and in no query
+    "events"     = "document"
+    "forgotten"  = "document"
+    "images"     = "document"
+    "promotions" = "document"
+    "triggers"   = "document"
   }
 
   deleted_after = {
-    "builds"    = "delete_after"
-    "events"    = "delete_after"
-    "lives"     = "delete_after"
-    "forgotten" = "delete_after"
-    "images"    = "delete_after"
-    "triggers"  = "delete_after"
+    "builds"     = "delete_after"
+    "events"     = "delete_after"
+    "lives"      = "delete_after"
+    "forgotten"  = "delete_after"
+    "images"     = "delete_after"
+    "promotions" = "delete_after"
+    "triggers"   = "delete_after"
   }
 }
 

@@ -450,10 +450,13 @@ variable "adopted_families" {
 }
 
 variable "channels" {
-  description = "Channels that images can be promoted to: the channel prod of the family web is the family web-prod. To a channel with approvers nothing is promoted yet. docs/lifecycle.md says more."
-  type        = map(object({ approvers = optional(list(string), []) }))
-  nullable    = false
-  default     = {}
+  description = "Channels that images can be promoted to: the channel prod of the family web is the family web-prod. A promotion to a channel with approvers, addresses of service accounts that one person each may impersonate, waits until two of them approve it, and lapses if they do not within approve_within, 7 days by default. docs/lifecycle.md says more."
+  type = map(object({
+    approvers      = optional(list(string), [])
+    approve_within = optional(string)
+  }))
+  nullable = false
+  default  = {}
 
   validation {
     condition     = alltrue([for name in keys(var.channels) : can(regex("^[a-z][a-z0-9]{0,15}$", name))]) && length(var.channels) <= 20
@@ -463,6 +466,11 @@ variable "channels" {
   validation {
     condition     = alltrue([for mail in flatten([for channel in values(var.channels) : channel.approvers]) : can(regex("^[^@\\s]{1,64}@[^@\\s]{1,255}$", mail))])
     error_message = "Write approvers as mail addresses: ann@example.com."
+  }
+
+  validation {
+    condition     = alltrue([for channel in values(var.channels) : channel.approve_within == null || can(regex("^(([1-9]|[1-8][0-9]|90)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$", channel.approve_within))])
+    error_message = "Write approve_within as a duration of one unit, up to 90d, such as 7d or 36h."
   }
 }
 

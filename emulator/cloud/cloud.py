@@ -39,7 +39,7 @@ from ..pubsub.router import Router
 from ..pubsub.topics import PubSub
 from ..storage.endpoint import StorageEndpoint
 from ..web.http_server import HOME_OPTION, LOOPBACK, HttpServer
-from ..web.identity import TOKEN_PATH, Identity
+from ..web.identity import CERTIFICATES_PATH, TOKEN_PATH, Identity
 from ..web.secret_files import made_once
 from .functions import Functions
 from .google import GoogleEmulators
@@ -132,7 +132,9 @@ class Cloud:
         """Return a function's environment: the variables that terraform/ sets, and the services' addresses."""
         account = self.email(function.name.replace("_", "-"))
         keys = self.home / "identity"
-        key = self.identity.service_account_file(keys, account, token_uri=self._token_uri, project=self.project)
+        key = self.identity.service_account_file(
+            keys, account, token_uri=self._tokens_url + TOKEN_PATH, project=self.project
+        )
         return {
             "GOLDSMITH_PROJECT": self.project,
             "GOLDSMITH_BUCKET": self.bucket,
@@ -146,6 +148,7 @@ class Cloud:
             "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
+            "GOLDSMITH_CERTIFICATES_URL": self._tokens_url + CERTIFICATES_PATH,
             "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
             "STORAGE_EMULATOR_HOST": self.storage.url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
@@ -208,7 +211,7 @@ class Cloud:
         self.identity = Identity(self.home / "identity")
         tokens = Flask("tokens")
         tokens.register_blueprint(self.identity.blueprint())
-        self._token_uri = opened.enter_context(HttpServer(tokens)).url + TOKEN_PATH
+        self._tokens_url = opened.enter_context(HttpServer(tokens)).url
         key = made_once(self.home / "identity" / "master-key.hex", lambda: secrets.token_hex(32).encode())
         self._master_key = key.decode().strip()
         self.storage = opened.enter_context(

@@ -31,9 +31,42 @@ def images_promote(
     json: AsJson = False,
 ) -> None:
     """Copy a verified image into a channel: the family FAMILY-CHANNEL leads to it then."""
-    from ..commands.images import promote
+    from ..commands.published.promotions import promote
 
     promote(name, channel, as_json=json)
+
+
+@images.command("approve")
+def images_approve(
+    name: ImageName,
+    channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="What it is to be promoted to.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in one line; it is recorded.")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="Say no: the promotion ends.")] = False,
+    impersonate: Annotated[
+        str, typer.Option(metavar="ACCOUNT", help="With --project: your service account that approves; gcloud asks it.")
+    ] = "",
+    token_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="With --project: a file with the identity token, instead."),
+    ] = None,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
+    json: AsJson = False,
+) -> None:
+    """Say yes to a promotion that waits for approval; with enough approvers it is carried out."""
+    from ..commands.published.promotions import MailProof, approve
+
+    proof = MailProof(impersonate, token_file)
+    place = chosen_place(project, bucket)
+    raise typer.Exit(approve(name, channel, reason, proof, place, refuse=refuse, as_json=json))
+
+
+@images.command("approvals")
+def images_approvals(project: ProjectOption = None, bucket: BucketOption = None, json: AsJson = False) -> None:
+    """List the promotions that wait for approval."""
+    from ..commands.published.promotions import list_approvals
+
+    list_approvals(chosen_place(project, bucket), as_json=json)
 
 
 @images.command("revoke")
@@ -47,7 +80,7 @@ def images_revoke(
     json: AsJson = False,
 ) -> None:
     """Take a published image back; its family goes back to the newest good one before it."""
-    from ..commands.revoke import revoke
+    from ..commands.published.revoke import revoke
 
     raise typer.Exit(revoke(name, reason, alone=alone, cascade=cascade, as_json=json))
 

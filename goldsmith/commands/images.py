@@ -289,18 +289,6 @@ def delete(names: list[str]) -> None:
             say(f"deleted image {name}")
 
 
-def promote(name: str, channel: str, *, as_json: bool) -> None:
-    """Copy an image into a channel, and print what the channel leads to now."""
-    with open_home() as backend:
-        done = opening.images_here(backend).promote(local_name(name), channel)
-    if as_json:
-        print_json(asdict(done))
-        return
-    what = "is already" if done.already else "is"
-    say(f"image {done.project}/{done.source} {what} in the channel {done.channel}, as {done.name}")
-    say(f"family {done.family} leads to {done.leads_to}")
-
-
 def retire_by_rule(
     families: Sequence[str], older_than: str | None, keep: int | None, *, dry_run: bool, as_json: bool
 ) -> int:

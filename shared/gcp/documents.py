@@ -5,6 +5,7 @@
     lives/{build id}                      last_seen                                        delete_after
     images/{project}~{name}               build_id until                                   delete_after  document
     triggers/{id}                         active                                           delete_after  document
+    promotions/{project}~{image}~{channel}  open                                           delete_after  document
     forgotten/{build id}~{update time}    a build, with its events, as it stood when it was set aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
@@ -35,11 +36,12 @@ from ..build.events import (
     read_unfinished,
     to_json,
 )
+from ..build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import DamagedDocument, StoreError, TooLarge
 
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
-TRIGGERS = "triggers"
+TRIGGERS, PROMOTIONS = "triggers", "promotions"
 
 WRITES = "writes"  # how often a build has been saved
 LINE = "line"  # what the line knows of an unfinished build
@@ -154,6 +156,35 @@ def trigger_or_damage(key: str, fields: Mapping[str, Any]) -> Trigger | Damaged:
     """Read triggers/{id} for a list."""
     try:
         return trigger_of(key, fields)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))
+
+
+def promotion_fields(asked: AskedPromotion) -> dict[str, Any]:
+    """Return the fields of promotions/{id}. One that has ended is kept as long as builds are. TooLarge."""
+    document = _packed(write_promotion(asked))
+    if len(document) > DOCUMENT_LIMIT:
+        raise TooLarge(f"promotion {asked.id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
+    return {
+        "open": asked.is_open,
+        DELETE_AFTER: None if asked.is_open else _time(asked.ended) + KEPT_FOR,
+        "document": document,
+    }
+
+
+def promotion_of(key: str, fields: Mapping[str, Any]) -> AskedPromotion:
+    """Read promotions/{id}. DamagedDocument."""
+    try:
+        return read_promotion_of(key, document_of(fields))
+    except StoreError as error:
+        remedy = f"delete the document promotions/{key}, and ask for the promotion again"
+        raise _damage(f"promotion {key}", str(error), remedy) from error
+
+
+def promotion_or_damage(key: str, fields: Mapping[str, Any]) -> AskedPromotion | Damaged:
+    """Read promotions/{id} for a list."""
+    try:
+        return promotion_of(key, fields)
     except DamagedDocument as error:
         return Damaged(key, str(error))
 

@@ -26,6 +26,7 @@ KEY_BYTES = 32  # at least; what SHA-256 gives
 
 PUBSUB_URL = "https://pubsub.googleapis.com"
 STORAGE_URL = "https://storage.googleapis.com"
+CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Settings:
     webhooks: tuple[Webhook, ...] = ()
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
+    certificates_url: str = CERTIFICATES_URL
     compute_endpoint: str | None = None
     storage_endpoint: str | None = None
     pubsub_host: str | None = None  # HOST:PORT
@@ -118,6 +120,7 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return read
 
 
+_address = _matching(r"https?://[^\s/]+/[^\s]*")
 _zone = _matching(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 _host = _matching(r"[^\s/]+:[0-9]+")
 
@@ -248,6 +251,9 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),
+    "certificates_url": _emulated(
+        "GOLDSMITH_CERTIFICATES_URL", "what identity tokens are signed with", "a URL of certificates", _address
+    ),
     "compute_endpoint": _emulated("GOLDSMITH_COMPUTE_ENDPOINT", "Compute Engine", _AN_URL, _url),
     "storage_endpoint": _emulated(STORAGE_EMULATOR, "Cloud Storage", _AN_URL, _url),
     "pubsub_host": _emulated("PUBSUB_EMULATOR_HOST", "Pub/Sub, without TLS", _AN_ADDRESS, _host),

@@ -72,6 +72,10 @@ MIGRATIONS: Migrations = (
         # `active` repeats the document: whether it is not removed.
         "CREATE TABLE triggers (id TEXT PRIMARY KEY, active INTEGER NOT NULL, document TEXT NOT NULL)",
     ),
+    (
+        # `open` repeats the document: whether it has not ended.
+        "CREATE TABLE promotions (id TEXT PRIMARY KEY, open INTEGER NOT NULL, document TEXT NOT NULL)",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..build.build import Build, ImageDocument, Unfinished, unfinished_of
 from ..build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
 from ..build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
+from ..build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..ports import PAGE, Stored
@@ -186,6 +187,40 @@ class LocalStore:
     def _trigger_or_damage(self, key: str, document: Any) -> Trigger | Damaged:
         try:
             return self._trigger(key, document)
+        except DamagedDocument as error:
+            return Damaged(key, str(error))
+
+    def promotions(self) -> Sequence[AskedPromotion | Damaged]:
+        """List the promotions that have not ended, by their ids."""
+        rows = self._database.read("SELECT id, document FROM promotions WHERE open ORDER BY id")
+        return [self._promotion_or_damage(*row) for row in rows]
+
+    def promotion(self, key: str) -> AskedPromotion | None:
+        """Read one promotion by its id. DamagedDocument."""
+        rows = self._database.read("SELECT document FROM promotions WHERE id = ?", (key,))
+        return self._promotion(key, rows[0][0]) if rows else None
+
+    def save_promotion(self, asked: AskedPromotion, expected: AskedPromotion | None) -> bool:
+        """Write a promotion if it is still as expected; return whether it was. DamagedDocument."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT document FROM promotions WHERE id = ?", (asked.id,)).fetchone()
+            if (None if row is None else self._promotion(asked.id, row[0])) != expected:
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO promotions VALUES (?, ?, ?)", (asked.id, asked.is_open, write_promotion(asked))
+            )
+        return True
+
+    def _promotion(self, key: str, document: Any) -> AskedPromotion:
+        try:
+            return read_promotion_of(key, document)
+        except StoreError as error:
+            remedy = "delete its row from the table `promotions`, and promote the image again"
+            raise _damage(f"{self._database.path}: the document of promotion {key}", str(error), remedy) from error
+
+    def _promotion_or_damage(self, key: str, document: Any) -> AskedPromotion | Damaged:
+        try:
+            return self._promotion(key, document)
         except DamagedDocument as error:
             return Damaged(key, str(error))
 

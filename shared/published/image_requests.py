@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
+from ..build.image.approval import NEEDED, AskedPromotion, PromotionAnswer
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
+from .approval import PersonsWord, answer_promotion, ask_promotion
 from .cascade import ask_for_rebuilds
 from .distribution_request import DistributedImage, distribute_image
-from .promotion import PromotedImage, promote_image
+from .promotion import PromotedImage
 from .revocation import RevokedImage, revoke_image
 
 
@@ -26,6 +28,11 @@ class _Form:
     example: str
 
 
+_SAID = _Form(
+    {"image": str, "channel": str, "reason": str, "token": str},
+    frozenset(("image", "channel", "reason", "token")),
+    '{"approve": {"image": "PROJECT/NAME", "channel": "CHANNEL", "reason": "why", "token": "..."}}, or refuse',
+)
 _FORMS = {
     "revoke": _Form(
         {"image": str, "reason": str, "alone": bool, "cascade": bool},
@@ -38,22 +45,27 @@ _FORMS = {
         frozenset(("image", "to")),
         '{"promote": {"image": "PROJECT/NAME", "to": "CHANNEL"}}',
     ),
+    "approve": _SAID,
+    "refuse": _SAID,
     "distribute": _Form(
         {"image": str, "share": list, "copies": list},
         frozenset(("image",)),
         '{"distribute": {"image": "PROJECT/NAME", "share": ["group:..."], "copies": [{"project": "..."}]}}',
     ),
 }
+_ANSWERS: Mapping[str, PromotionAnswer] = {"approve": "approve", "refuse": "refuse"}
 _PROJECT = re.compile(r"[a-z0-9:.-]{0,63}")
 
 
-ImageAnswer = RevokedImage | PromotedImage | DistributedImage
+ImageAnswer = RevokedImage | PromotedImage | AskedPromotion | DistributedImage
 
 
-def take_image_request(data: bytes, project: str, backend: Backend, limits: Limits = NO_LIMITS) -> ImageAnswer:
+def take_image_request(
+    data: bytes, project: str, backend: Backend, limits: Limits = NO_LIMITS, *, message: str = ""
+) -> ImageAnswer:
     """Carry a request out, or go on with it. PoisonMessage for one that is wrong, refused or cannot be ended; Passing.
 
-    An image without a project is one of `project`.
+    An image without a project is one of `project`; `message` is the id of the message that brings the request.
     """
     kind, asked = _read(data)
     owner, _, name = asked["image"].rpartition("/")
@@ -61,7 +73,10 @@ def take_image_request(data: bytes, project: str, backend: Backend, limits: Limi
         raise PoisonMessage(f"a request to {kind} an image of {owner[:100]!r}, which is no project")
     try:
         if kind == "promote":
-            return promote_image(owner or project, name, asked["to"], backend)
+            return ask_promotion(owner or project, name, asked["to"], backend, request=message)
+        if (answer := _ANSWERS.get(kind)) is not None:
+            word = PersonsWord(asked["reason"], asked["token"])
+            return answer_promotion(owner or project, name, asked["channel"], answer, word, backend)
         if kind == "distribute":
             targets = asked.get("share", []), asked.get("copies", [])
             return distribute_image(owner or project, name, *targets, backend, limits)
@@ -78,6 +93,8 @@ def shown_result(done: ImageAnswer) -> str:
     if isinstance(done, DistributedImage):
         has, not_to = (", ".join(names) or "none" for names in (done.targets, done.refused))
         return f"image {done.name} of project {done.project} is distributed to: {has}; refused: {not_to}"
+    if isinstance(done, AskedPromotion):
+        return f"{done.text}; {NEEDED} approvers are needed" if done.state == "waiting" else done.text
     if isinstance(done, PromotedImage):
         already = "already " if done.already else ""
         return (

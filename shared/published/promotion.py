@@ -8,6 +8,9 @@ Each write is conditional, and each step finds what an earlier process has done:
 revocation reads the names of the copies in the write that records it, so it finds each copy, or the promotion finds it;
 whichever is later takes the copy back. A copy joins the family when all is recorded, so whatever a channel leads to is
 known, verified and not revoked.
+
+A channel with approvers takes nothing but what approval.py hands over once enough of them have said yes: the image with
+the very id that they were asked about.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from ..backend import Backend
 from ..build.build import ChannelCopy, ImageDocument, Revocation
-from ..build.image.channels import channel_family
+from ..build.image.channels import Channel, channel_family
 from ..errors import AlreadyExists, InputError, NotFound, Transient
 from ..names import NAME_LENGTH, nearest
 from ..ownership import revocation_of
@@ -40,26 +43,17 @@ class PromotedImage:
     already: bool  # whether nothing was left to do
 
 
-def promote_image(project: str, name: str, channel: str, backend: Backend) -> PromotedImage:
+def promote_image(project: str, name: str, channel: str, backend: Backend, *, approved: str = "") -> PromotedImage:
     """Make the copy of an image in a channel, or go on with it. InputError, Transient, DamagedDocument.
 
-    After an InputError the channel leads to where it led before.
+    After an InputError the channel leads to where it led before. `approved` is the id of the image whose promotion the
+    channel's approvers want.
     """
-    _refuse_channel(channel, backend)
-    image, known = _find(project, name, backend)
-    assert image.family is not None
-    wanted = ImageDocument(
-        project,
-        _checked("name", channel_family(name, channel)),
-        known.build_id,
-        known.content_digest,
-        verified=True,
-        source_id=known.source_id,
-        copy=ChannelCopy(
-            name, image.id, channel, _checked("family", channel_family(image.family, channel)), backend.clock.now()
-        ),
-    )
-    _refuse_taken(wanted, backend)
+    if not approved and find_channel(channel, backend).approvers:
+        raise InputError(f"channel {channel} has approvers, who have not been asked")
+    known, wanted = find_promotable(project, name, channel, backend)
+    if approved and known.id != approved:
+        raise InputError(f"image {name} of project {project} is another one than was approved; ask for its promotion")
     _claim(known, wanted, backend)
     mine = _reserve(wanted, backend)
     assert mine.copy is not None
@@ -81,17 +75,37 @@ def promote_image(project: str, name: str, channel: str, backend: Backend) -> Pr
     )
 
 
-def _refuse_channel(name: str, backend: Backend) -> None:
+def find_channel(name: str, backend: Backend) -> Channel:
+    """Return a channel of the deployment. InputError."""
     channels = backend.channels()
     if not channels:
         raise InputError(f"there is no channel {name}, since no channels are set up; docs/lifecycle.md says how")
     if name not in channels:
         raise InputError(f"there is no channel {name}; {nearest(name, channels)}")
-    if channels[name].approvers:
-        raise InputError(
-            f"channel {name} has approvers, and this release of Goldsmith cannot ask for their approval; take "
-            "approvers out of the channel to promote without it"
-        )
+    return channels[name]
+
+
+def find_promotable(project: str, name: str, channel: str, backend: Backend) -> tuple[ImageDocument, ImageDocument]:
+    """Return what is known of an image that may be promoted, and what will be of its copy.
+
+    InputError, DamagedDocument.
+    """
+    find_channel(channel, backend)
+    image, known = _find(project, name, backend)
+    assert image.family is not None
+    copy_name = _checked("name", channel_family(name, channel))
+    family = _checked("family", channel_family(image.family, channel))
+    wanted = ImageDocument(
+        project,
+        copy_name,
+        known.build_id,
+        known.content_digest,
+        verified=True,
+        source_id=known.source_id,
+        copy=ChannelCopy(name, image.id, channel, family, backend.clock.now()),
+    )
+    _refuse_taken(wanted, backend)
+    return known, wanted
 
 
 def _checked(what: str, text: str) -> str:

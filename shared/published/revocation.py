@@ -77,7 +77,7 @@ def revoke_image(project: str, name: str, reason: str, backend: Backend, *, alon
     `alone` allows that no good image is left in its family or channels. A second call keeps the first one's reason and
     time. DamagedDocument, when all else is done, for a copy of which nothing can be read.
     """
-    reason = _checked_reason(reason)
+    reason = checked_reason(reason, "what is wrong with it")
     image, known = _find(project, name, backend)
     if known.revoked is None and not alone:
         for each in [image, *(copy for copy, _ in _copies(known, backend, []))]:
@@ -113,10 +113,11 @@ def make_way(image: Image, known: ImageDocument, backend: Backend, *, alone: boo
     return restored
 
 
-def _checked_reason(reason: str) -> str:
+def checked_reason(reason: str, what: str) -> str:
+    """Return a person's reason without blanks around it. InputError for one that does not say `what` in one line."""
     reason = reason.strip()
     if not reason or len(reason) > REASON_LENGTH or not reason.isprintable():
-        raise InputError(f"reason: write one line of 1 to {REASON_LENGTH} characters that says what is wrong with it")
+        raise InputError(f"reason: write one line of 1 to {REASON_LENGTH} characters that says {what}")
     return reason
 
 

@@ -12,6 +12,7 @@ from ..backend import Backend, ReportTarget
 from ..clock import SystemClock
 from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
+from ..gcp.identities import GoogleIdentities
 from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
@@ -68,6 +69,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         channels=lambda: settings.channels,
         family_concurrency=settings.limits.family_concurrency,
         trigger_failures=settings.limits.trigger_failures,
+        identities=GoogleIdentities(settings.project, settings.certificates_url),
         settings=settings,
         objects=bucket,
         image_users=compute,

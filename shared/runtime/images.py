@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+import pwd
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ RETIRE_FILE = "retire-images.json"  # of the home: the rules by which images go 
 _LARGEST_RULES = 1 << 20  # bytes
 
 if TYPE_CHECKING:
+    from ..build.damage import Damaged
+    from ..build.image.approval import AskedPromotion, PromotionAnswer
     from ..build.image.retire_rules import RetireRule
     from ..images.contents import ImageContents
     from ..images.diff.result import ImageDiff
@@ -266,11 +269,25 @@ class LocalImages:
 
         return with_rebuilds(revoked, rebuilds)
 
-    def promote(self, image: str, channel: str) -> PromotedImage:
-        """Copy an image into a channel. InputError, Transient."""
-        from ..published.promotion import promote_image
+    def promote(self, image: str, channel: str) -> PromotedImage | AskedPromotion:
+        """Copy an image into a channel, or write down that it waits for approval. InputError, Transient."""
+        from ..published.approval import ask_promotion
 
-        return promote_image(LOCAL, image, channel, self._backend)
+        return ask_promotion(LOCAL, image, channel, self._backend, account=_account())
+
+    def answer(self, image: str, channel: str, answer: PromotionAnswer, reason: str) -> PromotedImage | AskedPromotion:
+        """Say yes or no to a promotion in the name of this account. InputError, Transient."""
+        from ..published.approval import PersonsWord, answer_promotion
+
+        word = PersonsWord(reason, account=_account())
+        return answer_promotion(LOCAL, image, channel, answer, word, self._backend)
+
+    def asked_promotions(self) -> Sequence[AskedPromotion | Damaged]:
+        """Return the promotions that wait, once those are ended that have lapsed."""
+        from ..published.approval import lapse_promotions
+
+        lapse_promotions(self._backend)
+        return self._backend.store.promotions()
 
     def retire(self, rules: Mapping[str, RetireRule], *, dry_run: bool) -> Iterator[RetireDone]:
         """Retire images by rule, or say what would be done: obsolete in one run, a day later deleted in another."""
@@ -338,3 +355,11 @@ class LocalImages:
 
     def _say(self, text: str) -> None:
         self._backend.progress(text, 0, 0)
+
+
+def _account() -> str:
+    """Return the name of the account that runs this process."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have one
+        return f"user {os.getuid()}"

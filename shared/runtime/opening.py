@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
     from ..published.cascade import Rebuild as Rebuild
+    from ..published.promotion import PromotedImage as PromotedImage
     from ..published.revocation import RevokedImage as RevokedImage
     from ..upkeep.kept_triggers import KeptTriggers as KeptTriggers
     from .builds import LocalBuilds as LocalBuilds
@@ -70,6 +71,7 @@ def builds_here(backend: LocalBackend) -> LocalBuilds:
 
 def triggers_here(backend: LocalBackend) -> KeptTriggers:
     """Return this machine's specs that are built again by themselves, on an opened backend."""
+    from ..published.promotion import PromotedImage as PromotedImage
     from ..upkeep.kept_triggers import KeptTriggers
 
     return KeptTriggers(backend)

@@ -1,7 +1,7 @@
 """A project as a command line sees it: its builds, their logs, cancellation, retries, and the upload of specs.
 
-Made with the person's own credentials, it writes nothing but uploads and wishes: to end a
-build, or to retry one.
+Made with the person's own credentials, it writes nothing but uploads and wishes: to end a build, to retry one, or to
+approve a promotion.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from typing import Any
 from provisioner.protocol import PHASES
 
 from ..build.build import Build
+from ..build.image.approval import AskedPromotion, PromotionAnswer, answer_request, is_answered_by, purpose_of
 from ..build.resources import machine_name
 from ..clock import SystemClock
 from ..engine.history import Followed
 from ..errors import AlreadyExists, NotFound
 from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
+from ..gcp.identities import GoogleIdentities
 from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
+from ..identities import Identities
 from ..ports import Bucket, Clock, Compute, Message, Store
 from ..submission import upload_uri
-from ..topology import LOGS, REQUESTS_TOPIC
+from ..topology import IMAGES_TOPIC, LOGS, REQUESTS_TOPIC
 
 PORT = 1  # the serial port that is the console
 POLL = 2.0  # seconds
@@ -45,6 +48,7 @@ class CloudClient:
     bus: GoogleBus
     clock: Clock
     compute: Compute
+    identities: Identities
 
     def upload_context(self, packed: Path, digest: str) -> str:
         """Upload a packed context unless it is there; return its URI."""
@@ -87,6 +91,22 @@ class CloudClient:
     def is_interrupted(self, build: Build) -> bool:
         """Return False: in a project no build hangs on one process."""
         return False
+
+    def answer(
+        self, asked: AskedPromotion, answer: PromotionAnswer, reason: str, token: str, patience: float
+    ) -> AskedPromotion:
+        """Say yes or no to a promotion, and return what is known of it once that is recorded, or patience is over.
+
+        InputError for a token that cannot count; Transient.
+        """
+        self.identities.mail_of(token, purpose_of(asked, answer))
+        self.bus.publish(Message(IMAGES_TOPIC, answer_request(asked, answer, reason, token), {}))
+        end = self.clock.now() + patience
+        while True:
+            known = self.store.promotion(asked.id) or asked
+            if is_answered_by(known, token) or self.clock.now() >= end:
+                return known
+            time.sleep(POLL)
 
     def wait_until_finished(self, build_id: str) -> Build:
         """Wait for a build's end. NotFound."""
@@ -158,4 +178,5 @@ def open_client(project: str, bucket: str) -> CloudClient:
         bus=GoogleBus(project, settings.pubsub_host),
         clock=clock,
         compute=GoogleCompute(settings, objects, clock),
+        identities=GoogleIdentities(project, settings.certificates_url),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from shared.build.build import Outcome, State
 from shared.build.damage import readable_builds
+from shared.build.image.approval import AskedPromotion
 from shared.ports import Message
 from shared.topology import FINALIZED, REQUESTS_TOPIC, UPLOADS_TOPIC
 from tests.functions.deployed import BUCKET, Deployment
@@ -27,9 +28,23 @@ def test_time_passes(deployment: Deployment) -> None:
     with deployment.client("expire_builds") as client:
         response = client.post("/")
     assert response.status_code == 200
-    assert response.get_json() == {"builds": 1, "deleted": [], "faults": [], "late": [], "damaged": [], "triggered": []}
+    keys = ("deleted", "faults", "late", "damaged", "triggered", "lapsed")
+    assert response.get_json() == {"builds": 1} | {key: [] for key in keys}
     build = deployment.world.build()
     assert (build.state, build.outcome) == (State.CLEANING, Outcome.TIMED_OUT)
+
+
+def test_a_promotion_that_is_not_approved_lapses(deployment: Deployment) -> None:
+    world = deployment.world
+    asked = AskedPromotion("my-project", "web-1", "4711", "prod", 1, world.clock.now(), world.clock.now() + 60.0)
+    assert world.store.save_promotion(asked, None)
+    with deployment.client("expire_builds") as client:
+        assert client.post("/").get_json()["lapsed"] == []
+        world.clock.time += 60.0
+        assert client.post("/").get_json()["lapsed"] == ["my-project~web-1~prod"]
+    ended = world.store.promotion(asked.id)
+    assert ended is not None
+    assert (ended.state, ended.ended) == ("lapsed", world.clock.now())
 
 
 def test_only_a_post_lets_it_pass(deployment: Deployment) -> None:

@@ -32,7 +32,7 @@ VARIABLES: dict[str, Any] = {
     "share_with": ["group:*@example.org"],
     "copy_projects": ["my-project", "other-project"],
     "concurrency": 4,
-    "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org"]}},
+    "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org", "ben@example.org"], "approve_within": "36h"}},
     "family_concurrency": 1,
     "trigger_failures": 3,
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},

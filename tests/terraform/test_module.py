@@ -158,6 +158,7 @@ WRONG = [  # Terraform tells all that is wrong at once
     },
     {
         "rebuilds": {"Weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * * 1"}},
+        "channels": {"prod": {"approve_within": "91d"}},
     },
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 from shared.build.build import Build, ImageDocument, Unfinished, unfinished_of
 from shared.build.damage import Damaged, along_with, forget_image, refuse_readable, refuse_unfinished
 from shared.build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
+from shared.build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from shared.build.trigger import Trigger, read_trigger_of, write_trigger
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from shared.ports import PAGE, Stored
@@ -39,6 +40,7 @@ class MemoryStore:
         self._documents: dict[str, _Document] = {}
         self.images: dict[tuple[str, str], str] = {}
         self.trigger_texts: dict[str, str] = {}
+        self.promotion_texts: dict[str, str] = {}
         self.forgotten: list[_Document] = []
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
@@ -155,6 +157,28 @@ class MemoryStore:
         self.fuse.touch()
         return same
 
+    def promotions(self) -> Sequence[AskedPromotion | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_promotion_or_damage(key, text) for key, text in sorted(self.promotion_texts.items())]
+        return [each for each in found if isinstance(each, Damaged) or each.is_open]
+
+    def promotion(self, key: str) -> AskedPromotion | None:
+        self.fuse.touch()
+        with self._lock:
+            text = self.promotion_texts.get(key)
+        return None if text is None else _promotion(key, text)
+
+    def save_promotion(self, asked: AskedPromotion, expected: AskedPromotion | None) -> bool:
+        self.fuse.touch()
+        with self._lock:
+            text = self.promotion_texts.get(asked.id)
+            same = (None if text is None else _promotion(asked.id, text)) == expected
+            if same:
+                self.promotion_texts[asked.id] = write_promotion(asked)
+        self.fuse.touch()
+        return same
+
     def _write_image(self, image: ImageDocument, replaces: str = "") -> bool:
         key = image.project, image.name
         found = _image(*key, self.images[key]) if key in self.images else None
@@ -231,11 +255,19 @@ class MemoryStore:
         return document.text
 
     def damage(
-        self, build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None, trigger: str = ""
+        self,
+        build_id: str,
+        text: str,
+        event_id: str = "",
+        image: tuple[str, str] | None = None,
+        trigger: str = "",
+        promotion: str = "",
     ) -> None:
-        """Put another text in the place of a document: of a build, one of its events, an image or a trigger."""
+        """Put another text in the place of a document: of a build, one of its events, an image and others."""
         with self._lock:
-            if trigger:
+            if promotion:
+                self.promotion_texts[promotion] = text
+            elif trigger:
                 self.trigger_texts[trigger] = text
             elif image is not None:
                 self.images[image] = text
@@ -314,5 +346,19 @@ def _trigger(key: str, text: str) -> Trigger:
 def _trigger_or_damage(key: str, text: str) -> Trigger | Damaged:
     try:
         return _trigger(key, text)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))
+
+
+def _promotion(key: str, text: str) -> AskedPromotion:
+    try:
+        return read_promotion_of(key, text)
+    except StoreError as error:
+        raise DamagedDocument(f"the document of promotion {key} is damaged: {error}") from error
+
+
+def _promotion_or_damage(key: str, text: str) -> AskedPromotion | Damaged:
+    try:
+        return _promotion(key, text)
     except DamagedDocument as error:
         return Damaged(key, str(error))

@@ -15,19 +15,23 @@ from typing import Any
 
 from ...errors import InputError
 from ...names import quoted
+from ...quantities import format_duration, parse_duration
 
 MOST_CHANNELS = 20
 CHANNEL_LENGTH = 16
 _CHANNEL = re.compile(rf"[a-z][a-z0-9]{{0,{CHANNEL_LENGTH - 1}}}")
 _MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
-_FORM = '{"dev": {}, "prod": {"approvers": ["MAIL"]}}'
+_FORM = '{"dev": {}, "prod": {"approvers": ["MAIL", "MAIL"]}}'
+APPROVE_WITHIN = 7 * 86400.0  # seconds
+_LEAST_WITHIN, _MOST_WITHIN = 60.0, 90 * 86400.0
 
 
 @dataclass(frozen=True)
 class Channel:
     """What is promoted to one channel, and on whose word."""
 
-    approvers: tuple[str, ...] = ()  # mail addresses of those who may approve; (): promotions need no approval
+    approvers: tuple[str, ...] = ()  # mail addresses, in lower case, of those who may approve; (): nobody has to
+    approve_within: float = APPROVE_WITHIN  # seconds after which a promotion that is not approved lapses
 
 
 Channels = Mapping[str, Channel]
@@ -75,7 +79,8 @@ def _channel(name: str, given: Any, faults: list[str]) -> Channel:
     if not isinstance(given, dict):
         faults.append(f"{quoted(name)} is not an object; write {_FORM}")
         return Channel()
-    faults += [f"{name}: {quoted(str(key))}: unknown key; write approvers" for key in given if key != "approvers"]
+    unknown = [key for key in given if key not in ("approvers", "approve_within")]
+    faults += [f"{name}: {quoted(str(key))}: unknown key; write approvers or approve_within" for key in unknown]
     approvers = given.get("approvers", [])
     if approvers is None:
         approvers = []
@@ -84,4 +89,18 @@ def _channel(name: str, given: Any, faults: list[str]) -> Channel:
         return Channel()
     wrong = [each for each in approvers if not isinstance(each, str) or not _MAIL.fullmatch(each)]
     faults += [f"{name}.approvers: {quoted(str(each))} is no mail address; write ann@example.com" for each in wrong]
-    return Channel(tuple(each for each in approvers if each not in wrong))
+    mails = tuple(dict.fromkeys(each.lower() for each in approvers if each not in wrong))
+    return Channel(mails, _within(name, given.get("approve_within"), faults))
+
+
+def _within(name: str, given: Any, faults: list[str]) -> float:
+    if given is None:
+        return APPROVE_WITHIN
+    try:
+        seconds = parse_duration(given) if isinstance(given, str) else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not _LEAST_WITHIN <= seconds <= _MOST_WITHIN:
+        least, most = format_duration(_LEAST_WITHIN), format_duration(_MOST_WITHIN)
+        faults.append(f"{name}.approve_within: {quoted(str(given))} is no duration from {least} to {most}; write 7d")
+    return seconds

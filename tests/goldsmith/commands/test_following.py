@@ -16,6 +16,8 @@ from provisioner.protocol import STEP_STARTED
 from shared.build.build import Outcome, State
 from shared.engine.history import followed_from_now
 from shared.errors import InputError, NotFound, StoreError
+from shared.gcp.identities import GoogleIdentities
+from shared.gcp.settings import CERTIFICATES_URL
 from shared.runtime.terminal import CloudClient
 from tests.world import values
 from tests.world.fakes import FakeClock, FakeCompute, MemoryBus
@@ -37,7 +39,8 @@ def store() -> PaidStore:
 def client(store: PaidStore) -> CloudClient:
     clock, bucket = FakeClock(), MemoryBucket()
     compute = FakeCompute(clock, bucket)
-    return CloudClient("bucket", store, bucket, MemoryBus(), clock, compute)  # type: ignore[arg-type]  # not uploaded to
+    people = GoogleIdentities("my-project", CERTIFICATES_URL)
+    return CloudClient("bucket", store, bucket, MemoryBus(), clock, compute, people)  # type: ignore[arg-type]  # not uploaded to
 
 
 def begin(store: PaidStore, build_id: str = values.BUILD_ID, state: State = State.PROVISIONING) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pwd
 import signal
 import time
 from dataclasses import replace
@@ -94,7 +95,6 @@ def test_an_image_goes_through_channels_and_back(run: Commands, images: Path) ->
     [
         (("two",), "Missing option '--to'"),
         (("two", "--to", "prd"), "there is no channel prd; did you mean prod?"),
-        (("two", "--to", "vault"), "channel vault has approvers"),
         (("none", "--to", "prod"), "image none of project local cannot be promoted: it is not there"),
         (("my-project/two", "--to", "prod"), "image my-project/two is not of this machine"),
         (("No Name", "--to", "prod"), "not a valid name"),
@@ -124,6 +124,49 @@ def test_channels_that_cannot_be_read_are_said_where_they_are_needed(
     done = run("images", "promote", "two", "--to", "prod")
     assert (done.status, text in done.err) == (2, True), done.err
     assert run("images", "list").status == 0
+
+
+def test_an_image_waits_for_a_word_that_is_recorded(run: Commands, images: Path) -> None:
+    asked = run("images", "promote", "two", "--to", "vault")
+    assert (asked.status, asked.err, families(images).get("two-vault")) == (0, "", None)
+    assert asked.out.splitlines()[0].startswith(
+        "the promotion of image two of project local to the channel vault waits for approval until "
+    )
+    assert asked.out.endswith("approve it: goldsmith images approve two --channel vault --reason TEXT\n")
+    listed = run("images", "approvals").out.splitlines()
+    assert [listed[0].split()[:2], listed[1].split()[:2]] == [["IMAGE", "CHANNEL"], ["two", "vault"]]
+    assert listed[1].endswith("nobody yet")
+    refused = run("images", "approve", "two", "--channel", "vault", "--reason", "too early", "--refuse")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert refused.out == (
+        f"the promotion of image two of project local to the channel vault was refused by {me}: too early\n"
+    )
+    assert run("images", "approvals", "--json").document() == []
+    again = run("images", "promote", "two", "--to", "vault", "--json").document()
+    assert (again["state"], again["number"], again["by"]) == ("waiting", 2, me)
+    [waits] = run("images", "approvals", "--json").document()
+    assert waits == again
+    done = run("images", "approve", "local/two", "--channel", "vault", "--reason", "good")
+    assert done.out.splitlines()[0] == "image local/two is in the channel vault, as two-vault"
+    assert families(images)["two-vault"] == ("hello-vault", None)
+    late = run("images", "approve", "two", "--channel", "vault", "--reason", "good")
+    assert (late.status, f"was approved by {me}" in late.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("two", "--channel", "vault"), "Missing option '--reason'"),
+        (("two", "--reason", "good"), "Missing option '--channel'"),
+        (("two", "--channel", "vault", "--reason", "good"), "no promotion of image two of project local to the"),
+        (("two", "--channel", "vault", "--reason", ""), "reason: write one line of 1 to 500 characters that says why"),
+        (("p/two", "--channel", "vault", "--reason", "good"), "image p/two is not of this machine"),
+        (("two", "--channel", "vault", "--reason", "a", "--token-file", "t"), "name one with --project"),
+    ],
+)
+def test_a_word_on_nothing_is_refused(run: Commands, images: Path, words: tuple[str, ...], text: str) -> None:
+    done = run("images", "approve", *words)
+    assert (done.status, done.out, text in " ".join(done.err.split())) == (2, "", True), done.err
 
 
 def test_no_channels_and_no_plain_file(run: Commands, images: Path) -> None:

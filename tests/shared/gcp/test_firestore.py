@@ -32,6 +32,7 @@ from shared.gcp.documents import (
     IMAGES,
     KEPT_FOR,
     LIVES,
+    PROMOTIONS,
     TRIGGERS,
     build_fields,
 )
@@ -64,11 +65,17 @@ class TestGoogleStore(StoreContract):
     @pytest.fixture
     def damage(self, store: GoogleStore) -> Damage:
         def put(
-            build_id: str, text: str, event_id: str = "", image: tuple[str, str] | None = None, trigger: str = ""
+            build_id: str,
+            text: str,
+            event_id: str = "",
+            image: tuple[str, str] | None = None,
+            trigger: str = "",
+            promotion: str = "",
         ) -> None:
             path = (BUILDS, build_id, EVENTS, event_id) if event_id else (BUILDS, build_id)
             path = path if image is None else (IMAGES, "~".join(image))
             path = (TRIGGERS, trigger) if trigger else path
+            path = (PROMOTIONS, promotion) if promotion else path
             reference(store, *path).update({"document": text})
 
         return put
@@ -89,8 +96,9 @@ class TestOnTheWire:
         proxied.builds(unfinished=True, limit=1)
         proxied.line()
         proxied.triggers()
+        proxied.promotions()
         queries = [RunQueryRequest.deserialize(request) for method, request in proxy.calls if method == "RunQuery"]
-        assert len(queries) == 9
+        assert len(queries) == 10
         needed = [needed_index(query.structured_query) for query in queries]
         assert not any(needed)
 

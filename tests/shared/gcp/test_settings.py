@@ -29,6 +29,7 @@ EMULATOR = {
     "GOLDSMITH_WEBHOOKS": '{"chat": {"url": "https://chat.example.com/secret", "format": "slack"}}',
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
+    "GOLDSMITH_CERTIFICATES_URL": "http://127.0.0.1:8000/oauth2/v1/certs",
     "GOLDSMITH_COMPUTE_ENDPOINT": "http://127.0.0.1:8001",
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:8002",
     "PUBSUB_EMULATOR_HOST": "127.0.0.1:8003",
@@ -57,6 +58,7 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.channels == {"dev": Channel(), "prod": Channel(("ann@example.org",))}
     assert settings.maker_image == "projects/my-images/global/images/maker-7"
     assert settings.vm_pubsub_url == settings.vm_storage_url == "http://169.254.169.253"
+    assert settings.certificates_url == "http://127.0.0.1:8000/oauth2/v1/certs"
     assert settings.compute_endpoint == "http://127.0.0.1:8001"
     assert settings.storage_endpoint == "http://127.0.0.1:8002"
     assert settings.pubsub_host == "127.0.0.1:8003"

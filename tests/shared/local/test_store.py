@@ -195,10 +195,13 @@ def damage_document(
     event_id: str = "",
     image: tuple[str, str] | None = None,
     trigger: str = "",
+    promotion: str = "",
 ) -> None:
     """Write into the file past the store, as another program would."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        if trigger:
+        if promotion:
+            connection.execute("UPDATE promotions SET document = ? WHERE id = ?", (text, promotion))
+        elif trigger:
             connection.execute("UPDATE triggers SET document = ? WHERE id = ?", (text, trigger))
         elif image is not None:
             connection.execute("UPDATE images SET document = ? WHERE project = ? AND name = ?", (text, *image))

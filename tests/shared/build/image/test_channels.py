@@ -14,7 +14,14 @@ def test_channels_are_read_in_the_order_of_their_names() -> None:
     found = read_channels('{"prod": {"approvers": ["ann@example.com", "ben@example.com"]}, "dev": {}}')
     assert list(found.items()) == [("dev", Channel()), ("prod", Channel(("ann@example.com", "ben@example.com")))]
     assert read_channels("{}") == no_channels() == {}
-    assert read_channels('{"dev": {"approvers": null}}') == {"dev": Channel()}  # as Terraform writes what is left out
+    left_out = '{"dev": {"approvers": null, "approve_within": null}}'  # as Terraform writes it
+    assert read_channels(left_out) == {"dev": Channel()}
+
+
+def test_approvers_are_told_apart_as_mail_addresses_are_and_have_a_time() -> None:
+    found = read_channels('{"prod": {"approvers": ["Ann@Example.com", "ann@example.com"], "approve_within": "36h"}}')
+    assert found == {"prod": Channel(("ann@example.com",), 129_600.0)}
+    assert Channel().approve_within == 7 * 86_400.0
 
 
 @pytest.mark.parametrize(
@@ -32,6 +39,10 @@ def test_channels_are_read_in_the_order_of_their_names() -> None:
         ('{"prod": {"approvers": "ann@example.com"}}', "prod.approvers: is not a list"),
         ('{"prod": {"approvers": ["ann"]}}', "prod.approvers: 'ann' is no mail address"),
         ('{"prod": {"approvers": [7]}}', "prod.approvers: '7' is no mail address"),
+        ('{"prod": {"approve_within": "soon"}}', "prod.approve_within: 'soon' is no duration from 1m to 90d; write 7d"),
+        ('{"prod": {"approve_within": "59s"}}', "prod.approve_within: '59s' is no duration from 1m"),
+        ('{"prod": {"approve_within": "91d"}}', "prod.approve_within: '91d' is no duration"),
+        ('{"prod": {"approve_within": 7}}', "prod.approve_within: '7' is no duration"),
         (json.dumps({f"c{number}": {} for number in range(MOST_CHANNELS + 1)}), "21 channels; 20 are the most"),
     ],
 )

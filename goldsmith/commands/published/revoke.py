@@ -12,14 +12,14 @@ from shared.build.identity import build_id
 from shared.errors import GoldsmithError, NotFound
 from shared.runtime import opening
 
-from ..exit_status import INTERRUPTED, NOT_SUCCEEDED
-from ..home import open_home, resume_all
-from ..screen.tables import print_json
-from ..screen.text import complain, say
-from ..screen.view import PlainView
-from .build import BuildFlags, build_all, status
-from .images import local_name
-from .specs import here, read_builds, spec_place
+from ...exit_status import INTERRUPTED, NOT_SUCCEEDED
+from ...home import open_home, resume_all
+from ...screen.tables import print_json
+from ...screen.text import complain, say
+from ...screen.view import PlainView
+from ..build import BuildFlags, build_all, status
+from ..images import local_name
+from ..specs import here, read_builds, spec_place
 
 if TYPE_CHECKING:
     from shared.build.build import Build

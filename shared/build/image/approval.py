@@ -1,0 +1,141 @@
+"""A promotion that people have to approve, as one document of the store. Pure.
+
+    waiting ──enough approvals──► approved ──carried out──► promoted
+       │                             └──────cannot be──────► failed
+       └──an approver says no──► refused, or the deadline passes──► lapsed
+
+There is one for each image and channel; another request for it after its end has the next number, which no approval of
+the one before is good for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ...errors import StoreError
+from ...json_values import reader, to_document
+
+PromotionState = Literal["waiting", "approved", "promoted", "failed", "refused", "lapsed"]
+PromotionAnswer = Literal["approve", "refuse"]
+
+NEEDED = 2  # approvers, each another person: who has written the spec of an image is not known
+
+
+@dataclass(frozen=True)
+class Approval:
+    """The yes, or the no, of one person."""
+
+    by: str  # the mail address that a token has proved; on one machine the name of the account
+    time: float  # Unix seconds
+    reason: str
+    proof: str = ""  # the SHA-256 of the token, in hex; "" on one machine
+
+
+@dataclass(frozen=True)
+class AskedPromotion:
+    """A promotion to a channel with approvers."""
+
+    project: str
+    image: str
+    image_id: str
+    channel: str
+    number: int  # of all that were asked for this image and channel
+    asked: float  # Unix seconds
+    deadline: float  # when it lapses, unless there are enough approvals by then
+    request: str = ""  # the id of the message that asked for it; "" on one machine
+    by: str = ""  # on one machine, the account that has asked
+    approvals: tuple[Approval, ...] = ()
+    refused: Approval | None = None
+    state: PromotionState = "waiting"
+    ended: float = 0.0  # Unix seconds; 0: it has not
+    why: str = ""  # why it failed
+
+    @property
+    def id(self) -> str:
+        """Return the id of its document."""
+        return promotion_id(self.project, self.image, self.channel)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it has not ended."""
+        return self.state in ("waiting", "approved")
+
+    @property
+    def text(self) -> str:
+        """Return it for people, as what is known of the promotion."""
+        what = f"the promotion of image {self.image} of project {self.project} to the channel {self.channel}"
+        yes = ", ".join(each.by for each in self.approvals)
+        if self.state == "waiting":
+            so_far = f", approved by {yes}" if yes else ""
+            return f"{what} waits for approval until {_shown(self.deadline)}{so_far}"
+        if self.state == "refused" and self.refused is not None:
+            return f"{what} was refused by {self.refused.by}: {self.refused.reason}"
+        if self.state == "lapsed":
+            return f"{what} has lapsed at {_shown(self.deadline)}; ask for it again"
+        if self.state == "failed":
+            return f"{what} was approved by {yes}, and cannot be carried out: {self.why}"
+        return f"{what} was approved by {yes}" + (", and is being carried out" if self.state == "approved" else "")
+
+
+def promotion_id(project: str, image: str, channel: str) -> str:
+    """Return the id of the document for an image and a channel."""
+    return f"{project}~{image}~{channel}"
+
+
+def purpose_of(asked: AskedPromotion, answer: PromotionAnswer) -> str:
+    """Return what a token has to be for, so that it serves for nothing else."""
+    return f"{answer}/{asked.project}/{asked.image}/{asked.image_id}/{asked.channel}/{asked.number}"
+
+
+def audience_of(deployment: str, purpose: str) -> str:
+    """Return the audience of a token for a purpose in a deployment, which its project names."""
+    return f"goldsmith/{deployment}/{purpose}"
+
+
+def proof_of(token: str) -> str:
+    """Return what is kept of a token, by which it is known when it comes again."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def is_answered_by(asked: AskedPromotion, token: str) -> bool:
+    """Return whether the word that a token has proved is recorded."""
+    proof = proof_of(token)
+    return any(each is not None and each.proof == proof for each in (*asked.approvals, asked.refused))
+
+
+def answer_request(asked: AskedPromotion, answer: PromotionAnswer, reason: str, token: str) -> bytes:
+    """Return the message to image-requests that says yes or no to a promotion."""
+    image = f"{asked.project}/{asked.image}"
+    return json.dumps({answer: {"image": image, "channel": asked.channel, "reason": reason, "token": token}}).encode()
+
+
+def approvers_among(asked: AskedPromotion, approvers: Collection[str]) -> frozenset[str]:
+    """Return those who have approved a promotion, and may do so still."""
+    return frozenset(each.by for each in asked.approvals) & frozenset(approvers)
+
+
+def write_promotion(asked: AskedPromotion) -> str:
+    """Return a promotion's JSON."""
+    return json.dumps(to_document(asked), separators=(",", ":"), ensure_ascii=True)
+
+
+def read_promotion_of(key: str, document: Any) -> AskedPromotion:
+    """Read the promotion that is kept under an id from its JSON. StoreError, also for one that is another's."""
+    try:
+        asked: AskedPromotion = reader(AskedPromotion)(
+            json.loads(document) if isinstance(document, bytes | str) else document
+        )
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"promotion cannot be read: {error}") from error
+    if asked.id != key:
+        raise StoreError(f"it is that of {asked.id}")
+    return asked
+
+
+def _shown(time: float) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%SZ}"

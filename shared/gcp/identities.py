@@ -1,0 +1,109 @@
+"""Who a person is: Google-signed OpenID identity tokens, checked with Google's certificates.
+
+A token counts for one deployment and one purpose, which its audience names, for as long as Google has signed it: an
+hour. Certificates are kept as long as Google says they may be, and looked up anew for a key that is not among them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from ..build.image.approval import audience_of
+from ..errors import InputError, Transient
+from ..names import quoted
+
+ISSUER = "https://accounts.google.com"
+LONGEST = 8192  # characters of a token; Google's have about 1000
+_LARGEST = 64 << 10  # bytes of all certificates; Google's have about 3000
+_PATIENCE = (5.0, 10.0)  # seconds until the connection, and until each part of the answer
+_LONGEST_KEPT, _SHORTEST_KEPT = 6 * 3600.0, 60.0  # seconds
+_SKEW = 30  # seconds that Google's clock may be ahead of this one
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})")
+_GCLOUD = "gcloud auth print-identity-token --impersonate-service-account=ACCOUNT --include-email"
+
+
+class GoogleIdentities:
+    """The identities of Google accounts, as a deployment hears of them. Thread-safe."""
+
+    def __init__(self, deployment: str, certificates_url: str) -> None:
+        self._deployment = deployment
+        self._url = certificates_url
+        self._lock = threading.Lock()
+        self._certificates: Mapping[str, str] = {}
+        self._fetched = self._good_until = float("-inf")  # of the monotonic clock
+
+    def mail_of(self, token: str, purpose: str) -> str:
+        """Return the mail address that a token proves. InputError, Transient."""
+        wanted = audience_of(self._deployment, purpose)
+        claims = self._claims(token)
+        if claims.get("iss") != ISSUER:
+            raise InputError(f"the token is by {quoted(str(claims.get('iss')))}, and not by {ISSUER}")
+        mail, audience = claims.get("email"), claims.get("aud")
+        if audience != wanted:
+            own = (
+                "; a person's own login gives tokens for gcloud alone, so use a service account that only you may "
+                "impersonate"
+                if isinstance(audience, str) and audience.endswith(".apps.googleusercontent.com")
+                else ""
+            )
+            raise InputError(
+                f"the token is for {quoted(str(audience))}, and not for {wanted}{own}: {_GCLOUD} --audiences={wanted}"
+            )
+        if not isinstance(mail, str) or not mail or claims.get("email_verified") is not True:
+            raise InputError(f"the token proves no mail address: {_GCLOUD} --audiences={wanted}")
+        return mail.lower()
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        """Return what a token says, which is signed by Google and has not expired. InputError, Transient."""
+        from google.auth import jwt  # with cryptography, 0.1 s, which few functions have need of
+        from google.auth.exceptions import GoogleAuthError
+
+        if len(token) > LONGEST or not token.isascii():
+            raise InputError("the token is no JSON Web Token")
+        try:
+            key = jwt.decode_header(token).get("kid")
+            certificates = self._certificates_with(key) if isinstance(key, str) else {}
+            claims: Mapping[str, Any] = jwt.decode(token, certs=certificates, clock_skew_in_seconds=_SKEW)
+        except GoogleAuthError as error:
+            what = str(error.args[0]).partition(":")[0][:100]  # what follows may show the token
+            raise InputError(f"the token does not count: {what.rstrip('.')}; get another one") from None
+        except (ValueError, TypeError, RecursionError):
+            raise InputError("the token is no JSON Web Token; get another one") from None
+        return claims
+
+    def _certificates_with(self, key: str) -> Mapping[str, str]:
+        """Return Google's certificates by the names of their keys, this one among them if there is such. Transient."""
+        with self._lock:
+            now = time.monotonic()
+            is_new = key not in self._certificates and now - self._fetched >= _SHORTEST_KEPT
+            if now >= self._good_until or is_new:
+                self._certificates, seconds = self._fetch()
+                self._fetched, self._good_until = now, now + min(max(seconds, _SHORTEST_KEPT), _LONGEST_KEPT)
+            return self._certificates
+
+    def _fetch(self) -> tuple[Mapping[str, str], float]:
+        """Return Google's certificates, and for how many seconds they are good. Transient."""
+        import requests
+
+        body, status, age = b"", 0, ""
+        try:
+            with requests.get(self._url, timeout=_PATIENCE, stream=True, allow_redirects=False) as answer:
+                status, age = answer.status_code, answer.headers.get("Cache-Control", "")
+                for part in answer.iter_content(_LARGEST):
+                    body += part
+                    if len(body) > _LARGEST:
+                        break
+            found = json.loads(body) if len(body) <= _LARGEST else None
+        except (requests.RequestException, ValueError, RecursionError) as error:
+            raise Transient(f"Google's certificates cannot be had: {type(error).__name__}") from error
+        is_known = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+        if status != HTTPStatus.OK or not isinstance(found, dict) or not is_known:
+            raise Transient(f"Google's certificates cannot be had: status {status}, or of no known form")
+        cached = _MAX_AGE.search(age)
+        return found, float(cached[1]) if cached else 0.0

@@ -1,0 +1,133 @@
+"""Identity tokens: which ones prove a mail address, and what is said of the others; certificates are fetched once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from shared.errors import InputError, Transient
+from shared.gcp.identities import GoogleIdentities
+from tests.world.tokens import DEPLOYMENT, CertificatesPage, SigningKey, certificates_page
+
+PURPOSE = "approve/my-project/web-1/4711/prod/1"
+KEY, OTHER_KEY = SigningKey("a1"), SigningKey("b2")
+
+
+@pytest.fixture
+def page() -> Iterator[CertificatesPage]:
+    with certificates_page(KEY) as shown:
+        yield shown
+
+
+@pytest.fixture
+def identities(page: CertificatesPage) -> GoogleIdentities:
+    return GoogleIdentities(DEPLOYMENT, page.url)
+
+
+def test_a_token_proves_a_mail_address_and_certificates_are_kept(
+    identities: GoogleIdentities, page: CertificatesPage
+) -> None:
+    for _ in range(3):
+        assert identities.mail_of(KEY.token("Ann@Example.com", PURPOSE), PURPOSE) == "ann@example.com"
+    assert page.calls == ["/oauth2/v1/certs"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "text"),
+    [
+        ({"iss": "https://accounts.example.com"}, r"by 'https://accounts\.example\.com', and not by https://acc"),
+        ({"aud": "goldsmith/other-project/" + PURPOSE}, f"and not for goldsmith/my-project/{PURPOSE}: gcloud"),
+        ({"aud": f"goldsmith/{DEPLOYMENT}/refuse/my-project/web-1/4711/prod/1"}, "the token is for 'goldsmith/my-p"),
+        ({"aud": [f"goldsmith/{DEPLOYMENT}/{PURPOSE}", "other"]}, "the token is for"),
+        ({"aud": "32555940559.apps.googleusercontent.com"}, "a person's own login gives tokens for gcloud alone"),
+        ({"aud": None}, "the token is for 'None'"),
+        ({"email": None}, "proves no mail address: gcloud auth print-identity-token --imp.* --include-email --aud"),
+        ({"email_verified": False}, "proves no mail address"),
+        ({"email_verified": "true"}, "proves no mail address"),
+        ({"exp": 1700000000}, "the token does not count: Token expired"),
+        ({"iat": time.time() + 3600}, "the token does not count: Token used too early"),
+        ({"exp": None}, "is no JSON Web Token"),
+        ({"iat": "now"}, "is no JSON Web Token"),
+    ],
+)
+def test_a_token_that_does_not_count_says_why(
+    identities: GoogleIdentities, claims: dict[str, object], text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
+        identities.mail_of(KEY.token("ann@example.com", PURPOSE, **claims), PURPOSE)
+
+
+def part(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def forged() -> list[str]:
+    good = KEY.token("ann@example.com", PURPOSE)
+    header, payload, signature = good.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    other = part({**claims, "email": "bob@example.com"})
+    return [
+        "",
+        "a.b.c",
+        "....",
+        good[:-8],
+        f"{header}.{other}.{signature}",
+        f"{part({'alg': 'none', 'kid': 'a1'})}.{payload}.",
+        f"{part({'alg': 'HS256', 'kid': 'a1'})}.{payload}.{signature}",
+        f"{part({'alg': 'ES256', 'kid': 'a1'})}.{payload}.{signature}",
+        f"{part({'alg': 'RS256'})}.{payload}.{signature}",
+        f"{part({'alg': 'RS256', 'kid': ['a1']})}.{payload}.{signature}",
+        f"{part(['RS256'])}.{payload}.{signature}",
+        f"{header}.{part('x')}.{signature}",
+        f"{part({'alg': {}, 'kid': 'a1'})}.{payload}.{signature}",
+        OTHER_KEY.token("ann@example.com", PURPOSE),
+        "\udcff" * 10,
+        "é.é.é",
+        "a" * 100_000,
+        f"{'[' * 4000}.{payload}.{signature}",
+    ]
+
+
+@pytest.mark.parametrize("token", forged())
+def test_what_google_has_not_signed_is_refused_and_never_shown(identities: GoogleIdentities, token: str) -> None:
+    with pytest.raises(InputError) as refused:
+        identities.mail_of(token, PURPOSE)
+    shown = str(refused.value)
+    assert all(len(piece) < 10 or piece not in shown for piece in token.split("."))
+
+
+def test_a_key_that_is_new_is_looked_up_but_not_at_each_token(page: CertificatesPage) -> None:
+    identities = GoogleIdentities(DEPLOYMENT, page.url)
+    for _ in range(5):
+        with pytest.raises(InputError, match="Certificate for key id b2 not found"):
+            identities.mail_of(OTHER_KEY.token("ann@example.com", PURPOSE), PURPOSE)
+    assert len(page.calls) == 1
+    page.show(OTHER_KEY)
+    later = GoogleIdentities(DEPLOYMENT, page.url)
+    assert later.mail_of(OTHER_KEY.token("ann@example.com", PURPOSE), PURPOSE) == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b"{}"), (302, b"{}"), (200, b"{"), (200, b"[]"), (200, b'{"a1": 5}'), (200, b'{"a": "' + b"x" * 70_000)],
+)
+def test_certificates_that_cannot_be_had_are_tried_again(
+    identities: GoogleIdentities, page: CertificatesPage, status: int, body: bytes
+) -> None:
+    good, token = page.body, KEY.token("ann@example.com", PURPOSE)
+    page.status, page.body = status, body
+    with pytest.raises(Transient, match="Google's certificates"):
+        identities.mail_of(token, PURPOSE)
+    page.status, page.body = 200, good
+    assert identities.mail_of(token, PURPOSE) == "ann@example.com"
+
+
+def test_google_that_cannot_be_reached_is_tried_again() -> None:
+    with certificates_page(KEY) as gone:
+        url = gone.url
+    with pytest.raises(Transient, match="ConnectionError"):
+        GoogleIdentities(DEPLOYMENT, url).mail_of(KEY.token("ann@example.com", PURPOSE), PURPOSE)
