@@ -39,6 +39,7 @@ from ..pubsub.router import Router
 from ..pubsub.topics import PubSub
 from ..storage.endpoint import StorageEndpoint
 from ..web.http_server import HOME_OPTION, LOOPBACK, HttpServer
+from ..web.iam_credentials import iam_credentials
 from ..web.identity import CERTIFICATES_PATH, TOKEN_PATH, Identity
 from ..web.secret_files import made_once
 from .functions import Functions
@@ -122,7 +123,10 @@ class Cloud:
             **self.storage.client_environment(client_home, project=self.project),
             **self.google.environment(),
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.compute.url}/compute/v1/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS": f"{self._tokens_url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{self.google.environment()['PUBSUB_EMULATOR_HOST']}/",
+            "CLOUDSDK_AUTH_TOKEN_HOST": self._tokens_url + TOKEN_PATH,
+            "GOLDSMITH_CERTIFICATES_URL": self._tokens_url + CERTIFICATES_PATH,
             "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
             "PUBSUB_PROJECT_ID": self.project,
             "NO_PROXY": LOOPBACK,
@@ -130,11 +134,7 @@ class Cloud:
 
     def function_environment(self, function: Function) -> Mapping[str, str]:
         """Return a function's environment: the variables that terraform/ sets, and the services' addresses."""
-        account = self.email(function.name.replace("_", "-"))
-        keys = self.home / "identity"
-        key = self.identity.service_account_file(
-            keys, account, token_uri=self._tokens_url + TOKEN_PATH, project=self.project
-        )
+        key = self.account_file(self.email(function.name.replace("_", "-")))
         return {
             "GOLDSMITH_PROJECT": self.project,
             "GOLDSMITH_BUCKET": self.bucket,
@@ -158,6 +158,11 @@ class Cloud:
             "TMPDIR": str(self._scratch),
             **self.google.environment(),
         }
+
+    def account_file(self, email: str) -> Path:
+        """Write the key of a service account of any address, with which programs act as that account."""
+        uri = self._tokens_url + TOKEN_PATH
+        return self.identity.service_account_file(self.home / "identity", email, token_uri=uri, project=self.project)
 
     def email(self, account: str) -> str:
         """Return a service account's address: `pusher`, `vm` ... as terraform/ names them."""
@@ -211,6 +216,7 @@ class Cloud:
         self.identity = Identity(self.home / "identity")
         tokens = Flask("tokens")
         tokens.register_blueprint(self.identity.blueprint())
+        tokens.register_blueprint(iam_credentials(self.identity))
         self._tokens_url = opened.enter_context(HttpServer(tokens)).url
         key = made_once(self.home / "identity" / "master-key.hex", lambda: secrets.token_hex(32).encode())
         self._master_key = key.decode().strip()

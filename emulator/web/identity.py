@@ -63,10 +63,13 @@ class Identity:
         """Return a token that lets its bearer call the emulator's services as a service account."""
         return self._token({"iss": ISSUER, "email": email, "scope": scope}, lifetime_s)
 
-    def id_token(self, email: str, audience: str, *, lifetime_s: int = LIFETIME_S, **claims: object) -> str:
+    def id_token(
+        self, email: str, audience: str, *, lifetime_s: int = LIFETIME_S, with_email: bool = True, **claims: object
+    ) -> str:
         """Return an OpenID Connect token, as Pub/Sub's pushes and the metadata server's `identity` carry it."""
-        subject = {"iss": ISSUER, "aud": audience, "azp": email, "sub": email, "email": email, "email_verified": True}
-        return self._token({**subject, **claims}, lifetime_s)
+        subject = {"iss": ISSUER, "aud": audience, "azp": email, "sub": email}
+        about = {"email": email, "email_verified": True} if with_email else {}
+        return self._token({**subject, **about, **claims}, lifetime_s)
 
     def verify_access_token(self, token: str) -> str:
         """Return the email that a token of access_token() is for."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cloud.cloud import Cloud
+from emulator.cloud.cloud import PROJECT, Cloud
 from shared.build.limits import Limits
 from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
@@ -32,7 +32,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
     limits = Limits(adopted_families=("web",), max_keep=3600.0, retry_for=3600.0)
     maker = f"projects/local/global/images/{MAKER}"
-    channels = '{"dev": {}, "prod": {}, "vault": {"approvers": ["ann@example.com"]}}'
+    approvers = [f"goldsmith-{name}@{PROJECT}.iam.gserviceaccount.com" for name in ("ann", "ben")]
+    channels = json.dumps({"dev": {}, "prod": {}, "vault": {"approvers": approvers}})
     with Cloud(home, limits=limits, maker_image=maker, webhooks=json.dumps(hooks), channels=channels) as running:
         yield running
 

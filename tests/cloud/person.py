@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,22 @@ class Person:
         """Run this checkout's goldsmith on the project."""
         command = [ROOT / ".venv" / "bin" / "goldsmith", *words, "--project", self.project, "--bucket", self.bucket]
         return self.run(*command, status=status)
+
+    def logged_in(self, key: Path) -> Person:
+        """Return the same person, whose gcloud acts as the service account of a key."""
+        return replace(self, environment={**self.environment, "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": str(key)})
+
+    def token(self, audience: str) -> str:
+        """Return an identity token of the account that gcloud acts as."""
+        return self.run("gcloud", "auth", "print-identity-token", f"--audiences={audience}").strip()
+
+    def waiting(self, count: int) -> list[Any]:
+        """Wait until so many promotions wait for approval; return them."""
+        give_up = time.monotonic() + LIMIT
+        while len(found := json.loads(self.goldsmith("images", "approvals", "--json"))) != count:
+            assert time.monotonic() < give_up, found
+            time.sleep(POLL)
+        return list(found)
 
     def spec(self, name: str, *, replace: Mapping[str, str] | None = None, add: str = "") -> Path:
         """Write a copy of the hello example under another name, with changes; return its folder."""

@@ -37,6 +37,33 @@ def test_an_operator_promotes_images_and_takes_one_back(cloud: Cloud, person: Pe
     assert person.gcloud("compute", "images", "describe", "shop-2-prod")["deprecated"]["state"] == "OBSOLETE"
 
 
+def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, person: Person, tmp_path: Path) -> None:
+    """By gcloud: one approver has a key, and another account impersonates the other one."""
+    catalogue = Catalogue(cloud.home, SystemClock())
+    publish_image(catalogue, person, "cellar-1", tmp_path / "disk.raw", "cellar")
+    request(person, "promote", image="cellar-1", to="vault")
+    [asked] = person.waiting(1)
+    assert (asked["image"], asked["channel"], asked["approvals"]) == ("cellar-1", "vault", [])
+    ann, eve = (person.logged_in(cloud.account_file(cloud.email(name))) for name in ("ann", "eve"))
+    words = ("images", "approve", "cellar-1", "--channel", "vault", "--reason", "it ran for a week")
+
+    assert "a person's own login gives no such token" in person.goldsmith(*words, status=3)
+    (tmp_path / "token").write_text(ann.token("other"))
+    refused = person.goldsmith(*words, "--token-file", tmp_path / "token", status=2)
+    assert "the token is for 'other', and not for goldsmith/goldsmith-emulator/approve/" in refused
+    assert f"approved by {cloud.email('ann')}" in ann.goldsmith(*words)
+    foreign = eve.token(asked["approve_audience"])  # of a person that is no approver, brought by an operator
+    request(person, "approve", image="cellar-1", channel="vault", reason="mine", token=foreign)
+
+    done = eve.goldsmith(*words, "--impersonate", cloud.email("ben"))
+    assert f"was approved by {cloud.email('ann')}, {cloud.email('ben')}" in done
+    wait_for(catalogue, "cellar-vault", "cellar-1-vault")
+    assert person.waiting(0) == []
+    log = cloud.functions.log("deprecate_images").read_text()
+    assert f"{cloud.email('eve')} is no approver of the channel vault" in log
+    assert foreign not in log
+
+
 def publish_image(catalogue: Catalogue, person: Person, name: str, disk: Path, family: str = "shop") -> None:
     """Make an image of the project that a build of ours has published and verified."""
     disk.write_bytes(bytes(1 << 20))

@@ -1,8 +1,9 @@
-"""The lives of a family's images: builds, retries, promotions, revocations, retirements and users, all at once.
+"""The lives of a family's images: builds, retries, promotions, approvals, revocations, retirements and users at once.
 
     Lives(seed).run_all()    some rounds of a simulation, each a storm and a calm, between which days pass
 
 never      a channel leads to an image that is unverified, unrecorded, gone or whose revocation has returned;
+           a channel with approvers leads to an image that two of them have not approved, in one and the same promotion;
            an image is deleted that is used, not ours, not OBSOLETE, or that its family leads to or has as its newest
 in calm    a family leads to the newest image that a build has published and that is not revoked
 """
@@ -15,12 +16,19 @@ from dataclasses import replace
 
 from shared.build.build import ImageDocument, Outcome
 from shared.build.events import read_image_document
+from shared.build.image.approval import (
+    NEEDED,
+    PromotionAnswer,
+    purpose_of,
+    read_promotion_of,
+)
 from shared.build.image.channels import Channel
 from shared.build.image.retire_rules import RetireRule
 from shared.errors import InputError
 from shared.image_users import ImageUse
 from shared.ports import Image, Message
-from shared.published.promotion import promote_image
+from shared.published.approval import PersonsWord, answer_promotion, ask_promotion, lapse_promotions
+from shared.published.promotion import PromotedImage
 from shared.published.retirement import Retiring, retire_images
 from shared.published.revocation import revoke_image
 from shared.spec.model import Verify
@@ -30,7 +38,9 @@ from tests.simulation.simulation import FAMILY, STORM, Images, Request, Simulati
 
 DAY = 86_400.0
 FAMILIES = (FAMILY, "other")
-CHANNELS = ("dev", "prod")
+APPROVERS = ("ann@example.com", "ben@example.com", "cay@example.com")
+OTHERS = ("eve@example.com",)  # who may not approve, and does
+CHANNELS = {"dev": Channel(), "prod": Channel(APPROVERS, 2 * DAY)}
 ROUNDS = 3
 AGAIN = 20  # times that what a person has asked for is asked for again, in calm
 
@@ -46,6 +56,16 @@ class WatchedImages(Images):
         super().__delitem__(name)
 
 
+class Letters:
+    """Identities in memory: a token is a mail address and what it is for."""
+
+    def mail_of(self, token: str, purpose: str) -> str:
+        mail, _, told = token.partition(" ")
+        if told != purpose:
+            raise InputError("the token is for something else")
+        return mail
+
+
 class Lives(Simulation):
     """One run. What is wrong is in `wrong`, and what happened in `trace`."""
 
@@ -56,12 +76,14 @@ class Lives(Simulation):
         self.compute.all_images = self.images
         self.weather.refused = self.weather.stuck = ()  # calls that never work are about builds alone
         self.requests = verified(self.requests)
-        self.backend = replace(self.backend, channels=lambda: dict.fromkeys(CHANNELS, Channel()))
+        self.backend = replace(self.backend, channels=lambda: CHANNELS, identities=Letters())
         self.keep = self.draw.choice([1, 2])
         self.used: dict[str, str] = {}  # names of images, by their ids
         self.revoked: set[str] = set()  # ids of images whose revocation has returned
         self.asked: dict[str, Callable[[], None]] = {}  # by a person, and not ended yet
-        self.promoted = self.retired = 0
+        self.promoted = self.retired = self.approved = self.lapsed = 0
+        self.letters: list[tuple[str, str, PromotionAnswer, str]] = []  # image, channel, answer, token: all there are
+        self.willing: dict[tuple[str, str, int], set[str]] = {}  # who wants it, by image's id, channel and number
         self.published: set[str] = set()  # ids of images that have been in a family or a channel for good
 
     def run_all(self) -> Lives:
@@ -99,15 +121,44 @@ class Lives(Simulation):
         if not self.published:
             return []
         rare = [(0.5, self.use), (0.5, self.leave), (0.05, self.day)]
-        return [(1.5, self.promote), (0.7, self.revoke), (0.7, self.retire), (0.5, self.ask_again), *rare]
+        rare += [(0.2, self.lapse), (0.3, self.repeat), (0.2, self.forge)]
+        often = [(1.5, self.promote), (2.5, self.approve)]
+        return [*often, (0.7, self.revoke), (0.7, self.retire), (0.5, self.ask_again), *rare]
 
     # what may happen
 
     def promote(self) -> None:
         """Let a person promote an image, published or not."""
-        name, channel = self.one_of_ours(), self.draw.choice(CHANNELS)
+        name, channel = self.one_of_ours(), self.draw.choice(list(CHANNELS))
         if name:
             self.ask(f"promote {name} to {channel}", lambda: self._promote(name, channel))
+
+    def approve(self) -> None:
+        """Let a person say yes, or now and then no, to a promotion."""
+        known = [read_promotion_of(*each) for each in sorted(self.store.promotion_texts.items())]
+        waiting = [each for each in known if each.is_open]
+        if waiting:
+            asked, mail = self.draw.choice(waiting), self.draw.choice([*APPROVERS, *OTHERS])
+            answer: PromotionAnswer = "refuse" if self.draw.random() < 0.05 else "approve"
+            if answer == "approve" and mail in APPROVERS:
+                self.willing.setdefault((asked.image_id, asked.channel, asked.number), set()).add(mail)
+            self.letters.append((asked.image, asked.channel, answer, f"{mail} {purpose_of(asked, answer)}"))
+            self.send(*self.letters[-1])
+
+    def repeat(self) -> None:
+        """Let a message come that has come before, however long ago."""
+        if self.letters:
+            self.send(*self.draw.choice(self.letters))
+
+    def forge(self) -> None:
+        """Let a token be used for another image, channel or answer than it is for."""
+        if self.letters:
+            image, channel, answer, _ = self.draw.choice(self.letters)
+            self.send(image, channel, answer, self.draw.choice(self.letters)[3])
+
+    def lapse(self) -> None:
+        """Let promotions lapse whose time is over."""
+        self.process("lapse", self._lapse)
 
     def revoke(self) -> None:
         """Let a person revoke an image, or a copy."""
@@ -154,6 +205,9 @@ class Lives(Simulation):
         self.asked[what] = asked
         self.process(what, asked)
 
+    def send(self, image: str, channel: str, answer: PromotionAnswer, token: str) -> None:
+        self.ask(f"{answer} {image} to {channel} by {token}", lambda: self._answer(image, channel, answer, token))
+
     def one_of_ours(self) -> str:
         names = sorted({image.name for build in self.built() if (image := ours(build, self)) is not None})
         return self.draw.choice(names) if names else ""
@@ -162,8 +216,15 @@ class Lives(Simulation):
         yield from [ImageUse(name, image_id, f"disk of {name}") for image_id, name in self.used.items()]
 
     def _promote(self, name: str, channel: str) -> None:
-        promote_image("local", name, channel, self.backend)
-        self.promoted += 1
+        done = ask_promotion("local", name, channel, self.backend)
+        self.promoted += isinstance(done, PromotedImage)
+
+    def _answer(self, image: str, channel: str, answer: PromotionAnswer, token: str) -> None:
+        done = answer_promotion("local", image, channel, answer, PersonsWord("so", token), self.backend)
+        self.approved += isinstance(done, PromotedImage)
+
+    def _lapse(self) -> None:
+        self.lapsed += len(lapse_promotions(self.backend))
 
     def _revoke(self, name: str) -> None:
         image = self.images.get(name)
@@ -226,6 +287,13 @@ class Lives(Simulation):
                 yield f"{family}-{channel} leads to {image.name}, of which is known: {known}"
             elif {image.id, known.copy.id} & self.revoked:
                 yield f"{family}-{channel} leads to {image.name}, which is revoked"
+            elif CHANNELS[channel].approvers and not self.is_wanted(known.copy.id, channel):
+                yield f"{family}-{channel} leads to {image.name}, which two people have not approved"
+
+    def is_wanted(self, image_id: str, channel: str) -> bool:
+        """Return whether enough approvers have wanted one promotion of an image."""
+        each = [who for (wanted, where, _), who in self.willing.items() if (wanted, where) == (image_id, channel)]
+        return any(len(who) >= NEEDED for who in each)
 
     def of_families(self) -> Iterator[str]:
         """A family leads to the newest image that a build of ours has published and that is not revoked."""

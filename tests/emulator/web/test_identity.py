@@ -17,6 +17,7 @@ from google.auth.transport.requests import Request
 from google.oauth2 import id_token, service_account
 
 from emulator.web.http_server import HttpServer
+from emulator.web.iam_credentials import iam_credentials
 from emulator.web.identity import CERTIFICATES_PATH, ISSUER, TOKEN_PATH, Identity, InvalidToken
 
 EMAIL = "start-build@goldsmith-emulator.iam.gserviceaccount.com"
@@ -140,3 +141,52 @@ def test_token_endpoint_refuses_an_assertion_for_another_endpoint(server: HttpSe
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
     answer = requests.post(server.url + TOKEN_PATH, data=form, timeout=10)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+
+
+@pytest.fixture
+def iam(identity: Identity) -> Iterator[str]:
+    """The address of accounts in IAM's Service Account Credentials API."""
+    application = Flask("iam")
+    application.register_blueprint(iam_credentials(identity))
+    with HttpServer(application) as served:
+        yield f"{served.url}/v1/projects/-/serviceAccounts/{EMAIL}"
+
+
+def bearer(identity: Identity) -> dict[str, str]:
+    return {"Authorization": f"Bearer {identity.access_token('me@goldsmith-emulator.iam.gserviceaccount.com')}"}
+
+
+def test_an_account_gets_tokens_in_the_name_of_another_one(identity: Identity, iam: str) -> None:
+    asked: dict[str, object] = {"audience": "goldsmith", "includeEmail": True}
+    for with_email in (True, False):
+        answer = requests.post(
+            f"{iam}:generateIdToken", json={**asked, "includeEmail": with_email}, headers=bearer(identity), timeout=10
+        )
+        claims = identity.verify_id_token(answer.json()["token"], "goldsmith")
+        assert claims.get("email") == (EMAIL if with_email else None)
+        assert ("email_verified" in claims) == with_email
+    scopes = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "60s"}
+    answer = requests.post(f"{iam}:generateAccessToken", json=scopes, headers=bearer(identity), timeout=10)
+    assert identity.verify_access_token(answer.json()["accessToken"]) == EMAIL
+
+
+@pytest.mark.parametrize(
+    ("place", "body", "status"),
+    [
+        (":generateIdToken", {}, 400),
+        (":generateIdToken", {"audience": ""}, 400),
+        (":generateIdToken", [], 400),
+        (":generateAccessToken", {"scope": []}, 400),
+        (":generateAccessToken", {"scope": ["a"], "lifetime": "7200s"}, 400),
+        (":signJwt", {"audience": "a"}, 404),
+        ("x:generateIdToken", {"audience": "a"}, 404),
+    ],
+)
+def test_what_iam_refuses(identity: Identity, iam: str, place: str, body: object, status: int) -> None:
+    answer = requests.post(iam + place, json=body, headers=bearer(identity), timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+
+
+def test_nobody_gets_a_token_without_one(iam: str) -> None:
+    answer = requests.post(f"{iam}:generateIdToken", json={"audience": "a"}, timeout=10)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
