@@ -13,9 +13,9 @@ export PYTHON
 export PATH := $(PATH):/usr/sbin:/sbin
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 
-PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks))
+PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $(wildcard *.py tests benchmarks setup))
 # Scripts of tests/cases are users' own, faults included.
-SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run ':!tests/cases/*/ctx/*')
+SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run ':!*.py' ':!tests/cases/*/ctx/*')
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l '^if __name__' benchmarks/*.py)))
 # Google's emulators and programs, and Terraform, are in no distribution. CI has them; elsewhere `make test` leaves out
 # the tests that need them, and says so.
@@ -37,7 +37,7 @@ setup: packages .venv/.ready ## install missing apt packages, .venv and .venv/bi
 
 .PHONY: packages
 packages:
-	@setup/apt-packages.sh base $(if $(WITHOUT_SDK),,cloud)
+	@setup/apt-packages.sh base development $(if $(WITHOUT_SDK),,cloud)
 	@setup/test-user.sh
 
 .venv/.ready: requirements-dev.txt | packages
@@ -111,6 +111,12 @@ bundle: setup ## write the provisioner as one file, build/provisioner.pyz
 	@mkdir -p build
 	@.venv/bin/python -m shared.delivery.bundle build/provisioner.pyz
 	@sha256sum build/provisioner.pyz
+
+.PHONY: dist
+dist: setup ## write a wheel and a source archive, build/dist/, which pip and pipx install
+	@rm -rf build/dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv/bin/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@sha256sum build/dist/*
 
 .PHONY: demo
 demo: setup ## build examples/hello into out/

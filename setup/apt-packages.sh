@@ -1,8 +1,9 @@
 #!/bin/sh
 # Install the packages of Debian or Ubuntu that Goldsmith needs and this machine lacks.
 #
-#     setup/apt-packages.sh base|cloud|peers ...
+#     setup/apt-packages.sh [--missing] base|development|cloud|peers ...
 #
+# With --missing it prints the names of what it would install, and installs nothing.
 # The script checks for programs and files, not for dpkg's records: a machine that has them all needs neither root nor
 # network. It runs apt-get only when something is missing, with sudo when it does not run as root.
 set -eu
@@ -15,7 +16,6 @@ base() {
 	cat <<-END
 		ca-certificates /etc/ssl/certs/ca-certificates.crt
 		python3 python3
-		python3-venv python:ensurepip
 		qemu-system-x86 qemu-system-x86_64
 		qemu-system-arm qemu-system-aarch64
 		qemu-efi-aarch64 /usr/share/AAVMF/AAVMF_CODE.fd
@@ -49,6 +49,13 @@ base() {
 		grub-common grub-mkimage
 		grub-pc-bin /usr/lib/grub/i386-pc/boot.img
 		grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/normal.mod
+	END
+}
+
+# What the set-up of a checkout, its checks and its tests need besides.
+development() {
+	cat <<-END
+		python3-venv python:ensurepip
 		shellcheck shellcheck
 		rpm rpmbuild
 	END
@@ -133,13 +140,18 @@ install_missing() {
 		{ apt_get update && apt_get install --yes --no-install-recommends $missing; }
 }
 
+print_only=''
+if [ "${1:-}" = --missing ]; then
+	print_only=yes
+	shift
+fi
 [ $# -gt 0 ] || set -- base
 missing=''
 missing_optional=''
 for list in "$@"; do
 	case $list in
-	base | cloud | peers) ;;
-	*) say "there is no list $list; there are base, cloud and peers" && exit 2 ;;
+	base | development | cloud | peers) ;;
+	*) say "there is no list $list; there are base, development, cloud and peers" && exit 2 ;;
 	esac
 	lines=$("$list")
 	look <<-END
@@ -147,6 +159,11 @@ for list in "$@"; do
 	END
 done
 
+if [ -n "$print_only" ]; then
+	# shellcheck disable=SC2086 # lists of words
+	[ -z "$missing$missing_optional" ] || printf '%s\n' $missing $missing_optional
+	exit 0
+fi
 [ -n "$missing$missing_optional" ] || exit 0
 if ! command -v apt-get >/dev/null; then
 	say "this is neither Debian nor Ubuntu, so install these (their names on Debian) by hand:$missing$missing_optional"

@@ -45,6 +45,24 @@ app.add_typer(elements, name="elements")
 app.add_typer(triggers, name="triggers")
 
 
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        from ..screen.text import say
+        from ..version import RELEASE
+
+        say(f"goldsmith {RELEASE}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
+
+
 @app.command()
 def build(
     spec: SpecArgument,
@@ -195,11 +213,16 @@ def sweep(json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(json: AsJson = False) -> None:
+def doctor(
+    install: Annotated[
+        bool, typer.Option("--install", help="Install missing packages first, by apt-get, as root or by sudo.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
     """Check what builds need of this machine, and say how to get what is missing."""
     from ..commands.machine.doctor import doctor as run
 
-    raise typer.Exit(run(as_json=json))
+    raise typer.Exit(run(as_json=json, install=install))
 
 
 @app.command("gpu-drivers")

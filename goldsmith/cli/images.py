@@ -263,7 +263,9 @@ def images_export(
     name: ImageName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
     formats: FormatsOption = None,
-    compression: Annotated[str, typer.Option(metavar="fast|best")] = "fast",
+    compression: Annotated[
+        str, typer.Option(metavar="fast|best", help="Of the files: fast, or best at a third of the speed.")
+    ] = "fast",
 ) -> None:
     """Write an image as the tar.gz that Compute Engine imports, or in other formats."""
     from ..commands.images import export

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from ..architectures import ARM64
 from ..errors import GoldsmithError, MissingTool
-from ..host.programs import PACKAGES, find_tool
+from ..host.programs import PACKAGES, find_tool, run_tool
 from ..host.scratch import temporary_folder
 from ..machines.accelerator import accelerator
 from ..machines.start import find_uefi
 
 FOREIGN_PROGRAMS = frozenset([ARM64.emulator, f"qemu-{ARM64.kernel}-static"])
 """Programs that only images for another processor need."""
+INSTALLER = Path(__file__).resolve().parents[2] / "setup" / "apt-packages.sh"
+_STANDARD_ERROR = 2  # what apt-get says is no result
 ROOM = 4_000_000_000  # bytes: a base image, a build VM's disk and an archive, with some to spare
 
 
@@ -31,12 +33,22 @@ class HostCheck:
 
 
 def examine(home: Path) -> list[HostCheck]:
-    """Look at programs, accelerator, what emulates other processors, user namespaces and room."""
+    """Look at programs, packages, accelerator, what emulates other processors, user namespaces and room."""
     place = _home(home)
     if place.good:
-        return [*_programs(), _accelerator(home), _foreign(), _namespaces(), place]
+        return [*_programs(), _packages(), _accelerator(home), _foreign(), _namespaces(), place]
     with temporary_folder() as elsewhere:  # the answer cannot be kept at home
-        return [*_programs(), _accelerator(elsewhere), _foreign(), _namespaces(), place]
+        return [*_programs(), _packages(), _accelerator(elsewhere), _foreign(), _namespaces(), place]
+
+
+def lacking_packages() -> list[str]:
+    """Return the packages of Debian and Ubuntu that builds need and this machine lacks."""
+    return run_tool([INSTALLER, "--missing", "base"]).split()
+
+
+def install_lacking_packages() -> bool:
+    """Install what lacking_packages() names, as root or by sudo, with apt-get's output; return whether it was done."""
+    return subprocess.run([INSTALLER, "base"], stdout=_STANDARD_ERROR, check=False).returncode == 0
 
 
 def _programs() -> Iterator[HostCheck]:
@@ -45,6 +57,13 @@ def _programs() -> Iterator[HostCheck]:
             yield HostCheck(program, True, find_tool(program))
         except MissingTool as error:
             yield HostCheck(program, False, str(error))
+
+
+def _packages() -> HostCheck:
+    missing = lacking_packages()
+    if missing:
+        return HostCheck("packages", False, f"{' '.join(missing)}; install them by: goldsmith doctor --install")
+    return HostCheck("packages", True, "all that Debian and Ubuntu have of it")
 
 
 def _accelerator(home: Path) -> HostCheck:

@@ -156,3 +156,10 @@ def examine(home: Path) -> list[HostCheck]:
     from .doctor import examine
 
     return examine(home)
+
+
+def install_lacking_packages() -> bool:
+    """Install the packages that builds need and this machine lacks; return whether that was done."""
+    from .doctor import install_lacking_packages
+
+    return install_lacking_packages()

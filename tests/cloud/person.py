@@ -40,6 +40,7 @@ class Person:
     bucket: str
     compute_url: str
     checkout: Path = ROOT
+    launcher: Path = ROOT / ".venv" / "bin" / "goldsmith"
 
     def run(self, *words: str | Path, status: int = 0) -> str:
         """Run a command; return its standard output, and what it complained of when that was expected."""
@@ -61,8 +62,8 @@ class Person:
         return json.loads(self.run("gcloud", *words, f"--project={self.project}", "--format=json", "--quiet") or "null")
 
     def goldsmith(self, *words: str | Path, status: int = 0) -> str:
-        """Run this checkout's goldsmith on the project."""
-        command = [ROOT / ".venv" / "bin" / "goldsmith", *words, "--project", self.project, "--bucket", self.bucket]
+        """Run goldsmith on the project."""
+        command = [self.launcher, *words, "--project", self.project, "--bucket", self.bucket]
         return self.run(*command, status=status)
 
     def logged_in(self, key: Path) -> Person:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from emulator.web.processes import free_port
 from shared.build.build import State
 from tests.cloud.person import Person
+from tests.installation import installed_goldsmith
 
 pytestmark = pytest.mark.vm
 
 
-def test_submit_follows_the_build_to_its_image(person: Person) -> None:
+def test_submit_of_an_installed_wheel_follows_the_build_to_its_image(person: Person, tmp_path: Path) -> None:
     folder = person.spec("submitted", replace={"family: hello": "family: submitted"})
-    printed = person.goldsmith("submit", folder / "build.yaml", "--set", "greeting=ahoy")
+    installed = replace(person, launcher=installed_goldsmith(tmp_path))
+    printed = installed.goldsmith("submit", folder / "build.yaml", "--set", "greeting=ahoy")
     assert "VM of attempt 1 started" in printed
     assert "step greet done" in printed
     assert "| [step greet]" in printed

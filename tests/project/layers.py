@@ -182,7 +182,7 @@ LAYERS = (
         "goldsmith/home",
         "goldsmith/screen shared/ground shared/build shared/ports shared/runtime",
         io=True,
-        files="home places exit_status",
+        files="home places exit_status version",
     ),
     _layer(
         "goldsmith/commands",

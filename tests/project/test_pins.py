@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -197,6 +198,16 @@ def test_imported_packages_are_listed() -> None:
 def test_locks_are_complete(name: str) -> None:
     found = unlocked_needs(ROOT, name, installed_needs())
     assert not found, "\n".join(found)
+
+
+def test_the_wheel_needs_what_the_command_runs_with() -> None:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = dict(line.split("==") for line in described["project"]["dependencies"])
+    wanted = pins(ROOT, LISTS[0])
+    del wanted["functions-framework"]
+    assert {normalized(name): version for name, version in named.items()} == wanted
+    [backend] = described["build-system"]["requires"]
+    assert backend == f"hatchling=={pins(ROOT, *LISTS)['hatchling']}"
 
 
 def test_what_is_installed_is_what_is_locked() -> None:

@@ -43,6 +43,7 @@ def test_make_alone_prints_help() -> None:
         "cloud",
         "bench",
         "bundle",
+        "dist",
         "demo",
         "clean",
     ]
@@ -89,13 +90,21 @@ def test_machine_that_has_everything_is_left_alone(bare: Path) -> None:
 
 
 def test_missing_programs_are_installed(bare: Path) -> None:
-    done = install(bare, "base")
+    done = install(bare, "base", "development")
     assert done.returncode == 0, done.stderr
     update, wanted = notes(bare)
     assert update == ["update"]
     assert wanted[0] == "install"
     assert {"qemu-system-x86", "mmdebstrap", "shellcheck"} <= set(wanted)
     assert "python3" not in wanted
+
+
+def test_what_is_missing_is_listed_and_not_installed(bare: Path) -> None:
+    done = install(bare, "--missing", "base", "development")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"qemu-system-x86", "mmdebstrap", "shellcheck"} <= set(done.stdout.splitlines())
+    assert "python3" not in done.stdout.splitlines()
+    assert not (bare.parent / "notes").exists()
 
 
 def test_what_a_distribution_does_not_have_is_left_out(bare: Path) -> None:

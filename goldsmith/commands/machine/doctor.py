@@ -13,8 +13,13 @@ from ...screen.text import say
 LACKING = 3
 
 
-def doctor(*, as_json: bool) -> int:
-    """Print what was found; give 0 when builds can run, 3 when something they need is missing."""
+def doctor(*, as_json: bool, install: bool) -> int:
+    """Print what was found; give 0 when builds can run, 3 when something they need is missing.
+
+    With `install`, packages that are missing are installed first.
+    """
+    if install and not opening.install_lacking_packages():
+        return LACKING
     findings = opening.examine(home())
     if as_json:
         print_json([asdict(finding) for finding in findings])

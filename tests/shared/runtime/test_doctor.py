@@ -19,7 +19,7 @@ def examined(home: Path, tmp_path: Path) -> dict[str, tuple[bool, str]]:
 
 def test_it_looks_at_everything_that_builds_need(tmp_path: Path) -> None:
     found = examined(tmp_path / "home", tmp_path)
-    assert set(found) == {*PACKAGES, "accelerator", "arm64", "bootstrap", "home"} - FOREIGN_PROGRAMS
+    assert set(found) == {*PACKAGES, "packages", "accelerator", "arm64", "bootstrap", "home"} - FOREIGN_PROGRAMS
     assert found["arm64"][1].startswith("VMs by /")
     assert found["accelerator"][1].startswith(("kvm: ", "tcg: "))
     assert found["home"][1].startswith(f"{tmp_path}/home, ")
