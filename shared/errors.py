@@ -21,6 +21,7 @@ GoldsmithError                anything below; carries the remedy as its last sen
     ├── Transient (Passing)   may work if done again later
     │   └── LineFull          so many reports of a build wait that it takes none until some are read
     └── Permanent             will not work however often: the build fails with this text
+        └── ImageNotMade      no image could be made of a disk that is whole: a retry may make it
 """
 
 from collections.abc import Sequence
@@ -122,3 +123,7 @@ class LineFull(Transient):
 
 class Permanent(CloudError):
     """Will not work however often it is tried."""
+
+
+class ImageNotMade(Permanent):
+    """No image could be made of a disk that is whole."""

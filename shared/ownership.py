@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from provisioner.protocol import BUILD
 
 from .backend import Backend
-from .build.build import Build, ChannelCopy, ImageDocument, Outcome, Revocation
+from .build.build import Build, ChannelCopy, ImageDocument, LedgerEntry, Outcome, Revocation
 from .build.damage import Damaged, tell_damaged
 from .build.events import ImagesDeprecated
+from .build.identity import build_id, retry_request
 from .build.plan import SourceImage
 from .build.resources import boot_disk_name, root_disk_name
 from .errors import DamagedDocument, NotFound
@@ -112,7 +113,7 @@ def is_made_by(image: Image, build: Build, backend: Backend) -> bool:
     known = find_image(image.project, image.name, backend)
     if known is not None and known.id == image.id:
         return known.build_id == build.id
-    disks = [None, boot_disk_name(build.id, 1, BUILD)]
+    disks = [None, boot_disk_name(build.id, 1, BUILD) if build.disk is None else build.disk.name]
     if build.plan is not None and build.plan.origin is not None:  # a verifying VM may have begun a later attempt since
         disks += [root_disk_name(build.id, attempt) for attempt in range(1, build.attempt + 1)]
     return image.labels.get(BUILD_LABEL) == build.id and image.source_disk in disks
@@ -131,6 +132,21 @@ def is_taken_over(build: Build, backend: Backend) -> bool:
     image = build.image
     known = find_image(image.project, image.name, backend) if image is not None else None
     return known is not None and image is not None and known.id == image.id and known.build_id not in (build.id, SWEEP)
+
+
+def is_disk_of_retry(entry: LedgerEntry, build: Build, backend: Backend) -> bool:
+    """Return whether a retry of a build has taken over a disk of its ledger, and deletes it. DamagedDocument."""
+    return entry.kind == "disk" and build.disk_until > 0 and disk_owner(entry.name, build, backend).id != build.id
+
+
+def disk_owner(name: str, build: Build, backend: Backend) -> Build:
+    """Return the last of the retries of a build that have taken over its boot disk, or the build. DamagedDocument."""
+    while build.disk_until:
+        retry = known_build(build_id(build.name, retry_request(build.id, build.request)), backend)
+        if retry is None or retry.retry_of != build.id or retry.disk is None or retry.disk.name != name:
+            return build
+        build = retry
+    return build
 
 
 def find_image(project: str, name: str, backend: Backend) -> ImageDocument | None:

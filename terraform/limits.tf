@@ -31,6 +31,12 @@ locals {
     tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
   ]))
 
+  # The same of boot disks.
+  retry_disk_for = sum(concat([0], [
+    for part in regexall("([0-9]+)([dhms])", var.retry_disk_for) :
+    tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
+  ]))
+
   # The keys are those of Limits in shared/build/limits.py; a test compares the two.
   limits = {
     subnets             = local.subnets
@@ -41,6 +47,7 @@ locals {
     max_disk_gb         = var.max_disk_gb
     max_keep            = local.max_keep
     retry_for           = local.retry_for
+    retry_disk_for      = local.retry_disk_for
     kms_keys            = var.kms_keys
     storage_locations   = var.storage_locations
     share_with          = var.share_with

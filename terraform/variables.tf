@@ -350,6 +350,22 @@ variable "retry_for" {
   }
 }
 
+variable "retry_disk_for" {
+  description = "Time for which the boot disk of a build whose image could not be made waits for a retry (goldsmith builds retry), such as 1h or 8h; 0 for none. Disks cost money until then."
+  type        = string
+  nullable    = false
+  default     = "1h"
+
+  validation {
+    condition     = var.retry_disk_for == "0" || can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", var.retry_disk_for)) && var.retry_disk_for != ""
+    error_message = "Write a duration such as 90m, 2h or 1d, or 0."
+  }
+  validation {
+    condition     = try(sum(concat([0], [for part in regexall("([0-9]+)([dhms])", var.retry_disk_for) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]])), 0) <= 604800
+    error_message = "Write 7d or less, as for max_keep."
+  }
+}
+
 variable "max_disk_gb" {
   description = "Largest disk of an image, and of the VM that builds it, in GB; null for Compute Engine's own limit."
   type        = number

@@ -19,7 +19,7 @@ from provisioner.protocol import (
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
 from shared.build.export_formats import GCE
-from shared.build.resources import boot_commands, export_targets, kept_disk
+from shared.build.resources import boot_commands, export_targets, kept_disk, waits_with_disk
 
 DOING = {
     State.QUEUED: "waiting for its turn",
@@ -110,6 +110,12 @@ def _kept_disk(build: Build) -> list[str]:
     if disk is None:
         return []
     until = datetime.fromtimestamp(build.disk_until, UTC)
+    if waits_with_disk(build):
+        return [
+            f"kept until {until:%Y-%m-%d %H:%M} UTC: disk {disk.name}; make its image, or delete it earlier, with:",
+            f"  goldsmith builds retry {build.id} --project {disk.project}",
+            f"  goldsmith builds cancel {build.id} --project {disk.project}",
+        ]
     return [
         f"kept until {until:%Y-%m-%d %H:%M} UTC: disk {disk.name}, as the failed step has left it; boot it with:",
         *(f"  {command}" for command in boot_commands(build)),

@@ -282,6 +282,16 @@ class WorkflowPart:
 
 
 @dataclass(frozen=True)
+class TakenDisk:
+    """The boot disk that a retry has taken over, whose steps are done. It keeps its name and its labels."""
+
+    name: str
+    project: str
+    zone: str
+    maker: str  # id of the build whose VM it was, and which has that VM's reports
+
+
+@dataclass(frozen=True)
 class Build:
     """One run of a plan."""
 
@@ -313,7 +323,7 @@ class Build:
     withdrawing: float = 0.0  # until when it is tried to take back what a failed publication has shown; 0: nothing is
     kept_until: float = 0.0  # when an image that was not published is deleted; until then it may be retried
     unfit: bool = False  # that image has failed its verification, and is kept to be looked at: only a retry takes it up
-    failed_in: State | None = None  # where the build of such an image stood; None: not known, in the release before
+    failed_in: State | None = None  # where the build of such an image stood, or of a disk that waits for a retry
     warnings: tuple[str, ...] = ()  # what went wrong once the image was published
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before
@@ -332,7 +342,9 @@ class Build:
     quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
     newest: int = 0  # the sequence of its newest report, which alone says that
     held: str = ""  # why its machine is held for a person; from then on the build can only fail
-    disk_until: float = 0.0  # when the boot disk of a step that failed is deleted; 0: none is kept
+    disk_until: float = 0.0  # when the boot disk that is kept is deleted; 0: none is
+    disk_whole: bool = False  # its VM was seen stopped after its steps, so an image can be made of its disk
+    disk: TakenDisk | None = None  # that this retry makes its image of; None: that of a VM of its own, or none
 
     def machine_word(self, phase: str) -> str:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""

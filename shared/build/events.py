@@ -21,6 +21,7 @@ from .build import (
     LedgerEntry,
     PublishedFile,
     StepRecord,
+    TakenDisk,
     Unfinished,
     WorkflowPart,
 )
@@ -47,6 +48,7 @@ class BuildRequested(_Fact):
     verify_again: bool = False  # whether that image has still to be verified
     retry_of: str = ""  # the build that this one retries; "" for any other
     steps: tuple[StepRecord, ...] = ()  # as that build has run them
+    disk: TakenDisk | None = None  # its boot disk, where it has no image
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
     queued: bool = False  # whether it waits for its turn, at which the image's name and the above are looked up anew
     result: str = ""  # URI of the object that says how the build ended; "" for none
@@ -189,6 +191,7 @@ class OrderFailed(_Fact):
     order: OrderKind
     attempt: int
     reason: str
+    disk_whole: bool = False  # whether the VM was seen stopped, and only its image could not be made
     kind: Literal["OrderFailed"] = "OrderFailed"
 
 

@@ -44,6 +44,11 @@ def build_id(name: str, request: bytes | str) -> str:
     return f"{name}-{request_digest(request)[:ID_DIGITS]}"
 
 
+def retry_request(build: str, request: str) -> str:
+    """Return the text that asks for the retry of a build, by its id and what asked for it; a build has one retry."""
+    return f"retry of {build}, which {request} asked for"
+
+
 def is_build_id(text: str) -> bool:
     """Return whether a text looks like a whole build id, not only the beginning of one."""
     return re.fullmatch(rf"[a-z][-a-z0-9]*-[0-9a-f]{{{ID_DIGITS}}}", text) is not None

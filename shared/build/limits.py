@@ -39,6 +39,7 @@ class Limits:
     max_disk_gb: int | None = None  # of the image, and of the disks that the VM boots from
     max_keep: float = 0.0  # seconds for which the boot disk of a step that fails is kept, where that is asked for
     retry_for: float = 0.0  # seconds for which an image waits for a retry that could not be verified
+    retry_disk_for: float = 0.0  # the same of a boot disk of which no image could be made
     kms_keys: tuple[str, ...] = ANY  # paths, in which * stands for any characters
     storage_locations: tuple[str, ...] = ANY  # of images
     share_with: tuple[str, ...] = (

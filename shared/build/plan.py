@@ -244,5 +244,6 @@ class Plan:
         0.0  # on Google Cloud only: seconds for which the boot disk of a step that fails is kept; 0: none
     )
     retry_for: float = 0.0  # seconds for which an image waits for a retry; 0: it is deleted
+    retry_disk_for: float = 0.0  # on Google Cloud only: the same of the boot disk, where no image could be made of it
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
     read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow

@@ -58,6 +58,11 @@ def image_disk_name(plan: Plan, attempt: int) -> str:
     return boot_disk_name(plan.build_id, 1, BUILD) if plan.origin is None else root_disk_name(plan.build_id, attempt)
 
 
+def source_disk(build: Build, plan: Plan) -> str:
+    """The disk that the image is made of, which a retry may have of an earlier build."""
+    return build.disk.name if build.disk is not None else image_disk_name(plan, build.attempt)
+
+
 def grown_gb(plan: Plan) -> int:
     """The size in GB that the boot disk gets once its VM asks for it; 0 where it stays as it was made."""
     wanted = plan.layout.disk_size if plan.layout else None
@@ -122,12 +127,20 @@ def image_document(build: Build) -> ImageDocument | None:
     if build.kept_until:
         held = plan.retry_for > 0 if build.unfit else not build.keeps_fit  # what is unfit, its build says as well
         return replace(known, state="held" if held else "kept", until=build.kept_until)
-    owed = any(entry.kind == "image" for entry in build.ledger)
+    owed = any(entry.kind == "image" for entry in build.ledger) or waits_with_disk(build)
     return known if build.outcome is None or owed else replace(known, state="gone")
 
 
+def waits_with_disk(build: Build) -> bool:
+    """Return whether a build keeps its boot disk for a retry: its image's name is its own as long as it does.
+
+    That is what a retry takes over, in one write, and the disk with it.
+    """
+    return build.failed_in is State.EXPORTING and kept_disk(build) is not None
+
+
 def kept_disk(build: Build) -> LedgerEntry | None:
-    """Return the boot disk that is kept, of a build that failed in a step."""
+    """Return the boot disk that is kept, of a build that failed in a step, or whose image could not be made."""
     return next((entry for entry in build.ledger if entry.kind == "disk" and entry.keep), None)
 
 

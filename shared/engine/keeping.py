@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.protocol import VERIFY
+from provisioner.protocol import BUILD, VERIFY
 
 from ..build import resources
 from ..build.build import Build, Outcome, State
-from ..build.events import CancelRequested, Event
-from .reasons import NO_ZONE, lost_reason, with_warnings
+from ..build.events import CancelRequested, Event, OrderFailed
+from .reasons import NO_ZONE, kept_disk_reason, lost_reason, with_warnings
 
 KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
 
@@ -47,10 +47,37 @@ def keep_disk(build: Build, phase: str) -> Build:
     return replace(build, ledger=ledger, disk_until=build.updated + plan.keep_disk)
 
 
+def keep_disk_for_retry(build: Build) -> Build:
+    """Keep the boot disk where the steps are done, and only its image could not be made: a retry may make it.
+
+    The disk of a root from nothing has gone with its VM.
+    """
+    plan = build.plan
+    failed = build.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    if plan is None or not (plan.retry_disk_for and failed and build.disk_whole) or build.image is not None:
+        return build
+    taken = build.disk
+    name, zone = (taken.name, taken.zone) if taken else (resources.boot_disk_name(build.id, 1, BUILD), build.zone)
+    if plan.origin is not None or not zone:
+        return build
+    ledger = tuple(
+        replace(entry, zone=zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
+        for entry in build.ledger
+    )
+    kept = replace(build, ledger=ledger, disk_until=build.updated + plan.retry_disk_for, failed_in=build.state)
+    return replace(kept, reason=kept.reason + kept_disk_reason(kept))
+
+
+def note_refusal(build: Build, event: OrderFailed) -> Build:
+    """Note whether the VM's disk is whole, so that an image can still be made of it."""
+    return replace(build, disk_whole=build.disk_whole or event.disk_whole)
+
+
 def release_disk(build: Build, event: Event) -> Build:
     """Note that the boot disk is not kept any longer."""
     ledger = tuple(replace(entry, keep=entry.keep and entry.kind != "disk") for entry in build.ledger)
-    return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time))
+    reason = build.reason.removesuffix(kept_disk_reason(build))
+    return replace(build, ledger=ledger, disk_until=min(build.disk_until, event.time), reason=reason)
 
 
 def release_image(build: Build, event: CancelRequested) -> Build:

@@ -56,7 +56,15 @@ from ..build.events import (
 from ..build.orders import Order, OrderKind, order_number
 from ..names import quoted
 from .blank_build import blank_build
-from .keeping import keep_disk, kept_seconds, lose_image, release_disk, release_image
+from .keeping import (
+    keep_disk,
+    keep_disk_for_retry,
+    kept_seconds,
+    lose_image,
+    note_refusal,
+    release_disk,
+    release_image,
+)
 from .reasons import (
     LONGEST_REASON,
     RETIRING_GIVEN_UP,
@@ -170,6 +178,10 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
         return _enter(same, State.CLEANING, event)
     if event.queued:
         return _enter(replace(blank, deadline=event.time + QUEUE_SECONDS), State.QUEUED, event)
+    if event.disk is not None:
+        disk = LedgerEntry("disk", event.disk.name, event.disk.project, event.disk.zone)
+        taken = replace(blank, disk=event.disk, disk_whole=True, retry_of=event.retry_of, steps=event.steps)
+        return _enter(_owe(taken, (disk,)), State.EXPORTING, event)
     if event.taken_up is not None:
         taken = replace(blank, image=event.taken_up, taken_up=not event.verify_again)
         taken = replace(taken, retry_of=event.retry_of, steps=event.steps or blank.steps)
@@ -210,6 +222,8 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     keep = seconds > 0 or outcome is Outcome.SUCCEEDED
     ledger = tuple(replace(entry, keep=keep and entry.kind == "image") for entry in build.ledger)
     after = replace(after, ledger=ledger, reason=reason + kept_reason(after))
+    if build.state is State.EXPORTING:
+        return keep_disk_for_retry(after)
     return keep_disk(after, phase_of(build)) if build.state in HOLDING else after
 
 
@@ -498,7 +512,7 @@ def is_newest_clean_up(build: Build, event: CleanedUp) -> bool:
 
 
 def is_clean_but_for_disk(build: Build, event: CleanedUp) -> bool:
-    """Return whether the newest clean-up has left nothing but the boot disk of a step that failed."""
+    """Return whether the newest clean-up has left nothing but a boot disk that is kept."""
     return is_clean(build, event) and keeps_disk(build, event)
 
 
@@ -508,7 +522,7 @@ def is_clean_of_disk(build: Build, event: CleanedUp) -> bool:
 
 
 def keeps_disk(build: Build, _event: Event) -> bool:
-    """Return whether the boot disk of a step that failed is kept."""
+    """Return whether its boot disk is kept."""
     return resources.kept_disk(build) is not None
 
 
@@ -518,7 +532,7 @@ def keeps_image(build: Build, event: CancelRequested) -> bool:
 
 
 def has_kept_disk_for_long(build: Build, event: Event) -> bool:
-    """Return whether the time is over for which the boot disk of a step that failed is kept."""
+    """Return whether the time is over for which its boot disk is kept."""
     return keeps_disk(build, event) and event.time >= build.disk_until
 
 
@@ -805,7 +819,7 @@ RULES: tuple[Rule, ...] = (
     Rule((S.HELD,), CleanedUp, is_clean_of_disk, S.FINISHED, then=keep_remaining),
     Rule((S.HELD,), CleanedUp, is_newest_clean_up, then=keep_remaining),
     # whatever the state
-    Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason),
+    Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason, note_refusal),
     Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),
     Rule((S.PREPARING,), Ticked, is_overdue, gives=("create_resources",)),
     Rule((S.EXPORTING,), Ticked, is_overdue, gives=("export_image",)),

@@ -9,6 +9,7 @@ from provisioner.protocol import BUILD, VERIFY
 
 from ..build.build import Build, State
 from ..build.events import BuildRequested, CancelRequested, Event, MachineStopped, OrderFailed, Reported, TurnCame
+from ..build.resources import kept_disk
 from ..errors import NO_SPACE
 from ..names import quoted
 from ..quantities import format_duration
@@ -80,6 +81,18 @@ def kept_reason(build: Build) -> str:
     return (
         f"; image {build.image.name} is finished and in no family, and is kept until {until}: "
         f"build the same spec again to publish it{retried}"
+    )
+
+
+def kept_disk_reason(build: Build) -> str:
+    """Return which boot disk stays of a build whose image could not be made, until when, and what it is for."""
+    disk = kept_disk(build) if build.failed_in is State.EXPORTING else None
+    if disk is None:
+        return ""
+    until = f"{datetime.fromtimestamp(build.disk_until, UTC):%Y-%m-%d %H:%M} UTC"
+    return (
+        f"; its steps are done, and disk {disk.name} is kept until {until}: make its image with: goldsmith builds "
+        f"retry {build.id}"
     )
 
 

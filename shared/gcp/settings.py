@@ -149,7 +149,7 @@ def _limits(text: str) -> Limits:
     for number in (found.concurrency, found.family_concurrency, found.trigger_failures):
         if number is not None and number < 1:
             raise ValueError(number)
-    for seconds in (found.max_keep, found.retry_for):
+    for seconds in (found.max_keep, found.retry_for, found.retry_disk_for):
         if not 0 <= seconds < math.inf:
             raise ValueError(seconds)
     for family, rule in found.retire_images.items():

@@ -217,7 +217,17 @@ class UploadedPlaces:
         image.check_copies()
         placed = replace(plan, machine=machine, image=image, keep_disk=self._keep)
         check_limits(placed, here.limits)
-        return replace(placed, keep_disk=min(self._keep, here.limits.max_keep), retry_for=here.limits.retry_for)
+        return kept_as_deployed(placed, here.limits)
+
+
+def kept_as_deployed(plan: Plan, limits: Limits) -> Plan:
+    """Return a plan with the times for which a deployment keeps what a failed build has made.
+
+    A disk that may hold secrets is not kept for a retry: others in the project can read disks.
+    """
+    secret = any(step.secrets for step in (*plan.steps, *(plan.verify_steps or ())))
+    keep, disk = min(plan.keep_disk, limits.max_keep), 0.0 if secret else limits.retry_disk_for
+    return replace(plan, keep_disk=keep, retry_for=limits.retry_for, retry_disk_for=disk)
 
 
 def _unsigned(*, by_spec: bool) -> str:

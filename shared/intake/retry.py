@@ -25,7 +25,7 @@ from ..ownership import find_build
 from ..planning.retries import ask_for_retry, retry_id
 from ..ports import Objects
 from ..submission import result_uri
-from .places import Deployment
+from .places import Deployment, kept_as_deployed
 from .request import PUBLISHED, SUFFIX_DIGITS
 from .workflow import Wanted
 
@@ -102,8 +102,7 @@ def refuse_second(request: RetryRequest, begun: Build) -> None:
 def _as_deployed(plan: Plan, here: Deployment) -> Plan:
     """Return a plan within what the deployment wants as it is now. InputError."""
     machine = replace(plan.machine, secure_boot=plan.machine.secure_boot or here.secure_boot)
-    keep = min(plan.keep_disk, here.limits.max_keep)
-    plan = replace(plan, machine=machine, keep_disk=keep, retry_for=here.limits.retry_for)
+    plan = kept_as_deployed(replace(plan, machine=machine), here.limits)
     check_limits(plan, here.limits)
     return plan
 

@@ -119,7 +119,7 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
     if known is None and found is None:
         return Found(wanted)
     swept = known is not None and known.build_id == SWEEP
-    busy = swept or (holder is not None and not holder.finished)
+    busy = swept or (holder is not None and not holder.ended)  # one that is held keeps its name as others keep images
     if known is not None and not busy and _may_take_over(known, found, wanted):
         fit = found is not None and known.state == "kept"
         same = fit and known.content_digest == plan.content_digest and is_alike(holder, plan)

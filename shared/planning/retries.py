@@ -4,20 +4,24 @@
     retry          create(build, event, the image's document if it is still that of the first build) → else NameTaken
     sweep, another retry, a build that takes the name: each writes on the same condition, and one wins
 
+Where no image could be made, the boot disk is kept by a build that is `held`, with the name of its image. The document
+of that name is what a retry takes over, and the disk with it; the end of the hold gives the name up before the disk.
+
 No image is published that a phase has failed on and that has not passed it since: a retry begins no later than that.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..backend import Backend
-from ..build.build import Build, ImageDocument, ImageRecord, Outcome, State
+from ..build.build import Build, ImageDocument, ImageRecord, Outcome, State, TakenDisk
 from ..build.damage import readable_builds
 from ..build.events import BuildRequested
-from ..build.identity import build_id, request_digest
+from ..build.identity import build_id, request_digest, retry_request
 from ..build.plan import Context, Plan
+from ..build.resources import kept_disk, waits_with_disk
 from ..errors import EnvironmentFault, InputError
 from ..names import BUILD_LABEL
 from ..ownership import SWEEP, find_build
@@ -40,15 +44,21 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     leave out what the image has not passed; EnvironmentFault. `export_to` is another place for the export. The caller
     sees to the context.
     """
-    plan, image, start = check_retry(first, start)
-    _refuse_gone(first, image, backend)
+    kept = check_retry(first, start)
+    plan, image = kept.plan, kept.image
+    if image is not None:
+        _refuse_gone(first, image, backend)
+    else:
+        _refuse_gone_disk(first, plan, backend)
     refuse_revoked(plan, backend)
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
-    again = start != RETRY_PHASES[State.PUBLISHING]
+    again = kept.start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None
     _refuse_busy(plan, backend, verifies=steps is not None)
     plan = _planned_anew(first, plan, export_to, backend.clock.now())
-    looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)  # its own source may be gone
+    looked_at = plan.source
+    if image is not None:  # its own source may be gone
+        looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)
     looked_at_plan = replace(plan, source=looked_at, steps=steps or (), verify_steps=steps, context=None)
     backend.compute.check(looked_at_plan, boots=steps is not None)
     if backend.signer is not None:
@@ -59,10 +69,11 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
         time=plan.requested,
         plan=plan,
         replaces=first.id,
-        taken_up=replace(image, archive=None, files=()),
+        taken_up=None if image is None else replace(image, archive=None, files=()),
         verify_again=again,
         retry_of=first.id,
         steps=first.steps,
+        disk=kept.disk,
     )
 
 
@@ -78,10 +89,20 @@ def needs_context(build: Build) -> bool:
 
 
 def _asked(first: Build) -> str:
-    return f"retry of {first.id}, which {first.request} asked for"
+    return retry_request(first.id, first.request)
 
 
-def check_retry(first: Build, start: str | None) -> tuple[Plan, ImageRecord, str]:
+@dataclass(frozen=True)
+class Kept:
+    """What a build keeps for a retry: its image or, where none could be made, its boot disk."""
+
+    plan: Plan
+    start: str  # the phase that the retry begins with
+    image: ImageRecord | None = None
+    disk: TakenDisk | None = None
+
+
+def check_retry(first: Build, start: str | None) -> Kept:
     """Return what a retry begins with, and the phase, as far as the build itself tells.
 
     InputError where there is nothing to begin with, or no reason to.
@@ -91,9 +112,28 @@ def check_retry(first: Build, start: str | None) -> tuple[Plan, ImageRecord, str
     if first.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED):
         raise InputError(f"build {first.id} is {first.outcome}: there is nothing to retry; build its spec again")
     plan, image = first.plan, first.image
+    disk = kept_disk(first) if waits_with_disk(first) else None
+    if plan is not None and disk is not None:
+        maker = first.disk.maker if first.disk is not None else first.id
+        taken = TakenDisk(disk.name, disk.project, disk.zone, maker)
+        return Kept(plan, _start(first, plan, start), disk=taken)
     if plan is None or image is None or not first.kept_until:
         raise InputError(f"build {first.id} is {first.outcome} and keeps no image to go on with; build its spec again")
-    return plan, image, _start(first, plan, start)
+    return Kept(plan, _start(first, plan, start), image=image)
+
+
+def _refuse_gone_disk(first: Build, plan: Plan, backend: Backend) -> None:
+    """Raise InputError where another build has the disk, or the image's name, or the disk's time is over."""
+    known = backend.store.image(plan.image.project, plan.image.name)
+    retry = find_build(retry_id(first), backend)
+    if retry is not None and retry.retry_of == first.id:
+        raise InputError(f"build {retry.id} has taken over the disk of build {first.id}; retry that one instead")
+    if known is None or known.build_id != first.id or backend.clock.now() >= first.disk_until:
+        until = datetime.fromtimestamp(first.disk_until, UTC)
+        raise InputError(
+            f"build {first.id} kept its disk, and the name of its image, until {until:%Y-%m-%d %H:%M} UTC at the "
+            "longest, and one of them is gone; build its spec again"
+        )
 
 
 def _refuse_gone(first: Build, image: ImageRecord, backend: Backend) -> None:
@@ -163,5 +203,6 @@ def _planned_anew(first: Build, plan: Plan, export_to: str | None, now: float) -
     machine = replace(plan.machine, hold=0.0)  # the command that could open a shell is over
     request = request_digest(asked)
     left = max(plan.retry_for, first.kept_until - now)  # no earlier than without the retry
+    disk_left = max(plan.retry_disk_for, first.disk_until - now) if plan.retry_disk_for else 0.0
     plan = replace(plan, build_id=identity, request=request, requested=now, image=image, machine=machine)
-    return replace(plan, retry_for=left)
+    return replace(plan, retry_for=left, retry_disk_for=disk_left)

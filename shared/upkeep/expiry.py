@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from ..backend import Backend
 from ..build.build import Build, State
 from ..build.damage import Damaged, readable_builds, tell_damaged
+from ..build.events import CancelRequested
+from ..build.resources import kept_disk
 from ..engine.engine import Engine
 from ..errors import DamagedDocument, GoldsmithError
+from ..ownership import is_disk_of_retry
 from ..planning.turns import give_turns
 from .sweep import sweep_project
 from .triggers import pull_triggers
@@ -99,10 +102,19 @@ def _look_and_tick(build_id: str, backend: Backend, end: float) -> None:
         _refuse_late(backend, end)
         current = engine.resend(build_id)
         _tell_slow(current, backend)
+        _let_go_of_disk(current, engine, backend)
         heard = watch(current, backend)
     finally:
         engine.tick(build_id, heard=heard, looked=looked)
     keep_console(current, backend)
+
+
+def _let_go_of_disk(build: Build, engine: Engine, backend: Backend) -> None:
+    """End the hold of a build whose boot disk a retry has taken over."""
+    disk = kept_disk(build) if build.state is State.HELD else None
+    if disk is not None and is_disk_of_retry(disk, build, backend):
+        why = f"a retry has taken over its disk {disk.name}"
+        engine.receive(CancelRequested(build_id=build.id, event_id="disk-taken-over", time=0.0, reason=why))
 
 
 def _tell_slow(build: Build, backend: Backend) -> None:

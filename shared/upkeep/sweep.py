@@ -10,7 +10,7 @@ from ..backend import Backend
 from ..build.build import Build, ImageDocument
 from ..build.damage import Damaged, tell_damaged
 from ..errors import DamagedDocument, GoldsmithError, NotFound
-from ..ownership import SWEEP, find_build
+from ..ownership import SWEEP, disk_owner, find_build
 from ..ports import Resource
 
 LOG = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ def is_orphan(resource: Resource, backend: Backend) -> bool:
     """
     try:
         build = backend.store.load(resource.build_id).build
+        if resource.kind == "disk":
+            build = disk_owner(resource.name, build, backend)
     except (NotFound, DamagedDocument):
         return resource.expires <= backend.clock.now()
     owned = any((entry.kind, entry.name) == (resource.kind, resource.name) for entry in build.ledger)

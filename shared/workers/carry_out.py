@@ -14,7 +14,7 @@ from ..build.build import Build
 from ..build.events import Event, OrderFailed
 from ..build.orders import Order, OrderKind
 from ..engine.messages import event_message
-from ..errors import GoldsmithError, PoisonMessage, Transient
+from ..errors import GoldsmithError, ImageNotMade, PoisonMessage, Transient
 from .clean_up import clean_up
 from .create_resources import create_resources
 from .deprecate_images import deprecate_images
@@ -64,6 +64,7 @@ def carry_out(order: Order, backend: Backend) -> None:
             order=order.kind,
             attempt=order.attempt,
             reason=str(error),
+            disk_whole=isinstance(error, ImageNotMade),
         )
     backend.bus.publish(event_message(fact))
     undo(order, load(order, backend), backend)

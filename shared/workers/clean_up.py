@@ -19,7 +19,7 @@ from ..engine.keeping import lose_image
 from ..engine.result import result, updated
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Transient
-from ..ownership import is_left_to, is_made_by
+from ..ownership import is_disk_of_retry, is_left_to, is_made_by
 from .logs import log_folder, store_console
 from .withdraw import withdraw
 
@@ -103,7 +103,7 @@ def delete_entry(entry: LedgerEntry, build: Build, backend: Backend) -> bool:
             backend.bucket.delete(entry.name)
         elif entry.kind == "image":
             _delete_image(entry, build, backend)
-        else:
+        elif not is_disk_of_retry(entry, build, backend):
             _delete_in_zones(entry, build, backend)
     except GoldsmithError as error:  # of any kind: the rest of the ledger must not wait for it
         LOG.warning("build %s: %s %s cannot be deleted yet: %s", build.id, entry.kind, entry.name, error)

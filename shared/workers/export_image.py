@@ -24,7 +24,7 @@ from ..build.machine_types import GVNIC
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.history import each_event
-from ..errors import Permanent
+from ..errors import ImageNotMade, Permanent
 from ..names import BUILD_LABEL, VERIFY_LABEL
 from ..ownership import is_left_to, is_made_by
 from ..ports import Image, ImageRequest
@@ -68,17 +68,20 @@ def _export(image: ImageRecord, plan: Plan, backend: Backend) -> ExportedImage:
 
 def _image(build: Build, plan: Plan, order: Order, backend: Backend) -> ImageRecord:
     """Return the image: the one of an earlier build, marked as this one's, or one that is known or made now."""
-    if build.taken_up or build.retry_of:
+    if build.image is not None and (build.taken_up or build.retry_of):
         relabel(_draft_labels(build, plan), build, order, backend)
     return build.image or _make(build, plan, backend)
 
 
 def _make(build: Build, plan: Plan, backend: Backend) -> ImageRecord:
-    """Make the image of the VM's disk, once that is seen stopped."""
-    machine = resources.machine_name(build.id, build.attempt, BUILD)
-    zone = zone_of(build, BUILD, backend)
-    store_console(machine, plan.machine.project, zone, build, backend)  # it may still run, and be readable
-    wait_until_stopped(machine, plan.machine.project, zone, backend)
+    """Make the image of the VM's disk, once that is seen stopped; that of a disk that was taken over has been."""
+    if build.disk is not None:
+        zone = build.disk.zone
+    else:
+        machine = resources.machine_name(build.id, build.attempt, BUILD)
+        zone = zone_of(build, BUILD, backend)
+        store_console(machine, plan.machine.project, zone, build, backend)  # it may still run, and be readable
+        wait_until_stopped(machine, plan.machine.project, zone, backend)
     findings, allowed = _findings(build, plan, backend)
     image = _ensure_image(build, plan, zone, backend)
     return ImageRecord(image.project, image.name, image.id, findings=findings, allowed=allowed)
@@ -89,7 +92,7 @@ def _findings(build: Build, plan: Plan, backend: Backend) -> tuple[tuple[str, ..
 
     It is what the VM has found on itself, or what can be seen in its disk from here.
     """
-    disk = resources.image_disk_name(plan, build.attempt)
+    disk = resources.source_disk(build, plan)
     _refuse_secrets(disk, plan, backend)
     refused, allowed = _told(build, plan, backend)
     patterns = [allowance.path for allowance in plan.allow]
@@ -118,7 +121,7 @@ def _told(build: Build, plan: Plan, backend: Backend) -> tuple[list[str], list[A
     """Return what the VM has found on itself. It fails by itself where findings must not pass."""
     refused: list[str] = []
     allowed: list[AllowedFinding] = []
-    for event in each_event(backend.store, build.id, kinds=(COMPLETED, OLD_REPORT)):
+    for event in each_event(backend.store, build.disk.maker if build.disk else build.id, kinds=(COMPLETED, OLD_REPORT)):
         if isinstance(event, Reported) and event.report.kind == COMPLETED and event.report.phase == BUILD:
             for line in event.report.output.splitlines():
                 found = _allowed(line, plan)
@@ -147,27 +150,29 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
     image = backend.compute.image(plan.image.project, plan.image.name)
     if image is not None and not is_made_by(image, build, backend):
         _replace(image, build, backend)
-    return backend.compute.create_image(  # also when it is there: it may not be ready yet
-        ImageRequest(
-            project=plan.image.project,
-            name=plan.image.name,
-            source_disk=resources.image_disk_name(plan, build.attempt),
-            source_project=plan.machine.project,
-            zone=zone,
-            description=plan.image.description,
-            labels=_draft_labels(build, plan),
-            licenses=plan.image.licenses,
-            architecture=plan.source.architecture,
-            same_as=plan.image.same_as,
-            same_bytes=plan.machine.reproducible,
-            guest_os_features=_features(plan),
-            storage_locations=plan.image.storage_locations,
-            kms_key=plan.image.kms_key,
-            secure_boot_keys=plan.image.secure_boot_keys,
-            sandbox=resources.machine_name(build.id, build.attempt, BUILD) if plan.machine.engine == "chroot" else "",
-            **_of_root(plan),
-        )
+    asked = ImageRequest(
+        project=plan.image.project,
+        name=plan.image.name,
+        source_disk=resources.source_disk(build, plan),
+        source_project=plan.machine.project,
+        zone=zone,
+        description=plan.image.description,
+        labels=_draft_labels(build, plan),
+        licenses=plan.image.licenses,
+        architecture=plan.source.architecture,
+        same_as=plan.image.same_as,
+        same_bytes=plan.machine.reproducible,
+        guest_os_features=_features(plan),
+        storage_locations=plan.image.storage_locations,
+        kms_key=plan.image.kms_key,
+        secure_boot_keys=plan.image.secure_boot_keys,
+        sandbox=resources.machine_name(build.id, build.attempt, BUILD) if plan.machine.engine == "chroot" else "",
+        **_of_root(plan),
     )
+    try:
+        return backend.compute.create_image(asked)  # also when it is there: it may not be ready yet
+    except Permanent as error:
+        raise ImageNotMade(str(error)) from error
 
 
 def _draft_labels(build: Build, plan: Plan) -> dict[str, str]:

@@ -77,7 +77,7 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
         source_project=image.project,
         source_image=image.name,
         plan=machine,
-        labels=resources.labels(build.id, order.attempt, build.deadline + plan.keep_disk),
+        labels=resources.labels(build.id, order.attempt, build.deadline + max(plan.keep_disk, plan.retry_disk_for)),
         job=job_of(build, order.attempt, phase, backend),
         context=plan.context,
         max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),

@@ -30,7 +30,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     hooks = {"ci": {"url": told.url, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}
     home = tmp_path_factory.mktemp("cloud")
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
-    limits = Limits(adopted_families=("web",), max_keep=3600.0, retry_for=3600.0)
+    limits = Limits(adopted_families=("web",), max_keep=3600.0, retry_for=3600.0, retry_disk_for=3600.0)
     maker = f"projects/local/global/images/{MAKER}"
     approvers = [f"goldsmith-{name}@{PROJECT}.iam.gserviceaccount.com" for name in ("ann", "ben")]
     channels = json.dumps({"dev": {}, "prod": {}, "vault": {"approvers": approvers}})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from emulator.cloud.cloud import Cloud
-from shared.build.build import Outcome
+from shared.build.build import Outcome, State
 from shared.build.events import MachineStarted
 from shared.planning.retries import retry_id
 from tests.cloud.person import Person
@@ -15,31 +17,47 @@ from tests.cloud.person import Person
 pytestmark = pytest.mark.vm
 
 
-def test_an_image_that_could_not_be_published_is_published_by_a_retry_without_a_vm(
-    person: Person, cloud: Cloud
-) -> None:
+def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Person, cloud: Cloud) -> None:
+    """Its image cannot be made; then it cannot join its family."""
     folder = person.spec("late", replace={"family: hello": "family: again"})
-    cloud.compute.deny("compute.images.update")  # by which an image joins its family
-    try:
+    with denied(cloud, "compute.images.create"):
         printed = person.goldsmith("submit", folder / "build.yaml", status=1)
-    finally:
-        cloud.compute.faults.clear()
     [first] = [build for build in person.builds() if build.name == "late"]
-    assert (first.outcome, first.finished, first.image is not None) == (Outcome.FAILED, True, True), first.reason
-    assert f"goldsmith builds retry {first.id}" in printed
-    assert person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again") == []
+    disk = f"gs-{first.id}-a1-boot"
+    assert (first.outcome, first.state, first.image) == (Outcome.FAILED, State.HELD, None), first.reason
+    assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
+    assert f"  goldsmith builds retry {first.id} --project" in printed
 
-    printed = person.goldsmith("builds", "retry", first.id)
+    with denied(cloud, "compute.images.update"):
+        printed = person.goldsmith("builds", "retry", first.id, status=1)
+    second = person.until("late", lambda build: build.retry_of == first.id and build.finished)
+    assert second.image is not None, second.reason
+    assert f"goldsmith builds retry {second.id}" in printed
+    assert person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again") == []
+    assert person.resources("disks") == []
+    cloud.scheduler.step("expire-builds")
+    assert person.until("late", lambda build: build.id == first.id and build.finished).outcome is Outcome.FAILED
+
+    printed = person.goldsmith("builds", "retry", second.id)
     assert "newest of family again" in printed.splitlines()[-1]
     [image] = person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again")
-    assert first.image is not None
-    assert (image["id"], image["labels"]["goldsmith-build"]) == (first.image.id, retry_id(first))
+    assert (image["id"], image["labels"]["goldsmith-build"]) == (second.image.id, retry_id(second))
+    assert image["sourceDisk"].endswith(f"/disks/{disk}")
     assert "goldsmith-expires" not in image["labels"]
-    assert [event for event in person.events(retry_id(first)) if isinstance(event, MachineStarted)] == []
-    assert len([event for event in person.events(first.id) if isinstance(event, MachineStarted)]) == 1
+    started = [event for each in (first.id, second.id, retry_id(second)) for event in person.events(each)]
+    assert len([event for event in started if isinstance(event, MachineStarted)]) == 1
 
     request = json.dumps({"retry": first.id})
     person.run("gcloud", "pubsub", "topics", "publish", "build-requests", f"--message={request}")
     refused = person.result(f"retry-of-{first.id}-", count=2)
     assert (refused["outcome"], refused["image"]) == ("failed", None)
-    assert f"build {retry_id(first)} has published the image of build {first.id}" in refused["reason"]
+    assert f"build {first.id} is failed and keeps no image to go on with" in refused["reason"]
+
+
+@contextmanager
+def denied(cloud: Cloud, permission: str) -> Iterator[None]:
+    cloud.compute.deny(permission)
+    try:
+        yield
+    finally:
+        cloud.compute.faults.clear()

@@ -250,7 +250,10 @@ def of_retries(simulation: Simulation) -> Iterator[str]:
         yield f"builds were retried twice: {sorted(retried)}"
     for build in builds:
         first = by_id.get(build.retry_of)
-        if build.retry_of and (first is None or first.image is None or build.image is None):
+        if first is not None and build.disk is not None:
+            if first.image is not None or first.outcome not in UNPUBLISHED:
+                yield f"{build.id} makes the image of {first.id}, which is {first.outcome} and had one"
+        elif build.retry_of and (first is None or first.image is None or build.image is None):
             yield f"{build.id} retries {build.retry_of}, which has no image"
         elif first is not None and (_id(first) != _id(build) or first.outcome not in UNPUBLISHED):
             yield f"{build.id} retries {first.id}, which is {first.outcome}, with another image"

@@ -22,6 +22,7 @@ from shared.build.build import ANNOUNCED, Build, State
 from shared.build.events import read_build
 from shared.build.limits import Limits
 from shared.build.plan import SourceImage
+from shared.build.resources import waits_with_disk
 from shared.engine.engine import Engine
 from shared.errors import EnvironmentFault, GoldsmithError, InputError, NameTaken, PoisonMessage
 from shared.intake.intake import Intake
@@ -43,6 +44,7 @@ from tests.world.uploaded import MemoryObjects
 from tests.world.world import Guest, World
 
 FAMILY = "golden"
+HELD_DISK = 3600.0  # seconds
 STORM = 220  # things that happen in a storm
 SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001", family="debian-12")
 
@@ -142,7 +144,7 @@ class Simulation(World):
             (0.3, self.jump),
             (0.1, self.plant),
         ]
-        if any(build.ended and build.kept_until for build in self.built()):
+        if any(is_retried(build) for build in self.built()):
             moves += [(2.0, self.retry_one)]
         if any(build.state is State.PUBLISHING for build in self.built()):  # where it matters most
             moves += [(1.0, self.cancel_one), (1.0, self.jump)]
@@ -253,7 +255,7 @@ class Simulation(World):
         if not builds or not self._retries:
             return
         self._retries -= 1
-        kept = [build for build in builds if build.ended and build.kept_until]
+        kept = [build for build in builds if is_retried(build)]
         build = self.draw.choice(kept if kept and self.draw.random() < 0.8 else builds)
         start = self.draw.choice([None, None, *RETRY_PHASES.values()])
         guest = guest_of(self.draw)
@@ -358,7 +360,8 @@ class Simulation(World):
         try:
             keep = 1800.0 if request.number % 4 < 2 else 0.0
             plan = replace(plan, image=export if request.number % 2 else image, keep_disk=keep)
-            plan = replace(plan, retry_for=86_400.0 if request.number % 3 else 0.0)
+            disk = HELD_DISK if request.number % 5 < 3 else 0.0
+            plan = replace(plan, retry_for=86_400.0 if request.number % 3 else 0.0, retry_disk_for=disk)
             if request.number % 3 == 1:  # whose scripts are reported, too
                 plan = replace(plan, steps=(replace(plan.steps[0], action=ELEMENTS_ACTION), *plan.steps[1:]))
             event = admit(plan, self.backend)
@@ -388,7 +391,7 @@ class Simulation(World):
     def _retry_by_message(self, first: Build, start: str | None, guest: Guest, message: str) -> None:
         """Take a message as start_build does; what it rejects is a build, too."""
         asked = next(request for request in self.requests if request.build_id == first.id)
-        place = Place(project="local", limits=Limits(retry_for=86_400.0))
+        place = Place(project="local", limits=Limits(retry_for=86_400.0, retry_disk_for=HELD_DISK, max_keep=1800.0))
         for build_id in (retry_id(first), wanted_retry(first.id, first, message, place.bucket).id):
             if not any(request.build_id == build_id for request in self.requests):
                 again = Request(len(self.requests), asked.spec, guest, late=False, begun=True, build_id=build_id)
@@ -436,6 +439,11 @@ class Simulation(World):
             raise fault
         if held is not None and held in self.bus.waiting and (fault is None or isinstance(fault, PoisonMessage)):
             self.bus.waiting.remove(held)
+
+
+def is_retried(build: Build) -> bool:
+    """Return whether a build has ended and keeps, or has kept, what a retry begins with."""
+    return build.ended and (build.kept_until > 0 or waits_with_disk(build))
 
 
 def requests(draw: random.Random) -> list[Request]:

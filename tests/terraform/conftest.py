@@ -26,6 +26,7 @@ VARIABLES: dict[str, Any] = {
     "max_timeout": "36h",
     "max_keep": "2h",
     "retry_for": "2d",
+    "retry_disk_for": "90m",
     "max_disk_gb": 200,
     "kms_keys": ["projects/my-project/locations/*/keyRings/images/cryptoKeys/*"],
     "storage_locations": ["eu", "europe-*"],

@@ -43,6 +43,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         max_disk_gb=200,
         max_keep=7200.0,
         retry_for=2 * 86400.0,
+        retry_disk_for=5400.0,
         kms_keys=("projects/my-project/locations/*/keyRings/images/cryptoKeys/*",),
         storage_locations=("eu", "europe-*"),
         share_with=("group:*@example.org",),
@@ -63,6 +64,7 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
         subnets=("projects/my-project/regions/us-central1/subnetworks/default",),
         max_timeout=parse_duration("24h"),
         retry_for=parse_duration("24h"),
+        retry_disk_for=parse_duration("1h"),
         share_with=(),
         copy_projects=(),
         vm_service_accounts=(),
@@ -73,8 +75,10 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
 
 @pytest.mark.parametrize(("asked", "seconds"), [("0", 0.0), ("0s", 0.0), ("1d12h", 129_600.0)])
 def test_disks_and_images_are_kept_as_long_as_the_variables_say(asked: str, seconds: float, tmp_path: Path) -> None:
-    found = limits(make_plan({"project": "my-project", "max_keep": asked, "retry_for": asked}, tmp_path))
-    assert (found.max_keep, found.retry_for) == (seconds, seconds)
+    found = limits(
+        make_plan({"project": "my-project", "max_keep": asked, "retry_for": asked, "retry_disk_for": asked}, tmp_path)
+    )
+    assert (found.max_keep, found.retry_for, found.retry_disk_for) == (seconds, seconds, seconds)
 
 
 def test_a_limit_of_no_gpus_is_not_one_of_any(tmp_path: Path) -> None:

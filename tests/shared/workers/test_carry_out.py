@@ -105,7 +105,9 @@ class TestFaults:
         world = world_before(kind, call)
         world.compute.faults[call] = Permanent("quota CPUS is used up")
         carry_out(order_of(world, kind), world.backend)
-        assert facts(world) == [values.order_failed(time=values.NOON, order=kind, reason="quota CPUS is used up")]
+        whole = call == "create_image"  # of a disk whose VM was seen stopped
+        told = values.order_failed(time=values.NOON, order=kind, reason="quota CPUS is used up", disk_whole=whole)
+        assert facts(world) == [told]
 
     @pytest.mark.parametrize("fault", [NoSpace("the disk is full"), EnvironmentFault("no QEMU"), GoldsmithError("odd")])
     def test_a_lack_of_this_machine_is_a_fact_too(self, kind: OrderKind, call: str, fault: Exception) -> None:
