@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ from shared.build.image.channels import read_channels
 from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.json_values import reader
+from shared.names import KEY_VERSION
 
 from .cloud.cloud import Cloud
 
@@ -53,11 +55,18 @@ def main(arguments: Sequence[str]) -> int:
         metavar="JSON",
         help='where its images can be promoted to: {"dev": {}, "prod": {}}; without it, nowhere',
     )
+    parser.add_argument(
+        "--signing-key",
+        type=_key_version,
+        default="",
+        metavar="VERSION",
+        help="the version of a key of Cloud KMS that signs what is stated of images; made where there is none",
+    )
     options = parser.parse_args(arguments)
     os.umask(0o077)  # of the processes that it starts, too
     try:
         with _asked_to_end() as asked:
-            run(options.home, options.boot, options.limits, options.channels, asked)
+            run(options, asked)
     except GoldsmithError as error:
         sys.stderr.write(f"emulator: {error}\n")
         return _status(error)
@@ -67,9 +76,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(home: Path, boot: str, limits: Limits, channels: str, asked: Event) -> None:
+def run(options: argparse.Namespace, asked: Event) -> None:
     """Start the emulator, print how to use it, and run until asked to stop."""
-    cloud = Cloud(home, boot="firmware" if boot == "firmware" else "direct", limits=limits, channels=channels)
+    cloud = Cloud(
+        options.home,
+        boot="firmware" if options.boot == "firmware" else "direct",
+        limits=options.limits,
+        channels=options.channels,
+        signing_key=options.signing_key,
+    )
     with cloud:
         sys.stdout.write(directions(cloud))
         sys.stdout.flush()
@@ -128,6 +143,14 @@ def _channels(text: str) -> str:
         read_channels(text)
     except InputError as error:
         raise argparse.ArgumentTypeError("; ".join(str(error).splitlines())) from error
+    return text
+
+
+def _key_version(text: str) -> str:
+    """Check the name of a version of a key, as GOLDSMITH_SIGNING_KEY has it."""
+    if not re.fullmatch(KEY_VERSION, text):
+        wanted = "projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/1"
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a version of a key, such as {wanted}")
     return text
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from .build.image.channels import Channels, no_channels
 from .build.limits import FAILURES
 from .identities import Identities
-from .keys import Keys
-from .ports import Bucket, Bus, Clock, Compute, Progress, Signer, Store
+from .keys import Keys, Signer
+from .ports import Bucket, Bus, Clock, Compute, Progress, Store
 
 
 @dataclass(frozen=True)

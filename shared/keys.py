@@ -1,9 +1,10 @@
-"""The signing keys of build VMs: one for each machine, derived from a master key that no VM ever sees."""
+"""The signing keys of build VMs, derived from a master key that no VM ever sees; the port of what signs statements."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Protocol
 
 from provisioner.protocol import Report, sign
 
@@ -12,6 +13,27 @@ from .errors import EnvironmentFault
 
 BY_ATTEMPT = 1  # Build.keys of builds that the release before has begun: both VMs of an attempt have one key
 BY_MACHINE = 2  # of all others: each VM has its own
+
+
+class Signer(Protocol):
+    """A key that signs statements about images."""
+
+    @property
+    def key_id(self) -> str:
+        """Return the SHA-256, in hex, of the public key in DER, or the name of the version of a key in Cloud KMS."""
+        ...
+
+    def check(self) -> None:
+        """Raise EnvironmentFault where it is known that no key can sign, before anything is made."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message. Transient, Permanent."""
+        ...
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool | None:
+        """Return whether a signature is this key's; None where the signer cannot tell."""
+        ...
 
 
 class Keys:

@@ -19,6 +19,10 @@ LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
 LOCAL = "local"  # the project of this machine's image catalogue
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
+KEY_VERSION = (
+    r"projects/[a-z0-9:.-]{1,63}/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/"
+    r"cryptoKeys/[A-Za-z0-9_-]{1,63}/cryptoKeyVersions/[1-9][0-9]{0,9}"
+)
 MAKER_IMAGE = "projects/debian-cloud/global/images/family/debian-12"  # that VMs boot from to make a root from nothing
 IMAGE_PATH = r"projects/(?P<project>[^/\s]+)/global/images/(?:family/(?P<family>[^/\s]+)|(?P<name>[^/\s]+))"
 OWN_NAMES = "gs-"  # begins the names of what builds make for themselves; IAM lets functions touch no others

@@ -566,20 +566,3 @@ class Bus(Protocol):
     def publish(self, message: Message) -> None:
         """Hand a message over; it is durable when this returns."""
         ...
-
-
-class Signer(Protocol):
-    """A key that signs statements about images."""
-
-    @property
-    def key_id(self) -> str:
-        """Return the SHA-256, in hex, of the public key in DER."""
-        ...
-
-    def check(self) -> None:
-        """Raise EnvironmentFault where there is no key that can sign, before anything is made."""
-        ...
-
-    def sign(self, message: bytes) -> bytes:
-        """Sign a message; the same one has the same signature each time."""
-        ...

@@ -37,6 +37,8 @@ CONTEXTS = "contexts/"  # the same by their digests, written by start_build alon
 CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes with them
 RESULTS = "results/"  # one object for each finished build
 LOGS = "logs/"  # the consoles of VMs that are gone
+KEYS = "keys/"  # whose signatures count; written by the deployer alone
+TRUSTED_KEYS = f"{KEYS}trusted.json"
 RETIREMENT = "retirement/"  # what is done with old images; written by retire_images alone
 RETIREMENT_REPORT = f"{RETIREMENT}report.json"  # of its last run
 
@@ -59,6 +61,7 @@ class Function:
     concurrency: int = 8  # requests in one instance
     keyed: bool = False  # has the master key: it gives VMs their keys, or checks what they have signed
     webhooks: bool = False  # has the webhooks, with what they are signed with
+    signs: bool = False  # signs what is stated of images, where a key is configured
 
     @property
     def deployed_name(self) -> str:
@@ -70,8 +73,8 @@ class Function:
 WORKER_TIMEOUT = 540
 
 
-def _worker(name: str, *, keyed: bool = False) -> Function:
-    return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, keyed=keyed)
+def _worker(name: str, *, keyed: bool = False, signs: bool = False) -> Function:
+    return Function(name, "cloud_event", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, keyed=keyed, signs=signs)
 
 
 FUNCTIONS = (
@@ -82,7 +85,7 @@ FUNCTIONS = (
     _worker("grow_disk"),
     _worker("export_image"),
     _worker("verify_image", keyed=True),
-    _worker("label_image"),
+    _worker("label_image", signs=True),
     _worker("deprecate_images"),
     _worker("clean_up"),
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),

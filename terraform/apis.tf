@@ -6,7 +6,7 @@ locals {
 }
 
 resource "google_project_service" "api" {
-  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], [
+  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], length(local.trusted_keys) > 0 ? ["cloudkms.googleapis.com"] : [], [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",

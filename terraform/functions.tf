@@ -55,7 +55,7 @@ resource "google_cloudfunctions2_function" "function" {
     ingress_settings                 = contains(local.public, each.key) ? var.dashboard_ingress : "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
 
-    environment_variables = {
+    environment_variables = merge(each.key == "label_image" && var.signing_key != null ? { GOLDSMITH_SIGNING_KEY = var.signing_key } : {}, {
       GOLDSMITH_PROJECT            = var.project
       GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
       GOLDSMITH_ZONES              = join(",", var.zones)
@@ -71,7 +71,7 @@ resource "google_cloudfunctions2_function" "function" {
       THREADS = tostring(max(2, each.value.concurrency))
 
       LOG_EXECUTION_ID = "true" # as `gcloud functions deploy` sets it for new functions: log entries carry the id of their request
-    }
+    })
 
     dynamic "secret_environment_variables" {
       for_each = local.access[each.key].keyed ? ["GOLDSMITH_MASTER_KEY"] : []
@@ -117,6 +117,7 @@ resource "google_cloudfunctions2_function" "function" {
     google_project_iam_member.builder_source,
     google_project_iam_member.storage_agent,
     google_project_iam_member.trigger,
+    google_kms_crypto_key_iam_member.signs, # else no image could be published
     google_secret_manager_secret_iam_member.master_key,
     google_secret_manager_secret_iam_member.webhooks,
     google_storage_notification.notification, # its topic keeps uploads while functions are replaced

@@ -559,6 +559,33 @@ variable "webhooks_secret" {
   }
 }
 
+variable "signing_key" {
+  description = "The version of a key of Cloud KMS (EC_SIGN_P256_SHA256) that signs what is stated of images, projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N; null for none. With it, no image is published without a signature."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.signing_key == null || can(regex("^projects/[a-z0-9:.-]{1,63}/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}/cryptoKeyVersions/[1-9][0-9]{0,9}$", var.signing_key))
+    error_message = "Write projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY/cryptoKeyVersions/NUMBER."
+  }
+}
+
+variable "trusted_keys" {
+  description = "Further versions of keys whose signatures count, such as those that signed before, with their public keys in PEM; with \"\", Cloud KMS is asked, which answers for enabled versions alone."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+
+  validation {
+    condition     = alltrue([for version in keys(var.trusted_keys) : can(regex("^projects/[a-z0-9:.-]{1,63}/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}/cryptoKeyVersions/[1-9][0-9]{0,9}$", version))])
+    error_message = "Write each key as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY/cryptoKeyVersions/NUMBER."
+  }
+  validation {
+    condition     = alltrue([for pem in values(var.trusted_keys) : pem == "" || startswith(pem, "-----BEGIN PUBLIC KEY-----")])
+    error_message = "Write public keys in PEM, as `gcloud kms keys versions get-public-key` prints them, or \"\"."
+  }
+}
+
 variable "dashboard_ingress" {
   description = "Networks from which dashboard_invokers can reach the dashboard: ALLOW_ALL, ALLOW_INTERNAL_ONLY, or ALLOW_INTERNAL_AND_GCLB for a load balancer. The policy cloudfunctions.allowedIngressSettings may refuse ALLOW_ALL."
   type        = string

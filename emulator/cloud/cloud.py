@@ -31,12 +31,13 @@ from shared.errors import EnvironmentFault, NotFound
 from shared.host.private_folder import private_folder
 from shared.json_values import to_document
 from shared.names import quoted
-from shared.topology import Function
+from shared.topology import TRUSTED_KEYS, Function
 
 from ..compute.endpoint import ComputeEndpoint
 from ..compute.google_apis import ADDRESS as APIS_ADDRESS
 from ..pubsub.router import Router
 from ..pubsub.topics import PubSub
+from ..security.kms import KmsEndpoint
 from ..storage.endpoint import StorageEndpoint
 from ..web.http_server import HOME_OPTION, LOOPBACK, HttpServer
 from ..web.iam_credentials import iam_credentials
@@ -62,7 +63,8 @@ class Cloud:
     `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS),
     `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE),
     `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS), `channels` where images can be promoted to
-    (GOLDSMITH_CHANNELS).
+    (GOLDSMITH_CHANNELS), `signing_key` the version of a key that signs what is stated of images, which is made where
+    there is none (GOLDSMITH_SIGNING_KEY).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -78,6 +80,7 @@ class Cloud:
         maker_image: str = MAKER_IMAGE,
         webhooks: str = "",
         channels: str = "",
+        signing_key: str = "",
     ) -> None:
         self.home = home.absolute()
         self.project = project
@@ -89,11 +92,13 @@ class Cloud:
         self._maker_image = maker_image
         self._webhooks = webhooks
         self._channels = channels
+        self._signing_key = signing_key
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
         self.pubsub: PubSub
         self.storage: StorageEndpoint
+        self.kms: KmsEndpoint
         self.compute: ComputeEndpoint
         self.functions: Functions
         self.router: Router
@@ -122,6 +127,7 @@ class Cloud:
         return {
             **self.storage.client_environment(client_home, project=self.project),
             **self.google.environment(),
+            **self.kms.environment,
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.compute.url}/compute/v1/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS": f"{self._tokens_url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{self.google.environment()['PUBSUB_EMULATOR_HOST']}/",
@@ -142,6 +148,7 @@ class Cloud:
             "GOLDSMITH_VM_SERVICE_ACCOUNT": self.email("vm"),
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             **({"GOLDSMITH_WEBHOOKS": self._webhooks} if function.webhooks else {}),
+            **({"GOLDSMITH_SIGNING_KEY": self._signing_key} if function.signs else {}),
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_MAKER_IMAGE": self._maker_image,
             "GOLDSMITH_CHANNELS": self._channels,
@@ -150,6 +157,7 @@ class Cloud:
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_CERTIFICATES_URL": self._tokens_url + CERTIFICATES_PATH,
             "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
+            "GOLDSMITH_KMS_ENDPOINT": self.kms.url,
             "STORAGE_EMULATOR_HOST": self.storage.url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             "GOOGLE_CLOUD_PROJECT": self.project,
@@ -227,7 +235,19 @@ class Cloud:
                 on_finalized=lambda resource: self.router.finalized(resource),
             )
         )
+        self.kms = opened.enter_context(KmsEndpoint(self.home / "kms", identity=self.identity))
         self._make_bucket()
+        if self._signing_key:
+            self.kms.make_version(self._signing_key)
+            self.trust(self._signing_key)
+
+    def trust(self, *versions: str) -> None:
+        """Let the signatures of these versions of keys count, as terraform/ writes them into the bucket."""
+        body = json.dumps({"keys": dict.fromkeys(versions, "")}).encode()
+        name = quote(TRUSTED_KEYS, safe="")
+        url = f"{self.storage.url}/upload/storage/v1/b/{quote(self.bucket, safe='')}/o?uploadType=media&name={name}"
+        with _answer(urllib.request.Request(url, body, {"Content-Type": "application/json"})):  # noqa: S310
+            pass
 
     def _start_compute(self, opened: ExitStack) -> None:
         self.compute = opened.enter_context(

@@ -110,7 +110,7 @@ def images_retire(
 
 @images.command("check")
 def images_check(
-    name: ImageName,
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
     verified: Annotated[
         bool, typer.Option("--verified", help="Also status 1 for an image whose spec has no `verify`.")
     ] = False,
@@ -122,13 +122,24 @@ def images_check(
         str,
         typer.Option(metavar="IMAGE", help="With --provenance: what it must be made from: PROJECT/NAME, name or id."),
     ] = "",
+    key: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="FILE|VERSION",
+            help="With --provenance: a public key that may have signed, or with --project a key version of Cloud KMS; "
+            "can be given several times. Else this machine's key, or those of the deployment.",
+        ),
+    ] = None,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
     json: AsJson = False,
 ) -> None:
     """Say whether an image may be used; status 1 if not."""
     from ..commands.images import print_verdict
 
-    stated = (builder, source) if provenance or builder or source else None
-    raise typer.Exit(print_verdict(name, verified=verified, stated=stated, as_json=json))
+    stated = (builder, source) if provenance or builder or source or key else None
+    place = chosen_place(project, bucket)
+    raise typer.Exit(print_verdict(name, place, verified=verified, stated=stated, keys=key or (), as_json=json))
 
 
 @images.command("push")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ from ..screen.tables import megabytes, print_json, print_table, when
 from ..screen.text import complain, say
 
 if TYPE_CHECKING:
-    from shared.runtime.opening import LocalBackend, PushedImage
+    from shared.provenance.check import Policy
+    from shared.runtime.opening import ImageVerdict, LocalBackend, PushedImage
 
 
 _RETIRED = {"keep": "kept", "obsolete": "OBSOLETE now", "wait": "waits", "delete": "deleted"}
@@ -110,7 +112,7 @@ def show_statement(name: str, output: Path | None, key: Path | None, builder: st
 
     with open_home() as backend:
         provenance = opening.provenance_here(backend)
-        faults = provenance.faults(name, key, Policy(builder, source))
+        faults = provenance.faults(name, () if key is None else (key,), Policy(builder, source))
         for fault in faults:
             complain(f"image {name}: {fault}")
         if faults:
@@ -315,16 +317,26 @@ def retire_by_rule(
     return NOT_SUCCEEDED if any(each.fault or each.verdict.blind for each in done) else 0
 
 
-def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, as_json: bool) -> int:
+def print_verdict(
+    name: str, place: Place, *, verified: bool, stated: tuple[str, str] | None, keys: Sequence[str], as_json: bool
+) -> int:
     """Print whether an image may be used, and why not; return the exit status.
 
-    With `stated`, the builder and the source that are wanted, its signed statement has to hold, too.
+    With `stated`, the builder and the source that are wanted, its signed statement has to hold, too: by `keys`, or by
+    those of the place.
     """
-    with open_home() as backend:
-        verdict = opening.images_here(backend).check(local_name(name), must_be_verified=verified)
-        if stated is not None and verdict.exists:
-            faults = _faults_stated(backend, verdict.name, stated)
-            verdict = replace(verdict, problems=(*verdict.problems, *faults))
+    from shared.provenance.check import Policy
+
+    wanted = None if stated is None else Policy(*stated)
+    if place.project is not None:
+        verdict = _cloud_verdict(name, place.project, place.bucket, verified=verified, wanted=wanted, keys=keys)
+    else:
+        with open_home() as backend:
+            verdict = opening.images_here(backend).check(local_name(name), must_be_verified=verified)
+            if wanted is not None and verdict.exists:
+                files = [Path(key) for key in keys]
+                check = partial(opening.provenance_here(backend).faults, verdict.name, files, wanted)
+                verdict = replace(verdict, problems=(*verdict.problems, *_faults_stated(check)))
     if as_json:
         print_json({"usable": verdict.is_usable, **asdict(verdict)})
     elif verdict.is_usable:
@@ -337,12 +349,23 @@ def print_verdict(name: str, *, verified: bool, stated: tuple[str, str] | None, 
     return 0 if verdict.is_usable else NOT_SUCCEEDED
 
 
-def _faults_stated(backend: LocalBackend, name: str, stated: tuple[str, str]) -> list[str]:
-    """Return why an image is not what is stated of it; that nothing is, or cannot be read, is a reason as well."""
-    from shared.provenance.check import Policy
+def _cloud_verdict(
+    name: str, project: str, bucket: str | None, *, verified: bool, wanted: Policy | None, keys: Sequence[str]
+) -> ImageVerdict:
+    """Return what is known of PROJECT/NAME, or of NAME in the deployment's own project."""
+    images = opening.provenance_at(project, bucket or default_bucket(project))
+    of, _, name = name.rpartition("/")
+    verdict = images.check(of or project, name, must_be_verified=verified)
+    if wanted is None or not verdict.exists:
+        return verdict
+    faults = _faults_stated(lambda: images.faults(verdict.project, verdict.name, keys, wanted))
+    return replace(verdict, problems=(*verdict.problems, *faults))
 
+
+def _faults_stated(check: Callable[[], list[str]]) -> list[str]:
+    """Return why an image is not what is stated of it; that nothing is, or cannot be read, is a reason as well."""
     try:
-        return opening.provenance_here(backend).faults(name, wanted=Policy(*stated))
+        return check()
     except (InputError, StoreError) as error:
         return [str(error)]
 
@@ -352,8 +375,8 @@ def local_name(name: str) -> str:
     project, _, name = name.rpartition("/")
     if project not in ("", LOCAL):
         raise InputError(
-            f"image {project}/{name} is not of this machine; on Google Cloud its labels tell: "
-            f"gcloud compute images describe {name} --project {project}"
+            f"image {project}/{name} is not of this machine; on Google Cloud `goldsmith images check --project ID` "
+            f"tells, and its labels: gcloud compute images describe {name} --project {project}"
         )
     return name
 

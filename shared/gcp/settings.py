@@ -14,7 +14,7 @@ from ..build.image.retire_rules import MOST_RETAINED
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
-from ..names import IMAGE_PATH, MAKER_IMAGE, check_name, quoted
+from ..names import IMAGE_PATH, KEY_VERSION, MAKER_IMAGE, check_name, quoted
 from ..topology import STORAGE_EMULATOR
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ KEY_BYTES = 32  # at least; what SHA-256 gives
 PUBSUB_URL = "https://pubsub.googleapis.com"
 STORAGE_URL = "https://storage.googleapis.com"
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
+KMS_URL = "https://cloudkms.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class Settings:
     secure_boot: bool = False
     maker_image: str = MAKER_IMAGE
     webhooks: tuple[Webhook, ...] = ()
+    signing_key: str = ""  # the name of a version of a key in Cloud KMS; "": nothing is signed
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     certificates_url: str = CERTIFICATES_URL
     compute_endpoint: str | None = None
     storage_endpoint: str | None = None
+    kms_endpoint: str | None = None
     pubsub_host: str | None = None  # HOST:PORT
     firestore_host: str | None = None  # HOST:PORT
     credentials_file: str | None = None
@@ -249,6 +252,12 @@ VARIABLES: Mapping[str, Variable] = {
         _webhooks,
         secret=True,
     ),
+    "signing_key": Variable(
+        "GOLDSMITH_SIGNING_KEY",
+        "the version of a key of Cloud KMS that signs what is stated of images; only label_image has it",
+        "a version of a key: projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY/cryptoKeyVersions/1",
+        _matching(KEY_VERSION),
+    ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),
     "certificates_url": _emulated(
@@ -256,6 +265,7 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "compute_endpoint": _emulated("GOLDSMITH_COMPUTE_ENDPOINT", "Compute Engine", _AN_URL, _url),
     "storage_endpoint": _emulated(STORAGE_EMULATOR, "Cloud Storage", _AN_URL, _url),
+    "kms_endpoint": _emulated("GOLDSMITH_KMS_ENDPOINT", "Cloud KMS", _AN_URL, _url),
     "pubsub_host": _emulated("PUBSUB_EMULATOR_HOST", "Pub/Sub, without TLS", _AN_ADDRESS, _host),
     "firestore_host": _emulated("FIRESTORE_EMULATOR_HOST", "Firestore, without TLS", _AN_ADDRESS, _host),
     "credentials_file": _emulated(

@@ -22,11 +22,16 @@ class Policy:
     source: str = ""  # the source image: PROJECT/NAME, its name or its id
 
 
-def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], disk: str, wanted: Policy) -> list[str]:
-    """Return why an image is not what an envelope says, a sentence each; [] where it is.
+@dataclass(frozen=True)
+class ImageSubject:
+    """What has to be stated of an image: a digest of its disk, or its id where the disk cannot be read."""
 
-    `disk` is the digest of the image's disk, and has to be a subject's.
-    """
+    kind: str  # DISK_DIGEST or IMAGE_ID
+    digest: str
+
+
+def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], image: ImageSubject, wanted: Policy) -> list[str]:
+    """Return why an image is not what an envelope says, a sentence each; [] where it is."""
     if not any(key.has_signed(envelope) for key in keys):
         by = ", ".join(repr(str(key)[:_SHOWN]) for key, _ in envelope.signatures) or "no key"
         return [f"its statement has no signature of {' or '.join(key.id for key in keys)}; it says that it is of {by}"]
@@ -35,8 +40,10 @@ def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], disk: str, wante
     except StoreError as error:
         return [str(error)]
     found = []
-    if not disk or not any(_at(subject, "digest", DISK_DIGEST) == disk for subject in _listed(stated, "subject")):
-        found.append("its disk is not the one that its statement is about")
+    digests = [_at(subject, "digest", image.kind) for subject in _listed(stated, "subject")]
+    if not image.digest or image.digest not in digests:
+        what = "its disk is not the one" if image.kind == DISK_DIGEST else "it is not the image"
+        found.append(f"{what} that its statement is about")
     run = _at(stated, "predicate", "runDetails")
     builder = _at(run, "builder", "id")
     if wanted.builder and builder != wanted.builder:

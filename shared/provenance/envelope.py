@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, StoreError
-from ..ports import Signer
+from ..keys import Signer
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -34,11 +35,15 @@ class Envelope:
 
 
 class VerifyingKey:
-    """A public key of Ed25519."""
+    """A public key of Ed25519, as machines sign with, or of ECDSA on P-256 with SHA-256, as Cloud KMS does."""
 
-    def __init__(self, pem: bytes, place: str) -> None:
-        """Read a key in PEM; `place` is for the message of the InputError that anything else raises."""
+    def __init__(self, pem: bytes, place: str, name: str = "") -> None:
+        """Read a key in PEM; `place` is for the message of the InputError that anything else raises.
+
+        The key has the id `name` then, if it has one, and signatures under any other id are not its own.
+        """
         from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -46,26 +51,40 @@ class VerifyingKey:
             found = load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise InputError(f"{place}: is no public key in PEM; get one with: goldsmith images signing-key") from error
-        if not isinstance(found, Ed25519PublicKey):
-            raise InputError(f"{place}: is a key of another kind than Ed25519, which Goldsmith signs with")
+        if not isinstance(found, (Ed25519PublicKey, EllipticCurvePublicKey)) or (
+            isinstance(found, EllipticCurvePublicKey) and not isinstance(found.curve, SECP256R1)
+        ):
+            raise InputError(f"{place}: is a key of another kind than Ed25519 and P-256, which Goldsmith signs with")
         self._key = found
-        self.id = key_id(found)
+        self._name = name
+        self.id = name or key_id(found)
 
     def has_signed(self, envelope: Envelope) -> bool:
-        """Return whether one of an envelope's signatures is of this key, whatever id it is under."""
-        from cryptography.exceptions import InvalidSignature
-
+        """Return whether one of an envelope's signatures is of this key; without a name, whatever id it is under."""
         message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-        for _id, signature in envelope.signatures:
-            try:
+        return any(
+            self._has_made(signature, message)
+            for known, signature in envelope.signatures
+            if not self._name or known == self._name
+        )
+
+    def _has_made(self, signature: bytes, message: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        try:
+            if isinstance(self._key, Ed25519PublicKey):
                 self._key.verify(signature, message)
-            except InvalidSignature:
-                continue
-            return True
-        return False
+            else:
+                self._key.verify(signature, message, ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
 
 
-def key_id(key: Ed25519PublicKey) -> str:
+def key_id(key: Ed25519PublicKey | EllipticCurvePublicKey) -> str:
     """Return the id of a public key: the SHA-256, in hex, of its SubjectPublicKeyInfo in DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -79,7 +98,10 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign_statement(payload: bytes, signer: Signer) -> bytes:
-    """Sign a statement; return its envelope as a line of JSON. The same statement and key give the same bytes."""
+    """Sign a statement; return its envelope as a line of JSON. Transient, Permanent.
+
+    The key of a machine gives the same bytes for the same statement, and Cloud KMS others each time.
+    """
     signature = signer.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
     document = {
         "payload": base64.b64encode(payload).decode(),

@@ -46,6 +46,10 @@ class SigningKey:
         """Sign a message; the same one has the same signature each time."""
         return self._key.sign(message)
 
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        """Return whether a signature is this key's."""
+        return self.sign(message) == signature
+
     def public_key(self) -> bytes:
         """Return the public key in PEM, as `openssl pkey -pubin` reads it."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -13,6 +13,7 @@ from ..clock import SystemClock
 from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
 from ..gcp.identities import GoogleIdentities
+from ..gcp.kms import KeyVersion
 from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
@@ -70,6 +71,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         family_concurrency=settings.limits.family_concurrency,
         trigger_failures=settings.limits.trigger_failures,
         identities=GoogleIdentities(settings.project, settings.certificates_url),
+        signer=KeyVersion(settings.signing_key, settings) if settings.signing_key else None,
         settings=settings,
         objects=bucket,
         image_users=compute,

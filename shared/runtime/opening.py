@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
     from ..published.cascade import Rebuild as Rebuild
+    from ..published.image_check import ImageVerdict as ImageVerdict
     from ..published.promotion import PromotedImage as PromotedImage
     from ..published.revocation import RevokedImage as RevokedImage
     from ..upkeep.kept_triggers import KeptTriggers as KeptTriggers
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .keeper import Keeper as Keeper
     from .keeper import Retried as Retried
     from .one_machine import LocalBackend as LocalBackend
+    from .provenance import CloudProvenance as CloudProvenance
     from .provenance import LocalProvenance as LocalProvenance
     from .push import PushedImage as PushedImage
     from .terminal import CloudClient as CloudClient
@@ -116,6 +119,13 @@ def client(project: str, bucket: str) -> CloudClient:
     from .terminal import open_client
 
     return open_client(project, bucket)
+
+
+def provenance_at(project: str, bucket: str) -> CloudProvenance:
+    """Return what is stated of the images of a project, with the credentials of the person who runs this."""
+    from .provenance import open_cloud_provenance
+
+    return open_cloud_provenance(project, bucket, os.environ)
 
 
 def push_here(

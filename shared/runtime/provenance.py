@@ -1,28 +1,37 @@
-"""Where the images of this machine come from: their signed statements, and the images that they were made from."""
+"""Where images come from: their signed statements, and, of this machine's, the images that they were made from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backend import Backend, ReportTarget
 from ..build.build import Build
 from ..build.plan import SourceImage
 from ..build.resources import results_stem, statement_name
-from ..errors import InputError, NotFound
+from ..errors import EnvironmentFault, InputError, NotFound
 from ..host.build_folder import BuildFolder
-from ..names import LOCAL
+from ..keys import Keys
+from ..names import KEY_VERSION, LOCAL, quoted
 from ..ownership import copy_of, find_build, find_image
-from ..provenance.check import Policy, faults_of, read_statement
-from ..provenance.envelope import VerifyingKey, read_envelope
+from ..provenance.check import ImageSubject, Policy, faults_of, read_statement
+from ..provenance.envelope import Envelope, VerifyingKey, read_envelope
+from ..provenance.of_build import statement_of
 from ..provenance.signing_key import SIGNING_KEY, SigningKey
+from ..provenance.statement import DISK_DIGEST, IMAGE_ID
+from ..published.image_check import ImageVerdict, check_image
+from ..topology import LOGS, TRUSTED_KEYS
 from .images import LocalImages
 
 if TYPE_CHECKING:
     from .one_machine import LocalBackend
 
 MOST_ANCESTORS = 1000
+LARGEST_LIST = 1 << 20  # bytes of the list of keys
 
 
 @dataclass(frozen=True)
@@ -67,19 +76,18 @@ class LocalProvenance:
         """Return the statement in an envelope about an image. StoreError."""
         return read_statement(read_envelope(envelope, f"the statement about image {name}"))
 
-    def faults(self, name: str, key: Path | None = None, wanted: Policy | None = None) -> list[str]:
+    def faults(self, name: str, keys: Sequence[Path] = (), wanted: Policy | None = None) -> list[str]:
         """Return why an image is not what its statement says, a sentence each; [] where it is.
 
-        Its disk is read whole. `key` is a file with the public key that has to have signed; without it, this machine's.
+        Its disk is read whole. `keys` are files with public keys, one of which has to have signed; else this machine's.
         InputError where there is no such image, nothing is stated about it, or the file holds no key.
         """
         envelope = read_envelope(self.envelope(name), f"the statement about image {name}")
-        if key is None:
-            known = VerifyingKey(self.public_key(), str(self._backend.home / SIGNING_KEY))
-        else:
-            known = VerifyingKey(_read_key(key), str(key))
+        known = [VerifyingKey(read_key(key), str(key)) for key in keys]
+        if not keys:
+            known = [VerifyingKey(self.public_key(), str(self._backend.home / SIGNING_KEY))]
         disk = self._backend.compute.disk_digest(LOCAL, name)
-        return faults_of(envelope, [known], disk or "", wanted or Policy())
+        return faults_of(envelope, known, ImageSubject(DISK_DIGEST, disk or ""), wanted or Policy())
 
     def lineage(self, name: str) -> Iterator[Ancestor]:
         """Yield an image, the image that it was made from, and so on. InputError where there is no such image.
@@ -117,7 +125,122 @@ class LocalProvenance:
         return statement_name(results_stem(build, str(BuildFolder(self._backend.home, build.id).logs)), signed=True)
 
 
-def _read_key(path: Path) -> bytes:
+@dataclass(frozen=True)
+class Trusted:
+    """The keys whose signatures count, and where that is said."""
+
+    place: str
+    named: Mapping[str, bytes]  # versions of keys in Cloud KMS, and their public keys; b"": Cloud KMS is asked
+    others: tuple[VerifyingKey, ...] = ()  # whose signature counts under any id
+
+    @property
+    def told(self) -> str:
+        """Return what the keys are called."""
+        return ", ".join([*self.named, *(key.id for key in self.others)]) or "no key"
+
+
+class CloudProvenance:
+    """The signed statements about images that a deployment has made.
+
+    Whose signatures count is what the caller names, or what the deployer has written into the bucket: below keys/,
+    where no function and no submitter can write. Nothing that a statement says of its own keys counts.
+    """
+
+    def __init__(self, backend: Backend, bucket: str, public_key: Callable[[str], bytes]) -> None:
+        """`public_key` returns the key, in PEM, of a version of a key in Cloud KMS."""
+        self._backend = backend
+        self._trusted = f"gs://{bucket}/{TRUSTED_KEYS}"
+        self._public_key = public_key
+
+    def check(self, project: str, name: str, *, must_be_verified: bool) -> ImageVerdict:
+        """Say whether an image may be used. InputError."""
+        return check_image(project, name, self._backend, must_be_verified=must_be_verified)
+
+    def faults(self, project: str, name: str, keys: Sequence[str], wanted: Policy) -> list[str]:
+        """Return why an image is not what is stated of it, a sentence each; [] where it is.
+
+        `keys` are files with public keys, and versions of keys in Cloud KMS; without any, the deployment's count.
+        InputError, StoreError.
+        """
+        known = find_image(project, name, self._backend)
+        maker = find_build(known.build_id, self._backend) if known is not None else None
+        if known is None or maker is None:
+            return ["nothing is stated about it: its build is not known, or not any more"]
+        place = statement_of(maker, self._backend, signed=True)
+        try:
+            envelope = read_envelope(self._backend.bucket.read(place), place)
+        except NotFound:
+            return [f"nothing that is signed is stated about it: there is no {place}"]
+        trusted = self._given(keys) if keys else self._deployments()
+        found = self._verifying(trusted, envelope)
+        if not found:
+            by = ", ".join(quoted(str(key)) for key, _ in envelope.signatures) or "no key"
+            return [f"its statement says that it is signed by {by}, and {trusted.place} has {trusted.told}"]
+        original = known.id if known.copy is None else known.copy.id  # the one that the build has made
+        return faults_of(envelope, found, ImageSubject(IMAGE_ID, original), wanted)
+
+    def _verifying(self, trusted: Trusted, envelope: Envelope) -> list[VerifyingKey]:
+        """Return the keys that can have signed an envelope. Cloud KMS is asked for those alone that it names."""
+        said = [key for key, _ in envelope.signatures]  # of any type
+        found = list(trusted.others)
+        for version in [each for each in sorted(trusted.named) if each in said]:
+            pem = trusted.named[version] or self._public_key(version)
+            found.append(VerifyingKey(pem, trusted.place if trusted.named[version] else version, version))
+        return found
+
+    def _given(self, keys: Sequence[str]) -> Trusted:
+        named = {key: b"" for key in keys if re.fullmatch(KEY_VERSION, key)}
+        files = [Path(key) for key in keys if key not in named]
+        return Trusted("--key", named, tuple(VerifyingKey(read_key(file), str(file)) for file in files))
+
+    def _deployments(self) -> Trusted:
+        """Read the keys whose signatures the deployer says count."""
+        place = self._trusted
+        try:
+            data = self._backend.bucket.read(place)
+        except NotFound as error:
+            raise InputError(
+                f"whose signatures count is not known: there is no {place}, which terraform/ makes for a deployment "
+                "that signs; name a key with --key"
+            ) from error
+        try:
+            found = json.loads(data[:LARGEST_LIST])["keys"]
+            named = {str(name): str(pem).encode() for name, pem in found.items()}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise EnvironmentFault(f"{place} is no list of keys; apply terraform/ again") from error
+        return Trusted(place, named)
+
+
+def open_cloud_provenance(project: str, bucket: str, environment: Mapping[str, str]) -> CloudProvenance:
+    """Return the statements of a deployment, with the credentials of the person who runs this."""
+    from ..clock import SystemClock
+    from ..gcp.compute.compute import GoogleCompute
+    from ..gcp.firestore import GoogleStore
+    from ..gcp.kms import KeyVersion
+    from ..gcp.pubsub import GoogleBus
+    from ..gcp.settings import Settings
+    from ..gcp.storage import GoogleBucket
+
+    settings = Settings.of_person(project, bucket, environment)
+    clock, objects = SystemClock(), GoogleBucket(settings)
+    backend = Backend(
+        compute=GoogleCompute(settings, objects, clock),
+        store=GoogleStore(project, settings.firestore_host),
+        bucket=objects,
+        bus=GoogleBus(project, settings.pubsub_host),
+        clock=clock,
+        keys=Keys(None),
+        reports=ReportTarget("", None),
+        logs=f"gs://{bucket}/{LOGS}{{build_id}}",
+        progress=lambda _what, _done, _total: None,
+        adopted_families=(),
+        concurrency=None,
+    )
+    return CloudProvenance(backend, bucket, lambda version: KeyVersion(version, settings).public_key())
+
+
+def read_key(path: Path) -> bytes:
+    """Read a public key as a person names its file. InputError."""
     try:
         with path.open("rb") as file:
             return file.read(1 << 16)

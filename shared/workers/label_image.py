@@ -56,7 +56,8 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
-    stage(statement_of(build, backend), statement_about(build, plan, bill.digests, backend), build, backend)
+    stated = statement_about(build, plan, bill.digests, backend)
+    stage(statement_of(build, backend, signed=backend.signer is not None), stated, build, backend)
     archive = plan.image.export_to
     if archive is not None and build.image is not None and (build.image.archive or build.image.files):
         stem = resources.archive_stem(archive)

@@ -43,8 +43,8 @@ def withdraw(build: Build, backend: Backend, *, may_delete: bool = False) -> Wit
         files[plan.image.export_to] = build.image.archive.sha256
     left = [_take_back(name, sha256, build, backend) for name, sha256 in files.items()]
     stem = resources.results_stem(build, log_folder(backend, build.id))
-    stated = resources.statement_name(stem, signed=backend.signer is not None)
-    for name in (*resources.sbom_names(stem), stated):
+    stated = [resources.statement_name(stem, signed=signed) for signed in (True, False)]  # a key may be new
+    for name in (*resources.sbom_names(stem), *stated):
         backend.bucket.delete(name)
     return Withdrawal(tuple(filter(None, left)), lost)
 

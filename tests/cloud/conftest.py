@@ -16,6 +16,8 @@ from tests.cloud.maker_image import MAKER
 from tests.cloud.person import Person
 from tests.shared.webhooks.receiver import Receiver, receiver
 
+SIGNING_KEY = "projects/key-project/locations/us-central1/keyRings/images/cryptoKeys/statements/cryptoKeyVersions/1"
+
 
 @pytest.fixture(scope="session")
 def told() -> Iterator[Receiver]:
@@ -34,7 +36,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     maker = f"projects/local/global/images/{MAKER}"
     approvers = [f"goldsmith-{name}@{PROJECT}.iam.gserviceaccount.com" for name in ("ann", "ben")]
     channels = json.dumps({"dev": {}, "prod": {}, "vault": {"approvers": approvers}})
-    with Cloud(home, limits=limits, maker_image=maker, webhooks=json.dumps(hooks), channels=channels) as running:
+    deployed = Cloud(
+        home,
+        limits=limits,
+        maker_image=maker,
+        webhooks=json.dumps(hooks),
+        channels=channels,
+        signing_key=SIGNING_KEY,
+    )
+    with deployed as running:
         yield running
 
 

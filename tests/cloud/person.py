@@ -102,7 +102,11 @@ class Person:
     def results(self, prefix: str) -> list[Any]:
         """Return all results below a prefix, the oldest first."""
         blobs = sorted(self._storage.list_blobs(self.bucket, prefix=f"results/{prefix}"), key=lambda b: b.time_created)
-        told = [blob for blob in blobs if not blob.name.endswith((".spdx.json", ".cdx.json", ".intoto.json"))]
+        told = [
+            blob
+            for blob in blobs
+            if not blob.name.endswith((".spdx.json", ".cdx.json", ".intoto.json", ".intoto.jsonl"))
+        ]
         return [json.loads(blob.download_as_bytes()) for blob in told]
 
     def result(self, prefix: str, count: int = 1) -> Any:

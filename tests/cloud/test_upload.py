@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from emulator.cloud.cloud import Cloud
+from tests.cloud.conftest import SIGNING_KEY
 from tests.cloud.person import Person
 from tests.shared.webhooks.receiver import Receiver
 
@@ -16,7 +18,9 @@ pytestmark = pytest.mark.vm
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
-def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: Person, told: Receiver) -> None:
+def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
+    person: Person, told: Receiver, cloud: Cloud
+) -> None:
     changes = {
         "  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #",
         "team: infra": f"team: upload\n  licenses: [{LICENSE}]\n  guest_os_features: [GVNIC]",
@@ -47,7 +51,9 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     assert older["deprecated"]["state"] == "DEPRECATED"
     assert older["deprecated"]["replacement"].endswith(f"/{newest['name']}")
     assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
+    assert_signed(person, second, cloud)
     take_back(person, newest["name"], older["name"])
+    assert "was revoked" in person.goldsmith("images", "check", newest["name"], status=1)
 
     assert_listed(person, second)
     built = {first["build"], second["build"]}
@@ -57,8 +63,32 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(person: P
     logs = person.run("gsutil", "cat", f"{second['logs']}/**")
     assert "[step greet]" in logs
     folders = set(person.run("gsutil", "ls", f"gs://{person.bucket}/").split())
-    wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "logs", "results", "specs")}
+    wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "keys", "logs", "results", "specs")}
     assert folders - {f"gs://{person.bucket}/uploads/"} == wanted  # those are of submits, before or beside this one
+
+
+def assert_signed(person: Person, told: Any, cloud: Cloud) -> None:
+    """The statement is signed by the deployment's key, and holds as long as that key counts."""
+    name, check = told["image"]["name"], ("images", "check", "--provenance")
+    builder = f"urn:goldsmith:deployment:{person.project}"
+    assert "may be used" in person.goldsmith(*check, name, "--builder", builder, "--source", "debian-12-base")
+    assert "and not by urn:other" in person.goldsmith(*check, name, "--builder", "urn:other", status=1)
+    place, pem = ("--location=us-central1", "--keyring=images", "--key=statements"), person.folder / "key.pem"
+    person.run("gcloud", "kms", "keys", "versions", "create", *place, "--project=key-project")  # a rotation
+    newer = SIGNING_KEY[:-1] + "2"
+    cloud.trust(newer)
+    refused = person.goldsmith(*check, name, status=1)
+    assert SIGNING_KEY[:50] in refused
+    assert f"keys/trusted.json has {newer}" in refused
+    assert "may be used" in person.goldsmith(*check, name, "--key", SIGNING_KEY)
+    public = ("gcloud", "kms", "keys", "versions", "get-public-key", "1", *place, "--project=key-project")
+    person.run(*public, f"--output-file={pem}")
+    assert "may be used" in person.goldsmith(*check, name, "--key", pem)
+    cloud.trust(newer, SIGNING_KEY)
+    assert "may be used" in person.goldsmith(*check, name)
+    stored = told["result"] if "result" in told else told["sbom"]["spdx"].replace(".spdx.json", ".json")
+    envelope = json.loads(person.run("gsutil", "cat", stored.removesuffix(".json") + ".intoto.jsonl"))
+    assert [entry["keyid"] for entry in envelope["signatures"]] == [SIGNING_KEY]
 
 
 def take_back(person: Person, bad: str, before: str) -> None:

@@ -211,10 +211,11 @@ LAYERS = (
         "shared/machines",
         io=True,
     ),
+    _layer("emulator/security", "emulator/web shared/host", io=True),
     _layer(
         "emulator/cloud",
-        "emulator/web emulator/pubsub emulator/storage emulator/compute shared/ground shared/build shared/ports "
-        "shared/host",
+        "emulator/web emulator/pubsub emulator/storage emulator/security emulator/compute shared/ground shared/build "
+        "shared/ports shared/host",
         io=True,
     ),
     _layer("emulator/main", "emulator/cloud shared/ground shared/build", io=True, files="__main__"),

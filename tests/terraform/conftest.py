@@ -8,6 +8,8 @@ import pytest
 
 from tests.terraform.planning import Plan, make_plan
 
+SIGN = "projects/key-project/locations/europe-west1/keyRings/images/cryptoKeys/sign"
+
 VARIABLES: dict[str, Any] = {
     "project": "my-project",
     "region": "europe-west1",
@@ -39,6 +41,8 @@ VARIABLES: dict[str, Any] = {
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},
     "consumers": ["web-project"],
     "webhooks_secret": "projects/my-project/secrets/webhooks",
+    "signing_key": f"{SIGN}/cryptoKeyVersions/2",
+    "trusted_keys": {f"{SIGN}/cryptoKeyVersions/1": ""},
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }

@@ -74,6 +74,8 @@ def _where(resource: Resource) -> str:
         return f"account {ACCOUNTS.get(match[1], match[2])}" if match else "vm_service_accounts"
     if kind == "compute_subnetwork":
         return "subnets" if values["project"] == "my-project" else "subnets of others"
+    if kind == "kms_crypto_key":
+        return "signing_key" if values["crypto_key_id"].endswith("/cryptoKeys/sign") else "other key"
     if kind == "artifact_registry_repository":
         return f"repository {values['repository']}"
     if kind == "cloud_run_v2_service":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from shared import topology
 from shared.topology import REPORTS_TOPIC
 from tests.project.source_tree import ROOT
 from tests.terraform.configuration import read_configuration
-from tests.terraform.conftest import VARIABLES
+from tests.terraform.conftest import SIGN, VARIABLES
 from tests.terraform.grants import ACCOUNTS, PAGE, Grant, documented, grants
 from tests.terraform.planning import Plan, make_plan
 
@@ -184,6 +186,36 @@ def test_only_who_calls_webhooks_is_given_them(plan: Plan) -> None:
 def test_who_calls_webhooks_can_read_no_build(plan: Plan) -> None:
     found = {grant.where for grant in grants(plan) if grant.account == "call_webhooks"}
     assert found == {"topic webhook-calls", "webhooks_secret"}
+
+
+def trusted_keys(plan: Plan) -> list[Any]:
+    found = [each for each in plan.all("google_storage_bucket_object") if each["name"] == topology.TRUSTED_KEYS]
+    return [json.loads(each["content"]) for each in found]
+
+
+def test_one_function_signs_and_people_read_its_public_key(plan: Plan, tmp_path: Path) -> None:
+    assert {(g.account, g.what) for g in grants(plan) if g.where == "signing_key"} == {
+        ("label_image", "roles/cloudkms.signer"),
+        ("submitters", "roles/cloudkms.publicKeyViewer"),
+        ("operators", "roles/cloudkms.publicKeyViewer"),
+    }
+    versions = [f"{SIGN}/cryptoKeyVersions/{number}" for number in (1, 2)]
+    assert trusted_keys(plan) == [{"keys": dict.fromkeys(versions, "")}]
+    assert {g.account for g in grants(plan) if g.where == topology.KEYS} == {"submitters", "operators"}
+    assert {g.what for g in grants(plan) if g.where == topology.KEYS} == {"storage.objects.get", "storage.objects.list"}
+    pem = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+    known = make_plan({**VARIABLES, "signing_key": None, "trusted_keys": {versions[0]: pem}}, tmp_path)
+    assert {g for g in grants(known) if g.where == "signing_key"} == set()  # no one signs, and no one need ask
+    assert trusted_keys(known) == [{"keys": {versions[0]: pem}}]
+
+
+def test_a_deployment_without_a_key_asks_cloud_kms_for_nothing(tmp_path: Path) -> None:
+    without = make_plan({**VARIABLES, "signing_key": None, "trusted_keys": {}}, tmp_path)
+    assert trusted_keys(without) == []
+    assert [each for each in without.all("google_project_service") if "kms" in each["service"]] == []
+    assert {g for g in grants(without) if g.where in ("signing_key", topology.KEYS)} == set()
+    [service] = without.of("google_cloudfunctions2_function")["label_image"]["service_config"]
+    assert "GOLDSMITH_SIGNING_KEY" not in service["environment_variables"]
 
 
 def test_each_function_has_an_account_of_its_own(plan: Plan) -> None:

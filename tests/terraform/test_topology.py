@@ -138,7 +138,11 @@ def test_environment(plan: Plan, name: str) -> None:
     secrets = {secret["key"] for secret in service["secret_environment_variables"]}
     plain = set(service["environment_variables"])
     deployed = [variable for variable in settings.VARIABLES.values() if variable.deployed]
-    held = {"GOLDSMITH_MASTER_KEY": FUNCTIONS[name].keyed, "GOLDSMITH_WEBHOOKS": FUNCTIONS[name].webhooks}
+    held = {
+        "GOLDSMITH_MASTER_KEY": FUNCTIONS[name].keyed,
+        "GOLDSMITH_WEBHOOKS": FUNCTIONS[name].webhooks,
+        "GOLDSMITH_SIGNING_KEY": FUNCTIONS[name].signs,
+    }
     wanted = [variable for variable in deployed if held.get(variable.name, not variable.secret)]
     assert plain | secrets == {variable.name for variable in wanted} | {"THREADS", "LOG_EXECUTION_ID"}
     assert secrets == {variable.name for variable in wanted if variable.secret}

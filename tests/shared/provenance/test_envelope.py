@@ -14,10 +14,13 @@ import pytest
 
 from shared.errors import EnvironmentFault, InputError, StoreError
 from shared.host.secret_file import read_or_make
-from shared.provenance.check import Policy, faults_of, read_statement
+from shared.provenance.check import ImageSubject, Policy, faults_of, read_statement
 from shared.provenance.envelope import VerifyingKey, pre_authentication_encoding, read_envelope, sign_statement
 from shared.provenance.signing_key import SigningKey
+from shared.provenance.statement import DISK_DIGEST
 from tests.shared.provenance.statements import DISK, openssl_verifies, stated
+
+IMAGE = ImageSubject(DISK_DIGEST, DISK)
 
 
 def verifying(key: SigningKey) -> VerifyingKey:
@@ -100,7 +103,7 @@ def test_a_file_that_holds_no_key_is_named(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
-    made = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    made = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
     subprocess.run([*made, "-out", tmp_path / "signing.key"], check=True, capture_output=True)
     with pytest.raises(EnvironmentFault, match="another kind than Ed25519"):
         SigningKey(tmp_path).check()
@@ -123,17 +126,19 @@ def test_what_holds_has_no_faults(tmp_path: Path) -> None:
         Policy(source="debian-12-20261101"),
         Policy("urn:goldsmith:one-machine", "sha256-0001"),
     ):
-        assert faults_of(envelope, [verifying(key)], DISK, wanted) == []
+        assert faults_of(envelope, [verifying(key)], IMAGE, wanted) == []
 
 
 def test_each_thing_that_does_not_hold_is_named(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     key, other = SigningKey(tmp_path), SigningKey(tmp_path / "other")
     envelope = read_envelope(sign_statement(stated(), key), "it")
-    [fault] = faults_of(envelope, [verifying(other)], DISK, Policy())
+    [fault] = faults_of(envelope, [verifying(other)], IMAGE, Policy())
     assert other.key_id in fault
     assert key.key_id in fault
-    assert faults_of(envelope, [verifying(key)], "00" * 32, Policy("urn:other", "local/other")) == [
+    assert faults_of(
+        envelope, [verifying(key)], ImageSubject(DISK_DIGEST, "00" * 32), Policy("urn:other", "local/other")
+    ) == [
         "its disk is not the one that its statement is about",
         "it was made by 'urn:goldsmith:one-machine', and not by urn:other",
         "it was made from 'local/debian-12-20261101', and not from local/other",
@@ -153,7 +158,7 @@ def test_each_thing_that_does_not_hold_is_named(tmp_path: Path) -> None:
 def test_other_things_that_are_signed_are_no_statement(tmp_path: Path, payload: bytes) -> None:
     key = SigningKey(tmp_path)
     envelope = read_envelope(sign_statement(payload, key), "it")
-    assert faults_of(envelope, [verifying(key)], DISK, Policy()) == [
+    assert faults_of(envelope, [verifying(key)], IMAGE, Policy()) == [
         "what is signed is no statement of in-toto with a provenance of SLSA's version 1"
     ]
     with pytest.raises(StoreError):
@@ -175,7 +180,7 @@ def test_a_signed_statement_of_any_shape_is_answered(tmp_path: Path, rest: dict[
     key = SigningKey(tmp_path)
     whole = {"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1", **rest}
     envelope = read_envelope(sign_statement(json.dumps(whole).encode(), key), "it")
-    found = faults_of(envelope, [verifying(key)], DISK, Policy("urn:b", "s"))
+    found = faults_of(envelope, [verifying(key)], IMAGE, Policy("urn:b", "s"))
     assert len(found) == 3
     assert all(len(fault) < 400 for fault in found)
 
@@ -212,7 +217,7 @@ def test_a_source_may_be_of_a_project_of_a_domain_and_nothing_is_no_name(tmp_pat
         document = json.loads(stated())
         document["predicate"]["buildDefinition"]["resolvedDependencies"] = [entry]
         envelope = read_envelope(sign_statement(json.dumps(document).encode(), key), "it")
-        found = faults_of(envelope, [verifying(key)], DISK, Policy(source=wanted))
+        found = faults_of(envelope, [verifying(key)], IMAGE, Policy(source=wanted))
         assert found == ([] if "uri" in entry else ["it was made from None, and not from None"])
 
 
@@ -220,7 +225,7 @@ def test_a_disk_that_cannot_be_read_is_no_statement_s(tmp_path: Path) -> None:
     document = json.loads(stated())
     document["subject"][0]["digest"] = {"goldsmithDisk": ""}
     envelope = read_envelope(sign_statement(json.dumps(document).encode(), key := SigningKey(tmp_path)), "it")
-    assert faults_of(envelope, [verifying(key)], "", Policy()) == [
+    assert faults_of(envelope, [verifying(key)], ImageSubject(DISK_DIGEST, ""), Policy()) == [
         "its disk is not the one that its statement is about"
     ]
 
@@ -228,5 +233,5 @@ def test_a_disk_that_cannot_be_read_is_no_statement_s(tmp_path: Path) -> None:
 def test_an_envelope_without_signatures_is_signed_by_no_key(tmp_path: Path) -> None:
     document = json.loads(sign_statement(stated(), key := SigningKey(tmp_path))) | {"signatures": []}
     envelope = read_envelope(json.dumps(document).encode(), "it")
-    [fault] = faults_of(envelope, [verifying(key)], DISK, Policy())
+    [fault] = faults_of(envelope, [verifying(key)], IMAGE, Policy())
     assert fault.endswith("it says that it is of no key")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from shared.build.build import ImageDocument, Outcome, State
-from shared.errors import EnvironmentFault
+from shared.errors import EnvironmentFault, Permanent, Transient
+from shared.keys import Signer
 from shared.planning.requests import admit
 from shared.provenance.signing_key import SigningKey
 from shared.workers.carry_out import carry_out
 from shared.workers.withdraw import withdraw
-from tests.shared.provenance.statements import openssl_verifies
+from tests.shared.provenance.statements import openssl_verifies, stated
 from tests.world import values
 from tests.world.fakes import FakeCompute
 from tests.world.given_orders import IMAGE, facts, kinds, order_of, put, world_at
@@ -39,7 +40,7 @@ def publishing(world: World | None = None) -> World:
     return world
 
 
-def stage(world: World, key: SigningKey | None) -> Any:
+def stage(world: World, key: Signer | None) -> Any:
     """Carry the first stage of the publication out; return what is stated."""
     carry_out(order_of(world, "label_image"), replace(world.backend, signer=key))
     assert kinds(world) == {"PublicationStaged"}, facts(world)
@@ -67,6 +68,70 @@ def test_two_deliveries_write_the_same_bytes(key: SigningKey) -> None:
     world.bus.waiting.clear()
     stage(world, key)
     assert world.bucket.objects[STATEMENT] == first
+
+
+class OtherEachTime:
+    """Signs as Cloud KMS does: with another signature each time, and without telling later which are its own."""
+
+    key_id = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
+
+    def __init__(self) -> None:
+        self.signed = 0
+        self.fault: Exception | None = None
+
+    def check(self) -> None:
+        """Know nothing before."""
+
+    def sign(self, message: bytes) -> bytes:
+        if self.fault is not None:
+            raise self.fault
+        self.signed += 1
+        return b"signature %d" % self.signed
+
+    def has_signed(self, message: bytes, signature: bytes) -> None:
+        return None
+
+
+def test_an_envelope_with_the_same_statement_stays_where_a_signature_is_another_one_each_time() -> None:
+    world, kms = publishing(), OtherEachTime()
+    stage(world, kms)
+    first = world.bucket.objects[STATEMENT]
+    world.bus.waiting.clear()
+    stage(world, kms)
+    assert (world.bucket.objects[STATEMENT], kms.signed) == (first, 1)
+    world.bucket.objects[STATEMENT] = first.replace(b"cryptoKeyVersions/1", b"cryptoKeyVersions/0")
+    world.bus.waiting.clear()
+    stage(world, kms)  # of a version before: signed anew
+    assert kms.signed == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(Permanent("key k is disabled"), {"OrderFailed"}), (Transient("later"), set())]
+)
+def test_nothing_is_published_where_the_key_does_not_sign(fault: Exception, told: set[str]) -> None:
+    world, kms = publishing(), OtherEachTime()
+    kms.fault = fault
+    backend = replace(world.backend, signer=kms)
+    if isinstance(fault, Transient):
+        with pytest.raises(Transient):
+            carry_out(order_of(world, "label_image"), backend)
+    else:
+        carry_out(order_of(world, "label_image"), backend)
+        assert "key k is disabled" in str(facts(world))
+    assert kinds(world) == told
+    assert not {STATEMENT, UNSIGNED} & world.bucket.objects.keys()
+
+
+def test_a_source_from_before_the_key_is_stated_by_its_unsigned_statement(key: SigningKey) -> None:
+    world = publishing()
+    source = values.plan().source
+    maker = values.build(id="base-0123456789ab", result="gs://bucket/results/base-1.json", state=State.FINISHED)
+    document = ImageDocument(source.project, source.name, maker.id, "d" * 64, "published", source.id)
+    world.store.create(maker, values.requested(build_id=maker.id), document)
+    world.bucket.objects["gs://bucket/results/base-1.intoto.json"] = data = stated() + b"\n"
+    [found, *_] = stage(world, key)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert found["annotations"]["statement_sha256"] == hashlib.sha256(data).hexdigest()
+    assert "digest" not in found  # this key has not signed it
 
 
 class BlindCompute(FakeCompute):

@@ -144,9 +144,9 @@ def test_an_image_of_which_nothing_is_stated_is_told_with_the_reason(backend: Lo
     with pytest.raises(InputError, match="made by no build of this machine"):
         provenance.faults("imported")
     made(backend, BASE)
-    assert provenance.faults(BASE, None, Policy()) == []
+    assert provenance.faults(BASE, (), Policy()) == []
     with pytest.raises(InputError, match=r"none\.pem: No such file"):
-        provenance.faults(BASE, tmp_path / "none.pem")
+        provenance.faults(BASE, [tmp_path / "none.pem"])
     (BuildFolder(backend.home, BASE).logs / f"{BASE}.intoto.jsonl").unlink()
     with pytest.raises(InputError, match="its logs were deleted"):
         provenance.faults(BASE)
