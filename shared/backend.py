@@ -9,7 +9,7 @@ from .build.image.channels import Channels, no_channels
 from .build.limits import FAILURES
 from .identities import Identities
 from .keys import Keys, Signer
-from .ports import Bucket, Bus, Clock, Compute, Progress, Store
+from .ports import Bucket, Bus, Clock, Compute, Progress, SecretVersions, Store
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,5 @@ class Backend:
     family_concurrency: int | None = field(default=None, kw_only=True)  # of one family; None: any number
     trigger_failures: int = field(default=FAILURES, kw_only=True)  # in a row, after which a trigger is paused
     identities: Identities | None = field(default=None, kw_only=True)  # None: an approval is a record, and no border
+    secret_versions: SecretVersions | None = field(default=None, kw_only=True)  # where specs may name the latest
     signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

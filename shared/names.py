@@ -49,6 +49,7 @@ _VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SECRET_VERSION = re.compile(
     r"projects/[a-z0-9:.-]{1,63}/secrets/[A-Za-z0-9_-]{1,255}/versions/(?:[1-9][0-9]{0,9}|latest)"
 )
+LATEST_VERSION = "/versions/latest"  # ends the place of a secret whose newest version is meant
 _KMS_KEY = re.compile(
     r"projects/[-a-z0-9.:]{1,100}/locations/[-a-z0-9]{1,40}/keyRings/[-_A-Za-z0-9]{1,63}/cryptoKeys/[-_A-Za-z0-9]{1,63}"
     r"(?:/cryptoKeyVersions/[0-9]{1,9})?"
@@ -248,11 +249,6 @@ def secret_place(text: str) -> str:
         raise ValueError(
             "is no place of a secret; write env:NAME, file:PATH or projects/PROJECT/secrets/NAME/versions/NUMBER, and "
             "never the value itself"
-        )
-    if text.endswith("/versions/latest"):
-        raise ValueError(
-            "names the latest version, which may be another one when the build is tried again; write its number: "
-            "gcloud secrets versions list NAME"
         )
     return text
 

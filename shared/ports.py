@@ -566,3 +566,11 @@ class Bus(Protocol):
     def publish(self, message: Message) -> None:
         """Hand a message over; it is durable when this returns."""
         ...
+
+
+class SecretVersions(Protocol):
+    """The versions of secrets, without their values."""
+
+    def newest(self, secret: str) -> int:
+        """Return the number of the newest version of projects/P/secrets/S. InputError, Transient."""
+        ...

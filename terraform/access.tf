@@ -418,6 +418,29 @@ resource "google_pubsub_topic_iam_member" "vm" {
 
 # Secrets.
 
+# Numbers and states of versions, and no values. In the projects of the secrets, where roles of this one do not exist.
+
+resource "google_project_iam_custom_role" "secret_versions" {
+  for_each = toset([for secret in var.latest_secrets : split("/", secret)[1]])
+
+  project     = each.value
+  role_id     = "${local.role_prefix}_secret_versions"
+  title       = "Goldsmith: look up versions of secrets"
+  description = "Numbers and states of the versions of a secret, and no value."
+  permissions = ["secretmanager.versions.get"]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_secret_manager_secret_iam_member" "secret_versions" {
+  for_each = var.latest_secrets
+
+  project   = split("/", each.value)[1]
+  secret_id = split("/", each.value)[3]
+  role      = google_project_iam_custom_role.secret_versions[split("/", each.value)[1]].name
+  member    = google_service_account.function["start_build"].member
+}
+
 resource "google_secret_manager_secret_iam_member" "master_key" {
   for_each = toset([for function, access in local.access : function if access.keyed])
 

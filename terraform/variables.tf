@@ -559,6 +559,18 @@ variable "webhooks_secret" {
   }
 }
 
+variable "latest_secrets" {
+  description = "Secrets whose newest version specs may name, by versions/latest: projects/PROJECT/secrets/NAME. start_build may look up the numbers and states of their versions, and read no value. The module creates a role in each project."
+  type        = set(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for secret in var.latest_secrets : can(regex("^projects/[a-z0-9:.-]{1,63}/secrets/[A-Za-z0-9_-]{1,255}$", secret))])
+    error_message = "Write secrets as projects/PROJECT/secrets/NAME, without a version."
+  }
+}
+
 variable "signing_key" {
   description = "The version of a key of Cloud KMS (EC_SIGN_P256_SHA256) that signs what is stated of images, projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N; null for none. With it, no image is published without a signature."
   type        = string

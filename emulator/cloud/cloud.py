@@ -38,6 +38,7 @@ from ..compute.google_apis import ADDRESS as APIS_ADDRESS
 from ..pubsub.router import Router
 from ..pubsub.topics import PubSub
 from ..security.kms import KmsEndpoint
+from ..security.secret_manager import SecretManagerEndpoint
 from ..storage.endpoint import StorageEndpoint
 from ..web.http_server import HOME_OPTION, LOOPBACK, HttpServer
 from ..web.iam_credentials import iam_credentials
@@ -99,6 +100,7 @@ class Cloud:
         self.pubsub: PubSub
         self.storage: StorageEndpoint
         self.kms: KmsEndpoint
+        self.secrets: SecretManagerEndpoint
         self.compute: ComputeEndpoint
         self.functions: Functions
         self.router: Router
@@ -128,6 +130,7 @@ class Cloud:
             **self.storage.client_environment(client_home, project=self.project),
             **self.google.environment(),
             **self.kms.environment,
+            **self.secrets.environment,
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.compute.url}/compute/v1/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS": f"{self._tokens_url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{self.google.environment()['PUBSUB_EMULATOR_HOST']}/",
@@ -157,7 +160,9 @@ class Cloud:
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_CERTIFICATES_URL": self._tokens_url + CERTIFICATES_PATH,
             "GOLDSMITH_COMPUTE_ENDPOINT": self.compute.url,
+            "GOLDSMITH_VM_SECRETS_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_KMS_ENDPOINT": self.kms.url,
+            "GOLDSMITH_SECRETS_ENDPOINT": self.secrets.url,
             "STORAGE_EMULATOR_HOST": self.storage.url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             "GOOGLE_CLOUD_PROJECT": self.project,
@@ -235,6 +240,7 @@ class Cloud:
                 on_finalized=lambda resource: self.router.finalized(resource),
             )
         )
+        self.secrets = opened.enter_context(SecretManagerEndpoint(self.home / "secrets", identity=self.identity))
         self.kms = opened.enter_context(KmsEndpoint(self.home / "kms", identity=self.identity))
         self._make_bucket()
         if self._signing_key:
@@ -257,6 +263,7 @@ class Cloud:
                 identity=self.identity,
                 storage=self._open_object,
                 storage_url=self.storage.url,
+                secrets_url=self.secrets.url,
                 publish=self.google.environment()["PUBSUB_EMULATOR_HOST"],
                 boot=self._boot,
             )

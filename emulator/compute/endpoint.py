@@ -45,9 +45,10 @@ class ComputeEndpoint:
     The images are those of the catalogue below `home`, in whatever project is asked for; one that
     is made here is of its project alone. Instances and disks live as
     long as the endpoint. `storage` opens gs://BUCKET/OBJECT for reading, `storage_url` is where signed URLs lead to,
-    `publish` takes what instances publish: a callable, or HOST:PORT of Pub/Sub's emulator. Instances of `project` may
-    publish to its topic build-reports. `boot` says how instances start from now on: direct (the image's own kernel, and
-    a small guest agent of ours) or firmware (boot loader and cloud-init); `boots` overrides it by an instance's name.
+    `secrets_url` where Secret Manager is, `publish` takes what instances publish: a callable, or HOST:PORT of Pub/Sub's
+    emulator. Instances of `project` may publish to its topic build-reports. `boot` says how instances start from now
+    on: direct (the image's own kernel, and a small guest agent of ours) or firmware (boot loader and cloud-init);
+    `boots` overrides it by an instance's name.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ComputeEndpoint:
         identity: Identity,
         storage: Storage,
         storage_url: str = "",
+        secrets_url: str = "",
         publish: Publish,
         port: int = 0,
         boot: str = "direct",
@@ -67,7 +69,7 @@ class ComputeEndpoint:
         self.boots: dict[str, str] = {}
         self.faults = Faults()
         self._project, self._identity = project, identity
-        self._publish, self._storage_url = publish, storage_url
+        self._publish, self._storage_url, self._secrets_url = publish, storage_url, secrets_url
         links = Links()
         with ExitStack() as stack:
             application = self._application(home, zones, links, storage, stack)
@@ -165,7 +167,8 @@ class ComputeEndpoint:
         metadata = Metadata(instance, self._identity)
         services = {METADATA_ADDRESS: metadata.routes()}
         if not self.faults.is_cut_off:
-            apis = GoogleApis(self._publish, self._storage_url, self._project, metadata.tokens)
+            tokens, secrets_url = metadata.tokens, self._secrets_url
+            apis = GoogleApis(self._publish, self._storage_url, self._project, tokens, secrets_url=secrets_url)
             services[APIS_ADDRESS] = apis.routes()
         return services
 

@@ -1,7 +1,7 @@
-"""Google's other services as a guest reaches them, at http://169.254.169.253: Pub/Sub and Cloud Storage, and no more.
+"""Google's other services as a guest reaches them, at http://169.254.169.253: Pub/Sub, Cloud Storage, secrets.
 
 A build VM's account may publish to build-reports and do nothing else; objects are read by signed URLs, which carry
-their own permission and name the host that they were signed for.
+their own permission and name the host that they were signed for. Values of secrets are for tokens of the guest's own.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ _PASSED_BACK = ("content-encoding", "content-range", "etag", "x-goog-generation"
 class GoogleApis:
     """What one guest may do. `tokens` are those that its metadata server has given it."""
 
-    def __init__(self, publish: Publish, storage_url: str, project: str, tokens: set[str]) -> None:
+    def __init__(
+        self, publish: Publish, storage_url: str, project: str, tokens: set[str], *, secrets_url: str = ""
+    ) -> None:
         self._publish = publish
         self._storage = urlsplit(storage_url).netloc
+        self._secrets = urlsplit(secrets_url).netloc
         self._project = project
         self._tokens = tokens
         self._allowance = (
@@ -56,14 +59,24 @@ class GoogleApis:
         topic = r"/v1/projects/(?P<project>[^/]+)/topics/(?P<topic>[^/:]+):publish"
         return (
             Route("POST", re.compile(topic), self._publish_reports),
+            Route("GET", re.compile(r"/v1/projects/[^/]+/secrets/[^/]+/versions/[^/:]+:access"), self._secret),
             Route("GET", re.compile(r"/(?P<bucket>[^/]+)/.+"), self._object),
         )
 
-    def _publish_reports(self, request: MetadataRequest) -> Response:
+    def _secret(self, request: MetadataRequest) -> Response:
+        return self._stranger(request) or _forwarded(self._secrets, request, {})
+
+    def _stranger(self, request: MetadataRequest) -> Response | None:
+        """Return the refusal of a request without a token that the metadata server has given this guest."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or token not in self._tokens:
-            message = "Request had invalid authentication credentials. Expected OAuth 2 access token."
-            return _error(HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED", message)
+        if scheme == "Bearer" and token in self._tokens:
+            return None
+        message = "Request had invalid authentication credentials. Expected OAuth 2 access token."
+        return _error(HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED", message)
+
+    def _publish_reports(self, request: MetadataRequest) -> Response:
+        if stranger := self._stranger(request):
+            return stranger
         if request.groups["topic"] != REPORTS_TOPIC or request.groups["project"] != self._project:
             return _error(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "User not authorized to perform this action.")
         if refused := self._allowance.refusal(len(request.body) + MESSAGE_COST):

@@ -1,1 +1,1 @@
-"""Cloud KMS, as far as statements about images are signed with it and people make and disable keys."""
+"""Cloud KMS and Secret Manager, as far as builds and those who look after them need these."""

@@ -11,26 +11,24 @@ GET         .../cryptoKeyVersions/N/publicKey, and every resource by its name
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
-import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import google_crc32c
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
-from flask import Flask, Response, jsonify, request
+from flask import request
 
 from shared.host.private_folder import private_folder
 
-from ..web.http_server import HOME_OPTION, HttpServer
-from ..web.identity import Identity, InvalidToken
+from ..web.http_server import HOME_OPTION
+from ..web.identity import Identity
+from .endpoint import ApiEndpoint, decoded, json_body
 from .key_rings import P256, KeyRings, public_pem
-from .refusals import Refusal, denied, invalid, not_found, unauthenticated
+from .refusals import invalid, not_found
 
 MOST_DATA = 65536  # bytes that are signed as they are
 _LOCATION = r"projects/[^/]+/locations/[^/]+"
@@ -48,35 +46,14 @@ _PERMISSIONS = {
 }
 
 
-class KmsEndpoint:
-    """Serves the keys below `folder` from its making until close(). Faults: deny(), fail_next(), damage_next().
-
-    A caller without a token may do everything; a token that is not of the emulator is refused.
-    """
+class KmsEndpoint(ApiEndpoint):
+    """Serves the keys below `folder`. Another fault: damage_next()."""
 
     def __init__(self, folder: Path, *, identity: Identity, port: int = 0) -> None:
         private_folder(folder, HOME_OPTION)
         self.keys = KeyRings(folder)
-        self._identity = identity
-        self._lock = threading.Lock()
-        self._denied: set[str] = set()
-        self._failures: list[int] = []
         self._damages = 0
-        self.asked: list[str] = []  # METHOD /path of each request, in their order
-        with ExitStack() as opened:
-            server = opened.enter_context(HttpServer(self._application(), port=port))
-            self.url = server.url
-            self._opened = opened.pop_all()
-
-    def close(self) -> None:
-        """Serve no more."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__("kms", identity=identity, port=port)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -100,62 +77,19 @@ class KmsEndpoint:
         if name not in {one["name"] for one in self.keys.list(key, "cryptoKeyVersions")}:
             self.keys.make_version(key)
 
-    def deny(self, permission: str) -> None:
-        """Refuse what needs a permission, such as cloudkms.cryptoKeyVersions.useToSign, until allow()."""
-        with self._lock:
-            self._denied.add(permission)
-
-    def allow(self) -> None:
-        """Refuse nothing any more."""
-        with self._lock:
-            self._denied.clear()
-
-    def fail_next(self, status: int, times: int = 1) -> None:
-        """Answer requests with an error, so many times."""
-        with self._lock:
-            self._failures += [status] * times
-
     def damage_next(self, times: int = 1) -> None:
         """Answer with sums that are wrong, so many times."""
         with self._lock:
             self._damages += times
 
-    def _application(self) -> Flask:
-        application = Flask("kms")
-
-        @application.route("/v1/<path:rest>", methods=["GET", "POST", "PATCH"])
-        def serve(rest: str) -> Response:
-            with self._lock:
-                self.asked.append(f"{request.method} /v1/{rest}")
-                status = self._failures.pop(0) if self._failures else 0
-            if status:
-                raise Refusal(status, "UNAVAILABLE" if status == 503 else "INTERNAL", "A fault on purpose.")
-            self._admit(rest)
-            return jsonify(self._answer(rest))
-
-        @application.errorhandler(Refusal)
-        def refuse(refusal: Refusal) -> Response:
-            return refusal.response()
-
-        return application
-
-    def _admit(self, rest: str) -> None:
-        header = request.headers.get("Authorization")
-        if header is not None:
-            try:
-                self._identity.verify_access_token(header.removeprefix("Bearer "))
-            except InvalidToken as error:
-                raise unauthenticated() from error
+    def _permission(self, rest: str) -> tuple[str, str]:
         kind = next((found for found in ("cryptoKeyVersions", "cryptoKeys", "keyRings") if f"/{found}" in rest), "")
         verb = {"GET": "get", "POST": "create", "PATCH": "update"}[request.method]
         name = rest
         for ending, word in _PERMISSIONS.items():
             if rest.endswith(ending):
                 verb, name = word, rest.removesuffix(ending)
-        permission = f"cloudkms.{kind}.{verb}"
-        with self._lock:
-            if permission in self._denied:
-                raise denied(permission, name)
+        return f"cloudkms.{kind}.{verb}", name
 
     def _answer(self, rest: str) -> Mapping[str, Any]:
         if found := _COLLECTION.fullmatch(rest):
@@ -190,12 +124,12 @@ class KmsEndpoint:
         if collection == "cryptoKeyVersions":
             return self.keys.make_version(parent)
         empty = request.args.get("skipInitialVersionCreation") == "true"
-        return self.keys.make_key(parent, request.args.get("cryptoKeyId", ""), _body(), empty=empty)
+        return self.keys.make_key(parent, request.args.get("cryptoKeyId", ""), json_body(), empty=empty)
 
     def _change(self, version: str) -> Mapping[str, Any]:
         if request.args.get("updateMask") != "state":
             raise invalid("update_mask must be state: nothing else of a CryptoKeyVersion can be changed here.")
-        return self.keys.set_state(version, str(_body().get("state")))
+        return self.keys.set_state(version, str(json_body().get("state")))
 
     def _public_key(self, version: str) -> Mapping[str, Any]:
         found, key = self.keys.private_key(version)
@@ -210,7 +144,7 @@ class KmsEndpoint:
 
     def _sign(self, version: str) -> Mapping[str, Any]:
         found, key = self.keys.private_key(version)
-        body = _body()
+        body = json_body()
         if ("digest" in body) == ("data" in body):
             raise invalid("Exactly one of digest and data must be specified.")
         if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -237,32 +171,17 @@ class KmsEndpoint:
         return str(google_crc32c.value(data) ^ damaged)
 
 
-def _body() -> Mapping[str, Any]:
-    found = request.get_json(force=True, silent=True)
-    if not isinstance(found, dict):
-        raise invalid("Invalid JSON payload received.")
-    return found
-
-
-def _bytes(text: object, field: str) -> bytes:
-    """Decode base64, of either alphabet, as JSON of protocol buffers may have it: gcloud writes that of URLs."""
-    try:
-        return base64.b64decode(str(text).replace("-", "+").replace("_", "/"), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid(f"Invalid value at '{field}' (TYPE_BYTES), Base64 decoding failed.") from error
-
-
 def _digest(found: object) -> bytes:
     if not isinstance(found, dict) or set(found) != {"sha256"}:
         raise invalid("The digest must be a SHA-256: that of the algorithm of the key.")
-    digest = _bytes(found["sha256"], "digest.sha256")
+    digest = decoded(found["sha256"], "digest.sha256")
     if len(digest) != hashlib.sha256().digest_size:
         raise invalid(f"The digest has {len(digest)} bytes, and a SHA-256 has 32.")
     return digest
 
 
 def _data(found: object) -> bytes:
-    data = _bytes(found, "data")
+    data = decoded(found, "data")
     if len(data) > MOST_DATA:
         raise invalid(f"The data has {len(data)} bytes, and {MOST_DATA} is the most.")
     return data

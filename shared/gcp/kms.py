@@ -11,37 +11,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import google.api_core.exceptions as api
-import google.auth.exceptions as auth
 import google_crc32c
 import requests
-from google.api_core.retry import Retry, if_exception_type
 
 from ..errors import GoldsmithError, NotFound, Permanent, Transient
-from .errors import mapped
+from .rest import RestService
 from .settings import KMS_URL, Settings
 
-if TYPE_CHECKING:
-    from google.auth.transport.requests import AuthorizedSession
-
 ALGORITHM = "EC_SIGN_P256_SHA256"
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_ANSWER_SECONDS = 10.0
 _TRIES = 3  # of a call whose answer has a wrong sum
-_AGAIN = if_exception_type(
-    api.TooManyRequests,
-    api.InternalServerError,
-    api.BadGateway,
-    api.ServiceUnavailable,
-    api.GatewayTimeout,
-    auth.TransportError,
-    requests.ConnectionError,
-    requests.Timeout,
-)
 
 
 class _WrongSum(GoldsmithError):
@@ -56,8 +38,7 @@ class KeyVersion:
 
     def __init__(self, name: str, settings: Settings, *, patience: float = 20.0) -> None:
         self._name = name
-        self._settings = settings
-        self._patience = patience
+        self._service = RestService(KMS_URL, settings.kms_endpoint, settings.credentials_file, patience=patience)
 
     @property
     def key_id(self) -> str:
@@ -99,14 +80,13 @@ class KeyVersion:
 
         return self._whole(pem)
 
-    def _whole(self, call: Any) -> bytes:
+    def _whole(self, call: Callable[[], bytes]) -> bytes:
         """Return what a call does, which is made again where a sum is wrong."""
         for _ in range(_TRIES):
             try:
-                found: bytes = call()
+                return call()
             except (_WrongSum, ValueError):  # ValueError: no base64
                 continue
-            return found
         raise Transient(f"key {self._name}: what Cloud KMS answers is damaged on its way; it can be tried again")
 
     def _checked(self, answer: Mapping[str, Any], key: str, data: bytes) -> bytes:
@@ -116,29 +96,12 @@ class KeyVersion:
         return data
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        what = f"key {self._name}"
-        retry = Retry(_AGAIN, initial=0.2, maximum=4.0, timeout=self._patience)
         try:
-            with mapped(what):
-                answer: Mapping[str, Any] = retry(self._ask)(method, path, body)
-                return answer
+            return self._service.call(f"key {self._name}", method, self._name + path, body)
         except NotFound as error:  # which a worker would take for its build
             raise Permanent(f"{error}; write the name of one that exists in signing_key of the deployment") from error
         except Permanent as error:
             raise Permanent(f"{error}{self._remedy(error.__cause__)}") from error
-
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        url = f"{self._settings.kms_endpoint or KMS_URL}/v1/{self._name}{path}"
-        answer = self._session.request(method, url, json=body, timeout=_ANSWER_SECONDS, allow_redirects=False)
-        if answer.status_code != requests.codes.ok:
-            raise api.from_http_response(answer)
-        try:
-            found = answer.json()
-        except ValueError as error:
-            raise _WrongSum from error
-        if not isinstance(found, dict):
-            raise _WrongSum
-        return found
 
     def _remedy(self, cause: BaseException | None) -> str:
         if not isinstance(cause, api.BadRequest):
@@ -148,16 +111,3 @@ class KeyVersion:
                 "; enable it (gcloud kms keys versions enable), or have signing_key of the deployment name another one"
             )
         return f"; signing_key of the deployment must be a version of a key of {ALGORITHM}"
-
-    @cached_property
-    def _session(self) -> AuthorizedSession:
-        import google.auth
-        from google.auth.transport.requests import AuthorizedSession
-
-        if self._settings.kms_endpoint is None:
-            credentials, _project = google.auth.default(scopes=[_SCOPE])
-            return AuthorizedSession(credentials)
-        from .credentials import emulated
-
-        found: Any = emulated(self._settings.credentials_file)
-        return AuthorizedSession(found.with_scopes([_SCOPE]) if hasattr(found, "with_scopes") else found)

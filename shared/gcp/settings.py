@@ -28,6 +28,7 @@ PUBSUB_URL = "https://pubsub.googleapis.com"
 STORAGE_URL = "https://storage.googleapis.com"
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 KMS_URL = "https://cloudkms.googleapis.com"
+SECRETS_URL = "https://secretmanager.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Settings:
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     certificates_url: str = CERTIFICATES_URL
+    vm_secrets_url: str = SECRETS_URL
     compute_endpoint: str | None = None
     storage_endpoint: str | None = None
     kms_endpoint: str | None = None
+    secrets_endpoint: str | None = None
     pubsub_host: str | None = None  # HOST:PORT
     firestore_host: str | None = None  # HOST:PORT
     credentials_file: str | None = None
@@ -263,9 +266,11 @@ VARIABLES: Mapping[str, Variable] = {
     "certificates_url": _emulated(
         "GOLDSMITH_CERTIFICATES_URL", "what identity tokens are signed with", "a URL of certificates", _address
     ),
+    "vm_secrets_url": _emulated("GOLDSMITH_VM_SECRETS_URL", "Secret Manager, as build VMs reach it", _AN_URL, _url),
     "compute_endpoint": _emulated("GOLDSMITH_COMPUTE_ENDPOINT", "Compute Engine", _AN_URL, _url),
     "storage_endpoint": _emulated(STORAGE_EMULATOR, "Cloud Storage", _AN_URL, _url),
     "kms_endpoint": _emulated("GOLDSMITH_KMS_ENDPOINT", "Cloud KMS", _AN_URL, _url),
+    "secrets_endpoint": _emulated("GOLDSMITH_SECRETS_ENDPOINT", "Secret Manager", _AN_URL, _url),
     "pubsub_host": _emulated("PUBSUB_EMULATOR_HOST", "Pub/Sub, without TLS", _AN_ADDRESS, _host),
     "firestore_host": _emulated("FIRESTORE_EMULATOR_HOST", "Firestore, without TLS", _AN_ADDRESS, _host),
     "credentials_file": _emulated(

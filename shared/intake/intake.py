@@ -40,6 +40,7 @@ from ..errors import (
 from ..planning.origins import plan_origin
 from ..planning.plan import make_plan
 from ..planning.requests import admit
+from ..planning.secret_versions import with_numbers
 from ..planning.sources import is_from_nothing, resolve_maker, resolve_source
 from ..planning.triggers import anew, source_keys
 from ..planning.turns import give_turns
@@ -247,6 +248,8 @@ class Intake:
     ) -> BuildRequested | BuildRejected:
         requested = self._backend.clock.now()
         try:
+            if self._backend.secret_versions is not None:
+                spec = with_numbers(spec, self._backend.secret_versions)
             context = contexts.pack(spec)
             source, origin = self._source(spec, context, contexts, requested)
             plan = make_plan(

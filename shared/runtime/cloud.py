@@ -15,6 +15,7 @@ from ..gcp.firestore import GoogleStore
 from ..gcp.identities import GoogleIdentities
 from ..gcp.kms import KeyVersion
 from ..gcp.pubsub import GoogleBus
+from ..gcp.secret_versions import GoogleSecretVersions
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
 from ..image_users import ImageUsers
@@ -23,7 +24,6 @@ from ..ports import Objects
 from ..topology import LOGS, REPORTS_TOPIC
 
 TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
-SECRETS_URL = "https://secretmanager.googleapis.com/v1/"
 
 # Compute Engine promises serial output of machines that run alone, and expire_builds reads it once Pub/Sub was silent
 # for two minutes, at the next tick. The emulator's machines can be read after their end.
@@ -60,7 +60,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
             f"{settings.vm_pubsub_url}/v1/projects/{settings.project}/topics/{REPORTS_TOPIC}:publish",
             TOKEN_URL,
             of_contents=True,
-            secrets_url=SECRETS_URL,
+            secrets_url=f"{settings.vm_secrets_url}/v1/",
             linger=0.0 if settings.compute_endpoint else LINGER,
         ),
         logs=f"gs://{settings.bucket}/{LOGS}{{build_id}}",
@@ -71,6 +71,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         family_concurrency=settings.limits.family_concurrency,
         trigger_failures=settings.limits.trigger_failures,
         identities=GoogleIdentities(settings.project, settings.certificates_url),
+        secret_versions=GoogleSecretVersions(settings),
         signer=KeyVersion(settings.signing_key, settings) if settings.signing_key else None,
         settings=settings,
         objects=bucket,

@@ -15,6 +15,7 @@ from tests.shared.webhooks.receiver import Receiver
 
 pytestmark = pytest.mark.vm
 
+VALUE = "the newest value"
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
@@ -32,11 +33,15 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     assert [(step["name"], step["status"]) for step in first["steps"]] == [("greet", "done")]
 
     text = (folder / "build.yaml").read_text()
-    (folder / "build.yaml").write_text(text.replace("greeting: hello", "greeting: hi"))
+    text = text.replace("greeting: hello", "greeting: hi") + f"build: {{service_account: {cloud.email('vm')}}}\n"
+    (folder / "build.yaml").write_text(with_secret(person, text))
     person.upload(folder)
     second = person.result("hello/build-", count=2)
-    assert second["outcome"] == "succeeded"
+    assert (second["outcome"], second["reason"]) == ("succeeded", "")
     assert second["build"] != first["build"]
+    build = next(each for each in person.builds() if each.id == second["build"])
+    assert build.plan is not None
+    assert build.plan.steps[-1].secrets == {"TOKEN": f"projects/{person.project}/secrets/token/versions/2"}
 
     newest = person.gcloud("compute", "images", "describe-from-family", "hello")
     assert newest["name"] == second["image"]["name"]
@@ -62,9 +67,27 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     assert person.gcloud("compute", "disks", "list") == []
     logs = person.run("gsutil", "cat", f"{second['logs']}/**")
     assert "[step greet]" in logs
+    assert "it is (hidden)" in logs
+    assert VALUE not in logs
     folders = set(person.run("gsutil", "ls", f"gs://{person.bucket}/").split())
     wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "keys", "logs", "results", "specs")}
     assert folders - {f"gs://{person.bucket}/uploads/"} == wanted  # those are of submits, before or beside this one
+
+
+def with_secret(person: Person, text: str) -> str:
+    """Add a step that needs the newest version of a secret, of which there are two."""
+    for value in ("the value before", VALUE):
+        (person.folder / "value").write_text(value)
+        make = ("create",) if value != VALUE else ("versions", "add")
+        file = f"--data-file={person.folder / 'value'}"
+        person.run("gcloud", "secrets", *make, "token", file, f"--project={person.project}", "--quiet")
+    (person.folder / "hello" / "fetch.sh").write_text(f'test "$TOKEN" = "{VALUE}" && echo "it is $TOKEN"\n')
+    person.run("gsutil", "-q", "cp", person.folder / "hello" / "fetch.sh", f"gs://{person.bucket}/specs/hello/")
+    place = f"projects/{person.project}/secrets/token/versions/latest"
+    step = f"  - {{name: fetch, action: run-script, inputs: {{script: fetch.sh}}, secrets: {{TOKEN: {place}}}}}\n"
+    before, found, after = text.partition("\noutput:")
+    assert found, text
+    return f"{before}\n{step}output:{after}"
 
 
 def assert_signed(person: Person, told: Any, cloud: Cloud) -> None:

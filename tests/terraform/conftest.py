@@ -41,6 +41,7 @@ VARIABLES: dict[str, Any] = {
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},
     "consumers": ["web-project"],
     "webhooks_secret": "projects/my-project/secrets/webhooks",
+    "latest_secrets": ["projects/my-project/secrets/token"],
     "signing_key": f"{SIGN}/cryptoKeyVersions/2",
     "trusted_keys": {f"{SIGN}/cryptoKeyVersions/1": ""},
     "notification_channels": ["projects/my-project/notificationChannels/1"],

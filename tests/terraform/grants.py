@@ -82,7 +82,7 @@ def _where(resource: Resource) -> str:
         return f"function {ACCOUNTS[values['name']]}"
     names = {"pubsub_topic": "topic", "pubsub_subscription": "subscription", "secret_manager_secret": "secret_id"}
     name = str(values[names[kind]])
-    secrets = {"goldsmith-master-key": "master key", "webhooks": "webhooks_secret"}
+    secrets = {"goldsmith-master-key": "master key", "webhooks": "webhooks_secret", "token": "latest_secrets"}
     return secrets[name] if kind == "secret_manager_secret" else f"{names[kind]} {name}"
 
 

@@ -188,6 +188,16 @@ def test_who_calls_webhooks_can_read_no_build(plan: Plan) -> None:
     assert found == {"topic webhook-calls", "webhooks_secret"}
 
 
+def test_versions_of_secrets_are_looked_up_and_no_value_is_read(plan: Plan, tmp_path: Path) -> None:
+    found = {grant for grant in grants(plan) if grant.where == "latest_secrets"}
+    assert found == {Grant("start_build", "latest_secrets", "secretmanager.versions.get")}
+    secrets = ["projects/one-project/secrets/token", "projects/two-project/secrets/token"]
+    several = make_plan({**VARIABLES, "latest_secrets": secrets}, tmp_path)
+    roles = [role for role in several.all("google_project_iam_custom_role") if "secret_versions" in role["role_id"]]
+    assert {role["project"] for role in roles} == {"one-project", "two-project"}
+    assert {tuple(role["permissions"]) for role in roles} == {("secretmanager.versions.get",)}
+
+
 def trusted_keys(plan: Plan) -> list[Any]:
     found = [each for each in plan.all("google_storage_bucket_object") if each["name"] == topology.TRUSTED_KEYS]
     return [json.loads(each["content"]) for each in found]

@@ -31,9 +31,11 @@ EMULATOR = {
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
     "GOLDSMITH_CERTIFICATES_URL": "http://127.0.0.1:8000/oauth2/v1/certs",
+    "GOLDSMITH_VM_SECRETS_URL": "http://169.254.169.253",
     "GOLDSMITH_COMPUTE_ENDPOINT": "http://127.0.0.1:8001",
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:8002",
     "GOLDSMITH_KMS_ENDPOINT": "http://127.0.0.1:8005",
+    "GOLDSMITH_SECRETS_ENDPOINT": "http://127.0.0.1:8006",
     "PUBSUB_EMULATOR_HOST": "127.0.0.1:8003",
     "FIRESTORE_EMULATOR_HOST": "127.0.0.1:8004",
     "GOOGLE_APPLICATION_CREDENTIALS": "/home/me/functions.json",
@@ -63,6 +65,8 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.certificates_url == "http://127.0.0.1:8000/oauth2/v1/certs"
     assert settings.compute_endpoint == "http://127.0.0.1:8001"
     assert settings.storage_endpoint == "http://127.0.0.1:8002"
+    assert settings.secrets_endpoint == "http://127.0.0.1:8006"
+    assert settings.vm_secrets_url == "http://169.254.169.253"
     assert settings.kms_endpoint == "http://127.0.0.1:8005"
     assert settings.signing_key.endswith("/cryptoKeyVersions/1")
     assert settings.pubsub_host == "127.0.0.1:8003"

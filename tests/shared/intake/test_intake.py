@@ -14,7 +14,7 @@ from shared.build import resources
 from shared.build.build import Outcome, State
 from shared.build.identity import build_id, request_digest
 from shared.build.limits import Limits
-from shared.errors import Conflict, EnvironmentFault, Permanent, PoisonMessage, SpecError, Transient
+from shared.errors import Conflict, EnvironmentFault, InputError, Permanent, PoisonMessage, SpecError, Transient
 from shared.intake.intake import Intake
 from shared.intake.request import stem
 from shared.submission import PARAMETERS_METADATA, object_request
@@ -412,3 +412,82 @@ class TestMessage:
         assert build.result.startswith(f"gs://{BUCKET}/results/")
         assert (build.result + build.reason).isascii()
         assert desk.publish(**request_).id == build.id
+
+
+class Versions:
+    """Secrets whose newest versions a test sets."""
+
+    def __init__(self, **newest: int) -> None:
+        self.known = newest
+        self.asked: list[str] = []
+
+    def newest(self, secret: str) -> int:
+        self.asked.append(secret)
+        name = secret.rpartition("/")[2]
+        if name not in self.known:
+            raise InputError(f"{secret}/versions/latest: not found")
+        return self.known[name]
+
+
+LATEST = """\
+name: hello
+source: {project: my-images, family: debian-12}
+build: {service_account: a@b}
+rebuild: changed
+steps:
+  - name: fetch
+    action: run-script
+    inputs: {script: preload.sh}
+    secrets: {TOKEN: projects/p/secrets/token/versions/latest, OLD: projects/p/secrets/old/versions/3}
+  - name: again
+    action: run-script
+    inputs: {script: preload.sh}
+    secrets: {TOKEN: projects/p/secrets/token/versions/latest}
+verify:
+  steps:
+    - name: look
+      action: run-script
+      inputs: {script: preload.sh}
+      secrets: {OTHER: projects/p/secrets/other/versions/latest}
+context: .
+"""
+
+
+class TestLatestVersions:
+    def desk(self, versions: Versions) -> Desk:
+        desk = Desk()
+        desk.intake = Intake(replace(desk.world.backend, secret_versions=versions), desk.objects, Place())
+        desk.put("specs/preload.sh", SCRIPT)
+        return desk
+
+    def test_the_plan_has_their_numbers_each_looked_up_once(self) -> None:
+        versions = Versions(token=7, other=2)
+        plan = planned(self.desk(versions).upload(LATEST))
+        found = [dict(step.secrets) for step in (*plan.steps, *(plan.verify_steps or ())) if step.secrets]
+        token = "projects/p/secrets/token/versions/7"
+        assert found == [
+            {"TOKEN": token, "OLD": "projects/p/secrets/old/versions/3"},
+            {"TOKEN": token},
+            {"OTHER": "projects/p/secrets/other/versions/2"},
+        ]
+        assert versions.asked == ["projects/p/secrets/token", "projects/p/secrets/other"]
+
+    def test_a_new_version_is_a_change_and_the_same_one_is_none(self) -> None:
+        versions = Versions(token=7, other=2)
+        desk = self.desk(versions)
+        first = planned(desk.upload(LATEST))
+        assert planned(desk.upload(LATEST)).content_digest == first.content_digest
+        versions.known["token"] = 8
+        assert planned(desk.upload(LATEST)).content_digest != first.content_digest
+
+    def test_a_request_that_comes_again_keeps_its_number(self) -> None:
+        versions = Versions(token=7, other=2)
+        desk = self.desk(versions)
+        build = desk.upload(LATEST)
+        versions.known["token"] = 8
+        [again] = desk.intake.uploaded("specs/hello.yaml", "2")
+        assert (again.id, again.plan) == (build.id, build.plan)
+
+    def test_one_that_cannot_be_looked_up_is_rejected_with_its_step(self) -> None:
+        told = reason(self.desk(Versions(token=7)).upload(LATEST))
+        assert told == "steps: look: secrets.OTHER: projects/p/secrets/other/versions/latest: not found"
