@@ -44,6 +44,7 @@ class Chosen:
         own: Mapping[str, str],
         documents: Documents,
         packages: Sequence[str] = (),
+        secrets: Sequence[str] = (),
     ) -> None:
         self.elements = elements
         self.asked = asked
@@ -51,6 +52,7 @@ class Chosen:
         self.own = own  # variables
         self.documents = documents
         self.packages = packages  # that the step installs beside those of the elements
+        self.secrets = secrets  # the names of the variables that scripts alone get
 
 
 def prepare(
@@ -107,6 +109,7 @@ def _task(chosen: Chosen, tree: HookTree, root: str, work: str, seconds: float) 
         "unrooted": rooted,
         "phases": [phase for phase in HOOK_PHASES if phase not in (ROOT, CLEANUP)],
         "packages": list(chosen.packages),
+        "secrets": list(chosen.secrets),
         "seconds": seconds,
         "device": _device_of(root),
     }

@@ -27,6 +27,7 @@ from ..system.files import read_text, write_whole
 from ..system.mounts import mounts
 from ..system.output import ProgramOutput
 from ..system.process import TimedOut, find_program, run_captured, run_quietly
+from ..system.redaction import Redactor, hidden_forms
 from ..system.script_text import LOOK, fault
 from ..system.step_group import StepGroup
 from .environment import source_environment
@@ -118,6 +119,8 @@ class ElementsRun:
         self._work = work
         self._hooks = os.path.join(work, "hooks")
         self._target = os.path.join(work, "mnt")
+        # The scripts alone get them: what environment.d makes of the variables goes through a file.
+        self._secrets = {name: os.environ.pop(name) for name in task.get("secrets", ()) if name in os.environ}
         self._variables: Dict[str, str] = {**os.environ, **task["variables"]}
         self._array: str = task["array"]
         self._origins: Mapping[str, str] = task["origins"]  # element by PHASE/NAME, of scripts and of folders in phases
@@ -154,6 +157,11 @@ class ElementsRun:
             self._deadline = max(self._deadline, time.monotonic() + CLEANUP_SECONDS)
         cleaned = self._phase(CLEANUP, to_the_end=not self._held) if _is_mounted(self._target) else None
         return failure or cleaned
+
+    def hide(self, data: bytes) -> bytes:
+        """Return output without the secrets of the step, for a file."""
+        forms = {form for value in self._secrets.values() for form in hidden_forms(os.fsencode(value))}
+        return Redactor(sorted(forms, key=len, reverse=True)).hide(data) if forms else data
 
     def enter(self, phase: str) -> List[str]:
         """Make what the scripts of a phase see; return the beginning of the command for what is to see it, too.
@@ -316,7 +324,8 @@ class ElementsRun:
         timed_out, problem = False, ""
         try:
             line = [*self._entry(inside), *(command or self._command(hook, inside))]
-            status = run_captured(line, environment, output, self._deadline, _NoGroup())
+            given = {**environment, **self._secrets}
+            status = run_captured(line, given, output, self._deadline, _NoGroup())
         except TimedOut as error:
             status, timed_out = error.status, True
         except (ElementsError, OSError) as error:
@@ -567,8 +576,8 @@ def main(work: str) -> int:
     result: Dict[str, Any] = {"scripts": run.scripts, "problem": "", "status": 0, "timed_out": False, "tail": ""}
     if failure is not None:
         status = failure.status or 1
-        result.update(problem=failure.text, status=status, timed_out=failure.timed_out)
-        result["tail"] = failure.tail.decode("utf-8", "replace")
+        problem, tail = (run.hide(text).decode("utf-8", "replace") for text in (failure.text.encode(), failure.tail))
+        result.update(problem=problem, status=status, timed_out=failure.timed_out, tail=tail)
     with open(os.path.join(work, RESULT), "w", encoding="utf-8") as written:
         json.dump(result, written)
     return int(result["status"])

@@ -49,7 +49,7 @@ def act(inputs: Elements, context: StepContext) -> int:
     leftovers = Leftovers(context.root, state)
     command = _command(work)
     stopped = _stopped_before(work) if context.retried else None
-    environment = {**wait_for_apt(context), **inputs.env}
+    environment = {**wait_for_apt(context), **inputs.env, **context.secrets}
     try:
         chosen = _chosen(inputs, context)
         seconds = context.deadline - time.monotonic()
@@ -148,7 +148,8 @@ def _chosen(inputs: Elements, context: StepContext) -> Chosen:
                 "it and vm out, since the image has a boot loader, or set DIB_ROOT_LABEL"
             ]
         )
-    return Chosen(elements, inputs.elements, path, inputs.env, documents, inputs.packages)
+    secrets = sorted(context.secrets)
+    return Chosen(elements, inputs.elements, path, inputs.env, documents, inputs.packages, secrets)
 
 
 def run_result(work: str) -> Mapping[str, Any]:

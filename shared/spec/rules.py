@@ -18,8 +18,8 @@ from .disk.reading import read_disk
 from .fields import typed
 
 INSTALL_GPU = "install-gpu"
-WITH_SECRETS = "run-script"
-"""The action whose steps can have secrets."""
+WITH_SECRETS = ("run-script", "elements")
+"""The actions whose steps can have secrets: those that run scripts of the context."""
 ARCHITECTURES = ("x86_64", "arm64")
 FROM_NOTHING = ("rootfs", "oci", "bootstrap", "elements")
 """The keys of a source that has files, and no disk."""
@@ -146,10 +146,11 @@ def step_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     if not isinstance(secrets, Mapping) or not secrets:
         return
     action = keys.get("action")
-    if isinstance(action, str) and action != WITH_SECRETS:
+    if isinstance(action, str) and action not in WITH_SECRETS:
         yield (
             ("secrets",),
-            f"goes with {WITH_SECRETS} alone, whose script gets them in its environment; write a step with that action",
+            f"goes with {' and '.join(WITH_SECRETS)} alone, whose scripts get them in their environment; write such "
+            "a step",
         )
     env = _value(keys.get("inputs"), "env")
     for name in secrets:

@@ -6,8 +6,10 @@ import base64
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shared.disks.disk import Disk
+from tests.provisioner.elements.element_folders import element
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.archives import files_with
 from tests.system.command import Document, Goldsmith, prints
@@ -30,6 +32,28 @@ def steps(script: str = TAKES) -> list[Document]:
         {"name": "takes", "script": script, "secrets": {"TOKEN": f"env:{TOKEN}", "FILE": "file:key"}},
         {"name": "prints", "script": PRINTS},
     ]
+
+
+HOST_SIDE = """#!/bin/bash
+set -eu
+[ "$TOKEN" = "$(printf 'c0ffee/of'; printf '+the step')" ] && echo "beside the image $TOKEN"
+cd "$TMP_HOOKS_PATH/.."
+! grep -rsqF -- "$TOKEN" hooks ./*.json ./environment
+"""
+IN_IMAGE = """#!/bin/bash
+set -eu
+echo "in the image $TOKEN, environment.d saw ${SAW}"; date >/etc/elements
+"""
+
+
+def with_elements(spec: Path, files: dict[str, str]) -> Path:
+    """Add a step of an element of one's own to a spec."""
+    document = yaml.safe_load(spec.read_text())
+    step = {"name": "own", "action": "elements", "inputs": {"elements": ["own"], "path": ["elements"]}}
+    document["steps"].append({**step, "secrets": {"TOKEN": f"env:{TOKEN}"}})
+    spec.write_text(yaml.safe_dump(document, sort_keys=False))
+    element(spec.parent / "context" / "elements", "own", files)
+    return spec
 
 
 def with_key(spec: Path, value: str = VALUE) -> Path:
@@ -55,6 +79,31 @@ def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -
     assert [path.name for path in (sandboxes.home / "cache" / "layers").glob("[0-9a-f]*")] != []
     with Disk(sandboxes.home / "images" / build["image"]["name"] / "disk.raw") as disk:
         assert disk.root.read("/etc/made") == b"made\n"
+    assert_nothing_left(sandboxes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("user", MODES[:1], indirect=True)
+def test_scripts_of_elements_get_them_and_files_do_not(sandboxes: Goldsmith) -> None:
+    files = {
+        "environment.d/10-own.bash-": "export SAW=${TOKEN-nothing}\n",
+        "extra-data.d/10-own": HOST_SIDE,
+        "install.d/10-own": IN_IMAGE,
+    }
+    spec = with_elements(with_key(sandboxed(sandboxes, steps(), output={"family": "made"})), files)
+    done = sandboxes.run("build", spec, "--json", environment={TOKEN: VALUE})
+    assert done.status == 0, done.text
+    assert "beside the image (hidden)" in done.out
+    assert "in the image (hidden), environment.d saw nothing" in done.out
+    fails = {**files, "install.d/20-fails": '#!/bin/bash\necho "the end of $TOKEN"; echo "$TOKEN" | base64; exit 3\n'}
+    element(spec.parent / "context" / "elements" / "again", "own", fails)
+    spec.write_text(spec.read_text().replace("- elements\n", "- elements/again\n"))
+    failed = sandboxes.run("build", spec, "--json", environment={TOKEN: VALUE})
+    assert (failed.status, "the end of (hidden)" in failed.out) == (1, True), failed.text
+    for told in (done, failed):
+        assert VALUE not in told.text
+        assert IN_BASE64 not in told.text
+    assert files_with(sandboxes.home, VALUE, IN_BASE64, without=BASE) == []
     assert_nothing_left(sandboxes)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from provisioner.elements.run import RESULT, STOPPED, ScriptOutput, read_stopped
+from provisioner.elements.run import RESULT, STOPPED, ElementsRun, ScriptOutput, read_stopped
 from provisioner.elements.variables import WORK
 from provisioner.protocol import OUTPUT_LIMIT
 from provisioner.steps.elements import LONGEST_WORDS, TAIL, failure_texts, run_result, stopped_script
@@ -142,3 +143,14 @@ def test_what_is_not_cut_is_told_as_it_is(tmp_path: Path) -> None:
     assert whole.whole_lines() == b""
     whole.feed(b"d e\n")
     assert whole.whole_lines() == b"d e\n"
+
+
+def test_secrets_leave_the_environment_and_are_hidden_in_what_is_written(tmp_path: Path) -> None:
+    task = {"variables": {}, "array": "", "origins": {}, "unrooted": [], "phases": [], "seconds": 1.0, "device": {}}
+    os.environ["GS_TEST_SECRET"] = PASSWORD
+    run = ElementsRun(str(tmp_path), {**task, "secrets": ["GS_TEST_SECRET", "GS_TEST_ABSENT"]})
+    assert "GS_TEST_SECRET" not in os.environ
+    assert run.hide(f"the end of {PASSWORD}!".encode()) == b"the end of (hidden)!"
+    encoded = base64.b64encode(PASSWORD.encode())
+    assert encoded[:-4] not in run.hide(b"in base64: " + encoded)
+    assert ElementsRun(str(tmp_path), task).hide(PASSWORD.encode()) == PASSWORD.encode()
