@@ -169,6 +169,8 @@ def _approver(asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord,
     """Return who gives a word. InputError for a person who is no approver of the channel."""
     channel = find_channel(asked.channel, backend)
     if backend.identities is None:
+        if not word.account:
+            raise InputError("nothing here tells who says so; only this machine's own account can approve")
         return word.account
     if not channel.approvers:
         raise InputError(f"channel {asked.channel} has no approvers any more; promote the image without")

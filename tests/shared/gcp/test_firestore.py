@@ -37,6 +37,7 @@ from shared.gcp.documents import (
     build_fields,
 )
 from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
+from tests.contracts.promotion_contract import ASKED
 from tests.contracts.store_contract import Damage, StoreContract, count, created
 from tests.shared.gcp.firestore_proxy import FirestoreProxy, firestore_proxy
 from tests.world import values
@@ -179,9 +180,12 @@ class TestOnTheWire:
 
     def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
         created(store)
-        assert set(TTL) == {
-            (collection, DELETE_AFTER) for collection in (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS)
-        }
+        collections = (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS, PROMOTIONS)
+        assert set(TTL) == {(collection, DELETE_AFTER) for collection in collections}
+        store.save_promotion(ASKED, None)
+        assert raw(store, PROMOTIONS, ASKED.id)[DELETE_AFTER] is None, "it has not ended"
+        store.save_promotion(replace(ASKED, state="lapsed", ended=values.NOON), ASKED)
+        assert raw(store, PROMOTIONS, ASKED.id)[DELETE_AFTER] == datetime.fromtimestamp(values.NOON, UTC) + KEPT_FOR
         event = raw(store, BUILDS, values.BUILD_ID, EVENTS, values.requested().event_id)
         for fields in (event, raw(store, LIVES, values.BUILD_ID)):
             assert fields[DELETE_AFTER] >= datetime.fromtimestamp(values.NOON, UTC) + KEPT_FOR

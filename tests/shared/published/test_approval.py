@@ -344,6 +344,8 @@ def test_on_one_machine_a_word_is_recorded_and_no_border() -> None:
     asked = ask_promotion("local", "one", "lonely", world.backend, account="ann")
     assert isinstance(asked, AskedPromotion)
     assert asked.by == "ann"
+    with pytest.raises(InputError, match="nothing here tells who says so"):
+        answer_promotion("local", "one", "lonely", "approve", PersonsWord("good", "a.b.c"), world.backend)
     done = answer_promotion("local", "one", "lonely", "approve", PersonsWord("good", account="ann"), world.backend)
     assert isinstance(done, PromotedImage)
     [approval] = json.loads(world.store.promotion_texts["local~one~lonely"])["approvals"]
