@@ -86,7 +86,7 @@ channel names:
 
     gcloud iam service-accounts create ann-approves --project my-project
     gcloud iam service-accounts add-iam-policy-binding ann-approves@my-project.iam.gserviceaccount.com \\
-      --member user:ann@example.com --role roles/iam.serviceAccountOpenIdTokenCreator --project my-project
+      --member user:ann@example.com --role roles/iam.serviceAccountTokenCreator --project my-project
 
 Approvers who are `operators`, too, say yes or no with one command, which gets the token from `gcloud`, publishes the
 request and waits until the answer is recorded:
