@@ -174,6 +174,10 @@ no other good image. `deprecate_images` carries the request out, and its log say
 and has the label `goldsmith-revoked`, the family leads to the newest good image before it, and no plan takes it as a
 source any more. [Decision 81](decisions/0081-revoked-images.md) has the rules.
 
+The log and the image's record also say what uses the image, or a copy of it: disks with the VMs that run from them,
+instance templates and managed instance groups, in the deployment's project and in `consumers`, at most 200. A project
+that cannot be read is named. `goldsmith images check` and `images show` list what uses an image of one machine.
+
 Images that were built from it are named, and not revoked. With `"cascade": true`, or `--cascade` on one machine, their
 specs are built again, each once, when their sources lead to an image that was not built from it: those of the first
 level at once, the next ones when these have succeeded, for a week at most. On Google Cloud `expire_builds` asks for

@@ -36,5 +36,6 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
     from shared.published.image_requests import shown_result, take_image_request
 
     settings = backend.settings
-    done = take_image_request(message.data, settings.project, backend, settings.limits, message=message_id)
+    users = backend.image_users
+    done = take_image_request(message.data, settings.project, backend, settings.limits, message=message_id, users=users)
     LOG.info("%s", shown_result(done))

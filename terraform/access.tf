@@ -96,6 +96,7 @@ locals {
     deprecate_images = {
       builds = ["compute.globalOperations.get"]
       images = concat(
+        local.list_users,
         [
           "compute.images.create", "compute.images.deprecate", "compute.images.get", "compute.images.list",
           "compute.images.setLabels", "compute.images.update", "compute.images.useReadOnly"
@@ -233,6 +234,14 @@ resource "google_project_iam_member" "list_users" {
   project = each.value.project
   role    = each.value.name
   member  = google_service_account.function["retire_images"].member
+}
+
+resource "google_project_iam_member" "list_users_of_revoked" {
+  for_each = google_project_iam_custom_role.list_users
+
+  project = each.value.project
+  role    = each.value.name
+  member  = google_service_account.function["deprecate_images"].member
 }
 
 # Subnetworks. The owners of other projects grant the use of theirs.

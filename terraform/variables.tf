@@ -514,7 +514,7 @@ variable "retire_images" {
 }
 
 variable "consumers" {
-  description = "Other projects that use the images: their disks, instance templates and managed instance groups keep an image. The module creates a role there that can list these, and grants it to retire_images."
+  description = "Other projects that use the images: their disks, instance templates and managed instance groups keep an image. The module creates a role there that can list these, and grants it to retire_images and deprecate_images."
   type        = set(string)
   nullable    = false
   default     = []

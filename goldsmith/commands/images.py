@@ -70,6 +70,7 @@ def show_image(name: str, *, as_json: bool) -> None:
         contents = opening.images_here(backend).describe(name)
         known = find_image(LOCAL, name, backend)
         revoked = revocation_of(image, backend)
+        usage = opening.images_here(backend).usage(name)
     if known is not None and known.id != image.id:
         known = None  # of another image of that name
     copy, copies = (None, ()) if known is None else (known.copy, known.copies)
@@ -80,6 +81,7 @@ def show_image(name: str, *, as_json: bool) -> None:
             "pushed": [asdict(each) for each in pushed],
             "copies": copies,
             "copy": None if copy is None else asdict(copy),
+            "usage": asdict(usage),
         }
         print_json({"image": asdict(image), "contents": asdict(contents), **told})
         return
@@ -99,6 +101,7 @@ def show_image(name: str, *, as_json: bool) -> None:
     if copies:
         lines.append(("promoted to", ", ".join(copies)))
     lines += [("pushed", f"{each.project}/{each.name}, id {each.id}, at {when(each.time)}") for each in pushed]
+    lines += [("in use by", user) for user in usage.users]
     for key, value in lines:
         say(f"{key + ':':<12} {value}")
     say(str(contents))
@@ -327,7 +330,7 @@ def print_verdict(
     """
     from shared.provenance.check import Policy
 
-    wanted = None if stated is None else Policy(*stated)
+    wanted, usage = None if stated is None else Policy(*stated), None
     if place.project is not None:
         verdict = _cloud_verdict(name, place.project, place.bucket, verified=verified, wanted=wanted, keys=keys)
     else:
@@ -337,14 +340,15 @@ def print_verdict(
                 files = [Path(key) for key in keys]
                 check = partial(opening.provenance_here(backend).faults, verdict.name, files, wanted)
                 verdict = replace(verdict, problems=(*verdict.problems, *_faults_stated(check)))
+            usage = None if verdict.is_usable else opening.images_here(backend).usage(verdict.name)
     if as_json:
-        print_json({"usable": verdict.is_usable, **asdict(verdict)})
+        print_json({"usable": verdict.is_usable, **asdict(verdict), "usage": usage and asdict(usage)})
     elif verdict.is_usable:
         known = {True: "verified", False: "not verified", None: "and whether it was verified is not known any more"}
         say(f"image {verdict.project}/{verdict.name} may be used: published by Goldsmith, {known[verdict.verified]}")
     else:
         say(f"image {verdict.project}/{verdict.name} must not be used: {'; '.join(verdict.problems)}")
-    for note in () if as_json else verdict.notes:
+    for note in () if as_json else (*verdict.notes, *(opening.usage_lines(usage) if usage is not None else ())):
         say(f"note: {note}")
     return 0 if verdict.is_usable else NOT_SUCCEEDED
 

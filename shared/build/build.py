@@ -136,12 +136,22 @@ class PublishedFile:
 
 
 @dataclass(frozen=True)
+class ImageUsage:
+    """What runs of an image, or would be made of it, for people."""
+
+    users: tuple[str, ...] = ()
+    more: int = 0  # that are not among these
+    unread: tuple[str, ...] = ()  # projects that cannot be read, each with the reason
+
+
+@dataclass(frozen=True)
 class Revocation:
     """That a published image may not be used any more."""
 
     reason: str
     time: float  # Unix seconds
     done: bool = False  # it is OBSOLETE, and its family leads elsewhere
+    usage: ImageUsage | None = None  # what used it then; None: that is not known
 
     @property
     def text(self) -> str:

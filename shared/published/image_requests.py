@@ -12,11 +12,13 @@ from ..backend import Backend
 from ..build.image.approval import NEEDED, AskedPromotion, PromotionAnswer
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
+from ..image_users import ImageUsers
 from .approval import PersonsWord, answer_promotion, ask_promotion
 from .cascade import ask_for_rebuilds
 from .distribution_request import DistributedImage, distribute_image
 from .promotion import PromotedImage
 from .revocation import RevokedImage, revoke_image
+from .usage import Consumers, usage_lines, with_usage
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,18 @@ ImageAnswer = RevokedImage | PromotedImage | AskedPromotion | DistributedImage
 
 
 def take_image_request(
-    data: bytes, project: str, backend: Backend, limits: Limits = NO_LIMITS, *, message: str = ""
+    data: bytes,
+    project: str,
+    backend: Backend,
+    limits: Limits = NO_LIMITS,
+    *,
+    message: str = "",
+    users: ImageUsers | None = None,
 ) -> ImageAnswer:
     """Carry a request out, or go on with it. PoisonMessage for one that is wrong, refused or cannot be ended; Passing.
 
-    An image without a project is one of `project`; `message` is the id of the message that brings the request.
+    An image without a project is one of `project`; `message` is the id of the message that brings the request. What
+    uses a revoked image is told where `users` can list that.
     """
     kind, asked = _read(data)
     owner, _, name = asked["image"].rpartition("/")
@@ -81,11 +90,17 @@ def take_image_request(
             targets = asked.get("share", []), asked.get("copies", [])
             return distribute_image(owner or project, name, *targets, backend, limits)
         revoked = revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
-        return ask_for_rebuilds(revoked, backend) if asked.get("cascade", False) else revoked
+        if asked.get("cascade", False):
+            revoked = ask_for_rebuilds(revoked, backend)
+        return revoked if users is None else with_usage(revoked, _consumers(project, revoked, limits, users), backend)
     except InputError as error:
         raise PoisonMessage(f"a request to {kind} an image is refused: {error}") from error
     except (Permanent, DamagedDocument) as error:
         raise PoisonMessage(f"a request to {kind} image {name} cannot be carried out to its end: {error}") from error
+
+
+def _consumers(project: str, revoked: RevokedImage, limits: Limits, users: ImageUsers) -> Consumers:
+    return Consumers(users, tuple(dict.fromkeys((project, revoked.project, *limits.consumers))))
 
 
 def shown_result(done: ImageAnswer) -> str:
@@ -104,11 +119,12 @@ def shown_result(done: ImageAnswer) -> str:
     copies = [f"{copy.name}, whose family {copy.family} leads to {copy.leads_to}" for copy in done.copies]
     listed = (done.descendants, done.builds, copies, done.rebuilt)
     built, under_way, taken_along, again = (", ".join(names) or "none" for names in listed)
+    used = ["its users are not known"] if done.usage is None else usage_lines(done.usage)
     left = f"; not built again: {'; '.join(done.not_rebuilt)}" if done.not_rebuilt else ""
     return (
         f"image {done.name} of project {done.project} is revoked: {done.reason}; its family {done.family} leads to "
         f"{done.leads_to}; copies: {taken_along}; built from it: {built}; under way: {under_way}; "
-        f"built again: {again}{left}"
+        f"built again: {again}{left}; {'; '.join(used) or 'nothing uses it'}"
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..backend import Backend
-from ..build.build import Build, ChannelCopy, ImageDocument, Revocation
+from ..build.build import Build, ChannelCopy, ImageDocument, ImageUsage, Revocation
 from ..errors import (
     Conflict,
     DamagedDocument,
@@ -67,6 +67,7 @@ class RevokedImage:
     copies: tuple[RevokedCopy, ...] = ()
     copy_of: str = ""  # the image that it is a copy of itself, and that is not revoked by this
     rebuilt: tuple[str, ...] = ()  # the specs of `descendants` that are built again; see cascade.py
+    usage: ImageUsage | None = None  # what uses it and its copies; see usage.py
     not_rebuilt: tuple[str, ...] = ()  # the descendants that are not, each with the reason
 
 

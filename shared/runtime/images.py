@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..architectures import X86_64, Architecture, find_architecture, of_host
 from ..build.block_devices.description import DiskDescription
-from ..build.build import Build
+from ..build.build import Build, ImageUsage
 from ..build.plan import SourceImage
 from ..errors import AlreadyExists, DamagedDocument, EnvironmentFault, InputError, NotFound
 from ..host.scratch import scratch_folder
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..published.promotion import PromotedImage
     from ..published.retirement import RetireDone
     from ..published.revocation import RevokedImage
+    from ..published.usage import Consumers
     from ..spec.model import Source, Spec
     from .one_machine import LocalBackend
 
@@ -253,8 +254,24 @@ class LocalImages:
     def revoke(self, image: str, reason: str, *, alone: bool) -> RevokedImage:
         """Take an image back. InputError, Transient."""
         from ..published.revocation import revoke_image
+        from ..published.usage import with_usage
 
-        return revoke_image(LOCAL, image, reason, self._backend, alone=alone)
+        revoked = revoke_image(LOCAL, image, reason, self._backend, alone=alone)
+        return with_usage(revoked, self._consumers(), self._backend)
+
+    def usage(self, image: str) -> ImageUsage:
+        """List the processes and loop devices that have the disk of an image open; nothing for one that is not ours."""
+        from ..ownership import find_image
+        from ..published.usage import usage_of
+
+        known = find_image(LOCAL, image, self._backend)
+        return ImageUsage() if known is None else usage_of(known, self._consumers(), self._backend)
+
+    def _consumers(self) -> Consumers:
+        from ..local.image_users import LocalImageUsers
+        from ..published.usage import Consumers
+
+        return Consumers(LocalImageUsers(self._backend.home), (LOCAL,))
 
     def rebuilds(self, revoked: RevokedImage) -> tuple[Rebuild, ...]:
         """Say of each image that was built from a revoked one by which spec it is built again, or why it is not."""

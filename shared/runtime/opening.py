@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..build.build import Build
+from ..build.build import Build, ImageUsage
 from ..interruption import Interruption
 from ..ports import Progress
 
@@ -78,6 +78,13 @@ def triggers_here(backend: LocalBackend) -> KeptTriggers:
     from ..upkeep.kept_triggers import KeptTriggers
 
     return KeptTriggers(backend)
+
+
+def usage_lines(usage: ImageUsage) -> tuple[str, ...]:
+    """Return what is told of the users of an image, a line each."""
+    from ..published.usage import usage_lines as lines
+
+    return lines(usage)
 
 
 def trial(backend: LocalBackend, source: SourceImage) -> AbstractContextManager[LocalBackend]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from emulator.cloud.cloud import Cloud
-from shared.build.build import ImageRecord
-from shared.build.plan import ImagePlan
+from shared.build.build import ImageRecord, ImageUsage, Outcome
+from shared.build.plan import ImagePlan, SourceImage, SpecPlace
 from shared.clock import SystemClock
 from shared.gcp.firestore import GoogleStore
 from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 from tests.world.published import add_build, build_of
 
+ZONE = "us-central1-a"
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
@@ -31,10 +34,23 @@ def test_an_operator_promotes_images_and_takes_one_back(cloud: Cloud, person: Pe
         assert copy[key] == original[key], key
     assert leads_to(catalogue, "shop") == "shop-2"
 
-    request(person, "revoke", image="shop-2", reason="its greeting is rude")
+    original_source = SourceImage(person.project, "shop-2", original["id"], family="shop")
+    place = SpecPlace(f"gs://{person.bucket}/specs/cart.yaml", source={"project": person.project, "family": "shop"})
+    publish_image(catalogue, person, "cart-1", tmp_path / "disk.raw", "cart", source=original_source, read_from=place)
+    zone = f"--zone={ZONE}"
+    person.gcloud("compute", "disks", "create", "of-shop", "--image=shop-2-prod", zone)
+
+    request(person, "revoke", image="shop-2", reason="its greeting is rude", cascade=True)
     wait_for(catalogue, "shop", "shop-1")
     assert person.gcloud("compute", "images", "describe-from-family", "shop-prod")["name"] == "shop-1-prod"
     assert person.gcloud("compute", "images", "describe", "shop-2-prod")["deprecated"]["state"] == "OBSOLETE"
+    wanted = ImageUsage((f"disk of-shop of project {person.project} in {ZONE}",))
+    wait_until(lambda: usage_of(person, "shop-2") == wanted, "the disk is not recorded")
+    person.gcloud("compute", "disks", "delete", "of-shop", zone)
+    cloud.scheduler.step("expire-builds")
+    wait_until(lambda: any(build.name == "cart" for build in person.builds()), "nothing is built again")
+    [again] = [build for build in person.builds() if build.name == "cart"]
+    assert (again.outcome, "upload the spec first" in again.reason) == (Outcome.FAILED, True), "it was never there"
 
 
 def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, person: Person, tmp_path: Path) -> None:
@@ -64,18 +80,28 @@ def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, p
     assert foreign not in log
 
 
-def publish_image(catalogue: Catalogue, person: Person, name: str, disk: Path, family: str = "shop") -> None:
+def usage_of(person: Person, name: str) -> ImageUsage | None:
+    known = person._store.image(person.project, name)
+    assert known is not None
+    return None if known.revoked is None else known.revoked.usage
+
+
+def publish_image(
+    catalogue: Catalogue, person: Person, name: str, disk: Path, family: str = "shop", **changes: Any
+) -> None:
     """Make an image of the project that a build of ours has published and verified."""
     disk.write_bytes(bytes(1 << 20))
-    build = build_of(name)
+    source = changes.get("source")
+    build = build_of(name) if source is None else build_of(name, source=source.name)
     assert build.plan is not None
-    plan = replace(build.plan, image=ImagePlan(person.project, name, family=family, labels=build.plan.image.labels))
+    image = ImagePlan(person.project, name, family=family, labels=build.plan.image.labels)
+    plan = replace(build.plan, name=family, image=image, **changes)
     made = catalogue.add(disk, name, family=family, labels=plan.image.labels, licenses=[LICENSE], content=name)
     store = GoogleStore(person.project, person.environment["FIRESTORE_EMULATOR_HOST"])
     add_build(store, replace(build, plan=plan, image=ImageRecord(person.project, name, made.id)))
 
 
-def request(person: Person, kind: str, **asked: str) -> None:
+def request(person: Person, kind: str, **asked: object) -> None:
     text = json.dumps({kind: asked})
     person.run("gcloud", "pubsub", "topics", "publish", "image-requests", f"--message={text}")
 
@@ -85,7 +111,11 @@ def leads_to(catalogue: Catalogue, family: str) -> str | None:
 
 
 def wait_for(catalogue: Catalogue, family: str, name: str) -> None:
+    wait_until(lambda: leads_to(catalogue, family) == name, f"{family} does not lead to {name}")
+
+
+def wait_until(holds: Callable[[], bool], told: str) -> None:
     give_up = time.monotonic() + 120
-    while leads_to(catalogue, family) != name:
-        assert time.monotonic() < give_up, catalogue.list()
+    while not holds():
+        assert time.monotonic() < give_up, told
         time.sleep(0.2)

@@ -153,5 +153,7 @@ def _print(done: RevokedImage) -> None:
         say(f"it is a copy of {done.copy_of}, which is not revoked by this")
     if done.descendants:
         say(f"built from it, and not revoked by this: {', '.join(done.descendants)}")
+    for line in () if done.usage is None else opening.usage_lines(done.usage):
+        say(line)
     if done.builds:
         say(f"under way from it, and not cancelled by this: {', '.join(done.builds)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sqlite3
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_revoke_and_check(run: Commands, images: Path) -> None:
     assert run("images", "check", "one", "--verified").status == 0
     again = run("images", "revoke", "two", "--reason", "other", "--json").document()
     assert (again["reason"], again["leads_to"]) == ("its sshd takes any password", "one")
+
+
+def test_what_has_its_disk_open_is_told(run: Commands, images: Path) -> None:
+    with (images / "images" / "two" / "disk.raw").open("rb") as disk:
+        process = subprocess.Popen(["sleep", "60"], stdin=disk)
+    user = f"process {process.pid}, which has its disk open"
+    try:
+        done = run("images", "revoke", "two", "--reason", "bad")
+        assert done.out.splitlines()[-1] == f"in use by {user}"
+        assert user in run("images", "check", "two").out
+        document = run("images", "check", "two", "--json").document()
+        assert document["usage"]["users"] == document["revoked"]["usage"]["users"] == [user]
+    finally:
+        process.kill()
+        process.wait()
+    after = run("images", "check", "two", "--json").document()
+    assert (after["usage"]["users"], after["revoked"]["usage"]["users"]) == ([], [user])
 
 
 @pytest.mark.parametrize(
