@@ -225,7 +225,7 @@ def _note_lineage(image: Image, known: ImageDocument | Damaged | None, survey: _
 
 def _note_images(retiring: Retiring, survey: _Survey, backend: Backend) -> None:
     """Note what each family needs, and what the images of the project were made from."""
-    for portion in _pages(backend.compute.every_image(retiring.project)):
+    for portion in _ahead(_pages(backend.compute.every_image(retiring.project))):
         known = backend.store.known_images(retiring.project, [image.name for image in portion])
         for image in sorted(portion, key=lambda each: (each.created, each.name), reverse=True):
             ours = known.get(image.name)
@@ -247,9 +247,18 @@ def _note_top(image: Image, top: _Top, keep: int, backend: Backend) -> None:
         )
 
 
+def _ahead(portions: Iterator[list[Image]]) -> Iterator[list[Image]]:
+    """Yield portions, of which the next one is listed while the caller is at one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="list") as pool:
+        following = pool.submit(next, portions, None)
+        while (portion := following.result()) is not None:
+            following = pool.submit(next, portions, None)
+            yield portion
+
+
 def _portions(retiring: Retiring, backend: Backend) -> Iterator[list[Image]]:
     wanted = (image for image in backend.compute.every_image(retiring.project) if image.family in retiring.rules)
-    return _pages(wanted)
+    return _ahead(_pages(wanted))
 
 
 def _pages(images: Iterator[Image]) -> Iterator[list[Image]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from google.cloud import compute_v1
 
@@ -358,8 +359,9 @@ class Images:
     def every(self, project: str, terms: str = "") -> Iterator[Image]:
         """Return one image after the other: of a page, only what is kept is held."""
         request = compute_v1.ListImagesRequest(project=project, filter=terms, max_results=_PAGE)
-        for found in self._calls.pages(f"images of project {project}", self._client.list, request):
-            yield _as_image(project, found)
+        for page in self._calls.whole_pages(f"images of project {project}", self._client.list, request):
+            for found in compute_v1.ImageList.pb(page).items:
+                yield _from_message(project, found)
 
 
 def _made(what: str, found: compute_v1.Image | None) -> compute_v1.Image:
@@ -401,6 +403,11 @@ def _kms_key(image: compute_v1.Image) -> str | None:
 
 
 def _as_image(project: str, found: compute_v1.Image) -> Image:
+    return _from_message(project, compute_v1.Image.pb(found))
+
+
+def _from_message(project: str, found: Any) -> Image:
+    """Return an image from its bare message: through the client's own class, each field takes six times as long."""
     state = found.deprecated.state
     return Image(
         project=project,
