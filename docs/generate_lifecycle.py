@@ -133,7 +133,8 @@ their family; a spec cannot. On one machine,
 On Google Cloud, the variables [`retire_images` and `consumers`](deployment.md#variables) of `terraform/` say it, for
 families of the deployment's project, and `retire_images` does it every six hours. The dashboard's `/retirement` is the
 report of its last run: what stays and why, what went, and what could not be done. It is also the object
-`retirement/report.json` of the bucket, with up to 2000 images.
+`retirement/report.json` of the bucket, with up to 2000 images, which `goldsmith images retire --project PROJECT`
+prints; with `--dry-run` it says what a run would do now.
 
 Deletion has two phases:
 
@@ -176,7 +177,7 @@ source any more. [Decision 81](decisions/0081-revoked-images.md) has the rules.
 
 The log and the image's record also say what uses the image, or a copy of it: disks with the VMs that run from them,
 instance templates and managed instance groups, in the deployment's project and in `consumers`, at most 200. A project
-that cannot be read is named. `goldsmith images check` and `images show` list what uses an image of one machine.
+that cannot be read is named. `goldsmith images check` lists what uses an image that must not be used.
 
 Images that were built from it are named, and not revoked. With `"cascade": true`, or `--cascade` on one machine, their
 specs are built again, each once, when their sources lead to an image that was not built from it: those of the first

@@ -62,13 +62,13 @@ def dashboard(request: HttpRequest) -> HttpAnswer:
 
 def _retirement() -> dict[str, Any]:
     """Return the report of the last run of retire_images. NotFound."""
+    from shared.published.retirement_report import NONE_YET
+
     backend = INSTANCE.backend()
     try:
         report: dict[str, Any] = json.loads(backend.bucket.read(f"gs://{backend.settings.bucket}/{RETIREMENT_REPORT}"))
     except NotFound as error:
-        raise NotFound(
-            "no image goes away by rule: retire_images of the deployment is empty, or has not run"
-        ) from error
+        raise NotFound(NONE_YET) from error
     return report
 
 

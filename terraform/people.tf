@@ -4,7 +4,10 @@
 locals {
   followers = setunion(var.submitters, var.operators)
   submitted = {
-    for pair in setproduct(local.followers, concat(["specs/ write", "uploads/ add", "results/ read", "logs/ read"], length(local.trusted_keys) > 0 ? ["keys/ read"] : [])) :
+    for pair in setunion(
+      setproduct(local.followers, concat(["specs/ write", "uploads/ add", "results/ read", "logs/ read"], length(local.trusted_keys) > 0 ? ["keys/ read"] : [])),
+      setproduct(var.operators, ["retirement/ read"])
+    ) :
     join(" ", pair) => { member = pair[0], prefix = split(" ", pair[1])[0], role = split(" ", pair[1])[1] }
   }
 }

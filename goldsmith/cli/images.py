@@ -100,11 +100,21 @@ def images_retire(
         typer.Option(metavar="NUMBER", help="But not so many of the newest good ones; 1 without this."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what stays, and why.")] = False,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
     json: AsJson = False,
 ) -> None:
-    """Make old images that nothing uses OBSOLETE, and delete those that have been for a day."""
-    from ..commands.images import retire_by_rule
+    """Make old images that nothing uses OBSOLETE, and delete those that have been for a day.
 
+    With --project, tell what the deployment's last run has done or, with --dry-run, what one would do now.
+    """
+    from ..commands.retire import retire_by_rule, tell_retirement
+
+    if chosen_place(project, bucket).project is not None:
+        assert project is not None
+        if family or older_than is not None or keep is not None:
+            raise typer.BadParameter("the rules of a deployment are Terraform's retire_images; leave --family out")
+        raise typer.Exit(tell_retirement(project, bucket, dry_run=dry_run, as_json=json))
     raise typer.Exit(retire_by_rule(family or [], older_than, keep, dry_run=dry_run, as_json=json))
 
 

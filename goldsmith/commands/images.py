@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.build.build import Build, ExportedImage
+from shared.build.build import Build, ExportedImage, ImageUsage
 from shared.build.export_formats import CHECKSUM, ExportFormat, checksum_line, chosen_formats
 from shared.build.plan import ImagePlan
 from shared.build.resources import archive_stem, manifest_of, results_stem, sbom_names
 from shared.engine.manifest import manifest, with_earlier_files
 from shared.engine.script_table import scripts_of
-from shared.errors import AlreadyExists, InputError, NotFound, StoreError
+from shared.errors import AlreadyExists, GoldsmithError, InputError, NotFound, StoreError
 from shared.names import LOCAL
 from shared.ownership import find_image, revocation_of
 from shared.ports import Image
@@ -23,7 +23,7 @@ from shared.runtime import opening
 
 from ..exit_status import NOT_SUCCEEDED
 from ..home import open_home
-from ..places import Place, builds_at, default_bucket
+from ..places import Place, builds_at, default_bucket, open_client_of
 from ..screen.progress import shown
 from ..screen.tables import megabytes, print_json, print_table, when
 from ..screen.text import complain, say
@@ -31,10 +31,6 @@ from ..screen.text import complain, say
 if TYPE_CHECKING:
     from shared.provenance.check import Policy
     from shared.runtime.opening import ImageVerdict, LocalBackend, PushedImage
-
-
-_RETIRED = {"keep": "kept", "obsolete": "OBSOLETE now", "wait": "waits", "delete": "deleted"}
-_PLANNED = {"keep": "kept", "obsolete": "would be OBSOLETE", "wait": "waits", "delete": "would be deleted"}
 
 
 def list_images(family: str | None, *, as_json: bool) -> None:
@@ -294,32 +290,6 @@ def delete(names: list[str]) -> None:
             say(f"deleted image {name}")
 
 
-def retire_by_rule(
-    families: Sequence[str], older_than: str | None, keep: int | None, *, dry_run: bool, as_json: bool
-) -> int:
-    """Retire images by the options, or by the rules of this home, and print what was done; return the exit status."""
-    from shared.build.image.retire_rules import read_retire_rules
-
-    given = {name: value for name, value in {"older_than": older_than, "keep": keep}.items() if value is not None}
-    if given and not families:
-        raise InputError("--older-than and --keep say when images of --family NAME go away; name a family")
-    if families and not given:
-        raise InputError(
-            "--family says of which images the old ones go away; say which, with --older-than, --keep or both"
-        )
-    rules = read_retire_rules(dict.fromkeys(families, given), "options") if families else {}
-    with open_home() as backend:
-        here = opening.images_here(backend)
-        done = list(here.retire(rules or here.retire_rules(), dry_run=dry_run))
-    if as_json:
-        print_json([{**asdict(each.verdict), "fault": each.fault} for each in done])
-    else:
-        what = _PLANNED if dry_run else _RETIRED
-        rows = [(each.verdict, f"not done: {each.fault}" if each.fault else each.verdict.why) for each in done]
-        print_table(("IMAGE", "FAMILY", "", "WHY"), [(v.name, v.family, what[v.action], why) for v, why in rows])
-    return NOT_SUCCEEDED if any(each.fault or each.verdict.blind for each in done) else 0
-
-
 def print_verdict(
     name: str, place: Place, *, verified: bool, stated: tuple[str, str] | None, keys: Sequence[str], as_json: bool
 ) -> int:
@@ -333,6 +303,7 @@ def print_verdict(
     wanted, usage = None if stated is None else Policy(*stated), None
     if place.project is not None:
         verdict = _cloud_verdict(name, place.project, place.bucket, verified=verified, wanted=wanted, keys=keys)
+        usage = None if verdict.is_usable else _usage_there(verdict, place.project, place.bucket)
     else:
         with open_home() as backend:
             verdict = opening.images_here(backend).check(local_name(name), must_be_verified=verified)
@@ -364,6 +335,15 @@ def _cloud_verdict(
         return verdict
     faults = _faults_stated(lambda: images.faults(verdict.project, verdict.name, keys, wanted))
     return replace(verdict, problems=(*verdict.problems, *faults))
+
+
+def _usage_there(verdict: ImageVerdict, project: str, bucket: str | None) -> ImageUsage:
+    """List what uses an image of a deployment, in the projects of the last report of retire_images, or in its own."""
+    client = open_client_of(project, bucket)
+    consumers: Sequence[str] = (project,)
+    with suppress(GoldsmithError):
+        consumers = client.retirement().consumers
+    return client.usage(verdict.project, verdict.name, consumers)
 
 
 def _faults_stated(check: Callable[[], list[str]]) -> list[str]:

@@ -8,16 +8,48 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..backend import Backend
+from ..build.image.retire_rules import RetireRule
+from ..errors import NotFound, StoreError
+from ..json_values import reader
 from .retirement import RetireDone, Retiring, retire_images
 
 LOG = logging.getLogger(__name__)
 
 SECONDS = 420.0  # in which something is begun, within the nine minutes that the function has
 MOST_TOLD = 2000  # images in a report
+NONE_YET = "no image goes away by rule: retire_images of the deployment is empty, or has not run"
+
+
+@dataclass(frozen=True)
+class RetirementReport:
+    """What a run has done, as its report tells it."""
+
+    time: float  # Unix seconds, when it began
+    images: int
+    rules: dict[str, RetireRule]
+    consumers: tuple[str, ...]
+    told: tuple[RetireDone, ...]  # of so many images
+
+
+def read_report(report: str, backend: Backend) -> RetirementReport:
+    """Return the report of the last run. NotFound without one; StoreError for one that cannot be read."""
+    try:
+        data = backend.bucket.read(report)
+    except NotFound as error:
+        raise NotFound(NONE_YET) from error
+    try:
+        document = json.loads(data)
+        told = [{"verdict": each, "fault": each["fault"]} for each in document["told"]]
+        found: RetirementReport = reader(RetirementReport)({**document, "told": told})
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{report} cannot be read: {error!s:.200}; the next run of retire_images writes it anew"
+        ) from error
+    return found
 
 
 def run_retirement(retiring: Retiring, backend: Backend, report: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A project as a command line sees it: its builds, their logs, cancellation, retries, and the upload of specs.
+"""A project as a command line sees it: its builds, their logs, cancellation, retries, uploads of specs, and images.
 
 Made with the person's own credentials, it writes nothing but uploads and wishes: to end a build, to retry one, or to
 approve a promotion.
@@ -10,14 +10,15 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provisioner.protocol import PHASES
 
-from ..build.build import Build
+from ..backend import Backend, ReportTarget
+from ..build.build import Build, ImageUsage
 from ..build.image.approval import AskedPromotion, PromotionAnswer, answer_request, is_answered_by, purpose_of
 from ..build.resources import machine_name
 from ..clock import SystemClock
@@ -30,9 +31,16 @@ from ..gcp.pubsub import GoogleBus
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
 from ..identities import Identities
+from ..image_users import ImageUsers
+from ..keys import Keys
 from ..ports import Bucket, Clock, Compute, Message, Store
 from ..submission import upload_uri
-from ..topology import IMAGES_TOPIC, LOGS, REQUESTS_TOPIC
+from ..topology import IMAGES_TOPIC, LOGS, REQUESTS_TOPIC, RETIREMENT_REPORT
+
+if TYPE_CHECKING:
+    from ..build.image.retire_rules import RetireRule
+    from ..published.retire_verdict import RetireVerdict
+    from ..published.retirement_report import RetirementReport
 
 PORT = 1  # the serial port that is the console
 POLL = 2.0  # seconds
@@ -49,6 +57,8 @@ class CloudClient:
     clock: Clock
     compute: Compute
     identities: Identities
+    image_users: ImageUsers
+    project: str = ""
 
     def upload_context(self, packed: Path, digest: str) -> str:
         """Upload a packed context unless it is there; return its URI."""
@@ -83,6 +93,44 @@ class CloudClient:
     def console(self, followed: Followed) -> CloudConsole:
         """Return a reader of the consoles of a build's VMs; there need not be any yet."""
         return CloudConsole(followed, self.compute, self.bucket, self.logs_of(followed.build.id))
+
+    def retirement(self) -> RetirementReport:
+        """Return what the last run of retire_images has done. NotFound, StoreError."""
+        from ..published.retirement_report import read_report
+
+        return read_report(f"gs://{self.bucket_name}/{RETIREMENT_REPORT}", self._backend())
+
+    def plan_retirement(self, rules: Mapping[str, RetireRule], consumers: Sequence[str]) -> Iterator[RetireVerdict]:
+        """Say what is to be done with each image of the families, by what the caller may read. GoldsmithError."""
+        from ..published.retirement import Retiring, plan_retirement
+
+        return plan_retirement(Retiring(self.project, rules, consumers, self.image_users), self._backend())
+
+    def usage(self, project: str, image: str, consumers: Sequence[str]) -> ImageUsage:
+        """List what uses an image of ours, in projects that the caller may read; nothing for one that is not ours."""
+        from ..ownership import find_image
+        from ..published.usage import Consumers, usage_of
+
+        known = find_image(project, image, self._backend())
+        return (
+            ImageUsage() if known is None else usage_of(known, Consumers(self.image_users, consumers), self._backend())
+        )
+
+    def _backend(self) -> Backend:
+        """Return what reads the project; it has no keys, and gives no orders."""
+        return Backend(
+            compute=self.compute,
+            store=self.store,
+            bucket=self.bucket,
+            bus=self.bus,
+            clock=self.clock,
+            keys=Keys(None),
+            reports=ReportTarget("", None),
+            logs=f"gs://{self.bucket_name}/{LOGS}{{build_id}}",
+            progress=lambda _what, _done, _total: None,
+            adopted_families=(),
+            concurrency=None,
+        )
 
     def forget(self, build_id: str) -> Any:
         """Set a build aside; return its document as it stood. NotFound, InputError, Conflict, Permanent."""
@@ -171,12 +219,15 @@ def open_client(project: str, bucket: str) -> CloudClient:
     settings = Settings.of_person(project, bucket, os.environ)
     clock = SystemClock()
     objects = GoogleBucket(settings)
+    compute = GoogleCompute(settings, objects, clock)
     return CloudClient(
         bucket_name=bucket,
         store=GoogleStore(project, settings.firestore_host),
         bucket=objects,
         bus=GoogleBus(project, settings.pubsub_host),
         clock=clock,
-        compute=GoogleCompute(settings, objects, clock),
+        compute=compute,
         identities=GoogleIdentities(project, settings.certificates_url),
+        image_users=compute,
+        project=project,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from emulator.cloud.cloud import PROJECT, Cloud
+from shared.build.image.retire_rules import RetireRule
 from shared.build.limits import Limits
 from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
@@ -34,6 +36,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
     limits = Limits(adopted_families=("web",), max_keep=3600.0, retry_for=3600.0, retry_disk_for=3600.0)
     maker = f"projects/local/global/images/{MAKER}"
+    limits = replace(limits, retire_images={"attic": RetireRule()})
     approvers = [f"goldsmith-{name}@{PROJECT}.iam.gserviceaccount.com" for name in ("ann", "ben")]
     channels = json.dumps({"dev": {}, "prod": {}, "vault": {"approvers": approvers}})
     deployed = Cloud(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,6 +18,7 @@ from shared.engine.history import followed_from_now
 from shared.errors import InputError, NotFound, StoreError
 from shared.gcp.identities import GoogleIdentities
 from shared.gcp.settings import CERTIFICATES_URL
+from shared.image_users import ImageUse
 from shared.runtime.terminal import CloudClient
 from tests.world import values
 from tests.world.fakes import FakeClock, FakeCompute, MemoryBus
@@ -30,6 +31,13 @@ PLACE = Place("my-project")
 OTHERS = [f"other-{number:012x}" for number in range(200)]
 
 
+class NoUsers:
+    """Nothing uses images here."""
+
+    def uses(self, project: str, images_of: str) -> Iterator[ImageUse]:
+        yield from ()
+
+
 @pytest.fixture
 def store() -> PaidStore:
     return PaidStore()
@@ -40,7 +48,7 @@ def client(store: PaidStore) -> CloudClient:
     clock, bucket = FakeClock(), MemoryBucket()
     compute = FakeCompute(clock, bucket)
     people = GoogleIdentities("my-project", CERTIFICATES_URL)
-    return CloudClient("bucket", store, bucket, MemoryBus(), clock, compute, people)  # type: ignore[arg-type]  # not uploaded to
+    return CloudClient("bucket", store, bucket, MemoryBus(), clock, compute, people, NoUsers())  # type: ignore[arg-type]  # not uploaded to
 
 
 def begin(store: PaidStore, build_id: str = values.BUILD_ID, state: State = State.PROVISIONING) -> None:
