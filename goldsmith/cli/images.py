@@ -108,7 +108,7 @@ def images_retire(
 
     With --project, tell what the deployment's last run has done or, with --dry-run, what one would do now.
     """
-    from ..commands.retire import retire_by_rule, tell_retirement
+    from ..commands.published.retire import retire_by_rule, tell_retirement
 
     if chosen_place(project, bucket).project is not None:
         assert project is not None
@@ -196,7 +196,7 @@ def images_distribute(
     json: AsJson = False,
 ) -> None:
     """Share an image of a deployment with others, and copy it to other projects and locations; status 1 if refused."""
-    from ..commands.distribute import give_to_others
+    from ..commands.published.distribute import give_to_others
 
     raise typer.Exit(give_to_others(name, chosen_place(project, bucket), share or (), copy or (), wait, as_json=json))
 

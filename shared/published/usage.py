@@ -21,7 +21,7 @@ from .revocation import RevokedImage
 
 LOG = logging.getLogger(__name__)
 
-MOST_TOLD = 200  # users
+MOST_USERS = 200  # users
 LONGEST_USER = 300  # characters of one, and of why a project cannot be read
 LISTING_SECONDS = 240.0  # after which no further project is begun
 _TRIES = 20  # while others change the record
@@ -59,7 +59,7 @@ def usage_of(known: ImageDocument, consumers: Consumers, backend: Backend) -> Im
                 unread.append(f"{consumer}: {error}"[:LONGEST_USER])
                 break
     told = sorted(users)
-    return ImageUsage(tuple(told[:MOST_TOLD]), max(0, len(told) - MOST_TOLD), tuple(unread[:MOST_TOLD]))
+    return ImageUsage(tuple(told[:MOST_USERS]), max(0, len(told) - MOST_USERS), tuple(unread[:MOST_USERS]))
 
 
 def _using(images: set[tuple[str, str]], users: ImageUsers, consumer: str, owner: str) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""Commands that decide about published images: into which channel one comes, and which one is taken back."""
+"""Commands about published images: promoted, taken back, retired by rule, given to others."""

@@ -19,7 +19,7 @@ from shared.published.revocation import RevokedImage
 from shared.published.usage import (
     LISTING_SECONDS,
     LONGEST_USER,
-    MOST_TOLD,
+    MOST_USERS,
     Consumers,
     usage_lines,
     usage_of,
@@ -87,11 +87,11 @@ def test_users_of_the_image_and_of_its_copies_are_told_and_of_no_other(world: Wo
 
 
 def test_it_is_bounded_and_what_cannot_be_read_is_named(world: World) -> None:
-    many = [use("two", user=f"disk {number:04d} {'x' * 999}") for number in range(MOST_TOLD + 5)]
+    many = [use("two", user=f"disk {number:04d} {'x' * 999}") for number in range(MOST_USERS + 5)]
     users = Users(world, a_local=many, b_local=Permanent("403: compute.disks.list"))
     consumers = Consumers(users, ("a", "b", "c"))
     found = usage_of(known(world), consumers, world.backend)
-    assert (len(found.users), found.more, found.unread) == (MOST_TOLD, 5, ("b: 403: compute.disks.list",))
+    assert (len(found.users), found.more, found.unread) == (MOST_USERS, 5, ("b: 403: compute.disks.list",))
     assert max(map(len, found.users)) == LONGEST_USER
     assert usage_lines(found)[-2:] == (
         "5 more use it",

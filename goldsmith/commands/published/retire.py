@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from shared.errors import InputError, NotFound
 from shared.runtime import opening
 
-from ..exit_status import NOT_SUCCEEDED
-from ..home import open_home
-from ..places import open_client_of
-from ..screen.tables import print_json, print_table, when
-from ..screen.text import complain
+from ...exit_status import NOT_SUCCEEDED
+from ...home import open_home
+from ...places import open_client_of
+from ...screen.tables import print_json, print_table, when
+from ...screen.text import complain
 
 if TYPE_CHECKING:
     from shared.published.retirement import RetireDone

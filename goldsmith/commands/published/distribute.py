@@ -10,10 +10,10 @@ from shared.errors import InputError
 from shared.published.distribution_request import ask_to_distribute
 from shared.quantities import parse_duration
 
-from ..exit_status import NOT_SUCCEEDED
-from ..places import Place, open_client_of
-from ..screen.tables import print_json, print_table
-from ..screen.text import complain
+from ...exit_status import NOT_SUCCEEDED
+from ...places import Place, open_client_of
+from ...screen.tables import print_json, print_table
+from ...screen.text import complain
 
 POLL = 1.0  # seconds
 
