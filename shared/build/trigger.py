@@ -70,6 +70,7 @@ class Trigger:
     built: str = ""  # id of the build of the upload of this digest
     failures: int = 0  # builds that have failed since one did not
     paused: float = 0.0  # Unix seconds; 0: it is not. It asks for nothing until it is resumed or the spec is changed
+    pauses: int = 0  # how often it was paused; 0 as well for a pause by the release before
     cascade: Cascade | None = None  # the spec is read where it lies, as it is then, and `text` is ""
     removed: float = 0.0  # Unix seconds; 0: it is not. Its numbers go on if the spec gets triggers again
 
@@ -101,8 +102,13 @@ def request_of(trigger: Trigger, build: TriggeredBuild) -> str:
 
 
 def pause_request(trigger: Trigger) -> str:
-    """Return the text that asks for the failed build which says that a trigger is paused."""
-    return f"trigger {trigger.spec} paused {trigger.number}"
+    """Return the text that asks for the failed build which says that a trigger is paused.
+
+    Builds that were under way when it was resumed can pause it again before it has asked for another one. So pauses are
+    counted; the release before has not, and has announced its own by the number of the build alone.
+    """
+    again = f" {trigger.pauses}" if trigger.pauses else ""
+    return f"trigger {trigger.spec} paused {trigger.number}{again}"
 
 
 def request_key(spec: str, parameters: Mapping[str, str]) -> str:

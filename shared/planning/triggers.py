@@ -83,6 +83,7 @@ def accept(known: Trigger | None, offered: Trigger, source: str) -> Trigger:
         seen_source=source,
         seen_digest=offered.digest,
         number=known.number,
+        pauses=known.pauses,
         built=known.built if same else "",
         failures=known.failures if same else 0,
         paused=known.paused if same else 0.0,
@@ -183,8 +184,10 @@ def _strike(
             failures = 0
     if len(left) == len(trigger.asked):
         return trigger, ()
-    paused = trigger.paused or (now if failures >= most_failures else 0.0)
-    return replace(trigger, asked=tuple(left), failures=failures, paused=paused), lost
+    after = replace(trigger, asked=tuple(left), failures=failures)
+    if failures >= most_failures and not trigger.paused:
+        after = replace(after, paused=now, pauses=trigger.pauses + 1)
+    return after, lost
 
 
 def _has_ended(asked: TriggeredBuild, build: Build | None, now: float) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from shared.build.build import LOST, Build, Outcome, State
 from shared.build.plan import CachePlan
-from shared.build.trigger import Trigger, request_of
+from shared.build.trigger import Trigger, pause_request, request_of
 from shared.planning.triggers import (
     MOST_OPEN,
     UNBEGUN_SECONDS,
@@ -221,6 +221,15 @@ def test_after_failures_in_a_row_a_trigger_is_paused_until_it_is_resumed_or_the_
     assert accept(five, again, "4799").paused, "the same spec once more"
     changed = accept(five, replace(again, digest="other"), "4799")
     assert (changed.paused, changed.failures) == (0.0, 0)
+
+
+def test_pauses_have_names_of_their_own_and_one_of_the_release_before_keeps_its_name() -> None:
+    first = fail(TRIGGER, 5)
+    second = fail(resume_paused(first), 5)
+    again = replace(second, number=first.number)
+    assert pause_request(first) != pause_request(again)
+    assert pause_request(replace(first, pauses=0)) == f"trigger {first.spec} paused {first.number}"
+    assert accept(first, replace(TRIGGER, digest="other"), "4799").pauses == 1
 
 
 def test_what_has_not_failed_ends_the_row_and_a_cancelled_build_is_no_failure() -> None:

@@ -360,6 +360,21 @@ def test_triggers_that_fail_in_a_row_are_paused_announced_and_resumed(desk: Desk
         desk.intake.published(b'{"resume": 7}', "any")
 
 
+def test_each_pause_is_announced_though_no_build_was_asked_for_in_between(desk: Desk) -> None:
+    desk.upload(BOTH)
+    asked = []
+    for number in (4712, 4713):
+        new_source(desk, number)
+        asked += pull(desk)
+    desk.world.backend = replace(desk.world.backend, trigger_failures=1)
+    for times, build_id in enumerate(asked, start=1):
+        finish(desk, desk.world.store.load(build_id).build, Outcome.FAILED)
+        for _ in range(2):
+            assert pull(desk) == []
+            assert len([build for build in builds(desk) if build.plan is None]) == times
+        desk.intake.published(f'{{"resume": "{URI}"}}'.encode(), "any")
+
+
 def test_newer_requests_of_a_spec_supersede_queued_ones() -> None:
     desk = Desk(Limits(concurrency=1))
     running = desk.upload(PLAIN, "specs/busy.yaml")
