@@ -77,13 +77,13 @@ def _page(store: Store, arguments: Any) -> dict[str, Any]:
     found = store.builds(limit=limit + 1, before=before)
     shown = found[:limit]
     following = f"/builds?{urlencode({'limit': limit, 'before': shown[-1].id})}" if found[limit:] else None
-    waits = waits_of(shown, store)
+    waits = waits_of(shown, store, INSTANCE.backend().family_concurrency)
     return {"builds": [_summary(build, waits) for build in shown], "next": following}
 
 
 def _whole(build: Build, store: Store) -> dict[str, Any]:
     whole = nest_scripts(to_json(build), scripts_of(build, store))
-    return whole | _wait(build.id, waits_of([build], store)) | _kept_disk(build)
+    return whole | _wait(build.id, waits_of([build], store, INSTANCE.backend().family_concurrency)) | _kept_disk(build)
 
 
 def _kept_disk(build: Build | Damaged) -> dict[str, Any]:

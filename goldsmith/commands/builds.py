@@ -44,7 +44,7 @@ def list_builds(place: Place, *, as_json: bool) -> None:
         builds = known.store.builds()
         whole = [build for build in builds if isinstance(build, Build)]
         interrupted = {build.id for build in whole if known.is_interrupted(build)}
-        waits = waits_of(whole, known.store)
+        waits = waits_of(whole, known.store, known.family_concurrency)
     for build in builds:
         if isinstance(build, Damaged):
             complain(build.why)
@@ -122,7 +122,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
         build = find_by_id(known, build_id, place)
         logs = known.logs_of(build.id)
         interrupted = known.is_interrupted(build)
-        waits = waits_of([build], known.store)
+        waits = waits_of([build], known.store, known.family_concurrency)
         scripts = scripts_of(build, known.store)
     if as_json:
         print_json(nest_scripts(_document(build, {build.id} if interrupted else set(), waits), scripts))

@@ -223,7 +223,7 @@ def _show(events: Sequence[Event | Damaged], build: Build, screen: View) -> None
 
 def _show_wait(build: Build, client: CloudClient, screen: View) -> int:
     """Show what a build waits for; return how many builds are queued."""
-    found = waits_of([build], client.store)
+    found = waits_of([build], client.store, client.family_concurrency)
     if build.id in found:
         screen.progress(f"queued: {found[build.id]}", 0, 0)
     return len(found)

@@ -39,10 +39,14 @@ class Wait:
     place: int  # 1: it is the next
     running: int  # builds that have VMs, or are about to
     maker: str = ""  # id of the build that makes its image; "": it waits for its turn alone
+    of_family: int = 0  # builds of its family that are before it, where no more may be at work at once; else 0
 
     def __str__(self) -> str:
         if self.maker:
             return f"waits for build {self.maker}, which makes this image already"
+        if self.of_family:
+            builds = "build" if self.of_family == 1 else "builds"
+            return f"waits for its family, of which {self.of_family} {builds} are before it, {self.running} running"
         return f"place {self.place} in the queue, {self.running} running"
 
 
@@ -51,24 +55,24 @@ def turns(line: Sequence[Unfinished], concurrency: int | None, of_family: int | 
 
     Of one family these are at most `of_family`. One that waits for its family holds no place.
     """
-    waiting = {*makers(line), *_wait_for_family(line, of_family)}
+    waiting = {*makers(line), *_before_of_family(line, of_family)}
     free = [build for build in line if build.state is State.QUEUED and build.id not in waiting]
     return free if concurrency is None else free[: max(0, concurrency - sum(map(occupies, line)))]
 
 
-def _wait_for_family(line: Sequence[Unfinished], most: int | None) -> set[str]:
-    """Return the queued builds that others of their family are before, by id.
+def _before_of_family(line: Sequence[Unfinished], most: int | None) -> dict[str, int]:
+    """Return how many of their family are before the queued builds that wait for these, by id.
 
     Whatever these wait for counts, so that two processes with different lines never begin one more than may be.
     """
     if most is None:
-        return set()
+        return {}
     before = Counter((build.image_project, build.family) for build in line if build.family and occupies(build))
-    found = set()
+    found = {}
     for build in line:
         if build.state is State.QUEUED and build.family:
             if before[build.image_project, build.family] >= most:
-                found.add(build.id)
+                found[build.id] = before[build.image_project, build.family]
             before[build.image_project, build.family] += 1
     return found
 
@@ -89,26 +93,26 @@ def superseded(line: Sequence[Unfinished]) -> dict[str, str]:
     return {build_id: newer for build_id, newer in later.items() if newer != build_id}
 
 
-def waits(line: Sequence[Unfinished]) -> dict[str, Wait]:
-    """Return what the queued builds of a line wait for, by id."""
-    waiting = makers(line)
+def waits(line: Sequence[Unfinished], of_family: int | None = None) -> dict[str, Wait]:
+    """Return what the queued builds of a line wait for, by id, when at most `of_family` of one may have VMs at once."""
+    waiting, before = makers(line), _before_of_family(line, of_family)
     running = sum(map(occupies, line))
     place = 1
     found = {}
     for build in line:
         if build.state is State.QUEUED:
-            found[build.id] = Wait(place, running, waiting.get(build.id, ""))
-            place += build.id not in waiting
+            found[build.id] = Wait(place, running, waiting.get(build.id, ""), before.get(build.id, 0))
+            place += build.id not in waiting and build.id not in before
     return found
 
 
-def waits_of(builds: Iterable[Build | Damaged], store: Store) -> Mapping[str, Wait]:
+def waits_of(builds: Iterable[Build | Damaged], store: Store, of_family: int | None) -> Mapping[str, Wait]:
     """Return what the queued ones of some builds wait for, by id; the line is read only for those.
 
-    One that has left the line meanwhile waits for nothing.
+    One that has left the line meanwhile waits for nothing. `of_family` may be None where it is not known.
     """
     queued = any(isinstance(build, Build) and build.state is State.QUEUED for build in builds)
-    return waits(readable_builds(store.line())) if queued else {}
+    return waits(readable_builds(store.line()), of_family) if queued else {}
 
 
 def occupies(build: Unfinished) -> bool:

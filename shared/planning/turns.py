@@ -78,7 +78,7 @@ def take_turn(build: Build, backend: Backend, engine: Engine) -> Wait | None:
         except (EnvironmentFault, NotFound, Permanent) as error:  # the source is gone, say
             engine.receive(given_up(build, str(error), backend.clock.now()))
     now = backend.store.load(build.id).build
-    return waits(line).get(build.id) if now.state is State.QUEUED else None
+    return waits(line, backend.family_concurrency).get(build.id) if now.state is State.QUEUED else None
 
 
 def give_turn(build_id: str, backend: Backend, engine: Engine, damaged: Collection[str] = ()) -> bool:

@@ -49,6 +49,7 @@ class LocalBuilds:
         self.store = backend.store
         self.bus = backend.bus
         self.clock = backend.clock
+        self.family_concurrency = backend.family_concurrency
 
     @contextmanager
     def building(self, build_id: str) -> Iterator[bool]:

@@ -60,6 +60,11 @@ class CloudClient:
     image_users: ImageUsers
     project: str = ""
 
+    @property
+    def family_concurrency(self) -> int | None:
+        """Return None: how many builds of one family may be at work is known to the deployment's functions alone."""
+        return None
+
     def upload_context(self, packed: Path, digest: str) -> str:
         """Upload a packed context unless it is there; return its URI."""
         return self._upload(packed, digest, ".tar")

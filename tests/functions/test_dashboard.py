@@ -75,7 +75,7 @@ def test_a_queued_build_has_its_place(deployment: Deployment) -> None:
     assert waiting.plan is not None
     image = replace(waiting.plan.image, name="another")
     store.create(replace(waiting, plan=replace(waiting.plan, image=image)), values.requested(build_id=waiting.id))
-    wait = {"place": 1, "running": 7, "maker": ""}
+    wait = {"place": 1, "running": 7, "maker": "", "of_family": 0}
     _status, document = get(deployment, "/builds?limit=2")
     builds = document["builds"]
     assert isinstance(builds, list)

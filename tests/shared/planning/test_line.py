@@ -159,6 +159,15 @@ def test_what_a_build_waits_for_is_told(line: list[Build], wait: Wait, words: st
     assert (found, str(found)) == (wait, words)
 
 
+def test_one_that_waits_for_its_family_is_told_so_and_holds_no_place() -> None:
+    line = [running("a", family="f"), queued("b", family="f"), queued("c", family="f"), queued("d", family="g")]
+    found = shared_line.waits(known(line), 1)
+    assert found == {"b": Wait(1, 1, of_family=1), "c": Wait(1, 1, of_family=2), "d": Wait(1, 1)}
+    assert str(found["c"]) == "waits for its family, of which 2 builds are before it, 1 running"
+    assert shared_line.waits(known(line), 2) == {"b": Wait(1, 1), "c": Wait(2, 1, of_family=2), "d": Wait(2, 1)}
+    assert {wait.of_family for wait in shared_line.waits(known(line)).values()} == {0}
+
+
 def of_family(line: list[Build], most: int) -> list[str]:
     return [each.id for each in shared_line.turns(known(line), None, most)]
 
