@@ -20,6 +20,7 @@ from shared.build.build import Build, Outcome
 from shared.build.events import BuildRequested, Event
 from shared.build.identity import build_id
 from shared.build.plan import CachePlan, Plan, SpecPlace
+from shared.build.trigger import request_key
 from shared.errors import NO_SPACE, GoldsmithError, InputError, NameTaken, NotFound
 from shared.interruption import Interruption
 from shared.planning.requests import admit
@@ -68,6 +69,16 @@ class BuildFlags:
     anew: bool = False  # whether it is built even if nothing has changed, without earlier results of other hosts
     place: SpecPlace | None = None  # where the spec lies
     show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
+
+    @property
+    def request_key(self) -> str:
+        """Return what tells requests of one spec, of which newer ones supersede queued ones; "": none does.
+
+        That is so for one that wants files, a shell or two builds: another build does not give these.
+        """
+        if self.place is None or self.output is not None or self.check or self.hold.seconds or self.first is not None:
+            return ""
+        return request_key(self.place.uri, self.place.parameters)
 
     def applied(self, plan: Plan) -> Plan:
         """Return the plan with the options in it; the archive is named for the image, below `output`."""
@@ -223,6 +234,8 @@ def _build_once(
                 if ours:
                     try:
                         plan = options.applied(plan_for(spec, folder, backend, asked))
+                        if spec.triggers is not None:
+                            plan = replace(plan, spec=options.request_key)
                         plan = with_absolute_paths(plan, folder)
                         if options.check:
                             return _run_twice(plan, backend, screen, None if as_json else options.show(as_json), read)

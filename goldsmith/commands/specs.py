@@ -58,11 +58,17 @@ def read_builds(
     return file
 
 
+def spec_path(path: Path) -> Path:
+    """Return the one path by which a spec is called; links stay, since they may lead elsewhere by the next build."""
+    path = path.absolute()
+    return path.parent.resolve() / path.name if ".." in path.parts else path
+
+
 def spec_place(path: Path, parameters: Mapping[str, str], file: SpecFile) -> SpecPlace | None:
     """Return where a spec lies; None for a workflow, whose builds depend on each other."""
     if file.parsed.is_workflow:
         return None
-    return SpecPlace(str(path.absolute()), dict(parameters), source=source_keys(file.builds[0].spec.source))
+    return SpecPlace(str(spec_path(path)), dict(parameters), source=source_keys(file.builds[0].spec.source))
 
 
 def here(builds: tuple[SpecBuild, ...], path: Path) -> tuple[SpecBuild, ...]:

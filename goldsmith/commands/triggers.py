@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.build.damage import Damaged
-from shared.build.trigger import CauseKind, Trigger, TriggeredBuild, request_of
+from shared.build.trigger import CauseKind, Trigger, TriggeredBuild, request_of, spec_digest
+from shared.context.outside import outside
+from shared.context.packing import NOTICED_LIMIT, context_digest
 from shared.errors import GoldsmithError, InputError
 from shared.interruption import Interruption
 from shared.json_values import to_document
 from shared.planning.triggers import offer
-from shared.quantities import format_duration
+from shared.quantities import format_duration, format_size
 from shared.runtime import opening
 from shared.spec.read import parse_file
 
@@ -22,7 +24,7 @@ from ..home import open_home, resume_all
 from ..screen.tables import print_json, print_table, when
 from ..screen.text import complain, say
 from .build import BuildFlags, build_all
-from .specs import here, read_builds, spec_place
+from .specs import here, read_builds, spec_path, spec_place
 
 _WHY: Mapping[CauseKind, str] = {
     "every": "its time has come",
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 def add_trigger(path: Path, parameters: Mapping[str, str]) -> None:
     """Keep a spec that has triggers. SpecError, InputError."""
-    path = _place(path)
+    path = spec_path(path)
     file = _read(path, parameters, f"goldsmith triggers add {path}")
     spec = file.builds[0].spec
     if spec.triggers is None:
@@ -51,14 +53,14 @@ def add_trigger(path: Path, parameters: Mapping[str, str]) -> None:
 def remove_trigger(path: Path) -> None:
     """Build a spec no more by itself. InputError for one that has not been added."""
     with open_home() as backend:
-        opening.triggers_here(backend).remove(str(_place(path)))
+        opening.triggers_here(backend).remove(str(spec_path(path)))
     say(f"{path} is built no more by itself")
 
 
 def resume_trigger(path: Path) -> None:
     """Build a spec by itself again. InputError for one that has not been added."""
     with open_home() as backend:
-        opening.triggers_here(backend).resume(str(_place(path)))
+        opening.triggers_here(backend).resume(str(spec_path(path)))
     say(f"{path} is built by itself again")
 
 
@@ -113,13 +115,22 @@ def _due(trigger: Trigger) -> tuple[TriggeredBuild, ...]:
     with open_home() as backend:
         offered = _offered(path, file, trigger.parameters, backend)
         source = opening.images_here(backend).source_of(spec, file.folder).id if offered.source_changed else ""
-        return opening.triggers_here(backend).due(trigger, offered, source)
+        formerly = spec_digest(file.parsed.text, trigger.parameters, None)
+        return opening.triggers_here(backend).due(trigger, offered, source, formerly)
 
 
 def _offered(path: Path, file: SpecFile, parameters: Mapping[str, str], backend: LocalBackend) -> Trigger:
     """Return the trigger of a file as it is now; the text is left where it is."""
     spec, text = file.builds[0].spec, file.parsed.text
-    return replace(offer(spec, str(path), text, parameters, backend.clock.now()), text="")
+    context = None
+    if spec.triggers is not None and spec.triggers.spec_changed and spec.context is not None:
+        with opening.temporary_folder() as spool:
+            context = context_digest(file.folder / spec.context, spool, outside(spec.steps))
+        if context is None:
+            size = format_size(NOTICED_LIMIT)
+            complain(f"{path}: its context is larger than {size}; changes of files there are not noticed by themselves")
+    digest = spec_digest(text, parameters, context)
+    return replace(offer(spec, str(path), text, parameters, backend.clock.now(), digest=digest), text="")
 
 
 def _count(trigger: Trigger) -> int:
@@ -153,12 +164,6 @@ def _read(path: Path, parameters: Mapping[str, str], asked: str) -> SpecFile:
     if parse_file(path).is_workflow:
         raise InputError(f"{path} is a workflow, which has no triggers; write it as specs, with: goldsmith convert")
     return read_builds(path, parameters, asked, None)
-
-
-def _place(path: Path) -> Path:
-    """Return the one path by which a spec is called; links stay, since they may lead elsewhere by the next build."""
-    path = path.absolute()
-    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _when_built(trigger: Trigger) -> str:

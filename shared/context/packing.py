@@ -19,6 +19,8 @@ from ..build.plan import Context
 from ..errors import InputError, NoSpace
 from .members import SHOWN_PROBLEMS, Member, Reader, WithOutside, links_out, open_context
 
+NOTICED_LIMIT = 1 << 30  # bytes of a context that are read for its digest alone
+_BLOCK = 1 << 20
 MEMBER_TIME = 315532800  # 1980-01-01: the oldest time that tar, zip and vfat all hold and none warns about
 
 
@@ -39,6 +41,35 @@ def pack_context(place: Path, target: Path, outside: Collection[str] = ()) -> Co
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{target}: no space left for the packed context {place}; free some and try again") from error
         raise InputError(f"{place}: the context cannot be packed: {error}; check the files") from error
+
+
+def context_digest(place: Path, spool: Path, outside: Collection[str] = (), most: int = NOTICED_LIMIT) -> str | None:
+    """Return the digest that a packed context would have; None where its files are larger than `most` bytes together.
+
+    `spool` is a folder in which the files of an archive are unpacked. InputError.
+    """
+    try:
+        with open_context(place, spool) as opened:
+            reader = WithOutside(opened, place, outside) if outside else opened
+            problems = reader.problems + links_out(reader.members)
+            if problems:
+                raise InputError("\n".join(f"{place}: {problem}" for problem in problems[:SHOWN_PROBLEMS]))
+            if sum(member.size for member in reader.members.values()) > most:
+                return None
+            return _digest_of(reader)
+    except OSError as error:
+        raise InputError(f"{place}: the context cannot be read: {error}; check the files") from error
+
+
+def _digest_of(reader: Reader) -> str:
+    digest = hashlib.sha256()
+    for name, member in sorted(reader.members.items()):
+        _hash_member(name, member, digest)
+        if member.kind == "file":
+            with reader.open(name) as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 class _Hashed:
@@ -73,10 +104,8 @@ def _write(reader: Reader, target: Path) -> Context:
 
 
 def _add(archive: tarfile.TarFile, reader: Reader, name: str, member: Member, digest: hashlib._Hash) -> None:
-    """Write one member and hash it: a line with kind, mode and lengths, then name, then contents or target."""
-    encoded, target = name.encode(), member.target.encode()
-    mode = "x" if member.executable else "-"
-    digest.update(f"{member.kind} {mode} {len(encoded)} {member.size + len(target)}\n".encode() + encoded + target)
+    """Write one member and hash it."""
+    _hash_member(name, member, digest)
     info = tarfile.TarInfo(name)
     info.mtime, info.uname, info.gname = MEMBER_TIME, "root", "root"
     if member.kind == "file":
@@ -87,3 +116,10 @@ def _add(archive: tarfile.TarFile, reader: Reader, name: str, member: Member, di
     info.type, info.linkname = (tarfile.SYMTYPE, member.target) if member.kind == "link" else (tarfile.DIRTYPE, "")
     info.mode = 0o777 if member.kind == "link" else 0o755
     archive.addfile(info)
+
+
+def _hash_member(name: str, member: Member, digest: hashlib._Hash) -> None:
+    """Hash a line with kind, mode and lengths, then the name, then a link's target; the contents of a file follow."""
+    encoded, target = name.encode(), member.target.encode()
+    mode = "x" if member.executable else "-"
+    digest.update(f"{member.kind} {mode} {len(encoded)} {member.size + len(target)}\n".encode() + encoded + target)

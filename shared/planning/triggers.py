@@ -90,10 +90,16 @@ def accept(known: Trigger | None, offered: Trigger, source: str) -> Trigger:
     )
 
 
-def edit(known: Trigger, offered: Trigger) -> Trigger:
-    """Return a trigger of one machine once its file has been read again; no build is asked for by that."""
+def edit(known: Trigger, offered: Trigger, formerly: str = "") -> Trigger:
+    """Return a trigger of one machine once its file has been read again; no build is asked for by that.
+
+    `formerly` is the digest that the release before would have kept, which did not look at the context.
+    """
     if known.digest == offered.digest:
         return known
+    if known.digest == formerly:
+        seen = offered.digest if known.seen_digest == formerly else known.seen_digest
+        return replace(known, digest=offered.digest, seen_digest=seen)
     after = accept(known, offered, known.seen_source if known.source == offered.source else "")
     return replace(
         after, seen_digest=known.seen_digest, asked=known.asked if known.name == offered.name else (), built=known.built

@@ -45,9 +45,12 @@ class KeptTriggers:
         """Let the triggers of a spec ask for builds again. InputError for one that has not been added."""
         self._write(path, lambda known: resume_paused(_there(known, path)))
 
-    def due(self, trigger: Trigger, offered: Trigger, source: str) -> tuple[TriggeredBuild, ...]:
-        """Write down what has to be built of a spec, as its file is now, from the image of this id; return that."""
-        now = edit(trigger, offered)
+    def due(self, trigger: Trigger, offered: Trigger, source: str, formerly: str = "") -> tuple[TriggeredBuild, ...]:
+        """Write down what has to be built of a spec, as its file is now, from the image of this id; return that.
+
+        `formerly` is as for edit().
+        """
+        now = edit(trigger, offered, formerly)
         if now != trigger and not self._store.save_trigger(now, trigger):
             return ()
         return look_at(now, source, self._backend, each_minute=False).wanted

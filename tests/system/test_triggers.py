@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.system.command import Goldsmith
+from tests.system.command import Goldsmith, is_event, is_report
 from tests.system.sandboxes import assert_nothing_left, sandboxed
 
 pytestmark = pytest.mark.slow
@@ -56,4 +56,23 @@ def test_what_was_built_from_a_revoked_image_is_built_again(sandboxes: Goldsmith
     again = sandboxes.run("images", "revoke", second, "--reason", "bad", "--cascade")
     assert "family web leads to" in again.out
     assert sandboxes.images() == images
+    assert_nothing_left(sandboxes)
+
+
+@pytest.mark.parametrize("user", ["root"], indirect=True)
+def test_a_newer_build_of_a_spec_with_triggers_supersedes_a_queued_one(sandboxes: Goldsmith) -> None:
+    one_at_once = {"GOLDSMITH_CONCURRENCY": "1"}
+    busy = sandboxed(sandboxes, [{"name": "one", "script": "sleep 10\n"}], name="busy")
+    spec = sandboxed(sandboxes, [{"name": "one", "script": "true\n"}], triggers={"spec_changed": True})
+    running = sandboxes.start("build", busy, "--json", environment=one_at_once)
+    running.until(is_report("step-started"))
+    first = sandboxes.start("build", spec, "--json", environment=one_at_once)
+    queued = first.until(is_event("BuildRequested"))["event"]["build_id"]
+    second = sandboxes.start("build", spec, "--json", environment=one_at_once)
+    newer = second.until(is_event("BuildRequested"))["event"]["build_id"]
+    assert first.finish().status == 1
+    ended = {build["id"]: build for build in sandboxes.builds()}[queued]
+    told = f"superseded by build {newer}, a newer request of the same spec"
+    assert (ended["outcome"], ended["reason"]) == ("cancelled", told)
+    assert [each.finish().status for each in (running, second)] == [0, 0]
     assert_nothing_left(sandboxes)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from goldsmith.commands.build import BuildFlags
+from goldsmith.commands.held import HoldFlags
+from shared.build.plan import SpecPlace
+from shared.context.packing import NOTICED_LIMIT
 from shared.runtime.one_machine import open_one_machine
 from tests.goldsmith.command_line import Commands
 
@@ -111,3 +116,42 @@ def test_a_workflow_has_no_triggers(run: Commands, tmp_path: Path) -> None:
     done = run("triggers", "add", path)
     assert (done.status, done.out) == (2, "")
     assert "is a workflow, which has no triggers" in done.err
+
+
+def test_a_changed_file_of_the_context_is_a_changed_spec(run: Commands, tmp_path: Path, home: Path) -> None:
+    spec, context = tmp_path / "hello.yaml", tmp_path / "files"
+    context.mkdir()
+    (context / "one").write_text("one")
+    spec.write_text(f"{SPEC}context: files\ntriggers: {{spec_changed: true}}\n")
+
+    def digest() -> str:
+        assert run("triggers", "add", spec).status == 0
+        return str(run("triggers", "list", "--json").document()[0]["digest"])
+
+    first = digest()
+    assert digest() == first
+    (context / "one").write_text("two")
+    assert digest() != first
+    (context / "one").write_text("one")
+    assert digest() == first
+    with (context / "large").open("wb") as file:
+        file.truncate(NOTICED_LIMIT)
+    done = run("triggers", "add", spec)
+    assert done.status == 0
+    assert "its context is larger than 1G; changes of files there are not noticed by themselves" in done.err
+
+
+def test_builds_of_a_spec_with_triggers_tell_which_spec_they_are_of(tmp_path: Path) -> None:
+    place = SpecPlace(str(tmp_path / "hello.yaml"), {"release": "2"})
+    plain = BuildFlags(None, None, None, place=place)
+    assert plain.request_key == BuildFlags(None, None, None, anew=True, place=place).request_key != ""
+    other = replace(plain, place=replace(place, parameters={}))
+    assert other.request_key != plain.request_key
+    for wanted in (
+        BuildFlags(tmp_path, None, None, place=place),
+        BuildFlags(None, None, None, check=True, place=place),
+        BuildFlags(None, None, None, first="one", place=place),
+        BuildFlags(None, None, None, hold=HoldFlags(kept=60.0), place=place),
+        BuildFlags(None, None, None),
+    ):
+        assert wanted.request_key == ""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.context.members import MEMBER_LIMIT, SHOWN_PROBLEMS, Member, Scan, missing_file, resolve_link, scan
-from shared.context.packing import MEMBER_TIME, pack_context
+from shared.context.packing import MEMBER_TIME, context_digest, pack_context
 from shared.errors import InputError
 
 
@@ -92,6 +92,25 @@ def test_any_change_gives_another_digest(folder: Path, tmp_path: Path, change: s
     else:
         (folder / "etc/empty").rmdir()
     assert pack_context(folder, tmp_path / "2.tar").digest != before
+
+
+def test_the_digest_alone_is_that_of_the_packed_context(folder: Path, tmp_path: Path) -> None:
+    packed = pack_context(folder, tmp_path / "packed.tar")
+    for place in (folder, Path(packed.uri)):
+        assert context_digest(place, tmp_path) == packed.digest
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "file").write_text("beside\n")
+    outside = ["../beside"]
+    with_others = pack_context(folder, tmp_path / "others.tar", outside)
+    assert context_digest(folder, tmp_path, outside) == with_others.digest != packed.digest
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    assert context_digest(folder, tmp_path, most=size) == packed.digest
+    assert context_digest(folder, tmp_path, most=size - 1) is None
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(InputError, match="pipe"):
+        context_digest(folder, tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        context_digest(folder / "none", tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])

@@ -171,6 +171,17 @@ class TestConcurrency:
         world.finish()
         assert world.build(event.build_id).outcome is O.SUCCEEDED
 
+    def test_the_process_of_a_superseded_build_ends_it(self) -> None:
+        world = World(concurrency=1)
+        ask(world, spec("busy"), "busy")
+        asked = [plan_of(world, spec(), text) for text in ("one", "two")]
+        first, second = [world.engine.request(replace(each, plan=replace(each.plan, spec="same"))) for each in asked]
+        assert take_turn(first, world.backend, world.engine) is None
+        ended = world.build(first.id)
+        told = f"superseded by build {second.id}, a newer request of the same spec"
+        assert (ended.outcome, ended.reason) == (O.CANCELLED, told)
+        assert str(take_turn(second, world.backend, world.engine)) == "place 1 in the queue, 1 running"
+
 
 class TestSameContent:
     @pytest.mark.parametrize("keys", [CHANGED, {**CHANGED, **FIXED}, FIXED])

@@ -87,6 +87,17 @@ def test_failures_in_a_row_pause_it_once_and_a_changed_file_goes_on(world: World
     assert not known(world).paused
 
 
+def test_what_the_release_before_has_kept_is_no_change_of_the_context(world: World, kept: KeptTriggers) -> None:
+    kept.add(OFFERED)
+    [first] = kept.due(known(world), OFFERED, "4711")
+    end(world, first.id, Outcome.SUCCEEDED)
+    with_context = replace(OFFERED, digest="with its context")
+    assert kept.due(known(world), with_context, "4711", OFFERED.digest) == ()
+    assert (known(world).digest, known(world).seen_digest) == ("with its context", "with its context")
+    [changed] = kept.due(known(world), replace(OFFERED, digest="with another"), "4711", OFFERED.digest)
+    assert changed.kind == "spec"
+
+
 def test_a_person_resumes_it(world: World, kept: KeptTriggers) -> None:
     kept.add(OFFERED)
     world.store.save_trigger(replace(known(world), paused=1.0, failures=5), known(world))
