@@ -98,7 +98,7 @@ def test_what_has_its_disk_open_is_told(run: Commands, images: Path) -> None:
         (("revoke", "none", "--reason", "bad"), "there is no image none in project local"),
         (("revoke", "one", "--reason", " "), "reason: write one line"),
         (("revoke", "my-project/one", "--reason", "bad"), "image my-project/one is not of this machine"),
-        (("check", "my-project/one"), "goldsmith images check one --project my-project"),
+        (("check", "my-project/one"), "goldsmith images check --project ID"),
         (("check", "No Name"), "not a valid name"),
     ],
 )
