@@ -58,7 +58,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--signing-key",
         type=_key_version,
-        default="",
         metavar="VERSION",
         help="the version of a key of Cloud KMS that signs what is stated of images; made where there is none",
     )
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace, asked: Event) -> None:
         boot="firmware" if options.boot == "firmware" else "direct",
         limits=options.limits,
         channels=options.channels,
-        signing_key=options.signing_key,
+        signing_key=options.signing_key or "",
     )
     with cloud:
         sys.stdout.write(directions(cloud))
