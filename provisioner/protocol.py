@@ -269,6 +269,7 @@ class Job:
     makes_root: bool = False  # this VM is a maker: steps but those of MAKER_ACTIONS run in a root that it makes
     kept: bool = False  # the host keeps the disk that a failed step has left, and may end this machine at its last word
     secrets_url: str = ""  # where the values of the steps' secrets are fetched
+    machine: str = ""  # which of several VMs that verify one image this is; "" for any other
     version: int = VERSION
 
 
@@ -292,6 +293,8 @@ class Report:
     output: str = (
         ""  # the last OUTPUT_LIMIT bytes of a failed step; or an inventory; or findings or scripts, one a line
     )
+    machine: str = ""  # as of the job
+    identity: Tuple[str, ...] = ()  # of the machine, for comparison with others: lines `NAME SHA-256`
     version: int = VERSION
 
 

@@ -48,19 +48,26 @@ class Keys:
             raise ValueError("the master key needs at least 32 bytes")
         self._master = master
 
-    def of_machine(self, build_id: str, attempt: int, phase: str, scheme: int = BY_MACHINE) -> str:
-        """Return the key, in hex, that the VM of one phase of one attempt signs its reports with."""
+    def of_machine(
+        self, build_id: str, attempt: int, phase: str, scheme: int = BY_MACHINE, *, machine: str = ""
+    ) -> str:
+        """Return the key, in hex, that the VM of one phase of one attempt signs its reports with: one of its own.
+
+        `machine` is the name of a verifier.
+        """
         if self._master is None:
             raise EnvironmentFault("there is no master key here; set GOLDSMITH_MASTER_KEY for functions that need it")
         if scheme == BY_ATTEMPT:
             text = f"{build_id}\n{attempt}".encode(errors="replace")
         else:
-            text = _prefixed(build_id, str(attempt), phase, machine_name(build_id, attempt, phase))
+            own = [machine] if machine else []
+            text = _prefixed(build_id, str(attempt), phase, machine_name(build_id, attempt, phase), *own)
         return hmac.new(self._master, text, hashlib.sha256).hexdigest()
 
     def good(self, report: Report, data: bytes, signature: str, scheme: int = BY_MACHINE) -> bool:
         """Return whether `signature` over the exact bytes was made by the VM that the report says it is from."""
-        wanted = sign(self.of_machine(report.build_id, report.attempt, report.phase, scheme), data)
+        key = self.of_machine(report.build_id, report.attempt, report.phase, scheme, machine=report.machine)
+        wanted = sign(key, data)
         return hmac.compare_digest(wanted.encode(), signature.encode(errors="replace"))
 
 

@@ -36,7 +36,7 @@ VERIFY_LABEL = "goldsmith-verify"  # on an image that no family has: pending, an
 DIGEST_LABEL = "goldsmith-digest"  # on an image: the first 40 digits of its content digest
 COPY_LABEL = "goldsmith-copy-of"  # on a copy of an image: the id of the image that it is a copy of
 
-_OF_ATTEMPT = "-a[0-9]+-[a-z]+(-ci)?"  # follows the build id in the name of what an attempt makes
+_OF_ATTEMPT = "-a[0-9]+-[a-z]+[0-9]?(-ci)?"  # follows the build id in the name of what an attempt makes
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUFFIX = re.compile(r"[-a-z0-9]*[a-z0-9]")
 _PROJECT = re.compile(r"([a-z0-9][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")  # old ones begin with a domain

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -125,7 +126,9 @@ def _progress(what: str, done: int, total: int) -> RenderableType:
 
 
 def _records(build: Build) -> Sequence[StepRecord]:
-    return (*build.steps, *build.verify_steps)
+    named = [(name, record) for name, table in build.verify_tables for record in table]
+    of_verifiers = [replace(record, name=f"{name}: {record.name}") if name else record for name, record in named]
+    return (*build.steps, *of_verifiers)
 
 
 def _steps(records: Sequence[StepRecord], room: int, running_for: str) -> RenderableType:

@@ -44,18 +44,18 @@ LAST_LINES = 20  # of a failed step's output
 def event_line(build: Build, event: Event) -> str:
     """One line on an event, for people; "" when the state says it all."""
     if isinstance(event, Reported):
-        return _tell_report(build, event.report)
-    if isinstance(event, MachineStarted):
-        return f"{build.machine_word(event.phase)} of attempt {event.attempt} started"
-    if isinstance(event, MachineStopped):
-        return f"{build.machine_word(event.phase)} of attempt {event.attempt}: {event.how}" + (
-            f" ({event.detail})" if event.detail else ""
-        )
+        told = _tell_report(build, event.report)
+        return f"{event.report.machine}: {told}" if told and event.report.machine else told
+    if isinstance(event, MachineStarted | MachineStopped):
+        vm = build.machine_word(event.phase) + (f" {event.machine}" if event.machine else "")
+        if isinstance(event, MachineStarted):
+            return f"{vm} of attempt {event.attempt} started"
+        return f"{vm} of attempt {event.attempt}: {event.how}" + (f" ({event.detail})" if event.detail else "")
     return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
 
 
 def _tell_report(build: Build, report: Report) -> str:
-    table = build.verify_steps if report.phase == "verify" else build.steps
+    table = dict(build.verify_tables).get(report.machine, ()) if report.phase == "verify" else build.steps
     name = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
     took = "" if report.seconds is None else f" in {report.seconds:.1f} s"
     if report.kind == STARTED:
@@ -97,7 +97,7 @@ def summary(build: Build, logs: str) -> list[str]:
     lines = [f"{build.outcome}" + (f": {build.reason}" if build.reason else "")]
     if build.outcome is Outcome.UNCHANGED:
         return lines
-    for record in (*build.steps, *build.verify_steps):
+    for record in build.all_steps:
         if record.status == "failed" and record.output:
             lines.append(f"the last lines of step {record.name}:")
             lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]

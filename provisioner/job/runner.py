@@ -55,12 +55,15 @@ REMEDY = "raise output.disk_size_gb, or delete in the steps what the image does 
 class Try:
     """The result of one try of a step."""
 
-    def __init__(self, status: Optional[int], seconds: float, problem: str, tail: bytes, note: str) -> None:
+    def __init__(
+        self, status: Optional[int], seconds: float, problem: str, tail: bytes, note: str, identity: Tuple[str, ...]
+    ) -> None:
         self.status = status
         self.seconds = seconds
         self.problem = problem
         self.tail = tail
         self.note = note
+        self.identity = identity
 
 
 class Runner:
@@ -252,7 +255,7 @@ class Runner:
     def _finish(self, index: int, tried: Try) -> Optional[str]:
         tries = self._state.tries
         self._state.finish_step()
-        how = {"exit_status": tried.status, "seconds": tried.seconds, "message": tried.note}
+        how = {"exit_status": tried.status, "seconds": tried.seconds, "message": tried.note, "identity": tried.identity}
         self._journal.report(STEP_FINISHED, step=index, tries=tries, **how)
         self._folder.leave(self._job.steps[index])
         if index in self._job.layers:
@@ -316,7 +319,7 @@ class Runner:
         output.close()
         seconds = round(time.monotonic() - began, 3)
         self._console.say(f"step {step.name!r} {'failed: ' + problem if problem else 'is finished'} ({seconds:.1f} s)")
-        return Try(status, seconds, problem, output.tail, output.hide(context.note))
+        return Try(status, seconds, problem, output.tail, output.hide(context.note), context.identity)
 
     def _lent(self) -> Tuple[Dict[str, str], str]:
         """Return what all steps get: variables, and settings of apt. OSError."""

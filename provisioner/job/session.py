@@ -192,9 +192,13 @@ class Session:
 
             output, message = take(self._places.root)
             self._journal.report(INVENTORY, output=output, message=message)
+        told_identity: tuple[str, ...] = ()
         if self._job.clean:
             from ..machine.clean_machine import clean  # imported after the steps: their start does not wait for it
+            from ..machine.identity import identity
 
+            if os.path.isdir(os.path.join(self._places.root, SYSTEMD)):  # else it is a tree of files
+                told_identity = identity(self._places.root)
             problems = self._machine.silence()
             if self._job.scratch:
                 self._machine.drop_scratch()
@@ -211,7 +215,7 @@ class Session:
         if shown:
             self._console.say(shown)
         self._journal.state.ended = COMPLETED
-        self._journal.record(COMPLETED, message=shown, output=findings)
+        self._journal.record(COMPLETED, message=shown, output=findings, identity=told_identity)
         return COMPLETED
 
     def _check(self) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from ..protocol import CHECKS, CheckImage
 from ..system.files import read_text
 from ..system.mounts import mounts
 from ..system.process import find_program, output_of
+from .identity import HOST_KEYS, MACHINE_IDS, identity
 from .machine import SYSTEMD
 from .system_state import default_target, incomplete
 
@@ -36,13 +37,7 @@ UNIT = 512  # bytes: /sys counts in these, whatever the disk does
 ASKING = 30.0  # seconds that systemctl may take
 DIRECT = "run/goldsmith/booted"  # a direct boot of one machine makes it
 OF_ONE_MACHINE = "every machine of this image would have the same"
-MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
 ID_DIGITS = 32
-HOST_KEYS = (  # folder, beginning and end of the names
-    ("etc/ssh", "ssh_host_", "_key"),
-    ("etc/dropbear", "dropbear_", "_host_key"),
-    ("mnt/stateful_partition/etc/ssh", "ssh_host_", "_key"),  # Container-Optimized OS
-)
 LEFT = ("var/lib/goldsmith", "var/lib/goldsmith/logs", "var/lib/cloud/instances")  # folders of a build's machine
 KEPT_RESOLV_CONF = ("etc", "resolv.conf.goldsmith", "")
 JOURNALS = "var/log/journal"  # its folders are named by machine-ids
@@ -57,6 +52,7 @@ class Sighting:
         self.seen: list[str] = []
         self.unseen: list[str] = []
         self.problems: list[str] = []
+        self.identity: tuple[str, ...] = ()  # for comparison with other machines of the image
 
     def note(self) -> str:
         """Return what was seen, and what was not, in one line."""
@@ -282,6 +278,8 @@ class SystemChecks:
 
     def _identity(self) -> None:
         """See that the machine-id and the ssh host keys were made at this boot."""
+        if not self._asked.again:
+            self._found.identity = identity(self._root)
         since = self._first_boot("identity")
         if since is None:
             return

@@ -54,7 +54,10 @@ class Journal:
         job = self._job
         with self._one_at_a_time:
             self.state.sequence += 1
-            report = Report(job.build_id, job.attempt, job.phase, self.state.sequence, kind, time.time(), **facts)
+            number = self.state.sequence
+            report = Report(
+                job.build_id, job.attempt, job.phase, number, kind, time.time(), machine=job.machine, **facts
+            )
             self._prepared.append((kind, encode(report).decode()))
 
     def record(self, kind: str, **facts: Any) -> None:

@@ -93,7 +93,8 @@ class Way(ABC):
             return [] if self._give_up is not None else [self._heartbeat()]
 
     def _heartbeat(self) -> bytes:
-        return encode(Report(self.job.build_id, self.job.attempt, self.job.phase, 0, HEARTBEAT, time.time()))
+        job = self.job
+        return encode(Report(job.build_id, job.attempt, job.phase, 0, HEARTBEAT, time.time(), machine=job.machine))
 
 
 class Reporter:

@@ -17,4 +17,5 @@ def act(inputs: CheckImage, context: StepContext) -> int:
     if found.problems:
         raise StepError("; ".join(found.problems))
     context.note = found.note()
+    context.identity = found.identity
     return 0

@@ -94,6 +94,7 @@ class StepContext:
         self.retried = False  # a person has asked for this try, in the state that the failed one has left
         self.tell_scripts: Optional[Callable[[str], None]] = None  # reports what scripts of elements do
         self.secrets: Mapping[str, str] = {}  # variables for the step's own process alone
+        self.identity: tuple[str, ...] = ()  # of this machine, that the report of the finished step carries
         self.note = ""  # one line that the report of the finished step carries
 
     def run(self, argv: list[str], env: Mapping[str, str]) -> int:

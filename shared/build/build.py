@@ -75,6 +75,24 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class Verifier:
+    """One of several VMs that verify an image: of it alone, what a build has of the machine in use."""
+
+    name: str
+    ordered: bool = False  # its VM has been asked for in this attempt
+    passed: bool = False  # it was seen to run, has said that it is done, and was seen stopped
+    zone: str = ""
+    claimed: bool = False
+    reports: int = 0
+    last_seen: float = 0.0
+    quiet: float = 0.0
+    newest: int = 0
+    deadline: float = 0.0  # its own; 0: only that of the build
+    identity: tuple[str, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+
+
+@dataclass(frozen=True)
 class ArchiveRecord:
     """The tar.gz of an image, with what a person needs to check it."""
 
@@ -320,7 +338,8 @@ class Build:
     zone: str = ""  # of the machine in use; "" until a worker has made it
     claimed: bool = False  # the verifying VM in use has said that it is done, and has not been seen stopped
     steps: tuple[StepRecord, ...] = ()
-    verify_steps: tuple[StepRecord, ...] = ()
+    verify_steps: tuple[StepRecord, ...] = ()  # () where there are verifiers, each of which has its own
+    verifiers: tuple[Verifier, ...] = ()  # () where one VM verifies, which is then the machine in use
     ledger: tuple[LedgerEntry, ...] = ()
     turn: float = 0.0  # when its turn came: its time runs from then on; 0: it has not been queued, or still is
     taken_up: bool = False  # its image was made by an earlier build, and is not verified again
@@ -351,6 +370,8 @@ class Build:
     last_seen: float = 0.0  # the last sign of life of the VM in use, or when its state was entered
     quiet: float = 0.0  # seconds beyond the plan's silence that the VM in use has said it will not be heard of
     newest: int = 0  # the sequence of its newest report, which alone says that
+    identity: tuple[str, ...] = ()  # of the build VM: digests of its machine-id and ssh host keys, as it tells them
+    verify_identity: tuple[str, ...] = ()  # of the VM that verifies; () where there are verifiers
     held: str = ""  # why its machine is held for a person; from then on the build can only fail
     disk_until: float = 0.0  # when the boot disk that is kept is deleted; 0: none is
     disk_whole: bool = False  # its VM was seen stopped after its steps, so an image can be made of its disk
@@ -360,6 +381,16 @@ class Build:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""
         sandboxed = phase != VERIFY and self.plan is not None and self.plan.machine.engine == "chroot"
         return "sandbox" if sandboxed else "VM"
+
+    @property
+    def verify_tables(self) -> tuple[tuple[str, tuple[StepRecord, ...]], ...]:
+        """Return the tables of the verify steps, each with the name of its verifier: "" where one VM verifies."""
+        return tuple((each.name, each.steps) for each in self.verifiers) or (("", self.verify_steps),)
+
+    @property
+    def all_steps(self) -> tuple[StepRecord, ...]:
+        """Return the steps of all its VMs, those of verification last."""
+        return (*self.steps, *(record for _name, table in self.verify_tables for record in table))
 
     @property
     def keeps_fit(self) -> bool:

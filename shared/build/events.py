@@ -87,6 +87,7 @@ class MachineStarted(_Fact):
     attempt: int
     phase: str  # protocol.PHASES
     zone: str
+    machine: str = ""  # the verifier's name; "" for any other VM
     kind: Literal["MachineStarted"] = "MachineStarted"
 
 
@@ -107,6 +108,7 @@ class MachineStopped(_Fact):
     how: Stop
     claim: str | None = None  # `completed` or `failed`, when such a report stands on its report port
     detail: str = ""
+    machine: str = ""  # as of MachineStarted
     kind: Literal["MachineStopped"] = "MachineStopped"
 
 
@@ -192,6 +194,7 @@ class OrderFailed(_Fact):
     attempt: int
     reason: str
     disk_whole: bool = False  # whether the VM was seen stopped, and only its image could not be made
+    machine: str = ""  # as of the order
     kind: Literal["OrderFailed"] = "OrderFailed"
 
 
@@ -234,8 +237,20 @@ Event: TypeAlias = (
 
 
 def report_id(report: Report) -> str:
-    """The id of the event that a report becomes: `b1-r000007`, or `v...` in verification."""
-    return f"{report.phase[0]}{report.attempt}-r{report.sequence:06d}"
+    """The id of the event that a report becomes: `b1-r000007`; in verification `v1-r...`, or `v1-NAME-r...`."""
+    return f"{machine_id(report.phase, report.attempt, report.machine)}-r{report.sequence:06d}"
+
+
+def machine_id(phase: str, attempt: int, machine: str) -> str:
+    """The beginning of the ids of the events that a VM tells of: `b1`, `v2`, or `v2-NAME` of a verifier."""
+    return f"{phase[0]}{attempt}" + (f"-{machine}" if machine else "")
+
+
+def verifier_of(event: Event) -> str:
+    """Return the name of the verifier that an event is of; "" for any other event."""
+    if isinstance(event, Reported):
+        return event.report.machine
+    return event.machine if isinstance(event, MachineStarted | MachineStopped | OrderFailed) else ""
 
 
 OLD_REPORT = "Reported"  # kind_of() in the release before, of a report of any kind

@@ -65,6 +65,7 @@ def content_digest(
     sbom_input: str | None = None,
     allow_failed: Sequence[str] = (),
     verify_boot: str = "",
+    verify_machines: Sequence[Mapping[str, Any]] = (),
     engine: str = "vm",
     reproducible: bool = False,
     date: int | None = None,
@@ -95,6 +96,8 @@ def content_digest(
         document["allow_failed"] = sorted(allow_failed)
     if verify_boot:
         document["verify_boot"] = verify_boot
+    if verify_machines:
+        document["verify_machines"] = [dict(each) for each in verify_machines]
     if sbom_input is not None:
         document["sbom_input"] = sbom_input
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

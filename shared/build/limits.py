@@ -95,6 +95,10 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
     yield from _networks(machine, limits)
     if not _matches(machine.machine_type, limits.machine_types):
         yield _refused("build.machine_type", machine.machine_type, "machine_types", limits.machine_types)
+    for index, verifier in enumerate(plan.verify_machines):
+        if verifier.machine_type is not None and not _matches(verifier.machine_type, limits.machine_types):
+            key = f"verify.machines[{index}].machine_type"
+            yield _refused(key, verifier.machine_type, "machine_types", limits.machine_types)
     if machine.gpu_type is not None and not _matches(machine.gpu_type, limits.gpu_types):
         yield _refused("build.gpu_type", machine.gpu_type, "gpu_types", limits.gpu_types)
     if limits.max_timeout is not None and plan.timeout > limits.max_timeout:

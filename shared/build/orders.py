@@ -34,6 +34,7 @@ class Order:
     number: int  # 1, 2, 3 ... within the build
     kind: OrderKind
     attempt: int
+    machine: str = ""  # of verify_image: which of the plan's verify_machines; "" where it has none
 
     def fact_id(self, kind: str) -> str:
         """The id of the event that comes of this order: the same however often the order is redelivered."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from provisioner.protocol import DiskLayout, Step
+from provisioner.protocol import CHECK_ACTIONS, DiskLayout, Step
 
 from ..errors import InputError
 from ..names import LOCAL, NAME_LENGTH
 from .block_devices.description import DiskDescription
 from .identity import without_own
 from .image.secure_boot import SecureBootKeys
+from .machine_types import default_disk_type
 from .proxy import ProxyPlan
 
 EngineKind = Literal["vm", "chroot"]
@@ -196,6 +198,43 @@ class MachinePlan:
 
 
 @dataclass(frozen=True)
+class VerifyMachinePlan:
+    """One of several VMs that verify the image: what it has of its own."""
+
+    name: str
+    machine_type: str | None = None  # None, as for all others: what the build VM has, or `verify` says
+    boot: str | None = None  # one machine only
+    cpus: int | None = None  # one machine only
+    memory_mb: int | None = None  # one machine only
+    boot_seconds: int | None = None
+    timeout: float | None = None  # seconds, from its start
+
+    def machine(self, build: MachinePlan) -> MachinePlan:
+        """Return what it runs on, where the build VM runs on `build`. Another type has no GPU of that one's."""
+        plan = replace(
+            build,
+            boot=self.boot or build.boot,
+            cpus=self.cpus or build.cpus,
+            memory_mb=self.memory_mb or build.memory_mb,
+        )
+        if self.machine_type in (None, build.machine_type):
+            return plan
+        return replace(
+            plan, machine_type=self.machine_type, disk_type=default_disk_type(self.machine_type), gpu_type=None
+        )
+
+    def steps(self, steps: Iterable[Step]) -> tuple[Step, ...]:
+        """Return the steps of verification as this VM runs them: within its time, and its budget for the boot."""
+        return tuple(self._step(step) for step in steps)
+
+    def _step(self, step: Step) -> Step:
+        inputs = step.inputs
+        if self.boot_seconds is not None and step.action in CHECK_ACTIONS and not inputs.get("again"):
+            inputs = {**inputs, "boot_seconds": self.boot_seconds}
+        return replace(step, inputs=inputs, timeout=min(step.timeout, self.timeout or step.timeout))
+
+
+@dataclass(frozen=True)
 class Allowance:
     """A path at which a finding of the hygiene check is allowed, and the reason."""
 
@@ -235,6 +274,7 @@ class Plan:
     attempts: int = 3
     allow_failed: tuple[str, ...] = ()  # units that may have failed in the image that is verified
     keep_failed: bool = False  # an image that fails its verification stays for a while, to be looked at
+    verify_machines: tuple[VerifyMachinePlan, ...] = ()  # that all verify the image; () for one VM without a name
     verify_boot: str = ""  # one machine only: direct or firmware, of the VM that verifies; "" for that of the machine
     silence: float = 300.0  # seconds without a sign of life after which the VM counts as hung
     source_date: int | None = None  # SOURCE_DATE_EPOCH of the steps, in Unix seconds; None: they have none
@@ -247,3 +287,25 @@ class Plan:
     retry_disk_for: float = 0.0  # on Google Cloud only: the same of the boot disk, where no image could be made of it
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
     read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow
+
+    def verifier(self, name: str) -> VerifyMachinePlan | None:
+        """Return one of the VMs that verify; None for "", which stands for the only one. ValueError."""
+        found = [each for each in self.verify_machines if each.name == name]
+        if name and not found:
+            raise ValueError(f"the plan of build {self.build_id} has no verify machine {name!r}")
+        return found[0] if name else None
+
+    def verifier_number(self, name: str) -> int:
+        """Return which of the VMs that verify one is, from 1; 0 for the only one. ValueError as of verifier()."""
+        found = self.verifier(name)
+        return 0 if found is None else self.verify_machines.index(found) + 1
+
+    def verifying_machines(self) -> Iterator[tuple[str, MachinePlan]]:
+        """Yield what the VMs that verify run on, with their names; none where the image is not verified."""
+        if self.verify_steps is None:
+            return
+        boot = self.verify_boot or self.machine.boot
+        machine = replace(self.machine, disk_size_gb=self.image.disk_size_gb, scratch_gb=0, boot=boot)
+        if not self.verify_machines:
+            yield "", machine
+        yield from ((each.name, each.machine(machine)) for each in self.verify_machines)

@@ -31,16 +31,16 @@ def resource_name(build_id: str, attempt: int, what: str) -> str:
     return f"{OWN_NAMES}{build_id}-a{attempt}-{what}"
 
 
-def machine_name(build_id: str, attempt: int, phase: str) -> str:
-    """The VM of an attempt: the one that builds, or the one that verifies."""
-    return resource_name(build_id, attempt, "vm" if phase == BUILD else "verify")
+def machine_name(build_id: str, attempt: int, phase: str, number: int = 0) -> str:
+    """The VM of an attempt: the one that builds, or the one that verifies; of several, that of a number from 1 on."""
+    return resource_name(build_id, attempt, "vm" if phase == BUILD else f"verify{number or ''}")
 
 
-def boot_disk_name(build_id: str, attempt: int, phase: str) -> str:
+def boot_disk_name(build_id: str, attempt: int, phase: str, number: int = 0) -> str:
     """The VM's boot disk. The building one outlives its VM: the next attempt goes on with it."""
     if phase == BUILD:
         return resource_name(build_id, 1, "boot")
-    return resource_name(build_id, attempt, "verifyboot")
+    return resource_name(build_id, attempt, f"vboot{number}" if number else "verifyboot")
 
 
 def scratch_disk_name(build_id: str, attempt: int) -> str:
@@ -75,7 +75,7 @@ def labels(build_id: str, attempt: int, deadline: float) -> dict[str, str]:
     return {BUILD_LABEL: build_id, ATTEMPT_LABEL: str(attempt), EXPIRES_LABEL: str(int(expires))}
 
 
-def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
+def of_machine(plan: Plan, attempt: int, phase: str, number: int = 0) -> tuple[LedgerEntry, ...]:
     """Ledger entries of a VM and its disks, in the order in which they are deleted.
 
     A scratch disk, and that of a root, is deleted with its VM; it has an entry for when it was made, and the VM was
@@ -83,8 +83,8 @@ def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
     """
     project = plan.machine.project
     made = (
-        LedgerEntry("machine", machine_name(plan.build_id, attempt, phase), project),
-        LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase), project),
+        LedgerEntry("machine", machine_name(plan.build_id, attempt, phase, number), project),
+        LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase, number), project),
     )
     if phase != BUILD:
         return made
@@ -93,18 +93,25 @@ def of_machine(plan: Plan, attempt: int, phase: str) -> tuple[LedgerEntry, ...]:
     return (*made, *(LedgerEntry("disk", name, project) for name in blank))
 
 
+def of_verifiers(plan: Plan, attempt: int, machine: str = "") -> tuple[LedgerEntry, ...]:
+    """Ledger entries of the VMs that verify, or of the one of that name. ValueError where the plan has none such."""
+    several = len(plan.verify_machines) if not machine else 0
+    numbers = range(1, several + 1) if several else (plan.verifier_number(machine),)
+    return tuple(entry for number in numbers for entry in of_machine(plan, attempt, VERIFY, number))
+
+
 def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
     """Ledger entries of the image and, when an export is asked for, of its files under their staged names."""
     image = LedgerEntry("image", plan.image.name, plan.image.project)
     return (image, *(LedgerEntry("object", staged(target, plan.build_id)) for target in export_targets(plan).values()))
 
 
-def of_order(plan: Plan, kind: OrderKind, attempt: int) -> tuple[LedgerEntry, ...]:
-    """Ledger entries of everything that an order may make."""
+def of_order(plan: Plan, kind: OrderKind, attempt: int, machine: str = "") -> tuple[LedgerEntry, ...]:
+    """Ledger entries of everything that an order may make; of verify_image without a machine, that of all of them."""
     if kind == "create_resources":
         return of_machine(plan, attempt, BUILD)
     if kind == "verify_image":
-        return of_machine(plan, attempt, VERIFY)
+        return of_verifiers(plan, attempt, machine)
     if kind == "label_image":
         return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
     return of_image(plan) if kind == "export_image" else ()

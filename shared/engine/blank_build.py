@@ -7,12 +7,14 @@ from ..build.events import BuildRejected, BuildRequested
 from ..build.plan import Plan
 from ..keys import BY_MACHINE
 from .step_table import waiting
+from .verifiers import verifiers_of
 
 
 def blank_build(
     event: BuildRequested | BuildRejected, name: str, request: str, deadline: float, plan: Plan | None
 ) -> Build:
     """Return the build of a request with its steps waiting; its state and `wake_at` are set where it enters one."""
+    verifiers = verifiers_of(plan)
     return Build(
         id=event.build_id,
         name=name,
@@ -27,5 +29,6 @@ def blank_build(
         deadline=deadline,
         wake_at=deadline,
         steps=waiting(plan.steps) if plan else (),
-        verify_steps=waiting(plan.verify_steps or ()) if plan else (),
+        verify_steps=waiting(plan.verify_steps or ()) if plan and not verifiers else (),
+        verifiers=verifiers,
     )

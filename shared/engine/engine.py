@@ -31,14 +31,17 @@ from ..build.resources import image_document
 from ..errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
 from ..keys import BY_ATTEMPT, Keys
 from ..ports import Bus, Clock, Store, Stored
-from .lifecycle import Decision, begin, decide, says_too_much, speaks
+from .lifecycle import Decision, begin, decide, subject
+from .machine_in_use import says_too_much, speaks
 from .messages import SignedReport, order_message
+from .verifiers import foreign_reason, note_signs
 
 LOG = logging.getLogger(__name__)
 
 TRIES = 12  # of a conditional write; each waits up to PAUSE longer than the one before
 PAUSE = 0.05  # seconds
 OFTEN = 5.0  # seconds: heartbeats that come faster are not written down, so that a flood of them costs no writes
+SELDOM = 0.1  # of the silence that a plan allows: those of verifiers, which share one document
 
 Listener = Callable[[Build, Event], None]
 
@@ -116,11 +119,13 @@ class Engine:
             raise PoisonMessage(f"{event.event_id} cannot be recorded: {error}") from error
 
     def _note_life(self, build: Build, event: Reported) -> str:
-        if not speaks(build, event):  # of an earlier VM, which may well be alive still
+        name, seen = subject(build, event)
+        if foreign_reason(build, event) or not speaks(seen, event):  # of an earlier VM, which may well be alive still
             return "it is a heartbeat of a VM that is not in use"
-        if event.time - build.last_seen < OFTEN:
+        silence = build.plan.silence if build.plan is not None and name else 0.0
+        if event.time - seen.last_seen < max(OFTEN, silence * SELDOM):
             return "it is a heartbeat so soon after a sign of life that it says nothing new"
-        self._store.touch(build.id, event.time)
+        note_signs(self._store, build, event.time, name)
         return ""
 
     def _write(self, build_id: str, event: Event, loaded: Stored | None = None) -> str:
@@ -128,7 +133,7 @@ class Engine:
             stored = loaded if loaded is not None and not tries else self._store.load(build_id)
             decision: Decision = decide(self._committed_before(stored.build), event)
             if decision.ignored:
-                if isinstance(event, Reported) and decision.ignored == says_too_much(stored.build, event):
+                if isinstance(event, Reported) and decision.ignored == _flood(stored.build, event):
                     text = "build %s: %s is dropped: %s"
                     LOG.warning(text, build_id, event.event_id, decision.ignored, extra={"metric": "flood"})
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
@@ -185,3 +190,7 @@ class Engine:
                 continue
             return emptied
         return build  # published all the same; the next process that looks publishes again and empties the outbox
+
+
+def _flood(build: Build, event: Reported) -> str:
+    return says_too_much(subject(build, event)[1], event)

@@ -10,6 +10,7 @@ from ..build import resources
 from ..build.build import Build, Outcome, State
 from ..build.events import CancelRequested, Event, OrderFailed
 from .reasons import NO_ZONE, kept_disk_reason, lost_reason, with_warnings
+from .verifiers import failed_view
 
 KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published waits for a new build
 
@@ -33,15 +34,16 @@ def keep_disk(build: Build, phase: str) -> Build:
     Its zone has to be known: it is part of what a person has to write to boot the disk.
     """
     plan = build.plan
-    table = build.verify_steps if phase == VERIFY else build.steps
+    machine, seen = failed_view(build)
+    table = seen.verify_steps if phase == VERIFY else build.steps
     failed = build.outcome is Outcome.FAILED and any(record.status == "failed" for record in table)
     if plan is None or not plan.keep_disk or not failed:
         return build
-    if not build.zone:
+    if not seen.zone:
         return with_warnings(build, NO_ZONE)
-    name = resources.boot_disk_name(build.id, build.attempt, phase)
+    name = resources.boot_disk_name(build.id, build.attempt, phase, plan.verifier_number(machine))
     ledger = tuple(
-        replace(entry, zone=build.zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
+        replace(entry, zone=seen.zone, keep=True) if (entry.kind, entry.name) == ("disk", name) else entry
         for entry in build.ledger
     )
     return replace(build, ledger=ledger, disk_until=build.updated + plan.keep_disk)

@@ -21,7 +21,6 @@ from provisioner.protocol import (
     FAILED,
     INVENTORY,
     PHASES,
-    REBOOTING,
     SCRIPTS,
     SLOWEST_MOVE,
     STEP_FAILED,
@@ -52,9 +51,9 @@ from ..build.events import (
     Reported,
     Ticked,
     TurnCame,
+    verifier_of,
 )
 from ..build.orders import Order, OrderKind, order_number
-from ..names import quoted
 from .blank_build import blank_build
 from .keeping import (
     keep_disk,
@@ -65,8 +64,21 @@ from .keeping import (
     release_disk,
     release_image,
 )
+from .machine_in_use import (
+    HOLDING,
+    MACHINE_AT_WORK,
+    ask_for_disk,
+    has_machine,
+    is_current,
+    note_claim,
+    note_disk,
+    phase_of,
+    says_too_much,
+    speaks,
+    take_report,
+    take_sign,
+)
 from .reasons import (
-    LONGEST_REASON,
     RETIRING_GIVEN_UP,
     cancel_reason,
     deadline_reason,
@@ -79,11 +91,22 @@ from .reasons import (
     retiring_warning,
     silence_reason,
     stopped_reason,
+    twin_reason,
     unchanged_reason,
+    verifier_reason,
     with_warnings,
     withdrawal_warning,
 )
-from .step_table import most_reports, note_report
+from .verifiers import (
+    as_seen_by,
+    begin_verifiers,
+    due,
+    each_view,
+    foreign_reason,
+    put_back,
+    shared_identity,
+    with_verifier,
+)
 
 ORDER_OF: Mapping[State, OrderKind] = {
     State.PREPARING: "create_resources",
@@ -142,8 +165,6 @@ class Rule:
     gives: tuple[OrderKind, ...] = ()  # orders beside, and before, the one of the state that is entered
 
 
-MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
-HOLDING = (*MACHINE_AT_WORK, State.VERIFYING)
 MAIN_PATH = (State.QUEUED, State.PREPARING, State.PROVISIONING, State.EXPORTING, State.VERIFYING, State.PUBLISHING)
 
 
@@ -157,12 +178,31 @@ def decide(build: Build, event: Event) -> Decision:
     """Return what advance() does, or why nothing changes."""
     if event.build_id != build.id:
         return Decision(build, ignored=f"it is an event of build {event.build_id}")
-    if isinstance(event, Reported) and (refusal := says_too_much(build, event)):
+    if foreign := foreign_reason(build, event):
+        return Decision(build, ignored=foreign)
+    machine, seen = subject(build, event)
+    if isinstance(event, Reported) and (refusal := says_too_much(seen, event)):
         return Decision(build, ignored=refusal)
     for rule in RULES:
-        if build.state in rule.at and isinstance(event, rule.on) and rule.when(build, event):
-            return _apply(rule, build, event)
+        if build.state in rule.at and isinstance(event, rule.on) and rule.when(seen, event):
+            return _apply(rule, build, event, machine)
     return Decision(build, ignored=f"{event.kind} changes nothing in a build that is {build.state}")
+
+
+def subject(build: Build, event: Event) -> tuple[str, Build]:
+    """Return which verifier an event is about, and the build as that sees it; "" and the build for other events.
+
+    Time is about the first verifier that is silent, or past its own deadline.
+    """
+    name = verifier_of(event)
+    if name:
+        return name, as_seen_by(build, name)
+    if not isinstance(event, Ticked) or not build.verifiers:
+        return "", build
+    for name, seen in each_view(build):
+        if is_silent(seen, event) or (seen.deadline < build.deadline and event.time >= seen.deadline):
+            return name, seen
+    return "", build
 
 
 def begin(event: BuildRequested | BuildRejected) -> Decision:
@@ -189,16 +229,18 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
     return _enter(_owe_replaced(blank, event), State.PREPARING, event)
 
 
-def _apply(rule: Rule, build: Build, event: Event) -> Decision:
-    after = replace(build, updated=max(build.updated, event.time))
+def _apply(rule: Rule, build: Build, event: Event, machine: str) -> Decision:
+    seen = as_seen_by(build, machine)
+    after = replace(seen, updated=max(build.updated, event.time))
     if rule.then is not None:
         after = rule.then(after, event)
+    after = put_back(build, after, machine)
     if rule.outcome is not None:
-        after = _end(after, rule.outcome, rule.why(build, event) if rule.why else "")
+        after = _end(after, rule.outcome, verifier_reason(machine, rule.why(seen, event)) if rule.why else "")
     given: list[Order] = []
     for kind in rule.gives:
-        after, order = _give(after, kind, event)
-        given.append(order)
+        after, orders = _give(after, kind, event)
+        given += orders
     if rule.to is not None:
         entered = _enter(after, rule.to, event)
         after = entered.build
@@ -232,13 +274,10 @@ def _enter(build: Build, state: State, event: Event) -> Decision:
     after = replace(build, state=state, last_seen=event.time, quiet=quiet)
     if state in (State.PREPARING, State.VERIFYING):  # a new VM, whose zone is not known yet
         after = replace(after, zone="", claimed=False, reports=0, told_contents=0, disk_asked=0.0, disk_grown=False)
-        after = replace(after, newest=0)
+        after = begin_verifiers(replace(after, newest=0), event.time)
     after = _wake(_write_ledger(after), event)
     kind = order_on_entering(state, build.state)
-    if kind is None:
-        return Decision(after)
-    after, order = _give(after, kind, event)
-    return Decision(after, (order,))
+    return Decision(after) if kind is None else Decision(*_give(after, kind, event))
 
 
 def order_on_entering(state: State, before: State) -> OrderKind | None:
@@ -246,12 +285,19 @@ def order_on_entering(state: State, before: State) -> OrderKind | None:
     return None if before is State.HELD else ORDER_OF.get(state)
 
 
-def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, Order]:
-    order = Order(build.id, build.orders + 1, kind, build.attempt)
-    after = replace(build, orders=order.number, outbox=(*build.outbox, order))
+def _give(build: Build, kind: OrderKind, event: Event) -> tuple[Build, tuple[Order, ...]]:
+    """Return the build with an order given, or one for each verifier that is to be made or waited for."""
+    names = due(build, event) if kind == "verify_image" else ("",)
+    numbers = range(build.orders + 1, build.orders + len(names) + 1)
+    given = tuple(
+        Order(build.id, number, kind, build.attempt, name) for number, name in zip(numbers, names, strict=True)
+    )
+    after = replace(build, orders=build.orders + len(given), outbox=(*build.outbox, *given))
+    for name in names:
+        after = with_verifier(after, name, ordered=True)
     if kind == "clean_up":
-        after = replace(after, cleaning=order.number)
-    return _wake(after, event), order
+        after = replace(after, cleaning=after.orders)
+    return _wake(after, event), given
 
 
 def _wake(build: Build, event: Event) -> Build:
@@ -319,21 +365,6 @@ def takes_up(_build: Build, event: TurnCame) -> bool:
     return event.taken_up is not None
 
 
-def phase_of(build: Build) -> str:
-    """Return the phase of the VM in use: the verifying one from `verifying` on, otherwise the building one."""
-    return VERIFY if build.state is State.VERIFYING else BUILD
-
-
-def has_machine(build: Build) -> bool:
-    """Return whether a VM is at work: silence means something. In `verifying` only once a worker has made it."""
-    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
-
-
-def is_current(build: Build, event: MachineStarted | MachineStopped | DiskGrown) -> bool:
-    """Return whether the VM is the one in use."""
-    return event.attempt == build.attempt and event.phase == phase_of(build)
-
-
 def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
     """Return whether the VM is this attempt's building one."""
     return event.attempt == build.attempt and event.phase == BUILD
@@ -349,14 +380,20 @@ def is_verified(build: Build, event: MachineStopped) -> bool:
     return is_current(build, event) and build.claimed and build.zone != ""
 
 
+def is_twin(build: Build, event: MachineStopped) -> bool:
+    """Return whether that VM has a machine-id or an ssh host key that another VM of the build has, too."""
+    return is_verified(build, event) and shared_identity(build, event.machine) != ""
+
+
+def is_verified_by_one(build: Build, event: MachineStopped) -> bool:
+    """Return whether that holds of one of several VMs, and others have still to pass."""
+    left = any(not each.passed for each in build.verifiers if each.name != event.machine)
+    return is_verified(build, event) and left
+
+
 def is_of_build(build: Build, event: MachineStarted) -> bool:
     """Return whether the VM is one that this build has asked for."""
     return 1 <= event.attempt <= build.attempt and event.phase in PHASES
-
-
-def speaks(build: Build, event: Reported) -> bool:
-    """Return whether the report is of the VM in use."""
-    return event.report.attempt == build.attempt and event.report.phase == phase_of(build)
 
 
 def is_held(build: Build, _event: Event) -> bool:
@@ -377,17 +414,6 @@ def says_completed(build: Build, event: Reported) -> bool:
 def claims_first(build: Build, event: Reported) -> bool:
     """Return whether the VM in use says that its job is done, and has not said so before."""
     return says_completed(build, event) and not build.claimed
-
-
-def says_too_much(build: Build, event: Reported) -> str:
-    """Return why a report of the VM in use is not recorded, or "": its last word always is, so that it can end."""
-    report, plan = event.report, build.plan
-    if report.attempt != build.attempt or report.kind in (COMPLETED, FAILED) or plan is None:
-        return ""
-    if report.kind == INVENTORY and (build.told_contents not in (0, report.sequence) or report.phase != BUILD):
-        return "the build VM tells what is installed once"
-    most = most_reports(plan, report.phase)
-    return f"its VM has sent {most} reports, and no honest one has more to say" if build.reports >= most else ""
 
 
 def says_failed(build: Build, event: Reported) -> bool:
@@ -568,7 +594,8 @@ def is_overdue(build: Build, event: Event) -> bool:
 
 def is_overdue_machine(build: Build, event: Event) -> bool:
     """Return whether the order for the VM has had no answer for too long; a VM that is at work is left alone."""
-    return is_overdue(build, event) and (build.claimed or not has_machine(build))
+    idle = due(build, event) != () if build.verifiers else build.claimed or not has_machine(build)
+    return is_overdue(build, event) and idle
 
 
 def is_committed_order(build: Build, event: OrderFailed) -> bool:
@@ -599,68 +626,27 @@ def note_turn(build: Build, event: TurnCame) -> Build:
     return _owe_replaced(turned, event)
 
 
-def take_report(build: Build, event: Reported) -> Build:
-    """Note what a report says of a step and, of the VM in use, a sign of life and for how long it will not be heard.
-
-    Reports come in any order: an older one than the newest takes back nothing that is said there.
-    """
-    report = event.report
-    heard = replace(
-        build,
-        reports=build.reports + 1,
-        told_contents=build.told_contents or (report.sequence if report.kind == INVENTORY else 0),
-    )
-    if speaks(build, event):  # else it is a late word of the VM before
-        heard = take_sign(heard, event)
-    if speaks(build, event) and report.sequence > build.newest:
-        announced = report.seconds if report.kind == REBOOTING else None
-        heard = replace(heard, newest=report.sequence, quiet=announced or 0.0)
-    return note_hold(note_report(heard, report), event)
-
-
-def note_hold(build: Build, event: Reported) -> Build:
-    """Note that a step has failed for good where the plan leaves the machine to a person then, and until when."""
-    report, plan = event.report, build.plan
-    if plan is None or not plan.machine.hold or build.held or report.kind != STEP_FAILED or not report.final:
-        return build
-    if build.state not in HOLDING or not speaks(build, event):
-        return build
-    table = build.verify_steps if report.phase == VERIFY else build.steps
-    step = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
-    why = f"step {quoted(step)} failed: {report.message}"[:LONGEST_REASON]
-    until = event.time + plan.machine.hold
-    return replace(build, held=why, deadline=until, wake_at=until)
-
-
-def ask_for_disk(build: Build, event: Reported) -> Build:
-    """Note a sign of life, and that the larger disk is ordered: for a minute it is not ordered again."""
-    return replace(take_report(build, event), disk_asked=event.time)
-
-
-def note_disk(build: Build, event: DiskGrown) -> Build:
-    """Note a sign of life, and that the larger disk is there."""
-    return replace(take_sign(build, event), disk_grown=True)
-
-
-def note_claim(build: Build, event: Reported) -> Build:
-    """Note what the verifying VM claims, as of any report: it counts when the VM has been seen to run and to stop."""
-    return replace(take_report(build, event), claimed=True)
-
-
-def take_sign(build: Build, event: Event) -> Build:
-    """Note a sign of life."""
-    return replace(build, last_seen=max(build.last_seen, event.time))
-
-
 def take_machine(build: Build, event: MachineStarted) -> Build:
-    """Note where the VM runs; its silence counts from now on."""
+    """Note where the VM runs; its silence counts from now on, and so does the time of one of several that verify."""
     placed = replace(take_sign(build, event), zone=event.zone)
+    planned = build.plan.verifier(event.machine) if build.plan is not None else None
+    if planned is not None and planned.timeout is not None:
+        placed = with_verifier(placed, event.machine, deadline=event.time + planned.timeout)
     return _wake(placed, event) if has_machine(placed) else placed
+
+
+def note_passed(build: Build, event: MachineStopped) -> Build:
+    """Note of one of several VMs that verify that it has passed."""
+    return with_verifier(build, event.machine, passed=True)
 
 
 def owe_machine(build: Build, event: MachineStarted) -> Build:
     """Write the VM into the ledger again: a clean-up may have struck it just before it was made."""
-    return _owe(build, resources.of_machine(build.plan, event.attempt, event.phase)) if build.plan else build
+    if build.plan is None:
+        return build
+    if event.phase == VERIFY:
+        return _owe(build, resources.of_verifiers(build.plan, event.attempt, event.machine))
+    return _owe(build, resources.of_machine(build.plan, event.attempt, event.phase))
 
 
 def take_image(build: Build, event: ImageMade | ImageExported) -> Build:
@@ -766,7 +752,9 @@ RULES: tuple[Rule, ...] = (
     Rule((S.VERIFYING,), Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
     Rule((S.VERIFYING,), MachineStarted, is_current_claimed, then=take_machine, gives=("verify_image",)),
     Rule((S.VERIFYING,), MachineStarted, is_current, then=take_machine),
-    Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING),
+    Rule((S.VERIFYING,), MachineStopped, is_twin, S.CLEANING, Outcome.FAILED, twin_reason),
+    Rule((S.VERIFYING,), MachineStopped, is_verified_by_one, then=note_passed, gives=("verify_image",)),
+    Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING, then=note_passed),
     Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
     Rule((S.VERIFYING,), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # publication

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from provisioner.protocol import BUILD, VERIFY
+from provisioner.protocol import BUILD
 
 from ..build.build import Build, ExportedFile, StepRecord
 from ..build.export_formats import EXPORT_FORMATS
 from ..build.plan import Plan
 from ..ports import Package
-from .script_table import NO_SCRIPTS, ScriptTable, scripts_json
+from .script_table import NO_SCRIPTS, ScriptTable, scripts_json, verify_steps
 
 
 def manifest(
@@ -62,7 +62,7 @@ def manifest(
             "retry_of": build.retry_of or None,
         },
         "steps": _steps(build.steps, BUILD, scripts),
-        "verify": _steps(build.verify_steps, VERIFY, scripts) if plan.verify_steps is not None else None,
+        "verify": verify_steps(build, _step, scripts) if plan.verify_steps is not None else None,
         "sbom": [PurePosixPath(path).name for path in sbom],
         "packages": None if packages is None else [_package(package) for package in packages],
     }

@@ -165,8 +165,13 @@ def _decode_report(data: bytes) -> Report:
     return report
 
 
-def serial_reports(output: bytes, keys: Keys, build: Build, phase: str) -> list[tuple[Report, Message]]:
-    """Return the good reports of the VM in use in the text of its serial port, in its order; all else is noise."""
+def serial_reports(
+    output: bytes, keys: Keys, build: Build, phase: str, machine: str = ""
+) -> list[tuple[Report, Message]]:
+    """Return the good reports of a VM in use in the text of its serial port, in its order; all else is noise.
+
+    `machine` is the name of a verifier.
+    """
     found = []
     for line in output.split(b"\n"):
         words = line.strip().split(b" ")
@@ -178,7 +183,8 @@ def serial_reports(output: bytes, keys: Keys, build: Build, phase: str) -> list[
             signature = words[2].decode("ascii")
         except (binascii.Error, ProtocolError, UnicodeDecodeError):
             continue
-        ours = (report.build_id, report.attempt, report.phase) == (build.id, build.attempt, phase)
+        said = report.build_id, report.attempt, report.phase, report.machine
+        ours = said == (build.id, build.attempt, phase, machine)
         if ours and keys.good(report, data, signature, build.keys):
             found.append((report, report_message(report, data, signature)))
     return found

@@ -13,6 +13,7 @@ from ..build.resources import kept_disk
 from ..errors import NO_SPACE
 from ..names import quoted
 from ..quantities import format_duration
+from .verifiers import shared_identity
 
 WARNINGS = 20  # of one build, at most
 LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
@@ -31,6 +32,17 @@ _STOPS = {
 def reported_reason(_build: Build, event: Reported) -> str:
     """Return the provisioner's own words."""
     return event.report.message[:LONGEST_REASON] or "the provisioner failed and did not say why"
+
+
+def verifier_reason(name: str, reason: str) -> str:
+    """Return why a build ended, with the name of the verifier that it is about, if it is about one."""
+    return f"verify machine {quoted(name)}: {reason}" if name else reason
+
+
+def twin_reason(build: Build, event: MachineStopped) -> str:
+    """Return what two VMs of the build have in common."""
+    same = shared_identity(build, event.machine)
+    return f"identity: {same}, so every machine of this image may have it; look at what makes it at boot"
 
 
 def held_reason(build: Build, _event: Event) -> str:
@@ -52,8 +64,10 @@ def _spent(build: Build) -> str:
 
 def during_step(build: Build, phase: str) -> str:
     """Return which step was running when something other than the step ended it; "" between two steps."""
-    table = build.verify_steps if phase == VERIFY else build.steps
-    running = [record.name for record in table if record.status == "running"]
+    tables = [table for _name, table in build.verify_tables] if phase == VERIFY else [build.steps]
+    if build.verify_steps and phase == VERIFY:  # as one of several VMs that verify sees it
+        tables = [build.verify_steps]
+    running = [record.name for table in tables for record in table if record.status == "running"]
     return f" (during step {quoted(running[-1])})" if running else ""
 
 

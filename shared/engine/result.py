@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from provisioner.protocol import BUILD, VERIFY
+from provisioner.protocol import BUILD
 
 from ..build.build import Build, LedgerEntry, Outcome, StepRecord
 from ..build.resources import kept_disk_json, results_stem, sbom_names
-from .script_table import NO_SCRIPTS, ScriptTable, scripts_json
+from .script_table import NO_SCRIPTS, ScriptTable, scripts_json, verify_steps
 
 
 def result(
@@ -35,7 +35,7 @@ def result(
         "warnings": list(build.warnings),
         "sbom": _sbom(build),
         "attempts": build.attempt,
-        "steps": [*_steps(build.steps, BUILD, scripts), *_steps(build.verify_steps, VERIFY, scripts)],
+        "steps": [*_steps(build.steps, BUILD, scripts), *verify_steps(build, _step, scripts)],
         "left": [_thing(entry) for entry in left],
         "logs": logs if build.plan else None,
         "clean_up": number,

@@ -6,7 +6,7 @@ so that they come in any order and each of them counts once. The table of a step
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -48,7 +48,7 @@ def scripts_of(build: Build, store: Store) -> ScriptTable:
 
     The steps of a retry were run for the build before, and its history has their scripts.
     """
-    if not any(record.action == ELEMENTS_ACTION for record in (*build.steps, *build.verify_steps)):
+    if not any(record.action == ELEMENTS_ACTION for record in build.all_steps):
         return {}
     own = script_table(build, each_event(store, build.id, kinds=(SCRIPTS,)))
     try:
@@ -61,12 +61,12 @@ def scripts_of(build: Build, store: Store) -> ScriptTable:
 
 def script_table(build: Build, events: Iterable[Event]) -> ScriptTable:
     """Return the scripts of a build's steps, in the order in which they were run."""
-    tables: dict[str, Sequence[StepRecord]] = {BUILD: build.steps, VERIFY: build.verify_steps}
+    tables = dict(_tables(build))
     newest: dict[tuple[str, int], _NewestTry] = {}
     for event in events:
         if not isinstance(event, Reported) or event.report.kind != SCRIPTS or event.report.step is None:
             continue
-        place = event.report.phase, event.report.step
+        place = place_of(event.report.phase, event.report.machine), event.report.step
         if 0 <= place[1] < len(tables.get(place[0], ())):
             room = LARGEST_TABLE - sum(each.size for each in newest.values())
             newest.setdefault(place, _NewestTry()).add(event.report, room)
@@ -117,18 +117,47 @@ def _scripts(reports: Sequence[Report], step: StepRecord) -> tuple[ScriptRecord,
 
 def steps_with_scripts(build: Build, table: ScriptTable) -> Iterator[tuple[StepRecord, Sequence[ScriptRecord]]]:
     """Yield all steps of a build with their scripts, those of verification last."""
-    for phase, records in ((BUILD, build.steps), (VERIFY, build.verify_steps)):
+    for phase, records in _tables(build):
         for index, record in enumerate(records):
             yield record, table.get((phase, index), ())
 
 
 def nest_scripts(document: dict[str, Any], table: ScriptTable) -> dict[str, Any]:
     """Return the document of a build with the scripts of its steps below them."""
-    nested = {
+    nested: dict[str, Any] = {
         key: [step | scripts_json(table, phase, index) for index, step in enumerate(document[key])]
         for key, phase in (("steps", BUILD), ("verify_steps", VERIFY))
     }
+    if document.get("verifiers"):
+        nested["verifiers"] = [_nest_verifier(each, table) for each in document["verifiers"]]
     return document | nested
+
+
+def _nest_verifier(each: dict[str, Any], table: ScriptTable) -> dict[str, Any]:
+    place = place_of(VERIFY, each["name"])
+    steps = [step | scripts_json(table, place, index) for index, step in enumerate(each["steps"])]
+    return each | {"steps": steps}
+
+
+def place_of(phase: str, machine: str) -> str:
+    """Return the phase as a table of scripts has it: with the name of the VM, where several verify."""
+    return f"{phase}/{machine}" if machine else phase
+
+
+def _tables(build: Build) -> Iterator[tuple[str, Sequence[StepRecord]]]:
+    yield BUILD, build.steps
+    yield from ((place_of(VERIFY, name), records) for name, records in build.verify_tables)
+
+
+def verify_steps(
+    build: Build, step: Callable[[StepRecord], dict[str, Any]], scripts: ScriptTable
+) -> list[dict[str, Any]]:
+    """Return the documents of the steps of verification, with their scripts; of several VMs, each names its own."""
+    return [
+        step(record) | ({"machine": name} if name else {}) | scripts_json(scripts, place_of(VERIFY, name), index)
+        for name, records in build.verify_tables
+        for index, record in enumerate(records)
+    ]
 
 
 def scripts_json(table: ScriptTable, phase: str, step: int) -> dict[str, Any]:

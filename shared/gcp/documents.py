@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..build.build import Build, ImageDocument, Unfinished, unfinished_of
+from ..build.build import Build, ImageDocument, StepRecord, Unfinished, unfinished_of
 from ..build.damage import Damaged, forget_image
 from ..build.events import (
     BuildRejected,
@@ -241,20 +241,22 @@ def _build_document(build: Build, limit: int) -> str | bytes:
 
 def _shortened(build: Build, most: int) -> Build:
     """Cut steps' outputs to `most` characters; where nothing of them is left, notes, reason and findings as well."""
-    steps, verify_steps = (
-        tuple(
-            replace(step, output=step.output[max(0, len(step.output) - most) :], note=step.note if most else "")
-            for step in steps
-        )
-        for steps in (build.steps, build.verify_steps)
-    )
-    build = replace(build, steps=steps, verify_steps=verify_steps)
+    verifiers = tuple(replace(each, steps=_shortened_steps(each.steps, most)) for each in build.verifiers)
+    steps, verify_steps = (_shortened_steps(table, most) for table in (build.steps, build.verify_steps))
+    build = replace(build, steps=steps, verify_steps=verify_steps, verifiers=verifiers)
     if most:
         return build
     image = build.image
     if image is not None:
         image = replace(image, findings=tuple("\n".join(image.findings)[:REASON].splitlines()))
     return replace(build, reason=build.reason[:REASON], image=image)
+
+
+def _shortened_steps(steps: Iterable[StepRecord], most: int) -> tuple[StepRecord, ...]:
+    return tuple(
+        replace(step, output=step.output[max(0, len(step.output) - most) :], note=step.note if most else "")
+        for step in steps
+    )
 
 
 def _too_large(size: int, limit: int) -> str:

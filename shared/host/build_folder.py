@@ -26,7 +26,7 @@ from .scratch import faults, is_at
 
 LOG = logging.getLogger(__name__)
 
-_RESOURCE = re.compile(r"gs-(?P<build_id>.+)-a[0-9]+-[a-z]+")
+_RESOURCE = re.compile(r"gs-(?P<build_id>.+)-a[0-9]+-[a-z]+[0-9]?")
 
 
 class BuildFolder:

@@ -34,6 +34,7 @@ from ..build.plan import (
     OriginPlan,
     Plan,
     SourceImage,
+    VerifyMachinePlan,
 )
 from ..build.proxy import ProxyPlan
 from ..context.outside import packed_inputs
@@ -98,7 +99,7 @@ def make_plan(
         provisioner_version,
         layout=layout,
         sbom_input=spec.output.sbom.input if spec.output.sbom else None,
-        **verification,
+        **(verification | {"verify_machines": [asdict(each) for each in verification.get("verify_machines", ())]}),
         engine=engine,
         reproducible=spec.output.reproducible,
         date=date,
@@ -199,7 +200,11 @@ def _verification(verify: Verify | None) -> dict[str, Any]:
     """Return what counts for the content digest of a verification, beside its steps."""
     if verify is None:
         return {}
-    return {"allow_failed": verify.allow_failed, "verify_boot": verify.boot or ""}
+    return {
+        "allow_failed": verify.allow_failed,
+        "verify_boot": verify.boot or "",
+        "verify_machines": tuple(VerifyMachinePlan(**dict(each)) for each in verify.machines),
+    }
 
 
 def _inputs(step: SpecStep, documents: Mapping[AskedElements, str]) -> Mapping[str, Any]:
@@ -344,14 +349,17 @@ def _engine(spec: Spec, steps: tuple[Step, ...], layout: DiskLayout | None, sour
 
 def _check_processor(spec: Spec, source: SourceImage) -> None:
     """Raise InputError where a machine type of Google Cloud cannot boot the source. One machine emulates any."""
-    machine_type, image = spec.build.machine_type, f"{source.project}/{source.name}"
-    has = processor_of(machine_type)
-    if _project(spec) != LOCAL and has.name != source.architecture and is_known(machine_type):
-        fitting = _ARM_EXAMPLES if source.architecture == ARM64.name else _OTHER_EXAMPLES
-        raise InputError(
-            f"build.machine_type: {machine_type} has {has.name} processors, and the source image {image} is for "
-            f"{source.architecture}; write a type such as {fitting}, or name a source for {has.name}"
-        )
+    types = [("build.machine_type", spec.build.machine_type)]
+    verifiers = enumerate(spec.verify.machines if spec.verify is not None else ())
+    types += [(f"verify.machines[{index}].machine_type", each.machine_type or "") for index, each in verifiers]
+    for key, machine_type in types:
+        has = processor_of(machine_type)
+        if _project(spec) != LOCAL and has.name != source.architecture and is_known(machine_type):
+            fitting = _ARM_EXAMPLES if source.architecture == ARM64.name else _OTHER_EXAMPLES
+            raise InputError(
+                f"{key}: {machine_type} has {has.name} processors, and the source image {source.project}/{source.name} "
+                f"is for {source.architecture}; write a type such as {fitting}, or name a source for {has.name}"
+            )
 
 
 def _project(spec: Spec) -> str:

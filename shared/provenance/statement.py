@@ -149,7 +149,8 @@ def _dependencies(plan: Plan, facts: ImageFacts) -> list[dict[str, Any]]:
 
 def _byproducts(build: Build, plan: Plan, facts: ImageFacts) -> list[dict[str, Any]]:
     found = _ended("steps", build.steps, plan.steps)
-    found += _ended("verify", build.verify_steps, plan.verify_steps or ())
+    for name, records in build.verify_tables:
+        found += _ended(f"verify/{name}" if name else "verify", records, plan.verify_steps or ())
     return found + [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(facts.documents.items())]
 
 

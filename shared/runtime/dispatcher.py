@@ -19,6 +19,7 @@ from ..build.events import Event
 from ..build.orders import Order
 from ..engine.engine import Engine, Listener
 from ..engine.messages import read_message
+from ..engine.verifiers import note_signs
 from ..errors import GoldsmithError, NoSpace, PoisonMessage, Transient
 from ..interruption import Interruption
 from ..local.bus import LeasedMessage, LocalBus
@@ -152,7 +153,7 @@ class Dispatcher:
         """
         now = self._backend.clock.now()
         if self._looked and now - self._looked > AWAKE:
-            self._backend.store.touch(build_id, now)
+            note_signs(self._backend.store, self._backend.store.load(build_id).build, now)
         self._looked = now
         return now
 

@@ -42,11 +42,13 @@ from provisioner.frames import (
     FrameReader,
     frame,
 )
-from provisioner.protocol import BUILD, VERIFY, Step
+from provisioner.protocol import Step
 
 from ..build.build import Build, State
 from ..build.plan import Context
 from ..build.resources import machine_name
+from ..engine.machine_in_use import phase_of
+from ..engine.verifiers import failed_view
 from ..errors import GoldsmithError, InputError, NotFound
 from ..interruption import Interruption
 from ..machines.machines import Machines
@@ -70,13 +72,14 @@ class Retried:
 
 def held_machine(build: Build) -> str:
     """Return the name of the machine of a build that is held."""
-    phase = VERIFY if build.state is State.VERIFYING else BUILD
-    return machine_name(build.id, build.attempt, phase)
+    phase, name = phase_of(build), failed_view(build)[0]
+    number = build.plan.verifier_number(name) if build.plan is not None else 0
+    return machine_name(build.id, build.attempt, phase, number)
 
 
 def failed_step(build: Build) -> str:
     """Return the name of the step for whose failure a build is held. InputError where the machine has named none."""
-    table = build.verify_steps if build.state is State.VERIFYING else build.steps
+    table = failed_view(build)[1].verify_steps if build.state is State.VERIFYING else build.steps
     for record in table:
         if record.status == "failed":
             return record.name

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provisioner.protocol import PHASES
+from provisioner.protocol import PHASES, VERIFY
 
 from ..backend import Backend, ReportTarget
 from ..build.build import Build, ImageUsage
@@ -191,10 +191,11 @@ class CloudConsole:
 
     def _new(self, machine: str, build: Build) -> bytes:
         start = self._read.get(machine, 0)
-        if build.plan is None or not build.zone or build.ended:  # there is no VM
+        zone = build.zone or next((each.zone for each in build.verifiers if _is_of(machine, each.name, build)), "")
+        if build.plan is None or not zone or build.ended:  # there is no VM
             return self._stored(machine, start)
         try:
-            output, end = self._compute.serial_output(machine, build.plan.machine.project, build.zone, PORT, start)
+            output, end = self._compute.serial_output(machine, build.plan.machine.project, zone, PORT, start)
         except NotFound:
             return self._stored(machine, start)
         self._read[machine] = end
@@ -209,13 +210,21 @@ class CloudConsole:
         return output[start:]
 
 
+def _is_of(machine: str, name: str, build: Build) -> bool:
+    """Return whether a VM of that name is a verifier's, in any attempt."""
+    return build.plan is not None and machine.endswith(f"-{VERIFY}{build.plan.verifier_number(name)}")
+
+
 def machines(build: Build) -> list[str]:
     """The names of all VMs that a build may have had, in the order of their making."""
+    if build.plan is None:
+        return []
+    several = range(1, len(build.plan.verify_machines) + 1)
     return [
-        machine_name(build.id, attempt, phase)
+        machine_name(build.id, attempt, phase, number)
         for phase in PHASES
+        for number in ((several or (0,)) if phase == VERIFY else (0,))
         for attempt in range(1, build.attempt + 1)
-        if build.plan is not None
     ]
 
 

@@ -30,6 +30,7 @@ from .disk.reading import read_disk
 
 DAY = 86400.0
 MOST_SECRETS = 50  # of one step
+MOST_VERIFIERS = 8  # VMs that verify one image
 MOST_ALLOWED, LONGEST_PATH, LONGEST_REASON, MOST_STARS = 100, 1024, 500, 4  # of hygiene.allow
 LONGEST_BOOT = 3600  # seconds
 
@@ -90,6 +91,8 @@ def _size(least: int) -> BeforeValidator:
 
 
 Whole = Annotated[int, BeforeValidator(typed)]
+Cpus = Annotated[Whole, Field(ge=1, le=64)]
+MemoryMb = Annotated[Whole, Field(ge=256, le=1 << 20)]
 Flag = Annotated[bool, BeforeValidator(typed)]
 Timeout = Annotated[float, _duration(1, 30 * DAY)]
 Silence = Annotated[float, _duration(30, DAY)]
@@ -126,6 +129,13 @@ StepName = Annotated[
 ParameterName = Annotated[
     str,
     matching(re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}"), "is not a parameter's name; write letters, digits and _"),
+]
+VerifierName = Annotated[
+    str,
+    matching(
+        re.compile(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?"),
+        "is not a name; write up to 32 lower-case letters, digits and dashes, such as small",
+    ),
 ]
 MachinePart = Annotated[
     str,

@@ -21,6 +21,7 @@ from .fields import (
     MOST_ALLOWED,
     MOST_COPIES,
     MOST_SECRETS,
+    MOST_VERIFIERS,
     OR_FINDINGS,
     Age,
     AllowanceReason,
@@ -30,6 +31,7 @@ from .fields import (
     BuiltInCheck,
     CloudProject,
     Component,
+    Cpus,
     DescribedDisk,
     DirectHosts,
     DiskSize,
@@ -42,6 +44,7 @@ from .fields import (
     Licenses,
     LocalFile,
     MachinePart,
+    MemoryMb,
     Mirror,
     Name,
     NameSuffix,
@@ -72,6 +75,7 @@ from .fields import (
     Timeout,
     TimeToLive,
     Unit,
+    VerifierName,
     Whole,
     Zone,
 )
@@ -155,6 +159,18 @@ class SpecStep(Closed):
 Steps = Annotated[tuple[SpecStep, ...], Field(max_length=100)]
 
 
+class VerifyMachine(Closed):
+    """One of several VMs that verify the image side by side."""
+
+    name: VerifierName
+    machine_type: MachinePart | None = None
+    boot: Literal["direct", "firmware"] | None = None
+    cpus: Cpus | None = None
+    memory_mb: MemoryMb | None = None
+    boot_seconds: Annotated[Whole, Field(ge=1, le=LONGEST_BOOT)] | None = None
+    timeout: Timeout | None = None
+
+
 class Verify(Closed):
     """What a VM booted from the new image has to show: built-in checks, budgets, and steps that run on it."""
 
@@ -166,6 +182,7 @@ class Verify(Closed):
     boot_seconds: Annotated[Whole, Field(ge=1, le=LONGEST_BOOT)] | None = None
     disk_gb: DiskSize | None = None
     keep_failed: Flag = False
+    machines: Annotated[tuple[VerifyMachine, ...], Field(max_length=MOST_VERIFIERS)] = ()
     restart: Flag = False
     skip: Annotated[tuple[BuiltInCheck, ...], Field(max_length=len(CHECKS))] = ()
 
@@ -280,8 +297,8 @@ class LocalOptions(Closed):
     engine: Literal["vm", "chroot", "auto"] = "vm"
     boot: Literal["direct", "firmware"] = "direct"
     network: Flag = True
-    cpus: Whole = Field(default=2, ge=1, le=64)
-    memory_mb: Whole = Field(default=1024, ge=256, le=1 << 20)
+    cpus: Cpus = 2
+    memory_mb: MemoryMb = 1024
     proxy: ProxyOptions | None = None
 
 

@@ -136,8 +136,9 @@ def source_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 
 def verify_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
-    """Hold step names to be unique."""
+    """Hold the names of steps, and those of machines, to be unique."""
     yield from _names_taken(keys.get("steps"))
+    yield from _names_taken(keys.get("machines"), "machines", "machine")
 
 
 def step_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
@@ -197,14 +198,14 @@ def proxy_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
             yield (), "names nothing; write http, https or ca, or leave it out"
 
 
-def _names_taken(steps: Any) -> Iterator[BrokenRule]:
-    """Find steps of one list that share a name."""
+def _names_taken(named: Any, key: str = "steps", what: str = "step") -> Iterator[BrokenRule]:
+    """Find steps, or other things of one list, that share a name."""
     first: dict[str, int] = {}
-    for index, step in enumerate(steps if isinstance(steps, (tuple, list)) else ()):
-        name = _value(step, "name")
+    for index, each in enumerate(named if isinstance(named, (tuple, list)) else ()):
+        name = _value(each, "name")
         if isinstance(name, str) and first.setdefault(name, index) != index:
-            loc: Loc = ("steps", index, "name")
-            yield loc, f"{quoted(name)} names step {first[name] + 1} already; choose another name"
+            loc: Loc = (key, index, "name")
+            yield loc, f"{quoted(name)} names {what} {first[name] + 1} already; choose another name"
 
 
 def cos_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

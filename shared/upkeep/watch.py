@@ -15,11 +15,13 @@ from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
 
 from ..backend import Backend
 from ..build.build import Build, State
-from ..build.events import MachineStopped, Reported, Stop, report_id
+from ..build.events import MachineStopped, Reported, Stop, machine_id, report_id
 from ..build.plan import Plan
 from ..build.resources import grown_gb
-from ..engine.lifecycle import decide, phase_of
+from ..engine.lifecycle import decide
+from ..engine.machine_in_use import phase_of
 from ..engine.messages import event_message, plain_words, serial_reports
+from ..engine.verifiers import each_view, note_signs
 from ..errors import GoldsmithError, NotFound
 from ..ports import Machine, Message
 from ..workers.logs import CONSOLE, store_console
@@ -49,32 +51,38 @@ _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def watch(build: Build, backend: Backend) -> bool:
-    """Publish what the VM in use could not send itself; return whether there was anything."""
+    """Publish what the VMs in use could not send themselves; return whether there was anything."""
     if build.state not in WATCHED:
         return False
+    told = [_watch_one(name, seen, build, backend) for name, seen in each_view(build)]
+    return True in told
+
+
+def _watch_one(name: str, build: Build, whole: Build, backend: Backend) -> bool:
+    """Do that for one of them, with the build as it sees it and as it is."""
     phase = phase_of(build)
-    machine = find_machine(build, phase, backend)
+    machine = find_machine(build, phase, backend, name)
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
     quiet = backend.clock.now() - build.last_seen >= quiet_seconds(planned(build))
     if machine is not None and machine.status != "stopped" and not quiet:
         return False
     output = _serial_port(build, machine, REPORT_PORT, backend) if machine is not None else b""
-    reports = serial_reports(output or b"", backend.keys, build, phase)
+    reports = serial_reports(output or b"", backend.keys, build, phase, name)
     if machine is not None and machine.status != "stopped" and (reports or not plain_words(output or b"")):
-        alive = note_life(build, reports, backend)
-        heard = publish_unheard(build, reports, backend)
+        alive = note_life(build, reports, backend, name)
+        heard = publish_unheard(whole, reports, backend)
         given_up = "" if alive or heard else emergency(_serial_port(build, machine, CONSOLE, backend) or b"")
         if given_up:
-            _publish_stop(build, backend, "gave-up", None, given_up)
+            _publish_stop(build, name, backend, "gave-up", None, given_up)
         return heard or bool(given_up)
     if output is None and machine is not None and machine.how in (None, "powered-off") and not quiet:
         return False  # its last word may be on its way over the bus, and cannot be looked up
-    publish_unheard(build, reports, backend)
+    publish_unheard(whole, reports, backend)
     words = [report.kind for report, _message in reports if report.kind in (COMPLETED, FAILED)]
     how: Stop = "lost" if machine is None else machine.how or "powered-off"
     detail = "" if machine is None else machine.detail or plain_words(output or b"")
-    _publish_stop(build, backend, how, words[-1] if words else None, detail)
+    _publish_stop(build, name, backend, how, words[-1] if words else None, detail)
     return True
 
 
@@ -83,31 +91,33 @@ def quiet_seconds(plan: Plan) -> float:
     return min(SOON if grown_gb(plan) else QUIET, plan.silence / 2)
 
 
-def _publish_stop(build: Build, backend: Backend, how: Stop, claim: str | None, detail: str) -> None:
+def _publish_stop(build: Build, name: str, backend: Backend, how: Stop, claim: str | None, detail: str) -> None:
     phase = phase_of(build)
     fact = MachineStopped(
         build_id=build.id,
-        event_id=f"{phase[0]}{build.attempt}-stopped",
+        event_id=f"{machine_id(phase, build.attempt, name)}-stopped",
         time=backend.clock.now(),
         attempt=build.attempt,
         phase=phase,
         how=how,
         claim=claim,
         detail=detail,
+        machine=name,
     )
     backend.bus.publish(event_message(fact))
 
 
 def keep_console(build: Build, backend: Backend) -> None:
-    """Store the console of the VM in use while it runs, for people, should it vanish. A fault is logged alone."""
+    """Store the consoles of the VMs in use while they run, for people, should one vanish. A fault is logged alone."""
     if build.state not in WATCHED:
         return
-    try:
-        machine = find_machine(build, phase_of(build), backend)
-        if machine is not None and machine.status != "stopped":
-            store_console(machine.name, planned(build).machine.project, machine.zone, build, backend)
-    except GoldsmithError as error:
-        LOG.warning("build %s: the console of its VM is not stored: %s", build.id, error)
+    for name, seen in each_view(build):
+        try:
+            machine = find_machine(seen, phase_of(build), backend, name)
+            if machine is not None and machine.status != "stopped":
+                store_console(machine.name, planned(build).machine.project, machine.zone, build, backend)
+        except GoldsmithError as error:
+            LOG.warning("build %s: the console of its VM is not stored: %s", build.id, error)
 
 
 def _serial_port(build: Build, machine: Machine, port: int, backend: Backend) -> bytes | None:
@@ -138,7 +148,7 @@ def emergency(console: bytes) -> str:
     return "; ".join(line[:REASON_LENGTH] for line in told)
 
 
-def note_life(build: Build, reports: Sequence[tuple[Report, Message]], backend: Backend) -> bool:
+def note_life(build: Build, reports: Sequence[tuple[Report, Message]], backend: Backend, name: str = "") -> bool:
     """Count heartbeats of a VM that reaches nothing but its report port; return whether there were new ones.
 
     So a long step is no silence.
@@ -152,7 +162,7 @@ def note_life(build: Build, reports: Sequence[tuple[Report, Message]], backend: 
         event
         for event in backend.store.newest_events(build.id)
         if isinstance(event, Reported)
-        and (event.report.attempt, event.report.phase) == (build.attempt, phase_of(build))
+        and (event.report.attempt, event.report.phase, event.report.machine) == (build.attempt, phase_of(build), name)
     ]
     if not said:
         return False
@@ -160,7 +170,7 @@ def note_life(build: Build, reports: Sequence[tuple[Report, Message]], backend: 
     seen = min(last.time + beats[-1] - last.report.time, backend.clock.now())
     if seen <= build.last_seen:
         return False
-    backend.store.touch(build.id, seen)
+    note_signs(backend.store, build, seen, name)
     return True
 
 

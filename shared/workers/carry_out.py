@@ -65,6 +65,7 @@ def carry_out(order: Order, backend: Backend) -> None:
             attempt=order.attempt,
             reason=str(error),
             disk_whole=isinstance(error, ImageNotMade),
+            machine=order.machine,
         )
     backend.bus.publish(event_message(fact))
     undo(order, load(order, backend), backend)

@@ -111,9 +111,12 @@ def delete_entry(entry: LedgerEntry, build: Build, backend: Backend) -> bool:
     return True
 
 
-def delete_earlier(build: Build, attempt: int, phase: str, backend: Backend) -> None:
-    """Delete the VMs that an attempt's one takes the place of: a silent one may well run. Transient."""
-    earlier = {resources.machine_name(build.id, number, phase) for number in range(1, attempt)}
+def delete_earlier(build: Build, attempt: int, phase: str, backend: Backend, number: int = 0) -> None:
+    """Delete the VMs that an attempt's one takes the place of: a silent one may well run. Transient.
+
+    `number` is that of a verifier.
+    """
+    earlier = {resources.machine_name(build.id, before, phase, number) for before in range(1, attempt)}
     for entry in build.ledger:
         if entry.kind == "machine" and entry.name in earlier and not delete_entry(entry, build, backend):
             raise Transient(f"{entry.name} is still there, and attempt {attempt} takes its place")

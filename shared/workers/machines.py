@@ -20,13 +20,14 @@ OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, w
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
-def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
-    """Return the document that the VM's provisioner works from."""
+def job_of(build: Build, attempt: int, phase: str, backend: Backend, machine: str = "") -> Job:
+    """Return the document that the VM's provisioner works from; `machine` is the name of a verifier."""
     plan = planned(build)
+    own = plan.verifier(machine)
     job = Job(
         build_id=plan.build_id,
         attempt=attempt,
-        key=backend.keys.of_machine(plan.build_id, attempt, phase, build.keys),
+        key=backend.keys.of_machine(plan.build_id, attempt, phase, build.keys, machine=machine),
         steps=plan.steps if phase == BUILD else plan.verify_steps or (),
         phase=phase,
         publish_url=backend.reports.publish_url,
@@ -37,7 +38,10 @@ def job_of(build: Build, attempt: int, phase: str, backend: Backend) -> Job:
         context_digest=plan.context.digest if plan.context else "",
         hold=plan.machine.hold,
         kept=plan.keep_disk > 0,
+        machine=machine,
     )
+    if own is not None:
+        job = replace(job, steps=own.steps(job.steps))
     if any(step.secrets for step in job.steps):
         job = replace(job, secrets_url=backend.reports.secrets_url)
     if phase != BUILD:
@@ -64,23 +68,25 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
     source = plan.source if plan.origin is None else plan.origin.maker
     image = source if phase == BUILD else plan.image
     machine, scratch, root = plan.machine, "", ""
+    own, number = plan.verifier(order.machine), plan.verifier_number(order.machine)
+    longest = build.deadline - backend.clock.now()
     if phase != BUILD:
-        boot = plan.verify_boot or machine.boot
-        machine = replace(machine, disk_size_gb=plan.image.disk_size_gb, scratch_gb=0, boot=boot)
+        machine = dict(plan.verifying_machines())[order.machine]
+        longest = min(longest, own.timeout if own is not None and own.timeout is not None else longest)
     elif machine.scratch_gb:
         scratch = resources.scratch_disk_name(plan.build_id, order.attempt)
     if phase == BUILD and plan.origin is not None:
         root = resources.root_disk_name(plan.build_id, order.attempt)
     request = MachineRequest(
-        name=resources.machine_name(plan.build_id, order.attempt, phase),
-        boot_disk=resources.boot_disk_name(plan.build_id, order.attempt, phase),
+        name=resources.machine_name(plan.build_id, order.attempt, phase, number),
+        boot_disk=resources.boot_disk_name(plan.build_id, order.attempt, phase, number),
         source_project=image.project,
         source_image=image.name,
         plan=machine,
         labels=resources.labels(build.id, order.attempt, build.deadline + max(plan.keep_disk, plan.retry_disk_for)),
-        job=job_of(build, order.attempt, phase, backend),
+        job=job_of(build, order.attempt, phase, backend, order.machine),
         context=plan.context,
-        max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
+        max_seconds=max(60.0, longest + OUTLIVES),
         silence=plan.silence,
         scratch_disk=scratch,
         root_disk=root,
@@ -96,13 +102,14 @@ def start_machine(build: Build, order: Order, backend: Backend, phase: str) -> M
         attempt=order.attempt,
         phase=phase,
         zone=zone,
+        machine=order.machine,
     )
 
 
-def find_machine(build: Build, phase: str, backend: Backend) -> Machine | None:
+def find_machine(build: Build, phase: str, backend: Backend, verifier: str = "") -> Machine | None:
     """Look this attempt's VM up; in all zones of the plan while no worker has said which one it is in."""
     plan = planned(build).machine
-    name = resources.machine_name(build.id, build.attempt, phase)
+    name = resources.machine_name(build.id, build.attempt, phase, planned(build).verifier_number(verifier))
     for zone in (build.zone,) if build.zone else plan.zones or ("",):
         machine = backend.compute.machine(name, plan.project, zone)
         if machine is not None:

@@ -14,6 +14,7 @@ from ..build import resources
 from ..build.build import Build, LedgerEntry, State
 from ..build.orders import Order
 from ..engine.lifecycle import awaited_orders
+from ..engine.machine_in_use import has_passed
 from ..errors import NotFound, PoisonMessage, Transient
 from .clean_up import DELETION_ORDER, delete_entry
 from .withdraw import withdraw
@@ -31,6 +32,7 @@ def is_stale(order: Order, build: Build) -> bool:
     """Return whether the build has moved past an order: to carry it out now would make what nothing deletes."""
     done = order.kind == "deprecate_images" and not build.retiring
     done = done or (order.kind == "label_image" and build.outcome is not None and not build.withdrawing)
+    done = done or (order.machine != "" and has_passed(build, order.machine))
     return done or order.kind not in awaited_orders(build) or order.attempt != build.attempt
 
 
@@ -58,7 +60,7 @@ def unwanted(order: Order, build: Build) -> list[LedgerEntry]:
     """
     if build.plan is None:
         return []
-    made = resources.of_order(build.plan, order.kind, order.attempt)
+    made = resources.of_order(build.plan, order.kind, order.attempt, order.machine)
     if build.outcome is None:
         over = order.attempt < build.attempt or build.state is State.PUBLISHING
         return [entry for entry in made if entry.kind == "machine" and over]

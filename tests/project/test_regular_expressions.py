@@ -57,7 +57,9 @@ MADE: Mapping[tuple[str, str], tuple[str | bytes, ...]] = {
         *(letters + rest for letters, rest in secret_values._NAMES),
     ),
     ("provisioner/hygiene/secret_values.py", "form"): (*secret_values._QUOTED.values(), secret_values._BARE),
-    ("shared/names.py", "OWN_NAMES + re.escape(build_id) + _OF_ATTEMPT"): ("gs-hello-0123456789ab-a[0-9]+-[a-z]+",),
+    ("shared/names.py", "OWN_NAMES + re.escape(build_id) + _OF_ATTEMPT"): (
+        "gs-hello-0123456789ab-a[0-9]+-[a-z]+[0-9]?",
+    ),
 }
 
 

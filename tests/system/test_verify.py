@@ -28,17 +28,17 @@ def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
     for number in (1, 2):
         done, _ = goldsmith.build(release(goldsmith, number))
         assert done.status == 0, done.text
-    done, build = goldsmith.build(release(goldsmith, 3, {"boot_seconds": 3600, "disk_gb": 3}))
+    machines = [{"name": "small", "boot_seconds": 3000}, {"name": "large", "memory_mb": 1280, "cpus": 1}]
+    done, build = goldsmith.build(release(goldsmith, 3, {"boot_seconds": 3600, "disk_gb": 3, "machines": machines}))
     assert done.status == 0, done.text
-    [checks] = build["verify_steps"]
-    assert (checks["name"], checks["status"]) == ("built-in checks", "done")
-    seen, _, unseen = checks["note"].partition("; not checked: ")
-    assert re.fullmatch(
-        r"[a-z-]+\.target after [0-9.]+ s; network is up; clock is right; files take [0-9]+ of [0-9]+ MiB; "
-        "machine-id made at this boot; nothing is left of the build",
-        seen,
-    ), checks["note"]
-    assert unseen.startswith("boot loader (the VM was booted directly"), checks["note"]
+    assert [(each["name"], each["passed"]) for each in build["verifiers"]] == [("small", True), ("large", True)]
+    identities = [set(each["identity"]) for each in build["verifiers"]]
+    assert identities[0], "each has told of its machine-id"
+    assert not identities[0] & identities[1]
+    for verifier in build["verifiers"]:
+        assert_checked(verifier["steps"])
+    logs = {path.name for path in (goldsmith.home / "builds" / build["id"] / "logs").iterdir()}
+    assert {f"gs-{build['id']}-a1-verify{number}.log" for number in (1, 2)} <= logs
     assert "verifying" in {document.get("state") for document in done.documents()}
     found = {image["name"]: (image["family"], image["deprecated"]) for image in goldsmith.images()}
     assert found == {
@@ -47,6 +47,19 @@ def test_a_verified_image_retires_older_ones(goldsmith: Goldsmith) -> None:
         "release-1": ("releases", "DEPRECATED"),
     }
     goldsmith.traces.assert_none()
+
+
+def assert_checked(table: list[Document]) -> None:
+    """The built-in checks were all that was to be done, and have seen what there is to see."""
+    [checks] = table
+    assert (checks["name"], checks["status"]) == ("built-in checks", "done")
+    seen, _, unseen = checks["note"].partition("; not checked: ")
+    assert re.fullmatch(
+        r"[a-z-]+\.target after [0-9.]+ s; network is up; clock is right; files take [0-9]+ of [0-9]+ MiB; "
+        "machine-id made at this boot; nothing is left of the build",
+        seen,
+    ), checks["note"]
+    assert unseen.startswith("boot loader (the VM was booted directly"), checks["note"]
 
 
 def test_an_image_that_fails_verification_waits_for_a_retry_that_verifies_it(goldsmith: Goldsmith) -> None:

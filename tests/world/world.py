@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from provisioner.protocol import (
     COMPLETED,
@@ -74,11 +74,13 @@ class Guest:
     offline: bool = False  # nothing it says arrives but on its report port
     stays_on: bool = False  # claims to be done and does not power off
     phase: str = "build"  # the one that the above is about
+    machine: str = ""  # and the verifier; "" for all VMs of that phase
+    identities: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of VMs, by phase or verifier
 
     def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> bool:
         """Do the job, or say that it waits for a larger disk: False, as long as it does."""
         job = machine.request.job
-        if job.phase == self.phase and self.silent:
+        if self._is_concerned(job) and self.silent:
             return True
         if not machine.waits:
             self._say(machine, disk, publish, kind=STARTED, resumed_at=len(disk.steps_done) or None)
@@ -94,7 +96,7 @@ class Guest:
     def _steps(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> None:
         """Do the steps; those that the disk's journal has as done are not done again."""
         job = machine.request.job
-        concerned = job.phase == self.phase
+        concerned = self._is_concerned(job)
         for index in range(len(job.steps)):
             mark = f"{job.phase}{index}"
             if mark in disk.steps_done:
@@ -119,7 +121,7 @@ class Guest:
                 return
             disk.steps_done.add(mark)
             self._say(machine, disk, publish, kind=STEP_FINISHED, step=index, tries=1, exit_status=0, seconds=0.5)
-        self._say(machine, disk, publish, kind=COMPLETED)
+        self._say(machine, disk, publish, kind=COMPLETED, identity=self.identities.get(job.machine or job.phase, ()))
         if not (concerned and self.stays_on):
             machine.stop()
 
@@ -130,11 +132,14 @@ class Guest:
         if kind != HEARTBEAT:
             disk.sequence += 1
         number = 0 if kind == HEARTBEAT else disk.sequence
-        said = Report(job.build_id, job.attempt, job.phase, number, kind, values.NOON)
+        said = Report(job.build_id, job.attempt, job.phase, number, kind, values.NOON, machine=job.machine)
         message, line = signed(replace(said, **more), job)  # type: ignore[arg-type]  # fields of Report, by name
         machine.serial[3] += line
-        if not (self.offline and job.phase == self.phase):
+        if not (self.offline and self._is_concerned(job)):
             publish(message)
+
+    def _is_concerned(self, job: Job) -> bool:
+        return job.phase == self.phase and self.machine in ("", job.machine)
 
 
 def signed(report: Report, job: Job) -> tuple[Message, bytes]:

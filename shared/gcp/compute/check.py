@@ -38,7 +38,9 @@ def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     size = plan.machine.disk_size_gb if plan.origin is None else plan.image.disk_size_gb
     if size < (smallest := smallest_disk_gb(plan.machine.disk_type)):
         raise InputError(f"output.disk_size_gb: a disk of type {plan.machine.disk_type} has {smallest} GB at least")
-    _check_machine(plan.machine, _usable_zones(plan.machine, settings, calls), calls)
+    zones = _usable_zones(plan.machine, settings, calls)
+    _check_machine("build", plan.machine, zones, calls)
+    _check_verifiers(plan, zones, calls)
     if plan.image.project != plan.machine.project:
         _check_output(plan.image.project, calls)
 
@@ -68,22 +70,39 @@ def _zones(project: str, calls: Calls) -> Mapping[str, str]:
         raise InputError(f"build.project: there is no project {project}, or we may not see it: {error}") from error
 
 
-def _check_machine(machine: MachinePlan, zones: Sequence[str], calls: Calls) -> None:
+def _check_verifiers(plan: Plan, zones: Sequence[str], calls: Calls) -> None:
+    """Look for the types of the VMs that verify, where they have some of their own."""
+    kinds = {(plan.machine.machine_type, plan.machine.disk_type)}
+    for index, (_name, machine) in enumerate(plan.verifying_machines()):
+        kind = machine.machine_type, machine.disk_type
+        if kind in kinds:
+            continue
+        kinds.add(kind)
+        key = f"verify.machines[{index}]"
+        if machine.disk_size_gb < (smallest := smallest_disk_gb(machine.disk_type)):
+            raise InputError(
+                f"{key}.machine_type: its disk is of type {machine.disk_type}, which has {smallest} GB at least; "
+                f"write output.disk_size_gb: {smallest}, or another type"
+            )
+        _check_machine(key, machine, zones, calls)
+
+
+def _check_machine(key: str, machine: MachinePlan, zones: Sequence[str], calls: Calls) -> None:
     """One zone that has all that the machine needs is enough: the others are passed over."""
     missing = []
     for zone in zones:
-        problem = _missing(machine, zone, calls)
+        problem = _missing(key, machine, zone, calls)
         if not problem:
             return
         missing.append(problem)
     raise InputError("\n".join(dict.fromkeys(missing)))
 
 
-def _missing(machine: MachinePlan, zone: str, calls: Calls) -> str:
+def _missing(key: str, machine: MachinePlan, zone: str, calls: Calls) -> str:
     project, what = machine.project, f"zone {zone} of project {machine.project}"
     kind = compute_v1.GetMachineTypeRequest(project=project, zone=zone, machine_type=machine.machine_type)
     if calls.look(what, calls.client(compute_v1.MachineTypesClient).get, kind) is None:
-        return f"build.machine_type: zone {zone} has no {machine.machine_type}; write another type, or other zones"
+        return f"{key}.machine_type: zone {zone} has no {machine.machine_type}; write another type, or other zones"
     if machine.gpu_type:
         gpu = compute_v1.GetAcceleratorTypeRequest(project=project, zone=zone, accelerator_type=machine.gpu_type)
         if calls.look(what, calls.client(compute_v1.AcceleratorTypesClient).get, gpu) is None:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.build.build import State
 from shared.build.limits import NO_LIMITS, Limits, check_distribution, check_limits, subnetworks
-from shared.build.plan import MachinePlan
+from shared.build.plan import MachinePlan, VerifyMachinePlan
 from shared.engine.lifecycle import advance
 from shared.errors import InputError
 from shared.quantities import parse_duration
@@ -220,6 +220,15 @@ def test_every_other_subnetwork_is_refused(key: str, machine: dict[str, Any]) ->
 )
 def test_machine_types_are_names_and_patterns(limits: tuple[str, ...], machine_type: str, allowed: bool) -> None:
     assert (told(Limits(machine_types=limits), machine_type=machine_type) == "") == allowed
+
+
+def test_machine_types_of_vms_that_verify_are_held_to_them() -> None:
+    plan = replace(values.plan(), verify_machines=(VerifyMachinePlan("a"), VerifyMachinePlan("b", "n2-standard-4")))
+    check_limits(plan, Limits(machine_types=("n1-*", "n2-*")))
+    with pytest.raises(
+        InputError, match=r"verify\.machines\[1\]\.machine_type: n2-standard-4 is refused: machine_types"
+    ):
+        check_limits(plan, Limits(machine_types=("n1-*",)))
 
 
 def test_no_gpus_and_none_asked_for() -> None:

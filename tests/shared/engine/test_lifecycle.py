@@ -12,17 +12,15 @@ from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
     FAILED,
-    INVENTORY,
     STARTED,
-    STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
 )
 from shared.build import resources
-from shared.build.build import ANNOUNCED, Build, LedgerEntry, Outcome, PublishedFile, State
+from shared.build.build import ANNOUNCED, Build, LedgerEntry, Outcome, PublishedFile, State, Verifier
 from shared.build.events import CancelRequested, Event
 from shared.build.orders import OrderKind
-from shared.build.plan import Deprecation, Plan
+from shared.build.plan import Deprecation, Plan, VerifyMachinePlan
 from shared.engine.keeping import KEPT_SECONDS
 from shared.engine.lifecycle import (
     ORDER_OF,
@@ -34,13 +32,14 @@ from shared.engine.lifecycle import (
     begin,
     decide,
     keep_remaining,
+    subject,
 )
-from shared.engine.step_table import most_reports
 from tests.shared.engine.test_lifecycle_queue import KEPT, QUEUED, SAME
 from tests.world import values
 
 S, O = State, Outcome  # noqa: E741 - the table below is read by columns
 LATER = values.NOON + 30
+TWIN = (f"machine-id {'a' * 64}",)
 MACHINE = LedgerEntry("machine", f"gs-{values.BUILD_ID}-a1-vm", "local")
 FILE = PublishedFile("out/hello.json", f"out/.{values.BUILD_ID}.hello.json", "0" * 64)
 DISK = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "local")
@@ -48,6 +47,10 @@ DISK = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "local")
 
 def verifying_plan() -> Plan:
     return values.plan(verify_steps=values.plan().steps)
+
+
+def several_plan() -> Plan:
+    return replace(verifying_plan(), verify_machines=(VerifyMachinePlan("a"), VerifyMachinePlan("b")))
 
 
 def deprecating_plan() -> Plan:
@@ -190,6 +193,19 @@ CASES = [
         None,
         "verify_image",
     ),
+    fails(
+        "MachineStopped is_twin",
+        verify_at(S.VERIFYING, claimed=True, zone="here", identity=TWIN, verify_identity=TWIN),
+        replace(OFF, phase="verify", claim=COMPLETED),
+    ),
+    Case(
+        "MachineStopped is_verified_by_one",
+        at(S.VERIFYING, plan=several_plan(), verifiers=(Verifier("a", claimed=True, zone="here"), Verifier("b"))),
+        replace(OFF, phase="verify", claim=COMPLETED, machine="a"),
+        S.VERIFYING,
+        None,
+        "verify_image",
+    ),
     Case(
         "MachineStopped is_verified",
         verify_at(S.VERIFYING, claimed=True, zone="here"),
@@ -305,7 +321,8 @@ def name(rule: Rule) -> str:
 
 def rule_of(build: Build, event: Event) -> Rule | None:
     """The rule that decides, by the same search as decide()."""
-    return next((r for r in RULES if build.state in r.at and isinstance(event, r.on) and r.when(build, event)), None)
+    _name, seen = subject(build, event)
+    return next((r for r in RULES if build.state in r.at and isinstance(event, r.on) and r.when(seen, event)), None)
 
 
 def orders_of(case: Case) -> tuple[OrderKind, ...]:
@@ -516,51 +533,6 @@ class TestHazards:
         assert not any(entry.keep for entry in build.ledger)
         over, _ = advance(build, said(FAILED, "verify"))
         assert advance(over, values.cleaned_up())[0].ledger == ()
-
-
-class TestFloods:
-    """A VM runs other people's scripts, and signs whatever they make of its reports."""
-
-    def told(
-        self, build: Build, kind: str, count: int, phase: str = "build", **changes: object
-    ) -> tuple[Build, int, list[str]]:
-        """Let the VM say something so often; return the build, how much was recorded, and the orders it led to."""
-        recorded, orders = 0, list[str]()
-        for number in range(count):
-            decision = decide(build, said(kind, phase, sequence=10 + number, **changes))
-            recorded += not decision.ignored
-            orders += [order.kind for order in decision.orders]
-            build = replace(decision.build, outbox=())
-        return build, recorded, orders
-
-    def test_a_thousand_wishes_for_a_disk_are_one_order(self) -> None:
-        _build, recorded, orders = self.told(at(S.PROVISIONING, **GROWS), DISK_WANTED, 1000)
-        assert (recorded, orders) == (most_reports(values.growing_plan(), "build"), ["grow_disk"])
-
-    def test_a_lost_order_for_a_disk_is_given_again_and_none_once_it_has_grown(self) -> None:
-        build, _ = advance(at(S.PROVISIONING, **GROWS), said(DISK_WANTED))
-        late = values.reported(time=LATER + 60, kind=DISK_WANTED, sequence=5)
-        build, orders = advance(build, late)
-        assert [order.kind for order in orders] == ["grow_disk"]
-        build, _ = advance(build, values.disk_grown(time=LATER + 61))
-        assert advance(build, replace(late, time=LATER + 999))[1] == ()
-
-    def test_what_is_installed_is_told_once_by_the_building_vm(self) -> None:
-        assert self.told(at(S.PROVISIONING), INVENTORY, 1000, output="dpkg")[1] == 1
-        assert self.told(verify_at(S.VERIFYING, zone="here"), INVENTORY, 10, phase="verify")[1] == 0
-
-    @pytest.mark.parametrize("kind", [STEP_STARTED, STEP_FAILED, STARTED])
-    def test_after_so_many_reports_only_the_last_word_counts(self, kind: str) -> None:
-        build, recorded, _orders = self.told(at(S.PROVISIONING), kind, 2000, step=0)
-        assert recorded == most_reports(values.plan(), "build") == 520
-        assert advance(build, said(FAILED))[0].outcome is O.FAILED
-        assert advance(build, said(COMPLETED))[0].state is S.EXPORTING
-
-    def test_the_next_vm_begins_anew(self) -> None:
-        build, _recorded, _orders = self.told(at(S.PROVISIONING), STEP_STARTED, 2000, step=0)
-        build, _ = advance(build, LOST)
-        assert (build.attempt, build.reports) == (2, 0)
-        assert not decide(build, said(STARTED, attempt=2)).ignored
 
 
 class TestLedger:

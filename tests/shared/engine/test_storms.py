@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from provisioner.protocol import DiskLayout
 from shared.build.build import Outcome, State
-from shared.build.plan import Deprecation, OriginPlan, Plan
+from shared.build.events import MachineStopped
+from shared.build.plan import Deprecation, OriginPlan, Plan, VerifyMachinePlan
 from shared.engine.history import each_event
 from shared.errors import Transient
 from shared.ports import Image
@@ -90,6 +91,9 @@ class StormWorld(World):
             return False
 
 
+SEVERAL = tuple(VerifyMachinePlan(name) for name in "abc")
+
+
 def plan_of(draw: random.Random) -> Plan:
     plan = values.plan(attempts=draw.randint(1, 3))
     steps = tuple(replace(plan.steps[0], name=f"step-{number}") for number in range(draw.randint(1, 3)))
@@ -104,7 +108,9 @@ def plan_of(draw: random.Random) -> Plan:
     layout = draw.choice([None, DiskLayout(disk_size=12 << 30)])
     verify = draw.choice([None, (), steps])
     origin = draw.choice([None, OriginPlan("rootfs", plan.source, 12)]) if layout is None else None
-    return replace(plan, steps=steps, image=image, machine=machine, layout=layout, verify_steps=verify, origin=origin)
+    machine = replace(machine, project=draw.choice(["local", "my-project"]))
+    plan = replace(plan, steps=steps, image=image, machine=machine, layout=layout, verify_steps=verify, origin=origin)
+    return replace(plan, verify_machines=draw.choice([(), SEVERAL]) if verify is not None else ())
 
 
 def guest_of(draw: random.Random) -> Guest:
@@ -116,6 +122,7 @@ def guest_of(draw: random.Random) -> Guest:
         silent=draw.random() < 0.1,
         offline=draw.random() < 0.2,
         phase=draw.choice(["build", "verify"]),
+        machine=draw.choice(["", "", "b"]),
     )
 
 
@@ -148,6 +155,9 @@ def assert_in_order(world: World, plan: Plan) -> None:
         assert "ImageExported" in events
         recorded = [event.event_id for event in each_event(world.store, build.id)]
         assert plan.verify_steps is None or any(event_id.startswith("v") for event_id in recorded)
+        stops = [event for event in each_event(world.store, build.id) if isinstance(event, MachineStopped)]
+        assert {each.name for each in plan.verify_machines} <= {stop.machine for stop in stops}
+        assert all(verifier.passed for verifier in build.verifiers)
     if build.outcome is Outcome.SUCCEEDED:
         assert kept == [IMAGE]
         assert image is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emulator.web.identity import Identity
-from shared.build.plan import Context, ImagePlan, MachinePlan, Plan
+from shared.build.plan import Context, ImagePlan, MachinePlan, Plan, VerifyMachinePlan
 from shared.errors import InputError, Permanent, Transient
 from shared.gcp.compute.delivery import DISK_CONTEXT_LIMIT
 from tests.shared.gcp.compute.compute_cloud import PROJECT, ZONES, Cloud, open_cloud
@@ -36,6 +36,26 @@ def test_a_good_plan_takes_three_calls(cloud: Cloud) -> None:
     compute = cloud.fused()
     compute.check(planned(zones=ZONES, subnet="regions/us-central1/subnetworks/default"))
     assert compute.calls.made == ["Zones.list", "MachineTypes.get", "Subnetworks.get"]
+
+
+def test_other_types_of_machines_that_verify_are_looked_at_too(cloud: Cloud) -> None:
+    plan = replace(planned(zones=ZONES), verify_steps=())
+    compute = cloud.fused()
+    compute.check(replace(plan, verify_machines=(VerifyMachinePlan("a"), VerifyMachinePlan("b", "e2-small"))))
+    assert compute.calls.made == [
+        "Zones.list",
+        *["MachineTypes.get", "Networks.get"] * 2,
+    ]
+    for kind, text in (
+        ("e2-absent-1", r"verify\.machines\[1\]\.machine_type: zone us-central1-a has no e2-absent-1"),
+        (
+            "n4-standard-2",
+            r"verify\.machines\[1\]\.machine_type: its disk is of type hyperdisk-balanced, which has 4 GB",
+        ),
+    ):
+        small = replace(plan, image=replace(plan.image, disk_size_gb=3))
+        with pytest.raises(InputError, match=text):
+            compute.check(replace(small, verify_machines=(VerifyMachinePlan("a"), VerifyMachinePlan("b", kind))))
 
 
 def test_an_output_elsewhere_is_looked_at_too(cloud: Cloud) -> None:
