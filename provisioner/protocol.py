@@ -193,7 +193,7 @@ MAKER_ACTIONS: Mapping[str, type] = {
 """The actions that a plan adds to the steps of a root from nothing. No spec can name them."""
 
 
-CHECKS = ("boot", "network", "clock", "disk", "identity", "leftovers")
+CHECKS = ("boot", "network", "clock", "disk", "growth", "identity", "leftovers")
 """What CheckImage looks at, in this order."""
 
 

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -86,7 +85,7 @@ class LiveView:
 
     def end(self, build: Build, logs: str) -> None:
         """Print the steps and the summary, which stay."""
-        self._console.print(_steps(_records(build), STAY, ""))
+        self._console.print(_steps(build.all_steps, STAY, ""))
         for line in summary(build, logs):
             self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
@@ -106,7 +105,7 @@ class LiveView:
         room = max(1, height - FRAME - len(lines))
         parts: list[RenderableType] = [
             self._spinner,
-            _steps(_records(build), room, f"{now - self._step_started:.1f} s"),
+            _steps(build.all_steps, room, f"{now - self._step_started:.1f} s"),
         ]
         if work is not None:
             parts.append(_progress(*work))
@@ -123,12 +122,6 @@ def _progress(what: str, done: int, total: int) -> RenderableType:
         cells += [ProgressBar(total=total, completed=done, width=30), Text(f"{done * 100 // total:3d} %")]
     row.add_row(*cells)
     return row
-
-
-def _records(build: Build) -> Sequence[StepRecord]:
-    named = [(name, record) for name, table in build.verify_tables for record in table]
-    of_verifiers = [replace(record, name=f"{name}: {record.name}") if name else record for name, record in named]
-    return (*build.steps, *of_verifiers)
 
 
 def _steps(records: Sequence[StepRecord], room: int, running_for: str) -> RenderableType:

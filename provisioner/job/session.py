@@ -111,7 +111,7 @@ class Session:
         problem = self._trouble()
         if problem:
             return self._fail(problem)
-        note = self._machine.prepare()
+        note = self._machine.prepare(grows=not self._must_grow_itself())
         if note:
             self._console.say(note)
         outcome, told = (FAILED, self._damage) if self._damage else self._arrange()
@@ -134,6 +134,14 @@ class Session:
         if outcome == COMPLETED:
             return self._complete()
         return outcome
+
+    def _must_grow_itself(self) -> bool:
+        """Return whether the image is to show that it grows by itself."""
+        if self._job.phase != VERIFY:
+            return False
+        from ..machine.system_state import is_direct_boot
+
+        return not is_direct_boot(self._places.root)
 
     def _is_searched(self) -> bool:
         """Return whether this machine searches its own files for values; on one machine the host searches its disk."""

@@ -82,8 +82,8 @@ class NoMachine:
         """Open the connection on which a person gets a shell, both ways; return its descriptor. OSError."""
         raise OSError("a tree of files has no port for a shell")
 
-    def prepare(self) -> str:
-        """Make the machine ready for the steps; return a note for people, or ""."""
+    def prepare(self, *, grows: bool) -> str:
+        """Make the machine ready for the steps, with `grows` its root as well; return a note for people, or ""."""
         return ""
 
     def add_scratch(self) -> str:
@@ -129,7 +129,7 @@ class BuildMachine(NoMachine):
 
         return open_port(SHELL_PORT)
 
-    def prepare(self) -> str:
+    def prepare(self, *, grows: bool) -> str:
         """Grow the root file system; on Container-Optimized OS, whose root is never written to, set up the machine."""
         self._started = frozenset(started())
         if system_id("/") == COS:
@@ -137,7 +137,7 @@ class BuildMachine(NoMachine):
 
             set_up_cos(self._console)
             return ""
-        return grow_root(self._console)
+        return grow_root(self._console) if grows else ""
 
     def add_scratch(self) -> str:
         """Mount the blank disk, after formatting it where it is new; return what is wrong, or ""."""

@@ -32,6 +32,7 @@ RUNLEVELS = (
     ("graphical", ("5",)),
 )
 MOST_LINKS = 8
+DIRECT = "run/goldsmith/booted"  # a direct boot makes it
 EMERGENCIES = ("emergency.target", "emergency.service", "rescue.target", "rescue.service")
 ALIVE = ("active", "activating", "reloading")
 REASONS = ("Timed out waiting for", "Dependency failed for", "Failed to start", "Failed to mount")
@@ -49,6 +50,11 @@ class SystemState:
         self.reached = states.get(target) in ALIVE
         self.emergency = next((name for name in EMERGENCIES if states.get(name) in ALIVE), "")
         self.failed = sorted(name for name, state in units if state == "failed")
+
+
+def is_direct_boot(root: str) -> bool:
+    """Return whether this machine was booted without the image's boot loader, as VMs of one machine may be."""
+    return os.path.exists(os.path.join(root, DIRECT))
 
 
 def read_system_state(root: str, target: str) -> Optional[SystemState]:

@@ -389,8 +389,12 @@ class Build:
 
     @property
     def all_steps(self) -> tuple[StepRecord, ...]:
-        """Return the steps of all its VMs, those of verification last."""
-        return (*self.steps, *(record for _name, table in self.verify_tables for record in table))
+        """Return the steps of all its VMs, those of verification last; of several VMs that verify, with their names."""
+        named = [(name, record) for name, table in self.verify_tables for record in table]
+        return (
+            *self.steps,
+            *(replace(record, name=f"{name}: {record.name}") if name else record for name, record in named),
+        )
 
     @property
     def keeps_fit(self) -> bool:

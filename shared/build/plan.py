@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from provisioner.protocol import CHECK_ACTIONS, DiskLayout, Step
+from provisioner.protocol import CHECK_ACTIONS, VERIFY, DiskLayout, Step
 
 from ..errors import InputError
 from ..names import LOCAL, NAME_LENGTH
@@ -52,6 +52,7 @@ OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]
 """The key of a source from nothing, which has files and no disk."""
 
 
+GROWTH = 6  # of its image's size, the part by which the disk of a VM that verifies is larger
 MAKER_SPACE = 2
 """Times the image's disk, of the maker VM's boot disk: the root as it was made, and with the steps' changes."""
 
@@ -306,6 +307,21 @@ class Plan:
             return
         boot = self.verify_boot or self.machine.boot
         machine = replace(self.machine, disk_size_gb=self.image.disk_size_gb, scratch_gb=0, boot=boot)
-        if not self.verify_machines:
-            yield "", machine
-        yield from ((each.name, each.machine(machine)) for each in self.verify_machines)
+        found = [(each.name, each.machine(machine)) for each in self.verify_machines] or [("", machine)]
+        yield from ((name, self._grown(each)) for name, each in found)
+
+    def _grown(self, machine: MachinePlan) -> MachinePlan:
+        """Return a VM that verifies with a disk larger than the image, where the image has to grow with it by itself.
+
+        It has to be more than what the check takes for the file system's own tables.
+        """
+        asked = next((step.inputs for step in self.verify_steps or () if step.action in CHECK_ACTIONS), {})
+        skipped = {"disk", "growth"} & {*asked.get("skip", ())}
+        if skipped or not must_grow(machine, VERIFY):
+            return machine
+        return replace(machine, disk_size_gb=machine.disk_size_gb + max(1, -(-machine.disk_size_gb // GROWTH)))
+
+
+def must_grow(machine: MachinePlan, phase: str) -> bool:
+    """Return whether an image has to grow by itself: in a direct boot, the host and the provisioner make it grow."""
+    return phase == VERIFY and (machine.project != LOCAL or machine.boot == "firmware")

@@ -121,12 +121,12 @@ def possible_roots(table: PartitionTable) -> list[DiskPartition]:
     return []
 
 
-def grow_disk_file(path: Path, size: int) -> None:
+def grow_disk_file(path: Path, size: int, *, free: bool = False) -> None:
     """Make a disk file `size` bytes (rounded up to 1 MiB), and its last partition as large as then fits.
 
     Only the partition grows, and only if it is the root: its file system is grown by the machine. The rest of a disk
-    whose last partition is another one stays free. A disk without a table has just the room that it needs, and is not
-    filled up to a whole GiB. ImageFileError when the disk is larger already.
+    whose last partition is another one stays free, and with `free` that of any. A disk without a table has just the
+    room that it needs, and is not filled up to a whole GiB. ImageFileError when the disk is larger already.
     """
     size = -(-size // MIB) * MIB
     present = path.stat().st_size
@@ -136,7 +136,7 @@ def grow_disk_file(path: Path, size: int) -> None:
         return
     table = extend_disk(path, size)
     last = max(table.partitions, key=lambda partition: partition.start, default=None)
-    if last is not None and table.kind != "none" and last == find_root(table):
+    if not free and last is not None and table.kind != "none" and last == find_root(table):
         run_tool(["sfdisk", *_SFDISK, "--wipe=never", "-N", str(last.number), path], stdin=",+\n")
 
 

@@ -69,6 +69,7 @@ from .machine_in_use import (
     MACHINE_AT_WORK,
     ask_for_disk,
     has_machine,
+    has_passed,
     is_current,
     note_claim,
     note_disk,
@@ -605,7 +606,8 @@ def is_committed_order(build: Build, event: OrderFailed) -> bool:
 
 def is_our_order(build: Build, event: OrderFailed) -> bool:
     """Return whether the order is one that this state gave in this attempt, and the build cannot do without it."""
-    return event.order in awaited_orders(build) and event.attempt == build.attempt and event.order != "clean_up"
+    ours = event.order in awaited_orders(build) and event.attempt == build.attempt and event.order != "clean_up"
+    return ours and not has_passed(build, event.machine)
 
 
 # --- effects: what else changes

@@ -117,9 +117,9 @@ def _scripts(reports: Sequence[Report], step: StepRecord) -> tuple[ScriptRecord,
 
 def steps_with_scripts(build: Build, table: ScriptTable) -> Iterator[tuple[StepRecord, Sequence[ScriptRecord]]]:
     """Yield all steps of a build with their scripts, those of verification last."""
-    for phase, records in _tables(build):
-        for index, record in enumerate(records):
-            yield record, table.get((phase, index), ())
+    places = [(phase, index) for phase, records in _tables(build) for index in range(len(records))]
+    for place, record in zip(places, build.all_steps, strict=True):
+        yield record, table.get(place, ())
 
 
 def nest_scripts(document: dict[str, Any], table: ScriptTable) -> dict[str, Any]:

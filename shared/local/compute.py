@@ -17,7 +17,7 @@ from provisioner.system.redaction import whole_forms
 from ..architectures import find_architecture
 from ..build.build import ArchiveRecord, ExportedImage
 from ..build.export_formats import chosen_formats
-from ..build.plan import Plan
+from ..build.plan import Plan, must_grow
 from ..cache.disk_digest import BegunDigest, disk_digest
 from ..delivery.cidata import cidata_files
 from ..delivery.iso9660 import FILE_LIMIT
@@ -479,7 +479,7 @@ class LocalCompute(OneProject):
         copy(self._catalogue.disk(request.source_image), staged)
         staged.chmod(0o600)
         if request.plan.disk_size_gb * GIB > staged.stat().st_size:
-            grow_disk_file(staged, request.plan.disk_size_gb * GIB)
+            grow_disk_file(staged, request.plan.disk_size_gb * GIB, free=must_grow(request.plan, request.job.phase))
         if cache is not None and not _is_of_sandbox(request):
             cache = self._after_layers(request, cache, staged)
         disk.with_suffix(FIRST).write_text(str(0 if cache is None else cache.first))

@@ -244,10 +244,14 @@ def test_a_target_that_does_not_come_within_its_budget_is_late_and_not_unseen(bo
 def test_a_root_that_has_not_grown_is_told(booted: Booted) -> None:
     booted.partition(2048, 2 * booted.sectors, disk=2048 + 2 * booted.sectors)
     [problem] = booted.look().problems
-    assert problem.startswith("disk: the root file system has ")
+    assert problem.startswith("growth: the root file system has ")
     booted.partition(2048, booted.sectors, disk=2048 + 2 * booted.sectors)
     [problem] = booted.look().problems
     assert f"{booted.sectors * 512 >> 20} MiB are unused; look at growpart" in problem
+    for skipped in ("growth", "disk"):
+        assert "growth (verify.skip)" in booted.look(CheckImage(skip=(skipped,))).unseen
+    booted.write("run/goldsmith/booted", "")
+    assert booted.look().problems == []
 
 
 def test_all_problems_are_told_at_once(booted: Booted) -> None:
@@ -346,9 +350,15 @@ def test_what_cannot_be_seen_is_told(booted: Booted) -> None:
     assert found.unseen == [
         "boot loader (the VM was booted directly; write verify.boot: firmware)",
         "boot time (systemd does not say when multi-user.target was reached)",
-        "growth (the root file system is on no partition of its own)",
+        "growth (the VM was booted directly; write verify.boot: firmware)",
         "ssh host keys (there are none)",
     ]
+
+
+def test_a_root_on_a_volume_is_only_told_of(booted: Booted) -> None:
+    booted.write("proc/self/mountinfo", MOUNTS.replace("8:1", "253:0"))
+    found = booted.look()
+    assert (found.problems, found.unseen) == ([], ["growth (the root file system is on no partition of its own)"])
 
 
 def test_files_of_a_later_boot_say_nothing(booted: Booted) -> None:
@@ -389,7 +399,8 @@ def test_the_provisioner_reports_what_it_saw(tmp_path: Path) -> None:
     [told] = [report for report in machine.reports() if report.kind == STEP_FINISHED]
     assert told.message == (
         "multi-user.target after 42.5 s; machine-id and 1 ssh host keys made at this boot; "
-        "nothing is left of the build; not checked: network (verify.skip); clock (verify.skip); disk (verify.skip)"
+        "nothing is left of the build; not checked: network (verify.skip); clock (verify.skip); "
+        "disk (verify.skip); growth (verify.skip)"
     )
     assert "not checked: network (verify.skip)" in ended.console
 

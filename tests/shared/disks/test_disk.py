@@ -226,6 +226,13 @@ def test_a_root_that_is_not_last_is_left_alone(tmp_path: Path) -> None:
     assert read_disk_table(disk).needs == 64 * MIB
 
 
+def test_the_room_behind_the_root_stays_free_where_the_machine_is_to_take_it(disk: Path) -> None:
+    before = read_disk_table(disk).partitions
+    grow_disk_file(disk, 64 * MIB, free=True)
+    assert read_disk_table(disk).partitions == before
+    assert read_disk_table(disk).needs == 64 * MIB
+
+
 def test_a_disk_is_never_shrunk(disk: Path) -> None:
     with pytest.raises(ImageFileError, match="cannot be shrunk"):
         grow_disk_file(disk, 16 * MIB)

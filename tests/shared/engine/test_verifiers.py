@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from provisioner.protocol import COMPLETED, HEARTBEAT, VERIFY
+from goldsmith.screen.words import event_line
+from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FAILED, VERIFY
 from shared.build.build import Build, Outcome, State
 from shared.build.events import MachineStopped, Reported
 from shared.build.plan import Plan, VerifyMachinePlan
@@ -15,6 +17,7 @@ from shared.build.resources import boot_disk_name, machine_name
 from shared.engine.history import each_event
 from shared.engine.lifecycle import decide
 from shared.engine.messages import SignedReport
+from shared.engine.result import result
 from shared.errors import WrongSignature
 from shared.ports import MachineRequest, Message
 from tests.world import values
@@ -64,6 +67,16 @@ def test_each_has_its_own_vm_key_and_table_and_all_have_to_pass() -> None:
         "large": ["done"],
     }
     assert build.verify_steps == ()
+    assert [step.name for step in build.all_steps] == ["greet", "small: greet", "large: greet"]
+    told = json.loads(result(build, (), "logs"))["steps"]
+    assert [(step["name"], step.get("machine")) for step in told] == [
+        ("greet", None),
+        ("greet", "small"),
+        ("greet", "large"),
+    ]
+    assert event_line(build, values.machine_started(phase=VERIFY, machine="small")) == "VM small of attempt 1 started"
+    failed = values.reported(kind=STEP_FAILED, phase=VERIFY, step=0, machine="large", exit_status=3, seconds=0.5)
+    assert event_line(build, failed) == "large: step greet failed in 0.5 s, exit status 3, trying again"
     stops = {event.machine for event in each_event(world.store, build.id) if isinstance(event, MachineStopped)}
     assert stops == {"small", "large"}
     assert (world.left()["machines"], world.left()["disks"]) == ([], [])
@@ -168,6 +181,9 @@ def test_what_is_said_of_one_that_has_passed_changes_nothing() -> None:
     lost = values.machine_stopped(phase=VERIFY, how="lost", claim=None, machine="small")
     assert decide(build, lost).ignored
     assert decide(build, replace(lost, how="powered-off", claim=COMPLETED)).ignored
+    failed = values.order_failed(order="verify_image", attempt=1, machine="small")
+    assert decide(build, failed).ignored
+    assert decide(build, replace(failed, machine="large")).build.outcome is Outcome.FAILED
 
 
 def test_a_heartbeat_is_a_sign_of_life_of_that_one_alone() -> None:

@@ -37,3 +37,23 @@ def test_a_machine_type_of_another_processor_cannot_verify() -> None:
     spec = spec_with("build: {project: my-project}\n" + MACHINES % "machine_type: c4a-standard-1")
     with pytest.raises(InputError, match=r"verify\.machines\[1\]\.machine_type: c4a-standard-1 has arm64 processors"):
         planned(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "gigabytes"),
+    [
+        ("verify: {}", 3),
+        ("verify: {boot: firmware}", 4),
+        ("local: {boot: firmware}\nverify: {}", 4),
+        ("local: {boot: firmware}\nverify: {boot: direct}", 3),
+        ("build: {project: my-project}\nverify: {}", 4),
+        ("build: {project: my-project}\noutput: {disk_size_gb: 60}\nverify: {}", 70),
+        ("build: {project: my-project}\nverify: {skip: [growth]}", 3),
+        ("build: {project: my-project}\nverify: {skip: [disk]}", 3),
+    ],
+)
+def test_its_disk_is_larger_than_the_image_where_the_image_has_to_grow_by_itself(text: str, gigabytes: int) -> None:
+    plan = planned(spec_with(text))
+    assert [on.disk_size_gb for _name, on in plan.verifying_machines()] == [gigabytes]
+    grown = gigabytes - plan.image.disk_size_gb
+    assert not grown or 8 * grown > gigabytes, "or the check would take it for tables of the file system"
