@@ -403,10 +403,7 @@ class Store(TriggerStore, PromotionStore, Protocol):
         ...
 
     def save_image(self, image: ImageDocument, expected: ImageDocument | None) -> bool:
-        """Write an image's document if it is still as expected (None: absent); return whether it was.
-
-        One that is gone is deleted.
-        """
+        """Write an image's document, or delete it once that is gone, if it is as expected (None: absent); or False."""
         ...
 
     def set_image_aside(self, project: str, name: str) -> None:
@@ -414,6 +411,14 @@ class Store(TriggerStore, PromotionStore, Protocol):
 
         One that can be read is refused with InputError. NotFound; Conflict when it has been written meanwhile.
         """
+        ...
+
+    def publisher(self, project: str, family: str) -> str:
+        """Return the id of the build whose turn it is, or was last, to publish in a family; "" where there is none."""
+        ...
+
+    def pass_turn(self, project: str, family: str, build_id: str, expected: str) -> bool:
+        """Pass that turn on if it is still that of the build `expected`; return whether it was."""
         ...
 
     def touch(self, build_id: str, seen: float) -> None:
@@ -434,7 +439,6 @@ class Store(TriggerStore, PromotionStore, Protocol):
         """List the unfinished builds in the order in which create() has written them, whatever their times say.
 
         No more than one whole build is in memory at once. One that is damaged may be listed as what is known of it.
-
         A list that is begun after a build was created has that build, and all that are before it.
         """
         ...
@@ -448,12 +452,7 @@ class Store(TriggerStore, PromotionStore, Protocol):
         ...
 
     def events(
-        self,
-        build_id: str,
-        *,
-        kinds: Sequence[str] = (),
-        after: str = "",
-        limit: int = PAGE,
+        self, build_id: str, *, kinds: Sequence[str] = (), after: str = "", limit: int = PAGE
     ) -> Sequence[Event | Damaged]:
         """List at most `limit` of a build's recorded events in the order they were applied; none for an unknown build.
 

@@ -31,6 +31,7 @@ from ..build.resources import image_document
 from ..errors import AlreadyExists, Conflict, NotFound, PoisonMessage, StoreError, TooLarge, Transient
 from ..keys import BY_ATTEMPT, Keys
 from ..ports import Bus, Clock, Store, Stored
+from .family_turn import take_turn_to_publish
 from .lifecycle import Decision, begin, decide, subject
 from .machine_in_use import says_too_much, speaks
 from .messages import SignedReport, order_message
@@ -75,8 +76,9 @@ class Engine:
     def receive(self, event: Event) -> str:
         """Apply an event; return "" or the reason why it changed nothing.
 
-        Transient when there are too many conflicts; PoisonMessage for an event of no build that there is,
-        or one that the store cannot take; NameTaken for a turn whose image's name is another build's by now.
+        Transient when there are too many conflicts, or another build publishes in its family; PoisonMessage for an
+        event of no build that there is, or one that the store cannot take; NameTaken for a turn whose image's name is
+        another build's by now.
         """
         return self._apply(self._stored(event.build_id, event.event_id), event)
 
@@ -139,6 +141,8 @@ class Engine:
                 LOG.debug("build %s ignores %s: %s", build_id, event.event_id, decision.ignored)
                 self._publish(stored.build)  # the first delivery may have died between its write and its orders
                 return decision.ignored
+            if decision.build.committed and not stored.build.committed:
+                take_turn_to_publish(decision.build, self._store)
             known, image = image_document(stored.build), image_document(decision.build)
             try:
                 self._store.save(

@@ -6,6 +6,7 @@
     images/{project}~{name}               build_id until                                   delete_after  document
     triggers/{id}                         active                                           delete_after  document
     promotions/{project}~{image}~{channel}  open                                           delete_after  document
+    publishers/{project}~{family}         build: whose turn it is, or was last, to publish in a family
     forgotten/{build id}~{update time}    a build, with its events, as it stood when it was set aside
 
 `document` is the JSON that SQLite keeps too. What is long is compressed, since a document takes 1 MiB at most; what is
@@ -41,7 +42,7 @@ from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import DamagedDocument, StoreError, TooLarge
 
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
-TRIGGERS, PROMOTIONS = "triggers", "promotions"
+TRIGGERS, PROMOTIONS, PUBLISHERS = "triggers", "promotions", "publishers"
 
 WRITES = "writes"  # how often a build has been saved
 LINE = "line"  # what the line knows of an unfinished build

@@ -59,6 +59,7 @@ from .documents import (
     trigger_or_damage,
 )
 from .errors import mapped
+from .family_turns import FamilyTurns
 
 if TYPE_CHECKING:
     from google.cloud import firestore
@@ -98,7 +99,7 @@ _Kept = TypeVar("_Kept")
 _REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
 
 
-class GoogleStore:
+class GoogleStore(FamilyTurns):
     """Builds and their events in a project's default database. Thread-safe.
 
     `host` is an emulator's HOST:PORT. `patience` is how long, in seconds, a call that cannot reach Firestore is tried

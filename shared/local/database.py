@@ -76,6 +76,7 @@ MIGRATIONS: Migrations = (
         # `open` repeats the document: whether it has not ended.
         "CREATE TABLE promotions (id TEXT PRIMARY KEY, open INTEGER NOT NULL, document TEXT NOT NULL)",
     ),
+    ("CREATE TABLE publishers (project TEXT, family TEXT, build_id TEXT NOT NULL, PRIMARY KEY (project, family))",),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

@@ -155,6 +155,22 @@ class LocalStore:
             connection.execute("INSERT INTO forgotten_images SELECT * FROM images WHERE project = ? AND name = ?", key)
             connection.execute("DELETE FROM images WHERE project = ? AND name = ?", key)
 
+    def publisher(self, project: str, family: str) -> str:
+        """Return the build whose turn it is, or was last, to publish in a family; "" where there is none."""
+        query = "SELECT build_id FROM publishers WHERE project = ? AND family = ?"
+        rows = self._database.read(query, (project, family))
+        return str(rows[0][0]) if rows else ""
+
+    def pass_turn(self, project: str, family: str, build_id: str, expected: str) -> bool:
+        """Pass that turn on if it is still that of the build `expected`; return whether it was."""
+        with self._database.transaction() as connection:
+            query = "SELECT build_id FROM publishers WHERE project = ? AND family = ?"
+            row = connection.execute(query, (project, family)).fetchone()
+            if ("" if row is None else row[0]) != expected:
+                return False
+            connection.execute("INSERT OR REPLACE INTO publishers VALUES (?, ?, ?)", (project, family, build_id))
+        return True
+
     def triggers(self) -> Sequence[Trigger | Damaged]:
         """List the specs with triggers by their ids, without those that are removed."""
         rows = self._database.read("SELECT id, document FROM triggers WHERE active ORDER BY id")

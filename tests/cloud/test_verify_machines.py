@@ -1,4 +1,4 @@
-"""Two VMs verify one image side by side, each on a disk that is larger than the image, which grows to it by itself."""
+"""Two VMs verify one image side by side."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ def test_two_machines_verify_an_image(person: Person) -> None:
     assert (told["outcome"], told["reason"], told["left"]) == ("succeeded", "", [])
     checks = [step for step in told["steps"] if step["name"] == "built-in checks"]
     assert [(step["machine"], step["status"]) for step in checks] == [("small", "done"), ("large", "done")]
-    for step in checks:
-        assert "growth (" not in step["note"]
     build = person.finished("checked")
     identities = [set(each.identity) for each in build.verifiers]
     assert all(identities)

@@ -482,6 +482,15 @@ class StoreContract(RetiredImagesContract, TriggerContract, PromotionContract):
         store.save(done, stored.version)
         assert read_build(store.set_aside(values.BUILD_ID)) == done
 
+    def test_the_turn_to_publish_in_a_family_is_passed_on_from_the_build_that_is_named(self, store: Store) -> None:
+        assert store.publisher("p", "web") == ""
+        assert not store.pass_turn("p", "web", "a", "b")
+        assert store.pass_turn("p", "web", "a", "")
+        assert not store.pass_turn("p", "web", "b", "")
+        assert store.publisher("p", "web") == "a"
+        assert store.pass_turn("p", "web", "b", "a")
+        assert (store.publisher("p", "web"), store.publisher("p", "db"), store.publisher("q", "web")) == ("b", "", "")
+
     def test_of_two_writers_one_wins(self, store: Store) -> None:
         """Four threads count to 40 in one build: every write that was confirmed is there, none is there twice."""
         created(store)

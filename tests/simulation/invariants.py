@@ -10,6 +10,7 @@ from provisioner.protocol import COMPLETED, VERIFY
 from shared.build import resources
 from shared.build.build import Build, Outcome
 from shared.build.events import MachineStopped, read_image_document
+from shared.engine.family_turn import is_publishing
 from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import Image
 from shared.topology import FINISHED_TOPIC
@@ -37,9 +38,17 @@ def of_member(image: Image, simulation: Simulation) -> Iterator[str]:
         return
     if not build.committed:
         yield f"{image.name} joins family {image.family} before {build.id}, which is {build.state}, is committed"
+    for other in simulation.built():
+        if other.id != build.id and other.committed and is_publishing(other) and is_of_family(other, image.family):
+            yield f"{build.id} publishes in family {image.family} while {other.id} does"
     if build.outcome is None:  # else this worker is late by less than a call, and takes it back: the end shows whether
         for fault in of_joining(build, image, simulation):
             yield f"{build.id} as it joins: {fault}"
+
+
+def is_of_family(build: Build, family: str | None) -> bool:
+    """Return whether a build's image joins a family."""
+    return build.plan is not None and build.plan.image.family == family
 
 
 def check(simulation: Simulation) -> list[str]:

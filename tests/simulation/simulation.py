@@ -24,6 +24,7 @@ from shared.build.limits import Limits
 from shared.build.plan import SourceImage
 from shared.build.resources import waits_with_disk
 from shared.engine.engine import Engine
+from shared.engine.family_turn import is_publishing
 from shared.errors import EnvironmentFault, GoldsmithError, InputError, NameTaken, PoisonMessage
 from shared.intake.intake import Intake
 from shared.intake.retry import wanted_retry
@@ -403,8 +404,9 @@ class Simulation(World):
                 self.refused.append(build.reason)
 
     def _count_publishing(self) -> None:
-        """Note how many builds of one family are in their publication at once."""
-        plans = [build.plan for build in self.built() if build.state is State.PUBLISHING and build.plan is not None]
+        """Note how many builds of one family are in their publication at once, and committed to it."""
+        committed = [build for build in self.built() if build.committed and is_publishing(build)]
+        plans = [build.plan for build in committed if build.plan is not None and build.plan.image.family is not None]
         families = Counter((plan.image.project, plan.image.family) for plan in plans)
         self.publishing = max([self.publishing, *families.values()])
 

@@ -39,6 +39,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._documents: dict[str, _Document] = {}
         self.images: dict[tuple[str, str], str] = {}
+        self.publishers: dict[tuple[str, str], str] = {}
         self.trigger_texts: dict[str, str] = {}
         self.promotion_texts: dict[str, str] = {}
         self.forgotten: list[_Document] = []
@@ -134,6 +135,20 @@ class MemoryStore:
                 raise NotFound(f"nothing is known of image {name}")
             refuse_readable(_image_or_damage(project, name, self.images[project, name]))
             del self.images[project, name]
+
+    def publisher(self, project: str, family: str) -> str:
+        self.fuse.touch()
+        with self._lock:
+            return self.publishers.get((project, family), "")
+
+    def pass_turn(self, project: str, family: str, build_id: str, expected: str) -> bool:
+        self.fuse.touch()
+        with self._lock:
+            if self.publishers.get((project, family), "") != expected:
+                return False
+            self.publishers[project, family] = build_id
+        self.fuse.touch()
+        return True
 
     def triggers(self) -> Sequence[Trigger | Damaged]:
         self.fuse.touch()

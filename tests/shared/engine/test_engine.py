@@ -260,7 +260,7 @@ class TestDeath:
         stored = made.store.load(values.BUILD_ID)
         made.store.save(replace(stored.build, state=State.PUBLISHING), stored.version)
         made.bus.waiting.clear()
-        made.burn_at(4)
+        made.burn_at(7)  # behind the turn to publish, and the write
         with pytest.raises(Died):
             made.engine.receive(values.publication_staged())
         made.burn_at(None)
