@@ -22,6 +22,7 @@ from .revocation import RevokedImage
 LOG = logging.getLogger(__name__)
 
 MOST_USERS = 200  # users
+MOST_HELD_USERS = 10_000  # of which the first ones by name are told; others are counted
 LONGEST_USER = 300  # characters of one, and of why a project cannot be read
 LISTING_SECONDS = 240.0  # after which no further project is begun
 _TRIES = 20  # while others change the record
@@ -47,19 +48,22 @@ def usage_of(known: ImageDocument, consumers: Consumers, backend: Backend) -> Im
         if each.is_copy:
             project, _, name = each.target.partition("/")
             wanted[project].add((name, each.id))
-    end, users, unread = backend.clock.now() + LISTING_SECONDS, dict[str, None](), []
+    end, users, more, unread = backend.clock.now() + LISTING_SECONDS, set[str](), 0, []
     for consumer in consumers.projects:
         if backend.clock.now() >= end:
             unread.append(f"{consumer}: there was no time for it")
             continue
         for owner, images in wanted.items():
             try:
-                users |= dict.fromkeys(_using(images, consumers.users, consumer, owner))
+                for user in _using(images, consumers.users, consumer, owner):
+                    more += len(users) >= MOST_HELD_USERS and user not in users
+                    users |= {user} if len(users) < MOST_HELD_USERS else set()
             except GoldsmithError as error:
                 unread.append(f"{consumer}: {error}"[:LONGEST_USER])
                 break
     told = sorted(users)
-    return ImageUsage(tuple(told[:MOST_USERS]), max(0, len(told) - MOST_USERS), tuple(unread[:MOST_USERS]))
+    more += max(0, len(told) - MOST_USERS)
+    return ImageUsage(tuple(told[:MOST_USERS]), more, tuple(unread[:MOST_USERS]))
 
 
 def _using(images: set[tuple[str, str]], users: ImageUsers, consumer: str, owner: str) -> Iterable[str]:

@@ -19,6 +19,7 @@ from shared.published.revocation import RevokedImage
 from shared.published.usage import (
     LISTING_SECONDS,
     LONGEST_USER,
+    MOST_HELD_USERS,
     MOST_USERS,
     Consumers,
     usage_lines,
@@ -97,6 +98,9 @@ def test_it_is_bounded_and_what_cannot_be_read_is_named(world: World) -> None:
         "5 more use it",
         "not known whether anything uses it in project b: 403: compute.disks.list",
     )
+    users.uses_of["a_local"] = [use("two", user=str(number)) for number in range(MOST_HELD_USERS + 7)]
+    crowded = usage_of(known(world), consumers, world.backend)
+    assert len(crowded.users) + crowded.more == MOST_HELD_USERS + 7
     users.seconds = LISTING_SECONDS
     late = usage_of(known(world), consumers, world.backend)
     assert late.unread == ("b: there was no time for it", "c: there was no time for it")
