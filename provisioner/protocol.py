@@ -15,7 +15,8 @@ VERSION = 1
 
 BUILD = "build"
 VERIFY = "verify"
-PHASES = (BUILD, VERIFY)
+EXPORT = "export"  # of a worker VM that reads the finished image as a second disk, and writes it in other formats
+PHASES = (BUILD, VERIFY, EXPORT)
 
 STARTED = "started"  # the provisioner runs; `resumed_at` names the step that it goes on with, None on the first boot
 STEP_STARTED = "step-started"
@@ -23,7 +24,7 @@ STEP_FINISHED = "step-finished"
 STEP_FAILED = "step-failed"  # one try failed; `final`: no other follows
 SCRIPTS = "scripts"  # of a step of elements: `output` tells of scripts that have begun or ended, see encode_scripts()
 REBOOTING = "rebooting"  # a step asked for a reboot; the provisioner reports `started` again after it
-DISK_WANTED = "disk-wanted"  # the job's layout needs a larger boot disk, and waits for it
+DISK_WANTED = "disk-wanted"  # the job waits for a larger boot disk, or for the disk that it is to export
 INVENTORY = (
     "inventory"  # what is installed: `output` has one package a line, as provisioner/job/inventory.py writes them
 )
@@ -41,6 +42,7 @@ HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL = "off", "warn", "fail"  # what findings
 HYGIENES = (HYGIENE_OFF, HYGIENE_WARN, HYGIENE_FAIL)
 SCRATCH = "scratch"  # the device name of the blank disk of Job.scratch
 ROOT_DISK = "root"  # and of the disk of Job.makes_root
+EXPORT_DISK = "export"  # and of the one that a VM of the phase EXPORT is given once it runs
 NVME_SERIAL, SCRATCH_NAMESPACE, ROOT_NAMESPACE = "goldsmith", 200, 201  # of their controller, and their numbers there
 KEEP_LAYER, LAYER_SIGNATURE = "/goldsmith/layers/", "Goldsmith-Signature"
 """The path, before a step's index, by which a VM of one machine has its disk kept, and the header that signs it."""
@@ -211,6 +213,53 @@ CHECK_ACTIONS: Mapping[str, type] = {"check-image": CheckImage}
 """The action that a plan adds to the steps of a verification. No spec can name it."""
 
 
+GCE_FORMAT, RAW_FORMAT = "gce", "raw"  # of ExportDisk, written without another program
+QEMU_FORMATS: Mapping[str, Tuple[str, ...]] = {
+    "qcow2": ("qcow2",),
+    "qcow2-compressed": ("qcow2", "-c"),
+    "vmdk": ("vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic"),
+}
+"""The other formats of ExportDisk: qemu-img's name of each, and its options."""
+
+
+@dataclass(frozen=True)
+class ExportDisk:
+    """Write the disk of EXPORT_DISK in a format, into one object of Cloud Storage."""
+
+    format: str
+    session: str  # the URL of a resumable upload, which gives the right to write this object and nothing else
+    compression: str = "fast"  # or best; of the format gce alone
+
+
+@dataclass(frozen=True)
+class ExportedObject:
+    """What ExportDisk has written, as the note of its step says it."""
+
+    format: str
+    bytes: int
+    sha256: str
+    md5: str  # the digest that Cloud Storage reports as well
+    disk_bytes: int
+    data_bytes: int = 0  # of the format gce, as what follows: what is not zeros, in whole blocks of 64 KiB
+    tar_sha256: str = ""
+    crc32: str = ""
+
+
+def encode_exported(written: ExportedObject) -> str:
+    """Return the note of a step."""
+    return json.dumps(asdict(written), separators=(",", ":"))
+
+
+def decode_exported(text: str) -> ExportedObject:
+    """Read what encode_exported() wrote. Raises ProtocolError."""
+    found: ExportedObject = _decode(ExportedObject, _object(text.encode(errors="replace")), "exported")
+    return found
+
+
+EXPORT_ACTIONS: Mapping[str, type] = {"export-disk": ExportDisk}
+"""The action of a VM of the phase EXPORT. No spec can name it."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One action on the build VM."""
@@ -372,7 +421,7 @@ def decode_job(data: bytes) -> Job:
 
 def decode_inputs(step: Step, where: str = "step") -> Any:
     """Return a step's inputs as the dataclass of its action. Raises ProtocolError."""
-    actions = {**ACTIONS, **MAKER_ACTIONS, **CHECK_ACTIONS}
+    actions = {**ACTIONS, **MAKER_ACTIONS, **CHECK_ACTIONS, **EXPORT_ACTIONS}
     _known(step.action, tuple(actions), where + ".action")
     return _decode(actions[step.action], step.inputs, where + ".inputs")
 

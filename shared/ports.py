@@ -1,8 +1,7 @@
 """The ports of the core, as Protocols: Compute, Store, Bucket, Bus and Clock.
 
-Each has one real adapter (gcp/) and one honest local one (local/), and one contract test that both pass. Every call
-that makes something is *ensure*-style: it looks, acts with a request id derived from the name, looks again; so that
-it can be called any number of times. Adapters raise the classes of errors.py and nothing of their vendor's.
+Each has one real adapter (gcp/) and one honest local one (local/), and one contract test that both pass. Calls that
+make something look, act with a request id of the name, look again. Adapters raise the classes of errors.py alone.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from .build.damage import Damaged
 from .build.events import Event, Stop
 from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
+from .export_ports import DiskAttachment, SessionUploads
 from .kept_documents import PromotionStore, TriggerStore
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ Notify = Callable[[str], None]
 """Where work says in a sentence what it does now, and how far it is."""
 
 
-class Compute(Protocol):
+class Compute(DiskAttachment, Protocol):
     """Compute Engine, as far as an image build needs it."""
 
     def check(self, plan: Plan, *, boots: bool = True) -> None:
@@ -471,7 +471,7 @@ class Store(TriggerStore, PromotionStore, Protocol):
         ...
 
 
-class Bucket(Protocol):
+class Bucket(SessionUploads, Protocol):
     """Objects by URI: gs://bucket/object, or a path on this machine."""
 
     def read(self, uri: str) -> bytes:

@@ -83,7 +83,7 @@ FUNCTIONS = (
     Function("advance_build", "cloud_event", memory_mb=512, concurrency=32, keyed=True),
     _worker("create_resources", keyed=True),
     _worker("grow_disk"),
-    _worker("export_image"),
+    _worker("export_image", keyed=True),
     _worker("verify_image", keyed=True),
     _worker("label_image", signs=True),
     _worker("deprecate_images"),

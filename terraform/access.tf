@@ -32,6 +32,10 @@ locals {
     "compute.instances.setServiceAccount",
   ])
 
+  # For a VM that writes an image's files: it is made, and then given the image's disk.
+  export_vm = concat(local.make_vm, ["compute.instances.attachDisk"])
+  exports   = length(var.export_buckets) > 0
+
   # For putting a VM into a subnetwork: granted on the subnetworks in `subnets`, and not on the project.
   put_vm = concat(["compute.subnetworks.use"], var.external_ip_allowed ? ["compute.subnetworks.useExternalIp"] : [])
 
@@ -73,13 +77,16 @@ locals {
       topics = ["build-events"], keyed = false, gives_vm = false
     }
     export_image = {
-      builds = concat(local.operations, [
+      builds = concat(local.operations, local.exports ? local.export_vm : [], [
         "compute.disks.get", "compute.disks.useReadOnly", "compute.instances.get",
         "compute.instances.getSerialPortOutput", "compute.instances.list", "compute.zoneOperations.list"
       ])
-      images = ["compute.images.create", "compute.images.delete", "compute.images.get", "compute.images.setLabels"]
-      store  = "read", objects = { "logs/" = "write" }
-      topics = ["build-events"], keyed = false, gives_vm = false
+      images = concat(
+        ["compute.images.create", "compute.images.delete", "compute.images.get", "compute.images.setLabels"],
+        local.exports ? ["compute.images.useReadOnly"] : []
+      )
+      store  = "read", objects = merge({ "logs/" = "write" }, local.exports ? { "cidata/" = "write" } : {})
+      topics = ["build-events"], keyed = local.exports, gives_vm = local.exports
     }
     verify_image = {
       builds = local.make_vm
@@ -281,7 +288,7 @@ resource "google_service_account_iam_member" "gives_vm" {
 
 resource "google_service_account_iam_member" "gives_other_vm" {
   for_each = {
-    for pair in setproduct([for function, access in local.access : function if access.gives_vm], var.vm_service_accounts) :
+    for pair in setproduct(["create_resources", "verify_image"], var.vm_service_accounts) :
     join(" ", pair) => pair
   }
 
@@ -395,6 +402,27 @@ resource "google_storage_bucket_iam_member" "context_buckets" {
 
   bucket = each.value.bucket
   role   = "roles/storage.objectViewer" # the bucket may be in another project, where custom roles of this one do not exist
+  member = google_service_account.function[each.value.function].member
+}
+
+# Files of images: export_image opens uploads and looks at what has come of them, label_image gives names and writes what
+# lies beside them, clean_up deletes what is left. The VM that writes them has no role there.
+
+resource "google_storage_bucket_iam_member" "export_buckets" {
+  for_each = {
+    for pair in setproduct(
+      [
+        ["clean_up", "roles/storage.objectUser"], ["expire_builds", "roles/storage.objectViewer"],
+        ["export_image", "roles/storage.objectCreator"], ["export_image", "roles/storage.objectViewer"],
+        ["label_image", "roles/storage.objectUser"], ["start_build", "roles/storage.objectViewer"]
+      ],
+      var.export_buckets
+    ) :
+    "${pair[0][0]} ${pair[0][1]} ${pair[1]}" => { function = pair[0][0], role = pair[0][1], bucket = pair[1] }
+  }
+
+  bucket = each.value.bucket
+  role   = each.value.role # the bucket may be in another project, where custom roles of this one do not exist
   member = google_service_account.function[each.value.function].member
 }
 

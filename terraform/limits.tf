@@ -52,6 +52,7 @@ locals {
     storage_locations   = var.storage_locations
     share_with          = var.share_with
     copy_projects       = var.copy_projects
+    export_buckets      = var.export_buckets
     vm_service_accounts = var.vm_service_accounts
     concurrency         = var.concurrency
     family_concurrency  = var.family_concurrency

@@ -413,6 +413,18 @@ variable "share_with" {
   }
 }
 
+variable "export_buckets" {
+  description = "Buckets that specs may have their image's files written to, by a VM (output.export). [] for none."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for bucket in var.export_buckets : can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", bucket))])
+    error_message = "Write names of buckets, without gs://."
+  }
+}
+
 variable "copy_projects" {
   description = "Projects that specs may copy their image to; also this one, for copies in other locations. [] for none."
   type        = list(string)

@@ -1,7 +1,8 @@
 """Google's other services as a guest reaches them, at http://169.254.169.253: Pub/Sub, Cloud Storage, secrets.
 
-A build VM's account may publish to build-reports and do nothing else; objects are read by signed URLs, which carry
-their own permission and name the host that they were signed for. Values of secrets are for tokens of the guest's own.
+A build VM's account may publish to build-reports and do nothing else. Objects are read by signed URLs, which carry
+their own permission and name the host that they were signed for, and written by sessions that others have opened.
+Values of secrets are for tokens of the guest's own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ Publish = Callable[[Message], None] | str
 
 _PATIENCE = 60.0  # seconds that a service may take to answer
 _PASSED_ON = ("range", "accept-encoding", "if-match", "if-none-match")
-_PASSED_BACK = ("content-encoding", "content-range", "etag", "x-goog-generation", "x-goog-hash")
+_PART_LIMIT = 16 << 20  # bytes of a part of an upload; the provisioner's have 8 MiB
+_PASSED_BACK = ("content-encoding", "range", "content-range", "etag", "x-goog-generation", "x-goog-hash")
 
 
 class GoogleApis:
@@ -61,6 +63,7 @@ class GoogleApis:
             Route("POST", re.compile(topic), self._publish_reports),
             Route("GET", re.compile(r"/v1/projects/[^/]+/secrets/[^/]+/versions/[^/:]+:access"), self._secret),
             Route("GET", re.compile(r"/(?P<bucket>[^/]+)/.+"), self._object),
+            Route("PUT", re.compile(r"/upload/storage/v1/b/[^/]+/o"), self._upload, body_limit=_PART_LIMIT),
         )
 
     def _secret(self, request: MetadataRequest) -> Response:
@@ -104,6 +107,12 @@ class GoogleApis:
             return _error(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "Anonymous caller does not have access.")
         headers = {name: request.headers[name] for name in ("host", *_PASSED_ON) if name in request.headers}
         return _forwarded(self._storage, request, headers)
+
+    def _upload(self, request: MetadataRequest) -> Response:
+        if "upload_id=" not in request.query:
+            return _error(HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED", "Anonymous caller does not have access.")
+        headers = {name: request.headers[name] for name in ("content-range",) if name in request.headers}
+        return _forwarded(self._storage, request, {**headers, "Content-Length": str(len(request.body))})
 
 
 def _forwarded(server: str, request: MetadataRequest, headers: dict[str, str]) -> Response:

@@ -133,6 +133,31 @@ class Instances:
         new = metadata(call.body)
         return self._begin(call, "setMetadata", instance, lambda: instance.update(metadata=new))
 
+    def attach_disk(self, call: Call) -> Document:
+        """Attach a disk to an instance, which sees it at once. While it runs, disks to be read alone."""
+        path = call.path.removesuffix("/attachDisk")
+        instance, entry = self._named(path), {"boot": False, **call.body}
+        if not entry.get("source"):
+            raise invalid("resource.source", "", "A disk that is attached must be there already.")
+        if entry["boot"] or (entry.get("mode") != "READ_ONLY" and not instance.down.is_set()):
+            raise invalid("resource.mode", str(entry.get("mode", "")), "This Compute Engine attaches data to be read.")
+        disk = self._disk(entry, Call(call.project, call.scope, "instances", instance.document["name"]), [])
+        attached = attached_disk(entry, disk, len(instance.disks), self._links)
+        if attached["deviceName"] in [each["deviceName"] for each in instance.document["disks"]]:
+            raise invalid("resource.deviceName", attached["deviceName"], "is in use by this instance.")
+
+        def work() -> None:
+            with instance.turn, failing():
+                if not instance.down.is_set():
+                    self._runner.attach(instance, disk, attached["deviceName"])
+                    disk.running = instance.path
+                disk.update(lastAttachTimestamp=timestamp())
+                disk.users.append(instance.path)
+                instance.disks = [*instance.disks, disk]
+                instance.update(disks=[*instance.document["disks"], attached])
+
+        return self._begin(call, "attachDisk", instance, work)
+
     def serial_port(self, call: Call) -> Document:
         """Return what an instance has written to a serial port."""
         path = call.path.removesuffix("/serialPort")

@@ -77,6 +77,10 @@ class Runner:
         """Start an instance's machine. Raises what Machines.start() does."""
         self._machines.start(_spec(instance), self._services(instance))
 
+    def attach(self, instance: Instance, disk: Disk, device: str) -> None:
+        """Attach a disk, to be read alone, to the machine that runs. Raises what Machines.attach_disk() does."""
+        self._machines.attach_disk(instance.machine, disk.file, device, len(instance.disks))
+
     def wait(self, instance: Instance, seconds: float) -> bool:
         """Wait for the machine to end by itself."""
         return self._machines.wait(instance.machine, seconds)
@@ -137,5 +141,6 @@ def _spec(instance: Instance) -> MachineSpec:
         ),
         product=PRODUCT,
         panic_ends=False,
+        takes_disks=True,
         architecture=processor_of(last(instance.document["machineType"])).name,
     )

@@ -115,6 +115,9 @@ def _instance_methods(instances: Instances) -> Sequence[Method]:
         _method("POST", "ZONE/instances", "instances.create", "Instance", "Operation", instances.insert),
         _method("GET", one, "instances.get", "", "Instance", instances.get),
         _method("DELETE", one, "instances.delete", "", "Operation", instances.delete),
+        _method(
+            "POST", f"{one}/attachDisk", "instances.attachDisk", "AttachedDisk", "Operation", instances.attach_disk
+        ),
         _method("POST", f"{one}/stop", "instances.stop", "", "Operation", instances.stop),
         _method("POST", f"{one}/start", "instances.start", "", "Operation", instances.start),
         _method("POST", f"{one}/setLabels", "instances.setLabels", labels, "Operation", instances.set_labels),

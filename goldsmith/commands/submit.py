@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared.build.build import Build, Sibling, State, WorkflowPart
 from shared.build.damage import Damaged
-from shared.build.export_formats import NO_FORMATS
+from shared.build.export_formats import NO_EXPORT, refused_in_cloud
 from shared.context.outside import context_name, outside
 from shared.context.packing import pack_context
 from shared.engine.history import Followed
@@ -111,9 +111,12 @@ def _refuse_elsewhere(file: SpecFile, path: Path) -> None:
             raise InputError(f"{path}: {only_here(build.spec.source)}")
         if is_from_nothing(build.spec.source):
             _check_origin(build.spec, path)
-    if any(build.spec.output.formats for build in builds):
-        place_of = file.parsed.document.position(("output", "formats"))
-        raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {NO_FORMATS}")
+    for build in builds:
+        output = build.spec.output
+        refused = refused_in_cloud(output.formats) if output.export is not None else NO_EXPORT
+        if output.formats and refused:
+            place_of = file.parsed.document.position(("output", "formats"))
+            raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.formats: {refused}")
     if any(build.spec.output.reproducible for build in builds):
         place_of = file.parsed.document.position(("output", "reproducible"))
         what = "only one machine gives the same bytes each time, in its chroot engine; leave the key out"

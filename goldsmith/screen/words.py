@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from provisioner.protocol import (
     DISK_WANTED,
+    EXPORT,
     FROM_CACHE,
     REBOOTING,
     SCRIPTS,
@@ -13,7 +14,9 @@ from provisioner.protocol import (
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
+    ProtocolError,
     Report,
+    decode_exported,
     decode_scripts,
 )
 from shared.build.build import Build, ImageRecord, Outcome, State
@@ -54,7 +57,29 @@ def event_line(build: Build, event: Event) -> str:
     return f"the disk has {event.gigabytes} GB" if isinstance(event, DiskGrown) else ""
 
 
+_OF_EXPORT = {
+    STARTED: "provisioner started",
+    DISK_WANTED: "the VM waits for the image's disk",
+    STEP_STARTED: "writing a file of the image",
+}
+
+
+def _tell_export(report: Report) -> str:
+    """Return the words for a report of the VM that writes an image's files, whose steps are none of the spec's."""
+    if report.kind == STEP_FAILED:
+        return f"a file of the image is not written: {report.message}"
+    if report.kind != STEP_FINISHED:
+        return _OF_EXPORT.get(report.kind, "")
+    try:
+        written = decode_exported(report.message)
+    except ProtocolError:  # of the programs that a format needs
+        return ""
+    return f"{written.format} is written ({written.bytes / 1e6:,.1f} MB)"
+
+
 def _tell_report(build: Build, report: Report) -> str:
+    if report.phase == EXPORT:
+        return _tell_export(report)
     table = dict(build.verify_tables).get(report.machine, ()) if report.phase == "verify" else build.steps
     name = table[report.step].name if report.step is not None and 0 <= report.step < len(table) else ""
     took = "" if report.seconds is None else f" in {report.seconds:.1f} s"

@@ -13,6 +13,7 @@ from ..machine.machine import END_LAYER, SYSTEMD, NoMachine
 from ..protocol import (
     BUILD,
     COMPLETED,
+    EXPORT,
     FAILED,
     HYGIENE_FAIL,
     HYGIENE_OFF,
@@ -69,7 +70,7 @@ class Session:
                 problem += f"; {REMEDY}"
             self._console.say(problem)
             self._journal.fail_unwritten(problem)
-        if outcome == COMPLETED and not self._job.makes_root:
+        if outcome == COMPLETED and self._becomes_image():
             self._machine.trim()  # while the last report is on its way
         told = self._reporter.drain(drain)
         if outcome == REBOOTING:
@@ -117,7 +118,7 @@ class Session:
         outcome, told = (FAILED, self._damage) if self._damage else self._arrange()
         if outcome == REBOOTING:
             return outcome
-        problem = told if outcome == FAILED else ""
+        problem = told if outcome == FAILED else self._await_disk()
         note = "; ".join(filter(None, [note, told]))
         if self._job.scratch and not problem:
             problem = self._machine.add_scratch()
@@ -142,6 +143,18 @@ class Session:
         from ..machine.system_state import is_direct_boot
 
         return not is_direct_boot(self._places.root)
+
+    def _becomes_image(self) -> bool:
+        """Return whether this machine's own disk becomes, or is, the image that is made."""
+        return not self._job.makes_root and self._job.phase != EXPORT
+
+    def _await_disk(self) -> str:
+        """Wait for the disk that is to be exported; return what is wrong, or ""."""
+        if self._job.phase != EXPORT:
+            return ""
+        from .given_disk import await_disk  # few jobs have it
+
+        return await_disk(self._journal, self._places.root)
 
     def _is_searched(self) -> bool:
         """Return whether this machine searches its own files for values; on one machine the host searches its disk."""
@@ -191,7 +204,7 @@ class Session:
         return incomplete(self._places.root, self._target, allowed)
 
     def _complete(self) -> str:
-        problem, noted = ("", "") if self._job.makes_root else self._incomplete()
+        problem, noted = self._incomplete() if self._becomes_image() else ("", "")
         if problem:
             return self._fail(problem)
         problems = []

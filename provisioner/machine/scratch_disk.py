@@ -2,7 +2,8 @@
 
 It is found by its name, as is a maker VM's disk for the root, never by its size or place. On Compute Engine and its
 emulator it is a SCSI disk of the vendor Google with that device name, or the target of the link that Google's udev
-rules make. In a direct boot it is the namespace SCRATCH_NAMESPACE of the controller whose serial number is NVME_SERIAL.
+rules make. In a direct boot it is the namespace SCRATCH_NAMESPACE of the controller whose serial number is NVME_SERIAL;
+a disk that is given to a machine that runs has a controller of its own there, whose serial number ends in its name.
 A disk that holds anything at all is never formatted.
 """
 
@@ -12,7 +13,7 @@ import os
 import time
 
 from ..cos.cos import CosError, call, must_call
-from ..protocol import NVME_SERIAL, ROOT_DISK, ROOT_NAMESPACE, SCRATCH, SCRATCH_NAMESPACE
+from ..protocol import EXPORT_DISK, NVME_SERIAL, ROOT_DISK, ROOT_NAMESPACE, SCRATCH, SCRATCH_NAMESPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ def find_root_disk(root: str) -> str:
     return _find(root, ROOT_DISK, ROOT_NAMESPACE)
 
 
+def find_export_disk(root: str) -> str:
+    """Return the device of the disk that is to be exported, or ""."""
+    return _find(root, EXPORT_DISK, 0)
+
+
 def _find(root: str, name: str, namespace: int) -> str:
     link = os.path.join(root, _LINK + name)
     if os.path.exists(link):
@@ -114,6 +120,8 @@ def prepare_scratch_disk(device: str, root: str = "/") -> bool:
 
 def _is_named(block: str, name: str, namespace: int) -> bool:
     serial, vendor = (_read(os.path.join(block, "device", field)).strip() for field in ("serial", "vendor"))
+    if serial == f"{NVME_SERIAL}-{name}".encode():
+        return True
     if serial == NVME_SERIAL.encode():
         return _read(os.path.join(block, "nsid")).strip() == str(namespace).encode()
     return vendor == b"Google" and name.encode() in _names(_read(os.path.join(block, "device/vpd_pg83")))

@@ -82,7 +82,7 @@ class TurnCame(_Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineStarted(_Fact):
-    """A worker has made a VM, for the build or for verification."""
+    """A worker has made a VM, for the build, for verification or for the image's files."""
 
     attempt: int
     phase: str  # protocol.PHASES
@@ -114,11 +114,11 @@ class MachineStopped(_Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class DiskGrown(_Fact):
-    """A worker has made the boot disk of a VM larger while that runs; the VM sees it by itself, and goes on."""
+    """A worker has given a VM the disk it waits for, a larger boot disk or the image's; the VM sees it by itself."""
 
     attempt: int
     phase: str  # protocol.PHASES
-    gigabytes: int  # that the disk now has
+    gigabytes: int  # that the disk has
     kind: Literal["DiskGrown"] = "DiskGrown"
 
 

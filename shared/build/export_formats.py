@@ -10,16 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from provisioner.protocol import GCE_FORMAT, QEMU_FORMATS, RAW_FORMAT
+
 from ..errors import InputError
 
-GCE = "gce"
+GCE = GCE_FORMAT
 CHECKSUM = ".sha256"  # the ending of the file beside each, as sha256sum writes it
-
-NO_FORMATS = (
-    "are written on one machine alone, since Compute Engine does not read disks; leave the key out, and build there "
-    "with: goldsmith build SPEC --output FOLDER"
-)
-"""Why Google Cloud has no formats, and what to do instead."""
+CLOUD_FORMATS = (GCE, RAW_FORMAT, *QEMU_FORMATS)
+"""What a VM of Google Cloud writes; others are written on one machine alone."""
+NO_EXPORT = "are those of the files of output.export; write export: {to: gs://bucket/object.tar.gz}, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,17 @@ def chosen_formats(names: Iterable[str]) -> tuple[ExportFormat, ...]:
         if other is not known:
             raise InputError(f"formats {other.name} and {name} both write NAME{known.ending}; choose one of them")
     return tuple(found.values())
+
+
+def refused_in_cloud(names: Iterable[str]) -> str:
+    """Return why some formats are refused on Google Cloud, and what to do instead; "" where none is."""
+    refused = [name for name in names if name not in CLOUD_FORMATS]
+    if not refused:
+        return ""
+    return (
+        f"{', '.join(refused)} cannot be written on Google Cloud; choose of {', '.join(CLOUD_FORMATS)}, or build on "
+        "one machine with: goldsmith build SPEC --output FOLDER"
+    )
 
 
 def checksum_line(sha256: str, name: str) -> bytes:

@@ -15,8 +15,10 @@ from fnmatch import fnmatchcase
 from ..errors import InputError
 from ..names import compute_path, written_member
 from ..quantities import format_duration
+from ..submission import split_uri
 from .image.retire_rules import RetireRule
 from .plan import MAKER_SPACE, ImagePlan, MachinePlan, Plan
+from .resources import exporter_gb
 
 ANY = ("*",)
 FAILURES = 5
@@ -46,6 +48,7 @@ class Limits:
         ANY  # members that specs may share their image with, in which * stands for any characters
     )
     copy_projects: tuple[str, ...] = ANY  # projects that specs may copy their image to
+    export_buckets: tuple[str, ...] = ANY  # that specs may have their image's files written to
     vm_service_accounts: tuple[str, ...] | None = None  # those that specs with secrets may name; IAM limits all others
     concurrency: int | None = None  # builds that have VMs, or are about to, at once; all others are queued
     family_concurrency: int | None = None  # the same, of builds that make images of one family
@@ -112,11 +115,28 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
     if plan.image.kms_key is not None and not _matches(plan.image.kms_key, limits.kms_keys):
         yield _refused("output.kms_key", plan.image.kms_key, "kms_keys", limits.kms_keys)
     yield from _distribution(plan.image, limits)
+    yield from _export(plan, limits)
     yield from _secrets(plan, limits)
     if plan.keep_disk and not limits.max_keep:  # else it is kept for less, which does no harm to the build
         yield (
             f"keep_on_failure: {format_duration(plan.keep_disk)} is refused: max_keep of this deployment is 0; "
             "leave it out, or ask those who deploy it to set max_keep"
+        )
+
+
+def _export(plan: Plan, limits: Limits) -> Iterator[str]:
+    if plan.image.export_to is None:
+        return
+    bucket = split_uri(plan.image.export_to)[0]
+    if not _matches(bucket, limits.export_buckets):
+        yield _refused("output.export.to", bucket, "export_buckets", limits.export_buckets)
+    disk_gb = exporter_gb(plan) if plan.exporter is not None else 0
+    if limits.max_disk_gb is not None and disk_gb > limits.max_disk_gb:
+        yield _refused(
+            "output.formats: the disk of the VM that writes them",
+            f"{disk_gb} GB",
+            "max_disk_gb",
+            (str(limits.max_disk_gb),),
         )
 
 

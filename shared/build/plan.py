@@ -286,6 +286,7 @@ class Plan:
     )
     retry_for: float = 0.0  # seconds for which an image waits for a retry; 0: it is deleted
     retry_disk_for: float = 0.0  # on Google Cloud only: the same of the boot disk, where no image could be made of it
+    exporter: SourceImage | None = None  # on Google Cloud only: what the VM boots from that writes the image's files
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
     read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow
 

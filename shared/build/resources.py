@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from provisioner.protocol import BUILD, VERIFY
+from provisioner.protocol import BUILD, EXPORT, QEMU_FORMATS, VERIFY
 
 from ..names import ATTEMPT_LABEL, BUILD_LABEL, EXPIRES_LABEL, OWN_NAMES
 from ..quantities import GIB
@@ -32,15 +32,15 @@ def resource_name(build_id: str, attempt: int, what: str) -> str:
 
 
 def machine_name(build_id: str, attempt: int, phase: str, number: int = 0) -> str:
-    """The VM of an attempt: the one that builds, or the one that verifies; of several, that of a number from 1 on."""
-    return resource_name(build_id, attempt, "vm" if phase == BUILD else f"verify{number or ''}")
+    """The VM of an attempt: one that builds, verifies or writes files; of several that verify, that of a number."""
+    return resource_name(build_id, attempt, "vm" if phase == BUILD else f"{phase}{number or ''}")
 
 
 def boot_disk_name(build_id: str, attempt: int, phase: str, number: int = 0) -> str:
     """The VM's boot disk. The building one outlives its VM: the next attempt goes on with it."""
     if phase == BUILD:
         return resource_name(build_id, 1, "boot")
-    return resource_name(build_id, attempt, f"vboot{number}" if number else "verifyboot")
+    return resource_name(build_id, attempt, f"vboot{number}" if number else f"{phase}boot")
 
 
 def scratch_disk_name(build_id: str, attempt: int) -> str:
@@ -51,6 +51,11 @@ def scratch_disk_name(build_id: str, attempt: int) -> str:
 def root_disk_name(build_id: str, attempt: int) -> str:
     """The second disk of a maker VM, of which the image is taken. It goes with its VM."""
     return resource_name(build_id, attempt, "root")
+
+
+def exported_disk_name(build_id: str, attempt: int) -> str:
+    """The disk of the finished image, which the VM reads that writes its files."""
+    return resource_name(build_id, attempt, "exportdisk")
 
 
 def image_disk_name(plan: Plan, attempt: int) -> str:
@@ -86,6 +91,8 @@ def of_machine(plan: Plan, attempt: int, phase: str, number: int = 0) -> tuple[L
         LedgerEntry("machine", machine_name(plan.build_id, attempt, phase, number), project),
         LedgerEntry("disk", boot_disk_name(plan.build_id, attempt, phase, number), project),
     )
+    if phase == EXPORT:
+        return (*made, LedgerEntry("disk", exported_disk_name(plan.build_id, attempt), project))
     if phase != BUILD:
         return made
     blank = [scratch_disk_name(plan.build_id, attempt)] if plan.machine.scratch_gb else []
@@ -114,7 +121,9 @@ def of_order(plan: Plan, kind: OrderKind, attempt: int, machine: str = "") -> tu
         return of_verifiers(plan, attempt, machine)
     if kind == "label_image":
         return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
-    return of_image(plan) if kind == "export_image" else ()
+    if kind != "export_image":
+        return ()
+    return (*of_image(plan), *(of_machine(plan, attempt, EXPORT) if plan.exporter is not None else ()))
 
 
 def image_document(build: Build) -> ImageDocument | None:
@@ -214,6 +223,13 @@ def export_targets(plan: Plan) -> dict[str, str]:
         return {GCE: target}
     stem = archive_stem(target)
     return {known: stem + EXPORT_FORMATS[known].ending for known in plan.image.formats}
+
+
+def exporter_gb(plan: Plan) -> int:
+    """Return the size in GB of the boot disk of the VM that writes the files: one at a time may lie there first."""
+    assert plan.exporter is not None, "only asked where the plan has one"
+    files = any(known in QEMU_FORMATS for known in plan.image.formats)
+    return plan.exporter.disk_size_gb + (plan.image.disk_size_gb + 1 if files else 0)
 
 
 def checksums(plan: Plan) -> dict[str, str]:

@@ -18,6 +18,7 @@ from provisioner.protocol import (
     BUILD,
     COMPLETED,
     DISK_WANTED,
+    EXPORT,
     FAILED,
     INVENTORY,
     PHASES,
@@ -267,7 +268,7 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
     after = replace(after, ledger=ledger, reason=reason + kept_reason(after))
     if build.state is State.EXPORTING:
         return keep_disk_for_retry(after)
-    return keep_disk(after, phase_of(build)) if build.state in HOLDING else after
+    return keep_disk(after, phase_of(build) or BUILD) if build.state in HOLDING else after
 
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
@@ -423,10 +424,11 @@ def says_failed(build: Build, event: Reported) -> bool:
 
 
 def wants_disk(build: Build, event: Reported) -> bool:
-    """Return whether the VM in use waits for the larger disk that its plan has, and no order for that is on its way."""
+    """Return whether the VM in use waits for a disk that it is to get, and no order for that is on its way."""
     asks = speaks(build, event) and event.report.kind == DISK_WANTED
     ordered = build.disk_grown or event.time < build.disk_asked + DISK_SECONDS
-    return asks and not ordered and build.plan is not None and resources.grown_gb(build.plan) > 0
+    gets_one = build.plan is not None and (resources.grown_gb(build.plan) > 0 or phase_of(build) == EXPORT)
+    return asks and not ordered and gets_one
 
 
 def goes_on(build: Build, event: Reported) -> bool:
@@ -656,6 +658,14 @@ def take_image(build: Build, event: ImageMade | ImageExported) -> Build:
     return replace(build, image=event.image)
 
 
+def take_made_image(build: Build, event: ImageMade) -> Build:
+    """Note the image. From here on the VM in use is the one that writes its files, if there is one."""
+    made = replace(build, image=event.image, last_seen=event.time)
+    if phase_of(made) != EXPORT:
+        return made
+    return replace(made, zone="", claimed=False, reports=0, quiet=0.0, newest=0, disk_asked=0.0, disk_grown=False)
+
+
 def commit(build: Build, event: PublicationStaged) -> Build:
     """Commit the publication: what it shows is ready, and neither a person nor the deadline ends the build any more."""
     return replace(build, committed=event.time, files=event.files)
@@ -728,7 +738,7 @@ RULES: tuple[Rule, ...] = (
     Rule(MAIN_PATH, Ticked, past_deadline, S.CLEANING, Outcome.TIMED_OUT, deadline_reason),
     Rule((S.PROVISIONING,), Ticked, may_be_replaced, S.PREPARING, then=next_attempt),
     Rule((S.VERIFYING,), Ticked, may_be_replaced, S.VERIFYING, then=next_attempt),
-    Rule((S.PROVISIONING, S.VERIFYING), Ticked, is_silent, S.CLEANING, Outcome.FAILED, silence_reason),
+    Rule((S.PROVISIONING, S.EXPORTING, S.VERIFYING), Ticked, is_silent, S.CLEANING, Outcome.FAILED, silence_reason),
     # the queue
     Rule((S.QUEUED,), TurnCame, is_refused, S.CLEANING, Outcome.FAILED, refused_reason),
     Rule((S.QUEUED,), TurnCame, is_unchanged, S.CLEANING, Outcome.UNCHANGED, unchanged_reason, note_turn),
@@ -739,26 +749,28 @@ RULES: tuple[Rule, ...] = (
     Rule(MACHINE_AT_WORK, Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
     Rule(MACHINE_AT_WORK, Reported, wants_disk, S.PROVISIONING, then=ask_for_disk, gives=("grow_disk",)),
     Rule((S.PREPARING,), Reported, goes_on, S.PROVISIONING, then=take_report),
-    Rule((S.PROVISIONING, S.VERIFYING), Reported, goes_on, then=take_report),
+    Rule((S.EXPORTING,), Reported, wants_disk, then=ask_for_disk, gives=("export_image",)),
+    Rule((S.PROVISIONING, S.EXPORTING, S.VERIFYING), Reported, goes_on, then=take_report),
     Rule((S.PREPARING,), MachineStarted, is_current, S.PROVISIONING, then=take_machine),
     Rule((S.PROVISIONING, S.EXPORTING), MachineStarted, is_current_build_machine, then=take_machine),
-    Rule((S.PROVISIONING,), DiskGrown, is_current, then=note_disk),
+    Rule((S.PROVISIONING, S.EXPORTING), DiskGrown, is_current, then=note_disk),
     Rule(MACHINE_AT_WORK, MachineStopped, may_go_on, S.PREPARING, then=next_attempt),
     Rule(MACHINE_AT_WORK, MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # the image
-    Rule((S.EXPORTING,), ImageMade, tells_of_image, then=take_image, gives=("export_image",)),
+    Rule((S.EXPORTING,), ImageMade, tells_of_image, then=take_made_image, gives=("export_image",)),
     Rule((S.EXPORTING,), ImageExported, wants_verification, S.VERIFYING, then=take_image),
     Rule((S.EXPORTING,), ImageExported, always, S.PUBLISHING, then=take_image),
-    # the verifying VM
+    # the VM that writes the image's files, and the verifying one
+    Rule((S.EXPORTING,), Reported, claims_first, then=note_claim, gives=("export_image",)),
     Rule((S.VERIFYING,), Reported, claims_first, then=note_claim, gives=("verify_image",)),
-    Rule((S.VERIFYING,), Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
+    Rule((S.EXPORTING, S.VERIFYING), Reported, says_failed, S.CLEANING, Outcome.FAILED, reported_reason, take_report),
     Rule((S.VERIFYING,), MachineStarted, is_current_claimed, then=take_machine, gives=("verify_image",)),
-    Rule((S.VERIFYING,), MachineStarted, is_current, then=take_machine),
+    Rule((S.EXPORTING, S.VERIFYING), MachineStarted, is_current, then=take_machine),
     Rule((S.VERIFYING,), MachineStopped, is_twin, S.CLEANING, Outcome.FAILED, twin_reason),
     Rule((S.VERIFYING,), MachineStopped, is_verified_by_one, then=note_passed, gives=("verify_image",)),
     Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING, then=note_passed),
     Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
-    Rule((S.VERIFYING,), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
+    Rule((S.EXPORTING, S.VERIFYING), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # publication
     Rule((S.PUBLISHING,), PublicationStaged, is_open, then=commit, gives=("label_image",)),
     Rule((S.PUBLISHING,), ImageLabelled, is_open, then=commit_published, gives=("label_image",)),
@@ -812,7 +824,7 @@ RULES: tuple[Rule, ...] = (
     Rule(MAIN_PATH, OrderFailed, is_our_order, S.CLEANING, Outcome.FAILED, order_reason, note_refusal),
     Rule((S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING), Reported, tells_of_step, then=take_report),
     Rule((S.PREPARING,), Ticked, is_overdue, gives=("create_resources",)),
-    Rule((S.EXPORTING,), Ticked, is_overdue, gives=("export_image",)),
+    Rule((S.EXPORTING,), Ticked, is_overdue_machine, gives=("export_image",)),
     Rule((S.VERIFYING,), Ticked, is_overdue_machine, gives=("verify_image",)),
     Rule((S.PUBLISHING,), Ticked, is_overdue, gives=("label_image", "clean_up")),
     Rule((S.CLEANING,), Ticked, has_withdrawn_for_long, then=give_up_withdrawing, gives=("clean_up",)),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from provisioner.protocol import (
     BUILD,
     COMPLETED,
+    EXPORT,
     FAILED,
     INVENTORY,
     REBOOTING,
@@ -32,14 +33,17 @@ MACHINE_AT_WORK = (State.PREPARING, State.PROVISIONING)
 HOLDING = (*MACHINE_AT_WORK, State.VERIFYING)
 
 
-def phase_of(build: Build) -> str:
-    """Return the phase of the VM in use: the verifying one from `verifying` on, otherwise the building one."""
+def phase_of(build: Build) -> str | None:
+    """Return the phase of the VM in use; None in `exporting`, unless a VM writes the image's files there."""
+    if build.state is State.EXPORTING:
+        writes = build.plan is not None and build.plan.exporter is not None and build.image is not None
+        return EXPORT if writes else None
     return VERIFY if build.state is State.VERIFYING else BUILD
 
 
 def has_machine(build: Build) -> bool:
-    """Return whether a VM is at work: silence means something. In `verifying` only once a worker has made it."""
-    return build.state is State.PROVISIONING or (build.state is State.VERIFYING and build.zone != "")
+    """Return whether a VM is at work: silence means something. One of the finished image only once it is made."""
+    return build.state is State.PROVISIONING or (phase_of(build) in (VERIFY, EXPORT) and build.zone != "")
 
 
 def has_passed(build: Build, name: str) -> bool:
@@ -88,7 +92,7 @@ def take_report(build: Build, event: Reported) -> Build:
     if speaks(build, event) and report.sequence > build.newest:
         announced = report.seconds if report.kind == REBOOTING else None
         heard = replace(heard, newest=report.sequence, quiet=announced or 0.0)
-    if report.identity:
+    if report.identity and report.phase in (BUILD, VERIFY):
         heard = _note_identity(heard, report)
     return note_hold(note_report(heard, report), event)
 
@@ -113,17 +117,17 @@ def note_hold(build: Build, event: Reported) -> Build:
 
 
 def ask_for_disk(build: Build, event: Reported) -> Build:
-    """Note a sign of life, and that the larger disk is ordered: for a minute it is not ordered again."""
+    """Note a sign of life, and that the disk is ordered: for a minute it is not ordered again."""
     return replace(take_report(build, event), disk_asked=event.time)
 
 
 def note_disk(build: Build, event: DiskGrown) -> Build:
-    """Note a sign of life, and that the larger disk is there."""
+    """Note a sign of life, and that the disk is there."""
     return replace(take_sign(build, event), disk_grown=True)
 
 
 def note_claim(build: Build, event: Reported) -> Build:
-    """Note what the verifying VM claims, as of any report: it counts when the VM has been seen to run and to stop."""
+    """Note what the VM in use claims, as of any report: it counts when the VM has been seen to run and to stop."""
     return replace(take_report(build, event), claimed=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from provisioner.protocol import BUILD, VERIFY
+from provisioner.protocol import BUILD, EXPORT, VERIFY
 
 from ..build.build import Build, State
 from ..build.events import BuildRequested, CancelRequested, Event, MachineStopped, OrderFailed, Reported, TurnCame
@@ -64,7 +64,7 @@ def _spent(build: Build) -> str:
 
 def during_step(build: Build, phase: str) -> str:
     """Return which step was running when something other than the step ended it; "" between two steps."""
-    tables = [table for _name, table in build.verify_tables] if phase == VERIFY else [build.steps]
+    tables = [table for _name, table in build.verify_tables] if phase == VERIFY else [build.steps] * (phase == BUILD)
     if build.verify_steps and phase == VERIFY:  # as one of several VMs that verify sees it
         tables = [build.verify_steps]
     running = [record.name for table in tables for record in table if record.status == "running"]
@@ -171,7 +171,7 @@ def publishing_reason(build: Build, event: Event) -> str:
 
 def silence_reason(build: Build, event: Event) -> str:
     """Return how long the VM was silent, and why no other takes its place, as for one whose job is done."""
-    phase = VERIFY if build.state is State.VERIFYING else BUILD
+    phase = {State.EXPORTING: EXPORT, State.VERIFYING: VERIFY}.get(build.state, BUILD)
     seconds = f"{event.time - build.last_seen:.0f} s"
     silence = f"no sign of life from the {build.machine_word(phase)} for {seconds}{during_step(build, phase)}"
     return f"{silence}, and it has not stopped" if build.claimed else silence + _spent(build)

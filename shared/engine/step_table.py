@@ -37,13 +37,18 @@ def waiting(steps: Sequence[Step]) -> tuple[StepRecord, ...]:
 
 def most_reports(plan: Plan, phase: str) -> int:
     """Return how many reports of one VM are recorded: some ten times what its steps and their scripts can come to."""
-    steps = plan.steps if phase == BUILD else plan.verify_steps or ()
+    steps = {BUILD: plan.steps, VERIFY: plan.verify_steps or ()}.get(phase, ())
     of_steps = ((1 + step.retries) * (REPORTS_OF_A_TRY + most_script_reports(step)) for step in steps)
     return min(sum(of_steps, REPORTS), MOST_REPORTS)
 
 
 def note_report(build: Build, report: Report) -> Build:
-    """Put a report into the table. Unknown steps, and reports older than those of their step, change nothing."""
+    """Put a report into the table. Unknown steps, and reports older than those of their step, change nothing.
+
+    The steps of the VM that writes the image's files are in no table: they are none of the spec's.
+    """
+    if report.phase not in (BUILD, VERIFY):
+        return build
     table = build.verify_steps if report.phase == VERIFY else build.steps
     if report.step is None or not 0 <= report.step < len(table) or not _tells(report):
         return build

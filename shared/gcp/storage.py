@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import mimetypes
 import re
@@ -16,6 +17,7 @@ import google.api_core.exceptions as api
 from google.auth.exceptions import TransportError
 
 from ..errors import AlreadyExists, Conflict, NotFound, Permanent, Transient
+from ..export_ports import ObjectSum
 from ..ports import StoredObject
 from .errors import mapped, translated
 from .settings import Settings
@@ -162,6 +164,19 @@ class GoogleBucket:
             except api.PreconditionFailed as error:
                 raise Conflict(f"{uri}: is there already") from error
             return session
+
+    def upload_session(self, uri: str) -> str:
+        """Return the session of an upload, as build VMs reach Cloud Storage. Conflict, Permanent."""
+        session, own = self.begin_upload(uri), self._settings.storage_endpoint
+        return session if own is None else session.replace(own, self._settings.vm_storage_url, 1)
+
+    def checksum(self, uri: str) -> ObjectSum | None:
+        """Look up an object's size and MD5, which Cloud Storage has of all that was not composed."""
+        with _mapped(uri):
+            found = self._live(uri)
+            if found is None:
+                return None
+            return ObjectSum(int(found.size), base64.b64decode(found.md5_hash or "").hex())
 
     def delete(self, uri: str) -> None:
         """Delete an object; absent is fine."""

@@ -262,6 +262,8 @@ class Intake:
                 documents=contexts.documents(spec),
                 origin=origin,
             )
+            if plan.image.export_to is not None:
+                plan = replace(plan, exporter=resolve_maker(self._deployment.maker_image, self._backend.compute))
             if spec.triggers is not None and request.uri:
                 plan = replace(plan, spec=request_key(request.uri, request.checked_parameters()))
             if each.workflow is None and request.uri:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..build.export_formats import NO_FORMATS
+from ..build.export_formats import NO_EXPORT, refused_in_cloud
 from ..build.limits import Limits, check_limits
 from ..build.plan import Plan
 from ..errors import InputError, NotFound
@@ -105,11 +105,13 @@ class UploadedPlaces:
             found += [Problem(("source", key), ONLY_HERE) for key in ONLY_LOCAL if key in source]
         found += _secret_problems(data)
         output = data.get("output")
-        if isinstance(output, Mapping) and output.get("formats"):
-            found.append(Problem(FORMATS, NO_FORMATS))
         export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
         if export is not None and not export.startswith("gs://"):
             found.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
+        formats = output.get("formats") if isinstance(output, Mapping) else None
+        if isinstance(formats, list | tuple) and formats:
+            refused = refused_in_cloud(map(str, formats)) if export is not None else NO_EXPORT
+            found += [Problem(FORMATS, refused)] if refused else []
         try:
             if wanted is not None:
                 found += [Problem(INPUT, text) for text in self._of_input(self.source(wanted))]

@@ -1,13 +1,18 @@
-"""What the images of one machine are not: shared with others, or copied to other projects and locations."""
+"""What the images of one machine are not: shared, copied to other projects and locations, or read by other machines."""
 
 from __future__ import annotations
 
 from ..errors import Permanent
+from ..export_ports import DiskRequest
 from ..ports import Duplicate, Image
 
 
 class OneProject:
     """The part of Compute that one machine has no use for. Plans for project `local` never come to it."""
+
+    def attach_disk(self, request: DiskRequest) -> None:
+        """Refuse: this machine reads disks by itself."""
+        raise Permanent(f"disk {request.name} is of this machine, which attaches none while a machine runs")
 
     def share_image(self, image: Image, member: str) -> None:
         """Refuse: a home has one user."""

@@ -161,6 +161,13 @@ class Machines:
                 return
             os.truncate(disk, size)
 
+    def attach_disk(self, name: str, disk: Path, device: str, number: int) -> None:
+        """Attach one disk more to a machine of this process while it runs. Transient, Permanent, NotFound."""
+        ours = self._ours.get(name)
+        if ours is None or ours.wait(0):
+            raise NotFound(f"there is no machine {name} that runs")
+        ours.attach(disk, device, number)
+
     def forget(self, name: str) -> None:
         """Forget a machine that has ended, so that its folder can be deleted."""
         self._ours.pop(name, None)

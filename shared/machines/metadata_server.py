@@ -90,6 +90,7 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     answer: Callable[[MetadataRequest], Response]
+    body_limit: int = BODY_LIMIT
 
 
 class PublishError(ValueError):
@@ -312,8 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0" if self.command in ("GET", "HEAD") else "")
         if self.headers.get("Transfer-Encoding") or not length.isascii() or not length.isdigit():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "give the body's length in Content-Length")
-        elif len(length) > 18 or int(length) > BODY_LIMIT:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request is at most {BODY_LIMIT} bytes")
+        elif len(length) > 18 or int(length) > self._most():
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request is at most {self._most()} bytes")
         else:
             body = self.rfile.read(int(length))
             if len(body) == int(length):
@@ -322,6 +323,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
+
+    def _most(self) -> int:
+        """Return how many bytes a request may have: what is served at its path says so."""
+        path = urlsplit(self.path).path
+        routes = (route for route in self.server.routes if route.method == self.command)
+        return max((route.body_limit for route in routes if route.pattern.fullmatch(path)), default=BODY_LIMIT)
 
     def _answer_whole(self, body: bytes) -> None:
         proxy = self.server.proxy

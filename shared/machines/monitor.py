@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -43,6 +43,13 @@ class Monitor:
         """Grow a drive's file to `size` bytes, and tell the guest. Raises Transient when the machine ends meanwhile."""
         with self._talk():
             self._execute("block_resize", device=drive, size=size)
+
+    def attach(self, drive: str, file: Path, device: Mapping[str, Any]) -> None:
+        """Attach one disk more to a machine, to be read alone, as a device of QEMU's. Transient, EnvironmentFault."""
+        with self._talk():
+            node = {"driver": "file", "filename": str(file)}
+            self._execute("blockdev-add", driver="raw", **{"node-name": drive, "read-only": True}, file=node)
+            self._execute("device_add", id=f"{drive}-disk", drive=drive, **device)
 
     def listen(self) -> None:
         """Enable QEMU's events, which need a first command."""

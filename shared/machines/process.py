@@ -26,13 +26,14 @@ from typing import IO
 from ..build.events import Stop
 from ..errors import GoldsmithError, Permanent
 from .monitor import Monitor
-from .qemu import MachineSpec, drive_of
+from .qemu import MachineSpec, drive_of, given_disk
 
 LOG = logging.getLogger(__name__)
 
 SERIAL_LIMIT = 64 << 20  # bytes of a serial port that are kept
 TRUNCATED = b"\n[goldsmith: the machine has written too much; the rest is not kept]\n"
 CHUNK = 1 << 16
+FIRST_GIVEN = 64  # number on its controller of the first disk that a machine is given while it runs
 COMPLAINT = 2000  # characters of QEMU's last messages that are quoted
 
 # The kernel writes this at the start of a line, behind the time. A step's output has the step's name there.
@@ -147,6 +148,12 @@ class MachineProcess:
             )
         self.monitor.resize(drive, size)
         return True
+
+    def attach(self, disk: Path, device: str, number: int) -> None:
+        """Attach one disk more, which the machine sees at once and can only read. Transient, Permanent."""
+        if self.monitor is None or not self.spec.takes_disks:
+            raise Permanent(f"machine {self.spec.name} takes no disk while it runs")
+        self.monitor.attach(f"given{number}", disk, given_disk(device, FIRST_GIVEN + number, self.again is not None))
 
     def kill(self, reason: str) -> None:
         """End it at once, and wait until its resources are closed."""

@@ -34,6 +34,7 @@ _ARM_CPU: Mapping[str, str] = {"tcg": "cortex-a72", "kvm": "host"}
 _ARM_MACHINE = "virt,gic-version=max"
 
 ROOT_DRIVE = "root"
+GIVEN_BUS = "given"  # where a direct boot takes one disk more, with a controller of its own
 DISK_OPTIONS = "cache=unsafe,discard=unmap,detect-zeroes=unmap"  # after a crash of the host a build starts again
 
 
@@ -95,6 +96,7 @@ class MachineSpec:
     secrets: GivenSecrets | None = None
     packages: bool = False  # whether the HTTP server is a proxy for packages as well
     site_proxy: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in a job; what that proxy goes by
+    takes_disks: bool = False  # it can be given a disk while it runs, also in a direct boot
     shell: bool = False  # its job may hold it for a person, who gets a shell by a connection beside the others
     architecture: str = X86_64.name
 
@@ -207,6 +209,7 @@ def _drives(spec: MachineSpec, cidata: Path | None) -> list[tuple[str, Path, boo
 def _disks(spec: MachineSpec, cidata: Path | None, *, direct: bool) -> list[str]:
     """Return the options of all disks. The root is the first disk, and CIDATA, if there is one, the second."""
     options = ["-device", f"nvme,serial={NVME_SERIAL}" if direct else "virtio-scsi-pci"]
+    options += ["-device", f"pcie-root-port,id={GIVEN_BUS},chassis=1,slot=1"] if direct and spec.takes_disks else []
     for number, (drive, path, writable, name) in enumerate(_drives(spec, cidata), 1):
         access = DISK_OPTIONS if writable else "readonly=on"
         device = _nvme_disk(drive, number, name) if direct else _scsi_disk(drive, number, name, writable=writable)
@@ -225,6 +228,13 @@ def _scsi_disk(drive: str, number: int, name: str, *, writable: bool) -> str:
     boot = ",bootindex=1" if number == 1 else ""
     faults = ",werror=report,rerror=report" if writable else ""  # by default QEMU stops the machine on a full host
     return f"scsi-hd,drive={drive},lun={number}{boot}{faults}{named}"
+
+
+def given_disk(name: str, number: int, direct: bool) -> dict[str, object]:
+    """Return the device of a disk that a machine is given while it runs, as QMP has it."""
+    if direct:
+        return {"driver": "nvme", "serial": f"{NVME_SERIAL}-{name}", "bus": GIVEN_BUS}
+    return {"driver": "scsi-hd", "lun": number, "vendor": "Google", "product": "PersistentDisk", "device_id": name}
 
 
 def _serial_ports(spec: MachineSpec, wiring: Wiring) -> list[str]:

@@ -276,7 +276,7 @@ def _image(
         copies=_copies(output, output.project or spec.build.project or LOCAL),
         disk_size_gb=disk_size_gb,
         deprecate_old=Deprecation(old.ttl, old.keep) if old else None,
-        export_to=export.to if export else None,
+        export_to=export_place(export.to, name) if export else None,
         compression=export.compression if export else "fast",
         formats=output.formats,
         sbom_input=sbom.input if sbom else None,
@@ -286,6 +286,11 @@ def _image(
     )
     planned.check_copies()
     return planned
+
+
+def export_place(to: str, name: str) -> str:
+    """Return where the archive of an image goes: in a folder of a bucket it has the image's name."""
+    return f"{to}{name}.tar.gz" if to.endswith("/") else to
 
 
 def _copies(output: Output, project: str) -> tuple[ImageCopyPlan, ...]:

@@ -65,7 +65,10 @@ def is_from_nothing(source: Source) -> bool:
 
 
 def resolve_maker(path: str, compute: Compute) -> SourceImage:
-    """Find the image of VMs that make a root from nothing, by names.IMAGE_PATH. EnvironmentFault without one."""
+    """Find the image of VMs that make roots from nothing, or write images' files, by names.IMAGE_PATH.
+
+    EnvironmentFault without one.
+    """
     match = re.fullmatch(IMAGE_PATH, path)
     assert match is not None, "the settings were held to it"
     project, family, name = match["project"], match["family"], match["name"]
@@ -77,8 +80,7 @@ def resolve_maker(path: str, compute: Compute) -> SourceImage:
         raise EnvironmentFault(f"maker_image of this deployment is {path}, which is not there; ask those who deploy it")
     if found.architecture != MAKER_ARCHITECTURE:
         raise EnvironmentFault(
-            f"maker_image of this deployment, {path}, is for {found.architecture}; roots from nothing are made for "
-            f"{MAKER_ARCHITECTURE}"
+            f"maker_image of this deployment, {path}, is for {found.architecture}; its VMs are for {MAKER_ARCHITECTURE}"
         )
     return as_source(found)
 

@@ -42,7 +42,7 @@ from provisioner.frames import (
     FrameReader,
     frame,
 )
-from provisioner.protocol import Step
+from provisioner.protocol import BUILD, Step
 
 from ..build.build import Build, State
 from ..build.plan import Context
@@ -72,7 +72,7 @@ class Retried:
 
 def held_machine(build: Build) -> str:
     """Return the name of the machine of a build that is held."""
-    phase, name = phase_of(build), failed_view(build)[0]
+    phase, name = phase_of(build) or BUILD, failed_view(build)[0]
     number = build.plan.verifier_number(name) if build.plan is not None else 0
     return machine_name(build.id, build.attempt, phase, number)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provisioner.protocol import PHASES, VERIFY
+from provisioner.protocol import EXPORT, PHASES, VERIFY
 
 from ..backend import Backend, ReportTarget
 from ..build.build import Build, ImageUsage
@@ -223,6 +223,7 @@ def machines(build: Build) -> list[str]:
     return [
         machine_name(build.id, attempt, phase, number)
         for phase in PHASES
+        if phase != EXPORT or build.plan.exporter is not None
         for number in ((several or (0,)) if phase == VERIFY else (0,))
         for attempt in range(1, build.attempt + 1)
     ]

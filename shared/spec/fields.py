@@ -265,9 +265,12 @@ Licenses = Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], After
 
 
 def _export_target(text: str) -> str:
+    if text.startswith("gs:") and text.endswith("/") and _GS_OBJECT.fullmatch(text + "_"):
+        return text
     if not text.endswith(".tar.gz") or (text.startswith("gs:") and not _GS_OBJECT.fullmatch(text)):
         raise ValueError(
-            f"{quoted(text)} cannot hold an image; write gs://BUCKET/NAME.tar.gz, or a path that ends in .tar.gz"
+            f"{quoted(text)} cannot hold an image; write gs://BUCKET/NAME.tar.gz, gs://BUCKET/FOLDER/, or a path that "
+            "ends in .tar.gz"
         )
     return text
 

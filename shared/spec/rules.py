@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
-from ..build.export_formats import NO_FORMATS
+from ..build.export_formats import EXPORT_FORMATS, refused_in_cloud
 from ..names import COS_PROJECT, LOCAL, quoted
 from ..quantities import GIB, format_size, parse_size
 from .closed import BrokenRule, Loc
@@ -166,8 +166,10 @@ def output_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     if "deprecate_old" in keys and "family" not in keys:
         yield ("deprecate_old",), "needs a family, whose older images it deprecates; add family"
     target = _value(keys.get("export"), "to")
-    if keys.get("formats") and isinstance(target, str) and target.startswith("gs:"):
-        yield ("formats",), NO_FORMATS
+    formats = [name for name in keys.get("formats") or () if name in EXPORT_FORMATS]
+    refused = refused_in_cloud(formats) if isinstance(target, str) and target.startswith("gs:") else ""
+    if refused:
+        yield ("formats",), refused
 
 
 def copy_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, Report
+from provisioner.protocol import BUILD, COMPLETED, FAILED, HEARTBEAT, Report
 
 from ..backend import Backend
 from ..build.build import Build, State
@@ -30,7 +30,7 @@ from ..workers.machines import find_machine, planned
 LOG = logging.getLogger(__name__)
 
 REPORT_PORT = 3
-WATCHED = (State.PROVISIONING, State.VERIFYING)
+WATCHED = (State.PROVISIONING, State.EXPORTING, State.VERIFYING)
 QUIET = 120.0  # seconds: six heartbeats that have not come; fewer where a plan allows less silence
 SOON = 40.0  # the same for a VM that may have to ask for a disk by its port alone, and waits three minutes for it
 TAIL = 64 << 10  # bytes of a console that are looked at
@@ -52,7 +52,7 @@ _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 def watch(build: Build, backend: Backend) -> bool:
     """Publish what the VMs in use could not send themselves; return whether there was anything."""
-    if build.state not in WATCHED:
+    if build.state not in WATCHED or phase_of(build) is None:
         return False
     told = [_watch_one(name, seen, build, backend) for name, seen in each_view(build)]
     return True in told
@@ -60,7 +60,7 @@ def watch(build: Build, backend: Backend) -> bool:
 
 def _watch_one(name: str, build: Build, whole: Build, backend: Backend) -> bool:
     """Do that for one of them, with the build as it sees it and as it is."""
-    phase = phase_of(build)
+    phase = phase_of(build) or BUILD
     machine = find_machine(build, phase, backend, name)
     if machine is None and not build.zone:  # not made yet, for all we know
         return False
@@ -92,7 +92,7 @@ def quiet_seconds(plan: Plan) -> float:
 
 
 def _publish_stop(build: Build, name: str, backend: Backend, how: Stop, claim: str | None, detail: str) -> None:
-    phase = phase_of(build)
+    phase = phase_of(build) or BUILD
     fact = MachineStopped(
         build_id=build.id,
         event_id=f"{machine_id(phase, build.attempt, name)}-stopped",
@@ -109,11 +109,12 @@ def _publish_stop(build: Build, name: str, backend: Backend, how: Stop, claim: s
 
 def keep_console(build: Build, backend: Backend) -> None:
     """Store the consoles of the VMs in use while they run, for people, should one vanish. A fault is logged alone."""
-    if build.state not in WATCHED:
+    phase = phase_of(build)
+    if build.state not in WATCHED or phase is None:
         return
     for name, seen in each_view(build):
         try:
-            machine = find_machine(seen, phase_of(build), backend, name)
+            machine = find_machine(seen, phase, backend, name)
             if machine is not None and machine.status != "stopped":
                 store_console(machine.name, planned(build).machine.project, machine.zone, build, backend)
         except GoldsmithError as error:

@@ -30,8 +30,8 @@ from ..sbom.documents import Contents, Documents, document_name, documents
 from ..sbom.input import Given, read_input
 from ..sbom.inventory import Inventory, of_build
 from ..submission import is_result
+from .files.stage import stage
 from .logs import log_folder
-from .stage import stage
 
 LOG = logging.getLogger(__name__)
 

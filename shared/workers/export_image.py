@@ -18,7 +18,7 @@ from ..backend import Backend
 from ..build import resources
 from ..build.block_devices.description import default_disk
 from ..build.build import AllowedFinding, Build, ExportedImage, ImageRecord
-from ..build.events import OLD_REPORT, ImageExported, ImageMade, Reported
+from ..build.events import OLD_REPORT, DiskGrown, ImageExported, ImageMade, MachineStarted, Reported
 from ..build.export_formats import GCE
 from ..build.machine_types import GVNIC
 from ..build.orders import Order
@@ -28,6 +28,7 @@ from ..errors import ImageNotMade, Permanent
 from ..names import BUILD_LABEL, VERIFY_LABEL
 from ..ownership import is_left_to, is_made_by
 from ..ports import Image, ImageRequest
+from .files.export_by_machine import export_by_machine
 from .logs import store_console
 from .machines import planned, wait_until_stopped, zone_of
 from .relabel import relabel
@@ -35,16 +36,21 @@ from .relabel import relabel
 SCSI, UEFI = "VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE"  # what guests can do
 
 
-def export_image(build: Build, order: Order, backend: Backend) -> ImageMade | ImageExported:
+def export_image(
+    build: Build, order: Order, backend: Backend
+) -> ImageMade | ImageExported | MachineStarted | DiskGrown:
     """Make the image, or take up that of an earlier build; then its files, when the plan has an export.
 
-    The image is told before its files are written, so that it is there for a retry when they cannot be.
+    The image is told before its files are written, so that it is there for a retry when they cannot be. On Google Cloud
+    a VM writes them.
     """
     plan = planned(build)
     image = _image(build, plan, order, backend)
     if build.image is None and resources.export_targets(plan):
         event_id = order.fact_id("ImageMade")
         return ImageMade(build_id=build.id, event_id=event_id, time=backend.clock.now(), image=image)
+    if plan.exporter is not None:
+        return export_by_machine(build, image, order, backend)
     exported = _export(image, plan, backend)
     return ImageExported(
         build_id=build.id,

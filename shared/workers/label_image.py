@@ -27,9 +27,9 @@ from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
 from ..provenance.of_build import statement_about, statement_of
 from .bill_of_materials import BillOfMaterials
+from .files.stage import is_shown, stage, staged_content
 from .machines import planned
 from .relabel import relabel
-from .stage import is_shown, stage, staged_content
 from .undo import refuse_late
 from .withdraw import withdraw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provisioner.protocol import BUILD, Job
+from provisioner.protocol import BUILD, EXPORT, Job, Step
 
 from ..backend import Backend
 from ..build import resources
@@ -20,30 +20,44 @@ OUTLIVES = 600.0  # seconds past the deadline after which a VM ends by itself, w
 STOPS_WITHIN = 120  # seconds from the last report to a VM that has powered itself off
 
 
-def job_of(build: Build, attempt: int, phase: str, backend: Backend, machine: str = "") -> Job:
-    """Return the document that the VM's provisioner works from; `machine` is the name of a verifier."""
+def job_of(
+    build: Build,
+    attempt: int,
+    phase: str,
+    backend: Backend,
+    machine: str = "",
+    steps: tuple[Step, ...] | None = None,
+) -> Job:
+    """Return the document that the VM's provisioner works from; `machine` is the name of a verifier.
+
+    Its steps are those of the plan, or others.
+    """
     plan = planned(build)
     own = plan.verifier(machine)
+    if steps is None:
+        steps = plan.steps if phase == BUILD else plan.verify_steps or ()
     job = Job(
         build_id=plan.build_id,
         attempt=attempt,
         key=backend.keys.of_machine(plan.build_id, attempt, phase, build.keys, machine=machine),
-        steps=plan.steps if phase == BUILD else plan.verify_steps or (),
+        steps=steps,
         phase=phase,
         publish_url=backend.reports.publish_url,
         token_url=backend.reports.token_url,
         report_port=backend.reports.port,
         linger=backend.reports.linger,
         clean=False,
-        context_digest=plan.context.digest if plan.context else "",
+        context_digest=plan.context.digest if plan.context and phase != EXPORT else "",
         hold=plan.machine.hold,
-        kept=plan.keep_disk > 0,
+        kept=plan.keep_disk > 0 and phase != EXPORT,
         machine=machine,
     )
     if own is not None:
         job = replace(job, steps=own.steps(job.steps))
     if any(step.secrets for step in job.steps):
         job = replace(job, secrets_url=backend.reports.secrets_url)
+    if phase == EXPORT:
+        return job
     if phase != BUILD:
         return replace(job, allow_failed=plan.allow_failed)
     return replace(  # what only a job has whose disk becomes the image

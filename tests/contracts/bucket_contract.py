@@ -40,6 +40,13 @@ class BucketContract:
         with pytest.raises(NotFound, match="here"):
             bucket.read(uri("nothing/here"))
 
+    def test_what_an_object_is_checked_by(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("one"), b"1" * 1000)
+        found = bucket.checksum(uri("one"))
+        assert found is not None
+        assert (found.size, found.md5) == (1000, hashlib.md5(b"1" * 1000, usedforsecurity=False).hexdigest())
+        assert bucket.checksum(uri("none")) is None
+
     def test_a_prefix_is_not_an_object(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("folder/one"), b"1")
         with pytest.raises(NotFound, match="folder"):

@@ -1,13 +1,21 @@
-"""Clean up after tests of the provisioner: a step's processes outlive a provisioner that is killed, as intended."""
+"""Clean up after tests of the provisioner: a step's processes outlive a provisioner that is killed, as intended.
+
+And a Cloud Storage for those that write objects.
+"""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import google.cloud.storage as gcs
 import pytest
+from google.auth.credentials import AnonymousCredentials
 
+from emulator.storage.endpoint import StorageEndpoint
+from emulator.web.identity import Identity
 from provisioner.system.step_group import MOUNT, own_group
 
 
@@ -47,3 +55,24 @@ def remove_groups_of_the_dead() -> None:
         if not Path("/proc", group.name.rpartition("-")[2]).exists():
             with suppress(OSError):  # a process in it has not ended yet: a later test removes it
                 group.rmdir()
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """The key of Cloud Storage's emulator, which takes a while to make."""
+    return Identity(tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture
+def storage(tmp_path: Path, identity: Identity) -> Iterator[StorageEndpoint]:
+    """Cloud Storage."""
+    with StorageEndpoint(tmp_path / "storage", identity=identity, on_finalized=lambda _object: None) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(storage: StorageEndpoint) -> Any:
+    """An empty bucket there."""
+    options = {"api_endpoint": storage.url}
+    client = gcs.Client(project="p", credentials=AnonymousCredentials(), client_options=options)
+    return client.create_bucket("archives")

@@ -18,6 +18,7 @@ from provisioner import light_dataclasses, protocol
 from provisioner.protocol import (
     ACTIONS,
     CHECK_ACTIONS,
+    EXPORT_ACTIONS,
     MAKER_ACTIONS,
     PHASES,
     REPORT_KINDS,
@@ -123,7 +124,7 @@ def test_defaults_may_be_left_out() -> None:
     ("change", "why"),
     [
         ({"version": 2}, "job.version: 2 is none of 1"),
-        ({"phase": "export"}, "job.phase: 'export' is none of build, verify"),
+        ({"phase": "party"}, "job.phase: 'party' is none of build, verify, export"),
         ({"extra": 1}, "job.extra: unknown key"),
         ({"attempt": "1"}, "job.attempt: needs int, not '1'"),
         ({"attempt": 1.5}, "job.attempt: needs int, not 1.5"),
@@ -200,7 +201,7 @@ def test_signatures_are_those_of_hmac_sha256() -> None:
 
 
 def test_every_action_has_a_module_and_a_shape() -> None:
-    for action in (*ACTIONS, *MAKER_ACTIONS, *CHECK_ACTIONS):
+    for action in (*ACTIONS, *MAKER_ACTIONS, *CHECK_ACTIONS, *EXPORT_ACTIONS):
         assert callable(import_module(f"provisioner.steps.{action.replace('-', '_')}").act)
     assert decode_inputs(Step("a", "reboot", {})) == protocol.Reboot()
     with pytest.raises(ProtocolError, match=r"step\.inputs\.now: unknown key"):

@@ -34,6 +34,7 @@ VARIABLES: dict[str, Any] = {
     "storage_locations": ["eu", "europe-*"],
     "share_with": ["group:*@example.org"],
     "copy_projects": ["my-project", "other-project"],
+    "export_buckets": ["archives"],
     "concurrency": 4,
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org", "ben@example.org"], "approve_within": "36h"}},
     "family_concurrency": 1,

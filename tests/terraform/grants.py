@@ -25,7 +25,12 @@ AGENTS = {
     "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com": "Cloud Storage",
 }
 ACCOUNTS = {function.deployed_name: function.name for function in topology.FUNCTIONS}
-OTHERS = {"other-project": "source_projects", "other-contexts": "context_buckets", "web-project": "consumers"}
+OTHERS = {
+    "other-project": "source_projects",
+    "other-contexts": "context_buckets",
+    "archives": "export_buckets",
+    "web-project": "consumers",
+}
 
 
 @dataclass(frozen=True, order=True)

@@ -48,6 +48,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         storage_locations=("eu", "europe-*"),
         share_with=("group:*@example.org",),
         copy_projects=("my-project", "other-project"),
+        export_buckets=("archives",),
         vm_service_accounts=("other@other-project.iam.gserviceaccount.com",),
         concurrency=4,
         family_concurrency=1,
@@ -67,6 +68,7 @@ def test_a_deployment_that_sets_no_limits_allows_what_specs_leave_out_and_a_day(
         retry_disk_for=parse_duration("1h"),
         share_with=(),
         copy_projects=(),
+        export_buckets=(),
         vm_service_accounts=(),
     )
     zones = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f")

@@ -136,6 +136,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "storage_locations": ["EU"],
         "share_with": ["group: all"],
         "copy_projects": ["*"],
+        "export_buckets": ["gs://archives"],
         "concurrency": 1.5,
         "channels": {"eu-prod": {}},
         "family_concurrency": 1.5,

@@ -20,6 +20,7 @@ from tests.terraform.planning import Plan, make_plan
 REQUESTS = re.compile(r"\bcompute_v1\.(\w+Request)\b")
 PERMISSIONS = {
     "AggregatedListDisksRequest": {"disks.list"},
+    "AttachDiskInstanceRequest": {"instances.attachDisk", "disks.useReadOnly"},
     "AggregatedListInstanceGroupManagersRequest": {"instanceGroupManagers.list"},
     "AggregatedListInstanceTemplatesRequest": {"instanceTemplates.list"},
     "AggregatedListInstancesRequest": {"instances.list"},
@@ -39,6 +40,7 @@ PERMISSIONS = {
     "GetSubnetworkRequest": {"subnetworks.get"},
     "GlobalSetPolicyRequest": set(),  # a part of SetIamPolicyImageRequest
     "GlobalSetLabelsRequest": set(),  # a part of the next but one
+    "InsertDiskRequest": {"disks.create", "disks.setLabels", "images.useReadOnly"},
     "InsertImageRequest": {"images.create", "images.setLabels", "disks.useReadOnly"},
     "InsertInstanceRequest": {
         "disks.create",
@@ -273,7 +275,7 @@ def test_condition_keeps_all_but_builds_out_of_reach(plan: Plan, name: str, reac
     assert (collection not in collections or rest.startswith(collections[collection][1])) == reached
 
 
-MAKERS = ("create_resources", "verify_image")
+MAKERS = ("create_resources", "export_image", "verify_image")
 
 
 def subnets_in_use(plan: Plan) -> set[tuple[str, str, str]]:

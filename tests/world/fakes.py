@@ -17,6 +17,7 @@ from shared.build.build import ArchiveRecord, ExportedFile, ExportedImage
 from shared.build.events import Stop
 from shared.build.plan import Plan
 from shared.errors import AlreadyExists, NotFound, Permanent, Transient
+from shared.export_ports import DiskRequest
 from shared.image_users import ImageUse
 from shared.names import BUILD_LABEL, COPY_LABEL, EXPIRES_LABEL
 from shared.ports import (
@@ -89,6 +90,7 @@ class FakeMachine:
     status: Status = "running"
     how: Stop | None = None
     waits: bool = False  # its guest, for a larger disk
+    attached: dict[str, str] = field(default_factory=dict)  # disks that it was given while it runs, by their devices
     serial: dict[int, bytes] = field(default_factory=lambda: {1: b"console\n", 3: b""})
 
     def stop(self, how: Stop = "powered-off") -> None:
@@ -350,6 +352,17 @@ class FakeCompute:
         disk.gigabytes = max(disk.gigabytes, gigabytes)
         self.fuse.touch()
 
+    def attach_disk(self, request: DiskRequest) -> None:
+        self._call("attach_disk")
+        machine = self._in_zone(request.machine, request.zone)
+        if machine is None:
+            raise NotFound(f"there is no machine {request.machine} in {request.zone}")
+        if request.name not in self.disks:
+            self._found(request.source_image)
+            self.disks[request.name] = FakeDisk(request.zone, request.labels, request.source_image)
+        self.fuse.touch()
+        machine.attached[request.device] = request.name
+
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         self._call("serial_output")
         machine = self._in_zone(name, zone)
@@ -364,7 +377,8 @@ class FakeCompute:
             self.disks.pop(gone.scratch_disk, None)
             self.disks.pop(gone.root_disk, None)
         elif kind == "disk" and name in self.disks and zone in (self.disks[name].zone, ""):
-            if any(name in _disks_of(machine.request) for machine in self.machines.values()):
+            used = [(*_disks_of(machine.request), *machine.attached.values()) for machine in self.machines.values()]
+            if any(name in disks for disks in used):
                 raise Transient(f"disk {name} is in use")
             del self.disks[name]
         elif kind == "image" and name in self.all_images and image_id in ("", self.all_images[name].id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from shared.errors import AlreadyExists, Conflict, NotFound
+from shared.export_ports import ObjectSum
 from tests.world.fuse import Fuse
 
 
@@ -42,6 +43,17 @@ class MemoryBucket:
         self.objects[uri] = data
         self.fuse.touch()
         return hashlib.sha256(data).hexdigest()
+
+    def upload_session(self, uri: str) -> str:
+        self.fuse.touch()
+        if uri in self.objects:
+            raise Conflict(f"{uri} is there already")
+        return f"https://storage.example/upload?object={uri}"
+
+    def checksum(self, uri: str) -> ObjectSum | None:
+        self.fuse.touch()
+        data = self.objects.get(uri)
+        return None if data is None else ObjectSum(len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     def delete(self, uri: str) -> None:
         self.fuse.touch()

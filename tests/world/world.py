@@ -10,6 +10,7 @@ whose handler did not end well waits for its next delivery, as on any bus.
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
     ELEMENTS_ACTION,
+    EXPORT,
+    EXPORT_DISK,
     FAILED,
     HEARTBEAT,
     SCRIPTS,
@@ -26,10 +29,13 @@ from provisioner.protocol import (
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
+    ExportedObject,
     Job,
     Report,
     ScriptFact,
+    Step,
     encode,
+    encode_exported,
     encode_script,
     sign,
 )
@@ -76,6 +82,8 @@ class Guest:
     phase: str = "build"  # the one that the above is about
     machine: str = ""  # and the verifier; "" for all VMs of that phase
     identities: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of VMs, by phase or verifier
+    bucket: MemoryBucket | None = None  # that a VM writes an image's files to
+    lies: str = ""  # the format of a file of which it says what it has not written
 
     def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> bool:
         """Do the job, or say that it waits for a larger disk: False, as long as it does."""
@@ -85,6 +93,11 @@ class Guest:
         if not machine.waits:
             self._say(machine, disk, publish, kind=STARTED, resumed_at=len(disk.steps_done) or None)
             self._say(machine, disk, publish, kind=HEARTBEAT)
+        if job.phase == EXPORT and EXPORT_DISK not in machine.attached:
+            if not machine.waits:
+                self._say(machine, disk, publish, kind=DISK_WANTED)
+            machine.waits = True
+            return False
         if job.layout is not None and disk.gigabytes << 30 < (job.layout.disk_size or 0):
             if not machine.waits:
                 self._say(machine, disk, publish, kind=DISK_WANTED)
@@ -120,10 +133,28 @@ class Guest:
                 machine.stop()
                 return
             disk.steps_done.add(mark)
-            self._say(machine, disk, publish, kind=STEP_FINISHED, step=index, tries=1, exit_status=0, seconds=0.5)
+            done = {
+                "step": index,
+                "tries": 1,
+                "exit_status": 0,
+                "seconds": 0.5,
+                "message": self._write(job.steps[index]),
+            }
+            self._say(machine, disk, publish, kind=STEP_FINISHED, **done)
         self._say(machine, disk, publish, kind=COMPLETED, identity=self.identities.get(job.machine or job.phase, ()))
         if not (concerned and self.stays_on):
             machine.stop()
+
+    def _write(self, step: Step) -> str:
+        """Write the object of a step that exports a disk, by its session; return the step's note."""
+        if step.action != "export-disk":
+            return ""
+        assert self.bucket is not None
+        known, uri = step.inputs["format"], step.inputs["session"].partition("object=")[2]
+        data = f"a disk as {known}".encode()
+        self.bucket.objects[uri] = data[: -1 if known == self.lies else None]
+        sha256, md5 = hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return encode_exported(ExportedObject(known, len(data), sha256, md5, 10 << 30))
 
     def _say(
         self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None], kind: str, **more: object
@@ -164,7 +195,7 @@ class World:
         self.clock = FakeClock()
         self.store = MemoryStore()
         self.bus = MemoryBus()
-        self.bucket = MemoryBucket()
+        self.bucket = self.guest.bucket = MemoryBucket()
         self.compute = FakeCompute(self.clock, self.bucket)
         self.keys = Keys(MASTER)
         self.booted: set[str] = set()

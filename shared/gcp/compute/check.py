@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from google.cloud import compute_v1
 
-from ...build.export_formats import NO_FORMATS
-from ...build.machine_types import smallest_disk_gb
+from ...build.export_formats import NO_EXPORT, refused_in_cloud
+from ...build.machine_types import processor_of, smallest_disk_gb
 from ...build.plan import MachinePlan, Plan
 from ...errors import InputError, NotFound, Permanent
 from ...gpu_drivers import GOOGLE, check_drivers
@@ -21,14 +21,10 @@ _SHOWN = 12  # names of zones in a message
 
 def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     """Raises InputError for what the spec can mend, CloudError for what Compute Engine refuses."""
-    if plan.image.formats:
-        raise InputError(f"output.formats: {NO_FORMATS}")
+    if plan.image.formats and plan.image.export_to is None:
+        raise InputError(f"output.formats: {NO_EXPORT}")
     if plan.image.export_to is not None:
-        raise InputError(
-            "output.export: Compute Engine cannot write an archive of an image by itself; leave the key out, and get "
-            f"one later with: gcloud compute images export --image={plan.image.name} --project={plan.image.project} "
-            f"--destination-uri={plan.image.export_to}"
-        )
+        _check_export(plan, settings)
     for key, project in (("build.project", plan.machine.project), ("output.project", plan.image.project)):
         if project == LOCAL:
             raise InputError(f"{key}: project {LOCAL} is on one machine, and this build is not; write a project's id")
@@ -43,6 +39,23 @@ def check_plan(plan: Plan, settings: Settings, calls: Calls) -> None:
     _check_verifiers(plan, zones, calls)
     if plan.image.project != plan.machine.project:
         _check_output(plan.image.project, calls)
+
+
+def _check_export(plan: Plan, settings: Settings) -> None:
+    """Hold an export to what a VM of the deployment can write, and reach. InputError."""
+    if refused := refused_in_cloud(plan.image.formats):
+        raise InputError(f"output.formats: {refused}")
+    machine = plan.machine.machine_type
+    if plan.exporter is None or processor_of(machine).name != plan.exporter.architecture:
+        raise InputError(
+            f"output.export: a VM of type {machine} cannot boot what writes it on Google Cloud, which is for "
+            "x86_64; leave the key out"
+        )
+    if settings.delivery == "disk":
+        raise InputError(
+            "output.export: the VM that writes it has to reach Cloud Storage, and VMs of this deployment (delivery = "
+            '"disk") need not; leave the key out'
+        )
 
 
 def _usable_zones(machine: MachinePlan, settings: Settings, calls: Calls) -> Sequence[str]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from ...build.build import ArchiveRecord, ExportedImage
 from ...build.image.archived import ArchivedImage
 from ...build.plan import Plan
-from ...errors import Permanent
+from ...build.resources import export_targets
+from ...errors import InputError, Permanent
+from ...export_ports import DiskRequest
 from ...image_users import ImageUse
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
 from ...ports import (
@@ -82,6 +84,9 @@ class GoogleCompute:
 
         if boots:
             check_plan(plan, self._settings, self._calls)
+        for target in export_targets(plan).values():
+            if self._bucket.stat(target) is not None:
+                raise InputError(f"output.export.to: {target} is there already; name another one, or a folder")
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image up."""
@@ -115,7 +120,7 @@ class GoogleCompute:
         return self._images.import_archive(request, seconds)
 
     def export_image(self, project: str, name: str, target: str, compression: str, progress: Progress) -> ArchiveRecord:
-        """Refuse, as check() does before: Compute Engine needs a machine for that, which gcloud makes."""
+        """Refuse: Compute Engine needs a machine for that, which plans of exports have."""
         raise Permanent(
             f"Compute Engine cannot write an archive of image {name} by itself; get one with: "
             f"gcloud compute images export --image={name} --project={project} --destination-uri={target}"
@@ -124,7 +129,7 @@ class GoogleCompute:
     def export_files(
         self, project: str, name: str, targets: Mapping[str, str], compression: str, progress: Progress
     ) -> ExportedImage:
-        """Refuse, as the plan does before: it takes a machine that reads the disk, as `goldsmith build` is on."""
+        """Refuse, as export_image() does."""
         raise Permanent(
             f"Compute Engine cannot write image {name} as {', '.join(targets)} by itself; build it on one machine "
             "with: goldsmith build SPEC --output FOLDER"
@@ -195,6 +200,10 @@ class GoogleCompute:
     def grow_disk(self, name: str, project: str, zone: str, gigabytes: int) -> None:
         """Make a boot disk larger; Compute Engine tells the machine that has it."""
         self._machines.grow_disk(project, zone, name, gigabytes)
+
+    def attach_disk(self, request: DiskRequest) -> None:
+        """Make the disk of an image, and attach it to a machine that runs."""
+        self._machines.attach_disk(request, self._calls.until())
 
     def serial_output(self, name: str, project: str, zone: str, port: int, start: int) -> tuple[bytes, int]:
         """Read a serial port's output."""

@@ -16,12 +16,13 @@ from google.cloud import compute_v1
 
 from ...build.events import Stop
 from ...errors import AlreadyExists, CloudError, NotFound, Permanent, Transient
+from ...export_ports import DiskRequest
 from ...names import BUILD_LABEL, is_own
 from ...ports import Machine, MachineRequest, Status
 from ..errors import Stockout
 from ..settings import Settings
 from . import instance
-from .calls import Calls, Method, last
+from .calls import API, Calls, Method, last
 from .delivery import Cargo
 
 _POLL = 2.0  # seconds, at most, between two looks
@@ -196,6 +197,52 @@ class CloudMachines:
                 raise
         if (size := self._known_disk(what, project, zone, name).size_gb) < gigabytes:
             raise Transient(f"{what}: it has {size} GB after it was made larger; it is looked at again")
+
+    def attach_disk(self, request: DiskRequest, until: float) -> None:
+        """Make the disk of an image unless it is there; attach it to a machine unless it is. NotFound, Permanent."""
+        project, zone = request.project, request.zone
+        machine = self.find(project, zone, request.machine)
+        if machine is None:
+            raise NotFound(f"there is no machine {request.machine} in {zone}")
+        source = f"projects/{project}/zones/{zone}/disks/{request.name}"
+        if any(last(disk.source) == request.name for disk in machine.disks):
+            return
+        self._refuse_foreign_disk(project, zone, request.name)
+        self._make_disk(request, until)
+        attached = compute_v1.AttachedDisk(
+            source=API + source, device_name=request.device, mode="READ_ONLY", auto_delete=False
+        )
+        wanted = compute_v1.AttachDiskInstanceRequest(
+            project=project,
+            zone=zone,
+            instance=request.machine,
+            attached_disk_resource=attached,
+            request_id=self._calls.request_id("attach", project, zone, "instances", request.machine, str(machine.id)),
+        )
+        what = f"disk {request.name} of machine {request.machine} in {zone}"
+        self._calls.finish(what, self._calls.start(what, self._instances.attach_disk_unary, wanted), project, until)
+
+    def _make_disk(self, request: DiskRequest, until: float) -> None:
+        """Make the disk of an image, or wait for the one that another delivery of the order has begun."""
+        project, zone, what = request.project, request.zone, f"disk {request.name} in {request.zone}"
+        described = compute_v1.Disk(
+            name=request.name,
+            type_=f"{API}projects/{project}/zones/{zone}/diskTypes/{request.disk_type}",
+            source_image=f"{API}projects/{request.source_project}/global/images/{request.source_image}",
+            labels=dict(request.labels),
+            disk_encryption_key=instance.customer_key(request.kms_key),
+        )
+        insert = compute_v1.InsertDiskRequest(
+            project=project,
+            zone=zone,
+            disk_resource=described,
+            request_id=self._calls.request_id("insert", project, zone, "disks", request.name),
+        )
+        try:
+            self._calls.finish(what, self._calls.start(what, self._disks.insert_unary, insert), project, until)
+        except AlreadyExists:
+            while (found := self._disk(project, zone, request.name)) is not None and found.status != "READY":
+                self._calls.poll(what, until, _POLL)
 
     def check_disk(self, project: str, zone: str, name: str, build: str, gigabytes: int) -> None:
         """Check that a disk is a build's own, by its label, and has its size. Permanent, NotFound."""

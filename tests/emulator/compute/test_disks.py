@@ -86,3 +86,31 @@ def test_disk_without_a_source_is_blank_and_goes_with_its_instance(cloud: Cloud)
     assert not resize(cloud, "blank", 5).error.errors
     cloud.done(cloud.instances.delete_unary(project=PROJECT, zone=ZONE, instance="vm-1"))
     assert files(cloud) == []
+
+
+def attach(cloud: Cloud, name: str, mode: str) -> Operation:
+    wanted = AttachedDisk(source=f"projects/{PROJECT}/zones/{ZONE}/disks/{name}", device_name=name, mode=mode)
+    request = {"project": PROJECT, "zone": ZONE, "instance": "vm-1", "attached_disk_resource": wanted}
+    return cloud.done(cloud.instances.attach_disk_unary(request=request))
+
+
+def test_a_running_instance_is_given_a_disk_to_be_read(cloud: Cloud) -> None:
+    assert not cloud.make(instance_of(SOURCE)).error.errors
+    disk = Disk(name="given", size_gb=1)
+    cloud.done(cloud.disks.insert_unary(project=PROJECT, zone=ZONE, disk_resource=disk))
+    with pytest.raises(BadRequest, match="data to be read"):
+        attach(cloud, "given", "READ_WRITE")
+    with pytest.raises(NotFound):
+        attach(cloud, "none", "READ_ONLY")
+    operation = attach(cloud, "given", "READ_ONLY")
+    assert (operation.operation_type, operation.error.errors) == ("attachDisk", [])
+    found = cloud.instance("vm-1").disks
+    assert [(each.device_name, each.mode, each.auto_delete) for each in found[1:]] == [("given", "READ_ONLY", False)]
+    with pytest.raises(BadRequest, match="is already being used"):
+        attach(cloud, "given", "READ_ONLY")
+    with pytest.raises(BadRequest, match="is already being used"):
+        cloud.done(cloud.disks.delete_unary(project=PROJECT, zone=ZONE, disk="given"))
+    cloud.done(cloud.instances.delete_unary(project=PROJECT, zone=ZONE, instance="vm-1"))
+    for name in ("given", "vm-1-disk"):
+        cloud.done(cloud.disks.delete_unary(project=PROJECT, zone=ZONE, disk=name))
+    assert files(cloud) == []

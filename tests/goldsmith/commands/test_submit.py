@@ -66,12 +66,12 @@ def test_a_root_that_no_vm_can_make_is_refused_before_any_upload(
     assert f"{spec}: {why}" in done.err
 
 
-def test_formats_are_of_one_machine(run: Commands, spec: Path) -> None:
-    spec.write_text(SPEC + "output:\n  formats: [oci]\n")
+def test_formats_are_of_an_export(run: Commands, spec: Path) -> None:
+    spec.write_text(SPEC + "output:\n  formats: [qcow2]\n")
     done = run("submit", spec, "--project", "my-project")
     line = SPEC.count("\n") + 2
     assert done.status == 2
-    assert f"{spec}:{line}:3: output.formats: are written on one machine alone" in done.err
+    assert f"{spec}:{line}:3: output.formats: are those of the files of output.export; write" in done.err
 
 
 @pytest.mark.parametrize(

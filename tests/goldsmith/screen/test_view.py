@@ -25,6 +25,8 @@ from provisioner.protocol import (
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
+    ExportedObject,
+    encode_exported,
 )
 from shared.build.build import ArchiveRecord, Build, LedgerEntry, Outcome, State, StepRecord
 from shared.build.events import read_build, read_event
@@ -383,3 +385,25 @@ def test_summary_of_an_unchanged_build_is_its_reason() -> None:
 def test_summary_without_family_or_archive() -> None:
     plan = replace(values.plan(), image=replace(values.plan().image, family=None))
     assert summary(succeeded(plan=plan, image=values.image_record()), "x") == ["image local/hello-20261120"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"kind": "disk-wanted"}, "the VM waits for the image's disk"),
+        ({"kind": "step-started", "step": 0}, "writing a file of the image"),
+        ({"kind": "step-finished", "step": 0, "message": "no programs were missing"}, ""),
+        (
+            {
+                "kind": "step-finished",
+                "message": encode_exported(ExportedObject("qcow2", 12_340_000, "", "", 1)),
+            },
+            "qcow2 is written (12.3 MB)",
+        ),
+        ({"kind": "step-failed", "step": 0, "message": "HTTP 412"}, "a file of the image is not written: HTTP 412"),
+        ({"kind": "completed"}, ""),
+    ],
+)
+def test_steps_of_the_vm_that_writes_files_are_none_of_the_spec(fields: dict[str, object], text: str) -> None:
+    said = values.reported(phase="export", **fields)  # type: ignore[arg-type]  # fields of Report, by name
+    assert event_line(values.build(), said) == text

@@ -34,6 +34,7 @@ from shared.engine.lifecycle import (
     keep_remaining,
     subject,
 )
+from tests.shared.engine.exporting import EXPORTS, FAILED_EXPORTS
 from tests.shared.engine.test_lifecycle_queue import KEPT, QUEUED, SAME
 from tests.world import values
 
@@ -124,6 +125,7 @@ AT_300 = values.ticked(time=values.NOON + 300)
 LOST = values.machine_stopped(time=LATER, how="lost", claim=None)
 OFF = values.machine_stopped(time=LATER, claim=None)
 VERIFY_LOST = replace(LOST, phase="verify")
+EXPORTED = values.image_exported()
 STEP = said(STEP_FINISHED, sequence=3, step=0)
 GROWS = {"plan": values.growing_plan()}
 CANCEL = values.cancel_requested()
@@ -174,16 +176,11 @@ CASES = [
     fails("MachineStopped has_ended", at(S.PREPARING), OFF),
     fails("MachineStopped has_ended", at(S.PROVISIONING), OFF),
     fails("MachineStopped has_ended", at(S.PROVISIONING, attempt=3), replace(LOST, attempt=3)),
-    Case(
-        "ImageExported wants_verification",
-        verify_at(S.EXPORTING),
-        values.image_exported(),
-        S.VERIFYING,
-        None,
-        "verify_image",
-    ),
+    Case("ImageExported wants_verification", verify_at(S.EXPORTING), EXPORTED, S.VERIFYING, None, "verify_image"),
     Case("ImageMade tells_of_image", at(S.EXPORTING), values.image_made(), S.EXPORTING, None, "export_image"),
     Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
+    *(Case(rule, build, event, S.EXPORTING, None, order) for rule, build, event, order in EXPORTS),
+    *(fails(rule, build, event) for rule, build, event in FAILED_EXPORTS),
     Case("Reported claims_first", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.VERIFYING, None, "verify_image"),
     Case(
         "MachineStarted is_current_claimed",
@@ -296,7 +293,7 @@ CASES = [
         for state in (S.EXPORTING, S.VERIFYING, S.PUBLISHING, S.CLEANING)
     ),
     Case("Ticked is_overdue", at(S.PREPARING, **FAR), AT_900, S.PREPARING, None, "create_resources"),
-    Case("Ticked is_overdue", at(S.EXPORTING, **FAR), AT_900, S.EXPORTING, None, "export_image"),
+    Case("Ticked is_overdue_machine", at(S.EXPORTING, **FAR), AT_900, S.EXPORTING, None, "export_image"),
     Case("Ticked is_overdue_machine", verify_at(S.VERIFYING, **FAR), AT_900, S.VERIFYING, None, "verify_image"),
     Case(
         "Ticked is_overdue_machine",

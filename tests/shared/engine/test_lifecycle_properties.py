@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.protocol import (
+    BUILD,
     COMPLETED,
     DISK_WANTED,
     FAILED,
@@ -170,7 +171,10 @@ def awaited(build: Build) -> list[Event]:
         ],
         State.PREPARING: [started(build), said(build, STARTED)],
         State.PROVISIONING: [done],
-        State.EXPORTING: [values.image_made(time=time), values.image_exported(time=time)],
+        State.EXPORTING: [
+            *[started(build), said(build, DISK_WANTED), done] * (phase_of(build) is not None),
+            *(values.image_made(time=time), values.image_exported(time=time)),
+        ],
         State.VERIFYING: [started(build), done, done, stopped(build)],
         State.PUBLISHING: [values.publication_staged(time=time), values.image_published(time=time)],
         State.CLEANING: [
@@ -240,6 +244,11 @@ def late_words(build: Build) -> list[Event]:
     return [values.reported(time=build.committed + 86_000, kind=STEP_FINISHED, **where)] * 2
 
 
+def in_use(build: Build) -> str:
+    """The phase of the VM in use, or of the last one."""
+    return phase_of(build) or BUILD
+
+
 def said(build: Build, kind: str, **more: object) -> Event:
     where = {**current(build), "step": 0, "sequence": build.orders, **more}
     return values.reported(time=build.updated + 1, **{"kind": kind, **where})
@@ -255,7 +264,7 @@ def started(build: Build) -> Event:
 
 def current(build: Build) -> dict[str, Any]:
     """What an event of the machine in use says of that; of several, now the one and now the other."""
-    where = {"attempt": build.attempt, "phase": phase_of(build)}
+    where = {"attempt": build.attempt, "phase": phase_of(build) or BUILD}
     if build.state is not State.VERIFYING or not build.verifiers:
         return where
     left = [each for each in build.verifiers if not each.passed]
@@ -318,6 +327,8 @@ def test_the_stories_reach_every_rule() -> None:
         plan = (values.plan(), whole, replace(whole, image=image), values.growing_plan())[seed % 4]
         if seed % 3 == 0 and plan.verify_steps is not None:
             plan = replace(plan, verify_machines=SEVERAL)
+        if seed % 7 == 0:
+            plan = replace(plan, exporter=plan.source)
         if seed >= 800:
             plan = replace(plan, machine=replace(plan.machine, hold=600.0))
         elif seed >= 600:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -396,3 +397,16 @@ class TestFaults:
         }
         with pytest.raises(Permanent, match=f"permission storage.objects.{permission} is missing"):
             acts[act]()
+
+
+def test_a_session_for_a_vm_writes_one_object_that_is_not_there(settings: Settings) -> None:
+    seen = "http://127.0.0.1"  # the name of the host as VMs know it
+    bucket = GoogleBucket(replace(settings, vm_storage_url=seen))
+    uri = f"gs://{BUCKETS[0]}/disk.tar.gz"
+    session = bucket.upload_session(uri)
+    assert session.startswith(f"{seen}/upload/storage/v1/b/{BUCKETS[0]}/o?")
+    bucket.write(uri, b"of another")
+    with pytest.raises(Conflict, match="is there already"):
+        bucket.upload_session(uri)
+    with pytest.raises(Permanent, match="make the bucket"):
+        bucket.upload_session("gs://no-bucket-of-ours/disk.tar.gz")

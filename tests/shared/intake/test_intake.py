@@ -61,6 +61,18 @@ class TestUpload:
         refused = desk.upload(PLAIN + "output: {name: web, copies: [{project: my-project}]}\n")
         assert "project my-project has the image; write a storage_location for its copy" in reason(refused)
 
+    def test_files_of_an_image_are_written_by_a_vm_to_a_bucket_of_the_deployment(self, desk: Desk) -> None:
+        text = PLAIN + "output: {name: web, formats: [gce, vmdk], export: {to: gs://archives/web/}}\n"
+        plan = planned(desk.upload(text))
+        assert (plan.image.export_to, plan.image.formats) == ("gs://archives/web/web.tar.gz", ("gce", "vmdk"))
+        assert plan.exporter is not None
+        assert (plan.exporter.project, plan.exporter.family) == ("my-images", "debian-12")
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(export_buckets=("others",))))
+        refused = reason(desk.upload(text.replace("name: web", "name: shop")))
+        assert "output.export.to: archives is refused: export_buckets of this deployment is others" in refused
+        desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(max_disk_gb=15)))
+        assert "disk of the VM that writes them" in reason(desk.upload(text.replace("name: web", "name: park")))
+
     def test_secure_boot_of_the_deployment_is_in_the_plan_which_tells_how_to_boot_a_kept_disk(self, desk: Desk) -> None:
         assert not planned(desk.upload(PLAIN)).machine.secure_boot
         desk.intake = Intake(desk.world.backend, desk.objects, Place(secure_boot=True))
@@ -188,7 +200,11 @@ class TestBadSpec:
         ("more", "told"),
         [
             ("output: {export: {to: out.tar.gz}}", ":4:19: output.export.to: 'out.tar.gz' is no object; write gs://"),
-            ("output: {formats: [raw]}", ":4:10: output.formats: are written on one machine alone, since"),
+            ("output: {formats: [raw]}", ":4:10: output.formats: are those of the files of output.export; write"),
+            (
+                "output: {export: {to: gs://archives/x.tar.gz}, formats: [oci]}",
+                ":4:48: output.formats: oci cannot be written on Google Cloud; choose of gce, raw, qcow2, ",
+            ),
             ("context: 5", ":4:1: context: "),
         ],
     )

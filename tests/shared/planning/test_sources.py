@@ -228,5 +228,5 @@ def test_the_maker_image_is_the_newest_of_its_family_or_the_named_one() -> None:
 def test_a_maker_image_that_no_root_can_be_made_with_is_the_deployment_s_fault(path: str) -> None:
     with pytest.raises(EnvironmentFault, match=r"maker_image of this deployment is .*not there"):
         resolve_maker(path, compute())
-    with pytest.raises(EnvironmentFault, match="is for arm64; roots from nothing are made for x86_64"):
+    with pytest.raises(EnvironmentFault, match="is for arm64; its VMs are for x86_64"):
         resolve_maker(path, compute(image("one", family="f", architecture="arm64")))

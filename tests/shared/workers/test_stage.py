@@ -14,7 +14,7 @@ from shared.build.events import PublicationStaged
 from shared.errors import Conflict, Transient
 from shared.ports import Package
 from shared.workers.carry_out import carry_out
-from shared.workers.stage import stage
+from shared.workers.files.stage import stage
 from tests.world import values
 from tests.world.fakes import FakeCompute
 from tests.world.fuse import Fuse

@@ -79,7 +79,7 @@ def test_an_output_elsewhere_is_looked_at_too(cloud: Cloud) -> None:
         (planned(gpu_type="nvidia-h900"), r"build\.gpu_type: zone us-central1-b has no nvidia-h900"),
         (
             planned(ImagePlan(PROJECT, "hello-1", export_to="gs://b/x.tar.gz")),
-            r"output\.export: .*gcloud compute images",
+            r"output\.export: a VM of type .* cannot boot what writes it on Google Cloud",
         ),
         (planned(network="absent"), r"build\.network: project goldsmith-emulator has no network absent; write"),
         (

@@ -12,6 +12,7 @@ from google.cloud import compute_v1
 
 from emulator.web.identity import Identity
 from shared.errors import GoldsmithError, NotFound, Permanent, Transient
+from shared.export_ports import DiskRequest
 from shared.gcp.compute.calls import Answer
 from shared.names import BUILD_LABEL
 from shared.ports import ImageRequest, MachineRequest
@@ -226,3 +227,35 @@ def test_no_image_is_made_of_a_disk_that_is_not_the_build_s(cloud: Cloud, change
     cloud.compute().delete("disk", ROOT, PROJECT, A)
     with pytest.raises(NotFound):
         cloud.compute().create_image(of_root())
+
+
+def test_the_disk_of_an_image_is_attached_to_a_machine_that_runs_wherever_its_maker_dies(cloud: Cloud) -> None:
+    """Each process that takes the place of a dead one finds what that has made, and makes the rest."""
+    wanted = DiskRequest(
+        name=SCRATCH.replace("scratch", "exportdisk"),
+        machine=VM,
+        project=PROJECT,
+        zone=A,
+        source_project=PROJECT,
+        source_image=IDLE,
+        device="export",
+        disk_type="pd-standard",
+        labels=request().labels,
+    )
+    with pytest.raises(NotFound, match="there is no machine"):
+        cloud.compute().attach_disk(wanted)
+    zone = cloud.compute().create_machine(request())
+    assert zone == A
+    for number in count(1):
+        cloud.clock.ahead += 60.0
+        try:
+            cloud.fused(number).attach_disk(wanted)
+            break
+        except (Died, Transient):  # the latter while what the dead one has begun is not done yet
+            continue
+    cloud.compute().attach_disk(wanted)
+    assert number > 3
+    [machine] = cloud.instances().values()
+    assert [(disk.device_name, disk.mode) for disk in machine.disks if not disk.boot] == [("export", "READ_ONLY")]
+    cloud.compute().delete("machine", VM, PROJECT, zone)
+    cloud.compute().delete("disk", wanted.name, PROJECT, zone)

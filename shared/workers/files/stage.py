@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 
-from ..backend import Backend
-from ..build.build import Build
-from ..errors import Conflict, NotFound, Permanent, Transient
+from ...backend import Backend
+from ...build.build import Build
+from ...errors import Conflict, NotFound, Permanent, Transient
 
 TRIES = 5  # of a conditional write
 
