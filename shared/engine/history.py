@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from ..build.build import Build
 from ..build.damage import Damaged, tell_damaged
-from ..build.events import Event
+from ..build.events import BuildRequested, Event, TurnCame
 from ..ports import PAGE, Store
 
 AGAIN = 30  # looks at a build of which nothing new is recorded, before it is read all the same
@@ -23,6 +23,24 @@ def each_event(store: Store, build_id: str, kinds: Sequence[str] = ()) -> Iterat
             tell_damaged(event)
         else:
             yield event
+
+
+def maker_of(build: Build, store: Store) -> str:
+    """Return the id of the build whose VM has made what an image was made of; it has that VM's reports.
+
+    A build that has taken over an image, or a disk, has had no such VM.
+    """
+    maker, wanted = build.id, bool(build.taken_up or build.retry_of)
+    while wanted:
+        begun = each_event(store, maker, kinds=("BuildRequested", "TurnCame"))
+        taken = (event.replaces for event in begun if isinstance(event, BuildRequested | TurnCame) and _takes(event))
+        earlier = next(taken, "")
+        maker, wanted = earlier or maker, bool(earlier)
+    return maker
+
+
+def _takes(event: BuildRequested | TurnCame) -> bool:
+    return event.taken_up is not None or (isinstance(event, BuildRequested) and event.disk is not None)
 
 
 def each_record(store: Store, build_id: str, kinds: Sequence[str] = (), after: str = "") -> Iterator[Event | Damaged]:

@@ -22,7 +22,7 @@ from ..build import resources
 from ..build.build import Build, PublishedFile
 from ..build.events import OLD_REPORT, Reported
 from ..build.plan import Plan
-from ..engine.history import each_event
+from ..engine.history import each_event, maker_of
 from ..errors import GoldsmithError, NotFound, Permanent, Transient
 from ..ports import Package
 from ..sbom.base import BUCKET, Base, path_of, read_base
@@ -81,21 +81,22 @@ class BillOfMaterials:
         found = self._backend.compute.packages(self._plan.image.project, self._plan.image.name)
         if found is not None:
             return found, ""
-        store, build_id = self._backend.store, self._build.id
-        told = of_build(each_event(store, build_id, kinds=(INVENTORY, OLD_REPORT)))
+        store = self._backend.store
+        maker = maker_of(self._build, store)
+        told = of_build(each_event(store, maker, kinds=(INVENTORY, OLD_REPORT)))
         if told is None:
-            self._wait_for_word()
+            self._wait_for_word(maker)
             return None, ""
         return told.packages, _gaps(told)
 
-    def _wait_for_word(self) -> None:
+    def _wait_for_word(self, maker: str) -> None:
         """Raise Transient while the VM's list may be on its way, overtaken by the last word that was said after it."""
-        events = each_event(self._backend.store, self._build.id, kinds=(COMPLETED, OLD_REPORT))
+        events = each_event(self._backend.store, maker, kinds=(COMPLETED, OLD_REPORT))
         ended = [
             e.time for e in events if isinstance(e, Reported) and (e.report.kind, e.report.phase) == (COMPLETED, BUILD)
         ]
         if self._backend.reports.of_contents and ended and self._backend.clock.now() < max(ended) + LATE:
-            raise Transient(f"build {self._build.id}: what its VM says is installed has not come yet")
+            raise Transient(f"build {self._build.id}: what the VM of build {maker} says is installed has not come yet")
 
     def _given(self) -> Given:
         uri = self._plan.image.sbom_input

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from provisioner.protocol import COMPLETED, INVENTORY
-from shared.build.build import State
+from shared.build.build import Outcome, State
 from shared.build.plan import SourceImage
 from shared.engine.history import each_event
 from shared.errors import CloudError, ImageFileError, Permanent, Transient
+from shared.planning.requests import admit
+from shared.planning.retries import ask_for_retry
 from shared.sbom.inventory import of_build
 from shared.workers.bill_of_materials import LATE
 from shared.workers.carry_out import carry_out
@@ -21,7 +23,7 @@ from tests.world import given_orders, values
 from tests.world.fakes import FakeCompute
 from tests.world.given_orders import IMAGE, facts, kinds, order_of, put, whole_plan, world_at
 from tests.world.memory_bucket import MemoryBucket
-from tests.world.world import World
+from tests.world.world import Guest, World
 
 RESULT = "gs://bucket/results/hello-1.json"
 SPDX, CYCLONEDX = "gs://bucket/results/hello-1.spdx.json", "gs://bucket/results/hello-1.cdx.json"
@@ -155,6 +157,35 @@ def test_a_vm_that_told_nothing_leaves_the_packages_unknown() -> None:
     document = publish(world_at("label_image"), blind=True)
     assert listed(document) == []
     assert "are unknown" in document["packages"][0]["comment"]
+
+
+@pytest.mark.parametrize("kept", ["disk", "image", "verified image"])
+def test_a_build_that_takes_over_an_image_or_disk_says_what_the_vm_before_has_told(kept: str) -> None:
+    world, second = World(), "hello-ba9876543210"
+    world.compute = Blind(world.clock, world.bucket)
+    world.backend = replace(world.backend, compute=world.compute)
+    fails = {"disk": "create_image", "image": "", "verified image": "set_family"}[kept]
+    world.guest = Guest(fails_at=0, phase="verify" if kept == "image" else "")
+    plan = values.plan(retry_for=3600.0, retry_disk_for=3600.0, verify_steps=values.plan().steps)
+    if fails:
+        world.compute.faults[fails] = Permanent("403: refused")
+    world.engine.request(values.requested(plan=plan))
+    while not (first := world.build()).ended:
+        world.settle()
+        world.tick()
+    world.store.save(
+        first, world.store.load(first.id).version, values.reported(kind=INVENTORY, output=LINE, sequence=8)
+    )
+    world.compute.faults.clear()
+    world.guest = Guest()
+    again = replace(plan, build_id=second, request="b" * 64)
+    request = admit(again, world.backend) if kept == "verified image" else ask_for_retry(first, None, world.backend)
+    world.engine.request(request)
+    world.finish()
+    done = world.build(request.build_id)
+    assert (done.outcome, done.taken_up) == (Outcome.SUCCEEDED, kept == "verified image")
+    spdx = world.bucket.objects[f"logs/{done.id}/{IMAGE}.spdx.json"]
+    assert names(spdx) == [("agent", "7")]
 
 
 def test_a_damaged_database_fails_the_publication_and_the_image_stays_out_of_its_family() -> None:
