@@ -28,6 +28,7 @@ from ..delivery.maker_bundle import maker_version
 from ..engine.engine import Engine
 from ..errors import (
     AlreadyExists,
+    DamagedDocument,
     GoldsmithError,
     InputError,
     NameTaken,
@@ -51,7 +52,7 @@ from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse
 from ..submission import key_uri
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
-from .retry import RetryRequest, named_retry, planned_retry, refuse_second
+from .retry import RetryRequest, begun_retry, named_retry, planned_retry, refuse_second
 from .triggered import end_cascade, named_trigger, register, renew, renewed, repeats, request_of_trigger, resume_named
 from .uploads import UploadedContexts, refuse_hidden
 from .workflow import Wanted, awaited, followers, hindrance, may_begin, wanted_build
@@ -98,15 +99,19 @@ class Intake:
         if rejected is not None:
             return self._engine.resend(rejected.id)
         try:
-            planned = planned_retry(asked, self._backend, self._objects, self._deployment)
-            if isinstance(planned, Build):
-                return self._engine.resend(planned.id)
-            begun = self._engine.request(planned)
+            known = begun_retry(asked, self._backend)
+            if known is not None:
+                return self._engine.resend(known.id)
+            begun = self._engine.request(planned_retry(asked, self._backend, self._objects, self._deployment))
             refuse_second(asked, begun)
         except Passing:
             raise
         except GoldsmithError as error:
-            return self._reject(asked.wanted, str(error))
+            try:
+                known = begun_retry(asked, self._backend)  # by another delivery since: it is in the way of this one
+            except DamagedDocument:
+                known = None
+            return self._reject(asked.wanted, str(error)) if known is None else known
         return begun
 
     def _triggered(self, key: str, number: int) -> tuple[Build, ...]:

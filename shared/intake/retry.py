@@ -69,10 +69,16 @@ def wanted_retry(first: str, found: Build | None, message_id: str, bucket: str) 
     return Wanted(name, asked, result_uri(bucket, place, f"{digest}{PUBLISHED.removesuffix('.json')}"))
 
 
-def planned_retry(
-    request: RetryRequest, backend: Backend, objects: Objects, here: Deployment
-) -> BuildRequested | Build:
-    """Return the event that asks for the retry, or the build that an earlier delivery has begun. InputError.
+def begun_retry(request: RetryRequest, backend: Backend) -> Build | None:
+    """Return the retry that another delivery of the same message has begun. DamagedDocument."""
+    first = _find(request.first, backend)
+    begun = _find(retry_id(first), backend) if first is not None else None
+    asked = None if begun is None else (begun.retry_of, begun.result)
+    return begun if asked == (request.first, request.wanted.result) else None
+
+
+def planned_retry(request: RetryRequest, backend: Backend, objects: Objects, here: Deployment) -> BuildRequested:
+    """Return the event that asks for the retry. InputError.
 
     Also EnvironmentFault where the deployment is busy, and whatever keeps the first build from being read.
     """
@@ -83,9 +89,6 @@ def planned_retry(
     first = _find(request.first, backend)
     if first is None:
         raise InputError(f"there is no build {quoted(request.first)}; name one by its whole id")
-    begun = _find(retry_id(first), backend)
-    if begun is not None and begun.retry_of == first.id and begun.result == request.wanted.result:
-        return begun
     if first.plan is not None:
         first = replace(first, plan=_as_deployed(first.plan, here))
     event = ask_for_retry(first, request.start, backend)

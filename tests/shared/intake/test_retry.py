@@ -96,6 +96,27 @@ def test_of_two_at_once_one_begins_and_the_other_one_loses_in_words() -> None:
     assert at > 5
 
 
+def test_a_message_that_is_taken_twice_at_once_has_one_end() -> None:
+    """At each call of an adapter, another delivery of the same message is taken from its beginning to its end."""
+    at = calls = 0
+    while at <= calls:
+        at += 1
+        desk, first = failed()
+
+        def ask(desk: Desk = desk, first: Build = first) -> None:
+            desk.publish(retry=first.id)
+
+        world = desk.world
+        fuse = Interleaved(at, ask, dies=False)
+        world.store.fuse = world.compute.fuse = world.bucket.fuse = world.bus.fuse = fuse
+        begun = desk.publish(retry=first.id)
+        calls = max(calls, fuse.count)
+        world.burn_at(None)
+        builds = [build.id for build in readable_builds(world.store.builds()) if build.id != first.id]
+        assert builds == [begun.id] == [retry_id(first)], begun.reason
+    assert at > 5
+
+
 def test_a_rejected_request_stays_rejected() -> None:
     """Else one message had two ends: the deployment may have room when it comes again."""
     desk, first = failed(replace(ALLOWED, concurrency=1))
