@@ -6,7 +6,7 @@ one: it has the image's id as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from provisioner.protocol import BUILD
 
@@ -67,6 +67,23 @@ def copy_of(image: Image | SourceImage, backend: Backend) -> ChannelCopy | None:
     """Return what a promotion has recorded of an image; None for one that is no copy."""
     known = find_image(image.project, image.name, backend)
     return known.copy if known is not None and known.id == image.id else None
+
+
+def is_built_from(image: SourceImage, ids: Collection[str], backend: Backend) -> bool:
+    """Return whether an image of ours was built from one of some images, directly or not, as far as is known."""
+    seen: set[str] = set()
+    while image.id not in seen:
+        seen.add(image.id)
+        known = find_image(image.project, image.name, backend)
+        if known is None or known.id != image.id:
+            return False
+        if known.source_id in ids:
+            return True
+        build = find_build(known.build_id, backend)
+        if build is None or build.plan is None:
+            return False
+        image = build.plan.source
+    return False
 
 
 def is_good(image: Image, backend: Backend) -> bool:

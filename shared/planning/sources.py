@@ -49,9 +49,9 @@ def resolve_source(source: Source, compute: Compute) -> SourceImage:
     return as_source(image)
 
 
-def source_id(keys: Mapping[str, Any], compute: Compute) -> str:
-    """Return the id of the image that the keys of a source name now. InputError; ValueError for other keys."""
-    return resolve_source(Source(**keys), compute).id
+def named_source(keys: Mapping[str, Any], compute: Compute) -> SourceImage:
+    """Return the image that the keys of a source name now. InputError; ValueError for other keys."""
+    return resolve_source(Source(**keys), compute)
 
 
 def only_here(source: Source) -> str:

@@ -20,9 +20,11 @@ from ..build.build import Build
 from ..build.damage import Damaged
 from ..build.events import BuildRejected
 from ..build.identity import build_id, request_digest
+from ..build.plan import SourceImage
 from ..build.trigger import Trigger, TriggeredBuild, pause_request
 from ..engine.engine import Engine
 from ..errors import DamagedDocument, GoldsmithError, NotFound
+from ..ownership import is_built_from
 from ..planning.triggers import advance_trigger, in_turn, unanswered
 from ..ports import Message
 from ..topology import REQUESTS_TOPIC
@@ -39,27 +41,27 @@ class LookedAt:
 
 
 class SourceLooks:
-    """The ids of source images, each looked up once: many specs start from one family."""
+    """Source images, each looked up once: many specs start from one family."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._found: dict[str, str] = {}
+        self._found: dict[str, SourceImage | None] = {}
 
-    def id_of(self, source: Mapping[str, Any]) -> str:
-        """Return the id of the image that the keys of `source` name; "" where that cannot be told now."""
+    def image_of(self, source: Mapping[str, Any]) -> SourceImage | None:
+        """Return the image that the keys of `source` name; None where that cannot be told now."""
         key = json.dumps(source, sort_keys=True)
         if key not in self._found:
             self._found[key] = self._look_up(source)
         return self._found[key]
 
-    def _look_up(self, source: Mapping[str, Any]) -> str:
-        from ..planning.sources import source_id  # and all of pydantic, where a spec has such a trigger
+    def _look_up(self, source: Mapping[str, Any]) -> SourceImage | None:
+        from ..planning.sources import named_source  # and all of pydantic, where a spec has such a trigger
 
         try:
-            return source_id(source, self._backend.compute)
+            return named_source(source, self._backend.compute)
         except (GoldsmithError, ValueError) as error:
             LOG.warning("the source of a trigger cannot be looked up: %s", error)
-            return ""
+            return None
 
 
 def pull_triggers(backend: Backend, end: float) -> list[str]:
@@ -80,8 +82,14 @@ def pull_triggers(backend: Backend, end: float) -> list[str]:
 
 
 def _pull(trigger: Trigger, looks: SourceLooks, backend: Backend) -> list[str]:
-    source = looks.id_of(trigger.source) if trigger.source_changed else ""
-    looked = look_at(trigger, source, backend)
+    source = looks.image_of(trigger.source) if trigger.source_changed else None
+    cascade = trigger.cascade
+    if source is not None and cascade is not None and is_built_from(source, cascade.bad, backend):
+        source = None  # by a build that was under way when the image was revoked
+    looked = look_at(trigger, "" if source is None else source.id, backend)
+    if cascade is not None and not looked.trigger.is_active and not trigger.asked:
+        text = "%s is not built again for the revocation of %s: its source has led to no good image for so long"
+        LOG.warning(text, trigger.spec, cascade.image)
     if looked.trigger.paused and (announcement := pause_announcement(looked.trigger, backend)) is not None:
         LOG.warning("%s", announcement.reason, extra={"metric": "trigger_paused"})
         Engine(backend.store, backend.bus, backend.clock).request(announcement)

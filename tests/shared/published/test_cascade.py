@@ -123,6 +123,19 @@ def test_it_is_asked_for_once_however_often_the_image_is_revoked(fleet: Fleet) -
     assert fleet.minute() == []
 
 
+def test_what_a_build_makes_that_was_under_way_is_no_good_source(fleet: Fleet) -> None:
+    """Its image is no descendant yet when its source is revoked."""
+    fleet.pass_time(60)
+    under_way = fleet.desk.upload(BASE.format(name="web", source="base"), "specs/web.yaml")
+    bad = fleet.newest("base").name
+    assert sorted(fleet.revoke(bad).rebuilt) == [uri("app"), uri("web")]
+    late = planned(fleet.end(under_way)).image.name
+    [web] = fleet.minute()
+    assert (web.name, web.source.name == bad) == ("web", False)
+    [app] = fleet.minute()
+    assert (app.name, app.source.name, app.source.name == late) == ("app", web.image.name, False)
+
+
 def test_the_results_of_two_revocations_are_two_objects(fleet: Fleet) -> None:
     for _ in range(2):
         for name, source in (("web", "base"), ("app", "web")):
@@ -133,15 +146,20 @@ def test_the_results_of_two_revocations_are_two_objects(fleet: Fleet) -> None:
     assert len({build.result for build in builds if "/app-revoked-" in build.result}) == 2
 
 
-def test_where_no_good_image_is_left_it_waits_for_one_and_not_for_ever(fleet: Fleet) -> None:
+def test_where_no_good_image_is_left_it_waits_for_one_and_not_for_ever(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
     fleet.revoke(fleet.newest("web").name, alone=True)
     assert fleet.minute() == []
     fleet.built("web", "base")
     assert [plan.name for plan in fleet.minute()] == ["app"]
     fleet.revoke(fleet.newest("web").name, alone=True)
     fleet.pass_time(cascade.WAIT_SECONDS)
+    caplog.clear()
     assert fleet.minute() == []
     assert fleet.world.store.triggers() == []
+    [told] = [each for each in caplog.messages if "is not built again" in each]
+    assert told.startswith(f"{uri('app')} is not built again for the revocation of my-project/web-")
 
 
 def test_the_spec_is_read_as_it_is_then_and_one_that_is_gone_is_a_failed_build(fleet: Fleet) -> None:
