@@ -150,12 +150,12 @@ def _kept_disk(build: Build) -> list[str]:
 
 def release_lines(build: Build) -> list[str]:
     """Return what a person has to do before the disk that is kept can be deleted: a VM of theirs may have it."""
-    disk = kept_disk(build)
-    if disk is None:
+    disk, commands = kept_disk(build), boot_commands(build)
+    if disk is None or not commands:
         return []
     return [
         f"disk {disk.name} is deleted as soon as no VM has it; if you have booted it, delete that VM:",
-        f"  {boot_commands(build)[-1]}",
+        f"  {commands[-1]}",
     ]
 
 

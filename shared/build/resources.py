@@ -161,7 +161,7 @@ def kept_disk(build: Build) -> LedgerEntry | None:
 
 
 def kept_disk_json(build: Build) -> dict[str, Any] | None:
-    """Return the boot disk that is kept as a JSON object: until when, in Unix seconds, and how to boot it."""
+    """Return the boot disk that is kept as a JSON object: until when, in Unix seconds, and how it may be booted."""
     disk = kept_disk(build)
     if disk is None:
         return None
@@ -172,10 +172,11 @@ def kept_disk_json(build: Build) -> dict[str, Any] | None:
 def boot_commands(build: Build) -> tuple[str, ...]:
     """Return the command lines that boot the kept disk, open a shell there, and delete the VM again; () without one.
 
-    The VM gets no service account: the steps of a failed build may have left anything there. The disk outlives it.
+    The VM gets no service account: the steps of a failed build may have left anything there. The disk outlives it. One
+    that a retry makes an image of is not booted: that would be in the image.
     """
     disk = kept_disk(build)
-    if disk is None or build.plan is None:
+    if disk is None or build.plan is None or waits_with_disk(build):
         return ()
     machine, vm = build.plan.machine, f"look-{build.id}"
     place = [vm, f"--project={disk.project}", f"--zone={disk.zone}"]

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from goldsmith.screen.words import release_lines
 from shared.build.build import Build, Outcome, State
 from shared.build.damage import readable_builds
 from shared.build.orders import Order, OrderKind
 from shared.build.plan import OriginPlan, Plan, SourceImage
-from shared.build.resources import image_document, kept_disk
+from shared.build.resources import image_document, kept_disk, kept_disk_json
 from shared.errors import InputError, NameTaken, Permanent, PoisonMessage
 from shared.planning.requests import admit
 from shared.planning.retries import ask_for_retry, check_retry, retry_id
@@ -64,6 +65,13 @@ def test_the_disk_is_kept_and_told_and_goes_when_its_time_is_over() -> None:
     assert "builds retry" not in world.build().reason
     with pytest.raises(InputError, match="keeps no image to go on with"):
         ask_for_retry(world.build(), None, world.backend)
+
+
+def test_nobody_is_told_to_boot_the_disk_that_becomes_an_image() -> None:
+    _world, first = held()
+    told = kept_disk_json(first)
+    assert told is not None
+    assert (told["name"], told["boot"], release_lines(first)) == (DISK, [], [])
 
 
 @pytest.mark.parametrize("verified", [False, True])
