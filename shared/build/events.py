@@ -48,6 +48,7 @@ class BuildRequested(_Fact):
     verify_again: bool = False  # whether that image has still to be verified
     retry_of: str = ""  # the build that this one retries; "" for any other
     steps: tuple[StepRecord, ...] = ()  # as that build has run them
+    identity: tuple[str, ...] = ()  # of the VM that has run them, which no verifying one may have
     disk: TakenDisk | None = None  # its boot disk, where it has no image
     unchanged: ImageRecord | None = None  # the image that has this content already; nothing will be built
     queued: bool = False  # whether it waits for its turn, at which the image's name and the above are looked up anew

@@ -222,11 +222,12 @@ def begin(event: BuildRequested | BuildRejected) -> Decision:
         return _enter(replace(blank, deadline=event.time + QUEUE_SECONDS), State.QUEUED, event)
     if event.disk is not None:
         disk = LedgerEntry("disk", event.disk.name, event.disk.project, event.disk.zone)
-        taken = replace(blank, disk=event.disk, disk_whole=True, retry_of=event.retry_of, steps=event.steps)
+        taken = replace(blank, disk=event.disk, disk_whole=True, retry_of=event.retry_of)
+        taken = replace(taken, steps=event.steps, identity=event.identity)
         return _enter(_owe(taken, (disk,)), State.EXPORTING, event)
     if event.taken_up is not None:
         taken = replace(blank, image=event.taken_up, taken_up=not event.verify_again)
-        taken = replace(taken, retry_of=event.retry_of, steps=event.steps or blank.steps)
+        taken = replace(taken, retry_of=event.retry_of, steps=event.steps or blank.steps, identity=event.identity)
         return _enter(taken, State.EXPORTING, event)
     return _enter(_owe_replaced(blank, event), State.PREPARING, event)
 

@@ -73,6 +73,7 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
         verify_again=again,
         retry_of=first.id,
         steps=first.steps,
+        identity=first.identity,
         disk=kept.disk,
     )
 

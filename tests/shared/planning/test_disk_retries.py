@@ -22,7 +22,7 @@ from shared.upkeep.sweep import sweep_project
 from shared.workers.carry_out import carry_out
 from tests.world import values
 from tests.world.fuse import Died, Interleaved
-from tests.world.world import World
+from tests.world.world import Guest, World
 
 HOUR = 3600.0
 IMAGE = "hello-20261120"
@@ -65,6 +65,22 @@ def test_the_disk_is_kept_and_told_and_goes_when_its_time_is_over() -> None:
     assert "builds retry" not in world.build().reason
     with pytest.raises(InputError, match="keeps no image to go on with"):
         ask_for_retry(world.build(), None, world.backend)
+
+
+@pytest.mark.parametrize("kept", ["disk", "image"])
+def test_an_image_with_the_identity_of_its_build_vm_fails_in_a_retry_as_well(kept: str) -> None:
+    key = ("ssh_host_rsa_key " + "a" * 64,)
+    world = World(guest=Guest(identities={"build": key, "verify": key}))
+    if kept == "disk":
+        world.compute.faults["create_image"] = REFUSED
+    world.engine.request(values.requested(plan=disk_plan(retry_for=HOUR, verify_steps=values.plan().steps)))
+    while not (first := world.build()).ended:
+        world.settle()
+        world.tick()
+    world.compute.faults.clear()
+    second = retried(world, first)
+    assert second.outcome is Outcome.FAILED
+    assert second.reason.startswith("identity: it has the same ssh_host_rsa_key as the build VM")
 
 
 def test_nobody_is_told_to_boot_the_disk_that_becomes_an_image() -> None:
