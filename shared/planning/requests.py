@@ -18,6 +18,7 @@ from ..build.identity import LABEL_DIGITS
 from ..build.image.channels import family_of_channel
 from ..build.orders import Order
 from ..build.plan import ImagePlan, Plan
+from ..build.resources import waits_with_disk
 from ..engine.lifecycle import awaited_orders
 from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
@@ -120,7 +121,8 @@ def _take(plan: Plan, wanted: ImagePlan, backend: Backend) -> Found | None:
         return Found(wanted)
     swept = known is not None and known.build_id == SWEEP
     busy = swept or (holder is not None and not holder.ended)  # one that is held keeps its name as others keep images
-    if known is not None and not busy and _may_take_over(known, found, wanted):
+    waits = wanted.numbered and holder is not None and waits_with_disk(holder)  # for a retry that takes over the name
+    if known is not None and not busy and not waits and _may_take_over(known, found, wanted):
         fit = found is not None and known.state == "kept"
         same = fit and known.content_digest == plan.content_digest and is_alike(holder, plan)
         return Found(wanted, replaces=known.build_id, taken_up=_kept_record(known, holder) if same else None)

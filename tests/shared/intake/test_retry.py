@@ -11,7 +11,7 @@ import pytest
 from shared.build.build import Build, Outcome
 from shared.build.damage import readable_builds
 from shared.build.limits import Limits
-from shared.errors import PoisonMessage
+from shared.errors import Permanent, PoisonMessage
 from shared.planning.retries import retry_id
 from shared.upkeep.sweep import sweep_kept
 from tests.world.fuse import Interleaved
@@ -197,6 +197,24 @@ def test_an_image_that_is_given_up_is_deleted_by_the_next_sweep_and_not_retried(
     assert "and that is gone; build its spec again" in refused(desk, retry=first.id)
     assert [deleted.kind for deleted in sweep_kept(desk.world.backend)] == ["image"]
     assert not [name for name in desk.world.compute.all_images if name.startswith("hello")]
+
+
+def test_a_new_build_of_the_same_day_leaves_the_name_to_the_disk_that_waits() -> None:
+    desk = Desk(replace(ALLOWED, retry_disk_for=DAY / 24))
+    desk.put("specs/preload.sh", SCRIPT)
+    desk.world.compute.faults["create_image"] = Permanent("403: quota IMAGES is used up")
+    first = desk.upload(SPEC)
+    while not desk.world.build(first.id).ended:
+        desk.world.settle()
+        desk.world.tick()
+    desk.world.compute.faults.clear()
+    second = desk.upload(SPEC)
+    assert planned(second).image.name == f"{planned(first).image.name}-2"
+    begun = desk.publish(retry=first.id)
+    assert begun.retry_of == first.id
+    desk.world.finish()
+    outcomes = [desk.world.build(each.id).outcome for each in (second, begun)]
+    assert outcomes == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
 
 
 def test_what_a_retry_has_taken_over_is_not_given_up_with_the_first_build() -> None:
