@@ -121,7 +121,8 @@ def _offered(spec: Spec, request: Request, is_there: Callable[[str], bool], now:
 
 def _refuse_more(backend: Backend) -> None:
     """Raise InputError where no more specs may have triggers: each minute all of them are looked at."""
-    there = len(backend.store.triggers())
+    rebuilds = [isinstance(each, Trigger) and each.cascade is not None for each in backend.store.triggers()]
+    there = rebuilds.count(False)  # builds that revocations ask for have a limit of their own
     if there >= MOST_TRIGGERS:
         raise InputError(
             f"triggers: {there} specs of this deployment have some, and {MOST_TRIGGERS} may; upload those that are "

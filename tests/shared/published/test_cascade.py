@@ -10,7 +10,7 @@ import pytest
 from shared.build.build import Build, ImageRecord, Outcome, Sibling, State, WorkflowPart
 from shared.build.damage import readable_builds
 from shared.build.plan import Plan, SourceImage
-from shared.build.trigger import Cascade, Trigger, trigger_id
+from shared.build.trigger import MOST_TRIGGERS, Cascade, Trigger, trigger_id
 from shared.ports import Image
 from shared.published import cascade
 from shared.published.image_requests import shown_result, take_image_request
@@ -226,6 +226,16 @@ def test_so_many_wait_at_once_and_no_more(fleet: Fleet) -> None:
     done = fleet.revoke(fleet.newest("base").name)
     assert (len(done.rebuilt), len(done.not_rebuilt)) == (1, 1)
     assert "100 builds wait for revocations; ask again after these" in done.not_rebuilt[0]
+
+
+def test_those_that_wait_take_no_room_of_specs_with_triggers(fleet: Fleet) -> None:
+    assert len(fleet.revoke(fleet.newest("base").name).rebuilt) == 2
+    for number in range(MOST_TRIGGERS - 1):
+        fleet.world.store.save_trigger(values.trigger(id=trigger_id(str(number))), None)
+    text = BASE.format(name="timed", source="debian-12") + "triggers: {every: 7d}\n"
+    assert planned(fleet.desk.upload(text, "specs/timed.yaml")).name == "timed"
+    refused = fleet.desk.upload(text, "specs/more.yaml")
+    assert f"triggers: {MOST_TRIGGERS} specs of this deployment have some" in refused.reason
 
 
 def test_without_cascade_nothing_is_asked_for(fleet: Fleet) -> None:
