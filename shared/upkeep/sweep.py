@@ -89,7 +89,8 @@ def _created(known: ImageDocument, backend: Backend) -> float:
 def is_orphan(resource: Resource, backend: Backend) -> bool:
     """Return whether nothing else will delete a resource.
 
-    That is so when its build has finished; or when the build is unknown here, or cannot be read, and is out of time. A
+    That is so when its build has finished; or when the build is unknown here, or cannot be read, and is out of time,
+    unless a retry has the disk. A
     build that is being cleaned up still owns what it has made: its own clean-up keeps consoles first. One that keeps a
     disk owns that alone.
     """
@@ -98,6 +99,14 @@ def is_orphan(resource: Resource, backend: Backend) -> bool:
         if resource.kind == "disk":
             build = disk_owner(resource.name, build, backend)
     except (NotFound, DamagedDocument):
-        return resource.expires <= backend.clock.now()
+        return resource.expires <= backend.clock.now() and not _is_at_a_retry(resource, backend)
     owned = any((entry.kind, entry.name) == (resource.kind, resource.name) for entry in build.ledger)
     return build.finished or (build.ended and not owned)
+
+
+def _is_at_a_retry(resource: Resource, backend: Backend) -> bool:
+    """Return whether an unfinished retry has a disk whose label names a build that was set aside, or is damaged."""
+    if resource.kind != "disk":
+        return False
+    unfinished = (each for each in backend.store.builds(unfinished=True) if isinstance(each, Build))
+    return any(build.disk is not None and build.disk.name == resource.name for build in unfinished)

@@ -17,8 +17,9 @@ from shared.build.resources import image_document, kept_disk, kept_disk_json
 from shared.errors import InputError, NameTaken, Permanent, PoisonMessage
 from shared.planning.requests import admit
 from shared.planning.retries import ask_for_retry, check_retry, retry_id
+from shared.ports import Resource
 from shared.upkeep.expiry import expire_builds
-from shared.upkeep.sweep import sweep_project
+from shared.upkeep.sweep import is_orphan, sweep_project
 from shared.workers.carry_out import carry_out
 from tests.world import values
 from tests.world.fuse import Died, Interleaved
@@ -126,6 +127,20 @@ def test_the_first_build_ends_at_the_next_tick_and_leaves_the_disk_to_its_retry(
     third = retried(world, world.build(second))
     assert (third.outcome, third.disk and third.disk.maker) == (Outcome.SUCCEEDED, first.id)
     assert world.left()["disks"] == []
+
+
+def test_the_disk_stays_with_its_retry_when_the_first_build_is_set_aside() -> None:
+    world, first = held()
+    world.engine.request(ask_for_retry(first, None, world.backend))
+    world.bus.waiting.clear()  # its order is on its way
+    world.cancel()
+    world.settle()
+    disk = Resource("disk", DISK, "here", first.id, world.clock.time)
+    assert (world.build().finished, world.build(retry_id(first)).finished) == (True, False)
+    world.store.set_aside(first.id)
+    assert not is_orphan(disk, world.backend)
+    world.finish()
+    assert is_orphan(disk, world.backend)
 
 
 def test_late_orders_of_the_first_build_delete_nothing_of_its_retry() -> None:
