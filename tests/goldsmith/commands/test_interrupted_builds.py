@@ -68,7 +68,7 @@ def test_a_queued_build_shows_its_place(run: Commands, home: Path) -> None:
             [row[0], row[1].strip()] for row in rows
         ]
         listed = {build["id"]: build["wait"] for build in run("builds", "list", "--json").document()}
-        assert listed == {LEFT.id: None, waiting.id: {"place": 1, "running": 1, "maker": LEFT.id}}
+        assert listed == {LEFT.id: None, waiting.id: {"place": 1, "running": 1, "maker": LEFT.id, "of_family": 0}}
         assert run("builds", "show", waiting.id, "--json").document()["wait"] == listed[waiting.id]
         assert "state:      queued (waits for build left" in run("builds", "show", waiting.id).out
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from goldsmith.screen.words import event_line
-from provisioner.protocol import COMPLETED, HEARTBEAT, STEP_FAILED, VERIFY
+from provisioner.protocol import COMPLETED, FAILED, HEARTBEAT, STEP_FAILED, VERIFY
 from shared.build.build import Build, Outcome, State
 from shared.build.events import MachineStopped, Reported
 from shared.build.plan import Plan, VerifyMachinePlan
 from shared.build.resources import boot_disk_name, machine_name
 from shared.engine.history import each_event
-from shared.engine.lifecycle import decide
+from shared.engine.lifecycle import advance, decide
 from shared.engine.messages import SignedReport
 from shared.engine.result import result
+from shared.engine.verifiers import failed_view
 from shared.errors import WrongSignature
 from shared.ports import MachineRequest, Message
+from shared.runtime.keeper import failed_step, held_machine
 from tests.world import values
 from tests.world.fakes import FakeDisk, FakeMachine
 from tests.world.world import Guest, World, signed
@@ -194,6 +197,22 @@ def test_a_heartbeat_is_a_sign_of_life_of_that_one_alone() -> None:
     assert (first.last_seen, second.last_seen < first.last_seen) == (world.clock.time, True)
     world.clock.time += 10
     assert "so soon" in world.engine.receive(report("small", HEARTBEAT, sequence=0))
+
+
+def test_the_one_whose_step_has_failed_is_the_one_to_look_at() -> None:
+    """Its disk is kept, and its shell is the one that is opened."""
+    _world, build = verifying()
+    assert build.plan is not None
+    build = replace(build, plan=replace(build.plan, keep_disk=600.0))
+    failed: dict[str, Any] = {"step": 0, "tries": 1, "exit_status": 3, "final": True}
+    facts: dict[str, Any] = {"phase": VERIFY, "machine": "large", **failed}
+    build, _orders = advance(build, values.reported(kind=STEP_FAILED, sequence=1, **facts))
+    assert failed_view(build)[0] == "large"
+    assert held_machine(build) == machine_name(build.id, 1, VERIFY, 2)
+    assert failed_step(build) == "greet"
+    build, _orders = advance(build, values.reported(kind=FAILED, sequence=2, **facts))
+    kept = [(entry.kind, entry.name) for entry in build.ledger if entry.keep]
+    assert kept == [("disk", boot_disk_name(build.id, 1, VERIFY, 2))]
 
 
 @pytest.mark.parametrize("project", ["my-project", "local"])
