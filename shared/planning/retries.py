@@ -54,13 +54,14 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
     again = kept.start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None
-    _refuse_busy(plan, backend, verifies=steps is not None)
+    boots = steps is not None or plan.exporter is not None
+    _refuse_busy(plan, backend, boots=boots)
     plan = _planned_anew(first, plan, export_to, backend.clock.now())
     looked_at = plan.source
     if image is not None:  # its own source may be gone
         looked_at = replace(plan.source, project=image.project, name=image.name, id=image.id)
     looked_at_plan = replace(plan, source=looked_at, steps=steps or (), verify_steps=steps, context=None)
-    backend.compute.check(looked_at_plan, boots=steps is not None)
+    backend.compute.check(looked_at_plan, boots=boots)
     if backend.signer is not None:
         backend.signer.check()
     return BuildRequested(
@@ -179,15 +180,15 @@ def _start(first: Build, plan: Plan, start: str | None) -> str:
     return start
 
 
-def _refuse_busy(plan: Plan, backend: Backend, *, verifies: bool) -> None:
+def _refuse_busy(plan: Plan, backend: Backend, *, boots: bool) -> None:
     """Raise EnvironmentFault where a queued build would wait: a retry does not, and publishes as any other."""
     most, most_of_family, image = backend.concurrency, backend.family_concurrency, plan.image
-    if (most is None or not verifies) and (most_of_family is None or not image.family):
+    if (most is None or not boots) and (most_of_family is None or not image.family):
         return
     busy = [build for build in readable_builds(backend.store.line()) if occupies(build)]
     of_family = [build for build in busy if (build.image_project, build.family) == (image.project, image.family)]
     for found, limit, what in (
-        (busy, most if verifies else None, "builds have VMs"),
+        (busy, most if boots else None, "builds have VMs"),
         (of_family, most_of_family if image.family else None, f"builds make images of the family {image.family}"),
     ):
         if limit is not None and len(found) >= limit:

@@ -286,8 +286,13 @@ def test_a_retry_has_a_deadline_of_its_own() -> None:
     assert world.build(retry_id(first)).deadline == world.clock.time + 3600.0
 
 
-def test_a_verification_waits_for_no_place_and_takes_none_that_is_taken() -> None:
-    world, first = failed("verify")
+@pytest.mark.parametrize("phase", ["verify", "publish"])
+def test_a_verification_waits_for_no_place_and_takes_none_that_is_taken(phase: str) -> None:
+    """Nor does a VM that writes the image's files."""
+    world, first = failed(phase)
+    if phase == "publish":
+        assert first.plan is not None
+        first = replace(first, plan=replace(first.plan, exporter=first.plan.source))
     backend = replace(world.backend, concurrency=1)
     other = values.plan(build_id="other-0123456789ab", name="other")
     other = replace(other, image=replace(other.image, name="other-1"))
