@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from emulator.cloud.cloud import DEPLOYED_ZONES, Cloud
@@ -29,6 +30,8 @@ from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 from tests.world import values
 
+pytestmark = pytest.mark.vm
+
 NAME = "parcel-1"
 BUCKET = "parcels"
 GIB = 1 << 30
@@ -39,7 +42,7 @@ def test_an_image_is_written_to_a_bucket_by_a_vm(cloud: Cloud, person: Person, t
     disk.write_bytes(b"\x55\xaa" * (1 << 19))
     person.run("gcloud", "storage", "buckets", "create", f"gs://{BUCKET}")
     build = asked(cloud, person, disk)
-    ended = person.finished("parcel")
+    ended = person.until("parcel", lambda found: found.finished, within=600.0)  # the VM reads and compresses 1 GB
     assert (ended.outcome, ended.warnings) == ("succeeded", ()), ended.reason
 
     names = {line.rpartition("/")[2] for line in person.run("gsutil", "ls", f"gs://{BUCKET}/").split()}
