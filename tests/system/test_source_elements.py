@@ -145,7 +145,7 @@ def test_killed_processes_leave_nothing(empty: Goldsmith) -> None:
     (left / "elements").mkdir(parents=True)
     (left.parent / "context.tar").touch()
     owner = empty.home.stat()
-    for path in (left.parent, left, *left.parent.rglob("*")):
+    for path in (empty.home / "builds", left.parent, *left.parent.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
     done = empty.run("plan", spec)
     assert "has no python3" in done.err, done.text
