@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,12 +31,13 @@ _GCLOUD = "gcloud auth print-identity-token --impersonate-service-account=ACCOUN
 class GoogleIdentities:
     """The identities of Google accounts, as a deployment hears of them. Thread-safe."""
 
-    def __init__(self, deployment: str, certificates_url: str) -> None:
+    def __init__(self, deployment: str, certificates_url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._deployment = deployment
         self._url = certificates_url
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._certificates: Mapping[str, str] = {}
-        self._fetched = self._good_until = float("-inf")  # of the monotonic clock
+        self._fetched = self._good_until = float("-inf")  # by the monotonic clock
 
     def mail_of(self, token: str, purpose: str) -> str:
         """Return the mail address that a token proves. InputError, Transient."""
@@ -80,7 +81,7 @@ class GoogleIdentities:
     def _certificates_with(self, key: str) -> Mapping[str, str]:
         """Return Google's certificates by the names of their keys, this one among them if there is such. Transient."""
         with self._lock:
-            now = time.monotonic()
+            now = self._monotonic()
             is_new = key not in self._certificates and now - self._fetched >= _SHORTEST_KEPT
             if now >= self._good_until or is_new:
                 self._certificates, seconds = self._fetch()

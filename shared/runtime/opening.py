@@ -74,7 +74,6 @@ def builds_here(backend: LocalBackend) -> LocalBuilds:
 
 def triggers_here(backend: LocalBackend) -> KeptTriggers:
     """Return this machine's specs that are built again by themselves, on an opened backend."""
-    from ..published.promotion import PromotedImage as PromotedImage
     from ..upkeep.kept_triggers import KeptTriggers
 
     return KeptTriggers(backend)

@@ -11,6 +11,7 @@ import pytest
 
 from shared.errors import InputError, Transient
 from shared.gcp.identities import GoogleIdentities
+from tests.world.fakes import FakeClock
 from tests.world.tokens import DEPLOYMENT, CertificatesPage, SigningKey, certificates_page
 
 PURPOSE = "approve/my-project/web-1/4711/prod/1"
@@ -101,14 +102,37 @@ def test_what_google_has_not_signed_is_refused_and_never_shown(identities: Googl
 
 
 def test_a_key_that_is_new_is_looked_up_but_not_at_each_token(page: CertificatesPage) -> None:
-    identities = GoogleIdentities(DEPLOYMENT, page.url)
-    for _ in range(5):
+    clock = FakeClock()
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
+    new = OTHER_KEY.token("ann@example.com", PURPOSE)
+    for seconds in (0, 30, 29):
+        clock.time += seconds
         with pytest.raises(InputError, match="Certificate for key id b2 not found"):
-            identities.mail_of(OTHER_KEY.token("ann@example.com", PURPOSE), PURPOSE)
+            identities.mail_of(new, PURPOSE)
     assert len(page.calls) == 1
+    page.show(KEY, OTHER_KEY)
+    clock.time += 1
+    assert identities.mail_of(new, PURPOSE) == "ann@example.com"
+    assert len(page.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("cache", "seconds"),
+    [("public, max-age=19000", 19_000), ("max-age=999999999", 6 * 3600), ("no-store", 60), ("max-age=1", 60)],
+)
+def test_a_key_that_google_shows_no_longer_counts_until_its_certificate_is_old(
+    page: CertificatesPage, cache: str, seconds: int
+) -> None:
+    clock, page.cache = FakeClock(), cache
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
+    token = KEY.token("ann@example.com", PURPOSE)
+    identities.mail_of(token, PURPOSE)
     page.show(OTHER_KEY)
-    later = GoogleIdentities(DEPLOYMENT, page.url)
-    assert later.mail_of(OTHER_KEY.token("ann@example.com", PURPOSE), PURPOSE) == "ann@example.com"
+    clock.time += seconds - 1
+    assert identities.mail_of(token, PURPOSE) == "ann@example.com"
+    clock.time += 1
+    with pytest.raises(InputError, match="Certificate for key id a1 not found"):
+        identities.mail_of(token, PURPOSE)
 
 
 @pytest.mark.parametrize(
