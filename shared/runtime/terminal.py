@@ -147,18 +147,21 @@ class CloudClient:
 
     def answer(
         self, asked: AskedPromotion, answer: PromotionAnswer, reason: str, token: str, patience: float
-    ) -> AskedPromotion:
-        """Say yes or no to a promotion, and return what is known of it once that is recorded, or patience is over.
+    ) -> tuple[AskedPromotion, bool]:
+        """Say yes or no to a promotion; return what is known of it, and whether that has the word.
 
-        InputError for a token that cannot count; Transient.
+        It does not once patience is over. InputError for a token that cannot count; Transient.
         """
-        self.identities.mail_of(token, purpose_of(asked, answer))
+        mail = self.identities.mail_of(token, purpose_of(asked, answer))
         self.bus.publish(Message(IMAGES_TOPIC, answer_request(asked, answer, reason, token), {}))
         end = self.clock.now() + patience
         while True:
             known = self.store.promotion(asked.id) or asked
-            if is_answered_by(known, token) or self.clock.now() >= end:
-                return known
+            approved_by = {each.by for each in known.approvals if known.number == asked.number}
+            again = answer == "approve" and mail in approved_by
+            recorded = again or is_answered_by(known, token)
+            if recorded or self.clock.now() >= end:
+                return known, recorded
             time.sleep(POLL)
 
     def wait_until_finished(self, build_id: str) -> Build:

@@ -12,9 +12,8 @@ from shared.build.image.approval import (
     AskedPromotion,
     PromotionAnswer,
     audience_of,
-    is_answered_by,
-    promotion_id,
     purpose_of,
+    written_id,
 )
 from shared.errors import EnvironmentFault, InputError
 from shared.host.programs import ProgramFailed, run_tool
@@ -124,8 +123,9 @@ def _approve_in(
     as_json: bool,
 ) -> int:
     owner, _, image = name.rpartition("/")
+    key = written_id(owner or project, image, channel)
     client = open_client_of(project, bucket)
-    asked = client.store.promotion(promotion_id(owner or project, image, channel))
+    asked = client.store.promotion(key)
     if asked is None:
         raise InputError(
             f"no promotion of image {name} to the channel {channel} waits; see: goldsmith images approvals"
@@ -133,9 +133,9 @@ def _approve_in(
     if not asked.is_open:
         raise InputError(asked.text)
     token = _token(audience_of(project, purpose_of(asked, answer)), proof)
-    known = client.answer(asked, answer, reason, token, ANSWER_WITHIN)
+    known, recorded = client.answer(asked, answer, reason, token, ANSWER_WITHIN)
     _print_done(known, as_json=as_json)
-    if is_answered_by(known, token):
+    if recorded:
         return 0
     complain(f"it is not recorded within {ANSWER_WITHIN:.0f} s; the log of deprecate_images says why")
     return NOT_SUCCEEDED
