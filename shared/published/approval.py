@@ -26,6 +26,7 @@ from ..build.image.approval import (
     promotion_id,
     proof_of,
     purpose_of,
+    written_id,
 )
 from ..build.image.channels import Channel
 from ..errors import InputError, Permanent, Transient
@@ -98,8 +99,9 @@ def answer_promotion(
     """
     reason = checked_reason(word.reason, "why")
     proof = proof_of(word.token) if word.token else ""
+    key = written_id(project, name, channel)
     for _ in range(_TRIES):
-        asked = _current(promotion_id(project, name, channel), backend)
+        asked = _current(key, backend)
         if asked is None:
             raise InputError(f"no promotion of image {name} of project {project} to the channel {channel} waits")
         if proof and is_answered_by(asked, word.token):

@@ -17,7 +17,7 @@ from ..build.build import Distributed, ImageDocument
 from ..build.limits import Limits, check_distribution
 from ..build.plan import ImageCopyPlan, ImagePlan
 from ..errors import InputError, Transient
-from ..names import LOCAL, cloud_project, image_user, kms_key, output_name
+from ..names import LOCAL, check_name, cloud_project, image_user, kms_key, output_name, project_id
 from ..ownership import find_image
 from ..ports import Bus, Message, Store
 from ..topology import IMAGES_TOPIC
@@ -44,6 +44,7 @@ def distribute_image(
 ) -> DistributedImage:
     """Share and copy a published image. InputError with nothing changed; Transient for what is to be tried again."""
     _check_number(share, copies)
+    _check_image(project, name)
     image = backend.compute.image(project, name) if project != LOCAL else None
     known = find_image(project, name, backend)
     if image is None or known is None or known.id != image.id:
@@ -85,6 +86,7 @@ def ask_to_distribute(
 ) -> AskedDistribution:
     """Publish a request, once what can be known of it here is right. InputError, DamagedDocument."""
     _check_number(share, copies)
+    _check_image(project, name)
     plan = _wanted(project, name, None, share, copies)
     known = store.image(project, name)
     if known is None or known.state != "published":
@@ -99,6 +101,11 @@ def ask_to_distribute(
 def _check_number(share: Sequence[object], copies: Sequence[object]) -> None:
     if not 0 < len(share) + len(copies) <= MOST:
         raise InputError(f"name 1 to {MOST} targets, in share and copies")
+
+
+def _check_image(project: str, name: str) -> None:
+    _checked("image", project_id, project)
+    _checked("image", check_name, name)
 
 
 def _wanted(

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ...errors import StoreError
+from ...errors import InputError, StoreError
 from ...json_values import reader, to_document
+from ...names import check_name, project_id
 
 PromotionState = Literal["waiting", "approved", "promoted", "failed", "refused", "lapsed"]
 PromotionAnswer = Literal["approve", "refuse"]
@@ -85,6 +86,14 @@ class AskedPromotion:
 def promotion_id(project: str, image: str, channel: str) -> str:
     """Return the id of the document for an image and a channel."""
     return f"{project}~{image}~{channel}"
+
+
+def written_id(project: str, image: str, channel: str) -> str:
+    """Return the id of the document for what a person has written. InputError for what can name none."""
+    try:
+        return promotion_id(project_id(project), check_name(image), check_name(channel))
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def purpose_of(asked: AskedPromotion, answer: PromotionAnswer) -> str:

@@ -99,6 +99,22 @@ def test_a_project_that_is_none_is_not_asked_for(world: World, project: str) -> 
         take(world, image=f"{project}/two", reason="bad")
 
 
+@pytest.mark.parametrize("name", ["", "Two", "a~b", "..", "two?alt=media", "\ud800", "x" * 64])
+def test_a_name_that_is_none_is_not_asked_for(world: World, name: str) -> None:
+    world.compute.faults["image"] = AssertionError("asked for")
+    said = {"image": f"my-project/{name}", "channel": "prod", "reason": "good", "token": "x"}
+    for asked in ({"distribute": {"image": said["image"], "share": ["user:me@example.com"]}}, {"approve": said}):
+        with pytest.raises(PoisonMessage, match="is not a valid name"):
+            take_image_request(json.dumps(asked).encode(), "my-project", world.backend)
+
+
+@pytest.mark.parametrize("channel", ["", "a/b", "a/b/c", "prod~x", "\ud800"])
+def test_a_channel_that_is_none_is_not_asked_for(world: World, channel: str) -> None:
+    said = {"image": "two", "channel": channel, "reason": "good", "token": "x"}
+    with pytest.raises(PoisonMessage, match=r"a request to refuse an image is refused: .* is not a valid name"):
+        take_image_request(json.dumps({"refuse": said}).encode(), "my-project", world.backend)
+
+
 def test_what_may_pass_is_raised(world: World) -> None:
     world.compute.faults["image"] = Transient("the API is away")
     with pytest.raises(Transient):
