@@ -455,13 +455,14 @@ resource "google_pubsub_topic_iam_member" "vm" {
 
 # Secrets.
 
-# Numbers and states of versions, and no values. In the projects of the secrets, where roles of this one do not exist.
+# Numbers and states of versions, and no values. In the projects of the secrets, where roles of this one do not exist, and
+# where those of other deployments may: so the id has this project's.
 
 resource "google_project_iam_custom_role" "secret_versions" {
   for_each = toset([for secret in var.latest_secrets : split("/", secret)[1]])
 
   project     = each.value
-  role_id     = "${local.role_prefix}_secret_versions"
+  role_id     = substr("${local.role_prefix}_secret_versions_${replace(var.project, "/[^a-z0-9]/", "_")}", 0, 64)
   title       = "Goldsmith: look up versions of secrets"
   description = "Numbers and states of the versions of a secret, and no value."
   permissions = ["secretmanager.versions.get"]

@@ -197,6 +197,7 @@ def test_versions_of_secrets_are_looked_up_and_no_value_is_read(plan: Plan, tmp_
     several = make_plan({**VARIABLES, "latest_secrets": secrets}, tmp_path)
     roles = [role for role in several.all("google_project_iam_custom_role") if "secret_versions" in role["role_id"]]
     assert {role["project"] for role in roles} == {"one-project", "two-project"}
+    assert {role["role_id"] for role in roles} == {"goldsmith_secret_versions_my_project"}, "others may be there"
     assert {tuple(role["permissions"]) for role in roles} == {("secretmanager.versions.get",)}
 
 
