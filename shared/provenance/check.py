@@ -12,6 +12,7 @@ from .envelope import PAYLOAD_TYPE, Envelope, VerifyingKey
 from .statement import DISK_DIGEST, IMAGE_URI, PREDICATE_TYPE, STATEMENT_TYPE, SourceStatement
 
 _SHOWN = 200  # characters of a value that a message quotes
+_LONGEST_KEY = 350  # characters of the name of a version of a key, whose last ones tell it from others
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class ImageSubject:
 def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], image: ImageSubject, wanted: Policy) -> list[str]:
     """Return why an image is not what an envelope says, a sentence each; [] where it is."""
     if not any(key.has_signed(envelope) for key in keys):
-        by = ", ".join(repr(str(key)[:_SHOWN]) for key, _ in envelope.signatures) or "no key"
-        return [f"its statement has no signature of {' or '.join(key.id for key in keys)}; it says that it is of {by}"]
+        by = " or ".join(key.id for key in keys)
+        return [f"its statement has no signature of {by}; it says that it is of {said_signers(envelope)}"]
     try:
         stated = read_statement(envelope)
     except StoreError as error:
@@ -52,6 +53,11 @@ def faults_of(envelope: Envelope, keys: Sequence[VerifyingKey], image: ImageSubj
     if wanted.source and wanted.source not in sources:
         found.append(f"it was made from {_quoted(sources[0] if sources else None)}, and not from {wanted.source}")
     return found
+
+
+def said_signers(envelope: Envelope) -> str:
+    """Return what an envelope says of the keys that have signed it, for a message."""
+    return ", ".join(repr(str(key)[:_LONGEST_KEY]) for key, _ in envelope.signatures) or "no key"
 
 
 def read_statement(envelope: Envelope) -> dict[str, Any]:

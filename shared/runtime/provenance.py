@@ -16,9 +16,9 @@ from ..build.resources import results_stem, statement_name
 from ..errors import EnvironmentFault, InputError, NotFound
 from ..host.build_folder import BuildFolder
 from ..keys import Keys
-from ..names import KEY_VERSION, LOCAL, quoted
+from ..names import KEY_VERSION, LOCAL, project_id
 from ..ownership import copy_of, find_build, find_image
-from ..provenance.check import ImageSubject, Policy, faults_of, read_statement
+from ..provenance.check import ImageSubject, Policy, faults_of, read_statement, said_signers
 from ..provenance.envelope import Envelope, VerifyingKey, read_envelope
 from ..provenance.of_build import statement_of
 from ..provenance.signing_key import SIGNING_KEY, SigningKey
@@ -154,6 +154,10 @@ class CloudProvenance:
 
     def check(self, project: str, name: str, *, must_be_verified: bool) -> ImageVerdict:
         """Say whether an image may be used. InputError."""
+        try:
+            project_id(project)
+        except ValueError as error:
+            raise InputError(str(error)) from error
         return check_image(project, name, self._backend, must_be_verified=must_be_verified)
 
     def faults(self, project: str, name: str, keys: Sequence[str], wanted: Policy) -> list[str]:
@@ -174,10 +178,11 @@ class CloudProvenance:
         trusted = self._given(keys) if keys else self._deployments()
         found = self._verifying(trusted, envelope)
         if not found:
-            by = ", ".join(quoted(str(key)) for key, _ in envelope.signatures) or "no key"
+            by = said_signers(envelope)
             return [f"its statement says that it is signed by {by}, and {trusted.place} has {trusted.told}"]
-        original = known.id if known.copy is None else known.copy.id  # the one that the build has made
-        return faults_of(envelope, found, ImageSubject(IMAGE_ID, original), wanted)
+        image = self._backend.compute.image(project, name)
+        made = None if image is None else image.id if known.copy is None else image.source_image  # by the build
+        return faults_of(envelope, found, ImageSubject(IMAGE_ID, made or ""), wanted)
 
     def _verifying(self, trusted: Trusted, envelope: Envelope) -> list[VerifyingKey]:
         """Return the keys that can have signed an envelope. Cloud KMS is asked for those alone that it names."""

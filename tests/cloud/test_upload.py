@@ -101,7 +101,7 @@ def assert_signed(person: Person, told: Any, cloud: Cloud) -> None:
     newer = SIGNING_KEY[:-1] + "2"
     cloud.trust(newer)
     refused = person.goldsmith(*check, name, status=1)
-    assert SIGNING_KEY[:50] in refused
+    assert f"signed by '{SIGNING_KEY}'" in refused
     assert f"keys/trusted.json has {newer}" in refused
     assert "may be used" in person.goldsmith(*check, name, "--key", SIGNING_KEY)
     public = ("gcloud", "kms", "keys", "versions", "get-public-key", "1", *place, "--project=key-project")
