@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..names import LATEST_VERSION
+from ..names import LATEST_VERSION, SECRET_OF_MANAGER
 
 if TYPE_CHECKING:
     from ..ports import SecretVersions
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def with_numbers(spec: Spec, versions: SecretVersions) -> Spec:
     """Return a spec whose secrets are versions by number. InputError names step and variable; Transient."""
     steps = [*spec.steps, *(spec.verify.steps if spec.verify is not None else ())]
-    if not any(place.endswith(LATEST_VERSION) for step in steps for place in step.secrets.values()):
+    if not any(_is_latest(place) for step in steps for place in step.secrets.values()):
         return spec
     known: dict[str, str] = {}  # each secret is looked up once, so that all steps get the same version
     numbered = tuple(_numbered(step, versions, known) for step in steps)
@@ -34,7 +34,7 @@ def _numbered(step: SpecStep, versions: SecretVersions, known: dict[str, str]) -
     places: Mapping[str, str] = step.secrets
     found = {}
     for name, place in places.items():
-        if place.endswith(LATEST_VERSION) and place not in known:
+        if _is_latest(place) and place not in known:
             secret = place.removesuffix(LATEST_VERSION)
             try:
                 known[place] = f"{secret}/versions/{versions.newest(secret)}"
@@ -42,3 +42,8 @@ def _numbered(step: SpecStep, versions: SecretVersions, known: dict[str, str]) -
                 raise InputError(f"steps: {step.name}: secrets.{name}: {error}") from error
         found[name] = known.get(place, place)
     return step.model_copy(update={"secrets": found})
+
+
+def _is_latest(place: str) -> bool:
+    """Return whether a place is a newest version in Secret Manager; a file may be called so, too, with any path."""
+    return place.startswith(SECRET_OF_MANAGER) and place.endswith(LATEST_VERSION)
