@@ -62,6 +62,14 @@ def statement_of(build: Build, backend: Backend, *, signed: bool) -> str:
     return resources.statement_name(resources.results_stem(build, folder), signed=signed)
 
 
+def states_the_same(data: bytes, signer: Signer, found: bytes) -> bool:
+    """Return whether what is found where an envelope is to be holds its statement, signed by the same key."""
+    try:
+        return _holds(read_envelope(found, "what is there"), read_envelope(data, "the statement").payload, signer)
+    except StoreError:
+        return False
+
+
 def _kept(name: str, stated: bytes, signer: Signer, backend: Backend) -> bytes | None:
     """Return the envelope that an earlier delivery has written, if it holds this statement, signed by this key."""
     try:
@@ -69,10 +77,15 @@ def _kept(name: str, stated: bytes, signer: Signer, backend: Backend) -> bytes |
         envelope = read_envelope(data, name)
     except (NotFound, StoreError):
         return None
+    return data if _holds(envelope, stated, signer) else None
+
+
+def _holds(envelope: Envelope, stated: bytes, signer: Signer) -> bool:
+    """Return whether an envelope holds a statement, with a signature that is a key's as far as that can be told."""
     message = pre_authentication_encoding(PAYLOAD_TYPE, stated)
     same = (envelope.payload_type, envelope.payload) == (PAYLOAD_TYPE, stated)
     own = [signature for key, signature in envelope.signatures if key == signer.key_id]
-    return data if same and own and signer.has_signed(message, own[0]) is not False else None
+    return same and bool(own) and signer.has_signed(message, own[0]) is not False
 
 
 def _of_source(plan: Plan, backend: Backend) -> SourceStatement | None:

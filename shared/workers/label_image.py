@@ -13,6 +13,7 @@ last: it is what others see. Each effect that others see is preceded by a look a
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 
 from ..backend import Backend
@@ -25,7 +26,7 @@ from ..build.plan import Plan
 from ..engine.manifest import manifest
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
-from ..provenance.of_build import statement_about, statement_of
+from ..provenance.of_build import statement_about, statement_of, states_the_same
 from .bill_of_materials import BillOfMaterials
 from .files.stage import is_shown, stage, staged_content
 from .machines import planned
@@ -57,7 +58,9 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
     stated = statement_about(build, plan, bill.digests, backend)
-    stage(statement_of(build, backend, signed=backend.signer is not None), stated, build, backend)
+    signer = backend.signer
+    stays = None if signer is None else partial(states_the_same, stated, signer)
+    stage(statement_of(build, backend, signed=signer is not None), stated, build, backend, stays)
     archive = plan.image.export_to
     if archive is not None and build.image is not None and (build.image.archive or build.image.files):
         stem = resources.archive_stem(archive)

@@ -10,6 +10,7 @@ or out of reach, in between.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from ...backend import Backend
 from ...build.build import Build
@@ -18,15 +19,16 @@ from ...errors import Conflict, NotFound, Permanent, Transient
 TRIES = 5  # of a conditional write
 
 
-def stage(uri: str, data: bytes, build: Build, backend: Backend) -> str:
+def stage(uri: str, data: bytes, build: Build, backend: Backend, stays: Callable[[bytes], bool] | None = None) -> str:
     """Write a file of the build's own unless one that tells of its image is there; return its digest. Transient.
 
-    Anything else there was left by an earlier build of this id, which was set aside, and is written over.
+    `stays` says whether what is there stays, where the image's id is not to be read in it. Anything else there was left
+    by an earlier build of this id, which was set aside, and is written over.
     """
     image = build.image.id.encode() if build.image else b""
     for _try in range(TRIES):
         found, generation = _find(uri, backend)
-        if found and image in found:
+        if found and (image in found if stays is None else stays(found)):
             return digest(found)
         try:
             backend.bucket.write_if_generation(uri, data, generation)

@@ -15,6 +15,7 @@ from shared.build.build import ImageDocument, Outcome, State
 from shared.errors import EnvironmentFault, Permanent, Transient
 from shared.keys import Signer
 from shared.planning.requests import admit
+from shared.provenance.envelope import sign_statement
 from shared.provenance.signing_key import SigningKey
 from shared.workers.carry_out import carry_out
 from shared.workers.withdraw import withdraw
@@ -103,6 +104,28 @@ def test_an_envelope_with_the_same_statement_stays_where_a_signature_is_another_
     world.bus.waiting.clear()
     stage(world, kms)  # of a version before: signed anew
     assert kms.signed == 2
+
+
+class Overtaken(OtherEachTime):
+    """Signs while another delivery of the order writes its envelope with the same statement."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def sign(self, message: bytes) -> bytes:
+        other = OtherEachTime()
+        other.signed = 7
+        statement = message.split(b" ", 4)[4]
+        self._world.bucket.objects[STATEMENT] = sign_statement(statement, other)
+        return super().sign(message)
+
+
+def test_the_envelope_of_a_delivery_that_was_faster_stays() -> None:
+    world = publishing()
+    stage(world, Overtaken(world))
+    [signature] = json.loads(world.bucket.objects[STATEMENT])["signatures"]
+    assert base64.b64decode(signature["sig"]) == b"signature 8"
 
 
 @pytest.mark.parametrize(
