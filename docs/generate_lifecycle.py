@@ -38,6 +38,24 @@ what that order may make. An order that is not answered within {PATIENCE:.0f} s 
 {CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
 """
 
+RETRIES = """\
+## Retries
+
+A build that fails once its steps are done keeps what they have cost, announces its outcome at once, and can be retried: a new build (`retry_of`) goes on from the phase that failed, or from an earlier one.
+
+| it failed | it keeps | for | and is |
+| --- | --- | --- | --- |
+| when its image was made, its VM having been seen stopped | the boot disk; on Google Cloud alone | `retry_disk_for` | `held` |
+| when the files of its image were written, or in verification | the image | `retry_for`, or `build --retry-for`; with `verify.keep_failed` 7 days | `finished` |
+| in publication | the image | 7 days | `finished` |
+
+The document of the image's name says whose all that is. A retry takes it over in the write that creates the retry, on condition that it is still the first build's; the end of the time, a sweep and `builds cancel` write on the same condition, or give the document up before they delete anything. So one of them wins, and what was taken
+over is in the ledger of the retry, and of no one else. Its name stays: late orders of the first build look for a retry before they delete.
+
+An image that has failed verification is never published without having passed it since.
+[Decision 84](decisions/0084-retry-from-where-it-failed.md) and [91](decisions/0091-retries-on-google-cloud.md) have the reasons.
+"""  # noqa: E501 - rows of tables
+
 CHANNELS = """\
 ## Channels
 
@@ -227,6 +245,7 @@ def page() -> str:
         table(("order", "given on entering", "what is asked for"), map(order, ORDER_KINDS)),
         "## Outcomes\n",
         table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
+        RETRIES,
         CHANNELS,
         TRIGGERS,
         REVOCATION,
