@@ -122,7 +122,7 @@ class Lives(Simulation):
             return []
         rare = [(0.5, self.use), (0.5, self.leave), (0.05, self.day)]
         rare += [(0.2, self.lapse), (0.3, self.repeat), (0.2, self.forge)]
-        often = [(1.5, self.promote), (2.5, self.approve)]
+        often = [(2.5, self.promote), (4.0, self.approve)]
         return [*often, (0.7, self.revoke), (0.7, self.retire), (0.5, self.ask_again), *rare]
 
     # what may happen
@@ -138,7 +138,7 @@ class Lives(Simulation):
         known = [read_promotion_of(*each) for each in sorted(self.store.promotion_texts.items())]
         waiting = [each for each in known if each.is_open]
         if waiting:
-            asked, mail = self.draw.choice(waiting), self.draw.choice([*APPROVERS, *OTHERS])
+            asked, mail = self.draw.choice(waiting), self.draw.choice([*APPROVERS, *APPROVERS, *OTHERS])
             answer: PromotionAnswer = "refuse" if self.draw.random() < 0.05 else "approve"
             if answer == "approve" and mail in APPROVERS:
                 self.willing.setdefault((asked.image_id, asked.channel, asked.number), set()).add(mail)

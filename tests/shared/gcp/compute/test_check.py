@@ -53,7 +53,7 @@ def test_other_types_of_machines_that_verify_are_looked_at_too(cloud: Cloud) -> 
             r"verify\.machines\[1\]\.machine_type: its disk is of type hyperdisk-balanced, which has 4 GB",
         ),
     ):
-        small = replace(plan, image=replace(plan.image, disk_size_gb=3))
+        small = replace(plan, image=replace(plan.image, disk_size_gb=2))
         with pytest.raises(InputError, match=text):
             compute.check(replace(small, verify_machines=(VerifyMachinePlan("a"), VerifyMachinePlan("b", kind))))
 
