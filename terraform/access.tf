@@ -213,7 +213,10 @@ resource "google_project_iam_member" "images" {
 
 resource "google_project_iam_member" "source_images" {
   for_each = {
-    for pair in setproduct(["start_build", "create_resources", "expire_builds"], var.source_projects) : join(" ", pair) => pair
+    for pair in setproduct(
+      concat(["start_build", "create_resources", "expire_builds"], local.exports ? ["export_image"] : []),
+      var.source_projects
+    ) : join(" ", pair) => pair
   }
 
   project = each.value[1]

@@ -279,6 +279,14 @@ def test_condition_keeps_all_but_builds_out_of_reach(plan: Plan, name: str, reac
 MAKERS = ("create_resources", "export_image", "verify_image")
 
 
+def test_functions_that_make_vms_can_boot_them_from_private_images_of_other_projects(tmp_path: Path) -> None:
+    """The image that `maker_image` names is one of those, also where it writes an image's files."""
+    for buckets, makers in (["archives"], {"create_resources", "export_image"}), ([], {"create_resources"}):
+        found = grants(make_plan({**VARIABLES, "export_buckets": buckets}, tmp_path))
+        users = {grant.account for grant in found if grant.where == "source_projects"}
+        assert users == {"start_build", "expire_builds"} | makers
+
+
 def subnets_in_use(plan: Plan) -> set[tuple[str, str, str]]:
     """Return (function, region, subnetwork) of each grant on a subnetwork."""
     return {
