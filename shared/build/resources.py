@@ -19,7 +19,7 @@ from ..quantities import GIB
 from ..topology import RESULTS
 from .build import Build, ImageDocument, LedgerEntry, Outcome, State
 from .export_formats import CHECKSUM, EXPORT_FORMATS, GCE
-from .machine_types import is_moved
+from .machine_types import is_moved, smallest_disk_gb
 from .orders import OrderKind
 from .plan import Plan
 
@@ -230,7 +230,8 @@ def exporter_gb(plan: Plan) -> int:
     """Return the size in GB of the boot disk of the VM that writes the files: one at a time may lie there first."""
     assert plan.exporter is not None, "only asked where the plan has one"
     files = any(known in QEMU_FORMATS for known in plan.image.formats)
-    return plan.exporter.disk_size_gb + (plan.image.disk_size_gb + 1 if files else 0)
+    needed = plan.exporter.disk_size_gb + (plan.image.disk_size_gb + 1 if files else 0)
+    return max(needed, smallest_disk_gb(plan.machine.disk_type))
 
 
 def checksums(plan: Plan) -> dict[str, str]:

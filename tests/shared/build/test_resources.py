@@ -21,7 +21,7 @@ def exporting(target: str) -> Plan:
     return replace(plan, image=replace(plan.image, export_to=target))
 
 
-@pytest.mark.parametrize("phase", ["build", "verify"])
+@pytest.mark.parametrize("phase", ["build", "verify", "export"])
 def test_names_are_what_compute_engine_takes(phase: str) -> None:
     for name in (resources.machine_name(LONGEST_ID, 99, phase), resources.boot_disk_name(LONGEST_ID, 99, phase)):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
@@ -32,6 +32,13 @@ def test_names_of_all_attempts_and_phases_differ_but_for_the_disk_that_is_gone_o
     assert len(machines) == 6
     assert resources.boot_disk_name("b", 1, "build") == resources.boot_disk_name("b", 2, "build")
     assert resources.boot_disk_name("b", 1, "verify") != resources.boot_disk_name("b", 2, "verify")
+
+
+def test_the_disk_of_the_vm_that_writes_files_is_none_that_compute_engine_refuses() -> None:
+    plan = replace(exporting("gs://b/x.tar.gz"), exporter=replace(values.plan().source, disk_size_gb=10))
+    assert resources.exporter_gb(plan) == 10
+    extreme = replace(plan, machine=replace(plan.machine, disk_type="hyperdisk-extreme"))
+    assert resources.exporter_gb(extreme) == 64
 
 
 def test_labels_say_whose_and_until_when() -> None:
