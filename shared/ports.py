@@ -123,6 +123,7 @@ class MachineRequest:
     root_gb: int = 0
     whole_plan: Plan | None = None  # whose steps the job has, where their results may come from earlier builds
     architecture: str = "x86_64"  # of source_image
+    restarts: bool = True  # False: it stays down after a fault of its host
 
 
 @dataclass(frozen=True)

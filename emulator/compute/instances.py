@@ -16,12 +16,13 @@ from .instance_body import attached_disk, check_processor, instance_document, me
 from .machines import Instance, Runner, serial_output
 from .rest.calls import Call, relabelled, timestamp
 from .rest.faults import Faults
-from .rest.links import Links
+from .rest.links import Links, last
 from .rest.listing import aggregated, list_document
 from .rest.operations import SYSTEM, Operations
 from .rest.refusals import Document, Refusal, already_exists, failing, in_use, invalid, not_found
 
 _SYSTEMS_CALL = "instances"
+HYPERDISK = "hyperdisk-"  # how the names of their types begin
 _LOOK = 3600.0  # seconds between two looks at a machine that may run for ever
 
 
@@ -134,14 +135,21 @@ class Instances:
         return self._begin(call, "setMetadata", instance, lambda: instance.update(metadata=new))
 
     def attach_disk(self, call: Call) -> Document:
-        """Attach a disk to an instance, which sees it at once. While it runs, disks to be read alone."""
+        """Attach a disk to an instance, which sees it at once. While it runs, disks to be read alone.
+
+        Of Hyperdisks in their usual access mode, one machine has each, and is refused to attach it in another mode.
+        """
         path = call.path.removesuffix("/attachDisk")
         instance, entry = self._named(path), {"boot": False, **call.body}
         if not entry.get("source"):
             raise invalid("resource.source", "", "A disk that is attached must be there already.")
-        if entry["boot"] or (entry.get("mode") != "READ_ONLY" and not instance.down.is_set()):
-            raise invalid("resource.mode", str(entry.get("mode", "")), "This Compute Engine attaches data to be read.")
+        mode = entry.get("mode", "READ_WRITE")
         disk = self._disk(entry, Call(call.project, call.scope, "instances", instance.document["name"]), [])
+        hyper = last(disk.document["type"]).startswith(HYPERDISK)
+        if hyper and mode == "READ_ONLY":
+            raise invalid("resource.mode", mode, "The access mode of the disk is READ_WRITE_SINGLE.")
+        if entry["boot"] or not (hyper or mode == "READ_ONLY" or instance.down.is_set()):
+            raise invalid("resource.mode", mode, "This Compute Engine attaches data to be read.")
         attached = attached_disk(entry, disk, len(instance.disks), self._links)
         if attached["deviceName"] in [each["deviceName"] for each in instance.document["disks"]]:
             raise invalid("resource.deviceName", attached["deviceName"], "is in use by this instance.")

@@ -15,6 +15,7 @@ from ...ports import MachineRequest
 from .calls import API
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"  # IAM alone says what the account may do
+HYPERDISK = "hyperdisk-"  # how the names of their types begin
 SHORTEST_RUN, LONGEST_RUN = 30, 120 * 86400  # seconds, Compute Engine's limits of maxRunDuration
 
 
@@ -39,7 +40,7 @@ def instance(
         machine_type=f"zones/{zone}/machineTypes/{plan.machine_type}",
         disks=list(disks),
         network_interfaces=[_network(plan, zone)],
-        scheduling=_scheduling(plan, request.max_seconds),
+        scheduling=_scheduling(plan, request.max_seconds, restarts=request.restarts and not plan.spot),
         metadata=compute_v1.Metadata(
             items=[compute_v1.Items(key=key, value=value) for key, value in sorted(metadata.items())]
         ),
@@ -118,6 +119,15 @@ def _blank(request: MachineRequest, zone: str, name: str, gigabytes: int, device
     return _new_disk(request, auto_delete=True, device_name=device, initialize_params=parameters)
 
 
+def attached_to_be_read(disk: str, device: str, disk_type: str) -> compute_v1.AttachedDisk:
+    """Describe a disk, by its URL, that a machine which runs is given, and that only it has.
+
+    It is attached for reading alone, which a Hyperdisk is not while one machine at most may have it.
+    """
+    mode = "READ_WRITE" if disk_type.startswith(HYPERDISK) else "READ_ONLY"
+    return compute_v1.AttachedDisk(source=disk, device_name=device, mode=mode, auto_delete=False)
+
+
 def customer_key(name: str | None) -> compute_v1.CustomerEncryptionKey | None:
     """Return a key of Cloud KMS as requests have it; None, which they leave out, for Google's own."""
     return None if name is None else compute_v1.CustomerEncryptionKey(kms_key_name=name)
@@ -128,7 +138,7 @@ def _new_disk(request: MachineRequest, **described: Any) -> compute_v1.AttachedD
     return compute_v1.AttachedDisk(disk_encryption_key=customer_key(request.plan.kms_key), **described)
 
 
-def _scheduling(plan: MachinePlan, seconds: float) -> compute_v1.Scheduling:
+def _scheduling(plan: MachinePlan, seconds: float, *, restarts: bool) -> compute_v1.Scheduling:
     """Make the machine end by itself, even if everything else is down.
 
     STOP and not DELETE: a machine that has ended must still be seen, to tell a preemption from a loss, and its serial
@@ -140,6 +150,7 @@ def _scheduling(plan: MachinePlan, seconds: float) -> compute_v1.Scheduling:
         scheduling.on_instance_stop_action = compute_v1.SchedulingOnInstanceStopAction(discard_local_ssd=True)
     if plan.spot:
         scheduling.provisioning_model = "SPOT"
+    if not restarts:  # Compute Engine's default for others is that they do
         scheduling.automatic_restart = False
     moved = is_moved(plan.machine_type) and not (plan.spot or plan.gpu_type)
     scheduling.on_host_maintenance = "MIGRATE" if moved else "TERMINATE"  # Compute Engine refuses MIGRATE for others

@@ -209,9 +209,7 @@ class CloudMachines:
             return
         self._refuse_foreign_disk(project, zone, request.name)
         self._make_disk(request, until)
-        attached = compute_v1.AttachedDisk(
-            source=API + source, device_name=request.device, mode="READ_ONLY", auto_delete=False
-        )
+        attached = instance.attached_to_be_read(API + source, request.device, request.disk_type)
         wanted = compute_v1.AttachDiskInstanceRequest(
             project=project,
             zone=zone,

@@ -95,6 +95,7 @@ def _start(build: Build, plan: Plan, order: Order, backend: Backend) -> str:
         max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
         silence=plan.silence,
         architecture=plan.exporter.architecture,
+        restarts=False,  # it would boot with the image's disk
     )
     return backend.compute.create_machine(request)
 

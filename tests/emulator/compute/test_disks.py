@@ -108,9 +108,15 @@ def test_a_running_instance_is_given_a_disk_to_be_read(cloud: Cloud) -> None:
     assert [(each.device_name, each.mode, each.auto_delete) for each in found[1:]] == [("given", "READ_ONLY", False)]
     with pytest.raises(BadRequest, match="is already being used"):
         attach(cloud, "given", "READ_ONLY")
+    kind = f"projects/{PROJECT}/zones/{ZONE}/diskTypes/hyperdisk-balanced"
+    hyper = Disk(name="hyper", size_gb=4, type_=kind)
+    cloud.done(cloud.disks.insert_unary(project=PROJECT, zone=ZONE, disk_resource=hyper))
+    with pytest.raises(BadRequest, match="READ_WRITE_SINGLE"):
+        attach(cloud, "hyper", "READ_ONLY")
+    assert not attach(cloud, "hyper", "READ_WRITE").error.errors
     with pytest.raises(BadRequest, match="is already being used"):
         cloud.done(cloud.disks.delete_unary(project=PROJECT, zone=ZONE, disk="given"))
     cloud.done(cloud.instances.delete_unary(project=PROJECT, zone=ZONE, instance="vm-1"))
-    for name in ("given", "vm-1-disk"):
+    for name in ("given", "hyper", "vm-1-disk"):
         cloud.done(cloud.disks.delete_unary(project=PROJECT, zone=ZONE, disk=name))
     assert files(cloud) == []

@@ -65,6 +65,7 @@ def test_the_vm_gets_the_disk_once_it_runs_and_no_right_but_its_sessions() -> No
     assert machine.attached == {EXPORT_DISK: f"gs-{values.BUILD_ID}-a1-exportdisk"}
     request = machine.request
     assert (request.source_image, request.plan.service_account, request.context) == ("debian-12-x", None, None)
+    assert not request.restarts, "it would boot with the image's disk"
     assert request.plan.disk_size_gb == MAKER.disk_size_gb + wanted.image.disk_size_gb + 1  # a file lies there first
     job = request.job
     assert (job.phase, job.clean, job.token_url, job.secrets_url) == (EXPORT, False, None, "")

@@ -259,3 +259,14 @@ def test_the_disk_of_an_image_is_attached_to_a_machine_that_runs_wherever_its_ma
     assert [(disk.device_name, disk.mode) for disk in machine.disks if not disk.boot] == [("export", "READ_ONLY")]
     cloud.compute().delete("machine", VM, PROJECT, zone)
     cloud.compute().delete("disk", wanted.name, PROJECT, zone)
+
+
+def test_a_hyperdisk_which_one_machine_at_most_may_have_is_attached_as_that_allows(cloud: Cloud) -> None:
+    name = SCRATCH.replace("scratch", "exportdisk")
+    zone = cloud.compute().create_machine(request())
+    own = request().labels
+    cloud.compute().attach_disk(DiskRequest(name, VM, PROJECT, A, PROJECT, IDLE, "export", "hyperdisk-balanced", own))
+    [machine] = cloud.instances().values()
+    assert [(disk.device_name, disk.mode) for disk in machine.disks if not disk.boot] == [("export", "READ_WRITE")]
+    cloud.compute().delete("machine", VM, PROJECT, zone)
+    cloud.compute().delete("disk", name, PROJECT, zone)

@@ -86,6 +86,12 @@ def test_spot() -> None:
     assert "automatic_restart" not in described().scheduling
 
 
+def test_a_machine_that_must_not_start_again_stays_down_after_a_fault_of_its_host() -> None:
+    asked = request(plan=MachinePlan(PROJECT, ZONES), restarts=False)
+    made = instance(asked, ZONE, service_account=ACCOUNT, metadata={}, disks=[boot_disk(asked, ZONE)])
+    assert (made.scheduling.automatic_restart, made.scheduling.on_host_maintenance) == (False, "MIGRATE")
+
+
 @pytest.mark.parametrize(
     ("plan", "count"),
     [
