@@ -369,8 +369,8 @@ def takes_up(_build: Build, event: TurnCame) -> bool:
 
 
 def is_current_build_machine(build: Build, event: MachineStarted) -> bool:
-    """Return whether the VM is this attempt's building one."""
-    return event.attempt == build.attempt and event.phase == BUILD
+    """Return whether the VM is this attempt's building one, and none that writes files has taken its place."""
+    return event.attempt == build.attempt and event.phase == BUILD and phase_of(build) != EXPORT
 
 
 def is_current_claimed(build: Build, event: MachineStarted) -> bool:

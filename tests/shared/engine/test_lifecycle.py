@@ -34,7 +34,7 @@ from shared.engine.lifecycle import (
     keep_remaining,
     subject,
 )
-from tests.shared.engine.exporting import EXPORTS, FAILED_EXPORTS
+from tests.shared.engine.exporting import EXPORTS, FAILED_EXPORTS, exporting
 from tests.shared.engine.test_lifecycle_queue import KEPT, QUEUED, SAME
 from tests.world import values
 
@@ -551,6 +551,12 @@ class TestLedger:
         build, _ = advance(at(S.PROVISIONING), LOST)
         second = LedgerEntry("machine", resources.machine_name(build.id, 2, "build"), "local")
         assert build.ledger == (MACHINE, DISK, second)
+
+
+def test_late_news_of_the_build_vm_is_none_of_the_vm_that_writes_files() -> None:
+    """Its zone would be taken for that one's, which is not there, and so for lost."""
+    late = decide(exporting(), values.machine_started(time=LATER))
+    assert (late.build, late.ignored) == (exporting(), "MachineStarted changes nothing in a build that is exporting")
 
 
 def test_the_page_is_made_from_the_table() -> None:
