@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...build.build import ArchiveRecord, ExportedImage
 from ...build.image.archived import ArchivedImage
 from ...build.plan import Plan
-from ...build.resources import export_targets
+from ...build.resources import beside_archive, export_targets
 from ...errors import InputError, Permanent
 from ...export_ports import DiskRequest
 from ...image_users import ImageUse
@@ -84,7 +84,7 @@ class GoogleCompute:
 
         if boots:
             check_plan(plan, self._settings, self._calls)
-        for target in export_targets(plan).values():
+        for target in (*export_targets(plan).values(), *beside_archive(plan)):
             if self._bucket.stat(target) is not None:
                 raise InputError(f"output.export.to: {target} is there already; name another one, or a folder")
 

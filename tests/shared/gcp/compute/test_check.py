@@ -13,7 +13,7 @@ from emulator.web.identity import Identity
 from shared.build.plan import Context, ImagePlan, MachinePlan, Plan, VerifyMachinePlan
 from shared.errors import InputError, Permanent, Transient
 from shared.gcp.compute.delivery import DISK_CONTEXT_LIMIT
-from tests.shared.gcp.compute.compute_cloud import PROJECT, ZONES, Cloud, open_cloud
+from tests.shared.gcp.compute.compute_cloud import BUCKET, PROJECT, ZONES, Cloud, open_cloud
 from tests.world.driver_bucket import VERSIONS, fill, installing
 from tests.world.values import plan
 
@@ -36,6 +36,19 @@ def test_a_good_plan_takes_three_calls(cloud: Cloud) -> None:
     compute = cloud.fused()
     compute.check(planned(zones=ZONES, subnet="regions/us-central1/subnetworks/default"))
     assert compute.calls.made == ["Zones.list", "MachineTypes.get", "Subnetworks.get"]
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".json", ".cdx.json"])
+def test_no_build_is_begun_whose_files_another_one_s_are_in_the_way_of(cloud: Cloud, ending: str) -> None:
+    """Publication would refuse them, when all is done: the archive, and what lies beside it."""
+    name = f"gs://{BUCKET}/archives/web"
+    wanted = planned(ImagePlan(PROJECT, "hello-1", export_to=f"{name}.tar.gz"), zones=ZONES)
+    wanted = replace(wanted, exporter=wanted.source)
+    cloud.compute().check(wanted)
+    cloud.bucket.write(name + ending, b"of another build")
+    with pytest.raises(InputError, match=f"{name}{ending} is there already; name another one, or a folder"):
+        cloud.compute().check(wanted)
+    cloud.bucket.delete(name + ending)
 
 
 def test_other_types_of_machines_that_verify_are_looked_at_too(cloud: Cloud) -> None:
