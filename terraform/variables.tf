@@ -423,6 +423,11 @@ variable "export_buckets" {
     condition     = alltrue([for bucket in var.export_buckets : can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", bucket))])
     error_message = "Write names of buckets, without gs://."
   }
+
+  validation {
+    condition     = !contains(var.export_buckets, local.bucket)
+    error_message = "Write other buckets than the deployment's own, in which functions trust what they find."
+  }
 }
 
 variable "copy_projects" {

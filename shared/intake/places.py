@@ -32,6 +32,7 @@ TO: KeyPath = ("output", "sbom", "to")
 EXPORT: KeyPath = ("output", "export", "to")
 FORMATS: KeyPath = ("output", "formats")
 ELSEWHERE = "is a secret of one machine; write projects/PROJECT/secrets/NAME/versions/NUMBER"
+NOT_OURS = "this deployment's own bucket, where its specs, contexts and results are"
 NO_ACCOUNT = "need an account that may read them, which steps then have; write build.service_account"
 
 
@@ -108,6 +109,8 @@ class UploadedPlaces:
         export, wanted, target = (_text(data, path) for path in (EXPORT, INPUT, TO))
         if export is not None and not export.startswith("gs://"):
             found.append(Problem(EXPORT, f"{quoted(export)} is no object; write gs://bucket/object.tar.gz"))
+        elif export is not None and export.startswith(f"gs://{self._here.bucket}/"):
+            found.append(Problem(EXPORT, f"{self._here.bucket} is {NOT_OURS}; write another bucket"))
         formats = output.get("formats") if isinstance(output, Mapping) else None
         if isinstance(formats, list | tuple) and formats:
             refused = refused_in_cloud(map(str, formats)) if export is not None else NO_EXPORT

@@ -136,7 +136,6 @@ WRONG = [  # Terraform tells all that is wrong at once
         "storage_locations": ["EU"],
         "share_with": ["group: all"],
         "copy_projects": ["*"],
-        "export_buckets": ["gs://archives"],
         "concurrency": 1.5,
         "channels": {"eu-prod": {}},
         "family_concurrency": 1.5,
@@ -153,6 +152,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "retry_for": "",
         "retry_disk_for": "",
         "max_disk_gb": 0,
+        "export_buckets": ["gs://archives"],
         "concurrency": 0,
         "channels": {"prod": {"approvers": ["ann"]}},
         "family_concurrency": 0,
@@ -162,6 +162,7 @@ WRONG = [  # Terraform tells all that is wrong at once
     {
         "rebuilds": {"Weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * * 1"}},
         "channels": {"prod": {"approve_within": "91d"}},
+        "export_buckets": ["my-project-goldsmith"],  # the deployment's own
     },
 ]
 

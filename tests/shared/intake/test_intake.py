@@ -67,6 +67,8 @@ class TestUpload:
         assert (plan.image.export_to, plan.image.formats) == ("gs://archives/web/web.tar.gz", ("gce", "vmdk"))
         assert plan.exporter is not None
         assert (plan.exporter.project, plan.exporter.family) == ("my-images", "debian-12")
+        own = text.replace("archives/web", f"{BUCKET}/contexts").replace("name: web", "name: pond")
+        assert f"{BUCKET} is this deployment's own bucket" in reason(desk.upload(own))
         desk.intake = Intake(desk.world.backend, desk.objects, Place(limits=Limits(export_buckets=("others",))))
         refused = reason(desk.upload(text.replace("name: web", "name: shop")))
         assert "output.export.to: archives is refused: export_buckets of this deployment is others" in refused
