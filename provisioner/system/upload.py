@@ -36,11 +36,13 @@ class UploadError(Exception):
 class Upload:
     """An object that is being written. Memory holds one part of it."""
 
-    def __init__(self, session: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Ask what is kept of it. UploadError."""
+    def __init__(self, session: str, sleep: Callable[[float], None] = time.sleep, patience: float = PATIENCE) -> None:
+        """Ask what is kept of it. `patience` is how many seconds may pass without a byte more. UploadError."""
         self.bytes = 0
         self._session = session
         self._sleep = sleep
+        self._patience = patience
+        self._moved = time.monotonic()  # when the last byte was kept
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5()  # noqa: S324 - reported by Cloud Storage
         self._part = bytearray()
         self._start = 0  # of the part
@@ -84,17 +86,22 @@ class Upload:
     def _send(self, part: bytes, total: str) -> None:
         """Send a part, but for what is kept of it; with a total, until the object is there."""
         end = self._start + len(part)
+        self._moved = time.monotonic()  # the caller may have taken long to make the part
         while self._whole is None and (total != "*" or self._kept < end):
             if self._kept < self._start:
                 raise UploadError("Cloud Storage has lost what it had kept of the object")
             rest = part[self._kept - self._start :]
-            span = f"{self._kept}-{end - 1}" if rest else "*"
+            span, before = f"{self._kept}-{end - 1}" if rest else "*", self._kept
             self._insist(span, total, rest)
+            if self._kept > before:
+                self._moved = time.monotonic()
+            elif self._whole is None:  # it says at once that it keeps nothing of that, which may pass
+                self._wait(PAUSE, "nothing of what is sent is kept")
         self._start = end
 
     def _insist(self, span: str, total: str, data: bytes) -> None:
         """Send a request; ask what is kept where it is not answered, until it is. UploadError."""
-        began, pause, problem = time.monotonic(), PAUSE, ""
+        pause, problem = PAUSE, ""
         while True:
             headers = {"Content-Range": f"bytes {span}/{total}"}
             if not data:
@@ -107,11 +114,15 @@ class Upload:
                 if self._take(status, answered, answer):
                     return
                 problem = f"HTTP {status}"
-            if time.monotonic() - began > PATIENCE:
-                raise UploadError(f"nothing could be uploaded for {PATIENCE:.0f} s: {problem}")
-            self._sleep(pause)
+            self._wait(pause, problem)
             pause = min(LONGEST_PAUSE, 2 * pause)
             span, data = "*", b""
+
+    def _wait(self, seconds: float, problem: str) -> None:
+        """Pause before the next request, unless no byte was kept for too long. UploadError."""
+        if time.monotonic() - self._moved > self._patience:
+            raise UploadError(f"nothing could be uploaded for {self._patience:.0f} s: {problem}")
+        self._sleep(seconds)
 
     def _take(self, status: int, headers: Dict[str, str], answer: bytes) -> bool:
         """Note what an answer says; return False for one that may be another one the next time. UploadError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -52,6 +53,21 @@ def test_an_object_arrives_whole(storage: StorageEndpoint, bucket: Any, fault: C
     upload = write(url)
     assert (upload.bytes, upload.sha256) == (len(BIG), hashlib.sha256(BIG).hexdigest())
     assert bucket.get_blob("disk.tar.gz").download_as_bytes() == BIG
+
+
+def test_an_upload_of_which_nothing_is_kept_is_given_up_though_all_questions_are_answered(
+    storage: StorageEndpoint, bucket: Any
+) -> None:
+    url, pauses = session(bucket), count()
+
+    def pause(_seconds: float) -> None:
+        assert next(pauses) < 200, "it never ends"
+
+    upload = Upload(url, sleep=pause, patience=0.2)
+    storage.faults.answer(308, times=1000, matching=PUT)
+    with pytest.raises(UploadError, match="nothing could be uploaded"):
+        upload.write(BIG)
+    storage.faults.clear()
 
 
 def test_a_machine_that_was_restarted_goes_on_and_one_that_was_done_sends_nothing(bucket: Any) -> None:
