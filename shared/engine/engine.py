@@ -142,7 +142,7 @@ class Engine:
                 self._publish(stored.build)  # the first delivery may have died between its write and its orders
                 return decision.ignored
             if decision.build.committed and not stored.build.committed:
-                take_turn_to_publish(decision.build, self._store)
+                take_turn_to_publish(decision.build, self._store, self._clock.now())
             known, image = image_document(stored.build), image_document(decision.build)
             try:
                 self._store.save(

@@ -3,8 +3,9 @@
     build A   pass_turn(A, if of none) ── commit ── joins the family ── deprecates ── over
     build B                      A publishes: Transient, again later ────── pass_turn(B, if still A's) ── commit
 
-Whether a turn is over is read from the build that has it. So it ends with that build, however its workers died, and
-never by time. A process that dies between turn and commit leaves it to a build that is still to be committed.
+Whether a turn is over is read from the build that has it. So it ends with that build, however its workers died. It ends
+by time alone where all is published, and what follows that does not pass. A process that dies between turn and commit
+leaves it to a build that is still to be committed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from ..build.build import Build, State
 from ..errors import DamagedDocument, NotFound, Transient
 from ..ports import Store
 
+DEPRECATING_SECONDS = 900.0  # after the commit: for so long deprecations, and copies for others, are waited for
 
-def take_turn_to_publish(build: Build, store: Store) -> None:
+
+def take_turn_to_publish(build: Build, store: Store, now: float) -> None:
     """Take the turn of a build that is about to be committed. Transient while it is another one's."""
     image = build.plan.image if build.plan is not None else None
     if image is None or image.family is None:
@@ -22,22 +25,23 @@ def take_turn_to_publish(build: Build, store: Store) -> None:
     before = store.publisher(image.project, image.family)
     if before == build.id:
         return
-    if before and _publishes(before, store):
+    if before and _publishes(before, store, now):
         raise Transient(f"build {build.id} waits for build {before}, which publishes in family {image.family}")
     if not store.pass_turn(image.project, image.family, build.id, before):
         raise Transient(f"build {build.id} waits: another build has just begun to publish in family {image.family}")
 
 
-def is_publishing(build: Build) -> bool:
-    """Return whether a build may still change its family.
+def is_publishing(build: Build, now: float) -> bool:
+    """Return whether a build may still change its family, and is waited for.
 
-    One whose deprecation was refused is not waited for: that is tried for a day.
+    One whose deprecation was refused, or takes long, is not: that is tried for a day, as are copies for others.
     """
-    return build.state is State.PUBLISHING or (build.retiring and not build.warnings) or build.withdrawing > 0
+    retires = build.retiring and not build.warnings and now < build.committed + DEPRECATING_SECONDS
+    return build.state is State.PUBLISHING or retires or build.withdrawing > 0
 
 
-def _publishes(build_id: str, store: Store) -> bool:
+def _publishes(build_id: str, store: Store, now: float) -> bool:
     try:
-        return is_publishing(store.load(build_id).build)
+        return is_publishing(store.load(build_id).build, now)
     except (NotFound, DamagedDocument):  # set aside, or to be
         return False

@@ -39,7 +39,8 @@ def of_member(image: Image, simulation: Simulation) -> Iterator[str]:
     if not build.committed:
         yield f"{image.name} joins family {image.family} before {build.id}, which is {build.state}, is committed"
     for other in simulation.built():
-        if other.id != build.id and other.committed and is_publishing(other) and is_of_family(other, image.family):
+        publishes = other.committed and is_publishing(other, simulation.clock.time)
+        if other.id != build.id and publishes and is_of_family(other, image.family):
             yield f"{build.id} publishes in family {image.family} while {other.id} does"
     if build.outcome is None:  # else this worker is late by less than a call, and takes it back: the end shows whether
         for fault in of_joining(build, image, simulation):

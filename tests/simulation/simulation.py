@@ -405,7 +405,7 @@ class Simulation(World):
 
     def _count_publishing(self) -> None:
         """Note how many builds of one family are in their publication at once, and committed to it."""
-        committed = [build for build in self.built() if build.committed and is_publishing(build)]
+        committed = [build for build in self.built() if build.committed and is_publishing(build, self.clock.time)]
         plans = [build.plan for build in committed if build.plan is not None and build.plan.image.family is not None]
         families = Counter((plan.image.project, plan.image.family) for plan in plans)
         self.publishing = max([self.publishing, *families.values()])

@@ -8,7 +8,7 @@ import pytest
 
 from shared.build.build import Build, Outcome, State
 from shared.build.plan import Deprecation
-from shared.engine.family_turn import is_publishing
+from shared.engine.family_turn import DEPRECATING_SECONDS, is_publishing
 from shared.errors import Transient
 from tests.world import values
 from tests.world.world import World
@@ -67,6 +67,18 @@ def test_a_refused_deprecation_and_a_build_that_is_gone_are_not_waited_for(world
     assert commit(world, third).committed
 
 
+def test_a_deprecation_or_a_copy_that_does_not_pass_holds_no_family_up(world: World) -> None:
+    """It is tried for a day, and nothing is refused, so that no warning tells of it."""
+    first, second, _third = IDS
+    commit(world, first)
+    change(world, first, state=State.CLEANING, outcome=Outcome.SUCCEEDED, retiring=True)
+    world.clock.time += DEPRECATING_SECONDS - 1
+    with pytest.raises(Transient):
+        commit(world, second)
+    world.clock.time += 1
+    assert commit(world, second).committed
+
+
 def test_a_process_that_died_with_the_turn_leaves_it_to_its_build(world: World) -> None:
     first, second, _third = IDS
     assert world.store.pass_turn("local", "hello", first, "")
@@ -76,8 +88,8 @@ def test_a_process_that_died_with_the_turn_leaves_it_to_its_build(world: World) 
 
 
 def test_a_failed_publication_is_waited_for_until_it_is_withdrawn(world: World) -> None:
-    assert is_publishing(replace(world.build(IDS[0]), state=State.CLEANING, withdrawing=values.NOON + 1))
-    assert not is_publishing(replace(world.build(IDS[0]), state=State.CLEANING))
+    assert is_publishing(replace(world.build(IDS[0]), state=State.CLEANING, withdrawing=values.NOON + 1), values.NOON)
+    assert not is_publishing(replace(world.build(IDS[0]), state=State.CLEANING), values.NOON)
 
 
 def test_other_families_and_images_without_one_do_not_wait(world: World) -> None:
