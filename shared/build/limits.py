@@ -125,6 +125,17 @@ def _violations(plan: Plan, limits: Limits) -> Iterator[str]:
 
 
 def _export(plan: Plan, limits: Limits) -> Iterator[str]:
+    """Hold what a plan writes to buckets to the limits.
+
+    A bill of materials may be written over what is there, and the buckets of exports have files of all authors.
+    """
+    others = plan.image.sbom_to or ""
+    bucket = others.removeprefix("gs://").partition("/")[0] if others.startswith("gs://") else ""
+    if bucket and bucket in limits.export_buckets:
+        yield (
+            f"output.sbom.to: {bucket} is one of export_buckets, where no file may be written over; name another "
+            "bucket, or write output.export, which has bills of materials beside its files"
+        )
     if plan.image.export_to is None:
         return
     bucket = split_uri(plan.image.export_to)[0]

@@ -62,6 +62,16 @@ def told(limits: Limits = LIMITS, **machine: Any) -> str:
     return ""
 
 
+def test_no_bill_of_materials_is_written_over_files_of_others_in_a_bucket_for_exports() -> None:
+    plan = values.plan()
+    for to in ("gs://archives/web.tar.gz", "gs://archives/"):
+        mine = replace(plan, image=replace(plan.image, sbom_to=to))
+        check_limits(mine, replace(NO_LIMITS, export_buckets=("others",)))
+        check_limits(mine, NO_LIMITS)
+        with pytest.raises(InputError, match="archives is one of export_buckets, where no file may be written over"):
+            check_limits(mine, replace(NO_LIMITS, export_buckets=("others", "archives")))
+
+
 def test_all_that_is_over_a_limit_is_told_at_once_and_nothing_is_made() -> None:
     desk = Desk(LIMITS)
     lines = reason(desk.upload(MALLORY)).splitlines()
