@@ -264,7 +264,17 @@ Licenses = Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], After
 # Places of files
 
 
+LONGEST_EXPORT = 900  # bytes; an object's name has 1024, and those that are derived of this one are longer
+
+
 def _export_target(text: str) -> str:
+    """Check where an export goes. Names that begin with a dot are those of files before their publication."""
+    hidden = text.rpartition("/")[2].startswith(".") or any(letter < " " or letter == "\x7f" for letter in text)
+    if text.startswith("gs:") and (hidden or len(text.encode(errors="replace")) > LONGEST_EXPORT):
+        raise ValueError(
+            f"{quoted(text)} cannot be the name of an export; write one of {LONGEST_EXPORT} bytes at most, without "
+            "control characters, and whose last part does not begin with a dot"
+        )
     if text.startswith("gs:") and text.endswith("/") and _GS_OBJECT.fullmatch(text + "_"):
         return text
     if not text.endswith(".tar.gz") or (text.startswith("gs:") and not _GS_OBJECT.fullmatch(text)):
