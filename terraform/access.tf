@@ -409,15 +409,16 @@ resource "google_storage_bucket_iam_member" "context_buckets" {
 }
 
 # Files of images: export_image opens uploads and looks at what has come of them, label_image gives names and writes what
-# lies beside them, clean_up deletes what is left. The VM that writes them has no role there.
+# lies beside them, clean_up deletes what is left. start_build and expire_builds list names, and cannot read: a spec can
+# name its context in any bucket that they can read. The VM that writes them has no role there.
 
 resource "google_storage_bucket_iam_member" "export_buckets" {
   for_each = {
     for pair in setproduct(
       [
-        ["clean_up", "roles/storage.objectUser"], ["expire_builds", "roles/storage.objectViewer"],
+        ["clean_up", "roles/storage.objectUser"], ["expire_builds", "roles/storage.legacyBucketReader"],
         ["export_image", "roles/storage.objectCreator"], ["export_image", "roles/storage.objectViewer"],
-        ["label_image", "roles/storage.objectUser"], ["start_build", "roles/storage.objectViewer"]
+        ["label_image", "roles/storage.objectUser"], ["start_build", "roles/storage.legacyBucketReader"]
       ],
       var.export_buckets
     ) :

@@ -287,6 +287,11 @@ def test_functions_that_make_vms_can_boot_them_from_private_images_of_other_proj
         assert users == {"start_build", "expire_builds"} | makers
 
 
+def test_who_reads_contexts_can_read_no_file_of_an_export(plan: Plan) -> None:
+    found = {grant.what for grant in grants(plan) if (grant.account, grant.where) == ("start_build", "export_buckets")}
+    assert found == {"roles/storage.legacyBucketReader"}, "which lists, and reads no object"
+
+
 def subnets_in_use(plan: Plan) -> set[tuple[str, str, str]]:
     """Return (function, region, subnetwork) of each grant on a subnetwork."""
     return {

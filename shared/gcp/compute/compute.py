@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ...build.build import ArchiveRecord, ExportedImage
 from ...build.image.archived import ArchivedImage
 from ...build.plan import Plan
 from ...build.resources import beside_archive, export_targets
-from ...errors import InputError, Permanent
+from ...errors import InputError, NotFound, Permanent
 from ...export_ports import DiskRequest
 from ...image_users import ImageUse
 from ...names import BUILD_LABEL, EXPIRES_LABEL, is_own
@@ -85,8 +86,18 @@ class GoogleCompute:
         if boots:
             check_plan(plan, self._settings, self._calls)
         for target in (*export_targets(plan).values(), *beside_archive(plan)):
-            if self._bucket.stat(target) is not None:
+            if self._is_listed(target):
                 raise InputError(f"output.export.to: {target} is there already; name another one, or a folder")
+
+    def _is_listed(self, uri: str) -> bool:
+        """Return whether an object is there. InputError without its bucket.
+
+        Names are listed, since to look an object up takes the right to read it: specs can name contexts there.
+        """
+        try:
+            return any(found.uri == uri for found in islice(self._bucket.listing(uri), 1))  # the first is the shortest
+        except NotFound as error:
+            raise InputError(f"output.export.to: {error}; write a bucket that is there") from error
 
     def image(self, project: str, name: str) -> Image | None:
         """Look one image up."""

@@ -44,11 +44,15 @@ def test_no_build_is_begun_whose_files_another_one_s_are_in_the_way_of(cloud: Cl
     name = f"gs://{BUCKET}/archives/web"
     wanted = planned(ImagePlan(PROJECT, "hello-1", export_to=f"{name}.tar.gz"), zones=ZONES)
     wanted = replace(wanted, exporter=wanted.source)
+    cloud.bucket.write(f"{name}.tar.gz.old", b"of a person")
     cloud.compute().check(wanted)
     cloud.bucket.write(name + ending, b"of another build")
     with pytest.raises(InputError, match=f"{name}{ending} is there already; name another one, or a folder"):
         cloud.compute().check(wanted)
     cloud.bucket.delete(name + ending)
+    absent = replace(wanted, image=replace(wanted.image, export_to="gs://no-such-bucket/web.tar.gz"))
+    with pytest.raises(InputError, match=r"output\.export\.to: .*no-such-bucket.*; write a bucket that is there"):
+        cloud.compute().check(absent)
 
 
 def test_other_types_of_machines_that_verify_are_looked_at_too(cloud: Cloud) -> None:
