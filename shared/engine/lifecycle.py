@@ -455,8 +455,12 @@ def may_go_on(build: Build, event: MachineStopped) -> bool:
 
 
 def has_ended(build: Build, event: MachineStopped) -> bool:
-    """Return whether the VM in use ended without a last word that is still on its way."""
-    return is_current(build, event) and event.claim is None
+    """Return whether the VM in use ended without a last word that is still on its way.
+
+    One that writes files and has had its last word may end as it likes: what it has written is looked at.
+    """
+    written = build.claimed and phase_of(build) == EXPORT
+    return is_current(build, event) and event.claim is None and not written
 
 
 def tells_of_image(build: Build, _event: ImageMade) -> bool:

@@ -11,6 +11,7 @@ from docs.generate_lifecycle import page
 from provisioner.protocol import (
     COMPLETED,
     DISK_WANTED,
+    EXPORT,
     FAILED,
     STARTED,
     STEP_FINISHED,
@@ -557,6 +558,14 @@ def test_late_news_of_the_build_vm_is_none_of_the_vm_that_writes_files() -> None
     """Its zone would be taken for that one's, which is not there, and so for lost."""
     late = decide(exporting(), values.machine_started(time=LATER))
     assert (late.build, late.ignored) == (exporting(), "MachineStarted changes nothing in a build that is exporting")
+
+
+def test_a_vm_that_has_written_files_and_said_so_may_be_seen_stopped_without_its_word() -> None:
+    """Compute Engine may have no report port of it any more, and the comparison may have to be tried again."""
+    written = replace(exporting("here"), claimed=True)
+    assert decide(written, values.machine_stopped(phase=EXPORT, claim=None)).ignored
+    overdue = values.ticked(time=written.wake_at, heard=True)
+    assert [order.kind for order in decide(written, overdue).orders] == ["export_image"]
 
 
 def test_the_page_is_made_from_the_table() -> None:
