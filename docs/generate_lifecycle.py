@@ -1,14 +1,17 @@
-"""Write docs/lifecycle.md, all of it, from the table in shared/engine/lifecycle.py and the docstrings of what it names.
+"""Write two pages from the table in shared/engine/lifecycle.py and the docstrings of what it names.
 
-python -m docs.generate_lifecycle > docs/lifecycle.md
+    docs/lifecycle.md        the life of an image, with the diagram of a build
+    docs/state-machine.md    every rule, event, order and outcome
+
+python -m docs.generate_lifecycle
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from shared.build.build import Outcome, State
@@ -25,218 +28,72 @@ from shared.engine.lifecycle import (
     order_on_entering,
 )
 
-INTRODUCTION = f"""\
-# The lifecycle of a build
+LIFE = f"""\
+# The life of an image
 
-Made from `shared/engine/lifecycle.py` by `python -m docs.generate_lifecycle > docs/lifecycle.md`; a test holds the two
-together, so change the table there, never this page.
+An image is built, verified, published, perhaps promoted, replaced by a newer one, and deleted in the end. At each of
+these a process may die between any two lines: what is done next is always in the store, and doing it twice is harmless.
 
-A build is in one of {len(State)} states. An event leads it on by the first rule that holds; one that no rule is for
-(late, twice, of an earlier attempt, of another build) is ignored with a reason. The outcome is decided once, on the way
-into `cleaning`, and every build passes `cleaning`. Entering a state gives the state's order, and writes into the ledger
-what that order may make. An order that is not answered within {PATIENCE:.0f} s is given again; a clean-up after
-{CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
+## It is built
+
+A spec, or a trigger, asks for a build. The build is in one of {len(State)} states, and each event leads it on by the
+first [rule](state-machine.md#rules) that holds. Every build passes `cleaning`, where all that it has used is deleted,
+and its outcome is decided once, on the way there. A build that fails after its steps keeps its image, or its disk, for
+a while, and [a retry](published-images.md#retries) goes on from there.
 """
 
-RETRIES = """\
-## Retries
+GOES_ON = """\
+## It is verified and published
 
-A build that fails once its steps are done keeps what they have cost, announces its outcome at once, and can be retried: a new build (`retry_of`) goes on from the phase that failed, or from an earlier one.
+An image with `verify` in its spec is a draft until VMs have booted from it and have passed: it is in no family, and has
+the label `goldsmith-verify: pending`. Publication then shows labels, manifest and bills of materials, is committed, and
+puts the image into its family last of all. So the family leads to the old image or the new one at any moment. Builds of
+one family publish one after another, and a build that ends late gives way to a newer image.
 
-| it failed | it keeps | for | and is |
-| --- | --- | --- | --- |
-| when its image was made, its VM having been seen stopped | the boot disk; on Google Cloud alone | `retry_disk_for` | `held` |
-| when the files of its image were written, or in verification | the image | `retry_for`, or `build --retry-for`; with `verify.keep_failed` 7 days | `finished` |
-| in publication | the image | 7 days | `finished` |
+## Others get it
 
-The document of the image's name says whose all that is. A retry takes it over in the write that creates the retry, on condition that it is still the first build's; the end of the time, a sweep and `builds cancel` write on the same condition, or give the document up before they delete anything. So one of them wins, and what was taken
-over is in the ledger of the retry, and of no one else. Its name stays: late orders of the first build look for a retry before they delete.
+A [channel](published-images.md#channels) such as `prod` is a family of copies: a promotion puts a verified image there,
+and where the channel names approvers, only after [two of them](published-images.md#approvals) have proved their yes. A
+published image is shared with members and copied to other projects and locations
+([distribution](spec.md#distribution)), each target by itself.
 
-An image that has failed verification is never published without having passed it since.
-[Decision 84](decisions/0084-retry-from-where-it-failed.md) and [91](decisions/0091-retries-on-google-cloud.md) have the reasons.
+## It is taken back, or replaced
+
+| what happens | to the image | its family and channels |
+| --- | --- | --- |
+| a newer image is published | deprecated, with `output.deprecate_old` | lead to the newer one |
+| it is [revoked](published-images.md#revoked-images) | OBSOLETE at once, with its copies | go back to the newest good image before it |
+| a source of it is revoked | named; built again with `--cascade` | lead to the new build when that is published |
+| [a rule](published-images.md#old-images) retires it | OBSOLETE; a day later deleted, if nothing uses it | never lose their newest |
+
+Only images that the store says are ours are ever touched; `adopted_families` are deprecated, and never deleted.
+`goldsmith images check NAME` answers in one call whether an image may be used, and [its origin](provenance.md) is
+stated, and signed where there is a key.
 """  # noqa: E501 - rows of tables
 
-CHANNELS = """\
-## Channels
+MACHINE = f"""\
+# The state machine of a build
 
-A family leads to what was built last. A channel leads to what was promoted last: the channel `prod` of the family `web`
-is the family `web-prod`, which anything that takes a family can name.
-
-    goldsmith images promote web-20261120 --to prod     # image web-20261120-prod, newest of family web-prod
-
-A promotion makes a second image from the first, on one machine with the same disk, and puts it into the channel's
-family when all is recorded; the first image and its family stay as they are. Only a published, verified image can be
-promoted that is not revoked, so a channel leads to no other. The last promotion wins, also that of an older image.
-A promotion that was cut off is finished by the same command, and one that is done already changes nothing. It is
-refused where the channel leads to a newer copy by now: revoke that one, or delete the older copy and promote its image
-again.
-
-A revocation of the first image takes its copies along, and each channel goes back to its newest good copy; a copy can
-also be revoked alone. A spec whose family is the channel of a family that there is already is refused, and so is a
-retry of its build, or an import.
-
-The channels of one machine are in `channels.json` of `GOLDSMITH_HOME`. Their names have no dashes:
-
-    {"dev": {}, "staging": {}, "prod": {}}
-
-On Google Cloud they are Terraform's variable `channels`, and operators publish the request, which `deprecate_images`
-carries out; its log says what came of it. A copy there has its own storage, in the locations and with the key of the
-first image:
-
-    gcloud pubsub topics publish image-requests --project PROJECT \\
-      --message '{"promote": {"image": "web-20261120", "to": "prod"}}'
-
-[Decision 85](decisions/0085-channels-are-families-of-copies.md) has the reasons.
-
-### Approvals
-
-A channel can name `approvers`, mail addresses. A promotion to it is recorded and waits until two of them have approved
-it; then it is carried out as any other. It lapses after `approve_within`, 7 days without it, and one of them can refuse
-it until then.
-
-    {"dev": {}, "prod": {"approvers": ["ann-approves@my-project.iam.gserviceaccount.com", "ben-approves@..."],
-                         "approve_within": "36h"}}
-
-On Google Cloud, an approval counts if an identity token proves it: signed by Google, and for this deployment, image,
-channel, answer and promotion alone. `gcloud` gives such a token in the name of a service account, and not for a
-person's own login. So each approver has a service account that only this person may impersonate, which is what the
-channel names:
-
-    gcloud iam service-accounts create ann-approves --project my-project
-    gcloud iam service-accounts add-iam-policy-binding ann-approves@my-project.iam.gserviceaccount.com \\
-      --member user:ann@example.com --role roles/iam.serviceAccountTokenCreator --project my-project
-
-Approvers who are `operators`, too, say yes or no with one command, which gets the token from `gcloud`, publishes the
-request and waits until the answer is recorded:
-
-    goldsmith images approvals --project my-project
-    goldsmith images approve web-20261120 --channel prod --project my-project \\
-      --impersonate ann-approves@my-project.iam.gserviceaccount.com --reason "a week in staging without faults"
-
-Others get a token for the audience that `goldsmith images approvals --json` prints, with `gcloud auth
-print-identity-token --impersonate-service-account=ACCOUNT --include-email --audiences=AUDIENCE`, and an operator
-publishes it: the token, and not who publishes it, is what counts.
-
-    {"approve": {"image": "web-20261120", "channel": "prod", "reason": "good", "token": "eyJ..."}}
-    {"refuse": {"image": "web-20261120", "channel": "prod", "reason": "too early", "token": "eyJ..."}}
-
-The record keeps the address, the time, the reason and a digest of the token. Who may approve, and whether it is still
-the very image that people were asked about, verified and not revoked, is looked at once more when the promotion is
-carried out; if it cannot be, that is its end, and the record says why. A promotion that was approved and is not carried
-out, because its function died, goes on when it is asked for or approved again. `deprecate_images` logs what comes of
-each request. One that lapses is logged by `expire_builds` and raises the alert promotion_lapsed.
-
-On one machine, an approval is a record and no border: `goldsmith images approve` notes the name of the account and the
-reason, one is enough, and an account that can run it can also write to the home.
-[Decision 86](decisions/0086-approvals-are-proved-by-tokens.md) has the reasons.
+An event that no rule is for (late, twice, of an earlier attempt, of another build) is ignored with a reason. Entering a
+state gives the state's order, and writes into the ledger what that order may make. An order that is not answered within
+{PATIENCE:.0f} s is given again; a clean-up after {CLEANING_PATIENCE:.0f} s, and ever more rarely when it is stuck.
+[lifecycle.md](lifecycle.md) has the diagram.
 """
 
-TRIGGERS = """\
-## Builds by triggers
-
-A spec with [`triggers`](spec.md#triggers) is a document of the store, beside builds. A look at it strikes the builds that have ended, compares source image and period with those that it remembers, and writes down the next build with its
-cause and number, on condition that the document is still as it was. The number and the cause are the build's request, so its id is known before it begins, and asking for it any number of times begins it once.
-
-    source image, time ── advance_trigger() ── written, if unchanged ── asked for until the build is there ── ended: struck
-"""  # noqa: E501 - rows of tables
-
-RETIREMENT = """\
-## Old images
-
-The date "deleted" that `output.deprecate_old.ttl` gives a deprecated image deletes nothing: neither Compute Engine nor
-the functions act on it. Images go away by rule only where the deployer, or the owner of a home, has set one for
-their family; a spec cannot. On one machine,
-[`goldsmith images retire`](command-line.md#goldsmith-images-retire) does it.
-
-On Google Cloud, the variables [`retire_images` and `consumers`](deployment.md#variables) of `terraform/` say it, for
-families of the deployment's project, and `retire_images` does it every six hours. The dashboard's `/retirement` is the
-report of its last run: what stays and why, what went, and what could not be done. It is also the object
-`retirement/report.json` of the bucket, with up to 2000 images, which `goldsmith images retire --project PROJECT`
-prints; with `--dry-run` it says what a run would do now.
-
-Deletion has two phases:
-
-1. An image that is old enough, and that nothing uses, becomes OBSOLETE. Nothing new can be made of it then: Compute Engine refuses it, and so does Goldsmith on one machine.
-2. A day later, at least, everything that may use it is listed again. If nothing does, it is deleted, by its id. A list that is not whole, since a zone cannot be
-   reached, counts as one that cannot be read.
-
-An image stays, with the reason, if any of these holds:
-
-| an image stays | because |
-| --- | --- |
-| its family leads to it, or it is the newest of its family | users of the family must find an image |
-| it is among the `keep` newest that the family may lead to | a revocation goes back to one of them; bad images do not count |
-| one of those was deprecated for it | its record shows that Goldsmith has deprecated that one, and no person |
-| it is younger than `older_than` | the rule says so |
-| something uses it | a build that has not ended, its copy in a channel, or an image that was made from it and is not going itself; on one machine also a process or loop device that has its disk open; on Google Cloud a disk, an instance template or a managed instance group of the deployment's project or of `consumers` |
-| not all that may use it can be read | what cannot be read is named |
-| Goldsmith has no record that it published it | also images of `adopted_families` are never deleted |
-| a person has made it active again after phase one | it stays for good; to delete it is up to people |
-
-An image that is used at the second look stays OBSOLETE, and the output says so. Each phase is recorded in the image's
-document before and after its call, so a run that is killed is gone on with by the next one.
-[Decision 87](decisions/0087-images-are-retired-in-two-phases.md) has the reasons.
-"""  # noqa: E501 - rows of tables
-
-REVOCATION = """\
-## Revoked images
-
-A published image that turns out to be bad is taken back: on one machine by
-[`goldsmith images revoke`](command-line.md#goldsmith-images-revoke-name), on Google Cloud by a message that operators
-publish:
-
-    gcloud pubsub topics publish image-requests --project PROJECT \\
-      --message '{"revoke": {"image": "web-20261120", "reason": "its sshd takes any password"}}'
-
-`image` is an image of the deployment's project, or PROJECT/NAME. `"alone": true` revokes it also where its family has
-no other good image. `deprecate_images` carries the request out, and its log says what came of it: the image is OBSOLETE
-and has the label `goldsmith-revoked`, the family leads to the newest good image before it, and no plan takes it as a
-source any more. [Decision 81](decisions/0081-revoked-images.md) has the rules.
-
-The log and the image's record also say what uses the image, or a copy of it: disks with the VMs that run from them,
-instance templates and managed instance groups, in the deployment's project and in `consumers`, at most 200. A project
-that cannot be read is named. `goldsmith images check` lists what uses an image that must not be used.
-
-Images that were built from it are named, and not revoked. With `"cascade": true`, or `--cascade` on one machine, their
-specs are built again, each once, when their sources lead to an image that was not built from it: those of the first
-level at once, the next ones when these have succeeded, for a week at most. On Google Cloud `expire_builds` asks for
-them each minute, as for [builds by triggers](#builds-by-triggers). What is not built again is named with the reason.
-[Decision 96](decisions/0096-rebuilds-after-a-revocation.md) has the rules.
-
-Terraform can refuse an image that is revoked, or that Goldsmith has not made, before it makes a machine of it:
-
-```terraform
-data "google_compute_image" "web" {
-  project = "my-project"
-  name    = "web-20261120"
-
-  lifecycle {
-    postcondition {
-      condition     = alltrue([
-        contains(keys(self.labels), "goldsmith-build"),
-        !contains(keys(self.labels), "goldsmith-revoked"),
-      ])
-      error_message = "${self.name} was revoked, or Goldsmith has not made it."
-    }
-  }
-}
-```
-
-Labels are for people: an account with `compute.images.setLabels` in that project can set them. Keep it a project for
-images alone. The organization policy `compute.trustedImageProjects` then limits boot disks to its images, and a custom
-constraint on `compute.googleapis.com/Image` can deny there to create an image without the label `goldsmith-build`.
-Neither policy knows of revocations. That no new disk is made of a revoked image is the work of its state, OBSOLETE.
+MADE = """\
+Made from `shared/engine/lifecycle.py` by `python -m docs.generate_lifecycle`; a test holds both together, so change the
+table there, never this page.
 """
 
 ANNOUNCE = "The finished build, whole, to the topic builds-finished."
 ABSENT = "–"
 
 
-def page() -> str:
-    """Return the whole document."""
-    parts = [
-        INTRODUCTION,
-        diagram(),
+def pages() -> dict[str, str]:
+    """Return both documents, by their names."""
+    machine = [
+        MACHINE,
+        MADE,
         "## Rules\n\nThe first that holds wins.\n",
         rules(),
         "## Events\n",
@@ -245,13 +102,8 @@ def page() -> str:
         table(("order", "given on entering", "what is asked for"), map(order, ORDER_KINDS)),
         "## Outcomes\n",
         table(("outcome", "decided by"), ((code(outcome), deciders(outcome)) for outcome in Outcome)),
-        RETRIES,
-        CHANNELS,
-        TRIGGERS,
-        REVOCATION,
-        RETIREMENT,
     ]
-    return "\n".join(parts)
+    return {"lifecycle.md": "\n".join([LIFE, diagram(), GOES_ON]), "state-machine.md": "\n".join(machine)}
 
 
 def diagram() -> str:
@@ -360,4 +212,5 @@ def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    for name, text in pages().items():
+        (Path(__file__).parent / name).write_text(text, encoding="utf-8")

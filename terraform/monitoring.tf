@@ -18,7 +18,7 @@ locals {
     damaged_document = "A build, or an event of one, cannot be read: it is damaged, or was written by a newer Goldsmith. Other builds continue. See docs/deployment.md."
     flood            = "A build VM has sent more reports than any honest VM needs to send; the excess is dropped, and other builds continue. The log entry names the build: check its steps, and who requested it. See docs/deployment.md."
     trigger_paused   = "The triggers of a spec were paused, since too many of its builds have failed in a row. The log entry names the spec: it is built again once it is changed or resumed. See docs/deployment.md."
-    promotion_lapsed = "A promotion to a channel was not approved within the channel's approve_within, and has lapsed. The log entry names image and channel: ask for the promotion again, or leave it. See docs/lifecycle.md."
+    promotion_lapsed = "A promotion to a channel was not approved within the channel's approve_within, and has lapsed. The log entry names image and channel: ask for the promotion again, or leave it. See docs/published-images.md."
     slow_cleaning    = "A build has been cleaning for over an hour: a resource that it made cannot be deleted. The log of clean_up names the resource and the reason."
     slow_turn        = "A queued build that was requested over an hour ago cannot begin, although it is its turn. The log of expire_builds names the reason: perhaps a permission that its account lacks. See docs/deployment.md."
   }

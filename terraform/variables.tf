@@ -483,7 +483,7 @@ variable "adopted_families" {
 }
 
 variable "channels" {
-  description = "Channels that images can be promoted to: the channel prod of the family web is the family web-prod. A promotion to a channel with approvers, addresses of service accounts that one person each may impersonate, waits until two of them approve it, and lapses if they do not within approve_within, 7 days by default. docs/lifecycle.md says more."
+  description = "Channels that images can be promoted to: the channel prod of the family web is the family web-prod. A promotion to a channel with approvers, addresses of service accounts that one person each may impersonate, waits until two of them approve it, and lapses if they do not within approve_within, 7 days by default. docs/published-images.md says more."
   type = map(object({
     approvers      = optional(list(string), [])
     approve_within = optional(string)

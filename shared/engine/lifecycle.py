@@ -5,7 +5,7 @@ The file is longer than others so that a change of the lifecycle is read and rev
 advance() is pure and total. It reads no clock, since each event brings the server's time, and it never raises. An event
 that does not apply (late, duplicate, foreign, of an earlier attempt) is ignored with a reason. Entering a state gives
 the state's order, and enters in the ledger what that order may make. A tick past `wake_at` gives the order again.
-docs/lifecycle.md is generated from RULES and the docstrings of the functions that it names; a test compares the two.
+docs/state-machine.md is generated from RULES and the docstrings of the functions that it names; a test compares both.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def _approver(asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord,
     if not channel.approvers:
         raise InputError(f"channel {asked.channel} has no approvers any more; promote the image without")
     if not proof:
-        raise InputError("a token has to prove who says so; docs/lifecycle.md says how to get one")
+        raise InputError("a token has to prove who says so; docs/published-images.md says how to get one")
     by = backend.identities.mail_of(word.token, purpose_of(asked, answer))
     if by not in channel.approvers:
         raise InputError(f"{by} is no approver of the channel {asked.channel}")

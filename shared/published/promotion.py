@@ -79,7 +79,7 @@ def find_channel(name: str, backend: Backend) -> Channel:
     """Return a channel of the deployment. InputError."""
     channels = backend.channels()
     if not channels:
-        raise InputError(f"there is no channel {name}, since no channels are set up; docs/lifecycle.md says how")
+        raise InputError(f"there is no channel {name}, since no channels are set up; docs/published-images.md says how")
     if name not in channels:
         raise InputError(f"there is no channel {name}; {nearest(name, channels)}")
     return channels[name]
