@@ -12,14 +12,14 @@ LATEST_DATE = (1 << 32) - 1  # Unix seconds that all formats can hold
 MIB, GIB = 1 << 20, 1 << 30  # bytes; Compute Engine counts disks in GIB and calls them GB
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
+DURATION_FORM = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _BYTES = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]{1,15})(?:(B)|([KMGT])(?:i?B)?)")
+SIZE_FORM = re.compile(r"([0-9]{1,15})(?:(B)|([KMGT])(?:i?B)?)")
 
 
 def parse_duration(text: str) -> float:
     """Return the seconds of `7d`, `1h30m` or `90s`: whole numbers, units in falling order. Raises ValueError."""
-    match = _DURATION.fullmatch(text)
+    match = DURATION_FORM.fullmatch(text)
     if not match or not text:
         raise ValueError(f"{text[:40]!r} is not a duration; write one such as 90s, 5m, 1h30m or 7d")
     return float(sum(int(count or 0) * unit for count, unit in zip(match.groups(), _SECONDS.values(), strict=True)))
@@ -36,7 +36,7 @@ def format_duration(seconds: float) -> str:
 
 def parse_size(text: str) -> int:
     """Return the bytes of `500M`, `10GB`, `2GiB` or `5000B`, units binary as Compute Engine's. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
+    match = SIZE_FORM.fullmatch(text)
     if not match:
         raise ValueError(f"{text[:40]!r} is not a size; write a whole number and its unit, such as 500M or 10G")
     return int(match[1]) * _BYTES[match[2] or match[3]]

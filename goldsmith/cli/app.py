@@ -152,6 +152,14 @@ def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOp
 
 
 @app.command()
+def schema() -> None:
+    """Print the JSON schema of the spec, by which editors complete and explain its keys."""
+    from ..commands.schema import print_schema
+
+    print_schema()
+
+
+@app.command()
 def plan(
     spec: SpecArgument,
     parameters: Parameters = None,

@@ -8,10 +8,12 @@ their own, in actions.py.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, InstanceOf
+from pydantic_core import CoreSchema
 
 from provisioner.protocol import CHECKS
 
@@ -24,7 +26,7 @@ from ..build.image.secure_boot import MOST_KEYS, BootKey, read_boot_key
 from ..build.proxy import direct_host, proxy_url
 from ..errors import InputError
 from ..names import nearest, quoted, shown_value
-from ..quantities import GIB, format_duration, format_size, parse_duration, parse_size
+from ..quantities import DURATION_FORM, GIB, SIZE_FORM, format_duration, format_size, parse_duration, parse_size
 from .closed import problem
 from .disk.reading import read_disk
 
@@ -36,6 +38,11 @@ LONGEST_BOOT = 3600  # seconds
 
 _BOOLEANS = {"true": True, "false": False}
 _GS_OBJECT = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]/.+")
+
+
+def _whole(pattern: re.Pattern[str]) -> str:
+    """Return what JSON Schema has for a pattern that a whole text matches."""
+    return f"^(?:{pattern.pattern})$"
 
 
 # Numbers, booleans, quantities
@@ -69,7 +76,7 @@ def _duration(least: float, most: float) -> BeforeValidator:
             )
         return seconds
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=Annotated[str, Field(pattern=_whole(DURATION_FORM))])
 
 
 def _fits_a_disk(count: int) -> int:
@@ -87,7 +94,7 @@ def _size(least: int) -> BeforeValidator:
             raise ValueError(f"{value!r} is too small; write at least {format_size(least)}")
         return count
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=Annotated[str, Field(pattern=_whole(SIZE_FORM))])
 
 
 Whole = Annotated[int, BeforeValidator(typed)]
@@ -107,7 +114,17 @@ RootRoom = Annotated[int, _size(0), AfterValidator(_fits_a_disk)]
 # Texts of one form
 
 
-def matching(pattern: re.Pattern[str], wrong: str) -> AfterValidator:
+@dataclass(frozen=True)
+class Matching(AfterValidator):
+    """The check that a whole text matches a pattern, which the JSON schema of the spec has as well."""
+
+    pattern: re.Pattern[str] = re.compile("")
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": _whole(self.pattern)}
+
+
+def matching(pattern: re.Pattern[str], wrong: str) -> Matching:
     """Make the check that a whole text matches; `wrong` follows the text in the message."""
 
     def check(text: str) -> str:
@@ -115,7 +132,7 @@ def matching(pattern: re.Pattern[str], wrong: str) -> AfterValidator:
             raise ValueError(f"{quoted(text)} {wrong}")
         return text
 
-    return AfterValidator(check)
+    return Matching(check, pattern)
 
 
 Arch = Literal["x86_64", "arm64"]
@@ -255,7 +272,7 @@ SharedWith = Annotated[
     Field(max_length=MOST_USERS),
 ]
 CloudProject = Annotated[str, AfterValidator(names.cloud_project)]
-SecureBootKey = Annotated[BootKey, BeforeValidator(_boot_key)]
+SecureBootKey = Annotated[BootKey, BeforeValidator(_boot_key, json_schema_input_type=str)]
 SecureBootKeyList = Annotated[tuple[SecureBootKey, ...], Field(max_length=MOST_KEYS)]
 KmsKey = Annotated[str, AfterValidator(names.kms_key)]
 Licenses = Annotated[tuple[Annotated[str, AfterValidator(_license)], ...], AfterValidator(_without_empty)]
@@ -381,7 +398,10 @@ def _described(value: Any) -> Any:
     return value if isinstance(value, DiskDescription) else read_disk(value).description
 
 
-DescribedDisk = Annotated[InstanceOf[DiskDescription] | None, BeforeValidator(_described)]
+DescribedDisk = Annotated[
+    InstanceOf[DiskDescription] | None,
+    BeforeValidator(_described, json_schema_input_type=Literal["filesystem"] | list[dict[str, Any]]),
+]
 
 
 # Hygiene

@@ -300,6 +300,12 @@ def test_bill_of_materials_is_read_and_written_beside_the_spec(run: Commands, ho
     assert "output.sbom.input: gs://bucket/own.json is on Google Cloud; write a path beside the spec" in refused.err
 
 
+def test_the_schema_is_printed_as_it_is(run: Commands) -> None:
+    done = run("schema")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (ROOT / "shared" / "spec" / "spec.schema.json").read_text(encoding="utf-8")
+
+
 def test_doctor_says_what_there_is(run: Commands) -> None:
     done = run("doctor", "--json")
     findings = done.document()
