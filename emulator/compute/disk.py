@@ -24,6 +24,7 @@ class Disk:
     source: Path | None = None  # an image's disk, until it is copied
     running: str = ""
     users: list[str] = field(default_factory=list)  # paths of the instances that it is attached to
+    is_being_attached: bool = False
 
     @property
     def size(self) -> int:

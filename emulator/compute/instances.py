@@ -153,16 +153,22 @@ class Instances:
         attached = attached_disk(entry, disk, len(instance.disks), self._links)
         if attached["deviceName"] in [each["deviceName"] for each in instance.document["disks"]]:
             raise invalid("resource.deviceName", attached["deviceName"], "is in use by this instance.")
+        if disk.is_being_attached:
+            raise Refusal(400, "resourceNotReady", f"The resource '{disk.path}' is not ready")
+        disk.is_being_attached = True
 
         def work() -> None:
-            with instance.turn, failing():
-                if not instance.down.is_set():
-                    self._runner.attach(instance, disk, attached["deviceName"])
-                    disk.running = instance.path
-                disk.update(lastAttachTimestamp=timestamp())
-                disk.users.append(instance.path)
-                instance.disks = [*instance.disks, disk]
-                instance.update(disks=[*instance.document["disks"], attached])
+            try:
+                with instance.turn, failing():
+                    if not instance.down.is_set():
+                        self._runner.attach(instance, disk, attached["deviceName"])
+                        disk.running = instance.path
+                    disk.update(lastAttachTimestamp=timestamp())
+                    disk.users.append(instance.path)
+                    instance.disks = [*instance.disks, disk]
+                    instance.update(disks=[*instance.document["disks"], attached])
+            finally:
+                disk.is_being_attached = False
 
         return self._begin(call, "attachDisk", instance, work)
 

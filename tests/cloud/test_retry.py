@@ -19,10 +19,10 @@ pytestmark = pytest.mark.vm
 
 def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Person, cloud: Cloud) -> None:
     """Its image cannot be made; then it cannot join its family."""
-    folder = person.spec("late", replace={"family: hello": "family: again"})
+    folder = person.spec("unmade", replace={"family: hello": "family: again"})
     with denied(cloud, "compute.images.create"):
         printed = person.goldsmith("submit", folder / "build.yaml", status=1)
-    [first] = [build for build in person.builds() if build.name == "late"]
+    [first] = [build for build in person.builds() if build.name == "unmade"]
     disk = f"gs-{first.id}-a1-boot"
     assert (first.outcome, first.state, first.image) == (Outcome.FAILED, State.HELD, None), first.reason
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
@@ -30,13 +30,13 @@ def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Pe
 
     with denied(cloud, "compute.images.update"):
         printed = person.goldsmith("builds", "retry", first.id, status=1)
-    second = person.until("late", lambda build: build.retry_of == first.id and build.finished)
+    second = person.until("unmade", lambda build: build.retry_of == first.id and build.finished)
     assert second.image is not None, second.reason
     assert f"goldsmith builds retry {second.id}" in printed
     assert person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again") == []
     assert person.resources("disks") == []
     cloud.scheduler.step("expire-builds")
-    assert person.until("late", lambda build: build.id == first.id and build.finished).outcome is Outcome.FAILED
+    assert person.until("unmade", lambda build: build.id == first.id and build.finished).outcome is Outcome.FAILED
 
     printed = person.goldsmith("builds", "retry", second.id)
     assert "newest of family again" in printed.splitlines()[-1]

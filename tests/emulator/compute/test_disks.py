@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.api_core.exceptions import BadRequest, NotFound
@@ -89,9 +90,13 @@ def test_disk_without_a_source_is_blank_and_goes_with_its_instance(cloud: Cloud)
 
 
 def attach(cloud: Cloud, name: str, mode: str) -> Operation:
+    return cloud.done(begin_to_attach(cloud, name, mode))
+
+
+def begin_to_attach(cloud: Cloud, name: str, mode: str) -> Any:
     wanted = AttachedDisk(source=f"projects/{PROJECT}/zones/{ZONE}/disks/{name}", device_name=name, mode=mode)
     request = {"project": PROJECT, "zone": ZONE, "instance": "vm-1", "attached_disk_resource": wanted}
-    return cloud.done(cloud.instances.attach_disk_unary(request=request))
+    return cloud.instances.attach_disk_unary(request=request)
 
 
 def test_a_running_instance_is_given_a_disk_to_be_read(cloud: Cloud) -> None:
@@ -102,7 +107,10 @@ def test_a_running_instance_is_given_a_disk_to_be_read(cloud: Cloud) -> None:
         attach(cloud, "given", "READ_WRITE")
     with pytest.raises(NotFound):
         attach(cloud, "none", "READ_ONLY")
-    operation = attach(cloud, "given", "READ_ONLY")
+    begun = begin_to_attach(cloud, "given", "READ_ONLY")
+    with pytest.raises(BadRequest, match=r"is not ready|is already being used"):
+        begin_to_attach(cloud, "given", "READ_ONLY")
+    operation = cloud.done(begun)
     assert (operation.operation_type, operation.error.errors) == ("attachDisk", [])
     found = cloud.instance("vm-1").disks
     assert [(each.device_name, each.mode, each.auto_delete) for each in found[1:]] == [("given", "READ_ONLY", False)]
