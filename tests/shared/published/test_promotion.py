@@ -147,7 +147,7 @@ def test_what_is_refused_changes_nothing(name: str, channel: str, text: str) -> 
 def test_without_channels_it_is_said_where_they_are_written() -> None:
     world = world_of("one")
     world.backend = replace(world.backend, channels=dict)
-    with pytest.raises(InputError, match=r"no channels are set up; docs/lifecycle\.md says how"):
+    with pytest.raises(InputError, match=r"no channels are set up; docs/published-images\.md says how"):
         promote(world, "one")
 
 
