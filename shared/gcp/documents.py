@@ -97,9 +97,11 @@ def event_fields(event: Event) -> dict[str, Any]:
     document = _packed(_text(event))
     if len(document) > DOCUMENT_LIMIT and isinstance(event, BuildRejected | OrderFailed):
         document = _packed(_text(replace(event, reason=event.reason[:REASON])))
-    if len(document) > DOCUMENT_LIMIT:
-        raise TooLarge(f"event {event.event_id} of build {event.build_id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
-    fields = {"kind": kind_of(event), DELETE_AFTER: _time(event.time) + KEPT_FOR, "document": document}
+    fields = {
+        "kind": kind_of(event),
+        DELETE_AFTER: _time(event.time) + KEPT_FOR,
+        "document": _within(f"event {event.event_id} of build {event.build_id}", document),
+    }
     return {**fields, "time": SERVER_TIMESTAMP}
 
 
@@ -134,13 +136,10 @@ def image_or_damage(key: str, fields: Mapping[str, Any]) -> ImageDocument | Dama
 
 def trigger_fields(trigger: Trigger) -> dict[str, Any]:
     """Return the fields of triggers/{id}. One that is removed is kept as long as its builds. TooLarge."""
-    document = _packed(write_trigger(trigger))
-    if len(document) > DOCUMENT_LIMIT:
-        raise TooLarge(f"trigger {trigger.id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
     return {
         "active": trigger.is_active,
         DELETE_AFTER: _time(trigger.removed) + KEPT_FOR if trigger.removed else None,
-        "document": document,
+        "document": _within(f"trigger {trigger.id}", _packed(write_trigger(trigger))),
     }
 
 
@@ -163,13 +162,10 @@ def trigger_or_damage(key: str, fields: Mapping[str, Any]) -> Trigger | Damaged:
 
 def promotion_fields(asked: AskedPromotion) -> dict[str, Any]:
     """Return the fields of promotions/{id}. One that has ended is kept as long as builds are. TooLarge."""
-    document = _packed(write_promotion(asked))
-    if len(document) > DOCUMENT_LIMIT:
-        raise TooLarge(f"promotion {asked.id}: {_too_large(len(document), DOCUMENT_LIMIT)}")
     return {
         "open": asked.is_open,
         DELETE_AFTER: None if asked.is_open else _time(asked.ended) + KEPT_FOR,
-        "document": document,
+        "document": _within(f"promotion {asked.id}", _packed(write_promotion(asked))),
     }
 
 
@@ -235,9 +231,7 @@ def _build_document(build: Build, limit: int) -> str | bytes:
         if len(document) <= limit:
             return document
         document = _packed(_text(_shortened(build, most)))
-    if len(document) > limit:
-        raise TooLarge(f"build {build.id}: {_too_large(len(document), limit)}")
-    return document
+    return _within(f"build {build.id}", document, limit)
 
 
 def _shortened(build: Build, most: int) -> Build:
@@ -260,8 +254,12 @@ def _shortened_steps(steps: Iterable[StepRecord], most: int) -> tuple[StepRecord
     )
 
 
-def _too_large(size: int, limit: int) -> str:
-    return f"its document has {size} bytes, and Firestore takes {limit}; move data from the spec into its context"
+def _within(what: str, document: str | bytes, limit: int = DOCUMENT_LIMIT) -> str | bytes:
+    """Return a document that Firestore takes. TooLarge."""
+    if len(document) > limit:
+        remedy = "move data from the spec into its context"
+        raise TooLarge(f"{what}: its document has {len(document)} bytes, and Firestore takes {limit}; {remedy}")
+    return document
 
 
 def _text(document: Build | Event | ImageDocument) -> str:
