@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from provisioner.protocol import BUILD, VERIFY
 
@@ -19,6 +20,17 @@ from ..names import LOCAL, quoted
 from ..ports import Store
 from .step_table import waiting
 
+PLACES = {
+    "verify_steps": "steps",
+    "zone": "zone",
+    "claimed": "claimed",
+    "reports": "reports",
+    "last_seen": "last_seen",
+    "quiet": "quiet",
+    "newest": "newest",
+    "verify_identity": "identity",
+}
+"""What a build has of the machine in use, and where a verifier has the same of itself."""
 TRIES = 3  # of a conditional write of a sign of life: the next one comes soon
 
 
@@ -51,49 +63,18 @@ def as_seen_by(build: Build, name: str) -> Build:
     own = verifier(build, name)
     if own is None:
         return build
-    return replace(
-        build,
-        verify_steps=own.steps,
-        zone=own.zone,
-        claimed=own.claimed,
-        reports=own.reports,
-        last_seen=own.last_seen,
-        quiet=own.quiet,
-        newest=own.newest,
-        verify_identity=own.identity,
-        deadline=min(build.deadline, own.deadline or build.deadline),
-    )
+    there: dict[str, Any] = {place: getattr(own, own_name) for place, own_name in PLACES.items()}
+    return replace(build, deadline=min(build.deadline, own.deadline or build.deadline), **there)
 
 
 def put_back(build: Build, seen: Build, name: str) -> Build:
     """Return what came of a build as a verifier sees it, with each thing in its own place again."""
-    own = verifier(seen, name)
-    if own is None:
+    if verifier(seen, name) is None:
         return seen
-    changed = replace(
-        own,
-        steps=seen.verify_steps,
-        zone=seen.zone,
-        claimed=seen.claimed,
-        reports=seen.reports,
-        last_seen=seen.last_seen,
-        quiet=seen.quiet,
-        newest=seen.newest,
-        identity=seen.verify_identity,
-    )
-    return replace(
-        seen,
-        verify_steps=build.verify_steps,
-        zone=build.zone,
-        claimed=build.claimed,
-        reports=build.reports,
-        last_seen=build.last_seen,
-        quiet=build.quiet,
-        newest=build.newest,
-        verify_identity=build.verify_identity,
-        deadline=seen.deadline if seen.held and not build.held else build.deadline,
-        verifiers=tuple(changed if each.name == name else each for each in seen.verifiers),
-    )
+    news: dict[str, Any] = {own_name: getattr(seen, place) for place, own_name in PLACES.items()}
+    before: dict[str, Any] = {place: getattr(build, place) for place in PLACES}
+    deadline = seen.deadline if seen.held and not build.held else build.deadline
+    return replace(with_verifier(seen, name, **news), deadline=deadline, **before)
 
 
 def with_verifier(build: Build, name: str, **changes: object) -> Build:
