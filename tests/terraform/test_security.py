@@ -218,7 +218,7 @@ def test_one_function_signs_and_people_read_its_public_key(plan: Plan, tmp_path:
     assert {g.what for g in grants(plan) if g.where == topology.KEYS} == {"storage.objects.get", "storage.objects.list"}
     pem = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
     known = make_plan({**VARIABLES, "signing_key": None, "trusted_keys": {versions[0]: pem}}, tmp_path)
-    assert {g for g in grants(known) if g.where == "signing_key"} == set()  # no one signs, and no one need ask
+    assert {g for g in grants(known) if g.where == "signing_key"} == set()  # nothing is signed
     assert trusted_keys(known) == [{"keys": {versions[0]: pem}}]
 
 

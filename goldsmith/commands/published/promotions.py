@@ -87,7 +87,7 @@ def list_approvals(place: Place, *, as_json: bool) -> None:
             each.channel,
             when(each.asked),
             when(each.deadline),
-            ", ".join(approval.by for approval in each.approvals) or "nobody yet",
+            ", ".join(approval.by for approval in each.approvals) or "none yet",
         )
         for each in shown
     ]

@@ -30,7 +30,7 @@ _LEAST_WITHIN, _MOST_WITHIN = 60.0, 90 * 86400.0
 class Channel:
     """What is promoted to one channel, and on whose word."""
 
-    approvers: tuple[str, ...] = ()  # mail addresses, in lower case, of those who may approve; (): nobody has to
+    approvers: tuple[str, ...] = ()  # mail addresses, in lower case, of those who may approve; (): none is needed
     approve_within: float = APPROVE_WITHIN  # seconds after which a promotion that is not approved lapses
 
 

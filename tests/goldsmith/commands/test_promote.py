@@ -135,7 +135,7 @@ def test_an_image_waits_for_a_word_that_is_recorded(run: Commands, images: Path)
     assert asked.out.endswith("approve it: goldsmith images approve two --channel vault --reason TEXT\n")
     listed = run("images", "approvals").out.splitlines()
     assert [listed[0].split()[:2], listed[1].split()[:2]] == [["IMAGE", "CHANNEL"], ["two", "vault"]]
-    assert listed[1].endswith("nobody yet")
+    assert listed[1].endswith("none yet")
     refused = run("images", "approve", "two", "--channel", "vault", "--reason", "too early", "--refuse")
     me = pwd.getpwuid(os.getuid()).pw_name
     assert refused.out == (
