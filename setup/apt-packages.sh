@@ -57,6 +57,7 @@ development() {
 	cat <<-END
 		python3-venv python:ensurepip
 		shellcheck shellcheck
+		chromium chromium optional
 		rpm rpmbuild
 	END
 }
