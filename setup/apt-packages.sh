@@ -58,6 +58,7 @@ development() {
 		python3-venv python:ensurepip
 		shellcheck shellcheck
 		chromium chromium optional
+		eatmydata eatmydata
 		rpm rpmbuild
 	END
 }
