@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Event
 
 from shared.build.image.channels import read_channels
+from shared.build.image.people import read_people
 from shared.build.limits import NO_LIMITS, Limits
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.json_values import reader
@@ -56,6 +57,13 @@ def main(arguments: Sequence[str]) -> int:
         help='where its images can be promoted to: {"dev": {}, "prod": {}}; without it, nowhere',
     )
     parser.add_argument(
+        "--people",
+        type=_people,
+        default="{}",
+        metavar="JSON",
+        help='whose addresses it knows: {"ann": {"addresses": ["ann@example.com"]}}; without it, nobody\'s',
+    )
+    parser.add_argument(
         "--signing-key",
         type=_key_version,
         metavar="VERSION",
@@ -82,6 +90,7 @@ def run(options: argparse.Namespace, asked: Event) -> None:
         boot="firmware" if options.boot == "firmware" else "direct",
         limits=options.limits,
         channels=options.channels,
+        people=options.people,
         signing_key=options.signing_key or "",
     )
     with cloud:
@@ -140,6 +149,15 @@ def _channels(text: str) -> str:
     """Check channels as GOLDSMITH_CHANNELS has them."""
     try:
         read_channels(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError("; ".join(str(error).splitlines())) from error
+    return text
+
+
+def _people(text: str) -> str:
+    """Check people as GOLDSMITH_PEOPLE has them."""
+    try:
+        read_people(text)
     except InputError as error:
         raise argparse.ArgumentTypeError("; ".join(str(error).splitlines())) from error
     return text

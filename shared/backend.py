@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from .build.image.channels import Channels, no_channels
+from .build.image.people import People, no_people
 from .build.limits import FAILURES
 from .identities import Identities
 from .keys import Keys, Signer
@@ -44,4 +45,5 @@ class Backend:
     trigger_failures: int = field(default=FAILURES, kw_only=True)  # in a row, after which a trigger is paused
     identities: Identities | None = field(default=None, kw_only=True)  # None: an approval is a record, and no border
     secret_versions: SecretVersions | None = field(default=None, kw_only=True)  # where specs may name the latest
+    people: Callable[[], People] = field(default=no_people, kw_only=True)  # of the deployment
     signer: Signer | None = field(default=None, kw_only=True)  # of what is stated of images; None: nothing is

@@ -26,6 +26,7 @@ CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context, or a 
 LIST = "list:"  # begins the name in that object of what is a list of packages, and no context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 KEEP_METADATA = "goldsmith-keep-on-failure"  # a duration
+AUTHOR_METADATA = "goldsmith-author"  # an identity token of the person who has written all of it
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 LONGEST_KEEP = 7 * 86_400.0  # seconds that can be asked for
 
@@ -56,6 +57,13 @@ def split_uri(uri: str) -> tuple[str, str]:
     if match is None or uri.encode(errors="replace").decode() != uri:
         raise InputError(f"{uri.encode(errors='replace').decode()} names no object; write gs://bucket/object")
     return match[1], match[2]
+
+
+def submission_purpose(uri: str, text: str, metadata: Mapping[str, str]) -> str:
+    """Return what an author's token has to be for: this text at this place, with what comes with it."""
+    brought = [metadata.get(key) for key in (CONTEXT_METADATA, PARAMETERS_METADATA, KEEP_METADATA)]
+    content = json.dumps([uri, text, *brought]).encode(errors="surrogatepass")
+    return f"submit/{hashlib.sha256(content).hexdigest()}"
 
 
 def is_spec(name: str) -> bool:

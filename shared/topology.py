@@ -32,6 +32,7 @@ TOPICS = (
 )
 
 SPECS = "specs/"  # objects below it are specs, and files that they name
+PEOPLE = SPECS + "people/"  # below it, a folder of one person each, in which nobody else can write
 UPLOADS = "uploads/"  # packed contexts and lists of packages as people bring them: to be checked and copied
 CONTEXTS = "contexts/"  # the same by their digests, written by start_build alone
 CIDATA = "cidata/"  # what VMs fetch at their start; holds their keys, and goes with them

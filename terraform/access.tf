@@ -384,7 +384,7 @@ locals {
 }
 
 resource "google_storage_bucket_iam_member" "objects" {
-  for_each = merge(local.object_access, local.submitted) # of functions, and of people
+  for_each = merge(local.object_access, local.submitted, local.folders) # of functions, and of people
 
   bucket = google_storage_bucket.bucket.name
   role   = google_project_iam_custom_role.objects[each.value.role].name
@@ -393,7 +393,10 @@ resource "google_storage_bucket_iam_member" "objects" {
   condition {
     title       = "only-${trimsuffix(each.value.prefix, "/")}"
     description = "Objects below ${each.value.prefix}, and the list of names."
-    expression  = "resource.name == \"${local.in_bucket}\" || resource.name.startsWith(\"${local.in_bucket}/objects/${each.value.prefix}\")"
+    expression = join("", [
+      "resource.name == \"${local.in_bucket}\" || resource.name.startsWith(\"${local.in_bucket}/objects/${each.value.prefix}\")",
+      each.value.prefix == "specs/" && each.value.role == "write" && length(local.folders) > 0 ? " && !resource.name.startsWith(\"${local.in_bucket}/objects/specs/people/\")" : ""
+    ])
   }
 }
 

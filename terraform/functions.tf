@@ -62,6 +62,7 @@ resource "google_cloudfunctions2_function" "function" {
       GOLDSMITH_VM_SERVICE_ACCOUNT = google_service_account.vm.email
       GOLDSMITH_LIMITS             = jsonencode(local.limits)
       GOLDSMITH_CHANNELS           = jsonencode(var.channels)
+      GOLDSMITH_PEOPLE             = jsonencode(var.people)
       GOLDSMITH_DELIVERY           = var.delivery
       GOLDSMITH_SECURE_BOOT        = tostring(var.secure_boot)
       GOLDSMITH_MAKER_IMAGE        = var.maker_image

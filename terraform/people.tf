@@ -1,5 +1,5 @@
 # Permissions of people and other pipelines: submitters request builds and follow them; operators also end builds and revoke images;
-# repairers set aside documents that cannot be read.
+# repairers set aside documents that cannot be read. Nobody writes to the folder of another person.
 
 locals {
   followers = setunion(var.submitters, var.operators)
@@ -10,6 +10,18 @@ locals {
     ) :
     join(" ", pair) => { member = pair[0], prefix = split(" ", pair[1])[0], role = split(" ", pair[1])[1] }
   }
+}
+
+locals {
+  folders = merge([
+    for name, person in var.people : {
+      for mail in person.addresses : "${name} ${mail}" => {
+        member = "${endswith(lower(mail), ".gserviceaccount.com") ? "serviceAccount" : "user"}:${mail}"
+        prefix = "specs/people/${name}/"
+        role   = "write"
+      }
+    } if person.folder
+  ]...)
 }
 
 resource "google_pubsub_topic_iam_member" "followers" {

@@ -507,6 +507,31 @@ variable "channels" {
   }
 }
 
+variable "people" {
+  description = "The people that the deployment knows, each with all mail addresses that are that person's alone: of a login, of a service account that nobody else may impersonate. Only they can be known as authors of images, whose promotions need one approver less, and two addresses of one person count as one approver. With folder, nobody else may write below specs/people/NAME/, which has to be empty before. docs/published-images.md says more."
+  type = map(object({
+    addresses = list(string)
+    folder    = optional(bool, false)
+  }))
+  nullable = false
+  default  = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.people) : can(regex("^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$", name))]) && length(var.people) <= 200
+    error_message = "Write at most 200 people, whose names have up to 32 lower-case letters, digits and dashes, a letter first."
+  }
+
+  validation {
+    condition     = alltrue([for person in values(var.people) : length(person.addresses) > 0 && alltrue([for mail in person.addresses : can(regex("^[^@\\s]{1,64}@[^@\\s]{1,255}$", mail))])])
+    error_message = "Write at least one mail address for each person: ann@example.com."
+  }
+
+  validation {
+    condition     = length(distinct([for mail in flatten([for person in values(var.people) : person.addresses]) : lower(mail)])) == length(flatten([for person in values(var.people) : person.addresses]))
+    error_message = "An address belongs to one person alone, and is written once."
+  }
+}
+
 variable "retire_images" {
   description = "Families whose old images go away, with the age from which they do and how many of the newest good ones stay. No other image is ever deleted. Without a rule for older_than, age does not matter."
   type = map(object({

@@ -64,8 +64,8 @@ class Cloud:
     `delivery` how build VMs get their files (GOLDSMITH_DELIVERY), `limits` what specs may ask for (GOLDSMITH_LIMITS),
     `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE),
     `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS), `channels` where images can be promoted to
-    (GOLDSMITH_CHANNELS), `signing_key` the version of a key that signs what is stated of images, which is made where
-    there is none (GOLDSMITH_SIGNING_KEY).
+    (GOLDSMITH_CHANNELS), `people` whose addresses are known (GOLDSMITH_PEOPLE), `signing_key` the version of a key that
+    signs what is stated of images, which is made where there is none (GOLDSMITH_SIGNING_KEY).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -81,6 +81,7 @@ class Cloud:
         maker_image: str = MAKER_IMAGE,
         webhooks: str = "",
         channels: str = "",
+        people: str = "",
         signing_key: str = "",
     ) -> None:
         self.home = home.absolute()
@@ -93,6 +94,7 @@ class Cloud:
         self._maker_image = maker_image
         self._webhooks = webhooks
         self._channels = channels
+        self._people = people
         self._signing_key = signing_key
         self._closing = ExitStack()
         self.identity: Identity
@@ -155,6 +157,7 @@ class Cloud:
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_MAKER_IMAGE": self._maker_image,
             "GOLDSMITH_CHANNELS": self._channels,
+            "GOLDSMITH_PEOPLE": self._people,
             "GOLDSMITH_LIMITS": json.dumps(to_document(self._limits)),
             "GOLDSMITH_VM_PUBSUB_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_VM_STORAGE_URL": f"http://{APIS_ADDRESS}",

@@ -133,14 +133,27 @@ def submit(
         Optional[str],  # noqa: UP045
         typer.Option("--keep-on-failure", metavar="TIME", help="Keep the disk of a failed step so long."),
     ] = None,
+    author: Annotated[
+        bool,
+        typer.Option("--author", help="Prove that you are the image's author, by the account that gcloud acts as."),
+    ] = False,
+    impersonate: Annotated[
+        str, typer.Option(metavar="ACCOUNT", help="Prove it by your service account, of which gcloud gets a token.")
+    ] = "",
+    token_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Prove it by the identity token in a file."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on Google Cloud, and follow the build."""
+    from ..commands.published.mail_proof import MailProof
     from ..commands.submit import submit as run
 
-    raise typer.Exit(
-        run(spec, project, bucket, named_values(parameters), source, detach=detach, kept=kept, as_json=json)
-    )
+    asked = MailProof(impersonate, token_file)
+    proof = asked if author or asked != MailProof() else None
+    values = named_values(parameters)
+    raise typer.Exit(run(spec, project, bucket, values, source, detach=detach, kept=kept, as_json=json, proof=proof))
 
 
 @app.command()

@@ -54,7 +54,8 @@ def images_approve(
     json: AsJson = False,
 ) -> None:
     """Say yes to a promotion that waits for approval; with enough approvers it is carried out."""
-    from ..commands.published.promotions import MailProof, approve
+    from ..commands.published.mail_proof import MailProof
+    from ..commands.published.promotions import approve
 
     proof = MailProof(impersonate, token_file)
     place = chosen_place(project, bucket)

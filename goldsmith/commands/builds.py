@@ -132,6 +132,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
         ("state", _state(build, interrupted, waits.get(build.id)) + (f", {build.outcome}" if build.outcome else "")),
         ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
         *([("retry of", build.retry_of)] if build.retry_of else []),
+        *([("author", build.plan.author)] if build.plan is not None and build.plan.author else []),
         ("attempt", str(build.attempt)),
         ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
     ]

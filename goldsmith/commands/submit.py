@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared.build.build import Build, Sibling, State, WorkflowPart
 from shared.build.damage import Damaged
 from shared.build.export_formats import NO_EXPORT, refused_in_cloud
+from shared.build.image.approval import audience_of
 from shared.context.outside import context_name, outside
 from shared.context.packing import pack_context
 from shared.engine.history import Followed
@@ -33,6 +34,7 @@ from shared.spec.cloudbuild.substitutions import builtin_substitutions
 from shared.spec.read import ParsedSpec, SpecBuild, SpecFile, read_specs
 from shared.spec.rules import ONLY_LOCAL
 from shared.submission import (
+    AUTHOR_METADATA,
     CONTEXT_METADATA,
     KEEP_METADATA,
     LIST,
@@ -42,6 +44,7 @@ from shared.submission import (
     object_request,
     result_uri,
     spec_object,
+    submission_purpose,
 )
 from shared.topology import function
 
@@ -53,6 +56,7 @@ from ..screen.text import complain, say
 from ..screen.view import View, view
 from .build import status
 from .builds import find_by_id
+from .published.mail_proof import MailProof, identity_token
 from .specs import read_builds
 
 if TYPE_CHECKING:
@@ -75,8 +79,12 @@ def submit(
     detach: bool,
     as_json: bool,
     kept: str | None = None,
+    proof: MailProof | None = None,
 ) -> int:
-    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload."""
+    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload.
+
+    With `proof` the person is the author of the builds, which a token has to prove.
+    """
     if kept is not None:
         keep_seconds("--keep-on-failure", kept)
     file = read_builds(path, parameters, f"goldsmith submit {path}", source, project or LOCAL)
@@ -85,11 +93,13 @@ def submit(
     if place.project is None:
         raise InputError(f"{path}: which project builds it is said nowhere; add --project ID, or build.project")
     _refuse_elsewhere(file, path)
+    if proof is not None:
+        _refuse_others_context(file, path)
     screen = view(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)
     screen.progress(f"uploading {path}", 0, 0)
-    generation = _upload(file, parameters, kept, client, screen)
+    generation = _upload(file, parameters, kept, client, screen, proof)
     begun = identities(file.parsed, client.bucket_name, name, generation, parameters, place.project)
     if detach:
         for identity in begun:
@@ -123,6 +133,16 @@ def _refuse_elsewhere(file: SpecFile, path: Path) -> None:
         raise InputError(f"{path}:{place_of.line}:{place_of.column}: output.reproducible: {what}")
 
 
+def _refuse_others_context(file: SpecFile, path: Path) -> None:
+    """Refuse a context that others can change, where the author of all is to be proved. InputError."""
+    for build in file.builds:
+        if build.spec.context is not None and _is_object(build.spec.context):
+            raise InputError(
+                f"{path}: context: {build.spec.context} can be changed by others, so no token proves its author; name "
+                "a folder beside the spec, or submit without a proof"
+            )
+
+
 def _check_origin(spec: Spec, path: Path) -> None:
     """Refuse a source from nothing that no build VM can make. InputError."""
     try:
@@ -137,7 +157,14 @@ def _named_project(builds: tuple[SpecBuild, ...]) -> str | None:
     return None if named == LOCAL else named
 
 
-def _upload(file: SpecFile, parameters: Mapping[str, str], kept: str | None, client: CloudClient, screen: View) -> str:
+def _upload(
+    file: SpecFile,
+    parameters: Mapping[str, str],
+    kept: str | None,
+    client: CloudClient,
+    screen: View,
+    proof: MailProof | None,
+) -> str:
     """Upload the files that the builds name, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
     metadata |= {} if kept is None else {KEEP_METADATA: kept}
@@ -150,7 +177,18 @@ def _upload(file: SpecFile, parameters: Mapping[str, str], kept: str | None, cli
     packed |= {LIST + one: _upload_list(one, folder, client) for one in sorted(lists) if one and not _is_object(one)}
     if packed:
         metadata[CONTEXT_METADATA] = context_metadata(packed)
-    return client.upload_spec(spec_object(builds[0].spec.name), file.parsed.text.encode(), metadata)
+    name = spec_object(builds[0].spec.name)
+    if proof is not None:
+        metadata[AUTHOR_METADATA] = _author_token(name, file.parsed.text, metadata, proof, client)
+    return client.upload_spec(name, file.parsed.text.encode(), metadata)
+
+
+def _author_token(name: str, text: str, metadata: Mapping[str, str], proof: MailProof, client: CloudClient) -> str:
+    """Return a token that proves who has written what is uploaded. InputError, EnvironmentFault, Transient."""
+    purpose = submission_purpose(f"gs://{client.bucket_name}/{name}", text, metadata)
+    token = identity_token(audience_of(client.project, purpose), proof)
+    client.identities.mail_of(token, purpose)
+    return token
 
 
 def identities(

@@ -252,6 +252,7 @@ class ImageDocument:
     pushed: tuple[PushedCopy, ...] = ()  # what `images push` has made of it; other stores know more of those
     copies: tuple[str, ...] = ()  # the names of the images that promotions make, or have made, from it
     copy: ChannelCopy | None = None  # None for an image that a build has made; `build_id` is the original's either way
+    author: str = ""  # as of Plan
 
     def beside(self, known: ImageDocument | None) -> ImageDocument:
         """Return what a build writes of its image over what is known of it.
@@ -302,6 +303,7 @@ class WorkflowPart:
     parameters: dict[str, str] = field(default_factory=dict)  # values for the workflow's substitutions
     packed: str | None = None  # URI of the context that the uploader has packed
     keep: str | None = None  # for how long the disk of a step that fails is wanted, as it was written
+    author: str = ""  # the mail address of the person who has uploaded it; "": not known
 
     @property
     def followed(self) -> bool:

@@ -46,6 +46,7 @@ class SpecPlace:
     parameters: dict[str, str] = field(default_factory=dict)
     packed: str | None = None  # the contexts that the uploader has packed, as the request has them
     source: dict[str, Any] = field(default_factory=dict)  # the keys of `source` that say which image it is
+    generation: str = ""  # of the object; "" where it is not known which one was read
 
 
 OriginKind = Literal["bootstrap", "rootfs", "oci", "elements"]
@@ -289,6 +290,7 @@ class Plan:
     exporter: SourceImage | None = None  # on Google Cloud only: what the VM boots from that writes the image's files
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
     read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow
+    author: str = ""  # the mail address of the person who has written all of it, which is proved; "": not known
 
     def verifier(self, name: str) -> VerifyMachinePlan | None:
         """Return one of the VMs that verify; None for "", which stands for the only one. ValueError."""

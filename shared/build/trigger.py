@@ -57,6 +57,7 @@ class Trigger:
     parameters: dict[str, str] = field(default_factory=dict)
     packed: str | None = None  # the contexts that the uploader has packed, as the request has them
     keep: str | None = None  # for how long the disk of a step that fails is wanted, as written
+    author: str = ""  # the mail address of the person who has written all that was accepted; "": not known
     source: dict[str, Any] = field(default_factory=dict)  # the keys of `source` that say which image it is
     source_changed: bool = False
     every: float = 0.0  # seconds; 0: never

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..build.image.channels import Channels, no_channels, read_channels
+from ..build.image.people import People, no_people, read_people
 from ..build.image.retire_rules import MOST_RETAINED
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
@@ -43,6 +44,7 @@ class Settings:
     delivery: DeliveryWay = "download"
     limits: Limits = NO_LIMITS
     channels: Channels = field(default_factory=no_channels)
+    people: People = field(default_factory=no_people)
     secure_boot: bool = False
     maker_image: str = MAKER_IMAGE
     webhooks: tuple[Webhook, ...] = ()
@@ -172,6 +174,13 @@ def _channels(text: str) -> Channels:
         raise ValueError(str(error)) from error
 
 
+def _people(text: str) -> People:
+    try:
+        return read_people(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
 def _webhooks(text: str) -> tuple[Webhook, ...]:
     from ..webhooks.webhook import read_webhooks  # one function alone has any
 
@@ -238,6 +247,12 @@ VARIABLES: Mapping[str, Variable] = {
         "the channels that images can be promoted to",
         'channels as JSON: {"dev": {}, "prod": {}}',
         _channels,
+    ),
+    "people": Variable(
+        "GOLDSMITH_PEOPLE",
+        "the people that a deployment knows by their addresses, and their folders",
+        'people as JSON: {"ann": {"addresses": ["ann@example.com"], "folder": true}}',
+        _people,
     ),
     "secure_boot": Variable(
         "GOLDSMITH_SECURE_BOOT", "whether all VMs are Shielded VMs with Secure Boot", "true or false", _flag

@@ -50,6 +50,7 @@ from ..spec.cloudbuild.substitutions import builtin_substitutions
 from ..spec.model import Spec
 from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse_long
 from ..submission import key_uri
+from .authors import Authors
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
 from .retry import RetryRequest, begun_retry, named_retry, planned_retry, refuse_second
@@ -70,6 +71,7 @@ class Intake:
         self._backend = backend
         self._objects = objects
         self._deployment = deployment
+        self._authors = Authors(backend, objects, deployment.bucket)
         self._engine = Engine(backend.store, backend.bus, backend.clock)
 
     def uploaded(self, name: str, generation: str) -> tuple[Build, ...]:
@@ -144,6 +146,7 @@ class Intake:
             single = replace(single, name=name_in(parsed.document.data, parameters) or request.stem)
             outline = self._outline(parsed, request, parameters) if parsed.is_workflow else ()
             single = replace(single, name=outline[0].spec.name) if len(outline) == 1 else single
+            request = self._authors.named(request, parsed.text)
             part = _part(outline, request, generation, parameters)
             known = self._begun_formerly(outline[0].spec.name if outline else single.name, request)
             if known is None:
@@ -267,6 +270,7 @@ class Intake:
                 documents=contexts.documents(spec),
                 origin=origin,
             )
+            plan = replace(plan, author=self._authors.of(spec, request))
             if plan.image.export_to is not None:
                 plan = replace(plan, exporter=resolve_maker(self._deployment.maker_image, self._backend.compute))
             if spec.triggers is not None and request.uri:
@@ -287,7 +291,9 @@ class Intake:
     def _spec_place(self, spec: Spec, request: Request) -> SpecPlace:
         """Return where a spec lies, with what came with it; its packed contexts are where the build has copied them."""
         packed = renewed(request.packed, request.uri, self._backend.clock.now(), self._is_there)
-        return SpecPlace(request.uri, dict(request.checked_parameters()), packed, source_keys(spec.source))
+        return SpecPlace(
+            request.uri, dict(request.checked_parameters()), packed, source_keys(spec.source), request.generation
+        )
 
     def _source(
         self, spec: Spec, context: Context | None, contexts: UploadedContexts, requested: float
@@ -410,4 +416,5 @@ def _part(
         parameters=dict(parameters),
         packed=request.packed,
         keep=request.keep,
+        author=request.author or "",
     )

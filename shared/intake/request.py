@@ -61,6 +61,7 @@ class Request:
     key: str = ""  # the publisher's name for the request; the same key again is the same build
     anew: bool = False  # it is built even if nothing has changed, without results of earlier builds
     formerly: str = ""  # what asked for the builds of the same request in the release before
+    author: str | None = None  # the mail address of the person who has written all of it; "": not known; None: not yet
 
     @property
     def content(self) -> str:
@@ -156,6 +157,7 @@ def of_part(part: WorkflowPart) -> Request:
         parameters=part.parameters,
         packed=part.packed,
         keep=part.keep,
+        author=part.author,
     )
 
 

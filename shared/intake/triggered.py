@@ -52,7 +52,7 @@ def register(spec: Spec, plan: Plan, request: Request, is_there: Callable[[str],
         known = backend.store.trigger(trigger_id(request.uri))
         if spec.triggers is None and (known is None or not known.is_active):
             return ""
-        offered = _offered(spec, request, is_there, backend.clock.now())
+        offered = _offered(spec, request, is_there, plan.author, backend.clock.now())
         if is_older(offered, known):
             LOG.info("%s#%s was replaced by a later upload already; its triggers stay", request.uri, request.generation)
             return ""
@@ -91,7 +91,7 @@ def _after(known: Trigger | None, offered: Trigger, source: str, spec: Spec) -> 
     return after if spec.triggers is not None else end_trigger(after, offered.accepted)
 
 
-def _offered(spec: Spec, request: Request, is_there: Callable[[str], bool], now: float) -> Trigger:
+def _offered(spec: Spec, request: Request, is_there: Callable[[str], bool], author: str, now: float) -> Trigger:
     """Return the trigger of an upload. InputError for a text that is too long."""
     triggers, text = spec.triggers, "" if request.inline is None else request.inline.text
     if triggers is not None and len(text) > TRIGGER_TEXT_LIMIT:
@@ -116,6 +116,7 @@ def _offered(spec: Spec, request: Request, is_there: Callable[[str], bool], now:
         digest=spec_digest(text, request.checked_parameters(), renewed(request.packed, request.uri, 0.0)),
         packed=renewed(request.packed, request.uri, now, is_there),
         keep=request.keep,
+        author=author,
     )
 
 
@@ -153,12 +154,20 @@ def request_of_trigger(trigger_key: str, number: int, live: StoredObject | None,
         stem=trigger.name,
         result=result_uri(bucket, name, suffix),
         uri=trigger.spec,
+        generation="" if trigger.cascade is not None else trigger.generation,
         inline=None if trigger.cascade is not None else parse(trigger.text, trigger.spec),
         parameters=trigger.parameters,
         packed=_packed_now(trigger, live),
         keep=trigger.keep,
         anew=build.kind in ("every", "revoked"),
+        author=_author_now(trigger, live),
     )
+
+
+def _author_now(trigger: Trigger, live: StoredObject | None) -> str:
+    """Return the author of what a build is made of: where the spec is read as it is now, of the object then alone."""
+    same = live is not None and live.generation == trigger.generation
+    return trigger.author if trigger.cascade is None or same else ""
 
 
 def _packed_now(trigger: Trigger, live: StoredObject | None) -> str | None:

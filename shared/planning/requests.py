@@ -197,17 +197,19 @@ def is_alike(maker: Build | None, plan: Plan) -> bool:
 
     One that has failed its verification is not: it is made anew.
 
-    The content digest does not cover what findings lead to, nor an image's size, licences and description.
+    The content digest does not cover what findings lead to, nor an image's size, licences and description. What one
+    person has had built is not published as the image of another.
     """
     before = maker.plan if maker is not None and not maker.unfit else None
     if before is None:
         return False
     names = ("disk_size_gb", "licenses", "description")
     same = all(getattr(before.image, name) == getattr(plan.image, name) for name in names)
-    return same and (before.hygiene, before.allow, before.source.architecture) == (
+    return same and (before.hygiene, before.allow, before.source.architecture, before.author) == (
         plan.hygiene,
         plan.allow,
         plan.source.architecture,
+        plan.author,
     )
 
 

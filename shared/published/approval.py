@@ -17,18 +17,19 @@ from dataclasses import dataclass, replace
 from ..backend import Backend
 from ..build.damage import Damaged, tell_damaged
 from ..build.image.approval import (
-    NEEDED,
     Approval,
     AskedPromotion,
     PromotionAnswer,
-    approvers_among,
+    can_be_approved,
     is_answered_by,
+    lacking,
     promotion_id,
     proof_of,
     purpose_of,
     written_id,
 )
 from ..build.image.channels import Channel
+from ..build.image.people import is_person
 from ..errors import InputError, Permanent, Transient
 from ..ownership import copy_of
 from .promotion import PromotedImage, find_channel, find_promotable, promote_image
@@ -60,7 +61,8 @@ def ask_promotion(
     if not wanted.approvers:
         return promote_image(project, name, channel, backend)
     image, copy = find_promotable(project, name, channel, backend)
-    _refuse_lonely(channel, wanted, backend)
+    author = image.author if is_person(image.author, backend.people()) else ""
+    _refuse_lonely(channel, wanted, author, backend)
     for _ in range(_TRIES):
         now = backend.clock.now()
         known = _current(promotion_id(project, name, channel), backend)
@@ -83,6 +85,7 @@ def ask_promotion(
             now + wanted.approve_within,
             request=request,
             by=account,
+            author=author,
         )
         if backend.store.save_promotion(asked, known):
             return asked
@@ -159,12 +162,14 @@ def _lapsed(asked: AskedPromotion, backend: Backend) -> AskedPromotion | None:
     return ended
 
 
-def _refuse_lonely(channel: str, wanted: Channel, backend: Backend) -> None:
-    if backend.identities is not None and len(wanted.approvers) < NEEDED:
-        raise InputError(
-            f"channel {channel} has {len(wanted.approvers)} approver, and {NEEDED} have to approve a promotion; name "
-            "more of them in the deployment's channels"
-        )
+def _refuse_lonely(channel: str, wanted: Channel, author: str, backend: Backend) -> None:
+    if backend.identities is None or can_be_approved(author, wanted.approvers, backend.people()):
+        return
+    needed = f"a person other than its author, {author}, has" if author else "two people have"
+    raise InputError(
+        f"channel {channel} has too few approvers: {needed} to approve the promotion; name more of them in the "
+        "deployment's channels"
+    )
 
 
 def _approver(asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord, proof: str, backend: Backend) -> str:
@@ -189,7 +194,7 @@ def _has_enough(asked: AskedPromotion, backend: Backend) -> bool:
     channel = find_channel(asked.channel, backend)
     if backend.identities is None:
         return bool(asked.approvals)
-    return len(approvers_among(asked, channel.approvers)) >= NEEDED
+    return not lacking(asked, channel.approvers, backend.people())
 
 
 def _carry_out(asked: AskedPromotion, backend: Backend) -> PromotedImage | AskedPromotion:

@@ -33,6 +33,7 @@ class Rebuild:
     place: SpecPlace | None = None  # of the spec that is built again; None: none is
     why: str = ""  # why none is
     bad: tuple[str, ...] = ()  # the ids of the images that it may not be built from
+    author: str = ""  # of the spec as it was read for that image
 
     @property
     def key(self) -> str:
@@ -71,7 +72,7 @@ def _rebuild(image: Image, leads_to: Image | None, bad: tuple[str, ...], backend
         return Rebuild(image.name, why=f"{place.uri} names the image that it starts from; change that, and build it")
     if len(bad) > MOST_BAD:
         return Rebuild(image.name, why=f"more than {MOST_BAD} images were built from it; build {place.uri} again")
-    return Rebuild(image.name, build.plan.name, place, bad=bad)
+    return Rebuild(image.name, build.plan.name, place, bad=bad, author=build.plan.author)
 
 
 def _unknown(build: Build | None) -> str:
@@ -118,6 +119,8 @@ def _document(revoked: RevokedImage, rebuild: Rebuild, place: SpecPlace, now: fl
         accepted=now,
         parameters=place.parameters,
         packed=place.packed,
+        author=rebuild.author,
+        generation=place.generation,
         source=place.source,
         source_changed=True,
         cascade=Cascade(image, rebuild.bad, now + WAIT_SECONDS),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
-from ..build.image.approval import NEEDED, AskedPromotion, PromotionAnswer
+from ..build.image.approval import AskedPromotion, PromotionAnswer
 from ..build.limits import NO_LIMITS, Limits
 from ..errors import DamagedDocument, InputError, Permanent, PoisonMessage
 from ..image_users import ImageUsers
@@ -109,7 +109,7 @@ def shown_result(done: ImageAnswer) -> str:
         has, not_to = (", ".join(names) or "none" for names in (done.targets, done.refused))
         return f"image {done.name} of project {done.project} is distributed to: {has}; refused: {not_to}"
     if isinstance(done, AskedPromotion):
-        return f"{done.text}; {NEEDED} approvers are needed" if done.state == "waiting" else done.text
+        return f"{done.text}; {done.needs}" if done.state == "waiting" else done.text
     if isinstance(done, PromotedImage):
         already = "already " if done.already else ""
         return (

@@ -102,6 +102,7 @@ def find_promotable(project: str, name: str, channel: str, backend: Backend) -> 
         known.content_digest,
         verified=True,
         source_id=known.source_id,
+        author=known.author,
         copy=ChannelCopy(name, image.id, channel, family, backend.clock.now()),
     )
     _refuse_taken(wanted, backend)

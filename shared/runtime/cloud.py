@@ -68,6 +68,7 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         adopted_families=settings.limits.adopted_families,
         concurrency=settings.limits.concurrency,
         channels=lambda: settings.channels,
+        people=lambda: settings.people,
         family_concurrency=settings.limits.family_concurrency,
         trigger_failures=settings.limits.trigger_failures,
         identities=GoogleIdentities(settings.project, settings.certificates_url),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.cloud.cloud import Cloud
 from emulator.web.processes import free_port
 from shared.build.build import State
 from tests.cloud.person import Person
@@ -37,15 +38,22 @@ def test_submit_of_an_installed_wheel_follows_the_build_to_its_image(person: Per
     assert "[step greet]" in person.goldsmith("builds", "logs", "submitted")
 
 
-def test_a_build_that_fails_is_1_with_the_steps_last_words_and_its_disk_is_kept_and_goes(person: Person) -> None:
+def test_a_build_that_fails_is_1_with_the_steps_last_words_and_its_disk_is_kept_and_goes(
+    cloud: Cloud, person: Person
+) -> None:
+    """Its author proves who that is, by gcloud."""
     folder = person.spec("kept", replace={"family: hello": "family: kept"})
     (folder / "preload.sh").write_text("#!/bin/sh\necho this goes wrong >&2\nexit 7\n")
-    printed = person.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", status=1)
+    ann = person.logged_in(cloud.account_file(cloud.email("ann")))
+    printed = ann.goldsmith("submit", folder / "build.yaml", "--keep-on-failure", "2h", "--author", status=1)
     assert "step greet failed" in printed
     assert "this goes wrong" in printed
     [build] = [each for each in person.builds() if each.name == "kept"]
     disk, vm = f"gs-{build.id}-a1-boot", f"look-{build.id}"
     assert build.state is State.HELD
+    assert build.plan is not None
+    assert build.plan.author == cloud.email("ann")
+    assert f"author:     {cloud.email('ann')}" in person.goldsmith("builds", "show", build.id)
     assert build.disk_until <= build.updated + 3600, "the deployment's max_keep"
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
     told = person.result("kept-")["kept_disk"]

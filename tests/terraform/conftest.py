@@ -37,6 +37,7 @@ VARIABLES: dict[str, Any] = {
     "export_buckets": ["archives"],
     "concurrency": 4,
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org", "ben@example.org"], "approve_within": "36h"}},
+    "people": {"ann": {"addresses": ["ann@example.org", "ann@my-project.iam.gserviceaccount.com"], "folder": True}},
     "family_concurrency": 1,
     "trigger_failures": 3,
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},

@@ -17,6 +17,8 @@ PEOPLE = {
     "group:operators@example.org": "operators",
     "group:repairers@example.org": "repairers",
     "domain:example.org": "dashboard_invokers",
+    "user:ann@example.org": "people",
+    "serviceAccount:ann@my-project.iam.gserviceaccount.com": "people",
 }
 """The members of conftest.VARIABLES, by the variable that they are in."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared import topology
-from shared.topology import REPORTS_TOPIC
+from shared.topology import PEOPLE, REPORTS_TOPIC
 from tests.project.source_tree import ROOT
 from tests.terraform.configuration import read_configuration
 from tests.terraform.conftest import SIGN, VARIABLES
@@ -344,7 +344,9 @@ def test_conditions_say_what_their_titles_say(plan: Plan) -> None:
         [condition] = binding["condition"]
         prefix = condition["title"].removeprefix("only-")
         inside = f'resource.name.startsWith("{place}/objects/{prefix}/")'
-        assert condition["expression"] == f'resource.name == "{place}" || {inside}'
+        of_submitters = prefix == "specs" and "google_service_account" not in binding["member"]
+        outside = f' && !resource.name.startsWith("{place}/objects/{PEOPLE}")' if of_submitters else ""
+        assert condition["expression"] == f'resource.name == "{place}" || {inside}{outside}'
 
 
 def test_no_other_database_can_be_reached(plan: Plan) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from shared.build.damage import Damaged
@@ -15,9 +14,7 @@ from shared.build.image.approval import (
     purpose_of,
     written_id,
 )
-from shared.errors import EnvironmentFault, InputError
-from shared.host.programs import ProgramFailed, run_tool
-from shared.host.secret_file import NoPlainFile, read_plain
+from shared.errors import InputError
 from shared.runtime import opening
 
 from ...exit_status import NOT_SUCCEEDED
@@ -26,24 +23,12 @@ from ...places import Place, open_client_of
 from ...screen.tables import print_json, print_table, when
 from ...screen.text import complain, say
 from ..images import local_name
+from .mail_proof import MailProof, identity_token
 
 if TYPE_CHECKING:
     from shared.runtime.opening import PromotedImage
 
-LARGEST_TOKEN = 8192  # bytes
-_NO_LOGIN = (
-    "\na person's own login gives no such token: use --impersonate ACCOUNT, with a service account that is an approver "
-    "and that only you may impersonate"
-)
 ANSWER_WITHIN = 60.0  # seconds until deprecate_images has recorded a word
-
-
-@dataclass(frozen=True)
-class MailProof:
-    """How a person proves on Google Cloud who that is: by a service account, or a file with a token."""
-
-    impersonate: str = ""
-    token_file: Path | None = None
 
 
 def promote(name: str, channel: str, *, as_json: bool) -> None:
@@ -132,45 +117,13 @@ def _approve_in(
         )
     if not asked.is_open:
         raise InputError(asked.text)
-    token = _token(audience_of(project, purpose_of(asked, answer)), proof)
+    token = identity_token(audience_of(project, purpose_of(asked, answer)), proof)
     known, recorded = client.answer(asked, answer, reason, token, ANSWER_WITHIN)
     _print_done(known, as_json=as_json)
     if recorded:
         return 0
     complain(f"it is not recorded within {ANSWER_WITHIN:.0f} s; the log of deprecate_images says why")
     return NOT_SUCCEEDED
-
-
-def _token(audience: str, proof: MailProof) -> str:
-    """Return an identity token for an audience. InputError, EnvironmentFault, which never show it."""
-    if proof.token_file is not None:
-        if proof.impersonate:
-            raise InputError("--impersonate and --token-file are two ways to one token; give one")
-        return _read_token(proof.token_file)
-    command = ["gcloud", "auth", "print-identity-token", f"--audiences={audience}", "--quiet"]
-    remedy = _NO_LOGIN
-    if proof.impersonate:
-        command += [f"--impersonate-service-account={proof.impersonate}", "--include-email"]
-        remedy = ""
-    try:
-        return run_tool(command).strip()
-    except ProgramFailed as error:
-        raise EnvironmentFault(f"{error}{remedy}") from error
-
-
-def _read_token(path: Path) -> str:
-    try:
-        data, _ = read_plain(path, LARGEST_TOKEN + 1)
-        token = data.decode("ascii").strip()
-    except NoPlainFile as error:
-        raise InputError(f"--token-file: {path} is no plain file") from error
-    except OSError as error:
-        raise InputError(f"--token-file: {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise InputError(f"--token-file: {path} holds no identity token") from None
-    if not token or len(data) > LARGEST_TOKEN:
-        raise InputError(f"--token-file: {path} holds no identity token")
-    return token
 
 
 def _print_done(done: PromotedImage | AskedPromotion, *, as_json: bool) -> None:

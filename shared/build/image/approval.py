@@ -20,11 +20,12 @@ from typing import Any, Literal
 from ...errors import InputError, StoreError
 from ...json_values import reader, to_document
 from ...names import check_name, project_id
+from .people import People, is_person, person_of, persons_of
 
 PromotionState = Literal["waiting", "approved", "promoted", "failed", "refused", "lapsed"]
 PromotionAnswer = Literal["approve", "refuse"]
 
-NEEDED = 2  # approvers, each another person: who has written the spec of an image is not known
+NEEDED = 2  # approvers, each another person, of an image whose author is not known
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class AskedPromotion:
     deadline: float  # when it lapses, unless there are enough approvals by then
     request: str = ""  # the id of the message that asked for it; "" on one machine
     by: str = ""  # on one machine, the account that has asked
+    author: str = ""  # the mail address of the person who has written the image's spec; "": not known
     approvals: tuple[Approval, ...] = ()
     refused: Approval | None = None
     state: PromotionState = "waiting"
@@ -67,9 +69,15 @@ class AskedPromotion:
         return self.state in ("waiting", "approved")
 
     @property
+    def needs(self) -> str:
+        """Return who has to approve it, for people."""
+        return f"one approver other than {self.author} is needed" if self.author else f"{NEEDED} approvers are needed"
+
+    @property
     def text(self) -> str:
         """Return it for people, as what is known of the promotion."""
-        what = f"the promotion of image {self.image} of project {self.project} to the channel {self.channel}"
+        by = f", whose author is {self.author}," if self.author else ""
+        what = f"the promotion of image {self.image} of project {self.project}{by} to the channel {self.channel}"
         yes = ", ".join(each.by for each in self.approvals)
         if self.state == "waiting":
             so_far = f", approved by {yes}" if yes else ""
@@ -123,9 +131,22 @@ def answer_request(asked: AskedPromotion, answer: PromotionAnswer, reason: str, 
     return json.dumps({answer: {"image": image, "channel": asked.channel, "reason": reason, "token": token}}).encode()
 
 
-def approvers_among(asked: AskedPromotion, approvers: Collection[str]) -> frozenset[str]:
-    """Return those who have approved a promotion, and may do so still."""
-    return frozenset(each.by for each in asked.approvals) & frozenset(approvers)
+def lacking(asked: AskedPromotion, approvers: Collection[str], people: People) -> int:
+    """Return how many more people have to approve a promotion, of those who may do so still."""
+    return _lacking(asked.author, frozenset(each.by for each in asked.approvals) & frozenset(approvers), people)
+
+
+def can_be_approved(author: str, approvers: Collection[str], people: People) -> bool:
+    """Return whether there are enough approvers for what a person has written."""
+    return not _lacking(author, approvers, people)
+
+
+def _lacking(author: str, approvers: Collection[str], people: People) -> int:
+    """One other person than the author is enough. An author that the people do not name any more is not known."""
+    persons = persons_of(approvers, people)
+    if is_person(author, people):
+        return max(0, 1 - len(persons - {person_of(author, people)}))
+    return max(0, NEEDED - len(persons))
 
 
 def write_promotion(asked: AskedPromotion) -> str:

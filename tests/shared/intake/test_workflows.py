@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from shared.build.build import Build, Outcome, State
 from shared.build.damage import readable_builds
 from shared.build.identity import build_id
+from shared.build.image.people import PersonRule
+from shared.build.limits import NO_LIMITS
 from shared.errors import Conflict, NotFound, Transient
 from shared.submission import CONTEXT_METADATA, PARAMETERS_METADATA, object_request
 from shared.topology import FOLLOWED
@@ -309,3 +312,16 @@ class TestFinished:
     def test_build_that_there_is_not(self, desk: Desk) -> None:
         with pytest.raises(NotFound):
             desk.intake.finished("one-0123456789ab")
+
+
+def test_all_builds_of_a_workflow_have_the_author_of_the_upload(desk: Desk) -> None:
+    desk.world.backend = replace(
+        desk.world.backend, people=lambda: {"ann": PersonRule(("ann@example.com",), folder=True)}
+    )
+    desk.intake = desk.intake_with(NO_LIMITS)
+    name = "specs/people/ann/cloudbuild.yaml"
+    desk.intake.uploaded(name, desk.put(name, CHAIN))
+    done = run(desk, times=2)
+    assert {each: build.plan and build.plan.author for each, build in done.items()} == dict.fromkeys(
+        ("one", "two", "three"), "ann@example.com"
+    )

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from shared.build.build import Revocation
 from shared.build.image.approval import AskedPromotion, PromotionAnswer, promotion_id, purpose_of
 from shared.build.image.channels import Channel
+from shared.build.image.people import PersonRule
 from shared.errors import DamagedDocument, InputError, Permanent, PoisonMessage
 from shared.gcp.identities import GoogleIdentities
 from shared.published.approval import (
@@ -158,7 +160,7 @@ def test_a_word_that_does_not_count_changes_nothing(world: World, mail: str, pur
 
 
 def test_what_cannot_be_asked_for_is_said_at_once(world: World) -> None:
-    with pytest.raises(InputError, match="channel lonely has 1 approver, and 2 have to approve a promotion"):
+    with pytest.raises(InputError, match="channel lonely has too few approvers: two people have to approve"):
         ask_promotion("local", "one", "lonely", world.backend)
     with pytest.raises(InputError, match="image none of project local cannot be promoted"):
         ask(world, "none")
@@ -393,3 +395,56 @@ def test_a_revocation_before_the_second_yes_is_seen_by_it(world: World) -> None:
     with pytest.raises(InputError, match="it was revoked at"):
         say(world, BEN)
     assert in_channel(world) == []
+
+
+class TestAuthors:
+    """Ann has a login and a service account; both are approvers' addresses."""
+
+    ROBOT = "ann@my-project.iam.gserviceaccount.com"
+    PEOPLE: ClassVar = {"ann": PersonRule((ANN, ROBOT)), "ben": PersonRule((BEN,))}
+
+    @pytest.fixture
+    def written(self, world: World) -> World:
+        return self.world_of(world, ANN)
+
+    def world_of(self, world: World, author: str) -> World:
+        channels = {"prod": Channel((ANN, BEN, self.ROBOT)), "own": Channel((ANN, self.ROBOT))}
+        world.backend = replace(world.backend, channels=lambda: channels, people=lambda: self.PEOPLE)
+        known = world.store.image("local", "one")
+        assert known is not None
+        assert world.store.save_image(replace(known, author=author), known)
+        return world
+
+    def test_an_author_needs_one_other_person(self, written: World) -> None:
+        asked = ask(written)
+        assert isinstance(asked, AskedPromotion)
+        assert shown_result(asked).endswith(f"; one approver other than {ANN} is needed")
+        assert f"whose author is {ANN}," in asked.text
+        for own in (ANN, self.ROBOT):
+            assert isinstance(say(written, own), AskedPromotion)
+        assert in_channel(written) == []
+        assert isinstance(say(written, BEN), PromotedImage)
+        copy = written.store.image("local", "one-prod")
+        assert (in_channel(written), copy and copy.author) == (["one-prod"], ANN)
+
+    def test_another_person_is_enough_alone(self, written: World) -> None:
+        ask(written)
+        assert isinstance(say(written, BEN), PromotedImage)
+
+    def test_two_addresses_of_one_person_are_not_two_people(self, world: World) -> None:
+        self.world_of(world, "")
+        asked = ask(world)
+        assert isinstance(asked, AskedPromotion)
+        assert shown_result(asked).endswith("; 2 approvers are needed")
+        assert [type(say(world, mail)) for mail in (ANN, self.ROBOT)] == [AskedPromotion, AskedPromotion]
+        assert isinstance(say(world, BEN), PromotedImage)
+
+    def test_whose_addresses_are_not_named_any_more_is_no_author(self, written: World) -> None:
+        ask(written)
+        written.backend = replace(written.backend, people=dict)
+        assert isinstance(say(written, BEN), AskedPromotion)
+        assert isinstance(say(written, ANN), PromotedImage)
+
+    def test_a_channel_whose_only_approver_is_the_author_is_refused(self, written: World) -> None:
+        with pytest.raises(InputError, match=f"a person other than its author, {ANN}, has to approve"):
+            ask_promotion("local", "one", "own", written.backend)

@@ -9,6 +9,8 @@ import pytest
 
 from shared.build.build import Build, ImageRecord, Outcome, Sibling, State, WorkflowPart
 from shared.build.damage import readable_builds
+from shared.build.image.people import PersonRule
+from shared.build.limits import NO_LIMITS
 from shared.build.plan import Plan, SourceImage
 from shared.build.trigger import MOST_TRIGGERS, Cascade, Trigger, trigger_id
 from shared.ports import Image
@@ -254,3 +256,16 @@ def test_a_build_of_the_release_before_has_no_known_place(fleet: Fleet) -> None:
     fleet.world.compute.all_images["old"] = replace(image_of(build), project="my-project")
     left = fleet.revoke(fleet.newest("base").name).not_rebuilt
     assert left == ("old: where its spec lies is not known; build that again",)
+
+
+def test_a_rebuild_has_the_author_of_the_spec_if_that_is_still_the_same() -> None:
+    fleet = Fleet()
+    people = {"ann": PersonRule(("ann@example.com",), folder=True)}
+    fleet.world.backend = replace(fleet.world.backend, people=lambda: people)
+    fleet.desk.intake = fleet.desk.intake_with(NO_LIMITS)
+    for name in ("people/ann/shop", "people/ann/till"):
+        fleet.built(name, "", BASE.format(name=name[-4:], source="base"))
+    fleet.desk.put("specs/people/ann/till.yaml", BASE.format(name="till", source="base"))
+    fleet.revoke(fleet.newest("base").name)
+    authors = {each.name: each.author for each in fleet.minute()}
+    assert authors == {"shop": "ann@example.com", "till": "", "web": ""}
