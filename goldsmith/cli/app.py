@@ -234,6 +234,18 @@ def sweep(json: AsJson = False) -> None:
 
 
 @app.command()
+def serve(
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="A port of 127.0.0.1; 0 takes a free one.")
+    ] = 0,
+) -> None:
+    """Show builds and images of this machine in a browser, until Ctrl-C."""
+    from ..commands.machine.serve import serve as run
+
+    run(port)
+
+
+@app.command()
 def doctor(
     install: Annotated[
         bool, typer.Option("--install", help="Install missing packages first, by apt-get, as root or by sudo.")

@@ -171,9 +171,14 @@ LAYERS = (
         io=True,
     ),
     _layer(
+        "shared/dashboard",
+        "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/published shared/planning",
+        io=True,
+    ),
+    _layer(
         "functions",
         "shared/ground shared/build shared/ports shared/engine shared/published shared/planning shared/intake "
-        "shared/upkeep shared/workers shared/runtime shared/webhooks",
+        "shared/upkeep shared/workers shared/runtime shared/webhooks shared/dashboard",
         io=True,
     ),
     _layer("main", "functions"),
@@ -188,7 +193,7 @@ LAYERS = (
         "goldsmith/commands",
         "goldsmith/home goldsmith/screen shared/ground shared/build shared/ports shared/gpu_drivers shared/engine "
         "shared/published shared/planning shared/spec shared/elements shared/context shared/intake shared/host "
-        "shared/delivery shared/images shared/runtime shared/provenance",
+        "shared/delivery shared/images shared/runtime shared/provenance shared/dashboard",
         io=True,
     ),
     _layer(

@@ -1,0 +1,1 @@
+"""The builds: their list, and each of them."""
