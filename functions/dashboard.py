@@ -43,7 +43,6 @@ class _Application:
         """Return the application that serves a backend."""
         from shared.dashboard.app import make_app
         from shared.dashboard.web.served import Served
-        from shared.runtime.opening import cloud_console
 
         with self._lock:
             if self._made is None or self._made[0] is not backend:
@@ -51,7 +50,6 @@ class _Application:
                 served = Served(
                     backend=backend,
                     place=backend.settings.project,
-                    console=lambda followed: cloud_console(followed, backend),
                     options=f" --project {backend.settings.project} --bucket {bucket}",
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
                     streams=STREAMS,

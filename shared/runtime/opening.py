@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import socket
 
     from ..build.plan import SourceImage
-    from ..engine.history import Followed
     from ..local.console import LocalConsole as LocalConsole
     from ..published.cascade import Rebuild as Rebuild
     from ..published.image_check import ImageVerdict as ImageVerdict
@@ -126,13 +125,6 @@ def client(project: str, bucket: str) -> CloudClient:
     from .terminal import open_client
 
     return open_client(project, bucket)
-
-
-def cloud_console(followed: Followed, backend: CloudBackend) -> CloudConsole:
-    """Return a reader of the consoles of a build's VMs, for a function."""
-    from .terminal import CloudConsole
-
-    return CloudConsole(followed, backend.compute, backend.bucket, backend.logs.format(build_id=followed.build.id))
 
 
 def provenance_at(project: str, bucket: str) -> CloudProvenance:

@@ -125,11 +125,16 @@ def fill(store: Store, now: float) -> None:
     bad = Tale("docker-0123456789ac", now - 3000, **names("docker-0123456789ac", 1)).boots().step(0, 44)
     tell(store, bad.fails(1, 12, OUTPUT, 100))
     tell(store, running(now))
-    store.create(*_rejected(now - 86_400))
+    list(
+        write_events(
+            store, (_rejected(now - 86_400), replace(values.cleaned_up(), build_id=REJECTED, time=now - 86_399))
+        )
+    )
     hostile = Tale("hostile-0123456789ae", now - 7200, **names("hostile-0123456789ae", 3), steps=_hostile_steps())
     tell(store, hostile.boots().fails(0, 3, f"before {MARKUP} after", 1))
 
 
+REJECTED = "typo-0123456789af"
 RUNNING = "cos-gpu-0123456789ad"
 
 
@@ -150,8 +155,6 @@ def _hostile_steps() -> tuple[Step, ...]:
     return (Step(MARKUP, "run-script", {"script": MARKUP, "env": {"X": MARKUP}}),)
 
 
-def _rejected(at: float) -> tuple[Build, Event]:
-    event = values.rejected(
-        build_id="typo-0123456789af", name="typo", time=at, reason=f"build.yaml:1:1: nam: unknown key {MARKUP}"
-    )
-    return begin(event).build, event
+def _rejected(at: float) -> Event:
+    reason = f"build.yaml:1:1: nam: unknown key {MARKUP}"
+    return values.rejected(build_id=REJECTED, name="typo", time=at, reason=reason)

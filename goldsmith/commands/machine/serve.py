@@ -42,6 +42,4 @@ def serve(port: int) -> None:
 def served_here(backend: LocalBackend) -> Served:
     """Return what the dashboard of this machine serves."""
     builds = opening.builds_here(backend)
-    return Served(
-        backend=backend, place=THIS_MACHINE, console=builds.console, is_interrupted=builds.is_interrupted, streams=32
-    )
+    return Served(backend, THIS_MACHINE, is_interrupted=builds.is_interrupted, streams=32)

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from ...backend import Backend
 from ...build.build import Build
-from ...engine.history import Followed
-
-
-class ConsoleReader(Protocol):
-    """Reads the consoles of a build's VMs, and goes on where the last read ended."""
-
-    def read(self) -> bytes:
-        """Return what the VMs have written since."""
-        ...
 
 
 def _by_no_process(_build: Build) -> bool:
@@ -30,7 +20,6 @@ class Served:
 
     backend: Backend
     place: str  # for people: the project, or this machine
-    console: Callable[[Followed], ConsoleReader]
     options: str = ""  # that name the place on a command line, with a space before them
     retirement: str = ""  # URI of the report of retire_images; "" where none is written
     is_interrupted: Callable[[Build], bool] = _by_no_process  # whether a killed process has left it

@@ -11,20 +11,10 @@ from shared.build.build import State
 from shared.dashboard.app import make_app
 from shared.dashboard.web.access import Access
 from shared.dashboard.web.served import Served
-from shared.engine.history import Followed
 from tests.world import values
 from tests.world.world import World
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-
-
-class NoConsole:
-    def read(self) -> bytes:
-        return b""
-
-
-def no_console(_followed: Followed) -> NoConsole:
-    return NoConsole()
 
 
 @pytest.fixture
@@ -36,13 +26,13 @@ def world() -> World:
 
 @pytest.fixture
 def client(world: World) -> FlaskClient:
-    return make_app(Served(world.backend, "here", no_console)).test_client()
+    return make_app(Served(world.backend, "here")).test_client()
 
 
 @pytest.fixture
 def guarded(world: World) -> tuple[FlaskClient, Access]:
     access = Access(8123)
-    return make_app(Served(world.backend, "here", no_console), access).test_client(), access
+    return make_app(Served(world.backend, "here"), access).test_client(), access
 
 
 @pytest.mark.parametrize(
