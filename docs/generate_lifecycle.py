@@ -53,7 +53,7 @@ one family publish one after another, and a build that ends late gives way to a 
 ## Others get it
 
 A [channel](published-images.md#channels) such as `prod` is a family of copies: a promotion puts a verified image there,
-and where the channel names approvers, only after [two of them](published-images.md#approvals) have proved their yes. A
+and where the channel names approvers, only after [two of them, or one who is not its author,](published-images.md#approvals) have proved their yes. A
 published image is shared with members and copied to other projects and locations
 ([distribution](spec.md#distribution)), each target by itself.
 

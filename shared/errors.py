@@ -21,7 +21,8 @@ GoldsmithError                anything below; carries the remedy as its last sen
     ├── Transient (Passing)   may work if done again later
     │   └── LineFull          so many reports of a build wait that it takes none until some are read
     └── Permanent             will not work however often: the build fails with this text
-        └── ImageNotMade      no image could be made of a disk that is whole: a retry may make it
+        ├── ImageNotMade      no image could be made of a disk that is whole: a retry may make it
+        └── DiskGone          the disk that an image was to be made of is not there any more
 """
 
 from collections.abc import Sequence
@@ -127,3 +128,7 @@ class Permanent(CloudError):
 
 class ImageNotMade(Permanent):
     """No image could be made of a disk that is whole."""
+
+
+class DiskGone(Permanent):
+    """The disk that an image was to be made of is not there any more."""

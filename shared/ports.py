@@ -18,7 +18,7 @@ from .build.damage import Damaged
 from .build.events import Event, Stop
 from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
-from .export_ports import DiskAttachment, SessionUploads
+from .export_ports import DiskAttachment, ObjectSum, SessionUploads
 from .kept_documents import PromotionStore, TriggerStore
 
 if TYPE_CHECKING:
@@ -507,8 +507,11 @@ class Bucket(SessionUploads, Protocol):
         """Move a staged object to its final name. Done before is fine; AlreadyExists for another object there."""
         ...
 
-    def withdraw(self, uri: str, sha256: str) -> None:
-        """Delete an object that has this content, by its digest in hex; another one stays, and absent is fine."""
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
+        """Delete an object that has this content, by its digest in hex; another one stays, and absent is fine.
+
+        `known` says of the same content what an object is checked by: one that is told by it is not read.
+        """
         ...
 
 

@@ -16,7 +16,7 @@ from shared.build.resources import archive_stem, manifest_of, results_stem, sbom
 from shared.engine.manifest import manifest, with_earlier_files
 from shared.engine.script_table import scripts_of
 from shared.errors import AlreadyExists, GoldsmithError, InputError, NotFound, StoreError
-from shared.names import LOCAL
+from shared.names import LOCAL, check_name, project_id, quoted
 from shared.ownership import find_image, revocation_of
 from shared.ports import Image
 from shared.runtime import opening
@@ -329,8 +329,7 @@ def _cloud_verdict(
 ) -> ImageVerdict:
     """Return what is known of PROJECT/NAME, or of NAME in the deployment's own project."""
     images = opening.provenance_at(project, bucket or default_bucket(project))
-    of, _, name = name.rpartition("/")
-    verdict = images.check(of or project, name, must_be_verified=verified)
+    verdict = images.check(*written_image(name, project), must_be_verified=verified)
     if wanted is None or not verdict.exists:
         return verdict
     faults = _faults_stated(lambda: images.faults(verdict.project, verdict.name, keys, wanted))
@@ -356,13 +355,22 @@ def _faults_stated(check: Callable[[], list[str]]) -> list[str]:
 
 def local_name(name: str) -> str:
     """Return the name of an image of this machine. InputError for another project's."""
-    project, _, name = name.rpartition("/")
-    if project not in ("", LOCAL):
+    project, name = written_image(name, LOCAL)
+    if project != LOCAL:
         raise InputError(
             f"image {project}/{name} is not of this machine; on Google Cloud `goldsmith images check --project ID` "
             f"tells, and its labels: gcloud compute images describe {name} --project {project}"
         )
     return name
+
+
+def written_image(text: str, project: str) -> tuple[str, str]:
+    """Read PROJECT/NAME, or the NAME of an image of `project`; return both. InputError."""
+    owner, slash, name = text.rpartition("/")
+    try:
+        return project_id(owner) if slash else project, check_name(name)
+    except ValueError as error:
+        raise InputError(f"image {quoted(text)}: {error}; an image is NAME or PROJECT/NAME") from error
 
 
 def push_to_project(
@@ -397,10 +405,10 @@ def push_to_project(
 
 def forget_record(name: str, place: Place) -> None:
     """Set the document of an image aside that cannot be read: NAME of this machine, or PROJECT/NAME."""
-    project, _, name = name.rpartition("/")
+    project, name = written_image(name, place.project or LOCAL)
     with builds_at(place) as known:
         try:
-            known.store.set_image_aside(project or place.project or LOCAL, name)
+            known.store.set_image_aside(project, name)
         except NotFound as error:
             raise InputError(str(error)) from error
     say(f"what was known of image {name} is forgotten; its record is kept, and the image itself stays, if there is one")

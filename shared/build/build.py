@@ -151,6 +151,8 @@ class PublishedFile:
     staged: str  # where it is written before the commit
     sha256: str  # of its content, in hex
     moved: bool = True  # False: `staged` stays, as a file of the build's own
+    size: int = 0  # bytes
+    md5: str = ""  # by which it is known in Cloud Storage without being read; "": it has to be read
 
 
 @dataclass(frozen=True)
@@ -359,6 +361,7 @@ class Build:
     outbox: tuple[Order, ...] = ()  # decided in the write that holds them, not known to be published
     keys: int = 1  # which keys its VMs sign with: keys.BY_ATTEMPT in documents of the release before
     orders: int = 0  # how many orders have been given; the newest one's number
+    rewrites: int = 0  # how many VMs were to write the image's files before the one that does, or did
     reports: int = 0  # that the VM in use has sent and that are recorded; heartbeats are not
     told_contents: int = (
         0  # the sequence of the report in which it has told what is installed, which it may once; 0: none

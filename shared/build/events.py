@@ -195,6 +195,7 @@ class OrderFailed(_Fact):
     attempt: int
     reason: str
     disk_whole: bool = False  # whether the VM was seen stopped, and only its image could not be made
+    disk_gone: bool = False  # whether there is no disk any more that an image could be made of
     machine: str = ""  # as of the order
     kind: Literal["OrderFailed"] = "OrderFailed"
 

@@ -107,13 +107,17 @@ def of_verifiers(plan: Plan, attempt: int, machine: str = "") -> tuple[LedgerEnt
     return tuple(entry for number in numbers for entry in of_machine(plan, attempt, VERIFY, number))
 
 
-def of_image(plan: Plan) -> tuple[LedgerEntry, ...]:
-    """Ledger entries of the image and, when an export is asked for, of its files under their staged names."""
+def of_image(plan: Plan, rewrites: int = 0) -> tuple[LedgerEntry, ...]:
+    """Ledger entries of the image and, when an export is asked for, of its files under all their staged names."""
     image = LedgerEntry("image", plan.image.name, plan.image.project)
-    return (image, *(LedgerEntry("object", staged(target, plan.build_id)) for target in export_targets(plan).values()))
+    targets = export_targets(plan).values()
+    names = [staged(target, plan.build_id, time) for time in range(rewrites + 1) for target in targets]
+    return (image, *(LedgerEntry("object", name) for name in names))
 
 
-def of_order(plan: Plan, kind: OrderKind, attempt: int, machine: str = "") -> tuple[LedgerEntry, ...]:
+def of_order(
+    plan: Plan, kind: OrderKind, attempt: int, machine: str = "", rewrites: int = 0
+) -> tuple[LedgerEntry, ...]:
     """Ledger entries of everything that an order may make; of verify_image without a machine, that of all of them."""
     if kind == "create_resources":
         return of_machine(plan, attempt, BUILD)
@@ -123,7 +127,7 @@ def of_order(plan: Plan, kind: OrderKind, attempt: int, machine: str = "") -> tu
         return tuple(LedgerEntry("object", staged(name, plan.build_id)) for name in beside_archive(plan))
     if kind != "export_image":
         return ()
-    return (*of_image(plan), *(of_machine(plan, attempt, EXPORT) if plan.exporter is not None else ()))
+    return (*of_image(plan, rewrites), *(of_machine(plan, attempt, EXPORT) if plan.exporter is not None else ()))
 
 
 def image_document(build: Build) -> ImageDocument | None:
@@ -239,10 +243,14 @@ def checksums(plan: Plan) -> dict[str, str]:
     return {known: name + CHECKSUM for known, name in export_targets(plan).items()} if plan.image.formats else {}
 
 
-def staged(name: str, build_id: str) -> str:
-    """Return the name of a file before publication gives it its own: a hidden one in the same folder."""
+def staged(name: str, build_id: str, rewrites: int = 0) -> str:
+    """Return the name of a file before publication gives it its own: a hidden one in the same folder.
+
+    A VM that writes files in the place of another one has names of its own: that may have written some.
+    """
     folder, slash, last = name.rpartition("/")
-    return f"{folder}{slash}.{build_id}.{last}"
+    again = f"r{rewrites}." if rewrites else ""
+    return f"{folder}{slash}.{build_id}.{again}{last}"
 
 
 def beside_archive(plan: Plan) -> tuple[str, ...]:

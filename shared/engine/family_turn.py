@@ -4,8 +4,9 @@
     build B                      A publishes: Transient, again later ────── pass_turn(B, if still A's) ── commit
 
 Whether a turn is over is read from the build that has it. So it ends with that build, however its workers died. It ends
-by time alone where all is published, and what follows that does not pass. A process that dies between turn and commit
-leaves it to a build that is still to be committed.
+by time alone where a publication, or what follows it, does not pass: that is tried for a day, and then two builds may
+publish at once. Each compares images by age, so the older one neither wins the family nor deprecates the newer one. A
+process that dies between turn and commit leaves it to a build that is still to be committed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..build.build import Build, State
 from ..errors import DamagedDocument, NotFound, Transient
 from ..ports import Store
 
-DEPRECATING_SECONDS = 900.0  # after the commit: for so long deprecations, and copies for others, are waited for
+TURN_SECONDS = 900.0  # after the commit: for so long a build is waited for; a publication takes seconds
 
 
 def take_turn_to_publish(build: Build, store: Store, now: float) -> None:
@@ -34,10 +35,11 @@ def take_turn_to_publish(build: Build, store: Store, now: float) -> None:
 def is_publishing(build: Build, now: float) -> bool:
     """Return whether a build may still change its family, and is waited for.
 
-    One whose deprecation was refused, or takes long, is not: that is tried for a day, as are copies for others.
+    One whose deprecation was refused is not, nor one that takes long: both are tried for a day.
     """
-    retires = build.retiring and not build.warnings and now < build.committed + DEPRECATING_SECONDS
-    return build.state is State.PUBLISHING or retires or build.withdrawing > 0
+    if build.committed and now >= build.committed + TURN_SECONDS:
+        return False
+    return build.state is State.PUBLISHING or (build.retiring and not build.warnings) or build.withdrawing > 0
 
 
 def _publishes(build_id: str, store: Store, now: float) -> bool:

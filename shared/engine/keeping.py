@@ -71,8 +71,8 @@ def keep_disk_for_retry(build: Build) -> Build:
 
 
 def note_refusal(build: Build, event: OrderFailed) -> Build:
-    """Note whether the VM's disk is whole, so that an image can still be made of it."""
-    return replace(build, disk_whole=build.disk_whole or event.disk_whole)
+    """Note whether the VM's disk is there and whole, so that an image can still be made of it."""
+    return replace(build, disk_whole=(build.disk_whole or event.disk_whole) and not event.disk_gone)
 
 
 def release_disk(build: Build, event: Event) -> Build:

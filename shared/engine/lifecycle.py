@@ -23,7 +23,6 @@ from provisioner.protocol import (
     INVENTORY,
     PHASES,
     SCRIPTS,
-    SLOWEST_MOVE,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
@@ -71,7 +70,9 @@ from .machine_in_use import (
     ask_for_disk,
     has_machine,
     has_passed,
+    has_written,
     is_current,
+    next_attempt,
     note_claim,
     note_disk,
     phase_of,
@@ -79,6 +80,7 @@ from .machine_in_use import (
     speaks,
     take_report,
     take_sign,
+    with_new_machine,
 )
 from .reasons import (
     RETIRING_GIVEN_UP,
@@ -275,9 +277,10 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
 def _enter(build: Build, state: State, event: Event) -> Decision:
     quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
     after = replace(build, state=state, last_seen=event.time, quiet=quiet)
-    if state in (State.PREPARING, State.VERIFYING):  # a new VM, whose zone is not known yet
-        after = replace(after, zone="", claimed=False, reports=0, told_contents=0, disk_asked=0.0, disk_grown=False)
-        after = begin_verifiers(replace(after, newest=0), event.time)
+    if phase_of(after) == EXPORT:
+        after = with_new_machine(after)
+    if state in (State.PREPARING, State.VERIFYING):
+        after = begin_verifiers(replace(with_new_machine(after), told_contents=0), event.time)
     after = _wake(_write_ledger(after), event)
     kind = order_on_entering(state, build.state)
     return Decision(after) if kind is None else Decision(*_give(after, kind, event))
@@ -325,7 +328,7 @@ def _write_ledger(build: Build) -> Build:
     kind = ORDER_OF.get(build.state)
     if build.plan is None or kind is None:
         return build
-    return _owe(build, resources.of_order(build.plan, kind, build.attempt))
+    return _owe(build, resources.of_order(build.plan, kind, build.attempt, rewrites=build.rewrites))
 
 
 def _owe_replaced(build: Build, event: BuildRequested | TurnCame) -> Build:
@@ -450,17 +453,13 @@ def tells_of_step(build: Build, event: Reported) -> bool:
 
 def may_go_on(build: Build, event: MachineStopped) -> bool:
     """Return whether the VM in use was taken away, and the budget of attempts is not spent."""
-    taken = event.how in ("preempted", "lost") and event.claim is None
+    taken = event.how in ("preempted", "lost") and event.claim is None and not has_written(build)
     return is_current(build, event) and taken and build.plan is not None and build.attempt < build.plan.attempts
 
 
 def has_ended(build: Build, event: MachineStopped) -> bool:
-    """Return whether the VM in use ended without a last word that is still on its way.
-
-    One that writes files and has had its last word may end as it likes: what it has written is looked at.
-    """
-    written = build.claimed and phase_of(build) == EXPORT
-    return is_current(build, event) and event.claim is None and not written
+    """Return whether the VM in use ended without a last word, heard before or still on its way."""
+    return is_current(build, event) and event.claim is None and not has_written(build)
 
 
 def tells_of_image(build: Build, _event: ImageMade) -> bool:
@@ -666,9 +665,7 @@ def take_image(build: Build, event: ImageMade | ImageExported) -> Build:
 def take_made_image(build: Build, event: ImageMade) -> Build:
     """Note the image. From here on the VM in use is the one that writes its files, if there is one."""
     made = replace(build, image=event.image, last_seen=event.time)
-    if phase_of(made) != EXPORT:
-        return made
-    return replace(made, zone="", claimed=False, reports=0, quiet=0.0, newest=0, disk_asked=0.0, disk_grown=False)
+    return with_new_machine(replace(made, quiet=0.0)) if phase_of(made) == EXPORT else made
 
 
 def commit(build: Build, event: PublicationStaged) -> Build:
@@ -717,13 +714,6 @@ def warn(build: Build, event: OrderFailed) -> Build:
     return with_warnings(build, retiring_warning(build, event))
 
 
-def next_attempt(build: Build, _event: MachineStopped | Ticked) -> Build:
-    """Count the next attempt, whose VM may have partitions to move before it can say anything."""
-    moving = build.plan is not None and build.plan.layout is not None and build.state is not State.VERIFYING
-    size = build.plan.machine.disk_size_gb << 30 if build.plan is not None else 0
-    return replace(build, attempt=build.attempt + 1, quiet=size / SLOWEST_MOVE if moving else 0.0)
-
-
 def keep_remaining(build: Build, event: CleanedUp) -> Build:
     """Strike from the ledger what is gone."""
     if event.lost:
@@ -742,6 +732,7 @@ RULES: tuple[Rule, ...] = (
     Rule(MAIN_PATH, CancelRequested, is_open, S.CLEANING, Outcome.CANCELLED, cancel_reason),
     Rule(MAIN_PATH, Ticked, past_deadline, S.CLEANING, Outcome.TIMED_OUT, deadline_reason),
     Rule((S.PROVISIONING,), Ticked, may_be_replaced, S.PREPARING, then=next_attempt),
+    Rule((S.EXPORTING,), Ticked, may_be_replaced, S.EXPORTING, then=next_attempt),
     Rule((S.VERIFYING,), Ticked, may_be_replaced, S.VERIFYING, then=next_attempt),
     Rule((S.PROVISIONING, S.EXPORTING, S.VERIFYING), Ticked, is_silent, S.CLEANING, Outcome.FAILED, silence_reason),
     # the queue
@@ -774,6 +765,7 @@ RULES: tuple[Rule, ...] = (
     Rule((S.VERIFYING,), MachineStopped, is_twin, S.CLEANING, Outcome.FAILED, twin_reason),
     Rule((S.VERIFYING,), MachineStopped, is_verified_by_one, then=note_passed, gives=("verify_image",)),
     Rule((S.VERIFYING,), MachineStopped, is_verified, S.PUBLISHING, then=note_passed),
+    Rule((S.EXPORTING,), MachineStopped, may_go_on, S.EXPORTING, then=next_attempt),
     Rule((S.VERIFYING,), MachineStopped, may_go_on, S.VERIFYING, then=next_attempt),
     Rule((S.EXPORTING, S.VERIFYING), MachineStopped, has_ended, S.CLEANING, Outcome.FAILED, stopped_reason),
     # publication

@@ -15,13 +15,14 @@ from provisioner.protocol import (
     FAILED,
     INVENTORY,
     REBOOTING,
+    SLOWEST_MOVE,
     STEP_FAILED,
     VERIFY,
     Report,
 )
 
 from ..build.build import Build, State
-from ..build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
+from ..build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported, Ticked
 from ..names import quoted
 from .reasons import LONGEST_REASON
 from .step_table import most_reports, note_report
@@ -129,6 +130,24 @@ def note_disk(build: Build, event: DiskGrown) -> Build:
 def note_claim(build: Build, event: Reported) -> Build:
     """Note what the VM in use claims, as of any report: it counts when the VM has been seen to run and to stop."""
     return replace(take_report(build, event), claimed=True)
+
+
+def with_new_machine(build: Build) -> Build:
+    """Return a build whose VM in use is one that nothing is known of, its zone neither."""
+    return replace(build, zone="", claimed=False, reports=0, newest=0, disk_asked=0.0, disk_grown=False)
+
+
+def has_written(build: Build) -> bool:
+    """Return whether the VM that writes files has had its last word: what it has written is looked at then."""
+    return build.claimed and phase_of(build) == EXPORT
+
+
+def next_attempt(build: Build, _event: MachineStopped | Ticked) -> Build:
+    """Count the next attempt: a VM that builds may have partitions to move first, one that writes files begins anew."""
+    moving = build.plan is not None and build.plan.layout is not None and build.state in MACHINE_AT_WORK
+    size = build.plan.machine.disk_size_gb << 30 if build.plan is not None else 0
+    rewrites = build.rewrites + (phase_of(build) == EXPORT)
+    return replace(build, attempt=build.attempt + 1, quiet=size / SLOWEST_MOVE if moving else 0.0, rewrites=rewrites)
 
 
 def take_sign(build: Build, event: Event) -> Build:

@@ -174,9 +174,7 @@ class GoogleBucket:
         """Look up an object's size and MD5, which Cloud Storage has of all that was not composed."""
         with _mapped(uri):
             found = self._live(uri)
-            if found is None:
-                return None
-            return ObjectSum(int(found.size), base64.b64decode(found.md5_hash or "").hex())
+            return None if found is None else _sum(found)
 
     def delete(self, uri: str) -> None:
         """Delete an object; absent is fine."""
@@ -208,24 +206,34 @@ class GoogleBucket:
             except (api.NotFound, api.PreconditionFailed):  # gone, or staged anew by a later order
                 return
 
-    def withdraw(self, uri: str, sha256: str) -> None:
-        """Delete an object that has this content; another one stays, and absent is fine."""
-        found = self.stat(uri)
-        if found is None:
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
+        """Delete an object that has this content; another one stays, and absent is fine.
+
+        The very generation that was looked at is deleted. One that was composed has no MD5, and is read.
+        """
+        with _mapped(uri):
+            found = self._live(uri)
+        if found is None or (known is not None and found.size != known.size):
             return
+        told = known is not None and found.md5_hash
+        same = _sum(found) == known if told else self._has_digest(_stored(found), sha256)
+        if not same:
+            return
+        with _mapped(uri):
+            try:
+                self._blob(uri).delete(if_generation_match=found.generation, **self._patience)
+            except (api.NotFound, api.PreconditionFailed):
+                return
+
+    def _has_digest(self, found: StoredObject, sha256: str) -> bool:
+        """Read the very generation that was found; return whether that is its digest."""
         digest = hashlib.sha256()
         try:
             for part in self.parts(found):
                 digest.update(part)
         except NotFound:  # deleted or written over meanwhile
-            return
-        if digest.hexdigest() != sha256:
-            return
-        with _mapped(uri):
-            try:
-                self._blob(uri).delete(if_generation_match=int(found.generation), **self._patience)
-            except (api.NotFound, api.PreconditionFailed):
-                return
+            return False
+        return digest.hexdigest() == sha256
 
     def stat(self, uri: str, generation: str = "") -> StoredObject | None:
         """Look an object up: one generation of it, or the live one."""
@@ -330,6 +338,10 @@ def _written(uri: str) -> Iterator[None]:
             yield
     except NotFound as error:
         raise Permanent(f"{error}; make the bucket, or name another one") from error
+
+
+def _sum(blob: Any) -> ObjectSum:
+    return ObjectSum(int(blob.size), base64.b64decode(blob.md5_hash or "").hex())
 
 
 def _stored(blob: Any) -> StoredObject:

@@ -104,11 +104,13 @@ class LocalBucket:
         if source.exists() or not target.exists():
             publish_archive(source, target)
 
-    def withdraw(self, uri: str, sha256: str) -> None:
-        """Delete an object that has this content; another one stays, and absent is fine."""
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
+        """Delete an object that has this content, which is read if it has the right size; another one stays."""
         path = self._path(uri)
         try:
             with path.open("rb") as file:
+                if known is not None and os.fstat(file.fileno()).st_size != known.size:
+                    return
                 same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
                 if same and is_at(file.fileno(), path):
                     path.unlink()

@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from ..backend import Backend
-from ..build.build import Build
+from ..build.build import Build, ImageDocument
+from ..build.damage import Damaged, tell_damaged
 from ..build.plan import SpecPlace
 from ..build.trigger import Cascade, Trigger, request_key, trigger_id
-from ..ownership import copy_of, find_build, find_image
+from ..ownership import find_build
 from ..ports import Image
 from .revocation import RevokedImage
 
@@ -48,7 +49,19 @@ def find_rebuilds(revoked: RevokedImage, backend: Backend) -> tuple[Rebuild, ...
     descendants = [images[name] for name in revoked.descendants if name in images]
     bad = tuple(each.id for each in (*own, *descendants))
     leads_to = _newest_by_family(images.values())
-    return tuple(_rebuild(each, leads_to.get(each.family or ""), bad, backend) for each in descendants)
+    known = backend.store.known_images(revoked.project, [each.name for each in descendants])
+    return tuple(
+        _rebuild(each, _document_of(each, known), leads_to.get(each.family or ""), bad, backend) for each in descendants
+    )
+
+
+def _document_of(image: Image, known: Mapping[str, ImageDocument | Damaged]) -> ImageDocument | None:
+    """Return what is known of an image; None, logged, for what cannot be read."""
+    document = known.get(image.name)
+    if isinstance(document, Damaged):
+        tell_damaged(document)
+        return None
+    return document
 
 
 def _newest_by_family(images: Collection[Image]) -> Mapping[str, Image]:
@@ -56,14 +69,14 @@ def _newest_by_family(images: Collection[Image]) -> Mapping[str, Image]:
     return {each.family: each for each in oldest_first if each.family is not None and each.deprecated is None}
 
 
-def _rebuild(image: Image, leads_to: Image | None, bad: tuple[str, ...], backend: Backend) -> Rebuild:
+def _rebuild(
+    image: Image, known: ImageDocument | None, leads_to: Image | None, bad: tuple[str, ...], backend: Backend
+) -> Rebuild:
     """`leads_to` is the image that the family of this one leads to."""
-    copied = copy_of(image, backend)
-    if copied is not None:
-        return Rebuild(image.name, why=f"it is the copy of {copied.of} in a channel; promote what is built instead")
+    if known is not None and known.id == image.id and known.copy is not None:
+        return Rebuild(image.name, why=f"it is the copy of {known.copy.of} in a channel; promote what is built instead")
     if leads_to is not None and leads_to.id not in bad:
         return Rebuild(image.name, why=f"family {image.family} leads to {leads_to.name}, which was not built from it")
-    known = find_image(image.project, image.name, backend)
     build = find_build(known.build_id, backend) if known is not None else None
     place = build.plan.read_from if build is not None and build.plan is not None else None
     if build is None or build.plan is None or place is None:

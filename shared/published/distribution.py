@@ -65,6 +65,17 @@ def distribute(image: Image, plan: ImagePlan, backend: Backend, *, again: bool =
     return DistributionResult(tuple(refused), tuple(late))
 
 
+def refuse_all(image: Image, plan: ImagePlan, why: str, backend: Backend) -> None:
+    """Write down that no target of a plan gets an image; those that have it, or may soon, stay as they are."""
+    for target in _targets(plan):
+        known = _known(image, backend)
+        done = next((each for each in known.distributed if each.target == target.name), None) if known else None
+        if done is None or done.refused:
+            _record(
+                Distributed(target.name, backend.clock.now(), "", why[:LONGEST_REFUSAL], target.is_copy), image, backend
+            )
+
+
 def retract_copies(image: Image, backend: Backend) -> tuple[str, ...]:
     """Make the copies of a revoked image OBSOLETE; return those that could not be, with the reason."""
     left = []

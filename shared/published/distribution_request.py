@@ -19,9 +19,9 @@ from ..build.plan import ImageCopyPlan, ImagePlan
 from ..errors import InputError, Transient
 from ..names import LOCAL, check_name, cloud_project, image_user, kms_key, output_name, project_id
 from ..ownership import find_image
-from ..ports import Bus, Message, Store
+from ..ports import Bus, Image, Message, Store
 from ..topology import IMAGES_TOPIC
-from .distribution import distribute, retract_copies
+from .distribution import distribute, refuse_all, retract_copies
 
 _LOCATION = re.compile(r"[a-z]{2,20}(?:-[a-z]{2,20}[0-9]{1,2})?")
 _KEYS = ("project", "name", "storage_location", "kms_key")
@@ -51,20 +51,31 @@ def distribute_image(
         raise InputError(f"there is no image {name} in project {project} that Goldsmith has made")
     if known.revoked is not None:  # an earlier delivery may have begun a copy
         retract_copies(image, backend)
-    if known.state != "published" or known.revoked is not None or image.is_obsolete:
-        state = "revoked" if known.revoked is not None else "OBSOLETE" if image.is_obsolete else "not published"
-        raise InputError(f"image {name} of project {project} is {state}, and is not distributed")
+    if known.state != "published":
+        raise InputError(f"image {name} of project {project} is not published, and is not distributed")
     plan = _wanted(project, name, image.family, share, copies)
-    check_distribution(plan, limits)
     wanted = set(_targets(plan))
     if len(wanted | {each.target for each in known.distributed}) > MOST_IN_ALL:
         raise InputError(f"image {name} of project {project} has {len(known.distributed)} targets of {MOST_IN_ALL}")
+    try:
+        _refuse_bad(image, known)
+        check_distribution(plan, limits)
+    except InputError as error:  # the request as a whole; the command that asks reads it in the image's document
+        refuse_all(image, plan, str(error), backend)
+        raise
     done = distribute(image, plan, backend, again=True)
     if done.late:
         raise Transient(f"image {name} is not distributed yet: {'; '.join(done.late)}")
     now = find_image(project, name, backend)
     targets = [each.target for each in now.distributed if each.is_there] if now is not None else []
     return DistributedImage(project, name, tuple(targets), done.refused)
+
+
+def _refuse_bad(image: Image, known: ImageDocument) -> None:
+    """Raise InputError for an image that nobody is to get any more."""
+    if known.revoked is not None or image.is_obsolete:
+        state = "OBSOLETE" if known.revoked is None else "revoked"
+        raise InputError(f"image {image.name} of project {image.project} is {state}, and is not distributed")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..build.build import Build
 from ..build.events import Event, OrderFailed
 from ..build.orders import Order, OrderKind
 from ..engine.messages import event_message
-from ..errors import GoldsmithError, ImageNotMade, PoisonMessage, Transient
+from ..errors import DiskGone, GoldsmithError, ImageNotMade, PoisonMessage, Transient
 from .clean_up import clean_up
 from .create_resources import create_resources
 from .deprecate_images import deprecate_images
@@ -65,6 +65,7 @@ def carry_out(order: Order, backend: Backend) -> None:
             attempt=order.attempt,
             reason=str(error),
             disk_whole=isinstance(error, ImageNotMade),
+            disk_gone=isinstance(error, DiskGone),
             machine=order.machine,
         )
     backend.bus.publish(event_message(fact))

@@ -24,7 +24,7 @@ from ..build.machine_types import GVNIC
 from ..build.orders import Order
 from ..build.plan import Plan
 from ..engine.history import each_event
-from ..errors import ImageNotMade, Permanent
+from ..errors import DiskGone, ImageNotMade, Permanent
 from ..names import BUILD_LABEL, VERIFY_LABEL
 from ..ownership import is_left_to, is_made_by
 from ..ports import Image, ImageRequest
@@ -177,6 +177,8 @@ def _ensure_image(build: Build, plan: Plan, zone: str, backend: Backend) -> Imag
     )
     try:
         return backend.compute.create_image(asked)  # also when it is there: it may not be ready yet
+    except DiskGone as error:
+        raise DiskGone(f"{error}; it was deleted since its steps were done, so build its spec again") from error
     except Permanent as error:
         raise ImageNotMade(str(error)) from error
 

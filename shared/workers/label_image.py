@@ -13,6 +13,7 @@ last: it is what others see. Each effect that others see is preceded by a look a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -68,22 +69,24 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
         scripts = scripts_of(build, backend.store)
         told = manifest(build, plan, bill.packages, tuple(contents), PurePosixPath(stem).name, scripts)
         contents[resources.manifest_of(archive)] = told
-        exported = _exported(build.image, plan)
+        exported = _exported(build, build.image, plan, backend)
         for known, name in resources.checksums(plan).items():
             contents[name] = checksum_line(exported[known].sha256, PurePosixPath(exported[known].name).name)
         files[:0] = [*exported.values(), *(_stage(name, data, build, backend) for name, data in contents.items())]
     return tuple(files)
 
 
-def _exported(image: ImageRecord, plan: Plan) -> dict[str, PublishedFile]:
+def _exported(build: Build, image: ImageRecord, plan: Plan, backend: Backend) -> dict[str, PublishedFile]:
     """Return the files of the export, by their formats."""
     digests = {file.format: file.sha256 for file in image.files}
     if image.archive is not None:
         digests[GCE] = image.archive.sha256
-    return {
-        known: PublishedFile(name, resources.staged(name, plan.build_id), digests[known])
-        for known, name in resources.export_targets(plan).items()
-    }
+    files = {}
+    for known, name in resources.export_targets(plan).items():
+        file = PublishedFile(name, resources.staged(name, build.id, build.rewrites), digests[known])
+        there = backend.bucket.checksum(file.staged) if plan.exporter is not None else None  # else it would be read
+        files[known] = file if there is None else replace(file, size=there.size, md5=there.md5)
+    return files
 
 
 def _stage(name: str, data: bytes, build: Build, backend: Backend) -> PublishedFile:

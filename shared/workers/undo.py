@@ -60,7 +60,7 @@ def unwanted(order: Order, build: Build) -> list[LedgerEntry]:
     """
     if build.plan is None:
         return []
-    made = resources.of_order(build.plan, order.kind, order.attempt, order.machine)
+    made = resources.of_order(build.plan, order.kind, order.attempt, order.machine, build.rewrites)
     if build.outcome is None:
         over = order.attempt < build.attempt or build.state is State.PUBLISHING
         return [entry for entry in made if entry.kind == "machine" and over]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ..backend import Backend
 from ..build import resources
-from ..build.build import Build, Outcome
+from ..build.build import Build, Outcome, PublishedFile
 from ..build.plan import Plan
 from ..errors import GoldsmithError, Permanent, Transient
+from ..export_ports import ObjectSum
 from ..names import DIGEST_LABEL, EXPIRES_LABEL, VERIFY_LABEL
 from ..ownership import is_made_by, is_taken_over
 from .logs import log_folder
@@ -38,10 +39,11 @@ def withdraw(build: Build, backend: Backend, *, may_delete: bool = False) -> Wit
     if plan is None or build.image is None or build.outcome not in NOT_PUBLISHED:
         return Withdrawal()
     lost = _withdraw_image(build, plan, backend, may_delete)  # first, since it is what others build from
-    files = {file.name: file.sha256 for file in build.files}
-    if plan.image.export_to and build.image.archive:  # also where the release before named it without a commit
-        files[plan.image.export_to] = build.image.archive.sha256
-    left = [_take_back(name, sha256, build, backend) for name, sha256 in files.items()]
+    files = {file.name: file for file in build.files}
+    archive, name = build.image.archive, plan.image.export_to
+    if name and archive and name not in files:  # the release before named it without a commit
+        files[name] = PublishedFile(name, name, archive.sha256)
+    left = [_take_back(file, build, backend) for file in files.values()]
     stem = resources.results_stem(build, log_folder(backend, build.id))
     stated = [resources.statement_name(stem, signed=signed) for signed in (True, False)]  # a key may be new
     for name in (*resources.sbom_names(stem), *stated):
@@ -74,15 +76,16 @@ def _withdraw_image(build: Build, plan: Plan, backend: Backend, may_delete: bool
     return ""
 
 
-def _take_back(name: str, sha256: str, build: Build, backend: Backend) -> str:
+def _take_back(file: PublishedFile, build: Build, backend: Backend) -> str:
     """Delete a file, unless it may be that of a retry; return why it stays, where that is forbidden for good."""
     if is_taken_over(build, backend):
         return ""
     try:
-        backend.bucket.withdraw(name, sha256)
+        known = ObjectSum(file.size, file.md5) if file.md5 else None
+        backend.bucket.withdraw(file.name, file.sha256, known)
     except Transient:
         raise
     except GoldsmithError as error:
-        LOG.warning("build %s: %s stays, of an image that is not published: %s", build.id, name, error)
-        return f"{name}: {error}"
+        LOG.warning("build %s: %s stays, of an image that is not published: %s", build.id, file.name, error)
+        return f"{file.name}: {error}"
     return ""

@@ -155,6 +155,20 @@ class BucketContract:
         with pytest.raises(NotFound):
             bucket.read(uri("folder/one"))
 
+    def test_an_object_that_is_known_by_its_sums_is_withdrawn(self, bucket: Bucket, uri: Uri) -> None:
+        """Another one stays, of another size or of the same."""
+        bucket.write(uri("one"), b"ours")
+        ours, digest = bucket.checksum(uri("one")), hashlib.sha256(b"ours").hexdigest()
+        for other in (b"another's", b"Ours"):
+            bucket.write(uri("one"), other)
+            bucket.withdraw(uri("one"), digest, ours)
+            assert bucket.read(uri("one")) == other
+        bucket.write(uri("one"), b"ours")
+        for _ in range(2):
+            bucket.withdraw(uri("one"), digest, ours)
+        with pytest.raises(NotFound):
+            bucket.read(uri("one"))
+
     def test_a_staged_object_gets_its_name_once(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("staged"), b"image")
         bucket.publish(uri("staged"), uri("final"))

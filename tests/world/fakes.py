@@ -16,7 +16,7 @@ from provisioner.protocol import Step
 from shared.build.build import ArchiveRecord, ExportedFile, ExportedImage
 from shared.build.events import Stop
 from shared.build.plan import Plan
-from shared.errors import AlreadyExists, NotFound, Permanent, Transient
+from shared.errors import AlreadyExists, DiskGone, NotFound, Permanent, Transient
 from shared.export_ports import DiskRequest
 from shared.image_users import ImageUse
 from shared.names import BUILD_LABEL, COPY_LABEL, EXPIRES_LABEL
@@ -157,7 +157,7 @@ class FakeCompute:
             return existing
         disk = self.disks.get(request.source_disk)
         if disk is None or disk.zone != request.zone:
-            raise Permanent(f"there is no disk {request.source_disk} in {request.zone}")
+            raise DiskGone(f"disk {request.source_disk} in {request.zone} is gone")
         if any(m.request.boot_disk == request.source_disk and m.status != "stopped" for m in self.machines.values()):
             raise Permanent(f"disk {request.source_disk} is in use")
         self._made[request.name] = count = self._made.get(request.name, 0) + 1

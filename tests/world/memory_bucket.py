@@ -29,20 +29,20 @@ class MemoryBucket:
 
     def read_with_generation(self, uri: str) -> tuple[bytes, str]:
         data = self.read(uri)
-        return data, hashlib.sha256(data).hexdigest()
+        return data, _digest(data)
 
     def generation(self, uri: str) -> str:
         self.fuse.touch()
-        return hashlib.sha256(self.objects[uri]).hexdigest() if uri in self.objects else ""
+        return _digest(self.objects[uri]) if uri in self.objects else ""
 
     def write_if_generation(self, uri: str, data: bytes, generation: str) -> str:
         self.fuse.touch()
         found = self.objects.get(uri)
-        if found != data and generation != ("" if found is None else hashlib.sha256(found).hexdigest()):
+        if found != data and generation != ("" if found is None else _digest(found)):
             raise Conflict(f"{uri} was written by another process")
         self.objects[uri] = data
         self.fuse.touch()
-        return hashlib.sha256(data).hexdigest()
+        return _digest(data)
 
     def upload_session(self, uri: str) -> str:
         self.fuse.touch()
@@ -71,8 +71,13 @@ class MemoryBucket:
         self.objects[final] = self.objects.pop(staged)
         self.fuse.touch()
 
-    def withdraw(self, uri: str, sha256: str) -> None:
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
         self.fuse.touch()
-        if uri in self.objects and hashlib.sha256(self.objects[uri]).hexdigest() == sha256:
+        found = self.objects.get(uri)
+        if found is not None and (known is None or known == self.checksum(uri)) and _digest(found) == sha256:
             del self.objects[uri]
         self.fuse.touch()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

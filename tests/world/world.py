@@ -77,6 +77,7 @@ class Guest:
     ends_at: int | None = None  # index of the step at which the first VM of the build stops, how:
     ends: Stop = "preempted"
     silent: bool = False  # the VM hangs before its provisioner says a word
+    attempts: int = 9  # in which it does; those after them are as by default
     offline: bool = False  # nothing it says arrives but on its report port
     stays_on: bool = False  # claims to be done and does not power off
     phase: str = "build"  # the one that the above is about
@@ -88,7 +89,7 @@ class Guest:
     def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> bool:
         """Do the job, or say that it waits for a larger disk: False, as long as it does."""
         job = machine.request.job
-        if self._is_concerned(job) and self.silent:
+        if self._is_concerned(job) and self.silent and job.attempt <= self.attempts:
             return True
         if not machine.waits:
             self._say(machine, disk, publish, kind=STARTED, resumed_at=len(disk.steps_done) or None)

@@ -14,6 +14,7 @@ from ...exit_status import NOT_SUCCEEDED
 from ...places import Place, open_client_of
 from ...screen.tables import print_json, print_table
 from ...screen.text import complain
+from ..images import written_image
 
 POLL = 1.0  # seconds
 
@@ -28,8 +29,7 @@ def give_to_others(
     except ValueError as error:
         raise InputError(f"--wait: {error}") from error
     until = time.monotonic() + seconds
-    owner, _, name = name.rpartition("/")
-    project = owner or place.project
+    project, name = written_image(name, place.project)
     client = open_client_of(place.project, place.bucket)
     asked = ask_to_distribute(project, name, share, [_copy(text) for text in copies], client.store, client.bus)
     settled = asked.settled(client.store.image(project, name))

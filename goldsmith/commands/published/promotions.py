@@ -22,7 +22,7 @@ from ...home import open_home
 from ...places import Place, open_client_of
 from ...screen.tables import print_json, print_table, when
 from ...screen.text import complain, say
-from ..images import local_name
+from ..images import local_name, written_image
 from .mail_proof import MailProof, identity_token
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def _approve_in(
     *,
     as_json: bool,
 ) -> int:
-    owner, _, image = name.rpartition("/")
-    key = written_id(owner or project, image, channel)
+    owner, image = written_image(name, project)
+    key = written_id(owner, image, channel)
     client = open_client_of(project, bucket)
     asked = client.store.promotion(key)
     if asked is None:

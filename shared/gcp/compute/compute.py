@@ -124,7 +124,11 @@ class GoogleCompute:
         if request.made_by and self._images.get(request.project, request.name) is None:
             place = request.source_project, request.zone, request.source_disk
             self._machines.check_disk(*place, request.made_by, request.disk_gb)
-        return self._images.create(request)
+        try:
+            return self._images.create(request)
+        except NotFound:
+            self._machines.refuse_without_disk(request.source_project, request.zone, request.source_disk)
+            raise
 
     def import_archive(self, request: ArchivedImage, seconds: float) -> Image:
         """Make an image of an archive in Cloud Storage, and wait so long for it. AlreadyExists, Transient."""

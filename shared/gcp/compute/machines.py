@@ -15,7 +15,7 @@ from typing import cast
 from google.cloud import compute_v1
 
 from ...build.events import Stop
-from ...errors import AlreadyExists, CloudError, NotFound, Permanent, Transient
+from ...errors import AlreadyExists, CloudError, DiskGone, NotFound, Permanent, Transient
 from ...export_ports import DiskRequest
 from ...names import BUILD_LABEL, is_own
 from ...ports import Machine, MachineRequest, Status
@@ -251,6 +251,11 @@ class CloudMachines:
             raise Permanent(f"{what} was not made by this build, since its label {BUILD_LABEL} is {label}; build again")
         if found.size_gb != gigabytes:
             raise Permanent(f"{what} has {found.size_gb} GB, and was made with {gigabytes}; build again")
+
+    def refuse_without_disk(self, project: str, zone: str, name: str) -> None:
+        """Raise DiskGone where there is no such disk."""
+        if self._disk(project, zone, name) is None:
+            raise DiskGone(f"disk {name} in {zone} is gone")
 
     def _known_disk(self, what: str, project: str, zone: str, name: str) -> compute_v1.Disk:
         found = self._disk(project, zone, name)

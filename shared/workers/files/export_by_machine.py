@@ -37,6 +37,7 @@ from ...engine.history import each_event
 from ...errors import AlreadyExists, Conflict, Permanent
 from ...export_ports import DiskRequest
 from ...ports import MachineRequest
+from ..clean_up import delete_earlier
 from ..logs import store_console
 from ..machines import OUTLIVES, find_machine, job_of, planned, wait_until_stopped, zone_of
 
@@ -75,12 +76,13 @@ def _start(build: Build, plan: Plan, order: Order, backend: Backend) -> str:
     if found is not None:
         return found.zone
     assert plan.exporter is not None, "only asked where the plan has one"
+    delete_earlier(build, order.attempt, EXPORT, backend)
     machine = replace(
         plan.machine,
         disk_size_gb=resources.exporter_gb(plan),
         scratch_gb=0,
         gpu_type=None,
-        spot=False,  # it has one attempt
+        spot=False,  # the next attempt begins anew, and Compute Engine takes no other VM away so soon
         service_account=None,  # the deployment's, which can do nothing but report
     )
     request = MachineRequest(
@@ -90,7 +92,7 @@ def _start(build: Build, plan: Plan, order: Order, backend: Backend) -> str:
         source_image=plan.exporter.name,
         plan=machine,
         labels=resources.labels(build.id, order.attempt, build.deadline + plan.keep_disk),
-        job=job_of(build, order.attempt, EXPORT, backend, steps=_steps(plan, backend)),
+        job=job_of(build, order.attempt, EXPORT, backend, steps=_steps(build, plan, backend)),
         context=None,
         max_seconds=max(60.0, build.deadline + OUTLIVES - backend.clock.now()),
         silence=plan.silence,
@@ -100,10 +102,10 @@ def _start(build: Build, plan: Plan, order: Order, backend: Backend) -> str:
     return backend.compute.create_machine(request)
 
 
-def _steps(plan: Plan, backend: Backend) -> tuple[Step, ...]:
+def _steps(build: Build, plan: Plan, backend: Backend) -> tuple[Step, ...]:
     """Return what the VM does: a step for each object, after the program that some formats need."""
     wanted = resources.export_targets(plan)
-    steps = [_step(known, plan, _session(name, plan, backend)) for known, name in wanted.items()]
+    steps = [_step(known, plan, _session(name, build, backend)) for known, name in wanted.items()]
     if any(known in QEMU_FORMATS for known in wanted):
         inputs = {"packages": QEMU_PACKAGE}
         steps.insert(0, Step("install programs", "install-programs", inputs, timeout=plan.timeout, retries=1, reads=()))
@@ -115,9 +117,9 @@ def _step(known: str, plan: Plan, session: str) -> Step:
     return Step(f"write {known}", "export-disk", inputs, timeout=plan.timeout, retries=RETRIES, reads=())
 
 
-def _session(name: str, plan: Plan, backend: Backend) -> str:
+def _session(name: str, build: Build, backend: Backend) -> str:
     """Open the upload of an object under its staged name. Permanent."""
-    staged = resources.staged(name, plan.build_id)
+    staged = resources.staged(name, build.id, build.rewrites)
     try:
         return backend.bucket.upload_session(staged)
     except (AlreadyExists, Conflict) as error:
@@ -159,7 +161,7 @@ def _checked(build: Build, plan: Plan, backend: Backend) -> ExportedImage:
     told = _told(build, backend)
     files, archive = [], None
     for known, name in resources.export_targets(plan).items():
-        written, staged = told.get(known), resources.staged(name, plan.build_id)
+        written, staged = told.get(known), resources.staged(name, build.id, build.rewrites)
         if written is None:
             raise Permanent(f"output.export: the VM says that it is done, and nothing of {known}; build again")
         if written.disk_bytes != plan.image.disk_size_gb << 30:

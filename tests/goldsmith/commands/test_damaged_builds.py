@@ -114,3 +114,12 @@ def test_what_is_damaged_of_an_image_can_be_forgotten_once(run: Commands, home: 
         assert database.read("SELECT * FROM forgotten_images") == [("local", "hello-1", "hello", 0.0, "{")]
     again = run("images", "forget", "local/hello-1")
     assert (again.status, again.err) == (2, "goldsmith: nothing is known of an image hello-1 of project local\n")
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "/c", "c/", "local/a b", "local//c"])
+@pytest.mark.parametrize("command", ["forget", "check", "promote --to prod", "revoke --reason bad"])
+def test_what_names_no_image_is_refused(run: Commands, name: str, command: str) -> None:
+    done = run("images", *command.split(), name)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"goldsmith: image {name!r}: ")
+    assert done.err.endswith("; an image is NAME or PROJECT/NAME\n")

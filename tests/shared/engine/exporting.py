@@ -11,8 +11,8 @@ from shared.build.orders import OrderKind
 from tests.world import values
 
 
-def exporting(zone: str = "") -> Build:
-    plan = replace(values.plan(), exporter=values.plan().source)
+def exporting(zone: str = "", attempts: int = 1) -> Build:
+    plan = replace(values.plan(), exporter=values.plan().source, attempts=attempts)
     times = {"last_seen": values.NOON, "wake_at": values.NOON + 900}
     return values.build(state=State.EXPORTING, plan=plan, image=values.image_record(), zone=zone, orders=1, **times)
 
@@ -29,6 +29,13 @@ EXPORTS: tuple[tuple[str, Build, Event, OrderKind | None], ...] = (
     ("DiskGrown is_current", exporting(), values.disk_grown(phase=EXPORT), None),
 )
 """Those that leave it in its state, and the orders that it gives then."""
+
+AGAIN = exporting("here", attempts=2)
+NEXT_EXPORTS: tuple[tuple[str, Build, Event], ...] = (
+    ("MachineStopped may_go_on", AGAIN, values.machine_stopped(phase=EXPORT, claim=None, how="lost")),
+    ("Ticked may_be_replaced", AGAIN, values.ticked(time=values.NOON + 300)),
+)
+"""Those that lead to the next VM."""
 
 FAILED_EXPORTS: tuple[tuple[str, Build, Event], ...] = (
     ("Reported says_failed", exporting(), said(FAILED)),

@@ -21,6 +21,7 @@ from shared.engine.history import each_event
 from shared.engine.messages import SignedReport
 from shared.engine.step_table import most_reports
 from shared.errors import Conflict, Permanent, PoisonMessage, StoreError, Transient, WrongSignature
+from shared.export_ports import ObjectSum
 from shared.keys import BY_ATTEMPT, BY_MACHINE
 from shared.ports import Image, Message
 from shared.topology import FINISHED_TOPIC
@@ -96,10 +97,10 @@ class OneAccount(MemoryBucket):
         super().__init__()
         self.objects = bucket.objects
 
-    def withdraw(self, uri: str, sha256: str) -> None:
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
         if uri.startswith("gs://other/"):
             raise Permanent(f"{uri}: 403, storage.objects.delete is missing")
-        super().withdraw(uri, sha256)
+        super().withdraw(uri, sha256, known)
 
 
 class Accounts(World):

@@ -8,7 +8,7 @@ import pytest
 
 from shared.build.build import Build, Outcome, State
 from shared.build.plan import Deprecation
-from shared.engine.family_turn import DEPRECATING_SECONDS, is_publishing
+from shared.engine.family_turn import TURN_SECONDS, is_publishing
 from shared.errors import Transient
 from tests.world import values
 from tests.world.world import World
@@ -67,16 +67,28 @@ def test_a_refused_deprecation_and_a_build_that_is_gone_are_not_waited_for(world
     assert commit(world, third).committed
 
 
-def test_a_deprecation_or_a_copy_that_does_not_pass_holds_no_family_up(world: World) -> None:
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        {},
+        {"state": State.CLEANING, "outcome": Outcome.SUCCEEDED, "retiring": True},
+        {"state": State.CLEANING, "outcome": Outcome.FAILED, "withdrawing": values.NOON + 86_400},
+    ],
+    ids=["publication", "deprecation or copy", "withdrawal"],
+)
+def test_what_does_not_pass_holds_no_family_up(world: World, stuck: dict[str, object]) -> None:
     """It is tried for a day, and nothing is refused, so that no warning tells of it."""
     first, second, _third = IDS
     commit(world, first)
-    change(world, first, state=State.CLEANING, outcome=Outcome.SUCCEEDED, retiring=True)
-    world.clock.time += DEPRECATING_SECONDS - 1
+    change(world, first, **stuck)
+    world.clock.time += TURN_SECONDS - 1
     with pytest.raises(Transient):
         commit(world, second)
     world.clock.time += 1
     assert commit(world, second).committed
+    assert world.build(first).committed
+    with pytest.raises(Transient, match=f"waits for build {second}"):
+        commit(world, IDS[2])
 
 
 def test_a_process_that_died_with_the_turn_leaves_it_to_its_build(world: World) -> None:

@@ -35,7 +35,7 @@ from shared.engine.lifecycle import (
     keep_remaining,
     subject,
 )
-from tests.shared.engine.exporting import EXPORTS, FAILED_EXPORTS, exporting
+from tests.shared.engine.exporting import EXPORTS, FAILED_EXPORTS, NEXT_EXPORTS, exporting
 from tests.shared.engine.test_lifecycle_queue import KEPT, QUEUED, SAME
 from tests.world import values
 
@@ -181,6 +181,7 @@ CASES = [
     Case("ImageMade tells_of_image", at(S.EXPORTING), values.image_made(), S.EXPORTING, None, "export_image"),
     Case("ImageExported always", at(S.EXPORTING), values.image_exported(), S.PUBLISHING, None, "label_image"),
     *(Case(rule, build, event, S.EXPORTING, None, order) for rule, build, event, order in EXPORTS),
+    *(Case(rule, build, event, S.EXPORTING, None, "export_image") for rule, build, event in NEXT_EXPORTS),
     *(fails(rule, build, event) for rule, build, event in FAILED_EXPORTS),
     Case("Reported claims_first", verify_at(S.VERIFYING), said(COMPLETED, "verify"), S.VERIFYING, None, "verify_image"),
     Case(
@@ -563,7 +564,8 @@ def test_late_news_of_the_build_vm_is_none_of_the_vm_that_writes_files() -> None
 def test_a_vm_that_has_written_files_and_said_so_may_be_seen_stopped_without_its_word() -> None:
     """Compute Engine may have no report port of it any more, and the comparison may have to be tried again."""
     written = replace(exporting("here"), claimed=True)
-    assert decide(written, values.machine_stopped(phase=EXPORT, claim=None)).ignored
+    for how in ("powered-off", "lost"):
+        assert decide(written, values.machine_stopped(phase=EXPORT, claim=None, how=how)).ignored
     overdue = values.ticked(time=written.wake_at, heard=True)
     assert [order.kind for order in decide(written, overdue).orders] == ["export_image"]
 

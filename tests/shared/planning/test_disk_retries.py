@@ -106,6 +106,16 @@ def test_a_retry_makes_the_image_without_a_build_vm(verified: bool) -> None:
     assert (left["machines"], left["disks"], left["images"]) == ([], [], [IMAGE])
 
 
+def test_a_disk_that_a_person_has_deleted_is_told_and_none_is_said_to_be_kept() -> None:
+    world, first = held()
+    del world.compute.disks[DISK]
+    second = retried(world, first)
+    assert (second.outcome, second.disk_until, second.finished) == (Outcome.FAILED, 0, True)
+    assert second.reason.endswith("is gone; it was deleted since its steps were done, so build its spec again")
+    with pytest.raises(InputError, match="keeps no image to go on with; build its spec again"):
+        ask_for_retry(second, None, world.backend)
+
+
 def test_the_first_build_ends_at_the_next_tick_and_leaves_the_disk_to_its_retry() -> None:
     world, first = held()
     world.compute.faults["create_image"] = REFUSED

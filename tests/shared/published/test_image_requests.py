@@ -232,6 +232,25 @@ def test_the_deployment_says_who_may_get_an_image(web: World) -> None:
         distribute(web, Limits(share_with=()), share=["user:me@example.com"])
 
 
+def test_the_command_that_asks_sees_that_its_request_is_refused_and_what_was_given_before_stays(web: World) -> None:
+    """It cannot know the limits of the deployment, nor whether a person has made the image OBSOLETE."""
+    distribute(web, share=["user:a@example.com"])
+    wanted: dict[str, Any] = {
+        "share": ["user:a@example.com", "user:b@example.com"],
+        "copies": [{"project": "their-project"}],
+    }
+    for limits, why in ((Limits(share_with=()), "share_with of this deployment is empty"), (NO_LIMITS, "is OBSOLETE")):
+        asked = ask(web, *wanted["share"], copies=wanted["copies"])
+        with pytest.raises(PoisonMessage, match=why):
+            distribute(web, limits, **wanted)
+        settled = {each.target: each.refused for each in asked.settled(web.store.image("my-project", "web"))}
+        assert settled.pop("user:a@example.com") == ""
+        assert set(settled) == {"user:b@example.com", "their-project/web"}
+        assert all(why in each for each in settled.values())
+        web.compute.all_images["web"] = replace(web.compute.all_images["web"], deprecated="OBSOLETE")
+    assert (web.compute.users, web.compute.duplicates) == (["user:a@example.com"], {})
+
+
 def test_a_revoked_image_is_not_distributed(web: World) -> None:
     take_image_request(b'{"revoke": {"image": "web", "reason": "bad", "alone": true}}', "my-project", web.backend)
     with pytest.raises(PoisonMessage, match="image web of project my-project is revoked, and is not distributed"):

@@ -16,6 +16,7 @@ from shared.build.events import MachineStopped, PublicationWithdrawn
 from shared.build.plan import Deprecation, Plan
 from shared.engine.lifecycle import begin
 from shared.errors import EnvironmentFault, GoldsmithError, NoSpace, Permanent, Transient
+from shared.export_ports import ObjectSum
 from shared.names import BUILD_LABEL
 from shared.ports import Image, Stored
 from shared.workers.carry_out import carry_out
@@ -49,7 +50,7 @@ class Barred(MemoryBucket):
         super().__init__()
         self.objects = world.bucket.objects
 
-    def withdraw(self, uri: str, sha256: str) -> None:
+    def withdraw(self, uri: str, sha256: str, known: ObjectSum | None = None) -> None:
         raise EnvironmentFault(f"{uri}: Permission denied")
 
 

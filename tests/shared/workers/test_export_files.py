@@ -11,6 +11,7 @@ import pytest
 from provisioner.protocol import EXPORT, EXPORT_DISK
 from shared.build.build import Build, Outcome
 from shared.build.plan import Plan, SourceImage
+from shared.errors import Permanent
 from tests.world import values
 from tests.world.fuse import Died
 from tests.world.world import Guest, World
@@ -96,10 +97,49 @@ def test_what_cloud_storage_does_not_have_is_not_believed(known: str) -> None:
 )
 def test_a_vm_that_fails_fails_the_build_and_leaves_nothing(guest: Guest, reason: str) -> None:
     world = World(guest)
-    build = run(world, plan())
+    build = run(world, plan(attempts=1))
     assert (build.outcome, build.reason.startswith(reason)) == (Outcome.FAILED, True), build.reason
     assert objects(world) == {}
     assert world.left()["machines"] == world.left()["disks"] == []
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [Guest(ends_at=2, ends="lost", phase=EXPORT), Guest(silent=True, phase=EXPORT, attempts=1)],
+    ids=["lost while it writes the second file", "silent"],
+)
+def test_another_vm_takes_the_place_of_one_that_is_lost_or_silent(guest: Guest) -> None:
+    """What the first has written has a name of its own, which the second one cannot be given a session for."""
+    world = World(guest)
+    build = run(world, plan(*FORMATS, attempts=2))
+    assert (build.outcome, build.reason, build.attempt, build.rewrites) == (Outcome.SUCCEEDED, "", 2, 1)
+    names = [file.staged for file in build.files]
+    assert f"gs://archives/.{values.BUILD_ID}.r1.web.tar.gz" in names
+    found = objects(world)
+    assert found[f"{BUCKET}.tar.gz"] == b"a disk as gce"
+    assert not [name for name in found if "/." in name]
+    assert world.left()["machines"] == world.left()["disks"] == []
+
+
+def test_attempts_are_those_of_the_build() -> None:
+    world = World(Guest(silent=True, phase=EXPORT))
+    build = run(world, plan(*FORMATS, attempts=3))
+    assert (build.outcome, build.attempt, build.rewrites) == (Outcome.FAILED, 3, 2)
+    assert build.reason.startswith("no sign of life from the VM for 300 s, in the last of 3 attempts")
+    assert objects(world) == {}
+    assert world.left()["machines"] == world.left()["disks"] == []
+
+
+def test_files_that_nothing_has_been_read_of_are_taken_back() -> None:
+    """They are known by what Cloud Storage says of them."""
+    world = World()
+    world.compute.faults["set_family"] = Permanent("403: compute.images.update is missing")
+    wanted = plan(*FORMATS)
+    build = run(world, replace(wanted, image=replace(wanted.image, family="web")))
+    assert build.outcome is Outcome.FAILED
+    known = {file.name: file for file in build.files}[f"{BUCKET}.qcow2"]
+    assert (known.size, known.md5) == (15, hashlib.md5(b"a disk as qcow2", usedforsecurity=False).hexdigest())
+    assert objects(world) == {}
 
 
 def test_a_vm_that_reaches_nothing_but_its_port_is_heard() -> None:
