@@ -20,11 +20,15 @@ from .cli.app import app
 from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
 from .screen.text import complain
 
+COMPLETING = "_GOLDSMITH_COMPLETE"  # what the shells' completion scripts set
+
 
 def main() -> int:
     """Run the command line; give the exit status, or leave with it where the command line itself is wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8 costs letters, not the build
+    if COMPLETING in os.environ:
+        return _complete()
     try:
         app(prog_name="goldsmith")
     except GoldsmithError as error:
@@ -39,6 +43,14 @@ def main() -> int:
         return INTERRUPTED
     finally:
         _flush()
+    return 0
+
+
+def _complete() -> int:
+    """Answer a shell that completes a half-typed line, over which nothing may be printed, whatever goes wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    with suppress(Exception):
+        app(prog_name="goldsmith")
     return 0
 
 

@@ -8,6 +8,7 @@ https://cloud.google.com/compute/docs/naming-resources, https://cloud.google.com
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -58,6 +59,10 @@ _LICENSE = re.compile(r"projects/[-a-z0-9.:]+/global/licenses/[a-z]([-a-z0-9]*[a
 _ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 
 
+MOST_COMPARED = 20_000  # names among which the nearest ones are looked for
+MOST_MEANT = 3
+
+
 def quoted(text: str) -> str:
     """Show a text inside a message, cut when it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
@@ -69,6 +74,14 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_letters = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(word[:100].lower(), by_letters, n=1, cutoff=0.6)
     return f"did you mean {by_letters[close[0]]}?" if close else f"write one of: {', '.join(choices)}"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X or Y?` for the known names that are nearest to one that is not known, or ""."""
+    among = list(itertools.islice(known, MOST_COMPARED))
+    begun = [name for name in among if word and name.startswith(word)][:MOST_MEANT]
+    close = begun or difflib.get_close_matches(word[:100], among, n=MOST_MEANT, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def unknown_key(key: object, known: Iterable[str]) -> str:

@@ -10,8 +10,19 @@ from typing import Annotated, Optional
 
 import typer
 
+from .build_options import (
+    BootOption,
+    CheckReproducible,
+    CompressionOption,
+    FirstStep,
+    KeyOption,
+    NoCache,
+    OutputFolder,
+    RetryFor,
+)
 from .builds import builds
 from .cache import cache
+from .command_group import BUILD, MACHINE, RESULTS, SPECS, CommandGroup
 from .elements import elements
 from .images import images
 from .options import (
@@ -23,26 +34,23 @@ from .options import (
     KeptFor,
     OnFailure,
     Parameters,
+    Quiet,
     SourceOption,
     SpecArgument,
     WithSecrets,
     named_values,
+    one_output,
 )
 from .triggers import triggers
 
-app = typer.Typer(
-    name="goldsmith",
-    help="Golden images: the same spec builds the same image on this machine and on Google Cloud.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = CommandGroup(
+    "Golden images: the same spec builds the same image on this machine and on Google Cloud.", is_root=True
 )
-app.add_typer(builds, name="builds")
-app.add_typer(images, name="images")
-app.add_typer(cache, name="cache")
-app.add_typer(elements, name="elements")
-app.add_typer(triggers, name="triggers")
+app.add_group("builds", builds, RESULTS)
+app.add_group("images", images, RESULTS)
+app.add_group("cache", cache, MACHINE)
+app.add_group("elements", elements, SPECS)
+app.add_group("triggers", triggers, MACHINE)
 
 
 def _print_version(*, wanted: bool) -> None:
@@ -63,47 +71,25 @@ def _every_command(
     """Take what stands before the command."""
 
 
-@app.command()
+@app.command(rich_help_panel=BUILD)
 def build(
     spec: SpecArgument,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", metavar="FOLDER", help="Write NAME.tar.gz and NAME.json into this folder."),
-    ] = None,
+    output: OutputFolder = None,
     formats: FormatsOption = None,
     parameters: Parameters = None,
     source: SourceOption = None,
-    boot: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="direct|firmware", help="How the build VM boots; instead of the spec's local.boot."),
-    ] = None,
+    boot: BootOption = None,
     engine: EngineOption = None,
-    compression: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="fast|best", help="Of the archive: fast, or best at a third of the speed."),
-    ] = None,
-    key: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="TEXT", help="Idempotency key: the same key again is the same build, not another one."),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Run all steps; neither use results of earlier builds nor keep any.")
-    ] = False,
-    first: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--from", metavar="STEP", help="Run this step and all after it, whatever the cache has."),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option("--check-reproducible", help="Build twice, and fail unless both are the same."),
-    ] = False,
+    compression: CompressionOption = None,
+    key: KeyOption = None,
+    no_cache: NoCache = False,
+    first: FirstStep = None,
+    check: CheckReproducible = False,
     on_failure: OnFailure = None,
     kept: KeptFor = None,
     with_secrets: WithSecrets = False,
-    retry_for: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="TIME", help="Keep an image so long that fails late, for `builds retry`; else 1d."),
-    ] = None,
+    retry_for: RetryFor = None,
+    quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on this machine."""
@@ -111,14 +97,17 @@ def build(
     from ..commands.build import build as run
     from ..commands.held import hold_flags
     from ..commands.images import format_names
+    from ..screen.view import quiet_view, view
 
+    one_output(as_json=json, quiet=quiet)
     hold = hold_flags(on_failure, kept, secrets=with_secrets, as_json=json)
     written, kept_for = format_names(formats or ()), retry_seconds(retry_for)
-    flags = BuildFlags(output, boot, compression, written, no_cache, first, check, hold, kept_for)
+    show = quiet_view if quiet else view
+    flags = BuildFlags(output, boot, compression, written, no_cache, first, check, hold, kept_for, show=show)
     raise typer.Exit(run(spec, named_values(parameters), source, flags, engine=engine, key=key, as_json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=BUILD)
 def submit(
     spec: SpecArgument,
     project: Annotated[
@@ -144,19 +133,23 @@ def submit(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Prove it by the identity token in a file."),
     ] = None,
+    quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     """Build the image of a spec on Google Cloud, and follow the build."""
     from ..commands.published.mail_proof import MailProof
+    from ..commands.submit import SubmitFlags
     from ..commands.submit import submit as run
+    from ..screen.view import quiet_view, view
 
     asked = MailProof(impersonate, token_file)
     proof = asked if author or asked != MailProof() else None
-    values = named_values(parameters)
-    raise typer.Exit(run(spec, project, bucket, values, source, detach=detach, kept=kept, as_json=json, proof=proof))
+    one_output(as_json=json, quiet=quiet)
+    flags = SubmitFlags(detach, kept, proof, quiet_view if quiet else view)
+    raise typer.Exit(run(spec, project, bucket, named_values(parameters), source, flags, as_json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=SPECS)
 def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None) -> None:
     """Check a spec and the files that it names; create nothing."""
     from ..commands.specs import validate as run
@@ -164,7 +157,7 @@ def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOp
     run(spec, named_values(parameters), source)
 
 
-@app.command()
+@app.command(rich_help_panel=SPECS)
 def schema() -> None:
     """Print the JSON schema of the spec, by which editors complete and explain its keys."""
     from ..commands.schema import print_schema
@@ -172,7 +165,7 @@ def schema() -> None:
     print_schema()
 
 
-@app.command()
+@app.command(rich_help_panel=SPECS)
 def plan(
     spec: SpecArgument,
     parameters: Parameters = None,
@@ -186,7 +179,7 @@ def plan(
     run(spec, named_values(parameters), source, engine, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=SPECS)
 def convert(
     words: Annotated[
         list[str],
@@ -211,7 +204,8 @@ def convert(
 
 
 @app.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+    rich_help_panel=SPECS,
 )
 def dib(
     words: Annotated[
@@ -225,7 +219,7 @@ def dib(
     raise typer.Exit(run(words or ()))
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def sweep(json: AsJson = False) -> None:
     """Finish or clean up what killed runs have left, and delete what belongs to no build."""
     from ..commands.machine.sweep import sweep as run
@@ -233,7 +227,7 @@ def sweep(json: AsJson = False) -> None:
     run(as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def serve(
     port: Annotated[
         int, typer.Option(metavar="NUMBER", min=0, max=65535, help="A port of 127.0.0.1; 0 takes a free one.")
@@ -245,7 +239,7 @@ def serve(
     run(port)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def doctor(
     install: Annotated[
         bool, typer.Option("--install", help="Install missing packages first, by apt-get, as root or by sudo.")
@@ -258,7 +252,7 @@ def doctor(
     raise typer.Exit(run(as_json=json, install=install))
 
 
-@app.command("gpu-drivers")
+@app.command("gpu-drivers", rich_help_panel=MACHINE)
 def gpu_drivers(json: AsJson = False) -> None:
     """List the NVIDIA drivers that a step install-gpu can name."""
     from ..commands.machine.gpu_drivers import gpu_drivers as run

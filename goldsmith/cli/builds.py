@@ -7,9 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
+from .command_group import CommandGroup
+from .completions import build_ids, one_of
 from .options import AsJson, BucketOption, BuildId, ProjectOption, WithSecrets, chosen_place
 
-builds = typer.Typer(no_args_is_help=True, help="Builds, running and finished: of this machine, or of a project.")
+builds = CommandGroup("Builds, running and finished: of this machine, or of a project.")
 
 
 @builds.command("list")
@@ -67,7 +69,12 @@ def builds_retry(
     build_id: BuildId,
     start: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", metavar="export|verify|publish", help="An earlier phase than the one that failed."),
+        typer.Option(
+            "--from",
+            metavar="export|verify|publish",
+            autocompletion=one_of("export", "verify", "publish"),
+            help="An earlier phase than the one that failed.",
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
@@ -94,7 +101,11 @@ def builds_retry(
 def builds_resume(
     build_id: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one; without it, all of them."),
+        typer.Argument(
+            metavar="BUILD",
+            autocompletion=build_ids,
+            help="A build's id, or the beginning of one; without it, all of them.",
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:

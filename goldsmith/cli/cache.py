@@ -6,11 +6,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from .command_group import CommandGroup
 from .options import ArchiveArgument, AsJson
 
-cache = typer.Typer(
-    no_args_is_help=True, help="What earlier builds have left on this machine: results of steps, and packages."
-)
+cache = CommandGroup("What earlier builds have left on this machine: results of steps, and packages.")
 
 
 @cache.command("list")

@@ -7,9 +7,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from .command_group import CommandGroup
 from .options import AsJson, ElementsPathOption, Parameters, named_values
 
-elements = typer.Typer(no_args_is_help=True, help="Elements of diskimage-builder: what they bring, and what they need.")
+elements = CommandGroup("Elements of diskimage-builder: what they bring, and what they need.")
 
 
 @elements.command("tree")

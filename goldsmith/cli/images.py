@@ -7,14 +7,16 @@ from typing import Annotated, Optional
 
 import typer
 
+from .command_group import CommandGroup
+from .completions import families, image_names, one_of
 from .options import AsJson, BucketOption, FormatsOption, ImageName, ProjectOption, chosen_place
 
-images = typer.Typer(no_args_is_help=True, help="The image catalogue of this machine (project `local`).")
+images = CommandGroup("The image catalogue of this machine (project `local`).")
 
 
 @images.command("forget")
 def images_forget(
-    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", autocompletion=image_names, help="The image.")],
     project: ProjectOption = None,
     bucket: BucketOption = None,
 ) -> None:
@@ -90,7 +92,12 @@ def images_revoke(
 def images_retire(
     family: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--family", metavar="NAME", help="A family whose old images go away; can be given several times."),
+        typer.Option(
+            "--family",
+            metavar="NAME",
+            autocompletion=families,
+            help="A family whose old images go away; can be given several times.",
+        ),
     ] = None,
     older_than: Annotated[
         Optional[str],  # noqa: UP045
@@ -121,7 +128,7 @@ def images_retire(
 
 @images.command("check")
 def images_check(
-    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="The image.")],
+    name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", autocompletion=image_names, help="The image.")],
     verified: Annotated[
         bool, typer.Option("--verified", help="Also status 1 for an image whose spec has no `verify`.")
     ] = False,
@@ -204,7 +211,9 @@ def images_distribute(
 
 @images.command("list")
 def images_list(
-    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="Only images of this family.")] = None,  # noqa: UP045
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", autocompletion=families, help="Only images of this family.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """List images, newest first."""
@@ -268,10 +277,16 @@ def images_import(
         ),
     ],
     name: Annotated[Optional[str], typer.Option(metavar="NAME", help="Its name; else made from the file's.")] = None,  # noqa: UP045
-    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The family that it joins.")] = None,  # noqa: UP045
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", autocompletion=families, help="The family that it joins.")
+    ] = None,
     architecture: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="x86_64|arm64", help="Where the disk does not tell what its programs are for."),
+        typer.Option(
+            metavar="x86_64|arm64",
+            autocompletion=one_of("x86_64", "arm64"),
+            help="Where the disk does not tell what its programs are for.",
+        ),
     ] = None,
 ) -> None:
     """Take a disk image into the catalogue, after checking it."""
@@ -286,7 +301,12 @@ def images_export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
     formats: FormatsOption = None,
     compression: Annotated[
-        str, typer.Option(metavar="fast|best", help="Of the files: fast, or best at a third of the speed.")
+        str,
+        typer.Option(
+            metavar="fast|best",
+            autocompletion=one_of("fast", "best"),
+            help="Of the files: fast, or best at a third of the speed.",
+        ),
     ] = "fast",
 ) -> None:
     """Write an image as the tar.gz that Compute Engine imports, or in other formats."""
@@ -297,8 +317,10 @@ def images_export(
 
 @images.command("diff")
 def images_diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="An image's name, or a file as for import.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
+    before: Annotated[
+        str, typer.Argument(metavar="A", autocompletion=image_names, help="An image's name, or a file as for import.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="B", autocompletion=image_names, help="What it is compared with.")],
     everything: Annotated[bool, typer.Option("--all", help="Show every file; else long lists are summed up.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="End with status 1 when anything differs.")] = False,
     json: AsJson = False,
@@ -311,14 +333,26 @@ def images_diff(
 
 @images.command("bootstrap")
 def images_bootstrap(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="What to make: debian-12 or debian-13.")],
+    system: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYSTEM",
+            autocompletion=one_of("debian-12", "debian-13"),
+            help="What to make: debian-12 or debian-13.",
+        ),
+    ],
     release: Annotated[Optional[str], typer.Option(metavar="NAME", help="Another release, such as sid.")] = None,  # noqa: UP045
     packages: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--package", metavar="NAME", help="A further package; may be given several times."),
     ] = None,
     mirror: Annotated[Optional[str], typer.Option(metavar="URL", help="Where the packages come from.")] = None,  # noqa: UP045
-    architecture: Annotated[str, typer.Option(metavar="x86_64|arm64", help="The processor that it is for.")] = "x86_64",
+    architecture: Annotated[
+        str,
+        typer.Option(
+            metavar="x86_64|arm64", autocompletion=one_of("x86_64", "arm64"), help="The processor that it is for."
+        ),
+    ] = "x86_64",
 ) -> None:
     """Make a minimal bootable image from a distribution's packages."""
     from ..commands.images import bootstrap
@@ -327,7 +361,11 @@ def images_bootstrap(
 
 
 @images.command("delete")
-def images_delete(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to delete.")]) -> None:
+def images_delete(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", autocompletion=image_names, help="Images to delete.")
+    ],
+) -> None:
     """Delete images from the catalogue."""
     from ..commands.images import delete
 

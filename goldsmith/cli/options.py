@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from .completions import build_ids, formats, image_names, one_of
+
 if TYPE_CHECKING:
     from ..places import Place
+
+RESULT, RUN, FAILURE = "What is made", "How it is built", "When a step fails"
+"""The sections of the options of a build."""
 
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="The spec, or a cloudbuild.yaml that uses COS Customizer: YAML or JSON.")
@@ -30,6 +35,10 @@ ElementsPathOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print the image's project and name alone; notes and errors as otherwise."),
+]
 ProjectOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="ID", help="The project on Google Cloud; without it, this machine."),
@@ -40,26 +49,53 @@ BucketOption = Annotated[
 ]
 FormatsOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--format", metavar="NAME,...", help="Formats such as qcow2,vmdk,oci; may be given several times."),
+    typer.Option(
+        "--format",
+        metavar="NAME,...",
+        autocompletion=formats,
+        rich_help_panel=RESULT,
+        help="Formats such as qcow2,vmdk,oci; may be given several times.",
+    ),
 ]
 EngineOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(metavar="vm|chroot|auto", help="What the steps run in; instead of the spec's local.engine."),
+    typer.Option(
+        metavar="vm|chroot|auto",
+        autocompletion=one_of("vm", "chroot", "auto"),
+        rich_help_panel=RUN,
+        help="What the steps run in; instead of the spec's local.engine.",
+    ),
 ]
 ArchiveArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A tar archive: .tar, .tar.gz, .tar.xz or .tar.zst.")
 ]
 OnFailure = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--on-failure", metavar="shell", help="Open a shell in the state that a failed step has left."),
+    typer.Option(
+        "--on-failure",
+        metavar="shell",
+        autocompletion=one_of("shell"),
+        rich_help_panel=FAILURE,
+        help="Open a shell in the state that a failed step has left.",
+    ),
 ]
 KeptFor = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--keep-on-failure", metavar="TIME", help="Keep that state so long for `goldsmith builds enter`."),
+    typer.Option(
+        "--keep-on-failure",
+        metavar="TIME",
+        rich_help_panel=FAILURE,
+        help="Keep that state so long for `goldsmith builds enter`.",
+    ),
 ]
-WithSecrets = Annotated[bool, typer.Option("--with-secrets", help="Show the shell the step's secrets, too.")]
-BuildId = Annotated[str, typer.Argument(metavar="BUILD", help="A build's id, or the beginning of one.")]
-ImageName = Annotated[str, typer.Argument(metavar="NAME", help="An image's name.")]
+WithSecrets = Annotated[
+    bool, typer.Option("--with-secrets", rich_help_panel=FAILURE, help="Show the shell the step's secrets, too.")
+]
+BuildId = Annotated[
+    str,
+    typer.Argument(metavar="BUILD", autocompletion=build_ids, help="A build's id, or the beginning of one."),
+]
+ImageName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=image_names, help="An image's name.")]
 
 
 def named_values(parameters: list[str] | None) -> dict[str, str]:
@@ -71,6 +107,12 @@ def named_values(parameters: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"--set {parameter}: write NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def one_output(*, as_json: bool, quiet: bool) -> None:
+    """Check that one form of output is asked for. typer.BadParameter."""
+    if as_json and quiet:
+        raise typer.BadParameter("--json prints all that happens, and --quiet the result alone; leave one out")
 
 
 def chosen_place(project: str | None, bucket: str | None) -> Place:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from .command_group import CommandGroup
 from .options import AsJson, Parameters, SpecArgument, named_values
 
-triggers = typer.Typer(no_args_is_help=True, help="Specs that are built again by themselves, on this machine.")
+triggers = CommandGroup("Specs that are built again by themselves, on this machine.")
 
 
 @triggers.command("add")

@@ -17,6 +17,7 @@ from shared.build.resources import kept_disk, kept_disk_json
 from shared.engine.history import followed_from_now
 from shared.engine.script_table import ScriptRecord, nest_scripts, scripts_of, steps_with_scripts
 from shared.errors import DamagedDocument, EnvironmentFault, InputError, NotFound, StoreError
+from shared.names import meant
 from shared.planning.line import Wait, waits_of
 from shared.planning.requests import ask_to_cancel as ask_to_cancel
 from shared.runtime import opening
@@ -259,7 +260,8 @@ def _find(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Buil
             pass
         except DamagedDocument as error:
             return Damaged(build_id, str(error))
-    matching = [build for build in known.store.builds() if build.id.startswith(build_id)]
+    builds = known.store.builds()
+    matching = [build for build in builds if build.id.startswith(build_id)]
     exact = [build for build in matching if build.id == build_id]
     if len(exact or matching) == 1:
         return (exact or matching)[0]
@@ -267,4 +269,5 @@ def _find(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Buil
         raise InputError(
             f"{build_id} begins {len(matching)} builds: {', '.join(b.id for b in matching[:5])}; write more"
         )
-    raise InputError(f"there is no build {build_id}; see: goldsmith builds list{place.options}")
+    near = meant(build_id, (build.id for build in builds))
+    raise InputError(f"there is no build {build_id}{near}; see: goldsmith builds list{place.options}")

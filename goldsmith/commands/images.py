@@ -417,5 +417,5 @@ def forget_record(name: str, place: Place) -> None:
 def _find(backend: LocalBackend, name: str) -> Image:
     image = backend.catalogue.get(name)
     if image is None:
-        raise InputError(f"there is no image {name}; see: goldsmith images list")
+        raise InputError(backend.catalogue.no_such(name))
     return image

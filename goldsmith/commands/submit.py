@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,22 +69,31 @@ SELDOM = 30  # looks at a build that is queued for one at all others that are no
 STARTS_WITHIN = 180.0  # seconds from the upload to the build's first sign; a cold function needs some ten
 
 
+@dataclass(frozen=True)
+class SubmitFlags:
+    """The options of the command line that change how a build is asked for and shown."""
+
+    detach: bool = False  # whether the command ends once the build is asked for
+    kept: str | None = None  # for how long the disk of a failed step is kept, as a person writes it
+    proof: MailProof | None = None  # proves that the person is the builds' author; None: that is not said
+    show: Callable[[bool], View] = view  # makes what shows a build, as JSON or for people
+
+
+FOLLOWED = SubmitFlags()
+
+
 def submit(
     path: Path,
     project: str | None,
     bucket: str | None,
     parameters: Mapping[str, str],
     source: Path | None,
+    flags: SubmitFlags = FOLLOWED,
     *,
-    detach: bool,
     as_json: bool,
-    kept: str | None = None,
-    proof: MailProof | None = None,
 ) -> int:
-    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload.
-
-    With `proof` the person is the author of the builds, which a token has to prove.
-    """
+    """Submit; give the exit status, of several builds that of the first failure. InputError comes before any upload."""
+    kept, proof = flags.kept, flags.proof
     if kept is not None:
         keep_seconds("--keep-on-failure", kept)
     file = read_builds(path, parameters, f"goldsmith submit {path}", source, project or LOCAL)
@@ -95,19 +104,19 @@ def submit(
     _refuse_elsewhere(file, path)
     if proof is not None:
         _refuse_others_context(file, path)
-    screen = view(as_json)
+    screen = flags.show(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)
     screen.progress(f"uploading {path}", 0, 0)
     generation = _upload(file, parameters, kept, client, screen, proof)
     begun = identities(file.parsed, client.bucket_name, name, generation, parameters, place.project)
-    if detach:
+    if flags.detach:
         for identity in begun:
             hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
             say(json.dumps({"submitted": identity}) if as_json else hint)
         return 0
     try:
-        ended = [to_the_end(identity, client, place, view(as_json)) for identity in begun]
+        ended = [to_the_end(identity, client, place, flags.show(as_json)) for identity in begun]
     except KeyboardInterrupt:
         return INTERRUPTED
     return next((one for one in ended if one), 0)

@@ -17,8 +17,9 @@ from shared.build.build import Build, State
 from shared.build.events import Event, Reported, to_json
 
 from .progress import Stages
-from .text import printable
-from .words import DOING, event_line, summary
+from .terminal import can_be_drawn_on
+from .text import last_state, printable
+from .words import DOING, event_line, result_line, summary
 
 
 class View(Protocol):
@@ -54,14 +55,19 @@ class View(Protocol):
 
 
 def view(as_json: bool) -> View:
-    """Choose the view: JSON when asked, live in a terminal, plain otherwise."""
+    """Choose the view: JSON when asked, live in a terminal that can be drawn on, plain otherwise."""
     if as_json:
         return JsonView(sys.stdout)
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and can_be_drawn_on():
         from .live import LiveView
 
         return LiveView()
     return PlainView(sys.stdout)
+
+
+def quiet_view(as_json: bool) -> View:
+    """Return the view that shows the result alone, or JSON all the same when asked."""
+    return JsonView(sys.stdout) if as_json else QuietView(sys.stdout, sys.stderr)
 
 
 class Lines:
@@ -118,7 +124,7 @@ class PlainView:
     def console(self, lines: list[str]) -> None:
         """Print them, set off."""
         for line in lines:
-            self._say(f"| {line}")
+            self._say(f"| {last_state(line)}")
 
     def aside(self) -> AbstractContextManager[None]:
         """Go on: what is shown is no picture that must stay whole."""
@@ -131,6 +137,41 @@ class PlainView:
 
     def _say(self, text: str) -> None:
         self._lines.write(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}")
+
+
+class QuietView:
+    """The image's project and name alone, on one line; of a build without one its end, as an error."""
+
+    def __init__(self, stream: TextIO, errors: TextIO) -> None:
+        self._lines, self._errors = Lines(stream), Lines(errors)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, build: Build, event: Event) -> None:
+        """Print nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Print nothing."""
+
+    def console(self, lines: list[str]) -> None:
+        """Print nothing."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Go on: nothing is shown that must stay whole."""
+        return nullcontext()
+
+    def end(self, build: Build, logs: str) -> None:
+        """Print what was made, or why nothing was."""
+        made = result_line(build)
+        if made:
+            self._lines.write(printable(made))
+            return
+        for line in summary(build, logs):
+            self._errors.write(printable(line))
 
 
 class JsonView:

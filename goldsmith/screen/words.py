@@ -23,6 +23,9 @@ from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.events import DiskGrown, Event, MachineStarted, MachineStopped, Reported
 from shared.build.export_formats import GCE
 from shared.build.resources import boot_commands, export_targets, kept_disk, waits_with_disk
+from shared.planning.remedies import remedy_of
+
+from .text import last_state
 
 DOING = {
     State.QUEUED: "waiting for its turn",
@@ -125,8 +128,16 @@ def summary(build: Build, logs: str) -> list[str]:
     for record in build.all_steps:
         if record.status == "failed" and record.output:
             lines.append(f"the last lines of step {record.name}:")
-            lines += [f"  {line}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
-    return [*lines, *warnings, *_kept_disk(build), *_left(build), f"the whole log: {logs}"]
+            lines += [f"  {last_state(line)}" for line in record.output.rstrip("\n").split("\n")[-LAST_LINES:]]
+    remedy = remedy_of(build)
+    advice = [f"what to do: {remedy}"] if remedy else []
+    return [*lines, *warnings, *_kept_disk(build), *_left(build), f"the whole log: {logs}", *advice]
+
+
+def result_line(build: Build) -> str:
+    """Return what a build has made, for a shell that reads it: PROJECT/NAME, or "" where it has no image to use."""
+    image = build.image if build.outcome in (Outcome.SUCCEEDED, Outcome.UNCHANGED) else None
+    return f"{image.project}/{image.name}" if image is not None else ""
 
 
 def _kept_disk(build: Build) -> list[str]:

@@ -15,6 +15,7 @@ from ..names import quoted
 from ..quantities import format_duration
 from .verifiers import shared_identity
 
+NO_TURN = "its turn has not come"  # how the reason of a build begins that was queued too long
 WARNINGS = 20  # of one build, at most
 LONGEST_REASON = 1000  # characters; a guest may send more, and a build's document has to stay small
 RETIRING_GIVEN_UP = "older images of the family may not all be deprecated: that was tried for a day"
@@ -143,7 +144,7 @@ def cancel_reason(_build: Build, event: CancelRequested) -> str:
 def deadline_reason(build: Build, _event: Event) -> str:
     """Return how long the build was allowed to take, and what it was doing."""
     if build.state is State.QUEUED:
-        return f"its turn has not come within {format_duration(build.deadline - build.created)} of the request"
+        return f"{NO_TURN} within {format_duration(build.deadline - build.created)} of the request"
     since, what = (build.turn, "its turn came") if build.turn else (build.created, "the request")
     phase = {State.PROVISIONING: BUILD, State.VERIFYING: VERIFY}.get(build.state)
     step = during_step(build, phase) if phase else ""

@@ -22,7 +22,7 @@ from typing import Literal
 from ..disks.extents import copy_sparse
 from ..errors import AlreadyExists, ImageFileError, InputError, NotFound, StoreError, Transient
 from ..host.scratch import Scratch, faults, force, locked, scratch_folder
-from ..names import LABEL_COUNT, LOCAL, check_name, label_key, label_value
+from ..names import LABEL_COUNT, LOCAL, check_name, label_key, label_value, meant
 from ..ports import Clock, Image
 from ..quantities import GIB
 from .record import decode_record, encode_record
@@ -235,6 +235,10 @@ class Catalogue:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir():
                 yield entry.name
+
+    def no_such(self, name: str) -> str:
+        """Return the words for an image that is not there, with the names that are nearest to it."""
+        return f"there is no image {name}{meant(name, self._names())}; see: goldsmith images list"
 
     def _missing(self, name: str) -> NotFound:
         return NotFound(f"there is no image {name} in {self.folder}; `goldsmith images list` shows those there are")

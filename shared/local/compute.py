@@ -275,7 +275,7 @@ class LocalCompute(OneProject):
         self._only_local(project)
         image = self._catalogue.get(name)
         if image is None:
-            raise NotFound(f"there is no image {name}; see: goldsmith images list")
+            raise NotFound(self._catalogue.no_such(name))
         paths = {known: Path(targets[known.name]) for known in chosen_formats(targets)}
         for path in paths.values():
             make_folder(path.parent)

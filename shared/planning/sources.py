@@ -9,7 +9,7 @@ from typing import Any
 from ..build.image.python import OLDEST, why_unfit
 from ..build.plan import SourceImage
 from ..errors import EnvironmentFault, InputError
-from ..names import COS_PROJECT, IMAGE_PATH, LOCAL
+from ..names import COS_PROJECT, IMAGE_PATH, LOCAL, meant
 from ..ports import Compute, Image
 from ..spec.model import Source
 from ..spec.rules import FROM_NOTHING, ONLY_HERE, ONLY_LOCAL
@@ -146,8 +146,9 @@ def _instead(compute: Compute, source: Source) -> str:
     project = str(source.project)
     if compute.images(project, family=source.image):
         return f"; that is a family: write family: {source.image}"
-    names = sorted(image.name for image in compute.images(project))[:8]
-    return (f"; it has {', '.join(names)}" if names else "; it has no images") + _remedy(project)
+    names = sorted(image.name for image in compute.images(project))
+    near = meant(str(source.image), names)
+    return near or (f"; it has {', '.join(names[:8])}" if names else "; it has no images") + _remedy(project)
 
 
 def _remedy(project: str) -> str:
@@ -156,5 +157,6 @@ def _remedy(project: str) -> str:
 
 def _no_family(compute: Compute, project: str, family: str) -> str:
     families = sorted({image.family for image in compute.images(project) if image.family and not image.deprecated})
-    there = f"it has {', '.join(families[:8])}" if families else "it has no families"
-    return f"source.family: project {project} has no active image in family {family}; {there}{_remedy(project)}"
+    there = f"; it has {', '.join(families[:8])}" if families else "; it has no families"
+    instead = meant(family, families) or there + _remedy(project)
+    return f"source.family: project {project} has no active image in family {family}{instead}"

@@ -60,7 +60,7 @@ class LocalProvenance:
     def envelope(self, name: str) -> bytes:
         """Return the signed statement about an image of the catalogue. InputError where there is none."""
         if self._backend.catalogue.get(name) is None:
-            raise InputError(f"there is no image {name}; see: goldsmith images list")
+            raise InputError(self._backend.catalogue.no_such(name))
         maker = self._images.maker_of(name)
         if maker is None:
             raise InputError(f"image {name} was made by no build of this machine, so that nothing is stated about it")
@@ -96,7 +96,7 @@ class LocalProvenance:
         """
         image = self._backend.catalogue.get(name)
         if image is None:
-            raise InputError(f"there is no image {name}; see: goldsmith images list")
+            raise InputError(self._backend.catalogue.no_such(name))
         maker = self._images.maker_of(name)
         seen: set[str] = set()
         found: SourceImage | None = SourceImage(image.project, image.name, image.id)

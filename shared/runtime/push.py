@@ -147,7 +147,7 @@ def _find(name: str, backend: LocalBackend) -> tuple[Image, ImageDocument | None
     """Return an image of this machine that may be used, and what the store knows of it. InputError."""
     image = backend.catalogue.get(name)
     if image is None:
-        raise InputError(f"there is no image {name}; see: goldsmith images list")
+        raise InputError(backend.catalogue.no_such(name))
     known = backend.store.image(LOCAL, name)  # one that cannot be read may say that it was revoked
     if known is not None and known.id and known.id != image.id:
         known = None  # of another image of that name

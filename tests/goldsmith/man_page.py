@@ -10,6 +10,7 @@ from typing import Any
 import typer.main
 
 from goldsmith.cli.app import app
+from goldsmith.cli.examples import EXAMPLES
 from goldsmith.version import RELEASE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -50,6 +51,8 @@ def _commands(name: str, command: Any) -> Iterator[str]:
             yield f".SS goldsmith {_plain(' '.join([name + child, *arguments]))}"
             yield _plain(" ".join(below.help.split()))
             yield from _options(below)
+            lines = [_plain(line) for line in EXAMPLES.get(f"goldsmith {name}{child}", ())]
+            yield from (".TP", r"\fBExamples\fR", ".nf", *lines, ".fi")
 
 
 def _options(command: Any) -> Iterator[str]:

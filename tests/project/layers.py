@@ -182,7 +182,11 @@ LAYERS = (
         io=True,
     ),
     _layer("main", "functions"),
-    _layer("goldsmith/screen", "provisioner/protocol shared/ground shared/build shared/ports shared/runtime", io=True),
+    _layer(
+        "goldsmith/screen",
+        "provisioner/protocol shared/ground shared/build shared/ports shared/planning shared/runtime",
+        io=True,
+    ),
     _layer(
         "goldsmith/home",
         "goldsmith/screen shared/ground shared/build shared/ports shared/runtime",

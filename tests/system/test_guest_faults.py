@@ -55,9 +55,9 @@ def test_a_failed_step_is_told_with_its_last_lines(goldsmith: Goldsmith) -> None
     assert done.status == 1, done.text
     assert "step 'breaks' failed: exit status 7" in done.out
     tail = done.out[done.out.index("the last lines of step breaks:") :].splitlines()
-    assert tail[-2].strip() == "the disk is made of cheese"
-    assert tail[-1].startswith("the whole log: ")
-    (log,) = Path(tail[-1].removeprefix("the whole log: ")).iterdir()
+    assert tail[-3].strip() == "the disk is made of cheese"
+    assert tail[-1].startswith("what to do: correct the step")
+    (log,) = Path(tail[-2].removeprefix("the whole log: ")).iterdir()
     assert "the disk is made of cheese" in log.read_text()
     (build,) = goldsmith.builds()
     assert [(step["status"], step["exit_status"]) for step in build["steps"]] == [("done", 0), ("failed", 7)]

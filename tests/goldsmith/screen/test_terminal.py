@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -19,9 +15,9 @@ from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from shared.local.database import Database
 from tests.goldsmith.command_line import Commands
+from tests.goldsmith.screen.drawn_terminal import watched
 from tests.shared.disks.small_disks import os_tree, rooted
 
-ROOT = Path(__file__).resolve().parents[3]
 SPEC = """\
 name: x
 source: {project: local, image: small}
@@ -30,26 +26,10 @@ output: {name: made}
 """
 
 
-def on_terminal(home: Path, *words: str | Path) -> tuple[int, str]:
+def on_terminal(home: Path, *words: str | Path, **environment: str) -> tuple[int, str]:
     """Run a command on a terminal of its own; give its exit status and all that it wrote."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "goldsmith", *map(str, words)],
-        cwd=ROOT,
-        env={**os.environ, "GOLDSMITH_HOME": str(home), "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        while piece := os.read(ours, 65536):
-            written += piece
-    except OSError:  # EIO: the other end is closed
-        pass
-    os.close(ours)
-    return process.wait(60), written.decode()
+    status, written, _ = watched(words, environment={"GOLDSMITH_HOME": str(home), **environment})
+    return status, written
 
 
 def already_made(home: Path, run: Commands, tmp_path: Path) -> Path:
@@ -142,3 +122,34 @@ def test_stage_that_is_begun_again_is_told_again() -> None:
     for what, done in (("a", 0), ("a", 5), ("b", 10), ("a", 10), ("a", 10)):
         stages(what, done, 10)
     assert [line.partition(":")[0] for line in said] == ["a", "b", "b", "a", "a"]
+
+
+def test_a_terminal_that_cannot_be_drawn_on_gets_plain_lines(home: Path, run: Commands, tmp_path: Path) -> None:
+    spec = already_made(home, run, tmp_path)
+    status, written = on_terminal(home, "build", spec, TERM="dumb")
+    assert status == 0
+    assert "\x1b" not in written
+    assert " s  finished: unchanged" in written
+
+
+def test_a_terminal_without_colours_gets_none(home: Path, run: Commands, tmp_path: Path) -> None:
+    spec = already_made(home, run, tmp_path)
+    status, written = on_terminal(home, "build", spec, NO_COLOR="1")
+    assert status == 0
+    assert "\x1b[3" not in written.replace("\x1b[3A", "")
+
+
+def test_live_view_fits_a_small_terminal(home: Path, run: Commands, tmp_path: Path) -> None:
+    spec = already_made(home, run, tmp_path)
+    status, written, seen = watched(["build", spec], size=(32, 9), environment={"GOLDSMITH_HOME": str(home)})
+    assert status == 0, written
+    drawn = [picture for picture in seen if "\u2026" in picture and "deleting" in picture]
+    assert drawn
+    assert all(len(line) <= 32 for picture in drawn for line in picture.splitlines() if not line.startswith("unch"))
+    assert "made has this content already" in seen[-1]
+
+
+def test_quiet_build_prints_the_image_alone(home: Path, run: Commands, tmp_path: Path) -> None:
+    spec = already_made(home, run, tmp_path)
+    done = run("build", spec, "--quiet")
+    assert (done.status, done.out) == (0, "local/made\n")

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from goldsmith.screen.live import LINES, STAY, LiveView
-from goldsmith.screen.text import printable, printable_lines
-from goldsmith.screen.view import JsonView, Lines, PlainView, View
+from goldsmith.screen.text import last_state, printable, printable_lines
+from goldsmith.screen.times import Pace, ago, iso, took
+from goldsmith.screen.view import JsonView, Lines, PlainView, QuietView, View
 from goldsmith.screen.words import DOING, event_line, release_lines, summary
 from provisioner.protocol import (
     COMPLETED,
@@ -69,7 +70,7 @@ def show_all(view: View, done: Build) -> None:
 def test_the_disk_that_is_kept_is_told_with_how_to_boot_it() -> None:
     disk = LedgerEntry("disk", f"gs-{values.BUILD_ID}-a1-boot", "my-project", "us-central1-a", keep=True)
     held = failed("no such file\n", state=State.HELD, ledger=(disk,), disk_until=values.NOON + 7200)
-    [*_words, until, create, _ssh, _delete, earlier, _log] = summary(held, "/logs")
+    [*_words, until, create, _ssh, _delete, earlier, _log, _advice] = summary(held, "/logs")
     assert until == (
         f"kept until 2026-11-20 14:00 UTC: disk {disk.name}, as the failed step has left it; boot it with:"
     )
@@ -236,7 +237,8 @@ def test_nothing_steers_the_terminal() -> None:
 
 def test_printable_keeps_what_is_harmless() -> None:
     assert printable("tab\there, ümläut, 漢字, no\u00a0break") == "tab\there, ümläut, 漢字, no\u00a0break"
-    assert printable("a\x1b[31mb\n") == "a\ufffd[31mb\ufffd"
+    assert printable("a\x1b[31mb\n\x1b[2J") == "ab\ufffd\ufffd[2J"
+    assert printable("\x1b[\x1b[0m2J") == "\ufffd[2J"  # what is left of two is harmless as well
     assert printable_lines("a\r\nb\x07\n") == "a\nb\ufffd\n"
 
 
@@ -269,11 +271,16 @@ def test_live_view_draws_steps_progress_and_the_last_lines() -> None:
     view.progress("writing the archive", 30, 100)
     title, *rows = drawn(view, console)
     assert f"{build.id}  {DOING[State.EXPORTING]}" in title
-    assert [row.split()[0] for row in rows[:4]] == ["✓", "✗", "▸", "·"]
-    assert rows[2].rstrip().endswith(" s")
-    assert "writing the archive" in rows[4]
-    assert "30 %" in rows[4]
-    assert [row.strip() for row in rows[5:]] == [f"│ line {number}" for number in range(100 - LINES, 100)]
+    assert [(len(row) - len(row.lstrip()), row.split()[0]) for row in rows[:9]] == [
+        *((2, "✓"), (2, "✓")),
+        *((4, "✓"), (4, "✗"), (4, "▸"), (4, "·")),
+        *((2, "▸"), (2, "·"), (2, "·")),
+    ]
+    assert rows[4].rstrip().endswith(" s")
+    assert all(DOING[state] in row for state, row in zip((State.EXPORTING, State.PUBLISHING), rows[6:8], strict=True))
+    assert "writing the archive" in rows[9]
+    assert "30 %" in rows[9]
+    assert [row.strip() for row in rows[10:]] == [f"│ line {number}" for number in range(100 - LINES, 100)]
 
 
 def test_live_view_says_what_a_step_waits_for() -> None:
@@ -309,8 +316,8 @@ def test_what_stays_of_a_thousand_steps_is_short_and_has_the_failed_one() -> Non
     shown = console.file.getvalue().splitlines()
     assert len(shown) < STAY + 10
     assert any("✗" in line and "greet" in line for line in shown)
-    assert "… 680 steps before" in shown[0]
-    assert any("… 280 more steps" in line for line in shown)
+    assert "… 681 before" in shown[0]
+    assert any("… 280 more" in line for line in shown)
 
 
 def test_no_color_is_respected() -> None:
@@ -368,12 +375,13 @@ def test_stopped_machine_is_told_with_its_detail() -> None:
 def test_summary_of_a_failure_has_the_last_lines_and_the_log() -> None:
     lines = summary(failed("".join(f"line {number}\n" for number in range(100))), "/home/logs")
     assert lines[:3] == ["failed: step greet failed", "the last lines of step greet:", "  line 80"]
-    assert lines[-2:] == ["  line 99", "the whole log: /home/logs"]
+    assert lines[-3:-1] == ["  line 99", "the whole log: /home/logs"]
+    assert lines[-1].startswith("what to do: ")
 
 
 def test_what_had_to_stay_of_a_withdrawn_publication_is_told() -> None:
     lines = summary(replace(failed(""), warnings=("gs://b/x.spdx.json stays: 403",)), "/home/logs")
-    assert lines[-2:] == ["warning: gs://b/x.spdx.json stays: 403", "the whole log: /home/logs"]
+    assert lines[-3:-1] == ["warning: gs://b/x.spdx.json stays: 403", "the whole log: /home/logs"]
 
 
 def test_summary_of_an_unchanged_build_is_its_reason() -> None:
@@ -407,3 +415,80 @@ def test_summary_without_family_or_archive() -> None:
 def test_steps_of_the_vm_that_writes_files_are_none_of_the_spec(fields: dict[str, object], text: str) -> None:
     said = values.reported(phase="export", **fields)  # type: ignore[arg-type]  # fields of Report, by name
     assert event_line(values.build(), said) == text
+
+
+def test_quiet_view_prints_the_result_alone() -> None:
+    for done, told, at_fault in ((succeeded(), "local/hello-20261120\n", False), (failed("x\n"), "", True)):
+        result, errors = io.StringIO(), io.StringIO()
+        show_all(QuietView(result, errors), done)
+        assert result.getvalue() == told
+        assert ("what to do: " in errors.getvalue()) is at_fault
+
+
+def test_live_view_tells_how_long_each_state_took_over_all_attempts() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    build = values.build()
+    for state, time in (
+        *((State.PREPARING, 0), (State.PROVISIONING, 5), (State.PREPARING, 65)),
+        *((State.PROVISIONING, 70), (State.CLEANING, 100)),
+    ):
+        view.event(replace(build, state=state), values.machine_started(time=values.NOON + time))
+    rows = drawn(view, console)
+    assert any(DOING[State.PREPARING] in row and row.endswith(" 10.0 s") for row in rows)
+    assert any(DOING[State.PROVISIONING] in row and row.endswith(" 1 min 30 s") for row in rows)
+
+
+def test_live_view_marks_the_state_that_failed_and_hides_those_that_never_come() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    view.event(values.build(state=State.EXPORTING, steps=steps("done")), values.machine_started())
+    ended = values.build(state=State.CLEANING, outcome=Outcome.FAILED, steps=steps("done"))
+    view.event(ended, values.machine_started(time=values.NOON + 9))
+    rows = drawn(view, console)
+    marks = {row[2:].partition(" ")[2].strip().partition("  ")[0]: row.strip()[0] for row in rows[1:]}
+    assert marks[DOING[State.EXPORTING]] == "✗"
+    assert marks[DOING[State.CLEANING]] == "▸"
+    assert DOING[State.PUBLISHING] not in marks
+
+
+def test_what_a_progress_bar_wrote_over_is_not_shown() -> None:
+    assert last_state("[step x] 10%\r[step x] 20%\r") == "[step x] 20%"
+    assert last_state("\x1b[31mred\x1b[0m, ?[1;32mgreen?[m") == "red, green"
+    assert last_state("why? [1] \x1b[2J") == "why? [1] \x1b[2J"  # what would steer is left to printable()
+
+
+def test_pace_tells_rate_and_time_left_once_they_are_known() -> None:
+    pace = Pace(1_000_000, 10.0)
+    assert pace.words(1_000_000, 4_000_000, 10.5) == " 25 %  1.0 of 4.0 MB"
+    assert pace.words(2_000_000, 4_000_000, 12.0) == " 50 %  2.0 of 4.0 MB  500.0 kB/s  4.0 s left"
+    assert pace.words(4_000_000, 4_000_000, 16.0) == "100 %  4.0 of 4.0 MB"
+    assert Pace(0, 0.0).words(0, 8_000_000_000, 60.0) == "  0 %  0.0 of 8.0 GB"  # nothing is known of its pace
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        *((0, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599, "59 min 59 s"), (3725, "1 h 02 min")),
+        *((90_000, "1 d 1 h"), (-5, "0.0 s"), (float("inf"), "11574074 d 1 h")),
+    ],
+)
+def test_lengths_of_time(seconds: float, told: str) -> None:
+    assert took(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("away", "told"),
+    [
+        *((0.4, "now"), (1, "1 second ago"), (59, "59 seconds ago"), (180, "3 minutes ago"), (7200, "2 hours ago")),
+        *((86_400 * 3, "3 days ago"), (-7300, "in 2 hours"), (float("inf"), "never"), (float("nan"), "never")),
+    ],
+)
+def test_times_are_relative_where_people_read(away: float, told: str) -> None:
+    assert ago(values.NOON, values.NOON + away) == told
+
+
+def test_times_are_iso_where_programs_read() -> None:
+    assert iso(values.NOON) == "2026-11-20T12:00:00.000Z"
+    assert iso(values.NOON + 0.25) == "2026-11-20T12:00:00.250Z"
+    assert [iso(odd) for odd in (1e18, float("nan"), float("inf"))] == [None, None, None]

@@ -1,0 +1,92 @@
+"""The examples at the end of each command's help. A test runs each through the parser of its command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "goldsmith": (
+        "goldsmith doctor",
+        "goldsmith images bootstrap debian-12",
+        "goldsmith build build.yaml --output out",
+    ),
+    "goldsmith build": (
+        "goldsmith build build.yaml",
+        "goldsmith build build.yaml --output out --format qcow2,vmdk",
+        "goldsmith build build.yaml --set release=2 --on-failure shell",
+        "image=$(goldsmith build build.yaml --quiet)",
+    ),
+    "goldsmith submit": (
+        "goldsmith submit build.yaml --project my-project",
+        "goldsmith submit build.yaml --project my-project --detach --json",
+    ),
+    "goldsmith validate": ("goldsmith validate build.yaml --set release=2",),
+    "goldsmith schema": ("goldsmith schema > spec.schema.json",),
+    "goldsmith plan": ("goldsmith plan build.yaml", "goldsmith plan build.yaml --json"),
+    "goldsmith convert": (
+        "goldsmith convert cloudbuild.yaml --output specs",
+        "goldsmith convert -- disk-image-create -o out/my-image vm debian-minimal my-app",
+    ),
+    "goldsmith dib": ("goldsmith dib -o out/my-image -t qcow2,raw vm debian-minimal my-app",),
+    "goldsmith serve": ("goldsmith serve", "goldsmith serve --port 8080"),
+    "goldsmith sweep": ("goldsmith sweep",),
+    "goldsmith doctor": ("goldsmith doctor", "goldsmith doctor --install"),
+    "goldsmith gpu-drivers": ("goldsmith gpu-drivers --json",),
+    "goldsmith builds": ("goldsmith builds list", "goldsmith builds logs hello-1f2e3d4c5b6a --follow"),
+    "goldsmith builds list": ("goldsmith builds list", "goldsmith builds list --project my-project --json"),
+    "goldsmith builds show": ("goldsmith builds show hello-1f2e",),
+    "goldsmith builds logs": (
+        "goldsmith builds logs hello-1f2e --follow",
+        "goldsmith builds logs hello-1f2e --script install.d/20-app",
+    ),
+    "goldsmith builds cancel": ("goldsmith builds cancel hello-1f2e3d4c5b6a",),
+    "goldsmith builds enter": ("goldsmith builds enter hello-1f2e",),
+    "goldsmith builds retry": ("goldsmith builds retry hello-1f2e --from verify",),
+    "goldsmith builds resume": ("goldsmith builds resume", "goldsmith builds resume hello-1f2e"),
+    "goldsmith builds forget": ("goldsmith builds forget hello-1f2e3d4c5b6a",),
+    "goldsmith images": ("goldsmith images list", "goldsmith images show hello-20261120-1f2e3d4c"),
+    "goldsmith images forget": ("goldsmith images forget my-project/hello-1 --project my-project",),
+    "goldsmith images promote": ("goldsmith images promote hello-20261120-1f2e3d4c --to prod",),
+    "goldsmith images approve": (
+        'goldsmith images approve hello-20261120-1f2e3d4c --channel prod --reason "tested in staging"',
+    ),
+    "goldsmith images approvals": ("goldsmith images approvals --json",),
+    "goldsmith images revoke": ('goldsmith images revoke hello-20261120-1f2e3d4c --reason "CVE-2026-1234" --cascade',),
+    "goldsmith images push": ("goldsmith images push hello-20261120-1f2e3d4c --project my-project --family hello",),
+    "goldsmith images distribute": (
+        "goldsmith images distribute hello-1 --project my-project --share group:team@example.com",
+    ),
+    "goldsmith images retire": ("goldsmith images retire --family hello --older-than 90d --keep 3 --dry-run",),
+    "goldsmith images check": ("goldsmith images check hello-20261120-1f2e3d4c --verified --provenance",),
+    "goldsmith images list": ("goldsmith images list --family hello",),
+    "goldsmith images show": ("goldsmith images show hello-20261120-1f2e3d4c",),
+    "goldsmith images provenance": ("goldsmith images provenance hello-20261120-1f2e3d4c --output hello.intoto.json",),
+    "goldsmith images lineage": ("goldsmith images lineage hello-20261120-1f2e3d4c",),
+    "goldsmith images signing-key": ("goldsmith images signing-key > goldsmith.pub",),
+    "goldsmith images import": ("goldsmith images import disk.qcow2 --name base-1 --family base",),
+    "goldsmith images export": ("goldsmith images export hello-20261120-1f2e3d4c --output out --format qcow2",),
+    "goldsmith images diff": ("goldsmith images diff hello-20261119-9a8b7c6d hello-20261120-1f2e3d4c",),
+    "goldsmith images bootstrap": (
+        "goldsmith images bootstrap debian-12",
+        "goldsmith images bootstrap debian-13 --package openssh-server",
+    ),
+    "goldsmith images delete": ("goldsmith images delete hello-20261119-9a8b7c6d",),
+    "goldsmith cache": ("goldsmith cache list", "goldsmith cache prune --keep 5G"),
+    "goldsmith cache list": ("goldsmith cache list",),
+    "goldsmith cache prune": ("goldsmith cache prune --keep 5G",),
+    "goldsmith cache verify": ("goldsmith cache verify",),
+    "goldsmith cache export": ("goldsmith cache export layers.tar.zst",),
+    "goldsmith cache import": ("goldsmith cache import layers.tar.zst",),
+    "goldsmith elements": ("goldsmith elements tree --elements vm,debian-minimal",),
+    "goldsmith elements tree": (
+        "goldsmith elements tree build.yaml",
+        "goldsmith elements tree --elements vm,debian-minimal --path elements",
+    ),
+    "goldsmith elements explain": ("goldsmith elements explain debian-minimal",),
+    "goldsmith triggers": ("goldsmith triggers add nightly.yaml", "goldsmith triggers run"),
+    "goldsmith triggers add": ("goldsmith triggers add nightly.yaml --set release=2",),
+    "goldsmith triggers list": ("goldsmith triggers list",),
+    "goldsmith triggers remove": ("goldsmith triggers remove nightly.yaml",),
+    "goldsmith triggers resume": ("goldsmith triggers resume nightly.yaml",),
+    "goldsmith triggers run": ("goldsmith triggers run",),
+}

@@ -1,0 +1,96 @@
+"""A terminal of a test's own: runs a command on a pty, and keeps what a person would see after each thing it wrote."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+_PARTS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
+
+
+class Screen:
+    """The lines of a terminal, for what the live view writes: text, line ends, cursor up, and lines erased."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = [""]
+        self.row = self.column = 0
+
+    def write(self, text: str) -> None:
+        """Take what a program has written."""
+        for numbers, letter, end, plain in _PARTS.findall(text):
+            if plain:
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[: self.column] + plain + line[self.column + len(plain) :]
+                self.column += len(plain)
+            elif end == "\r":
+                self.column = 0
+            elif end == "\n":
+                self.row += 1
+                self.lines.extend([""] * (self.row + 1 - len(self.lines)))
+            elif letter == "A":
+                self.row = max(0, self.row - int(numbers or 1))
+            elif letter == "K":
+                self.lines[self.row] = "" if numbers == "2" else self.lines[self.row][: self.column]
+
+    @property
+    def text(self) -> str:
+        """What is seen."""
+        return "\n".join(line.rstrip() for line in self.lines)
+
+
+def watched(
+    words: Sequence[str | Path],
+    *,
+    size: tuple[int, int] = (100, 30),
+    environment: Mapping[str, str] | None = None,
+    see: Callable[[str, int], None] = lambda text, fd: None,
+    typed: bytes = b"",
+) -> tuple[int, str, list[str]]:
+    """Run a command on a terminal; return its exit status, all that it wrote, and what was seen after each piece.
+
+    `see` is told what is seen each time, with the terminal's descriptor, by which it can type and resize.
+    """
+    ours, theirs = pty.openpty()
+    resize(ours, *size)
+    if typed:
+        os.write(ours, typed)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "goldsmith", *map(str, words)],
+        cwd=ROOT,
+        env={**without_size(), "TERM": "xterm-256color", **(environment or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    screen, written, seen = Screen(), b"", []
+    try:
+        while piece := os.read(ours, 65536):
+            written += piece
+            screen.write(piece.decode("utf-8", "replace"))
+            seen.append(screen.text)
+            see(screen.text, ours)
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(ours)
+    return process.wait(60), written.decode("utf-8", "replace"), seen
+
+
+def resize(terminal: int, width: int, height: int) -> None:
+    """Change a terminal's size, as a person does who drags its corner."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def without_size() -> dict[str, str]:
+    """The environment without what would say another size than the terminal's."""
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
