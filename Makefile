@@ -64,7 +64,7 @@ check: setup ## run linters, type checks and the project's own rules; seconds
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict $(PYTHON_SOURCES)
 	shellcheck $(SHELL_SOURCES)
-	.venv/bin/python -m pytest -q tests/project
+	.venv/bin/python -m pytest -q tests/project tests/docs
 
 .PHONY: test
 test: setup ## run all tests, virtual machines included; minutes

@@ -1,0 +1,137 @@
+"""The commands of the pages, run as they are written there on Google Cloud as the emulator plays it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from emulator.cloud.cloud import Cloud
+from shared.build.build import Outcome
+from shared.clock import SystemClock
+from shared.images.catalogue import Catalogue
+from tests.cloud.conftest import SIGNING_KEY
+from tests.cloud.person import Person
+from tests.cloud.test_promotions import publish_image, wait_for, wait_until
+from tests.docs.reader import Reader
+from tests.project.source_tree import ROOT
+
+pytestmark = pytest.mark.vm
+SUCCEEDED, UNCHANGED = Outcome.SUCCEEDED, Outcome.UNCHANGED
+
+SPEC = """\
+name: page
+source: {project: local, family: debian-12}
+context: preload.sh
+parameters: {release: "1"}
+steps:
+- {name: greet, action: run-script, inputs: {script: preload.sh, env: {GREETING: hello}}}
+output: {family: page}
+rebuild: changed
+"""
+
+
+@pytest.fixture
+def reader(person: Person) -> Reader:
+    """A reader with the examples, and with the spec SPEC.yaml, whose content does not change."""
+    shutil.copytree(ROOT / "examples", person.folder / "examples")
+    shutil.copy2(ROOT / "examples" / "hello" / "preload.sh", person.folder)
+    (person.folder / "preload.sh").chmod(0o644)  # gsutil keeps no modes
+    (person.folder / "SPEC.yaml").write_text(SPEC)
+    return Reader(person.folder, person.environment, {"PROJECT": person.project, "P": person.project})
+
+
+def test_builds_of_a_project(reader: Reader, person: Person) -> None:
+    """The first build of the spec makes an image; those that are asked for in other ways are unchanged then."""
+    reader.types("gsutil cp examples/hello/preload.sh gs://goldsmith-emulator-goldsmith/specs/hello/")
+    reader.types("gsutil cp examples/hello/build.yaml gs://goldsmith-emulator-goldsmith/specs/hello/")
+    reader.types("goldsmith submit SPEC.yaml --project PROJECT", says="newest of family page")
+    reader.types(
+        "goldsmith submit examples/hello/build.yaml --project goldsmith-emulator", says="newest of family hello"
+    )
+    person.result("hello/")
+    reader.types("gcloud compute images list --no-standard-images", says="hello-")
+    reader.types("gsutil cat 'gs://goldsmith-emulator-goldsmith/results/hello/*'", says='"outcome"')
+    reader.types("goldsmith builds list --project PROJECT", says="page-")
+    reader.stands_for["NAME"] = next(
+        str(build.image.name) for build in person.builds() if build.name == "page" and build.image
+    )
+    reader.types("goldsmith images check NAME --project PROJECT --provenance", says="may be used")
+    reader.types("goldsmith images check NAME --project P --provenance", says="may be used")
+    key = {"projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/1": SIGNING_KEY}
+    reader.stands_for.update(key)
+    reader.types(
+        "goldsmith images check NAME --project P "
+        "--key projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/1",
+        says="may be used",
+    )
+    reader.run(f"gcloud kms keys versions get-public-key {SIGNING_KEY} --output-file=key.pem")
+    reader.types("goldsmith images check NAME --project P --key key.pem", says="may be used")
+
+    reader.run(f"gsutil cp preload.sh gs://{person.bucket}/specs/")
+    reader.types("gsutil cp SPEC.yaml gs://PROJECT-goldsmith/specs/")
+    assert person.result("SPEC-")["outcome"] == "unchanged"
+    reader.run(f"gsutil cp SPEC.yaml gs://{person.bucket}/specs/hello.yaml")
+    assert person.result("hello-")["outcome"] == "unchanged"
+    before = len(person.builds())
+    reader.types(
+        "gcloud pubsub topics publish build-requests --project PROJECT "
+        """--message '{"spec": "gs://PROJECT-goldsmith/specs/SPEC.yaml"}'"""
+    )
+    reader.types(
+        "gcloud pubsub topics publish build-requests --project PROJECT "
+        """--message '{"spec": "gs://PROJECT-goldsmith/specs/hello.yaml", "parameters": {"release": "2"}}'"""
+    )
+    wait_until(lambda: len(person.builds()) == before + 2, "two builds were asked for")
+    wait_until(lambda: all(build.finished for build in person.builds() if build.name == "page"), "they do not end")
+    assert {build.outcome for build in person.builds() if build.name == "page"} == {SUCCEEDED, UNCHANGED}
+
+
+def test_images_of_a_project(reader: Reader, person: Person, cloud: Cloud) -> None:
+    """Of images that were built before, as far as commands go: what they bring about is in test_promotions.py."""
+    catalogue = Catalogue(cloud.home, SystemClock())
+    for name in ("page-1", "page-2"):
+        publish_image(catalogue, person, name, person.folder / "disk.raw", family="pages")
+        reader.stands_for["web-20261120"] = name
+        reader.types(
+            "gcloud pubsub topics publish image-requests --project PROJECT "
+            """--message '{"promote": {"image": "web-20261120", "to": "prod"}}'"""
+        )
+        wait_for(catalogue, "pages-prod", f"{name}-prod")
+    reader.stands_for.update({"my-project": person.project, "NAME": "page-2"})
+    reader.types(
+        "gcloud pubsub topics publish image-requests --project PROJECT "
+        """--message '{"distribute": {"image": "web-20261120", "share": ["group:team@example.com"], """
+        """"copies": [{"project": "their-project"}]}}'"""
+    )
+    reader.types("goldsmith images approvals --project my-project")
+    reader.types(
+        "gcloud pubsub topics publish image-requests --project PROJECT "
+        """--message '{"revoke": {"image": "web-20261120", "reason": "its sshd takes any password"}}'"""
+    )
+    wait_for(catalogue, "pages-prod", "page-1-prod")
+
+
+def test_a_workflow_is_uploaded(reader: Reader, person: Person) -> None:
+    """Of an image that is not there: its result says so, and no VM is needed."""
+    for name in ("cloudbuild.yaml", "preload.sh"):
+        text = (ROOT / "examples" / "cos-customizer" / name).read_text()
+        (person.folder / name).write_text(text.replace("-image-family=debian-12", "-image-family=debian-11"))
+    reader.types("gsutil cp preload.sh cloudbuild.yaml gs://PROJECT-goldsmith/specs/NAME/", NAME="page-cos")
+    told = person.result("page-cos/")
+    assert "no active image" in told["reason"], told
+    shutil.rmtree(person.folder / "examples")
+    (person.folder / "SPEC.yaml").unlink()  # a spec that is uploaded is built
+    reader.types("gsutil -m rsync -P -r -x cloudbuild.yaml . gs://PROJECT-goldsmith/specs/web/")
+    reader.types("gsutil cp cloudbuild.yaml gs://PROJECT-goldsmith/specs/web/")
+    assert "no active image" in person.result("web/")["reason"]
+
+
+def test_secrets_and_keys(reader: Reader, person: Person) -> None:
+    (person.folder / "webhooks.json").write_text("{}")
+    reader.types("gcloud secrets create webhooks --data-file=webhooks.json --project PROJECT")
+    reader.types("gcloud kms keyrings create images --location=us-central1 --project PROJECT")
+    reader.types(
+        "gcloud kms keys create statements --keyring=images --location=us-central1 --purpose=asymmetric-signing "
+        "--default-algorithm=ec-sign-p256-sha256 --project PROJECT"
+    )

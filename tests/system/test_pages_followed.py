@@ -1,0 +1,111 @@
+"""The commands of the pages, run on one machine as they are written there, with an empty home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.clock import SystemClock
+from shared.images.catalogue import Catalogue
+from tests.docs.reader import Reader
+from tests.project.source_tree import ROOT
+from tests.provisioner.elements.element_folders import element
+
+pytestmark = pytest.mark.vm
+
+STEPS = "steps:\n- {name: greet, action: run-script, inputs: {script: preload.sh, env: {GREETING: hello}}}\n"
+LOCAL = "local: {engine: chroot, network: false, memory_mb: 512}\n"
+
+
+def home_of(reader: Reader) -> Path:
+    return reader.folder / ".local" / "share" / "goldsmith"
+
+
+def spec(reader: Reader, name: str, more: str = "") -> Path:
+    """Write a spec of a sandbox beside the hello example's script."""
+    path = reader.folder / f"{name}.yaml"
+    text = f"name: {name}\nsource: {{project: local, family: debian-12}}\ncontext: preload.sh\n{STEPS}{LOCAL}{more}"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def reader(debian_disk: Path, warm_cache: Path, tmp_path: Path) -> Iterator[Reader]:
+    """A reader whose home has what `goldsmith images bootstrap debian-12` makes."""
+    reader = Reader(tmp_path, {})
+    home = home_of(reader)
+    home.mkdir(parents=True, mode=0o700)
+    Catalogue(home, SystemClock()).add(debian_disk, "debian-12-base", transfer="link", family="debian-12")
+    for name in ("accelerator.json", "boot"):
+        source, target = warm_cache / name, home / "cache" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy2(ROOT / "examples" / "hello" / "preload.sh", tmp_path)
+    yield reader
+    for bulky in (home / "images", tmp_path / "out"):
+        shutil.rmtree(bulky, ignore_errors=True)  # pytest keeps the folders of some runs
+
+
+def newest(reader: Reader, family: str) -> str:
+    """Return the name of the newest image of a family."""
+    [image, *_] = json.loads(reader.run(f"goldsmith images list --family {family} --json"))
+    return str(image["name"])
+
+
+def last_build(reader: Reader) -> str:
+    return str(json.loads(reader.run("goldsmith builds list --json"))[0]["id"])
+
+
+def test_builds_and_their_images(reader: Reader) -> None:
+    reader.types(
+        "goldsmith build examples/hello/build.yaml --output out --set greeting=hi", says="newest of family hello"
+    )
+    assert [path.suffix for path in sorted((reader.folder / "out").glob("hello-*"))]
+    hello = last_build(reader)
+    reader.types("goldsmith builds list", says=hello)
+    reader.types("goldsmith builds show BUILD", BUILD=hello, says="greet")
+    reader.types("goldsmith builds logs BUILD --follow", BUILD=hello, says="[step greet] hi from x86_64")
+    reader.types("goldsmith builds logs BUILD", BUILD=hello, says="[step greet] hi from x86_64")
+
+    image = newest(reader, "hello")
+    reader.stands_for["NAME"] = image
+    reader.types("goldsmith images provenance NAME", says="https://in-toto.io/Statement/v1")
+    reader.types("goldsmith images provenance NAME --output NAME.intoto.jsonl")
+    reader.types("goldsmith images lineage NAME", says="debian-12-base")
+    reader.types("goldsmith images signing-key", says="BEGIN PUBLIC KEY")
+    reader.follows("docs/provenance.md", "Check it without Goldsmith")
+
+
+def test_ways_to_build(reader: Reader) -> None:
+    tiny = spec(reader, "tiny", "output: {family: web}\nverify: {}\n")
+    reader.types("goldsmith build SPEC --engine chroot", SPEC=tiny, says="newest of family web")
+    (home_of(reader) / "channels.json").write_text('{"dev": {}, "staging": {}, "prod": {}}')
+    promoted = {"web-20261120": newest(reader, "web")}
+    reader.stands_for.update(promoted)
+    reader.types("goldsmith images promote web-20261120 --to prod", says=f"{promoted['web-20261120']}-prod")
+
+    twice = spec(reader, "twice")
+    reader.types("goldsmith build SPEC --check-reproducible", SPEC=twice, says="building again")
+
+
+def test_elements(reader: Reader) -> None:
+    for name in ("base", "vm", "my-app"):
+        element(
+            reader.folder / "elements", name, {f"install.d/50-{name}": "#!/bin/bash\n", "README.rst": f"The {name}.\n"}
+        )
+    root = {"root.d/10-root": "#!/bin/bash\n"}
+    element(reader.folder / "elements", "debian-minimal", root, provides="operating-system")
+    step = "{name: app, action: elements, inputs: {elements: [my-app], path: [.]}}"
+    (reader.folder / "build.yaml").write_text(
+        f"name: app\nsource: {{project: local, family: debian-12}}\ncontext: elements\nsteps: [{step}]\n"
+    )
+    reader.follows("docs/diskimage-builder.md", "diskimage-builder")
+    reader.types(
+        "ELEMENTS_PATH=elements goldsmith convert -- disk-image-create -o out/my-image vm debian-minimal my-app",
+        says="elements: [base, vm, debian-minimal, my-app]",
+    )
