@@ -50,6 +50,7 @@ class _Application:
                 served = Served(
                     backend=backend,
                     place=backend.settings.project,
+                    project=backend.settings.project,
                     options=f" --project {backend.settings.project} --bucket {bucket}",
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
                     streams=STREAMS,

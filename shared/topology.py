@@ -92,7 +92,7 @@ FUNCTIONS = (
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
     Function("retire_images", "http", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, concurrency=1),
     Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True),
-    Function("dashboard", "http", concurrency=32),
+    Function("dashboard", "http", compute=True, memory_mb=512, concurrency=32),
 )
 
 

@@ -144,8 +144,8 @@ locals {
       topics = ["webhook-calls"], keyed = false, gives_vm = false
     }
     dashboard = {
-      builds = [], images = []
-      store  = "read", objects = { "retirement/" = "read" }
+      builds = [], images = ["compute.images.get", "compute.images.list"]
+      store  = "read", objects = { "retirement/" = "read", "results/" = "read" }
       topics = [], keyed = false, gives_vm = false
     }
   }

@@ -14,7 +14,7 @@ locals {
     expire_builds    = { memory_mb = 512, timeout = 300, concurrency = 1 }
     retire_images    = { memory_mb = 512, timeout = 540, concurrency = 1 }
     call_webhooks    = { memory_mb = 256, timeout = 60, concurrency = 8 }
-    dashboard        = { memory_mb = 256, timeout = 60, concurrency = 32 }
+    dashboard        = { memory_mb = 512, timeout = 60, concurrency = 32 }
   }
 
   public   = toset(["dashboard"])                               # called by people, from the networks that dashboard_ingress allows

@@ -14,14 +14,19 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ..errors import DamagedDocument, GoldsmithError, InputError, NotFound, Passing
 from .builds import area as builds
+from .health.area import HEALTH
+from .images.families import FAMILIES
+from .images.image import IMAGES
+from .manual.area import MANUAL, manual_html
+from .pictures.drawn import add_pictures
 from .web.access import Access
 from .web.pages import DashboardArea, area_blueprint, html_answer, json_response, wants_html
 from .web.served import Served
-from .web.words import add_words
+from .web.words import add_words, size_text
 
 LOG = logging.getLogger(__name__)
 
-AREAS: tuple[DashboardArea, ...] = (builds.AREA,)
+AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, HEALTH, MANUAL)
 """In the order of the navigation."""
 
 POLICY = "; ".join(
@@ -47,6 +52,8 @@ def make_app(served: Served, access: Access | None = None) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions["goldsmith"] = AREAS
     add_words(app, served)
+    add_pictures(app, size_text)
+    app.jinja_env.globals["manual_html"] = manual_html
     if access is not None:
         app.before_request(access.refusal)
     for area in AREAS:

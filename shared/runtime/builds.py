@@ -30,6 +30,7 @@ from .webhooks import make_calls
 
 if TYPE_CHECKING:
     from ..engine.engine import Listener
+    from ..ports import Resource
     from ..spec.model import Spec
     from .keeper import Retried
     from .one_machine import LocalBackend
@@ -283,6 +284,12 @@ class LocalBuilds:
         deleted = [f"{resource.kind} {resource.name}" for resource in sweep_project(LOCAL, self._backend)]
         self.tidy()
         return deleted + [f"image {name}" for name in self._backend.catalogue.purge()]
+
+    def orphans(self) -> list[Resource]:
+        """Return the machines and disks that sweep() would delete, since they belong to no build."""
+        from ..upkeep.sweep import is_orphan
+
+        return [resource for resource in self._backend.compute.labelled(LOCAL) if is_orphan(resource, self._backend)]
 
     def forget(self, build_id: str) -> Any:
         """Set a build aside; return its document as it stood. NotFound; InputError for one that goes on.

@@ -19,6 +19,7 @@ from shared.dashboard.web.local_server import local_server, loopback_socket
 from shared.host.build_folder import BuildFolder
 from shared.runtime import opening
 from shared.runtime.one_machine import LocalBackend
+from tests.browser.image_scenes import fill_images
 from tests.browser.scenes import RUNNING, fill
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
@@ -59,6 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("dashboard")
     with opening.local(home) as backend:
         fill(backend.store, time.time())
+        fill_images(backend, time.time(), tmp_path_factory.mktemp("disks"))
         with BuildFolder(home, RUNNING).running(), serving(backend) as served:
             yield served
 

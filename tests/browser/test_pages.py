@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests.browser.conftest import SCREENSHOTS, Site
+from tests.browser.image_scenes import NEWER, OLDER
 from tests.browser.scenes import RUNNING
 
 PAGES = {
@@ -22,6 +23,15 @@ PAGES = {
     "build-rejected": "/builds/typo-0123456789af",
     "build-hostile": "/builds/hostile-0123456789ae",
     "not-found": "/builds/none",
+    "families": "/families",
+    "family": "/families/web",
+    "images": "/images",
+    "image": f"/images/local/{NEWER}",
+    "image-revoked": f"/images/local/{OLDER}",
+    "inside": f"/images/local/{NEWER}/contents",
+    "difference": f"/diff?a={OLDER}&b={NEWER}",
+    "health": "/health",
+    "docs-page": "/docs/provenance",
 }
 """The name of each page that is looked at, as its pictures have it, and its address."""
 

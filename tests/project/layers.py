@@ -172,7 +172,8 @@ LAYERS = (
     ),
     _layer(
         "shared/dashboard",
-        "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/published shared/planning",
+        "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/published shared/planning "
+        "shared/sbom shared/images",
         io=True,
     ),
     _layer(

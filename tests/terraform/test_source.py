@@ -15,6 +15,7 @@ from tests.project.source_tree import ROOT, files
 from tests.terraform.planning import Plan
 
 DEPLOYED = ("functions", "shared", "provisioner")
+SHOWN = "docs"  # whose pages the dashboard shows
 IN_ROOT = ("main.py", "requirements.txt")
 
 
@@ -29,12 +30,13 @@ def test_source_is_whole(source: Mapping[str, str]) -> None:
     wanted = {*IN_ROOT}
     for folder in DEPLOYED:
         wanted |= {str(path.relative_to(ROOT)) for path in files(ROOT / folder, "")}
+    wanted |= {f"{SHOWN}/{path.name}" for path in (ROOT / SHOWN).glob("*.md")}
     assert {name for name in source if not name.endswith(".pyc")} == {n for n in wanted if not n.endswith(".pyc")}
 
 
 def test_source_holds_no_byte_code_and_nothing_of_other_folders(source: Mapping[str, str]) -> None:
     assert not [name for name in source if "__pycache__" in name or name.endswith(".pyc")]
-    assert {name.split("/")[0] for name in source} == {*DEPLOYED, *IN_ROOT}
+    assert {name.split("/")[0] for name in source} == {*DEPLOYED, *IN_ROOT, SHOWN}
 
 
 def test_every_function_is_in_it(source: Mapping[str, str], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shared.runtime import opening
 
 from ...home import open_home
 from ...screen.text import complain, say
+from .local_look import LocalLook
 
 if TYPE_CHECKING:
     from shared.runtime.opening import LocalBackend
@@ -42,4 +43,5 @@ def serve(port: int) -> None:
 def served_here(backend: LocalBackend) -> Served:
     """Return what the dashboard of this machine serves."""
     builds = opening.builds_here(backend)
-    return Served(backend, THIS_MACHINE, is_interrupted=builds.is_interrupted, streams=32)
+    look = LocalLook(backend)
+    return Served(backend, THIS_MACHINE, is_interrupted=builds.is_interrupted, machine=look, streams=32)

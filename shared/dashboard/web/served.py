@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from ...backend import Backend
-from ...build.build import Build
+from ...build.build import Build, ImageUsage
+from ...names import LOCAL
+from ...ports import Resource
+
+if TYPE_CHECKING:
+    from ...images.diff.result import ImageDiff
+    from ...images.folder_sizes import FolderSize
+
+
+class MachineLook(Protocol):
+    """Sees what only one machine can: disks of images, what has them open, and what builds have left there."""
+
+    def folders(self, name: str) -> FolderSize:
+        """Return the sizes of the folders in an image. InputError, RootUnreadable, ImageFileError."""
+        ...
+
+    def difference(self, before: str, after: str) -> ImageDiff:
+        """Compare the disks of two images. InputError, ImageFileError."""
+        ...
+
+    def usage(self, name: str) -> ImageUsage:
+        """List what has the disk of an image open now."""
+        ...
+
+    def orphans(self) -> Sequence[Resource]:
+        """List the machines and disks that belong to no build at work."""
+        ...
 
 
 def _by_no_process(_build: Build) -> bool:
@@ -23,5 +50,7 @@ class Served:
     options: str = ""  # that name the place on a command line, with a space before them
     retirement: str = ""  # URI of the report of retire_images; "" where none is written
     is_interrupted: Callable[[Build], bool] = _by_no_process  # whether a killed process has left it
+    project: str = LOCAL  # whose images are shown
+    machine: MachineLook | None = None  # None: it is no single machine
     streams: int = 8  # live answers at once; a further one is told to come again
     stream_seconds: float = 50.0  # after which a live answer ends, and its reader connects again

@@ -96,7 +96,7 @@ class _Diff:
         return (
             changed_values(before.os_release(), after.os_release()),
             changed_values(sysctl(before), sysctl(after)),
-            list(_packages(installed[0] or (), installed[1] or ())),
+            list(package_changes(installed[0] or (), installed[1] or ())),
         )
 
     def _partition(self, before: DiskPartition | None, after: DiskPartition | None) -> PartitionChange:
@@ -180,7 +180,7 @@ def _by_unique_name(table: PartitionTable) -> dict[str, DiskPartition]:
     return {one.name: one for one in table.partitions if one.name and names.count(one.name) == 1}
 
 
-def _packages(before: Sequence[Package], after: Sequence[Package]) -> Iterator[PackageChange]:
+def package_changes(before: Sequence[Package], after: Sequence[Package]) -> Iterator[PackageChange]:
     """Compare by name and architecture; of what is installed in several versions, as kernels are, the versions."""
     one, other = _versions(before), _versions(after)
     for name, architecture in sorted({*one, *other}):

@@ -1,0 +1,1 @@
+"""What needs a person: each check is zero, or a list with what to do."""

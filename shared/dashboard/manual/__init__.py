@@ -1,0 +1,1 @@
+"""The documentation, as the pages of docs/ have it."""
