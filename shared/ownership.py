@@ -147,6 +147,8 @@ def is_left_to(image: Image, build: Build, backend: Backend) -> bool:
 def is_taken_over(build: Build, backend: Backend) -> bool:
     """Return whether another build has taken over the image of a build, and may show the same files as it did."""
     image = build.image
+    if build.plan is not None and build.plan.image.files_only:  # of an image that was never its own
+        return False
     known = find_image(image.project, image.name, backend) if image is not None else None
     return known is not None and image is not None and known.id == image.id and known.build_id not in (build.id, SWEEP)
 

@@ -200,13 +200,19 @@ def images_distribute(
             help="A copy, with the keys of output.copies; may be given several times.",
         ),
     ] = None,
+    export: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="gs://BUCKET/OBJECT.tar.gz", help="Write it there as files, or to a folder, / last."),
+    ] = None,
+    formats: FormatsOption = None,
     wait: Annotated[str, typer.Option(metavar="DURATION", help="For how long to wait for what comes of it.")] = "10m",
     json: AsJson = False,
 ) -> None:
-    """Share an image of a deployment with others, and copy it to other projects and locations; status 1 if refused."""
-    from ..commands.published.distribute import give_to_others
+    """Share an image of a deployment, copy it to other projects, write it to a bucket; status 1 if one is refused."""
+    from ..commands.published.distribute import WantedTargets, give_to_others
 
-    raise typer.Exit(give_to_others(name, chosen_place(project, bucket), share or (), copy or (), wait, as_json=json))
+    targets = WantedTargets(share or (), copy or (), export, formats or ())
+    raise typer.Exit(give_to_others(name, chosen_place(project, bucket), targets, wait, as_json=json))
 
 
 @images.command("list")

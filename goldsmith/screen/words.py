@@ -112,7 +112,8 @@ def summary(build: Build, logs: str) -> list[str]:
     warnings = [f"warning: {warning}" for warning in build.warnings]
     if build.outcome is Outcome.SUCCEEDED and plan is not None and image is not None:
         family = f", newest of family {plan.image.family}" if plan.image.family else ""
-        lines = [f"image {image.project}/{image.name}{family}"]
+        stays = ", which was there" if plan.image.files_only else ""
+        lines = [f"image {image.project}/{image.name}{family}{stays}"]
         if plan.image.export_to and image.archive:
             lines.append(f"archive {plan.image.export_to} ({image.archive.bytes / 1e6:,.1f} MB)")
         targets = export_targets(plan)

@@ -134,6 +134,7 @@ class ImagePlan:
     kms_key: str | None = None  # None: Google's own. On Google Cloud only
     share: tuple[str, ...] = ()  # members that may use the published image; on Google Cloud only
     copies: tuple[ImageCopyPlan, ...] = ()  # on Google Cloud only
+    files_only: bool = False  # the image is published, and stays as it is: the build writes files of it, and no more
 
     def check_copies(self) -> None:
         """Raise InputError for a copy that is where the image is, or whose name is too long or taken by another."""

@@ -109,10 +109,10 @@ def of_verifiers(plan: Plan, attempt: int, machine: str = "") -> tuple[LedgerEnt
 
 def of_image(plan: Plan, rewrites: int = 0) -> tuple[LedgerEntry, ...]:
     """Ledger entries of the image and, when an export is asked for, of its files under all their staged names."""
-    image = LedgerEntry("image", plan.image.name, plan.image.project)
+    image = () if plan.image.files_only else (LedgerEntry("image", plan.image.name, plan.image.project),)
     targets = export_targets(plan).values()
     names = [staged(target, plan.build_id, time) for time in range(rewrites + 1) for target in targets]
-    return (image, *(LedgerEntry("object", name) for name in names))
+    return (*image, *(LedgerEntry("object", name) for name in names))
 
 
 def of_order(
@@ -136,7 +136,7 @@ def image_document(build: Build) -> ImageDocument | None:
     A queued build has no claim to its image's name: it is looked for when its turn comes.
     """
     plan, image = build.plan, build.image
-    if plan is None or build.outcome is Outcome.UNCHANGED or build.state is State.QUEUED:
+    if plan is None or plan.image.files_only or build.outcome is Outcome.UNCHANGED or build.state is State.QUEUED:
         return None
     known = ImageDocument(plan.image.project, plan.image.name, build.id, plan.content_digest, author=plan.author)
     if image is not None:

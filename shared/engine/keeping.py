@@ -17,7 +17,8 @@ KEPT_SECONDS = 7 * 86_400.0  # for so long an image that could not be published 
 
 def kept_seconds(build: Build, outcome: Outcome) -> float:
     """Return for how long the image of a build stays that ends without having published it; 0: it does not."""
-    if outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
+    files_only = build.plan is not None and build.plan.image.files_only
+    if files_only or outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
         return 0.0
     if build.state is State.PUBLISHING or (build.taken_up and build.state is State.EXPORTING):
         return KEPT_SECONDS

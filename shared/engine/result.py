@@ -88,7 +88,8 @@ def _kept(build: Build) -> dict[str, Any] | None:
 
 def _sbom(build: Build) -> dict[str, str] | None:
     """Name the bill of materials, which publication writes beside this object."""
-    if build.outcome is not Outcome.SUCCEEDED or not build.result:
+    files_only = build.plan is not None and build.plan.image.files_only
+    if build.outcome is not Outcome.SUCCEEDED or not build.result or files_only:
         return None
     return dict(zip(("spdx", "cyclonedx"), sbom_names(results_stem(build, "")), strict=True))
 

@@ -51,6 +51,7 @@ from ..spec.model import Spec
 from ..spec.read import ParsedSpec, SpecBuild, decode, parse, read_specs, refuse_long
 from ..submission import key_uri
 from .authors import Authors
+from .exported import ExportRequest, named_export, planned_export
 from .places import Deployment, UploadedPlaces
 from .request import Request, may_be_spec, name_in, of_message, of_part, of_upload
 from .retry import RetryRequest, begun_retry, named_retry, planned_retry, refuse_second
@@ -90,6 +91,10 @@ class Intake:
         retry = named_retry(data, message_id, self._deployment.bucket, self._backend)
         if retry is not None:
             return (self._retried(retry),)
+        here = self._deployment
+        export = named_export(data, message_id, here.project, here.bucket)
+        if export is not None:
+            return (self._exported(export),)
         named = named_trigger(data)
         if named is not None:
             return self._triggered(*named)
@@ -115,6 +120,20 @@ class Intake:
                 known = None
             return self._reject(asked.wanted, str(error)) if known is None else known
         return begun
+
+    def _exported(self, asked: ExportRequest) -> Build:
+        """Begin a build that writes files of an image, or return that of this request; a rejected one has failed."""
+        begun = self._begun(asked.wanted)
+        if begun is not None:
+            return self._engine.resend(begun.id)
+        places = UploadedPlaces(self._deployment, self._objects, "", None, now=self._backend.clock.now(), keep=0.0)
+        try:
+            event = planned_export(asked, places, self._deployment.maker_image, self._backend)
+        except Passing:
+            raise
+        except GoldsmithError as error:
+            return self._reject(asked.wanted, str(error))
+        return self._request(event, asked.wanted)
 
     def _triggered(self, key: str, number: int) -> tuple[Build, ...]:
         """Begin a build that a trigger has written down, of the spec that was accepted last; () if it is not wanted."""

@@ -55,7 +55,7 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
     again = kept.start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None
     boots = steps is not None or plan.exporter is not None
-    _refuse_busy(plan, backend, boots=boots)
+    refuse_busy(plan, backend, boots=boots)
     plan = _planned_anew(first, plan, export_to, backend.clock.now())
     looked_at = plan.source
     if image is not None:  # its own source may be gone
@@ -119,6 +119,8 @@ def check_retry(first: Build, start: str | None) -> Kept:
         maker = first.disk.maker if first.disk is not None else first.id
         taken = TakenDisk(disk.name, disk.project, disk.zone, maker)
         return Kept(plan, _start(first, plan, start), disk=taken)
+    if plan is not None and plan.image.files_only:
+        raise InputError(f"build {first.id} has only written files of image {plan.image.name}; ask for them again")
     if plan is None or image is None or not first.kept_until:
         raise InputError(f"build {first.id} is {first.outcome} and keeps no image to go on with; build its spec again")
     return Kept(plan, _start(first, plan, start), image=image)
@@ -180,7 +182,7 @@ def _start(first: Build, plan: Plan, start: str | None) -> str:
     return start
 
 
-def _refuse_busy(plan: Plan, backend: Backend, *, boots: bool) -> None:
+def refuse_busy(plan: Plan, backend: Backend, *, boots: bool) -> None:
     """Raise EnvironmentFault where a queued build would wait: a retry does not, and publishes as any other."""
     most, most_of_family, image = backend.concurrency, backend.family_concurrency, plan.image
     if (most is None or not boots) and (most_of_family is None or not image.family):

@@ -74,7 +74,7 @@ def _export(image: ImageRecord, plan: Plan, backend: Backend) -> ExportedImage:
 
 def _image(build: Build, plan: Plan, order: Order, backend: Backend) -> ImageRecord:
     """Return the image: the one of an earlier build, marked as this one's, or one that is known or made now."""
-    if build.image is not None and (build.taken_up or build.retry_of):
+    if build.image is not None and (build.taken_up or build.retry_of) and not plan.image.files_only:
         relabel(_draft_labels(build, plan), build, order, backend)
     return build.image or _make(build, plan, backend)
 

@@ -13,6 +13,7 @@ last: it is what others see. Each effect that others see is preceded by a look a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -27,6 +28,7 @@ from ..build.plan import Plan
 from ..engine.manifest import manifest
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
+from ..ownership import revocation_of
 from ..provenance.of_build import statement_about, statement_of, states_the_same
 from .bill_of_materials import BillOfMaterials
 from .files.stage import is_shown, stage, staged_content
@@ -54,7 +56,12 @@ def label_image(build: Build, order: Order, backend: Backend) -> Event:
 
 
 def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[PublishedFile, ...]:
-    """Make all that publication shows, and return the files that it gives their names, those of the export first."""
+    """Make all that publication shows, and return the files that it gives their names, those of the export first.
+
+    An image that is published already has its labels, bills of materials and statement.
+    """
+    if plan.image.files_only:
+        return _prepare_files(build, plan, backend)
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
@@ -70,10 +77,27 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
         told = manifest(build, plan, bill.packages, tuple(contents), PurePosixPath(stem).name, scripts)
         contents[resources.manifest_of(archive)] = told
         exported = _exported(build, build.image, plan, backend)
-        for known, name in resources.checksums(plan).items():
-            contents[name] = checksum_line(exported[known].sha256, PurePosixPath(exported[known].name).name)
+        contents |= _checksums(exported, plan)
         files[:0] = [*exported.values(), *(_stage(name, data, build, backend) for name, data in contents.items())]
     return tuple(files)
+
+
+def _prepare_files(build: Build, plan: Plan, backend: Backend) -> tuple[PublishedFile, ...]:
+    assert build.image is not None, "it was there before the build began"
+    revoked = revocation_of(plan.source, backend)
+    if revoked is not None:
+        raise Permanent(f"image {plan.image.name} was {revoked.text}, so that its files are not published")
+    exported = _exported(build, build.image, plan, backend)
+    beside = _checksums(exported, plan).items()
+    return (*exported.values(), *(_stage(name, data, build, backend) for name, data in beside))
+
+
+def _checksums(exported: Mapping[str, PublishedFile], plan: Plan) -> dict[str, bytes]:
+    """Return the files with the checksums of others, by their names."""
+    return {
+        name: checksum_line(exported[known].sha256, PurePosixPath(exported[known].name).name)
+        for known, name in resources.checksums(plan).items()
+    }
 
 
 def _exported(build: Build, image: ImageRecord, plan: Plan, backend: Backend) -> dict[str, PublishedFile]:
@@ -104,6 +128,8 @@ def _show(build: Build, plan: Plan, order: Order, backend: Backend) -> None:
             backend.bucket.publish(file.staged, file.name)
         elif not is_shown(file.name, file.sha256, backend):
             _move(file, backend)
+    if plan.image.files_only:
+        return
     if not plan.image.own_labels:  # from here on the store alone knows the image as ours, by its id
         relabel(plan.image.published_labels, build, order, backend)
     refuse_late(order, backend)

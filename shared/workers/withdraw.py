@@ -38,7 +38,8 @@ def withdraw(build: Build, backend: Backend, *, may_delete: bool = False) -> Wit
     plan = build.plan
     if plan is None or build.image is None or build.outcome not in NOT_PUBLISHED:
         return Withdrawal()
-    lost = _withdraw_image(build, plan, backend, may_delete)  # first, since it is what others build from
+    files_only = plan.image.files_only
+    lost = "" if files_only else _withdraw_image(build, plan, backend, may_delete)  # first: others build from it
     files = {file.name: file for file in build.files}
     archive, name = build.image.archive, plan.image.export_to
     if name and archive and name not in files:  # the release before named it without a commit

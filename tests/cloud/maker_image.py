@@ -19,6 +19,7 @@ from shared.images.catalogue import Catalogue
 from shared.planning.origins import MAKER_PROGRAMS
 
 MAKER = "maker"
+QEMU = "qemu-img"  # which VMs have that write files of images
 _FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin")
 _PACKAGES = (
     *(
@@ -50,8 +51,10 @@ _LIBRARY = re.compile(r"=> (/\S+)")
 
 
 def add_maker_image(home: Path, disk: Path) -> None:
-    """Add the image MAKER to a catalogue, made of a disk of Debian."""
+    """Add the image MAKER to a catalogue, made of a disk of Debian, unless it is there."""
     catalogue = Catalogue(home, SystemClock())
+    if catalogue.get(MAKER) is not None:
+        return
     with catalogue.staging() as scratch:
         made = scratch.path / "disk.raw"
         subprocess.run(["cp", "--sparse=always", disk, made], check=True)
@@ -62,7 +65,7 @@ def add_maker_image(home: Path, disk: Path) -> None:
 def _add_files(disk: Path) -> None:
     with Disk(disk) as opened:
         root = opened.root
-        missing = [name for name in MAKER_PROGRAMS if not _is_in(root, name)]
+        missing = [name for name in (*MAKER_PROGRAMS, QEMU) if not _is_in(root, name)]
         wanted = dict.fromkeys(file for name in missing for file in _files_of(name))
         new = [file for file in wanted if not root.exists(str(file))]
         folders = sorted({parent for file in new for parent in file.parents if not root.exists(str(parent))})

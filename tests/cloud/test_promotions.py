@@ -87,10 +87,16 @@ def usage_of(person: Person, name: str) -> ImageUsage | None:
 
 
 def publish_image(
-    catalogue: Catalogue, person: Person, name: str, disk: Path, family: str = "shop", **changes: Any
+    catalogue: Catalogue,
+    person: Person,
+    name: str,
+    disk: Path,
+    family: str = "shop",
+    data: bytes = bytes(1 << 20),
+    **changes: Any,
 ) -> None:
     """Make an image of the project that a build of ours has published and verified."""
-    disk.write_bytes(bytes(1 << 20))
+    disk.write_bytes(data)
     source = changes.get("source")
     build = build_of(name) if source is None else build_of(name, source=source.name)
     assert build.plan is not None

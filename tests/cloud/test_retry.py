@@ -17,9 +17,9 @@ from tests.cloud.person import Person
 pytestmark = pytest.mark.vm
 
 
-def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Person, cloud: Cloud) -> None:
-    """Its image cannot be made; then it cannot join its family."""
-    folder = person.spec("unmade", replace={"family: hello": "family: again"})
+def test_what_failed_late_is_published_by_retries_without_a_second_build_vm(person: Person, cloud: Cloud) -> None:
+    """Its image cannot be made; then no VM can verify it; then it cannot join its family."""
+    folder = person.spec("unmade", replace={"family: hello": "family: again"}, add="verify: {}\n")
     with denied(cloud, "compute.images.create"):
         printed = person.goldsmith("submit", folder / "build.yaml", status=1)
     [first] = [build for build in person.builds() if build.name == "unmade"]
@@ -28,10 +28,18 @@ def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Pe
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
     assert f"  goldsmith builds retry {first.id} --project" in printed
 
-    with denied(cloud, "compute.images.update"):
+    with denied(cloud, "compute.instances.create"):
         printed = person.goldsmith("builds", "retry", first.id, status=1)
-    second = person.until("unmade", lambda build: build.retry_of == first.id and build.finished)
+    unverified = person.until("unmade", lambda build: build.retry_of == first.id and build.finished)
+    assert (unverified.outcome, unverified.failed_in) == (Outcome.FAILED, State.VERIFYING), unverified.reason
+    refused = person.goldsmith("builds", "retry", unverified.id, "--from", "publish", status=2)
+    assert f"build {unverified.id} failed at verify; a retry begins there or earlier" in refused
+
+    with denied(cloud, "compute.images.update"):
+        printed = person.goldsmith("builds", "retry", unverified.id, status=1)
+    second = person.until("unmade", lambda build: build.retry_of == unverified.id and build.finished)
     assert second.image is not None, second.reason
+    assert {step.status for step in second.verify_steps} == {"done"}
     assert f"goldsmith builds retry {second.id}" in printed
     assert person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again") == []
     assert person.resources("disks") == []
@@ -44,8 +52,9 @@ def test_what_failed_late_is_published_by_retries_without_a_second_vm(person: Pe
     assert (image["id"], image["labels"]["goldsmith-build"]) == (second.image.id, retry_id(second))
     assert image["sourceDisk"].endswith(f"/disks/{disk}")
     assert "goldsmith-expires" not in image["labels"]
-    started = [event for each in (first.id, second.id, retry_id(second)) for event in person.events(each)]
-    assert len([event for event in started if isinstance(event, MachineStarted)]) == 1
+    builds = (first.id, unverified.id, second.id, retry_id(second))
+    started = [event for each in builds for event in person.events(each) if isinstance(event, MachineStarted)]
+    assert {(event.build_id, event.phase) for event in started} == {(first.id, "build"), (second.id, "verify")}
 
     request = json.dumps({"retry": first.id})
     person.run("gcloud", "pubsub", "topics", "publish", "build-requests", f"--message={request}")

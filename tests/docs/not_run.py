@@ -113,6 +113,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         ".venv/bin/python -m benchmarks.image_diff --rounds 3 --folder /dev/shm",
         ".venv/bin/python -m benchmarks.retire --act 200",
         ".venv/bin/python -m benchmarks.sandbox --home build/test-home --rounds 1",
+        ".venv/bin/python -m benchmarks.signing",
         ".venv/bin/python -m benchmarks.start_up",
         ".venv/bin/python -m benchmarks.step_cache --rounds 1",
         ".venv/bin/python -m benchmarks.unchanged",

@@ -46,6 +46,14 @@ echo "in the image $TOKEN, environment.d saw ${SAW}"; date >/etc/elements
 """
 
 
+OF_ELEMENT = {
+    "environment.d/10-own.bash-": "export SAW=${TOKEN-nothing}\n",
+    "extra-data.d/10-own": HOST_SIDE,
+    "install.d/10-own": IN_IMAGE,
+}
+OF_SCRIPTS = ("beside the image (hidden)", "in the image (hidden), environment.d saw nothing")
+
+
 def with_elements(spec: Path, files: dict[str, str]) -> Path:
     """Add a step of an element of one's own to a spec."""
     document = yaml.safe_load(spec.read_text())
@@ -85,17 +93,15 @@ def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -
 @pytest.mark.slow
 @pytest.mark.parametrize("user", MODES[:1], indirect=True)
 def test_scripts_of_elements_get_them_and_files_do_not(sandboxes: Goldsmith) -> None:
-    files = {
-        "environment.d/10-own.bash-": "export SAW=${TOKEN-nothing}\n",
-        "extra-data.d/10-own": HOST_SIDE,
-        "install.d/10-own": IN_IMAGE,
-    }
-    spec = with_elements(with_key(sandboxed(sandboxes, steps(), output={"family": "made"})), files)
+    spec = with_elements(with_key(sandboxed(sandboxes, steps(), output={"family": "made"})), OF_ELEMENT)
     done = sandboxes.run("build", spec, "--json", environment={TOKEN: VALUE})
     assert done.status == 0, done.text
-    assert "beside the image (hidden)" in done.out
-    assert "in the image (hidden), environment.d saw nothing" in done.out
-    fails = {**files, "install.d/20-fails": '#!/bin/bash\necho "the end of $TOKEN"; echo "$TOKEN" | base64; exit 3\n'}
+    for expected in OF_SCRIPTS:
+        assert expected in done.out
+    fails = {
+        **OF_ELEMENT,
+        "install.d/20-fails": '#!/bin/bash\necho "the end of $TOKEN"; echo "$TOKEN" | base64; exit 3\n',
+    }
     element(spec.parent / "context" / "elements" / "again", "own", fails)
     spec.write_text(spec.read_text().replace("- elements\n", "- elements/again\n"))
     failed = sandboxes.run("build", spec, "--json", environment={TOKEN: VALUE})
@@ -184,11 +190,12 @@ def test_a_shell_where_the_step_has_failed_has_none(sandboxes: Goldsmith) -> Non
 
 @pytest.mark.vm
 def test_a_virtual_machine_s_step_gets_them_and_nothing_has_them(goldsmith: Goldsmith) -> None:
-    spec = with_key(goldsmith.spec(steps(), output={"family": "made"}))
+    spec = with_elements(with_key(goldsmith.spec(steps(), output={"family": "made"})), OF_ELEMENT)
     done = goldsmith.run("build", spec, "--json", environment={TOKEN: VALUE})
     assert done.status == 0, done.text
-    for expected in ("right (hidden)", "[step takes] (hidden)", "[step takes] same", "[step prints] none"):
+    for expected in ("right (hidden)", "[step takes] (hidden)", "[step takes] same", "[step prints] none", *OF_SCRIPTS):
         assert expected in done.out
     assert VALUE not in done.text
+    assert IN_BASE64 not in done.text
     assert files_with(goldsmith.home, VALUE, IN_BASE64, without=BASE) == []
     goldsmith.traces.assert_none()
