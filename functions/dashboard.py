@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from shared.runtime.opening import CloudBackend
 
+POLL, LIST_POLL = 2.0, 15.0  # seconds: each look reads documents, which are paid for
 STREAMS = 2  # live answers at once: the instance has four threads
 STREAM_SECONDS = 50.0  # less than the function's time-out
 
@@ -53,6 +54,8 @@ class _Application:
                     project=backend.settings.project,
                     options=f" --project {backend.settings.project} --bucket {bucket}",
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
+                    poll=POLL,
+                    list_poll=LIST_POLL,
                     streams=STREAMS,
                     stream_seconds=STREAM_SECONDS,
                 )

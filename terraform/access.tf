@@ -144,8 +144,8 @@ locals {
       topics = ["webhook-calls"], keyed = false, gives_vm = false
     }
     dashboard = {
-      builds = [], images = ["compute.images.get", "compute.images.list"]
-      store  = "read", objects = { "retirement/" = "read", "results/" = "read" }
+      builds = ["compute.instances.getSerialPortOutput"], images = ["compute.images.get", "compute.images.list"]
+      store  = "read", objects = { "logs/" = "read", "results/" = "read", "retirement/" = "read" }
       topics = [], keyed = false, gives_vm = false
     }
   }

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from goldsmith.commands.machine.serve import served_here
 from shared.dashboard.app import make_app
@@ -54,12 +55,41 @@ def serving(backend: LocalBackend) -> Iterator[Site]:
         server.server_close()
 
 
+VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation",
+  event => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@dataclass
+class Opened:
+    """A window, and what went wrong in it."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+    def go(self, address: str) -> None:
+        self.page.goto(address, wait_until="load")
+
+
+@contextmanager
+def opened(browser: Browser, site: Site, **options: Any) -> Iterator[Opened]:
+    """Open a window as a person does, by the address that was printed."""
+    with browser.new_context(**options) as context:
+        context.add_init_script(VIOLATIONS)
+        found = Opened(context.new_page())
+        found.page.on("pageerror", lambda error: found.faults.append(str(error)))
+        found.go(site.access.address)
+        yield found
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The dashboard with all that scenes.py tells. Tests change nothing of it."""
     home = tmp_path_factory.mktemp("dashboard")
     with opening.local(home) as backend:
-        fill(backend.store, time.time())
+        fill(home, backend.store, time.time())
         fill_images(backend, time.time(), tmp_path_factory.mktemp("disks"))
         with BuildFolder(home, RUNNING).running(), serving(backend) as served:
             yield served

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from provisioner.protocol import (
     COMPLETED,
+    ELEMENTS_ACTION,
     FAILED,
+    SCRIPTS,
     STARTED,
     STEP_FAILED,
     STEP_FINISHED,
     STEP_STARTED,
+    ScriptFact,
     Step,
+    encode_script,
 )
 from shared.build.build import Build
 from shared.build.events import BuildRejected, BuildRequested, CleanedUp, Event
 from shared.build.plan import Plan
 from shared.build.resources import image_document
 from shared.engine.lifecycle import begin, decide
+from shared.host.build_folder import BuildFolder
 from shared.ports import Store
 from tests.world import values
 
@@ -35,6 +41,18 @@ STEPS = (
     Step("configure", "run-script", {"script": "configure.sh", "env": {"RELEASE": "2"}}),
     Step("warm-cache", "run-script", {"script": "warm.sh", "env": {}}),
 )
+
+
+VERIFY_STEPS = (Step("answers", "run-script", {"script": "check.sh", "env": {}}),)
+CONSOLE = (
+    "[    0.000000] Linux version 6.1.0-18-cloud-amd64\r\n"
+    "[    1.204911] systemd[1]: Started provisioner.\r\n"
+    "\x1b[1mstep packages\x1b[0m\r\n"
+    "Get:1 https://deb.debian.org bookworm InRelease [151 kB]\r\n"
+    "\x1b[32mok\x1b[0m nginx is installed\r\n"
+    "progress 10%\rprogress 60%\rprogress 100%\r\n"
+    f"\x1b]0;title\x07\x1b[2J{MARKUP} \x1b[31mred\x1b[0m \u202etext\r\n"
+).encode()
 
 
 class Tale:
@@ -65,6 +83,9 @@ class Tale:
 
     def step(self, index: int, seconds: float, phase: str = "build", attempt: int = 1) -> Tale:
         self.say(STEP_STARTED, 0.2, phase, attempt, step=index, tries=1)
+        return self.step_ends(index, seconds, phase, attempt)
+
+    def step_ends(self, index: int, seconds: float, phase: str = "build", attempt: int = 1) -> Tale:
         done: dict[str, Any] = {"step": index, "tries": 1, "exit_status": 0, "seconds": seconds}
         return self.say(STEP_FINISHED, seconds, phase, attempt, **done)
 
@@ -81,9 +102,12 @@ class Tale:
             return self
         return self.add(values.machine_stopped(phase=phase, attempt=attempt, claim="completed"), 2.0)
 
+    def makes_image(self) -> Tale:
+        return self.add(values.image_exported(image=values.image_record(name=self.plan.image.name)), 21.0)
+
     def publishes(self) -> Tale:
-        image = values.image_record(name=self.plan.image.name)
-        self.add(values.image_exported(image=image), 21.0)
+        if self.plan.verify_steps is None:
+            self.makes_image()
         self.add(values.publication_staged(), 1.0)
         self.add(values.image_published(), 1.0)
         return self.add(values.cleaned_up(), 2.0)
@@ -118,23 +142,32 @@ def names(build_id: str, number: int = 0, **image: Any) -> dict[str, Any]:
     return {"name": name, "image": replace(base, name=f"{name}-2026112{number}", family=name, **image)}
 
 
-def fill(store: Store, now: float) -> None:
-    """Write the builds that all pages are shown with."""
-    good = Tale("nginx-0123456789ab", now - 5400, **names("nginx-0123456789ab")).boots()
-    tell(store, good.step(0, 31).step(1, 12).step(2, 74).completes().publishes())
+def fill(home: Path, store: Store, now: float) -> None:
+    """Write the builds that all pages are shown with, and what their VMs have written."""
+    good = Tale("nginx-0123456789ab", now - 5400, **names("nginx-0123456789ab"), verify_steps=VERIFY_STEPS).boots()
+    good.step(0, 31).step(1, 12).step(2, 74).completes().makes_image()
+    tell(store, good.boots(4.0, "verify").step(0, 9, "verify").completes("verify").publishes())
     bad = Tale("docker-0123456789ac", now - 3000, **names("docker-0123456789ac", 1)).boots().step(0, 44)
     tell(store, bad.fails(1, 12, OUTPUT, 100))
     tell(store, running(now))
-    list(
-        write_events(
-            store, (_rejected(now - 86_400), replace(values.cleaned_up(), build_id=REJECTED, time=now - 86_399))
-        )
-    )
+    reject = values.rejected(build_id=REJECTED, name="typo", time=now - 86_400, reason=f"build.yaml:1:1: {MARKUP}")
+    list(write_events(store, (reject, replace(values.cleaned_up(), build_id=REJECTED, time=now - 86_399))))
     hostile = Tale("hostile-0123456789ae", now - 7200, **names("hostile-0123456789ae", 3), steps=_hostile_steps())
     tell(store, hostile.boots().fails(0, 3, f"before {MARKUP} after", 1))
+    tell(store, preempted(now - 9000))
+    tell(store, of_elements(now - 12_000))
+    for build_id in ("nginx-0123456789ab", "docker-0123456789ac", "hostile-0123456789ae"):
+        logs = BuildFolder(home, build_id).logs
+        logs.mkdir(parents=True)
+        (logs / f"gs-{build_id}-a1-vm.log").write_bytes(CONSOLE)
+    console = running_console(home)
+    console.parent.mkdir(parents=True)
+    console.write_bytes(CONSOLE)
 
 
 REJECTED = "typo-0123456789af"
+PREEMPTED = "spot-0123456789ba"
+ELEMENTS = "dib-0123456789bb"
 RUNNING = "cos-gpu-0123456789ad"
 
 
@@ -144,9 +177,9 @@ def running(now: float) -> Tale:
     return tale.step(0, 38).say(STEP_STARTED, 0.2, step=1, tries=1)
 
 
-OUTPUT = """Reading package lists...
+OUTPUT = """\x1b[1mReading package lists...\x1b[0m
 Building dependency tree...
-E: Unable to locate package dokcer.io
+\x1b[31mE:\x1b[0m Unable to locate package dokcer.io
 configure.sh: line 12: apt-get install: exit status 100
 """
 
@@ -155,6 +188,31 @@ def _hostile_steps() -> tuple[Step, ...]:
     return (Step(MARKUP, "run-script", {"script": MARKUP, "env": {"X": MARKUP}}),)
 
 
-def _rejected(at: float) -> Event:
-    reason = f"build.yaml:1:1: nam: unknown key {MARKUP}"
-    return values.rejected(build_id=REJECTED, name="typo", time=at, reason=reason)
+def running_console(home: Path) -> Path:
+    """Where the VM of the running build writes."""
+    return BuildFolder(home, RUNNING).machine(f"gs-{RUNNING}-a1-vm") / "console.log"
+
+
+def preempted(at: float) -> Tale:
+    """A build whose first VM was preempted in its second step."""
+    tale = Tale(PREEMPTED, at, **names(PREEMPTED, 4)).boots().step(0, 40)
+    tale.say(STEP_STARTED, 0.2, step=1, tries=1)
+    tale.add(values.machine_stopped(how="preempted", claim=None), 25.0)
+    tale.boots(30.0, attempt=2).step(1, 50, attempt=2).step(2, 20, attempt=2)
+    return tale.completes(attempt=2).publishes()
+
+
+def of_elements(at: float) -> Tale:
+    """A build of elements, whose scripts are told."""
+    steps = (Step("elements", ELEMENTS_ACTION, {"elements": ["vm", "debian"], "path": []}), STEPS[1])
+    tale = Tale(ELEMENTS, at, **names(ELEMENTS, 5), steps=steps).boots()
+    tale.say(STEP_STARTED, 0.2, step=0, tries=1)
+    facts = [
+        ScriptFact("extra-data.d", "10-ssh-keys", "local-config", 1.2, 0),
+        ScriptFact("pre-install.d", "05-sources", "debian", 6.5, 0),
+        ScriptFact("install.d", f"20-{MARKUP}", "vm", 31.0, 0),
+        ScriptFact("post-install.d", "99-autoremove", "dpkg", 4.0, 0),
+    ]
+    tale.say(SCRIPTS, 44.0, step=0, tries=1, output="\n".join(encode_script(each) for each in facts))
+    tale.say(STEP_FINISHED, 0.5, step=0, tries=1, exit_status=0, seconds=44.7)
+    return tale.step(1, 8).completes().publishes()

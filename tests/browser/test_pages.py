@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import SCREENSHOTS, Site
+from tests.browser.conftest import SCREENSHOTS, Site, opened
 from tests.browser.image_scenes import NEWER, OLDER
-from tests.browser.scenes import RUNNING
+from tests.browser.scenes import ELEMENTS, PREEMPTED, RUNNING
 
 PAGES = {
     "builds": "/builds",
     "build-succeeded": "/builds/nginx-0123456789ab",
     "build-failed": "/builds/docker-0123456789ac",
     "build-running": f"/builds/{RUNNING}",
+    "build-preempted": f"/builds/{PREEMPTED}",
+    "build-of-elements": f"/builds/{ELEMENTS}",
     "build-rejected": "/builds/typo-0123456789af",
     "build-hostile": "/builds/hostile-0123456789ae",
+    "log": f"/builds/{RUNNING}/log?start=0",
     "not-found": "/builds/none",
     "families": "/families",
     "family": "/families/web",
@@ -35,72 +35,53 @@ PAGES = {
 }
 """The name of each page that is looked at, as its pictures have it, and its address."""
 
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
-    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-}
+DESKTOP: Any = {"width": 1280, "height": 800}
+PHONE: Any = {"width": 390, "height": 844}
 GRAVE = ("serious", "critical")
-VIOLATIONS = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation",
-  event => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
-"""
 
 
-@dataclass
-class Opened:
-    """A page, and what went wrong on it."""
-
-    page: Page
-    faults: list[str]
-
-    def go(self, address: str) -> None:
-        self.page.goto(address, wait_until="load")
-
-
-@contextmanager
-def opened(browser: Browser, site: Site, **options: Any) -> Iterator[Opened]:
-    """Open a window as a person does, by the address that was printed."""
-    with browser.new_context(**options) as context:
-        context.add_init_script(VIOLATIONS)
-        page = context.new_page()
-        found = Opened(page, [])
-        page.on("pageerror", lambda error: found.faults.append(str(error)))
-        found.go(site.access.address)
-        yield found
-
-
-def grave_findings(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
+def grave_findings(page: Page, *rules: str) -> list[str]:
+    """Return what axe-core finds that keeps people out: of some rules alone, or of all."""
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    found = Axe().run(page, options=options | ({"runOnly": list(rules)} if rules else {})).response["violations"]
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in GRAVE]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+def picture(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page(browser: Browser, site: Site, name: str, look: str) -> None:
-    with opened(browser, site, **LOOKS[look]) as shown:
+def test_a_page(browser: Browser, site: Site, name: str) -> None:
+    with opened(browser, site, color_scheme="light", viewport=DESKTOP) as shown:
         page = shown.page
         shown.go(site.address + PAGES[name])
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{look}.png", full_page=True)
+        picture(page, f"{name}-light")
+        assert page.locator("main h1").count() == 1
+        assert page.locator("script:not([src])").count() == 0
+        assert grave_findings(page) == []
+        page.emulate_media(color_scheme="dark")
+        picture(page, f"{name}-dark")
+        assert grave_findings(page, "color-contrast") == []
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(PHONE)
+        picture(page, f"{name}-phone")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.title() != "broken"
         assert page.evaluate("window.violations") == []
         assert shown.faults == []
-        assert page.title() != "broken"
-        assert page.locator("main h1").count() == 1
-        assert grave_findings(page) == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_without_scripts_says_the_same(browser: Browser, site: Site, name: str) -> None:
-    texts = []
-    for scripts in (True, False):
-        with opened(browser, site, java_script_enabled=scripts) as shown:
-            shown.go(site.address + PAGES[name])
-            texts.append(shown.page.locator("main h1").inner_text())
-            assert shown.page.locator("script:not([src])").count() == 0
-    assert texts[0] == texts[1]
+def test_pages_say_the_same_without_scripts(browser: Browser, site: Site) -> None:
+    with opened(browser, site) as shown, opened(browser, site, java_script_enabled=False) as plain:
+        for address in PAGES.values():
+            texts = []
+            for each in (shown, plain):
+                each.go(site.address + address)
+                parts = each.page.locator("main h1, main h2, main th, main .line, main .badge")
+                texts.append(parts.all_inner_texts())
+            assert texts[0] == texts[1]
 
 
 def test_the_token_is_not_in_the_address_and_no_script_reads_the_cookie(browser: Browser, site: Site) -> None:
@@ -136,3 +117,14 @@ def test_a_build_is_found_and_opened_with_the_keyboard_alone(browser: Browser, s
         page.wait_for_url("**/builds/*")
         assert page.locator("h1").inner_text() == wanted
         assert outline == "solid"
+
+
+def test_a_log_is_searched(browser: Browser, site: Site) -> None:
+    with opened(browser, site) as shown:
+        page = shown.page
+        shown.go(f"{site.address}/builds/docker-0123456789ac")
+        page.get_by_role("searchbox").fill("NGINX")
+        lines = page.locator("pre[data-log] .line:visible")
+        assert lines.all_inner_texts() == ["ok nginx is installed"]
+        page.get_by_role("searchbox").fill("")
+        assert lines.count() > 5

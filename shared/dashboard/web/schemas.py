@@ -20,8 +20,8 @@ def listing(of: Schema) -> Schema:
     return {"type": "array", "items": of}
 
 
-def record(_optional: tuple[str, ...] = (), **fields: Schema) -> Schema:
+def record(optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
     """Return the schema of an object with these fields, of which some may be absent."""
-    required: list[str] = [name for name in fields if name not in _optional]
+    required: list[str] = [name for name in fields if name not in optional]
     found: dict[str, Any] = {"type": "object", "properties": fields, "required": required}
     return found

@@ -52,5 +52,7 @@ class Served:
     is_interrupted: Callable[[Build], bool] = _by_no_process  # whether a killed process has left it
     project: str = LOCAL  # whose images are shown
     machine: MachineLook | None = None  # None: it is no single machine
+    poll: float = 1.0  # seconds between two looks at a build that is shown live
+    list_poll: float = 2.0  # and at the list
     streams: int = 8  # live answers at once; a further one is told to come again
     stream_seconds: float = 50.0  # after which a live answer ends, and its reader connects again

@@ -28,6 +28,7 @@ TONES = {
     "queued": "wait",
     "held": "wait",
     "interrupted": "wait",
+    "cut off": "wait",
     "kept": "wait",
     "DEPRECATED": "wait",
     "running": "live",
