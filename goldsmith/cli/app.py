@@ -33,10 +33,13 @@ from .options import (
     FormatsOption,
     KeptFor,
     OnFailure,
+    OnlyOption,
     Parameters,
     Quiet,
     SourceOption,
     SpecArgument,
+    VariableFiles,
+    VariableOption,
     WithSecrets,
     named_values,
     one_output,
@@ -186,10 +189,13 @@ def convert(
         typer.Argument(
             metavar="FILE",
             help="A cloudbuild.yaml that uses COS Customizer, a YAML list of diskimage-builder's images, a script that "
-            "runs disk-image-create; or, behind --, such a command itself.",
+            "runs disk-image-create, a template of Packer or a folder of them; or, behind --, a command of "
+            "disk-image-create itself.",
         ),
     ],
-    parameters: Parameters = None,
+    parameters: VariableOption = None,
+    variable_files: VariableFiles = None,
+    only: OnlyOption = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="FOLDER", help="Write each spec into a file of this folder."),
@@ -198,9 +204,10 @@ def convert(
     path: ElementsPathOption = None,
 ) -> None:
     """Print what another system's file comes to as a spec, or as several."""
-    from ..commands.convert import convert as run
+    from ..commands.dialects.convert import convert as run
 
-    run(words, named_values(parameters), output, source, [Path(folder) for folder in path or ()])
+    folders = [Path(folder) for folder in path or ()]
+    run(words, named_values(parameters), output, source, folders, variable_files or (), only or ())
 
 
 @app.command(
@@ -214,7 +221,7 @@ def dib(
     ] = None,
 ) -> None:
     """Build the image of a command line of diskimage-builder's disk-image-create."""
-    from ..commands.dib import dib as run
+    from ..commands.dialects.dib import dib as run
 
     raise typer.Exit(run(words or ()))
 

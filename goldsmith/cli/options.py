@@ -22,6 +22,18 @@ Parameters = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, and this form everywhere
     typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter or a substitution another value."),
 ]
+VariableOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", "--var", metavar="NAME=VALUE", help="Give a substitution or a variable another value."),
+]
+VariableFiles = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--var-file", metavar="FILE", help="A file of values for the variables of a template of Packer."),
+]
+OnlyOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--only", metavar="NAME", help="Of a template of Packer only this image; may have * and ?."),
+]
 SourceOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(metavar="FOLDER", help="What a cloudbuild.yaml is built from; else the current folder."),

@@ -47,6 +47,12 @@ class ParsedSpec:
     text: str
     document: Document
     is_workflow: bool
+    parts: tuple[tuple[int, str], ...] = ()  # of several files: the line that each begins behind, and its name
+
+    def placed(self, position: Position) -> str:
+        """Return a place as `FILE:LINE:COLUMN`."""
+        before, name = next((part for part in reversed(self.parts) if part[0] < position.line), (0, self.filename))
+        return f"{name}:{position.line - before}:{position.column}"
 
 
 @dataclass(frozen=True)
@@ -153,19 +159,19 @@ def read_specs(
     document = parsed.document
     if parsed.is_workflow:
         workflow = read_workflow(document, PurePosixPath(parsed.filename).stem, overrides, builtin)
-        return _workflow_builds(workflow, parsed.filename, check)
+        return _workflow_builds(workflow, parsed, check)
     if document.data is None:
-        raise SpecError(_lines(parsed.filename, _told(document, document.problems)))
+        raise SpecError(_lines(parsed.placed, _told(document, document.problems)))
     data, parameter_problems = substitute(document.data, overrides)
     data, lent = lend_elements(data, document.positions)
     spec, problems = _modelled(data, document.problems + parameter_problems, check)
     problems = [each for each in problems if not any(each.path[: len(path)] == path for path in lent)]
     if spec is None or problems:
-        raise SpecError(_lines(parsed.filename, _told(document, problems)))
+        raise SpecError(_lines(parsed.placed, _told(document, problems)))
     return (SpecBuild(spec, data=document.data),)
 
 
-def _workflow_builds(workflow: Workflow, filename: str, check: Check) -> tuple[SpecBuild, ...]:
+def _workflow_builds(workflow: Workflow, parsed: ParsedSpec, check: Check) -> tuple[SpecBuild, ...]:
     document = workflow.document
     told = _told(document, document.problems + workflow.problems)
     specs = []
@@ -174,21 +180,21 @@ def _workflow_builds(workflow: Workflow, filename: str, check: Check) -> tuple[S
         specs.append(spec)
         told += _told(build.document, problems)
     if told:
-        raise SpecError(_lines(filename, told + _told(document, workflow.empty)))
+        raise SpecError(_lines(parsed.placed, told + _told(document, workflow.empty)))
     ends = [document.position(("steps", build.last)) for build in workflow.builds]
     return tuple(
         SpecBuild(spec, build.after, build.document.data, notes, of_workflow=True)
-        for spec, build, notes in zip(specs, workflow.builds, _notes(workflow.notes, ends, filename), strict=True)
+        for spec, build, notes in zip(specs, workflow.builds, _notes(workflow.notes, ends, parsed), strict=True)
         if spec is not None  # a build without a spec has problems
     )
 
 
-def _notes(notes: Iterable[Note], ends: list[Position], filename: str) -> list[tuple[str, ...]]:
+def _notes(notes: Iterable[Note], ends: list[Position], parsed: ParsedSpec) -> list[tuple[str, ...]]:
     """Return the notes for each build: those up to its end; the last build gets the rest."""
     found: list[list[str]] = [[] for _ in ends]
     for note in sorted(notes):
         build = next((number for number, end in enumerate(ends) if note.position <= end), len(ends) - 1)
-        found[build].append(f"{filename}:{note.position.line}:{note.position.column}: {note.text}")
+        found[build].append(f"{parsed.placed(note.position)}: {note.text}")
     return [tuple(each) for each in found]
 
 
@@ -220,10 +226,10 @@ def _told(document: Document, problems: Iterable[Problem]) -> list[tuple[Positio
     ]
 
 
-def _lines(filename: str, told: list[tuple[Position, str, str]]) -> list[str]:
+def _lines(placed: Callable[[Position], str], told: list[tuple[Position, str, str]]) -> list[str]:
     """Return the first PROBLEM_LIMIT problems in the order of the file, each once, as lines."""
     told = list(dict.fromkeys(sorted(told, key=lambda problem: problem[0])))
     if len(told) > PROBLEM_LIMIT:
         more = f"has {len(told) - PROBLEM_LIMIT} more problems; mend those above first"
         told[PROBLEM_LIMIT:] = [(told[PROBLEM_LIMIT][0], key_path(()), more)]
-    return [f"{filename}:{place.line}:{place.column}: {name}: {text}" for place, name, text in told]
+    return [f"{placed(place)}: {name}: {text}" for place, name, text in told]

@@ -57,6 +57,11 @@ MADE: Mapping[tuple[str, str], tuple[str | bytes, ...]] = {
         *(letters + rest for letters, rest in secret_values._NAMES),
     ),
     ("provisioner/hygiene/secret_values.py", "form"): (*secret_values._QUOTED.values(), secret_values._BARE),
+    ("shared/spec/packer/functions.py", "pattern"): (
+        "[- TZ:]",
+        "^[^a-z0-9]+$",
+        "[a-z]?x*[0-9]?",
+    ),  # as _is_quick has it
     ("shared/names.py", "OWN_NAMES + re.escape(build_id) + _OF_ATTEMPT"): (
         "gs-hello-0123456789ab-a[0-9]+-[a-z]+[0-9]?",
     ),

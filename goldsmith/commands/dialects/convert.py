@@ -1,7 +1,7 @@
 """goldsmith convert: prints what another system's file comes to as specs, or writes each into a file of its own.
 
-A Cloud Build workflow of COS Customizer, a command line of disk-image-create or a script of some, or a list of images
-of diskimage-builder.
+A Cloud Build workflow of COS Customizer, a command line of disk-image-create or a script of some, a list of images of
+diskimage-builder, or a template of Packer.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from shared.spec.diskimage_builder.image_list import is_image_list, read_image_l
 from shared.spec.diskimage_builder.options import ImageOrder
 from shared.spec.diskimage_builder.script_lines import read_script, runs_program
 from shared.spec.document import KeyPath, read_values
-from shared.spec.read import ParsedSpec, SpecBuild, parse_file, read_specs
+from shared.spec.packer.steps import FILES
+from shared.spec.read import NOTHING_GIVEN, ParsedSpec, SpecBuild, parse_file, read_specs
 from shared.spec.write import spec_text
 
-from ..screen.text import complain, say
+from ...screen.text import complain, say
 from .image_orders import COMMAND_LINE, convert_orders, placed_problem
+from .packer_templates import TemplateRequest, convert_template, is_template
 
 _PATHS: tuple[KeyPath, ...] = (("context",), ("output", "sbom", "input"), ("output", "sbom", "to"))
 """What a spec says relative to its own folder."""
@@ -35,8 +37,18 @@ def convert(
     output: Path | None,
     source: Path | None,
     path: Sequence[Path],
+    variable_files: Sequence[Path] = (),
+    only: Sequence[str] = (),
 ) -> None:
     """Convert a file, or a command of disk-image-create. InputError; EnvironmentFault."""
+    if len(words) == 1 and is_template(Path(words[0])):
+        _refuse_path(path, words[0])
+        request = TemplateRequest(Path(words[0]), parameters, variable_files, only, source or Path(), output)
+        _write_template(request)
+        return
+    if variable_files or only:
+        option = "--var-file" if variable_files else "--only"
+        raise InputError(f"{option} goes with a template of Packer, and {words[0]} is none; leave it out")
     if is_program(words[0]):
         _refuse_of_workflows(words[0], parameters, source)
         orders = [read_image_command(placed_words(words))]
@@ -51,9 +63,23 @@ def convert(
         _refuse_of_workflows(str(file), parameters, source)
         _write_orders(found, str(file), path, output)
         return
-    if path:
-        raise InputError(f"--path names elements of diskimage-builder, and {file} uses none; leave it out")
+    _refuse_path(path, str(file))
     _convert_workflow(file, parsed, parameters, output, source)
+
+
+def _refuse_path(path: Sequence[Path], name: str) -> None:
+    if path:
+        raise InputError(f"--path names elements of diskimage-builder, and {name} uses none; leave it out")
+
+
+def _write_template(request: TemplateRequest) -> None:
+    converted = convert_template(request)
+    for note in (note for each in converted for note in each.notes):
+        complain(note)
+    made = {f"{each.name}{FILES}/{name}": text for each in converted for name, text in each.made.items()}
+    if made and request.output is None:
+        complain(f"--output FOLDER writes the files that go with it, too: {', '.join(made)}")
+    _write([(each.name, each.text) for each in converted], request.output, made)
 
 
 def _orders(parsed: ParsedSpec) -> list[ImageOrder] | None:
@@ -90,7 +116,7 @@ def _convert_workflow(
     """Convert a workflow; the files that it names are not looked at. InputError."""
     if parsed.document.data is not None and not parsed.is_workflow:
         raise InputError(
-            f"{path}: is neither a Cloud Build workflow nor of diskimage-builder; "
+            f"{path}: is neither a Cloud Build workflow nor of diskimage-builder or Packer; "
             f"check a spec with: goldsmith validate {path}"
         )
     asked = f"goldsmith convert {parsed.text}"  # so that the same text gives the same specs
@@ -105,17 +131,18 @@ def _convert_workflow(
     _write([(build.spec.name, spec) for build, spec in zip(builds, specs, strict=True)], output)
 
 
-def _write(specs: Sequence[tuple[str, str]], output: Path | None) -> None:
-    """Print specs, or write each into a file by its name. InputError for a file that is there."""
+def _write(specs: Sequence[tuple[str, str]], output: Path | None, made: Mapping[str, str] = NOTHING_GIVEN) -> None:
+    """Print specs, or write each into a file by its name, with files that go with them. InputError for one there."""
     if output is None:
         say("---\n".join(text for _, text in specs).removesuffix("\n"))
         return
-    targets = [output / f"{name}.yaml" for name, _ in specs]
-    for target in targets:
+    files = {output / name: text for name, text in made.items()}  # before the specs that name them
+    files |= {output / f"{name}.yaml": text for name, text in specs}
+    for target in files:
         if target.exists():
             raise InputError(f"{target} exists already; remove it, or choose another folder")
-    output.mkdir(parents=True, exist_ok=True)
-    for target, (_, text) in zip(targets, specs, strict=True):
+    for target, text in files.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
         say(str(target))

@@ -31,8 +31,8 @@ from shared.spec.files import check_files
 from shared.spec.read import ParsedSpec, SpecBuild, read_specs
 from shared.spec.write import spec_text
 
-from ..home import home
-from ..screen.text import complain
+from ...home import home
+from ...screen.text import complain
 
 COMMAND_LINE = "command line"
 """What the problems of a command's own words begin with, in the place of a file."""

@@ -26,11 +26,11 @@ from shared.spec.diskimage_builder.draft import IMAGE_TYPES, OriginalFiles
 from shared.spec.diskimage_builder.options import ONLY_SHOW, OPTIONS, ImageOrder
 from shared.spec.read import SpecBuild, SpecFile
 
-from ..home import open_home
-from ..screen.text import complain, say
-from ..screen.view import PlainView, View, view
-from ..screen.words import summary
-from .build import BuildFlags, build_all
+from ...home import open_home
+from ...screen.text import complain, say
+from ...screen.view import PlainView, View, view
+from ...screen.words import summary
+from ..build import BuildFlags, build_all
 from .image_orders import ConvertedOrder, convert_orders
 
 NAME = "goldsmith dib"

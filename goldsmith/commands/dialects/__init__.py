@@ -1,0 +1,1 @@
+"""Files and command lines of other systems: what they come to as specs."""

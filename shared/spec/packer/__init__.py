@@ -1,0 +1,1 @@
+"""Packer's templates, HCL and JSON, as documents of specs and the files that go with them."""

@@ -1,0 +1,408 @@
+"""A template's variables and locals, and its builds: for each source that it builds, the options and what is run.
+
+variable, locals, env   ->  values, worked out when something names them
+source "TYPE" "NAME"    ->  the options of a PackerBuild; those of a block in `build` are added
+build { provisioner }   ->  its provisioners that count for the source, in order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...names import nearest, quoted, shown_value
+from ..cloudbuild.native_draft import Origin
+from ..document import Position, Problem
+from .expressions import Confidential, Scope, TemplateFunction, Varying, value_of
+from .functions import functions
+from .go_templates import Names, filled_value
+from .syntax import Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
+
+BUILDS_LIMIT = 50
+
+_TOP = ("packer", "variable", "variables", "local", "locals", "source", "build", "data")
+_IN_BUILD = (
+    *("source", "provisioner", "post-processor", "post-processors", "hcp_packer_registry"),
+    "error-cleanup-provisioner",
+)
+_SOURCES = ("source.", "sources.")
+_RAW = ("execute_command",)  # options whose {{...}} are for the provisioner itself
+
+
+@dataclass(frozen=True)
+class PartSetting:
+    """The value of an option, and its place."""
+
+    value: Any
+    place: Origin
+    is_known: bool = True  # False: it could not be worked out, which is told already
+
+
+@dataclass(frozen=True)
+class PackerPart:
+    """A builder, provisioner or post-processor with its options. A name is the source's."""
+
+    kind: str
+    name: str
+    place: Origin
+    settings: Mapping[str, PartSetting]
+
+
+@dataclass
+class PackerBuild:
+    """One image that a template makes."""
+
+    name: str  # of the build block, or nothing
+    source: PackerPart
+    provisioners: list[PackerPart] = field(default_factory=list)
+    post_processors: list[PackerPart] = field(default_factory=list)
+
+    @property
+    def full_name(self) -> str:
+        """The name by which -only knows it: BUILD.TYPE.NAME."""
+        return ".".join(part for part in (self.name, self.source.kind, self.source.name) if part)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a template can see of the outside: values of variables, the environment, files, folders."""
+
+    given: Mapping[str, str] = field(default_factory=dict)  # by --var and --set
+    variable_files: Mapping[str, str] = field(default_factory=dict)  # texts by their names, the last one wins
+    environment: Mapping[str, str] = field(default_factory=dict)
+    read: Callable[[str], str] = lambda path: ""  # ValueError for a file that cannot be read
+    folder: str = "/"  # where Packer runs
+    root: str = "."  # the template's folder, relative to that
+
+
+@dataclass
+class PackerTemplate:
+    """The builds of a template, and what is wrong with it."""
+
+    files: TemplateFiles
+    builds: list[PackerBuild] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[tuple[Position, str]] = field(default_factory=list)
+
+    def note(self, place: Origin, text: str) -> None:
+        """Note something that is not taken over."""
+        self.notes.append((place.position, f"{place.shown}: {text}"))
+
+
+def read_template(files: TemplateFiles, around: Surroundings) -> PackerTemplate:
+    """Read a template in HCL. What is wrong is in its problems."""
+    return _Reader(files, around).read()
+
+
+class _Reader:
+    def __init__(self, files: TemplateFiles, around: Surroundings) -> None:
+        self.result = PackerTemplate(files)
+        self.around = around
+        self.variables: dict[str, Block] = {}
+        self.locals: dict[str, Attribute] = {}
+        self.private_locals: set[str] = set()
+        self.sources: dict[tuple[str, str], Block] = {}
+        self.given: dict[str, Any] = {}
+        self.known: dict[tuple[str, str], Any] = {}
+        self.open: list[tuple[str, str]] = []
+        self.current: PackerPart | None = None  # the source that provisioners are read for
+        calls: Mapping[str, TemplateFunction] = functions(around.environment, around.read, around.folder)
+        self.scope = Scope(self.look_up, calls)
+
+    def read(self) -> PackerTemplate:
+        result = self.result
+        blocks, result.problems = result.files.blocks()
+        builds = []
+        for block in blocks:
+            try:
+                self.take(block)
+            except TemplateError as error:
+                result.problems.append(error.problem(block.shown))
+            if block.kind == "build":
+                builds.append(block)
+        self.take_values()
+        for block in builds:
+            self.build(block)
+        if not builds and not result.problems:
+            what = "has no build block, so nothing is built; write build { sources = [...] }"
+            result.problems.append(Problem((), what, Position(1, 1), "the template"))
+        return result
+
+    def problem(self, error: TemplateError, place: Origin) -> None:
+        self.result.problems.append(error.problem(place.shown))
+
+    # Names
+
+    def take(self, block: Block) -> None:
+        """Enter the names that a block declares. TemplateError."""
+        if block.kind not in _TOP:
+            raise TemplateError(f"is no block of a template; {nearest(block.kind, _TOP)}", block.position)
+        labels = {"variable": 1, "local": 1, "source": 2, "data": 2}.get(block.kind, 0)
+        if len(block.labels) != labels:
+            raise TemplateError(f"needs {labels} names behind it, not {len(block.labels)}; mend that", block.position)
+        if block.kind == "variable":
+            self.variables[block.labels[0]] = block
+        elif block.kind == "variables":
+            for name, attribute in block.attributes.items():
+                self.variables[name] = Block("variable", (name,), attribute.position, {"default": attribute})
+        elif block.kind in ("local", "locals"):
+            self.take_locals(block)
+        elif block.kind == "source":
+            if block.labels in self.sources:
+                raise TemplateError("is there twice; give one of them another name", block.position)
+            self.sources[block.labels[0], block.labels[1]] = block
+
+    def take_locals(self, block: Block) -> None:
+        if block.kind == "locals":
+            self.locals |= block.attributes
+        elif "expression" in block.attributes:
+            self.locals[block.labels[0]] = block.attributes["expression"]
+            if "sensitive" in block.attributes and value_of(block.attributes["sensitive"], self.scope) is True:
+                self.private_locals.add(block.labels[0])
+
+    def take_values(self) -> None:
+        """Enter the values of variables that come from files and from outside."""
+        for name, value in self.around.environment.items():
+            if name.startswith("PKR_VAR_") and name.removeprefix("PKR_VAR_") in self.variables:
+                self.give(name.removeprefix("PKR_VAR_"), value, name)
+        for file, text in self.around.variable_files.items():
+            name = "the file"
+            try:
+                for name, attribute in read_body(text).attributes.items():
+                    self.given[name] = value_of(attribute, self.scope)
+            except TemplateError as error:
+                self.outside(f"{file}:{error.position.line}: {name}: {error}")
+        for name, value in self.around.given.items():
+            if name not in self.variables:
+                self.outside(f"a value is given for {quoted(name)}, which is no variable; {self.near(name)}")
+            else:
+                self.give(name, value, f"--var {name}")
+
+    def near(self, name: str) -> str:
+        return nearest(name, self.variables) if self.variables else "the template declares none"
+
+    def outside(self, text: str) -> None:
+        self.result.problems.append(Problem((), text, Position(1, 1), "the variables"))
+
+    def give(self, name: str, value: str, shown: str) -> None:
+        """Set a variable from a text: a plain one is itself, any other an expression."""
+        kind = _word(self.variables[name].attributes.get("type"))
+        default = self.variables[name].attributes.get("default")
+        if kind == "string" or (not kind and (default is None or _is_text(default))):
+            self.given[name] = value
+            return
+        try:
+            self.given[name] = value_of(read_expression(value, Position(1, 1)), self.scope)
+        except TemplateError as error:
+            self.outside(f"{shown} is no value of its type: {error}")
+
+    def look_up(self, root: str, name: str, position: Position) -> Any:
+        """Return what a name has. TemplateError."""
+        if root == "path":
+            return {"root": self.around.root, "cwd": self.around.folder}.get(name, self.around.root)
+        if root == "source" and self.current is not None and name in ("name", "type"):
+            return self.current.name if name == "name" else self.current.kind
+        if root in ("source", "sources"):
+            return {each: f"source.{name}.{each}" for kind, each in self.sources if kind == name}
+        if root == "build":
+            return self.current.name if name == "name" and self.current else Varying()
+        if root == "packer":
+            return Varying()
+        if root not in ("var", "local"):
+            what = "data sources are not asked here; write the value, or a variable"
+            raise TemplateError(what if root == "data" else f"{quoted(root)} is no name here; {_NAMES}", position)
+        key = (root, name)
+        if key in self.open:
+            raise TemplateError(f"{root}.{name} needs itself; write its value", position)
+        if key not in self.known:
+            self.open.append(key)
+            try:
+                self.known[key] = self.variable(name, position) if root == "var" else self.local(name, position)
+            finally:
+                self.open.pop()
+        return self.known[key]
+
+    def variable(self, name: str, position: Position) -> Any:
+        block = self.variables.get(name)
+        if block is None:
+            raise TemplateError(f"no variable {quoted(name)} is declared; {self.near(name)}", position)
+        secret = block.attributes.get("sensitive")
+        is_secret = secret is not None and value_of(secret, self.scope) is True
+        default = block.attributes.get("default")
+        if name in self.given:
+            value = self.given[name]
+        elif default is not None:
+            value = value_of(default, self.scope)
+        elif is_secret:
+            value = None
+        else:
+            raise TemplateError(f"var.{name} has no value; give it one by --var {name}=VALUE", position)
+        return Confidential(name, value) if is_secret and not isinstance(value, Varying) else value
+
+    def local(self, name: str, position: Position) -> Any:
+        attribute = self.locals.get(name)
+        if attribute is None:
+            near = nearest(name, self.locals) if self.locals else "the template has none"
+            raise TemplateError(f"no local {quoted(name)} is there; {near}", position)
+        value = value_of(attribute, self.scope)
+        is_plain = not isinstance(value, (Varying, Confidential))
+        return (
+            Confidential(f"local.{name}", value, is_whole=False) if name in self.private_locals and is_plain else value
+        )
+
+    # Builds
+
+    def build(self, block: Block) -> None:
+        name = ""
+        for inner in block.blocks:
+            if inner.kind not in _IN_BUILD:
+                what = f"is no block of a build; {nearest(inner.kind, _IN_BUILD)}"
+                self.result.problems.append(Problem((), what, inner.position, inner.shown))
+        for inner in (*block.of_kind("hcp_packer_registry"), *block.of_kind("error-cleanup-provisioner")):
+            self.result.note(inner.place, "not taken over: " + _LEFT_BLOCKS[inner.kind])
+        try:
+            if "name" in block.attributes:
+                name = str(value_of(block.attributes["name"], self.scope))
+            named = self.named_sources(block)
+        except TemplateError as error:
+            self.problem(error, block.place)
+            return
+        for source, extra in named:
+            self.one(name, block, source, extra)
+
+    def named_sources(self, block: Block) -> list[tuple[Block, Block | None]]:
+        """Return the sources of a build, each with the block that adds options to it. TemplateError."""
+        found: list[tuple[Block, Block | None]] = []
+        attribute = block.attributes.get("sources")
+        listed = value_of(attribute, self.scope) if attribute else []
+        for reference in listed if isinstance(listed, list) else [listed]:
+            found.append((self.source(reference, attribute.position if attribute else block.position), None))
+        for inner in block.of_kind("source"):
+            if len(inner.labels) != 1:
+                raise TemplateError("needs one name, such as source.googlecompute.web; write that", inner.position)
+            found.append((self.source(inner.labels[0], inner.position), inner))
+        if not found:
+            raise TemplateError("names no source; write sources = [...]", block.position)
+        if len(found) + len(self.result.builds) > BUILDS_LIMIT:
+            raise TemplateError(f"makes more than {BUILDS_LIMIT} images; split the template", block.position)
+        return found
+
+    def source(self, reference: Any, position: Position) -> Block:
+        text = str(reference)
+        for prefix in _SOURCES:
+            text = text.removeprefix(prefix)
+        kind, _, name = text.partition(".")
+        if (kind, name) not in self.sources:
+            near = nearest(text, [".".join(each) for each in self.sources]) if self.sources else "declare it"
+            raise TemplateError(f"no source {quoted(text)} is there; {near}", position)
+        return self.sources[kind, name]
+
+    def one(self, name: str, block: Block, source: Block, extra: Block | None) -> None:
+        """Enter the image of one source of a build."""
+        kind, own = source.labels
+        blocks = [source, extra] if extra else [source]
+        if extra and "name" in extra.attributes:
+            own = str(self.settings(extra)["name"].value)
+        found = PackerBuild(name, PackerPart(kind, own, source.place, {}))
+        self.current = found.source
+        settings: dict[str, PartSetting] = {}
+        for each in blocks:
+            settings |= self.settings(each, without=("name",) if each is extra else ())
+        found.source = self.current = replace(found.source, settings=settings)
+        for inner in block.of_kind("provisioner"):
+            part = self.part(inner)
+            if part is not None and counts_for(part, found):
+                found.provisioners.append(overridden(part, found))
+        posts = [*block.of_kind("post-processor")]
+        posts += [each for several in block.of_kind("post-processors") for each in several.blocks]
+        for inner in sorted(posts, key=lambda each: each.position):
+            part = self.part(inner)
+            if part is not None and counts_for(part, found):
+                found.post_processors.append(part)
+        self.result.builds.append(found)
+        self.current = None
+
+    def part(self, block: Block) -> PackerPart | None:
+        if len(block.labels) != 1:
+            what = 'needs the name of what runs, such as "shell"; write that'
+            self.result.problems.append(Problem((), what, block.position, block.kind))
+            return None
+        return PackerPart(block.labels[0], "", block.place, self.settings(block))
+
+    def settings(self, block: Block, without: tuple[str, ...] = ()) -> dict[str, PartSetting]:
+        """Return the options of a block; what cannot be worked out is a problem."""
+        found: dict[str, PartSetting] = {}
+        for name, attribute in block.attributes.items():
+            if name not in without:
+                place = Origin(attribute.position, name)
+                try:
+                    value = value_of(attribute, self.scope)
+                    value = value if name in _RAW else filled_value(value, attribute.position, self.go_names())
+                    found[name] = PartSetting(value, place)
+                except TemplateError as error:
+                    self.problem(error, place)
+                    found[name] = PartSetting(None, place, is_known=False)
+        for inner in block.blocks:
+            values = {name: setting.value for name, setting in self.settings(inner).items()}
+            if inner.kind == "dynamic":
+                what = "is not worked out here; write the blocks that it makes"
+                self.result.problems.append(Problem((), what, inner.position, inner.shown))
+                continue
+            before = found[inner.kind].value if inner.kind in found else []
+            found[inner.kind] = PartSetting([*before, values], inner.place)
+        return found
+
+    def go_names(self) -> Names:
+        current = self.current
+        return {
+            "template_dir": lambda: self.around.root,
+            "pwd": lambda: self.around.folder,
+            "env": lambda name: self.around.environment.get(name, ""),
+            "build_name": lambda: current.name if current else "",
+            "build_type": lambda: current.kind if current else "",
+        }
+
+
+_NAMES = "write var.NAME, local.NAME, path.root, source.name or source.type"
+_LEFT_BLOCKS = {
+    "hcp_packer_registry": "goldsmith images keeps track of images; see docs/published-images.md",
+    "error-cleanup-provisioner": "a failed build leaves nothing to clean up",
+}
+
+
+def counts_for(part: PackerPart, build: PackerBuild) -> bool:
+    """Return whether a provisioner or a post-processor is for a build, by its `only` and `except`."""
+    names = {build.source.name, f"{build.source.kind}.{build.source.name}", build.full_name}
+    only, other = part.settings.get("only"), part.settings.get("except")
+    if only is not None and not names & set(map(str, only.value)):
+        return False
+    return other is None or not names & set(map(str, other.value))
+
+
+def overridden(part: PackerPart, build: PackerBuild) -> PackerPart:
+    """Return a provisioner with the options that it has for this source."""
+    override = part.settings.get("override")
+    if override is None or not isinstance(override.value, dict):
+        return part
+    own = override.value.get(build.source.name) or override.value.get(f"{build.source.kind}.{build.source.name}") or {}
+    changed = {name: PartSetting(value, override.place) for name, value in own.items()}
+    return replace(part, settings={**part.settings, **changed})
+
+
+def _word(attribute: Attribute | None) -> str:
+    """Return the plain word that an attribute is, such as a type; nothing for another value."""
+    inside = getattr(attribute.expression, "children", [None])[0] if attribute else None
+    return str(inside.children[0]) if inside is not None and getattr(inside, "data", "") == "identifier" else ""
+
+
+def _is_text(attribute: Attribute) -> bool:
+    inside = getattr(attribute.expression, "children", [None])[0]
+    return getattr(inside, "data", "") in ("string", "heredoc_template", "heredoc_template_trim")
+
+
+def shown_kind(value: Any) -> str:
+    """Return a value's kind, as a message says it."""
+    if isinstance(value, Varying):
+        return "a text that is another one each time"
+    return "a sensitive value" if isinstance(value, Confidential) else shown_value(value)

@@ -1,0 +1,107 @@
+"""Expressions of templates: what they come to, and the bounds of what hostile ones take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.spec.packer.expressions import Confidential, Scope, Varying, value_of
+from shared.spec.packer.functions import functions
+from shared.spec.packer.syntax import TemplateError, TemplateFiles, read_body
+from tests.shared.spec.packer.templates import read_file, template_of
+
+NAMES: dict[str, Any] = {"x": "one", "list": ["a", "", "b"], "map": {"k": [{"z": 9}]}, "secret": Confidential("s", "v")}
+
+
+def worked_out(text: str) -> Any:
+    scope = Scope(lambda root, name, place: NAMES[name], functions({"HOME": "/home"}, read_file, "/work"))
+    return value_of(read_body(f"x = {text}\n").attributes["x"], scope)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('"a-${var.x}-${1 + 2 * 3}"', "a-one-7"),
+        ('"${var.list}"', ["a", "", "b"]),
+        ('"\\u00e9\\n\\"$${x} %%{y}"', 'é\n"${x} %{y}'),
+        ('var.x == "one" && !false ? 1.5 : null', 1.5),
+        ("(10 - 4) / 4 >= 1.5", True),
+        ("-7 % 4", 1),
+        ('{ a = 1, "b" : true, for = "x" }', {"a": 1, "b": True, "for": "x"}),
+        ('var.map["k"][0].z', 9),
+        ("var.map.k[*].z", [9]),
+        ('[for each in var.list : upper(each) if each != ""]', ["A", "B"]),
+        ('{for key, each in {a = 1} : "${key}x" => each + 1}', {"ax": 2}),
+        ('join(",", concat([var.list, ["c"]]...))', "a,,b,c"),
+        ('try(jsondecode("{"), "else")', "else"),
+        ("can(var.map.nope)", False),
+        ('format("%s-%03d-%v%%", "a", 7, true)', "a-007-true%"),
+        ('regex_replace("2024-01-02 a", "[- TZ:]", "")', "20240102a"),
+        ('replace(env("HOME"), "/", ".")', ".home"),
+        ('file("motd")', "hi\n"),
+        ("merge({a = 1}, {a = 2, b = 3})", {"a": 2, "b": 3}),
+        ('lookup({a = 1}, "b", 5) + length([1, 2])', 7),
+        ('"v${timestamp()}"', Varying("v")),
+        ('formatdate("YYYY", timestamp())', Varying()),
+        ("var.secret", Confidential("s", "v")),
+        ('"A=${var.secret}"', Confidential("s", "A=v", False, "A=")),
+        ("upper(var.secret)", Confidential("s", "V", False)),
+    ],
+)
+def test_values(text: str, value: Any) -> None:
+    assert worked_out(text) == value
+
+
+def test_a_heredoc_loses_its_indent_and_keeps_its_own() -> None:
+    assert worked_out('<<-END\n    a ${upper("}")}\n      $${b}\n  END') == "  a }\n    ${b}\n".replace(
+        "  ", "", 1
+    ).replace("\n    ", "\n  ")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("(" * 100, "nests brackets more than 60 deep"),
+        ("1" + "+1" * 500, "nests too deep"),
+        ("true" + ".a" * 5000, "nests too deep"),
+        ("[for a in [1,2,3,4,5,6,7,8,9,0] : " * 6 + "a" + "]" * 6, "takes too many steps"),
+        (
+            'join("", [for a in [1, 2] : "' + "x" * 60_000 + '${"x"}"], [for a in [1, 2, 3] : "' + "y" * 60_000 + '"])',
+            "gives too much",
+        ),
+        ('regex_replace("aaaa", "(a+)+$", "")', "is more than characters, classes and one quantifier"),
+        ("9999999999 * 99999999999", "is too large a number"),
+        ("1 / 0", "divided by zero"),
+        ('cidrhost("10.0.0.0/8", 1)', "cidrhost() is not worked out here"),
+        ("upper(1, 2, 3)", "upper() cannot be worked out"),
+        ('timestamp() == "x"', "depends on a value that is not known here"),
+        ('"%{ if true }x%{ endif }"', "is not worked out here"),
+    ],
+)
+def test_what_is_too_much_or_not_known_is_told(text: str, what: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        worked_out(text)
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["x {", "a = ", 'a = "', "<<A\n" * 2000, "/*" * 20_000, "${" * 9, "\0", "\ud800"])
+def test_what_is_no_hcl_has_a_place(text: str) -> None:
+    _, problems = TemplateFiles({"first.pkr.hcl": "# nothing\n", "bad.pkr.hcl": text}).blocks()
+    assert [each.text.split("; ")[-1] for each in problems] == ["check it with: packer validate"]
+    assert all(each.position is not None and each.position.line > 2 for each in problems)
+
+
+def test_a_template_that_is_too_long_is_refused_at_once() -> None:
+    _, problems = TemplateFiles({"long.pkr.hcl": "a = 1\n" * 30_000}).blocks()
+    assert [each.text for each in problems] == [
+        "is longer than 128 KiB; move texts into files, and name those by file()"
+    ]
+
+
+def test_values_that_need_themselves_are_told() -> None:
+    text = 'locals {\n  a = local.b\n  b = local.a\n}\nsource "qemu" "x" {\n  cpus = local.a\n}\n'
+    template = template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n')
+    assert [(each.position.line if each.position else 0, each.text) for each in template.problems] == [
+        (3, "local.a needs itself; write its value")
+    ]
