@@ -54,6 +54,7 @@ COMMAND_VARIABLES = (
     FAMILY_CONCURRENCY,
     CommandVariable(CACHE_SIZE, "how much the results of steps may take on the disk, such as 5G", CACHE_SIZE_DEFAULT),
     CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
+    CommandVariable("PAGER", "what shows long output in a terminal; cat is none", "less"),
     SOURCE_DATE,
 )
 """Every variable that is read. Commands with --project read those of the emulator too: shared/gcp/settings.py."""

@@ -5,6 +5,7 @@ Imports at the top would cost every command, `--help` too, what only one needs.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -23,6 +24,7 @@ from .build_options import (
 from .builds import builds
 from .cache import cache
 from .command_group import BUILD, MACHINE, RESULTS, SPECS, CommandGroup
+from .completions import families
 from .elements import elements
 from .images import images
 from .options import (
@@ -70,8 +72,53 @@ def _every_command(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
     ] = False,
+    no_pager: Annotated[
+        bool, typer.Option("--no-pager", help="Print long output as it is; as PAGER=cat does.")
+    ] = False,
 ) -> None:
     """Take what stands before the command."""
+    if no_pager:
+        os.environ["PAGER"] = "cat"
+
+
+@app.command(rich_help_panel=BUILD)
+def init(
+    spec: Annotated[Path, typer.Argument(metavar="[SPEC]", help="The file to write.")] = Path("build.yaml"),
+    name: Annotated[Optional[str], typer.Option(metavar="NAME", help="The spec's name; else the folder's.")] = None,  # noqa: UP045
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="FAMILY",
+            autocompletion=families,
+            help="What to start from: a family of this machine, or PROJECT/FAMILY.",
+        ),
+    ] = None,
+    packages: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--package", metavar="NAME", help="A package to install; may be given several times."),
+    ] = None,
+    script: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="FILE", help="A script to run, written if it is not there; '' for none."),
+    ] = None,
+    family: Annotated[Optional[str], typer.Option(metavar="NAME", help="The image's family; else the name.")] = None,  # noqa: UP045
+    engine: EngineOption = None,
+    project: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="Build on Google Cloud, in this project."),
+    ] = None,
+    origin: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--from", metavar="FILE", help="Take everything from a file that `goldsmith convert` reads."),
+    ] = None,
+    defaults: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, and take what is usual.")] = False,
+) -> None:
+    """Write a first spec: asks in a terminal what no option says."""
+    from ..commands.machine.init import Answers
+    from ..commands.machine.init import init as run
+
+    named = None if packages is None else tuple(packages)
+    run(spec, Answers(name, source, named, script, family, engine, project), origin, defaults=defaults)
 
 
 @app.command(rich_help_panel=BUILD)

@@ -17,6 +17,12 @@ from .examples import EXAMPLES
 BUILD, SPECS, RESULTS, MACHINE = "Build an image", "Specs", "What there is", "This machine"
 SECTIONS = (BUILD, SPECS, RESULTS, MACHINE)
 """The sections of the commands, in their order."""
+PAGED = (
+    *("goldsmith builds list", "goldsmith builds show", "goldsmith builds logs"),
+    *("goldsmith images list", "goldsmith images show", "goldsmith images lineage", "goldsmith images diff"),
+    *("goldsmith cache list", "goldsmith elements tree", "goldsmith elements explain", "goldsmith gpu-drivers"),
+)
+"""The commands whose output may be longer than a screen."""
 LONGEST_LINE = 200  # letters of what a command does, in its group's help; none is that long
 
 
@@ -30,6 +36,15 @@ class ExampledCommand(TyperCommand):
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the examples."""
         _write_examples(ctx, formatter)
+
+    def invoke(self, ctx: Context) -> Any:
+        """Run it; what is for a person to read, and may be long, is shown in a pager."""
+        if ctx.command_path not in PAGED or any(ctx.params.get(option) for option in ("json", "follow")):
+            return super().invoke(ctx)
+        from ..screen.pager import paged
+
+        with paged():
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse what stands behind the command. NoSuchOption says where an option of the program stands."""

@@ -8,7 +8,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "goldsmith": (
         "goldsmith doctor",
         "goldsmith images bootstrap debian-12",
+        "goldsmith init --name hello",
         "goldsmith build build.yaml --output out",
+    ),
+    "goldsmith init": (
+        "goldsmith init",
+        "goldsmith init web.yaml --name web --package nginx",
+        "goldsmith init cos.yaml --from cloudbuild.yaml",
     ),
     "goldsmith build": (
         "goldsmith build build.yaml",
@@ -37,6 +43,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "goldsmith builds show": ("goldsmith builds show hello-1f2e",),
     "goldsmith builds logs": (
         "goldsmith builds logs hello-1f2e --follow",
+        "goldsmith --no-pager builds logs hello-1f2e",
         "goldsmith builds logs hello-1f2e --script install.d/20-app",
     ),
     "goldsmith builds cancel": ("goldsmith builds cancel hello-1f2e3d4c5b6a",),

@@ -27,8 +27,9 @@ from ..home import open_home, resume_all
 from ..home import resume_build as resume_one
 from ..places import Place, builds_at
 from ..screen.script_lines import ScriptLines
-from ..screen.tables import print_json, print_table, when
+from ..screen.tables import print_json, print_table, relative, when
 from ..screen.text import complain, printable, printable_lines, say
+from ..screen.times import took
 from ..screen.words import release_lines, summary
 
 if TYPE_CHECKING:
@@ -73,9 +74,8 @@ def _document(build: Build | Damaged, interrupted: set[str], waits: Mapping[str,
 def _row(build: Build | Damaged, interrupted: set[str], waits: Mapping[str, Wait]) -> tuple[str, ...]:
     if isinstance(build, Damaged):
         return (build.id, "damaged", "", "", "")
-    took = f"{build.updated - build.created:.0f} s"
     state = _state(build, build.id in interrupted, waits.get(build.id))
-    return (build.id, state, build.outcome or "", when(build.created), took)
+    return (build.id, state, build.outcome or "", relative(build.created), took(build.updated - build.created))
 
 
 def _state(build: Build, interrupted: bool, wait: Wait | None) -> str:
@@ -131,7 +131,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
     lines = [
         ("build", build.id),
         ("state", _state(build, interrupted, waits.get(build.id)) + (f", {build.outcome}" if build.outcome else "")),
-        ("requested", f"{when(build.created)}, deadline {when(build.deadline)}"),
+        ("requested", f"{when(build.created)}, {relative(build.created)}; deadline {when(build.deadline)}"),
         *([("retry of", build.retry_of)] if build.retry_of else []),
         *([("author", build.plan.author)] if build.plan is not None and build.plan.author else []),
         ("attempt", str(build.attempt)),

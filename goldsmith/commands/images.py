@@ -25,7 +25,7 @@ from ..exit_status import NOT_SUCCEEDED
 from ..home import open_home
 from ..places import Place, builds_at, default_bucket, open_client_of
 from ..screen.progress import shown
-from ..screen.tables import megabytes, print_json, print_table, when
+from ..screen.tables import megabytes, print_json, print_table, relative, when
 from ..screen.text import complain, say
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def list_images(family: str | None, *, as_json: bool) -> None:
 def _row(image: Image) -> tuple[str, ...]:
     size, data = f"{image.disk_size_gb} GB", megabytes(image.archive_bytes)
     family, mark = image.family or "", image.deprecated or ""
-    return (image.name, family, image.architecture, size, data, when(image.created), mark)
+    return (image.name, family, image.architecture, size, data, relative(image.created), mark)
 
 
 def _original(image: Image, names: Mapping[str, str]) -> str:
@@ -84,7 +84,7 @@ def show_image(name: str, *, as_json: bool) -> None:
     lines = [
         ("image", f"{image.project}/{image.name}, id {image.id}"),
         ("family", image.family or "none"),
-        ("created", when(image.created)),
+        ("created", f"{when(image.created)}, {relative(image.created)}"),
         ("disk", f"{image.disk_size_gb} GB, {megabytes(image.archive_bytes)} of data, {image.architecture}"),
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(image.labels.items())) or "none"),
     ]

@@ -8,9 +8,9 @@ import shared.spec
 
 from ..screen.text import say
 
-FILE = Path(shared.spec.__file__).with_name("spec.schema.json")
+SCHEMA_FILE = Path(shared.spec.__file__).with_name("spec.schema.json")
 
 
 def print_schema() -> None:
     """Print it."""
-    say(FILE.read_text(encoding="utf-8").rstrip())
+    say(SCHEMA_FILE.read_text(encoding="utf-8").rstrip())

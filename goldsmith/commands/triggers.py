@@ -21,7 +21,7 @@ from shared.spec.read import parse_file
 
 from ..exit_status import INTERRUPTED, NOT_SUCCEEDED, of_error
 from ..home import open_home, resume_all
-from ..screen.tables import print_json, print_table, when
+from ..screen.tables import print_json, print_table, relative
 from ..screen.text import complain, say
 from .build import BuildFlags, build_all
 from .specs import here, read_builds, spec_path, spec_place
@@ -74,7 +74,7 @@ def list_triggers(*, as_json: bool) -> None:
     rows = [
         (each.id, "damaged", "", each.why)
         if isinstance(each, Damaged)
-        else (each.name, ("paused: " if each.paused else "") + _when_built(each), when(each.since), each.spec)
+        else (each.name, ("paused: " if each.paused else "") + _when_built(each), relative(each.since), each.spec)
         for each in found
     ]
     print_table(("NAME", "BUILT", "ADDED", "SPEC"), rows)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .text import printable, say
+from .times import ago, with_iso_times
 
 
 def print_json(document: Any) -> None:
-    """Print a document, indented, keys sorted."""
-    say(json.dumps(document, indent=2, sort_keys=True))
+    """Print a document, indented, keys sorted, its times in ISO 8601 as well."""
+    say(json.dumps(with_iso_times(document), indent=2, sort_keys=True))
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -33,6 +34,11 @@ def when(seconds: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):
         return "never"
+
+
+def relative(seconds: float) -> str:
+    """Return a time as people count it from now: 3 minutes ago."""
+    return ago(seconds, time.time())
 
 
 def megabytes(count: int) -> str:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+TIMES = frozenset(
+    (
+        *("accepted", "asked", "begun", "committed", "created", "deadline", "deletes_at", "disk_asked", "disk_until"),
+        *("ended", "expires", "finished", "kept_until", "last_seen", "made", "obsolete", "paused", "removed"),
+        *("requested", "since", "time", "turn", "until", "updated", "used", "wake_at", "withdrawing"),
+    )
+)
+"""Keys of documents for programs whose floating-point values are Unix seconds."""
 NOW = 1.0  # seconds within which something is now
 FIRST_PACE = 1.0  # seconds of work before which its pace is a guess
 LONGEST = 1e12  # seconds; no calendar has more
@@ -42,6 +52,24 @@ def iso(seconds: float) -> str | None:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def with_iso_times(document: Any) -> Any:
+    """Return a JSON document, in which each object with times in Unix seconds has them in ISO 8601 as well.
+
+    They are in one more object, `iso_times`, by the same names. What is 0, as of what has not happened, has none.
+    """
+    if isinstance(document, list | tuple):
+        return [with_iso_times(each) for each in document]
+    if not isinstance(document, Mapping):
+        return document
+    values = {key: with_iso_times(value) for key, value in document.items()}
+    times = {key: iso(value) for key, value in document.items() if key in TIMES and _is_time(value)}
+    return {**values, "iso_times": times} if times else values
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, float) and value >= 1.0 and iso(value) is not None
 
 
 class Pace:

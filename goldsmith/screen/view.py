@@ -19,6 +19,7 @@ from shared.build.events import Event, Reported, to_json
 from .progress import Stages
 from .terminal import can_be_drawn_on
 from .text import last_state, printable
+from .times import with_iso_times
 from .words import DOING, event_line, result_line, summary
 
 
@@ -215,4 +216,4 @@ class JsonView:
         self._print({"build": to_json(build), "logs": logs})
 
     def _print(self, document: dict[str, object]) -> None:
-        self._lines.write(json.dumps(document, sort_keys=True))
+        self._lines.write(json.dumps(with_iso_times(document), sort_keys=True))

@@ -52,6 +52,13 @@ def names_here(home: Path, kind: KnownKind, prefix: str) -> list[str]:
     return known_names(home, kind, prefix)
 
 
+def mending(checks: Sequence[HostCheck]) -> str:
+    """Return the one command line that mends what was found lacking."""
+    from .doctor import mending
+
+    return mending(checks)
+
+
 def images_here(backend: LocalBackend) -> LocalImages:
     """Return the work on this machine's images, on an opened backend."""
     from .images import LocalImages

@@ -12,7 +12,7 @@ from shared.runtime import opening
 
 from ...exit_status import NOT_SUCCEEDED
 from ...home import home
-from ...screen.tables import megabytes, print_json, print_table, when
+from ...screen.tables import megabytes, print_json, print_table, relative
 from ...screen.text import complain, say
 
 SHOWN = 12  # digits of a key
@@ -25,7 +25,7 @@ def list_layers(*, as_json: bool) -> None:
         print_json([asdict(layer) for layer in found])
         return
     rows = [
-        (layer.key[:SHOWN], layer.step, layer.build, layer.engine, megabytes(layer.disk_bytes), when(layer.used))
+        (layer.key[:SHOWN], layer.step, layer.build, layer.engine, megabytes(layer.disk_bytes), relative(layer.used))
         for layer in found
     ]
     print_table(("LAYER", "STEP", "BUILD", "ENGINE", "DATA", "USED"), rows)

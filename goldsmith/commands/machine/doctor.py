@@ -26,4 +26,7 @@ def doctor(*, as_json: bool, install: bool) -> int:
     else:
         for finding in findings:
             say(f"{'ok' if finding.good else 'MISSING':<8} {finding.what:<20} {finding.text}")
+        mended = opening.mending(findings)
+        if mended:
+            say(f"\nmend all of it with:\n  {mended}")
     return 0 if all(finding.good for finding in findings) else LACKING

@@ -20,7 +20,7 @@ from shared.runtime import opening
 from ...exit_status import NOT_SUCCEEDED
 from ...home import open_home
 from ...places import Place, open_client_of
-from ...screen.tables import print_json, print_table, when
+from ...screen.tables import print_json, print_table, relative
 from ...screen.text import complain, say
 from ..images import local_name, written_image
 from .mail_proof import MailProof, identity_token
@@ -70,8 +70,8 @@ def list_approvals(place: Place, *, as_json: bool) -> None:
         (
             each.image if place.project in (None, each.project) else f"{each.project}/{each.image}",
             each.channel,
-            when(each.asked),
-            when(each.deadline),
+            relative(each.asked),
+            relative(each.deadline),
             ", ".join(approval.by for approval in each.approvals) or "none yet",
         )
         for each in shown

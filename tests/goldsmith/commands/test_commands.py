@@ -73,7 +73,7 @@ def test_builds_list_is_newest_first(run: Commands, home: Path) -> None:
     heads, *rows = (line.split() for line in done.out.splitlines())
     assert heads == ["BUILD", "STATE", "OUTCOME", "REQUESTED", "TOOK"]
     assert [row[:3] for row in rows] == [[build.id, "finished", "failed"] for build in (LATER, DONE)]
-    assert rows[1][3:] == ["2026-11-20", "12:00:00Z", "0", "s"]
+    assert rows[1][-3:] in (["ago", "0.0", "s"], ["now", "0.0", "s"])
     assert [read_build(document) for document in run("builds", "list", "--json").document()] == [LATER, DONE]
 
 

@@ -37,7 +37,7 @@ def test_a_spec_is_added_listed_and_removed(run: Commands, spec: Path) -> None:
         assert done.out.endswith("then every 7d and for each new source image\n")
     [listed] = run("triggers", "list", "--json").document()
     assert (listed["spec"], listed["every"], listed["source_changed"]) == (str(spec), 604800, True)
-    assert run("triggers", "list").out.splitlines()[1].startswith("hello  every 7d and for each new source image  20")
+    assert run("triggers", "list").out.splitlines()[1].startswith("hello  every 7d and for each new source image  now")
     assert run("triggers", "resume", spec).out == f"{spec} is built by itself again\n"
     assert run("triggers", "remove", spec).status == 0
     assert run("triggers", "list").out == "none\n"

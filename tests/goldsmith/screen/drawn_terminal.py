@@ -10,10 +10,12 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+LIMIT = 90  # seconds for one command
 _PARTS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
 
@@ -52,15 +54,15 @@ def watched(
     *,
     size: tuple[int, int] = (100, 30),
     environment: Mapping[str, str] | None = None,
-    see: Callable[[str, int], None] = lambda text, fd: None,
+    typing: Callable[[str], str] = lambda seen: "",
     typed: bytes = b"",
 ) -> tuple[int, str, list[str]]:
     """Run a command on a terminal; return its exit status, all that it wrote, and what was seen after each piece.
 
-    `see` is told what is seen each time, with the terminal's descriptor, by which it can type and resize.
+    `typed` is typed before it begins, and what `typing` returns each time that something else is seen.
     """
     ours, theirs = pty.openpty()
-    resize(ours, *size)
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     if typed:
         os.write(ours, typed)
     process = subprocess.Popen(
@@ -74,21 +76,19 @@ def watched(
     )
     os.close(theirs)
     screen, written, seen = Screen(), b"", []
+    given_up = threading.Timer(LIMIT, process.kill)
+    given_up.start()
     try:
         while piece := os.read(ours, 65536):
             written += piece
             screen.write(piece.decode("utf-8", "replace"))
             seen.append(screen.text)
-            see(screen.text, ours)
+            os.write(ours, typing(screen.text).encode())
     except OSError:  # EIO: the other end is closed
         pass
+    given_up.cancel()
     os.close(ours)
     return process.wait(60), written.decode("utf-8", "replace"), seen
-
-
-def resize(terminal: int, width: int, height: int) -> None:
-    """Change a terminal's size, as a person does who drags its corner."""
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
 
 def without_size() -> dict[str, str]:

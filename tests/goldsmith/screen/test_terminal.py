@@ -98,7 +98,7 @@ def test_console_of_a_guest_does_not_steer_a_terminal(home: Path, run: Commands,
     logs = home / "builds" / build["id"] / "logs"
     logs.mkdir(parents=True)
     (logs / f"gs-{build['id']}-a1-vm.log").write_bytes(b"\x1b[2Jone \xe2\x9c\x93\r\n\x07two\n")
-    status, written = on_terminal(home, "builds", "logs", build["id"])
+    status, written = on_terminal(home, "builds", "logs", build["id"], PAGER="cat")
     assert (status, written) == (0, "\ufffd[2Jone ✓\r\n\ufffdtwo\r\n")
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from goldsmith.screen.live import LINES, STAY, LiveView
 from goldsmith.screen.text import last_state, printable, printable_lines
-from goldsmith.screen.times import Pace, ago, iso, took
+from goldsmith.screen.times import Pace, ago, iso, took, with_iso_times
 from goldsmith.screen.view import JsonView, Lines, PlainView, QuietView, View
 from goldsmith.screen.words import DOING, event_line, release_lines, summary
 from provisioner.protocol import (
@@ -30,7 +30,7 @@ from provisioner.protocol import (
     encode_exported,
 )
 from shared.build.build import ArchiveRecord, Build, LedgerEntry, Outcome, State, StepRecord
-from shared.build.events import read_build, read_event
+from shared.build.events import read_build, read_event, to_json
 from tests.world import values
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\b\x9b31m\u202egone\x00\ud800"
@@ -492,3 +492,27 @@ def test_times_are_iso_where_programs_read() -> None:
     assert iso(values.NOON) == "2026-11-20T12:00:00.000Z"
     assert iso(values.NOON + 0.25) == "2026-11-20T12:00:00.250Z"
     assert [iso(odd) for odd in (1e18, float("nan"), float("inf"))] == [None, None, None]
+
+
+def test_json_has_iso_times_beside_the_seconds() -> None:
+    document = {
+        "created": values.NOON,
+        "deleted": None,
+        "steps": [{"seconds": 4.2, "time": 0.0}],
+        "used": 5_000_000_000,
+    }
+    assert with_iso_times({"build": document, "until": values.NOON + 60}) == {
+        "build": {**document, "iso_times": {"created": "2026-11-20T12:00:00.000Z"}},
+        "until": values.NOON + 60,
+        "iso_times": {"until": "2026-11-20T12:01:00.000Z"},
+    }
+    assert with_iso_times([{"time": "noon"}, 7]) == [{"time": "noon"}, 7]
+    assert "iso_times" not in with_iso_times({"time": float("nan")})
+
+
+def test_all_times_of_a_build_are_iso_as_well() -> None:
+    shown = with_iso_times(to_json(values.build()))
+    assert set(shown["iso_times"]) >= {"created", "updated", "deadline"}
+    assert shown["plan"]["iso_times"] == {"requested": iso(values.NOON)}
+    event = with_iso_times(to_json(values.machine_started()))
+    assert event["iso_times"] == {"time": iso(values.machine_started().time)}

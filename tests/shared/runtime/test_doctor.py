@@ -5,10 +5,12 @@ It probes KVM, and a probe that hangs in the kernel outlives its killing; so it 
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 from shared.host.programs import PACKAGES
-from shared.runtime.doctor import FOREIGN_PROGRAMS
+from shared.runtime.doctor import FOREIGN_PROGRAMS, INSTALL, HostCheck, mending, namespace_commands
 from tests.goldsmith.command_line import Commands
 
 
@@ -43,3 +45,36 @@ def test_a_home_without_room_is_not_good(tmp_path: Path) -> None:
     good, text = examined(Path("/proc/goldsmith"), tmp_path)["home"]  # a file system of no size
     assert not good
     assert "0.0 GB free; a build may need 4 GB" in text
+
+
+def test_one_command_mends_all_that_is_lacking() -> None:
+    """Each remedy is in it once, in the order in which they were found."""
+    checks = [
+        HostCheck("cgpt", False, "is missing", INSTALL),
+        HostCheck("packages", False, "cgpt", INSTALL),
+        HostCheck("arm64", True, "no firmware"),
+        HostCheck("home", False, "no room", "goldsmith cache prune"),
+    ]
+    assert mending(checks) == "goldsmith doctor --install && goldsmith cache prune"
+    assert mending(checks[2:3]) == ""
+
+
+def test_doctor_prints_the_command(tmp_path: Path) -> None:
+    done = Commands(Path("/proc/goldsmith"), tmp_path)("doctor")
+    assert done.status == 3
+    assert done.out.splitlines()[-2:] == ["mend all of it with:", "  goldsmith cache prune"]
+    assert "mend all" not in Commands(tmp_path / "home", tmp_path)("doctor").out
+
+
+def test_namespaces_are_allowed_by_what_this_kernel_has(tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for name in ("subuid", "subgid"):
+        (tmp_path / name).write_text(f"other:1:2\n{user}:100000:65536\n")
+    assert list(namespace_commands(tmp_path, tmp_path)) == []
+    (tmp_path / "apparmor_restrict_unprivileged_userns").write_text("1\n")
+    (tmp_path / "unprivileged_userns_clone").write_text("1\n")
+    (tmp_path / "subgid").unlink()
+    assert list(namespace_commands(tmp_path, tmp_path)) == [
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+    ]
