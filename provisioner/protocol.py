@@ -147,6 +147,26 @@ class Elements:
     packages: Tuple[str, ...] = ()  # installed after install.d, by the distribution's own names
 
 
+IMAGES_ANSIBLE = "image"  # the version that stands for the image's own ansible-playbook
+KEPT_ANSIBLE = "/usr/local/lib/ansible-core"  # where it is in an image that keeps it
+ANSIBLE_VERSIONS = ("2.18.19", "2.17.14", IMAGES_ANSIBLE)
+
+
+@dataclass(frozen=True)
+class Ansible:
+    """Run a playbook of the context on this machine, with an ansible-core for the step alone."""
+
+    playbook: str
+    extra_vars: Mapping[str, str] = field(default_factory=dict)
+    tags: Tuple[str, ...] = ()
+    skip_tags: Tuple[str, ...] = ()
+    groups: Tuple[str, ...] = ()  # of the inventory, in which this machine is
+    roles: Tuple[str, ...] = ()  # folders of the context that hold roles, beside the playbook's own
+    requirements: Optional[str] = None  # file of the context for ansible-galaxy; what it names is there for the step
+    version: Optional[str] = None  # of ansible-core, or "image" for the image's own; None: by the image's Python
+    keep: bool = False  # ansible-core stays in the image
+
+
 @dataclass(frozen=True)
 class Reboot:
     """Reboot, then go on with the next step."""
@@ -163,6 +183,7 @@ ACTIONS: Mapping[str, type] = {
     "disable-auto-update": DisableAutoUpdate,
     "kernel-command-line": KernelCommandLine,
     ELEMENTS_ACTION: Elements,
+    "ansible": Ansible,
     "reboot": Reboot,
 }
 """Every action a step can name, and the closed schema of its inputs."""

@@ -24,7 +24,9 @@ from ..json_values import to_document
 from ..quantities import GIB
 from ..spec.model import Spec
 
-CHROOT_ACTIONS = frozenset(["run-script", "copy-files", "install-packages", "elements"])  # others need a booted system
+CHROOT_ACTIONS = frozenset(
+    ["run-script", "copy-files", "install-packages", "elements", "ansible"]
+)  # others need a booted system
 MACHINE = "x86_64"
 LOCAL_IMAGE = "DIB_LOCAL_IMAGE"  # the variable that names a file beside the spec
 ROOT_GB = 10  # of the disk, where the spec names no size

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from provisioner.protocol import DiskLayout, Step
+from provisioner.protocol import KEPT_ANSIBLE, DiskLayout, Step
 
 from ..architectures import ARM64
 from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
@@ -49,13 +49,14 @@ if TYPE_CHECKING:  # a tenth of a second of pydantic, which readers of plans do 
 SCRATCH_GB = 10  # the toolchain that builds a GPU driver's kernel modules, unpacked, and what it makes
 CACHE_AGE = 86_400.0  # seconds for which results of steps that could reach other hosts are used, if nothing is said
 OWN_FILES = {
-    "run-script": "script",
-    "copy-files": "source",
-    "install-gpu": "deps_dir",
-    "install-anthos": "package_spec",
-    "elements": "path",
+    "run-script": ("script",),
+    "copy-files": ("source",),
+    "install-gpu": ("deps_dir",),
+    "install-anthos": ("package_spec",),
+    "elements": ("path",),
+    "ansible": ("playbook", "roles", "requirements"),
 }
-"""The input of each action that names a file of the context, or some folders."""
+"""The inputs of each action that name a file of the context, or some folders."""
 ELEMENTS = "elements"
 CHECKS_STEP, RESTART_STEP = "built-in checks", "restart of the VM"  # no step of a spec has a space in its name
 _PATTERN = re.compile(r"[*?[]")
@@ -121,7 +122,7 @@ def make_plan(
         keep_failed=spec.verify is not None and spec.verify.keep_failed,
         layout=layout,
         hygiene=spec.hygiene.findings,
-        allow=tuple(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow),
+        allow=(*(Allowance(entry.path, entry.why) for entry in spec.hygiene.allow), *_examples_of_ansible(spec)),
         timeout=spec.build.timeout,
         rebuild=spec.rebuild,
         attempts=spec.build.attempts,
@@ -215,11 +216,19 @@ def _inputs(step: SpecStep, documents: Mapping[AskedElements, str]) -> Mapping[s
     return {**inputs, "documents": documents.get((tuple(step.inputs["elements"]), tuple(step.inputs["path"])), "")}
 
 
+def _examples_of_ansible(spec: Spec) -> Iterator[Allowance]:
+    """Yield what an image that keeps ansible-core has: passwords in the examples of its documentation."""
+    if any(step.action == "ansible" and step.inputs["keep"] for step in spec.steps):
+        yield Allowance(f"{KEPT_ANSIBLE}/ansible/plugins/inventory/*.py", "examples in Ansible's own documentation")
+
+
 def _own_files(step: SpecStep) -> Iterator[str]:
     """Yield patterns of the files of the context that a step's inputs name."""
-    places = packed_inputs(step.action, step.inputs).get(OWN_FILES.get(step.action, ""))
-    for place in [places] if isinstance(places, str) else places or ():
-        yield "**" if place == "." else _PATTERN.sub(r"[\g<0>]", place)
+    inputs = packed_inputs(step.action, step.inputs)
+    for key in OWN_FILES.get(step.action, ()):
+        places = inputs.get(key)
+        for place in [places] if isinstance(places, str) else places or ():
+            yield "**" if place == "." else _PATTERN.sub(r"[\g<0>]", place)
 
 
 def _disk_size(asked: int | None, source: SourceImage) -> int:

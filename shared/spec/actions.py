@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model
 
-from provisioner.protocol import ACTIONS, ELEMENTS_OWN
+from provisioner.protocol import ACTIONS, ANSIBLE_VERSIONS, ELEMENTS_OWN
 
 from ..names import nearest, quoted, shown_value
 from .closed import BrokenRule, Closed, Rules
@@ -30,14 +30,19 @@ class ContextFile:
     or_url: bool = False  # then it may be something else altogether
 
 
-CONTEXT_FILES: Mapping[str, ContextFile] = {
-    "run-script": ContextFile("script", ("file",)),
-    "copy-files": ContextFile("source", ("file", "dir")),
-    "install-gpu": ContextFile("deps_dir", ("dir",)),
-    "install-anthos": ContextFile("package_spec", ("file", "dir"), or_url=True),
-    "elements": ContextFile("path", ("dir",)),
+CONTEXT_FILES: Mapping[str, tuple[ContextFile, ...]] = {
+    "run-script": (ContextFile("script", ("file",)),),
+    "copy-files": (ContextFile("source", ("file", "dir")),),
+    "install-gpu": (ContextFile("deps_dir", ("dir",)),),
+    "install-anthos": (ContextFile("package_spec", ("file", "dir"), or_url=True),),
+    "elements": (ContextFile("path", ("dir",)),),
+    "ansible": (
+        ContextFile("playbook", ("file",)),
+        ContextFile("roles", ("dir",)),
+        ContextFile("requirements", ("file",)),
+    ),
 }
-"""For each action that reads the context, the input that names the file or folder, or some of them."""
+"""For each action that reads the context, the inputs that name a file or folder, or some of them."""
 
 URL = re.compile(r"(https?|gs)://[^\s/]+/\S+")
 INSTALLER = re.compile(r"NVIDIA-Linux-(x86_64|aarch64)-[0-9]+(\.[0-9]+){1,2}\.run")
@@ -115,6 +120,12 @@ def _some_packages(packages: tuple[str, ...]) -> tuple[str, ...]:
     if not packages:  # pydantic's min_length would also count wrong entries as missing
         raise ValueError("is empty; write at least one package")
     return packages
+
+
+def _ansible_release(text: str) -> str:
+    if text not in ANSIBLE_VERSIONS:
+        raise ValueError(f"{quoted(text)} is no version for this step; write one of: {', '.join(ANSIBLE_VERSIONS)}")
+    return text
 
 
 def _absolute(text: str) -> str:
@@ -202,6 +213,17 @@ KernelParameter = Annotated[
     ),
 ]
 
+AnsibleName = Annotated[
+    str,
+    matching(
+        re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}"), "is no name in Ansible; write letters, digits and _, a letter first"
+    ),
+]
+AnsibleTag = Annotated[
+    str,
+    matching(re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.:]{0,99}"), "is no tag of Ansible; write one tag in each entry"),
+]
+
 ElementNames = Annotated[tuple[ElementName, ...], AfterValidator(_some_elements)]
 ElementsPath = Annotated[tuple[Annotated[str, AfterValidator(_folder)], ...], AfterValidator(_some_folders)]
 ElementsEnvironment = Annotated[
@@ -209,6 +231,14 @@ ElementsEnvironment = Annotated[
 ]
 
 _CHECKED: Mapping[tuple[str, str], Any] = {
+    ("ansible", "playbook"): ContextPath,
+    ("ansible", "extra_vars"): dict[AnsibleName, Annotated[str, AfterValidator(_text)]],
+    ("ansible", "tags"): tuple[AnsibleTag, ...],
+    ("ansible", "skip_tags"): tuple[AnsibleTag, ...],
+    ("ansible", "groups"): tuple[AnsibleName, ...],
+    ("ansible", "roles"): tuple[ContextPath, ...],
+    ("ansible", "requirements"): ContextPath | None,
+    ("ansible", "version"): Annotated[str, AfterValidator(_ansible_release)] | None,
     ("run-script", "script"): ContextPath,
     ("run-script", "interpreter"): AbsolutePath | None,
     ("run-script", "env"): Annotated[

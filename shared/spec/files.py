@@ -15,7 +15,7 @@ from ..context.members import beside, missing_file, scan
 from ..context.outside import leads_out
 from ..names import quoted
 from ..sbom.input import LIST_LIMIT, problems
-from .actions import CONTEXT_FILES, INSTALLER
+from .actions import CONTEXT_FILES, INSTALLER, ContextFile
 from .document import KeyPath, Problem
 
 SCRIPT = "script"
@@ -79,19 +79,23 @@ def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[
     for where, steps in lists:
         for index, step in enumerate(steps if isinstance(steps, tuple) else ()):
             action, inputs = (step.get("action"), step.get("inputs")) if isinstance(step, dict) else (None, None)
-            named = CONTEXT_FILES.get(action) if isinstance(action, str) else None
-            if not named or not isinstance(inputs, dict):
-                continue
-            name, version = inputs.get(named.key), inputs.get("version")
-            where_named = (*where, index, "inputs", named.key)
-            if isinstance(name, tuple):
-                yield from (((*where_named, at), one, named.kinds) for at, one in enumerate(name) if _is_local(one))
-                continue
-            if not isinstance(name, str) or (named.or_url and "://" in name):
-                continue
-            yield where_named, name, named.kinds
-            if action == "install-gpu" and isinstance(version, str) and INSTALLER.fullmatch(version):
-                yield (*where, index, "inputs", "version"), f"{name}/{version}", ("file",)
+            named = CONTEXT_FILES.get(action, ()) if isinstance(action, str) else ()
+            if isinstance(inputs, dict):
+                for each in named:
+                    yield from _files_of_input((*where, index, "inputs"), action, each, inputs)
+
+
+def _files_of_input(
+    where: KeyPath, action: Any, named: ContextFile, inputs: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    """Yield what one input names in the context."""
+    name, version = inputs.get(named.key), inputs.get("version")
+    if isinstance(name, tuple):
+        yield from (((*where, named.key, at), one, named.kinds) for at, one in enumerate(name) if _is_local(one))
+    elif isinstance(name, str) and not (named.or_url and "://" in name):
+        yield (*where, named.key), name, named.kinds
+        if action == "install-gpu" and isinstance(version, str) and INSTALLER.fullmatch(version):
+            yield (*where, "version"), f"{name}/{version}", ("file",)
 
 
 def _each_once(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from provisioner.protocol import IMAGES_ANSIBLE
+
 from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
 from ..build.export_formats import EXPORT_FORMATS, refused_in_cloud
 from ..names import COS_PROJECT, LOCAL, quoted
@@ -18,8 +20,9 @@ from .disk.reading import read_disk
 from .fields import typed
 
 INSTALL_GPU = "install-gpu"
-WITH_SECRETS = ("run-script", "elements")
-"""The actions whose steps can have secrets: those that run scripts of the context."""
+ANSIBLE = "ansible"
+WITH_SECRETS = ("run-script", "elements", "ansible")
+"""The actions whose steps can have secrets: those that run what the context has."""
 ARCHITECTURES = ("x86_64", "arm64")
 FROM_NOTHING = ("rootfs", "oci", "bootstrap", "elements")
 """The keys of a source that has files, and no disk."""
@@ -143,16 +146,18 @@ def verify_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
 
 def step_rules(keys: Mapping[str, Any]) -> Iterator[BrokenRule]:
     """Hold secrets to steps that have a process of their own, and to names that its environment has not yet."""
+    own = _value(keys.get("inputs"), "version") == IMAGES_ANSIBLE
+    if keys.get("action") == ANSIBLE and typed(keys.get("network")) is False and not own:
+        what = "leaves the step nothing to fetch ansible-core by; leave it out, or write inputs.version: image"
+        yield ("network",), what
     secrets = keys.get("secrets")
     if not isinstance(secrets, Mapping) or not secrets:
         return
     action = keys.get("action")
     if isinstance(action, str) and action not in WITH_SECRETS:
-        yield (
-            ("secrets",),
-            f"goes with {' and '.join(WITH_SECRETS)} alone, whose scripts get them in their environment; write such "
-            "a step",
-        )
+        *others, last = WITH_SECRETS
+        what = f"goes with {', '.join(others)} and {last} alone, whose scripts get them in their environment"
+        yield ("secrets",), f"{what}; write such a step"
     env = _value(keys.get("inputs"), "env")
     for name in secrets:
         if isinstance(env, Mapping) and name in env:

@@ -47,6 +47,9 @@ INPUTS: dict[str, st.SearchStrategy[Any]] = {
     "disable-auto-update": st.just({}),
     "kernel-command-line": st.fixed_dictionaries({}, optional={"add": st.lists(TEXT, max_size=3)}),
     "elements": st.fixed_dictionaries({"elements": st.lists(TEXT, max_size=3)}, optional={"documents": TEXT}),
+    "ansible": st.fixed_dictionaries(
+        {"playbook": TEXT}, optional={"tags": st.lists(TEXT, max_size=3), "version": TEXT}
+    ),
     "reboot": st.just({}),
 }
 STEPS = st.sampled_from(sorted(ACTIONS)).flatmap(

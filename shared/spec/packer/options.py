@@ -205,6 +205,51 @@ _FILE = _table(
     {},
 )
 
+_ANSIBLE_BOTH = {
+    "playbook_file": "ansible.playbook",
+    "extra_arguments": "ansible.extra_vars, tags and skip_tags; -v has no effect, others are refused",
+    "galaxy_file": "ansible.requirements",
+}
+
+_ANSIBLE_LOCAL = _table(
+    {
+        **_ANSIBLE_BOTH,
+        "playbook_files": "one step each",
+        "inventory_groups": "ansible.groups",
+        "playbook_dir": "the playbook is where it is; its folder comes along",
+        "role_paths": "ansible.roles, the folders that they are in",
+        "group_vars host_vars": "must be beside the playbook, as group_vars and host_vars",
+        "playbook_paths": "the playbook is where it is",
+        "command": "ansible-playbook, with or without sudo; others are refused",
+    },
+    {
+        "staging_directory clean_staging_directory": "playbooks run where they are in the context",
+        "galaxy_command galaxy_force_install galaxy_roles_path galaxy_collections_path": "requirements are installed "
+        "for the step, and removed after it",
+    },
+    {
+        "inventory_file": "the machine is the only host; write inventory_groups",
+        "collection_paths": "write the collections into a galaxy_file",
+    },
+)
+
+_ANSIBLE = _table(
+    {**_ANSIBLE_BOTH, "groups": "ansible.groups", "roles_path": "ansible.roles"},
+    {
+        "user ansible_ssh_extra_args local_port ssh_host_key_file ssh_authorized_key_file ansible_proxy_key_type "
+        "sftp_command use_sftp use_proxy host_alias skip_version_check keep_inventory_file inventory_directory "
+        "empty_groups": "the playbook runs on the machine itself, as root",
+        "galaxy_command galaxy_force_install galaxy_force_with_deps": "requirements are installed for the step, and "
+        "removed after it",
+    },
+    {
+        "command": "the step runs ansible-playbook; leave it out, or run your own program by a shell provisioner",
+        "inventory_file inventory_file_template": "the machine is the only host; write groups",
+        "ansible_env_vars": "write the settings into ansible.cfg beside the playbook",
+        "collections_path": "write the collections into a galaxy_file",
+    },
+)
+
 BUILDERS: Mapping[str, Mapping[str, OptionPlacement]] = {
     "googlecompute": {**_GOOGLECOMPUTE, **_COMMUNICATOR},
     "qemu": {**_QEMU, **_COMMUNICATOR},
@@ -212,6 +257,8 @@ BUILDERS: Mapping[str, Mapping[str, OptionPlacement]] = {
 PROVISIONERS: Mapping[str, Mapping[str, OptionPlacement]] = {
     "shell": {**_PROVISIONER, **_SHELL},
     "file": {**_PROVISIONER, **_FILE},
+    "ansible-local": {**_PROVISIONER, **_ANSIBLE_LOCAL},
+    "ansible": {**_PROVISIONER, **_ANSIBLE},
     "breakpoint": {
         **_PROVISIONER,
         **_table({}, {"disable note": "goldsmith build --on-failure shell stops there"}, {}),
@@ -222,8 +269,6 @@ PROVISIONERS: Mapping[str, Mapping[str, OptionPlacement]] = {
 _ON_A_HOST = "run it by what starts goldsmith, before or after that"
 
 OTHER_PROVISIONERS: Mapping[str, str] = {
-    "ansible-local": "install and run ansible-playbook in a script, and name that in a shell provisioner",
-    "ansible": "install and run ansible-playbook in a script, and name that in a shell provisioner",
     "shell-local": "it runs on the machine that builds; " + _ON_A_HOST,
     "powershell": _NO_WINDOWS,
     "windows-shell": _NO_WINDOWS,

@@ -68,7 +68,7 @@ class StepMaker:
         options = OptionReader(component, table, self.draft)
         self.readers.append(options)
         options.asked |= {"only", "except", "override"}
-        kinds = {"shell": self.shell, "file": self.file}
+        kinds = {"shell": self.shell, "file": self.file, "ansible-local": self.ansible_local, "ansible": self.ansible}
         if component.kind in kinds:
             before = len(self.steps)
             kinds[component.kind](options)
@@ -282,6 +282,104 @@ class StepMaker:
             destination = posixpath.join(destination, name)
         inputs = {"source": found, "destination": posixpath.normpath(destination)}
         self.put(f"copy-{name}", "copy-files", inputs, place, reads=[])
+
+    # ansible
+
+    def ansible_local(self, options: OptionReader) -> None:
+        """Run playbooks that Packer ran on the machine."""
+        playbooks = [*options.texts("playbook_files"), *filter(None, [options.text("playbook_file")])]
+        command = options.text("command") or ""
+        if command.split()[-1:] not in ([], ["ansible-playbook"]):
+            what = "is not the step's ansible-playbook; leave it out, or run your own program by a shell provisioner"
+            options.fault("command", what)
+        options.asked |= {"playbook_dir", "playbook_paths"}
+        self.beside(options, "group_vars", playbooks)
+        self.beside(options, "host_vars", playbooks)
+        roles = self.roles(options, "role_paths", playbooks, is_parent=False)
+        self.playbooks(options, playbooks, options.texts("inventory_groups"), roles)
+
+    def ansible(self, options: OptionReader) -> None:
+        """Run a playbook that Packer ran on the machine that builds."""
+        playbooks = list(filter(None, [options.text("playbook_file")]))
+        roles = self.roles(options, "roles_path", playbooks, is_parent=True)
+        note = "the playbook runs on the machine itself, and not on this one over ssh"
+        options.note("playbook_file", f"{note}: what it does on localhost, it does there")
+        self.playbooks(options, playbooks, options.texts("groups"), roles)
+
+    def beside(self, options: OptionReader, key: str, playbooks: list[str]) -> None:
+        """Refuse variables that the playbook would not find where they are."""
+        folders = [posixpath.normpath(posixpath.dirname(playbook)) for playbook in playbooks]
+        for path in options.texts(key):
+            if posixpath.normpath(posixpath.dirname(path.rstrip("/"))) not in folders:
+                options.fault(key, f"{quoted(path)} is not found from the playbook here; move it beside that")
+
+    def roles(self, options: OptionReader, key: str, playbooks: list[str], *, is_parent: bool) -> list[str]:
+        """Return the folders of roles that are not beside the playbook; `is_parent`: an option names those."""
+        beside = {posixpath.normpath(posixpath.join(posixpath.dirname(playbook), "roles")) for playbook in playbooks}
+        found = []
+        for path in options.texts(key):
+            path = posixpath.normpath(path)
+            folder = path if is_parent or path in beside else posixpath.dirname(path) or "."
+            if folder not in beside and (place := self.path(options, key, folder)) and place not in found:
+                found.append(place)
+        return found
+
+    def playbooks(self, options: OptionReader, playbooks: list[str], groups: list[str], roles: list[str]) -> None:
+        """Run playbooks, each as a step."""
+        inputs: dict[str, Any] = {"groups": groups} if groups else {}
+        inputs |= {"roles": roles} if roles else {}
+        galaxy = options.text("galaxy_file")
+        if galaxy and (found := self.path(options, "galaxy_file", galaxy)):
+            inputs["requirements"] = found
+        arguments = options.texts("extra_arguments")
+        try:
+            inputs |= ansible_arguments(arguments)
+        except ValueError as error:
+            options.fault("extra_arguments", str(error))
+        key = "playbook_file" if "playbook_file" in options.component.settings else "playbook_files"
+        if not playbooks:
+            self.draft.fault((), "runs no playbook; write playbook_file", options.component.place)
+        for path in playbooks:
+            found = self.path(options, key, path)
+            if found is not None:
+                name = posixpath.basename(path).partition(".")[0]
+                home = posixpath.dirname(found)
+                more = {"reads": [home]} if home else {}
+                self.put(name, "ansible", {"playbook": found, **inputs}, options.place(key), **more)
+
+
+def ansible_arguments(arguments: list[str]) -> dict[str, Any]:
+    """Return the inputs of a step for arguments of ansible-playbook. ValueError."""
+    words = [word for argument in arguments for word in _words(argument)]
+    inputs: dict[str, Any] = {}
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        if re.fullmatch(r"-v+|--verbose|--diff|-D|-b|--become", flag):
+            continue
+        if flag not in ("-e", "--extra-vars", "--tags", "-t", "--skip-tags") or not (equals or words):
+            raise ValueError(f"{quoted(flag)} is not taken over; write it into the playbook or into ansible.cfg")
+        value = value if equals else words.pop(0)
+        if flag in ("-e", "--extra-vars"):
+            inputs.setdefault("extra_vars", {}).update(_extra_vars(value))
+        else:
+            inputs["skip_tags" if flag == "--skip-tags" else "tags"] = value.split(",")
+    return inputs
+
+
+def _words(argument: str) -> list[str]:
+    """Take apart an argument that has a flag and its value in one text, as Packer's shell did."""
+    flag, space, rest = argument.partition(" ")
+    return [flag, rest.strip().strip("\"'")] if space and flag.startswith("-") else [argument]
+
+
+def _extra_vars(text: str) -> dict[str, str]:
+    found = {}
+    for word in shlex.split(text):
+        name, equals, value = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ValueError(f"{quoted(text)} is no NAME=VALUE; write extra variables so")
+        found[name] = value
+    return found
 
 
 def seconds_of(text: str) -> int:

@@ -11,7 +11,8 @@ from shared.spec.packer.syntax import TemplateFiles
 from shared.spec.packer.template import PackerTemplate, Surroundings, read_template
 
 FILES = {"setup.sh": "#!/bin/sh\n", "tmp.sh": "touch /tmp/x\n", "boot.sh": "sudo reboot\n", "motd": "hi\n"}
-FOLDERS = ("site", "site/")
+FILES |= {"play/site.yml": "", "play/needs.yml": ""}
+FOLDERS = ("site", "site/", ".", "play/roles")
 SOURCE = """source "googlecompute" "web" {{
   project_id = "my-project"
   source_image_family = "debian-12"

@@ -256,6 +256,62 @@ def test_files_go_where_scp_puts_them(options: str, inputs: Any) -> None:
     assert step["inputs"] == inputs
 
 
+def test_playbooks_become_steps() -> None:
+    rest = """
+    provisioner "ansible-local" {
+      playbook_file = "play/site.yml"
+      playbook_dir = "play"
+      command = "sudo ansible-playbook"
+      role_paths = ["play/roles/one", "site"]
+      inventory_groups = ["web"]
+      extra_arguments = ["--extra-vars", "release=7 name='a b'", "--tags=x,y", "-vv"]
+      galaxy_file = "play/needs.yml"
+    }
+    provisioner "ansible" {
+      playbook_file = "setup.sh"
+      roles_path = "site"
+      extra_arguments = ["-e a=1", "--skip-tags", "z"]
+      user = "debian"
+    }
+    """
+    assert steps_of(rest) == (
+        {
+            "name": "site",
+            "action": "ansible",
+            "inputs": {
+                "playbook": "play/site.yml",
+                "groups": ("web",),
+                "roles": (".",),
+                "requirements": "play/needs.yml",
+                "extra_vars": {"release": "7", "name": "a b"},
+                "tags": ("x", "y"),
+            },
+            "reads": ("play",),
+        },
+        {
+            "name": "setup",
+            "action": "ansible",
+            "inputs": {"playbook": "setup.sh", "roles": ("site",), "extra_vars": {"a": "1"}, "skip_tags": ("z",)},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ('command = "/opt/x/ansible-play"', "command: is not the step's ansible-playbook"),
+        ('extra_arguments = ["--limit", "x"]', "extra_arguments: '--limit' is not taken over"),
+        ('extra_arguments = ["-e", "@vars.yml"]', "extra_arguments: '@vars.yml' is no NAME=VALUE"),
+        ('group_vars = "elsewhere/group_vars"', "group_vars: 'elsewhere/group_vars' is not found from the playbook"),
+        ('inventory_file = "hosts"', "inventory_file: cannot be kept"),
+    ],
+)
+def test_playbooks_that_cannot_be_kept(options: str, what: str) -> None:
+    rest = f'provisioner "ansible-local" {{\nplaybook_file = "play/site.yml"\n{options}\n}}'
+    (line,) = told("", rest)
+    assert line.startswith(what)
+
+
 SECRET = 'variable "token" {\n  sensitive = true\n}\n'
 
 
