@@ -6,8 +6,7 @@ import logging
 import os
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.build.build import Build
@@ -17,6 +16,8 @@ from shared.quantities import parse_source_date
 from shared.runtime import opening
 from shared.topology import CACHE_SIZE, CACHE_SIZE_DEFAULT, STORAGE_EMULATOR
 
+from .home_folder import DATA_HOME, HOME, CommandVariable
+from .home_folder import home as home
 from .screen.progress import shown
 from .screen.text import complain
 
@@ -29,17 +30,6 @@ LOG = logging.getLogger(__name__)
 ALIKE = 20  # warnings from one line of code that are shown
 
 
-@dataclass(frozen=True)
-class CommandVariable:
-    """One environment variable of the command line."""
-
-    name: str
-    meaning: str
-    default: str  # in words
-
-
-HOME = CommandVariable("GOLDSMITH_HOME", "the folder with this machine's state", "goldsmith below XDG_DATA_HOME")
-DATA_HOME = CommandVariable("XDG_DATA_HOME", "the folder for the data of a person's programs", "~/.local/share")
 SOURCE_DATE = CommandVariable(
     "SOURCE_DATE_EPOCH", "the date that steps and files get, in Unix seconds", "the source's, or the archive's"
 )
@@ -79,15 +69,6 @@ class Notes(logging.Handler):
         more = "; more of the kind are not shown" if self._shown[where] == ALIKE else ""
         with suppress(BrokenPipeError, EnvironmentFault):  # the reader has gone
             complain(self.format(record) + more)
-
-
-def home() -> Path:
-    """Return $GOLDSMITH_HOME, else ~/.local/share/goldsmith."""
-    named = os.environ.get(HOME.name)
-    if named:
-        return Path(named).absolute()
-    data = os.environ.get(DATA_HOME.name)
-    return (Path(data) if data else Path(DATA_HOME.default).expanduser()) / "goldsmith"
 
 
 def concurrency(text: str, name: str = CONCURRENCY.name) -> int | None:

@@ -9,7 +9,7 @@ import typer
 
 from .command_group import CommandGroup
 from .completions import build_ids, one_of
-from .options import AsJson, BucketOption, BuildId, ProjectOption, WithSecrets, chosen_place
+from .options import AsJson, BucketOption, BuildId, ProjectOption, Quiet, WithSecrets, chosen_place, one_output
 
 builds = CommandGroup("Builds, running and finished: of this machine, or of a project.")
 
@@ -82,19 +82,23 @@ def builds_retry(
     ] = None,
     project: ProjectOption = None,
     bucket: BucketOption = None,
+    quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     """Go on with the image of a build that failed once its steps were done."""
-    place = chosen_place(project, bucket)
+    from ..screen.view import quiet_view, view
+
+    one_output(as_json=json, quiet=quiet)
+    place, show = chosen_place(project, bucket), quiet_view if quiet else view
     if place.project is not None:
         from ..commands.submit import retry_there
 
         if output is not None:
             raise typer.BadParameter("--output names a folder of this machine, and --project builds elsewhere")
-        raise typer.Exit(retry_there(build_id, start, place, as_json=json))
+        raise typer.Exit(retry_there(build_id, start, place, show, as_json=json))
     from ..commands.build import retry_build
 
-    raise typer.Exit(retry_build(build_id, start, output, as_json=json))
+    raise typer.Exit(retry_build(build_id, start, output, show, as_json=json))
 
 
 @builds.command("resume")

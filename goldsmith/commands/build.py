@@ -293,10 +293,12 @@ def retry_seconds(text: str | None) -> float:
     return seconds
 
 
-def retry_build(build_id: str, start: str | None, output: Path | None, *, as_json: bool) -> int:
+def retry_build(
+    build_id: str, start: str | None, output: Path | None, show: Callable[[bool], View] = view, *, as_json: bool
+) -> int:
     """Run a new build that goes on where another one failed; give the exit status. InputError, EnvironmentFault."""
     opening.check_webhooks(home())
-    screen = view(as_json)
+    screen = show(as_json)
     with open_home(screen.progress) as backend:
         resume_all(backend)
         builds = opening.builds_here(backend)

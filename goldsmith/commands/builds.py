@@ -19,6 +19,7 @@ from shared.engine.script_table import ScriptRecord, nest_scripts, scripts_of, s
 from shared.errors import DamagedDocument, EnvironmentFault, InputError, NotFound, StoreError
 from shared.names import meant
 from shared.planning.line import Wait, waits_of
+from shared.planning.remedies import remedy_of
 from shared.planning.requests import ask_to_cancel as ask_to_cancel
 from shared.runtime import opening
 
@@ -68,6 +69,7 @@ def _document(build: Build | Damaged, interrupted: set[str], waits: Mapping[str,
         "interrupted": build.id in interrupted,
         "wait": asdict(wait) if wait else None,
         "kept_disk": kept_disk_json(build),
+        "remedy": remedy_of(build),
     }
 
 

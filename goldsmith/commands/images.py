@@ -62,7 +62,8 @@ def _original(image: Image, names: Mapping[str, str]) -> str:
 def show_image(name: str, *, as_json: bool) -> None:
     """Print one image and what is inside its disk."""
     with open_home() as backend:
-        image = _find(backend, name)
+        image = _find_begun(backend, name)
+        name = image.name
         contents = opening.images_here(backend).describe(name)
         known = find_image(LOCAL, name, backend)
         revoked = revocation_of(image, backend)
@@ -170,7 +171,7 @@ def export(name: str, output: Path, compression: str, formats: Sequence[str]) ->
     chosen = chosen_formats(format_names(formats))
     folder = output.absolute()
     with shown() as progress, open_home(progress) as backend:
-        _find(backend, name)
+        name = _find_begun(backend, name).name
         if chosen:
             for path in export_files(backend, name, folder / name, chosen, compression):
                 say(f"file {path}")
@@ -419,3 +420,16 @@ def _find(backend: LocalBackend, name: str) -> Image:
     if image is None:
         raise InputError(backend.catalogue.no_such(name))
     return image
+
+
+def _find_begun(backend: LocalBackend, beginning: str) -> Image:
+    """Find an image by its name, or by a beginning that no other has, for what changes nothing. InputError."""
+    with suppress(InputError):  # of what is no whole name
+        image = backend.catalogue.get(beginning)
+        if image is not None:
+            return image
+    found = backend.catalogue.list(prefix=beginning)
+    if len(found) > 1:
+        names = ", ".join(image.name for image in found[:5])
+        raise InputError(f"{beginning} begins the names of {len(found)} images: {names}; write more")
+    return found[0] if found else _find(backend, beginning)

@@ -293,13 +293,15 @@ def _appeared(identity: str, client: CloudClient, screen: View, pause: Callable[
     )
 
 
-def retry_there(build_id: str, start: str | None, place: Place, *, as_json: bool) -> int:
+def retry_there(
+    build_id: str, start: str | None, place: Place, show: Callable[[bool], View] = view, *, as_json: bool
+) -> int:
     """Retry a build of a project; give the exit status. InputError for one that cannot be, before anything is asked."""
     assert place.project is not None
     client = client_of(place.project, place.bucket)
     first = find_by_id(client, build_id, place)
     check_retry(first, start)
-    screen = view(as_json)
+    screen = show(as_json)
     screen.progress(f"asking for a retry of build {first.id}", 0, 0)
     message = client.request({RETRY: first.id, **({} if start is None else {FROM: start})})
     return to_the_end(begun(first, message, client), client, place, screen)

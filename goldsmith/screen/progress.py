@@ -1,4 +1,4 @@
-"""Progress of long work: a line for each piece of it, and in a terminal a spinner with the percentage."""
+"""Progress of long work: a line for each piece of it, and in a terminal a spinner with how far it is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from shared.ports import Progress
 
 from .text import printable, say
+from .times import Pace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,7 @@ class Spinner:
         self._lock = threading.Lock()
         self._what = ""
         self._started = 0.0
+        self._pace = Pace(0, 0.0)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -57,15 +59,16 @@ class Spinner:
             self._leave()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Draw `done` bytes of `total` with the next frame."""
+        """Draw `done` bytes of `total`, how fast it goes and what time is left, with the next frame."""
         from rich.text import Text
 
         with self._lock:
             if what != self._what:
                 self._leave()
                 self._what, self._started = what, time.monotonic()
-            percent = f" {done * 100 // total} %" if total else ""
-            self._status.update(Text(printable(what) + percent, no_wrap=True, overflow="ellipsis"))
+                self._pace = Pace(done, self._started)
+            how_far = f"  {self._pace.words(done, total, time.monotonic()).strip()}" if total else ""
+            self._status.update(Text(printable(what) + how_far, no_wrap=True, overflow="ellipsis"))
 
     def _leave(self) -> None:
         if self._what:

@@ -15,6 +15,7 @@ from typing import Protocol, Self, TextIO
 from provisioner.protocol import INVENTORY
 from shared.build.build import Build, State
 from shared.build.events import Event, Reported, to_json
+from shared.planning.remedies import remedy_of
 
 from .progress import Stages
 from .terminal import can_be_drawn_on
@@ -213,7 +214,7 @@ class JsonView:
 
     def end(self, build: Build, logs: str) -> None:
         """Print the whole build."""
-        self._print({"build": to_json(build), "logs": logs})
+        self._print({"build": to_json(build), "logs": logs, "remedy": remedy_of(build)})
 
     def _print(self, document: dict[str, object]) -> None:
         self._lines.write(json.dumps(with_iso_times(document), sort_keys=True))

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import socket
 
     from ..build.plan import SourceImage
-    from ..host.known_names import KnownKind as KnownKind
     from ..local.console import LocalConsole as LocalConsole
     from ..published.cascade import Rebuild as Rebuild
     from ..published.image_check import ImageVerdict as ImageVerdict
@@ -43,13 +42,6 @@ def local(home: Path, progress: Progress | None = None, concurrency: int | None 
     from .one_machine import open_one_machine
 
     return open_one_machine(home, progress, concurrency)
-
-
-def names_here(home: Path, kind: KnownKind, prefix: str) -> list[str]:
-    """Return names of this machine's builds, images or families, without opening its backend."""
-    from ..host.known_names import known_names
-
-    return known_names(home, kind, prefix)
 
 
 def mending(checks: Sequence[HostCheck]) -> str:

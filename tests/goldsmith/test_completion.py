@@ -20,7 +20,7 @@ COMP_WORDS=({words}) COMP_CWORD={at}
 _goldsmith_completion goldsmith
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-HEAVY = ("rich", "shared.spec.model", "shared.runtime.one_machine", "google.auth", "sqlite3.dbapi2")
+HEAVY = ("rich", "shared.build.build", "shared.runtime.opening", "google.auth", "sqlite3.dbapi2")
 
 
 @pytest.fixture(scope="module")

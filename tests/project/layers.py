@@ -192,7 +192,7 @@ LAYERS = (
         "goldsmith/home",
         "goldsmith/screen shared/ground shared/build shared/ports shared/runtime",
         io=True,
-        files="home places exit_status version",
+        files="home home_folder places exit_status version",
     ),
     _layer(
         "goldsmith/commands",

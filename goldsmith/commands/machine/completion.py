@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from shared.host.known_names import KnownKind, known_names
 
-from shared.build.export_formats import EXPORT_FORMATS
-from shared.runtime import opening
-
-from ...home import home
-
-if TYPE_CHECKING:
-    from shared.runtime.opening import KnownKind
+from ...home_folder import home
 
 
 def offered_names(kind: KnownKind, incomplete: str) -> list[str]:
     """Return the names that begin like what was typed, without those that a terminal would not show as they are."""
-    return [name for name in opening.names_here(home(), kind, incomplete) if name.isprintable() and " " not in name]
+    return [name for name in known_names(home(), kind, incomplete) if name.isprintable() and " " not in name]
 
 
 def offered_formats(incomplete: str) -> list[str]:
     """Return formats of an image's files, for the last one of several that are separated by commas."""
+    from shared.build.export_formats import EXPORT_FORMATS
+
     before, comma, last = incomplete.rpartition(",")
     taken = before.split(",")
     return [before + comma + name for name in EXPORT_FORMATS if name.startswith(last) and name not in taken]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InputError
+from shared.host.known_names import known_names
 from shared.names import LOCAL, SPEC_NAME_LENGTH, check_name
-from shared.runtime import opening
 from shared.spec.read import parse, parse_file, read_specs
 from shared.spec.write import spec_text
 
-from ...home import home
+from ...home_folder import home
 from ...screen.questions import ask, can_ask
 from ...screen.text import complain, say
 from ..dialects.convert import convert
@@ -165,13 +165,13 @@ def _first_source(project: str | None) -> str:
     """Return the family that most people start from: one that this machine has, if a build here is meant."""
     if project:
         return f"debian-cloud/{FIRST_FAMILY}"
-    known = opening.names_here(home(), "family", "")
+    known = known_names(home(), "family", "")
     return FIRST_FAMILY if FIRST_FAMILY in known or not known else known[0]
 
 
 def _note_missing_family(project: str, family: str) -> None:
     """Say how to get the image to start from, where this machine does not have it."""
-    if project == LOCAL and family not in opening.names_here(home(), "family", family):
+    if project == LOCAL and family not in known_names(home(), "family", family):
         how = (
             f"goldsmith images bootstrap {family}" if family.startswith("debian-1") else "goldsmith images import FILE"
         )

@@ -8,6 +8,7 @@ from typing import Any
 from ...build.build import LOST, Build, Outcome, State
 from ...build.resources import boot_commands, kept_disk, waits_with_disk
 from ...errors import InputError
+from ...planning.remedies import remedy_of
 from ...planning.retries import check_retry
 from ..web.served import Served
 
@@ -47,14 +48,12 @@ def _of_retry(build: Build, served: Served) -> list[dict[str, Any]]:
 
 
 def _of_outcome(build: Build) -> dict[str, Any]:
-    failed = next((step for step in build.all_steps if step.status == "failed"), None)
     if build.outcome is Outcome.CANCELLED:
         again = "It was left by a killed process" if build.reason == LOST else "Somebody has ended it"
         return _do(f"{again}; build its spec again when it is wanted.")
-    if build.outcome is Outcome.TIMED_OUT:
-        return _do("Look at what took so long; build.timeout gives the build more time, and timeout a step.")
-    if failed is not None:
-        return _do(f"Correct what step {failed.name} does, and build the spec again.")
+    remedy = remedy_of(build)
+    if remedy:
+        return _do(f"{remedy[0].upper()}{remedy[1:]}.")
     if build.failed_in is State.VERIFYING or build.verify_steps:
         return _do("Look at what the image's verification said, correct the spec, and build it again.")
     return _do("Mend what the reason names, and build the spec again.")

@@ -187,6 +187,30 @@ def test_an_image_that_is_not_there_is_2(run: Commands, words: list[str]) -> Non
     assert len(done.err.splitlines()) == 1
 
 
+def test_the_beginning_of_a_name_is_enough_to_look_at_an_image(run: Commands, tmp_path: Path) -> None:
+    disk = rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree"))
+    run("images", "import", disk, "--name", "hello-1")
+    assert run("images", "show", "hel", "--json").document()["image"]["name"] == "hello-1"
+    assert run("images", "export", "hello-", "-o", tmp_path / "out").status == 0
+    run("images", "import", disk, "--name", "hello-1-a")
+    assert run("images", "show", "hello-1", "--json").document()["image"]["name"] == "hello-1"
+    ambiguous = run("images", "show", "hello")
+    assert (ambiguous.status, "hello begins the names of 2 images" in ambiguous.err) == (2, True)
+    assert run("images", "delete", "hello-1-").status == 2  # what deletes takes whole names alone
+
+
+def test_the_nearest_names_are_told(run: Commands, home: Path, tmp_path: Path) -> None:
+    keep(home, DONE, LATER)
+    add_image(home, tmp_path, "debian-12-1", family="debian-12")
+    mistyped = DONE.id[:-2] + "zz"
+    assert f"there is no build {mistyped}; did you mean" in run("builds", "show", mistyped).err
+    assert "did you mean debian-12-1?" in run("images", "show", "debain-12-1").err
+    assert "did you mean debian-12-1?" in run("images", "delete", "debian-12").err
+    spec = tmp_path / "x.yaml"
+    spec.write_text("name: x\nsource: {project: local, family: debain-12}\nsteps: []\noutput: {family: x}\n")
+    assert "no active image in family debain-12; did you mean debian-12?" in run("plan", spec).err
+
+
 def test_delete_looks_all_up_before_the_first(run: Commands, home: Path, tmp_path: Path) -> None:
     add_image(home, tmp_path, "one")
     add_image(home, tmp_path, "two")

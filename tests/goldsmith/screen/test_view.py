@@ -167,7 +167,7 @@ def test_json_view_prints_what_can_be_read_back() -> None:
         ("event", "state"),
         ("console",),
         ("done", "progress", "total"),
-        ("build", "logs"),
+        ("build", "logs", "remedy"),
     }
     events = [document["event"] for document in documents if "event" in document]
     whole = [read_event(event) for event in events if event["kind"] != "BuildRequested"]
