@@ -1,4 +1,7 @@
-"""advance_build: VMs' reports and workers' facts become the next state of their build. The only writer of states."""
+"""advance_build: VMs' reports and workers' facts become the next state of their build. The only writer of states.
+
+People ask for the end of builds, and for triggers that go on.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from shared.build.orders import Order
 from shared.engine.engine import Engine
 from shared.engine.messages import SignedReport, read_message
 from shared.errors import PoisonMessage
+from shared.topology import PEOPLE_TOPIC
 
 from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 
 if TYPE_CHECKING:
+    from shared.backend import Backend
     from shared.runtime.opening import CloudBackend
 
 LOG = logging.getLogger(__name__)
@@ -23,12 +28,15 @@ LOG = logging.getLogger(__name__)
 
 @functions_framework.http
 def advance_build(request: HttpRequest) -> HttpAnswer:
-    """Take an event of build-reports, whose signature is checked, or of build-events."""
+    """Take an event of build-reports, whose signature is checked, of build-events or of people-requests."""
     return handle(request, _advance)
 
 
 def _advance(event: CloudEvent, backend: CloudBackend) -> None:
     message, _id = message_of(event)
+    if message.topic == PEOPLE_TOPIC:
+        _take(message.data, backend)
+        return
     engine = Engine(backend.store, backend.bus, backend.clock)
     fact = read_message(message)
     if isinstance(fact, Order):
@@ -36,3 +44,20 @@ def _advance(event: CloudEvent, backend: CloudBackend) -> None:
     name = f"report {report_id(fact.report)}" if isinstance(fact, SignedReport) else f"{fact.kind} {fact.event_id}"
     if ignored := engine.take(fact, backend.keys):
         LOG.info("%s changes nothing: %s", name, ignored)
+
+
+def _take(data: bytes, backend: CloudBackend) -> None:
+    """Take what a person asks for. What is imported here only that has need of."""
+    from shared.build.events import CancelRequested
+    from shared.people.acts import resume_triggers
+    from shared.people.take import take_person_request
+    from shared.person_requests import PersonRequest, read_asked
+
+    def cancel(asked: PersonRequest, backend: Backend) -> str:
+        engine = Engine(backend.store, backend.bus, backend.clock)
+        reason = f"cancelled by {asked.by}: {asked.reason}"
+        fact = CancelRequested(build_id=asked.target, event_id=f"person-{asked.id}", time=asked.asked, reason=reason)
+        ignored = engine.receive(fact)
+        return f"nothing changes: {ignored}" if ignored else f"build {asked.target} is being ended"
+
+    take_person_request(read_asked(data), {"cancel": cancel, "resume": resume_triggers}, backend)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.runtime.opening import CloudBackend
 
 POLL, LIST_POLL = 2.0, 15.0  # seconds: each look reads documents, which are paid for
+PATIENCE = 10.0  # seconds for which a browser waits for what comes of a request
 STREAMS = 2  # live answers at once: the instance has four threads
 STREAM_SECONDS = 50.0  # less than the function's time-out
 
@@ -43,11 +44,15 @@ class _Application:
     def over(self, backend: CloudBackend) -> Flask:
         """Return the application that serves a backend."""
         from shared.dashboard.app import make_app
+        from shared.dashboard.web.desk import Desk
         from shared.dashboard.web.served import Served
+        from shared.runtime.opening import cloud_desk
 
         with self._lock:
             if self._made is None or self._made[0] is not backend:
                 bucket = backend.settings.bucket
+                behind = cloud_desk(backend) if backend.settings.iap_audience else None
+                desk = None if behind is None else Desk(behind.who, behind.send, patience=PATIENCE)
                 served = Served(
                     backend=backend,
                     place=backend.settings.project,
@@ -56,6 +61,7 @@ class _Application:
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
                     poll=POLL,
                     list_poll=LIST_POLL,
+                    desk=desk,
                     streams=STREAMS,
                     stream_seconds=STREAM_SECONDS,
                 )

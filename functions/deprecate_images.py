@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import functions_framework
 
-from shared.topology import IMAGES_TOPIC
+from shared.topology import IMAGES_TOPIC, PEOPLE_TOPIC
 
 from .handling import CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 from .orders import carry_out_message
@@ -24,12 +24,15 @@ LOG = logging.getLogger(__name__)
 
 @functions_framework.http
 def deprecate_images(request: HttpRequest) -> HttpAnswer:
-    """Take an event of build-orders, or of image-requests."""
+    """Take an event of build-orders, of image-requests or of people-requests."""
     return handle(request, _work)
 
 
 def _work(event: CloudEvent, backend: CloudBackend) -> None:
     message, message_id = message_of(event)
+    if message.topic == PEOPLE_TOPIC:
+        _take(message.data, backend)
+        return
     if message.topic != IMAGES_TOPIC:
         carry_out_message(message, "deprecate_images", backend)
         return
@@ -39,3 +42,18 @@ def _work(event: CloudEvent, backend: CloudBackend) -> None:
     users = backend.image_users
     done = take_image_request(message.data, settings.project, backend, settings.limits, message=message_id, users=users)
     LOG.info("%s", shown_result(done))
+
+
+def _take(data: bytes, backend: CloudBackend) -> None:
+    """Take what a person asks for."""
+    from shared.people.acts import image_acts
+    from shared.people.take import take_person_request
+    from shared.person_requests import read_asked
+    from shared.published.image_requests import revoked_with_users
+    from shared.published.revocation import RevokedImage
+
+    def with_users(revoked: RevokedImage) -> RevokedImage:
+        settings = backend.settings
+        return revoked_with_users(revoked, settings.project, settings.limits, backend.image_users, backend)
+
+    take_person_request(read_asked(data), image_acts(with_users), backend)

@@ -5,21 +5,23 @@ So does what has waited for a build of the same workflow that has finished.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import functions_framework
 
-from shared.errors import NotFound, PoisonMessage
+from shared.errors import InputError, NotFound, PoisonMessage
 from shared.ports import Message
 from shared.submission import is_spec
-from shared.topology import FINALIZED, FINISHED_TOPIC, UPLOADS_TOPIC
+from shared.topology import FINALIZED, FINISHED_TOPIC, PEOPLE_TOPIC, UPLOADS_TOPIC
 
 from . import log
 from .handling import MESSAGE_PUBLISHED, CloudEvent, HttpAnswer, HttpRequest, handle, message_of
 
 if TYPE_CHECKING:
+    from shared.backend import Backend
     from shared.build.build import Build
     from shared.intake.intake import Intake
     from shared.runtime.opening import CloudBackend
@@ -31,7 +33,7 @@ EVENTARC = "google.cloud.storage.object.v1.finalized"
 
 @functions_framework.http
 def start_build(request: HttpRequest) -> HttpAnswer:
-    """Take a message of specs-uploaded, build-requests or builds-finished, or an event of the release before."""
+    """Take a message of specs-uploaded, build-requests, people-requests or builds-finished, or an event of Eventarc."""
     return handle(request, _start)
 
 
@@ -50,12 +52,32 @@ def _taken(message: Message, message_id: str, backend: CloudBackend) -> tuple[Bu
     """Take an upload, a request, or the word that a build has finished, of which the store alone says how."""
     if message.topic == UPLOADS_TOPIC:
         return _uploaded(_object_of_notification(message.attributes), backend)
+    if message.topic == PEOPLE_TOPIC:
+        return _retried(message.data, backend)
     if message.topic != FINISHED_TOPIC:
         return _intake(backend).published(message.data, message_id)
     try:
         return _intake(backend).finished(message.attributes.get("build_id", ""))
     except NotFound as error:
         raise PoisonMessage(f"a finished build that there is not: {error}") from error
+
+
+def _retried(data: bytes, backend: CloudBackend) -> tuple[Build, ...]:
+    """Retry a build for a person who asks for that."""
+    from shared.people.take import take_person_request
+    from shared.person_requests import PersonRequest, read_asked
+
+    begun: list[Build] = []
+
+    def retry(asked: PersonRequest, _backend: Backend) -> str:
+        begun.extend(_intake(backend).published(json.dumps({"retry": asked.target}).encode(), f"person {asked.id}"))
+        [build] = begun
+        if build.retry_of != asked.target:
+            raise InputError(build.reason)
+        return f"build {build.id} goes on with it"
+
+    take_person_request(read_asked(data), {"retry": retry}, backend)
+    return tuple(begun)
 
 
 def _uploaded(found: tuple[str, str, str], backend: CloudBackend) -> tuple[Build, ...]:

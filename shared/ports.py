@@ -20,6 +20,7 @@ from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
 from .export_ports import DiskAttachment, ObjectSum, SessionUploads
 from .kept_documents import PromotionStore, TriggerStore
+from .person_requests import PersonRequestStore
 
 if TYPE_CHECKING:
     from provisioner.hygiene.hygiene import Finding  # and all its rules, which few that import this module need
@@ -354,7 +355,7 @@ class Stored:
     version: str
 
 
-class Store(TriggerStore, PromotionStore, Protocol):
+class Store(TriggerStore, PromotionStore, PersonRequestStore, Protocol):
     """Builds and their events: Firestore, or SQLite with the same documents."""
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:

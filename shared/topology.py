@@ -17,6 +17,9 @@ EVENTS_TOPIC = "build-events"  # for the functions' accounts alone, so not signe
 WORKER_TOPIC = "build-orders"
 FINISHED_TOPIC = "builds-finished"
 IMAGES_TOPIC = "image-requests"  # of operators, who revoke images
+PEOPLE_TOPIC = (
+    "people-requests"  # of the dashboard alone: what people ask for, with the addresses that they have proved
+)
 WEBHOOKS_TOPIC = "webhook-calls"  # one message for each webhook that a finished build is told to
 DEAD_LETTERS_TOPIC = "dead-letters"
 TOPICS = (
@@ -27,6 +30,7 @@ TOPICS = (
     WORKER_TOPIC,
     FINISHED_TOPIC,
     IMAGES_TOPIC,
+    PEOPLE_TOPIC,
     WEBHOOKS_TOPIC,
     DEAD_LETTERS_TOPIC,
 )
@@ -124,6 +128,14 @@ def _orders(kind: str) -> Subscription:
     )
 
 
+def _people(about: str, name: str, ack_deadline: int) -> Subscription:
+    """The subscription of the function that can do what people ask for; a person waits for it."""
+    return Subscription(
+        f"people-{about}", PEOPLE_TOPIC, name, filter=f'attributes.{ABOUT} = "{about}"', ack_deadline=ack_deadline
+    )
+
+
+ABOUT = "about"  # attribute of a person's request
 FINALIZED = "OBJECT_FINALIZE"  # eventType of a notification: an object was written
 
 SUBSCRIPTIONS = (
@@ -140,6 +152,9 @@ SUBSCRIPTIONS = (
         "followed", FINISHED_TOPIC, "start_build", filter=f"attributes:{FOLLOWED}", ack_deadline=360, min_backoff=5
     ),
     Subscription("image-requests", IMAGES_TOPIC, "deprecate_images", ack_deadline=WORKER_TIMEOUT + 60, min_backoff=5),
+    _people("builds", "advance_build", 60),
+    _people("retries", "start_build", 360),
+    _people("images", "deprecate_images", WORKER_TIMEOUT + 60),
     Subscription("finished", FINISHED_TOPIC, "call_webhooks", min_backoff=5),
     # A receiver that is down is tried again for two hours.
     Subscription("webhook-calls", WEBHOOKS_TOPIC, "call_webhooks", ack_deadline=90, min_backoff=10),

@@ -146,7 +146,7 @@ locals {
     dashboard = {
       builds = ["compute.instances.getSerialPortOutput"], images = ["compute.images.get", "compute.images.list"]
       store  = "read", objects = { "logs/" = "read", "results/" = "read", "retirement/" = "read" }
-      topics = [], keyed = false, gives_vm = false
+      topics = var.dashboard_iap ? ["people-requests"] : [], keyed = false, gives_vm = false
     }
   }
 

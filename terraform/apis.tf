@@ -6,7 +6,7 @@ locals {
 }
 
 resource "google_project_service" "api" {
-  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], length(local.trusted_keys) > 0 ? ["cloudkms.googleapis.com"] : [], [
+  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], length(local.trusted_keys) > 0 ? ["cloudkms.googleapis.com"] : [], var.dashboard_iap ? ["iap.googleapis.com"] : [], [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",

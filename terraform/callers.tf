@@ -40,6 +40,18 @@ resource "google_cloud_run_v2_service_iam_member" "dashboard" {
   member   = each.key
 }
 
+# Identity-Aware Proxy calls the dashboard in its own name, and says in a signed header who the person is.
+
+resource "google_cloud_run_v2_service_iam_member" "proxy" {
+  for_each = toset(var.dashboard_iap ? ["dashboard"] : [])
+
+  project  = var.project
+  location = var.region
+  name     = google_cloudfunctions2_function.function[each.key].name
+  role     = "roles/run.invoker"
+  member   = local.iap_agent
+}
+
 # Pub/Sub's agent signs the tokens of pushes, and moves a message from its subscription to the dead letters.
 
 resource "google_service_account_iam_member" "pubsub_agent" {

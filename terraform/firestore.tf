@@ -31,22 +31,24 @@ locals {
   }
 
   unindexed = {
-    "builds"     = "document" # long, and in no query
-    "events"     = "document"
-    "forgotten"  = "document"
-    "images"     = "document"
-    "promotions" = "document"
-    "triggers"   = "document"
+    "builds"          = "document" # long, and in no query
+    "events"          = "document"
+    "forgotten"       = "document"
+    "images"          = "document"
+    "promotions"      = "document"
+    "person_requests" = "document"
+    "triggers"        = "document"
   }
 
   deleted_after = {
-    "builds"     = "delete_after"
-    "events"     = "delete_after"
-    "lives"      = "delete_after"
-    "forgotten"  = "delete_after"
-    "images"     = "delete_after"
-    "promotions" = "delete_after"
-    "triggers"   = "delete_after"
+    "builds"          = "delete_after"
+    "events"          = "delete_after"
+    "lives"           = "delete_after"
+    "forgotten"       = "delete_after"
+    "images"          = "delete_after"
+    "promotions"      = "delete_after"
+    "person_requests" = "delete_after"
+    "triggers"        = "delete_after"
   }
 }
 

@@ -17,6 +17,8 @@ locals {
     dashboard        = { memory_mb = 512, timeout = 60, concurrency = 32 }
   }
 
+  iap_audience = "/projects/${google_storage_bucket.bucket.project_number}/locations/${var.region}/services/${var.prefix}-dashboard"
+
   public   = toset(["dashboard"])                               # called by people, from the networks that dashboard_ingress allows
   triggers = toset(var.eventarc_trigger ? ["start_build"] : []) # also called by Eventarc, for each object of the bucket
 }
@@ -55,7 +57,7 @@ resource "google_cloudfunctions2_function" "function" {
     ingress_settings                 = contains(local.public, each.key) ? var.dashboard_ingress : "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
 
-    environment_variables = merge(each.key == "label_image" && var.signing_key != null ? { GOLDSMITH_SIGNING_KEY = var.signing_key } : {}, {
+    environment_variables = merge(each.key == "label_image" && var.signing_key != null ? { GOLDSMITH_SIGNING_KEY = var.signing_key } : {}, each.key == "dashboard" && var.dashboard_iap ? { GOLDSMITH_IAP_AUDIENCE = local.iap_audience } : {}, {
       GOLDSMITH_PROJECT            = var.project
       GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
       GOLDSMITH_ZONES              = join(",", var.zones)

@@ -9,6 +9,7 @@ locals {
     "build-orders"    = "Orders to the functions."
     "builds-finished" = "Every finished build, whole, for other pipelines."
     "image-requests"  = "Requests of operators to revoke images."
+    "people-requests" = "What people ask for in the dashboard, which alone publishes here."
     "webhook-calls"   = "One message for each webhook that is told of a finished build."
     "dead-letters"    = "Messages that no function could handle."
   }
@@ -31,6 +32,18 @@ locals {
     "image-requests" = {
       topic        = "image-requests", function = "deprecate_images", filter = "", ordered = false
       ack_deadline = 600, min_backoff = 5, max_backoff = 600, attempts = 20
+    }
+    "people-builds" = {
+      topic        = "people-requests", function = "advance_build", filter = "attributes.about = \"builds\"", ordered = false
+      ack_deadline = 60, min_backoff = 1, max_backoff = 600, attempts = 20
+    }
+    "people-retries" = {
+      topic        = "people-requests", function = "start_build", filter = "attributes.about = \"retries\"", ordered = false
+      ack_deadline = 360, min_backoff = 1, max_backoff = 600, attempts = 20
+    }
+    "people-images" = {
+      topic        = "people-requests", function = "deprecate_images", filter = "attributes.about = \"images\"", ordered = false
+      ack_deadline = 600, min_backoff = 1, max_backoff = 600, attempts = 20
     }
     "finished" = {
       topic        = "builds-finished", function = "call_webhooks", filter = "", ordered = false
@@ -93,6 +106,7 @@ locals {
   # Pub/Sub's agent signs the tokens of pushes and moves dead letters; Cloud Storage's agent publishes. The addresses are
   # written out because they must be known when an upgrade is planned: Terraform replaces a grant to an unknown member.
   pubsub_agent  = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  iap_agent     = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gcp-sa-iap.iam.gserviceaccount.com"
   storage_agent = "serviceAccount:service-${google_storage_bucket.bucket.project_number}@gs-project-accounts.iam.gserviceaccount.com"
 }
 

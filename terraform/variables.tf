@@ -508,10 +508,11 @@ variable "channels" {
 }
 
 variable "people" {
-  description = "The people that the deployment knows, each with all mail addresses that are that person's alone: of a login, of a service account that nobody else may impersonate. Only they can be known as authors of images, whose promotions need one approver less, and two addresses of one person count as one approver. With folder, nobody else may write below specs/people/NAME/, which has to be empty before. docs/published-images.md says more."
+  description = "The people that the deployment knows, each with all mail addresses that are that person's alone: of a login, of a service account that nobody else may impersonate. Only they can be known as authors of images, whose promotions need one approver less, and two addresses of one person count as one approver. With folder, nobody else may write below specs/people/NAME/, which has to be empty before. An operator may end and retry builds, and promote and revoke images, in the dashboard behind Identity-Aware Proxy. docs/published-images.md says more."
   type = map(object({
     addresses = list(string)
     folder    = optional(bool, false)
+    operator  = optional(bool, false)
   }))
   nullable = false
   default  = {}
@@ -638,6 +639,13 @@ variable "trusted_keys" {
     condition     = alltrue([for pem in values(var.trusted_keys) : pem == "" || startswith(pem, "-----BEGIN PUBLIC KEY-----")])
     error_message = "Write public keys in PEM, as `gcloud kms keys versions get-public-key` prints them, or \"\"."
   }
+}
+
+variable "dashboard_iap" {
+  description = "Whether people reach the dashboard through Identity-Aware Proxy, and can cancel, retry, approve, promote and revoke there, as people and channels say. The proxy is turned on for the function's Cloud Run service by gcloud; see docs/dashboard.md."
+  type        = bool
+  nullable    = false
+  default     = false
 }
 
 variable "dashboard_ingress" {

@@ -42,7 +42,7 @@ from ..security.secret_manager import SecretManagerEndpoint
 from ..storage.endpoint import StorageEndpoint
 from ..web.http_server import HOME_OPTION, LOOPBACK, HttpServer
 from ..web.iam_credentials import iam_credentials
-from ..web.identity import CERTIFICATES_PATH, TOKEN_PATH, Identity
+from ..web.identity import CERTIFICATES_PATH, IAP_KEYS_PATH, TOKEN_PATH, Identity
 from ..web.secret_files import made_once
 from .functions import Functions
 from .google import GoogleEmulators
@@ -55,6 +55,10 @@ MAKER_IMAGE = "projects/local/global/images/family/debian-12"  # which `goldsmit
 PATIENCE = 60.0  # seconds for an answer of our own endpoints
 
 Boot = Literal["direct", "firmware"]
+
+
+IAP_AUDIENCE = "/projects/1/locations/us-central1/services/goldsmith-dashboard"
+"""What Identity-Aware Proxy signs its headers for; the emulator has no proxy, but signs what one would say."""
 
 
 class Cloud:
@@ -154,6 +158,8 @@ class Cloud:
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             **({"GOLDSMITH_WEBHOOKS": self._webhooks} if function.webhooks else {}),
             **({"GOLDSMITH_SIGNING_KEY": self._signing_key} if function.signs else {}),
+            **({"GOLDSMITH_IAP_AUDIENCE": IAP_AUDIENCE} if function.name == "dashboard" else {}),
+            "GOLDSMITH_IAP_KEYS_URL": self._tokens_url + IAP_KEYS_PATH,
             "GOLDSMITH_DELIVERY": self._delivery,
             "GOLDSMITH_MAKER_IMAGE": self._maker_image,
             "GOLDSMITH_CHANNELS": self._channels,

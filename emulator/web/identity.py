@@ -11,22 +11,27 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from flask import Blueprint, Response, jsonify, request
 from google.auth import crypt, jwt
+from google.auth.crypt import es
 
 from shared.errors import GoldsmithError
 
 from .secret_files import made_once, write_secret
 
 ISSUER = "https://accounts.google.com"
+IAP_ISSUER = "https://cloud.google.com/iap"
 LIFETIME_S = 3600  # of a token, as Google's
 TOKEN_PATH = "/token"  # noqa: S105 - a path
 CERTIFICATES_PATH = "/oauth2/v1/certs"
+IAP_KEYS_PATH = "/iap/verify/public_key"
+IAP_LIFETIME_S = 600  # of an assertion of Identity-Aware Proxy
 GOOGLES_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - what google-auth signs for, wherever it sends it
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -49,6 +54,19 @@ class Identity:
         )
         self.key_id = hashlib.sha256(self.public_pem).hexdigest()[:40]
         self._signer = crypt.RSASigner.from_string(pem, self.key_id)
+        self._folder = folder
+
+    @cached_property
+    def _proxy(self) -> es.EsSigner:
+        """Return what signs as Identity-Aware Proxy, by a key that is made when it is first asked for."""
+        pem = made_once(self._folder / "proxy-key.pem", _new_proxy_key)
+        return es.EsSigner.from_string(pem, hashlib.sha256(pem).hexdigest()[:6])
+
+    @property
+    def _proxy_public(self) -> bytes:
+        pem = made_once(self._folder / "proxy-key.pem", _new_proxy_key)
+        public = serialization.load_pem_private_key(pem, password=None).public_key()
+        return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, data: bytes) -> bytes:
         """Sign by RSASSA-PKCS1-v1_5 with SHA-256, as IAM's signBlob does."""
@@ -70,6 +88,13 @@ class Identity:
         subject = {"iss": ISSUER, "aud": audience, "azp": email, "sub": email}
         about = {"email": email, "email_verified": True} if with_email else {}
         return self._token({**subject, **about, **claims}, lifetime_s)
+
+    def iap_assertion(self, email: str, audience: str) -> str:
+        """Return what Identity-Aware Proxy says of a person in the header of a request, for a service behind it."""
+        now = int(time.time())
+        claims = {"iss": IAP_ISSUER, "aud": audience, "sub": f"accounts.google.com:{email}", "email": email}
+        token: bytes = jwt.encode(self._proxy, {**claims, "iat": now, "exp": now + IAP_LIFETIME_S})
+        return token.decode("ascii")
 
     def verify_access_token(self, token: str) -> str:
         """Return the email that a token of access_token() is for."""
@@ -128,6 +153,10 @@ class Identity:
         def certificates() -> Response:
             return jsonify({self.key_id: self.public_pem.decode("ascii")})
 
+        @routes.get(IAP_KEYS_PATH)
+        def proxy_keys() -> Response:
+            return jsonify({self._proxy.key_id: self._proxy_public.decode("ascii")})
+
         return routes
 
     def _token(self, claims: Mapping[str, object], lifetime_s: int) -> str:
@@ -144,6 +173,12 @@ class Identity:
 
 def _refusal(error: str, description: str) -> tuple[Response, int]:
     return jsonify({"error": error, "error_description": description}), 400
+
+
+def _new_proxy_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _new_key() -> bytes:

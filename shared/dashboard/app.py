@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ..errors import DamagedDocument, GoldsmithError, InputError, NotFound, Passing
+from .asks import area as asks
 from .builds import area as builds
 from .health.area import HEALTH
 from .images.families import FAMILIES
@@ -27,7 +28,7 @@ from .web.words import add_words, size_text
 
 LOG = logging.getLogger(__name__)
 
-AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, HEALTH, MANUAL)
+AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, asks.AREA, HEALTH, MANUAL)
 """In the order of the navigation."""
 
 POLICY = "; ".join(
@@ -56,6 +57,7 @@ def make_app(served: Served, access: Access | None = None) -> Flask:
     add_words(app, served)
     add_pictures(app, size_text)
     app.jinja_env.globals["manual_html"] = manual_html
+    app.jinja_env.globals["asks_about"] = lambda target: asks.asks_about(served, target)
     if access is not None:
         app.before_request(access.refusal)
     for area in AREAS:
@@ -96,7 +98,7 @@ def _error(text: str, status: int) -> Response:
 def _guarded(answer: Response) -> Response:
     answer.headers["Content-Security-Policy"] = POLICY
     answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "no-referrer"
+    answer.headers.setdefault("Referrer-Policy", "no-referrer")
     answer.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     answer.headers.setdefault("Vary", "Accept")

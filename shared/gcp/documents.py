@@ -6,6 +6,7 @@
     images/{project}~{name}               build_id until                                   delete_after  document
     triggers/{id}                         active                                           delete_after  document
     promotions/{project}~{image}~{channel}  open                                           delete_after  document
+    person_requests/{id}                  target                                           delete_after  document
     publishers/{project}~{family}         build: whose turn it is, or was last, to publish in a family
     forgotten/{build id}~{update time}    a build, with its events, as it stood when it was set aside
 
@@ -40,13 +41,15 @@ from ..build.events import (
 from ..build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import DamagedDocument, StoreError, TooLarge
+from ..person_requests import PersonRequest, read_person_request_of, write_person_request
 
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
-TRIGGERS, PROMOTIONS, PUBLISHERS = "triggers", "promotions", "publishers"
+TRIGGERS, PROMOTIONS, PUBLISHERS, PERSON_REQUESTS = "triggers", "promotions", "publishers", "person_requests"
 
 WRITES = "writes"  # how often a build has been saved
 LINE = "line"  # what the line knows of an unfinished build
 IN_LINE = (LINE, "state", "updated")  # the fields that are read for the line
+TARGET = "target"  # what a person's request is about
 DELETE_AFTER = "delete_after"  # Firestore deletes a document some time after this; None is never
 KEPT_FOR = timedelta(days=90)  # what is finished
 
@@ -182,6 +185,31 @@ def promotion_or_damage(key: str, fields: Mapping[str, Any]) -> AskedPromotion |
     """Read promotions/{id} for a list."""
     try:
         return promotion_of(key, fields)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))
+
+
+def person_request_fields(asked: PersonRequest) -> dict[str, Any]:
+    """Return the fields of person_requests/{id}. It is kept as long as builds are. TooLarge."""
+    return {
+        TARGET: asked.target,
+        DELETE_AFTER: _time(asked.asked) + KEPT_FOR,
+        "document": _within(f"request {asked.id}", _packed(write_person_request(asked))),
+    }
+
+
+def person_request_of(key: str, fields: Mapping[str, Any]) -> PersonRequest:
+    """Read person_requests/{id}. DamagedDocument."""
+    try:
+        return read_person_request_of(key, document_of(fields))
+    except StoreError as error:
+        raise _damage(f"request {key}", str(error), f"delete the document person_requests/{key}") from error
+
+
+def person_request_or_damage(key: str, fields: Mapping[str, Any]) -> PersonRequest | Damaged:
+    """Read person_requests/{id} for a list."""
+    try:
+        return person_request_of(key, fields)
     except DamagedDocument as error:
         return Damaged(key, str(error))
 

@@ -9,12 +9,12 @@ other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import google.api_core.exceptions as api
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
@@ -23,8 +23,6 @@ from google.api_core.retry import Retry, if_exception_type
 from ..build.build import Build, ImageDocument, State, Unfinished, unfinished_of
 from ..build.damage import Damaged, along_with, refuse_readable, refuse_unfinished
 from ..build.events import Event
-from ..build.image.approval import AskedPromotion
-from ..build.trigger import Trigger
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..ports import PAGE, Stored
 from .documents import (
@@ -37,6 +35,7 @@ from .documents import (
     IN_LINE,
     KEPT_FOR,
     LIVES,
+    PERSON_REQUESTS,
     PROMOTIONS,
     TRIGGERS,
     WRITES,
@@ -51,15 +50,10 @@ from .documents import (
     image_or_damage,
     in_line,
     life_fields,
-    promotion_fields,
-    promotion_of,
-    promotion_or_damage,
-    trigger_fields,
-    trigger_of,
-    trigger_or_damage,
 )
 from .errors import mapped
 from .family_turns import FamilyTurns
+from .kept import KeptCollections
 
 if TYPE_CHECKING:
     from google.cloud import firestore
@@ -86,20 +80,19 @@ UNINDEXED = (
     (IMAGES, "document"),
     (TRIGGERS, "document"),
     (PROMOTIONS, "document"),
+    (PERSON_REQUESTS, "document"),
 )  # no query needs them, and they are long
-_DELETED = (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS, PROMOTIONS)
+_DELETED = (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS, PROMOTIONS, PERSON_REQUESTS)
 TTL = tuple((collection, DELETE_AFTER) for collection in _DELETED)
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
 IMAGES_AT_ONCE = 200  # documents of images in one answer
 
-_Kept = TypeVar("_Kept")
-
 _REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
 
 
-class GoogleStore(FamilyTurns):
+class GoogleStore(FamilyTurns, KeptCollections):
     """Builds and their events in a project's default database. Thread-safe.
 
     `host` is an emulator's HOST:PORT. `patience` is how long, in seconds, a call that cannot reach Firestore is tried
@@ -291,72 +284,6 @@ class GoogleStore(FamilyTurns):
             batch.update(reference, image_fields(image), option)
         elif image.state != "gone":
             batch.create(reference, image_fields(image))
-        return True
-
-    def triggers(self) -> Sequence[Trigger | Damaged]:
-        """List the specs with triggers by their ids, without those that are removed."""
-        return [trigger_or_damage(*each) for each in self._listed(TRIGGERS, "active")]
-
-    def trigger(self, key: str) -> Trigger | None:
-        """Read one trigger by its id. DamagedDocument."""
-        return self._kept(TRIGGERS, key, trigger_of)
-
-    def save_trigger(self, trigger: Trigger, expected: Trigger | None) -> bool:
-        """Write a trigger if it is still as expected, or absent for None; return whether it was. DamagedDocument."""
-        return self._save_kept(TRIGGERS, trigger.id, trigger_fields(trigger), expected, trigger_of)
-
-    def promotions(self) -> Sequence[AskedPromotion | Damaged]:
-        """List the promotions that have not ended, by their ids."""
-        return [promotion_or_damage(*each) for each in self._listed(PROMOTIONS, "open")]
-
-    def promotion(self, key: str) -> AskedPromotion | None:
-        """Read one promotion by its id. DamagedDocument."""
-        return self._kept(PROMOTIONS, key, promotion_of)
-
-    def save_promotion(self, asked: AskedPromotion, expected: AskedPromotion | None) -> bool:
-        """Write a promotion if it is still as expected; return whether it was. DamagedDocument."""
-        return self._save_kept(PROMOTIONS, asked.id, promotion_fields(asked), expected, promotion_of)
-
-    def _listed(self, collection: str, field: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """Return the documents of a collection of which a field is true, by their ids."""
-        from google.cloud.firestore import FieldFilter
-
-        query = self._client.collection(collection).where(filter=FieldFilter(field, "==", True))
-        with mapped(collection):
-            found = sorted(query.stream(**self._patience), key=lambda document: str(document.id))
-        return [(each.id, _fields(each)) for each in found]
-
-    def _kept(self, collection: str, key: str, read: Callable[[str, Mapping[str, Any]], _Kept]) -> _Kept | None:
-        with mapped(f"{collection.removesuffix('s')} {key}"):
-            found = self._client.collection(collection).document(key).get(**self._patience)
-        return read(key, _fields(found)) if found.exists else None
-
-    def _save_kept(
-        self,
-        collection: str,
-        key: str,
-        fields: Mapping[str, Any],
-        expected: _Kept | None,
-        read: Callable[[str, Mapping[str, Any]], _Kept],
-    ) -> bool:
-        """Write a document if it is still as expected, or absent for None; return whether it was. DamagedDocument."""
-        from google.cloud.firestore import Increment
-
-        reference = self._client.collection(collection).document(key)
-        batch = self._client.batch()
-        with mapped(f"{collection.removesuffix('s')} {key}"):
-            found = reference.get(**self._patience)
-            if (read(key, _fields(found)) if found.exists else None) != expected:
-                return False
-            if found.exists:
-                option = self._client.write_option(last_update_time=found.update_time)
-                batch.update(reference, {**fields, WRITES: Increment(1)}, option)
-            else:
-                batch.create(reference, dict(fields))
-            try:
-                batch.commit(**self._patience)
-            except _REFUSALS:
-                return False
         return True
 
     def touch(self, build_id: str, seen: float) -> None:

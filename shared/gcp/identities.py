@@ -1,7 +1,8 @@
-"""Who a person is: Google-signed OpenID identity tokens, checked with Google's certificates.
+"""Who a person is: Google-signed OpenID identity tokens, and what Identity-Aware Proxy says of who is behind it.
 
 A token counts for one deployment and one purpose, which its audience names, for as long as Google has signed it: an
-hour. Certificates are kept as long as Google says they may be, and looked up anew for a key that is not among them.
+hour. An assertion of Identity-Aware Proxy comes with each request of a browser, is for one Cloud Run service, and
+counts for ten minutes. Keys are kept as long as Google says they may be, and looked up anew for one that is not known.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ..build.image.approval import audience_of
 from ..errors import InputError, Transient
 from ..names import quoted
 
-ISSUER = "https://accounts.google.com"
+ISSUER, IAP_ISSUER = "https://accounts.google.com", "https://cloud.google.com/iap"
+IAP_HEADER = "X-Goog-IAP-JWT-Assertion"
 LONGEST = 8192  # characters of a token; Google's have about 1000
 _LARGEST = 64 << 10  # bytes of all certificates; Google's have about 3000
 _PATIENCE = (5.0, 10.0)  # seconds until the connection, and until each part of the answer
@@ -33,16 +35,12 @@ class GoogleIdentities:
 
     def __init__(self, deployment: str, certificates_url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._deployment = deployment
-        self._url = certificates_url
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._certificates: Mapping[str, str] = {}
-        self._fetched = self._good_until = float("-inf")  # by the monotonic clock
+        self._signed = _SignedByGoogle(certificates_url, "RS256", "the token", monotonic)
 
     def mail_of(self, token: str, purpose: str) -> str:
         """Return the mail address that a token proves. InputError, Transient."""
         wanted = audience_of(self._deployment, purpose)
-        claims = self._claims(token)
+        claims = self._signed.claims(token)
         if claims.get("iss") != ISSUER:
             raise InputError(f"the token is by {quoted(str(claims.get('iss')))}, and not by {ISSUER}")
         mail, audience = claims.get("email"), claims.get("aud")
@@ -60,22 +58,58 @@ class GoogleIdentities:
             raise InputError(f"the token proves no mail address: {_GCLOUD} --audiences={wanted}")
         return mail.lower()
 
-    def _claims(self, token: str) -> Mapping[str, Any]:
+
+class ProxiedPeople:
+    """The people whom Identity-Aware Proxy lets through to one Cloud Run service, its audience. Thread-safe."""
+
+    def __init__(self, audience: str, keys_url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._audience = audience
+        self._signed = _SignedByGoogle(keys_url, "ES256", "the assertion of Identity-Aware Proxy", monotonic)
+
+    def mail_behind(self, assertion: str) -> str:
+        """Return the mail address of the person, in lower case. InputError, Transient."""
+        claims = self._signed.claims(assertion)
+        mail = claims.get("email")
+        if claims.get("iss") != IAP_ISSUER:
+            raise InputError(f"the assertion is by {quoted(str(claims.get('iss')))}, and not by {IAP_ISSUER}")
+        if claims.get("aud") != self._audience:
+            raise InputError(f"the assertion is for {quoted(str(claims.get('aud')))}, and not for {self._audience}")
+        if not isinstance(mail, str) or "@" not in mail:
+            raise InputError("the assertion of Identity-Aware Proxy names no mail address")
+        return mail.lower()
+
+
+class _SignedByGoogle:
+    """JSON Web Tokens that Google signs with keys which a page shows. `what` is what people call such a token."""
+
+    def __init__(self, url: str, algorithm: str, what: str, monotonic: Callable[[], float]) -> None:
+        self._url = url
+        self._algorithm = algorithm
+        self._what = what
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._certificates: Mapping[str, str] = {}
+        self._fetched = self._good_until = float("-inf")  # by the monotonic clock
+
+    def claims(self, token: str) -> Mapping[str, Any]:
         """Return what a token says, which is signed by Google and has not expired. InputError, Transient."""
         from google.auth import jwt  # with cryptography, 0.1 s, which few functions have need of
         from google.auth.exceptions import GoogleAuthError
 
         if len(token) > LONGEST or not token.isascii():
-            raise InputError("the token is no JSON Web Token")
+            raise InputError(f"{self._what} is no JSON Web Token")
         try:
-            key = jwt.decode_header(token).get("kid")
+            header = jwt.decode_header(token)
+            if header.get("alg") != self._algorithm:
+                raise InputError(f"{self._what} is not signed by {self._algorithm}; get another one")
+            key = header.get("kid")
             certificates = self._certificates_with(key) if isinstance(key, str) else {}
             claims: Mapping[str, Any] = jwt.decode(token, certs=certificates, clock_skew_in_seconds=_SKEW)
         except GoogleAuthError as error:
             what = str(error.args[0]).partition(":")[0][:100]  # what follows may show the token
-            raise InputError(f"the token does not count: {what.rstrip('.')}; get another one") from None
-        except (ValueError, TypeError, RecursionError):
-            raise InputError("the token is no JSON Web Token; get another one") from None
+            raise InputError(f"{self._what} does not count: {what.rstrip('.')}; get another one") from None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise InputError(f"{self._what} is no JSON Web Token; get another one") from None
         return claims
 
     def _certificates_with(self, key: str) -> Mapping[str, str]:

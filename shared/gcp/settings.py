@@ -28,6 +28,7 @@ KEY_BYTES = 32  # at least; what SHA-256 gives
 PUBSUB_URL = "https://pubsub.googleapis.com"
 STORAGE_URL = "https://storage.googleapis.com"
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
+IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
 KMS_URL = "https://cloudkms.googleapis.com"
 SECRETS_URL = "https://secretmanager.googleapis.com"
 
@@ -49,9 +50,11 @@ class Settings:
     maker_image: str = MAKER_IMAGE
     webhooks: tuple[Webhook, ...] = ()
     signing_key: str = ""  # the name of a version of a key in Cloud KMS; "": nothing is signed
+    iap_audience: str = ""  # "": nobody comes by Identity-Aware Proxy
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     certificates_url: str = CERTIFICATES_URL
+    iap_keys_url: str = IAP_KEYS_URL
     vm_secrets_url: str = SECRETS_URL
     compute_endpoint: str | None = None
     storage_endpoint: str | None = None
@@ -276,10 +279,19 @@ VARIABLES: Mapping[str, Variable] = {
         "a version of a key: projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY/cryptoKeyVersions/1",
         _matching(KEY_VERSION),
     ),
+    "iap_audience": Variable(
+        "GOLDSMITH_IAP_AUDIENCE",
+        "the Cloud Run service behind Identity-Aware Proxy that is the dashboard; only dashboard has it",
+        "a service: /projects/NUMBER/locations/REGION/services/NAME",
+        _matching(r"/projects/[0-9]{1,20}/locations/[a-z0-9-]{1,40}/services/[a-z0-9-]{1,63}"),
+    ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),
     "certificates_url": _emulated(
         "GOLDSMITH_CERTIFICATES_URL", "what identity tokens are signed with", "a URL of certificates", _address
+    ),
+    "iap_keys_url": _emulated(
+        "GOLDSMITH_IAP_KEYS_URL", "what Identity-Aware Proxy signs with", "a URL of public keys", _address
     ),
     "vm_secrets_url": _emulated("GOLDSMITH_VM_SECRETS_URL", "Secret Manager, as build VMs reach it", _AN_URL, _url),
     "compute_endpoint": _emulated("GOLDSMITH_COMPUTE_ENDPOINT", "Compute Engine", _AN_URL, _url),

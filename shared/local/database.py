@@ -77,6 +77,11 @@ MIGRATIONS: Migrations = (
         "CREATE TABLE promotions (id TEXT PRIMARY KEY, open INTEGER NOT NULL, document TEXT NOT NULL)",
     ),
     ("CREATE TABLE publishers (project TEXT, family TEXT, build_id TEXT NOT NULL, PRIMARY KEY (project, family))",),
+    (
+        # `target` repeats the document: what a person's request is about.
+        "CREATE TABLE person_requests (id TEXT PRIMARY KEY, target TEXT NOT NULL, document TEXT NOT NULL)",
+        "CREATE INDEX person_requests_of ON person_requests (target)",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""
 

@@ -14,6 +14,7 @@ from ..build.events import Event, kind_of, read_build, read_event_of, read_image
 from ..build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from ..build.trigger import Trigger, read_trigger_of, write_trigger
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from ..person_requests import PersonRequest, read_person_request_of, write_person_request
 from ..ports import PAGE, Stored
 from .database import Database
 
@@ -237,6 +238,42 @@ class LocalStore:
     def _promotion_or_damage(self, key: str, document: Any) -> AskedPromotion | Damaged:
         try:
             return self._promotion(key, document)
+        except DamagedDocument as error:
+            return Damaged(key, str(error))
+
+    def person_request(self, key: str) -> PersonRequest | None:
+        """Read one request by its id. DamagedDocument."""
+        rows = self._database.read("SELECT document FROM person_requests WHERE id = ?", (key,))
+        return self._person_request(key, rows[0][0]) if rows else None
+
+    def person_requests(self, target: str) -> Sequence[PersonRequest | Damaged]:
+        """List the requests about a target, the oldest first."""
+        rows = self._database.read("SELECT id, document FROM person_requests WHERE target = ?", (target,))
+        found = [self._person_request_or_damage(*row) for row in rows]
+        return sorted(found, key=lambda each: (getattr(each, "asked", 0.0), each.id))
+
+    def save_person_request(self, asked: PersonRequest, expected: PersonRequest | None) -> bool:
+        """Write a request if it is still as expected; return whether it was. DamagedDocument."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT document FROM person_requests WHERE id = ?", (asked.id,)).fetchone()
+            if (None if row is None else self._person_request(asked.id, row[0])) != expected:
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO person_requests VALUES (?, ?, ?)",
+                (asked.id, asked.target, write_person_request(asked)),
+            )
+        return True
+
+    def _person_request(self, key: str, document: Any) -> PersonRequest:
+        try:
+            return read_person_request_of(key, document)
+        except StoreError as error:
+            remedy = "delete its row from the table `person_requests`"
+            raise _damage(f"{self._database.path}: the document of request {key}", str(error), remedy) from error
+
+    def _person_request_or_damage(self, key: str, document: Any) -> PersonRequest | Damaged:
+        try:
+            return self._person_request(key, document)
         except DamagedDocument as error:
             return Damaged(key, str(error))
 

@@ -47,7 +47,9 @@ class PersonsWord:
 
     reason: str
     token: str = ""  # proves a mail address; "" on one machine
-    account: str = ""  # on one machine, whose word it is
+    account: str = ""  # whose word it is, on one machine, or where a person's request has proved it
+    request: str = ""  # the id of that request
+    number: int = 0  # of the promotion that was shown; 0: a token says which
 
 
 def ask_promotion(
@@ -101,14 +103,16 @@ def answer_promotion(
     DamagedDocument.
     """
     reason = checked_reason(word.reason, "why")
-    proof = proof_of(word.token) if word.token else ""
+    proof = proof_of(word.token) if word.token else word.request
     key = written_id(project, name, channel)
     for _ in range(_TRIES):
         asked = _current(key, backend)
         if asked is None:
             raise InputError(f"no promotion of image {name} of project {project} to the channel {channel} waits")
-        if proof and is_answered_by(asked, word.token):
+        if proof and is_answered_by(asked, proof):
             return _carry_out(asked, backend) if asked.is_open else asked  # delivered once more
+        if word.number not in (0, asked.number):
+            raise InputError(f"it is another promotion than was shown: {asked.text}")
         if asked.state != "waiting" and not (asked.state == "approved" and answer == "approve"):
             raise InputError(asked.text)
         by = _approver(asked, answer, word, proof, backend)
@@ -181,7 +185,9 @@ def _approver(asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord,
         return word.account
     if not channel.approvers:
         raise InputError(f"channel {asked.channel} has no approvers any more; promote the image without")
-    if not proof:
+    if word.account and channel.approvers and word.account in channel.approvers:
+        return word.account
+    if not word.token:
         raise InputError("a token has to prove who says so; docs/published-images.md says how to get one")
     by = backend.identities.mail_of(word.token, purpose_of(asked, answer))
     if by not in channel.approvers:

@@ -92,15 +92,19 @@ def take_image_request(
         revoked = revoke_image(owner or project, name, asked["reason"], backend, alone=asked.get("alone", False))
         if asked.get("cascade", False):
             revoked = ask_for_rebuilds(revoked, backend)
-        return revoked if users is None else with_usage(revoked, _consumers(project, revoked, limits, users), backend)
+        return revoked if users is None else revoked_with_users(revoked, project, limits, users, backend)
     except InputError as error:
         raise PoisonMessage(f"a request to {kind} an image is refused: {error}") from error
     except (Permanent, DamagedDocument) as error:
         raise PoisonMessage(f"a request to {kind} image {name} cannot be carried out to its end: {error}") from error
 
 
-def _consumers(project: str, revoked: RevokedImage, limits: Limits, users: ImageUsers) -> Consumers:
-    return Consumers(users, tuple(dict.fromkeys((project, revoked.project, *limits.consumers))))
+def revoked_with_users(
+    revoked: RevokedImage, project: str, limits: Limits, users: ImageUsers, backend: Backend
+) -> RevokedImage:
+    """Return a revocation with what uses the image in the projects of a deployment, which is recorded, too."""
+    consumers = Consumers(users, tuple(dict.fromkeys((project, revoked.project, *limits.consumers))))
+    return with_usage(revoked, consumers, backend)
 
 
 def shown_result(done: ImageAnswer) -> str:

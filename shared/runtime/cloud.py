@@ -12,7 +12,7 @@ from ..backend import Backend, ReportTarget
 from ..clock import SystemClock
 from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
-from ..gcp.identities import GoogleIdentities
+from ..gcp.identities import IAP_HEADER, GoogleIdentities, ProxiedPeople
 from ..gcp.kms import KeyVersion
 from ..gcp.pubsub import GoogleBus
 from ..gcp.secret_versions import GoogleSecretVersions
@@ -20,8 +20,9 @@ from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
 from ..image_users import ImageUsers
 from ..keys import Keys
-from ..ports import Objects
-from ..topology import LOGS, REPORTS_TOPIC
+from ..person_requests import LEADS_TO, PersonRequest, write_person_request
+from ..ports import Message, Objects
+from ..topology import ABOUT, LOGS, PEOPLE_TOPIC, REPORTS_TOPIC
 
 TOKEN_URL = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105 - no secret
 
@@ -37,6 +38,23 @@ class CloudBackend(Backend):
     settings: Settings
     objects: Objects  # the bucket once more, as intake needs it
     image_users: ImageUsers
+
+
+class CloudDesk:
+    """Where the dashboard takes what people ask for behind Identity-Aware Proxy: the functions decide about it."""
+
+    def __init__(self, backend: CloudBackend) -> None:
+        self._bus = backend.bus
+        self._people = ProxiedPeople(backend.settings.iap_audience, backend.settings.iap_keys_url)
+
+    def who(self, headers: Mapping[str, str]) -> str:
+        """Return the address that the proxy's signature proves; "" for a request that has not come through it."""
+        assertion = headers.get(IAP_HEADER.lower(), "")
+        return self._people.mail_behind(assertion) if assertion else ""
+
+    def send(self, asked: PersonRequest) -> None:
+        """Publish a request. Transient."""
+        self._bus.publish(Message(PEOPLE_TOPIC, write_person_request(asked).encode(), {ABOUT: LEADS_TO[asked.kind]}))
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -254,9 +254,13 @@ class LocalImages:
     def revoke(self, image: str, reason: str, *, alone: bool) -> RevokedImage:
         """Take an image back. InputError, Transient."""
         from ..published.revocation import revoke_image
+
+        return self.with_users(revoke_image(LOCAL, image, reason, self._backend, alone=alone))
+
+    def with_users(self, revoked: RevokedImage) -> RevokedImage:
+        """Return a revocation with the processes that use the image."""
         from ..published.usage import with_usage
 
-        revoked = revoke_image(LOCAL, image, reason, self._backend, alone=alone)
         return with_usage(revoked, self._consumers(), self._backend)
 
     def usage(self, image: str) -> ImageUsage:
@@ -290,13 +294,13 @@ class LocalImages:
         """Copy an image into a channel, or write down that it waits for approval. InputError, Transient."""
         from ..published.approval import ask_promotion
 
-        return ask_promotion(LOCAL, image, channel, self._backend, account=_account())
+        return ask_promotion(LOCAL, image, channel, self._backend, account=account_name())
 
     def answer(self, image: str, channel: str, answer: PromotionAnswer, reason: str) -> PromotedImage | AskedPromotion:
         """Say yes or no to a promotion in the name of this account. InputError, Transient."""
         from ..published.approval import PersonsWord, answer_promotion
 
-        word = PersonsWord(reason, account=_account())
+        word = PersonsWord(reason, account=account_name())
         return answer_promotion(LOCAL, image, channel, answer, word, self._backend)
 
     def asked_promotions(self) -> Sequence[AskedPromotion | Damaged]:
@@ -374,7 +378,7 @@ class LocalImages:
         self._backend.progress(text, 0, 0)
 
 
-def _account() -> str:
+def account_name() -> str:
     """Return the name of the account that runs this process."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

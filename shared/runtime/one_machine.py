@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from ..backend import Backend, ReportTarget
+from ..build.image.channels import Channels, no_channels, read_channels
 from ..clock import SystemClock
-from ..errors import NoSpace
+from ..errors import InputError, NoSpace
 from ..host.reserve import Reserve
+from ..host.secret_file import NoPlainFile, read_plain
 from ..images.catalogue import Catalogue
 from ..keys import Keys
 from ..local.bucket import LocalBucket
@@ -30,9 +32,10 @@ from ..ownership import ALL_FAMILIES
 from ..ports import Progress
 from ..provenance.signing_key import SigningKey
 from ..topology import REPORTS_TOPIC
-from .channels import home_channels
 from .webhooks import calls_here
 
+CHANNELS_FILE = "channels.json"  # of the home
+LARGEST_CHANNELS = 64 << 10  # bytes
 PUBLISH_URL = f"http://{ADDRESS}/v1/projects/{LOCAL}/topics/{REPORTS_TOPIC}:publish"
 
 
@@ -84,7 +87,7 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
             progress=progress or _silent,
             adopted_families=(ALL_FAMILIES,),  # whose else should they be?
             concurrency=concurrency,
-            channels=partial(home_channels, home),
+            channels=partial(_home_channels, home),
             signer=SigningKey(home),
             home=home,
             catalogue=catalogue,
@@ -104,3 +107,25 @@ def _database(path: Path, reserve: Reserve) -> Database:
         if not reserve.give_up():
             raise
         return Database(path)
+
+
+def _home_channels(home: Path) -> Channels:
+    """Read the channels of a home. InputError has a line for each fault, with the file and the key."""
+    path = home / CHANNELS_FILE
+    try:
+        data, _ = read_plain(path, LARGEST_CHANNELS + 1)
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        return no_channels()
+    except NoPlainFile as error:
+        raise InputError(f"{path} is no plain file; write the channels into one") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; make it a plain file that you may read") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; correct it") from error
+    if len(data) > LARGEST_CHANNELS:
+        raise InputError(f"{path} has more than {LARGEST_CHANNELS >> 10} KiB; make it smaller")
+    try:
+        return read_channels(text)
+    except InputError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .builds import LocalBuilds as LocalBuilds
     from .cache import BuildCache as BuildCache
     from .cloud import CloudBackend as CloudBackend
+    from .cloud import CloudDesk as CloudDesk
+    from .desk import LocalDesk as LocalDesk
     from .doctor import HostCheck as HostCheck
     from .images import LocalImages as LocalImages
     from .keeper import Keeper as Keeper
@@ -56,6 +58,13 @@ def images_here(backend: LocalBackend) -> LocalImages:
     from .images import LocalImages
 
     return LocalImages(backend)
+
+
+def desk_here(backend: LocalBackend) -> LocalDesk:
+    """Return what does what people ask for in the dashboard of this machine, on an opened backend."""
+    from .desk import LocalDesk
+
+    return LocalDesk(backend)
 
 
 def provenance_here(backend: LocalBackend) -> LocalProvenance:
@@ -125,6 +134,13 @@ def cloud(environment: Mapping[str, str]) -> CloudBackend:
     from .cloud import open_cloud
 
     return open_cloud(environment)
+
+
+def cloud_desk(backend: CloudBackend) -> CloudDesk:
+    """Return where the dashboard on Google Cloud takes what people ask for."""
+    from .cloud import CloudDesk
+
+    return CloudDesk(backend)
 
 
 def client(project: str, bucket: str) -> CloudClient:

@@ -19,7 +19,7 @@ from provisioner.protocol import EXPORT, PHASES, VERIFY
 
 from ..backend import Backend, ReportTarget
 from ..build.build import Build, ImageUsage
-from ..build.image.approval import AskedPromotion, PromotionAnswer, answer_request, is_answered_by, purpose_of
+from ..build.image.approval import AskedPromotion, PromotionAnswer, answer_request, is_answered_by, proof_of, purpose_of
 from ..build.resources import machine_name
 from ..clock import SystemClock
 from ..engine.history import Followed
@@ -159,7 +159,7 @@ class CloudClient:
             known = self.store.promotion(asked.id) or asked
             approved_by = {each.by for each in known.approvals if known.number == asked.number}
             again = answer == "approve" and mail in approved_by
-            recorded = again or is_answered_by(known, token)
+            recorded = again or is_answered_by(known, proof_of(token))
             if recorded or self.clock.now() >= end:
                 return known, recorded
             time.sleep(POLL)

@@ -13,8 +13,7 @@ from shared.build.plan import ImagePlan, SourceImage
 from shared.ports import Image
 from shared.published.approval import ask_promotion
 from shared.published.promotion import promote_image
-from shared.runtime.channels import CHANNELS_FILE
-from shared.runtime.one_machine import LocalBackend
+from shared.runtime.one_machine import CHANNELS_FILE, LocalBackend
 from tests.browser.scenes import MARKUP, Tale, tell
 from tests.shared.disks.small_disks import os_tree, rooted
 from tests.world import values

@@ -39,7 +39,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
     limits = replace(limits, retire_images={"attic": RetireRule()})
     approvers = [f"goldsmith-{name}@{PROJECT}.iam.gserviceaccount.com" for name in ("ann", "ben")]
     channels = json.dumps({"dev": {}, "prod": {}, "vault": {"approvers": approvers}})
-    people = json.dumps({"ann": {"addresses": approvers[:1]}})
+    people = json.dumps({"ann": {"addresses": approvers[:1], "operator": True}})
     deployed = Cloud(
         home,
         limits=limits,

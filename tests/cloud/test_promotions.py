@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
-from emulator.cloud.cloud import Cloud
+import requests
+
+from emulator.cloud.cloud import IAP_AUDIENCE, Cloud
 from shared.build.build import ImageRecord, ImageUsage, Outcome
 from shared.build.plan import ImagePlan, SourceImage, SpecPlace
 from shared.clock import SystemClock
 from shared.gcp.firestore import GoogleStore
+from shared.gcp.identities import IAP_HEADER
 from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 from tests.world.published import add_build, build_of
 
 ZONE = "us-central1-a"
+HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
@@ -78,6 +84,27 @@ def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, p
     log = cloud.functions.log("deprecate_images").read_text()
     assert f"{cloud.email('eve')} is no approver of the channel vault" in log
     assert foreign not in log
+
+    said = in_browser(cloud, "eve", "/ask/promote", target=f"{person.project}/cellar-1", channel="dev")
+    assert f"{cloud.email('eve')} is no operator of this deployment" in said
+    said = in_browser(cloud, "ann", "/ask/promote", target=f"{person.project}/cellar-1", channel="dev")
+    assert "is in the channel dev, as cellar-1-dev" in said
+    assert leads_to(catalogue, "cellar-dev") == "cellar-1-dev"
+
+
+def in_browser(cloud: Cloud, account: str, path: str, **target: str) -> str:
+    """Ask for something in the dashboard, as a person whom Identity-Aware Proxy lets through; return what it says."""
+    url = cloud.functions.urls["dashboard"]
+    assertion = cloud.identity.iap_assertion(cloud.email(account), IAP_AUDIENCE)
+    headers = {"Accept": "text/html", IAP_HEADER: assertion}
+    with requests.Session() as session:
+        page = session.get(url + path, params=target, headers=headers, timeout=60).text
+        form = {name: unescape(value) for name, value in HIDDEN.findall(page)}
+        if not form:
+            return unescape(page)
+        sent = {**form, "reason": "it ran for a week"}
+        answer = session.post(f"{url}/ask", data=sent, headers={**headers, "Origin": url}, timeout=60)
+    return unescape(answer.text)
 
 
 def usage_of(person: Person, name: str) -> ImageUsage | None:

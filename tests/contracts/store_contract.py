@@ -31,6 +31,7 @@ from shared.build.orders import Order
 from shared.engine.history import each_record
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, InputError, NameTaken, NotFound
 from shared.ports import PAGE, Store, Stored
+from tests.contracts.person_request_contract import PersonRequestContract
 from tests.contracts.promotion_contract import PromotionContract
 from tests.contracts.retired_images_contract import RetiredImagesContract
 from tests.contracts.trigger_contract import TriggerContract
@@ -76,7 +77,7 @@ DAMAGED_IMAGES = {
 }
 
 
-class StoreContract(RetiredImagesContract, TriggerContract, PromotionContract):
+class StoreContract(RetiredImagesContract, TriggerContract, PromotionContract, PersonRequestContract):
     def test_an_images_document_is_written_with_its_build(self, store: Store) -> None:
         assert store.image(IMAGE.project, IMAGE.name) is None
         store.create(values.build(), values.requested(), IMAGE)

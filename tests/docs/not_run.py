@@ -34,6 +34,10 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "gcloud firestore databases delete --project PROJECT --database='(default)'",
         "gcloud firestore databases update --project PROJECT --database='(default)' --no-delete-protection",
         "gcloud iam service-accounts create ann-approves --project my-project",
+        "gcloud beta services identity create --service=iap.googleapis.com --project=PROJECT",
+        "gcloud beta run services update goldsmith-dashboard --iap --region=REGION --project=PROJECT",
+        "gcloud iap web add-iam-policy-binding --resource-type=cloud-run --service=goldsmith-dashboard --region=REGION "
+        "--project=PROJECT --member=group:operators@example.com --role=roles/iap.httpsResourceAccessor",
         "gcloud iam service-accounts add-iam-policy-binding ann-approves@my-project.iam.gserviceaccount.com "
         "--member user:ann@example.com --role roles/iam.serviceAccountTokenCreator --project my-project",
     ),

@@ -73,7 +73,7 @@ LAYERS = (
     _layer(
         "shared/ports",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build",
-        files="ports export_ports kept_documents identities image_users keys backend ownership",
+        files="ports export_ports kept_documents identities image_users keys backend ownership person_requests",
     ),
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/published", "shared/ground shared/build shared/ports", io=True),
@@ -145,6 +145,11 @@ LAYERS = (
         "provisioner/protocol shared/ground shared/build shared/ports shared/context shared/spec shared/engine",
     ),
     _layer(
+        "shared/people",
+        "shared/ground shared/build shared/ports shared/engine shared/planning shared/published",
+        io=True,
+    ),
+    _layer(
         "shared/workers",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build shared/ports shared/engine "
         "shared/published shared/sbom shared/provenance",
@@ -165,7 +170,7 @@ LAYERS = (
         "shared/runtime",
         "provisioner/protocol shared/ground shared/clock shared/build shared/ports shared/engine shared/published "
         "shared/planning shared/spec shared/elements shared/context shared/sbom shared/upkeep "
-        "shared/workers shared/host shared/images shared/origins shared/machines "
+        "shared/workers shared/people shared/host shared/images shared/origins shared/machines "
         "shared/cache shared/sandbox shared/local shared/gcp shared/webhooks "
         "shared/provenance",
         io=True,
@@ -173,13 +178,13 @@ LAYERS = (
     _layer(
         "shared/dashboard",
         "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/published shared/planning "
-        "shared/sbom shared/images",
+        "shared/people shared/sbom shared/images",
         io=True,
     ),
     _layer(
         "functions",
         "shared/ground shared/build shared/ports shared/engine shared/published shared/planning shared/intake "
-        "shared/upkeep shared/workers shared/runtime shared/webhooks shared/dashboard",
+        "shared/upkeep shared/workers shared/people shared/runtime shared/webhooks shared/dashboard",
         io=True,
     ),
     _layer("main", "functions"),

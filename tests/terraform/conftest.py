@@ -18,6 +18,7 @@ VARIABLES: dict[str, Any] = {
     "operators": ["group:operators@example.org"],
     "repairers": ["group:repairers@example.org"],
     "dashboard_invokers": ["domain:example.org"],
+    "dashboard_iap": True,
     "source_projects": ["other-project"],
     "context_buckets": ["other-contexts"],
     "vm_service_accounts": ["other@other-project.iam.gserviceaccount.com"],
@@ -37,7 +38,13 @@ VARIABLES: dict[str, Any] = {
     "export_buckets": ["archives"],
     "concurrency": 4,
     "channels": {"dev": {}, "prod": {"approvers": ["ann@example.org", "ben@example.org"], "approve_within": "36h"}},
-    "people": {"ann": {"addresses": ["ann@example.org", "ann@my-project.iam.gserviceaccount.com"], "folder": True}},
+    "people": {
+        "ann": {
+            "addresses": ["ann@example.org", "ann@my-project.iam.gserviceaccount.com"],
+            "folder": True,
+            "operator": True,
+        }
+    },
     "family_concurrency": 1,
     "trigger_failures": 3,
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},

@@ -23,6 +23,7 @@ PEOPLE = {
 """The members of conftest.VARIABLES, by the variable that they are in."""
 
 AGENTS = {
+    "serviceAccount:service-1@gcp-sa-iap.iam.gserviceaccount.com": "Identity-Aware Proxy",
     "serviceAccount:service-1@gcp-sa-pubsub.iam.gserviceaccount.com": "Pub/Sub",
     "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com": "Cloud Storage",
 }

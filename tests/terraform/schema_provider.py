@@ -205,6 +205,9 @@ def _unconfigurable(shape: Schema, value: Mapping[str, Any]) -> Iterator[str]:
             yield from _unconfigurable(nested["block"], one)
 
 
+LONGEST = "grpc.max_receive_message_length"  # bytes, as the SDK of real providers sets it: they get the whole source
+
+
 class _Calls(grpc.GenericRpcHandler):
     """Answers every call of the service; where nothing is to be said, with an empty message."""
 
@@ -247,7 +250,7 @@ def serving(schema: Schema, *, told: bool = False) -> Iterator[dict[str, str]]:
     addresses = {}
     with ExitStack() as stack:
         for provider in schema["providers"]:
-            server = grpc.server(stack.enter_context(ThreadPoolExecutor(4)))
+            server = grpc.server(stack.enter_context(ThreadPoolExecutor(4)), options=[(LONGEST, 256 << 20)])
             server.add_generic_rpc_handlers((_Calls(provider, schema, told),))
             port = server.add_insecure_port("127.0.0.1:0")
             server.start()

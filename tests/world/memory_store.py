@@ -15,6 +15,7 @@ from shared.build.events import Event, kind_of, read_build, read_event_of, read_
 from shared.build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from shared.build.trigger import Trigger, read_trigger_of, write_trigger
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
+from shared.person_requests import PersonRequest, read_person_request_of, write_person_request
 from shared.ports import PAGE, Stored
 from tests.world.fuse import Fuse
 
@@ -42,6 +43,7 @@ class MemoryStore:
         self.publishers: dict[tuple[str, str], str] = {}
         self.trigger_texts: dict[str, str] = {}
         self.promotion_texts: dict[str, str] = {}
+        self.person_request_texts: dict[str, str] = {}
         self.forgotten: list[_Document] = []
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:
@@ -194,6 +196,29 @@ class MemoryStore:
         self.fuse.touch()
         return same
 
+    def person_request(self, key: str) -> PersonRequest | None:
+        self.fuse.touch()
+        with self._lock:
+            text = self.person_request_texts.get(key)
+        return None if text is None else _person_request(key, text)
+
+    def person_requests(self, target: str) -> Sequence[PersonRequest | Damaged]:
+        self.fuse.touch()
+        with self._lock:
+            found = [_person_request_or_damage(key, text) for key, text in self.person_request_texts.items()]
+        of_target = [each for each in found if isinstance(each, Damaged) or each.target == target]
+        return sorted(of_target, key=lambda each: (getattr(each, "asked", 0.0), each.id))
+
+    def save_person_request(self, asked: PersonRequest, expected: PersonRequest | None) -> bool:
+        self.fuse.touch()
+        with self._lock:
+            text = self.person_request_texts.get(asked.id)
+            same = (None if text is None else _person_request(asked.id, text)) == expected
+            if same:
+                self.person_request_texts[asked.id] = write_person_request(asked)
+        self.fuse.touch()
+        return same
+
     def _write_image(self, image: ImageDocument, replaces: str = "") -> bool:
         key = image.project, image.name
         found = _image(*key, self.images[key]) if key in self.images else None
@@ -277,11 +302,14 @@ class MemoryStore:
         image: tuple[str, str] | None = None,
         trigger: str = "",
         promotion: str = "",
+        person_request: str = "",
     ) -> None:
         """Put another text in the place of a document: of a build, one of its events, an image and others."""
         with self._lock:
             if promotion:
                 self.promotion_texts[promotion] = text
+            elif person_request:
+                self.person_request_texts[person_request] = text
             elif trigger:
                 self.trigger_texts[trigger] = text
             elif image is not None:
@@ -361,6 +389,20 @@ def _trigger(key: str, text: str) -> Trigger:
 def _trigger_or_damage(key: str, text: str) -> Trigger | Damaged:
     try:
         return _trigger(key, text)
+    except DamagedDocument as error:
+        return Damaged(key, str(error))
+
+
+def _person_request(key: str, text: str) -> PersonRequest:
+    try:
+        return read_person_request_of(key, text)
+    except StoreError as error:
+        raise DamagedDocument(f"the document of request {key} is damaged: {error}") from error
+
+
+def _person_request_or_damage(key: str, text: str) -> PersonRequest | Damaged:
+    try:
+        return _person_request(key, text)
     except DamagedDocument as error:
         return Damaged(key, str(error))
 

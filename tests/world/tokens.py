@@ -13,12 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import crypt, jwt
+from google.auth.crypt import es
 
 from shared.build.image.approval import audience_of
 
 DEPLOYMENT = "my-project"
+SERVICE = "/projects/1/locations/us-central1/services/goldsmith-dashboard"
 
 
 class SigningKey:
@@ -62,6 +64,37 @@ class SigningKey:
         return signed.decode()
 
 
+class ProxyKey:
+    """A key of Identity-Aware Proxy, of which the page shows the public part."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._signer = es.EsSigner.from_string(pem.decode(), name)
+        self.certificate = (
+            key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+
+    def assertion(self, mail: str, audience: str = SERVICE, **claims: object) -> str:
+        """Sign what Identity-Aware Proxy says of a person; other claims as they are given."""
+        now = int(time.time())
+        about = {
+            "iss": "https://cloud.google.com/iap",
+            "aud": audience,
+            "sub": "accounts.google.com:104729",
+            "email": mail,
+            "iat": now,
+            "exp": now + 600,
+        }
+        signed: bytes = jwt.encode(self._signer, {**about, **claims})
+        return signed.decode()
+
+
 @dataclass
 class CertificatesPage:
     """The page of certificates; `body` is what it shows."""
@@ -72,12 +105,12 @@ class CertificatesPage:
     cache: str = "public, max-age=19000, must-revalidate"
     calls: list[str] = field(default_factory=list)
 
-    def show(self, *keys: SigningKey) -> None:
+    def show(self, *keys: SigningKey | ProxyKey) -> None:
         self.body = json.dumps({key.name: key.certificate for key in keys}).encode()
 
 
 @contextmanager
-def certificates_page(*keys: SigningKey) -> Iterator[CertificatesPage]:
+def certificates_page(*keys: SigningKey | ProxyKey) -> Iterator[CertificatesPage]:
     """Serve the page for the length of a block."""
     page = CertificatesPage()
     page.show(*keys)

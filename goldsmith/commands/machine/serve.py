@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.dashboard.app import make_app
 from shared.dashboard.web.access import Access
+from shared.dashboard.web.desk import Desk
 from shared.dashboard.web.local_server import LOOPBACK_ADDRESS, local_server, loopback_socket
 from shared.dashboard.web.served import Served
 from shared.errors import EnvironmentFault
@@ -43,5 +44,12 @@ def serve(port: int) -> None:
 def served_here(backend: LocalBackend) -> Served:
     """Return what the dashboard of this machine serves."""
     builds = opening.builds_here(backend)
-    look = LocalLook(backend)
-    return Served(backend, THIS_MACHINE, is_interrupted=builds.is_interrupted, machine=look, streams=32)
+    local = opening.desk_here(backend)
+    return Served(
+        backend,
+        THIS_MACHINE,
+        is_interrupted=builds.is_interrupted,
+        machine=LocalLook(backend),
+        desk=Desk(local.who, local.send),
+        streams=32,
+    )

@@ -35,7 +35,7 @@ class Approval:
     by: str  # the mail address that a token has proved; on one machine the name of the account
     time: float  # Unix seconds
     reason: str
-    proof: str = ""  # the SHA-256 of the token, in hex; "" on one machine
+    proof: str = ""  # the SHA-256 of the token in hex, or the id of a person's request; "" by a command of one machine
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class AskedPromotion:
     asked: float  # Unix seconds
     deadline: float  # when it lapses, unless there are enough approvals by then
     request: str = ""  # the id of the message that asked for it; "" on one machine
-    by: str = ""  # on one machine, the account that has asked
+    by: str = ""  # who has asked: on one machine the account, else the mail address; "" where that is not known
     author: str = ""  # the mail address of the person who has written the image's spec; "": not known
     approvals: tuple[Approval, ...] = ()
     refused: Approval | None = None
@@ -119,9 +119,8 @@ def proof_of(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
-def is_answered_by(asked: AskedPromotion, token: str) -> bool:
-    """Return whether the word that a token has proved is recorded."""
-    proof = proof_of(token)
+def is_answered_by(asked: AskedPromotion, proof: str) -> bool:
+    """Return whether the word that a token or a request has proved is recorded."""
     return any(each is not None and each.proof == proof for each in (*asked.approvals, asked.refused))
 
 

@@ -29,6 +29,7 @@ class PersonRule:
 
     addresses: tuple[str, ...]  # mail addresses, in lower case, that are this person's and no other's
     folder: bool = False  # whether specs/people/NAME/ of the bucket is this person's alone
+    operator: bool = False  # whether this person may end builds, revoke images and the like in the dashboard
 
 
 People = Mapping[str, PersonRule]
@@ -90,15 +91,17 @@ def _person(name: str, given: Any, faults: list[str]) -> PersonRule:
     if not isinstance(given, dict):
         faults.append(f"{quoted(name)} is not an object; write {_FORM}")
         return PersonRule(())
-    unknown = [key for key in given if key not in ("addresses", "folder")]
-    faults += [f"{name}: {quoted(str(key))}: unknown key; write addresses or folder" for key in unknown]
-    addresses, folder = given.get("addresses"), given.get("folder", False)
+    unknown = [key for key in given if key not in ("addresses", "folder", "operator")]
+    faults += [f"{name}: {quoted(str(key))}: unknown key; write addresses, folder or operator" for key in unknown]
+    addresses = given.get("addresses")
     if not isinstance(addresses, list) or not addresses:
         faults.append(f"{name}.addresses: is no list of mail addresses; write {_FORM}")
         return PersonRule(())
-    if not isinstance(folder, bool):
-        faults.append(f"{name}.folder: {quoted(str(folder))} is neither true nor false")
+    flags = {key: given.get(key, False) for key in ("folder", "operator")}
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            faults.append(f"{name}.{key}: {quoted(str(value))} is neither true nor false")
     wrong = [each for each in addresses if not isinstance(each, str) or not _MAIL.fullmatch(each)]
     faults += [f"{name}.addresses: {quoted(str(each))} is no mail address; write ann@example.com" for each in wrong]
     mails = tuple(dict.fromkeys(each.lower() for each in addresses if each not in wrong))
-    return PersonRule(mails, folder is True)
+    return PersonRule(mails, flags["folder"] is True, flags["operator"] is True)

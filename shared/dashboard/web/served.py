@@ -10,6 +10,7 @@ from ...backend import Backend
 from ...build.build import Build, ImageUsage
 from ...names import LOCAL
 from ...ports import Resource
+from .desk import Desk
 
 if TYPE_CHECKING:
     from ...images.diff.result import ImageDiff
@@ -55,4 +56,5 @@ class Served:
     poll: float = 1.0  # seconds between two looks at a build that is shown live
     list_poll: float = 2.0  # and at the list
     streams: int = 8  # live answers at once; a further one is told to come again
+    desk: Desk | None = None  # None: nothing can be asked for
     stream_seconds: float = 50.0  # after which a live answer ends, and its reader connects again

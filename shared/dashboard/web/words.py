@@ -21,6 +21,7 @@ TONES = {
     "damaged": "bad",
     "timed_out": "bad",
     "revoked": "bad",
+    "refused": "bad",
     "OBSOLETE": "bad",
     "cancelled": "still",
     "unchanged": "still",
@@ -32,6 +33,7 @@ TONES = {
     "kept": "wait",
     "DEPRECATED": "wait",
     "running": "live",
+    "accepted": "live",
 }
 """The colour of a word: good, bad, wait (somebody has something to do), still, or live."""
 

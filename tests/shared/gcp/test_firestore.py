@@ -32,6 +32,7 @@ from shared.gcp.documents import (
     IMAGES,
     KEPT_FOR,
     LIVES,
+    PERSON_REQUESTS,
     PROMOTIONS,
     TRIGGERS,
     build_fields,
@@ -72,11 +73,13 @@ class TestGoogleStore(StoreContract):
             image: tuple[str, str] | None = None,
             trigger: str = "",
             promotion: str = "",
+            person_request: str = "",
         ) -> None:
             path = (BUILDS, build_id, EVENTS, event_id) if event_id else (BUILDS, build_id)
             path = path if image is None else (IMAGES, "~".join(image))
             path = (TRIGGERS, trigger) if trigger else path
             path = (PROMOTIONS, promotion) if promotion else path
+            path = (PERSON_REQUESTS, person_request) if person_request else path
             reference(store, *path).update({"document": text})
 
         return put

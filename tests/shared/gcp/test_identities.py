@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from shared.errors import InputError, Transient
-from shared.gcp.identities import GoogleIdentities
+from shared.gcp.identities import GoogleIdentities, ProxiedPeople
 from tests.world.fakes import FakeClock
-from tests.world.tokens import DEPLOYMENT, CertificatesPage, SigningKey, certificates_page
+from tests.world.tokens import DEPLOYMENT, SERVICE, CertificatesPage, ProxyKey, SigningKey, certificates_page
 
 PURPOSE = "approve/my-project/web-1/4711/prod/1"
 KEY, OTHER_KEY = SigningKey("a1"), SigningKey("b2")
@@ -155,3 +155,63 @@ def test_google_that_cannot_be_reached_is_tried_again() -> None:
         url = gone.url
     with pytest.raises(Transient, match="ConnectionError"):
         GoogleIdentities(DEPLOYMENT, url).mail_of(KEY.token("ann@example.com", PURPOSE), PURPOSE)
+
+
+class TestProxiedPeople:
+    """Assertions of Identity-Aware Proxy."""
+
+    KEY, OTHER = ProxyKey("p1"), ProxyKey("p1")
+
+    @pytest.fixture
+    def keys(self) -> Iterator[CertificatesPage]:
+        with certificates_page(self.KEY) as shown:
+            yield shown
+
+    @pytest.fixture
+    def people(self, keys: CertificatesPage) -> ProxiedPeople:
+        return ProxiedPeople(SERVICE, keys.url)
+
+    def test_an_assertion_proves_an_address_and_keys_are_kept(
+        self, people: ProxiedPeople, keys: CertificatesPage
+    ) -> None:
+        for _ in range(3):
+            assert people.mail_behind(self.KEY.assertion("Ann@Example.com")) == "ann@example.com"
+        assert len(keys.calls) == 1
+
+    @pytest.mark.parametrize(
+        ("claims", "text"),
+        [
+            ({"iss": "https://accounts.google.com"}, "and not by https://cloud.google.com/iap"),
+            ({"aud": SERVICE.replace("dashboard", "start-build")}, f"and not for {SERVICE}"),
+            ({"aud": [SERVICE]}, f"and not for {SERVICE}"),
+            ({"exp": 1700000000, "iat": 1699999000}, "does not count: Token expired"),
+            ({"iat": time.time() + 3600}, "does not count: Token used too early"),
+            ({"exp": None}, "is no JSON Web Token"),
+            ({"email": None}, "names no mail address"),
+            ({"email": ["ann@example.com"]}, "names no mail address"),
+        ],
+    )
+    def test_an_assertion_that_does_not_count_says_why(
+        self, people: ProxiedPeople, claims: dict[str, object], text: str
+    ) -> None:
+        with pytest.raises(InputError, match=text):
+            people.mail_behind(self.KEY.assertion("ann@example.com", **claims))  # type: ignore[arg-type]
+
+    def test_other_keys_and_algorithms_do_not_count(self, people: ProxiedPeople, keys: CertificatesPage) -> None:
+        with pytest.raises(InputError, match="does not count"):
+            people.mail_behind(self.OTHER.assertion("ann@example.com"))
+        by_google = KEY.token("ann@example.com", "x", iss="https://cloud.google.com/iap", aud=SERVICE)
+        with pytest.raises(InputError, match="is not signed by ES256"):
+            people.mail_behind(by_google)
+        head, body, _ = self.KEY.assertion("ann@example.com").split(".")
+        none = base64.urlsafe_b64encode(json.dumps({"alg": "none", "kid": "p1"}).encode()).decode().rstrip("=")
+        public = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "kid": "p1"}).encode()).decode().rstrip("=")
+        for token in (f"{none}.{body}.", f"{public}.{body}.AAAA", f"{head}.{body}.", f"{head}.{body}", "", "." * 9000):
+            with pytest.raises(InputError, match=r"is not signed by ES256|does not count|is no JSON Web Token"):
+                people.mail_behind(token)
+        assert len(keys.calls) <= 1
+
+    def test_keys_that_cannot_be_had_are_no_verdict(self, people: ProxiedPeople, keys: CertificatesPage) -> None:
+        keys.status = 503
+        with pytest.raises(Transient):
+            people.mail_behind(self.KEY.assertion("ann@example.com"))

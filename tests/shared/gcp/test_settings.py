@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from shared.build.image.channels import Channel
+from shared.build.image.people import PersonRule
 from shared.build.limits import Limits
 from shared.errors import EnvironmentFault, InputError
 from shared.gcp.settings import PUBSUB_URL, STORAGE_URL, VARIABLES, Settings
@@ -26,6 +27,9 @@ EMULATOR = {
     "GOLDSMITH_MAKER_IMAGE": "projects/my-images/global/images/maker-7",
     "GOLDSMITH_LIMITS": '{"max_timeout": 3600, "gpu_types": []}',
     "GOLDSMITH_CHANNELS": '{"prod": {"approvers": ["ann@example.org"]}, "dev": {}}',
+    "GOLDSMITH_PEOPLE": '{"ann": {"addresses": ["Ann@example.org"], "operator": true}}',
+    "GOLDSMITH_IAP_AUDIENCE": "/projects/1/locations/us-central1/services/goldsmith-dashboard",
+    "GOLDSMITH_IAP_KEYS_URL": "http://127.0.0.1:8000/iap/verify/public_key",
     "GOLDSMITH_WEBHOOKS": '{"chat": {"url": "https://chat.example.com/secret", "format": "slack"}}',
     "GOLDSMITH_SIGNING_KEY": "projects/p-1/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
@@ -60,6 +64,9 @@ def test_the_emulator_puts_its_endpoints_in() -> None:
     assert settings.delivery == "disk"
     assert settings.secure_boot
     assert settings.channels == {"dev": Channel(), "prod": Channel(("ann@example.org",))}
+    assert settings.people == {"ann": PersonRule(("ann@example.org",), operator=True)}
+    assert settings.iap_audience.endswith("/services/goldsmith-dashboard")
+    assert settings.iap_keys_url == "http://127.0.0.1:8000/iap/verify/public_key"
     assert settings.maker_image == "projects/my-images/global/images/maker-7"
     assert settings.vm_pubsub_url == settings.vm_storage_url == "http://169.254.169.253"
     assert settings.certificates_url == "http://127.0.0.1:8000/oauth2/v1/certs"
@@ -123,6 +130,8 @@ def test_all_that_is_missing_is_told_at_once(empty: str | None) -> None:
         ("GOLDSMITH_MAKER_IMAGE", "debian-12"),
         ("GOLDSMITH_MAKER_IMAGE", "projects/p/global/images/family/a/b"),
         ("GOLDSMITH_CHANNELS", "[]"),
+        ("GOLDSMITH_PEOPLE", '{"ann": {}}'),
+        ("GOLDSMITH_IAP_AUDIENCE", "/projects/p/locations/us-central1/services/x"),
         ("GOLDSMITH_CHANNELS", '{"eu-prod": {}}'),
         ("GOLDSMITH_LIMITS", "{"),
         ("GOLDSMITH_LIMITS", "[]"),

@@ -196,11 +196,14 @@ def damage_document(
     image: tuple[str, str] | None = None,
     trigger: str = "",
     promotion: str = "",
+    person_request: str = "",
 ) -> None:
     """Write into the file past the store, as another program would."""
     with closing(sqlite3.connect(path)) as connection, connection:
         if promotion:
             connection.execute("UPDATE promotions SET document = ? WHERE id = ?", (text, promotion))
+        elif person_request:
+            connection.execute("UPDATE person_requests SET document = ? WHERE id = ?", (text, person_request))
         elif trigger:
             connection.execute("UPDATE triggers SET document = ? WHERE id = ?", (text, trigger))
         elif image is not None:
