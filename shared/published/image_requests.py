@@ -22,7 +22,7 @@ from .usage import Consumers, usage_lines, with_usage
 
 
 @dataclass(frozen=True)
-class _Form:
+class ImageRequestForm:
     """What one kind of request says of an image."""
 
     keys: Mapping[str, type]
@@ -30,26 +30,26 @@ class _Form:
     example: str
 
 
-_SAID = _Form(
+_SAID = ImageRequestForm(
     {"image": str, "channel": str, "reason": str, "token": str},
     frozenset(("image", "channel", "reason", "token")),
     '{"approve": {"image": "PROJECT/NAME", "channel": "CHANNEL", "reason": "why", "token": "..."}}, or refuse',
 )
-_FORMS = {
-    "revoke": _Form(
+IMAGE_REQUESTS = {
+    "revoke": ImageRequestForm(
         {"image": str, "reason": str, "alone": bool, "cascade": bool},
         frozenset(("image", "reason")),
         '{"revoke": {"image": "PROJECT/NAME", "reason": "what is wrong with it"}}, and alone: true, cascade: true if '
         "need be",
     ),
-    "promote": _Form(
+    "promote": ImageRequestForm(
         {"image": str, "to": str},
         frozenset(("image", "to")),
         '{"promote": {"image": "PROJECT/NAME", "to": "CHANNEL"}}',
     ),
     "approve": _SAID,
     "refuse": _SAID,
-    "distribute": _Form(
+    "distribute": ImageRequestForm(
         {"image": str, "share": list, "copies": list},
         frozenset(("image",)),
         '{"distribute": {"image": "PROJECT/NAME", "share": ["group:..."], "copies": [{"project": "..."}]}}',
@@ -139,9 +139,9 @@ def _read(data: bytes) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise PoisonMessage(f"a request for images that is not JSON: {error}") from error
     kind = next(iter(document), "") if isinstance(document, dict) and len(document) == 1 else ""
-    form, asked = _FORMS.get(kind), document[kind] if kind else None
+    form, asked = IMAGE_REQUESTS.get(kind), document[kind] if kind else None
     if form is None or not isinstance(asked, dict) or not form.required <= set(asked) <= set(form.keys):
-        examples = form.example if form is not None else " or ".join(each.example for each in _FORMS.values())
+        examples = form.example if form is not None else " or ".join(each.example for each in IMAGE_REQUESTS.values())
         raise PoisonMessage(f"a request for images of another form; write {examples}")
     for key, value in asked.items():
         if not isinstance(value, form.keys[key]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,9 @@ from shared.images.catalogue import Catalogue
 from tests.cloud.conftest import SIGNING_KEY
 from tests.cloud.person import Person
 from tests.cloud.test_promotions import publish_image, wait_for, wait_until
+from tests.docs.pages import shown_files
 from tests.docs.reader import Reader
+from tests.docs.workflows import run_workflow
 from tests.project.source_tree import ROOT
 
 pytestmark = pytest.mark.vm
@@ -105,11 +109,54 @@ def test_images_of_a_project(reader: Reader, person: Person, cloud: Cloud) -> No
         """"copies": [{"project": "their-project"}]}}'"""
     )
     reader.types("goldsmith images approvals --project my-project")
+    reader.types("goldsmith images approvals --project PROJECT")
     reader.types(
         "gcloud pubsub topics publish image-requests --project PROJECT "
         """--message '{"revoke": {"image": "web-20261120", "reason": "its sshd takes any password"}}'"""
     )
     wait_for(catalogue, "pages-prod", "page-1-prod")
+
+
+def test_a_published_image_of_the_how_to_pages(reader: Reader, person: Person, cloud: Cloud) -> None:
+    catalogue = Catalogue(cloud.home, SystemClock())
+    publish_image(catalogue, person, "web-1", person.folder / "disk.raw", family="web")
+    reader.follows("docs/how-to/promote.md", "On Google Cloud")
+    wait_for(catalogue, "web-prod", "web-1-prod")
+    for name in ("shop-1", "shop-2"):
+        publish_image(catalogue, person, f"how-{name}", person.folder / "disk.raw", family="how-shop")
+    reader.stands_for["shop-2"] = "how-shop-2"
+    reader.follows("docs/how-to/roll-back.md", "On Google Cloud")
+    wait_for(catalogue, "how-shop", "how-shop-1")
+
+
+def test_the_first_image_on_google_cloud(reader: Reader) -> None:
+    files = reader.folder / "first" / "files"
+    files.mkdir(parents=True)
+    (files / "welcome.sh").write_text('echo "This machine belongs to $OWNER." > /etc/motd\n')
+    assert "newest of family first" in reader.follows("docs/tutorial.md", "The first image on Google Cloud")
+
+
+def test_pipelines(reader: Reader, person: Person) -> None:
+    """One image is built; those who ask for it in other ways get the same."""
+    reader.follows("docs/pipelines.md", "Goldsmith in pipelines")
+    said = [reader.follows("docs/pipelines.md", "A shell")]
+    name = (reader.folder / "image-name").read_text().strip()
+    assert name.startswith(f"{person.project}/image-"), name
+    pull = (
+        "gcloud pubsub subscriptions pull pipeline --auto-ack --limit 10 --project PROJECT --format json "
+        "| jq -r '.[].message.data | @base64d | fromjson | .id + \" \" + .outcome'"
+    )
+
+    def is_told() -> bool:
+        said.append(reader.run(reader.writes(pull, {})))
+        return bool(re.search(r"^image-\w{12} unchanged$", "".join(said), re.MULTILINE))
+
+    wait_until(is_told, "no message of a finished build")
+    for workflow in (".github/workflows/image.yaml", "cloudbuild-image.yaml"):
+        (reader.folder / "image-name").unlink(missing_ok=True)
+        shown = next(each.text for each in shown_files(Path("docs/pipelines.md")) if each.path == workflow)
+        ran = run_workflow(shown, reader, person.project)
+        assert name in ran, ran
 
 
 def test_a_workflow_is_uploaded(reader: Reader, person: Person) -> None:
@@ -130,6 +177,8 @@ def test_a_workflow_is_uploaded(reader: Reader, person: Person) -> None:
 def test_secrets_and_keys(reader: Reader, person: Person) -> None:
     (person.folder / "webhooks.json").write_text("{}")
     reader.types("gcloud secrets create webhooks --data-file=webhooks.json --project PROJECT")
+    (person.folder / "token.txt").write_text("correct-horse")
+    reader.follows("docs/how-to/secrets.md", "On Google Cloud")
     reader.types("gcloud kms keyrings create images --location=us-central1 --project PROJECT")
     reader.types(
         "gcloud kms keys create statements --keyring=images --location=us-central1 --purpose=asymmetric-signing "

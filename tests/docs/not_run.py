@@ -33,6 +33,8 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/builds",
         "gcloud firestore databases delete --project PROJECT --database='(default)'",
         "gcloud firestore databases update --project PROJECT --database='(default)' --no-delete-protection",
+        "gcloud secrets add-iam-policy-binding repository --project PROJECT "
+        "--member serviceAccount:builder@PROJECT.iam.gserviceaccount.com --role roles/secretmanager.secretAccessor",
         "gcloud iam service-accounts create ann-approves --project my-project",
         "gcloud beta services identity create --service=iap.googleapis.com --project=PROJECT",
         "gcloud beta run services update goldsmith-dashboard --iap --region=REGION --project=PROJECT",
@@ -50,9 +52,20 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "make setup",
         "make test",
         "goldsmith doctor --install",
+        "goldsmith images bootstrap debian-12",
+    ),
+    "it installs packages from a mirror; tests/system/test_site.py installs some from one of its own": (
+        "goldsmith build site/build.yaml",
+    ),
+    "it takes images of Container-Optimized OS, or Google's list of drivers: tests have disks and a list like them": (
+        "goldsmith images import cos.tar.gz --name cos-stable-117-18613-75-37 --family cos-stable",
+        "goldsmith submit cos/build.yaml --project PROJECT",
+        "goldsmith submit gpu/build.yaml --project PROJECT",
+        "goldsmith gpu-drivers",
     ),
     "it needs a person at a terminal: tests/system/test_held.py types into one": (
         "goldsmith build SPEC --on-failure shell",
+        "goldsmith build broken/build.yaml --on-failure shell",
     ),
     "it runs until Ctrl-C; tests/cloud runs all of it": ("make cloud",),
     "it runs until Ctrl-C; tests/browser looks at its pages": ("goldsmith serve",),
@@ -78,11 +91,15 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "gcloud pubsub topics publish build-requests --project PROJECT "
         '--message \'{"retry": "BUILD", "from": "verify"}\'',
     ),
+    "it names a project of its own: tests/cloud/test_pages_on_cloud.py submits other specs": (
+        "goldsmith submit packer/specs/web.yaml --project PROJECT",
+    ),
     "the deployment has to allow it: tests/cloud/test_distribution.py has one that does": (
         "goldsmith images distribute web-20261120 --project PROJECT "
         "--share group:team@example.com --copy their-project",
     ),
     "it takes the account of an approver: tests/cloud/test_promotions.py has two": (
+        'goldsmith images approve web-1 --channel prod --reason "a week in dev without faults" --project PROJECT',
         "goldsmith images approve web-20261120 --channel prod --project my-project "
         '--impersonate ann-approves@my-project.iam.gserviceaccount.com --reason "a week in staging without faults"',
     ),

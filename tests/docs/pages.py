@@ -5,7 +5,6 @@ indented block that does not begin as a command does, hold other text.
 """
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,8 +13,9 @@ from pathlib import Path
 from tests.project.source_tree import ROOT
 
 FENCE = re.compile(r"^\s*(?:```|~~~)\s*(\w*)")
-ASSIGNMENT = re.compile(r"[A-Z_]+=\S* ")
-PROGRAM = re.compile(r"[a-z.~/][\w.~/-]*(?= |$)")  # the word with which a command begins
+ASSIGNMENT = re.compile(r"^(?:[A-Za-z_]+=\S* )+")
+PROGRAM = re.compile(r"[a-z.~/][\w.~/-]*(?= |$)|[a-z]+=\$\(")  # with which a command begins
+FILE = re.compile(r"# ([\w./-]+\.\w+)")  # the first line of a block that is a file
 COMMENT = re.compile(r"(?:^|\s)#\s.*$")
 
 
@@ -32,6 +32,17 @@ class Command:
     def at(self, sentence: str) -> str:
         """Put the command's place before what is wrong with it."""
         return f"{self.page}:{self.line}: {sentence}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a page shows whole: a fence whose first line is a comment with its path."""
+
+    page: str
+    heading: str
+    line: int
+    path: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,17 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def commands(page: Path, root: Path = ROOT) -> Iterator[Command]:
     """Yield the commands of a page, in their order."""
-    for block, members in groupby(_lines((root / page).read_text("utf-8").splitlines()), lambda line: line.block):
-        held = list(members)
-        if block and _holds_commands(held):
+    for held in _blocks(page, root):
+        if _holds_commands(held):
             yield from _commands(str(page), held)
+
+
+def shown_files(page: Path, root: Path = ROOT) -> Iterator[File]:
+    """Yield the files that a page shows, in their order."""
+    for held in _blocks(page, root):
+        if held[0].language and (name := FILE.fullmatch(held[0].text.strip())):
+            text = "".join(line.text + "\n" for line in held)
+            yield File(str(page), held[0].heading, held[0].number, name[1], text)
 
 
 def every_command(root: Path = ROOT) -> list[Command]:
@@ -67,9 +85,10 @@ def every_command(root: Path = ROOT) -> list[Command]:
     return [command for page in pages(root) for command in commands(page, root)]
 
 
-def words(text: str) -> list[str]:
-    """Return the words of one simple command, without variables before it."""
-    return [word for word in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+def _blocks(page: Path, root: Path) -> Iterator[list[_Line]]:
+    for block, members in groupby(_lines((root / page).read_text("utf-8").splitlines()), lambda line: line.block):
+        if block:
+            yield list(members)
 
 
 def _lines(texts: Iterable[str]) -> Iterator[_Line]:
@@ -84,26 +103,28 @@ def _lines(texts: Iterable[str]) -> Iterator[_Line]:
         was, indented = indented, language is None and text.startswith("    ") and (after_blank or indented)
         block += indented and not was
         after_blank = not text.strip()
-        yield _Line(number, heading, "" if indented else language, block if indented or language else 0, text.strip())
+        yield _Line(number, heading, "" if indented else language, block if indented or language else 0, text)
 
 
 def _holds_commands(lines: list[_Line]) -> bool:
     language = lines[0].language
-    first = next((line.text for line in lines if not line.text.startswith("#")), "")
-    return language == "sh" or (language == "" and bool(PROGRAM.match(ASSIGNMENT.sub("", first))))
+    first = next((line.text.strip() for line in lines if not line.text.strip().startswith("#")), "")
+    return language == "sh" or (
+        language == "" and bool(PROGRAM.match(first) or PROGRAM.match(ASSIGNMENT.sub("", first)))
+    )
 
 
 def _commands(page: str, lines: list[_Line]) -> Iterator[Command]:
     begun: list[str] = []
     first = lines[0]
     for line in lines:
-        text = COMMENT.sub("", line.text).strip()
+        text = COMMENT.sub("", line.text.strip()).strip()
         if not text:
             continue
         first = first if begun else line
         begun.append(text.removesuffix("\\").strip())
         if not text.endswith("\\"):
-            comment = line.text[len(text) :].strip(" #")
+            comment = line.text.strip()[len(text) :].strip(" #")
             yield Command(page, first.heading, first.number, normal(" ".join(begun)), comment)
             begun = []
 

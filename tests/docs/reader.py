@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tests.docs.pages import Command, every_command
+from tests.docs.not_run import NOT_RUN
+from tests.docs.pages import Command, File, commands, every_command, shown_files
 from tests.project.source_tree import ROOT
 
 LIMIT = 420.0  # seconds that one command may take on a machine that has much else to do
@@ -29,11 +30,24 @@ class Reader:
         assert command in {each.text for each in _commands()}, f"no page has the command {command}"
         return self.run(self.writes(command, stands_for), status, says)
 
-    def follows(self, page: str, heading: str) -> str:
-        """Run all commands of a page below a heading, in their order; return what they print."""
-        found = [each for each in _commands() if (each.page, each.heading) == (page, heading)]
-        assert found, f"{page} has no commands below {heading}"
-        return "".join(self.run(self.writes(each.text, {})) for each in found)
+    def follows(self, page: str, heading: str = "", fails: frozenset[str] = frozenset()) -> str:
+        """Write all files of a page, or of what is below a heading, and run all its commands, in their order.
+
+        Return what they print. Those of NOT_RUN are left out; those of `fails` end with exit status 1.
+        """
+        steps: list[Command | File] = [*commands(Path(page)), *shown_files(Path(page))]
+        found = sorted((step for step in steps if heading in ("", step.heading)), key=lambda step: step.line)
+        assert found, f"{page} has nothing to follow below {heading}"
+        return "".join(self._does(step, fails) for step in found)
+
+    def _does(self, step: Command | File, fails: frozenset[str]) -> str:
+        if isinstance(step, File):
+            path = self.folder / step.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.writes(step.text, {}))
+        elif not any(step.text in texts for texts in NOT_RUN.values()):
+            return self.run(self.writes(step.text, {}), int(step.text in fails))
+        return ""
 
     def run(self, line: str, status: int = 0, says: str = "") -> str:
         """Run a line of a shell; return all that it prints."""

@@ -13,7 +13,12 @@ def misfits(root: Path) -> list[str]:
     """Find files that are not written as the tree's .editorconfig says."""
     sections = ConfigParser(interpolation=None)
     sections.read_string("[.]\n" + (root / ".editorconfig").read_text(encoding="utf-8"))
-    return [f"{path.relative_to(root)}: {fault}" for path in files(root, "") for fault in _faults(path, root, sections)]
+    return [
+        f"{path.relative_to(root)}: {fault}"
+        for path in files(root, "")
+        if path.suffix != ".png"
+        for fault in _faults(path, root, sections)
+    ]
 
 
 def _faults(path: Path, root: Path, sections: ConfigParser) -> list[str]:

@@ -109,3 +109,30 @@ def test_elements(reader: Reader) -> None:
         "ELEMENTS_PATH=elements goldsmith convert -- disk-image-create -o out/my-image vm debian-minimal my-app",
         says="elements: [base, vm, debian-minimal, my-app]",
     )
+
+
+def test_the_tutorial(reader: Reader) -> None:
+    said = reader.follows("docs/tutorial.md", "Your own image")
+    assert "newest of family first" in said
+    assert "+ /etc/motd" in said or "~ /etc/motd" in said, said
+
+
+def test_pages_about_builds(reader: Reader) -> None:
+    assert "newest of family verified" in reader.follows("docs/how-to/verify.md")
+    assert "newest of family licensed" in reader.follows("docs/how-to/secrets.md", "Give a step a secret")
+    assert "unchanged" in reader.follows("docs/how-to/rebuild.md")
+    fails = frozenset({"goldsmith build broken/build.yaml"})
+    reader.follows("docs/how-to/packages.md")
+    assert "packer/specs/web.yaml: good" in reader.follows("docs/how-to/from-packer.md")
+    reader.follows("docs/how-to/cos.md", "Customize Container-Optimized OS")
+    assert "newest of family broken" in reader.follows("docs/how-to/debug.md", fails=fails)
+
+
+def test_pages_about_images(reader: Reader) -> None:
+    assert "web-1-prod" in reader.follows("docs/how-to/promote.md", "Promote an image through channels")
+    assert "shop-1 may be used" in reader.follows("docs/how-to/roll-back.md", "Roll back a bad image")
+    reader.types(
+        "cd examples/cos-customizer && goldsmith validate cloudbuild.yaml && goldsmith plan cloudbuild.yaml "
+        "&& goldsmith convert cloudbuild.yaml",
+        says="family: greeting",
+    )

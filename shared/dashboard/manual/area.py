@@ -1,4 +1,4 @@
-"""Pages of documentation: docs/*.md of the tree that runs."""
+"""Pages of documentation: docs/*.md and docs/how-to/*.md of the tree that runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..web.pages import DashboardArea, Page, PageDocument, Parameter
 from ..web.schemas import TEXT
 from ..web.served import Served
 from ..web.shapes import schema_of
-from .markdown import Heading, RenderedPage, rendered, title_of
+from .markdown import Heading, RenderedPage, page_name, rendered, title_of
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs"
 LONGEST_SEARCH = 100  # characters
 EXCERPT = 200  # characters of a line that are told
 MOST_FOUND = 50  # lines that have what is looked for
-_FIRST = ("tutorial", "command-line", "spec", "architecture", "dashboard", "deployment")
+_FIRST = ("README", "tutorial", "command-line", "spec", "architecture", "dashboard", "deployment")
 """The pages that a reader begins with; the others follow by their titles."""
 
 
@@ -97,7 +97,8 @@ def _shown(name: str) -> RenderedPage:
 @cache
 def _texts() -> Mapping[str, str]:
     """Read the pages, by their names. They are part of the program, and do not change while it runs."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+    paths = [path.relative_to(FOLDER) for pattern in ("*.md", "how-to/*.md") for path in sorted(FOLDER.glob(pattern))]
+    return {page_name(str(path)): (FOLDER / path).read_text(encoding="utf-8") for path in paths}
 
 
 @cache

@@ -110,12 +110,18 @@ def _within(tokens: Sequence[Token], pages: Collection[str]) -> Iterator[Token]:
             yield token
 
 
+def page_name(path: str) -> str:
+    """Return the name of a page by its path below docs/: how-to/verify.md is how-to-verify."""
+    return path.removesuffix(".md").replace("/", "-")
+
+
 def _target(href: str, pages: Collection[str]) -> str:
     """Return where a link leads here; "" where that is nothing that is served."""
     if href.startswith(_EXTERNAL) or href.startswith("#"):
         return href
     file, _, anchor = href.partition("#")
-    name = file.removesuffix(".md")
+    here, below = page_name(file.removeprefix("../")), page_name(f"how-to/{file}")
+    name = here if here in pages else below
     if not file.endswith(".md") or name not in pages:
         return ""
     return f"/docs/{name}" + (f"#{anchor}" if anchor else "")

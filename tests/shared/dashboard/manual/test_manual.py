@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.dashboard.manual.markdown import anchor_of, rendered, title_of
+from shared.dashboard.manual.markdown import anchor_of, page_name, rendered, title_of
 from tests.shared.dashboard.pages_of import Pages
 from tests.world.world import World
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
-NAMES = sorted(path.stem for path in DOCS.glob("*.md"))
+PATHS = [path.relative_to(DOCS) for pattern in ("*.md", "how-to/*.md") for path in DOCS.glob(pattern)]
+NAMES = sorted(page_name(str(path)) for path in PATHS)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,11 @@ NAMES = sorted(path.stem for path in DOCS.glob("*.md"))
         ("[x](#here)", '<p><a href="#here">x</a></p>\n'),
         ("[x `y`](decisions/0001-record.md)", "<p>x <code>y</code></p>\n"),
         ("[x](../README.md) [y](spec.md)", '<p>x <a href="/docs/spec">y</a></p>\n'),
+        (
+            "[x](how-to/verify.md) [y](verify.md)",
+            '<p><a href="/docs/how-to-verify">x</a> <a href="/docs/how-to-verify">y</a></p>\n',
+        ),
+        ("[x](../spec.md)", '<p><a href="/docs/spec">x</a></p>\n'),
         ("[x](//evil.example/spec.md)", "<p>x</p>\n"),
         ("[x](https://example.org)", '<p><a href="https://example.org" rel="noreferrer noopener">x</a></p>\n'),
         ("![a picture](x.png)", "<p>a picture</p>\n"),
@@ -33,7 +39,7 @@ NAMES = sorted(path.stem for path in DOCS.glob("*.md"))
     ],
 )
 def test_markdown(text: str, html: str) -> None:
-    assert rendered(text, ["spec"]).html == html
+    assert rendered(text, ["spec", "how-to-verify"]).html == html
 
 
 def test_a_table_has_classes_and_no_styles() -> None:
