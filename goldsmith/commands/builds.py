@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from shared.build.build import Build, State, StepRecord
+from shared.build.cost.usage import build_usage
 from shared.build.damage import Damaged, damaged_json, left_in, refuse_unfinished
 from shared.build.events import to_json
 from shared.build.identity import is_build_id
@@ -70,6 +71,7 @@ def _document(build: Build | Damaged, interrupted: set[str], waits: Mapping[str,
         "wait": asdict(wait) if wait else None,
         "kept_disk": kept_disk_json(build),
         "remedy": remedy_of(build),
+        "usage": used.to_json() if (used := build_usage(build)) is not None else None,
     }
 
 
@@ -130,6 +132,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
     if as_json:
         print_json(nest_scripts(_document(build, {build.id} if interrupted else set(), waits), scripts))
         return
+    used = build_usage(build)
     lines = [
         ("build", build.id),
         ("state", _state(build, interrupted, waits.get(build.id)) + (f", {build.outcome}" if build.outcome else "")),
@@ -137,6 +140,7 @@ def show_build(build_id: str, place: Place, *, as_json: bool) -> None:
         *([("retry of", build.retry_of)] if build.retry_of else []),
         *([("author", build.plan.author)] if build.plan is not None and build.plan.author else []),
         ("attempt", str(build.attempt)),
+        *([("used", used.text), ("cost", used.cost_text)] if used is not None else []),
         ("left", ", ".join(f"{entry.kind} {entry.name}" for entry in build.ledger if not entry.keep) or "nothing"),
     ]
     for name, value in lines:

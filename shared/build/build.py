@@ -45,6 +45,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Stay:
+    """When a state was entered. It lasts until the next one is."""
+
+    state: State
+    attempt: int
+    begun: float  # Unix seconds
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """One thing that a build may have made and must delete. Written before the thing is made."""
 
@@ -381,6 +390,11 @@ class Build:
     disk_until: float = 0.0  # when the boot disk that is kept is deleted; 0: none is
     disk_whole: bool = False  # its VM was seen stopped after its steps, so an image can be made of its disk
     disk: TakenDisk | None = None  # that this retry makes its image of; None: that of a VM of its own, or none
+    stays: tuple[Stay, ...] = ()  # all states that it has entered, in their order; () of builds of the release before
+
+    def stays_with(self, state: State, time: float) -> tuple[Stay, ...]:
+        """Return its stays and that in a state which it enters now."""
+        return (*self.stays, Stay(state, self.attempt, time))
 
     def machine_word(self, phase: str) -> str:
         """Return what people call the machine of a phase: the chroot engine's for the steps is none."""

@@ -276,7 +276,7 @@ def _end(build: Build, outcome: Outcome, reason: str) -> Build:
 
 def _enter(build: Build, state: State, event: Event) -> Decision:
     quiet = build.quiet if state in (State.PREPARING, State.PROVISIONING) else 0.0
-    after = replace(build, state=state, last_seen=event.time, quiet=quiet)
+    after = replace(build, state=state, last_seen=event.time, quiet=quiet, stays=build.stays_with(state, event.time))
     if phase_of(after) == EXPORT:
         after = with_new_machine(after)
     if state in (State.PREPARING, State.VERIFYING):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from provisioner.protocol import INVENTORY, SERIAL_MARK, ProtocolError, Report, decode_report
 
 from ..build.build import Build
+from ..build.cost.usage import build_usage
 from ..build.events import (
     BuildRejected,
     BuildRequested,
@@ -51,8 +52,14 @@ def order_message(order: Order, build: Build) -> Message:
         attributes["outcome"] = str(build.outcome)
         if build.workflow is not None and build.workflow.followed:
             attributes[FOLLOWED] = "true"
-        return Message(FINISHED_TOPIC, _data(to_json(build)), attributes, order.build_id)
+        return Message(FINISHED_TOPIC, _data(finished_document(build)), attributes, order.build_id)
     return Message(WORKER_TOPIC, _data(to_json(order)), attributes, order.build_id)
+
+
+def finished_document(build: Build) -> dict[str, object]:
+    """Return a build as other pipelines read it: with what it has used, which no reader of ours needs."""
+    used = build_usage(build)
+    return {**to_json(build), "usage": used.to_json() if used is not None else None}
 
 
 def event_message(event: Event) -> Message:

@@ -10,6 +10,7 @@ from typing import Any
 from provisioner.protocol import BUILD
 
 from ..build.build import Build, LedgerEntry, Outcome, StepRecord
+from ..build.cost.usage import build_usage
 from ..build.resources import kept_disk_json, results_stem, sbom_names
 from .script_table import NO_SCRIPTS, ScriptTable, scripts_json, verify_steps
 
@@ -22,6 +23,7 @@ def result(
     `left` is empty once nothing is left behind; `logs` is where the consoles of the build's VMs are; `number` is that
     of the clean-up that says so.
     """
+    used = build_usage(build)
     document: dict[str, Any] = {
         "version": 1,
         "build": build.id,
@@ -35,6 +37,7 @@ def result(
         "warnings": list(build.warnings),
         "sbom": _sbom(build),
         "attempts": build.attempt,
+        "usage": used.to_json() if used is not None else None,
         "steps": [*_steps(build.steps, BUILD, scripts), *verify_steps(build, _step, scripts)],
         "left": [_thing(entry) for entry in left],
         "logs": logs if build.plan else None,

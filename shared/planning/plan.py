@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from provisioner.protocol import KEPT_ANSIBLE, DiskLayout, Step
 
 from ..architectures import ARM64
-from ..build.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
+from ..build.block_devices.disk_layout import RECLAIMING, SEAL, disk_layout, needed_disk_gb
 from ..build.identity import build_id, content_digest, image_labels, image_name, request_digest, suffixed_name
 from ..build.image.description import with_facts
 from ..build.image.secure_boot import SecureBootKeys

@@ -19,7 +19,7 @@ from provisioner.protocol import CHECKS
 
 from .. import names
 from ..build.block_devices.description import DiskDescription
-from ..build.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
+from ..build.block_devices.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats
 from ..build.image.guest_features import GUEST_FEATURES
 from ..build.image.secure_boot import MOST_KEYS, BootKey, read_boot_key

@@ -11,7 +11,14 @@ from typing import Any
 
 from provisioner.protocol import IMAGES_ANSIBLE
 
-from ..build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
+from ..build.block_devices.disk_layout import (
+    COS_DISK_GB,
+    LARGEST_DISK_GB,
+    RECLAIMING,
+    SEAL,
+    SMALLEST_OEM,
+    needed_disk_gb,
+)
 from ..build.export_formats import EXPORT_FORMATS, refused_in_cloud
 from ..names import COS_PROJECT, LOCAL, quoted
 from ..quantities import GIB, format_size, parse_size

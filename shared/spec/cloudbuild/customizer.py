@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from ...build.disk_layout import COS_DISK_GB, LARGEST_DISK_GB, RECLAIMING, SEAL, SMALLEST_OEM, needed_disk_gb
+from ...build.block_devices.disk_layout import (
+    COS_DISK_GB,
+    LARGEST_DISK_GB,
+    RECLAIMING,
+    SEAL,
+    SMALLEST_OEM,
+    needed_disk_gb,
+)
 from ...names import COS_PROJECT, compute_path, quoted
 from ...quantities import format_size, parse_size
 from ..document import Document

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from provisioner.protocol import DiskLayout
 
-from ..quantities import GIB, MIB
+from ...quantities import GIB, MIB
 
 BLOCK = 4096  # bytes, of OEM's file system and of dm-verity
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.protocol import DiskLayout
-from shared.build.disk_layout import (
+from shared.build.block_devices.disk_layout import (
     RECLAIMED,
     SMALLEST_OEM,
     disk_layout,
