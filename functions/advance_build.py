@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import functions_framework
 
-from shared.build.events import report_id
+from shared.build.build import Build, State
+from shared.build.cost.usage import build_usage
+from shared.build.events import Event, report_id
 from shared.build.orders import Order
 from shared.engine.engine import Engine
 from shared.engine.messages import SignedReport, read_message
@@ -37,7 +39,7 @@ def _advance(event: CloudEvent, backend: CloudBackend) -> None:
     if message.topic == PEOPLE_TOPIC:
         _take(message.data, backend)
         return
-    engine = Engine(backend.store, backend.bus, backend.clock)
+    engine = Engine(backend.store, backend.bus, backend.clock, note_end)
     fact = read_message(message)
     if isinstance(fact, Order):
         raise PoisonMessage(f"topic {message.topic} brings no facts about builds")
@@ -61,3 +63,27 @@ def _take(data: bytes, backend: CloudBackend) -> None:
         return f"nothing changes: {ignored}" if ignored else f"build {asked.target} is being ended"
 
     take_person_request(read_asked(data), {"cancel": cancel, "resume": resume_triggers}, backend)
+
+
+def note_end(build: Build, event: Event) -> None:
+    """Log the figures of a build as its outcome is announced, which happens once."""
+    before, last = build.stays[-2:-1], build.stays[-1:]
+    if not build.ended or not last or last[0].begun != event.time or (before and before[0].state is State.HELD):
+        return
+    LOG.info("build %s is %s", build.id, build.outcome, extra={"figures": finished_figures(build)})
+
+
+def finished_figures(build: Build) -> dict[str, str | float]:
+    """Return what Cloud Monitoring counts of a finished build; terraform/metrics.tf reads it."""
+    used, plan = build_usage(build), build.plan
+    began = next((stay.begun for stay in build.stays if stay.state is not State.QUEUED), build.created)
+    figures: dict[str, str | float] = {
+        "kind": "finished_build",
+        "outcome": str(build.outcome),
+        "name": build.name,
+        "family": plan.image.family or "" if plan is not None else "",
+        "queue_seconds": round(began - build.created, 3),
+        "seconds": round(build.stays[-1].begun - build.created, 3),
+        "step_seconds": round(sum(step.seconds or 0.0 for step in build.all_steps), 3),
+    }
+    return figures if used is None or used.dollars is None else {**figures, "dollars": used.dollars}

@@ -1,20 +1,32 @@
 """The log of a function: one JSON object per line, which Cloud Logging reads as an entry with severity and fields.
 
 What may pass (the message will be redelivered) is a warning of one line; anything else that was not foreseen is an
-error with its traceback. Messages' contents and the environment are never written: they hold parameters and the key.
+error with its traceback. All entries about one build have one trace id, which is made of the build's id: no message has
+to carry it from function to function. Messages' contents and the environment are never written: they hold parameters
+and the key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import sys
 from contextvars import ContextVar
+from typing import Any
 
 from shared.errors import Passing
 
+TRACE = "logging.googleapis.com/trace"  # the fields by which Cloud Logging joins entries, whatever function wrote them
+LABELS = "logging.googleapis.com/labels"
+TRACE_DIGITS = 32
 _build_id: ContextVar[str] = ContextVar("build_id", default="")
+
+
+def trace_id(build_id: str) -> str:
+    """Return the trace id of a build, in hex: the same in every process."""
+    return hashlib.sha256(f"goldsmith trace of {build_id}".encode()).hexdigest()[:TRACE_DIGITS]
 
 
 def set_up_logging() -> None:
@@ -24,7 +36,8 @@ def set_up_logging() -> None:
     each entry would come twice. What the framework has put in the place of sys.stderr adds the execution's id to ours.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(os.environ.get("FUNCTION_TARGET", "")))
+    project = os.environ.get("GOLDSMITH_PROJECT", "")
+    handler.setFormatter(JsonFormatter(os.environ.get("FUNCTION_TARGET", ""), project))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -36,11 +49,12 @@ def set_build(build_id: str) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """`metric`, given by `extra`, names what Cloud Monitoring counts."""
+    """`metric`, given by `extra`, names what Cloud Monitoring counts; `figures` has numbers for it."""
 
-    def __init__(self, function: str) -> None:
+    def __init__(self, function: str, project: str = "") -> None:
         super().__init__()
         self._function = function
+        self._project = project
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry's line."""
@@ -50,9 +64,18 @@ class JsonFormatter(logging.Formatter):
             severity, message = "WARNING", f"to be tried again: {fault}"
         elif record.exc_info and fault is not None:
             message += "\n" + self.formatException(record.exc_info)
-        entry = {"severity": severity, "message": message, "logger": record.name, "function": self._function}
-        if _build_id.get():
-            entry["build_id"] = _build_id.get()
+        entry: dict[str, Any] = {
+            "severity": severity,
+            "message": message,
+            "logger": record.name,
+            "function": self._function,
+        }
+        if build_id := _build_id.get():
+            entry |= {"build_id": build_id, LABELS: {"build_id": build_id}}
+            if self._project:
+                entry[TRACE] = f"projects/{self._project}/traces/{trace_id(build_id)}"
         if metric := getattr(record, "metric", ""):
             entry["metric"] = metric
+        if figures := getattr(record, "figures", None):
+            entry["figures"] = figures
         return json.dumps(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -18,10 +19,11 @@ from google.pubsub_v1.types import PubsubMessage, ReceivedMessage
 
 from emulator.pubsub import router
 from functions import log
+from functions.advance_build import note_end
 from functions.handling import LARGEST
 from functions.log import JsonFormatter
 from provisioner.protocol import STARTED, encode, sign
-from shared.build.build import Build, State
+from shared.build.build import Build, State, Stay
 from shared.build.orders import Order, OrderKind
 from shared.engine.messages import INVENTORY_LIMIT, event_message, order_message, report_message
 from shared.errors import Conflict, Permanent, Transient
@@ -330,9 +332,42 @@ def test_instance_with_a_wrong_environment_says_so_in_its_log() -> None:
 def test_log_names_function_and_build_and_is_one_line() -> None:
     record = logging.LogRecord("shared.engine.engine", logging.INFO, __file__, 1, "two\nlines", (), None)
     told = {"severity": "INFO", "message": "two\nlines", "logger": "shared.engine.engine", "function": "clean_up"}
-    for build, more in (("", {}), ("hello-1", {"build_id": "hello-1"})):
+    of_build = {"build_id": "hello-1", log.LABELS: {"build_id": "hello-1"}}
+    for build, more in (("", {}), ("hello-1", of_build)):
         log.set_build(build)
         line = JsonFormatter("clean_up").format(record)
         assert "\n" not in line
         assert json.loads(line) == told | more
     log.set_build("")
+
+
+def test_entries_of_all_functions_about_one_build_have_one_trace() -> None:
+    record = logging.LogRecord("l", logging.INFO, __file__, 1, "text", (), None)
+    log.set_build("hello-1")
+    traces = {json.loads(JsonFormatter(name, "my-project").format(record))[log.TRACE] for name in ("clean_up", "label")}
+    assert len(traces) == 1
+    assert re.fullmatch(r"projects/my-project/traces/[0-9a-f]{32}", traces.pop())
+    assert log.trace_id("hello-1") != log.trace_id("hello-2")
+    log.set_build("")
+
+
+def test_figures_of_a_build_are_logged_once_as_it_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """A held build was announced before it is finished; later events of either change nothing that is counted."""
+    ended = values.ended_build()
+    announced = values.cleaned_up(time=ended.stays[-1].begun)
+    held = Stay(State.HELD, 1, values.NOON + 550)
+    after_held = replace(ended, stays=(*ended.stays[:-1], held, ended.stays[-1]))
+    with caplog.at_level(logging.INFO):
+        for build, event in (
+            (ended, announced),
+            (ended, replace(announced, time=announced.time + 1)),
+            (after_held, announced),
+            (replace(ended, state=State.CLEANING, stays=ended.stays[:-1]), announced),
+            (replace(ended, stays=()), announced),
+        ):
+            note_end(build, event)
+    [record] = caplog.records
+    figures = vars(record)["figures"]
+    assert (figures["outcome"], figures["family"], figures["queue_seconds"]) == ("succeeded", "hello", 60)
+    assert (figures["seconds"], figures["dollars"] > 0) == (600, True)
+    assert json.loads(JsonFormatter("advance_build").format(record))["figures"] == figures

@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterator
 
+from functions.advance_build import finished_figures
 from shared import topology
 from tests.project.source_tree import ROOT, modules
 from tests.terraform.conftest import VARIABLES
 from tests.terraform.planning import Plan
+from tests.world.values import ended_build
 
 
 def logged() -> set[str]:
@@ -62,3 +64,22 @@ def test_alerts_reach_people_and_say_what_to_do(plan: Plan) -> None:
     for alert in plan.all("google_monitoring_alert_policy"):
         assert alert["notification_channels"] == VARIABLES["notification_channels"]
         assert len(alert["documentation"][0]["content"]) > 50
+
+
+def test_figures_of_finished_builds_are_those_that_are_logged(plan: Plan) -> None:
+    kinds = {name: value for name, value in finished_figures(ended_build()).items() if name != "kind"}
+    found = plan.of("google_logging_metric", "finished_figures")
+    assert set(found) == {name for name, value in kinds.items() if not isinstance(value, str)}
+    [counted] = plan.of("google_logging_metric", "finished_builds").values()
+    for metric in (counted, *found.values()):
+        assert 'jsonPayload.figures.kind="finished_build"' in metric["filter"]
+        assert f'service_name="{topology.function("advance_build").deployed_name}"' in metric["filter"]
+        assert all(
+            re.fullmatch(r"EXTRACT\(jsonPayload\.figures\.(\w+)\)", text)
+            for text in metric["label_extractors"].values()
+        )
+        labels = {label["key"] for label in metric["metric_descriptor"][0]["labels"]}
+        assert labels == set(metric["label_extractors"])
+        assert labels <= set(kinds)
+    for name, metric in found.items():
+        assert metric["value_extractor"] == f"EXTRACT(jsonPayload.figures.{name})"

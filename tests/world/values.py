@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from provisioner.protocol import STARTED, DiskLayout, Report, Step
-from shared.build.build import Build, ImageRecord, LedgerEntry, State, StepRecord
+from shared.build.build import Build, ImageRecord, LedgerEntry, Outcome, State, Stay, StepRecord
 from shared.build.events import (
     BuildRejected,
     BuildRequested,
@@ -87,6 +87,21 @@ def build(**changes: Any) -> Build:
         steps=tuple(StepRecord(step.name, step.action) for step in steps),
     )
     return replace(default, **changes)
+
+
+def ended_build() -> Build:
+    """A build on Google Cloud that has succeeded within ten minutes."""
+    machine = MachinePlan("my-project", zones=("us-central1-a",), machine_type="e2-standard-2")
+    path: tuple[tuple[State, int], ...] = (
+        (State.QUEUED, 0),
+        (State.PREPARING, 60),
+        (State.PROVISIONING, 90),
+        (State.EXPORTING, 400),
+    )
+    path = (*path, (State.PUBLISHING, 500), (State.CLEANING, 510), (State.FINISHED, 600))
+    stays = tuple(Stay(state, 1, NOON + seconds) for state, seconds in path)
+    made = build(plan=replace(plan(), machine=machine), state=State.FINISHED, stays=stays, updated=NOON + 600)
+    return replace(made, outcome=Outcome.SUCCEEDED, image=image_record())
 
 
 def image_record(**changes: Any) -> ImageRecord:
