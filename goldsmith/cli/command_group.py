@@ -15,7 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from .examples import EXAMPLES
 
 BUILD, SPECS, RESULTS, MACHINE = "Build an image", "Specs", "What there is", "This machine"
-SECTIONS = (BUILD, SPECS, RESULTS, MACHINE)
+LOOK, MAKE, PUBLISHED = "See what there is", "Make, bring and remove", "Published images"
+SECTIONS = (BUILD, SPECS, RESULTS, MACHINE, LOOK, MAKE, PUBLISHED)
 """The sections of the commands, in their order."""
 PAGED = (
     *("goldsmith builds list", "goldsmith builds show", "goldsmith builds logs"),
@@ -183,9 +184,12 @@ def _paths_ending_in(group: TyperGroup, word: str) -> list[str]:
 
 
 def _name_the_place(error: NoSuchOption, ctx: Context) -> None:
-    """Say where an option stands that the program has, and this command does not."""
+    """Say which option was meant, or where one stands that the program has, and this command does not."""
     root = ctx.find_root().command
     if any(error.option_name in parameter.opts for parameter in root.params):
         words = ctx.command_path.partition(" ")
         error.message += f". It stands before the command: {words[0]} {error.option_name} {words[2]}"
+        error.possibilities = None
+    elif error.possibilities:
+        error.message += f". Did you mean {' or '.join(sorted(error.possibilities))}?"
         error.possibilities = None

@@ -7,14 +7,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from .command_group import CommandGroup
+from .command_group import LOOK, MAKE, PUBLISHED, CommandGroup
 from .completions import families, image_names, one_of
 from .options import AsJson, BucketOption, FormatsOption, ImageName, ProjectOption, chosen_place
 
 images = CommandGroup("The image catalogue of this machine (project `local`).")
 
 
-@images.command("forget")
+@images.command("forget", rich_help_panel=PUBLISHED)
 def images_forget(
     name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", autocompletion=image_names, help="The image.")],
     project: ProjectOption = None,
@@ -26,7 +26,7 @@ def images_forget(
     forget_record(name, chosen_place(project, bucket))
 
 
-@images.command("promote")
+@images.command("promote", rich_help_panel=PUBLISHED)
 def images_promote(
     name: ImageName,
     channel: Annotated[str, typer.Option("--to", metavar="CHANNEL", help="One of channels.json, such as prod.")],
@@ -38,7 +38,7 @@ def images_promote(
     promote(name, channel, as_json=json)
 
 
-@images.command("approve")
+@images.command("approve", rich_help_panel=PUBLISHED)
 def images_approve(
     name: ImageName,
     channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="What it is to be promoted to.")],
@@ -64,7 +64,7 @@ def images_approve(
     raise typer.Exit(approve(name, channel, reason, proof, place, refuse=refuse, as_json=json))
 
 
-@images.command("approvals")
+@images.command("approvals", rich_help_panel=PUBLISHED)
 def images_approvals(project: ProjectOption = None, bucket: BucketOption = None, json: AsJson = False) -> None:
     """List the promotions that wait for approval."""
     from ..commands.published.promotions import list_approvals
@@ -72,7 +72,7 @@ def images_approvals(project: ProjectOption = None, bucket: BucketOption = None,
     list_approvals(chosen_place(project, bucket), as_json=json)
 
 
-@images.command("revoke")
+@images.command("revoke", rich_help_panel=PUBLISHED)
 def images_revoke(
     name: ImageName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What is wrong with it, in one line.")],
@@ -88,7 +88,7 @@ def images_revoke(
     raise typer.Exit(revoke(name, reason, alone=alone, cascade=cascade, as_json=json))
 
 
-@images.command("retire")
+@images.command("retire", rich_help_panel=PUBLISHED)
 def images_retire(
     family: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -126,7 +126,7 @@ def images_retire(
     raise typer.Exit(retire_by_rule(family or [], older_than, keep, dry_run=dry_run, as_json=json))
 
 
-@images.command("check")
+@images.command("check", rich_help_panel=LOOK)
 def images_check(
     name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", autocompletion=image_names, help="The image.")],
     verified: Annotated[
@@ -160,7 +160,7 @@ def images_check(
     raise typer.Exit(print_verdict(name, place, verified=verified, stated=stated, keys=key or (), as_json=json))
 
 
-@images.command("push")
+@images.command("push", rich_help_panel=MAKE)
 def images_push(
     name: ImageName,
     project: Annotated[str, typer.Option(metavar="ID", help="The project on Google Cloud that gets the image.")],
@@ -183,7 +183,7 @@ def images_push(
     push_to_project(name, project, bucket, renamed, family, feature or (), keep=keep, as_json=json)
 
 
-@images.command("distribute")
+@images.command("distribute", rich_help_panel=PUBLISHED)
 def images_distribute(
     name: Annotated[str, typer.Argument(metavar="[PROJECT/]NAME", help="A published image on Google Cloud.")],
     project: Annotated[str, typer.Option(metavar="ID", help="The project of the deployment, and of the image.")],
@@ -215,7 +215,7 @@ def images_distribute(
     raise typer.Exit(give_to_others(name, chosen_place(project, bucket), targets, wait, as_json=json))
 
 
-@images.command("list")
+@images.command("list", rich_help_panel=LOOK)
 def images_list(
     family: Annotated[
         str | None, typer.Option(metavar="NAME", autocompletion=families, help="Only images of this family.")
@@ -228,7 +228,7 @@ def images_list(
     list_images(family, as_json=json)
 
 
-@images.command("show")
+@images.command("show", rich_help_panel=LOOK)
 def images_show(name: ImageName, json: AsJson = False) -> None:
     """Show one image, and what is inside."""
     from ..commands.images import show_image
@@ -236,7 +236,7 @@ def images_show(name: ImageName, json: AsJson = False) -> None:
     show_image(name, as_json=json)
 
 
-@images.command("provenance")
+@images.command("provenance", rich_help_panel=LOOK)
 def images_provenance(
     name: ImageName,
     output: Annotated[
@@ -258,7 +258,7 @@ def images_provenance(
     raise typer.Exit(show_statement(name, output, key, builder, source))
 
 
-@images.command("lineage")
+@images.command("lineage", rich_help_panel=LOOK)
 def images_lineage(name: ImageName, json: AsJson = False) -> None:
     """List an image and the images that it was made from, one after the other."""
     from ..commands.images import show_lineage
@@ -266,7 +266,7 @@ def images_lineage(name: ImageName, json: AsJson = False) -> None:
     show_lineage(name, as_json=json)
 
 
-@images.command("signing-key")
+@images.command("signing-key", rich_help_panel=LOOK)
 def images_signing_key() -> None:
     """Print the public key that checks what this machine signs."""
     from ..commands.images import show_signing_key
@@ -274,7 +274,7 @@ def images_signing_key() -> None:
     show_signing_key()
 
 
-@images.command("import")
+@images.command("import", rich_help_panel=MAKE)
 def images_import(
     file: Annotated[
         Path,
@@ -301,7 +301,7 @@ def images_import(
     import_file(file, name, family, architecture)
 
 
-@images.command("export")
+@images.command("export", rich_help_panel=MAKE)
 def images_export(
     name: ImageName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")],
@@ -321,7 +321,7 @@ def images_export(
     export(name, output, compression, formats or ())
 
 
-@images.command("diff")
+@images.command("diff", rich_help_panel=LOOK)
 def images_diff(
     before: Annotated[
         str, typer.Argument(metavar="A", autocompletion=image_names, help="An image's name, or a file as for import.")
@@ -337,7 +337,7 @@ def images_diff(
     raise typer.Exit(diff(before, after, everything=everything, exit_code=exit_code, as_json=json))
 
 
-@images.command("bootstrap")
+@images.command("bootstrap", rich_help_panel=MAKE)
 def images_bootstrap(
     system: Annotated[
         str,
@@ -366,7 +366,7 @@ def images_bootstrap(
     bootstrap(system, release, packages or [], mirror, architecture)
 
 
-@images.command("delete")
+@images.command("delete", rich_help_panel=MAKE)
 def images_delete(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", autocompletion=image_names, help="Images to delete.")

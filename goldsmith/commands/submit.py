@@ -53,7 +53,7 @@ from ..places import Place
 from ..places import open_client_of as client_of
 from ..screen.console import following
 from ..screen.text import complain, say
-from ..screen.view import View, view
+from ..screen.view import View, quiet_view, view
 from .build import status
 from .builds import find_by_id
 from .published.mail_proof import MailProof, identity_token
@@ -113,7 +113,8 @@ def submit(
     if flags.detach:
         for identity in begun:
             hint = f"build {identity}; follow it with: goldsmith builds logs {identity} --follow{place.options}"
-            say(json.dumps({"submitted": identity}) if as_json else hint)
+            told = identity if flags.show is quiet_view else hint
+            say(json.dumps({"submitted": identity}) if as_json else told)
         return 0
     try:
         ended = [to_the_end(identity, client, place, flags.show(as_json)) for identity in begun]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.ports import Progress
 
+from .terminal import can_be_drawn_on
 from .text import printable, say
 from .times import Pace
 
@@ -79,7 +80,7 @@ class Spinner:
 @contextmanager
 def shown() -> Iterator[Progress]:
     """Show the block's progress on standard error, which leaves standard output to the result."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and can_be_drawn_on()):
         yield Stages(_line)
         return
     from rich.console import Console

@@ -72,6 +72,10 @@ def test_help_ends_with_the_examples(run: Commands) -> None:
         assert [line.strip() for line in lines] == list(EXAMPLES[name])
 
 
+def test_help_of_dib_which_writes_its_own_ends_with_its_example(run: Commands) -> None:
+    assert run("dib", "--help").out.splitlines()[-2:] == ["Example:", f"  {EXAMPLES['goldsmith dib'][0]}"]
+
+
 def test_options_of_a_build_are_in_sections(run: Commands) -> None:
     out = run("build", "--help").out
     heads = [line for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
@@ -88,7 +92,7 @@ def test_options_of_a_build_are_in_sections(run: Commands) -> None:
         (("builds", "lst"), "Did you mean 'list'?"),
         (("logs", "x"), "Did you mean 'goldsmith builds logs'?"),
         (("delete", "x"), "Did you mean 'goldsmith images delete'?"),
-        (("build", "x", "--outptu", "y"), "--output"),
+        (("build", "x", "--outptu", "y"), "Did you mean --output?"),
         (("builds", "list", "--version"), "goldsmith --version builds list"),
     ],
 )

@@ -14,6 +14,7 @@ READ = re.compile(r"""environ(?:\.get\(|\[)"(\w+)"|\b(GOLDSMITH_[A-Z]\w*)""")
 OTHERS = {
     "FUNCTION_TARGET": "which function a process is: the functions framework's",
     "PATH": "where programs are",
+    "PYDANTIC_DISABLE_PLUGINS": "whether Pydantic looks for plug-ins: Pydantic's",
     "TERM": "what kind of terminal a person has",
 }
 """Variables that are read and belong to the system, not to Goldsmith."""

@@ -37,6 +37,8 @@ NAME = "goldsmith dib"
 _HIDDEN = ".{name}.goldsmith-dib-"  # begins the name of the folder in which files are made, beside their place
 _OLD = "%Y.%m.%d-%H.%M.%S"
 
+EXAMPLE_OF_DIB = "goldsmith dib -o out/my-image -t qcow2,raw vm debian-minimal my-app"
+
 
 def dib(words: Sequence[str]) -> int:
     """Build the image of a command line; give the exit status, which of a failed script is that script's."""
@@ -69,6 +71,9 @@ def _usage() -> Iterator[str]:
     yield "  --path FOLDER   elements beside those of ELEMENTS_PATH; may be given several times"
     yield ""
     yield f"Types: {', '.join(IMAGE_TYPES)}. See docs/diskimage-builder.md for what each option comes to."
+    yield ""
+    yield "Example:"
+    yield f"  {EXAMPLE_OF_DIB}"
 
 
 def _build(converted: ConvertedOrder, screen: KeptView) -> int:

@@ -107,7 +107,7 @@ def test_convert_says_where_a_spec_has_no_build_id(run: Commands, folder: Path) 
     [
         (
             "{name: x, source: {project: local, family: f}, steps: []}",
-            "is neither a Cloud Build workflow nor of diskimage-builder; check a spec with",
+            "is neither a Cloud Build workflow nor of diskimage-builder or Packer; check a spec with",
         ),
         (
             ONE.replace("finish-image-build", "finish"),

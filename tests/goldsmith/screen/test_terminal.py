@@ -132,6 +132,14 @@ def test_a_terminal_that_cannot_be_drawn_on_gets_plain_lines(home: Path, run: Co
     assert " s  finished: unchanged" in written
 
 
+def test_progress_on_a_terminal_that_cannot_be_drawn_on_is_lines(home: Path, tmp_path: Path) -> None:
+    disk = rooted(tmp_path / "small.raw", os_tree(tmp_path / "tree"))
+    status, written = on_terminal(home, "images", "import", disk, TERM="dumb")
+    assert status == 0
+    assert "\x1b" not in written
+    assert "looking at what is inside\r\n" in written
+
+
 def test_a_terminal_without_colours_gets_none(home: Path, run: Commands, tmp_path: Path) -> None:
     spec = already_made(home, run, tmp_path)
     status, written = on_terminal(home, "build", spec, NO_COLOR="1")

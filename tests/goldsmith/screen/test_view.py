@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions
 
 from goldsmith.screen.live import LINES, STAY, LiveView
 from goldsmith.screen.text import last_state, printable, printable_lines
@@ -415,6 +416,22 @@ def test_summary_without_family_or_archive() -> None:
 def test_steps_of_the_vm_that_writes_files_are_none_of_the_spec(fields: dict[str, object], text: str) -> None:
     said = values.reported(phase="export", **fields)  # type: ignore[arg-type]  # fields of Report, by name
     assert event_line(values.build(), said) == text
+
+
+def test_live_view_follows_the_size_of_its_terminal() -> None:
+    console = terminal(color_system=None)
+    view = LiveView(console)
+    view.event(
+        values.build(state=State.PROVISIONING, steps=steps("done", "running", "waiting")), values.machine_started()
+    )
+    view.console(["漢字 is wide " * 20] * 20)
+    view.progress("writing the archive", 3_000_000, 4_000_000)
+    for width, height in ((80, 24), (30, 9), (120, 40), (12, 5)):
+        console.size = ConsoleDimensions(width, height)
+        rows = drawn(view, console)
+        assert len(rows) <= height
+        assert all(cell_len(row) <= width for row in rows)
+        assert any("▸" in row for row in rows)
 
 
 def test_quiet_view_prints_the_result_alone() -> None:
