@@ -160,7 +160,7 @@ def test_an_image_waits_for_a_word_that_is_recorded(run: Commands, images: Path)
         (("two", "--reason", "good"), "Missing option '--channel'"),
         (("two", "--channel", "vault", "--reason", "good"), "no promotion of image two of project local to the"),
         (("two", "--channel", "vault", "--reason", ""), "reason: write one line of 1 to 500 characters that says why"),
-        (("p/two", "--channel", "vault", "--reason", "good"), "image p/two is not of this machine"),
+        (("my-project/two", "--channel", "vault", "--reason", "good"), "image my-project/two is not of this machine"),
         (("two", "--channel", "vault", "--reason", "a", "--token-file", "t"), "name one with --project"),
         (("two", "--channel", "a/b", "--reason", "a", "--project", "my-project"), "'a/b' is not a valid name"),
         (("a/b/two", "--channel", "vault", "--reason", "a", "--project", "my-project"), "'a/b' is not a project id"),

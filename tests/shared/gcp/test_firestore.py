@@ -183,7 +183,7 @@ class TestOnTheWire:
 
     def test_whatever_is_written_is_deleted_one_day(self, store: GoogleStore) -> None:
         created(store)
-        collections = (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS, PROMOTIONS)
+        collections = (BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES, TRIGGERS, PROMOTIONS, PERSON_REQUESTS)
         assert set(TTL) == {(collection, DELETE_AFTER) for collection in collections}
         store.save_promotion(ASKED, None)
         assert raw(store, PROMOTIONS, ASKED.id)[DELETE_AFTER] is None, "it has not ended"

@@ -276,7 +276,8 @@ class TestBadSpec:
 
     def test_source_that_does_not_exist(self, desk: Desk) -> None:
         told = reason(desk.upload(PLAIN.replace("debian-12", "debian-13")))
-        assert told == ("source.family: project my-images has no active image in family debian-13; it has debian-12")
+        wanted = "source.family: project my-images has no active image in family debian-13; did you mean debian-12?"
+        assert told == wanted
 
     @pytest.mark.parametrize(
         "fault", [Permanent("zone mars1-a does not exist"), EnvironmentFault("quota CPUS is too small")]
