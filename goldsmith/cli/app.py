@@ -43,6 +43,7 @@ from .options import (
     VariableFiles,
     VariableOption,
     WithSecrets,
+    chosen_place,
     named_values,
     one_output,
 )
@@ -221,11 +222,30 @@ def plan(
     parameters: Parameters = None,
     source: SourceOption = None,
     engine: EngineOption = None,
+    project: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="Plan it for this project on Google Cloud, with time, quota and cost."),
+    ] = None,
+    bucket: BucketOption = None,
+    prices: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="With --project, prices in JSON that take the place of the shipped ones."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show what a build of the spec would make."""
+    place = chosen_place(project, bucket)
+    if place.project is not None:
+        from ..commands.cloud_plan import plan_there
+
+        if engine is not None:
+            raise typer.BadParameter("--engine is of this machine, and --project builds elsewhere")
+        plan_there(spec, named_values(parameters), source, place, prices, as_json=json)
+        return
     from ..commands.specs import plan as run
 
+    if prices is not None:
+        raise typer.BadParameter("--prices needs --project: a build on this machine costs nothing on Google Cloud")
     run(spec, named_values(parameters), source, engine, as_json=json)
 
 

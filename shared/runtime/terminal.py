@@ -39,6 +39,7 @@ from ..topology import IMAGES_TOPIC, LOGS, REQUESTS_TOPIC, RETIREMENT_REPORT
 
 if TYPE_CHECKING:
     from ..build.image.retire_rules import RetireRule
+    from ..build.plan import Plan
     from ..published.retire_verdict import RetireVerdict
     from ..published.retirement_report import RetirementReport
 
@@ -120,6 +121,13 @@ class CloudClient:
         return (
             ImageUsage() if known is None else usage_of(known, Consumers(self.image_users, consumers), self._backend())
         )
+
+    def unchanged(self, plan: Plan) -> str:
+        """Return the name of the published image that has a plan's content; "" without one."""
+        from ..planning.requests import find_unchanged
+
+        found = find_unchanged(plan, self._backend())
+        return found.name if found is not None else ""
 
     def _backend(self) -> Backend:
         """Return what reads the project; it has no keys, and gives no orders."""
