@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 POLL, LIST_POLL = 2.0, 15.0  # seconds: each look reads documents, which are paid for
 PATIENCE = 10.0  # seconds for which a browser waits for what comes of a request
-STREAMS = 2  # live answers at once: the instance has four threads
+STREAMS = 8  # live answers at once, of the 32 threads that the instance has
 STREAM_SECONDS = 50.0  # less than the function's time-out
 
 

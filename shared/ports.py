@@ -18,6 +18,7 @@ from .build.damage import Damaged
 from .build.events import Event, Stop
 from .build.image.secure_boot import SecureBootKeys
 from .build.plan import Context, MachinePlan, Plan
+from .build_search import BuildSearch
 from .export_ports import DiskAttachment, ObjectSum, SessionUploads
 from .kept_documents import PromotionStore, TriggerStore
 from .person_requests import PersonRequestStore
@@ -355,7 +356,7 @@ class Stored:
     version: str
 
 
-class Store(TriggerStore, PromotionStore, PersonRequestStore, Protocol):
+class Store(TriggerStore, PromotionStore, PersonRequestStore, BuildSearch, Protocol):
     """Builds and their events: Firestore, or SQLite with the same documents."""
 
     def create(self, build: Build, event: Event, image: ImageDocument | None = None, replaces: str = "") -> None:

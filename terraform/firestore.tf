@@ -24,6 +24,18 @@ locals {
       collection = "builds"
       fields     = [{ path = "state", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
     }
+    "builds-by-outcome" = {
+      collection = "builds"
+      fields     = [{ path = "outcome", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
+    }
+    "builds-by-name" = {
+      collection = "builds"
+      fields     = [{ path = "name", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
+    }
+    "builds-by-family" = {
+      collection = "builds"
+      fields     = [{ path = "family", order = "ASCENDING" }, { path = "created", order = "DESCENDING" }]
+    }
     "events-of-kind" = {
       collection = "events"
       fields     = [{ path = "kind", order = "ASCENDING" }, { path = "time", order = "ASCENDING" }]

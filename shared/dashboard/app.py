@@ -19,6 +19,7 @@ from .health.area import HEALTH
 from .images.families import FAMILIES
 from .images.image import IMAGES
 from .manual.area import MANUAL, manual_html
+from .openapi import AREA as OPENAPI
 from .pictures.drawn import add_pictures
 from .web.access import Access
 from .web.pages import DashboardArea, area_blueprint, html_answer, json_response, wants_html
@@ -28,7 +29,7 @@ from .web.words import add_words, size_text
 
 LOG = logging.getLogger(__name__)
 
-AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, asks.AREA, HEALTH, MANUAL)
+AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, asks.AREA, HEALTH, MANUAL, OPENAPI)
 """In the order of the navigation."""
 
 POLICY = "; ".join(

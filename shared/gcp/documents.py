@@ -1,6 +1,7 @@
 """Builds and events as Firestore's documents: the fields that queries look at, and the whole as one text.
 
-    builds/{build id}                     name state outcome created updated wake_at writes line  delete_after  document
+    builds/{build id}                     name family state outcome created updated wake_at writes
+                                          line                                             delete_after  document
     builds/{build id}/events/{event id}   kind time                                        delete_after  document
     lives/{build id}                      last_seen                                        delete_after
     images/{project}~{name}               build_id until                                   delete_after  document
@@ -21,7 +22,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,6 +47,7 @@ from ..person_requests import PersonRequest, read_person_request_of, write_perso
 BUILDS, EVENTS, LIVES, FORGOTTEN, IMAGES = "builds", "events", "lives", "forgotten", "images"
 TRIGGERS, PROMOTIONS, PUBLISHERS, PERSON_REQUESTS = "triggers", "promotions", "publishers", "person_requests"
 
+FAMILY = "family"  # of the image; documents of the release before lack it until their build is written again
 WRITES = "writes"  # how often a build has been saved
 LINE = "line"  # what the line knows of an unfinished build
 IN_LINE = (LINE, "state", "updated")  # the fields that are read for the line
@@ -61,10 +63,19 @@ OUTPUTS = (1000, 100, 0)  # characters of output that a step of a build that is 
 REASON = 10_000  # characters of a reason, and of all findings, that are kept in the end
 
 
+@dataclass(frozen=True)
+class Index:
+    """A composite index: Firestore refuses a query that needs one and has none. Its emulator refuses nothing."""
+
+    collection: str
+    fields: tuple[tuple[str, str], ...]  # name, and ASCENDING or DESCENDING
+
+
 def build_fields(build: Build, limit: int = DOCUMENT_LIMIT) -> dict[str, Any]:
     """Return the fields of builds/{id}. TooLarge for a document of more than `limit` bytes."""
     return {
         "name": build.name,
+        FAMILY: build.plan.image.family if build.plan is not None else None,
         "state": str(build.state),
         "outcome": str(build.outcome) if build.outcome else None,
         "created": build.created,

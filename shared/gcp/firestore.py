@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from google.api_core.retry import Retry, if_exception_type
 from ..build.build import Build, ImageDocument, State, Unfinished, unfinished_of
 from ..build.damage import Damaged, along_with, refuse_readable, refuse_unfinished
 from ..build.events import Event
+from ..build_search import BuildFilter, FoundBuilds
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..ports import PAGE, Stored
 from .documents import (
@@ -30,6 +30,7 @@ from .documents import (
     BUILDS,
     DELETE_AFTER,
     EVENTS,
+    FAMILY,
     FORGOTTEN,
     IMAGES,
     IN_LINE,
@@ -39,6 +40,7 @@ from .documents import (
     PROMOTIONS,
     TRIGGERS,
     WRITES,
+    Index,
     build_fields,
     build_of,
     build_or_damage,
@@ -59,18 +61,11 @@ if TYPE_CHECKING:
     from google.cloud import firestore
 
 
-@dataclass(frozen=True)
-class Index:
-    """A composite index: Firestore refuses a query that needs one and has none. Its emulator refuses nothing."""
-
-    collection: str
-    fields: tuple[tuple[str, str], ...]  # name, and ASCENDING or DESCENDING
-
-
 INDEXES = (
-    # For builds(unfinished=True) of the release before, whose functions answer until those of this one take over.
+    # For find_builds(), which merges those of its fields, and builds(unfinished=True) of the release before.
     Index(BUILDS, (("state", "ASCENDING"), ("created", "DESCENDING"))),
     Index(EVENTS, (("kind", "ASCENDING"), ("time", "ASCENDING"))),  # for events() of some kinds
+    *(Index(BUILDS, ((field, "ASCENDING"), ("created", "DESCENDING"))) for field in ("outcome", "name", FAMILY)),
 )
 
 UNINDEXED = (
@@ -87,6 +82,7 @@ TTL = tuple((collection, DELETE_AFTER) for collection in _DELETED)
 """What Firestore has to be told once, for each collection: indexes, fields without an index, fields of deletion."""
 
 FINISHED = str(State.FINISHED)
+SEARCHED = 500  # documents that one search for a text reads
 IMAGES_AT_ONCE = 200  # documents of images in one answer
 
 _REFUSALS = (api.FailedPrecondition, api.AlreadyExists, api.Aborted, api.NotFound)  # of a conditional write
@@ -327,6 +323,23 @@ class GoogleStore(FamilyTurns, KeptCollections):
         found = sorted(query.stream(**self._patience), key=_age, reverse=True)
         return [document for document in found if last is None or _age(document) < _age(last)][:limit]
 
+    def find_builds(self, wanted: BuildFilter, *, limit: int, before: str = "") -> FoundBuilds:
+        """List builds that match, newest first; of a text, those among the next SEARCHED documents."""
+        most = SEARCHED if wanted.text else limit + 1
+        with mapped("builds"):
+            query = _compared(self._client.collection(BUILDS), wanted).order_by("created", direction="DESCENDING")
+            if before:
+                query = query.start_after(self._existing(before))
+            documents = list(query.limit(most).stream(**self._patience))
+        found: list[Build] = []
+        for number, document in enumerate(documents):
+            build = build_or_damage(document.id, document.to_dict() or {}, 0.0)
+            if isinstance(build, Build) and wanted.matches(build):
+                found.append(build)
+            if len(found) == limit:
+                return FoundBuilds(tuple(found), document.id if documents[number + 1 :] else "")
+        return FoundBuilds(tuple(found), documents[-1].id if len(documents) == most else "")
+
     def line(self) -> Sequence[Unfinished | Damaged]:
         """List the unfinished builds in the order of the commits that have created them, by Firestore's own clock.
 
@@ -524,3 +537,16 @@ def _version(time: Any) -> str:
 
 def _unknown(build_id: str) -> NotFound:
     return NotFound(f"there is no build {build_id}; `goldsmith builds list` shows them all")
+
+
+def _compared(builds: Any, wanted: BuildFilter) -> Any:
+    from google.cloud.firestore import FieldFilter
+
+    fields = (("outcome", wanted.outcome), ("name", wanted.name), (FAMILY, wanted.family))
+    for field, value in fields:
+        builds = builds.where(filter=FieldFilter(field, "==", value)) if value else builds
+    if wanted.states:
+        builds = builds.where(filter=FieldFilter("state", "in", list(wanted.states)))
+    if wanted.since:
+        builds = builds.where(filter=FieldFilter("created", ">=", wanted.since))
+    return builds.where(filter=FieldFilter("created", "<", wanted.until)) if wanted.until else builds

@@ -30,6 +30,27 @@ APPLICATION_ID = 0x474F4C44  # "GOLD", in the file's header: tells this database
 
 Migrations: TypeAlias = tuple[tuple[str, ...], ...]
 
+
+def _facts(row: str, where: str) -> str:
+    """Return the statement that notes what a build is found by, from a row of `builds`."""
+
+    def of(path: str) -> str:
+        return f"json_extract({row}.document, '{path}')"
+
+    searched = (
+        f"coalesce({of(path)}, '')" for path in ("$.name", "$.plan.image.name", "$.plan.image.family", "$.reason")
+    )
+    words = " || char(10) || ".join([f"{row}.id", *searched])
+    outcome, name, family = of("$.outcome"), of("$.name"), of("$.plan.image.family")
+    return (
+        "INSERT OR REPLACE INTO build_facts"
+        f" SELECT {row}.id, {row}.created, {row}.state, {outcome}, {name}, {family}, lower({words}) {where}"
+    )
+
+
+_IF_JSON = "WHERE json_valid(new.document)"
+_FORGET_FACTS = "DELETE FROM build_facts WHERE id ="
+
 MIGRATIONS: Migrations = (
     (
         # `version` counts the writes of a document: what a conditional write compares. `last_seen` moves between
@@ -81,6 +102,18 @@ MIGRATIONS: Migrations = (
         # `target` repeats the document: what a person's request is about.
         "CREATE TABLE person_requests (id TEXT PRIMARY KEY, target TEXT NOT NULL, document TEXT NOT NULL)",
         "CREATE INDEX person_requests_of ON person_requests (target)",
+    ),
+    (
+        # What a search compares of each build: short columns, where a document has kilobytes. Triggers keep them as the
+        # document is, whatever writes it; one that is no JSON is found by nothing.
+        "CREATE TABLE build_facts (id TEXT PRIMARY KEY, created, state, outcome, name, family, words)",
+        "CREATE INDEX build_facts_by_age ON build_facts (created, id)",
+        "CREATE INDEX builds_by_age ON builds (created, id)",  # for pages of the list
+        _facts("builds", "FROM builds WHERE json_valid(builds.document)"),
+        f"CREATE TRIGGER build_facts_new AFTER INSERT ON builds BEGIN {_facts('new', _IF_JSON)}; END",
+        "CREATE TRIGGER build_facts_changed AFTER UPDATE OF document, state, created ON builds BEGIN"
+        f" {_FORGET_FACTS} old.id; {_facts('new', _IF_JSON)}; END",
+        f"CREATE TRIGGER build_facts_gone AFTER DELETE ON builds BEGIN {_FORGET_FACTS} old.id; END",
     ),
 )
 """The statements that lead from each version of the schema to the next. Only ever add to the end."""

@@ -13,6 +13,7 @@ from ..build.damage import Damaged, along_with, forget_image, refuse_readable, r
 from ..build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
 from ..build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from ..build.trigger import Trigger, read_trigger_of, write_trigger
+from ..build_search import BuildFilter, FoundBuilds
 from ..errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from ..person_requests import PersonRequest, read_person_request_of, write_person_request
 from ..ports import PAGE, Stored
@@ -22,6 +23,18 @@ _LIST = """
     SELECT id, document, last_seen FROM builds
     WHERE (:all OR state <> 'finished') AND (:last IS NULL OR (created, id) < (:last, :id))
     ORDER BY created DESC, id DESC LIMIT :limit
+"""
+
+_FIND = """
+    SELECT builds.id, builds.document, builds.last_seen
+    FROM build_facts AS facts JOIN builds ON builds.id = facts.id
+    WHERE (:outcome = '' OR facts.outcome = :outcome) AND (:name = '' OR facts.name = :name)
+    AND (:family = '' OR facts.family = :family)
+    AND (:states = '[]' OR facts.state IN (SELECT value FROM json_each(:states)))
+    AND facts.created >= :since AND (:until = 0 OR facts.created < :until)
+    AND (:words = '' OR instr(facts.words, :words) > 0)
+    AND (:last IS NULL OR (facts.created, facts.id) < (:last, :id))
+    ORDER BY facts.created DESC, facts.id DESC LIMIT :limit
 """
 
 _EVENTS = """
@@ -291,6 +304,16 @@ class LocalStore:
             _LIST, {"all": not unfinished, "limit": -1 if limit is None else limit, "last": last, "id": before}
         )
         return [self._build_or_damage(*row) for row in rows]
+
+    def find_builds(self, wanted: BuildFilter, *, limit: int, before: str = "") -> FoundBuilds:
+        """List at most `limit` of the builds that match, newest first, of those that follow `before`. NotFound."""
+        asked = {name: getattr(wanted, name) for name in ("outcome", "name", "family", "since", "until")}
+        asked |= {"states": json.dumps(wanted.states), "words": wanted.wanted_words, "limit": limit + 1}
+        asked |= {"last": self._created(before) if before else None, "id": before}
+        rows = self._database.read(_FIND, asked)
+        found = (self._build_or_damage(*row) for row in rows[:limit])
+        after = rows[limit - 1][0] if rows[limit:] else ""
+        return FoundBuilds(tuple(build for build in found if isinstance(build, Build)), after)
 
     def line(self) -> Sequence[Unfinished | Damaged]:
         """List the unfinished builds in the order of their rows: each write waits for the one before.

@@ -144,18 +144,7 @@ def names(build_id: str, number: int = 0, **image: Any) -> dict[str, Any]:
 
 def fill(home: Path, store: Store, now: float) -> None:
     """Write the builds that all pages are shown with, and what their VMs have written."""
-    good = Tale("nginx-0123456789ab", now - 5400, **names("nginx-0123456789ab"), verify_steps=VERIFY_STEPS).boots()
-    good.step(0, 31).step(1, 12).step(2, 74).completes().makes_image()
-    tell(store, good.boots(4.0, "verify").step(0, 9, "verify").completes("verify").publishes())
-    bad = Tale("docker-0123456789ac", now - 3000, **names("docker-0123456789ac", 1)).boots().step(0, 44)
-    tell(store, bad.fails(1, 12, OUTPUT, 100))
-    tell(store, running(now))
-    reject = values.rejected(build_id=REJECTED, name="typo", time=now - 86_400, reason=f"build.yaml:1:1: {MARKUP}")
-    list(write_events(store, (reject, replace(values.cleaned_up(), build_id=REJECTED, time=now - 86_399))))
-    hostile = Tale("hostile-0123456789ae", now - 7200, **names("hostile-0123456789ae", 3), steps=_hostile_steps())
-    tell(store, hostile.boots().fails(0, 3, f"before {MARKUP} after", 1))
-    tell(store, preempted(now - 9000))
-    tell(store, of_elements(now - 12_000))
+    fill_store(store, now)
     for build_id in ("nginx-0123456789ab", "docker-0123456789ac", "hostile-0123456789ae"):
         logs = BuildFolder(home, build_id).logs
         logs.mkdir(parents=True)
@@ -216,3 +205,19 @@ def of_elements(at: float) -> Tale:
     tale.say(SCRIPTS, 44.0, step=0, tries=1, output="\n".join(encode_script(each) for each in facts))
     tale.say(STEP_FINISHED, 0.5, step=0, tries=1, exit_status=0, seconds=44.7)
     return tale.step(1, 8).completes().publishes()
+
+
+def fill_store(store: Store, now: float) -> None:
+    """Write these builds."""
+    good = Tale("nginx-0123456789ab", now - 5400, **names("nginx-0123456789ab"), verify_steps=VERIFY_STEPS).boots()
+    good.step(0, 31).step(1, 12).step(2, 74).completes().makes_image()
+    tell(store, good.boots(4.0, "verify").step(0, 9, "verify").completes("verify").publishes())
+    bad = Tale("docker-0123456789ac", now - 3000, **names("docker-0123456789ac", 1)).boots().step(0, 44)
+    tell(store, bad.fails(1, 12, OUTPUT, 100))
+    tell(store, running(now))
+    reject = values.rejected(build_id=REJECTED, name="typo", time=now - 86_400, reason=f"build.yaml:1:1: {MARKUP}")
+    list(write_events(store, (reject, replace(values.cleaned_up(), build_id=REJECTED, time=now - 86_399))))
+    hostile = Tale("hostile-0123456789ae", now - 7200, **names("hostile-0123456789ae", 3), steps=_hostile_steps())
+    tell(store, hostile.boots().fails(0, 3, f"before {MARKUP} after", 1))
+    tell(store, preempted(now - 9000))
+    tell(store, of_elements(now - 12_000))

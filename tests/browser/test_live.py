@@ -44,11 +44,11 @@ def test_a_build_is_followed_to_its_end(browser: Browser, moving: tuple[Site, Pa
         expect(log).to_contain_text("<b>no markup</b>")
         page.locator("details[data-key=events] summary").click()
         list(write_events(site.backend.store, tale.events[done:]))
-        expect(head.get_by_text("succeeded")).to_be_visible()
+        expect(head.locator(".badge", has_text="succeeded")).to_be_visible()
         expect(page.locator("[data-status]")).to_have_text("The build is succeeded.")
         expect(page.locator("details[data-key=events]")).to_have_attribute("open", "")
         expect(page.locator("[data-ended]")).to_be_attached()
         assert page.evaluate("window.same")
         assert log.locator(".line").count() == 2
         assert page.evaluate("window.violations") == []
-        expect(list_view.page.get_by_text("succeeded")).to_be_visible()
+        expect(list_view.page.locator(".badge", has_text="succeeded")).to_be_visible()

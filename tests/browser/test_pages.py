@@ -14,6 +14,8 @@ from tests.browser.scenes import ELEMENTS, PREEMPTED, RUNNING
 
 PAGES = {
     "builds": "/builds",
+    "builds-filtered": "/builds?outcome=failed&text=step",
+    "builds-none": "/builds?family=nowhere",
     "build-succeeded": "/builds/nginx-0123456789ab",
     "build-failed": "/builds/docker-0123456789ac",
     "build-running": f"/builds/{RUNNING}",
@@ -117,6 +119,18 @@ def test_a_build_is_found_and_opened_with_the_keyboard_alone(browser: Browser, s
         page.wait_for_url("**/builds/*")
         assert page.locator("h1").inner_text() == wanted
         assert outline == "solid"
+
+
+def test_builds_are_filtered(browser: Browser, site: Site) -> None:
+    with opened(browser, site) as shown, opened(browser, site, java_script_enabled=False) as plain:
+        shown.page.get_by_label("Outcome").select_option("failed")
+        shown.page.wait_for_url(f"{site.address}/builds?outcome=failed")
+        plain.page.get_by_label("Search").fill("docker")
+        plain.page.get_by_role("button", name="Filter").click()
+        for each, wanted in ((shown, 3), (plain, 1)):
+            assert each.page.locator("tbody tr").count() == wanted
+        shown.page.get_by_role("link", name="Clear").click()
+        assert shown.page.locator("tbody tr").count() > 5
 
 
 def test_a_log_is_searched(browser: Browser, site: Site) -> None:

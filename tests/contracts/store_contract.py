@@ -34,6 +34,7 @@ from shared.ports import PAGE, Store, Stored
 from tests.contracts.person_request_contract import PersonRequestContract
 from tests.contracts.promotion_contract import PromotionContract
 from tests.contracts.retired_images_contract import RetiredImagesContract
+from tests.contracts.search_contract import SearchContract
 from tests.contracts.trigger_contract import TriggerContract
 from tests.world import values
 
@@ -77,7 +78,7 @@ DAMAGED_IMAGES = {
 }
 
 
-class StoreContract(RetiredImagesContract, TriggerContract, PromotionContract, PersonRequestContract):
+class StoreContract(RetiredImagesContract, TriggerContract, PromotionContract, PersonRequestContract, SearchContract):
     def test_an_images_document_is_written_with_its_build(self, store: Store) -> None:
         assert store.image(IMAGE.project, IMAGE.name) is None
         store.create(values.build(), values.requested(), IMAGE)

@@ -73,7 +73,8 @@ LAYERS = (
     _layer(
         "shared/ports",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build",
-        files="ports export_ports kept_documents identities image_users keys backend ownership person_requests",
+        files="ports build_search export_ports kept_documents identities image_users keys backend ownership "
+        "person_requests",
     ),
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/published", "shared/ground shared/build shared/ports", io=True),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,22 @@ def assert_builds(launcher: Path, goldsmith: Goldsmith) -> None:
     assert debugfs(disk, "cat /var/lib/hello") == "hello from x86_64\n"
 
 
+def assert_serves(launcher: Path, goldsmith: Goldsmith) -> None:
+    """The dashboard, with its templates and styles, shows what was built."""
+    environment = {"PATH": "/usr/bin:/bin", **goldsmith.environment}
+    with subprocess.Popen([launcher, "serve"], env=environment, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        address = served.stdout.readline().strip()
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        opener.addheaders = [("Accept", "text/html")]
+        with opener.open(address) as page:
+            assert b'<a class="row-link mono" href="/builds/hello-' in page.read()
+        with opener.open(address.partition("?")[0] + "static/style.css") as style:
+            assert style.headers["Content-Type"] == "text/css; charset=utf-8"
+        served.send_signal(signal.SIGINT)
+        assert served.wait() == 0
+
+
 def assert_version(launcher: Path) -> None:
     done = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"goldsmith {RELEASE}\n", "")
@@ -50,6 +68,7 @@ def test_an_installed_wheel_builds_an_image(goldsmith: Goldsmith, tmp_path: Path
     assert (tmp_path / "environment" / "share" / "man" / "man1" / "goldsmith.1").is_file()
     assert_version(launcher)
     assert_builds(launcher, goldsmith)
+    assert_serves(launcher, goldsmith)
     doctor = subprocess.run([launcher, "doctor", "--install"], capture_output=True, text=True, check=False)
     assert (doctor.returncode, doctor.stderr) == (0, "")
     assert "\nok       packages " in doctor.stdout

@@ -14,6 +14,7 @@ from shared.build.damage import Damaged, along_with, forget_image, refuse_readab
 from shared.build.events import Event, kind_of, read_build, read_event_of, read_image_of, to_json
 from shared.build.image.approval import AskedPromotion, read_promotion_of, write_promotion
 from shared.build.trigger import Trigger, read_trigger_of, write_trigger
+from shared.build_search import BuildFilter, FoundBuilds
 from shared.errors import AlreadyExists, Conflict, DamagedDocument, NameTaken, NotFound, StoreError
 from shared.person_requests import PersonRequest, read_person_request_of, write_person_request
 from shared.ports import PAGE, Stored
@@ -245,6 +246,11 @@ class MemoryStore:
             found = sorted(self._documents.values(), key=_age, reverse=True)
             following = [document for document in found if last is None or _age(document) < last]
             return [_listed(document) for document in following if not (unfinished and document.finished)][:limit]
+
+    def find_builds(self, wanted: BuildFilter, *, limit: int, before: str = "") -> FoundBuilds:
+        matching = [each for each in self.builds(before=before) if isinstance(each, Build) and wanted.matches(each)]
+        after = matching[limit - 1].id if matching[limit:] else ""
+        return FoundBuilds(tuple(matching[:limit]), after)
 
     def line(self) -> Sequence[Unfinished | Damaged]:
         self.fuse.touch()

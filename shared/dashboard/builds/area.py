@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from ...build.build import Outcome, State
 from ...build.events import to_json
 from ...engine.script_table import nest_scripts, scripts_of
 from ...errors import NotFound
@@ -14,7 +15,7 @@ from ..web.schemas import ANY_OBJECT, COUNT, FLAG, MAYBE_NUMBER, MAYBE_TEXT, TEX
 from ..web.served import Served
 from .console import log_page, whole_log
 from .detail import one_build
-from .listing import LIMIT, MOST_LISTED, builds_page, kept_disk_key, plain_builds, wait_key, waits_for
+from .listing import ACTIVE, LIMIT, MOST_LISTED, builds_page, kept_disk_key, plain_builds, wait_key, waits_for
 from .live import live_build, live_builds
 
 
@@ -66,6 +67,18 @@ _LIMIT = Parameter(
 _BEFORE = Parameter("before", "the id of the build that the page follows", TEXT)
 _BUILD = Parameter("build_id", "the build's id", TEXT, "path")
 
+_DAY = "as YYYY-MM-DD in UTC, or in Unix seconds"
+_FILTERS = (
+    Parameter("text", "in the id, the spec's name, the image, its family or the reason", TEXT),
+    Parameter(
+        "state", "a state, or `active` for all in which a build is at work", {"enum": ["", ACTIVE, *map(str, State)]}
+    ),
+    Parameter("outcome", "how it ended", {"enum": ["", *map(str, Outcome)]}),
+    Parameter("name", "the spec's name", TEXT),
+    Parameter("family", "the family of its image", TEXT),
+    Parameter("since", f"requested then or later, {_DAY}", TEXT),
+    Parameter("until", f"requested before, {_DAY}", TEXT),
+)
 _MACHINE = Parameter("machine", "the name of one of its VMs", TEXT)
 _START = Parameter(
     "start", "bytes of the console that are left out; without it, its end", {"type": "integer", "minimum": 0}
@@ -94,7 +107,7 @@ _DETAIL = record(
     more_events=FLAG,
     position=TEXT,
 )
-_EVENTS = {200: ("text/event-stream", TEXT), 503: ("application/json", record(error=TEXT))}
+_EVENTS: dict[int, tuple[str, Schema]] = {200: ("text/event-stream", {}), 503: ("application/json", record(error=TEXT))}
 
 AREA = DashboardArea(
     name="builds",
@@ -107,8 +120,16 @@ AREA = DashboardArea(
             query=builds_page,
             plain=plain_builds,
             template="builds/builds.html",
-            schema=record(builds=listing(_ROW), next=MAYBE_TEXT, digest=TEXT),
-            parameters=(_LIMIT, _BEFORE),
+            schema=record(
+                builds=listing(_ROW),
+                next=MAYBE_TEXT,
+                digest=TEXT,
+                filter=ANY_OBJECT,
+                filtered=FLAG,
+                states=listing(TEXT),
+                outcomes=listing(TEXT),
+            ),
+            parameters=(_LIMIT, _BEFORE, *_FILTERS),
         ),
         Page(
             path="/builds/<build_id>",
@@ -148,7 +169,7 @@ AREA = DashboardArea(
             summary="Server-sent events: a page of the list has changed",
             view=live_builds,
             answers=_EVENTS,
-            parameters=(_LIMIT, _BEFORE, _LAST),
+            parameters=(_LIMIT, _BEFORE, *_FILTERS, _LAST),
         ),
         Operation(
             path="/api/live/builds/<build_id>",

@@ -23,7 +23,7 @@ def remedies_of(build: Build, served: Served) -> list[dict[str, Any]]:
     if build.outcome not in WITHOUT_IMAGE:
         return []
     if build.plan is None:
-        return [_do("Nothing was made. Correct the spec, look at it with `goldsmith validate`, and build it again.")]
+        return [_do("Nothing was made. Correct the spec, check it, and build it again:", "goldsmith validate SPEC")]
     found = [*_of_kept_disk(build, served), *_of_retry(build, served), _of_outcome(build)]
     return [*found, _do("The whole log:", f"goldsmith builds logs {build.id}{served.options}")]
 

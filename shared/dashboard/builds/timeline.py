@@ -99,7 +99,7 @@ def timeline(build: Build, times: BuildTimes, scripts: ScriptTable, now: float) 
     verifying = ((place_of(VERIFY, name), table) for name, table in build.verify_tables)
     for phase, table in [(BUILD, build.steps), *verifying]:
         if times.boots.get(phase):
-            rows.append(_row("boot", f"VM starts{_of(phase)}", times.boots[phase], end, build))
+            rows.append(_row("boot", f"{_machine(build, phase)} starts{_of(phase)}", times.boots[phase], end, build))
         for index, step in enumerate(table):
             row = _row("step", step.name, times.steps.get((phase, index), []), end, build)
             nested = _scripts(row["bars"][-1:], scripts.get((phase, index), ()))
@@ -108,6 +108,11 @@ def timeline(build: Build, times: BuildTimes, scripts: ScriptTable, now: float) 
     if not states and not any(row["bars"] for row in rows):
         return None
     return {"start": build.created, "end": end, "states": states, "rows": rows, "ticks": _ticks(end - build.created)}
+
+
+def _machine(build: Build, phase: str) -> str:
+    word = build.machine_word(phase.partition("/")[0])
+    return word[0].upper() + word[1:]
 
 
 def _of(phase: str) -> str:

@@ -74,7 +74,7 @@ def lasting(seconds: float | None) -> str:
     """Return a length of time in two units at most: 3 min 20 s."""
     if seconds is None:
         return ""
-    if seconds < 9.95:
+    if seconds < 9.95 and not (seconds >= 1 and seconds == int(seconds)):
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)
     days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60

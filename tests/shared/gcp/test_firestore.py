@@ -21,6 +21,7 @@ from provisioner.protocol import Step
 from shared.build.build import Build, Outcome, State, StepRecord, unfinished_of
 from shared.build.damage import Damaged
 from shared.build.events import to_json
+from shared.build_search import BuildFilter
 from shared.engine.history import Followed, record_id
 from shared.errors import AlreadyExists, Conflict, NotFound, Permanent, StoreError, Transient
 from shared.gcp.documents import (
@@ -35,9 +36,10 @@ from shared.gcp.documents import (
     PERSON_REQUESTS,
     PROMOTIONS,
     TRIGGERS,
+    Index,
     build_fields,
 )
-from shared.gcp.firestore import INDEXES, TTL, UNINDEXED, GoogleStore, Index
+from shared.gcp.firestore import INDEXES, SEARCHED, TTL, UNINDEXED, GoogleStore
 from tests.contracts.promotion_contract import ASKED
 from tests.contracts.store_contract import Damage, StoreContract, count, created
 from tests.shared.gcp.firestore_proxy import FirestoreProxy, firestore_proxy
@@ -115,6 +117,19 @@ class TestOnTheWire:
         for query in queries:
             assert needed_index(query.structured_query) == INDEXES[1]
 
+    @pytest.mark.parametrize("field", ["state", "outcome", "name", "family"])
+    def test_a_search_by_one_field_has_its_index(self, proxied: GoogleStore, proxy: FirestoreProxy, field: str) -> None:
+        asked = {"state": BuildFilter(("queued",)), "outcome": BuildFilter(outcome="failed")}
+        asked |= {"name": BuildFilter(name="hello"), "family": BuildFilter(family="hello")}
+        created(proxied)
+        proxied.find_builds(asked[field], limit=3)
+        proxied.find_builds(BuildFilter(text="hello"), limit=3)
+        queries = [RunQueryRequest.deserialize(request) for method, request in proxy.calls if method == "RunQuery"]
+        needed = [needed_index(query.structured_query) for query in queries]
+        assert needed == [Index("builds", ((field, "ASCENDING"), ("created", "DESCENDING"))), None]
+        assert needed[0] in INDEXES
+        assert [query.structured_query.limit for query in queries] == [4, SEARCHED]
+
     def test_an_index_is_needed_for_two_fields_in_an_order(self) -> None:
         """The rule that the test above goes by."""
         assert Index("builds", (("state", "ASCENDING"), ("created", "DESCENDING"))) in INDEXES
@@ -167,6 +182,7 @@ class TestOnTheWire:
         assert isinstance(fields.pop("document"), str)
         assert fields == {
             "name": "hello",
+            "family": "hello",
             "state": "preparing",
             "outcome": None,
             "created": values.NOON,
