@@ -1,0 +1,3 @@
+#!/bin/bash
+set -euo pipefail
+useradd --system --home-dir /srv/app --shell /usr/sbin/nologin app

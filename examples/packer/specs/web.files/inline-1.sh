@@ -1,0 +1,2 @@
+#!/bin/sh -e
+sudo systemctl mask apt-daily.timer apt-daily-upgrade.timer
