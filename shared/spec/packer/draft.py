@@ -34,6 +34,9 @@ _PUBLIC_PROJECTS = {  # where Packer looks for an image, by how its name or fami
     "ubuntu-minimal-": "ubuntu-os-cloud",
     "ubuntu-": "ubuntu-os-cloud",
 }
+_HARMLESS_METADATA = frozenset(
+    ["enable-oslogin", "block-project-ssh-keys", "ssh-keys", "serial-port-enable", "enable-guest-attributes"]
+)
 _ORDER = ("name", "description", "source", "context", "steps", "output", "build", "local")
 _WINDOWS = re.compile(r"windows|sql-")
 _URL = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
@@ -174,6 +177,7 @@ class _Maker:
         self.put(("build", "spot"), "preemptible", options.flag("preemptible") or None)
         self.put(("build", "secure_boot"), "enable_secure_boot", options.flag("enable_secure_boot") or None)
         self.startup_script()
+        self.metadata()
 
     def described(self, options: OptionReader) -> str | None:
         setting = options.setting("image_description")
@@ -273,6 +277,15 @@ class _Maker:
         if found is not None:
             place = self.options.place("startup_script_file")
             self.made.put("startup-script", "run-script", {"script": found}, place, reads=[])
+
+    def metadata(self) -> None:
+        """Refuse what metadata could change in the image; the rest is noted."""
+        keys = set(self.options.mapping("metadata"))
+        if keys - _HARMLESS_METADATA:
+            what = f"cannot have {', '.join(sorted(keys - _HARMLESS_METADATA))}: steps get what they need as inputs"
+            self.options.fault("metadata", f"{what}; write env of a step, or files of the context")
+        elif keys:
+            self.options.note("metadata", f"not taken over: {', '.join(sorted(keys))}: of no use to steps")
 
     # qemu
 

@@ -19,6 +19,7 @@ DEPTH_LIMIT = 120  # of trees within trees
 STEPS_LIMIT = 50_000
 LENGTH_LIMIT = 256 << 10  # characters of one text
 ITEMS_LIMIT = 10_000
+WEIGHT_LIMIT = 20_000  # values within one another
 
 TemplateFunction = Callable[..., Any]
 NameLookUp = Callable[[str, str, Position], Any]
@@ -58,9 +59,9 @@ class Scope:
         """Return a scope that has further names."""
         return _Inner(self.look_up, self.functions, {**self.names, **names}, outer=self)
 
-    def count(self, position: Position) -> None:
-        """Count one step. TemplateError when there are too many."""
-        self.steps += 1
+    def count(self, position: Position, steps: int = 1) -> None:
+        """Count steps. TemplateError when there are too many."""
+        self.steps += steps
         if self.steps > STEPS_LIMIT:
             raise TemplateError("takes too many steps to work out; write its value", position)
 
@@ -69,9 +70,9 @@ class Scope:
 class _Inner(Scope):
     outer: Scope | None = None
 
-    def count(self, position: Position) -> None:
+    def count(self, position: Position, steps: int = 1) -> None:
         if self.outer is not None:
-            self.outer.count(position)
+            self.outer.count(position, steps)
 
 
 def value_of(attribute: Attribute, scope: Scope) -> Any:
@@ -178,7 +179,10 @@ class _Reader:
         method = getattr(self, f"read_{kind}", None)
         if method is None:
             raise TemplateError(f"is not worked out here ({kind.replace('_', ' ')}); write its value", place)
-        return method(tree, depth + 1)
+        found = method(tree, depth + 1)
+        if isinstance(found, (str, list, dict)):
+            self.scope.count(place, _weight(found, place) // 4)
+        return found
 
     # Terms
 
@@ -432,6 +436,18 @@ def called(name: str, function: TemplateFunction, values: list[Any], place: Posi
     ):
         raise TemplateError(f"{name}() gives too much; write less", place)
     return found
+
+
+def _weight(value: Any, place: Position) -> int:
+    """Return how many values are in a value, long texts as several. TemplateError: parts that are shared grow fast."""
+    weight, rest = 0, [value]
+    while rest:
+        part = rest.pop()
+        weight += 1 + (len(part) // 256 if isinstance(part, str) else 0)
+        rest += part if isinstance(part, list) else part.values() if isinstance(part, dict) else ()
+        if weight + len(rest) > WEIGHT_LIMIT:
+            raise TemplateError("is too large; write less", place)
+    return weight
 
 
 def _values(tree: Any) -> list[Any]:

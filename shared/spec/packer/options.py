@@ -87,6 +87,7 @@ _GOOGLECOMPUTE = _table(
         "disk_encryption_key": "output.kms_key, if it is the image's key as well",
         "image_architecture": "source.arch is the source's own; checked",
         "startup_script_file": "a first step, run-script",
+        "metadata": "none of it; what is about ssh, OS Login and the serial port has no effect, other keys are refused",
     },
     {
         "account_file credentials_file credentials_json access_token impersonate_service_account quota_project "
@@ -109,7 +110,7 @@ _GOOGLECOMPUTE = _table(
     {
         "disk_attachment": "a build VM has one disk; make an image of each disk from a spec of its own",
         "enable_nested_virtualization": "build VMs have none; do that work outside of the build",
-        "metadata metadata_files": "steps get what they need as inputs; write env of a step, or files of the context",
+        "metadata_files": "steps get what they need as inputs; write env of a step, or files of the context",
         "skip_create_image": "a build makes an image; check a spec with goldsmith plan, and an image with verify",
         "custom_endpoints network_ip": "the deployment says how Compute Engine is reached; leave it out",
         "universe_domain": "the deployment says how Compute Engine is reached; leave it out",

@@ -17,7 +17,7 @@ from ..document import Position, Problem
 from .expressions import Confidential, Scope, TemplateFunction, Varying, value_of
 from .functions import functions
 from .go_templates import Names, filled_value
-from .syntax import Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
+from .syntax import TEMPLATE_LIMIT, Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
 
 BUILDS_LIMIT = 50
 
@@ -168,6 +168,9 @@ class _Reader:
                 self.give(name.removeprefix("PKR_VAR_"), value, name)
         for file, text in self.around.variable_files.items():
             name = "the file"
+            if len(text) > TEMPLATE_LIMIT:
+                self.outside(f"{file}: is longer than {TEMPLATE_LIMIT >> 10} KiB; write less")
+                continue
             try:
                 for name, attribute in read_body(text).attributes.items():
                     self.given[name] = value_of(attribute, self.scope)

@@ -339,7 +339,7 @@ def test_sensitive_variables_become_secrets() -> None:
         ('communicator = "winrm"', "", "communicator: cannot be 'winrm'"),
         ('zone = "us-b"', "", "zone: is written twice, first on line 4"),
         ("disk_sizee = 1", "", "disk_sizee: is no option of 'googlecompute'; did you mean disk_size?"),
-        ('metadata = { a = "b" }', "", "metadata: cannot be kept: steps get what they need as inputs"),
+        ('metadata = { a = "b" }', "", "metadata: cannot have a: steps get what they need as inputs"),
         ("disk_attachment { volume_size = 3 }", "", "disk_attachment: cannot be kept"),
         ("", 'provisioner "powershell" { inline = ["x"] }', "Goldsmith makes no Windows images"),
         ("", 'provisioner "shel" {}', 'provisioner "shel": is no provisioner here; did you mean shell?'),
@@ -365,6 +365,12 @@ def test_what_cannot_be_kept_is_told(options: str, rest: str, what: str) -> None
 def test_a_source_of_windows_is_refused() -> None:
     text = hcl().replace('"debian-12"', '"windows-2022"')
     assert "Goldsmith makes no Windows images; keep Packer" in problems_of(template_of(text))[0]
+
+
+def test_metadata_for_ssh_has_no_effect() -> None:
+    assert notes_of('metadata = { enable-oslogin = "FALSE" }') == [
+        "metadata: not taken over: enable-oslogin: of no use to steps"
+    ]
 
 
 def test_provisioners_of_one_source() -> None:

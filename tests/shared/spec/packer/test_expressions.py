@@ -71,6 +71,7 @@ def test_a_heredoc_loses_its_indent_and_keeps_its_own() -> None:
             "gives too much",
         ),
         ('regex_replace("aaaa", "(a+)+$", "")', "is more than characters, classes and one quantifier"),
+        ("[for a in [1,2,3,4,5,6,7,8,9] : " * 3 + f'upper("{"x" * 60_000}")' + "]" * 3, "takes too many steps"),
         ("9999999999 * 99999999999", "is too large a number"),
         ("1 / 0", "divided by zero"),
         ('cidrhost("10.0.0.0/8", 1)', "cidrhost() is not worked out here"),
@@ -97,6 +98,13 @@ def test_a_template_that_is_too_long_is_refused_at_once() -> None:
     assert [each.text for each in problems] == [
         "is longer than 128 KiB; move texts into files, and name those by file()"
     ]
+
+
+def test_values_that_double_are_refused_before_they_are_large() -> None:
+    doubled = "".join(f"  v{number} = [local.v{number + 1}, local.v{number + 1}]\n" for number in range(60))
+    text = f"locals {{\n{doubled}  v60 = 1\n}}\n" + 'source "qemu" "x" {\n  cpus = length(jsonencode(local.v0))\n}\n'
+    template = template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n')
+    assert [each.text for each in template.problems] == ["is too large; write less"]
 
 
 def test_values_that_need_themselves_are_told() -> None:
