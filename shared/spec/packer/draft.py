@@ -302,15 +302,15 @@ class _Maker:
             options.fault(key, "is missing, or has no value; write the disk image to start from")
         else:
             self.disk_image(key, urls[0], checksum)
-        name = options.text("vm_name")
-        if name:
-            self.draft.put(("output", "name"), _plain_name(posixpath.splitext(name)[0]), options.place("vm_name"))
+        name = (options.text("vm_name") or "image").removesuffix(".qcow2").removesuffix(".raw").removesuffix(".img")
+        if options.text("vm_name"):
+            self.draft.put(("output", "name"), _plain_name(name), options.place("vm_name"))
         self.disk_size()
         kind = options.text("format") or "qcow2"
         is_small = options.flag("disk_compression") and kind == "qcow2"
         self.put(("output", "formats"), "format", ["qcow2-compressed" if is_small else kind])
         folder = options.text("output_directory") or f"output-{self.build.source.name}"
-        self.put(("output", "export", "to"), "output_directory", f"{self.output(folder)}/{name or 'image'}.tar.gz")
+        self.put(("output", "export", "to"), "output_directory", f"{self.output(folder)}/{name}.tar.gz")
         self.put(("local", "cpus"), "cpus", options.number("cpus"))
         self.put(("local", "memory_mb"), "memory", options.number("memory"))
         firmware = options.text("firmware")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...names import quoted, shown_value
@@ -44,6 +44,7 @@ class Confidential:
     is_whole: bool = True
     before: str = ""  # the plain texts around it, where it is in a text
     after: str = ""
+    place: str = ""  # of a secret, as specs say it; empty: the variable of Packer's
 
 
 @dataclass
@@ -113,7 +114,8 @@ def joined_parts(parts: list[Any], at: Position) -> Any:
             return secret
         values = [part.value if isinstance(part, Confidential) else part for part in parts]
         known = None if None in values else joined_parts(values, at)
-        return Confidential(secret.variable, known, False, *_around(parts, secret, at))
+        before, after = _around(parts, secret, at)
+        return replace(secret, value=known, is_whole=False, before=before, after=after)
     text = ""
     for part in parts:
         if isinstance(part, (Varying, Confidential)):

@@ -63,7 +63,10 @@ class OptionReader:
             return None
         if isinstance(value, Confidential):
             if value.value is None:
-                self.fault(name, f"needs the value of {value.variable}; give it by --var {value.variable}=VALUE")
+                remedy = (
+                    "only variables of steps can have it" if value.place else f"--var {value.variable}=VALUE gives it"
+                )
+                self.fault(name, f"needs the value of {value.variable}; {remedy}")
                 return None
             self.note(name, f"the value of {value.variable}, which is sensitive, stands in the spec")
             return self.plain(name, value.value)

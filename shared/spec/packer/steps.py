@@ -6,7 +6,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...names import nearest, quoted
@@ -215,9 +215,8 @@ class StepMaker:
         env |= dict(runner.env)
         for name, key, value in self.variables(options):
             if isinstance(value, Confidential) and value.is_whole:
-                secrets[name] = f"env:PKR_VAR_{value.variable}"
-                what = f"{name} is a secret, and comes from the variable PKR_VAR_{value.variable} of goldsmith build"
-                options.note(key, f"{what}; for Google Cloud, name a secret of Secret Manager there")
+                secrets[name] = value.place or f"env:PKR_VAR_{value.variable}"
+                options.note(key, _secret_note(name, value))
             elif isinstance(value, (Confidential, Varying)):
                 remedy = "give the sensitive variable alone" if isinstance(value, Confidential) else "use date there"
                 options.fault(key, f"{name} has {shown_kind(value)} in it; {remedy}")
@@ -428,4 +427,11 @@ def _confidential_pair(entry: Confidential) -> tuple[str, Any] | None:
     if not equals or not name:
         return None
     known = None if entry.value is None else str(entry.value).partition("=")[2]
-    return name, Confidential(entry.variable, known, not rest and not entry.after, rest, entry.after)
+    return name, replace(entry, value=known, is_whole=not rest and not entry.after, before=rest)
+
+
+def _secret_note(name: str, value: Confidential) -> str:
+    if value.place:
+        return f"{name} is the secret {value.place}; on one machine, name another place there"
+    what = f"{name} is a secret, and comes from the variable PKR_VAR_{value.variable} of goldsmith build"
+    return f"{what}; for Google Cloud, name a secret of Secret Manager there"

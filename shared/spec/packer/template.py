@@ -20,6 +20,8 @@ from .go_templates import Names, filled_value
 from .syntax import TEMPLATE_LIMIT, Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
 
 BUILDS_LIMIT = 50
+SECRETS = "googlecompute-secretsmanager"
+"""The data source that has secrets of Secret Manager, which steps can have as well."""
 
 _TOP = ("packer", "variable", "variables", "local", "locals", "source", "build", "data")
 _IN_BUILD = (
@@ -103,6 +105,7 @@ class _Reader:
         self.locals: dict[str, Attribute] = {}
         self.private_locals: set[str] = set()
         self.sources: dict[tuple[str, str], Block] = {}
+        self.data: dict[tuple[str, str], Block] = {}
         self.given: dict[str, Any] = {}
         self.known: dict[tuple[str, str], Any] = {}
         self.open: list[tuple[str, str]] = []
@@ -148,6 +151,8 @@ class _Reader:
                 self.variables[name] = Block("variable", (name,), attribute.position, {"default": attribute})
         elif block.kind in ("local", "locals"):
             self.take_locals(block)
+        elif block.kind == "data":
+            self.data[block.labels[0], block.labels[1]] = block
         elif block.kind == "source":
             if block.labels in self.sources:
                 raise TemplateError("is there twice; give one of them another name", block.position)
@@ -212,6 +217,8 @@ class _Reader:
             return self.current.name if name == "name" and self.current else Varying()
         if root == "packer":
             return Varying()
+        if root == "data" and name == SECRETS:
+            return {label: self.secret(block) for (kind, label), block in self.data.items() if kind == SECRETS}
         if root not in ("var", "local"):
             what = "data sources are not asked here; write the value, or a variable"
             raise TemplateError(what if root == "data" else f"{quoted(root)} is no name here; {_NAMES}", position)
@@ -225,6 +232,16 @@ class _Reader:
             finally:
                 self.open.pop()
         return self.known[key]
+
+    def secret(self, block: Block) -> dict[str, Confidential]:
+        """Return what a data source of Secret Manager gives: its place, and not its value. TemplateError."""
+        found = {key: value_of(attribute, self.scope) for key, attribute in block.attributes.items()}
+        words = [found.get("project_id"), found.get("name"), found.get("version", "latest")]
+        if not all(isinstance(word, (str, int)) for word in words):
+            raise TemplateError("needs a plain project_id, name and version; write those", block.position, block.shown)
+        place = "projects/{}/secrets/{}/versions/{}".format(*words)
+        whole = Confidential(block.shown, None, place=place)
+        return {"payload": whole, "value": replace(whole, is_whole=False)}
 
     def variable(self, name: str, position: Position) -> Any:
         block = self.variables.get(name)

@@ -121,7 +121,7 @@ def test_a_disk_image_of_qemu() -> None:
             "name": "box",
             "disk_size_gb": 5,
             "formats": ("qcow2-compressed",),
-            "export": {"to": "out/Box.qcow2.tar.gz"},
+            "export": {"to": "out/Box.tar.gz"},
         },
         "local": {"cpus": 4, "memory_mb": 2048, "boot": "firmware"},
     }
@@ -326,6 +326,24 @@ def test_sensitive_variables_become_secrets() -> None:
     }
 
 
+DATA = """data "googlecompute-secretsmanager" "key" {
+  project_id = "my-project"
+  name = "licence"
+}
+"""
+
+
+def test_secrets_of_secret_manager_stay_there() -> None:
+    entry = "data.googlecompute-secretsmanager.key.payload"
+    rest = f'provisioner "shell" {{\n  environment_vars = ["KEY=${{{entry}}}"]\n  script = "setup.sh"\n}}'
+    (step,) = steps_of(rest, DATA)
+    assert step["secrets"] == {"KEY": "projects/my-project/secrets/licence/versions/latest"}
+    assert told(f"image_family = {entry}", "", DATA) == [
+        'image_family: needs the value of data "googlecompute-secretsmanager" "key"; only variables of steps can have '
+        "it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "rest", "what"),
     [
@@ -334,7 +352,11 @@ def test_sensitive_variables_become_secrets() -> None:
             'provisioner "shell" {\n environment_vars = ["A=x${var.token}"]\n inline = ["x"]\n}',
             "A has a sensitive value in it; give the sensitive variable alone",
         ),
-        ("", 'provisioner "shell" { inline = ["x ${var.token}"] }', "needs the value of token; give it by --var"),
+        (
+            "",
+            'provisioner "shell" { inline = ["x ${var.token}"] }',
+            "needs the value of token; --var token=VALUE gives it",
+        ),
         ('image_family = "x${timestamp()}"', "", "image_family: is another text each time"),
         ('communicator = "winrm"', "", "communicator: cannot be 'winrm'"),
         ('zone = "us-b"', "", "zone: is written twice, first on line 4"),
