@@ -39,10 +39,15 @@ rebuild: changed
 def reader(person: Person) -> Reader:
     """A reader with the examples, and with the spec SPEC.yaml, whose content does not change."""
     shutil.copytree(ROOT / "examples", person.folder / "examples")
+    example = person.folder / "examples" / "hello" / "build.yaml"
+    text = example.read_text().replace("name: hello", "name: page-hello").replace("family: hello", "family: page-hello")
+    example.write_text(f"{text}rebuild: changed\n")
+    (example.parent / "preload.sh").chmod(0o644)  # gsutil keeps no modes
     shutil.copy2(ROOT / "examples" / "hello" / "preload.sh", person.folder)
-    (person.folder / "preload.sh").chmod(0o644)  # gsutil keeps no modes
+    (person.folder / "preload.sh").chmod(0o644)
     (person.folder / "SPEC.yaml").write_text(SPEC)
-    return Reader(person.folder, person.environment, {"PROJECT": person.project, "P": person.project})
+    names = {"specs/hello": "specs/pages", "results/hello": "results/pages", "specs/web": "specs/pages-web"}
+    return Reader(person.folder, person.environment, {"PROJECT": person.project, "P": person.project, **names})
 
 
 def test_builds_of_a_project(reader: Reader, person: Person) -> None:
@@ -50,11 +55,11 @@ def test_builds_of_a_project(reader: Reader, person: Person) -> None:
     reader.types("gsutil cp examples/hello/preload.sh gs://goldsmith-emulator-goldsmith/specs/hello/")
     reader.types("gsutil cp examples/hello/build.yaml gs://goldsmith-emulator-goldsmith/specs/hello/")
     reader.types("goldsmith submit SPEC.yaml --project PROJECT", says="newest of family page")
+    assert person.result("pages/build-")["outcome"] == "succeeded"
     reader.types(
-        "goldsmith submit examples/hello/build.yaml --project goldsmith-emulator", says="newest of family hello"
+        "goldsmith submit examples/hello/build.yaml --project goldsmith-emulator", says="unchanged: image page-hello-"
     )
-    person.result("hello/")
-    reader.types("gcloud compute images list --no-standard-images", says="hello-")
+    reader.types("gcloud compute images list --no-standard-images", says="page-hello-")
     reader.types("gsutil cat 'gs://goldsmith-emulator-goldsmith/results/hello/*'", says='"outcome"')
     reader.types("goldsmith builds list --project PROJECT", says="page-")
     reader.stands_for["NAME"] = next(
@@ -75,8 +80,8 @@ def test_builds_of_a_project(reader: Reader, person: Person) -> None:
     reader.run(f"gsutil cp preload.sh gs://{person.bucket}/specs/")
     reader.types("gsutil cp SPEC.yaml gs://PROJECT-goldsmith/specs/")
     assert person.result("SPEC-")["outcome"] == "unchanged"
-    reader.run(f"gsutil cp SPEC.yaml gs://{person.bucket}/specs/hello.yaml")
-    assert person.result("hello-")["outcome"] == "unchanged"
+    reader.run(f"gsutil cp SPEC.yaml gs://{person.bucket}/specs/pages.yaml")
+    assert person.result("pages-")["outcome"] == "unchanged"
     before = len(person.builds())
     reader.types(
         "gcloud pubsub topics publish build-requests --project PROJECT "
@@ -119,9 +124,10 @@ def test_images_of_a_project(reader: Reader, person: Person, cloud: Cloud) -> No
 
 def test_a_published_image_of_the_how_to_pages(reader: Reader, person: Person, cloud: Cloud) -> None:
     catalogue = Catalogue(cloud.home, SystemClock())
-    publish_image(catalogue, person, "web-1", person.folder / "disk.raw", family="web")
+    publish_image(catalogue, person, "how-web-1", person.folder / "disk.raw", family="how-web")
+    reader.stands_for["web-1"] = "how-web-1"
     reader.follows("docs/how-to/promote.md", "On Google Cloud")
-    wait_for(catalogue, "web-prod", "web-1-prod")
+    wait_for(catalogue, "how-web-prod", "how-web-1-prod")
     for name in ("shop-1", "shop-2"):
         publish_image(catalogue, person, f"how-{name}", person.folder / "disk.raw", family="how-shop")
     reader.stands_for["shop-2"] = "how-shop-2"
@@ -171,7 +177,7 @@ def test_a_workflow_is_uploaded(reader: Reader, person: Person) -> None:
     (person.folder / "SPEC.yaml").unlink()  # a spec that is uploaded is built
     reader.types("gsutil -m rsync -P -r -x cloudbuild.yaml . gs://PROJECT-goldsmith/specs/web/")
     reader.types("gsutil cp cloudbuild.yaml gs://PROJECT-goldsmith/specs/web/")
-    assert "no active image" in person.result("web/")["reason"]
+    assert "no active image" in person.result("pages-web/")["reason"]
 
 
 def test_secrets_and_keys(reader: Reader, person: Person) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from docs.generate_events import PAGE, text
+from shared.topology import TOPICS
 
 
 def test_the_tables_are_as_the_classes_have_them() -> None:
@@ -19,3 +22,9 @@ def test_each_table_has_rows() -> None:
         "| `Ticked` |",
     ):
         assert row in text(), row
+
+
+def test_the_page_has_all_topics() -> None:
+    assert sorted(
+        re.findall(r"^\| `([a-z-]+)` \| .* \| .* \|$", text().partition("## Requests")[0], re.MULTILINE)
+    ) == sorted(TOPICS)

@@ -112,6 +112,7 @@ def test_elements(reader: Reader) -> None:
 
 
 def test_the_tutorial(reader: Reader) -> None:
+    reader.stands_for["SOURCE"] = "debian-12-base"
     said = reader.follows("docs/tutorial.md", "Your own image")
     assert "newest of family first" in said
     assert "+ /etc/motd" in said or "~ /etc/motd" in said, said
