@@ -75,7 +75,7 @@ locals {
   checkout = "${path.module}/.."
   source_files = [
     for file in sort(flatten([
-      for pattern in ["main.py", "requirements.txt", "functions/**", "shared/**", "provisioner/**", "docs/*.md"] :
+      for pattern in ["main.py", "requirements.txt", "functions/**", "shared/**", "provisioner/**", "docs/*.md", "docs/how-to/*.md"] :
       tolist(fileset(local.checkout, pattern))
     ])) : file if !strcontains(file, "__pycache__") && !endswith(file, ".pyc")
   ]

@@ -21,6 +21,7 @@ from .images.image import IMAGES
 from .manual.area import MANUAL, manual_html
 from .openapi import AREA as OPENAPI
 from .pictures.drawn import add_pictures
+from .trends.area import TRENDS, trend_charts
 from .web.access import Access
 from .web.pages import DashboardArea, area_blueprint, html_answer, json_response, wants_html
 from .web.served import Served
@@ -29,7 +30,7 @@ from .web.words import add_words, size_text
 
 LOG = logging.getLogger(__name__)
 
-AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, asks.AREA, HEALTH, MANUAL, OPENAPI)
+AREAS: tuple[DashboardArea, ...] = (builds.AREA, FAMILIES, IMAGES, TRENDS, asks.AREA, HEALTH, MANUAL, OPENAPI)
 """In the order of the navigation."""
 
 POLICY = "; ".join(
@@ -57,7 +58,7 @@ def make_app(served: Served, access: Access | None = None) -> Flask:
     app.extensions["goldsmith-streams"] = StreamSlots(served.streams)
     add_words(app, served)
     add_pictures(app, size_text)
-    app.jinja_env.globals["manual_html"] = manual_html
+    app.jinja_env.globals.update(manual_html=manual_html, trend_charts=trend_charts)
     app.jinja_env.globals["asks_about"] = lambda target: asks.asks_about(served, target)
     if access is not None:
         app.before_request(access.refusal)

@@ -32,6 +32,7 @@ PAGES = {
     "image-revoked": f"/images/local/{OLDER}",
     "inside": f"/images/local/{NEWER}/contents",
     "difference": f"/diff?a={OLDER}&b={NEWER}",
+    "trends": "/trends",
     "health": "/health",
     "docs-page": "/docs/provenance",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     assert older["deprecated"]["replacement"].endswith(f"/{newest['name']}")
     assert {image["name"] for image in images(person, "hello")} == {newest["name"]}
     assert_signed(person, second, cloud)
+    assert_shown(person, newest["name"], older["name"], cloud)
     take_back(person, newest["name"], older["name"])
     assert "was revoked" in person.goldsmith("images", "check", newest["name"], status=1)
 
@@ -72,6 +74,27 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     folders = set(person.run("gsutil", "ls", f"gs://{person.bucket}/").split())
     wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "keys", "logs", "results", "specs")}
     assert folders - {f"gs://{person.bucket}/uploads/"} == wanted  # those are of submits, before or beside this one
+
+
+def assert_shown(person: Person, newest: str, older: str, cloud: Cloud) -> None:
+    """The dashboard tells of images by what their builds have recorded, with the rights of its own account."""
+    address = f"{cloud.functions.urls['dashboard']}/api"
+    shown = read_page(f"{address}/images/{person.project}/{newest}")
+    assert (shown["is_usable"], shown["replaced"]) == (True, [older])
+    assert [each["kind"] for each in shown["downloads"]] == ["spdx", "cyclonedx", "provenance", "manifest"]
+    url = address.removesuffix("/api") + shown["downloads"][0]["href"]
+    assert read_page(url)["spdxVersion"] == "SPDX-2.3"
+    inside = read_page(f"{address}/images/{person.project}/{newest}/contents?q=bash")
+    assert ("bash" in {each["name"] for each in inside["packages"]}, inside["folders"]) == (True, None)
+    difference = read_page(f"{address}/diff?a={older}&b={newest}")["difference"]
+    assert "content digest" in {each["name"] for each in difference["settings"]}
+    [family] = [each for each in read_page(f"{address}/families")["families"] if each["family"] == "hello"]
+    assert family["leads_to"]["name"] == newest
+
+
+def read_page(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
 
 
 def with_secret(person: Person, text: str) -> str:

@@ -30,7 +30,8 @@ def test_source_is_whole(source: Mapping[str, str]) -> None:
     wanted = {*IN_ROOT}
     for folder in DEPLOYED:
         wanted |= {str(path.relative_to(ROOT)) for path in files(ROOT / folder, "")}
-    wanted |= {f"{SHOWN}/{path.name}" for path in (ROOT / SHOWN).glob("*.md")}
+    pages = [path for pattern in ("*.md", "how-to/*.md") for path in (ROOT / SHOWN).glob(pattern)]
+    wanted |= {str(path.relative_to(ROOT)) for path in pages}
     assert {name for name in source if not name.endswith(".pyc")} == {n for n in wanted if not n.endswith(".pyc")}
 
 

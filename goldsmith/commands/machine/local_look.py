@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.images.folder_sizes import FolderSize
     from shared.runtime.opening import LocalBackend
 
-MOST_KEPT = 16  # answers of a kind
+MOST_ANSWERS = 16  # answers of a kind
 
 _Answer = TypeVar("_Answer")
 
@@ -68,7 +68,7 @@ class LocalLook:
         with self._lock:
             if key not in answers:
                 answers[key] = read()
-                while len(answers) > MOST_KEPT:
+                while len(answers) > MOST_ANSWERS:
                     answers.popitem(last=False)
             answers.move_to_end(key)
             return answers[key]

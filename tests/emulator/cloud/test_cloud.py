@@ -98,6 +98,9 @@ class TestOneCloud:
         url = f"{cloud.functions.urls['dashboard']}/builds"
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             assert json.load(answer) == {"builds": [], "next": None}
+        for page in ("families", "images", "trends", "health", "docs/spec"):
+            with urllib.request.urlopen(f"{url.removesuffix('builds')}api/{page}", timeout=SECONDS) as answer:
+                assert not json.load(answer).get("faults")
         assert set(cloud.functions.urls) == {each.name for each in FUNCTIONS}
         cloud.scheduler.step("expire-builds")
 

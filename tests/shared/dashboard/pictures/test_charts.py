@@ -53,6 +53,20 @@ def test_what_is_drawn_is_told_as_well() -> None:
     assert "build 0: steps 30 s, export 10 s" in [each.text for each in read.iter(f"{SVG}title")]
 
 
+@pytest.mark.parametrize(
+    ("most", "names"),
+    [
+        (70.0, ["0", "20", "40", "60", "80"]),
+        (400.0, ["0", "120", "240", "360", "480"]),
+        (9000.0, ["0", "3600", "7200", "10800"]),
+    ],
+)
+def test_an_axis_of_times_counts_in_minutes_and_hours(most: float, names: list[str]) -> None:
+    known = Chart("c", "Time", ("a",), (Column("x", (most,)),), lambda value: f"{value:.0f}", units=(1.0, 60.0, 3600.0))
+    read = ElementTree.fromstring(bar_chart(known))
+    assert [each.text for each in read.iter(f"{SVG}text")][: len(names)] == names
+
+
 @given(st.floats(1e-6, 1e15))
 def test_axes_have_few_and_round_numbers(most: float) -> None:
     found = ticks(most)

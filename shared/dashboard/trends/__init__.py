@@ -1,0 +1,1 @@
+"""How builds change over time: their phases, outcomes, images and cost."""
