@@ -21,7 +21,7 @@ from .images.image import IMAGES
 from .manual.area import MANUAL, manual_html
 from .openapi import AREA as OPENAPI
 from .pictures.drawn import add_pictures
-from .trends.area import TRENDS, trend_charts
+from .trends.area import TRENDS, dollars_text, trend_charts
 from .web.access import Access
 from .web.pages import DashboardArea, area_blueprint, html_answer, json_response, wants_html
 from .web.served import Served
@@ -59,6 +59,7 @@ def make_app(served: Served, access: Access | None = None) -> Flask:
     add_words(app, served)
     add_pictures(app, size_text)
     app.jinja_env.globals.update(manual_html=manual_html, trend_charts=trend_charts)
+    app.jinja_env.filters["dollars"] = dollars_text
     app.jinja_env.globals["asks_about"] = lambda target: asks.asks_about(served, target)
     if access is not None:
         app.before_request(access.refusal)

@@ -31,7 +31,7 @@ class DrawnChart:
 def trend_charts(document: Mapping[str, Any]) -> Sequence[DrawnChart]:
     """Return the charts of what trends_page() returns; those without any value are left out."""
     builds, days = document["builds"], document["days"]
-    charts = [_phases(builds), _sizes(builds), _outcomes(days)]
+    charts = [_phases(builds), _sizes(builds), _outcomes(days), _cost(builds)]
     return [chart for chart in charts if chart is not None]
 
 
@@ -66,6 +66,22 @@ def _outcomes(days: Sequence[Mapping[str, Any]]) -> DrawnChart | None:
     return DrawnChart(chart.title, bar_chart(chart), tuple(zip(_OUTCOME_COLOURS, shown, strict=True)))
 
 
+def _cost(builds: Sequence[Mapping[str, Any]]) -> DrawnChart | None:
+    known = [build for build in builds if build["dollars"] is not None]
+    if not known:
+        return None
+    columns = tuple(_column(build, build["dollars"]) for build in known)
+    chart = Chart("chart-cost", "Cost of each build, at list prices", ("cost",), columns, dollars_text, (4,))
+    return DrawnChart(chart.title, bar_chart(chart))
+
+
+def dollars_text(dollars: float | None) -> str:
+    """Return dollars for people, with cents, and with more digits where those are few: $0.0132."""
+    if dollars is None:
+        return ""
+    return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}".rstrip("0")
+
+
 def _column(build: Mapping[str, Any], *values: float | None) -> Column:
     return Column(build["id"], values, instant(build["ended"])[:16])
 
@@ -80,7 +96,7 @@ TRENDS = DashboardArea(
     pages=(
         Page(
             path="/trends",
-            summary="Phases, outcomes and images of the newest builds",
+            summary="Phases, outcomes, images and cost of the newest builds",
             query=trends_page,
             template="trends.html",
             schema=schema_of(TrendsPage),

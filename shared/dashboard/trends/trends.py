@@ -1,4 +1,4 @@
-"""What the newest builds tell: the seconds of each phase, the size of the image and the outcome."""
+"""What the newest builds tell: the seconds of each phase, the size of the image, the outcome and the cost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from statistics import median
 from provisioner.protocol import COMPLETED, FAILED
 
 from ...build.build import Build, Outcome, State
+from ...build.cost.usage import build_usage
 from ...build.damage import readable_builds
 from ...engine.history import each_event
 from ...json_values import to_document
@@ -76,6 +77,7 @@ class BuildTrend:
     phases: dict[str, float] | None  # seconds by state; None: not known
     seconds: float  # from its request to its end
     image_bytes: int | None  # of its image, in storage; None: it has none any more
+    dollars: float | None  # at list prices; None: not known, or nothing is paid for
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class FamilyTrend:
     success_rate: float | None  # of those that succeeded or failed; cancelled ones do not count. None: there are none
     median_seconds: float | None  # of those that succeeded
     median_bytes: float | None
+    median_dollars: float | None
+    dollars: float | None  # of all that are known
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ def _sizes(served: Served, builds: Sequence[Build]) -> Mapping[str, int]:
 
 def _trend(build: Build, sizes: Mapping[str, int], phases: dict[str, float] | None) -> BuildTrend:
     assert build.outcome is not None
+    usage = build_usage(build)
     return BuildTrend(
         id=build.id,
         family=build_family(build),
@@ -170,6 +175,7 @@ def _trend(build: Build, sizes: Mapping[str, int], phases: dict[str, float] | No
         phases=phases,
         seconds=max(0.0, build.updated - build.created),
         image_bytes=None if build.image is None else sizes.get(build.image.id) or _archive_bytes(build),
+        dollars=None if usage is None else usage.dollars,
     )
 
 
@@ -197,6 +203,7 @@ def _family(family: str | None, builds: Sequence[BuildTrend]) -> FamilyTrend:
     well = [build for build in builds if build.outcome in _WELL]
     badly = sum(build.outcome in _BADLY for build in builds)
     made = [build for build in builds if build.outcome == Outcome.SUCCEEDED]
+    known = [build.dollars for build in builds if build.dollars is not None]
     sizes = [build.image_bytes for build in made if build.image_bytes is not None]
     return FamilyTrend(
         family=family,
@@ -204,4 +211,6 @@ def _family(family: str | None, builds: Sequence[BuildTrend]) -> FamilyTrend:
         success_rate=len(well) / (len(well) + badly) if well or badly else None,
         median_seconds=median(build.seconds for build in made) if made else None,
         median_bytes=median(sizes) if sizes else None,
+        median_dollars=median(known) if known else None,
+        dollars=sum(known) if known else None,
     )

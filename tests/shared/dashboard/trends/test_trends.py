@@ -1,4 +1,4 @@
-"""Trends: what the newest builds tell of phases, outcomes and sizes, and how that is drawn."""
+"""Trends: what the newest builds tell of phases, outcomes, sizes and cost, and how that is drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from shared.build.build import ImageRecord, Outcome, State
-from shared.build.plan import ImagePlan
+from shared.build.events import BuildRequested
+from shared.build.plan import ImagePlan, MachinePlan
+from shared.dashboard.trends.area import dollars_text
 from shared.dashboard.trends.trends import MOST_SHOWN
 from shared.ports import Image
 from tests.browser.scenes import Tale, tell
@@ -107,6 +109,38 @@ def test_families_have_rates_and_medians() -> None:
     page = Pages(world).html("/trends")
     assert "75 %" in page
     assert "no family" in page
+
+
+def test_what_builds_of_a_project_cost() -> None:
+    machine = MachinePlan("my-project", zones=("us-central1-a",), machine_type="e2-standard-2")
+    tales = [ended(1), ended(2, wait=3600.0)]
+    for tale in tales:
+        asked = tale.events[0]
+        assert isinstance(asked, BuildRequested)
+        tale.events[0] = replace(asked, plan=replace(asked.plan, machine=machine))
+    document = Pages(world_of(*tales)).json("/trends")
+    first, second = (build["dollars"] for build in document["builds"])
+    assert 0 < first < second
+    assert document["families"][0]["dollars"] == pytest.approx(first + second)
+    assert document["families"][0]["median_dollars"] == pytest.approx((first + second) / 2)
+    page = Pages(world_of(*tales)).html("/trends")
+    assert "Cost of each build" in page
+    assert "Cost is at list prices" not in page
+
+
+def test_a_build_of_one_machine_costs_nothing_that_is_known() -> None:
+    assert Pages(world_of(ended(1))).json("/trends")["builds"][0]["dollars"] is None
+    page = Pages(world_of(ended(1))).html("/trends")
+    assert "Cost is at list prices" in page
+    assert "Cost of each build" not in page
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [(None, ""), (0.0, "$0.00"), (0.0132, "$0.0132"), (0.05, "$0.05"), (1.5, "$1.50"), (1234.5, "$1,234.50")],
+)
+def test_dollars(dollars: float | None, text: str) -> None:
+    assert dollars_text(dollars) == text
 
 
 def test_outcomes_are_counted_by_day() -> None:
