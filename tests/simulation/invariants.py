@@ -213,15 +213,20 @@ def of_families(simulation: Simulation) -> Iterator[str]:
 
 
 def of_content(simulation: Simulation) -> Iterator[str]:
-    """With `rebuild: changed` no two builds publish the same, but where the first one's image was deprecated since."""
+    """With `rebuild: changed` no two builds publish the same, but where the first one's image was deprecated since.
+
+    A retry waits for no other build: it publishes the image that it takes over, beside one that is on its way by then.
+    """
     published: dict[tuple[str, str | None], Build] = {}
     for build in sorted(simulation.built(), key=lambda build: build.committed):
         plan = build.plan
         if build.outcome is not Outcome.SUCCEEDED or plan is None or plan.rebuild != "changed":
             continue
         before = published.setdefault((plan.content_digest, plan.image.family), build)
-        image = ours(before, simulation)
-        if before is not build and plan.image.numbered and image is not None and not image.deprecated:
+        image, beside = ours(before, simulation), build.created < before.committed
+        if before is build or not plan.image.numbered or (beside and (build.retry_of or before.retry_of)):
+            continue
+        if image is not None and not image.deprecated:
             yield f"{build.id} has published what {before.id} had published"
 
 
