@@ -6,8 +6,9 @@ What is here, and where it is from:
   https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator (pricing.yml) had it on 2025-03-06. The factor of a
   region is its price of one machine type of the series by that of us-central1; vCPUs and memory differ alike.
 - t2a, c2, c2d, c3, types with shared cores, GPUs, pd-ssd, Hyperdisk (without the IOPS and the throughput that are paid
-  for beyond what each disk has), custom images and invocations: https://cloud.google.com/compute/all-pricing,
-  /compute/disks-image-pricing and /run/pricing, in us-central1 alone.
+  for beyond what each disk has), custom images and invocations, in us-central1 alone: written down without the pages at
+  hand, and not compared with them since (https://cloud.google.com/compute/all-pricing, /compute/disks-image-pricing,
+  /run/pricing). Compare them before a decision depends on one, and pass your own with `--prices`.
 
 What is not here, and hence unknown: other series (a2 to a4x, c4, c4a, c4d, g2, g4, h3, m1 to m4, n4, z3), custom
 machine types, Local SSD, licences, network traffic, NAT and addresses, Pub/Sub, Firestore, logs, CPU time of
