@@ -69,7 +69,7 @@ check: setup ## run linters, type checks and the project's own rules; seconds
 .PHONY: test
 test: setup ## run all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
-	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK, Terraform or Chromium is not here" >&2)
+	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform or Chromium is not here" >&2)
 	@.venv/bin/python -m tests.provisioner.pythons
 	timeout --foreground --signal INT --kill-after 1m 70m \
 		$(UNSYNCED) .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
