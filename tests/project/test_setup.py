@@ -49,6 +49,18 @@ def test_make_alone_prints_help() -> None:
     ]
 
 
+@pytest.mark.parametrize("left_out", ["", "tests/cloud tests/browser"])
+@pytest.mark.parametrize("target", ["check", "test", "quick", "soak", "cloud", "bench", "dist", "demo"])
+def test_commands_of_a_target_are_whole_lines(target: str, left_out: str) -> None:
+    """A comma or a bracket in the text of a condition would cut it."""
+    printed = run("make", "-n", target, f"LEFT_OUT={left_out}")
+    assert printed.returncode == 0, printed.stderr
+    read = subprocess.run(["bash", "-n"], input=printed.stdout, capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, ""), printed.stdout
+    told = f"leaving out {left_out}: the gcloud SDK or Terraform or Chromium is not here" in printed.stdout
+    assert told == (target == "test" and bool(left_out))
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A folder of programs with what the script itself needs, a sudo, and an apt-get that only takes notes."""
