@@ -15,6 +15,8 @@ from typing import get_args
 
 from provisioner import protocol
 from shared.build.events import Event
+from shared.intake.exported import EXPORT_REQUEST
+from shared.intake.exported import KEYS as EXPORT_KEYS
 from shared.intake.request import REQUEST_KEYS
 from shared.intake.retry import FROM, RETRY
 from shared.published.image_requests import IMAGE_REQUESTS
@@ -36,8 +38,13 @@ def _table(head: tuple[str, ...], rows: Rows) -> str:
 
 
 def _requests() -> str:
-    retry = f"`{RETRY}` `{FROM}`"
-    rows = [("a build", " ".join(f"`{key}`" for key in REQUEST_KEYS)), ("a retry", retry)]
+    rows = [
+        ("a build", _code(REQUEST_KEYS)),
+        ("a retry", _code((RETRY, FROM))),
+        ("the files of a published image", f"`{EXPORT_REQUEST}`, with {_code(EXPORT_KEYS)} in it"),
+        ("the end of a pause of triggers", "`resume`"),
+        ("a build by triggers, of `expire_builds`", "`trigger` `number`"),
+    ]
     return _table(("request for", "keys"), iter(rows))
 
 
@@ -119,7 +126,7 @@ def _sentence(docstring: str) -> str:
 
 
 def _code(names: object, leave: str = "") -> str:
-    assert isinstance(names, (list, dict, Mapping))
+    assert isinstance(names, (list, tuple, dict, Mapping))
     return " ".join(f"`{name}`" for name in names if name != leave)
 
 

@@ -31,6 +31,8 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "--enable-private-ip-google-access",
         'curl -H "Authorization: Bearer $(gcloud auth print-identity-token)" '
         "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/builds",
+        'curl -H "Authorization: Bearer $(gcloud auth print-identity-token)" '
+        "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/api/builds",
         "gcloud firestore databases delete --project PROJECT --database='(default)'",
         "gcloud firestore databases update --project PROJECT --database='(default)' --no-delete-protection",
         "gcloud secrets add-iam-policy-binding repository --project PROJECT "
