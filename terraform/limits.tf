@@ -59,6 +59,15 @@ locals {
     trigger_failures    = var.trigger_failures
     adopted_families    = var.adopted_families
     consumers           = var.consumers
+    budgets = {
+      for family, budget in var.budgets : family => {
+        dollars = budget.dollars
+        per = sum([
+          for part in regexall("([0-9]+)([dhms])", budget.per) :
+          tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]
+        ])
+      }
+    }
     retire_images = {
       for family, rule in var.retire_images : family => {
         keep = rule.keep

@@ -556,6 +556,29 @@ variable "retire_images" {
   }
 }
 
+variable "budgets" {
+  description = "What builds may use, by the family of their image, in US dollars at list prices: a build is refused where the builds of its family that were requested in the last `per` leave no room for it. \"*\" is for all builds together. docs/cost.md says what counts, and by how much a budget can be exceeded."
+  type = map(object({
+    dollars = number
+    per     = optional(string, "30d")
+  }))
+  nullable = false
+  default  = {}
+
+  validation {
+    condition     = alltrue([for family in keys(var.budgets) : can(regex("^([a-z]([-a-z0-9]{0,61}[a-z0-9])?|[*])$", family))])
+    error_message = "Write the names of families, such as hello, or * for all builds."
+  }
+  validation {
+    condition     = alltrue([for budget in values(var.budgets) : budget.dollars > 0])
+    error_message = "Write dollars as a number above 0, such as 20."
+  }
+  validation {
+    condition     = alltrue([for budget in values(var.budgets) : can(regex("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", budget.per)) && try(sum([for part in regexall("([0-9]+)([dhms])", budget.per) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]]), 0) > 0 && try(sum([for part in regexall("([0-9]+)([dhms])", budget.per) : tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]]), 0) <= 7776000])
+    error_message = "Write each per as a duration up to 90d, such as 30d or 12h."
+  }
+}
+
 variable "consumers" {
   description = "Other projects that use the images: their disks, instance templates and managed instance groups keep an image. The module creates a role there that can list these, and grants it to retire_images and deprecate_images."
   type        = set(string)

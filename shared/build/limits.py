@@ -22,11 +22,21 @@ from .resources import exporter_gb
 
 ANY = ("*",)
 FAILURES = 5
+EVERY_FAMILY = "*"  # in budgets: all builds of the deployment together
+OVER_BUDGET = "budgets: "  # how the reason of a request begins that a budget has no room for
 _NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
 _SUBNET = re.compile(r"(?:projects/([^/]+)/)?(regions/[^/]+/subnetworks/[^/]+)")
 _POOLS = ("principal://", "principalSet://")
 _SHOWN = 300  # characters of a value in a message
 NETWORK = "default"  # what Compute Engine takes where a spec names neither network nor subnetwork
+
+
+@dataclass(frozen=True)
+class FamilyBudget:
+    """What the builds of a family may use, at list prices."""
+
+    dollars: float
+    per: float  # seconds that it looks back
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Limits:
         str, ...
     ] = ()  # whose older images `deprecate_old` may retire although builds did not make them; *: all
     retire_images: Mapping[str, RetireRule] = field(default_factory=dict)  # by family; no other image is ever deleted
+    budgets: Mapping[str, FamilyBudget] = field(default_factory=dict)  # by family, or EVERY_FAMILY
     consumers: tuple[str, ...] = ()  # projects that use the images, beside the deployment's own
 
 

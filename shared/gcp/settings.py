@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..build.image.channels import Channels, no_channels, read_channels
 from ..build.image.people import People, no_people, read_people
 from ..build.image.retire_rules import MOST_RETAINED
-from ..build.limits import NO_LIMITS, Limits
+from ..build.limits import EVERY_FAMILY, NO_LIMITS, Limits
 from ..errors import EnvironmentFault, InputError
 from ..json_values import reader
 from ..names import IMAGE_PATH, KEY_VERSION, MAKER_IMAGE, check_name, quoted
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DeliveryWay = Literal["download", "disk"]
 
+LONGEST_BUDGET = 90 * 86_400.0  # seconds that a budget may look back
 KEY_BYTES = 32  # at least; what SHA-256 gives
 
 PUBSUB_URL = "https://pubsub.googleapis.com"
@@ -166,6 +167,11 @@ def _limits(text: str) -> Limits:
     for family, rule in found.retire_images.items():
         check_name(family)
         if not (1 <= rule.keep <= MOST_RETAINED and 0 <= rule.older_than < math.inf):
+            raise ValueError(family)
+    for family, budget in found.budgets.items():
+        if family != EVERY_FAMILY:
+            check_name(family)
+        if not (0 < budget.dollars < math.inf and 0 < budget.per <= LONGEST_BUDGET):
             raise ValueError(family)
     return found
 

@@ -38,6 +38,7 @@ from ..errors import (
     TooLarge,
     Transient,
 )
+from ..planning.family_budgets import FamilyBudgets
 from ..planning.origins import plan_origin
 from ..planning.plan import make_plan
 from ..planning.requests import admit
@@ -109,7 +110,9 @@ class Intake:
             known = begun_retry(asked, self._backend)
             if known is not None:
                 return self._engine.resend(known.id)
-            begun = self._engine.request(planned_retry(asked, self._backend, self._objects, self._deployment))
+            event = planned_retry(asked, self._backend, self._objects, self._deployment)
+            self._budgets().spend(event.plan)
+            begun = self._engine.request(event)
             refuse_second(asked, begun)
         except Passing:
             raise
@@ -129,6 +132,7 @@ class Intake:
         places = UploadedPlaces(self._deployment, self._objects, "", None, now=self._backend.clock.now(), keep=0.0)
         try:
             event = planned_export(asked, places, self._deployment.maker_image, self._backend)
+            self._budgets().spend(event.plan)
         except Passing:
             raise
         except GoldsmithError as error:
@@ -267,11 +271,22 @@ class Intake:
                 raise
             except GoldsmithError as error:
                 return [self._rejected(each, str(error)) for each in fresh.values()]
-            read = replace(request, inline=parsed)
-            return [self._planned(specs[index].spec, each, contexts, places, read) for index, each in fresh.items()]
+            read, budgets = replace(request, inline=parsed), self._budgets()
+            return [
+                self._planned(specs[index].spec, each, contexts, places, read, budgets) for index, each in fresh.items()
+            ]
+
+    def _budgets(self) -> FamilyBudgets:
+        return FamilyBudgets(self._deployment.limits.budgets, self._backend.store, self._backend.clock.now())
 
     def _planned(
-        self, spec: Spec, each: Wanted, contexts: UploadedContexts, places: UploadedPlaces, request: Request
+        self,
+        spec: Spec,
+        each: Wanted,
+        contexts: UploadedContexts,
+        places: UploadedPlaces,
+        request: Request,
+        budgets: FamilyBudgets,
     ) -> BuildRequested | BuildRejected:
         requested = self._backend.clock.now()
         try:
@@ -297,6 +312,8 @@ class Intake:
             if each.workflow is None and request.uri:
                 plan = replace(plan, read_from=self._spec_place(spec, request))
             event = admit(places.placed(anew(plan) if request.anew else plan), self._backend)
+            if event.unchanged is None:
+                budgets.spend(event.plan)
             repeated = ""
             if request.found is not None:
                 repeated = register(spec, event.plan, request, self._is_there, self._backend)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..build.build import LOST, Build, Outcome, StepRecord
+from ..build.limits import OVER_BUDGET
 from ..engine.reasons import NO_TURN
 from ..errors import NO_SPACE
 from ..names import LOCAL
@@ -106,6 +107,8 @@ def remedy_of(build: Build) -> str:
         return "build again: the process that ran it has ended"
     if build.outcome is not Outcome.FAILED:
         return ""
+    if build.plan is None and build.reason.startswith(OVER_BUDGET):
+        return "ask again once there is room, or ask those who deploy it to change budgets"
     if build.plan is None:
         return "correct what is named, and check it with: goldsmith validate SPEC"
     if build.reason.startswith(NO_SPACE):

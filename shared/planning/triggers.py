@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..build.build import LOST, Build, Outcome, State
-from ..build.limits import FAILURES
+from ..build.limits import FAILURES, OVER_BUDGET
 from ..build.plan import Plan
 from ..build.trigger import Cascade, CauseKind, Trigger, TriggeredBuild, next_build, spec_digest, trigger_id
 
@@ -181,6 +181,8 @@ def _strike(
         build = builds.get(each.id)
         if not _has_ended(each, build, now):
             left.append(each)
+        elif build is not None and build.plan is None and build.reason.startswith(OVER_BUDGET):
+            continue  # nothing is wrong with the spec: a pause would outlast the budget's lack of room
         elif build is None or build.outcome in BAD:
             failures += 1
         elif build.outcome is Outcome.CANCELLED and build.reason == LOST:

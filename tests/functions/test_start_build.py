@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from emulator.pubsub.message_filter import message_filter
 from emulator.pubsub.router import notification
 from shared.build.build import Outcome, State
+from shared.build.cost.usage import build_usage
 from shared.build.damage import readable_builds
 from shared.build.identity import build_id
+from shared.build.limits import FamilyBudget, Limits
 from shared.ports import Image, Message
 from shared.submission import object_request
 from shared.topology import FINISHED_TOPIC, SUBSCRIPTIONS, UPLOADS_TOPIC
-from tests.functions.deployed import BUCKET, Deployment
+from tests.functions.deployed import BUCKET, SETTINGS, Deployment
 from tests.world import values
 
 FOLLOWED_FILTER = next(each.filter for each in SUBSCRIPTIONS if each.topic == FINISHED_TOPIC)
@@ -178,3 +181,34 @@ def test_event_that_is_none_of_ours_is_dropped(deployment: Deployment, data: Any
     assert deployment.event("start_build", EVENTARC, data).status_code == 200
     assert deployment.event("start_build", "google.cloud.storage.object.v1.deleted", data).status_code == 200
     assert deployment.world.store.builds() == []
+
+
+def test_what_a_budget_has_no_room_for_is_a_failed_build_with_a_result_and_makes_nothing(
+    deployment: Deployment,
+) -> None:
+    limits = Limits(budgets={"hello": FamilyBudget(0.001, 86_400.0)})
+    deployment.backend = replace(deployment.backend, settings=replace(SETTINGS, limits=limits))
+    text = f"{SPEC}output: {{family: hello}}\nbuild: {{machine_type: e2-standard-2}}\n"
+    assert upload(deployment, "specs/hello.yaml", text) == 200
+    deployment.world.finish()
+    made = set(deployment.world.compute.all_images)
+    assert upload(deployment, "specs/hello.yaml", text) == 200
+    deployment.world.finish()
+    assert set(deployment.world.compute.all_images) == made
+    first, second = sorted(readable_builds(deployment.world.store.builds()), key=lambda build: build.created)
+    assert (first.outcome, second.outcome, second.plan, second.ledger) == (
+        Outcome.SUCCEEDED,
+        Outcome.FAILED,
+        None,
+        (),
+    )
+    document = json.loads(deployment.world.bucket.objects[f"gs://{BUCKET}/results/hello-2.json"])
+    assert document["outcome"] == "failed"
+    assert document["reason"].startswith("budgets: hello: the builds of family hello that were requested in the last")
+    usage = build_usage(first)
+    assert usage is not None
+    assert f"have used ${usage.dollars:.4f}," in document["reason"]
+    assert "the budget is $0.0010; " in document["reason"]
+    upload(deployment, "specs/hello.yaml", text.replace("family: hello}", "family: other}"))
+    [begun] = readable_builds(deployment.world.store.builds(unfinished=True))
+    assert (begun.state, begun.plan is not None and begun.plan.image.family) == (State.PREPARING, "other")

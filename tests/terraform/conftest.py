@@ -48,6 +48,7 @@ VARIABLES: dict[str, Any] = {
     "family_concurrency": 1,
     "trigger_failures": 3,
     "retire_images": {"hello": {"older_than": "90d12h", "keep": 3}, "base": {"keep": 2}},
+    "budgets": {"hello": {"dollars": 20}, "*": {"dollars": 99.5, "per": "1d12h"}},
     "consumers": ["web-project"],
     "webhooks_secret": "projects/my-project/secrets/webhooks",
     "latest_secrets": ["projects/my-project/secrets/token"],

@@ -10,7 +10,7 @@ import pytest
 
 from shared import topology
 from shared.build.image.retire_rules import RetireRule
-from shared.build.limits import Limits, check_limits
+from shared.build.limits import FamilyBudget, Limits, check_limits
 from shared.build.plan import MachinePlan
 from shared.gcp import settings
 from shared.quantities import parse_duration
@@ -54,6 +54,7 @@ def test_limits_are_those_of_the_variables(plan: Plan) -> None:
         family_concurrency=1,
         trigger_failures=3,
         retire_images={"hello": RetireRule(90.5 * 86400, 3), "base": RetireRule(0.0, 2)},
+        budgets={"hello": FamilyBudget(20.0, 30 * 86400.0), "*": FamilyBudget(99.5, 1.5 * 86400)},
         consumers=("web-project",),
     )
 

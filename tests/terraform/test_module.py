@@ -139,6 +139,7 @@ WRONG = [  # Terraform tells all that is wrong at once
         "concurrency": 1.5,
         "channels": {"eu-prod": {}},
         "family_concurrency": 1.5,
+        "budgets": {"hello": {"dollars": 0}},
         "trigger_failures": 1.5,
         "master_key_version": 0,
         "labels": {"Team": "infra"},
@@ -156,12 +157,14 @@ WRONG = [  # Terraform tells all that is wrong at once
         "concurrency": 0,
         "channels": {"prod": {"approvers": ["ann"]}},
         "family_concurrency": 0,
+        "budgets": {"hello": {"dollars": 20, "per": "91d"}},
         "trigger_failures": 0,
         "rebuilds": {"weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * *"}},
     },
     {
         "rebuilds": {"Weekly": {"spec": "gs://b/hello.yaml", "cron": "0 4 * * 1"}},
         "channels": {"prod": {"approve_within": "91d"}},
+        "budgets": {"Hello": {"dollars": 20}},
         "export_buckets": ["my-project-goldsmith"],  # the deployment's own
     },
 ]

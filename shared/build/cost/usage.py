@@ -99,7 +99,7 @@ def build_usage(build: Build, prices: PriceList = LIST_PRICES, now: float | None
 
 def usage_through(plan: Plan, build: Build, *, until: float, prices: PriceList = LIST_PRICES) -> BuildUsage:
     """Return what a build of a plan uses that stays in its states as its record says, until then."""
-    ends = [*(stay.begun for stay in build.stays[1:]), until]
+    ends = [*(stay.begun for stay in build.stays[1:]), until][: len(build.stays)]  # none of an estimate of 0 s
     lengths = [(stay, max(0.0, end - stay.begun)) for stay, end in zip(build.stays, ends, strict=True)]
     machines = list(_machines(plan, build, lengths))
     disks = list(_disks(plan, build, lengths))

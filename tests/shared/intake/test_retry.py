@@ -10,7 +10,7 @@ import pytest
 
 from shared.build.build import Build, Outcome
 from shared.build.damage import readable_builds
-from shared.build.limits import Limits
+from shared.build.limits import FamilyBudget, Limits
 from shared.errors import Permanent, PoisonMessage
 from shared.planning.retries import retry_id
 from shared.upkeep.sweep import sweep_kept
@@ -164,6 +164,15 @@ def test_the_limits_are_those_of_now(limits: Limits, told: str) -> None:
     desk, first = failed()
     desk.intake = desk.intake_with(limits)
     assert told in refused(desk, retry=first.id)
+
+
+def test_a_retry_that_a_budget_has_no_room_for_is_refused_and_keeps_its_image() -> None:
+    desk, first = failed()
+    desk.intake = desk.intake_with(replace(ALLOWED, budgets={"*": FamilyBudget(1e-9, DAY)}))
+    assert "budgets: *: the builds of this deployment that" in refused(desk, retry=first.id)
+    assert desk.world.build(first.id).kept_until == first.kept_until
+    desk.intake = desk.intake_with(ALLOWED)
+    assert desk.publish(retry=first.id, message_id="again").retry_of == first.id
 
 
 def test_a_retry_is_held_as_long_as_the_deployment_says_now_and_no_shorter_than_before() -> None:

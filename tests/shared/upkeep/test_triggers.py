@@ -10,7 +10,7 @@ import pytest
 
 from shared.build.build import Build, ImageRecord, Outcome, State
 from shared.build.damage import readable_builds
-from shared.build.limits import Limits
+from shared.build.limits import FamilyBudget, Limits
 from shared.build.trigger import Trigger, trigger_id
 from shared.errors import PoisonMessage
 from shared.intake.request import of_upload
@@ -358,6 +358,27 @@ def test_triggers_that_fail_in_a_row_are_paused_announced_and_resumed(desk: Desk
         desk.intake.published(b'{"resume": "gs://nothing"}', "any")
     with pytest.raises(PoisonMessage, match="which has none"):
         desk.intake.published(b'{"resume": 7}', "any")
+
+
+def test_builds_that_a_budget_has_no_room_for_pause_no_trigger(desk: Desk) -> None:
+    first = desk.upload(f"{BOTH}output: {{family: hello}}\nbuild: {{machine_type: e2-standard-2}}\n")
+    desk.world.backend = replace(desk.world.backend, trigger_failures=2)
+    desk.world.clock.time += 3600
+    finish(desk, first, Outcome.SUCCEEDED)
+    stored = desk.world.store.load(first.id)
+    desk.world.store.save(replace(stored.build, updated=desk.world.clock.time), stored.version)  # a disk for an hour
+    desk.intake = desk.intake_with(Limits(budgets={"hello": FamilyBudget(0.0001, 30 * DAY)}))
+    for number in range(4):
+        new_source(desk, 4712 + number)
+        assert len(pull(desk)) == 1
+    refused = [build for build in builds(desk) if build.id != first.id]
+    assert len(refused) == 4
+    assert all(build.reason.startswith("budgets: hello: ") for build in refused)
+    for build in refused:
+        stored = desk.world.store.load(build.id)
+        desk.world.store.save(replace(stored.build, state=State.FINISHED), stored.version)
+    assert pull(desk) == [], "each cause has had its build"
+    assert (trigger(desk).paused, trigger(desk).failures, trigger(desk).asked) == (0.0, 0, ())
 
 
 def test_each_pause_is_announced_though_no_build_was_asked_for_in_between(desk: Desk) -> None:

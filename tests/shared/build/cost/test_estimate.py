@@ -53,6 +53,15 @@ def test_without_a_build_that_succeeded_nothing_is_guessed() -> None:
         assert found.text == "not known: no build of this spec or its family has succeeded here"
 
 
+def test_builds_that_took_no_time_at_all_lead_to_an_estimate_of_none() -> None:
+    ended = ended_build()
+    stays = tuple(replace(stay, begun=NOON) for stay in ended.stays)
+    found = estimate_build(PLAN, [replace(ended, stays=stays, updated=NOON)])
+    assert (found.builds, found.seconds) == (1, {})
+    assert found.usage is not None
+    assert (found.usage.vm_seconds, found.usage.disk_gb_hours) == ({}, {})
+
+
 def test_quota_is_of_all_disks_and_of_the_most_vms_at_once() -> None:
     assert needed_quota(PLAN) == {"CPUS": 2, "DISKS_TOTAL_GB": 10}
     machines = (
