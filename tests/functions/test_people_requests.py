@@ -172,6 +172,8 @@ def test_forms_of_other_sites_and_changed_forms_do_nothing(deployment: Deploymen
         {"Origin": "https://evil.example.com"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": f"{SITE}/x"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Response, redirect, request
 
@@ -61,8 +61,8 @@ class Access:
     def _exchange(self) -> Response:
         """Return the way to the same address without the token, with the cookie."""
         rest = [(name, value) for name, value in request.args.items(multi=True) if name != TOKEN]
-        there = request.path + (f"?{urlencode(rest)}" if rest else "")
-        answer = redirect("/" + there.lstrip("/"), 303)
+        path = quote("/" + request.path.lstrip("/"))  # browsers drop tabs and lines of an address, and may read // then
+        answer = redirect(path + (f"?{urlencode(rest)}" if rest else ""), 303)
         assert isinstance(answer, Response)
         answer.set_cookie(self.cookie, self.session, httponly=True, samesite="Strict")
         return answer
