@@ -38,6 +38,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "verify.skip": tuple(CHECKS),
 }
 DIGITS = ("copy-files.mode",)  # texts that YAML takes for numbers, and a spec for what is written
+_WORDS = {"ge": "minimum", "le": "maximum"}  # pydantic's own, of a number with a check before
 Schema = dict[str, Any]
 
 
@@ -94,16 +95,16 @@ def _value(path: str, key: FieldInfo, rows: Mapping[str, tuple[str, str]]) -> Sc
         return {"type": "string", "enum": list(ACTIONS)}
     if path.endswith("steps[].inputs"):
         return {"type": "object"}
-    for model, in_list in _models_in(key.annotation):
-        if in_list:
+    for model, stands_in in _models_in(key.annotation):
+        if stands_in is dict:
+            return _by_name(key, _mapping(model, f"{path}.*.", rows))
+        if stands_in is tuple:
             inner = _mapping(model, f"{path}[].", rows)
             most = [each.max_length for each in key.metadata if hasattr(each, "max_length")]
             return {"type": "array", "items": inner, **({"maxItems": most[0]} if most else {})}
         inner = _mapping(model, f"{path}.", rows)
         return {"anyOf": [inner, {"enum": ["fail", "warn"]}]} if OR_FINDINGS in key.metadata else inner
-    alone: dict[str, Any] = {"key": (key.annotation, key)}
-    leaf = create_model("Alone", **alone).model_json_schema(mode="validation")["properties"]["key"]
-    made = _or_parameter(_without_null(leaf))
+    made = _or_parameter(_without_null(_alone(key)))
     if path in DIGITS:
         made = {"anyOf": [*made["anyOf"], {"type": "integer"}]}
     if choices := CHOICES.get(path):
@@ -111,12 +112,32 @@ def _value(path: str, key: FieldInfo, rows: Mapping[str, tuple[str, str]]) -> Sc
     return made
 
 
-def _models_in(annotation: Any) -> list[tuple[type[Closed], bool]]:
-    """Find the model of a key's type, and whether it stands in a list."""
+def _alone(key: FieldInfo) -> Schema:
+    """Return a key's schema as pydantic has it, with JSON Schema's words for what it leaves in its own."""
+    alone: dict[str, Any] = {"key": (key.annotation, key)}
+    made: Schema = create_model("Alone", **alone).model_json_schema(mode="validation")["properties"]["key"]
+    return _in_its_words(made)
+
+
+def _in_its_words(made: Schema) -> Schema:
+    forms = {"anyOf": [_in_its_words(form) for form in made["anyOf"]]} if "anyOf" in made else {}
+    return {_WORDS.get(name, name): value for name, value in (made | forms).items()}
+
+
+def _by_name(key: FieldInfo, inner: Schema) -> Schema:
+    """Return the schema of models by names of a form."""
+    made = _without_null(_alone(key))
+    [pattern] = made["patternProperties"]
+    return {**made, "patternProperties": {pattern: inner}, "additionalProperties": False}
+
+
+def _models_in(annotation: Any) -> list[tuple[type[Closed], type | None]]:
+    """Find the model of a key's type, and whether it stands in a list, or in a mapping from names."""
     if isinstance(annotation, type) and issubclass(annotation, Closed):
-        return [(annotation, False)]
-    in_list = getattr(annotation, "__origin__", None) is tuple
-    return [(model, listed or in_list) for part in get_args(annotation) for model, listed in _models_in(part)]
+        return [(annotation, None)]
+    origin = getattr(annotation, "__origin__", None)
+    here = origin if origin in (tuple, dict) else None
+    return [(model, within or here) for part in get_args(annotation) for model, within in _models_in(part)]
 
 
 def _without_null(made: Schema) -> Schema:

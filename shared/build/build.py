@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -264,6 +265,7 @@ class ImageDocument:
     copies: tuple[str, ...] = ()  # the names of the images that promotions make, or have made, from it
     copy: ChannelCopy | None = None  # None for an image that a build has made; `build_id` is the original's either way
     author: str = ""  # as of Plan
+    approvals: Mapping[str, int] = field(default_factory=dict)  # as of Plan
 
     def beside(self, known: ImageDocument | None) -> ImageDocument:
         """Return what a build writes of its image over what is known of it.

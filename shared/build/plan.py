@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -292,6 +292,7 @@ class Plan:
     spec: str = ""  # of one with triggers: what tells its requests, with these parameters; "": none supersedes another
     read_from: SpecPlace | None = None  # None: not known, or the spec lies nowhere, or is one of several of a workflow
     author: str = ""  # the mail address of the person who has written all of it, which is proved; "": not known
+    approvals: Mapping[str, int] = field(default_factory=dict)  # that its image needs at least, by channel
 
     def verifier(self, name: str) -> VerifyMachinePlan | None:
         """Return one of the VMs that verify; None for "", which stands for the only one. ValueError."""

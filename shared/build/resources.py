@@ -138,7 +138,14 @@ def image_document(build: Build) -> ImageDocument | None:
     plan, image = build.plan, build.image
     if plan is None or plan.image.files_only or build.outcome is Outcome.UNCHANGED or build.state is State.QUEUED:
         return None
-    known = ImageDocument(plan.image.project, plan.image.name, build.id, plan.content_digest, author=plan.author)
+    known = ImageDocument(
+        plan.image.project,
+        plan.image.name,
+        build.id,
+        plan.content_digest,
+        author=plan.author,
+        approvals=plan.approvals,
+    )
     if image is not None:
         known = replace(known, state="made", id=image.id)
     if build.outcome is Outcome.SUCCEEDED:

@@ -130,6 +130,7 @@ def make_plan(
         source_date=(int(source.created) or None) if date is None else date,
         cache=cache_plan(spec),
         origin=origin,
+        approvals={name: asked.approvals for name, asked in spec.channels.items()},
     )
 
 

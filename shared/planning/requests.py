@@ -16,6 +16,7 @@ from ..build.damage import readable_builds
 from ..build.events import BuildRequested, CancelRequested, OrderFailed, TurnCame
 from ..build.identity import LABEL_DIGITS
 from ..build.image.channels import family_of_channel
+from ..build.image.people import persons_of
 from ..build.orders import Order
 from ..build.plan import ImagePlan, Plan
 from ..build.resources import waits_with_disk
@@ -23,7 +24,7 @@ from ..engine.lifecycle import awaited_orders
 from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
-from ..names import BUILD_LABEL, DIGEST_LABEL
+from ..names import BUILD_LABEL, DIGEST_LABEL, nearest
 from ..ownership import SWEEP, content_of, copy_of, known_build, revocation_of
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
@@ -66,12 +67,13 @@ class Found:
 def find_made(plan: Plan, backend: Backend) -> Found:
     """Find what there is of a plan's image; a name that is taken gets another number. InputError.
 
-    Also for a source that was revoked, and for a family that is a channel.
+    Also for a source that was revoked, a family that is a channel, and approvals that nobody could give.
     """
     from .plan import numbered_image  # and with it the specs, of which a list of builds has no need
 
     refuse_revoked(plan, backend)
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
+    refuse_approvals(plan, backend)
     if plan.rebuild == "changed" or not plan.image.numbered:
         image = find_unchanged(plan, backend)
         if image is not None:
@@ -91,6 +93,35 @@ def refuse_channel(key: str, project: str, family: str | None, backend: Backend)
             f"{key}: {family} is the channel {found[1]} of the family {found[0]}; name another family, and promote "
             f"images of {found[0]}: goldsmith images promote NAME --to {found[1]}"
         )
+
+
+def refuse_approvals(plan: Plan, backend: Backend) -> None:
+    """Raise InputError where the spec asks for more approvals than a channel's approvers can give.
+
+    One machine without channels may not be where the image is promoted, so it takes any.
+    """
+    channels = backend.channels() if plan.approvals else {}
+    if not channels and backend.identities is None:
+        return
+    faults = []
+    for name, wanted in plan.approvals.items():
+        if name not in channels:
+            why = nearest(name, channels) if channels else "no channels are set up; docs/published-images.md says how"
+            faults.append(f"channels.{name}: there is no channel {name}; {why}")
+            continue
+        people = len(persons_of(channels[name].approvers, backend.people()))
+        if not people:
+            faults.append(
+                f"channels.{name}: the channel {name} has no approvers, so nobody could approve; leave it out, or name "
+                "approvers in the deployment's channels"
+            )
+        elif people < wanted:
+            faults.append(
+                f"channels.{name}.approvals: {wanted} people cannot approve, since the channel {name} has {people}; "
+                f"write at most {people}, or name more approvers in the deployment's channels"
+            )
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def refuse_revoked(plan: Plan, backend: Backend) -> None:

@@ -26,7 +26,7 @@ from ..errors import EnvironmentFault, InputError
 from ..names import BUILD_LABEL
 from ..ownership import SWEEP, find_build
 from .line import occupies
-from .requests import refuse_channel, refuse_revoked
+from .requests import refuse_approvals, refuse_channel, refuse_revoked
 
 RETRY_PHASES = {State.EXPORTING: "export", State.VERIFYING: "verify", State.PUBLISHING: "publish"}
 """What people call the states that a retry can begin with, in their order."""
@@ -52,6 +52,7 @@ def ask_for_retry(first: Build, start: str | None, backend: Backend, *, export_t
         _refuse_gone_disk(first, plan, backend)
     refuse_revoked(plan, backend)
     refuse_channel("output.family", plan.image.project, plan.image.family, backend)
+    refuse_approvals(plan, backend)
     again = kept.start != RETRY_PHASES[State.PUBLISHING]
     steps = plan.verify_steps if again else None
     boots = steps is not None or plan.exporter is not None

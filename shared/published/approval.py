@@ -20,15 +20,15 @@ from ..build.image.approval import (
     Approval,
     AskedPromotion,
     PromotionAnswer,
-    can_be_approved,
     is_answered_by,
     lacking,
+    lacking_here,
     promotion_id,
     proof_of,
     purpose_of,
+    refuse_lonely,
     written_id,
 )
-from ..build.image.channels import Channel
 from ..build.image.people import is_person
 from ..errors import InputError, Permanent, Transient
 from ..ownership import copy_of
@@ -64,7 +64,9 @@ def ask_promotion(
         return promote_image(project, name, channel, backend)
     image, copy = find_promotable(project, name, channel, backend)
     author = image.author if is_person(image.author, backend.people()) else ""
-    _refuse_lonely(channel, wanted, author, backend)
+    at_least = image.approvals.get(channel, 0)
+    if backend.identities is not None:
+        refuse_lonely(channel, wanted.approvers, author, at_least, backend.people())
     for _ in range(_TRIES):
         now = backend.clock.now()
         known = _current(promotion_id(project, name, channel), backend)
@@ -88,6 +90,7 @@ def ask_promotion(
             request=request,
             by=account,
             author=author,
+            at_least=at_least,
         )
         if backend.store.save_promotion(asked, known):
             return asked
@@ -166,16 +169,6 @@ def _lapsed(asked: AskedPromotion, backend: Backend) -> AskedPromotion | None:
     return ended
 
 
-def _refuse_lonely(channel: str, wanted: Channel, author: str, backend: Backend) -> None:
-    if backend.identities is None or can_be_approved(author, wanted.approvers, backend.people()):
-        return
-    needed = f"a person other than its author, {author}, has" if author else "two people have"
-    raise InputError(
-        f"channel {channel} has too few approvers: {needed} to approve the promotion; name more of them in the "
-        "deployment's channels"
-    )
-
-
 def _approver(asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord, proof: str, backend: Backend) -> str:
     """Return who gives a word. InputError for a person who is no approver of the channel."""
     channel = find_channel(asked.channel, backend)
@@ -199,7 +192,7 @@ def _has_enough(asked: AskedPromotion, backend: Backend) -> bool:
     """Return whether enough people have approved who may do so now. InputError where the channel is gone."""
     channel = find_channel(asked.channel, backend)
     if backend.identities is None:
-        return bool(asked.approvals)
+        return not lacking_here(asked)
     return not lacking(asked, channel.approvers, backend.people())
 
 

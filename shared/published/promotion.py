@@ -52,6 +52,11 @@ def promote_image(project: str, name: str, channel: str, backend: Backend, *, ap
     if not approved and find_channel(channel, backend).approvers:
         raise InputError(f"channel {channel} has approvers, who have not been asked")
     known, wanted = find_promotable(project, name, channel, backend)
+    if not approved and known.approvals.get(channel):
+        raise InputError(
+            f"the spec of image {name} asks for {known.approvals[channel]} approvals in the channel {channel}, which "
+            "has no approvers; name some in the deployment's channels"
+        )
     if approved and known.id != approved:
         raise InputError(f"image {name} of project {project} is another one than was approved; ask for its promotion")
     _claim(known, wanted, backend)
@@ -103,6 +108,7 @@ def find_promotable(project: str, name: str, channel: str, backend: Backend) -> 
         verified=True,
         source_id=known.source_id,
         author=known.author,
+        approvals=known.approvals,
         copy=ChannelCopy(name, image.id, channel, family, backend.clock.now()),
     )
     _refuse_taken(wanted, backend)

@@ -21,6 +21,7 @@ from .. import names
 from ..build.block_devices.description import DiskDescription
 from ..build.block_devices.disk_layout import LARGEST_DISK_GB, SMALLEST_OEM
 from ..build.export_formats import EXPORT_FORMATS, chosen_formats
+from ..build.image.channels import CHANNEL_LENGTH, CHANNEL_NAME, MOST_APPROVALS
 from ..build.image.guest_features import GUEST_FEATURES
 from ..build.image.secure_boot import MOST_KEYS, BootKey, read_boot_key
 from ..build.proxy import direct_host, proxy_url
@@ -154,6 +155,15 @@ VerifierName = Annotated[
         "is not a name; write up to 32 lower-case letters, digits and dashes, such as small",
     ),
 ]
+ChannelName = Annotated[
+    str,
+    matching(
+        CHANNEL_NAME,
+        f"is no name of a channel; write at most {CHANNEL_LENGTH} lower-case letters and digits, a letter first and no "
+        "dash",
+    ),
+]
+AskedApprovals = Annotated[Whole, Field(ge=1, le=MOST_APPROVALS)]
 MachinePart = Annotated[
     str,
     matching(re.compile(r"[a-z][-a-z0-9]*[a-z0-9]"), "is not a type; write its name, such as n1-standard-1 or pd-ssd"),

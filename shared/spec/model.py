@@ -13,6 +13,7 @@ from pydantic import Field
 
 from provisioner.protocol import CHECKS
 
+from ..build.image.channels import MOST_CHANNELS
 from ..build.image.description import LONGEST_DESCRIPTION
 from .actions import Action, ElementNames, ElementsEnvironment, ElementsPath, Inputs
 from .closed import Closed, Rules
@@ -28,7 +29,9 @@ from .fields import (
     AllowedPath,
     Arch,
     ArchivePackage,
+    AskedApprovals,
     BuiltInCheck,
+    ChannelName,
     CloudProject,
     Component,
     Cpus,
@@ -322,6 +325,12 @@ class Hygiene(Closed):
     allow: Annotated[tuple[SpecAllowance, ...], Field(max_length=MOST_ALLOWED)] = ()
 
 
+class SpecChannel(Closed):
+    """What the spec asks for beyond the deployment, where its images are promoted to one channel."""
+
+    approvals: AskedApprovals
+
+
 class Triggers(Closed):
     """What a spec is built again for, without being asked for."""
 
@@ -348,6 +357,7 @@ class Spec(Closed):
     output: Output = Field(default_factory=Output)
     build: BuildOptions = Field(default_factory=BuildOptions)
     hygiene: Annotated[Hygiene, OR_FINDINGS] = Field(default_factory=Hygiene)
+    channels: Annotated[dict[ChannelName, SpecChannel], Field(max_length=MOST_CHANNELS)] = Field(default_factory=dict)
     rebuild: Literal["always", "changed"] = "always"
     triggers: Triggers | None = None
     local: LocalOptions = Field(default_factory=LocalOptions)

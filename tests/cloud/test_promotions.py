@@ -62,10 +62,10 @@ def test_an_operator_promotes_images_and_takes_one_back(cloud: Cloud, person: Pe
 def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, person: Person, tmp_path: Path) -> None:
     """By gcloud: one approver has a key, and another account impersonates the other one."""
     catalogue = Catalogue(cloud.home, SystemClock())
-    publish_image(catalogue, person, "cellar-1", tmp_path / "disk.raw", "cellar")
+    publish_image(catalogue, person, "cellar-1", tmp_path / "disk.raw", "cellar", approvals={"vault": 2})
     request(person, "promote", image="cellar-1", to="vault")
     [asked] = person.waiting(1)
-    assert (asked["image"], asked["channel"], asked["approvals"]) == ("cellar-1", "vault", [])
+    assert (asked["image"], asked["channel"], asked["approvals"], asked["at_least"]) == ("cellar-1", "vault", [], 2)
     ann, eve = (person.logged_in(cloud.account_file(cloud.email(name))) for name in ("ann", "eve"))
     words = ("images", "approve", "cellar-1", "--channel", "vault", "--reason", "it ran for a week")
 

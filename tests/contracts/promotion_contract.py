@@ -15,7 +15,9 @@ from shared.ports import Store
 from tests.world import values
 
 Damage = Callable[..., None]
-ASKED = AskedPromotion("example.com:my-project", "hello-1", "4711", "prod", 1, values.NOON, values.NOON + 60.0)
+ASKED = AskedPromotion(
+    "example.com:my-project", "hello-1", "4711", "prod", 1, values.NOON, values.NOON + 60.0, at_least=3
+)
 OTHER = replace(ASKED, image="hello-2", image_id="4712")
 YES = Approval("ann@example.com", values.NOON, "it ran in staging for a week", "ab" * 32)
 

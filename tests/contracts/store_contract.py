@@ -68,7 +68,7 @@ DAMAGES = {
 }
 
 
-IMAGE = ImageDocument("my-project", "hello-1", values.BUILD_ID, "d1" * 32)
+IMAGE = ImageDocument("my-project", "hello-1", values.BUILD_ID, "d1" * 32, approvals={"prod": 2})
 DAMAGED_IMAGES = {
     "not JSON": "{",
     "no fields": "{}",

@@ -107,13 +107,19 @@ def client(deployment: Deployment) -> Iterator[Client]:
 
 
 def test_a_promotion_is_asked_for_approved_by_two_and_carried_out(deployment: Deployment, client: Client) -> None:
+    world = deployment.world
+    document = world.store.image("local", "one")
+    assert document is not None
+    assert world.store.save_image(replace(document, approvals={"prod": 2}), document)
     said = Person(client, ANN).ask("/ask/promote?target=local/one&channel=prod")
-    assert "waits for approval" in said
+    assert "waits for 2 approvals" in said
+    page = Person(client, BEN).look("/ask/approve?target=local/one&channel=prod").get_data(as_text=True)
+    for fact in ("Approvals that the spec asks for", "Approvals missing"):
+        assert re.search(rf"{fact}</\w+>\s*<\w+>2<", page), page
     assert "Approve…" in Person(client, BEN).look("/requests").get_data(as_text=True)
     for mail in (BEN, EVE):
         said = Person(client, mail).ask("/ask/approve?target=local/one&channel=prod")
     assert "is already in the channel prod" in said or "is in the channel prod, as one-prod" in said
-    world = deployment.world
     assert world.compute.all_images["one-prod"].family == "hello-prod"
     asked = world.store.promotion(promotion_id("local", "one", "prod"))
     assert asked is not None

@@ -72,11 +72,12 @@ def list_approvals(place: Place, *, as_json: bool) -> None:
             each.channel,
             relative(each.asked),
             relative(each.deadline),
+            str(each.at_least or "-"),
             ", ".join(approval.by for approval in each.approvals) or "none yet",
         )
         for each in shown
     ]
-    print_table(("IMAGE", "CHANNEL", "ASKED", "LAPSES", "APPROVED BY"), rows)
+    print_table(("IMAGE", "CHANNEL", "ASKED", "LAPSES", "SPEC ASKS", "APPROVED BY"), rows)
 
 
 def _readable(found: Sequence[AskedPromotion | Damaged]) -> list[AskedPromotion]:

@@ -25,7 +25,7 @@ from .people import People, is_person, person_of, persons_of
 PromotionState = Literal["waiting", "approved", "promoted", "failed", "refused", "lapsed"]
 PromotionAnswer = Literal["approve", "refuse"]
 
-NEEDED = 2  # approvers, each another person, of an image whose author is not known
+NEEDED = 2  # approvers, each another person, of an image whose author is not known; its spec may ask for more
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class AskedPromotion:
     state: PromotionState = "waiting"
     ended: float = 0.0  # Unix seconds; 0: it has not
     why: str = ""  # why it failed
+    at_least: int = 0  # approvals that the image's spec asks for; 0: it does not say
 
     @property
     def id(self) -> str:
@@ -71,7 +72,11 @@ class AskedPromotion:
     @property
     def needs(self) -> str:
         """Return who has to approve it, for people."""
-        return f"one approver other than {self.author} is needed" if self.author else f"{NEEDED} approvers are needed"
+        count = _count(self.author, self.at_least)
+        if not self.author:
+            return f"{count} approvers are needed"
+        other = f"other than {self.author}"
+        return f"one approver {other} is needed" if count == 1 else f"{count} approvers are needed, one of them {other}"
 
     @property
     def text(self) -> str:
@@ -81,7 +86,8 @@ class AskedPromotion:
         yes = ", ".join(each.by for each in self.approvals)
         if self.state == "waiting":
             so_far = f", approved by {yes}" if yes else ""
-            return f"{what} waits for approval until {_shown(self.deadline)}{so_far}"
+            wanted = f"{self.at_least} approvals" if self.at_least > 1 else "approval"
+            return f"{what} waits for {wanted} until {_shown(self.deadline)}{so_far}"
         if self.state == "refused" and self.refused is not None:
             return f"{what} was refused by {self.refused.by}: {self.refused.reason}"
         if self.state == "lapsed":
@@ -132,20 +138,42 @@ def answer_request(asked: AskedPromotion, answer: PromotionAnswer, reason: str, 
 
 def lacking(asked: AskedPromotion, approvers: Collection[str], people: People) -> int:
     """Return how many more people have to approve a promotion, of those who may do so still."""
-    return _lacking(asked.author, frozenset(each.by for each in asked.approvals) & frozenset(approvers), people)
+    said = frozenset(each.by for each in asked.approvals) & frozenset(approvers)
+    return _lacking(asked.author, said, people, asked.at_least)
 
 
-def can_be_approved(author: str, approvers: Collection[str], people: People) -> bool:
-    """Return whether there are enough approvers for what a person has written."""
-    return not _lacking(author, approvers, people)
+def lacking_here(asked: AskedPromotion) -> int:
+    """Return how many more accounts have to approve a promotion on one machine, where approvals are records."""
+    return max(0, max(1, asked.at_least) - len({each.by for each in asked.approvals}))
 
 
-def _lacking(author: str, approvers: Collection[str], people: People) -> int:
-    """One other person than the author is enough. An author that the people do not name any more is not known."""
+def refuse_lonely(channel: str, approvers: Collection[str], author: str, at_least: int, people: People) -> None:
+    """Raise InputError where a channel has too few approvers for what a person, or "", has written."""
+    if not _lacking(author, approvers, people, at_least):
+        return
+    count, other = _count(author, at_least), f"other than its author, {author}," if author else ""
+    if author and count == 1:
+        needed = f"a person {other} has"
+    else:
+        needed = f"{'two' if count == NEEDED else count} people{f', one of them {other}' if author else ''} have"
+    raise InputError(
+        f"channel {channel} has too few approvers: {needed} to approve the promotion; name more of them in the "
+        "deployment's channels"
+    )
+
+
+def _count(author: str, at_least: int) -> int:
+    """One other person than the author is enough, unless the spec asks for more."""
+    return max(at_least, 1 if author else NEEDED)
+
+
+def _lacking(author: str, approvers: Collection[str], people: People, at_least: int) -> int:
+    """An author that the people do not name any more is not known. A known one may be one of several."""
     persons = persons_of(approvers, people)
-    if is_person(author, people):
-        return max(0, 1 - len(persons - {person_of(author, people)}))
-    return max(0, NEEDED - len(persons))
+    if not is_person(author, people):
+        return max(0, _count("", at_least) - len(persons))
+    others = persons - {person_of(author, people)}
+    return max(0, _count(author, at_least) - len(persons), 1 - len(others))
 
 
 def write_promotion(asked: AskedPromotion) -> str:

@@ -18,8 +18,9 @@ from ...names import quoted
 from ...quantities import format_duration, parse_duration
 
 MOST_CHANNELS = 20
+MOST_APPROVALS = 5  # that a spec can ask for
 CHANNEL_LENGTH = 16
-_CHANNEL = re.compile(rf"[a-z][a-z0-9]{{0,{CHANNEL_LENGTH - 1}}}")
+CHANNEL_NAME = re.compile(rf"[a-z][a-z0-9]{{0,{CHANNEL_LENGTH - 1}}}")
 _MAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 _FORM = '{"dev": {}, "prod": {"approvers": ["MAIL", "MAIL"]}}'
 APPROVE_WITHIN = 7 * 86400.0  # seconds
@@ -71,7 +72,7 @@ def family_of_channel(family: str, channels: Channels) -> tuple[str, str] | None
 
 
 def _channel(name: str, given: Any, faults: list[str]) -> Channel:
-    if not _CHANNEL.fullmatch(name):
+    if not CHANNEL_NAME.fullmatch(name):
         faults.append(
             f"{quoted(name)} is no name of a channel; write at most {CHANNEL_LENGTH} lower-case letters and digits, a "
             "letter first and no dash"

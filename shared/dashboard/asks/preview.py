@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...build.image.approval import lacking
+from ...build.image.approval import lacking, lacking_here
 from ...errors import InputError
 from ...ownership import find_build, find_image
 from ...people.targets import image_of_target, open_promotion, paused_trigger, seen_now
@@ -114,8 +114,13 @@ def _facts_of_image(target: str, served: Served) -> tuple[tuple[str, Any], ...]:
         ("Verified", "yes" if known.verified else "no"),
         ("Author", known.author or "not known"),
         ("Copies in channels", ", ".join(known.copies) or "none"),
+        *((("Approvals that the spec asks for", _by_channel(known.approvals)),) if known.approvals else ()),
         *revoked,
     )
+
+
+def _by_channel(approvals: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} in {channel}" for channel, count in approvals.items())
 
 
 def _facts_of_promotion(target: str, channel: str, served: Served) -> tuple[tuple[str, Any], ...]:
@@ -123,6 +128,8 @@ def _facts_of_promotion(target: str, channel: str, served: Served) -> tuple[tupl
     asked = open_promotion(*image_of_target(target), channel, backend)
     found = backend.channels().get(channel)
     missing = lacking(asked, found.approvers, backend.people()) if found is not None else 0
+    if backend.identities is None:
+        missing = lacking_here(asked)
     said = "; ".join(f"{each.by}: {each.reason}" for each in asked.approvals)
     return (
         ("Image", f"{asked.project}/{asked.image}"),
@@ -132,6 +139,7 @@ def _facts_of_promotion(target: str, channel: str, served: Served) -> tuple[tupl
         ("Asked for", asked.asked),
         *((("Asked by", asked.by),) if asked.by else ()),
         ("Approved by", said or "nobody yet"),
-        ("Approvals missing", str(missing) if backend.identities is not None else "1"),
+        *((("Approvals that the spec asks for", str(asked.at_least)),) if asked.at_least else ()),
+        ("Approvals missing", str(missing)),
         ("Lapses", asked.deadline),
     )

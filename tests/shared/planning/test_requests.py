@@ -15,9 +15,11 @@ from shared.build.build import ChannelCopy, ImageDocument, Outcome
 from shared.build.damage import readable_builds
 from shared.build.events import BuildRequested, CancelRequested
 from shared.build.image.channels import Channel
+from shared.build.image.people import PersonRule
 from shared.build.plan import Plan, SourceImage
 from shared.engine.messages import read_event_message
 from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent
+from shared.gcp.identities import GoogleIdentities
 from shared.names import BUILD_LABEL
 from shared.planning.plan import make_plan
 from shared.planning.requests import admit, ask_to_cancel, is_alike
@@ -477,6 +479,37 @@ class TestChannels:
         build = world.build(queued.build_id)
         assert build.outcome is Outcome.FAILED
         assert "hello-prod is the channel prod of the family hello" in build.reason
+
+    def test_approvals_that_nobody_could_give_are_refused(self) -> None:
+        world = self.world()
+        channels = {"dev": Channel(), "prod": Channel(("ann@example.com", "ann@example.org", "ben@example.com"))}
+        ann = PersonRule(("ann@example.com", "ann@example.org"))
+        world.backend = replace(world.backend, channels=lambda: channels, people=lambda: {"ann": ann})
+        asked = {"prod": {"approvals": 3}, "dev": {"approvals": 1}, "prd": {"approvals": 1}}
+        with pytest.raises(InputError) as refused:
+            request(world, spec(channels=asked))
+        assert str(refused.value).splitlines() == [
+            "channels.prod.approvals: 3 people cannot approve, since the channel prod has 2; write at most 2, or name "
+            "more approvers in the deployment's channels",
+            "channels.dev: the channel dev has no approvers, so nobody could approve; leave it out, or name approvers "
+            "in the deployment's channels",
+            "channels.prd: there is no channel prd; did you mean prod?",
+        ]
+        admitted = request(world, spec(channels={"prod": {"approvals": 2}}))
+        plain = request(world, spec(), "another")
+        assert (admitted.plan.approvals, plain.plan.approvals) == ({"prod": 2}, {})
+        assert admitted.plan.content_digest == plain.plan.content_digest
+        image = published(world, admitted)
+        document = world.store.image("local", image.name)
+        assert document is not None
+        assert (document.state, document.approvals) == ("published", {"prod": 2})
+        world.backend = replace(world.backend, channels=dict)
+        asks = spec(channels={"prod": {"approvals": 5}})
+        assert request(world, asks, "where it is tried").plan.approvals == {"prod": 5}
+        identities = GoogleIdentities("my-project", "http://127.0.0.1:9")  # which nobody is asked for
+        world.backend = replace(world.backend, identities=identities)
+        with pytest.raises(InputError, match=r"channels\.prod: there is no channel prod; no channels are set up"):
+            request(world, asks, "where it is promoted")
 
     def test_a_copy_is_not_what_a_build_has_made(self) -> None:
         world = self.world()

@@ -445,6 +445,78 @@ class TestAuthors:
         assert isinstance(say(written, BEN), AskedPromotion)
         assert isinstance(say(written, ANN), PromotedImage)
 
+    def test_an_author_may_be_one_of_several_that_the_spec_asks_for(self, written: World) -> None:
+        asks_for(written, 2)
+        asked = ask(written)
+        assert isinstance(asked, AskedPromotion)
+        assert shown_result(asked).endswith(f"; 2 approvers are needed, one of them other than {ANN}")
+        for own in (ANN, self.ROBOT):
+            assert isinstance(say(written, own), AskedPromotion)
+        assert in_channel(written) == []
+        assert isinstance(say(written, BEN), PromotedImage)
+
+    def test_two_addresses_of_one_person_are_not_two_that_the_spec_asks_for(self, written: World) -> None:
+        asks_for(written, 3)
+        told = f"channel prod has too few approvers: 3 people, one of them other than its author, {ANN}, have to"
+        with pytest.raises(InputError, match=told):
+            ask(written)
+
     def test_a_channel_whose_only_approver_is_the_author_is_refused(self, written: World) -> None:
         with pytest.raises(InputError, match=f"a person other than its author, {ANN}, has to approve"):
             ask_promotion("local", "one", "own", written.backend)
+
+
+def asks_for(world: World, approvals: int, channel: str = "prod") -> None:
+    """Let the spec of an image have asked for approvals."""
+    known = world.store.image("local", "one")
+    assert known is not None
+    assert world.store.save_image(replace(known, approvals={channel: approvals}), known)
+
+
+class TestAskedBySpec:
+    def test_a_promotion_waits_for_as_many_different_people(self, world: World) -> None:
+        asks_for(world, 3)
+        asked = ask(world, request="17")
+        assert isinstance(asked, AskedPromotion)
+        assert (asked.at_least, shown_result(asked).endswith("; 3 approvers are needed")) == (3, True)
+        assert "waits for 3 approvals until " in asked.text
+        for mail in (ANN, BEN, ANN, BEN):
+            assert isinstance(say(world, mail), AskedPromotion)
+        assert (known(world).state, in_channel(world)) == ("waiting", [])
+        assert isinstance(say(world, "cay@example.com"), PromotedImage)
+        copy = world.store.image("local", "one-prod")
+        assert (in_channel(world), copy and copy.approvals) == (["one-prod"], {"prod": 3})
+
+    def test_one_approval_is_never_made_enough_by_a_spec(self, world: World) -> None:
+        asks_for(world, 1)
+        ask(world)
+        assert isinstance(say(world, ANN), AskedPromotion)
+        assert isinstance(say(world, BEN), PromotedImage)
+
+    def test_another_channel_asks_as_before(self, world: World) -> None:
+        asks_for(world, 3, "elsewhere")
+        asked = ask(world)
+        assert isinstance(asked, AskedPromotion)
+        assert (asked.at_least, shown_result(asked).endswith("; 2 approvers are needed")) == (0, True)
+
+    def test_a_channel_that_has_lost_its_approvers_takes_nothing(self, world: World) -> None:
+        asks_for(world, 2, "dev")
+        with pytest.raises(InputError, match="asks for 2 approvals in the channel dev, which has no approvers"):
+            ask_promotion("local", "one", "dev", world.backend)
+        asks_for(world, 4)
+        with pytest.raises(InputError, match="channel prod has too few approvers: 4 people have to approve"):
+            ask(world)
+        assert (world.store.promotion_texts, in_channel(world, "dev")) == ({}, [])
+
+    def test_on_one_machine_as_many_accounts_are_recorded(self) -> None:
+        world = world_of(None)
+        asks_for(world, 2, "lonely")
+        ask_promotion("local", "one", "lonely", world.backend, account="ann")
+        for account in ("ann", "ann"):
+            waits = answer_promotion(
+                "local", "one", "lonely", "approve", PersonsWord("good", account=account), world.backend
+            )
+            assert isinstance(waits, AskedPromotion)
+        assert in_channel(world, "lonely") == []
+        done = answer_promotion("local", "one", "lonely", "approve", PersonsWord("good", account="ben"), world.backend)
+        assert isinstance(done, PromotedImage)

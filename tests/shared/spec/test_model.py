@@ -22,12 +22,13 @@ ROOT = Path(__file__).parents[3]
 ROW = re.compile(r"^\| `([^`]+)` \| (?:`([^`]*)`|(\w+)) \|", re.MULTILINE)
 
 
-def models_in(annotation: Any) -> list[tuple[type[Closed], bool]]:
-    """Find the models of a key's type, and whether they stand in a list."""
+def models_in(annotation: Any) -> list[tuple[type[Closed], str]]:
+    """Find the models of a key's type, and what stands between its path and theirs: [] of a list, .* of names."""
     if isinstance(annotation, type) and issubclass(annotation, Closed):
-        return [(annotation, False)]
-    in_list = getattr(annotation, "__origin__", None) is tuple
-    return [(model, listed or in_list) for part in get_args(annotation) for model, listed in models_in(part)]
+        return [(annotation, "")]
+    origin = getattr(annotation, "__origin__", None)
+    between = "[]" if origin is tuple else ".*" if origin is dict else ""
+    return [(model, within or between) for part in get_args(annotation) for model, within in models_in(part)]
 
 
 def keys_of(model: type[Closed], prefix: str = "") -> dict[str, FieldInfo]:
@@ -35,9 +36,9 @@ def keys_of(model: type[Closed], prefix: str = "") -> dict[str, FieldInfo]:
     found: dict[str, FieldInfo] = {}
     for name, key in model.model_fields.items():
         found[prefix + name] = key
-        for inner, listed in models_in(key.annotation):
+        for inner, between in models_in(key.annotation):
             if (prefix, inner) != ("verify.", SpecStep):
-                found |= keys_of(inner, f"{prefix}{name}{'[]' if listed else ''}.")
+                found |= keys_of(inner, f"{prefix}{name}{between}.")
     return found
 
 
