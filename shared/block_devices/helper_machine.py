@@ -167,8 +167,10 @@ def _console(command: Sequence[str]) -> str:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdout is not None
+        waiting = select.poll()
+        waiting.register(process.stdout, select.POLLIN)
         try:
-            while select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+            while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 piece = os.read(process.stdout.fileno(), _CONSOLE)
                 if not piece:
                     return said.decode("utf-8", "replace")

@@ -51,7 +51,7 @@ SPECS: dict[str, str] = {
 ONLY_THERE: dict[str, tuple[str, str]] = {
     "no-image": (
         GOOD.format(name="no-image", context="good.tar").replace("family: debian-12", "image: debian-99"),
-        "source.image: project local has no image debian-99; it has debian-12-base",
+        "source.image: project local has no image debian-99; did you mean debian-12-base?",
     ),
     "no-zone": (
         GOOD.format(name="no-zone", context="good.tar") + "build: {zones: [us-nowhere1-a]}\n",

@@ -12,7 +12,7 @@ from flask import Flask, request
 
 from emulator.web.http_server import HttpServer
 
-SECONDS = 20.0  # for anything here to happen
+SECONDS = 60.0  # for anything here to happen
 
 
 @dataclass(frozen=True)

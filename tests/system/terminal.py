@@ -76,7 +76,7 @@ class Terminal:
 
     def _read(self, seconds: float) -> bool:
         """Take what is shown within some seconds; return whether there may be more."""
-        if self._ours < 0 or not select.select([self._ours], [], [], max(0.0, seconds))[0]:
+        if self._ours < 0 or not is_readable(self._ours, seconds):
             time.sleep(0 if self._ours >= 0 else QUIET)
             return False
         try:
@@ -85,3 +85,10 @@ class Terminal:
             data = b""
         self._shown += data.decode("utf-8", "replace")
         return bool(data)
+
+
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Return whether there is something to read within some seconds; select() knows no descriptor above 1023."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(max(0.0, seconds) * 1000))

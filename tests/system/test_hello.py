@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import shutil
 import subprocess
 import time
@@ -14,6 +13,7 @@ import pytest
 from tests.shared.disks.small_disks import tool
 from tests.system.archives import assert_whole, debugfs, holds, root_partition
 from tests.system.command import ROOT, Document, Goldsmith
+from tests.system.terminal import is_readable
 
 pytestmark = pytest.mark.vm
 
@@ -132,7 +132,7 @@ def assert_boots(disk: Path, folder: Path) -> None:
 def read_until(machine: subprocess.Popen[bytes], wanted: bytes, until: float) -> bytes:
     assert machine.stdout is not None
     said = b""
-    while wanted not in said and select.select([machine.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+    while wanted not in said and is_readable(machine.stdout.fileno(), until - time.monotonic()):
         data = machine.stdout.read1(65536)  # type: ignore[attr-defined]  # it is a BufferedReader
         if not data:
             break
