@@ -481,6 +481,13 @@ class Bucket(SessionUploads, Protocol):
         """Read an object. NotFound."""
         ...
 
+    def read_part(self, uri: str, start: int, most: int) -> tuple[bytes, int]:
+        """Read at most `most` bytes of an object from an offset on, and its size. NotFound.
+
+        A negative offset counts from the end, and one beyond it reads nothing.
+        """
+        ...
+
     def write(self, uri: str, data: bytes) -> None:
         """Write an object; it is whole or not there."""
         ...

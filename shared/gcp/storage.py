@@ -67,6 +67,21 @@ class GoogleBucket:
             data: bytes = self._blob(uri).download_as_bytes(raw_download=True, **self._patience)
             return data
 
+    def read_part(self, uri: str, start: int, most: int) -> tuple[bytes, int]:
+        """Read a part of the generation that is found, and its size. NotFound."""
+        with _mapped(uri):
+            found = self._live(uri)
+            if found is None:
+                raise NotFound(f"{uri}: there is no such object")
+            begin = start if start >= 0 else max(0, found.size + start)
+            end = min(begin + most, found.size)
+            if begin >= end:
+                return b"", found.size
+            data: bytes = self._blob(uri, str(found.generation)).download_as_bytes(
+                start=begin, end=end - 1, raw_download=True, **self._patience
+            )
+            return data, found.size
+
     def write(self, uri: str, data: bytes) -> None:
         """Write an object; it is whole or not there. Permanent when its bucket is not there."""
         self.upload(uri, data, {})

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import Conflict, EnvironmentFault, GoldsmithError, NoSpace, NotFound, Permanent
 from ..export_ports import ObjectSum
@@ -28,6 +29,13 @@ class LocalBucket:
     def read(self, uri: str) -> bytes:
         """Read an object. NotFound."""
         return _read(self._path(uri))
+
+    def read_part(self, uri: str, start: int, most: int) -> tuple[bytes, int]:
+        """Read a part of an object, and its size. NotFound."""
+        with _opened(self._path(uri)) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(start if start >= 0 else max(0, size + start))
+            return file.read(most), size
 
     def write(self, uri: str, data: bytes) -> None:
         """Write an object, making its folders; it is whole or not there, also after a power cut."""
@@ -128,8 +136,16 @@ class LocalBucket:
 
 
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open an object. NotFound."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise NotFound(f"{path}: {error.strerror}; there is no such object") from error
     except OSError as error:

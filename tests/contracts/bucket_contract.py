@@ -40,6 +40,31 @@ class BucketContract:
         with pytest.raises(NotFound, match="here"):
             bucket.read(uri("nothing/here"))
 
+    @pytest.mark.parametrize(
+        ("start", "most", "read"),
+        [
+            (0, 4, b"0123"),
+            (3, 4, b"3456"),
+            (8, 9, b"89"),
+            (10, 1, b""),
+            (99, 9, b""),
+            (-3, 9, b"789"),
+            (-99, 2, b"01"),
+            (0, 0, b""),
+        ],
+    )
+    def test_a_part_is_read_with_the_size_of_all(
+        self, bucket: Bucket, uri: Uri, start: int, most: int, read: bytes
+    ) -> None:
+        bucket.write(uri("one"), b"0123456789")
+        assert bucket.read_part(uri("one"), start, most) == (read, 10)
+
+    def test_nothing_has_no_part(self, bucket: Bucket, uri: Uri) -> None:
+        bucket.write(uri("empty"), b"")
+        assert bucket.read_part(uri("empty"), -5, 5) == (b"", 0)
+        with pytest.raises(NotFound, match="nothing"):
+            bucket.read_part(uri("nothing"), 0, 5)
+
     def test_what_an_object_is_checked_by(self, bucket: Bucket, uri: Uri) -> None:
         bucket.write(uri("one"), b"1" * 1000)
         found = bucket.checksum(uri("one"))

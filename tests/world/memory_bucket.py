@@ -22,6 +22,11 @@ class MemoryBucket:
             raise NotFound(f"there is no object {uri}")
         return self.objects[uri]
 
+    def read_part(self, uri: str, start: int, most: int) -> tuple[bytes, int]:
+        data = self.read(uri)
+        begin = start if start >= 0 else max(0, len(data) + start)
+        return data[begin : begin + most], len(data)
+
     def write(self, uri: str, data: bytes) -> None:
         self.fuse.touch()
         self.objects[uri] = data

@@ -18,6 +18,7 @@ from .ansi import StyledText, terminal_lines
 
 CONSOLE_PORT = 1  # the serial port that is the console
 SHOWN_BYTES = 128 << 10  # of a console that one answer has
+DOWNLOAD_BYTES = 16 << 20  # of a console that is saved: its end
 MOST_MACHINES = 40  # that are named
 
 
@@ -85,12 +86,13 @@ def read_piece(served: Served, build: Build, machine: str, start: int | None = N
     known = {each.name: each for each in console_machines(build)}
     if machine not in known:
         raise InputError(f"build {build.id} has no VM {machine[:63]}; it has: {', '.join(known) or 'none'}")
-    output, end = _output(served, build, known[machine], start or 0)
-    if len(output) > SHOWN_BYTES:
-        output = output[-SHOWN_BYTES:] if start is None else output[:SHOWN_BYTES]
-        end = end if start is None else start + SHOWN_BYTES
-        cut = output.find(b"\n") + 1 if start is None else 0
-        output = output[cut:]
+    output, end = _output(served, build, known[machine], -SHOWN_BYTES if start is None else start, SHOWN_BYTES)
+    if start is None:
+        output = output[-SHOWN_BYTES:]
+        begins_in_a_line = len(output) < end
+        output = output[output.find(b"\n") + 1 if begins_in_a_line else 0 :]
+    elif len(output) > SHOWN_BYTES:
+        output, end = output[:SHOWN_BYTES], start + SHOWN_BYTES
     if not build.ended:
         whole = output.rfind(b"\n") + 1
         end -= len(output) - whole
@@ -98,20 +100,26 @@ def read_piece(served: Served, build: Build, machine: str, start: int | None = N
     return ConsolePiece(end - len(output), end, output)
 
 
-def _output(served: Served, build: Build, machine: ConsoleMachine, start: int) -> tuple[bytes, int]:
-    """Return the output from an offset on, and where it ends."""
+def _output(served: Served, build: Build, machine: ConsoleMachine, start: int, most: int) -> tuple[bytes, int]:
+    """Return the output from an offset on, which counts from the end where it is negative, and where that ends.
+
+    A VM that runs is asked for all that its serial port has; of a console that is kept, no more than `most` is read.
+    """
     backend = served.backend
     if not build.ended and machine.zone and build.plan is not None:
         try:
             project = build.plan.machine.project
-            return backend.compute.serial_output(machine.name, project, machine.zone, CONSOLE_PORT, start)
+            return backend.compute.serial_output(machine.name, project, machine.zone, CONSOLE_PORT, max(start, 0))
         except NotFound:
             pass  # it is gone, and its console was kept before
     try:
-        output = backend.bucket.read(f"{backend.logs.format(build_id=build.id)}/{machine.name}.log")
+        output, size = backend.bucket.read_part(
+            f"{backend.logs.format(build_id=build.id)}/{machine.name}.log", start, most
+        )
     except NotFound:
-        return b"", start
-    return output[start:], max(len(output), start)
+        return b"", max(start, 0)
+    begin = start if start >= 0 else max(0, size + start)
+    return output, begin + len(output)
 
 
 def log_page(served: Served, arguments: Mapping[str, str], build_id: str) -> PageDocument:
@@ -145,7 +153,7 @@ def whole_log(served: Served, build_id: str) -> Response:
     known = {each.name: each for each in console_machines(build)}
     if machine not in known:
         raise InputError(f"build {build.id} has no VM {machine[:63]}; it has: {', '.join(known) or 'none'}")
-    output, _ = _output(served, build, known[machine], 0)
+    output, _ = _output(served, build, known[machine], -DOWNLOAD_BYTES, DOWNLOAD_BYTES)
     answer = Response(output, mimetype="text/plain")
     answer.headers["Content-Disposition"] = f'attachment; filename="{machine}.log"'
     return answer

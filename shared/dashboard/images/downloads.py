@@ -62,11 +62,11 @@ def image_document_file(served: Served, project: str, name: str, kind: str) -> R
         return _file(_manifest(served, shown, build), f"{build.plan.image.name}.json")
     uri = _places(build, served.backend)[kind]
     try:
-        data = served.backend.bucket.read(uri)
+        data, size = served.backend.bucket.read_part(uri, 0, LARGEST)
     except NotFound as error:
         raise NotFound(f"{uri} is gone: it is deleted with the results or logs of build {build.id}") from error
-    if len(data) > LARGEST:
-        raise NotFound(f"{uri} has {len(data)} bytes, more than a page can answer with; read it there")
+    if size > LARGEST:
+        raise NotFound(f"{uri} has {size} bytes, more than a page can answer with; read it there")
     return _file(data, PurePosixPath(uri).name)
 
 

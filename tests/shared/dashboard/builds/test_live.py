@@ -133,6 +133,7 @@ def test_the_end_of_a_long_console_is_shown_and_all_of_it_can_be_read(client: Fl
     end = client.get(f"/api/builds/{RUNNING}/log").get_json()
     assert end["lines"][-1] == [["line 39999", ""]]
     assert end["start"] > 0
+    assert all(line[0][0] in lines for line in end["lines"]), "it begins with a whole line"
     read: list[str] = []
     start = 0
     while piece := client.get(f"/api/builds/{RUNNING}/log?start={start}").get_json():
