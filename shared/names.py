@@ -18,6 +18,7 @@ SPEC_NAME_LENGTH = 32  # so that NAME-12HEX and gs-BUILDID-aN-WHAT stay within t
 LABEL_LENGTH = 63  # characters, of a label's key and of its value
 LABEL_BYTES = 128  # the same in UTF-8
 LABEL_COUNT = 64  # labels that one resource can carry
+SPEC_LABEL_COUNT = LABEL_COUNT - 4  # three are Goldsmith's own, and one says until when an image is kept
 LOCAL = "local"  # the project of this machine's image catalogue
 COS_PROJECT = "cos-cloud"  # whose images are Container-Optimized OS's, and have milestones
 KEY_VERSION = (

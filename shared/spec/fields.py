@@ -264,7 +264,7 @@ Network = Annotated[str, AfterValidator(names.network)]
 Subnetwork = Annotated[str, AfterValidator(names.subnetwork)]
 Labels = Annotated[
     dict[Annotated[str, AfterValidator(_own_label)], Annotated[str, AfterValidator(names.label_value)]],
-    Field(max_length=names.LABEL_COUNT - 3),  # three are Goldsmith's own
+    Field(max_length=names.SPEC_LABEL_COUNT),
 ]
 GuestFeatures = Annotated[tuple[Annotated[str, AfterValidator(_guest_feature)], ...], AfterValidator(_each_once)]
 MOST_USERS, MOST_COPIES = 50, 20  # of one image

@@ -535,6 +535,11 @@ def test_labels_are_inherited_only_when_asked_for() -> None:
     assert (labels["team"], labels["goldsmith-build"]) == ("mine", build_id("hello", "bucket/specs/build.yaml/1"))
 
 
+def test_a_spec_s_most_labels_leave_room_for_our_own() -> None:
+    labels = ", ".join(f"k{number}: x" for number in range(60))
+    assert len(planned(spec_with(f"output: {{labels: {{{labels}}}}}"), source=COS).image.labels) == 63
+
+
 def test_too_many_inherited_labels() -> None:
     many = replace(DEBIAN, labels={f"key{number}": "x" for number in range(61)})
     assert len(planned(spec_with(), source=many).image.labels) == 3

@@ -102,7 +102,7 @@ def test_names_of_what_builds_make_for_themselves_are_refused(text: str, message
     ("text", "message"),
     [
         (GOOD.replace("[]", f"[{','.join(f'{{name: s{n}, action: reboot}}' for n in range(101))}]"), "3:1: steps: 100"),
-        (GOOD + f"output: {{labels: {{{','.join(f'k{n}: x' for n in range(62))}}}}}", "4:10: output.labels: 61"),
+        (GOOD + f"output: {{labels: {{{','.join(f'k{n}: x' for n in range(61))}}}}}", "4:10: output.labels: 60"),
     ],
 )
 def test_too_many_entries(text: str, message: str) -> None:
