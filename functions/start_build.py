@@ -112,7 +112,7 @@ def _is_generation(text: str) -> bool:
 
 
 def _intake(backend: CloudBackend) -> Intake:
-    """Return the intake, whose imports take longer than all others; nine functions need none of them."""
+    """Return the intake, whose imports take longer than all others; other functions need none of them."""
     from shared.intake.intake import Intake
 
     return Intake(backend, backend.objects, backend.settings)

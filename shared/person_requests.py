@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from .build.damage import Damaged
-from .errors import PoisonMessage, StoreError
-from .json_values import reader, to_document
+from .errors import PoisonMessage
+from .json_values import reader
+from .named_documents import read_kept_document, write_kept_document
 
 PersonRequestKind = Literal["cancel", "retry", "resume", "revoke", "promote", "approve", "refuse"]
 LEADS_TO: Mapping[PersonRequestKind, str] = {
@@ -82,20 +83,12 @@ class PersonRequestStore(Protocol):
 
 def write_person_request(asked: PersonRequest) -> str:
     """Return a request's JSON."""
-    return json.dumps(to_document(asked), separators=(",", ":"), ensure_ascii=True)
+    return write_kept_document(asked)
 
 
 def read_person_request_of(key: str, document: Any) -> PersonRequest:
     """Read the request that is kept under an id from its JSON. StoreError, also for one that is another's."""
-    try:
-        asked: PersonRequest = reader(PersonRequest)(
-            json.loads(document) if isinstance(document, bytes | str) else document
-        )
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"request cannot be read: {error}") from error
-    if asked.id != key:
-        raise StoreError(f"it is that of {asked.id}")
-    return asked
+    return read_kept_document(PersonRequest, "request", key, document)
 
 
 def read_asked(data: bytes) -> PersonRequest:

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import StoreError
-from ..json_values import reader, to_document
+from ..named_documents import read_kept_document, write_kept_document
 from .identity import build_id
 
 CauseKind = Literal["source", "every", "spec", "revoked"]
@@ -126,15 +125,9 @@ def next_build(trigger: Trigger, kind: CauseKind, cause: str, now: float) -> Tri
 
 def write_trigger(trigger: Trigger) -> str:
     """Return a trigger's JSON."""
-    return json.dumps(to_document(trigger), separators=(",", ":"), ensure_ascii=True)
+    return write_kept_document(trigger)
 
 
 def read_trigger_of(key: str, document: Any) -> Trigger:
     """Read the trigger that is kept under an id from its JSON. StoreError, also for one that is another's."""
-    try:
-        trigger: Trigger = reader(Trigger)(json.loads(document) if isinstance(document, bytes | str) else document)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"trigger cannot be read: {error}") from error
-    if trigger.id != key:
-        raise StoreError(f"it is that of trigger {trigger.id}")
-    return trigger
+    return read_kept_document(Trigger, "trigger", key, document)

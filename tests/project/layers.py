@@ -59,8 +59,8 @@ LAYERS = (
     ),
     _layer(
         "shared/ground",
-        files="architectures errors names quantities json_values budget interruption topology submission "
-        "quick_dataclasses",
+        files="architectures errors names quantities json_values named_documents budget interruption topology "
+        "submission quick_dataclasses",
     ),
     _layer("shared/clock", io=True),
     _layer("shared/build", "provisioner/protocol shared/ground"),

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ...errors import InputError, StoreError
-from ...json_values import reader, to_document
+from ...errors import InputError
+from ...named_documents import read_kept_document, write_kept_document
 from ...names import check_name, project_id
 from .people import People, is_person, person_of, persons_of
 
@@ -178,20 +178,12 @@ def _lacking(author: str, approvers: Collection[str], people: People, at_least: 
 
 def write_promotion(asked: AskedPromotion) -> str:
     """Return a promotion's JSON."""
-    return json.dumps(to_document(asked), separators=(",", ":"), ensure_ascii=True)
+    return write_kept_document(asked)
 
 
 def read_promotion_of(key: str, document: Any) -> AskedPromotion:
     """Read the promotion that is kept under an id from its JSON. StoreError, also for one that is another's."""
-    try:
-        asked: AskedPromotion = reader(AskedPromotion)(
-            json.loads(document) if isinstance(document, bytes | str) else document
-        )
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"promotion cannot be read: {error}") from error
-    if asked.id != key:
-        raise StoreError(f"it is that of {asked.id}")
-    return asked
+    return read_kept_document(AskedPromotion, "promotion", key, document)
 
 
 def _shown(time: float) -> str:

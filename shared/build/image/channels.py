@@ -7,13 +7,13 @@ divides it in one way only.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
+from ...named_documents import read_by_name
 from ...names import quoted
 from ...quantities import format_duration, parse_duration
 
@@ -45,16 +45,9 @@ def no_channels() -> Channels:
 
 def read_channels(text: str) -> Channels:
     """Read channels in the order of their names. InputError has a line for each fault."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {str(error) or 'nested too deeply'}; write {_FORM}") from error
-    if not isinstance(document, dict):
-        raise InputError(f"not an object; write {_FORM}")
-    if len(document) > MOST_CHANNELS:
-        raise InputError(f"{len(document)} channels; {MOST_CHANNELS} are the most")
     faults: list[str] = []
-    found = {name: _channel(name, document[name], faults) for name in sorted(document)}
+    named = read_by_name(text, "channels", MOST_CHANNELS, _FORM)
+    found = {name: _channel(name, value, faults) for name, value in named.items()}
     if faults:
         raise InputError("\n".join(faults))
     return found

@@ -7,13 +7,13 @@ counts as a person of its own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
+from ...named_documents import read_by_name
 from ...names import quoted
 from ...topology import PEOPLE
 
@@ -42,16 +42,9 @@ def no_people() -> People:
 
 def read_people(text: str) -> People:
     """Read people in the order of their names. InputError has a line for each fault."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {str(error) or 'nested too deeply'}; write {_FORM}") from error
-    if not isinstance(document, dict):
-        raise InputError(f"not an object; write {_FORM}")
-    if len(document) > MOST_PEOPLE:
-        raise InputError(f"{len(document)} people; {MOST_PEOPLE} are the most")
     faults: list[str] = []
-    found = {name: _person(name, document[name], faults) for name in sorted(document)}
+    named = read_by_name(text, "people", MOST_PEOPLE, _FORM)
+    found = {name: _person(name, value, faults) for name, value in named.items()}
     addresses = [mail for person in found.values() for mail in person.addresses]
     faults += [
         f"{mail}: is the address of two people" for mail in sorted({m for m in addresses if addresses.count(m) > 1})

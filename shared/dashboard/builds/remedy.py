@@ -49,7 +49,7 @@ def _of_retry(build: Build, served: Served) -> list[dict[str, Any]]:
 
 def _of_outcome(build: Build) -> dict[str, Any]:
     if build.outcome is Outcome.CANCELLED:
-        again = "It was left by a killed process" if build.reason == LOST else "Somebody has ended it"
+        again = "It was left by a killed process" if build.reason == LOST else "It was cancelled"
         return _do(f"{again}; build its spec again when it is wanted.")
     remedy = remedy_of(build)
     if remedy:

@@ -35,7 +35,7 @@ TONES = {
     "running": "live",
     "accepted": "live",
 }
-"""The colour of a word: good, bad, wait (somebody has something to do), still, or live."""
+"""The colour of a word: good, bad, wait (a person has something to do), still, or live."""
 
 _STATES = ("preparing", "provisioning", "exporting", "verifying", "publishing", "cleaning")
 _STEPS = ((60.0, 1.0, "s"), (3600.0, 60.0, "min"), (86400.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))

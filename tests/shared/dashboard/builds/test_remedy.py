@@ -54,7 +54,7 @@ def test_a_kept_disk_is_booted_or_deleted() -> None:
     [
         ({}, "Mend what the reason names"),
         ({"outcome": Outcome.TIMED_OUT}, "build.timeout"),
-        ({"outcome": Outcome.CANCELLED}, "Somebody has ended it"),
+        ({"outcome": Outcome.CANCELLED}, "It was cancelled"),
         ({"steps": (replace(ENDED.steps[0], status="failed"),)}, "Correct the step, and build again"),
         ({"verify_steps": ENDED.steps}, "verification"),
     ],
