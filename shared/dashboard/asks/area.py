@@ -28,9 +28,10 @@ READ_ONLY = "this dashboard only shows; nothing proves here who you are"
 def waiting_page(served: Served, _arguments: Mapping[str, str]) -> PageDocument:
     """Return the promotions that wait for approval, and the specs whose triggers are paused."""
     store = served.backend.store
-    promotions = [each for each in store.promotions() if isinstance(each, AskedPromotion)]
-    triggers = [each for each in store.triggers() if isinstance(each, Trigger) and each.paused]
-    damaged = [each.why for each in (*store.promotions(), *store.triggers()) if isinstance(each, Damaged)]
+    kept = [*store.promotions(), *store.triggers()]
+    promotions = [each for each in kept if isinstance(each, AskedPromotion)]
+    triggers = [each for each in kept if isinstance(each, Trigger) and each.paused]
+    damaged = [each.why for each in kept if isinstance(each, Damaged)]
     return {
         "promotions": [asdict(each) | {"target": f"{each.project}/{each.image}"} for each in promotions],
         "paused": [
