@@ -97,11 +97,12 @@ def test_files_may_be_above_and_not_anywhere(run: Commands, folder: Path, tmp_pa
 def test_one_of_several_images(run: Commands, folder: Path) -> None:
     text = TEMPLATE.replace('"web" {', '"db" {').partition("source ")[2]
     (folder / "db.pkr.hcl").write_text(f'source {text}build {{\n  name = "db"\n  sources = ["googlecompute.db"]\n}}\n')
-    words = ("convert", folder, "--set", "project_id=my-project", "--source", folder)
-    assert run(*words).out.count("\n---\n") == 1
-    done = run(*words, "--only", "db.*")
-    assert (done.status, "\nname: db\n" in done.out, "name: web" in done.out) == (0, True, False)
-    wrong = run(*words, "--only", "googlecompute.dbb")
+    words = ("convert", folder, "--set", "project_id=my-project", "--source", folder, "-o")
+    assert run(*words, folder / "both").status == 0
+    assert {path.name for path in (folder / "both").glob("*.yaml")} == {"db.yaml", "web.yaml"}
+    assert run(*words, folder / "one", "--only", "db.*").status == 0
+    assert {path.name for path in (folder / "one").glob("*.yaml")} == {"db.yaml"}
+    wrong = run(*words, folder / "none", "--only", "googlecompute.dbb")
     assert (wrong.status, "did you mean db.googlecompute.db?" in wrong.err) == (2, True)
 
 
