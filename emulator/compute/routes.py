@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from functools import partial
 
 from flask import Flask, Request, Response, jsonify, request
 
+from ..web.http_server import break_connection
 from .methods import Method
 from .places import Places
 from .rest.calls import Call
@@ -63,8 +63,7 @@ class Router:
         self._faults.meet(said)
         document = self._answer(request, project, path)
         if self._faults.loses(said):
-            connection: socket.socket = request.environ["werkzeug.socket"]
-            connection.shutdown(socket.SHUT_RDWR)
+            break_connection(request.environ)
         return jsonify(document)
 
     def _answer(self, asked: Request, project: str, path: str) -> Document:

@@ -5,7 +5,9 @@ Plain HTTP, or TLS with a certificate of the emulator's own, for clients that sp
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -50,6 +52,16 @@ class _Application:
         answer = self._application(environ, start_response)
         environ[_ANSWER] = answer
         return answer
+
+
+def break_connection(environ: WSGIEnvironment) -> None:
+    """Break the connection of a request off, as a machine does that is gone: what the client sends still is reset.
+
+    Shut down alone, it may wait for minutes with a window of zero, which nobody opens any more.
+    """
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.shutdown(socket.SHUT_RDWR)
 
 
 class HttpServer:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import io
 import re
-import socket
 import threading
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Request, Response
 
+from ...web.http_server import break_connection
 from .failures import ApiError
 
 _REASONS = {408: "requestTimeout", 429: "rateLimitExceeded", 500: "internalError", 502: "badGateway"}
@@ -91,7 +91,7 @@ class Faults:
             raise ApiError(fault.status, reason, f"A fault on purpose: {reason}.")
         if isinstance(fault, _Cut):
             if fault.after_bytes == 0:
-                _cut(request)
+                break_connection(request.environ)
                 return Response()
             request.environ["wsgi.input"] = _CutBody(request, fault.after_bytes)
         if isinstance(fault, _LostAnswer):
@@ -101,7 +101,7 @@ class Faults:
     def after(self, request: Request) -> None:
         """Meet a request that has been served, before its answer is sent."""
         if request.environ.get("emulator.lost_answer"):
-            _cut(request)
+            break_connection(request.environ)
 
     def check(self, request: Request, permission: str, who: str, what: str) -> None:
         """Raise ApiError 403, in Google's words, if `who` may not do this to a `what`: an object or a bucket."""
@@ -130,7 +130,7 @@ class _CutBody(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._left == 0:
-            _cut(self._request)
+            break_connection(self._request.environ)
             raise ConnectionResetError
         part = self._body.read(min(len(buffer), self._left))
         buffer[: len(part)] = part
@@ -140,8 +140,3 @@ class _CutBody(io.RawIOBase):
 
 def _described(request: Request) -> str:
     return f"{request.method} {request.environ['REQUEST_URI']}"
-
-
-def _cut(request: Request) -> None:
-    connection: socket.socket = request.environ["werkzeug.socket"]
-    connection.shutdown(socket.SHUT_RDWR)

@@ -9,14 +9,15 @@ import struct
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 
-from emulator.web.http_server import LOOPBACK, HttpServer, loopback_certificate
+from emulator.web.http_server import LOOPBACK, HttpServer, break_connection, loopback_certificate
 from tests.emulator.listener import SECONDS
 
 
@@ -43,6 +44,25 @@ def test_answer_is_closed_when_its_client_cuts_the_connection() -> None:
         client.close()
         is_cut.set()
         assert closed.wait(SECONDS)
+
+
+def test_a_client_whose_connection_is_broken_while_it_sends_is_told_at_once() -> None:
+    """Shut down without a reset, some of these connections wait for minutes."""
+    application = Flask("broken")
+
+    @application.put("/")
+    def take_a_part() -> str:
+        request.stream.read(3 << 20)
+        break_connection(request.environ)
+        raise ConnectionResetError
+
+    with HttpServer(application) as server:
+        head = f"PUT / HTTP/1.1\r\nHost: {LOOPBACK}:{server.port}\r\nContent-Length: {8 << 20}\r\n\r\n"
+        for _ in range(100):
+            client = socket.create_connection((LOOPBACK, server.port), timeout=SECONDS / 2)
+            with client, suppress(ConnectionError):
+                client.sendall(head.encode() + bytes(8 << 20))
+                assert client.recv(1) == b""
 
 
 @pytest.fixture
