@@ -90,7 +90,7 @@ soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default),
 	.venv/bin/python -m pytest -q -m soak
 	GOLDSMITH_EXAMPLES=1000 .venv/bin/python -m pytest -q -m "hypothesis and not soak"
 	GOLDSMITH_KILLS=100 .venv/bin/python -m pytest -q tests/system/test_sandbox.py tests/system/test_elements.py \
-		tests/system/test_source_elements.py -k "kill or hostile"
+		tests/system/test_source_elements.py -m "soak or not soak" -k "kill or hostile"
 	GOLDSMITH_KILLS=30 .venv/bin/python -m pytest -q tests/system/test_step_cache.py -k kill
 
 .PHONY: test-cloud

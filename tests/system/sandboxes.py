@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
+from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Document, Goldsmith
 
 GROUPS = Path("/sys/fs/cgroup")
+ROOT_IN_SOAK = [*(pytest.param(mode, marks=pytest.mark.soak) for mode in MODES[:-1]), MODES[-1]]
 
 
 def sandboxed(goldsmith: Goldsmith, steps: list[Document], **more: object) -> Path:

@@ -14,7 +14,7 @@ from tests.shared.origins.archives import packed, system, write
 from tests.shared.origins.containers import archived, saved
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Goldsmith
-from tests.system.sandboxes import assert_nothing_left
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
@@ -68,6 +68,7 @@ def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) ->
     assert empty.builds() == []
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_file_system_alone_is_built_upon(empty: Goldsmith, debian_rootfs: Path) -> None:
     done, build = empty.build(from_rootfs(empty, debian_rootfs, disk="filesystem"))
     assert build["outcome"] == "succeeded", done.text
@@ -117,9 +118,10 @@ MBR = [
 
 
 @pytest.mark.vm
+@pytest.mark.soak
 @pytest.mark.parametrize("user", MODES[-1:], indirect=True)
 def test_a_described_disk_boots_by_its_bios(empty: Goldsmith, debian_rootfs: Path) -> None:
-    """The way of the cloud: BIOS, boot loader, cloud-init; `make soak` has it with the example, too."""
+    """The way of the cloud: BIOS, boot loader, cloud-init."""
     local = {"engine": "vm", "boot": "firmware", "network": False}
     spec = from_rootfs(empty, debian_rootfs, disk=MBR, local=local, build={"silence": "30m"})
     step = "findmnt -no FSTYPE /boot >/etc/greeting; tail -n +2 /proc/swaps | wc -l >>/etc/greeting"

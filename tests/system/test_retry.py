@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from tests.system.command import Document, Goldsmith, is_event
-from tests.system.sandboxes import assert_nothing_left, sandboxed
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, sandboxed
 
 pytestmark = pytest.mark.slow
 BAD_INPUT, ENVIRONMENT = 2, 3
@@ -29,6 +29,7 @@ def failed_at_export(goldsmith: Goldsmith) -> Document:
     return first
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_an_archive_that_could_not_be_written_is_written_by_a_retry(sandboxes: Goldsmith) -> None:
     first = failed_at_export(sandboxes)
     (kept,) = sandboxes.images()

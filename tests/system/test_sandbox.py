@@ -19,7 +19,7 @@ from tests.shared.disks.small_disks import tool
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.archives import root_partition
 from tests.system.command import Document, Goldsmith, prints
-from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
@@ -195,6 +195,7 @@ def test_hostile_steps_fail_alone(sandboxes: Goldsmith, tmp_path: Path, script: 
     assert_nothing_left(sandboxes)
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_kill_at_any_moment_leaves_nothing(sandboxes: Goldsmith) -> None:
     kill_builds(sandboxes, int(os.environ.get("GOLDSMITH_KILLS", "4")))
 

@@ -13,7 +13,7 @@ from tests.provisioner.elements.element_folders import element
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.archives import files_with
 from tests.system.command import Document, Goldsmith, prints
-from tests.system.sandboxes import assert_nothing_left, sandboxed
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, sandboxed
 from tests.system.terminal import Terminal
 
 TOKEN = "GS_TEST_TOKEN"
@@ -72,6 +72,7 @@ def with_key(spec: Path, value: str = VALUE) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_sandbox_s_step_gets_them_and_nothing_has_them(sandboxes: Goldsmith) -> None:
     spec = with_key(sandboxed(sandboxes, steps(), output={"family": "made"}))
     first = sandboxes.run("build", spec, environment={TOKEN: VALUE})

@@ -15,6 +15,7 @@ from shared.cache.packages import PackageCache
 from tests.shared.build.test_proxy import PEM
 from tests.shared.sandbox.ordinary_user import MODES, give
 from tests.system.command import Document, Goldsmith
+from tests.system.sandboxes import ROOT_IN_SOAK
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
@@ -61,6 +62,7 @@ def holds(path: Path, texts: Sequence[str]) -> bool:
     return False
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_steps_have_them_and_nothing_else_has(sandboxes: Goldsmith) -> None:
     spec = behind_a_proxy(sandboxes, LOOK)
     done, build = sandboxes.build(spec)

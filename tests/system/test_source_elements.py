@@ -17,7 +17,7 @@ from shared.disks.disk import Disk
 from tests.provisioner.elements.element_folders import ORIGINAL, element
 from tests.shared.disks.small_disks import tool
 from tests.system.command import Goldsmith
-from tests.system.sandboxes import assert_nothing_left, wait_for_no_group, wait_for_no_mount
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, wait_for_no_group, wait_for_no_mount
 
 pytestmark = pytest.mark.slow
 BAD_INPUT, LACKING = 2, 3
@@ -68,6 +68,7 @@ def scratch_folders(goldsmith: Goldsmith) -> list[Path]:
     return [path for place in places for path in place.glob(".scratch-*")]
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_root_file_system_of_elements_is_built_upon(empty: Goldsmith, debian_rootfs: Path) -> None:
     """Mended: diskimage-builder needs root, and its second run takes as long as its first."""
     spec = from_elements(empty, UNPACK)
@@ -126,6 +127,7 @@ def test_hostile_elements_see_nothing_of_the_host(empty: Goldsmith) -> None:
     assert_nothing_left(empty)
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_killed_processes_leave_nothing(empty: Goldsmith) -> None:
     """Kill commands at random moments of root.d; what they have left is gone when the next one has ended.
 

@@ -12,7 +12,7 @@ import pytest
 
 from provisioner.protocol import FROM_CACHE
 from tests.system.command import Document, Goldsmith, is_event, is_report
-from tests.system.sandboxes import assert_nothing_left, sandboxed
+from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, sandboxed
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +87,7 @@ def test_a_build_begins_after_the_steps_that_were_done_before(sandboxes: Goldsmi
     assert_nothing_left(sandboxes)
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_damaged_layer_is_made_again(sandboxes: Goldsmith) -> None:
     whole = build(sandboxes, [False, False, False])
     layers = json.loads(sandboxes.run("cache", "list", "--json").out)

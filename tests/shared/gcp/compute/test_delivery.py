@@ -209,7 +209,8 @@ def direct(tmp_path: Path, debian_home: Path) -> Iterator[Cloud]:
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("delivery", ["download", pytest.param("disk", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("delivery", ["download", "disk"])
 def test_a_vm_builds_with_what_it_was_given_also_after_a_reboot(
     direct: Cloud, debian_home: Path, delivery: DeliveryWay
 ) -> None:
