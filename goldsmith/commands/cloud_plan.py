@@ -26,14 +26,13 @@ from shared.runtime import opening
 from ..places import Place, open_client_of
 from ..screen.tables import print_json
 from ..screen.text import say
-from .specs import read_builds
+from .specs import LOOKED_AT, read_builds
 
 if TYPE_CHECKING:
     from shared.runtime.opening import CloudClient
     from shared.spec.model import Spec
 
 LARGEST_LIST = 1 << 20  # bytes of a price list
-LOOKED_AT = 200  # of a project's newest builds
 
 
 def prices_from(path: Path | None) -> PriceList:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shared.build.build import Build
+from shared.build.cost.estimate import Estimate, estimate_build
 from shared.build.events import BuildRequested, to_json
 from shared.build.identity import build_id
 from shared.build.plan import MachinePlan, Plan, SpecPlace
@@ -31,8 +34,9 @@ from ..screen.tables import print_json
 from ..screen.text import complain, say
 
 if TYPE_CHECKING:
-    from shared.runtime.opening import LocalBackend
+    from shared.runtime.opening import CachedSteps, LocalBackend
 
+LOOKED_AT = 200  # of the newest builds, for an estimate
 ENGINES = ("vm", "chroot", "auto")
 
 
@@ -187,26 +191,48 @@ def validate(path: Path, parameters: Mapping[str, str], source: Path | None) -> 
         say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
 
 
+@dataclass(frozen=True)
+class PlannedHere:
+    """A build of this machine as its request would be."""
+
+    request: BuildRequested
+    cached: CachedSteps | None  # None: no step is run
+    estimate: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON, with what is beside it."""
+        unchanged = self.request.unchanged
+        return {
+            **to_json(self.request)["plan"],
+            "unchanged": unchanged.name if unchanged is not None else None,
+            "cached": asdict(self.cached) if self.cached is not None else None,
+            "estimate": self.estimate.to_json(),
+        }
+
+
 def plan(path: Path, parameters: Mapping[str, str], source: Path | None, engine: str | None, *, as_json: bool) -> None:
     """Print what a build would make; of a workflow of several, what each would."""
     asked = f"goldsmith plan {uuid.uuid4()}"
     file = read_builds(path, parameters, asked, source)
     builds = with_engine(here(file.builds, path), engine)
-    requests = []
+    planned = []
     with shown() as progress, open_home(progress) as backend:
         local = opening.builds_here(backend)
         local.tidy()  # what a killed plan has left
+        earlier = [build for build in backend.store.builds(limit=LOOKED_AT) if isinstance(build, Build)]
         for build in builds:
             with local.building(build_id(build.spec.name, asked)):
-                requests.append(_admitted(build, builds, file.folder, backend, asked))
+                request = _admitted(build, builds, file.folder, backend, asked)
+                runs = request.unchanged is None and request.taken_up is None
+                cached = local.cached_steps(request.plan) if runs else None
+                planned.append(PlannedHere(request, cached, estimate_build(request.plan, earlier)))
     if as_json:
-        plans = [to_json(request)["plan"] for request in requests]
-        print_json(plans if len(builds) > 1 else plans[0])
+        print_json([each.to_json() for each in planned] if len(builds) > 1 else planned[0].to_json())
         return
-    for number, request in enumerate(requests):
+    for number, each in enumerate(planned):
         if number:
             say("")
-        _print_plan(request.plan, request.unchanged is not None)
+        _print_plan(each)
 
 
 def _admitted(
@@ -227,7 +253,8 @@ def _described(machine: MachinePlan) -> str:
     return f"{machine.cpus} CPUs, {machine.memory_mb} MB, {machine.boot} boot"
 
 
-def _print_plan(made: Plan, unchanged: bool) -> None:
+def _print_plan(planned: PlannedHere) -> None:
+    made = planned.request.plan
     source, image, machine = made.source, made.image, made.machine
     lines = [
         ("image", f"{image.project}/{image.name}" + (f", family {image.family}" if image.family else "")),
@@ -237,10 +264,35 @@ def _print_plan(made: Plan, unchanged: bool) -> None:
         ("machine", _described(machine)),
         ("context", f"{made.context.size} bytes, {made.context.digest[:12]}" if made.context else "none"),
         ("steps", ", ".join(f"{step.name} ({step.action})" for step in made.steps) or "none"),
+        *_cached_lines(planned),
         ("deadline", f"{format_duration(made.timeout)} after the request, {made.attempts} attempts"),
+        ("time", planned.estimate.text),
         ("digest", made.content_digest),
     ]
-    if unchanged:
+    if planned.request.unchanged is not None:
         lines.append(("unchanged", "an image with this content is there; nothing will be built"))
     for name, value in lines:
-        say(f"{name + ':':<10} {value}")
+        say(f"{name + ':' if name else '':<10} {value}")
+
+
+def _cached_lines(planned: PlannedHere) -> Iterator[tuple[str, str]]:
+    made, cached = planned.request.plan, planned.cached
+    if planned.request.taken_up is not None:
+        yield "cached", "all steps: an earlier build has kept its image, which is this one"
+    if cached is None or not made.steps:
+        return
+    if cached.steps:
+        end = None if cached.until is None else datetime.fromtimestamp(cached.until, UTC)
+        until = "" if end is None else f", until {end:%Y-%m-%d %H:%M} UTC"
+        names = ", ".join(cached.steps)
+        yield (
+            "cached",
+            (
+                f"{len(cached.steps)} of {len(made.steps)} steps: {names} "
+                f"(layer {cached.layer[:12]} of build {cached.build}{until})"
+            ),
+        )
+    else:
+        yield "cached", f"0 of {len(made.steps)} steps"
+    if cached.why_not:
+        yield "", cached.why_not

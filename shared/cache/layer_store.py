@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ..errors import EnvironmentFault, GoldsmithError
 from ..host.scratch import if_abandoned, is_at
@@ -128,7 +128,7 @@ class LayerStore:
                 os.close(lock)
                 return None
             record = LayerRecord.decode(os.read(lock, LARGEST_RECORD))
-            if record.key == key and is_content(path.with_name(CONTENT)) and self._is_whole(record):
+            if self._is_of_use(record, key):
                 os.utime(lock)
                 return OpenLayer(record, self.folder / key / CONTENT, lock)
         except (OSError, ValueError, GoldsmithError):
@@ -136,6 +136,16 @@ class LayerStore:
         os.close(lock)
         self.discard(key)
         return None
+
+    def look(self, key: str) -> LayerRecord | None:
+        """Return the record of a layer that open() would open; it stays as it is, and so does one that is damaged."""
+        path = self.folder / key / RECORD
+        try:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                record = LayerRecord.decode(file.read(LARGEST_RECORD))
+            return record if self._is_of_use(record, key) else None
+        except (OSError, ValueError, GoldsmithError):
+            return None
 
     def publish(self, staged: Path, record: LayerRecord) -> LayerRecord | None:
         """Make a layer of a folder that has its content; return its record, or None where there is one. OSError."""
@@ -196,16 +206,36 @@ class LayerStore:
         A layer is of no use without those below it: it goes with them.
         """
         self.sweep()
+        return list(self._over(most, self.discard))
+
+    def surplus(self, most: int) -> list[LayerRecord]:
+        """Return the layers that prune() would remove."""
+        return list(self._over(most, self._is_unused))
+
+    def _over(self, most: int, goes: Callable[[str], bool]) -> Iterator[LayerRecord]:
+        """Yield what is too much, as far as it goes."""
         left = sorted(self.records(), key=lambda record: (record.used, record.key))
-        gone, size = [], sum(record.disk_bytes for record in left)
-        there = {record.key for record in left}
+        size, there = sum(record.disk_bytes for record in left), {record.key for record in left}
         for record in left:
             orphan = bool(record.before) and record.before not in there
-            if (size > most or orphan) and self.discard(record.key):
-                gone.append(record)
+            if (size > most or orphan) and goes(record.key):
+                yield record
                 there.discard(record.key)
                 size -= record.disk_bytes
-        return gone
+
+    def _is_unused(self, key: str) -> bool:
+        """Return whether discard() would remove a layer."""
+        try:
+            lock = os.open(self.folder / key / RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
 
     def sweep(self) -> None:
         """Remove what killed processes have left: layers that were on their way out, and such without a record."""
@@ -234,6 +264,10 @@ class LayerStore:
                 self.discard(key)
                 bad.append(key)
         return bad
+
+    def _is_of_use(self, record: LayerRecord, key: str) -> bool:
+        """Return whether a layer is that of a key, and whole. OSError, EnvironmentFault."""
+        return record.key == key and is_content(self.folder / key / CONTENT) and self._is_whole(record)
 
     def _is_whole(self, record: LayerRecord) -> bool:
         """Return whether a layer's files are as they were; all is read where the file system says otherwise.
@@ -301,8 +335,8 @@ def open_chain(store: LayerStore, chain: Sequence[StepLayer], max_age: float) ->
         if not layer.usable:
             break
         opened = store.open(layer.key)
-        below = found[-1].record.digest if found else ""
-        if opened is not None and opened.record.below == below and not _too_old(opened.record, time.time(), max_age):
+        record = None if opened is None else opened.record
+        if opened is not None and _lack(record, found[-1].record if found else None, max_age) is None:
             found.append(opened)
             continue
         if opened is not None:
@@ -311,6 +345,32 @@ def open_chain(store: LayerStore, chain: Sequence[StepLayer], max_age: float) ->
             store.discard(each.key)
         break
     return found
+
+
+Lack = Literal["missing", "old", "elsewhere"]
+"""Why a layer is of no use: it is not there, its results of other hosts are too old, or it is on another layer."""
+
+
+def look_along(store: LayerStore, chain: Sequence[StepLayer], max_age: float) -> tuple[list[LayerRecord], Lack | None]:
+    """Return the records of the layers that open_chain() would open, and what the next one lacks; change nothing."""
+    found: list[LayerRecord] = []
+    for layer in chain:
+        if not layer.usable:
+            break
+        record = store.look(layer.key)
+        lack = _lack(record, found[-1] if found else None, max_age)
+        if record is None or lack is not None:
+            return found, lack
+        found.append(record)
+    return found, None
+
+
+def _lack(record: LayerRecord | None, below: LayerRecord | None, max_age: float) -> Lack | None:
+    if record is None:
+        return "missing"
+    if record.below != (below.digest if below else ""):
+        return "elsewhere"
+    return "old" if _too_old(record, time.time(), max_age) else None
 
 
 def _too_old(record: LayerRecord, now: float, max_age: float) -> bool:

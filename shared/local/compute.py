@@ -63,7 +63,7 @@ from .plan_checks import (
 )
 from .secret_values import HostSecrets, check_secrets
 from .site import check_proxy, lend_site
-from .step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
+from .steps.step_cache import after_layers, cache_size, check_reads, make_room, step_cache, with_layers
 
 ZONE = "local"
 HEADROOM = GIB // 2  # bytes that a build may write beside the copy of its source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -11,20 +12,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
 from ..architectures import X86_64, Architecture, of_host
-from ..cache.layer_store import folder_of_layers
+from ..cache.layer_store import Lack, LayerRecord, folder_of_layers
 from ..disks.disk import Disk
 from ..disks.partition_table import DiskPartition
 from ..errors import EnvironmentFault, InputError
 from ..host.build_folder import BuildFolder
 from ..host.programs import ProgramFailed, find_tool, run_tool
 from ..ports import Message
-from ..sandbox.roots.layer_stack import CacheSpec
+from ..sandbox.roots.layer_stack import MOST_LOWER, CacheSpec
 from ..sandbox.roots.tree_root import unwritten_disk
-from ..sandbox.supervisor import BAD_INPUT, HELD, REMOVE, SandboxSpec
+from ..sandbox.supervisor import BAD_INPUT, HELD, LAYERS, REMOVE, SandboxSpec
 from ..sandbox.user_namespace import own_id_ranges
 from .metadata_server import MetadataServer, Route, machine_routes
 from .package_proxy import PackageProxy, open_package_proxy
@@ -99,6 +101,16 @@ def work_on_files(*arguments: str | Path) -> str:
     except ProgramFailed as error:
         kind = InputError if error.status == BAD_INPUT else EnvironmentFault
         raise kind(error.output.strip() or str(error)) from error
+
+
+def look_at_layers(cache: CacheSpec) -> tuple[list[LayerRecord], Lack | None]:
+    """Return the records of the layers that a sandbox would begin after, and what the next one lacks. EnvironmentFault.
+
+    Files of an ordinary user's sandbox have ids that only a process of that user's namespace can look at.
+    """
+    most = replace(cache, chain=cache.chain[:MOST_LOWER])
+    document = json.loads(work_on_files(LAYERS, json.dumps(asdict(most))))
+    return [LayerRecord(**each) for each in document["found"]], document["lack"]
 
 
 def launch_sandbox(

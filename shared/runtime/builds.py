@@ -29,7 +29,9 @@ from ..planning.requests import ask_to_cancel, give_up
 from .webhooks import make_calls
 
 if TYPE_CHECKING:
+    from ..build.plan import Plan
     from ..engine.engine import Listener
+    from ..local.steps.cached_steps import CachedSteps
     from ..ports import Resource
     from ..spec.model import Spec
     from .keeper import Retried
@@ -88,6 +90,12 @@ class LocalBuilds:
             return {}
         archive = Path(context.uri)
         return step_documents(steps, PackedFile(archive), archive.parent)
+
+    def cached_steps(self, plan: Plan) -> CachedSteps:
+        """Return which steps a build would take from the cache, whose context is packed. EnvironmentFault."""
+        from ..local.steps.cached_steps import cached_steps
+
+        return cached_steps(plan, self._backend.catalogue.disk(plan.source.name), self._backend.home, os.environ)
 
     def run(self, request: BuildRequested | BuildRejected, listener: Listener, interruption: Interruption) -> Build:
         """Run a build, which the caller holds, to its end in this process."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..build.plan import SourceImage
     from ..local.console import LocalConsole as LocalConsole
+    from ..local.steps.cached_steps import CachedSteps as CachedSteps
     from ..published.cascade import Rebuild as Rebuild
     from ..published.image_check import ImageVerdict as ImageVerdict
     from ..published.promotion import PromotedImage as PromotedImage

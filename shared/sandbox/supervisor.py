@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..cache.layer_store import LayerStore
+from ..cache.layer_store import LayerStore, look_along
 from ..cache.moving import export_layers, import_layers
 from ..errors import EnvironmentFault, GoldsmithError, InputError
 from ..host.programs import end_programs_with_this_process
@@ -49,7 +49,7 @@ BAD_INPUT = 2  # the exit status for an archive that has no layers
 CHUNK = 1 << 16
 LOOK = 0.5  # seconds between two looks at a memory that no group limits
 HELD = "held"  # a file in the folder: a hand may have touched the sandbox, and nothing of it is kept any more
-REMOVE, VERIFY, EXPORT, IMPORT = "--remove", "--verify", "--export", "--import"
+REMOVE, VERIFY, EXPORT, IMPORT, LAYERS = "--remove", "--verify", "--export", "--import", "--layers"
 COMPLETED, FAILED = 0, 1  # exit statuses of the provisioner; of a job that has failed, the disk is not wanted
 
 
@@ -276,6 +276,11 @@ def _chore(name: str, folder: Path, archive: Path = Path()) -> str:
     return str(export_layers(store, archive) if name == EXPORT else import_layers(store, archive, remove_all))
 
 
+def _look_along(cache: CacheSpec) -> str:
+    found, lack = look_along(LayerStore(Path(cache.folder), remove_all), cache.chain, cache.max_age)
+    return json.dumps({"found": [asdict(record) for record in found], "lack": lack})
+
+
 def _pass_on(descriptor: int, target: socket.socket) -> bool:
     """Pass on what is there; return False where there is nothing more."""
     try:
@@ -306,12 +311,17 @@ def main(arguments: list[str]) -> int:
     --verify LAYERS             remove damaged layers, and print their keys
     --export LAYERS ARCHIVE     write all layers into an archive, and print their number
     --import LAYERS ARCHIVE     add those of an archive, and print their number
+    --layers CACHE              print the records of its layers that are of use, and what the next one lacks
     """
     _end_with_parent()
     end_programs_with_this_process()
     try:
         if arguments[0] == REMOVE:
             remove_unpacked(Path(arguments[1]))
+            return 0
+        if arguments[0] == LAYERS:
+            cache = CacheSpec.decode(json.loads(arguments[1]))
+            sys.stdout.write(run_with_all_ids(lambda: _look_along(cache)) + "\n")
             return 0
         if arguments[0].startswith("--"):
             sys.stdout.write(run_with_all_ids(lambda: _chore(arguments[0], *map(Path, arguments[1:]))) + "\n")

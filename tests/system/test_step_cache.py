@@ -63,9 +63,21 @@ def notes(build: Document) -> list[bool]:
     return [step["note"] == FROM_CACHE for step in build["steps"]]
 
 
+def planned(goldsmith: Goldsmith, spec: Path) -> list[str]:
+    """Return the steps that the plan says will be taken from the cache."""
+    done = goldsmith.run("plan", spec, "--json")
+    assert done.status == 0, done.text
+    cached: list[str] = json.loads(done.out)["cached"]["steps"]
+    return cached
+
+
 def build(goldsmith: Goldsmith, wanted: list[bool], *arguments: str, third: str = THIRD) -> str:
-    """Build; return the name of the image."""
-    done, built = goldsmith.build(sandboxed(goldsmith, steps(third), hygiene="warn"), *arguments)
+    """Build, as the plan has said; return the name of the image."""
+    spec = sandboxed(goldsmith, steps(third), hygiene="warn")
+    if not arguments:
+        taken = [step["name"] for step, from_cache in zip(steps(third), wanted, strict=True) if from_cache]
+        assert planned(goldsmith, spec) == taken
+    done, built = goldsmith.build(spec, *arguments)
     assert (done.status, built["outcome"], notes(built)) == (0, "succeeded", wanted), done.text
     return str(built["image"]["name"])
 
@@ -190,6 +202,7 @@ def in_a_vm(goldsmith: Goldsmith, second: str) -> Path:
 def test_a_vm_begins_after_the_steps_that_were_done_before(goldsmith: Goldsmith) -> None:
     spec = in_a_vm(goldsmith, "cat /opt/1 >>/opt/second\n")
     for wanted, more in (([False, False], ()), ([True, False], ("--from", "second"))):
+        assert planned(goldsmith, spec) == (["first", "second"] if more else [])
         done, built = goldsmith.build(spec, *more)
         assert (done.status, built["outcome"], notes(built)) == (0, "succeeded", wanted), done.text
         goldsmith.traces.assert_none()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shared.cache.layer_store import CONTENT, LayerRecord, LayerStore, StepLayer, open_chain
+from shared.cache.layer_store import CONTENT, LayerRecord, LayerStore, StepLayer, look_along, open_chain
 
 CHAIN = tuple(StepLayer(step, f"step{step}", f"{step}" * 64, step > 1) for step in (0, 2, 3))
 
@@ -79,3 +79,32 @@ def test_the_owner_of_a_layer_that_is_a_file_does_not_count(tmp_path: Path) -> N
     assert made is not None
     shutil.chown(store.folder / made.key / CONTENT, 12345, 12345)
     assert store.verify() == []
+
+
+def test_a_look_finds_what_a_build_would_open_and_leaves_all_as_it_is(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    chain_of(tmp_path, store)
+    before = {record.key: record.used for record in store.records()}
+    young = replace(CHAIN[0], usable=False)
+    assert [len(look_along(store, CHAIN, 1e12)[0]), look_along(store, CHAIN, 1e12)[1]] == [3, None]
+    assert [len(look_along(store, CHAIN, 1.0)[0]), look_along(store, CHAIN, 1.0)[1]] == [1, "old"]
+    assert look_along(store, (young, *CHAIN[1:]), 1e12) == ([], None)
+    assert look_along(store, CHAIN[1:], 1e12) == ([], "elsewhere")
+    content = store.folder / CHAIN[1].key / CONTENT
+    content.write_text("damaged")
+    assert [len(look_along(store, CHAIN, 1e12)[0]), look_along(store, CHAIN, 1e12)[1]] == [1, "missing"]
+    assert {record.key: record.used for record in store.records()} == before
+    assert opened(store, CHAIN, 1e12) == 1
+
+
+def test_what_pruning_would_remove_is_known_before(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path / "layers", shutil.rmtree)
+    store.folder.mkdir()
+    chain_of(tmp_path, store)
+    in_use = store.open(CHAIN[1].key)
+    assert in_use is not None
+    expected = [record.key for record in store.surplus(0)]
+    assert sorted(expected) == [CHAIN[0].key, CHAIN[2].key]
+    assert [record.key for record in store.prune(0)] == expected
+    in_use.close()

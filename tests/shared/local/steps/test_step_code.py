@@ -10,8 +10,8 @@ import pytest
 
 from provisioner.protocol import Step
 from shared.build.plan import CachePlan, MachinePlan, Plan
-from shared.local.step_cache import chain_of
-from shared.local.step_code import NOT_OF_STEPS, TREE
+from shared.local.steps.step_cache import chain_of
+from shared.local.steps.step_code import NOT_OF_STEPS, TREE
 from tests.project.source_tree import imports, modules
 from tests.world.values import plan as a_plan
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from provisioner.protocol import Job
 from provisioner.system.context import selected_digest
 
-from ..build.plan import Plan
-from ..cache.disk_delta import apply_delta, read_delta
-from ..cache.disk_digest import kept_digest
-from ..cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
-from ..cache.step_keys import layer_chain
-from ..errors import EnvironmentFault, ImageFileError, InputError, NotFound
-from ..machines.machines import CHROOT
-from ..machines.qemu import StepCache
-from ..ports import MachineRequest
-from ..quantities import parse_size
-from ..topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
+from ...build.plan import Plan
+from ...cache.disk_delta import apply_delta, read_delta
+from ...cache.disk_digest import kept_digest
+from ...cache.layer_store import LayerStore, StepLayer, folder_of_layers, open_chain
+from ...cache.step_keys import layer_chain
+from ...errors import EnvironmentFault, ImageFileError, InputError, NotFound
+from ...machines.machines import CHROOT
+from ...machines.qemu import StepCache
+from ...ports import MachineRequest
+from ...quantities import parse_size
+from ...topology import CACHE_SIZE, CACHE_SIZE_DEFAULT
 from .step_code import TREE, code_of_steps
 
 LOG = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _store(home: Path) -> LayerStore:
 
 
 def _remove(folder: Path) -> None:
-    from ..machines.start_sandbox import remove_folder  # loads all of the sandbox: only where something is removed
+    from ...machines.start_sandbox import remove_folder  # loads all of the sandbox: only where something is removed
 
     remove_folder(folder)
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..errors import EnvironmentFault
-from ..machines.machines import CHROOT
+from ...errors import EnvironmentFault
+from ...machines.machines import CHROOT
 
-TREE = Path(__file__).resolve().parents[2]
+TREE = Path(__file__).resolve().parents[3]
 PROVISIONER, SANDBOX, DIRECT_BOOT = "provisioner", "shared/sandbox", "shared/machines/direct_boot"
 NOT_OF_STEPS = frozenset(
     {
