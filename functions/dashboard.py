@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import functions_framework
 
-from shared.topology import RETIREMENT_REPORT
+from shared.topology import RETIREMENT_REPORT, UPKEEP_REPORT
 
 from . import log
 from .handling import INSTANCE
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 POLL, LIST_POLL = 2.0, 15.0  # seconds: each look reads documents, which are paid for
 PATIENCE = 10.0  # seconds for which a browser waits for what comes of a request
 STREAMS = 8  # live answers at once, of the 32 threads that the instance has
+STREAMS_EACH = 3  # of one viewer
 STREAM_SECONDS = 50.0  # less than the function's time-out
 
 
@@ -52,17 +53,19 @@ class _Application:
             if self._made is None or self._made[0] is not backend:
                 bucket = backend.settings.bucket
                 behind = cloud_desk(backend) if backend.settings.iap_audience else None
-                desk = None if behind is None else Desk(behind.who, behind.send, patience=PATIENCE)
+                desk = None if behind is None else Desk(behind.who, behind.send, patience=PATIENCE, rebuilds=True)
                 served = Served(
                     backend=backend,
                     place=backend.settings.project,
                     project=backend.settings.project,
                     options=f" --project {backend.settings.project} --bucket {bucket}",
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
+                    upkeep=f"gs://{bucket}/{UPKEEP_REPORT}",
                     poll=POLL,
                     list_poll=LIST_POLL,
                     desk=desk,
                     streams=STREAMS,
+                    streams_each=STREAMS_EACH,
                     stream_seconds=STREAM_SECONDS,
                 )
                 self._made = backend, make_app(served)

@@ -49,6 +49,7 @@ def _take(data: bytes, backend: CloudBackend) -> None:
     from shared.people.acts import image_acts
     from shared.people.take import take_person_request
     from shared.person_requests import read_asked
+    from shared.published.cascade import ask_for_rebuilds
     from shared.published.image_requests import revoked_with_users
     from shared.published.revocation import RevokedImage
 
@@ -56,4 +57,4 @@ def _take(data: bytes, backend: CloudBackend) -> None:
         settings = backend.settings
         return revoked_with_users(revoked, settings.project, settings.limits, backend.image_users, backend)
 
-    take_person_request(read_asked(data), image_acts(with_users), backend)
+    take_person_request(read_asked(data), image_acts(with_users, ask_for_rebuilds), backend)

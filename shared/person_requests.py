@@ -54,6 +54,8 @@ class PersonRequest:
     state: Literal["asked", "accepted", "done", "failed", "refused"] = "asked"
     told: str = ""  # what has come of it, for people
     ended: float = 0.0  # Unix seconds; 0: it has not
+    alone: bool = False  # of a revocation: its family may be left without a good image
+    cascade: bool = False  # and what was built from the image is built again
 
     @property
     def has_ended(self) -> bool:

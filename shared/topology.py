@@ -46,6 +46,8 @@ KEYS = "keys/"  # whose signatures count; written by the deployer alone
 TRUSTED_KEYS = f"{KEYS}trusted.json"
 RETIREMENT = "retirement/"  # what is done with old images; written by retire_images alone
 RETIREMENT_REPORT = f"{RETIREMENT}report.json"  # of its last run
+UPKEEP = "upkeep/"  # what needs a person, as expire_builds sees it, which alone writes there
+UPKEEP_REPORT = f"{UPKEEP}report.json"
 
 CACHE_SIZE, CACHE_SIZE_DEFAULT = "GOLDSMITH_CACHE_SIZE", "20G"
 """The environment variable that limits what the results of steps take on one machine's disk, and its default."""

@@ -127,7 +127,7 @@ locals {
         "compute.zoneOperations.list", "compute.zones.list"
       ])
       images = ["compute.images.delete", "compute.images.get", "compute.images.list"]
-      store  = "write", objects = { "cidata/" = "write", "logs/" = "write" }
+      store  = "write", objects = { "cidata/" = "write", "logs/" = "write", "upkeep/" = "write" }
       topics = ["build-events", "build-orders", "build-reports", "build-requests", "builds-finished"], keyed = true, gives_vm = false
     }
     retire_images = {
@@ -145,7 +145,7 @@ locals {
     }
     dashboard = {
       builds = ["compute.instances.getSerialPortOutput"], images = ["compute.images.get", "compute.images.list"]
-      store  = "read", objects = { "logs/" = "read", "results/" = "read", "retirement/" = "read" }
+      store  = "read", objects = { "logs/" = "read", "results/" = "read", "retirement/" = "read", "upkeep/" = "read" }
       topics = var.dashboard_iap ? ["people-requests"] : [], keyed = false, gives_vm = false
     }
   }
@@ -222,6 +222,24 @@ resource "google_project_iam_member" "source_images" {
   project = each.value[1]
   role    = "roles/compute.imageUser"
   member  = google_service_account.function[each.value[0]].member
+}
+
+# How many dead letters wait is a metric. Pulling them would show them, and allow to delete them.
+
+resource "google_project_iam_custom_role" "count" {
+  project     = var.project
+  role_id     = "${local.role_prefix}_count"
+  title       = "Goldsmith: count dead letters"
+  description = "Reads metrics of the project, and nothing else."
+  permissions = ["monitoring.timeSeries.list"]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "count" {
+  project = var.project
+  role    = google_project_iam_custom_role.count.name
+  member  = google_service_account.function["expire_builds"].member
 }
 
 # Projects that use the images. A project that cannot be listed keeps every image.

@@ -46,6 +46,7 @@ from ..web.identity import CERTIFICATES_PATH, IAP_KEYS_PATH, TOKEN_PATH, Identit
 from ..web.secret_files import made_once
 from .functions import Functions
 from .google import GoogleEmulators
+from .monitoring import MonitoringEndpoint
 from .scheduler import Scheduler
 
 PROJECT = "goldsmith-emulator"
@@ -107,6 +108,7 @@ class Cloud:
         self.storage: StorageEndpoint
         self.kms: KmsEndpoint
         self.secrets: SecretManagerEndpoint
+        self.monitoring: MonitoringEndpoint
         self.compute: ComputeEndpoint
         self.functions: Functions
         self.router: Router
@@ -172,6 +174,7 @@ class Cloud:
             "GOLDSMITH_VM_SECRETS_URL": f"http://{APIS_ADDRESS}",
             "GOLDSMITH_KMS_ENDPOINT": self.kms.url,
             "GOLDSMITH_SECRETS_ENDPOINT": self.secrets.url,
+            "GOLDSMITH_MONITORING_ENDPOINT": self.monitoring.url,
             "STORAGE_EMULATOR_HOST": self.storage.url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             "GOOGLE_CLOUD_PROJECT": self.project,
@@ -220,6 +223,7 @@ class Cloud:
                 started.result()
         self.pubsub = PubSub(self.google.environment()["PUBSUB_EMULATOR_HOST"], self.project)
         opened.callback(self.pubsub.close)
+        self.monitoring = opened.enter_context(MonitoringEndpoint(self.pubsub, identity=self.identity))
         self._start_compute(opened)
         self.functions = Functions(logs, self.function_environment)
         opened.callback(self.functions.close)

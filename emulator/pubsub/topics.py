@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import grpc
 from google.api_core.exceptions import AlreadyExists
@@ -10,13 +11,22 @@ from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
-from google.pubsub_v1.types import DeadLetterPolicy, ExpirationPolicy, PubsubMessage, RetryPolicy
+from google.pubsub_v1.types import (
+    DeadLetterPolicy,
+    ExpirationPolicy,
+    PubsubMessage,
+    PullRequest,
+    ReceivedMessage,
+    RetryPolicy,
+)
 from google.pubsub_v1.types import Subscription as PulledSubscription
 
 from shared.ports import Message
 from shared.topology import DEAD_LETTERS_SUBSCRIPTION, DEAD_LETTERS_TOPIC, SUBSCRIPTIONS, TOPICS, Subscription
 
 RETAINED = 7 * 24 * 3600  # seconds: Pub/Sub's most
+MOST_PULLED = 1000  # messages at a time
+PATIENCE = 10.0  # seconds
 
 
 class PubSub:
@@ -61,6 +71,30 @@ class PubSub:
         sent = PubsubMessage(data=message.data, attributes=dict(message.attributes), ordering_key=message.ordering_key)
         answer = self.publisher.publish(topic=self.topic(message.topic), messages=[sent])
         return str(answer.message_ids[0])
+
+    def waiting(self, subscription: str) -> list[float] | None:
+        """Return since when each message of a subscription waits, in Unix seconds; None where there is no such.
+
+        Each is pulled, and let go of at once.
+        """
+        path, found, held = self.subscription(subscription), [], []
+        try:
+            while pulled := self._pull(path):
+                found += [each.message.publish_time.timestamp() for each in pulled]
+                held += [each.ack_id for each in pulled]
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+        for begin in range(0, len(held), MOST_PULLED):
+            ids = held[begin : begin + MOST_PULLED]
+            self.subscriber.modify_ack_deadline(subscription=path, ack_ids=ids, ack_deadline_seconds=0)
+        return found
+
+    def _pull(self, path: str) -> list[ReceivedMessage]:
+        request = PullRequest(subscription=path, max_messages=MOST_PULLED, return_immediately=True)
+        call: Any = self.subscriber.transport.pull  # the client itself warns of return_immediately
+        return list(call(request, timeout=PATIENCE).received_messages)
 
     def _pulled(self, wanted: Subscription) -> PulledSubscription:
         return PulledSubscription(

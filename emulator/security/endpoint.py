@@ -18,13 +18,14 @@ from .refusals import Refusal, denied, invalid, unauthenticated
 
 
 class ApiEndpoint(ABC):
-    """Serves a REST API below /v1/ from its making until close(). Faults: deny(), fail_next().
+    """Serves a REST API below /v1/, or another version, from its making until close(). Faults: deny(), fail_next().
 
     A caller without a token may do everything; a token that is not of the emulator is refused.
     """
 
-    def __init__(self, name: str, *, identity: Identity, port: int = 0) -> None:
+    def __init__(self, name: str, *, identity: Identity, port: int = 0, version: str = "v1") -> None:
         self._identity = identity
+        self._api_version = version
         self._lock = threading.Lock()
         self._denied: set[str] = set()
         self._failures: list[int] = []
@@ -69,10 +70,10 @@ class ApiEndpoint(ABC):
     def _application(self, name: str) -> Flask:
         application = Flask(name)
 
-        @application.route("/v1/<path:rest>", methods=["GET", "POST", "PATCH"])
+        @application.route(f"/{self._api_version}/<path:rest>", methods=["GET", "POST", "PATCH"])
         def serve(rest: str) -> Response:
             with self._lock:
-                self.asked.append(f"{request.method} /v1/{rest}")
+                self.asked.append(f"{request.method} /{self._api_version}/{rest}")
                 status = self._failures.pop(0) if self._failures else 0
             if status:
                 raise Refusal(status, "UNAVAILABLE" if status == 503 else "INTERNAL", "A fault on purpose.")

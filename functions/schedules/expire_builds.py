@@ -1,6 +1,6 @@
 """expire_builds: each minute, time passes for every build that is not finished, and orphans are swept up.
 
-So it does for promotions that wait for approval.
+So it does for promotions that wait for approval. What needs a person is written down for the dashboard.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ def expire_builds(request: HttpRequest) -> HttpAnswer:
     if request.method != "POST":
         return refuse_method(request, "POST")
     from shared.published.approval import lapse_promotions
+    from shared.topology import UPKEEP_REPORT
     from shared.upkeep.expiry import expire_builds as expire
+    from shared.upkeep.upkeep_report import tell_upkeep
 
     log.set_build("")
     backend = INSTANCE.backend()
     passed = expire(backend, backend.settings.project)
-    return json_answer({**asdict(passed), "lapsed": lapse_promotions(backend)})
+    lapsed = lapse_promotions(backend)
+    tell_upkeep(passed, backend.backlogs, f"gs://{backend.settings.bucket}/{UPKEEP_REPORT}", backend)
+    return json_answer({**asdict(passed), "lapsed": lapsed})

@@ -25,7 +25,7 @@ from .trends.area import TRENDS, dollars_text, trend_charts
 from .web.access import Access
 from .web.pages import DashboardArea, area_blueprint, html_answer, json_response, wants_html
 from .web.served import Served
-from .web.streams import StreamSlots
+from .web.streams import StreamSlots, viewer_of
 from .web.words import add_words, size_text
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def make_app(served: Served, access: Access | None = None) -> Flask:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions["goldsmith"] = AREAS
-    app.extensions["goldsmith-streams"] = StreamSlots(served.streams)
+    app.extensions["goldsmith-streams"] = StreamSlots(served.streams, served.streams_each, viewer_of(served))
     add_words(app, served)
     add_pictures(app, size_text)
     app.jinja_env.globals.update(manual_html=manual_html, trend_charts=trend_charts)

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -21,10 +22,14 @@ from ..names import quoted
 
 ISSUER, IAP_ISSUER = "https://accounts.google.com", "https://cloud.google.com/iap"
 IAP_HEADER = "X-Goog-IAP-JWT-Assertion"
+GOOGLE_ACCOUNT = "accounts.google.com:"  # how the subjects of Google accounts begin; others prove no mail of Google's
 LONGEST = 8192  # characters of a token; Google's have about 1000
 _LARGEST = 64 << 10  # bytes of all certificates; Google's have about 3000
 _PATIENCE = (5.0, 10.0)  # seconds until the connection, and until each part of the answer
 _LONGEST_KEPT, _SHORTEST_KEPT = 6 * 3600.0, 60.0  # seconds
+_RENEWED_AT = 0.9  # of the time for which they count
+_WAIT = 3.0  # seconds that a thread waits for another one that fetches
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds after a fault, twice as long after each further one
 _SKEW = 30  # seconds that Google's clock may be ahead of this one
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})")
 _GCLOUD = "gcloud auth print-identity-token --impersonate-service-account=ACCOUNT --include-email"
@@ -69,14 +74,38 @@ class ProxiedPeople:
     def mail_behind(self, assertion: str) -> str:
         """Return the mail address of the person, in lower case. InputError, Transient."""
         claims = self._signed.claims(assertion)
-        mail = claims.get("email")
+        mail, subject = claims.get("email"), claims.get("sub")
         if claims.get("iss") != IAP_ISSUER:
             raise InputError(f"the assertion is by {quoted(str(claims.get('iss')))}, and not by {IAP_ISSUER}")
         if claims.get("aud") != self._audience:
             raise InputError(f"the assertion is for {quoted(str(claims.get('aud')))}, and not for {self._audience}")
+        if not isinstance(subject, str) or not subject.startswith(GOOGLE_ACCOUNT) or subject == GOOGLE_ACCOUNT:
+            raise InputError(
+                f"the assertion is of {quoted(str(subject))}, which is no Google account; sign in with one"
+            )
         if not isinstance(mail, str) or "@" not in mail:
             raise InputError("the assertion of Identity-Aware Proxy names no mail address")
         return mail.lower()
+
+
+@dataclass(frozen=True)
+class _Certificates:
+    """What Google has shown, by the monotonic clock."""
+
+    found: Mapping[str, str] = field(default_factory=dict)
+    fetched: float = float("-inf")
+    renewed_at: float = float("-inf")
+    good_until: float = float("-inf")
+
+    def is_due(self, key: str, now: float) -> bool:
+        """Return whether they are to be fetched anew: they are old, or a key is not known that may be new."""
+        return now >= self.renewed_at or (key not in self.found and now - self.fetched >= _SHORTEST_KEPT)
+
+    def still(self, now: float, fault: Transient) -> Mapping[str, str]:
+        """Return those that count although new ones cannot be had; raise the fault where none does."""
+        if now >= self.good_until:
+            raise fault
+        return self.found
 
 
 class _SignedByGoogle:
@@ -87,9 +116,11 @@ class _SignedByGoogle:
         self._algorithm = algorithm
         self._what = what
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._certificates: Mapping[str, str] = {}
-        self._fetched = self._good_until = float("-inf")  # by the monotonic clock
+        self._known = _Certificates()
+        self._fetching = threading.Lock()  # held by the one thread that fetches
+        self._failures = 0  # in a row
+        self._failed_until = float("-inf")
+        self._failure = ""
 
     def claims(self, token: str) -> Mapping[str, Any]:
         """Return what a token says, which is signed by Google and has not expired. InputError, Transient."""
@@ -113,14 +144,37 @@ class _SignedByGoogle:
         return claims
 
     def _certificates_with(self, key: str) -> Mapping[str, str]:
-        """Return Google's certificates by the names of their keys, this one among them if there is such. Transient."""
-        with self._lock:
-            now = self._monotonic()
-            is_new = key not in self._certificates and now - self._fetched >= _SHORTEST_KEPT
-            if now >= self._good_until or is_new:
-                self._certificates, seconds = self._fetch()
-                self._fetched, self._good_until = now, now + min(max(seconds, _SHORTEST_KEPT), _LONGEST_KEPT)
-            return self._certificates
+        """Return Google's certificates by the names of their keys, this one among them if there is such. Transient.
+
+        One thread fetches them. Others go on with those that still count, and wait a little where there are none.
+        """
+        known, now = self._known, self._monotonic()
+        if not known.is_due(key, now):
+            return known.found
+        counts = now < known.good_until and key in known.found
+        if not self._fetching.acquire(timeout=0 if counts else _WAIT):
+            if counts:
+                return known.found
+            raise Transient("Google's certificates are being fetched; try again")
+        try:
+            known, now = self._known, self._monotonic()  # another thread may have fetched them meanwhile
+            return self._renewed(known, now) if known.is_due(key, now) else known.found
+        finally:
+            self._fetching.release()
+
+    def _renewed(self, known: _Certificates, now: float) -> Mapping[str, str]:
+        """Fetch the certificates anew, unless that has failed just now. Transient where none count."""
+        if now < self._failed_until:
+            return known.still(now, Transient(self._failure))
+        try:
+            found, seconds = self._fetch()
+        except Transient as error:
+            pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE)
+            self._failures, self._failed_until, self._failure = self._failures + 1, now + pause, str(error)
+            return known.still(now, error)
+        kept = min(max(seconds, _SHORTEST_KEPT), _LONGEST_KEPT)
+        self._failures, self._known = 0, _Certificates(found, now, now + kept * _RENEWED_AT, now + kept)
+        return found
 
     def _fetch(self) -> tuple[Mapping[str, str], float]:
         """Return Google's certificates, and for how many seconds they are good. Transient."""

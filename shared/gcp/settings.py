@@ -32,6 +32,7 @@ CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key"
 KMS_URL = "https://cloudkms.googleapis.com"
 SECRETS_URL = "https://secretmanager.googleapis.com"
+MONITORING_URL = "https://monitoring.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Settings:
     storage_endpoint: str | None = None
     kms_endpoint: str | None = None
     secrets_endpoint: str | None = None
+    monitoring_endpoint: str | None = None
     pubsub_host: str | None = None  # HOST:PORT
     firestore_host: str | None = None  # HOST:PORT
     credentials_file: str | None = None
@@ -304,6 +306,7 @@ VARIABLES: Mapping[str, Variable] = {
     "storage_endpoint": _emulated(STORAGE_EMULATOR, "Cloud Storage", _AN_URL, _url),
     "kms_endpoint": _emulated("GOLDSMITH_KMS_ENDPOINT", "Cloud KMS", _AN_URL, _url),
     "secrets_endpoint": _emulated("GOLDSMITH_SECRETS_ENDPOINT", "Secret Manager", _AN_URL, _url),
+    "monitoring_endpoint": _emulated("GOLDSMITH_MONITORING_ENDPOINT", "Cloud Monitoring", _AN_URL, _url),
     "pubsub_host": _emulated("PUBSUB_EMULATOR_HOST", "Pub/Sub, without TLS", _AN_ADDRESS, _host),
     "firestore_host": _emulated("FIRESTORE_EMULATOR_HOST", "Firestore, without TLS", _AN_ADDRESS, _host),
     "credentials_file": _emulated(

@@ -27,13 +27,23 @@ def resume_triggers(asked: PersonRequest, backend: Backend) -> str:
     raise Transient(f"the triggers of {asked.target} were written by others all the time")
 
 
-def image_acts(with_users: Callable[[RevokedImage], RevokedImage]) -> Mapping[PersonRequestKind, Act]:
-    """Return what is done for requests about images; `with_users` tells what uses a revoked one."""
+def image_acts(
+    with_users: Callable[[RevokedImage], RevokedImage],
+    rebuild: Callable[[RevokedImage, Backend], RevokedImage] | None = None,
+) -> Mapping[PersonRequestKind, Act]:
+    """Return what is done for requests about images; `with_users` tells what uses a revoked one.
+
+    `rebuild` asks for what was built from it; None where a command does that.
+    """
 
     def revoke(asked: PersonRequest, backend: Backend) -> str:
         project, name = _same_image(asked, backend)
-        reason = f"{asked.reason} ({asked.by})"
-        return shown_result(with_users(revoke_image(project, name, reason, backend)))
+        if asked.cascade and rebuild is None:
+            raise InputError("what was built from an image is built again here by: goldsmith images revoke --cascade")
+        done = revoke_image(project, name, f"{asked.reason} ({asked.by})", backend, alone=asked.alone)
+        if asked.cascade and rebuild is not None:
+            done = rebuild(done, backend)
+        return shown_result(with_users(done))
 
     return {"revoke": revoke, "promote": _promote, "approve": _approve, "refuse": _refuse}
 

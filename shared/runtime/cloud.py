@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..backend import Backend, ReportTarget
+from ..backlog import Backlogs
 from ..clock import SystemClock
 from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
 from ..gcp.identities import IAP_HEADER, GoogleIdentities, ProxiedPeople
-from ..gcp.kms import KeyVersion
 from ..gcp.pubsub import GoogleBus
-from ..gcp.secret_versions import GoogleSecretVersions
+from ..gcp.rest.backlogs import MeasuredBacklogs
+from ..gcp.rest.kms import KeyVersion
+from ..gcp.rest.secret_versions import GoogleSecretVersions
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
 from ..image_users import ImageUsers
@@ -38,6 +40,7 @@ class CloudBackend(Backend):
     settings: Settings
     objects: Objects  # the bucket once more, as intake needs it
     image_users: ImageUsers
+    backlogs: Backlogs
 
 
 class CloudDesk:
@@ -95,4 +98,5 @@ def open_cloud(environment: Mapping[str, str]) -> CloudBackend:
         settings=settings,
         objects=bucket,
         image_users=compute,
+        backlogs=MeasuredBacklogs(settings, clock.now),
     )

@@ -221,8 +221,8 @@ def open_cloud_provenance(project: str, bucket: str, environment: Mapping[str, s
     from ..clock import SystemClock
     from ..gcp.compute.compute import GoogleCompute
     from ..gcp.firestore import GoogleStore
-    from ..gcp.kms import KeyVersion
     from ..gcp.pubsub import GoogleBus
+    from ..gcp.rest.kms import KeyVersion
     from ..gcp.settings import Settings
     from ..gcp.storage import GoogleBucket
 

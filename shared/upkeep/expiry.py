@@ -22,7 +22,7 @@ from ..engine.engine import Engine
 from ..errors import DamagedDocument, GoldsmithError
 from ..ownership import is_disk_of_retry
 from ..planning.turns import give_turns
-from .sweep import sweep_project
+from .sweep import LeftResource, Swept, sweep_and_tell
 from .triggers import pull_triggers
 from .watch import keep_console, watch
 
@@ -43,10 +43,15 @@ class Expiry:
     late: tuple[str, ...]  # builds and projects that there was no time for
     damaged: tuple[str, ...]  # builds that cannot be read, and are left as they are
     triggered: tuple[str, ...] = ()  # builds that triggers have asked for
+    left: tuple[LeftResource, ...] = ()  # orphans that could not be deleted
+    unswept: tuple[str, ...] = ()  # projects that could not be swept, and why
 
 
 class _Late(GoldsmithError):
     """The time was over before this was begun; only the deadline of a build is held then."""
+
+    def __str__(self) -> str:
+        return "there was no time for it"
 
 
 def expire_builds(backend: Backend, project: str, seconds: float = SECONDS) -> Expiry:
@@ -76,13 +81,16 @@ def expire_builds(backend: Backend, project: str, seconds: float = SECONDS) -> E
     for fault in faults.values():
         if not isinstance(fault, GoldsmithError):
             raise fault
+    done = [future.result() for future in swept.values() if not future.exception()]
     return Expiry(
         builds=len(whole),
-        deleted=tuple(name for future in swept.values() if not future.exception() for name in future.result()),
+        deleted=tuple(f"{resource.kind} {resource.name}" for each in done for resource in each.deleted),
         faults=tuple(f"{what}: {fault}" for what, fault in faults.items() if not isinstance(fault, _Late)),
         late=tuple(what for what, fault in faults.items() if isinstance(fault, _Late)),
         triggered=tuple(asked for future in pulled.values() if not future.exception() for asked in future.result()),
         damaged=(*(each.id for each in found if isinstance(each, Damaged)), *damaged),
+        left=tuple(each for one in done for each in one.left),
+        unswept=tuple(f"{what}: {fault}" for what, fault in faults.items() if what in swept),
     )
 
 
@@ -127,9 +135,9 @@ def _tell_slow(build: Build, backend: Backend) -> None:
         LOG.warning(text, build.id, cleaning / 60, left, extra={"metric": "slow_cleaning"})
 
 
-def _sweep(project: str, backend: Backend, end: float) -> list[str]:
+def _sweep(project: str, backend: Backend, end: float) -> Swept:
     _refuse_late(backend, end)
-    return [f"{resource.kind} {resource.name}" for resource in sweep_project(project, backend)]
+    return sweep_and_tell(project, backend)
 
 
 def _refuse_late(backend: Backend, end: float) -> None:
@@ -137,7 +145,9 @@ def _refuse_late(backend: Backend, end: float) -> None:
         raise _Late
 
 
-def _faults(work: Mapping[str, Future[None]] | Mapping[str, Future[list[str]]]) -> dict[str, BaseException]:
+def _faults(
+    work: Mapping[str, Future[None]] | Mapping[str, Future[list[str]]] | Mapping[str, Future[Swept]],
+) -> dict[str, BaseException]:
     """Log the exceptions, and return them by what they were raised in."""
     faults = {what: fault for what, future in work.items() if (fault := future.exception())}
     for what, fault in faults.items():

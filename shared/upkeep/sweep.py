@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..backend import Backend
 from ..build.build import Build, ImageDocument
@@ -16,9 +16,34 @@ from ..ports import Resource
 LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LeftResource:
+    """An orphan that could not be deleted."""
+
+    kind: str
+    name: str
+    project: str
+    zone: str
+    build_id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The outcome of one sweep."""
+
+    deleted: list[Resource]
+    left: list[LeftResource]
+
+
 def sweep_project(project: str, backend: Backend) -> list[Resource]:
     """Delete the orphans of a project; return those that were deleted. The others are logged, and left."""
-    deleted = []
+    return sweep_and_tell(project, backend).deleted
+
+
+def sweep_and_tell(project: str, backend: Backend) -> Swept:
+    """Delete the orphans of a project; return those that were deleted, and those that are left, which are logged."""
+    deleted, left = [], []
     for resource in list(backend.compute.labelled(project)):
         try:
             if not is_orphan(resource, backend):
@@ -26,10 +51,15 @@ def sweep_project(project: str, backend: Backend) -> list[Resource]:
             backend.compute.delete(resource.kind, resource.name, project, resource.zone)
         except GoldsmithError as error:  # of any kind: the other orphans must not wait for it
             LOG.warning("orphan %s %s cannot be deleted: %s", resource.kind, resource.name, error)
+            left.append(_left(resource, project, error))
             continue
         LOG.info("deleted orphan %s %s of build %s", resource.kind, resource.name, resource.build_id)
         deleted.append(resource)
-    return deleted + sweep_kept(backend)
+    return Swept(deleted + sweep_kept(backend), left)
+
+
+def _left(resource: Resource, project: str, why: GoldsmithError) -> LeftResource:
+    return LeftResource(resource.kind, resource.name, project, resource.zone, resource.build_id, str(why))
 
 
 def sweep_kept(backend: Backend) -> list[Resource]:

@@ -8,6 +8,7 @@ from emulator.cloud.cloud import Cloud
 from shared.build.build import Outcome, State
 from shared.build.events import Reported
 from tests.cloud.person import Person
+from tests.cloud.test_upload import read_page
 
 pytestmark = pytest.mark.vm
 
@@ -68,6 +69,11 @@ def test_a_deadline_ends_a_build(person: Person, cloud: Cloud) -> None:
     done = person.finished("late")
     assert done.outcome is Outcome.TIMED_OUT
     assert done.reason
+    cloud.scheduler.step("expire-builds")
+    checks = {each["id"]: each for each in read_page(f"{cloud.functions.urls['dashboard']}/api/health")["checks"]}
+    known = [checks[name]["count"] is not None for name in ("dead-letters", "leaked", "schedules")]
+    assert known == [True, True, True], "expire_builds has written down what it has found"
+    assert cloud.monitoring.asked
 
 
 def test_a_rebuild_by_the_scheduler_is_a_build_only_when_something_has_changed(person: Person, cloud: Cloud) -> None:

@@ -19,6 +19,7 @@ from shared.backend import Backend
 from shared.gcp.settings import Settings
 from shared.ports import Message
 from shared.runtime.cloud import CloudBackend
+from tests.world.counted import FakeBacklogs
 from tests.world.uploaded import MemoryObjects
 from tests.world.world import MASTER, World
 
@@ -41,7 +42,14 @@ class Deployment:
         self.world = world or World()
         self.objects = MemoryObjects()
         parts = {each.name: getattr(self.world.backend, each.name) for each in fields(Backend)}
-        self.backend = CloudBackend(**parts, settings=SETTINGS, objects=self.objects, image_users=self.world.compute)
+        self.backlogs = FakeBacklogs()
+        self.backend = CloudBackend(
+            **parts,
+            settings=SETTINGS,
+            objects=self.objects,
+            image_users=self.world.compute,
+            backlogs=self.backlogs,
+        )
 
     @contextmanager
     def application(self, function: str) -> Iterator[Flask]:

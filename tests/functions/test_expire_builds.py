@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from shared.backlog import Backlog
 from shared.build.build import Outcome, State
 from shared.build.damage import readable_builds
 from shared.build.image.approval import AskedPromotion
+from shared.errors import Permanent, Transient
+from shared.names import BUILD_LABEL, EXPIRES_LABEL
 from shared.ports import Message
-from shared.topology import FINALIZED, REQUESTS_TOPIC, UPLOADS_TOPIC
+from shared.topology import DEAD_LETTERS_SUBSCRIPTION, FINALIZED, REQUESTS_TOPIC, UPLOADS_TOPIC
 from tests.functions.deployed import BUCKET, Deployment
 from tests.world import values
+from tests.world.fakes import FakeDisk
 from tests.world.intake import SOURCE
 
 
@@ -28,7 +32,7 @@ def test_time_passes(deployment: Deployment) -> None:
     with deployment.client("expire_builds") as client:
         response = client.post("/")
     assert response.status_code == 200
-    keys = ("deleted", "faults", "late", "damaged", "triggered", "lapsed")
+    keys = ("deleted", "faults", "late", "damaged", "triggered", "left", "unswept", "lapsed")
     assert response.get_json() == {"builds": 1} | {key: [] for key in keys}
     build = deployment.world.build()
     assert (build.state, build.outcome) == (State.CLEANING, Outcome.TIMED_OUT)
@@ -53,6 +57,30 @@ def test_only_a_post_lets_it_pass(deployment: Deployment) -> None:
         response = client.get("/")
     assert (response.status_code, response.headers["Allow"]) == (405, "POST")
     assert deployment.world.build().state is State.PREPARING
+
+
+def test_what_needs_a_person_is_written_for_the_dashboard(deployment: Deployment) -> None:
+    """An orphan that cannot be deleted, and messages that wait; a fault of the count keeps nothing from being told."""
+    world = deployment.world
+    labels = {BUILD_LABEL: "old-0123456789ab", EXPIRES_LABEL: "1"}
+    world.compute.disks["gs-old-a1-boot"] = FakeDisk("us-central1-a", labels, "")
+    world.compute.faults["delete"] = Permanent("disk gs-old-a1-boot: it is in use")
+    deployment.backlogs.measured = Backlog(3, world.clock.now() - 7200.0, world.clock.now())
+    with deployment.client("expire_builds") as client, deployment.client("dashboard") as browser:
+        before = {each["id"]: each for each in browser.get("/api/health").get_json()["checks"]}
+        assert (before["leaked"]["count"], before["dead-letters"]["count"]) == (None, None)
+        client.post("/")
+        found = {each["id"]: each for each in browser.get("/api/health").get_json()["checks"]}
+        assert (found["leaked"]["count"], found["dead-letters"]["count"], found["schedules"]["count"]) == (1, 3, 0)
+        [left] = found["leaked"]["findings"]
+        deployment.backlogs.fault = Transient("Cloud Monitoring: 503")
+        client.post("/")
+        found = {each["id"]: each for each in browser.get("/api/health").get_json()["checks"]}
+    assert deployment.backlogs.asked == [DEAD_LETTERS_SUBSCRIPTION] * 2
+    assert (found["dead-letters"]["count"], found["dead-letters"]["unknown"]) == (None, "Cloud Monitoring: 503")
+    assert found["leaked"]["count"] == 0, "it could be deleted this time"
+    assert left["command"] == "gcloud compute disks delete gs-old-a1-boot --zone us-central1-a --project local"
+    assert "it is in use" in left["why"]
 
 
 SPEC = """\

@@ -145,6 +145,19 @@ def test_a_retry_that_cannot_be_is_told_in_words(deployment: Deployment, client:
     assert (refused.status_code, "keeps no image to go on with" in refused.get_data(as_text=True)) == (400, True)
 
 
+def test_a_person_says_how_far_a_revocation_goes(deployment: Deployment, client: Client) -> None:
+    ann, world = Person(client, ANN), deployment.world
+    ann.ask("/ask/revoke?target=local/one")
+    path = "/ask/revoke?target=local/two"
+    assert "has no other good image" in ann.ask(path)
+    assert world.compute.all_images["two"].deprecated != "OBSOLETE"
+    sent = ann.send({**ann.form(path), "alone": "yes", "cascade": "yes"})
+    page = ann.look(sent.headers["Location"]).get_data(as_text=True)
+    assert "its family may be left without a good image; what was built from it is built again" in page
+    assert world.compute.all_images["two"].deprecated == "OBSOLETE"
+    assert ann.send({**ann.form("/ask/promote?target=local/one&channel=dev"), "alone": "yes"}).status_code == 303
+
+
 @pytest.mark.parametrize("mail", [BEN, "", "nobody@example.com"])
 def test_who_may_not_gets_no_button_and_a_form_of_another_does_not_help(
     deployment: Deployment, client: Client, mail: str

@@ -74,7 +74,7 @@ LAYERS = (
         "shared/ports",
         "provisioner/protocol provisioner/hygiene shared/ground shared/build",
         files="ports build_search export_ports kept_documents identities image_users keys backend ownership "
-        "person_requests",
+        "person_requests backlog",
     ),
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/published", "shared/ground shared/build shared/ports", io=True),
@@ -179,7 +179,7 @@ LAYERS = (
     _layer(
         "shared/dashboard",
         "provisioner/protocol shared/ground shared/build shared/ports shared/engine shared/published shared/planning "
-        "shared/people shared/sbom shared/images",
+        "shared/people shared/sbom shared/images shared/upkeep",
         io=True,
     ),
     _layer(

@@ -104,6 +104,7 @@ class CertificatesPage:
     status: int = 200
     cache: str = "public, max-age=19000, must-revalidate"
     calls: list[str] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)  # answers wait for it
 
     def show(self, *keys: SigningKey | ProxyKey) -> None:
         self.body = json.dumps({key.name: key.certificate for key in keys}).encode()
@@ -113,11 +114,13 @@ class CertificatesPage:
 def certificates_page(*keys: SigningKey | ProxyKey) -> Iterator[CertificatesPage]:
     """Serve the page for the length of a block."""
     page = CertificatesPage()
+    page.gate.set()
     page.show(*keys)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             page.calls.append(self.path)
+            page.gate.wait(30.0)
             self.send_response(page.status)
             if page.status == 302:
                 self.send_header("Location", "/elsewhere")

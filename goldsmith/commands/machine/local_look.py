@@ -7,6 +7,7 @@ at a time.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -19,9 +20,10 @@ from shared.runtime import opening
 if TYPE_CHECKING:
     from shared.images.diff.result import ImageDiff
     from shared.images.folder_sizes import FolderSize
-    from shared.runtime.opening import LocalBackend
+    from shared.runtime.opening import HostCheck, LocalBackend
 
 MOST_ANSWERS = 16  # answers of a kind
+LOOK_EVERY = 300.0  # seconds: to look at this machine takes one
 
 _Answer = TypeVar("_Answer")
 
@@ -33,6 +35,9 @@ class LocalLook:
         self._backend = backend
         self._images = opening.images_here(backend)
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._lacking: list[HostCheck] | None = None
+        self._looked = 0.0
         self._folders: OrderedDict[str, FolderSize] = OrderedDict()
         self._differences: OrderedDict[str, ImageDiff] = OrderedDict()
 
@@ -57,6 +62,14 @@ class LocalLook:
     def orphans(self) -> Sequence[Resource]:
         """List what `goldsmith sweep` would delete: machines and disks that belong to no build at work."""
         return opening.builds_here(self._backend).orphans()
+
+    def lacking(self) -> Sequence[HostCheck]:
+        """List what `goldsmith doctor` would find lacking, as it was at most five minutes ago."""
+        with self._looking:
+            if self._lacking is None or time.monotonic() - self._looked > LOOK_EVERY:
+                self._lacking = [check for check in opening.examine(self._backend.home) if not check.good]
+                self._looked = time.monotonic()
+            return self._lacking
 
     def _id(self, name: str) -> str:
         image = self._backend.catalogue.get(name)

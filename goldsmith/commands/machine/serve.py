@@ -52,4 +52,5 @@ def served_here(backend: LocalBackend) -> Served:
         machine=LocalLook(backend),
         desk=Desk(local.who, local.send),
         streams=32,
+        streams_each=32,  # there is one viewer
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flask import Response, redirect, request
@@ -15,10 +15,11 @@ from ...build.trigger import Trigger
 from ...errors import InputError, NotFound
 from ...people.take import why_not
 from ...person_requests import PersonRequest
+from ..web.desk import header_values
 from ..web.pages import DashboardArea, Operation, Page, PageDocument, Parameter, html_answer
 from ..web.schemas import ANY_OBJECT, FLAG, NUMBER, TEXT, listing, record
 from ..web.served import Served
-from .forms import browser_key, give_key, header_values, new_form, read_kind, sent_form
+from .forms import browser_key, give_key, new_form, read_kind, sent_form
 from .preview import ASK_TITLES, EFFECTS, VERBS, preview_of
 
 POLL = 0.25  # seconds
@@ -85,6 +86,7 @@ def show_form(served: Served, kind: str) -> Response:
         "choices": shown.choices,
         "why": why,
         "by": by,
+        "rebuilds": served.desk is not None and served.desk.rebuilds,
         "form": None,
         "seal": "",
     }
@@ -113,7 +115,9 @@ def send_form(served: Served) -> Response:
     if not reason or len(reason) > 500 or not reason.isprintable():
         raise InputError("a reason is needed, in one line of at most 500 characters: it is recorded with your name")
     now = served.backend.clock.now()
-    desk.send(PersonRequest(form.id, form.kind, form.target, by, reason, now, channel=form.channel, seen=form.seen))
+    alone, cascade = (form.kind == "revoke" and request.form.get(name) == "yes" for name in ("alone", "cascade"))
+    asked = PersonRequest(form.id, form.kind, form.target, by, reason, now, channel=form.channel, seen=form.seen)
+    desk.send(replace(asked, alone=alone, cascade=cascade))
     _wait(served, form.id, desk.patience)
     answer = redirect(f"/requests/{form.id}", 303)
     assert isinstance(answer, Response)

@@ -12,7 +12,6 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flask import Request, Response
@@ -98,8 +97,3 @@ def _cookie(request: Request) -> str:
 def _is_secure(request: Request) -> bool:
     """Return whether a browser sees https: Cloud Run ends it, and says so in a header that it writes itself."""
     return request.is_secure or request.headers.get("X-Forwarded-Proto", "") == "https"
-
-
-def header_values(request: Request) -> Mapping[str, str]:
-    """Return the headers of a request by their names in lower case; none of those that come twice."""
-    return {name.lower(): value for name, value in request.headers if len(request.headers.getlist(name)) == 1}

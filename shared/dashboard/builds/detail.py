@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from provisioner.protocol import FROM_CACHE
@@ -13,7 +12,7 @@ from provisioner.protocol import FROM_CACHE
 from ...build.build import Build
 from ...build.damage import Damaged
 from ...build.events import Event, MachineStarted, MachineStopped, Reported, to_json
-from ...engine.history import each_record, record_id
+from ...engine.history import record_id
 from ...engine.script_table import nest_scripts, scripts_of
 from ..web.pages import PageDocument
 from ..web.served import Served
@@ -33,7 +32,7 @@ def one_build(served: Served, arguments: Mapping[str, str], build_id: str) -> Pa
     store = served.backend.store
     build = store.load(build_id).build
     scripts = scripts_of(build, store)
-    found = list(islice(each_record(store, build_id), MOST_EVENTS + 1))
+    found = served.histories.first(build, store, MOST_EVENTS + 1)
     times = times_of(each for each in found if not isinstance(each, Damaged))
     log = log_of(served, build, arguments)
     return {

@@ -9,7 +9,8 @@ from ...json_values import to_document
 from ..web.pages import DashboardArea, Page, PageDocument
 from ..web.served import Served
 from ..web.shapes import schema_of
-from .checks import HealthCheck, all_checks
+from .checks import all_checks
+from .findings import HealthCheck
 
 
 @dataclass(frozen=True)

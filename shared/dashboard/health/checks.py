@@ -3,59 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from itertools import islice
 
-from ...build.build import Build, ImageDocument, State
+from ...build.build import Build, State
 from ...build.damage import Damaged
 from ...build.image.approval import AskedPromotion
 from ...build.trigger import Trigger
 from ...errors import GoldsmithError
 from ...names import LOCAL
-from ...ports import Resource
 from ..web.served import Served
+from .findings import HealthCheck, HealthFinding, with_findings
+from .upkeep import dead_letters, leaked, schedules, this_machine
 
-MOST_FINDINGS = 50  # findings of a check that are listed
 MOST_LOOKED_AT = 5000  # documents of images
 LATE = 300.0  # seconds beyond its deadline, or the time of its next look, after which a build is stuck
 SLOW_CLEANING = 3600.0  # seconds of clean-up after which people should look; metric slow_cleaning says so too
 SOON = 24 * 3600.0  # before its deadline, a promotion that waits is told of
 
 
-@dataclass(frozen=True)
-class HealthFinding:
-    """One thing that needs a person."""
-
-    what: str
-    why: str
-    command: str  # that mends it, or shows more; ""
-    href: str = ""  # its page; "" where it has none
-
-
-@dataclass(frozen=True)
-class HealthCheck:
-    """What was looked for, and what was found."""
-
-    id: str
-    title: str
-    count: int | None  # None: it is not known from here
-    findings: tuple[HealthFinding, ...]  # the first ones
-    unknown: str = ""  # why it is not known
-    command: str = ""  # that tells where it is not known, or mends all findings; ""
-    meaning: str = ""  # what such a finding is, and what comes of it
-
-
 def all_checks(served: Served) -> tuple[HealthCheck, ...]:
     """Return all checks; one that fails itself is not known, and keeps no other from being made."""
-    checks: tuple[Callable[[Served], HealthCheck], ...] = (
-        _stuck,
-        _dead_letters,
-        _leaked,
-        _paused,
-        _promotions,
-        _damaged,
-    )
+    own = this_machine if served.project == LOCAL else schedules
+    checks = (_stuck, dead_letters, leaked, own, _paused, _promotions, _damaged)
     return tuple(_made(check, served) for check in checks)
 
 
@@ -67,27 +37,13 @@ def _made(check: Callable[[Served], HealthCheck], served: Served) -> HealthCheck
         return HealthCheck(name, name.replace("_", " ").capitalize(), None, (), str(error))
 
 
-def _told(check: HealthCheck, found: Sequence[HealthFinding]) -> HealthCheck:
-    return HealthCheck(
-        check.id,
-        check.title,
-        len(found),
-        tuple(found[:MOST_FINDINGS]),
-        "",
-        check.command if found else "",
-        check.meaning,
-    )
-
-
 def _stuck(served: Served) -> HealthCheck:
     check = HealthCheck(
         "stuck",
         "Stuck builds",
-        0,
-        (),
         meaning="Builds that are beyond their time, clean up for an hour, or were left by a process that was killed.",
     )
-    return _told(check, list(_stuck_builds(served)))
+    return with_findings(check, list(_stuck_builds(served)))
 
 
 def _stuck_builds(served: Served) -> Iterable[HealthFinding]:
@@ -112,63 +68,13 @@ def _entered(build: Build) -> float:
     return build.disk_until if build.state is State.HELD else build.last_seen
 
 
-def _dead_letters(served: Served) -> HealthCheck:
-    check = HealthCheck(
-        "dead-letters",
-        "Dead letters",
-        0,
-        (),
-        meaning="Messages that no function could handle, however often they were delivered. They are kept for a week.",
-    )
-    if served.project == LOCAL:
-        return check
-    command = f"gcloud pubsub subscriptions pull dead-letters --project {served.project} --limit 10 --format json"
-    unknown = "the alert “Goldsmith: dead letters” of Cloud Monitoring counts them; this command shows them"
-    return HealthCheck(check.id, check.title, None, (), unknown, command, check.meaning)
-
-
-def _leaked(served: Served) -> HealthCheck:
-    check = HealthCheck(
-        "leaked",
-        "Leaked resources",
-        0,
-        (),
-        command=f"goldsmith sweep{served.options}",
-        meaning="Machines and disks that belong to no build at work, and images that are kept beyond their time.",
-    )
-    found = [_kept(known) for known in served.backend.store.kept_images(served.backend.clock.now())]
-    if served.machine is not None:
-        found += [_orphan(resource, check.command) for resource in served.machine.orphans()]
-        return _told(check, found)
-    if found:
-        return _told(check, found)
-    unknown = (
-        "expire_builds deletes them each minute, and its log names those that it cannot delete; this page may not list "
-        "VMs, whose metadata hold their keys"
-    )
-    command = f"gcloud compute instances list --project {served.project} --filter labels.goldsmith-build:*"
-    return HealthCheck(check.id, check.title, None, (), unknown, command, check.meaning)
-
-
-def _kept(known: ImageDocument | Damaged) -> HealthFinding:
-    if isinstance(known, Damaged):
-        return HealthFinding(known.id, known.why, "")
-    return HealthFinding(f"image {known.name}", "it was kept for a time that is over", "", f"/builds/{known.build_id}")
-
-
-def _orphan(resource: Resource, command: str) -> HealthFinding:
-    return HealthFinding(f"{resource.kind} {resource.name}", f"it is of build {resource.build_id}", command)
-
-
 def _paused(served: Served) -> HealthCheck:
     check = HealthCheck(
         "paused",
         "Paused triggers",
-        0,
-        (),
         meaning="Specs that are built again by themselves, and no more since too many of their builds have failed.",
     )
-    return _told(check, list(_paused_triggers(served)))
+    return with_findings(check, list(_paused_triggers(served)))
 
 
 def _paused_triggers(served: Served) -> Iterable[HealthFinding]:
@@ -188,11 +94,9 @@ def _promotions(served: Served) -> HealthCheck:
     check = HealthCheck(
         "promotions",
         "Lapsing promotions",
-        0,
-        (),
         meaning="Promotions that wait for approval and lapse within a day, or have lapsed since the last look.",
     )
-    return _told(check, list(_lapsing(served)))
+    return with_findings(check, list(_lapsing(served)))
 
 
 def _lapsing(served: Served) -> Iterable[HealthFinding]:
@@ -213,8 +117,6 @@ def _damaged(served: Served) -> HealthCheck:
     check = HealthCheck(
         "damaged",
         "Damaged documents",
-        0,
-        (),
         meaning="Documents of the store that cannot be read. Each is left as it is, and left out.",
     )
     store = served.backend.store
@@ -226,4 +128,4 @@ def _damaged(served: Served) -> HealthCheck:
         islice(store.image_documents(served.project), MOST_LOOKED_AT),
     )
     found = {each.id: each for listed in lists for each in listed if isinstance(each, Damaged)}
-    return _told(check, [HealthFinding(each.id, each.why, "") for each in found.values()])
+    return with_findings(check, [HealthFinding(each.id, each.why) for each in found.values()])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from flask import Request
+
 from ...person_requests import PersonRequest
 
 
@@ -15,3 +17,9 @@ class Desk:
     who: Callable[[Mapping[str, str]], str]  # by the headers of a request: an address, or ""; InputError, Transient
     send: Callable[[PersonRequest], None]  # GoldsmithError where it cannot be handed over
     patience: float = 0.0  # seconds for which a browser waits for what comes of it
+    rebuilds: bool = False  # whether what was built from a revoked image can be asked for again
+
+
+def header_values(request: Request) -> Mapping[str, str]:
+    """Return the headers of a request by their names in lower case; none of those that come twice."""
+    return {name.lower(): value for name, value in request.headers if len(request.headers.getlist(name)) == 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ...backend import Backend
@@ -11,10 +11,30 @@ from ...build.build import Build, ImageUsage
 from ...names import LOCAL
 from ...ports import Resource
 from .desk import Desk
+from .histories import RecentHistories
 
 if TYPE_CHECKING:
     from ...images.diff.result import ImageDiff
     from ...images.folder_sizes import FolderSize
+
+
+class LackingPart(Protocol):
+    """Something that builds need and this machine lacks."""
+
+    @property
+    def what(self) -> str:
+        """Return its name."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Return what is wrong, in words."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """Return the command that mends it, or ""."""
+        ...
 
 
 class MachineLook(Protocol):
@@ -36,6 +56,10 @@ class MachineLook(Protocol):
         """List the machines and disks that belong to no build at work."""
         ...
 
+    def lacking(self) -> Sequence[LackingPart]:
+        """List what builds need and this machine lacks."""
+        ...
+
 
 def _by_no_process(_build: Build) -> bool:
     """Return False: in a project no build hangs on one process."""
@@ -50,11 +74,14 @@ class Served:
     place: str  # for people: the project, or this machine
     options: str = ""  # that name the place on a command line, with a space before them
     retirement: str = ""  # URI of the report of retire_images; "" where none is written
+    upkeep: str = ""  # URI of what expire_builds has found; "" where it does not run
     is_interrupted: Callable[[Build], bool] = _by_no_process  # whether a killed process has left it
     project: str = LOCAL  # whose images are shown
     machine: MachineLook | None = None  # None: it is no single machine
     poll: float = 1.0  # seconds between two looks at a build that is shown live
     list_poll: float = 2.0  # and at the list
     streams: int = 8  # live answers at once; a further one is told to come again
+    streams_each: int = 8  # of one viewer, so that none keeps all others from theirs
     desk: Desk | None = None  # None: nothing can be asked for
     stream_seconds: float = 50.0  # after which a live answer ends, and its reader connects again
+    histories: RecentHistories = field(default_factory=RecentHistories)

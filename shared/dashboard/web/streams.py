@@ -11,13 +11,17 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Request, Response, current_app, request
 
 from ...errors import GoldsmithError
+from .desk import header_values
 from .pages import json_response
+from .served import Served
 
 LOG = logging.getLogger(__name__)
 
@@ -30,18 +34,45 @@ StreamEvent = tuple[str, str, Any]
 
 
 class StreamSlots:
-    """How many streams an application may answer at once."""
+    """How many streams an application may answer at once, and how many of them to one viewer. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._free = threading.BoundedSemaphore(most)
+    def __init__(self, most: int, each: int, viewer: Callable[[Request], str]) -> None:
+        self._most = most
+        self._each = each
+        self._viewer = viewer
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
 
-    def take(self) -> bool:
-        """Return whether there was a free one, which the caller has now."""
-        return self._free.acquire(blocking=False)
+    def take(self, asked: Request) -> Callable[[], None] | None:
+        """Take one for the viewer that asks; return what gives it back, or None where none is free."""
+        viewer = self._viewer(asked)
+        with self._lock:
+            if self._taken.total() >= self._most or self._taken[viewer] >= self._each:
+                return None
+            self._taken[viewer] += 1
+        return partial(self._give_back, viewer)
 
-    def release(self) -> None:
-        """Return a slot that was taken."""
-        self._free.release()
+    def _give_back(self, viewer: str) -> None:
+        with self._lock:
+            self._taken[viewer] -= 1
+            if not self._taken[viewer]:
+                del self._taken[viewer]
+
+
+def viewer_of(served: Served) -> Callable[[Request], str]:
+    """Return what tells viewers apart: by the address that is proved, or else by where a request comes from.
+
+    Cloud Run adds the address of its caller to X-Forwarded-For, behind what the caller has written there.
+    """
+
+    def viewer(asked: Request) -> str:
+        try:
+            by = "" if served.desk is None else served.desk.who(header_values(asked))
+        except GoldsmithError:  # the pages say so
+            by = ""
+        return by or asked.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() or asked.remote_addr or ""
+
+    return viewer
 
 
 def last_event_id() -> str:
@@ -52,13 +83,14 @@ def last_event_id() -> str:
 def event_stream(look: Callable[[], tuple[list[StreamEvent], bool]], pause: float, seconds: float) -> Response:
     """Return an answer with the events that a caller finds at each look, until it says that nothing will follow."""
     slots: StreamSlots = current_app.extensions["goldsmith-streams"]
-    if not slots.take():
+    give_back = slots.take(request)
+    if give_back is None:
         answer = json_response({"error": "too many live views are open; this one is refreshed less often"}, 503)
         answer.headers["Retry-After"] = "15"
         return answer
     answer = Response(_events(look, pause, seconds), mimetype="text/event-stream")
     answer.headers["X-Accel-Buffering"] = "no"
-    answer.call_on_close(slots.release)
+    answer.call_on_close(give_back)
     return answer
 
 

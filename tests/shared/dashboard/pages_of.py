@@ -11,10 +11,11 @@ from flask.testing import FlaskClient
 
 from shared.build.build import ImageUsage
 from shared.dashboard.app import AREAS, make_app
-from shared.dashboard.web.served import Served
+from shared.dashboard.web.served import LackingPart, Served
 from shared.images.diff.result import ImageDiff
 from shared.images.folder_sizes import FolderSize
 from shared.ports import Resource
+from shared.runtime.doctor import HostCheck
 from tests.world.world import World
 
 BROWSER = {"Accept": "text/html"}
@@ -28,6 +29,7 @@ class OneMachine:
         self.found: ImageDiff | None = None
         self.users: tuple[str, ...] = ()
         self.left: list[Resource] = []
+        self.lacks: list[HostCheck] = []
 
     def folders(self, name: str) -> FolderSize:
         return self.sizes
@@ -41,6 +43,9 @@ class OneMachine:
 
     def orphans(self) -> Sequence[Resource]:
         return self.left
+
+    def lacking(self) -> Sequence[LackingPart]:
+        return self.lacks
 
 
 class Pages:

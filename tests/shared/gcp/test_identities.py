@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_a_key_that_google_shows_no_longer_counts_until_its_certificate_is_old(
     token = KEY.token("ann@example.com", PURPOSE)
     identities.mail_of(token, PURPOSE)
     page.show(OTHER_KEY)
-    clock.time += seconds - 1
+    clock.time += 0.9 * seconds - 1
     assert identities.mail_of(token, PURPOSE) == "ann@example.com"
     clock.time += 1
     with pytest.raises(InputError, match="Certificate for key id a1 not found"):
@@ -139,15 +140,59 @@ def test_a_key_that_google_shows_no_longer_counts_until_its_certificate_is_old(
     ("status", "body"),
     [(500, b"{}"), (302, b"{}"), (200, b"{"), (200, b"[]"), (200, b'{"a1": 5}'), (200, b'{"a": "' + b"x" * 70_000)],
 )
-def test_certificates_that_cannot_be_had_are_tried_again(
-    identities: GoogleIdentities, page: CertificatesPage, status: int, body: bytes
-) -> None:
+def test_certificates_that_cannot_be_had_are_tried_again(page: CertificatesPage, status: int, body: bytes) -> None:
+    clock = FakeClock()
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
     good, token = page.body, KEY.token("ann@example.com", PURPOSE)
     page.status, page.body = status, body
     with pytest.raises(Transient, match="Google's certificates"):
         identities.mail_of(token, PURPOSE)
     page.status, page.body = 200, good
+    clock.time += 1.0
     assert identities.mail_of(token, PURPOSE) == "ann@example.com"
+
+
+def test_a_page_of_certificates_that_fails_is_left_alone_for_longer_and_longer(page: CertificatesPage) -> None:
+    clock = FakeClock()
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
+    token, page.status = KEY.token("ann@example.com", PURPOSE), 503
+    for _ in range(310):  # one a second
+        with pytest.raises(Transient, match="status 503"):
+            identities.mail_of(token, PURPOSE)
+        clock.time += 1.0
+    assert len(page.calls) == 11, "after 0, 1, 3, 7, 15, 31, 63, 123, 183, 243 and 303 seconds"
+
+
+def test_certificates_that_count_are_used_while_new_ones_cannot_be_had(page: CertificatesPage) -> None:
+    clock, page.cache = FakeClock(), "max-age=1000"
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
+    token = KEY.token("ann@example.com", PURPOSE)
+    identities.mail_of(token, PURPOSE)
+    page.status = 503
+    clock.time += 950.0
+    assert identities.mail_of(token, PURPOSE) == "ann@example.com"
+    assert len(page.calls) == 2
+    clock.time += 50.0
+    with pytest.raises(Transient):
+        identities.mail_of(token, PURPOSE)
+
+
+def test_one_slow_fetch_holds_no_token_whose_key_counts(page: CertificatesPage) -> None:
+    clock, page.cache = FakeClock(), "max-age=1000"
+    identities = GoogleIdentities(DEPLOYMENT, page.url, clock.now)
+    token = KEY.token("ann@example.com", PURPOSE)
+    identities.mail_of(token, PURPOSE)
+    clock.time += 950.0
+    page.gate.clear()
+    with ThreadPoolExecutor(1) as beside:
+        slow = beside.submit(identities.mail_of, token, PURPOSE)
+        while len(page.calls) < 2:
+            time.sleep(0.01)
+        assert identities.mail_of(token, PURPOSE) == "ann@example.com"
+        assert not slow.done()
+        page.gate.set()
+        assert slow.result() == "ann@example.com"
+    assert len(page.calls) == 2
 
 
 def test_google_that_cannot_be_reached_is_tried_again() -> None:
@@ -187,6 +232,9 @@ class TestProxiedPeople:
             ({"exp": 1700000000, "iat": 1699999000}, "does not count: Token expired"),
             ({"iat": time.time() + 3600}, "does not count: Token used too early"),
             ({"exp": None}, "is no JSON Web Token"),
+            ({"sub": None}, "is of 'None', which is no Google account"),
+            ({"sub": "securetoken.google.com/my-project/tenant:104729"}, "which is no Google account"),
+            ({"sub": "accounts.google.com:"}, "which is no Google account"),
             ({"email": None}, "names no mail address"),
             ({"email": ["ann@example.com"]}, "names no mail address"),
         ],

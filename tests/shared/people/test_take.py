@@ -15,10 +15,13 @@ from shared.build.image.people import PersonRule
 from shared.build.trigger import Trigger, trigger_id
 from shared.errors import InputError, PoisonMessage, Transient
 from shared.gcp.identities import GoogleIdentities
+from shared.names import BUILD_LABEL, SOURCE_LABEL
 from shared.people.acts import image_acts, resume_triggers
 from shared.people.take import Act, take_person_request, why_not
 from shared.people.targets import seen_now
 from shared.person_requests import PersonRequest, PersonRequestKind, read_asked, write_person_request
+from shared.published.cascade import ask_for_rebuilds
+from shared.published.revocation import RevokedImage
 from tests.world import values
 from tests.world.fuse import Died, Fuse
 from tests.world.published import add_build, build_of, image_of
@@ -65,6 +68,40 @@ def test_an_image_is_revoked_and_the_record_says_who_and_why(world: World) -> No
     assert known.revoked is not None
     assert known.revoked.reason == f"it is time ({ANN})"
     assert world.store.person_requests("local/one") == [done]
+
+
+def test_the_last_good_image_is_revoked_only_where_that_is_said(world: World) -> None:
+    take(world, ask(world, "revoke", "local/one"))
+    asked = ask(world, "revoke", "local/two", id="cd" * 16)
+    failed = take(world, asked)
+    assert (failed.state, "has no other good image" in failed.told) == ("failed", True), failed.told
+    assert world.compute.all_images["two"].deprecated is None
+    done = take(world, replace(asked, id="ef" * 16, alone=True))
+    assert (done.state, done.alone) == ("done", True), done.told
+    assert world.compute.all_images["two"].deprecated == "OBSOLETE"
+
+
+def test_what_was_built_from_a_revoked_image_is_built_again(world: World) -> None:
+    child = build_of("child", source="one")
+    add_build(world.store, child)
+    source = {BUILD_LABEL: child.id, SOURCE_LABEL: "one"}
+    world.compute.all_images["child"] = image_of(child, labels=source)
+    rebuilt: list[str] = []
+
+    def rebuild(revoked: RevokedImage, _backend: Backend) -> RevokedImage:
+        rebuilt.extend(revoked.descendants)
+        return ask_for_rebuilds(revoked, _backend)
+
+    acts = dict(image_acts(lambda revoked: revoked, rebuild))
+    done = take(world, ask(world, "revoke", "local/one", cascade=True), acts)
+    assert (done.state, rebuilt) == ("done", ["child"]), done.told
+    assert "child" in done.told
+
+
+def test_where_a_command_builds_again_nothing_is_done(world: World) -> None:
+    failed = take(world, ask(world, "revoke", "local/one", cascade=True))
+    assert (failed.state, "goldsmith images revoke --cascade" in failed.told) == ("failed", True)
+    assert world.compute.all_images["one"].deprecated is None
 
 
 def test_a_promotion_is_asked_for_approved_and_carried_out(world: World) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from shared.build.damage import Damaged
+from shared.build.events import Event
 from shared.dashboard.app import make_app
+from shared.dashboard.web.desk import Desk
 from shared.dashboard.web.served import Served
+from shared.ports import PAGE
 from tests.browser.scenes import RUNNING, running, tell, write_events
 from tests.world import values
+from tests.world.memory_store import MemoryStore
 from tests.world.world import World
 
 VM = f"gs-{RUNNING}-a1-vm"
@@ -106,6 +111,59 @@ def test_there_are_so_many_streams_at_once(served: Served) -> None:
     with client.get(path) as answer:
         assert answer.status_code == 200
     held[1].close()
+
+
+def test_one_viewer_does_not_take_all_streams(served: Served) -> None:
+    """Behind Cloud Run, whose last entry of the header alone is its own."""
+    client = make_app(replace(served, stream_seconds=60.0, streams_each=1)).test_client()
+    path, first = f"/api/live/builds/{RUNNING}", {"X-Forwarded-For": "6.6.6.6, 192.0.2.1"}
+    with client.get(path, headers=first) as answer:
+        assert answer.status_code == 200
+        assert client.get(path, headers={"X-Forwarded-For": "7.7.7.7, 192.0.2.1"}).status_code == 503
+        with client.get(path, headers={"X-Forwarded-For": "192.0.2.2"}) as other:
+            assert other.status_code == 200
+    with client.get(path, headers=first) as answer:
+        assert answer.status_code == 200
+
+
+def test_viewers_are_told_apart_by_the_address_that_is_proved(served: Served) -> None:
+    desk = Desk(lambda headers: headers.get("x-test-mail", ""), lambda _: None)
+    client = make_app(replace(served, stream_seconds=60.0, streams_each=1, desk=desk)).test_client()
+    path = f"/api/live/builds/{RUNNING}"
+    with client.get(path, headers={"X-Test-Mail": "ann@example.com"}) as answer:
+        assert answer.status_code == 200
+        for number in (1, 2):
+            headers = {"X-Test-Mail": "ann@example.com", "X-Forwarded-For": f"192.0.2.{number}"}
+            assert client.get(path, headers=headers).status_code == 503
+        with client.get(path, headers={"X-Test-Mail": "bob@example.com"}) as other:
+            assert other.status_code == 200
+
+
+class CountedEvents(MemoryStore):
+    """Counts the events that are read."""
+
+    read = 0
+
+    def events(
+        self, build_id: str, *, kinds: Sequence[str] = (), after: str = "", limit: int = PAGE
+    ) -> Sequence[Event | Damaged]:
+        found = super().events(build_id, kinds=kinds, after=after, limit=limit)
+        self.read += len(found)
+        return found
+
+
+def test_a_page_that_is_read_again_reads_the_new_events_alone(served: Served) -> None:
+    counted, tale = CountedEvents(), running(values.NOON)
+    tell(counted, tale)
+    client = make_app(replace(served, backend=replace(served.backend, store=counted))).test_client()
+    before = client.get(f"/api/builds/{RUNNING}").get_json()["events"]
+    assert counted.read == len(before) > 2
+    assert client.get(f"/api/builds/{RUNNING}").get_json()["events"] == before
+    assert counted.read == len(before)
+    list(write_events(counted, tale.step_ends(1, 5).step(2, 3).completes().publishes().events[len(before) :]))
+    after = client.get(f"/api/builds/{RUNNING}").get_json()["events"]
+    assert after[: len(before)] == before
+    assert counted.read == len(after) > len(before)
 
 
 def test_a_stream_ends_after_its_time(served: Served) -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from shared.backlog import Backlog
 from shared.build.build import ImageDocument, State
 from shared.build.image.approval import AskedPromotion
-from shared.dashboard.health.checks import MOST_FINDINGS
+from shared.dashboard.health.findings import MOST_FINDINGS
 from shared.errors import StoreError
+from shared.json_values import to_document
 from shared.ports import Resource
+from shared.runtime.doctor import HostCheck
+from shared.upkeep.sweep import LeftResource
+from shared.upkeep.upkeep_report import UpkeepReport
 from tests.shared.dashboard.pages_of import OneMachine, Pages
 from tests.world import values
 from tests.world.world import World
 
 HOSTILE = "<script>alert(1)</script>"
+CLOUD: dict[str, Any] = {
+    "machine": None,
+    "project": "my-project",
+    "upkeep": "gs://goldsmith-test/upkeep/report.json",
+    "retirement": "gs://goldsmith-test/retirement/report.json",
+}
 
 
 @pytest.fixture
@@ -48,6 +60,7 @@ def test_all_is_well_where_nothing_was_found(world: World) -> None:
         "stuck": 0,
         "dead-letters": 0,
         "leaked": 0,
+        "machine": 0,
         "paused": 0,
         "promotions": 0,
         "damaged": 0,
@@ -55,14 +68,92 @@ def test_all_is_well_where_nothing_was_found(world: World) -> None:
     assert "all is well" in Pages(world, OneMachine()).html("/health")
 
 
-def test_on_google_cloud_what_is_not_known_has_a_command(world: World) -> None:
-    found = checks(world, machine=None, project="my-project")
-    assert (found["dead-letters"]["count"], found["leaked"]["count"]) == (None, None)
+def test_on_google_cloud_nothing_is_known_before_the_first_report(world: World) -> None:
+    found = checks(world, **CLOUD)
+    assert [found[name]["count"] for name in ("dead-letters", "leaked", "schedules")] == [None] * 3
     assert "pull dead-letters --project my-project" in found["dead-letters"]["command"]
-    assert "--project my-project" in found["leaked"]["command"]
-    page = Pages(world, project="my-project").html("/health")
+    assert "has written no report yet" in found["leaked"]["unknown"]
+    page = Pages(world, **CLOUD).html("/health")
     assert "all that is known is well" in page
     assert "not known here" in page
+
+
+def report(world: World, **what: Any) -> None:
+    told = UpkeepReport(**{"time": values.NOON, "dead_letters": Backlog(0, 0.0, values.NOON), **what})
+    world.bucket.write(CLOUD["upkeep"], json.dumps(to_document(told)).encode())
+
+
+def test_on_google_cloud_all_is_well_where_the_report_says_so(world: World) -> None:
+    report(world)
+    assert {check["count"] for check in checks(world, **CLOUD).values()} == {0}
+    page = Pages(world, **CLOUD).html("/health")
+    assert "all is well" in page
+    assert "Seen <time" in page
+
+
+def test_dead_letters_are_counted(world: World) -> None:
+    report(world, dead_letters=Backlog(70, values.NOON - 7200.0, values.NOON - 60.0))
+    found = checks(world, **CLOUD)["dead-letters"]
+    assert (found["count"], found["more"], found["seen"]) == (70, 0, values.NOON - 60.0)
+    assert "the oldest for 1 h 59 min" in found["findings"][0]["why"]
+    assert "pull dead-letters --project my-project" in found["command"]
+
+
+def test_dead_letters_that_cannot_be_counted_are_not_known(world: World) -> None:
+    report(world, dead_letters=None, unmeasured=HOSTILE)
+    found = checks(world, **CLOUD)["dead-letters"]
+    assert (found["count"], found["unknown"]) == (None, HOSTILE)
+    assert HOSTILE not in Pages(world, **CLOUD).html("/health")
+
+
+def test_what_the_sweep_cannot_delete(world: World) -> None:
+    disk = LeftResource("disk", f"gs-{HOSTILE}", "their project", "us-central1-a", "old-0123456789ab", "locked")
+    report(world, left=(disk, replace(disk, kind="object", zone="")), left_count=60)
+    found = checks(world, **CLOUD)["leaked"]
+    assert (found["count"], found["more"]) == (60, 58)
+    first, second = found["findings"]
+    quoted = f"'gs-{HOSTILE}' --zone us-central1-a --project 'their project'"
+    assert first["command"] == f"gcloud compute disks delete {quoted}"
+    assert second["command"] == ""
+    assert HOSTILE not in Pages(world, **CLOUD).html("/health")
+
+
+def test_a_project_that_cannot_be_swept_is_not_known(world: World) -> None:
+    report(world, unswept=("the sweep of theirs: no permission",))
+    found = checks(world, **CLOUD)["leaked"]
+    assert (found["count"], found["unknown"]) == (None, "the sweep of theirs: no permission")
+
+
+def test_a_schedule_that_is_paused(world: World) -> None:
+    report(world)
+    retired = {"time": values.NOON, "rules": {}, "images": 0, "consumers": [], "told": []}
+    world.bucket.write(CLOUD["retirement"], json.dumps(retired).encode())
+    world.clock.time += 901.0
+    [found] = checks(world, **CLOUD)["schedules"]["findings"]
+    assert found["command"].startswith("gcloud scheduler jobs resume goldsmith-expire-builds --location REGION")
+    world.clock.time += 13 * 3600.0
+    assert [each["what"] for each in checks(world, **CLOUD)["schedules"]["findings"]] == [
+        "schedule expire-builds",
+        "schedule retire-images",
+    ]
+
+
+def test_what_the_work_of_a_minute_could_not_do(world: World) -> None:
+    report(world, faults=("build hello-1: Firestore does not answer",))
+    [found] = checks(world, **CLOUD)["schedules"]["findings"]
+    assert (found["what"], found["why"]) == ("build hello-1", "Firestore does not answer")
+
+
+def test_a_report_that_cannot_be_read_is_not_known(world: World) -> None:
+    for data in (b"[]", b"[" * 100_000, b'{"time": "x"}'):
+        world.bucket.write(CLOUD["upkeep"], data)
+        assert "cannot be read" in checks(world, **CLOUD)["schedules"]["unknown"]
+
+
+def test_what_this_machine_lacks(world: World) -> None:
+    machine = OneMachine()
+    machine.lacks = [HostCheck("qemu-img", False, "it is not installed", "goldsmith doctor --install")]
+    assert finding(world, "machine", machine=machine)["command"] == "goldsmith doctor --install"
 
 
 def test_a_build_beyond_its_deadline(world: World) -> None:
@@ -94,7 +185,6 @@ def test_what_builds_have_left(world: World) -> None:
     machine.left = [Resource("disk", f"gs-{HOSTILE}-a1-boot", "local", "old-0123456789ab", 1.0)]
     found = checks(world, machine=machine)["leaked"]
     assert (found["count"], found["command"]) == (1, "goldsmith sweep")
-    assert found["findings"][0]["command"] == "goldsmith sweep"
     assert HOSTILE not in Pages(world, machine).html("/health")
 
 

@@ -11,7 +11,7 @@ import google.auth.exceptions as auth
 import requests
 from google.api_core.retry import Retry, if_exception_type
 
-from .errors import mapped
+from ..errors import mapped
 
 if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
@@ -36,8 +36,10 @@ class RestService:
     `patience` is how long, in seconds, a call that fails for a passing reason is tried again before it is Transient.
     """
 
-    def __init__(self, url: str, endpoint: str | None, credentials_file: str | None, *, patience: float) -> None:
-        self._url = endpoint or url
+    def __init__(
+        self, url: str, endpoint: str | None, credentials_file: str | None, *, patience: float, version: str = "v1"
+    ) -> None:
+        self._url = f"{endpoint or url}/{version}"
         self._emulated = endpoint is not None
         self._credentials_file = credentials_file
         self._patience = patience
@@ -53,7 +55,7 @@ class RestService:
             return answer
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        url = f"{self._url}/v1/{path}"
+        url = f"{self._url}/{path}"
         answer = self._session.request(method, url, json=body, timeout=_ANSWER_SECONDS, allow_redirects=False)
         if answer.status_code != requests.codes.ok:
             raise api.from_http_response(answer)
@@ -71,7 +73,7 @@ class RestService:
         if not self._emulated:
             credentials, _project = google.auth.default(scopes=[_SCOPE])
             return AuthorizedSession(credentials)
-        from .credentials import emulated
+        from ..credentials import emulated
 
         found: Any = emulated(self._credentials_file)
         return AuthorizedSession(found.with_scopes([_SCOPE]) if hasattr(found, "with_scopes") else found)

@@ -18,9 +18,9 @@ import google.api_core.exceptions as api
 import google_crc32c
 import requests
 
-from ..errors import GoldsmithError, NotFound, Permanent, Transient
-from .rest import RestService
-from .settings import KMS_URL, Settings
+from ...errors import GoldsmithError, NotFound, Permanent, Transient
+from ..settings import KMS_URL, Settings
+from .service import RestService
 
 ALGORITHM = "EC_SIGN_P256_SHA256"
 _TRIES = 3  # of a call whose answer has a wrong sum

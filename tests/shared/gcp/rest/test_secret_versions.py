@@ -12,7 +12,7 @@ import requests
 from emulator.security.secret_manager import SecretManagerEndpoint
 from emulator.web.identity import Identity
 from shared.errors import InputError, Transient
-from shared.gcp.secret_versions import GoogleSecretVersions
+from shared.gcp.rest.secret_versions import GoogleSecretVersions
 from shared.gcp.settings import Settings
 
 SECRET = "projects/my-project/secrets/token"

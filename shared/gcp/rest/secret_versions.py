@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from ..errors import InputError, NotFound, Permanent, Transient
-from .rest import RestService
-from .settings import SECRETS_URL, Settings
+from ...errors import InputError, NotFound, Permanent, Transient
+from ..settings import SECRETS_URL, Settings
+from .service import RestService
 
 _NAME = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/([1-9][0-9]{0,9})")
 

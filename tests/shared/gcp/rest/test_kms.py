@@ -11,7 +11,7 @@ import pytest
 from emulator.security.kms import KmsEndpoint
 from emulator.web.identity import Identity
 from shared.errors import Permanent, Transient
-from shared.gcp.kms import KeyVersion
+from shared.gcp.rest.kms import KeyVersion
 from shared.gcp.settings import Settings
 from shared.provenance.envelope import VerifyingKey, read_envelope, sign_statement
 from tests.shared.provenance.statements import openssl_verifies, stated
