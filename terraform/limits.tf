@@ -61,7 +61,8 @@ locals {
     consumers           = var.consumers
     budgets = {
       for family, budget in var.budgets : family => {
-        dollars = budget.dollars
+        dollars        = budget.dollars
+        allow_unpriced = budget.allow_unpriced
         per = sum([
           for part in regexall("([0-9]+)([dhms])", budget.per) :
           tonumber(part[0]) * { d = 86400, h = 3600, m = 60, s = 1 }[part[1]]

@@ -557,10 +557,11 @@ variable "retire_images" {
 }
 
 variable "budgets" {
-  description = "What builds may use, by the family of their image, in US dollars at list prices: a build is refused where the builds of its family that were requested in the last `per` leave no room for it. \"*\" is for all builds together. docs/cost.md says what counts, and by how much a budget can be exceeded."
+  description = "What builds may use, by the family of their image, in US dollars at list prices: a build is refused where the builds of its family that were requested in the last `per` leave no room for it, or where no price is known of its VMs, GPUs or disks, unless allow_unpriced is true. \"*\" is for all builds together. docs/cost.md says what counts, and by how much a budget can be exceeded."
   type = map(object({
-    dollars = number
-    per     = optional(string, "30d")
+    dollars        = number
+    per            = optional(string, "30d")
+    allow_unpriced = optional(bool, false)
   }))
   nullable = false
   default  = {}

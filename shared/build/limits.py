@@ -37,6 +37,7 @@ class FamilyBudget:
 
     dollars: float
     per: float  # seconds that it looks back
+    allow_unpriced: bool = False  # whether builds may use what no price is known of, which counts as nothing then
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@
     requested in the last `per`, under way   that, or its estimate where that is more
     this one                                 its estimate, of earlier builds in that time; 0 where there are none
 
+What has no price cannot be counted, so a build with such a VM, GPU or disk is refused unless the budget allows it:
+else a spec could leave a budget by naming a type that no price is known of.
+
 The store is read when a build is asked for, and nothing is set aside there: requests that are taken at the same moment
 do not see each other. docs/cost.md says how much a budget can be exceeded by.
 """
@@ -11,13 +14,13 @@ do not see each other. docs/cost.md says how much a budget can be exceeded by.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..build.build import Build, Outcome
-from ..build.cost.estimate import MOST_BUILDS, estimate_build
-from ..build.cost.usage import build_usage
+from ..build.cost.estimate import MOST_BUILDS, expect_build, is_sample
+from ..build.cost.usage import build_usage, without_price
 from ..build.limits import EVERY_FAMILY, OVER_BUDGET, FamilyBudget
 from ..build.plan import Plan
 from ..build_search import BuildFilter, BuildSearch
@@ -26,6 +29,7 @@ from ..quantities import format_duration
 
 PAGE = 100  # builds that are read at once
 MOST_READ = 2000  # builds of one budget: what more there are cannot be added up while a request waits
+MOST_LOOKED_AT = 10_000  # the same with those that have cost nothing: rejected requests and unchanged builds are short
 _NAMED = 5  # things without a price that a refusal names
 _ALMOST_NOTHING = 1e-6  # dollars, to which costs are rounded
 
@@ -45,13 +49,13 @@ class BudgetPeriod:
 
     budget: FamilyBudget
     costs: list[BuildCost] = field(default_factory=list)
-    succeeded: list[Build] = field(default_factory=list)  # newest first, as many as an estimate needs
+    samples: list[Build] = field(default_factory=list)  # newest first, as many as an estimate needs
     unpriced: set[str] = field(default_factory=set)
     unknown: int = 0  # builds that the release before has begun, whose usage is not known
 
     def estimate(self, plan: Plan) -> float:
         """Return the dollars that a build of a plan will probably take."""
-        usage = estimate_build(plan, self.succeeded).usage
+        usage = expect_build(plan, self.samples).usage
         if usage is None:
             return 0.0
         self.unpriced.update(usage.unpriced)
@@ -88,7 +92,9 @@ class FamilyBudgets:
             if (budget := self._budgets.get(name)) is not None
         }
         estimates = {name: period.estimate(plan) for name, period in found.items()}
-        told = [
+        missing = without_price(plan) if any(not period.budget.allow_unpriced for period in found.values()) else ()
+        told = [_unpriced(name, missing) for name, each in found.items() if missing and not each.budget.allow_unpriced]
+        told += [
             _refusal(name, period, estimates[name])
             for name, period in found.items()
             if period.lacking(estimates[name]) > _ALMOST_NOTHING
@@ -104,28 +110,29 @@ class FamilyBudgets:
         return self._periods[name]
 
     def _builds(self, name: str, budget: FamilyBudget) -> Iterator[Build]:
-        """Yield the builds of a budget, newest first. InputError where there are too many."""
+        """Yield the builds of a budget that have cost something, newest first. InputError where there are too many."""
         family = "" if name == EVERY_FAMILY else name
         wanted = BuildFilter(family=family, since=self._now - budget.per)
-        before = ""
-        for _ in range(MOST_READ // PAGE):
+        before, counted = "", 0
+        for _ in range(MOST_LOOKED_AT // PAGE):
             found = self._store.find_builds(wanted, limit=PAGE, before=before)
-            yield from found.builds
+            for build in found.builds:
+                if build.plan is not None and build.outcome is not Outcome.UNCHANGED:
+                    counted += 1
+                    if counted > MOST_READ:
+                        raise InputError(_too_many(name, f"more than {MOST_READ} builds", budget))
+                    yield build
             before = found.after
             if not before:
                 return
-        raise InputError(
-            f"{OVER_BUDGET}{name}: more than {MOST_READ} builds of {_whose(name)} were requested in the last "
-            f"{format_duration(budget.per)}, and no more are added up; ask those who deploy it to shorten the budget's "
-            "`per`"
-        )
+        raise InputError(_too_many(name, f"more than {MOST_LOOKED_AT} builds and requests", budget))
 
 
 def read_period(builds: Iterable[Build], budget: FamilyBudget, now: float) -> BudgetPeriod:
-    """Add up what builds have cost, given newest first. Requests that were rejected have cost nothing."""
+    """Add up what builds have cost, given newest first."""
     period = BudgetPeriod(budget)
     under_way: list[tuple[Plan, float, float]] = []
-    kept: Counter[tuple[str, str | None]] = Counter()
+    kept: Counter[tuple[str, str | None, bool]] = Counter()
     for build in builds:
         if build.plan is None:
             continue
@@ -137,10 +144,10 @@ def read_period(builds: Iterable[Build], budget: FamilyBudget, now: float) -> Bu
             under_way.append((build.plan, build.created, used))
             continue
         period.costs.append(BuildCost(build.created, used))
-        kind = build.name, build.plan.image.family
-        if build.outcome is Outcome.SUCCEEDED and kept[kind] < MOST_BUILDS:
+        kind = build.name, build.plan.image.family, build.outcome is Outcome.SUCCEEDED
+        if is_sample(build) and kept[kind] < MOST_BUILDS:
             kept[kind] += 1
-            period.succeeded.append(build)
+            period.samples.append(build)
     for plan, requested, used in under_way:
         period.costs.append(BuildCost(requested, used, max(0.0, period.estimate(plan) - used)))
     return period
@@ -148,6 +155,25 @@ def read_period(builds: Iterable[Build], budget: FamilyBudget, now: float) -> Bu
 
 def _whose(name: str) -> str:
     return "this deployment" if name == EVERY_FAMILY else f"family {name}"
+
+
+def _too_many(name: str, what: str, budget: FamilyBudget) -> str:
+    return (
+        f"{OVER_BUDGET}{name}: {what} of {_whose(name)} were requested in the last {format_duration(budget.per)}, and "
+        "no more are added up; ask those who deploy it to shorten the budget's `per`"
+    )
+
+
+def _unpriced(name: str, missing: Sequence[str]) -> str:
+    return (
+        f"{OVER_BUDGET}{name}: no price is known of {_some(missing)}, so what this build uses could not be counted; "
+        "name a type, disk and zones with a known price, or ask those who deploy it to set allow_unpriced in budgets"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
 
 
 def _refusal(name: str, period: BudgetPeriod, estimate: float) -> str:
@@ -172,8 +198,7 @@ def _refusal(name: str, period: BudgetPeriod, estimate: float) -> str:
 def _uncounted(period: BudgetPeriod) -> str:
     """Return what the sum does not have."""
     named = sorted(period.unpriced)
-    more = [f"{len(named) - _NAMED} more"] if len(named) > _NAMED else []
-    parts = [f"what has no known price: {', '.join(named[:_NAMED] + more)}"] if named else []
+    parts = [f"what has no known price: {_some(named)}"] if named else []
     if period.unknown:
         builds = "build" if period.unknown == 1 else "builds"
         parts.append(f"{period.unknown} {builds} of the release before, whose usage is not known")

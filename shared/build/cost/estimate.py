@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -51,12 +51,49 @@ class Estimate:
 
 
 def estimate_build(plan: Plan, builds: Iterable[Build], prices: PriceList = LIST_PRICES) -> Estimate:
-    """Estimate a build of a plan by earlier ones, newest first: of the same spec, or else of the same family."""
-    known = [build for build in builds if build.outcome is Outcome.SUCCEEDED and _is_whole(build)]
-    own = [build for build in known if build.name == plan.name]
+    """Estimate a build of a plan by earlier ones that have succeeded, newest first: of its spec, or of its family."""
+    known = [build for build in builds if build.outcome is Outcome.SUCCEEDED and is_sample(build)]
+    own, kin = _of_spec(plan, known), _of_family(plan, known)
+    return _estimate(plan, (own or kin)[:MOST_BUILDS], plan.name if own else f"family {plan.image.family}", prices)
+
+
+def expect_build(plan: Plan, builds: Iterable[Build], prices: PriceList = LIST_PRICES) -> Estimate:
+    """Estimate a build of a plan by whatever there is, so that a new name or a build that fails is not estimated at 0.
+
+    By builds of its spec or its family that have succeeded, or else by any that have; without one, by such that have
+    failed: of its spec, its family, or any.
+    """
+    known = [build for build in builds if is_sample(build)]
+    good = [build for build in known if build.outcome is Outcome.SUCCEEDED]
+    for chosen, what in (
+        (_of_spec(plan, good), plan.name),
+        (_of_family(plan, good), f"family {plan.image.family}"),
+        (good, "any spec"),
+        (_of_spec(plan, known), plan.name),
+        (_of_family(plan, known), f"family {plan.image.family}"),
+        (known, "any spec"),
+    ):
+        if chosen:
+            return _estimate(plan, chosen[:MOST_BUILDS], what, prices)
+    return Estimate()
+
+
+def is_sample(build: Build) -> bool:
+    """Return whether a build says how long one takes: it has ended, and has begun with a VM of its own."""
+    whole = bool(build.stays) and build.stays[0].begun == build.created
+    return whole and build.outcome not in (None, Outcome.UNCHANGED) and not (build.retry_of or build.taken_up)
+
+
+def _of_spec(plan: Plan, builds: Sequence[Build]) -> list[Build]:
+    return [build for build in builds if build.name == plan.name]
+
+
+def _of_family(plan: Plan, builds: Sequence[Build]) -> list[Build]:
     family = plan.image.family
-    kin = [build for build in known if family and build.plan is not None and build.plan.image.family == family]
-    chosen = (own or kin)[:MOST_BUILDS]
+    return [build for build in builds if family and build.plan is not None and build.plan.image.family == family]
+
+
+def _estimate(plan: Plan, chosen: Sequence[Build], what: str, prices: PriceList) -> Estimate:
     if not chosen:
         return Estimate()
     taken = [_seconds(build) for build in chosen]
@@ -67,11 +104,7 @@ def estimate_build(plan: Plan, builds: Iterable[Build], prices: PriceList = LIST
         plan, _as_built(plan, seconds, orders), until=plan.requested + sum(seconds.values()), prices=prices
     )
     rounded = {str(state): round(length, 1) for state, length in seconds.items()}
-    return Estimate(len(chosen), plan.name if own else f"family {family}", rounded, usage)
-
-
-def _is_whole(build: Build) -> bool:
-    return bool(build.stays) and build.stays[0].begun == build.created
+    return Estimate(len(chosen), what, rounded, usage)
 
 
 def _seconds(build: Build) -> dict[State, float]:

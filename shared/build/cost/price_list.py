@@ -7,7 +7,6 @@ shipped (list_prices.py).
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,9 @@ from ...json_values import reader
 
 _SHAPE = re.compile(r"([a-z][a-z0-9]*)-([a-z]+)-([0-9]{1,4})")
 MONTH_HOURS = 730.0  # of a month, as Google Cloud's price pages count
+MOST = 1e6  # dollars, GB a vCPU, or a factor: what is larger is a mistake
+LONGEST_DATE = 40  # characters
+_SINGLE = ("image_gb_month", "invocation", "address_hour", "spot_address_hour")  # prices that are the same everywhere
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class PriceList:
     storage: Mapping[str, float] = field(default_factory=dict)  # a GB and month of objects, by region
     image_gb_month: float | None = None
     invocation: float | None = None  # of a function
+    address_hour: float | None = None  # of an external IPv4 address that a VM has
+    spot_address_hour: float | None = None  # the same of a Spot VM
 
     def machine_hour(self, machine_type: str, region: str, *, spot: bool) -> float | None:
         """Return the price of an hour. A Spot VM without a known price counts as any other: it never costs more."""
@@ -72,6 +76,10 @@ class PriceList:
         month = self.disks.get(disk_type, {}).get(region)
         return None if month is None else month / MONTH_HOURS
 
+    def external_address_hour(self, *, spot: bool) -> float | None:
+        """Return the price of an hour of a VM's external address."""
+        return self.address_hour if self.spot_address_hour is None or not spot else self.spot_address_hour
+
     def over(self, other: PriceList) -> PriceList:
         """Return the list of both, in which the entries of this one count where both have some."""
         return replace(
@@ -81,19 +89,29 @@ class PriceList:
             gpus={**other.gpus, **self.gpus},
             disks={**other.disks, **self.disks},
             storage={**other.storage, **self.storage},
-            image_gb_month=other.image_gb_month if self.image_gb_month is None else self.image_gb_month,
-            invocation=other.invocation if self.invocation is None else self.invocation,
+            **{name: getattr(other, name) for name in _SINGLE if getattr(self, name) is None},
         )
 
 
 def read_prices(text: str, name: str) -> PriceList:
-    """Read a price list from JSON. InputError names the file."""
+    """Read a price list from JSON. InputError names the file.
+
+    Numbers have an upper bound, so that no product of them is infinite, and the date is short: it is shown with costs.
+    """
     try:
         found: PriceList = reader(PriceList)(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is no price list: {error}; see docs/cost.md") from error
-    if any(not 0 <= number < math.inf for number in _numbers(found)):
-        raise InputError(f"{name} is no price list: a price is a number, 0 or more; see docs/cost.md")
+    if any(not 0 <= number <= MOST for number in _numbers(found)):
+        raise InputError(
+            f"{name} is no price list: each number is between 0 and {MOST:,.0f}, and a price is in dollars; see "
+            "docs/cost.md"
+        )
+    if not (found.date.isprintable() and 0 < len(found.date) <= LONGEST_DATE):
+        raise InputError(
+            f"{name} is no price list: its date is a line of at most {LONGEST_DATE} characters, such as 2026-11-01; "
+            "see docs/cost.md"
+        )
     return found
 
 

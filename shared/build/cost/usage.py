@@ -30,6 +30,13 @@ SHORTEST = 60.0  # seconds that a VM costs, however short it runs
 GB = 1e9
 WITH_VMS = (State.PROVISIONING, State.EXPORTING, State.VERIFYING)
 SPOT = " spot"
+PAID_LICENCES = frozenset(
+    [
+        *("rhel-cloud", "rhel-sap-cloud", "suse-cloud", "suse-sap-cloud"),
+        *("ubuntu-os-pro-cloud", "windows-cloud", "windows-sql-cloud"),
+    ]
+)
+"""Projects of Google's premium images: https://cloud.google.com/compute/disks-image-pricing#premiumimages"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,9 @@ def usage_through(plan: Plan, build: Build, *, until: float, prices: PriceList =
         exported_gb=round(_exported_gb(build), 6),
         invocations=0 if plan.machine.project == LOCAL else 1 + 2 * build.orders + build.reports,
     )
-    return used if plan.machine.project == LOCAL else _priced(used, plan, machines, disks, prices)
+    if plan.machine.project == LOCAL:
+        return used
+    return _priced(used, plan, region_of(plan, build.zone), machines, disks, prices)
 
 
 def _name(machine: MachinePlan) -> str:
@@ -194,15 +203,42 @@ def _exported_gb(build: Build) -> float:
     return sum(file.bytes for file in files) / GB if files else (archive.bytes / GB if archive is not None else 0.0)
 
 
-def region_of(plan: Plan) -> str:
-    """Return the region of a plan's VMs: that of the first of its zones. Those of one build are usually of one."""
-    return plan.machine.zones[0].rpartition("-")[0] if plan.machine.zones else ""
+def region_of(plan: Plan, zone: str = "") -> str:
+    """Return the region of a plan's VMs: that of the zone of its own where one was, or else of the first of these."""
+    zones = plan.machine.zones
+    return (zone if zone in zones else next(iter(zones), "")).rpartition("-")[0]
+
+
+def without_price(plan: Plan, prices: PriceList = LIST_PRICES) -> tuple[str, ...]:
+    """Return the VMs, GPUs and disks of a plan that have no known price in the region of one of its zones."""
+    vms = [MachineUse(each, SHORTEST) for state in WITH_VMS for each in machines_of(plan, state)]
+    disks = [DiskUse(*each, SHORTEST) for state in (State.PREPARING, *WITH_VMS) for each in disks_of(plan, state)]
+    regions = dict.fromkeys(zone.rpartition("-")[0] for zone in plan.machine.zones)
+    found = [
+        f"{what} in {region}"
+        for region in regions
+        for what, _, price in _charges(vms, disks, region, prices)
+        if price is None
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _licences(plan: Plan, machines: list[MachineUse]) -> Iterator[str]:
+    """Yield the licences of the source that are paid for by the hour of a VM, and that no price list has."""
+    for path in plan.source.licenses if machines and plan.origin is None else ():
+        project, _, name = path.rpartition("projects/")[2].partition("/global/licenses/")
+        if project in PAID_LICENCES and not name.endswith("-byos"):
+            yield f"licence {project}/{name}"
 
 
 def _priced(
-    used: BuildUsage, plan: Plan, machines: list[MachineUse], disks: list[DiskUse], prices: PriceList
+    used: BuildUsage,
+    plan: Plan,
+    region: str,
+    machines: list[MachineUse],
+    disks: list[DiskUse],
+    prices: PriceList,
 ) -> BuildUsage:
-    region = region_of(plan)
     charges = [*_charges(machines, disks, region, prices)]
     charges.append(("invocations of functions", float(used.invocations), prices.invocation))
     known = [amount * price for _, amount, price in charges if price is not None]
@@ -215,6 +251,7 @@ def _priced(
         and use.plan.machine_type + place not in unpriced
         and not prices.knows_spot(use.plan.machine_type, region)
     ]
+    unpriced += _licences(plan, machines)
     return replace(
         used,
         dollars=round(sum(known), 6) if known else None,
@@ -233,6 +270,8 @@ def _charges(
         yield kind, hours, prices.machine_hour(kind, region, spot=use.plan.spot)
         if gpu is not None:
             yield gpu, hours, prices.gpu_hour(gpu, region)
+        if use.plan.external_ip:
+            yield "external addresses", hours, prices.external_address_hour(spot=use.plan.spot)
     for disk in disks:
         yield disk.type, disk.gigabytes * disk.seconds / 3600, prices.disk_hour(disk.type, region)
 

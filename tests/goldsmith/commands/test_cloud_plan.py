@@ -107,6 +107,10 @@ def test_prices_of_a_file_take_the_place_of_shipped_ones(tmp_path: Path) -> None
         "[" * 100_000,
         '{"date": "x", "source": "y", "disks": {"pd-ssd": {"r": NaN}}}',
         '{"date": "x", "source": "y", "types": 7}',
+        '{"date": "x", "source": "y", "invocation": 1e300}',
+        '{"date": "x", "source": "y", "address_hour": Infinity}',
+        json.dumps({"date": "x" * 41, "source": "y"}),
+        json.dumps({"date": "\x1b[2J", "source": "y"}),
     ],
 )
 def test_file_that_is_no_price_list_is_refused(tmp_path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -10,8 +12,9 @@ from shared.build.build import Build, Outcome, State
 from shared.build.cost.usage import build_usage
 from shared.build.limits import FamilyBudget
 from shared.build.plan import MachinePlan, Plan
+from shared.build_search import BuildFilter, BuildSearch, FoundBuilds
 from shared.errors import InputError
-from shared.planning.family_budgets import MOST_READ, FamilyBudgets
+from shared.planning.family_budgets import MOST_LOOKED_AT, MOST_READ, FamilyBudgets
 from tests.world.fuse import Fuse
 from tests.world.memory_store import MemoryStore
 from tests.world.values import NOON, ended_build, plan, requested
@@ -54,6 +57,17 @@ def store_of(*builds: Build) -> MemoryStore:
     return store
 
 
+class Pages:
+    """A search that answers with pages that are given."""
+
+    def __init__(self, pages: Iterable[FoundBuilds]) -> None:
+        self._pages = iter(pages)
+
+    def find_builds(self, wanted: BuildFilter, *, limit: int, before: str = "") -> FoundBuilds:
+        del wanted, limit, before
+        return next(self._pages)
+
+
 def dollars(build: Build) -> float:
     usage = build_usage(build)
     assert usage is not None
@@ -66,7 +80,7 @@ def wanted(**machine: object) -> Plan:
 
 
 def refusal(
-    store: MemoryStore, dollars: float, now: float, made: Plan | None = None, name: str = "hello", per: float = 30 * DAY
+    store: BuildSearch, dollars: float, now: float, made: Plan | None = None, name: str = "hello", per: float = 30 * DAY
 ) -> str:
     """Return why a build is refused; "" where it is not."""
     try:
@@ -122,9 +136,31 @@ def test_one_build_that_is_more_than_the_budget_is_told_that_no_time_helps() -> 
 
 def test_without_an_earlier_build_the_first_one_is_estimated_at_nothing() -> None:
     assert refusal(store_of(), 0.01, NOON) == ""
+
+
+def test_neither_builds_that_fail_nor_a_new_name_leave_a_budget() -> None:
     failed = ended(1, outcome=Outcome.FAILED)
-    told = refusal(store_of(failed), dollars(failed) / 2, NOON + DAY)
-    assert "will probably use $0.00 more, and this one $0.00;" in told
+    cost = dollars(failed)
+    assert refusal(store_of(failed), 1.9 * cost, NOON + DAY, wanted()) != ""
+    new = replace(wanted(), name="new", image=replace(wanted().image, family=None))
+    store = store_of(failed, *(under_way(number, NOON + DAY) for number in range(2, 5)))
+    assert refusal(store, 4.9 * cost, NOON + DAY, new, name="*") != "", "three of them are under way"
+    assert refusal(store, 5.1 * cost, NOON + DAY, new, name="*") == ""
+
+
+def test_a_build_that_cannot_be_counted_is_refused_unless_the_budget_says_otherwise() -> None:
+    unknown = wanted(machine_type="m3-megamem-128", disk_type="hyperdisk-ml")
+    told = (
+        "budgets: {}: no price is known of m3-megamem-128 in us-central1, hyperdisk-ml in us-central1, so what this "
+        "build uses could not be counted; name a type, disk and zones with a known price, or ask those who deploy it "
+        "to set allow_unpriced in budgets"
+    )
+    assert refusal(store_of(), 1000.0, NOON, unknown) == told.format("hello")
+    allowed = {"hello": FamilyBudget(1000.0, DAY, allow_unpriced=True)}
+    FamilyBudgets(allowed, store_of(), NOON).spend(unknown)
+    with pytest.raises(InputError) as raised:
+        FamilyBudgets({**allowed, "*": FamilyBudget(1000.0, DAY)}, store_of(), NOON).spend(unknown)
+    assert str(raised.value) == told.format("*")
 
 
 def test_what_has_no_price_and_what_is_not_known_are_said_and_do_not_count() -> None:
@@ -148,12 +184,17 @@ def test_requests_that_were_rejected_cost_nothing() -> None:
 
 
 def test_more_builds_than_can_be_read_are_refused_in_words() -> None:
-    store = store_of(*(ended(number, NOON + number, plan=None) for number in range(MOST_READ)))
-    assert refusal(store, 1.0, NOON + DAY, name="*") == ""
-    store.create(ended(MOST_READ), requested(build_id=f"hello-{MOST_READ:012x}"))
-    assert refusal(store, 1.0, NOON + DAY, name="*") == (
+    free = ended(7, plan=None), ended(8, outcome=Outcome.UNCHANGED)
+    pages = [FoundBuilds((ended(1),) * MOST_READ, "more"), FoundBuilds(free * 50, "")]
+    assert refusal(Pages(pages), 1000.0, NOON + DAY, name="*") == ""
+    assert refusal(Pages([*pages[:1], FoundBuilds((ended(2),), "")]), 1000.0, NOON + DAY, name="*") == (
         f"budgets: *: more than {MOST_READ} builds of this deployment were requested in the last 30d, and no more are "
         "added up; ask those who deploy it to shorten the budget's `per`"
+    )
+    endless = Pages(FoundBuilds(free * 50, "more") for _ in count())
+    assert refusal(endless, 1.0, NOON + DAY, name="*") == (
+        f"budgets: *: more than {MOST_LOOKED_AT} builds and requests of this deployment were requested in the last "
+        "30d, and no more are added up; ask those who deploy it to shorten the budget's `per`"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shared.build.build import Build, Outcome
-from shared.build.cost.estimate import Estimate, estimate_build, needed_quota
+from shared.build.cost.estimate import Estimate, estimate_build, expect_build, needed_quota
 from shared.build.plan import MachinePlan, SourceImage, VerifyMachinePlan
 from tests.world.values import NOON, ended_build, plan
 
@@ -51,6 +51,30 @@ def test_without_a_build_that_succeeded_nothing_is_guessed() -> None:
         found = estimate_build(wanted, builds)
         assert found == Estimate()
         assert found.text == "not known: no build of this spec or its family has succeeded here"
+
+
+def test_builds_that_went_on_with_an_image_of_another_say_nothing() -> None:
+    retries = [slower(0, retry_of="hello-1"), slower(0, taken_up=True)]
+    assert estimate_build(PLAN, retries) == Estimate()
+    assert estimate_build(PLAN, [*retries, slower(1000)]).seconds["provisioning"] == 1310
+
+
+def test_a_build_under_a_new_name_is_expected_to_take_what_others_have_taken() -> None:
+    new = replace(PLAN, name="new", image=replace(PLAN.image, family=None))
+    failed = slower(500, outcome=Outcome.FAILED)
+    running = slower(0, outcome=None)
+    for builds, wanted, of, seconds in (
+        ([slower(0), slower(1000, name="third")], PLAN, "hello", 310),
+        ([failed, slower(1000, name="third")], replace(PLAN, name="new"), "family hello", 1310),
+        ([failed, slower(1000)], new, "any spec", 1310),
+        ([failed, running], PLAN, "hello", 810),
+        ([failed], new, "any spec", 810),
+    ):
+        found = expect_build(wanted, builds)
+        assert (found.of, found.seconds["provisioning"]) == (of, seconds)
+        assert found.usage is not None
+        assert (found.usage.dollars or 0) > 0
+    assert expect_build(new, [running, slower(0, outcome=Outcome.UNCHANGED)]) == Estimate()
 
 
 def test_builds_that_took_no_time_at_all_lead_to_an_estimate_of_none() -> None:

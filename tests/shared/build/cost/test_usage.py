@@ -16,10 +16,10 @@ from shared.build.build import (
 )
 from shared.build.cost.list_prices import LIST_PRICES
 from shared.build.cost.price_list import MachinePrices, PriceList
-from shared.build.cost.usage import build_usage
+from shared.build.cost.usage import build_usage, without_price
 from shared.build.plan import MachinePlan, Plan, SourceImage, VerifyMachinePlan
 from shared.names import LOCAL
-from tests.world.values import NOON, build, plan
+from tests.world.values import NOON, build, ended_build, plan
 
 PRICES = PriceList(
     date="2026-01-02",
@@ -238,6 +238,68 @@ def test_shipped_list_knows_spot_and_regions_or_says_that_it_does_not() -> None:
     assert spot == pytest.approx(0.158224, rel=1e-3)
     west = LIST_PRICES.machine_hour("e2-highcpu-16", "europe-west1", spot=False)
     assert west == pytest.approx(0.43535136, rel=1e-4)
-    assert LIST_PRICES.machine_hour("c3-standard-4", "europe-west1", spot=False) is None
+    assert LIST_PRICES.machine_hour("c3-standard-4", "europe-west1", spot=False) == pytest.approx(0.22199056, rel=1e-5)
+    assert LIST_PRICES.machine_hour("g1-small", "europe-west1", spot=False) is None
     assert LIST_PRICES.machine_hour("n2-custom-4-8192", "us-central1", spot=False) is None
     assert not LIST_PRICES.knows_spot("n1-standard-1", "us-central1")
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "region", "hour"),
+    [
+        ("c2-standard-16", "us-central1", 0.835232),
+        ("c2-standard-30", "europe-west2", 2.01759),
+        ("c2d-highcpu-16", "us-central1", 0.599696),
+        ("c2d-highcpu-16", "asia-south1", 0.395808),
+        ("c3-highcpu-4", "us-central1", 0.170104),
+        ("c3-standard-22", "us-east4", 1.108844),
+        ("t2a-standard-48", "europe-west4", 1.94131632),
+        ("e2-medium", "africa-south1", 0.043825468),
+        ("e2-medium", "us-west4", 0.03773541),
+        ("e2-highcpu-2", "me-central2", 0.079152376),
+    ],
+)
+def test_shipped_prices_are_those_of_the_catalog(machine_type: str, region: str, hour: float) -> None:
+    """As pricing.yml of google-cloud-pricing-cost-calculator has them, most of which no price here was made from."""
+    assert LIST_PRICES.machine_hour(machine_type, region, spot=False) == pytest.approx(hour, rel=1e-4)
+
+
+def test_a_build_costs_what_its_own_zone_does_and_its_addresses() -> None:
+    made = ended_build()
+    assert made.plan is not None
+    spread = replace(made.plan.machine, zones=("us-central1-a", "europe-west2-c"), external_ip=True)
+    made = replace(made, plan=replace(made.plan, machine=spread))
+    here, there = build_usage(made), build_usage(replace(made, zone="europe-west2-c"))
+    assert here is not None
+    assert there is not None
+    hour = LIST_PRICES.machine_hour("e2-standard-2", "us-central1", spot=False)
+    assert hour is not None
+    assert (there.dollars or 0) - (here.dollars or 0) == pytest.approx(hour * 0.28844 * 310 / 3600, rel=0.01)
+    inside = build_usage(replace(made, plan=replace(made.plan or plan(), machine=replace(spread, external_ip=False))))
+    assert inside is not None
+    assert (here.dollars or 0) - (inside.dollars or 0) == pytest.approx(0.005 * 310 / 3600, rel=0.01)
+
+
+def test_licences_that_are_paid_for_are_named() -> None:
+    paid = "https://www.googleapis.com/compute/v1/projects/rhel-cloud/global/licenses/rhel-9-server"
+    free = ("projects/debian-cloud/global/licenses/debian-12", "projects/rhel-cloud/global/licenses/rhel-9-byos")
+    made = ended_build()
+    assert made.plan is not None
+    source = replace(made.plan.source, licenses=(paid, *free))
+    used = build_usage(replace(made, plan=replace(made.plan, source=source)))
+    assert used is not None
+    assert used.unpriced == ("licence rhel-cloud/rhel-9-server",)
+
+
+def test_what_has_no_price_in_one_of_the_zones_is_known_before() -> None:
+    machine = MachinePlan("p", zones=("us-central1-a", "europe-west1-b"), machine_type="n1-standard-4")
+    assert without_price(replace(plan(), machine=machine)) == ()
+    gpu = replace(machine, gpu_type="nvidia-tesla-t4", disk_type="hyperdisk-balanced")
+    assert without_price(replace(plan(), machine=gpu)) == (
+        "nvidia-tesla-t4 in europe-west1",
+        "hyperdisk-balanced in europe-west1",
+    )
+    assert without_price(replace(plan(), machine=replace(machine, machine_type="e2-custom-96-393216"))) == (
+        "e2-custom-96-393216 in us-central1",
+        "e2-custom-96-393216 in europe-west1",
+    )
