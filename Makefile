@@ -17,12 +17,14 @@ PYTHON_SOURCES := $(sort $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) $
 # Scripts of tests/cases are users' own, faults included.
 SHELL_SOURCES = $(shell git ls-files -co --exclude-standard '*.sh' setup .ci/run ':!*.py' ':!tests/cases/*/ctx/*')
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l '^if __name__' benchmarks/*.py)))
-# Google's emulators and programs, and Terraform, are in no distribution, and Ubuntu has no package of Chromium. CI has
-# them; elsewhere `make test` leaves out the tests that need them, and says so.
+# Google's emulators and programs, and Terraform, are in no distribution, Ubuntu has no package of Chromium, and not every
+# one has zsh and fish. CI has them; elsewhere `make test` leaves out the tests that need them, and says so.
 WITHOUT_SDK = $(shell command -v gcloud >/dev/null || [ -n "$$CLOUDSDK_ROOT$$CI" ] || echo yes)
 WITHOUT_TERRAFORM = $(shell command -v terraform >/dev/null || [ -n "$$CI" ] || echo yes)
 WITHOUT_CHROMIUM = $(shell command -v chromium >/dev/null || [ -n "$$CI" ] || echo yes)
-LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/shared/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform) $(if $(WITHOUT_CHROMIUM),tests/browser))
+WITHOUT_SHELLS = $(shell { command -v zsh && command -v fish; } >/dev/null || [ -n "$$CI" ] || echo yes)
+TESTS_OF_SHELLS = tests/goldsmith/completion/test_zsh_and_fish.py
+LEFT_OUT = $(strip $(if $(WITHOUT_SDK),tests/cloud tests/emulator tests/shared/gcp) $(if $(WITHOUT_TERRAFORM),tests/terraform) $(if $(WITHOUT_CHROMIUM),tests/browser) $(if $(WITHOUT_SHELLS),$(TESTS_OF_SHELLS)))
 CLOUD_HOME ?= build/cloud
 SEEDS ?= 20000
 # One worker more than cores: tests that boot a machine also wait for it.
@@ -69,7 +71,7 @@ check: setup ## run linters, type checks and the project's own rules; seconds
 .PHONY: test
 test: setup ## run all tests, virtual machines included; minutes
 	@GOLDSMITH_HOME=build/test-home .venv/bin/goldsmith images bootstrap debian-12
-	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform or Chromium is not here" >&2)
+	@$(if $(LEFT_OUT),echo "test: leaving out $(LEFT_OUT): the gcloud SDK or Terraform or Chromium or zsh or fish is not here" >&2)
 	@.venv/bin/python -m tests.provisioner.pythons
 	timeout --foreground --signal INT --kill-after 1m 70m \
 		$(UNSYNCED) .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10 \
@@ -78,7 +80,7 @@ test: setup ## run all tests, virtual machines included; minutes
 .PHONY: quick
 quick: setup ## run the tests that need no virtual machine, emulator or Terraform; some six minutes on two cores
 	$(UNSYNCED) .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow and not soak" \
-		$(addprefix --ignore=tests/,browser cloud emulator shared/gcp terraform)
+		$(addprefix --ignore=tests/,browser cloud emulator shared/gcp terraform) $(if $(WITHOUT_SHELLS),--ignore=$(TESTS_OF_SHELLS))
 
 .PHONY: soak
 soak: setup ## run the longest tests, SEEDS simulated seeds (20,000 by default), thousands of examples, large hostile inputs, all Pythons and cases, killed sandboxes and VMs; hours

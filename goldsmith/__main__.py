@@ -17,10 +17,9 @@ from typing import TextIO
 from shared.errors import GoldsmithError
 
 from .cli.app import app
+from .completion.answer import COMPLETING, answer
 from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
 from .screen.text import complain
-
-COMPLETING = "_GOLDSMITH_COMPLETE"  # what the shells' completion scripts set
 
 
 def main() -> int:
@@ -49,9 +48,11 @@ def main() -> int:
 def _complete() -> int:
     """Answer a shell that completes a half-typed line, over which nothing may be printed, whatever goes wrong."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for them reads what is known of all packages: 50 ms
     with suppress(Exception):
-        app(prog_name="goldsmith")
+        from typer.main import get_group
+
+        sys.stdout.write(answer(get_group(app), os.environ[COMPLETING], sys.argv[1:]))
+    _flushed(sys.stdout)
     return 0
 
 

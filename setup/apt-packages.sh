@@ -60,6 +60,8 @@ development() {
 		chromium chromium optional
 		eatmydata eatmydata
 		rpm rpmbuild
+		zsh zsh optional
+		fish fish optional
 	END
 }
 

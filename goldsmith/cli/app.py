@@ -49,9 +49,7 @@ from .options import (
 )
 from .triggers import triggers
 
-app = CommandGroup(
-    "Golden images: the same spec builds the same image on this machine and on Google Cloud.", is_root=True
-)
+app = CommandGroup("Golden images: the same spec builds the same image on this machine and on Google Cloud.")
 app.add_group("builds", builds, RESULTS)
 app.add_group("images", images, RESULTS)
 app.add_group("cache", cache, MACHINE)
@@ -68,6 +66,26 @@ def _print_version(*, wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_completion(*, wanted: bool) -> None:
+    if wanted:
+        from ..completion.installation import shell_in_use
+        from ..completion.scripts import SHELL_SCRIPTS
+        from ..screen.text import say
+
+        say(SHELL_SCRIPTS[shell_in_use(os.environ, os.getppid())].rstrip())
+        raise typer.Exit
+
+
+def _install_completion(*, wanted: bool) -> None:
+    if wanted:
+        from ..completion.installation import install_completion, shell_in_use
+        from ..screen.text import say
+
+        shell = shell_in_use(os.environ, os.getppid())
+        say(f"completion of {shell} is installed in {install_completion(shell, os.environ)}; it works in new shells")
+        raise typer.Exit
+
+
 @app.callback()
 def _every_command(
     version: Annotated[
@@ -75,6 +93,24 @@ def _every_command(
     ] = False,
     no_pager: Annotated[
         bool, typer.Option("--no-pager", help="Print long output as it is; as PAGER=cat does.")
+    ] = False,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Make Tab complete, in this shell: bash, zsh or fish.",
+        ),
+    ] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_print_completion,
+            is_eager=True,
+            help="Print the script that does so, and end.",
+        ),
     ] = False,
 ) -> None:
     """Take what stands before the command."""

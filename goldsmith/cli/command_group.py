@@ -111,7 +111,7 @@ class LaterGroup(SectionedGroup):
 class CommandGroup(typer.Typer):
     """A group of commands, each of which has its examples in examples.py."""
 
-    def __init__(self, about: str, *, is_root: bool = False) -> None:
+    def __init__(self, about: str) -> None:
         self.about = about
         self._below: list[LaterGroup] = []
         below = self._below
@@ -128,7 +128,7 @@ class CommandGroup(typer.Typer):
             help=about,
             cls=WithGroups,
             no_args_is_help=True,
-            add_completion=is_root,
+            add_completion=False,
             pretty_exceptions_enable=False,
             rich_markup_mode=None,
         )

@@ -26,22 +26,22 @@ def formats(incomplete: str) -> list[str]:
     return offered_formats(incomplete)
 
 
-def build_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+def build_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of builds of this machine."""
     return _names("build", ctx, incomplete)
 
 
-def image_names(ctx: typer.Context, incomplete: str) -> list[str]:
+def image_names(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the names of images of this machine."""
     return _names("image", ctx, incomplete)
 
 
-def families(ctx: typer.Context, incomplete: str) -> list[str]:
+def families(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the families of images of this machine."""
     return _names("family", ctx, incomplete)
 
 
-def _names(kind: Literal["build", "image", "family"], ctx: typer.Context, incomplete: str) -> list[str]:
+def _names(kind: Literal["build", "image", "family"], ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     if any(ctx.params.get(option) for option in ELSEWHERE):
         return []
     from ..commands.machine.completion import offered_names

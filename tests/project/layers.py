@@ -207,14 +207,15 @@ LAYERS = (
         "shared/delivery shared/images shared/runtime shared/provenance shared/dashboard",
         io=True,
     ),
+    _layer("goldsmith/completion", "shared/ground", io=True),
     _layer(
         "goldsmith/cli",
-        "goldsmith/home goldsmith/screen goldsmith/commands shared/ground",
+        "goldsmith/home goldsmith/screen goldsmith/commands goldsmith/completion shared/ground",
         io=True,
     ),
     _layer(
         "goldsmith/main",
-        "goldsmith/home goldsmith/screen goldsmith/cli shared/ground",
+        "goldsmith/home goldsmith/screen goldsmith/completion goldsmith/cli shared/ground",
         io=True,
         files="__main__",
     ),

@@ -57,7 +57,9 @@ def test_commands_of_a_target_are_whole_lines(target: str, left_out: str) -> Non
     assert printed.returncode == 0, printed.stderr
     read = subprocess.run(["bash", "-n"], input=printed.stdout, capture_output=True, text=True, check=False)
     assert (read.returncode, read.stderr) == (0, ""), printed.stdout
-    told = f"leaving out {left_out}: the gcloud SDK or Terraform or Chromium is not here" in printed.stdout
+    told = (
+        f"leaving out {left_out}: the gcloud SDK or Terraform or Chromium or zsh or fish is not here" in printed.stdout
+    )
     assert told == (target == "test" and bool(left_out))
 
 

@@ -62,6 +62,14 @@ class Terminal:
         shown, _, self._shown = self._shown.partition(text)
         return shown + text
 
+    def look(self, seconds: float) -> str:
+        """Return what is shown, and what comes within some seconds; it is not looked at again."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and self._read(left):
+            pass
+        shown, self._shown = self._shown, ""
+        return shown
+
     def close(self) -> None:
         """Close the terminal, as a window is closed."""
         if self._ours >= 0:

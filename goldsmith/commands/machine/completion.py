@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from shared.host.known_names import KnownKind, known_names
+import time
+
+from shared.host.known_names import KnownKind, known_builds, known_family, known_names
 
 from ...home_folder import home
+from ...screen.times import ago
 
 
-def offered_names(kind: KnownKind, incomplete: str) -> list[str]:
-    """Return the names that begin like what was typed, without those that a terminal would not show as they are."""
-    return [name for name in known_names(home(), kind, incomplete) if name.isprintable() and " " not in name]
+def offered_names(kind: KnownKind, incomplete: str) -> list[tuple[str, str]]:
+    """Return the names that begin like what was typed, each with what it is."""
+    folder = home()
+    if kind == "build":
+        now = time.time()
+        described = [
+            (name, f"{what.replace('_', ' ')}, {ago(made, now)}")
+            for name, what, made in known_builds(folder, incomplete)
+        ]
+        return described or [(name, "") for name in known_names(folder, kind, incomplete)]
+    names = known_names(folder, kind, incomplete)
+    return [(name, known_family(folder, name) if kind == "image" else "") for name in names]
 
 
 def offered_formats(incomplete: str) -> list[str]:
