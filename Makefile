@@ -130,6 +130,11 @@ demo: setup ## build examples/hello into out/
 	@.venv/bin/goldsmith build examples/hello/build.yaml --output out
 	@echo "The image is $$(ls -t out/*.tar.gz | head -n 1); its manifest is beside it."
 
+.PHONY: picture
+picture: setup ## take the README's picture of the dashboard anew
+	@.venv/bin/python -m tests.browser.readme_picture
+	@ls -l docs/images/dashboard.png
+
 .PHONY: clean
 clean: ## remove build/ and caches; keep images, out/ and .venv
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -54,8 +54,8 @@ one family publish one after another, and a build that ends late gives way to a 
 
 A [channel](published-images.md#channels) such as `prod` is a family of copies: a promotion puts a verified image there,
 and where the channel names approvers, only after [two of them, or one who is not its author,](published-images.md#approvals) have proved their yes. A
-published image is shared with members and copied to other projects and locations
-([distribution](spec.md#distribution)), each target by itself.
+spec asks for more of them with its [channels](spec.md#channels). A published image is shared with members and copied to
+other projects and locations ([distribution](spec.md#distribution)), each target by itself.
 
 ## It is taken back, or replaced
 

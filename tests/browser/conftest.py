@@ -84,20 +84,34 @@ def opened(browser: Browser, site: Site, **options: Any) -> Iterator[Opened]:
         yield found
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The dashboard with all that scenes.py tells. Tests change nothing of it."""
-    home = tmp_path_factory.mktemp("dashboard")
+@contextmanager
+def telling_site(folder: Path) -> Iterator[Site]:
+    """Serve a dashboard with all that scenes.py tells, from a folder of its own."""
+    home, disks = folder / "home", folder / "disks"
+    disks.mkdir()
     with opening.local(home) as backend:
         fill(home, backend.store, time.time())
-        fill_images(backend, time.time(), tmp_path_factory.mktemp("disks"))
+        fill_images(backend, time.time(), disks)
         with BuildFolder(home, RUNNING).running(), serving(backend) as served:
             yield served
 
 
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The dashboard with all that scenes.py tells. Tests change nothing of it."""
+    with telling_site(tmp_path_factory.mktemp("dashboard")) as served:
+        yield served
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started

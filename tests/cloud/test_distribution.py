@@ -11,6 +11,7 @@ from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
 from tests.cloud.test_promotions import publish_image, request, wait_for
+from tests.docs.reader import Reader
 
 TEAM = "group:team@example.com"
 ROBOT = "serviceAccount:123456789012@cloudservices.gserviceaccount.com"
@@ -44,6 +45,12 @@ def test_an_image_is_given_to_others_and_its_copies_go_with_it(cloud: Cloud, per
     assert [line.split() for line in again.splitlines()][1:] == [[TEAM, "done"]]
     assert person.gcloud("compute", "images", "get-iam-policy", "press-2") == policy
 
+    names = {"web-20261120": "press-1", "their-project": "project=their-project,name=press-third"}
+    Reader(person.folder, person.environment, {"PROJECT": person.project, **names}).types(
+        "goldsmith images distribute web-20261120 --project PROJECT "
+        "--share group:team@example.com --copy their-project",
+        says="their-project/press-third",
+    )
     request(person, "revoke", image="press-2", reason="its greeting is rude")
     wait_for(catalogue, "press", "press-1")
     for copy in (theirs, here):

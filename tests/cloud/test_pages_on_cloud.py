@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 from emulator.cloud.cloud import Cloud
 from shared.build.build import Outcome
+from shared.build.orders import Order
 from shared.clock import SystemClock
+from shared.engine.messages import order_message
 from shared.images.catalogue import Catalogue
 from tests.cloud.conftest import SIGNING_KEY
 from tests.cloud.person import Person
@@ -93,6 +97,14 @@ def test_builds_of_a_project(reader: Reader, person: Person) -> None:
     )
     wait_until(lambda: len(person.builds()) == before + 2, "two builds were asked for")
     wait_until(lambda: all(build.finished for build in person.builds() if build.name == "page"), "they do not end")
+    built = next(build for build in person.builds() if build.name == "page")
+    lost = order_message(Order(built.id, built.cleaning, "clean_up", built.attempt), built)
+    reader.types(
+        "gcloud pubsub topics publish build-orders --project PROJECT --message DATA "
+        "--attribute order=clean_up,build_id=BUILD",
+        DATA=shlex.quote(lost.data.decode()),
+        BUILD=built.id,
+    )
     assert {build.outcome for build in person.builds() if build.name == "page"} == {SUCCEEDED, UNCHANGED}
 
 
@@ -178,6 +190,53 @@ def test_a_workflow_is_uploaded(reader: Reader, person: Person) -> None:
     reader.types("gsutil -m rsync -P -r -x cloudbuild.yaml . gs://PROJECT-goldsmith/specs/web/")
     reader.types("gsutil cp cloudbuild.yaml gs://PROJECT-goldsmith/specs/web/")
     assert "no active image" in person.result("pages-web/")["reason"]
+
+
+def test_pages_about_images_that_are_not_there(reader: Reader, person: Person) -> None:
+    """COS, drivers and Packer's template are asked for as the pages say; the project has no such image."""
+    reader.run("gcloud storage buckets create gs://nvidia-drivers-us-public")
+    reader.run("gcloud storage cp SPEC.yaml gs://nvidia-drivers-us-public/tesla/535.183.01/driver.run")
+    submitted = {f"goldsmith submit {spec} --project PROJECT" for spec in ("cos/build.yaml", "gpu/build.yaml")}
+    said = reader.follows("docs/how-to/cos.md", "Customize Container-Optimized OS", fails=frozenset(submitted))
+    assert "source.milestone: project cos-cloud has no x86_64 image on milestone 117" in said
+    said = reader.follows("docs/how-to/gpu.md", fails=frozenset(submitted))
+    assert "535.183.01\n" in said
+    assert "source.family: project cos-cloud has no active image in family cos-117-lts" in said
+    del reader.stands_for["specs/web"]  # in the bucket, and here a folder
+    reader.stands_for.update({"my-project": person.project, "debian-12": "debian-11"})
+    submit = frozenset({"goldsmith submit packer/specs/web.yaml --project PROJECT"})
+    assert "no active image" in reader.follows("docs/how-to/from-packer.md", fails=submit)
+
+
+def test_the_care_of_a_deployment(reader: Reader, person: Person, cloud: Cloud) -> None:
+    """Lost messages, the dashboard by curl, and an empty bucket."""
+    key = {"CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": str(cloud.account_file(cloud.email("ann")))}
+    curl = Reader(reader.folder, {**reader.environment, **key})
+    curl.stands_for["$(terraform -chdir=terraform/examples/basic output -raw dashboard)"] = cloud.functions.urls[
+        "dashboard"
+    ]
+    curl.types(
+        'curl -H "Authorization: Bearer $(gcloud auth print-identity-token)" '
+        "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/builds",
+        says='"builds"',
+    )
+    curl.types(
+        'curl -H "Authorization: Bearer $(gcloud auth print-identity-token)" '
+        "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/api/builds",
+        says='"builds"',
+    )
+    dead = reader.types("gcloud pubsub subscriptions pull dead-letters --project PROJECT --limit 10 --format json")
+    assert isinstance(json.loads(dead), list)
+    reader.types("gcloud pubsub subscriptions pull dead-letters --project PROJECT --limit 10 --auto-ack")
+    reader.types(
+        "gcloud pubsub subscriptions seek specs --project PROJECT "
+        "--time=$(date -u -d '2 hours ago' +%Y-%m-%dT%H:%M:%SZ)"
+    )
+    reader.run(
+        "gcloud storage buckets create gs://removed-goldsmith && gsutil cp SPEC.yaml gs://removed-goldsmith/a/b/"
+    )
+    reader.types("gsutil -m rm 'gs://PROJECT-goldsmith/**'", PROJECT="removed")
+    assert reader.run("gsutil ls gs://removed-goldsmith") == ""
 
 
 def test_secrets_and_keys(reader: Reader, person: Person) -> None:

@@ -21,10 +21,12 @@ from shared.gcp.firestore import GoogleStore
 from shared.gcp.identities import IAP_HEADER
 from shared.images.catalogue import Catalogue
 from tests.cloud.person import Person
+from tests.docs.reader import Reader
 from tests.world.published import add_build, build_of
 
 ZONE = "us-central1-a"
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
+APPROVER = "ann-approves@my-project.iam.gserviceaccount.com"  # as the page has it
 LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
@@ -73,12 +75,23 @@ def test_a_promotion_waits_for_two_people_who_prove_who_they_are(cloud: Cloud, p
     (tmp_path / "token").write_text(ann.token("other"))
     refused = person.goldsmith(*words, "--token-file", tmp_path / "token", status=2)
     assert "the token is for 'other', and not for goldsmith/goldsmith-emulator/approve/" in refused
-    assert f"approved by {cloud.email('ann')}" in ann.goldsmith(*words)
+    names = {"PROJECT": person.project, "my-project": person.project, "web-20261120": "cellar-1", "web-1": "cellar-1"}
+    by_ann, by_eve = (
+        Reader(person.folder, each.environment, {**names, "prod": "vault", APPROVER: cloud.email("ben")})
+        for each in (ann, eve)
+    )
+    by_ann.types(
+        'goldsmith images approve web-1 --channel prod --reason "a week in dev without faults" --project PROJECT',
+        says=f"approved by {cloud.email('ann')}",
+    )
     foreign = eve.token(asked["approve_audience"])  # of a person that is no approver, brought by an operator
     request(person, "approve", image="cellar-1", channel="vault", reason="mine", token=foreign)
 
-    done = eve.goldsmith(*words, "--impersonate", cloud.email("ben"))
-    assert f"was approved by {cloud.email('ann')}, {cloud.email('ben')}" in done
+    by_eve.types(
+        "goldsmith images approve web-20261120 --channel prod --project my-project --impersonate "
+        'ann-approves@my-project.iam.gserviceaccount.com --reason "a week in staging without faults"',
+        says=f"was approved by {cloud.email('ann')}, {cloud.email('ben')}",
+    )
     wait_for(catalogue, "cellar-vault", "cellar-1-vault")
     assert person.waiting(0) == []
     log = cloud.functions.log("deprecate_images").read_text()

@@ -13,12 +13,14 @@ from shared.build.build import Outcome, State
 from shared.build.events import MachineStarted
 from shared.planning.retries import retry_id
 from tests.cloud.person import Person
+from tests.docs.reader import Reader
 
 pytestmark = pytest.mark.vm
 
 
 def test_what_failed_late_is_published_by_retries_without_a_second_build_vm(person: Person, cloud: Cloud) -> None:
     """Its image cannot be made; then no VM can verify it; then it cannot join its family."""
+    reader = Reader(person.folder, person.environment, {"PROJECT": person.project})
     folder = person.spec("unmade", replace={"family: hello": "family: again"}, add="verify: {}\n")
     with denied(cloud, "compute.images.create"):
         printed = person.goldsmith("submit", folder / "build.yaml", status=1)
@@ -36,17 +38,22 @@ def test_what_failed_late_is_published_by_retries_without_a_second_build_vm(pers
     assert f"build {unverified.id} failed at verify; a retry begins there or earlier" in refused
 
     with denied(cloud, "compute.images.update"):
-        printed = person.goldsmith("builds", "retry", unverified.id, status=1)
+        reader.types(
+            "gcloud pubsub topics publish build-requests --project PROJECT "
+            """--message '{"retry": "BUILD", "from": "verify"}'""",
+            BUILD=unverified.id,
+        )
+        person.until("unmade", lambda build: build.retry_of == unverified.id and build.finished)
     second = person.until("unmade", lambda build: build.retry_of == unverified.id and build.finished)
     assert second.image is not None, second.reason
     assert {step.status for step in second.verify_steps} == {"done"}
-    assert f"goldsmith builds retry {second.id}" in printed
+    assert f"goldsmith builds retry {second.id}" in person.goldsmith("builds", "show", second.id)
     assert person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again") == []
     assert person.resources("disks") == []
     cloud.scheduler.step("expire-builds")
     assert person.until("unmade", lambda build: build.id == first.id and build.finished).outcome is Outcome.FAILED
 
-    printed = person.goldsmith("builds", "retry", second.id)
+    printed = reader.types("goldsmith builds retry BUILD --project PROJECT", BUILD=second.id)
     assert "newest of family again" in printed.splitlines()[-1]
     [image] = person.gcloud("compute", "images", "list", "--no-standard-images", "--filter=family=again")
     assert (image["id"], image["labels"]["goldsmith-build"]) == (second.image.id, retry_id(second))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from emulator.cloud.cloud import Cloud
 from emulator.web.processes import free_port
 from shared.build.build import State
 from tests.cloud.person import Person
+from tests.docs.pages import commands
+from tests.docs.reader import Reader
 from tests.installation import installed_goldsmith
 
 pytestmark = pytest.mark.vm
@@ -63,9 +64,16 @@ def test_a_build_that_fails_is_1_with_the_steps_last_words_and_its_disk_is_kept_
         assert f"  {command}\n" in printed
         assert f"  {command}\n" in person.goldsmith("builds", "show", build.id)
 
-    person.run(*shlex.split(create), "--quiet")
+    reader = Reader(person.folder, person.environment, {"look-BUILD": vm, "DISK": disk, "PROJECT": person.project})
+    reader.stands_for.update({"ZONE": build.zone, "TYPE": create.partition("--machine-type=")[2].split()[0]})
+    shown = [each.text for each in commands(Path("docs/deployment.md")) if "look-BUILD" in each.text]
+    assert [reader.writes(text, {}) for text in shown] == told["boot"]
+    reader.types(
+        "gcloud compute instances create look-BUILD --project=PROJECT --zone=ZONE --machine-type=TYPE "
+        "--disk=name=DISK,boot=yes,auto-delete=no --no-service-account --no-scopes --no-address"
+    )
     assert (person.resources("instances"), person.resources("disks")) == ([vm], [disk])
-    person.run(*shlex.split(delete), "--quiet")
+    reader.types("gcloud compute instances delete look-BUILD --project=PROJECT --zone=ZONE")
     assert (person.resources("instances"), person.resources("disks")) == ([], [disk])
     said = person.goldsmith("builds", "cancel", build.id)
     assert "is failed" in said
@@ -76,10 +84,16 @@ def test_a_build_that_fails_is_1_with_the_steps_last_words_and_its_disk_is_kept_
     assert (told["left"], told["kept_disk"]) == ([], None)
 
 
-def test_a_build_that_is_refused_there_says_why(person: Person) -> None:
+def test_a_build_that_is_refused_there_says_why(cloud: Cloud, person: Person) -> None:
     folder = person.spec("nowhere", replace={"family: debian-12": "family: debian-11"})
-    printed = person.goldsmith("submit", folder / "build.yaml", status=1)
-    assert "source.family: project local has no active image in family debian-11" in printed
+    eve = person.logged_in(cloud.account_file(cloud.email("eve")))
+    account = "ann-approves@my-project.iam.gserviceaccount.com"
+    names = {account: cloud.email("ann"), "my-project": person.project, "web.yaml": str(folder / "build.yaml")}
+    Reader(person.folder, eve.environment, names).types(
+        "goldsmith submit web.yaml --project my-project --impersonate ann-approves@my-project.iam.gserviceaccount.com",
+        status=1,
+        says="source.family: project local has no active image in family debian-11",
+    )
 
     lines = person.goldsmith("submit", folder / "build.yaml", "--detach", "--json").splitlines()
     assert json.loads(lines[-1])["submitted"].startswith("nowhere-")

@@ -5,7 +5,7 @@ indented block that does not begin as a command does, hold other text.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True)
 class File:
-    """A file that a page shows whole: a fence whose first line is a comment with its path."""
+    """A fence of a page. One whose first line is a comment with a path is that file, whole."""
 
     page: str
     heading: str
@@ -74,10 +74,17 @@ def commands(page: Path, root: Path = ROOT) -> Iterator[Command]:
 
 def shown_files(page: Path, root: Path = ROOT) -> Iterator[File]:
     """Yield the files that a page shows, in their order."""
+    return (fence for fence in fences(page, root) if fence.path)
+
+
+def fences(page: Path, root: Path = ROOT, languages: Collection[str] = ()) -> Iterator[File]:
+    """Yield the fences of a page that have a language, or one of some; `path` is empty where none is told."""
     for held in _blocks(page, root):
-        if held[0].language and (name := FILE.fullmatch(held[0].text.strip())):
+        language = held[0].language
+        if language and (language in languages or not languages):
+            name = FILE.fullmatch(held[0].text.strip())
             text = "".join(line.text + "\n" for line in held)
-            yield File(str(page), held[0].heading, held[0].number, name[1], text)
+            yield File(str(page), held[0].heading, held[0].number, name[1] if name else "", text)
 
 
 def every_command(root: Path = ROOT) -> list[Command]:

@@ -14,6 +14,7 @@ from tests.docs.not_run import NOT_RUN
 from tests.docs.pages import Command, File, commands, every_command, shown_files
 from tests.project.source_tree import ROOT
 
+NEEDS_TERMINAL = "--on-failure shell"
 LIMIT = 420.0  # seconds that one command may take on a machine that has much else to do
 
 
@@ -30,10 +31,18 @@ class Reader:
         assert command in {each.text for each in _commands()}, f"no page has the command {command}"
         return self.run(self.writes(command, stands_for), status, says)
 
+    def opens(self, command: str, **stands_for: str | Path) -> list[str]:
+        """Return what runs a command that a page has, word for word, in a terminal."""
+        assert command in {each.text for each in _commands()}, f"no page has the command {command}"
+        variables = (f"{name}={value}" for name, value in self._variables().items())
+        line = self.writes(command, stands_for)
+        return ["env", "-i", "-C", str(self.folder), *variables, "TERM=xterm", "bash", "-c", f"exec {line}"]
+
     def follows(self, page: str, heading: str = "", fails: frozenset[str] = frozenset()) -> str:
         """Write all files of a page, or of what is below a heading, and run all its commands, in their order.
 
-        Return what they print. Those of NOT_RUN are left out; those of `fails` end with exit status 1.
+        Return what they print. Those of NOT_RUN are left out, and those that need a terminal, which opens() is for;
+        those of `fails` end with exit status 1.
         """
         steps: list[Command | File] = [*commands(Path(page)), *shown_files(Path(page))]
         found = sorted((step for step in steps if heading in ("", step.heading)), key=lambda step: step.line)
@@ -45,7 +54,7 @@ class Reader:
             path = self.folder / step.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.writes(step.text, {}))
-        elif not any(step.text in texts for texts in NOT_RUN.values()):
+        elif NEEDS_TERMINAL not in step.text and not any(step.text in texts for texts in NOT_RUN.values()):
             return self.run(self.writes(step.text, {}), int(step.text in fails))
         return ""
 

@@ -13,15 +13,16 @@ import pytest
 from tests.docs.not_run import NOT_RUN
 from tests.docs.options import unknown_options
 from tests.docs.pages import Command, commands, every_command, normal, pages
+from tests.docs.reader import NEEDS_TERMINAL
 from tests.project.documents import lines
 from tests.project.source_tree import ROOT
 
-READERS = ("tests/docs", "tests/cloud", "tests/system")  # where tests follow the pages
+READERS = ("tests/docs", "tests/cloud", "tests/system", "tests/terraform")  # where tests follow the pages
 
 
 @cache
 def run() -> frozenset[str]:
-    """Return the commands that tests type or follow, by the calls in their source."""
+    """Return the commands that tests type, open or follow, by the calls in their source."""
     return frozenset(text for folder in READERS for path in (ROOT / folder).glob("test_*.py") for text in _typed(path))
 
 
@@ -32,16 +33,18 @@ def listed() -> frozenset[str]:
 
 def _typed(path: Path) -> Iterator[str]:
     source = path.read_text("utf-8")
-    if "types(" not in source and "follows(" not in source:
+    if "tests.docs.reader" not in source:
         return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-            if node.func.attr == "types" and texts:
+            if node.func.attr in {"types", "opens"} and texts:
                 yield texts[0]
             if node.func.attr == "follows":
                 found = (each for each in every_command() if texts in ([each.page, each.heading], [each.page]))
-                yield from (each.text for each in found if each.text not in listed())
+                yield from (
+                    each.text for each in found if each.text not in listed() and NEEDS_TERMINAL not in each.text
+                )
 
 
 def unplaced(found: list[Command], placed: frozenset[str]) -> list[str]:

@@ -45,6 +45,7 @@ def test_make_alone_prints_help() -> None:
         "bundle",
         "dist",
         "demo",
+        "picture",
         "clean",
     ]
 

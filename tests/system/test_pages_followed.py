@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from tests.docs.reader import Reader
 from tests.project.source_tree import ROOT
 from tests.provisioner.elements.element_folders import element
+from tests.system.terminal import Terminal
 
 pytestmark = pytest.mark.vm
 
 STEPS = "steps:\n- {name: greet, action: run-script, inputs: {script: preload.sh, env: {GREETING: hello}}}\n"
+SHELL_IS_OPEN = "abort: give up"
 LOCAL = "local: {engine: chroot, network: false, memory_mb: 512}\n"
 
 
@@ -79,6 +82,11 @@ def test_builds_and_their_images(reader: Reader) -> None:
     reader.types("goldsmith images lineage NAME", says="debian-12-base")
     reader.types("goldsmith images signing-key", says="BEGIN PUBLIC KEY")
     reader.follows("docs/provenance.md", "Check it without Goldsmith")
+    reader.run("mv out/hello-*.tar.gz cos.tar.gz")
+    reader.types(
+        "goldsmith images import cos.tar.gz --name cos-stable-117-18613-75-37 --family cos-stable",
+        says="image local/cos-stable-117-18613-75-37",
+    )
 
 
 def test_ways_to_build(reader: Reader) -> None:
@@ -89,8 +97,46 @@ def test_ways_to_build(reader: Reader) -> None:
     reader.stands_for.update(promoted)
     reader.types("goldsmith images promote web-20261120 --to prod", says=f"{promoted['web-20261120']}-prod")
 
+    (reader.folder / "preload.sh").rename(reader.folder / "kept.sh")
+    (reader.folder / "preload.sh").write_text("exit 7\n")
+    fails = reader.opens("goldsmith build SPEC --on-failure shell", SPEC=spec(reader, "fails"))
+    with Terminal(fails, {}) as terminal:
+        terminal.until(SHELL_IS_OPEN)
+        terminal.type("abort\n")
+        assert terminal.finish() == 1
+    (reader.folder / "kept.sh").rename(reader.folder / "preload.sh")
+
     twice = spec(reader, "twice")
     reader.types("goldsmith build SPEC --check-reproducible", SPEC=twice, says="building again")
+
+
+def test_the_dashboard_is_served_until_ctrl_c(reader: Reader) -> None:
+    with Terminal(reader.opens("goldsmith serve"), {}) as terminal:
+        address = terminal.until("\r\n").strip()
+        terminal.until("Ctrl-C ends it")
+        with requests.Session() as session:
+            page = session.get(address, headers={"Accept": "text/html"}, timeout=60).text
+        assert "No builds yet" in page, page
+        terminal.type("\x03")
+        assert terminal.finish() == 0
+
+
+def test_the_first_hour_of_a_contributor(tmp_path: Path) -> None:
+    """In a copy of the checkout: a line is broken, its test fails, and the line is taken back."""
+    copy = tmp_path / "goldsmith"
+    for name in ("shared", "provisioner", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "pyproject.toml", copy)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    reader = Reader(copy, {"PYTHONDONTWRITEBYTECODE": "1"})
+    reader.run("git init -q . && git add shared && git -c user.name=me -c user.email=me@example.org commit -qm copy")
+    reader.types(
+        "sed -i 's/if build.state is State.QUEUED and build.id not in waiting/if build.state is State.QUEUED/' "
+        "shared/planning/line.py"
+    )
+    reader.types(".venv/bin/python -m pytest -q -x tests/shared/planning/test_line.py", status=1, says="1 failed")
+    reader.types("git checkout shared/planning/line.py")
+    reader.types(".venv/bin/python -m pytest -q -x tests/shared/planning/test_line.py", says="passed")
 
 
 def test_elements(reader: Reader) -> None:
@@ -124,9 +170,21 @@ def test_pages_about_builds(reader: Reader) -> None:
     assert "unchanged" in reader.follows("docs/how-to/rebuild.md")
     fails = frozenset({"goldsmith build broken/build.yaml"})
     reader.follows("docs/how-to/packages.md")
-    assert "packer/specs/web.yaml: good" in reader.follows("docs/how-to/from-packer.md")
-    reader.follows("docs/how-to/cos.md", "Customize Container-Optimized OS")
-    assert "newest of family broken" in reader.follows("docs/how-to/debug.md", fails=fails)
+    said = reader.follows("docs/how-to/debug.md", fails=fails)
+    assert "step settings from the cache" in said
+    assert "newest of family broken" in said
+    script = reader.folder / "broken" / "files" / "service.sh"
+    mended = script.read_text()
+    script.write_text("grep host= /etc/app.conf\n")
+    with Terminal(reader.opens("goldsmith build broken/build.yaml --on-failure shell"), {}) as terminal:
+        terminal.until(SHELL_IS_OPEN)
+        terminal.type("cat /etc/app.conf\n")
+        terminal.until("port=80")
+        script.write_text(mended)
+        terminal.type("retry\n")
+        terminal.until("continue builds anew without that")
+        terminal.type("continue\n")
+        assert terminal.finish() == 0
 
 
 def test_pages_about_images(reader: Reader) -> None:

@@ -71,20 +71,23 @@ def read_configuration(folder: Path = MODULE) -> Configuration:
     blocks: list[Block] = []
     merged: dict[str, Any] = {}
     for path in sources(folder):
-        with path.open(encoding="utf-8") as file:
-            document = plain(hcl2.load(file))
-        for kind, entries in document.items():
-            for entry in entries:
-                if kind == "locals":
-                    merged |= entry
-                else:
-                    blocks += _blocks(kind, entry)
+        for block in blocks_of(path.read_text(encoding="utf-8")):
+            if block.kind == "locals":
+                merged |= block.body
+            else:
+                blocks.append(block)
     return Configuration(folder, blocks, merged)
 
 
+def blocks_of(text: str) -> list[Block]:
+    """Parse a file's text."""
+    document = plain(hcl2.loads(text))
+    return [block for kind, entries in document.items() for entry in entries for block in _blocks(kind, entry)]
+
+
 def _blocks(kind: str, entry: Any, labels: tuple[str, ...] = ()) -> Iterator[Block]:
-    """Unfold {label: {label: body}} down to the body; `terraform` has no label, most kinds one or two."""
-    if len(labels) == {"terraform": 0, "resource": 2, "data": 2, "ephemeral": 2}.get(kind, 1):
+    """Unfold {label: {label: body}} down to the body; `terraform` and `locals` have none, most kinds one or two."""
+    if len(labels) == {"terraform": 0, "locals": 0, "resource": 2, "data": 2, "ephemeral": 2}.get(kind, 1):
         yield Block(kind, labels, entry)
         return
     for label, inner in entry.items():

@@ -13,6 +13,7 @@ from tests.project.source_tree import files
 from tests.terraform.configuration import EXAMPLES, MODULE, Configuration, read_configuration
 from tests.terraform.conftest import VARIABLES
 from tests.terraform.planning import MISSING, faults, make_plan, schema, terraform
+from tests.terraform.shown_blocks import types_in_use
 
 MODULES = [MODULE, *sorted(folder for folder in EXAMPLES.iterdir() if folder.is_dir())]
 GOOGLE = "6.50.0"
@@ -57,7 +58,7 @@ def test_schema_is_of_the_version_that_is_asked_for() -> None:
 
 
 def test_schema_has_the_types_in_use_and_no_others() -> None:
-    assert set(schema()["types"]) == read_configuration().types()
+    assert set(schema()["types"]) == types_in_use()
 
 
 BAD = {

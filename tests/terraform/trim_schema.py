@@ -1,4 +1,4 @@
-"""Makes provider_schema.json: what the resource types that terraform/ uses take, out of Terraform's provider packages.
+"""Makes provider_schema.json: what the resource types take that terraform/ and the pages use, out of provider packages.
 
 Terraform itself shows a schema only with the provider's 100 MB at hand. The CDK's packages on PyPI carry the same
 facts: arguments, their types, which are required, nested blocks, what is known after the apply. To make the file anew,
@@ -23,7 +23,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.terraform.configuration import SCHEMA, read_configuration
+from tests.terraform.configuration import SCHEMA
+from tests.terraform.shown_blocks import types_in_use
 
 DOCUMENTED = re.compile(r"providers/hashicorp/(?P<provider>\w+)/(?P<version>[\d.]+)/docs/[^ #]*#(?P<argument>\w+) ")
 PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool"}
@@ -137,7 +138,7 @@ def _terraform_type(provider: str, name: str, wanted: set[str]) -> str:
 
 def main(wheels: list[str]) -> None:
     """Write the schema of the types in use."""
-    schema = trimmed(read_configuration().types(), [types_of(Path(wheel)) for wheel in wheels])
+    schema = trimmed(types_in_use(), [types_of(Path(wheel)) for wheel in wheels])
     SCHEMA.write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
