@@ -36,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True)
 class File:
-    """A fence of a page. One whose first line is a comment with a path is that file, whole."""
+    """A fence or another block of a page. One whose first line is a comment with a path is that file, whole."""
 
     page: str
     heading: str
@@ -85,6 +85,13 @@ def fences(page: Path, root: Path = ROOT, languages: Collection[str] = ()) -> It
             name = FILE.fullmatch(held[0].text.strip())
             text = "".join(line.text + "\n" for line in held)
             yield File(str(page), held[0].heading, held[0].number, name[1] if name else "", text)
+
+
+def indented(page: Path, root: Path = ROOT) -> Iterator[File]:
+    """Yield the indented blocks of a page."""
+    for held in _blocks(page, root):
+        if held[0].language == "":
+            yield File(str(page), held[0].heading, held[0].number, "", "".join(line.text + "\n" for line in held))
 
 
 def every_command(root: Path = ROOT) -> list[Command]:
