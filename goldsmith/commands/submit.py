@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shared.build.build import Build, Sibling, State, WorkflowPart
 from shared.build.damage import Damaged
@@ -64,9 +64,13 @@ if TYPE_CHECKING:
     from shared.runtime.opening import CloudClient
     from shared.spec.model import Spec
 
+T = TypeVar("T")
+
 POLL = 2.0  # seconds between looks at the build
 SELDOM = 30  # looks at a build that is queued for one at all others that are not finished; more, of a long queue
 STARTS_WITHIN = 180.0  # seconds from the upload to the build's first sign; a cold function needs some ten
+LOST_FOR = 900.0  # seconds without an answer, after which a build is not followed any more
+LONGEST_PAUSE = 30.0  # seconds between tries while there is no answer
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,12 @@ def submit(
     _refuse_elsewhere(file, path)
     if proof is not None:
         _refuse_others_context(file, path)
-    screen = flags.show(as_json)
     client = client_of(place.project, place.bucket)
     name = spec_object(builds[0].spec.name)
-    screen.progress(f"uploading {path}", 0, 0)
-    generation = _upload(file, parameters, kept, client, screen, proof)
+    screen = flags.show(as_json)
+    with screen:
+        screen.progress(f"uploading {path}", 0, 0)
+        generation = _upload(file, parameters, kept, client, screen, proof)
     begun = identities(file.parsed, client.bucket_name, name, generation, parameters, place.project)
     if flags.detach:
         for identity in begun:
@@ -117,7 +122,8 @@ def submit(
             say(json.dumps({"submitted": identity}) if as_json else told)
         return 0
     try:
-        ended = [to_the_end(identity, client, place, flags.show(as_json)) for identity in begun]
+        ended = [to_the_end(begun[0], client, place, screen)]
+        ended += [to_the_end(identity, client, place, flags.show(as_json)) for identity in begun[1:]]
     except KeyboardInterrupt:
         return INTERRUPTED
     return next((one for one in ended if one), 0)
@@ -250,18 +256,39 @@ def follow(identity: str, client: CloudClient, screen: View, pause: Callable[[fl
 
     Each document that is read is paid for: at most 70 a minute, with ten events in it or while the build is queued.
     """
-    followed = _appeared(identity, client, screen, pause)
-    with screen, following(client.console(followed), screen.console):
-        rest = 0  # looks until the queue is looked at again: it costs as many reads as it has builds
-        while (events := followed.look()) or not followed.build.ended:
-            _show(events, followed.build, screen)
-            if events:
-                continue
-            if followed.build.state is State.QUEUED:
-                rest = rest - 1 if rest else max(SELDOM, _show_wait(followed.build, client, screen)) - 1
-            pause(POLL)
+    with screen:
+        followed = _appeared(identity, client, screen, pause)
+        with following(client.console(followed), screen.console):
+            rest = 0  # looks until the queue is looked at again: it costs as many reads as it has builds
+            while (events := _answered(followed.look, screen, pause)) or not followed.build.ended:
+                _show(events, followed.build, screen)
+                if events:
+                    continue
+                if followed.build.state is State.QUEUED:
+                    queued = 0 if rest else _answered(lambda: _show_wait(followed.build, client, screen), screen, pause)
+                    rest = rest - 1 if rest else max(SELDOM, queued) - 1
+                pause(POLL)
     screen.end(followed.build, client.logs_of(identity))
     return followed.build
+
+
+def _answered(ask: Callable[[], T], screen: View, pause: Callable[[float], None]) -> T:
+    """Ask until there is an answer: a connection may be lost for a while, and the build goes on. Transient."""
+    waited = 0.0
+    while True:
+        try:
+            answer = ask()
+        except Transient as error:
+            if waited >= LOST_FOR:
+                raise
+            screen.progress(f"no answer, trying again: {error}", 0, 0)
+            rest = min(max(POLL, waited), LONGEST_PAUSE)
+            pause(rest)
+            waited += rest
+        else:
+            if waited:
+                screen.progress("there are answers again", 0, 0)
+            return answer
 
 
 def _show(events: Sequence[Event | Damaged], build: Build, screen: View) -> None:
@@ -283,15 +310,23 @@ def _show_wait(build: Build, client: CloudClient, screen: View) -> int:
 def _appeared(identity: str, client: CloudClient, screen: View, pause: Callable[[float], None]) -> Followed:
     screen.progress(f"waiting for build {identity} to begin", 0, 0)
     give_up = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < give_up:
-        try:
-            return Followed(client.store, identity)
-        except NotFound:
-            pause(POLL)
+    found = _followed(identity, client)  # without an answer to the first question, none was ever there to be lost
+    while found is None and time.monotonic() < give_up:
+        pause(POLL)
+        found = _answered(lambda: _followed(identity, client), screen, pause)
+    if found is not None:
+        return found
     raise EnvironmentFault(
         f"build {identity} has not begun within {STARTS_WITHIN:.0f} s of the upload; look at the logs of the function "
         f"{function('start_build').deployed_name}, and whether Goldsmith is deployed in this project"
     )
+
+
+def _followed(identity: str, client: CloudClient) -> Followed | None:
+    try:
+        return Followed(client.store, identity)
+    except NotFound:
+        return None
 
 
 def retry_there(

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
@@ -27,8 +30,10 @@ from .words import DOING, event_line, running_script, summary
 
 LINES = 8  # of the console, at most
 FRAME = 4  # lines of the terminal that are neither tree nor console: spinner, progress, and two that say how many more
+ECHO = 2  # columns at the end of each line for the ^C that a terminal shows: on a line of its own it would stay there
 STAY = 40  # rows of the tree that are left on the terminal at the end, at most
 WORTH_A_ROW = 1.0  # seconds in the queue
+GAP = 2  # columns between the parts of a row
 BAR = 20  # columns of the bar of progress, where the terminal is wide enough for it
 DETAIL_FROM = 60  # columns of a terminal that has room for the actions of steps
 BAR_FROM = 80  # columns of such a terminal
@@ -150,14 +155,16 @@ class LiveView:
         with self._lock:
             build, lines, work, pace = self._build, list(self._lines), self._work, self._pace
             rows = [] if build is None else self._rows(build, now)
+        width, height = max(1, self._console.size.width - ECHO), self._console.size.height
         if build is None:
+            self._spinner.update(
+                text=_title("" if work is None else printable(work[0]), took(now - self._start), width)
+            )
             return self._spinner
-        width, height = self._console.size
         few = max(0, min(len(lines), LINES, height // 3, height - FRAME - 1))
         lines = lines[len(lines) - few :]
-        title = Text(f"{printable(build.id)}  {DOING[build.state]}  {took(now - self._start)}")
-        title.truncate(width - 2, overflow="ellipsis")  # the spinner itself would wrap it
-        self._spinner.update(text=title)
+        what = f"{printable(build.id)}  {DOING[build.state]}"
+        self._spinner.update(text=_title(what, took(now - self._start), width))
         parts: list[RenderableType] = [self._spinner, _tree(rows, max(1, height - FRAME - len(lines)), width)]
         if work is not None:
             parts.append(_progress(*work, pace, width, now))
@@ -165,7 +172,7 @@ class LiveView:
             Text(f"  │ {printable(last_state(line))}", style="dim", no_wrap=True, overflow="ellipsis", tab_size=4)
             for line in lines
         )
-        return Group(*parts)
+        return Constrain(Group(*parts), width)
 
     def _rows(self, build: Build, now: float) -> list[_Row]:
         """Return the tree: the states that a build has been in, is in and will be in, its steps below two of them."""
@@ -217,20 +224,31 @@ def _step_row(record: StepRecord, running_for: str) -> _Row:
     return _Row(1, record.status, printable(record.name), printable(record.action), time_of)
 
 
+def _title(what: str, time_of: str, width: int) -> Text:
+    """Return what stands beside the spinner, which would wrap it: the time is seen, and of the rest what has room."""
+    title = Text(what)
+    title.truncate(max(1, width - 4 - len(time_of)), overflow="ellipsis")
+    title.append(f"  {time_of}" if what else time_of)
+    title.truncate(max(1, width - 2), overflow="ellipsis")
+    return title
+
+
 def _progress(what: str, done: int, total: int, pace: Pace, width: int, now: float) -> RenderableType:
     """Return one line: what is done, and of what has a size a bar, how much, how fast, and for how long still."""
-    row = Table.grid(padding=(0, 1))
-    row.add_column(no_wrap=True, overflow="ellipsis")
+    words = pace.words(done, total, now) if total else ""
+    if width < BAR_FROM:
+        words = words.strip().partition("  ")[0] if width < BAR_FROM // 2 else words
+    last = min(len(words) + 1, max(1, width // 2)) if total else 0
+    bar = BAR + 1 if total and width >= BAR_FROM else 0
+    row = Table.grid()
+    row.add_column(no_wrap=True, overflow="ellipsis", max_width=max(1, width - last - bar))
     cells: list[RenderableType] = [Text(f"  {printable(what)}", no_wrap=True, overflow="ellipsis")]
+    if bar:
+        cells.append(Padding(ProgressBar(total=total, completed=done, width=BAR), (0, 0, 0, 1)))
+        row.add_column(no_wrap=True, width=bar)
     if total:
-        words = pace.words(done, total, now)
-        if width >= BAR_FROM:
-            cells.append(ProgressBar(total=total, completed=done, width=BAR))
-            row.add_column(no_wrap=True)
-        else:
-            words = words.strip().partition("  ")[0] if width < BAR_FROM // 2 else words
-        cells.append(Text(words, no_wrap=True, overflow="ellipsis"))
-        row.add_column(no_wrap=True, min_width=min(len(words), max(1, width // 2)))
+        cells.append(Text(f" {words}", no_wrap=True, overflow="ellipsis"))
+        row.add_column(no_wrap=True, width=last)
     row.add_row(*cells)
     return row
 
@@ -238,22 +256,24 @@ def _progress(what: str, done: int, total: int, pace: Pace, width: int, now: flo
 def _tree(rows: Sequence[_Row], room: int, width: int) -> RenderableType:
     """The rows in `room` of them, with what goes on in view, and how many there are above and below."""
     first = _first_row(rows, room)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, min_width=3, overflow="ellipsis")
-    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
-    longest = max((len(row.time) for row in rows), default=0)
-    table.add_column(no_wrap=True, justify="right", min_width=min(longest, width // 3))
+    times = min(max((len(row.time) for row in rows), default=0) + GAP, width // 3)
+    details = max((cell_len(row.detail) for row in rows), default=0) + GAP if width >= DETAIL_FROM else 0
+    table = Table.grid()  # by widths of its own: Rich lets columns with a least width stand out of the table
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(3, width - times - details))
+    if details:
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim", max_width=width // 3)
+    table.add_column(no_wrap=True, justify="right", width=times)
     for row in rows[first : first + room]:
         mark, style = _MARKS[row.status]
         name = Text(f"{'  ' * (row.depth + 1)}{mark} ", style=style, no_wrap=True, overflow="ellipsis")
         name.append(row.name, style="bold" if row.depth == 0 and row.status == "running" else "not dim default")
-        table.add_row(name, Text(row.detail if width >= DETAIL_FROM else ""), Text(row.time))
+        table.add_row(name, *([Text(" " * GAP + row.detail)] if details else []), Text(" " * GAP + row.time))
     parts: list[RenderableType] = [table]
     if first:
-        parts.insert(0, Text(f"  … {first} before", style="dim"))
+        parts.insert(0, Text(f"  … {first} before", style="dim", no_wrap=True, overflow="ellipsis"))
     after = len(rows) - first - room
     if after > 0:
-        parts.append(Text(f"  … {after} more", style="dim"))
+        parts.append(Text(f"  … {after} more", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
 
 

@@ -76,11 +76,10 @@ class Followed:
         Once in a while the build is read anyway: one that was set aside has no more events.
         """
         page = self._store.events(self.build.id, after=self._after)
-        self._quiet = 0 if page else self._quiet + 1
-        if page:
-            self._after = record_id(page[-1])
-        if page or self._quiet % AGAIN == 0:
+        quiet = 0 if page else self._quiet + 1
+        if page or quiet % AGAIN == 0:
             self.build = self._store.load(self.build.id).build
+        self._after, self._quiet = record_id(page[-1]) if page else self._after, quiet  # not before all is read
         return page
 
 

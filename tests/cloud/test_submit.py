@@ -15,6 +15,7 @@ from tests.cloud.person import Person
 from tests.docs.pages import commands
 from tests.docs.reader import Reader
 from tests.installation import installed_goldsmith
+from tests.system.terminal import Terminal
 
 pytestmark = pytest.mark.vm
 
@@ -106,3 +107,18 @@ def test_who_can_no_longer_follow_is_told_that_the_build_goes_on(person: Person)
     build = person.finished("unseen")
     assert f"build {build.id} goes on; see it with: goldsmith builds show {build.id} --project" in printed
     assert "it can be tried again" in printed.splitlines()[-1]
+
+
+def test_on_a_terminal_what_is_waited_for_is_drawn_and_ctrl_c_leaves_the_build_to_go_on(person: Person) -> None:
+    folder = person.spec("left", replace={"family: debian-12": "family: debian-11"})
+    command = [person.launcher, "submit", folder / "build.yaml", "--project", person.project, "--bucket", person.bucket]
+    environment = {**person.environment, "HOME": str(person.folder)}
+    with Terminal([str(word) for word in command], environment) as terminal:
+        terminal.resize(24, 60)
+        terminal.until("uploading ")
+        terminal.until("waiting for build left-")
+        terminal.type("\x03")
+        told = terminal.until("--project").split()
+        assert "goes on; end it with: goldsmith builds cancel left-" in " ".join(told)
+        assert terminal.finish() == 130
+    assert "no active image in family debian-11" in person.finished("left").reason

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from goldsmith.commands.builds import find_by_id
-from goldsmith.commands.submit import follow
+from goldsmith.commands.submit import LONGEST_PAUSE, LOST_FOR, follow
 from goldsmith.places import Place
 from goldsmith.screen.view import PlainView
 from provisioner.protocol import STEP_STARTED
 from shared.build.build import Outcome, State
+from shared.build.damage import Damaged
+from shared.build.events import Event
 from shared.engine.history import followed_from_now
-from shared.errors import InputError, NotFound, StoreError
+from shared.errors import InputError, NotFound, StoreError, Transient
 from shared.gcp.identities import GoogleIdentities
 from shared.gcp.settings import CERTIFICATES_URL
 from shared.image_users import ImageUse
+from shared.ports import PAGE, Stored
 from shared.runtime.terminal import CloudClient
 from tests.world import values
 from tests.world.fakes import FakeClock, FakeCompute, MemoryBus
@@ -45,6 +48,10 @@ def store() -> PaidStore:
 
 @pytest.fixture
 def client(store: PaidStore) -> CloudClient:
+    return client_of(store)
+
+
+def client_of(store: PaidStore) -> CloudClient:
     clock, bucket = FakeClock(), MemoryBucket()
     compute = FakeCompute(clock, bucket)
     people = GoogleIdentities("my-project", CERTIFICATES_URL)
@@ -188,3 +195,70 @@ def test_a_damaged_build_is_told_by_its_whole_id(client: CloudClient, store: Pai
     store.damage(values.BUILD_ID, "{")
     with pytest.raises(StoreError, match="is damaged"):
         find_by_id(client, values.BUILD_ID, PLACE)
+
+
+class Unsteady(PaidStore):
+    """A store that cannot be reached while a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[str] = set()  # methods that do not answer
+
+    def load(self, build_id: str) -> Stored:
+        self._answer("load")
+        return super().load(build_id)
+
+    def events(
+        self, build_id: str, *, kinds: Sequence[str] = (), after: str = "", limit: int = PAGE
+    ) -> Sequence[Event | Damaged]:
+        self._answer("events")
+        return super().events(build_id, kinds=kinds, after=after, limit=limit)
+
+    def _answer(self, method: str) -> None:
+        if method in self.lost:
+            raise Transient("failed to connect to all addresses")
+
+
+@pytest.mark.parametrize("lost", [{"load"}, {"events"}, {"load", "events"}])
+def test_a_connection_that_comes_back_costs_no_event(lost: set[str]) -> None:
+    store = Unsteady()
+    begin(store)
+    out = io.StringIO()
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            record(store, 100)
+            store.lost = lost
+        elif len(pauses) == 8:
+            store.lost = set()
+            record(store, 101, state=State.FINISHED, outcome=Outcome.SUCCEEDED)
+
+    follow(values.BUILD_ID, client_of(store), PlainView(out), sleep)
+    told = out.getvalue()
+    assert told.count("  no answer, trying again: failed to connect to all addresses\n") == 1
+    assert told.count("  there are answers again\n") == 1
+    assert told.count("  step greet\n") == 2
+    assert max(pauses) == LONGEST_PAUSE
+
+
+def test_a_connection_that_does_not_come_back_ends_the_command_and_not_the_build() -> None:
+    store = Unsteady()
+    begin(store)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        store.lost = {"events"}
+
+    with pytest.raises(Transient, match="failed to connect"):
+        follow(values.BUILD_ID, client_of(store), PlainView(io.StringIO()), sleep)
+    assert LOST_FOR <= sum(pauses) <= LOST_FOR + 2 * LONGEST_PAUSE
+
+
+def test_without_any_answer_nothing_is_waited_for() -> None:
+    store = Unsteady()
+    store.lost = {"load"}
+    with pytest.raises(Transient, match="failed to connect"):
+        follow(values.BUILD_ID, client_of(store), PlainView(io.StringIO()), lambda _seconds: None)

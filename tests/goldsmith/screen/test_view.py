@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
 
-from goldsmith.screen.live import LINES, STAY, LiveView
+from goldsmith.screen.live import ECHO, LINES, STAY, LiveView
 from goldsmith.screen.text import last_state, printable, printable_lines
 from goldsmith.screen.times import Pace, ago, iso, took, with_iso_times
 from goldsmith.screen.view import JsonView, Lines, PlainView, QuietView, View
@@ -305,7 +305,7 @@ def test_live_view_fits_any_terminal_with_a_thousand_steps(width: int, height: i
     view.progress("writing the archive " * 10, 30, 100)
     rows = drawn(view, console)
     assert len(rows) <= height
-    assert all(len(row) <= width for row in rows)
+    assert all(len(row) <= width - ECHO for row in rows)
     assert any("▸" in row for row in rows)
 
 
@@ -430,7 +430,7 @@ def test_live_view_follows_the_size_of_its_terminal() -> None:
         console.size = ConsoleDimensions(width, height)
         rows = drawn(view, console)
         assert len(rows) <= height
-        assert all(cell_len(row) <= width for row in rows)
+        assert all(cell_len(row) <= width - ECHO for row in rows)
         assert any("▸" in row for row in rows)
 
 
@@ -533,3 +533,24 @@ def test_all_times_of_a_build_are_iso_as_well() -> None:
     assert shown["plan"]["iso_times"] == {"requested": iso(values.NOON)}
     event = with_iso_times(to_json(values.machine_started()))
     assert event["iso_times"] == {"time": iso(values.machine_started().time)}
+
+
+def test_before_a_build_begins_the_live_view_says_what_is_done_and_for_how_long() -> None:
+    for width in (80, 30):
+        console = terminal(width, 24, color_system=None)
+        view = LiveView(console)
+        assert drawn(view, console)[0][2:] == "0.0 s"
+        view.progress("uploading the context, 1,234.5 MB", 0, 0)
+        [line] = drawn(view, console)
+        assert line.endswith("  0.0 s")
+        assert line[2:].startswith("uploading the")
+        assert ("1,234.5 MB" in line) == (width == 80)
+
+
+def test_times_are_seen_in_a_narrow_terminal() -> None:
+    console = terminal(30, 24, color_system=None)
+    view = LiveView(console)
+    view.event(values.build(state=State.PROVISIONING, steps=steps("running")), values.machine_started())
+    [title, *rows] = drawn(view, console)
+    assert title.endswith("\u2026  0.0 s")
+    assert all(row.endswith(" 0.0 s") for row in rows if "\u25b8" in row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,34 @@ def test_a_fault_that_stays_is_told(fault: GoldsmithError, capsys: pytest.Captur
         pass
     assert shown == []
     assert "output cannot be shown: " + str(fault) in capsys.readouterr().err
+
+
+class Stuck:
+    """A console that does not answer before the test ends, as a network that is gone."""
+
+    poll = 0.01
+
+    def __init__(self) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def read(self) -> bytes:
+        self.asked.set()
+        self.answers.wait(60)
+        return b"[step x] late\n"
+
+
+def test_a_block_that_fails_does_not_wait_for_a_console_that_does_not_answer() -> None:
+    shown: list[str] = []
+    console = Stuck()
+
+    def interrupted() -> None:
+        with following(console, shown.extend):
+            console.asked.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    console.answers.set()
+    for thread in [each for each in threading.enumerate() if each.name == "console"]:
+        thread.join(60)
+    assert shown == []
