@@ -28,8 +28,8 @@ def tables() -> str:
         lines += [f"### Builder {kind}", "", *_rows(options), ""]
     for kind, options in PROVISIONERS.items():
         lines += [f"### Provisioner {kind}", "", *_rows(options), ""]
-    lines += ["### Other provisioners", "", "All are refused.", "", "| provisioner | instead |", "| --- | --- |"]
-    lines += [f"| `{kind}` | {remedy} |" for kind, remedy in OTHER_PROVISIONERS.items()]
+    lines += ["### Other provisioners", "", "| provisioner | | |", "| --- | --- | --- |"]
+    lines += [f"| `{kind}` | {TITLES[each.verdict]} | {each.text} |" for kind, each in OTHER_PROVISIONERS.items()]
     lines += ["", "### Post-processors", "", "Others have no effect, which is told.", ""]
     lines += ["| post-processor | | |", "| --- | --- | --- |"]
     lines += [f"| `{kind}` | {TITLES[each.verdict]} | {each.text} |" for kind, each in POST_PROCESSORS.items()]

@@ -149,7 +149,7 @@ class Elements:
 
 IMAGES_ANSIBLE = "image"  # the version that stands for the image's own ansible-playbook
 KEPT_ANSIBLE = "/usr/local/lib/ansible-core"  # where it is in an image that keeps it
-ANSIBLE_VERSIONS = ("2.18.19", "2.17.14", IMAGES_ANSIBLE)
+ANSIBLE_VERSIONS = ("2.21.5", "2.18.19", "2.17.14", "2.15.13", IMAGES_ANSIBLE)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,32 @@ from ..system.process import find_program
 from .ansible_packages import CANNOT, release_for
 from .step_context import StepContext, StepError
 
+LONGEST_REASON = 1000  # characters
 PROGRAMS = ("ansible", "ansible-playbook", "ansible-galaxy")
 _OWN_FOLDERS = ("root/.ansible", "root/.ansible_async")
 _FETCH = (
     "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
     "from provisioner.steps.ansible_packages import main\nsys.exit(main(sys.argv[1:]))"
 )
+_CALLBACK = """
+import json
+from ansible.plugins.callback import CallbackBase
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "goldsmith_failure"
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        found = getattr(result, "result", None) or result._result
+        inner = next((each for each in found.get("results", ()) if each.get("failed")), found)
+        errors = (inner.get("stderr") or inner.get("module_stderr") or "").strip().splitlines()
+        words = [inner.get("msg") or inner.get("censored") or "", *errors[-1:]]
+        task = getattr(result, "task", None) or result._task
+        if not ignore_errors:
+            with open(FAILURE, "w") as file:
+                json.dump([task.get_name(), ": ".join(str(each) for each in words if each)], file)
+"""
 _RUN = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = sys.argv.pop(1)\n"
     "from importlib import import_module\n"
@@ -56,6 +76,7 @@ class _AnsibleRun:
         self.folder = folder
         self.path = playbook
         self.packages = os.path.join(folder, "packages")
+        self.failure = os.path.join(folder, "failure.json")
         self.environment = self._environment()
         if inputs.version != IMAGES_ANSIBLE:
             self._fetch()
@@ -82,7 +103,15 @@ class _AnsibleRun:
         settings = os.path.join(os.path.dirname(self.path), "ansible.cfg")
         if os.path.isfile(settings):
             found["ANSIBLE_CONFIG"] = settings
+        self._watch(home)
         return found
+
+    def _watch(self, home: str) -> None:
+        """Let Ansible write down the task that fails, where it looks for callbacks unless its settings differ."""
+        folder = os.path.join(home, "plugins", "callback")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "goldsmith_failure.py"), "w", encoding="utf-8") as file:
+            file.write(f"FAILURE = {self.failure!r}\n{_CALLBACK}")
 
     def _fetch(self) -> None:
         """Fetch the packages of ansible-core, in a process of the step: it has the step's network. StepError."""
@@ -120,17 +149,29 @@ class _AnsibleRun:
         return self._run("ansible-galaxy", ["install", "-r", path])
 
     def playbook(self) -> int:
-        """Run the playbook; return the exit status."""
+        """Run the playbook; return the exit status. StepError has the words of the task that has failed."""
         inventory, variables = os.path.join(self.folder, "inventory.json"), os.path.join(self.folder, "variables.json")
         host = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
-        groups: dict[str, object] = {name: {"hosts": {"localhost": {}}} for name in self.inputs.groups}
+        groups: dict[str, object] = {name: {"hosts": {"localhost": {}}} for name in self.inputs.groups if name != "all"}
         _write(inventory, {"all": {"hosts": host, "children": groups}})
         _write(variables, dict(self.inputs.extra_vars))
         arguments = ["-i", inventory]
         arguments += ["-e", "@" + variables] if self.inputs.extra_vars else []
         arguments += ["--tags", ",".join(self.inputs.tags)] if self.inputs.tags else []
         arguments += ["--skip-tags", ",".join(self.inputs.skip_tags)] if self.inputs.skip_tags else []
-        return self._run("ansible-playbook", [*arguments, self.path])
+        status = self._run("ansible-playbook", [*arguments, self.path])
+        if status:
+            self._tell_failure(status)
+        return status
+
+    def _tell_failure(self, status: int) -> None:
+        """Raise StepError with the words of the task that has failed, where they are known."""
+        try:
+            with open(self.failure, encoding="utf-8") as file:
+                task, words = json.load(file)
+        except (OSError, ValueError):
+            return
+        raise StepError(f"the task {task!r} of the playbook has failed: {words}"[:LONGEST_REASON], status)
 
     def _run(self, program: str, arguments: list[str]) -> int:
         env = {**self.environment, **self.context.secrets}

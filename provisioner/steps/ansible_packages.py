@@ -26,7 +26,7 @@ LARGEST = 16 << 20  # bytes of one file
 SILENCE_SECONDS = 60.0
 TRIES = 4
 FIRST_PAUSE = 0.5
-CANNOT = "needs 3.10 or later"
+CANNOT = "needs 3.9 or later"
 
 
 class PythonPackage:
@@ -67,7 +67,18 @@ _SHARED = (
         "pyyaml-6.0.3/lib/",
     ),
 )
+_IMPORTLIB_RESOURCES = PythonPackage(
+    "46/10/7cc167fe072037c3cd2a15a92bb963b86f2bab8ac0995fab95fb7a152b80/importlib_resources-5.0.7-py3-none-any.whl",
+    "2238159eb743bd85304a16e0536048b3e991c531d1cd51c4a834d1ccf2829057",
+)
 RELEASES: Dict[str, Tuple[PythonPackage, ...]] = {
+    "2.21.5": (
+        PythonPackage(
+            "57/6f/7321059b2d1a5ea3c7e60807a5269942d93b2c11a2fc89ba8e4a3e827891/ansible_core-2.21.5-py3-none-any.whl",
+            "08886f9f3e23d129aa98a01271c4a47833516e1cb7c737a246788cb474f41222",
+        ),
+        *_SHARED,
+    ),
     "2.18.19": (
         PythonPackage(
             "63/6d/296e746e08021bda36bf0480aa0bc3e263048d8e266ee5a1b0bc11738c7a/ansible_core-2.18.19-py3-none-any.whl",
@@ -82,14 +93,23 @@ RELEASES: Dict[str, Tuple[PythonPackage, ...]] = {
         ),
         *_SHARED,
     ),
+    "2.15.13": (
+        PythonPackage(
+            "9b/2c/19ac50eca9d32a9524329f023a459ebb6ca5a546380eb15af384306c170a/ansible_core-2.15.13-py3-none-any.whl",
+            "e7f50bbb61beae792f5ecb86eff82149d3948d078361d70aedb01d76bc483c30",
+        ),
+        *_SHARED,
+        _IMPORTLIB_RESOURCES,
+    ),
 }
 """The releases of ansible-core that can be asked for, newest first, with all that they need."""
-_OLDEST_PYTHON = {"2.18.19": (3, 11), "2.17.14": (3, 10)}
+_FIRST_PYTHON = {"2.21.5": (3, 14), "2.18.19": (3, 11), "2.17.14": (3, 10), "2.15.13": (3, 9)}
+"""The first Python that a release is for. 2.21 runs on 3.12 already, and reads playbooks more strictly."""
 
 
 def release_for(python: Tuple[int, int]) -> str:
-    """Return the newest release that runs on a version of Python, or ""."""
-    return next((release for release in RELEASES if python >= _OLDEST_PYTHON[release]), "")
+    """Return the release for a version of Python, or ""."""
+    return next((release for release in RELEASES if python >= _FIRST_PYTHON[release]), "")
 
 
 def fetch_packages(packages: Sequence[PythonPackage], folder: str, source: str) -> None:

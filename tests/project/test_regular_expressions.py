@@ -57,7 +57,7 @@ MADE: Mapping[tuple[str, str], tuple[str | bytes, ...]] = {
         *(letters + rest for letters, rest in secret_values._NAMES),
     ),
     ("provisioner/hygiene/secret_values.py", "form"): (*secret_values._QUOTED.values(), secret_values._BARE),
-    ("shared/spec/packer/functions.py", "pattern"): (
+    ("shared/spec/packer/language/functions.py", "pattern"): (
         "[- TZ:]",
         "^[^a-z0-9]+$",
         "[a-z]?x*[0-9]?",

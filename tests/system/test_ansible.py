@@ -15,6 +15,10 @@ pytestmark = pytest.mark.slow
 
 SITE = """- hosts: web
   tasks:
+    - name: fail once
+      ansible.builtin.shell: test -e /var/tmp/once || { touch /var/tmp/once; echo not yet >&2; exit 3; }
+    - ansible.builtin.file: {path: /var/tmp/once, state: absent}
+    - acme.tools.stamp: {path: /etc/stamped}
     - name: write the release
       ansible.builtin.copy:
         content: "release {{ release }}, a token of {{ lookup('env', 'TOKEN') | length }}\\n"
@@ -23,6 +27,13 @@ SITE = """- hosts: web
     - ansible.builtin.fail: {msg: is left out}
       tags: [broken]
 """
+NEEDS = "collections: [{name: play/acme, type: dir}]\n"
+COLLECTION = "{namespace: acme, name: tools, version: 1.0.0, readme: README.md, authors: [A <a@example.com>]}\n"
+STAMP = """from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}})
+open(module.params["path"], "w").close()
+module.exit_json(changed=True)
+"""
 UNIT = "- ansible.builtin.command: systemctl mask apt-daily.timer\n"
 SPEC = """name: played
 source: {project: local, family: debian-12}
@@ -30,8 +41,14 @@ context: .
 steps:
   - name: site
     action: ansible
-    inputs: {playbook: play/site.yml, extra_vars: {release: "7"}, groups: [web], skip_tags: [broken]}
+    inputs:
+      playbook: play/site.yml
+      requirements: play/needs.yml
+      extra_vars: {release: "7"}
+      groups: [all, web]
+      skip_tags: [broken]
     reads: [play]
+    retries: 1
     secrets: {TOKEN: "env:PLAY_TOKEN"}
 output: {family: played}
 local: {engine: chroot, proxy: {ca: ca.crt}}
@@ -45,7 +62,7 @@ context: .
 steps:
   - name: site
     action: ansible
-    inputs: {playbook: play/site.yml, tags: [none], groups: [web], keep: true}
+    inputs: {playbook: play/site.yml, requirements: play/needs.yml, tags: [none], groups: [web], keep: true}
     reads: [play]
   - {name: use, action: run-script, inputs: {script: use.sh}, network: false}
 output: {family: kept}
@@ -62,15 +79,22 @@ def test_a_playbook_leaves_what_it_does(goldsmith: Goldsmith, tmp_path: Path) ->
     folder = tmp_path / "spec"
     (folder / "play" / "roles" / "unit" / "tasks").mkdir(parents=True)
     (folder / "play" / "site.yml").write_text(SITE)
+    (folder / "play" / "needs.yml").write_text(NEEDS)
+    (folder / "play" / "acme" / "plugins" / "modules").mkdir(parents=True)
+    (folder / "play" / "acme" / "galaxy.yml").write_text(COLLECTION)
+    (folder / "play" / "acme" / "README.md").write_text("tools\n")
+    (folder / "play" / "acme" / "plugins" / "modules" / "stamp.py").write_text(STAMP)
     (folder / "play" / "roles" / "unit" / "tasks" / "main.yml").write_text(UNIT)
     (folder / "played.yaml").write_text(SPEC)
     shutil.copy(AUTHORITIES, folder / "ca.crt")
     done = goldsmith.run("build", folder / "played.yaml", environment={"PLAY_TOKEN": "a-token-of-19-chars"})
     assert done.status == 0, done.text
     assert "a-token-of-19-chars" not in done.text
+    assert "the task 'fail once' of the playbook has failed: non-zero return code: not yet" in done.text
     [image] = [image for image in goldsmith.images() if image["family"] == "played"]
     with Disk(goldsmith.home / "images" / image["name"] / "disk.raw") as disk:
         assert disk.root.read("/etc/release-of-web") == b"release 7, a token of 19\n"
+        assert disk.root.read("/etc/stamped") == b""
         assert "apt-daily.timer" in disk.root.names("/etc/systemd/system")
         with Disk(goldsmith.home / "images" / "debian-12-base" / "disk.raw") as source:
             for name in ("/root", "/tmp", "/var/tmp", "/usr/local/bin", "/usr/local/lib", "/var/lib"):

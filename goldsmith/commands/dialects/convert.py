@@ -19,7 +19,7 @@ from shared.spec.diskimage_builder.image_list import is_image_list, read_image_l
 from shared.spec.diskimage_builder.options import ImageOrder
 from shared.spec.diskimage_builder.script_lines import read_script, runs_program
 from shared.spec.document import KeyPath, read_values
-from shared.spec.packer.steps import FILES
+from shared.spec.packer.step_maker import FILES
 from shared.spec.read import NOTHING_GIVEN, ParsedSpec, SpecBuild, parse_file, read_specs
 from shared.spec.write import spec_text
 
@@ -74,7 +74,7 @@ def _refuse_path(path: Sequence[Path], name: str) -> None:
 
 def _write_template(request: TemplateRequest) -> None:
     converted = convert_template(request)
-    for note in (note for each in converted for note in each.notes):
+    for note in dict.fromkeys(note for each in converted for note in each.notes):
         complain(note)
     made = {f"{each.name}{FILES}/{name}": text for each in converted for name, text in each.made.items()}
     if made and request.output is None:
@@ -139,12 +139,15 @@ def _write(specs: Sequence[tuple[str, str]], output: Path | None, made: Mapping[
     files = {output / name: text for name, text in made.items()}  # before the specs that name them
     files |= {output / f"{name}.yaml": text for name, text in specs}
     for target in files:
-        if target.exists():
+        if os.path.lexists(target):
             raise InputError(f"{target} exists already; remove it, or choose another folder")
     for target, text in files.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror}; choose another folder") from error
         say(str(target))
 
 

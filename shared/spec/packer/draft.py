@@ -11,29 +11,34 @@ from typing import Any
 from ...names import SPEC_NAME_LENGTH, quoted
 from ..cloudbuild.native_draft import Draft
 from ..document import Document, Position
-from .expressions import Confidential, Varying
+from .language.scope import Confidential, Varying
 from .option_reader import OptionReader
 from .options import BUILDERS, OTHER_POST_PROCESSOR, POST_PROCESSORS, OptionPlacement
-from .steps import StepMaker, TemplatePlaces
+from .step_maker import StepMaker, TemplatePlaces
+from .steps import add_steps
 from .template import PackerBuild, PackerPart
 
 DEFAULT_DISK_GB = 20  # of Packer's googlecompute
 DEFAULT_MACHINE_TYPE = "e2-standard-2"
-_PUBLIC_PROJECTS = {  # where Packer looks for an image, by how its name or family begins
-    "almalinux-": "almalinux-cloud",
-    "centos-": "centos-cloud",
-    "cos-": "cos-cloud",
-    "debian-": "debian-cloud",
-    "fedora-cloud-": "fedora-cloud",
-    "fedora-coreos-": "fedora-coreos-cloud",
-    "opensuse-": "opensuse-cloud",
-    "rhel-": "rhel-cloud",
-    "rocky-linux-": "rocky-linux-cloud",
-    "sles-": "suse-cloud",
-    "ubuntu-pro-": "ubuntu-os-pro-cloud",
-    "ubuntu-minimal-": "ubuntu-os-cloud",
-    "ubuntu-": "ubuntu-os-cloud",
-}
+_PUBLIC_PROJECTS = (  # where Packer looks for an image after its own project, by how its name or family begins
+    (re.compile(r"almalinux-\d"), "almalinux-cloud"),
+    (re.compile(r"centos-(stream-)?\d"), "centos-cloud"),
+    (re.compile(r"cos-(\d|arm64-|stable|beta|dev)"), "cos-cloud"),
+    (re.compile(r"debian-\d"), "debian-cloud"),
+    (re.compile(r"fedora-cloud-"), "fedora-cloud"),
+    (re.compile(r"fedora-coreos-"), "fedora-coreos-cloud"),
+    (re.compile(r"hpc-"), "cloud-hpc-image-public"),
+    (re.compile(r"opensuse-(leap|tumbleweed)"), "opensuse-cloud"),
+    (re.compile(r"oracle-linux-\d"), "oracle-linux-cloud"),
+    (re.compile(r"rhel-\d+(-\d+)?-sap"), "rhel-sap-cloud"),
+    (re.compile(r"rhel-\d"), "rhel-cloud"),
+    (re.compile(r"rocky-linux-\d"), "rocky-linux-cloud"),
+    (re.compile(r"sles-\d+(-sp\d+)?-sap"), "suse-sap-cloud"),
+    (re.compile(r"sles-\d"), "suse-cloud"),
+    (re.compile(r"ubuntu-pro-"), "ubuntu-os-pro-cloud"),
+    (re.compile(r"ubuntu-(minimal-)?\d"), "ubuntu-os-cloud"),
+)
+_IMAGE_PATH = re.compile(r"(?:https://[^/]+/compute/v1/)?projects/([^/]+)/global/images/(family/)?([^/]+)")
 _HARMLESS_METADATA = frozenset(
     ["enable-oslogin", "block-project-ssh-keys", "ssh-keys", "serial-port-enable", "enable-guest-attributes"]
 )
@@ -73,8 +78,8 @@ def draft_template_build(
         maker.draft.fault((), what, build.source.place)
     else:
         maker.builder(table)
-    maker.steps()
-    maker.after()
+        maker.steps()
+        maker.after()
     data = maker.draft.document.data
     maker.draft.document.data = {key: data[key] for key in _ORDER if key in data}
     document = maker.draft.finished()
@@ -122,17 +127,18 @@ class _Maker:
 
     def all_notes(self) -> list[tuple[Position, str]]:
         readers = [self.options, *self.made.readers]
-        return list(dict.fromkeys([*self.notes, *(note for reader in readers for note in reader.notes)]))
+        return list(
+            dict.fromkeys([*self.notes, *self.made.notes, *(note for reader in readers for note in reader.notes)])
+        )
 
     def packer_names(self) -> dict[str, str]:
         """Return the variables that Packer sets, where a script uses one."""
         source = self.build.source
         for part in self.build.provisioners:
-            settings = part.settings
-            paths = [settings[key].value for key in ("script", "scripts") if key in settings]
-            texts = [self.places.text(path) for each in paths for path in (each if isinstance(each, list) else [each])
-                     if isinstance(path, str)]  # fmt: skip
-            if _KEEPS_PACKER.search("\n".join([*texts, str(settings["inline"].value) if "inline" in settings else ""])):
+            known = {key: part.settings[key].known for key in ("script", "scripts", "inline") if key in part.settings}
+            paths = [path for key in ("script", "scripts") for path in _several(known.get(key))]
+            texts = [self.places.text(path) for path in paths if isinstance(path, str)]
+            if _KEEPS_PACKER.search("\n".join([*texts, *map(str, _several(known.get("inline")))])):
                 return {"PACKER_BUILD_NAME": source.name, "PACKER_BUILDER_TYPE": source.kind}
         return {}
 
@@ -191,7 +197,7 @@ class _Maker:
         image, family = options.text("source_image"), options.text("source_image_family")
         projects = options.texts("source_image_project_id")
         key = "source_image" if image else "source_image_family"
-        found = image or family
+        found, is_family = image or family, image is None
         if found is None:
             options.fault(key, "is missing, or has no value; write the image to start from")
             return
@@ -199,11 +205,12 @@ class _Maker:
             options.fault(key, f"{quoted(found)} is of Windows, and Goldsmith makes no Windows images; keep Packer")
         if len(projects) > 1:
             options.note("source_image_project_id", f"{projects[0]} is taken, and the others are not looked into")
-        project = projects[0] if projects else next(
-            (each for start, each in _PUBLIC_PROJECTS.items() if found.startswith(start)), options.text("project_id")
-        )  # fmt: skip
+        if path := _IMAGE_PATH.fullmatch(found):
+            projects, is_family, found = [path[1]], path[2] is not None, path[3]
+        public = next((each for start, each in _PUBLIC_PROJECTS if start.match(found)), None)
+        project = projects[0] if projects else public or options.text("project_id")
         self.put(("source", "project"), "source_image_project_id", project)
-        self.put(("source", "image" if image else "family"), key, found)
+        self.put(("source", "family" if is_family else "image"), key, found)
 
     def output_keys(self, project: str | None, target: str | None) -> None:
         options = self.options
@@ -279,8 +286,13 @@ class _Maker:
             self.made.put("startup-script", "run-script", {"script": found}, place, reads=[])
 
     def metadata(self) -> None:
-        """Refuse what metadata could change in the image; the rest is noted."""
-        keys = set(self.options.mapping("metadata"))
+        """Take over a startup script, and refuse what else metadata could change in the image; the rest is noted."""
+        metadata = self.options.mapping("metadata")
+        script = metadata.pop("startup-script", None)
+        if isinstance(script, str):
+            path = self.made.make("startup-script.sh", script)
+            self.made.put("startup-script", "run-script", {"script": path}, self.options.place("metadata"), reads=[])
+        keys = set(metadata)
         if keys - _HARMLESS_METADATA:
             what = f"cannot have {', '.join(sorted(keys - _HARMLESS_METADATA))}: steps get what they need as inputs"
             self.options.fault("metadata", f"{what}; write env of a step, or files of the context")
@@ -355,11 +367,11 @@ class _Maker:
         self.draft.document.data.setdefault("steps", [])
         self.draft.locate(("steps",), self.build.source.place)
         for part in self.build.provisioners:
-            self.made.add(part)
+            add_steps(self.made, part)
         place = self.made.runs_as_user
         if place is not None:
             user = self.build.source.settings.get("ssh_username")
-            who = user.value if user and isinstance(user.value, str) else "its user"
+            who = user.known if user and isinstance(user.known, str) else "its user"
             what = f"steps are root in the context's folder, with HOME=/root; Packer ran scripts as {who} in its home"
             self.notes.append((place.position, f"{place.shown}: {what}"))
 
@@ -372,11 +384,15 @@ class _Maker:
     def exported(self, part: PackerPart) -> bool:
         """Take over the export to a bucket, if it is one that a spec can ask for."""
         paths = part.settings.get("paths")
-        listed = paths.value if paths and isinstance(paths.value, list) else []
+        listed = paths.known if paths and isinstance(paths.known, list) else []
         if len(listed) != 1 or not isinstance(listed[0], str) or not listed[0].startswith("gs://"):
             return False
         self.draft.put(("output", "export", "to"), listed[0], paths.place if paths else part.place)
         return True
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _checked(checksum: str | None, name: str) -> str:

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ...names import nearest, quoted
 from ..cloudbuild.native_draft import Origin
 from ..document import Document, KeyPath, Position, Problem, key_path, read_values
-from .expressions import Confidential
-from .go_templates import Names, filled_value
-from .syntax import TEMPLATE_LIMIT, TemplateError, TemplateFiles
+from .language.go_templates import Names, filled_value
+from .language.scope import Confidential, plain_value
+from .language.syntax import TEMPLATE_LIMIT, TemplateError, TemplateFiles
 from .template import (
     BUILDS_LIMIT,
+    SECRET_NAME,
     PackerBuild,
     PackerPart,
     PackerTemplate,
     PartSetting,
     Surroundings,
     counts_for,
+    filled_option,
     overridden,
+    values_in_json,
 )
 
 _KEYS = (
     *("variables", "sensitive-variables", "builders", "provisioners", "post-processors", "description"),
     *("min_packer_version", "error-cleanup-provisioner"),
 )
-_RAW = ("execute_command",)
 
 
 def is_json_template(text: str) -> bool:
@@ -55,8 +58,10 @@ class _Reader:
         self.data = document.data
         self.around = around
         self.result = result
-        self.source = ("", "")
+        self.texts: dict[str, Any] = {}  # of variables, as they are written
+        self.given: dict[str, str] = {}
         self.values: dict[str, Any] = {}
+        self.open: list[str] = []
 
     def read(self) -> None:
         for key in self.data:
@@ -64,10 +69,13 @@ class _Reader:
                 self.problem((key,), f"is no key of a template; {nearest(key, _KEYS)}")
         self.take_variables()
         for index, builder in enumerate(self.listed("builders")[:BUILDS_LIMIT]):
-            if isinstance(builder, dict) and isinstance(builder.get("type"), str):
-                self.build(("builders", index), builder)
-            else:
+            if not isinstance(builder, dict) or not isinstance(builder.get("type"), str):
                 self.problem(("builders", index), "needs keys and values with a type; write those")
+                continue
+            try:
+                self.build(("builders", index), builder)
+            except TemplateError as error:
+                self.result.problems.append(error.problem(f"builders[{index}]"))
 
     def problem(self, path: KeyPath, text: str) -> None:
         self.result.problems.append(Problem((), text, self.document.position(path), key_path(path)))
@@ -81,60 +89,65 @@ class _Reader:
 
     def take_variables(self) -> None:
         declared = self.data.get("variables", {})
-        declared = declared if isinstance(declared, dict) else {}
-        given = dict(self.around.given)
-        for name in given:
-            if name not in declared:
-                near = nearest(name, declared) if declared else "the template declares none"
-                self.problem(("variables",), f"a value is given for {quoted(name)}, which is no variable; {near}")
+        self.texts = dict(declared) if isinstance(declared, dict) else {}
         for file, text in self.around.variable_files.items():
-            values = read_values(text).data
-            if not isinstance(values, dict):
-                self.problem(("variables",), f"{file} is no file of variables in JSON, as this template has them")
-                continue
-            given = {**{name: str(value) for name, value in values.items() if name in declared}, **given}
-        private = self.data.get("sensitive-variables", ())
-        for name, default in declared.items():
-            value = given.get(name, default)
-            if name not in given:
-                value = self.filled_value(value, ("variables", name), self.names(without_user=True))
-            self.values[name] = Confidential(name, value) if name in private else value
+            try:
+                self.given |= {name: str(value) for name, value in values_in_json(text).items()}
+            except TemplateError as error:
+                self.problem(("variables",), f"{file}:{error.position.line}: {error}")
+        self.given |= self.around.given
+        for name in self.around.given:
+            if name not in self.texts:
+                near = nearest(name, self.texts) if self.texts else "the template declares none"
+                self.problem(("variables",), f"a value is given for {quoted(name)}, which is no variable; {near}")
 
-    def names(self, *, without_user: bool = False) -> Names:
-        kind, own = self.source
-        found: dict[str, Any] = {
+    def names(self, source: tuple[str, str] = ("", "")) -> Names:
+        kind, own = source
+        return {
             "template_dir": lambda: self.around.root,
             "pwd": lambda: self.around.folder,
             "env": lambda name: self.around.environment.get(name, ""),
             "build_name": lambda: own,
             "build_type": lambda: kind,
+            "user": self.variable,
         }
-        return found if without_user else {**found, "user": self.variable}
 
     def variable(self, name: str) -> Any:
+        """Return the value of a variable, whose text may name others. TemplateError."""
+        if name in self.open:
+            raise TemplateError(f"the variable {name} needs itself; write its value", self.place(("variables", name)))
         if name not in self.values:
-            raise TemplateError(f"no variable {quoted(name)} is declared; declare it in variables", Position(1, 1))
-        value = self.values[name]
-        if value is None:
-            raise TemplateError(f"the variable {name} has no value; give it one by --var {name}=VALUE", Position(1, 1))
-        return value
+            self.open.append(name)
+            try:
+                self.values[name] = self.worked_out(name)
+            finally:
+                self.open.pop()
+        return self.values[name]
 
-    def filled_value(self, value: Any, path: KeyPath, names: Names) -> Any:
-        place = self.document.position(path)
-        try:
-            return filled_value(value, place, names)
-        except TemplateError as error:
-            self.problem(path, str(error))
-            return None
+    def worked_out(self, name: str) -> Any:
+        place = self.place(("variables", name))
+        if name not in self.texts and name not in self.given:
+            raise TemplateError(f"no variable {quoted(name)} is declared; declare it in variables", place)
+        value = self.given.get(name, self.texts.get(name))
+        if value is None:
+            raise TemplateError(f"the variable {name} has no value; give it one by --var {name}=VALUE", place)
+        value = value if name in self.given else filled_value(value, place, self.names())
+        is_secret = name in self.data.get("sensitive-variables", ())
+        if isinstance(value, str) and (is_secret or SECRET_NAME.search(name)):
+            self.result.secrets.append((Origin(place, name), value))
+        return Confidential(name, value) if is_secret and isinstance(value, str) else value
+
+    def place(self, path: KeyPath) -> Position:
+        return self.document.position(path)
 
     def build(self, path: KeyPath, builder: Mapping[str, Any]) -> None:
-        """Enter the image of one builder."""
-        kind, own = builder["type"], str(builder.get("name", builder["type"]))
-        self.source = (kind, own)
-        found = PackerBuild("", self.component(path, builder, kind, own, "builder"))
+        """Enter the image of one builder. TemplateError."""
+        kind, own = builder["type"], builder.get("name", builder["type"])
+        own = str(filled_value(own, self.place(path), self.names()))
+        found = PackerBuild("", self.component(path, builder, (kind, own), "builder"))
         for key, parts in (("provisioners", found.provisioners), ("post-processors", found.post_processors)):
             for place, values in self.parts(key):
-                part = self.component(place, values, str(values["type"]), "", key.removesuffix("s"))
+                part = self.component(place, values, (kind, own), key.removesuffix("s"))
                 if counts_for(part, found):
                     parts.append(overridden(part, found))
         self.result.builds.append(found)
@@ -153,21 +166,15 @@ class _Reader:
                     self.problem(path, "needs keys and values with a type; write those")
         return found
 
-    def component(self, path: KeyPath, values: Mapping[str, Any], kind: str, name: str, what: str) -> PackerPart:
-        place = Origin(self.document.position(path), f'{what} "{kind}"')
+    def component(self, path: KeyPath, values: Mapping[str, Any], source: tuple[str, str], what: str) -> PackerPart:
+        """Return a builder, provisioner or post-processor as it is for a source, by its type and name."""
+        kind = str(values["type"])
         settings = {}
         for key, value in values.items():
             if key in ("type", "name"):
                 continue
-            here = (*path, key)
-            plain = _plain(value)
-            plain = plain if key in _RAW else self.filled_value(plain, here, self.names())
-            is_known = plain is not None or value is None
-            settings[key] = PartSetting(plain, Origin(self.document.position(here), key), is_known)
-        return PackerPart(kind, name, place, settings)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+            place = self.place((*path, key))
+            work_out = partial(filled_option, key, plain_value(value), place, self.names(source))
+            settings[key] = PartSetting(Origin(place, key), work_out)
+        name = source[1] if what == "builder" else ""
+        return PackerPart(kind, name, Origin(self.place(path), f'{what} "{kind}"'), settings)

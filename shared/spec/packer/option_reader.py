@@ -8,11 +8,11 @@ from typing import Any
 from ...names import nearest, quoted
 from ..cloudbuild.native_draft import Draft, Origin
 from ..document import Position
-from .expressions import Confidential, Varying
+from .language.scope import Confidential, Varying
+from .language.syntax import TemplateError
 from .options import OptionPlacement
 from .template import PackerPart, PartSetting, shown_kind
 
-_NOTHING: tuple[Any, ...] = (None, False, "", 0, [], {})
 _WORDS = {"true": True, "false": False}
 
 
@@ -25,6 +25,7 @@ class OptionReader:
         self.draft = draft
         self.notes: list[tuple[Position, str]] = []
         self.asked: set[str] = set()
+        self.unknown: set[str] = set()  # what could not be worked out
 
     def place(self, name: str) -> Origin:
         """Return the place of an option, or of the component."""
@@ -33,10 +34,8 @@ class OptionReader:
 
     def fault(self, name: str, text: str) -> None:
         """Note what is wrong with an option; nothing more where it could not be worked out."""
-        setting = self.component.settings.get(name)
-        if setting is not None and not setting.is_known:
-            return
-        self.draft.fault((), text, self.place(name))
+        if name not in self.unknown:
+            self.draft.fault((), text, self.place(name))
 
     def note(self, name: str, text: str) -> None:
         """Note what becomes of an option, beside what the table says."""
@@ -49,12 +48,24 @@ class OptionReader:
             raise KeyError(f"{name} of {self.component.kind} is not taken over, says the table")
         self.asked.add(name)
         setting = self.component.settings.get(name)
-        return setting if setting is not None and setting.is_known else None
+        if setting is None or name in self.unknown:
+            return None
+        try:
+            setting.value  # noqa: B018 - worked out now
+        except TemplateError as error:
+            self.draft.document.problems.append(error.problem(name))
+            self.unknown.add(name)
+            return None
+        return setting
 
     def value(self, name: str) -> Any:
         """Return an option's value; None where there is none, or none that a spec can have."""
-        setting = self.setting(name)
-        return None if setting is None else self.plain(name, setting.value)
+        setting, faults = self.setting(name), len(self.draft.document.problems)
+        found = None if setting is None else self.plain(name, setting.value)
+        if len(self.draft.document.problems) > faults:
+            self.unknown.add(name)
+            return None
+        return found
 
     def plain(self, name: str, value: Any) -> Any:
         """Return a value without marks; what cannot be had without them is a problem."""
@@ -62,14 +73,10 @@ class OptionReader:
             self.fault(name, "is another text each time, and a spec says the same each time; write a fixed one")
             return None
         if isinstance(value, Confidential):
-            if value.value is None:
-                remedy = (
-                    "only variables of steps can have it" if value.place else f"--var {value.variable}=VALUE gives it"
-                )
-                self.fault(name, f"needs the value of {value.variable}; {remedy}")
-                return None
-            self.note(name, f"the value of {value.variable}, which is sensitive, stands in the spec")
-            return self.plain(name, value.value)
+            what = "of a step's environment_vars can have it, and nothing else in a spec"
+            remedy = f"where it is no secret, take `sensitive` away from {value.variable}"
+            self.fault(name, f"is sensitive: variables {what}" + ("" if value.place else f"; {remedy}"))
+            return None
         if isinstance(value, list):
             return [self.plain(name, item) for item in value]
         return {key: self.plain(name, item) for key, item in value.items()} if isinstance(value, dict) else value
@@ -131,7 +138,7 @@ class OptionReader:
             if placement is None:
                 self.fault(name, f"is no option of {quoted(self.component.kind)}; {nearest(name, self.table)}")
             elif placement.verdict == "refused":
-                if setting.value not in _NOTHING:
+                if setting.is_something:
                     self.fault(name, f"cannot be kept: {placement.text}")
             else:
                 why = placement.text if placement.verdict == "left" else "it has no effect here"

@@ -87,7 +87,8 @@ _GOOGLECOMPUTE = _table(
         "disk_encryption_key": "output.kms_key, if it is the image's key as well",
         "image_architecture": "source.arch is the source's own; checked",
         "startup_script_file": "a first step, run-script",
-        "metadata": "none of it; what is about ssh, OS Login and the serial port has no effect, other keys are refused",
+        "metadata": "startup-script: a first step, run-script; what is about ssh, OS Login and the serial port has no "
+        "effect, other keys are refused",
     },
     {
         "account_file credentials_file credentials_json access_token impersonate_service_account quota_project "
@@ -146,7 +147,8 @@ _QEMU = _table(
         "qmp_socket_path": "there is no screen; goldsmith builds console shows what the VM prints",
         "host_port_min host_port_max skip_nat_mapping ssh_host_port_min ssh_host_port_max": _SSH,
         "iso_target_path iso_target_extension iso_skip_cache": "images are kept in Goldsmith's catalogue",
-        "boot_wait boot_key_interval boot_keygroup_interval boot_steps": "nothing is typed",
+        "boot_command boot_wait boot_key_interval boot_keygroup_interval boot_steps": "nothing is typed on a screen; "
+        "what it sets up on a disk image has to become a step",
         "shutdown_command shutdown_timeout": "the machine is shut down when its steps are done",
         "http_directory http_content http_port_min http_port_max http_bind_address http_interface "
         "http_network_protocol cd_files cd_content cd_label floppy_files floppy_content floppy_dirs floppy_label": "it "
@@ -156,7 +158,6 @@ _QEMU = _table(
         "use_backing_file": "files stand alone; the source is not copied while it is read",
     },
     {
-        "boot_command": "nothing is typed on a screen; begin with a disk image, or with source.bootstrap",
         "disk_additional_size": "an image has one disk; make an image of each from a spec of its own",
         "net_bridge": "the VM reaches other hosts by Goldsmith's own network; leave it out",
         "run_once": "it belongs to an installer; begin with a disk image",
@@ -200,7 +201,7 @@ _FILE = _table(
         "sources": "one step each",
         "content": "copy-files.source, a file in the spec's folder NAME.files",
         "destination": "copy-files.destination",
-        "direction": "upload; download is refused",
+        "direction": "upload; download is left out, and told",
     },
     {"generated": "files are looked for when the spec is checked"},
     {},
@@ -221,7 +222,7 @@ _ANSIBLE_LOCAL = _table(
         "role_paths": "ansible.roles, the folders that they are in",
         "group_vars host_vars": "must be beside the playbook, as group_vars and host_vars",
         "playbook_paths": "the playbook is where it is",
-        "command": "ansible-playbook, with or without sudo; others are refused",
+        "command": "ansible-playbook, with or without sudo, and variables as in ansible_env_vars; others are refused",
     },
     {
         "staging_directory clean_staging_directory": "playbooks run where they are in the context",
@@ -235,7 +236,13 @@ _ANSIBLE_LOCAL = _table(
 )
 
 _ANSIBLE = _table(
-    {**_ANSIBLE_BOTH, "groups": "ansible.groups", "roles_path": "ansible.roles"},
+    {
+        **_ANSIBLE_BOTH,
+        "groups": "ansible.groups",
+        "roles_path": "ansible.roles",
+        "ansible_env_vars": "ansible.roles for ANSIBLE_ROLES_PATH; what is about ssh or output has no effect, others "
+        "are refused",
+    },
     {
         "user ansible_ssh_extra_args local_port ssh_host_key_file ssh_authorized_key_file ansible_proxy_key_type "
         "sftp_command use_sftp use_proxy host_alias skip_version_check keep_inventory_file inventory_directory "
@@ -246,7 +253,6 @@ _ANSIBLE = _table(
     {
         "command": "the step runs ansible-playbook; leave it out, or run your own program by a shell provisioner",
         "inventory_file inventory_file_template": "the machine is the only host; write groups",
-        "ansible_env_vars": "write the settings into ansible.cfg beside the playbook",
         "collections_path": "write the collections into a galaxy_file",
     },
 )
@@ -269,22 +275,31 @@ PROVISIONERS: Mapping[str, Mapping[str, OptionPlacement]] = {
 
 _ON_A_HOST = "run it by what starts goldsmith, before or after that"
 
-OTHER_PROVISIONERS: Mapping[str, str] = {
-    "shell-local": "it runs on the machine that builds; " + _ON_A_HOST,
-    "powershell": _NO_WINDOWS,
-    "windows-shell": _NO_WINDOWS,
-    "windows-restart": _NO_WINDOWS,
-    "windows-update": _NO_WINDOWS,
-    "chef-client": "write what it does as a script, and name that in a shell provisioner",
-    "chef-solo": "write what it does as a script, and name that in a shell provisioner",
-    "puppet-masterless": "install and run puppet in a script, and name that in a shell provisioner",
-    "puppet-server": "install and run puppet in a script, and name that in a shell provisioner",
-    "salt-masterless": "install and run salt-call in a script, and name that in a shell provisioner",
-    "inspec": "write the checks as steps of verify, which run on a VM that has booted from the image",
-    "goss": "write the checks as steps of verify, which run on a VM that has booted from the image",
-    "converge": "write what it does as a script, and name that in a shell provisioner",
+_AS_SCRIPT = OptionPlacement("refused", "write what it does as a script, and name that in a shell provisioner")
+_WINDOWS = OptionPlacement("refused", _NO_WINDOWS)
+_CHECKS = OptionPlacement(
+    "left", "write the checks as steps of verify, which run on a VM that has booted from the image"
+)
+_PUPPET = OptionPlacement("refused", "install and run puppet in a script, and name that in a shell provisioner")
+
+OTHER_PROVISIONERS: Mapping[str, OptionPlacement] = {
+    "shell-local": OptionPlacement("left", "it runs on the machine that builds; " + _ON_A_HOST),
+    "powershell": _WINDOWS,
+    "windows-shell": _WINDOWS,
+    "windows-restart": _WINDOWS,
+    "windows-update": _WINDOWS,
+    "chef-client": _AS_SCRIPT,
+    "chef-solo": _AS_SCRIPT,
+    "converge": _AS_SCRIPT,
+    "puppet-masterless": _PUPPET,
+    "puppet-server": _PUPPET,
+    "salt-masterless": OptionPlacement(
+        "refused", "install and run salt-call in a script, and name that in a shell provisioner"
+    ),
+    "inspec": _CHECKS,
+    "goss": _CHECKS,
 }
-"""Provisioners that are refused, and the remedy of each."""
+"""Provisioners that are left out whole, or refused with the remedy. A shell-local that reaches the VM is refused."""
 
 POST_PROCESSORS: Mapping[str, OptionPlacement] = {
     "googlecompute-export": OptionPlacement("taken", "output.export.to, for one path without options of its own"),

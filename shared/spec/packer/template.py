@@ -7,19 +7,25 @@ build { provisioner }   ->  its provisioners that count for the source, in order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 from ...names import nearest, quoted, shown_value
 from ..cloudbuild.native_draft import Origin
-from ..document import Position, Problem
-from .expressions import Confidential, Scope, TemplateFunction, Varying, value_of
-from .functions import functions
-from .go_templates import Names, filled_value
-from .syntax import TEMPLATE_LIMIT, Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
+from ..document import Position, Problem, read_values
+from .language.expressions import value_of
+from .language.functions import functions
+from .language.go_templates import Names, filled_value
+from .language.scope import Confidential, Scope, TemplateFunction, Varying, plain_value
+from .language.strings import loop_rounds
+from .language.syntax import TEMPLATE_LIMIT, Attribute, Block, TemplateError, TemplateFiles, read_body, read_expression
 
 BUILDS_LIMIT = 50
+BLOCKS_LIMIT = 500  # within one block
+SECRET_NAME = re.compile(r"pass(word|wd|phrase)?(_|$)|secret|token|private_?key|api_?key|credential", re.IGNORECASE)
 SECRETS = "googlecompute-secretsmanager"
 """The data source that has secrets of Secret Manager, which steps can have as well."""
 
@@ -29,16 +35,37 @@ _IN_BUILD = (
     "error-cleanup-provisioner",
 )
 _SOURCES = ("source.", "sources.")
+_NOTHING: tuple[Any, ...] = (None, False, "", 0, [], {})
 _RAW = ("execute_command",)  # options whose {{...}} are for the provisioner itself
 
 
 @dataclass(frozen=True)
 class PartSetting:
-    """The value of an option, and its place."""
+    """An option and its place. Its value is worked out when something asks for it, and what fails then counts."""
 
-    value: Any
     place: Origin
-    is_known: bool = True  # False: it could not be worked out, which is told already
+    work_out: Callable[[], Any]
+
+    @cached_property
+    def value(self) -> Any:
+        """The value. TemplateError."""
+        return self.work_out()
+
+    @property
+    def known(self) -> Any:
+        """The value, or None where it cannot be worked out, which is told where the option is taken over."""
+        try:
+            return self.value
+        except TemplateError:
+            return None
+
+    @property
+    def is_something(self) -> bool:
+        """Whether it has a value that asks for something, for all that is known."""
+        try:
+            return self.value not in _NOTHING
+        except TemplateError:
+            return True
 
 
 @dataclass(frozen=True)
@@ -74,6 +101,7 @@ class Surroundings:
     variable_files: Mapping[str, str] = field(default_factory=dict)  # texts by their names, the last one wins
     environment: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[str], str] = lambda path: ""  # ValueError for a file that cannot be read
+    files: Callable[[str, str], list[str]] = lambda folder, pattern: []  # of a folder, by a pattern; ValueError
     folder: str = "/"  # where Packer runs
     root: str = "."  # the template's folder, relative to that
 
@@ -86,6 +114,9 @@ class PackerTemplate:
     builds: list[PackerBuild] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[tuple[Position, str]] = field(default_factory=list)
+
+    secrets: list[tuple[Origin, str]] = field(default_factory=list)
+    """Values that have been asked for and are secret, or look so by their names, with their places."""
 
     def note(self, place: Origin, text: str) -> None:
         """Note something that is not taken over."""
@@ -109,9 +140,8 @@ class _Reader:
         self.given: dict[str, Any] = {}
         self.known: dict[tuple[str, str], Any] = {}
         self.open: list[tuple[str, str]] = []
-        self.current: PackerPart | None = None  # the source that provisioners are read for
-        calls: Mapping[str, TemplateFunction] = functions(around.environment, around.read, around.folder)
-        self.scope = Scope(self.look_up, calls)
+        calls: Mapping[str, TemplateFunction] = functions(self.env, around.read, around.files, around.folder)
+        self.scope = Scope(partial(self.look_up, None), calls)
 
     def read(self) -> PackerTemplate:
         result = self.result
@@ -177,6 +207,9 @@ class _Reader:
                 self.outside(f"{file}: is longer than {TEMPLATE_LIMIT >> 10} KiB; write less")
                 continue
             try:
+                if file.endswith(".json"):
+                    self.given |= values_in_json(text)
+                    continue
                 for name, attribute in read_body(text).attributes.items():
                     self.given[name] = value_of(attribute, self.scope)
             except TemplateError as error:
@@ -186,6 +219,13 @@ class _Reader:
                 self.outside(f"a value is given for {quoted(name)}, which is no variable; {self.near(name)}")
             else:
                 self.give(name, value, f"--var {name}")
+
+    def env(self, name: str) -> str:
+        """Return a variable of the environment; what looks secret by its name is looked for in the specs."""
+        value = self.around.environment.get(name, "")
+        if SECRET_NAME.search(name):
+            self.result.secrets.append((Origin(Position(1, 1), f"env({name})"), value))
+        return value
 
     def near(self, name: str) -> str:
         return nearest(name, self.variables) if self.variables else "the template declares none"
@@ -205,16 +245,16 @@ class _Reader:
         except TemplateError as error:
             self.outside(f"{shown} is no value of its type: {error}")
 
-    def look_up(self, root: str, name: str, position: Position) -> Any:
-        """Return what a name has. TemplateError."""
+    def look_up(self, current: PackerPart | None, root: str, name: str, position: Position) -> Any:
+        """Return what a name has; `current` is the source that provisioners are read for. TemplateError."""
         if root == "path":
             return {"root": self.around.root, "cwd": self.around.folder}.get(name, self.around.root)
-        if root == "source" and self.current is not None and name in ("name", "type"):
-            return self.current.name if name == "name" else self.current.kind
+        if root == "source" and current is not None and name in ("name", "type"):
+            return current.name if name == "name" else current.kind
         if root in ("source", "sources"):
             return {each: f"source.{name}.{each}" for kind, each in self.sources if kind == name}
         if root == "build":
-            return self.current.name if name == "name" and self.current else Varying()
+            return current.name if name == "name" and current else Varying()
         if root == "packer":
             return Varying()
         if root == "data" and name == SECRETS:
@@ -257,8 +297,15 @@ class _Reader:
         elif is_secret:
             value = None
         else:
-            raise TemplateError(f"var.{name} has no value; give it one by --var {name}=VALUE", position)
+            others = [each for each, block in self.variables.items() if each != name and self.lacks_value(each, block)]
+            more = f" (so have {', '.join(others[:9])})" if others else ""
+            raise TemplateError(f"var.{name} has no value{more}; give it one by --var {name}=VALUE", position)
+        if isinstance(value, str) and (is_secret or SECRET_NAME.search(name)):
+            self.result.secrets.append((block.place, value))
         return Confidential(name, value) if is_secret and not isinstance(value, Varying) else value
+
+    def lacks_value(self, name: str, block: Block) -> bool:
+        return name not in self.given and not {"default", "sensitive"} & set(block.attributes)
 
     def local(self, name: str, position: Position) -> Any:
         attribute = self.locals.get(name)
@@ -275,21 +322,55 @@ class _Reader:
 
     def build(self, block: Block) -> None:
         name = ""
+        try:
+            block = replace(block, blocks=self.inner_blocks(block))
+            if "name" in block.attributes:
+                found = value_of(block.attributes["name"], self.scope)
+                name = found if isinstance(found, str) else ""
+            named = self.named_sources(block)
+        except TemplateError as error:
+            self.problem(error, block.place)
+            return
         for inner in block.blocks:
             if inner.kind not in _IN_BUILD:
                 what = f"is no block of a build; {nearest(inner.kind, _IN_BUILD)}"
                 self.result.problems.append(Problem((), what, inner.position, inner.shown))
         for inner in (*block.of_kind("hcp_packer_registry"), *block.of_kind("error-cleanup-provisioner")):
             self.result.note(inner.place, "not taken over: " + _LEFT_BLOCKS[inner.kind])
-        try:
-            if "name" in block.attributes:
-                name = str(value_of(block.attributes["name"], self.scope))
-            named = self.named_sources(block)
-        except TemplateError as error:
-            self.problem(error, block.place)
-            return
         for source, extra in named:
-            self.one(name, block, source, extra)
+            try:
+                self.one(name, block, source, extra)
+            except TemplateError as error:
+                self.problem(error, source.place)
+
+    def inner_blocks(self, block: Block) -> list[Block]:
+        """Return the blocks within a block, with those that its dynamic blocks make. TemplateError."""
+        found: list[Block] = []
+        for inner in block.blocks:
+            if inner.kind == "dynamic":
+                found += self.repeated(replace(inner, names={**block.names, **inner.names}))
+            else:
+                found.append(replace(inner, names={**block.names, **inner.names}))
+            if len(found) > BLOCKS_LIMIT:
+                raise TemplateError(f"makes more than {BLOCKS_LIMIT} blocks; split the template", inner.position)
+        return found
+
+    def repeated(self, block: Block) -> list[Block]:
+        """Return the blocks that a dynamic block makes. TemplateError."""
+        contents = list(block.of_kind("content"))
+        if len(block.labels) != 1 or "for_each" not in block.attributes or len(contents) != 1:
+            raise TemplateError("needs one name, for_each and content; write those", block.position)
+        scope, (kind,), (content,) = self.scope.within(block.names), block.labels, contents
+        name = _word(block.attributes.get("iterator")) or kind
+        found = []
+        items = value_of(block.attributes["for_each"], scope)
+        for each in loop_rounds(("key", "value"), items, block.attributes["for_each"].position):
+            names = {**block.names, name: each}
+            words = [value_of(block.attributes["labels"], scope.within(names))] if "labels" in block.attributes else []
+            labels = tuple(str(label) for word in words for label in (word if isinstance(word, list) else [word]))
+            found.append(replace(content, kind=kind, labels=labels, names=names))
+            scope.count(block.position)
+        return found
 
     def named_sources(self, block: Block) -> list[tuple[Block, Block | None]]:
         """Return the sources of a build, each with the block that adds options to it. TemplateError."""
@@ -319,69 +400,77 @@ class _Reader:
         return self.sources[kind, name]
 
     def one(self, name: str, block: Block, source: Block, extra: Block | None) -> None:
-        """Enter the image of one source of a build."""
+        """Enter the image of one source of a build. TemplateError."""
         kind, own = source.labels
-        blocks = [source, extra] if extra else [source]
         if extra and "name" in extra.attributes:
-            own = str(self.settings(extra)["name"].value)
-        found = PackerBuild(name, PackerPart(kind, own, source.place, {}))
-        self.current = found.source
-        settings: dict[str, PartSetting] = {}
-        for each in blocks:
-            settings |= self.settings(each, without=("name",) if each is extra else ())
-        found.source = self.current = replace(found.source, settings=settings)
-        for inner in block.of_kind("provisioner"):
-            part = self.part(inner)
-            if part is not None and counts_for(part, found):
-                found.provisioners.append(overridden(part, found))
+            own = str(value_of(extra.attributes["name"], self.scope.within(extra.names)))
+        part = PackerPart(kind, own, source.place, {})
+        settings = dict(self.settings(source, part))
+        if extra:
+            settings |= {name: each for name, each in self.settings(extra, part).items() if name != "name"}
+        found = PackerBuild(name, replace(part, settings=settings))
+        found.provisioners += self.parts(block.of_kind("provisioner"), found)
         posts = [*block.of_kind("post-processor")]
-        posts += [each for several in block.of_kind("post-processors") for each in several.blocks]
-        for inner in sorted(posts, key=lambda each: each.position):
-            part = self.part(inner)
-            if part is not None and counts_for(part, found):
-                found.post_processors.append(part)
+        posts += [each for several in block.of_kind("post-processors") for each in self.inner_blocks(several)]
+        found.post_processors += self.parts(sorted(posts, key=lambda each: each.position), found)
         self.result.builds.append(found)
-        self.current = None
 
-    def part(self, block: Block) -> PackerPart | None:
-        if len(block.labels) != 1:
-            what = 'needs the name of what runs, such as "shell"; write that'
-            self.result.problems.append(Problem((), what, block.position, block.kind))
-            return None
-        return PackerPart(block.labels[0], "", block.place, self.settings(block))
-
-    def settings(self, block: Block, without: tuple[str, ...] = ()) -> dict[str, PartSetting]:
-        """Return the options of a block; what cannot be worked out is a problem."""
-        found: dict[str, PartSetting] = {}
-        for name, attribute in block.attributes.items():
-            if name not in without:
-                place = Origin(attribute.position, name)
-                try:
-                    value = value_of(attribute, self.scope)
-                    value = value if name in _RAW else filled_value(value, attribute.position, self.go_names())
-                    found[name] = PartSetting(value, place)
-                except TemplateError as error:
-                    self.problem(error, place)
-                    found[name] = PartSetting(None, place, is_known=False)
-        for inner in block.blocks:
-            values = {name: setting.value for name, setting in self.settings(inner).items()}
-            if inner.kind == "dynamic":
-                what = "is not worked out here; write the blocks that it makes"
-                self.result.problems.append(Problem((), what, inner.position, inner.shown))
-                continue
-            before = found[inner.kind].value if inner.kind in found else []
-            found[inner.kind] = PartSetting([*before, values], inner.place)
+    def parts(self, blocks: Iterable[Block], build: PackerBuild) -> list[PackerPart]:
+        """Return the provisioners or post-processors of a build that count for it, as they are for its source."""
+        found: list[PackerPart] = []
+        for block in blocks:
+            try:
+                if len(block.labels) != 1:
+                    what = 'needs the name of what runs, such as "shell"; write that'
+                    raise TemplateError(what, block.position, block.kind)  # noqa: TRY301 - one place tells it
+                part = PackerPart(block.labels[0], "", block.place, self.settings(block, build.source))
+                if counts_for(part, build):
+                    found.append(overridden(part, build))
+            except TemplateError as error:
+                self.problem(error, block.place)
         return found
 
-    def go_names(self) -> Names:
-        current = self.current
-        return {
+    def settings(self, block: Block, source: PackerPart) -> dict[str, PartSetting]:
+        """Return the options of a block, as they are for a source. TemplateError."""
+        scope = self.scope.within(block.names, partial(self.look_up, source))
+        found: dict[str, PartSetting] = {}
+        for name, attribute in block.attributes.items():
+            place = Origin(attribute.position, name)
+            found[name] = PartSetting(place, partial(self.option, name, attribute, scope, source))
+        several: dict[str, list[Mapping[str, PartSetting]]] = {}
+        for inner in self.inner_blocks(block):
+            blocks = several.setdefault(inner.kind, [])
+            blocks.append(self.settings(inner, source))
+            found[inner.kind] = PartSetting(inner.place, partial(_values_of_blocks, blocks))
+        return found
+
+    def option(self, name: str, attribute: Attribute, scope: Scope, source: PackerPart) -> Any:
+        names: Names = {
             "template_dir": lambda: self.around.root,
             "pwd": lambda: self.around.folder,
-            "env": lambda name: self.around.environment.get(name, ""),
-            "build_name": lambda: current.name if current else "",
-            "build_type": lambda: current.kind if current else "",
+            "env": self.env,
+            "build_name": lambda: source.name,
+            "build_type": lambda: source.kind,
         }
+        return filled_option(name, value_of(attribute, scope), attribute.position, names)
+
+
+def filled_option(name: str, value: Any, at: Position, names: Names) -> Any:
+    """Return an option's value with the holes of its texts filled, but for those of commands. TemplateError."""
+    if name in _RAW:
+        return value
+    if name != "override" or not isinstance(value, dict):
+        return filled_value(value, at, names)
+    return {
+        source: {key: filled_option(key, item, at, names) for key, item in own.items()}
+        if isinstance(own, dict)
+        else own
+        for source, own in value.items()
+    }
+
+
+def _values_of_blocks(blocks: list[Mapping[str, PartSetting]]) -> list[dict[str, Any]]:
+    return [{name: setting.value for name, setting in each.items()} for each in blocks]
 
 
 _NAMES = "write var.NAME, local.NAME, path.root, source.name or source.type"
@@ -391,23 +480,46 @@ _LEFT_BLOCKS = {
 }
 
 
+def values_in_json(text: str) -> dict[str, Any]:
+    """Return the variables of a file of values in JSON. TemplateError."""
+    document = read_values(text)
+    for problem in document.problems:
+        raise TemplateError(problem.text, problem.position or Position(1, 1))
+    if not isinstance(document.data, dict):
+        raise TemplateError("needs keys and values; write those", Position(1, 1))
+    return {name: plain_value(value) for name, value in document.data.items()}
+
+
 def counts_for(part: PackerPart, build: PackerBuild) -> bool:
-    """Return whether a provisioner or a post-processor is for a build, by its `only` and `except`."""
+    """Return whether a provisioner or a post-processor is for a build, by its `only` and `except`. TemplateError."""
     names = {build.source.name, f"{build.source.kind}.{build.source.name}", build.full_name}
-    only, other = part.settings.get("only"), part.settings.get("except")
-    if only is not None and not names & set(map(str, only.value)):
-        return False
-    return other is None or not names & set(map(str, other.value))
+    only, other = (part.settings[key].value if key in part.settings else None for key in ("only", "except"))
+    for key, value in (("only", only), ("except", other)):
+        if value is not None and not isinstance(value, list):
+            raise TemplateError("needs a list of names; write one", part.settings[key].place.position, key)
+    return (only is None or not names.isdisjoint(map(str, only))) and names.isdisjoint(map(str, other or ()))
 
 
 def overridden(part: PackerPart, build: PackerBuild) -> PackerPart:
-    """Return a provisioner with the options that it has for this source."""
+    """Return a provisioner with the options that it has for this source. TemplateError."""
     override = part.settings.get("override")
-    if override is None or not isinstance(override.value, dict):
+    if override is None:
         return part
-    own = override.value.get(build.source.name) or override.value.get(f"{build.source.kind}.{build.source.name}") or {}
-    changed = {name: PartSetting(value, override.place) for name, value in own.items()}
+    value = override.value[0] if isinstance(override.value, list) and len(override.value) == 1 else override.value
+    own = _own_options(value, build)
+    if own is None:
+        raise TemplateError("needs keys and values by the names of sources; write those", override.place.position)
+    changed = {name: PartSetting(override.place, partial(own.get, name)) for name in own}
     return replace(part, settings={**part.settings, **changed})
+
+
+def _own_options(override: Any, build: PackerBuild) -> dict[str, Any] | None:
+    """Return what an override has for a build; None where it is no such thing."""
+    if not isinstance(override, dict):
+        return None
+    own = override.get(build.source.name) or override.get(f"{build.source.kind}.{build.source.name}") or {}
+    own = own[0] if isinstance(own, list) and len(own) == 1 else own
+    return own if isinstance(own, dict) else None
 
 
 def _word(attribute: Attribute | None) -> str:

@@ -27,6 +27,7 @@ echo "$(basename $0)" "$@" >>{root}/calls
 env | grep -E '^(ANSIBLE|TOKEN)' | sort >{root}/environment
 for file in "$2" "${{4#@}}"; do cat "$file" >>{root}/calls; echo >>{root}/calls; done
 mkdir -p {root}/root/.ansible
+{more}
 exit {status}
 """
 
@@ -90,12 +91,8 @@ def test_releases_are_those_that_specs_can_name() -> None:
     for release, packages in RELEASES.items():
         assert packages[0].name == f"ansible_core-{release}-py3-none-any.whl"
         assert all(len(package.sha256) == 64 for package in packages)
-    assert [release_for(python) for python in ((3, 9), (3, 10), (3, 11), (3, 13))] == [
-        "",
-        "2.17.14",
-        "2.18.19",
-        "2.18.19",
-    ]
+    found = [release_for(python) for python in ((3, 8), (3, 9), (3, 10), (3, 11), (3, 13), (3, 14))]
+    assert found == ["", "2.15.13", "2.17.14", "2.18.19", "2.18.19", "2.21.5"]
 
 
 def test_a_folder_that_cannot_be_made_fails_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +101,7 @@ def test_a_folder_that_cannot_be_made_fails_in_words(tmp_path: Path, capsys: pyt
     assert "taken" in capsys.readouterr().err
 
 
-def run(root: Path, inputs: Ansible, status: int = 0) -> int:
+def run(root: Path, inputs: Ansible, status: int = 0, more: str = "") -> int:
     """Do the step with the image's own Ansible, which records how it was called."""
     context = root / "work" / "context"
     (context / "play" / "more").mkdir(parents=True)
@@ -112,7 +109,7 @@ def run(root: Path, inputs: Ansible, status: int = 0) -> int:
         (context / "play" / name).touch()
     (root / "usr/bin").mkdir(parents=True)
     for name in ("ansible-playbook", "ansible-galaxy"):
-        (root / "usr/bin" / name).write_text(PLAYBOOK.format(root=root, status=status))
+        (root / "usr/bin" / name).write_text(PLAYBOOK.format(root=root, status=status, more=more))
         (root / "usr/bin" / name).chmod(0o755)
     output = StepOutput("site", str(root / "log"), StepConsole(os.devnull))
     made = StepContext(str(root), str(context), output, time.monotonic() + 20)
@@ -138,6 +135,16 @@ def test_the_images_own_ansible_gets_what_the_step_says(tmp_path: Path) -> None:
     assert f"ANSIBLE_ROLES_PATH={scratch}/home/roles:{context}/more" in environment
     assert not scratch.exists()
     assert not (tmp_path / "root" / ".ansible").exists()
+
+
+def test_the_reason_is_the_task_that_has_failed(tmp_path: Path) -> None:
+    """A stand-in for ansible-playbook writes down a failure where Ansible's callback does."""
+    failure = tmp_path / "work" / "ansible" / "failure.json"
+    inputs = Ansible("play/site.yml", version=IMAGES_ANSIBLE)
+    with pytest.raises(StepError, match=r"^the task 'copy' of the playbook has failed: no such file$") as caught:
+        run(tmp_path, inputs, status=2, more=f"""echo '["copy", "no such file"]' >{failure}""")
+    assert caught.value.status == 2
+    assert not failure.parent.exists()
 
 
 def test_requirements_that_fail_end_the_step(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 from shared.spec.packer.draft import PackerDraft, draft_template_build, spec_names
-from shared.spec.packer.steps import TemplatePlaces
-from shared.spec.packer.syntax import TemplateFiles
+from shared.spec.packer.language.syntax import TemplateFiles
+from shared.spec.packer.step_maker import TemplatePlaces
 from shared.spec.packer.template import PackerTemplate, Surroundings, read_template
 
 FILES = {"setup.sh": "#!/bin/sh\n", "tmp.sh": "touch /tmp/x\n", "boot.sh": "sudo reboot\n", "motd": "hi\n"}
@@ -34,9 +35,14 @@ def read_file(path: str) -> str:
     return FILES[path]
 
 
+def found_files(folder: str, pattern: str) -> list[str]:
+    """Return the FILES that a pattern is for."""
+    return [name for name in FILES if fnmatch(name, pattern) and name in ("setup.sh", "motd")]
+
+
 def template_of(text: str, given: Mapping[str, str] | None = None, **environment: str) -> PackerTemplate:
     """Return a template in HCL that has been read."""
-    around = Surroundings(given or {}, {}, environment, read_file, "/work", ".")
+    around = Surroundings(given or {}, {}, environment, read_file, found_files, "/work", ".")
     return read_template(TemplateFiles({"web.pkr.hcl": text}), around)
 
 

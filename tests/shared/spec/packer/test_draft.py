@@ -301,7 +301,10 @@ def test_playbooks_become_steps() -> None:
     [
         ('command = "/opt/x/ansible-play"', "command: is not the step's ansible-playbook"),
         ('extra_arguments = ["--limit", "x"]', "extra_arguments: '--limit' is not taken over"),
-        ('extra_arguments = ["-e", "@vars.yml"]', "extra_arguments: '@vars.yml' is no NAME=VALUE"),
+        ('extra_arguments = ["-e", "@vars.yml"]', "extra_arguments: '@vars.yml' is a file; name it in vars_files"),
+        ('command = "cd /x; ansible-playbook"', "command: is not the step's ansible-playbook"),
+        ('command = "ANSIBLE_VAULT_PASSWORD_FILE=x ansible-playbook"', "command: 'ANSIBLE_VAULT_PASSWORD_FILE' is not"),
+        ('extra_arguments = ["-e", "{\\"a\\": true}"]', "extra_arguments: 'a' is no text in JSON"),
         ('group_vars = "elsewhere/group_vars"', "group_vars: 'elsewhere/group_vars' is not found from the playbook"),
         ('inventory_file = "hosts"', "inventory_file: cannot be kept"),
     ],
@@ -339,8 +342,7 @@ def test_secrets_of_secret_manager_stay_there() -> None:
     (step,) = steps_of(rest, DATA)
     assert step["secrets"] == {"KEY": "projects/my-project/secrets/licence/versions/latest"}
     assert told(f"image_family = {entry}", "", DATA) == [
-        'image_family: needs the value of data "googlecompute-secretsmanager" "key"; only variables of steps can have '
-        "it"
+        "image_family: is sensitive: variables of a step's environment_vars can have it, and nothing else in a spec"
     ]
 
 
@@ -355,7 +357,7 @@ def test_secrets_of_secret_manager_stay_there() -> None:
         (
             "",
             'provisioner "shell" { inline = ["x ${var.token}"] }',
-            "needs the value of token; --var token=VALUE gives it",
+            "inline: is sensitive: variables of a step's environment_vars can have it",
         ),
         ('image_family = "x${timestamp()}"', "", "image_family: is another text each time"),
         ('communicator = "winrm"', "", "communicator: cannot be 'winrm'"),
@@ -369,12 +371,11 @@ def test_secrets_of_secret_manager_stay_there() -> None:
         ("", 'provisioner "shell" {\n script = "boot.sh"\n expect_disconnect = true\n}', "end that with exit 194"),
         ("", 'provisioner "shell" {\n script = "no.sh"\n}', "'no.sh' is not there"),
         ("", 'provisioner "file" {\n source = "motd"\n destination = "x"\n}', "is in a home that is not there"),
-        (
-            "",
-            'provisioner "file" {\n source = "motd"\n destination = "/x"\n direction = "download"\n}',
-            "a file of the machine cannot be fetched",
-        ),
-        ("", 'dynamic "provisioner" {}', "is no block of a build"),
+        ("", 'provisioner "shell-local" {\n inline = ["scp x ${build.Host}:"]\n}', "runs on the machine that builds"),
+        ("", 'provisioner "shell" {\n only = 3\n}', "only: needs a list of names"),
+        ("image_family = var.token", "", "where it is no secret, take `sensitive` away from token"),
+        ("metadata = { user-data = 1 }", "", "cannot have user-data"),
+        ("", 'dynamic "provisioner" {}', "needs one name, for_each and content"),
         ("image_name = var.nope", "", "no variable 'nope' is declared; write one of: token"),
         ("image_name = data.x.y", "", "data sources are not asked here"),
     ],
@@ -412,6 +413,83 @@ def test_provisioners_of_one_source() -> None:
     """
     (draft,) = drafts_of(template_of(hcl("", rest)))
     assert draft.made == {"inline-1.sh": "#!/bin/sh -e\nd web\n"}
+
+
+@pytest.mark.parametrize(
+    ("rest", "note"),
+    [
+        ('provisioner "shell-local" {\n command = "tar cf x y"\n}', "it runs on the machine that builds"),
+        ('provisioner "goss" {\n tests = ["x"]\n}', "write the checks as steps of verify"),
+        ('provisioner "file" {\n source = "/x"\n destination = "y"\n direction = "download"\n}', "it fetches a file"),
+    ],
+)
+def test_provisioners_that_leave_the_image_as_it_is(rest: str, note: str) -> None:
+    assert [text for text in notes_of("", rest) if note in text]
+    assert steps_of(rest) == ()
+
+
+def test_what_is_not_taken_over_is_not_worked_out() -> None:
+    options = 'ssh_password = var.nothing\n qemuargs = [["{{ .HTTPIP }}"]]\n headless = local.none'
+    text = f'source "qemu" "x" {{\n disk_image = true\n iso_url = "motd"\n {options}\n}}\n'
+    template = template_of(text + 'build {\n name = "x-${timestamp()}"\n sources = ["qemu.x"]\n}\n')
+    (draft,) = drafts_of(template)
+    assert (problems_of(template), draft.full_name) == ([], "qemu.x")
+    assert len(draft.notes) == 3
+
+
+def test_blocks_that_dynamic_ones_make() -> None:
+    rest = """
+    dynamic "provisioner" {
+      for_each = { b = "two", a = "one" }
+      iterator = each
+      labels   = ["shell"]
+      content {
+        inline           = ["echo ${each.key} ${source.name}"]
+        environment_vars = ["V=${each.value}"]
+      }
+    }
+    dynamic "provisioner" {
+      for_each = []
+      labels   = ["powershell"]
+      content {}
+    }
+    """
+    assert [step["inputs"]["env"] for step in steps_of(rest)] == [{"V": "two"}, {"V": "one"}]
+    endless = 'dynamic "provisioner" {\n for_each = range(600)\n labels = ["shell"]\n content {}\n}'
+    assert told("", endless) == ["build: makes more than 500 blocks; split the template"]
+
+
+@pytest.mark.parametrize(
+    ("image", "source"),
+    [
+        ("debian-base", {"project": "my-project", "image": "debian-base"}),
+        ("rhel-9-2-sap-ha", {"project": "rhel-sap-cloud", "image": "rhel-9-2-sap-ha"}),
+        ("projects/x-y/global/images/z", {"project": "x-y", "image": "z"}),
+        ("projects/x-y/global/images/family/z", {"project": "x-y", "family": "z"}),
+    ],
+)
+def test_images_by_their_paths_and_by_their_names(image: str, source: Any) -> None:
+    assert values_of(f'source_image = "{image}"')["source"] == source
+
+
+def test_what_people_write_around_a_playbook() -> None:
+    rest = """
+    provisioner "ansible-local" {
+      playbook_file    = "play/site.yml"
+      command          = "ANSIBLE_FORCE_COLOR=1 PYTHONUNBUFFERED=1 sudo -E ansible-playbook"
+      inventory_groups = ["all", "web"]
+      extra_arguments  = ["-e", jsonencode({ a = "x y", n = 3 }), "--scp-extra-args", "-O", ""]
+    }
+    provisioner "ansible" {
+      playbook_file    = "play/site.yml"
+      ansible_env_vars = ["ANSIBLE_HOST_KEY_CHECKING=False", "ANSIBLE_ROLES_PATH=site:play/roles"]
+    }
+    """
+    inputs = [step["inputs"] for step in steps_of(rest)]
+    assert inputs == [
+        {"playbook": "play/site.yml", "groups": ("web",), "extra_vars": {"a": "x y", "n": "3"}},
+        {"playbook": "play/site.yml", "roles": ("site",)},
+    ]
 
 
 def test_several_sources_are_several_specs() -> None:

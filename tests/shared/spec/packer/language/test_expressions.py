@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
-from shared.spec.packer.expressions import Confidential, Scope, Varying, value_of
-from shared.spec.packer.functions import functions
-from shared.spec.packer.syntax import TemplateError, TemplateFiles, read_body
-from tests.shared.spec.packer.templates import read_file, template_of
+from shared.spec.packer.language.expressions import value_of
+from shared.spec.packer.language.functions import functions
+from shared.spec.packer.language.scope import Confidential, Scope, Varying
+from shared.spec.packer.language.syntax import TemplateError, TemplateFiles, read_body
+from tests.shared.spec.packer.templates import found_files, problems_of, read_file, template_of
 
 NAMES: dict[str, Any] = {"x": "one", "list": ["a", "", "b"], "map": {"k": [{"z": 9}]}, "secret": Confidential("s", "v")}
 
 
 def worked_out(text: str) -> Any:
-    scope = Scope(lambda root, name, place: NAMES[name], functions({"HOME": "/home"}, read_file, "/work"))
+    scope = Scope(
+        lambda root, name, place: NAMES[name], functions({"HOME": "/home"}.__getitem__, read_file, found_files, "/work")
+    )
     return value_of(read_body(f"x = {text}\n").attributes["x"], scope)
 
 
@@ -46,7 +49,16 @@ def worked_out(text: str) -> Any:
         ('formatdate("YYYY", timestamp())', Varying()),
         ("var.secret", Confidential("s", "v")),
         ('"A=${var.secret}"', Confidential("s", "A=v", False, "A=")),
-        ("upper(var.secret)", Confidential("s", "V", False)),
+        ("upper(var.secret)", Confidential("s", None, False)),
+        ("md5([var.secret])", Confidential("s", None, False)),
+        ("reverse([var.secret, 1])", [1, Confidential("s", "v")]),
+        ('"%{ if var.x == "one" }a%{ else }b%{ endif }c"', "ac"),
+        ('"%{ for k, v in {a = 1} }${k}${v},%{ endfor }"', "a1,"),
+        ('fileset(".", "*.sh")', ["setup.sh"]),
+        ('[fileexists("motd"), fileexists("none"), pathexpand("~/x")]', [True, False, "/home/x"]),
+        ('yamldecode("a: [1, b]")', {"a": [1, "b"]}),
+        ("range(1, 7, 2)", [1, 3, 5]),
+        ('can(regex("^[a-z]+$", "ab1")) || regex("[0-9]+", "ab12") == "12"', True),
     ],
 )
 def test_values(text: str, value: Any) -> None:
@@ -77,7 +89,11 @@ def test_a_heredoc_loses_its_indent_and_keeps_its_own() -> None:
         ('cidrhost("10.0.0.0/8", 1)', "cidrhost() is not worked out here"),
         ("upper(1, 2, 3)", "upper() cannot be worked out"),
         ('timestamp() == "x"', "depends on a value that is not known here"),
-        ('"%{ if true }x%{ endif }"', "is not worked out here"),
+        ('"%{ if timestamp() }x%{ endif }"', "depends on a value that is not known here"),
+        ('"%{ if true }x"', "has %{ if } without its end"),
+        ('"x%{ endfor }"', "has %{endfor} without its beginning"),
+        ('"%{ for a in 3 }x%{ endfor }"', "goes through something that is no list or object"),
+        ("parseint(var.x, 10)", "parseint() cannot be worked out"),
     ],
 )
 def test_what_is_too_much_or_not_known_is_told(text: str, what: str) -> None:
@@ -103,13 +119,44 @@ def test_a_template_that_is_too_long_is_refused_at_once() -> None:
 def test_values_that_double_are_refused_before_they_are_large() -> None:
     doubled = "".join(f"  v{number} = [local.v{number + 1}, local.v{number + 1}]\n" for number in range(60))
     text = f"locals {{\n{doubled}  v60 = 1\n}}\n" + 'source "qemu" "x" {\n  cpus = length(jsonencode(local.v0))\n}\n'
-    template = template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n')
-    assert [each.text for each in template.problems] == ["is too large; write less"]
+    problems = problems_of(template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n'))
+    assert [each for each in problems if "is too large; write less" in each]
 
 
 def test_values_that_need_themselves_are_told() -> None:
     text = 'locals {\n  a = local.b\n  b = local.a\n}\nsource "qemu" "x" {\n  cpus = local.a\n}\n'
-    template = template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n')
-    assert [(each.position.line if each.position else 0, each.text) for each in template.problems] == [
-        (3, "local.a needs itself; write its value")
-    ]
+    problems = problems_of(template_of(text + 'build {\n  sources = ["qemu.x"]\n}\n'))
+    assert "3: cpus: local.a needs itself; write its value" in problems
+
+
+def test_directives_of_heredocs() -> None:
+    text = """<<-END
+    %{ for key, each in {a = [1, 2], b = []} ~}
+    ${key}:%{ for one in each } ${one}%{ endfor }
+    %{ if length(each) == 0 ~}
+      none
+    %{ else ~}
+      some
+    %{ endif ~}
+    %{ endfor ~}
+    %%{ text
+    END"""
+    assert worked_out(text) == "a: 1 2\n  some\nb:\n  none\n%{ text\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a ${x", "without its end"),
+        ("%{ while x }", "is no directive"),
+        ("%{ for x }%{ endfor }", "has a for without"),
+        ("%{ if true }%{ endfor }", "without its end"),
+        ("%{ if true }" * 3000 + "%{ endif }" * 3000, "nests too deep"),
+        ("%{ for a in range(9999) }" * 2 + "x" + "%{ endfor }" * 2, "takes too many steps"),
+    ],
+)
+def test_directives_that_cannot_be_kept(text: str, what: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        worked_out(f"<<END\n{text}\nEND\n")
+    assert what in str(caught.value)
+    assert caught.value.position.line >= 1

@@ -1,79 +1,29 @@
-"""The values of a template's expressions, within bounds of depth, steps and size.
-
-A value is a text, a number, a boolean, None, a list, a dict, or one of two marks: Varying for what is another text each
-time that Packer runs, and Confidential for what a sensitive variable has, which no spec must hold.
-"""
+"""The values of a template's expressions, within bounds of depth, steps and size."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...names import quoted, shown_value
-from ..document import Position
+from ....names import quoted, shown_value
+from ...document import Position
+from .functions import KEEPS_PARTS
+from .scope import (
+    ITEMS_LIMIT,
+    LENGTH_LIMIT,
+    Confidential,
+    Scope,
+    TemplateFunction,
+    Varying,
+    is_true,
+    joined_parts,
+    template_text,
+)
+from .strings import StringPiece, loop_rounds, parts_of, string_pieces
 from .syntax import Attribute, TemplateError, position_of, read_expression, string_text
 
 DEPTH_LIMIT = 120  # of trees within trees
-STEPS_LIMIT = 50_000
-LENGTH_LIMIT = 256 << 10  # characters of one text
-ITEMS_LIMIT = 10_000
 WEIGHT_LIMIT = 20_000  # values within one another
-
-TemplateFunction = Callable[..., Any]
-NameLookUp = Callable[[str, str, Position], Any]
-"""Returns what `var.x`, `local.x` and the like have, by the two names. TemplateError."""
-
-_HOLE = re.compile(r"\$\$\{|%%\{|\$\{|%\{")
-
-
-@dataclass(frozen=True)
-class Varying:
-    """A text that is another one each time; `prefix` is how it begins, as far as that is fixed."""
-
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class Confidential:
-    """What a sensitive variable has, or a text in which it is; `value` is None where none was given."""
-
-    variable: str
-    value: Any
-    is_whole: bool = True
-    before: str = ""  # the plain texts around it, where it is in a text
-    after: str = ""
-    place: str = ""  # of a secret, as specs say it; empty: the variable of Packer's
-
-
-@dataclass
-class Scope:
-    """All that expressions can name. The steps of all of its expressions are counted together."""
-
-    look_up: NameLookUp
-    functions: Mapping[str, TemplateFunction]
-    names: dict[str, Any] = field(default_factory=dict)  # of for expressions and templates
-    steps: int = 0
-
-    def within(self, names: Mapping[str, Any]) -> Scope:
-        """Return a scope that has further names."""
-        return _Inner(self.look_up, self.functions, {**self.names, **names}, outer=self)
-
-    def count(self, position: Position, steps: int = 1) -> None:
-        """Count steps. TemplateError when there are too many."""
-        self.steps += steps
-        if self.steps > STEPS_LIMIT:
-            raise TemplateError("takes too many steps to work out; write its value", position)
-
-
-@dataclass
-class _Inner(Scope):
-    outer: Scope | None = None
-
-    def count(self, position: Position, steps: int = 1) -> None:
-        if self.outer is not None:
-            self.outer.count(position, steps)
 
 
 def value_of(attribute: Attribute, scope: Scope) -> Any:
@@ -86,80 +36,12 @@ def value_of(attribute: Attribute, scope: Scope) -> Any:
 
 def template_value(text: str, at: Position, scope: Scope) -> Any:
     """Work out a text with `${...}` in it, such as a heredoc's or a file's for templatefile(). TemplateError."""
-    parts, place = [], 0
-    while match := _HOLE.search(text, place):
-        parts.append(text[place : match.start()])
-        if len(match[0]) == 3:
-            parts.append(match[0][1:])
-            place = match.end()
-            continue
-        here = Position(at.line + text.count("\n", 0, match.start()), 1)
-        if match[0] == "%{":
-            raise TemplateError("has a directive %{...}, which is not worked out here; write what it comes to", here)
-        end = _closing(text, match.end(), here)
-        parts.append(value_of(read_expression(text[match.end() : end], here), scope))
-        place = end + 1
-    parts.append(text[place:])
-    return joined_parts(parts, at)
+    return joined_parts(parts_of(string_pieces(text, at, _expression), scope) or [""], at)
 
 
-def joined_parts(parts: list[Any], at: Position) -> Any:
-    """Return the text of parts one after the other. TemplateError."""
-    secret = next((part for part in parts if isinstance(part, Confidential)), None)
-    if len(parts) == 1 and not isinstance(parts[0], str):
-        return parts[0]
-    if secret is not None and not any(isinstance(part, Varying) for part in parts):
-        rest = [part for part in parts if part != ""]
-        if len(rest) == 1:
-            return secret
-        values = [part.value if isinstance(part, Confidential) else part for part in parts]
-        known = None if None in values else joined_parts(values, at)
-        before, after = _around(parts, secret, at)
-        return replace(secret, value=known, is_whole=False, before=before, after=after)
-    text = ""
-    for part in parts:
-        if isinstance(part, (Varying, Confidential)):
-            return Varying(text + (part.prefix if isinstance(part, Varying) else ""))
-        text += template_text(part, at)
-        if len(text) > LENGTH_LIMIT:
-            raise TemplateError(f"is longer than {LENGTH_LIMIT} characters; put it into a file", at)
-    return text
-
-
-def _around(parts: list[Any], secret: Confidential, at: Position) -> tuple[str, str]:
-    """Return the texts around the only confidential part; nothing where there are several, or a part of one."""
-    if not secret.is_whole or sum(isinstance(part, Confidential) for part in parts) > 1:
-        return "", ""
-    index = parts.index(secret)
-    return str(joined_parts(parts[:index], at)), str(joined_parts(parts[index + 1 :], at))
-
-
-def template_text(value: Any, at: Position) -> str:
-    """Return a value as a text, as HCL turns numbers and booleans into some. TemplateError."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(int(value)) if value == int(value) else repr(value)
-    raise TemplateError(f"needs a text, not {shown_value(value)}; write one", at)
-
-
-def _closing(text: str, start: int, at: Position) -> int:
-    """Return the place of the brace that closes an interpolation."""
-    depth, place = 1, start
-    while place < len(text):
-        if text[place] == '"':
-            place += 1
-            while place < len(text) and text[place] != '"':
-                place += 2 if text[place] == "\\" else 1
-            place += 1
-            continue
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if not depth:
-            return place
-        place += 1
-    raise TemplateError("has ${ without its end; close it, or write $${ for text", at)
+def _expression(text: str, at: Position) -> Callable[[Scope], Any]:
+    attribute = read_expression(text, at)
+    return lambda scope: value_of(attribute, scope)
 
 
 class _Reader:
@@ -205,16 +87,28 @@ class _Reader:
         return {"true": True, "false": False}.get(str(tree.children[0]))
 
     def read_string(self, tree: Any, depth: int) -> Any:
-        parts = []
-        for part in tree.children:
-            if getattr(part, "data", "") != "string_part":
-                continue
-            inside = part.children[0]
-            parts.append(self.value(inside, depth) if hasattr(inside, "data") else string_text(str(inside)))
-        return joined_parts(parts, self.place(tree))
+        inside = [part.children[0] for part in tree.children if getattr(part, "data", "") == "string_part"]
+        pieces = [self.piece(part, depth) for part in inside]
+        return joined_parts(parts_of(pieces, self.scope) or [""], self.place(tree))
 
-    def read_interpolation(self, tree: Any, depth: int) -> Any:
-        return self.value(tree.children[1], depth)
+    def piece(self, tree: Any, depth: int) -> StringPiece:
+        """Return a piece of a string: a text, an interpolation, or a directive."""
+        data = getattr(tree, "data", None)
+        if data is None:
+            return StringPiece("text", self.place(tree), string_text(str(tree)))
+        place = self.place(tree)
+        if data == "interpolation":
+            return StringPiece("value", place, work_out=self.later(tree.children[1], depth))
+        kind: Any = str(data).removeprefix("template_").removesuffix("_start")
+        names = tuple(str(child.children[0]) for child in tree.children if getattr(child, "data", "") == "identifier")
+        over = [child for child in _values(tree) if child.data != "identifier"]
+        marks = [str(child) for child in tree.children if not hasattr(child, "data")]
+        trims = marks[1:2] == ["~"], marks[-2:-1] == ["~"]
+        return StringPiece(kind, place, "", self.later(over[0], depth) if over else _nothing, names, trims)
+
+    def later(self, tree: Any, depth: int) -> Callable[[Scope], Any]:
+        """Return what works out a tree in a scope."""
+        return lambda scope: _Reader(scope, self.lines).value(tree, depth)
 
     def read_heredoc_template(self, tree: Any, depth: int) -> Any:
         return self.heredoc(tree, is_trimmed=False)
@@ -307,12 +201,12 @@ class _Reader:
         found = self.value(condition, depth)
         if isinstance(found, (Varying, Confidential)):
             raise TemplateError("depends on a value that is not known here; write what it comes to", self.place(tree))
-        return self.value(yes if _is_true(found, self.place(tree)) else no, depth)
+        return self.value(yes if is_true(found, self.place(tree)) else no, depth)
 
     def read_unary_op(self, tree: Any, depth: int) -> Any:
         found = self.value(tree.children[1], depth)
         if str(tree.children[0]) == "!":
-            return not _is_true(found, self.place(tree))
+            return not is_true(found, self.place(tree))
         return -_number(found, self.place(tree))
 
     def read_binary_op(self, tree: Any, depth: int) -> Any:
@@ -327,7 +221,7 @@ class _Reader:
         if operator in ("==", "!="):
             return (left == right) == (operator == "==")
         if operator in ("&&", "||"):
-            one, other = _is_true(left, place), _is_true(right, place)
+            one, other = is_true(left, place), is_true(right, place)
             return one and other if operator == "&&" else one or other
         return _calculated(operator, _number(left, place), _number(right, place), place)
 
@@ -373,15 +267,15 @@ class _Reader:
             raise TemplateError(f"{values[0]}, line {error.position.line}: {error}", place) from error
 
     def read_for_tuple_expr(self, tree: Any, depth: int) -> Any:
-        names, items, values, condition = self.loop(tree, depth)
-        return [self.inner(values[0], found, depth) for found in self.rounds(names, items, condition, depth)]
+        rounds, values = self.rounds(tree, depth)
+        return [self.inner(values[0], names, depth) for names in rounds]
 
     def read_for_object_expr(self, tree: Any, depth: int) -> Any:
-        names, items, values, condition = self.loop(tree, depth)
+        rounds, values = self.rounds(tree, depth)
         place = self.place(tree)
         return {
-            template_text(self.inner(values[0], found, depth), place): self.inner(values[1], found, depth)
-            for found in self.rounds(names, items, condition, depth)
+            template_text(self.inner(values[0], names, depth), place): self.inner(values[1], names, depth)
+            for names in rounds
         }
 
     def loop(self, tree: Any, depth: int) -> tuple[list[str], Any, list[Any], Any]:
@@ -393,18 +287,14 @@ class _Reader:
         condition = next((child for child in tree.children if getattr(child, "data", "") == "for_cond"), None)
         return names, self.value(over[0], depth), rest, condition
 
-    def rounds(self, names: list[str], items: Any, condition: Any, depth: int) -> list[dict[str, Any]]:
-        pairs = (
-            list(items.items())
-            if isinstance(items, dict)
-            else list(enumerate(items if isinstance(items, list) else []))
-        )
-        found = []
-        for key, item in pairs[:ITEMS_LIMIT]:
-            here = {names[0]: key, names[1]: item} if len(names) > 1 else {names[0]: item}
-            if condition is None or self.inner(_values(condition)[0], here, depth) is True:
-                found.append(here)
-        return found
+    def rounds(self, tree: Any, depth: int) -> tuple[list[dict[str, Any]], list[Any]]:
+        """Return the rounds that a for expression's condition lets through, and the trees of its values."""
+        names, items, values, condition = self.loop(tree, depth)
+        rounds = loop_rounds(names, items, self.place(tree))
+        if condition is not None:
+            (wanted,) = _values(condition)
+            rounds = [names for names in rounds if self.inner(wanted, names, depth) is True]
+        return rounds, values
 
     def inner(self, tree: Any, names: Mapping[str, Any], depth: int) -> Any:
         return _Reader(self.scope.within(names), self.lines).value(tree, depth)
@@ -412,13 +302,12 @@ class _Reader:
 
 def called(name: str, function: TemplateFunction, values: list[Any], place: Position) -> Any:
     """Call a function of templates. TemplateError."""
-    if any(isinstance(value, Varying) for value in values):
+    marks = [mark for value in values for mark in _marks(value, within=name not in KEEPS_PARTS)]
+    if any(isinstance(mark, Varying) for mark in marks):
         return Varying()
-    secret = next((value for value in values if isinstance(value, Confidential)), None)
+    secret = next((mark for mark in marks if isinstance(mark, Confidential)), None)
     if secret is not None:
-        plain = [value.value if isinstance(value, Confidential) else value for value in values]
-        known = None if None in plain else called(name, function, plain, place)
-        return Confidential(secret.variable, known, is_whole=False)
+        return Confidential(secret.variable, None, is_whole=False)
     try:
         found = function(*values)
     except TemplateError:
@@ -440,6 +329,14 @@ def called(name: str, function: TemplateFunction, values: list[Any], place: Posi
     return found
 
 
+def _marks(value: Any, *, within: bool) -> list[Any]:
+    """Return the marks that a value is or, `within`, has as parts."""
+    if isinstance(value, (Varying, Confidential)):
+        return [value]
+    parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    return [mark for part in parts for mark in _marks(part, within=True)] if within else []
+
+
 def _weight(value: Any, place: Position) -> int:
     """Return how many values are in a value, long texts as several. TemplateError: parts that are shared grow fast."""
     weight, rest = 0, [value]
@@ -452,16 +349,12 @@ def _weight(value: Any, place: Position) -> int:
     return weight
 
 
+def _nothing(scope: Scope) -> None:
+    """Return what else and the ends of directives have."""
+
+
 def _values(tree: Any) -> list[Any]:
     return [child for child in tree.children if hasattr(child, "data") and child.data != "new_line_or_comment"]
-
-
-def _is_true(value: Any, place: Position) -> bool:
-    if value in ("true", "false"):
-        return bool(value == "true")
-    if not isinstance(value, bool):
-        raise TemplateError(f"needs true or false, not {shown_value(value)}; write one of them", place)
-    return value
 
 
 def _number(value: Any, place: Position) -> Any:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from .expressions import LENGTH_LIMIT, TemplateFunction, Varying
+from ...document import read_values
+from .scope import ITEMS_LIMIT, LENGTH_LIMIT, TemplateFunction, Varying, plain_value
 
 _TEXT_LIMIT = 20_000  # characters that a pattern is looked for in: two quantifiers take the square of it
 _POSIX = {
@@ -26,21 +27,31 @@ _POSIX = {
     "[:upper:]": "A-Z",
     "[:space:]": "\\s",
 }
+_TOO_MUCH = "the pattern '{}' is more than characters, classes and one quantifier"
 _VERB = re.compile(r"%(%|0?[1-9]?[0-9]?[dsvqf])")
 
 
 def functions(
-    environment: Mapping[str, str], read: Callable[[str], str], folder: str
+    environment: Callable[[str], str], read: Callable[[str], str], files: Callable[[str, str], list[str]], folder: str
 ) -> Mapping[str, TemplateFunction]:
-    """Return the functions by their names. `read` returns a file's text; `folder` is where Packer runs."""
+    """Return the functions by their names.
+
+    `environment` returns a variable, `read` a file's text, `files` the paths of a folder's files that a pattern is for;
+    `folder` is where Packer runs.
+    """
     return {
         **_TEXTS,
         **_LISTS,
         **_NUMBERS,
         **dict.fromkeys(("timestamp", "formatdate", "timeadd", "uuidv4", "uuidv5", "legacy_isotime"), _varying),
         **dict.fromkeys(("strftime", "legacy_strftime", "isotime"), _varying),
-        "env": lambda name: environment.get(name, ""),
+        "env": environment,
         "file": read,
+        "fileset": files,
+        "fileexists": lambda path: bool(
+            files(posixpath.dirname(path) or ".", re.sub(r"([*?[])", r"[\1]", posixpath.basename(path)))
+        ),
+        "pathexpand": lambda path: re.sub(r"^~(?=/|$)", lambda _: environment("HOME"), path),
         "abspath": lambda path: posixpath.normpath(posixpath.join(folder, path)),
     }
 
@@ -58,13 +69,34 @@ def _replace(text: str, old: str, new: str) -> str:
 
 
 def _regex_replace(text: str, pattern: str, new: str) -> str:
-    for name, letters in _POSIX.items():
-        pattern = pattern.replace(name, letters)
+    pattern = _of_python(pattern)
     if not _is_quick(pattern) or "$" in new:
-        raise ValueError(f"the pattern {pattern[:40]!r} is more than characters, classes and one quantifier")
+        raise ValueError(_TOO_MUCH.format(pattern[:40]))
     if len(text) * (len(new) + 1) > _TEXT_LIMIT:
         raise ValueError("the text is too long for a pattern")
     return re.sub(pattern, new.replace("\\", r"\\"), text)
+
+
+def _regex_all(pattern: str, text: str) -> list[str]:
+    pattern = _of_python(pattern)
+    if not _is_quick(pattern):
+        raise ValueError(_TOO_MUCH.format(pattern[:40]))
+    if len(text) > _TEXT_LIMIT:
+        raise ValueError("the text is too long for a pattern")
+    return re.findall(pattern, text)
+
+
+def _regex(pattern: str, text: str) -> str:
+    found = _regex_all(pattern, text)
+    if not found:
+        raise ValueError("the pattern is not found")
+    return found[0]
+
+
+def _of_python(pattern: str) -> str:
+    for name, letters in _POSIX.items():
+        pattern = pattern.replace(name, letters)
+    return pattern
 
 
 def _is_quick(pattern: str) -> bool:
@@ -121,6 +153,13 @@ def _substr(text: str, offset: int, length: int) -> str:
     return text[start:] if length < 0 else text[start : start + length]
 
 
+def _yaml_decode(text: str) -> Any:
+    document = read_values(text)
+    for problem in document.problems:
+        raise ValueError(problem.text)
+    return plain_value(document.data)
+
+
 def _trim(text: str, letters: str) -> str:
     return text.strip(letters)
 
@@ -136,6 +175,9 @@ _TEXTS: Mapping[str, TemplateFunction] = {
     "chomp": lambda text: str(text).rstrip("\r\n"),
     "replace": _replace,
     "regex_replace": _regex_replace,
+    "regex": _regex,
+    "regexall": _regex_all,
+    "strcontains": lambda text, part: part in str(text),
     "split": lambda mark, text: str(text).split(mark) if mark else list(text),
     "join": lambda mark, *lists: mark.join(_plain(item) for each in lists for item in each),
     "format": _format,
@@ -148,6 +190,7 @@ _TEXTS: Mapping[str, TemplateFunction] = {
     "dirname": lambda path: posixpath.dirname(path) or ".",
     "jsonencode": lambda value: json.dumps(value, separators=(",", ":"), sort_keys=True),
     "jsondecode": json.loads,
+    "yamldecode": _yaml_decode,
     "base64encode": lambda text: base64.b64encode(str(text).encode()).decode(),
     "base64decode": lambda text: base64.b64decode(text, validate=True).decode(),
     "md5": lambda text: hashlib.md5(str(text).encode(), usedforsecurity=False).hexdigest(),
@@ -192,6 +235,15 @@ def _distinct(values: list[Any]) -> list[Any]:
     return found
 
 
+def _range(*numbers: float) -> list[Any]:
+    start, end, *steps = numbers if len(numbers) > 1 else (0, *numbers)
+    step = steps[0] if steps else 1 if end >= start else -1
+    count = max(0, math.ceil((end - start) / step))
+    if count > ITEMS_LIMIT:
+        raise ValueError("it gives too much")
+    return [start + number * step for number in range(count)]
+
+
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("it needs a list")
@@ -208,6 +260,13 @@ _LISTS: Mapping[str, TemplateFunction] = {
     "compact": lambda values: [value for value in values if value not in (None, "")],
     "distinct": _distinct,
     "reverse": lambda values: _list(values)[::-1],
+    "range": _range,
+    "sum": sum,
+    "alltrue": lambda values: all(value in (True, "true") for value in values),
+    "anytrue": lambda values: any(value in (True, "true") for value in values),
+    "setunion": lambda *lists: sorted({item for each in lists for item in each}),
+    "setsubtract": lambda one, other: sorted(set(one) - set(other)),
+    "setintersection": lambda one, *lists: sorted(set(one).intersection(*lists)),
     "sort": lambda values: sorted(map(str, values)),
     "slice": lambda values, start, end: _list(values)[int(start) : int(end)],
     "keys": lambda mapping: sorted(mapping),
@@ -239,3 +298,6 @@ _NUMBERS: Mapping[str, TemplateFunction] = {
     "tonumber": _to_number,
     "parseint": lambda text, base: int(str(text)[:60], int(base)),
 }
+
+KEEPS_PARTS = frozenset(_LISTS) - {"sort", "toset", "setunion", "setsubtract", "setintersection", "sum", "distinct"}
+"""Functions whose results have parts of their arguments as they are, with their marks."""

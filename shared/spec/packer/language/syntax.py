@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...names import quoted
-from ..cloudbuild.native_draft import Origin
-from ..document import Position, Problem
+from ....names import quoted
+from ...cloudbuild.native_draft import Origin
+from ...document import Position, Problem
 
 TEMPLATE_LIMIT = 128 << 10  # characters of all files of a template; the parser reads some 30,000 a second
 BRACKETS_LIMIT = 60  # open at once
@@ -57,6 +57,7 @@ class Block:
     position: Position
     attributes: dict[str, Attribute] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
+    names: Mapping[str, Any] = field(default_factory=dict)  # of the dynamic blocks that it comes from
 
     @property
     def shown(self) -> str:

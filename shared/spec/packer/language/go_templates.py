@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...names import quoted
-from ..document import Position
-from .expressions import Confidential, Varying, joined_parts
+from ....names import quoted
+from ...document import Position
+from .scope import Confidential, Varying, joined_parts
 from .syntax import TemplateError
 
 _CALL = re.compile(r"""([a-z_]+)((?: +(?:`[^`]*`|"[^"]*"))*)""")

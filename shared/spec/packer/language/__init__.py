@@ -1,0 +1,1 @@
+"""The language of templates: what is written, and what its expressions come to."""
