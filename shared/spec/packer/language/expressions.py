@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ....names import quoted, shown_value
@@ -23,6 +24,7 @@ from .strings import StringPiece, loop_rounds, parts_of, string_pieces
 from .syntax import Attribute, TemplateError, position_of, read_expression, string_text
 
 DEPTH_LIMIT = 120  # of trees within trees
+PARSER_STEPS = 5  # that an expression of a text counts for, beside its own: reading it takes 1 ms
 WEIGHT_LIMIT = 20_000  # values within one another
 
 
@@ -36,10 +38,11 @@ def value_of(attribute: Attribute, scope: Scope) -> Any:
 
 def template_value(text: str, at: Position, scope: Scope) -> Any:
     """Work out a text with `${...}` in it, such as a heredoc's or a file's for templatefile(). TemplateError."""
-    return joined_parts(parts_of(string_pieces(text, at, _expression), scope) or [""], at)
+    return joined_parts(parts_of(string_pieces(text, at, partial(_expression, scope)), scope) or [""], at)
 
 
-def _expression(text: str, at: Position) -> Callable[[Scope], Any]:
+def _expression(scope: Scope, text: str, at: Position) -> Callable[[Scope], Any]:
+    scope.count(at, PARSER_STEPS)
     attribute = read_expression(text, at)
     return lambda scope: value_of(attribute, scope)
 
@@ -261,8 +264,12 @@ class _Reader:
         if not values or not isinstance(values[0], str) or not isinstance(names, dict):
             raise TemplateError("templatefile() needs a path and an object; write those", place)
         text = called("file", self.scope.functions["file"], values[:1], place)
+        if self.scope.is_file:
+            raise TemplateError("a file of templatefile() cannot read another one; write what it comes to", place)
+        scope = self.scope.within(names)
+        scope.is_file = True
         try:
-            return template_value(text, Position(1, 1), self.scope.within(names))
+            return template_value(text, Position(1, 1), scope)
         except TemplateError as error:
             raise TemplateError(f"{values[0]}, line {error.position.line}: {error}", place) from error
 

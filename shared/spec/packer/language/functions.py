@@ -129,8 +129,8 @@ def _format(text: str, *values: Any) -> str:
             return str(f"%{match[1]}" % float(value))
         return json.dumps(value) if match[1][-1] == "q" else _plain(value)
 
-    if re.search(r"%[^%dsvqf0-9]", text):
-        raise ValueError("it knows %s, %d, %f, %v and %q alone")
+    if "%" in _VERB.sub("", text):
+        raise ValueError("it knows %s, %d, %f, %v and %q alone, with two digits at most")
     return _VERB.sub(one, text)
 
 

@@ -50,16 +50,19 @@ class Scope:
     functions: Mapping[str, TemplateFunction]
     names: dict[str, Any] = field(default_factory=dict)  # of for expressions and templates
     steps: int = 0
+    is_file: bool = False  # whether it is that of a file for templatefile(), which cannot read another one
 
     def within(self, names: Mapping[str, Any], look_up: NameLookUp | None = None) -> Scope:
         """Return a scope that has further names."""
-        return _Inner(look_up or self.look_up, self.functions, {**self.names, **names}, outer=self)
+        look_up = look_up or self.look_up
+        return _Inner(look_up, self.functions, {**self.names, **names}, is_file=self.is_file, outer=self)
 
     def count(self, position: Position, steps: int = 1) -> None:
         """Count steps. TemplateError when there are too many."""
         self.steps += steps
         if self.steps > STEPS_LIMIT:
-            raise TemplateError("takes too many steps to work out; write its value", position)
+            what = "takes too many steps to work out, or comes after something that does; write its value"
+            raise TemplateError(what, position)
 
 
 @dataclass
