@@ -696,6 +696,13 @@ variable "notification_channels" {
   }
 }
 
+variable "monitoring_dashboard" {
+  description = "Whether to make a dashboard of Cloud Monitoring with charts of builds by outcome, their seconds, the queue, dollars, faults and dead letters. docs/observability.md shows what is in it."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
 variable "labels" {
   description = "Labels of all resources that support them."
   type        = map(string)

@@ -54,6 +54,7 @@ VARIABLES: dict[str, Any] = {
     "latest_secrets": ["projects/my-project/secrets/token"],
     "signing_key": f"{SIGN}/cryptoKeyVersions/2",
     "trusted_keys": {f"{SIGN}/cryptoKeyVersions/1": ""},
+    "monitoring_dashboard": True,
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }
