@@ -8,7 +8,6 @@ and the key.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,17 +15,12 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
+from shared.build.identity import trace_id
 from shared.errors import Passing
 
 TRACE = "logging.googleapis.com/trace"  # the fields by which Cloud Logging joins entries, whatever function wrote them
 LABELS = "logging.googleapis.com/labels"
-TRACE_DIGITS = 32
 _build_id: ContextVar[str] = ContextVar("build_id", default="")
-
-
-def trace_id(build_id: str) -> str:
-    """Return the trace id of a build, in hex: the same in every process."""
-    return hashlib.sha256(f"goldsmith trace of {build_id}".encode()).hexdigest()[:TRACE_DIGITS]
 
 
 def set_up_logging() -> None:

@@ -14,7 +14,7 @@ from shared.errors import EnvironmentFault, GoldsmithError, InputError
 from shared.ports import Progress
 from shared.quantities import parse_source_date
 from shared.runtime import opening
-from shared.topology import CACHE_SIZE, CACHE_SIZE_DEFAULT, STORAGE_EMULATOR
+from shared.topology import CACHE_SIZE, CACHE_SIZE_DEFAULT, COLLECTOR, STORAGE_EMULATOR
 
 from .home_folder import DATA_HOME, HOME, CommandVariable
 from .home_folder import home as home
@@ -44,6 +44,7 @@ COMMAND_VARIABLES = (
     FAMILY_CONCURRENCY,
     CommandVariable(CACHE_SIZE, "how much the results of steps may take on the disk, such as 5G", CACHE_SIZE_DEFAULT),
     CommandVariable(STORAGE_EMULATOR, "the emulator's Cloud Storage, which has the NVIDIA drivers", "Google's"),
+    CommandVariable(COLLECTOR, "the collector of OpenTelemetry that traces of builds are sent to", "none"),
     CommandVariable("PAGER", "what shows long output in a terminal; cat is none", "less"),
     SOURCE_DATE,
 )

@@ -51,6 +51,7 @@ UPKEEP_REPORT = f"{UPKEEP}report.json"
 
 CACHE_SIZE, CACHE_SIZE_DEFAULT = "GOLDSMITH_CACHE_SIZE", "20G"
 """The environment variable that limits what the results of steps take on one machine's disk, and its default."""
+COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"  # OpenTelemetry's environment variable that says where traces go
 STORAGE_EMULATOR = "STORAGE_EMULATOR_HOST"  # the environment variable that says where Cloud Storage is emulated
 
 FOLLOWED = "followed"  # attribute of a finished build that another one of its workflow waits for
@@ -69,6 +70,7 @@ class Function:
     keyed: bool = False  # has the master key: it gives VMs their keys, or checks what they have signed
     webhooks: bool = False  # has the webhooks, with what they are signed with
     signs: bool = False  # signs what is stated of images, where a key is configured
+    spans: bool = False  # sends traces of builds, where a collector is configured
 
     @property
     def deployed_name(self) -> str:
@@ -97,7 +99,8 @@ FUNCTIONS = (
     _worker("clean_up"),
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
     Function("retire_images", "http", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, concurrency=1),
-    Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True),
+    Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True, spans=True),
+    Function("send_spans", "cloud_event", concurrency=8, spans=True),  # deployed only where there is a collector
     Function("dashboard", "http", compute=True, memory_mb=512, concurrency=32),
 )
 
@@ -158,6 +161,7 @@ SUBSCRIPTIONS = (
     _people("retries", "start_build", 360),
     _people("images", "deprecate_images", WORKER_TIMEOUT + 60),
     Subscription("finished", FINISHED_TOPIC, "call_webhooks", min_backoff=5),
+    Subscription("spans", FINISHED_TOPIC, "send_spans", min_backoff=10),
     # A receiver that is down is tried again for two hours.
     Subscription("webhook-calls", WEBHOOKS_TOPIC, "call_webhooks", ack_deadline=90, min_backoff=10),
     # Not ordered: a VM chooses the keys of what it publishes, and could put itself into the line of another build.

@@ -46,7 +46,7 @@ locals {
   # images: permissions on all images of the project, since sources and results of builds can have any name.
   # store, objects: read, add or write. keyed: the function gets the master key. gives_vm: the function gives VMs their
   # service account, their subnetwork and signed URLs.
-  access = {
+  access = merge({ for name, access in local.spans_access : name => access if contains(keys(local.functions), name) }, {
     start_build = {
       builds = [
         "compute.acceleratorTypes.get", "compute.machineTypes.get", "compute.networks.get", "compute.subnetworks.get",
@@ -147,6 +147,14 @@ locals {
       builds = ["compute.instances.getSerialPortOutput"], images = ["compute.images.get", "compute.images.list"]
       store  = "read", objects = { "logs/" = "read", "results/" = "read", "retirement/" = "read", "upkeep/" = "read" }
       topics = var.dashboard_iap ? ["people-requests"] : [], keyed = false, gives_vm = false
+    }
+  })
+
+  spans_access = {
+    send_spans = {
+      builds = [], images = []
+      store  = "read", objects = {}
+      topics = [], keyed = false, gives_vm = false
     }
   }
 
@@ -370,6 +378,18 @@ resource "google_project_iam_member" "store" {
     description = "Other databases of the project are none of ours."
     expression  = local.only_database
   }
+}
+
+# Google Cloud's own collector of traces takes them by IAM; others are the deployer's. The role has one permission.
+
+resource "google_project_iam_member" "traces" {
+  for_each = local.to_cloud_trace ? local.traced : toset([])
+
+  project = var.project
+  role    = "roles/telemetry.tracesWriter"
+  member  = google_service_account.function[each.key].member
+
+  depends_on = [google_project_service.api]
 }
 
 # Cloud Storage. Reading includes listing: without it, the answer for an absent object is 403. Overwriting an object

@@ -3,10 +3,12 @@
 locals {
   bucket = coalesce(var.bucket, "${replace(var.project, "/[:.]/", "-")}-${var.prefix}") # example.com:project has characters that names of buckets may not have
   labels = merge(var.labels, { goldsmith = "system" })
+
+  to_cloud_trace = can(regex("^https://telemetry\\.([a-z0-9-]+\\.rep\\.)?googleapis\\.com(:443)?$", var.otlp_endpoint))
 }
 
 resource "google_project_service" "api" {
-  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], length(local.trusted_keys) > 0 ? ["cloudkms.googleapis.com"] : [], var.dashboard_iap ? ["iap.googleapis.com"] : [], [
+  for_each = toset(concat(var.eventarc_trigger ? ["eventarc.googleapis.com"] : [], length(local.trusted_keys) > 0 ? ["cloudkms.googleapis.com"] : [], var.dashboard_iap ? ["iap.googleapis.com"] : [], local.to_cloud_trace ? ["cloudtrace.googleapis.com", "telemetry.googleapis.com"] : [], [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",

@@ -1,7 +1,7 @@
 # The functions, 2nd gen. Memory, timeout and concurrency are those of shared/topology.py; a test compares the two.
 
 locals {
-  functions = {
+  functions = merge(local.spans_function, {
     start_build      = { memory_mb = 2048, timeout = 300, concurrency = 1 }
     advance_build    = { memory_mb = 512, timeout = 60, concurrency = 32 }
     create_resources = { memory_mb = 512, timeout = 540, concurrency = 8 }
@@ -15,7 +15,11 @@ locals {
     retire_images    = { memory_mb = 512, timeout = 540, concurrency = 1 }
     call_webhooks    = { memory_mb = 256, timeout = 60, concurrency = 8 }
     dashboard        = { memory_mb = 512, timeout = 60, concurrency = 32 }
-  }
+  })
+
+  # Sends traces, and there is none without a collector.
+  spans_function = { for name in var.otlp_endpoint == null ? [] : ["send_spans"] : name => { memory_mb = 256, timeout = 60, concurrency = 8 } }
+  traced         = toset(concat(keys(local.spans_function), var.otlp_endpoint == null ? [] : ["call_webhooks"]))
 
   iap_audience = "/projects/${google_storage_bucket.bucket.project_number}/locations/${var.region}/services/${var.prefix}-dashboard"
 
@@ -57,7 +61,7 @@ resource "google_cloudfunctions2_function" "function" {
     ingress_settings                 = contains(local.public, each.key) ? var.dashboard_ingress : "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
 
-    environment_variables = merge(each.key == "label_image" && var.signing_key != null ? { GOLDSMITH_SIGNING_KEY = var.signing_key } : {}, each.key == "dashboard" && var.dashboard_iap ? { GOLDSMITH_IAP_AUDIENCE = local.iap_audience } : {}, {
+    environment_variables = merge(contains(local.traced, each.key) ? { GOLDSMITH_OTLP_ENDPOINT = var.otlp_endpoint } : {}, each.key == "label_image" && var.signing_key != null ? { GOLDSMITH_SIGNING_KEY = var.signing_key } : {}, each.key == "dashboard" && var.dashboard_iap ? { GOLDSMITH_IAP_AUDIENCE = local.iap_audience } : {}, {
       GOLDSMITH_PROJECT            = var.project
       GOLDSMITH_BUCKET             = google_storage_bucket.bucket.name
       GOLDSMITH_ZONES              = join(",", var.zones)

@@ -16,7 +16,7 @@ locals {
 
   # Each subscription sends the messages of a topic that its filter matches to a function. The acknowledgement deadline is
   # longer than the function's timeout, so that a slow function does not get its message twice.
-  subscriptions = {
+  subscriptions = merge({ for name, subscription in local.spans_subscription : name => subscription if contains(keys(local.functions), subscription.function) }, {
     "specs" = {
       topic        = "specs-uploaded", function = "start_build", filter = "attributes.eventType = \"OBJECT_FINALIZE\"", ordered = false
       ack_deadline = 360, min_backoff = 5, max_backoff = 600, attempts = 20
@@ -95,6 +95,13 @@ locals {
     "orders-clean-up" = {
       topic        = "build-orders", function = "clean_up", filter = "attributes.order = \"clean_up\"", ordered = false
       ack_deadline = 600, min_backoff = 2, max_backoff = 600, attempts = 100
+    }
+  })
+
+  spans_subscription = {
+    "spans" = {
+      topic        = "builds-finished", function = "send_spans", filter = "", ordered = false
+      ack_deadline = 60, min_backoff = 10, max_backoff = 600, attempts = 20
     }
   }
 

@@ -696,6 +696,17 @@ variable "notification_channels" {
   }
 }
 
+variable "otlp_endpoint" {
+  description = "Address of a collector of OpenTelemetry, without a path, to which the trace of each finished build is sent by OTLP over HTTP; https://telemetry.googleapis.com for Cloud Trace; null for none. With it, there is a function more: send_spans."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.otlp_endpoint == null || can(regex("^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", var.otlp_endpoint))
+    error_message = "Write an address such as https://telemetry.googleapis.com, without a path."
+  }
+}
+
 variable "monitoring_dashboard" {
   description = "Whether to make a dashboard of Cloud Monitoring with charts of builds by outcome, their seconds, the queue, dollars, faults and dead letters. docs/observability.md shows what is in it."
   type        = bool

@@ -32,6 +32,7 @@ from ..names import (
 ID_DIGITS = 12  # of the request's digest, in the build id; the plan keeps the whole of it, so a collision is seen
 NAME_DIGITS = 8  # of the content digest, in an image's name
 LABEL_DIGITS = 40  # of the content digest, in its label
+TRACE_DIGITS, SPAN_DIGITS = 32, 16  # of ids of traces and spans, as OpenTelemetry has them
 
 
 def request_digest(request: bytes | str) -> str:
@@ -47,6 +48,16 @@ def build_id(name: str, request: bytes | str) -> str:
 def retry_request(build: str, request: str) -> str:
     """Return the text that asks for the retry of a build, by its id and what asked for it; a build has one retry."""
     return f"retry of {build}, which {request} asked for"
+
+
+def trace_id(build: str) -> str:
+    """Return the trace id of a build, in hex: the same in every process."""
+    return hashlib.sha256(f"goldsmith trace of {build}".encode()).hexdigest()[:TRACE_DIGITS]
+
+
+def span_id(build: str, what: str) -> str:
+    """Return the id of a span in the trace of a build, in hex: the same in every process."""
+    return hashlib.sha256(f"goldsmith span {what} of {build}".encode()).hexdigest()[:SPAN_DIGITS]
 
 
 def is_build_id(text: str) -> bool:

@@ -1,4 +1,7 @@
-"""Credentials that sign URLs, in the cloud and in the emulator. Importing google-auth's cryptography takes 0.1 s."""
+"""Credentials that sign URLs, in the cloud and in the emulator, and that prove who sends traces.
+
+Importing google-auth's cryptography takes 0.1 s.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import google.auth
 from google.auth.credentials import AnonymousCredentials, Credentials, Scoped, Signing
-from google.auth.transport.requests import Request
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import service_account
 
-from ..errors import EnvironmentFault
+from ..errors import EnvironmentFault, Permanent
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -42,3 +47,12 @@ def emulated(credentials_file: str | None) -> Credentials:
     credentials._set_regional_access_boundary({"encodedLocations": "0x0", "expiry": datetime.max})
     given: Credentials = credentials
     return given
+
+
+def google_session() -> AuthorizedSession:
+    """Return what sends requests with a token of the process's own account. Permanent where it has none."""
+    try:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+    except GoogleAuthError as error:
+        raise Permanent(f"there are no credentials for Google Cloud: {error}") from error
+    return AuthorizedSession(credentials)

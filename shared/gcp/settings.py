@@ -53,6 +53,7 @@ class Settings:
     webhooks: tuple[Webhook, ...] = ()
     signing_key: str = ""  # the name of a version of a key in Cloud KMS; "": nothing is signed
     iap_audience: str = ""  # "": nobody comes by Identity-Aware Proxy
+    otlp_endpoint: str = ""  # of the collector of traces, without a path; "": none are sent
     vm_pubsub_url: str = PUBSUB_URL
     vm_storage_url: str = STORAGE_URL
     certificates_url: str = CERTIFICATES_URL
@@ -292,6 +293,12 @@ VARIABLES: Mapping[str, Variable] = {
         "the Cloud Run service behind Identity-Aware Proxy that is the dashboard; only dashboard has it",
         "a service: /projects/NUMBER/locations/REGION/services/NAME",
         _matching(r"/projects/[0-9]{1,20}/locations/[a-z0-9-]{1,40}/services/[a-z0-9-]{1,63}"),
+    ),
+    "otlp_endpoint": Variable(
+        "GOLDSMITH_OTLP_ENDPOINT",
+        "the collector of OpenTelemetry that traces of builds are sent to; send_spans and call_webhooks have it",
+        "a URL without a path: https://telemetry.googleapis.com",
+        _url,
     ),
     "vm_pubsub_url": _emulated("GOLDSMITH_VM_PUBSUB_URL", "Pub/Sub, as build VMs reach it", _AN_URL, _url),
     "vm_storage_url": _emulated("GOLDSMITH_VM_STORAGE_URL", "signed URLs, as build VMs reach them", _AN_URL, _url),

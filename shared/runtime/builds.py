@@ -26,14 +26,16 @@ from ..interruption import Interruption
 from ..local.console import LocalConsole
 from ..names import LOCAL
 from ..planning.requests import ask_to_cancel, give_up
-from .webhooks import make_calls
+from .followers.spans import send_traces, trace_of_call, wants_traces
+from .followers.webhooks import make_calls
 
 if TYPE_CHECKING:
     from ..build.plan import Plan
     from ..engine.engine import Listener
     from ..local.steps.cached_steps import CachedSteps
-    from ..ports import Resource
+    from ..ports import Message, Resource
     from ..spec.model import Spec
+    from ..tracing.trace import BuildTrace
     from .keeper import Retried
     from .one_machine import LocalBackend
 
@@ -201,8 +203,15 @@ class LocalBuilds:
         return done
 
     def _make_calls(self) -> None:
-        """Tell webhooks what they have not been told yet."""
-        make_calls(self._backend.home, self._backend.queue, self._backend.logs, self.clock)
+        """Tell webhooks what they have not been told yet, and the collector of traces what it has not got."""
+        backend = self._backend
+        calls: list[BuildTrace] = []
+
+        def note(message: Message, name: str, start: float, end: float, failure: str | None) -> None:
+            calls.extend(trace_of_call(message, name, start, end, failure))
+
+        make_calls(backend.home, backend.queue, backend.logs, self.clock, note if wants_traces(os.environ) else None)
+        send_traces(self.store, backend.queue, os.environ, calls)
 
     def _end_abandoned(self, build_id: str, tried: dict[str, float], interruption: Interruption) -> None:
         """Finish what killed processes have left: a queued build would wait for it, and no other process may come.

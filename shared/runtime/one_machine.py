@@ -5,6 +5,8 @@ Every command opens it. images.py and builds.py work with it; a command imports 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,10 +31,11 @@ from ..machines.machines import Machines
 from ..machines.qemu import ADDRESS
 from ..names import LOCAL
 from ..ownership import ALL_FAMILIES
-from ..ports import Progress
+from ..ports import Message, Progress
 from ..provenance.signing_key import SigningKey
 from ..topology import REPORTS_TOPIC
-from .webhooks import calls_here
+from .followers.spans import traces_here
+from .followers.webhooks import calls_here
 
 CHANNELS_FILE = "channels.json"  # of the home
 LARGEST_CHANNELS = 64 << 10  # bytes
@@ -70,7 +73,7 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
     with ExitStack() as stack:
         reserve = Reserve(home)
         database = stack.enter_context(_database(home / "state.db", reserve))
-        queue = LocalBus(database, partial(calls_here, home))
+        queue = LocalBus(database, partial(_follow, home))
         stack.callback(queue.close)
         clock, store = SystemClock(), LocalStore(database)
         catalogue = Catalogue(home, clock)
@@ -97,6 +100,11 @@ def open_one_machine(home: Path, progress: Progress | None = None, concurrency: 
             events=store,
             _closing=stack.pop_all(),
         )
+
+
+def _follow(home: Path, finished: Message) -> Sequence[Message]:
+    """Return what a finished build leads to."""
+    return (*calls_here(home, finished), *traces_here(finished, os.environ))
 
 
 def _database(path: Path, reserve: Reserve) -> Database:

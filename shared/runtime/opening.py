@@ -179,7 +179,7 @@ def push_here(
 
 def check_webhooks(home: Path) -> None:
     """Raise InputError where the webhooks of this machine cannot be read: none would be told of a build's end."""
-    from .webhooks import home_webhooks
+    from .followers.webhooks import home_webhooks
 
     home_webhooks(home)
 

@@ -63,6 +63,10 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
     "it takes a build that failed late: test_retry.py of tests/system and tests/cloud have one": (
         "goldsmith builds retry BUILD",
     ),
+    "it starts a collector of OpenTelemetry, and sends it a build: tests/system/test_spans.py has one of its own": (
+        "podman run --rm -d -p 127.0.0.1:4318:4318 -p 127.0.0.1:16686:16686 docker.io/jaegertracing/all-in-one",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 goldsmith build examples/hello/build.yaml",
+    ),
     "it measures for minutes, and is a part of `make bench` or `make soak`": (
         ".venv/bin/python -m benchmarks.boot --rounds 1",
         ".venv/bin/python -m benchmarks.bootstrap",

@@ -24,6 +24,7 @@ from functions.handling import LARGEST
 from functions.log import JsonFormatter
 from provisioner.protocol import STARTED, encode, sign
 from shared.build.build import Build, State, Stay
+from shared.build.identity import trace_id
 from shared.build.orders import Order, OrderKind
 from shared.engine.messages import INVENTORY_LIMIT, event_message, order_message, report_message
 from shared.errors import Conflict, Permanent, Transient
@@ -347,7 +348,7 @@ def test_entries_of_all_functions_about_one_build_have_one_trace() -> None:
     traces = {json.loads(JsonFormatter(name, "my-project").format(record))[log.TRACE] for name in ("clean_up", "label")}
     assert len(traces) == 1
     assert re.fullmatch(r"projects/my-project/traces/[0-9a-f]{32}", traces.pop())
-    assert log.trace_id("hello-1") != log.trace_id("hello-2")
+    assert trace_id("hello-1") != trace_id("hello-2")
     log.set_build("")
 
 

@@ -79,6 +79,7 @@ LAYERS = (
     _layer("shared/engine", "provisioner/protocol shared/ground shared/build shared/ports"),
     _layer("shared/published", "shared/ground shared/build shared/ports", io=True),
     _layer("shared/webhooks", "shared/ground shared/build shared/ports shared/engine", io=True),
+    _layer("shared/tracing", "provisioner/protocol shared/ground shared/build shared/ports shared/engine", io=True),
     _layer("shared/sbom", "provisioner/protocol provisioner/system shared/ground shared/build shared/ports"),
     _layer(
         "shared/provenance",
@@ -173,7 +174,7 @@ LAYERS = (
         "shared/planning shared/spec shared/elements shared/context shared/sbom shared/upkeep "
         "shared/workers shared/people shared/host shared/images shared/origins shared/machines "
         "shared/cache shared/sandbox shared/local shared/gcp shared/webhooks "
-        "shared/provenance",
+        "shared/provenance shared/tracing",
         io=True,
     ),
     _layer(
@@ -185,7 +186,7 @@ LAYERS = (
     _layer(
         "functions",
         "shared/ground shared/build shared/ports shared/engine shared/published shared/planning shared/intake "
-        "shared/upkeep shared/workers shared/people shared/runtime shared/webhooks shared/dashboard",
+        "shared/upkeep shared/workers shared/people shared/runtime shared/webhooks shared/dashboard shared/tracing",
         io=True,
     ),
     _layer("main", "functions"),

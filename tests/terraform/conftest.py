@@ -55,6 +55,7 @@ VARIABLES: dict[str, Any] = {
     "signing_key": f"{SIGN}/cryptoKeyVersions/2",
     "trusted_keys": {f"{SIGN}/cryptoKeyVersions/1": ""},
     "monitoring_dashboard": True,
+    "otlp_endpoint": "https://telemetry.googleapis.com",
     "notification_channels": ["projects/my-project/notificationChannels/1"],
     "rebuilds": {"weekly": {"spec": "gs://b/specs/hello.yaml", "cron": "0 4 * * 1", "parameters": {"release": "2"}}},
 }

@@ -187,7 +187,32 @@ def test_only_who_calls_webhooks_is_given_them(plan: Plan) -> None:
 
 def test_who_calls_webhooks_can_read_no_build(plan: Plan) -> None:
     found = {grant.where for grant in grants(plan) if grant.account == "call_webhooks"}
-    assert found == {"topic webhook-calls", "webhooks_secret"}
+    assert found == {"topic webhook-calls", "webhooks_secret", "project"}
+
+
+def test_traces_are_written_by_who_sends_them_and_only_where_google_takes_them(plan: Plan, tmp_path: Path) -> None:
+    """Without a collector there is nothing of it; one elsewhere gets nothing of Google Cloud's."""
+    senders = {each.name for each in topology.FUNCTIONS if each.spans}
+    role = "roles/telemetry.tracesWriter"
+    assert {grant for grant in grants(plan) if grant.account in senders and grant.where == "project"} == {
+        Grant(name, "project", role) for name in senders
+    }
+    for number, endpoint in enumerate((None, "https://otlp.example.com")):
+        (folder := tmp_path / str(number)).mkdir()
+        other = make_plan({**VARIABLES, "otlp_endpoint": endpoint}, folder)
+        assert role not in {grant.what for grant in grants(other)}
+        functions = other.of("google_cloudfunctions2_function")
+        traced = {
+            name
+            for name, function in functions.items()
+            if "GOLDSMITH_OTLP_ENDPOINT" in function["service_config"][0]["environment_variables"]
+        }
+        assert traced == (senders if endpoint else set())
+        assert (
+            ("send_spans" in functions) == ("spans" in other.of("google_pubsub_subscription", "push")) == bool(endpoint)
+        )
+        apis = {each["service"] for each in other.all("google_project_service")}
+        assert not apis & {"telemetry.googleapis.com", "cloudtrace.googleapis.com"}
 
 
 def test_versions_of_secrets_are_looked_up_and_no_value_is_read(plan: Plan, tmp_path: Path) -> None:

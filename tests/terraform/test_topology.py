@@ -142,6 +142,7 @@ def test_environment(plan: Plan, name: str) -> None:
         "GOLDSMITH_MASTER_KEY": FUNCTIONS[name].keyed,
         "GOLDSMITH_WEBHOOKS": FUNCTIONS[name].webhooks,
         "GOLDSMITH_SIGNING_KEY": FUNCTIONS[name].signs,
+        "GOLDSMITH_OTLP_ENDPOINT": FUNCTIONS[name].spans,
         "GOLDSMITH_IAP_AUDIENCE": name == "dashboard",
     }
     wanted = [variable for variable in deployed if held.get(variable.name, not variable.secret)]

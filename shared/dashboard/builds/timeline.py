@@ -3,72 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from provisioner.protocol import BUILD, STARTED, STEP_FAILED, STEP_FINISHED, STEP_STARTED, VERIFY
+from provisioner.protocol import BUILD, VERIFY
 
 from ...build.build import Build, State
-from ...build.events import BuildRejected, BuildRequested, Event, MachineStarted, MachineStopped, Reported
+from ...build.events import BuildRejected, BuildRequested, Event
+from ...engine.build_times import BuildTimes, Span, close_last
 from ...engine.lifecycle import begin, decide
 from ...engine.script_table import ScriptRecord, ScriptTable, place_of
-
-StepPlace = tuple[str, int]
-"""The phase of a VM, with its name where several verify, and the index of a step."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Some time, in Unix seconds; `end` is None for what has not ended."""
-
-    what: str  # a state; of a step how it ended; `boot` of a VM until its provisioner has started
-    start: float
-    end: float | None = None
-    attempt: int = 1
-
-
-@dataclass
-class BuildTimes:
-    """What the events of a build say of time."""
-
-    states: list[Span] = field(default_factory=list)
-    boots: dict[str, list[Span]] = field(default_factory=dict)  # by phase
-    steps: dict[StepPlace, list[Span]] = field(default_factory=dict)
-
-    def add(self, event: Event) -> None:
-        """Take a VM's start and end, and what it reports of steps."""
-        if isinstance(event, MachineStarted):
-            spans = self.boots.setdefault(place_of(event.phase, event.machine), [])
-            spans.append(Span("boot", event.time, None, event.attempt))
-        elif isinstance(event, MachineStopped):
-            phase = place_of(event.phase, event.machine)
-            _close(self.boots.get(phase, []), "boot", event.time)
-            for place, spans in self.steps.items():
-                if place[0] == phase:
-                    _close(spans, "cut off", event.time)
-        elif isinstance(event, Reported):
-            self._report(event)
-
-    def _report(self, event: Reported) -> None:
-        report = event.report
-        phase = place_of(report.phase, report.machine)
-        if report.kind == STARTED:
-            _close(self.boots.get(phase, []), "boot", event.time)
-        if report.step is None:
-            return
-        spans = self.steps.setdefault((phase, report.step), [])
-        if report.kind == STEP_STARTED:
-            spans.append(Span("running", event.time, None, report.attempt))
-        elif report.kind in (STEP_FINISHED, STEP_FAILED):
-            ended = "done" if report.kind == STEP_FINISHED else "failed"
-            if not (spans and spans[-1].end is None):  # it came out of order, or from the cache
-                spans.append(Span(ended, event.time - (report.seconds or 0.0), None, report.attempt))
-            _close(spans, ended, event.time)
-
-
-def _close(spans: list[Span], what: str, time: float) -> None:
-    if spans and spans[-1].end is None:
-        spans[-1] = replace(spans[-1], what=what, end=time)
 
 
 def times_of(events: Iterable[Event]) -> BuildTimes:
@@ -84,7 +27,7 @@ def times_of(events: Iterable[Event]) -> BuildTimes:
         else:
             continue
         if build is None or after.state is not build.state:
-            _close(times.states, times.states[-1].what if times.states else "", event.time)
+            close_last(times.states, times.states[-1].what if times.states else "", event.time)
             times.states.append(Span(str(after.state), event.time, None, after.attempt))
         build = after
     if times.states and times.states[-1].what == State.FINISHED:

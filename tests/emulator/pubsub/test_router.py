@@ -118,7 +118,7 @@ def test_each_topic_goes_to_its_functions_and_each_order_to_its_worker(
         pubsub.publish(message(topic))
     facts = ["events", "vm-reports", "reports"]
     orders = [kind for kind in ORDER_KINDS if kind != "announce"]
-    expected = [*orders, "start_build", "call_webhooks", *["advance_build" for _ in facts]]
+    expected = [*orders, "start_build", "call_webhooks", "send_spans", *["advance_build" for _ in facts]]
     listener.wait_for(len(expected))
     pubsub.publish(message(EVENTS_TOPIC, b"last"))
     heard = listener.wait_for(len(expected) + 1)

@@ -16,8 +16,8 @@ from shared.build.build import Build, Outcome, State
 from shared.build.orders import Order
 from shared.engine.messages import order_message
 from shared.errors import InputError
+from shared.runtime.followers.webhooks import CALLS_PATIENCE, FILE, LARGEST_FILE, home_webhooks, make_calls
 from shared.runtime.one_machine import LocalBackend, open_one_machine
-from shared.runtime.webhooks import CALLS_PATIENCE, FILE, LARGEST_FILE, home_webhooks, make_calls
 from shared.webhooks.calls import line_of
 from tests.shared.webhooks.receiver import Receiver, receiver
 from tests.world import values

@@ -1,0 +1,1 @@
+"""The functions that are told of finished builds."""
