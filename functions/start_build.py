@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+TRACEPARENT = "traceparent"  # attribute of a request
 EVENTARC = "google.cloud.storage.object.v1.finalized"
 
 
@@ -55,7 +56,7 @@ def _taken(message: Message, message_id: str, backend: CloudBackend) -> tuple[Bu
     if message.topic == PEOPLE_TOPIC:
         return _retried(message.data, backend)
     if message.topic != FINISHED_TOPIC:
-        return _intake(backend).published(message.data, message_id)
+        return _intake(backend).published(message.data, message_id, message.attributes.get(TRACEPARENT, ""))
     try:
         return _intake(backend).finished(message.attributes.get("build_id", ""))
     except NotFound as error:

@@ -47,6 +47,9 @@ COMMAND_VARIABLES = (
     CommandVariable(COLLECTOR, "the collector of OpenTelemetry that traces of builds are sent to", "none"),
     CommandVariable("PAGER", "what shows long output in a terminal; cat is none", "less"),
     SOURCE_DATE,
+    CommandVariable(
+        "TRACEPARENT", "the place in a trace that builds belong to, in the form of W3C's Trace Context", "none"
+    ),
 )
 """Every variable that is read. Commands with --project read those of the emulator too: shared/gcp/settings.py."""
 

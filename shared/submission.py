@@ -4,8 +4,8 @@ A spec that is finalized below specs/ is a build of its own: bucket, object and 
 again is another build and a second notification of the same upload is not. `goldsmith submit` knows as well which
 build it has asked for, since both sides compute the same id from the same upload.
 
-An upload may carry custom metadata: where the packed context lies, values for the spec's parameters, and for how long
-the disk of a step that fails is wanted.
+An upload may carry custom metadata: where the packed context lies, values for the spec's parameters, for how long the
+disk of a step that fails is wanted, and the trace that the build belongs to.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ CONTEXT_METADATA = "goldsmith-context"  # gs:// URI of the packed context, or a 
 LIST = "list:"  # begins the name in that object of what is a list of packages, and no context
 PARAMETERS_METADATA = "goldsmith-parameters"  # a JSON object of strings
 KEEP_METADATA = "goldsmith-keep-on-failure"  # a duration
+TRACEPARENT_METADATA = "goldsmith-traceparent"  # the requester's place in a trace, as W3C's Trace Context has it
 AUTHOR_METADATA = "goldsmith-author"  # an identity token of the person who has written all of it
 SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 LONGEST_KEEP = 7 * 86_400.0  # seconds that can be asked for

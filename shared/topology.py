@@ -100,7 +100,9 @@ FUNCTIONS = (
     Function("expire_builds", "http", compute=True, memory_mb=512, timeout=300, concurrency=1, keyed=True),
     Function("retire_images", "http", compute=True, memory_mb=512, timeout=WORKER_TIMEOUT, concurrency=1),
     Function("call_webhooks", "cloud_event", concurrency=8, webhooks=True, spans=True),
-    Function("send_spans", "cloud_event", concurrency=8, spans=True),  # deployed only where there is a collector
+    Function(
+        "send_spans", "cloud_event", memory_mb=512, concurrency=8, spans=True
+    ),  # deployed only where there is a collector
     Function("dashboard", "http", compute=True, memory_mb=512, concurrency=32),
 )
 

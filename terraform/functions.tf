@@ -18,7 +18,7 @@ locals {
   })
 
   # Sends traces, and there is none without a collector.
-  spans_function = { for name in var.otlp_endpoint == null ? [] : ["send_spans"] : name => { memory_mb = 256, timeout = 60, concurrency = 8 } }
+  spans_function = { for name in var.otlp_endpoint == null ? [] : ["send_spans"] : name => { memory_mb = 512, timeout = 60, concurrency = 8 } }
   traced         = toset(concat(keys(local.spans_function), var.otlp_endpoint == null ? [] : ["call_webhooks"]))
 
   iap_audience = "/projects/${google_storage_bucket.bucket.project_number}/locations/${var.region}/services/${var.prefix}-dashboard"

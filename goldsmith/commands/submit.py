@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shared.build.build import Build, Sibling, State, WorkflowPart
 from shared.build.damage import Damaged
 from shared.build.export_formats import NO_EXPORT, refused_in_cloud
+from shared.build.identity import known_traceparent
 from shared.build.image.approval import audience_of
 from shared.context.outside import context_name, outside
 from shared.context.packing import pack_context
@@ -39,6 +41,7 @@ from shared.submission import (
     KEEP_METADATA,
     LIST,
     PARAMETERS_METADATA,
+    TRACEPARENT_METADATA,
     context_metadata,
     keep_seconds,
     object_request,
@@ -184,6 +187,8 @@ def _upload(
     """Upload the files that the builds name, then the spec, whose upload is the request; give its generation."""
     metadata = {PARAMETERS_METADATA: json.dumps(dict(parameters))} if parameters else {}
     metadata |= {} if kept is None else {KEEP_METADATA: kept}
+    if parent := known_traceparent(os.environ.get("TRACEPARENT", "")):
+        metadata[TRACEPARENT_METADATA] = parent
     builds, folder = file.builds, file.folder
     contexts = dict.fromkeys(
         (build.spec.context, outside(build.spec.steps)) for build in builds if build.spec.context is not None

@@ -317,6 +317,7 @@ class WorkflowPart:
     packed: str | None = None  # URI of the context that the uploader has packed
     keep: str | None = None  # for how long the disk of a step that fails is wanted, as it was written
     author: str = ""  # the mail address of the person who has uploaded it; "": not known
+    traceparent: str = ""  # as of Build
 
     @property
     def followed(self) -> bool:
@@ -392,6 +393,7 @@ class Build:
     disk_until: float = 0.0  # when the boot disk that is kept is deleted; 0: none is
     disk_whole: bool = False  # its VM was seen stopped after its steps, so an image can be made of its disk
     disk: TakenDisk | None = None  # that this retry makes its image of; None: that of a VM of its own, or none
+    traceparent: str = ""  # the requester's place in a trace, in W3C's form; "": the build has a trace of its own
     stays: tuple[Stay, ...] = ()  # all states that it has entered, in their order; () of builds of the release before
 
     def stays_with(self, state: State, time: float) -> tuple[Stay, ...]:

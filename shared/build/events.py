@@ -54,6 +54,7 @@ class BuildRequested(_Fact):
     queued: bool = False  # whether it waits for its turn, at which the image's name and the above are looked up anew
     result: str = ""  # URI of the object that says how the build ended; "" for none
     workflow: WorkflowPart | None = None  # of several builds of one workflow, which one this is
+    traceparent: str = ""  # as of Build
     kind: Literal["BuildRequested"] = "BuildRequested"
 
 
@@ -66,6 +67,7 @@ class BuildRejected(_Fact):
     reason: str
     result: str = ""  # as of BuildRequested
     workflow: WorkflowPart | None = None  # the same
+    traceparent: str = ""  # as of Build
     kind: Literal["BuildRejected"] = "BuildRejected"
 
 

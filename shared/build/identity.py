@@ -33,6 +33,9 @@ ID_DIGITS = 12  # of the request's digest, in the build id; the plan keeps the w
 NAME_DIGITS = 8  # of the content digest, in an image's name
 LABEL_DIGITS = 40  # of the content digest, in its label
 TRACE_DIGITS, SPAN_DIGITS = 32, 16  # of ids of traces and spans, as OpenTelemetry has them
+LONGEST_TRACEPARENT = 128  # characters; those of later versions of the form may be longer than today's 55
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
 
 def request_digest(request: bytes | str) -> str:
@@ -58,6 +61,19 @@ def trace_id(build: str) -> str:
 def span_id(build: str, what: str) -> str:
     """Return the id of a span in the trace of a build, in hex: the same in every process."""
     return hashlib.sha256(f"goldsmith span {what} of {build}".encode()).hexdigest()[:SPAN_DIGITS]
+
+
+def known_traceparent(text: str) -> str:
+    """Return a requester's place in a trace, in W3C's form; "" for a text that is none, or names no sampled span."""
+    match = _TRACEPARENT.fullmatch(text.strip()) if len(text) <= LONGEST_TRACEPARENT else None
+    sampled = match is not None and int(match[3], 16) & 1
+    return match[0] if match is not None and sampled and int(match[1], 16) and int(match[2], 16) else ""
+
+
+def trace_place(build: str, traceparent: str) -> tuple[str, str]:
+    """Return the ids of a build's trace and of the span above its own: the requester's, or "" in a trace of its own."""
+    match = _TRACEPARENT.fullmatch(known_traceparent(traceparent))
+    return (match[1], match[2]) if match is not None else (trace_id(build), "")
 
 
 def is_build_id(text: str) -> bool:

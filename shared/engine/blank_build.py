@@ -22,6 +22,7 @@ def blank_build(
         plan=plan,
         result=event.result,
         workflow=event.workflow,
+        traceparent=event.traceparent,
         keys=BY_MACHINE,
         state=State.PREPARING,
         created=event.time,

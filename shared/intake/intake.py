@@ -85,8 +85,11 @@ class Intake:
             return ()
         return self.take(of_upload(found, self._deployment.bucket))
 
-    def published(self, data: bytes, message_id: str) -> tuple[Build, ...]:
-        """Take a message of build-requests. PoisonMessage when it does not even name a spec."""
+    def published(self, data: bytes, message_id: str, traceparent: str = "") -> tuple[Build, ...]:
+        """Take a message of build-requests. PoisonMessage when it does not even name a spec.
+
+        `traceparent` is the publisher's place in a trace.
+        """
         if resume_named(data, self._backend):
             return ()
         retry = named_retry(data, message_id, self._deployment.bucket, self._backend)
@@ -99,7 +102,7 @@ class Intake:
         named = named_trigger(data)
         if named is not None:
             return self._triggered(*named)
-        return self.take(of_message(data, message_id, self._deployment.bucket))
+        return self.take(of_message(data, message_id, self._deployment.bucket, traceparent))
 
     def _retried(self, asked: RetryRequest) -> Build:
         """Begin the retry of a build, or return the one of this request; a rejected request is a failed build."""
@@ -156,11 +159,11 @@ class Intake:
 
         Returns () for an upload that asks for none.
         """
-        single = Wanted(request.stem, request.asked, request.result)
+        single = Wanted(request.stem, request.asked, request.result, traceparent=request.traceparent)
         try:
             parsed, generation = self._read(request)
             request = request.with_text(parsed.text)
-            single = Wanted(request.stem, request.asked, request.result)
+            single = replace(single, asked=request.asked, result=request.result)
             parameters = request.checked_parameters()
             request.checked_keep()
             if request.found is not None and not may_be_spec(parsed.document.data):
@@ -322,7 +325,7 @@ class Intake:
             raise
         except GoldsmithError as error:
             return self._rejected(each, str(error))
-        return replace(event, result=each.result, workflow=each.workflow)
+        return replace(event, result=each.result, workflow=each.workflow, traceparent=each.traceparent)
 
     def _spec_place(self, spec: Spec, request: Request) -> SpecPlace:
         """Return where a spec lies, with what came with it; its packed contexts are where the build has copied them."""
@@ -378,6 +381,7 @@ class Intake:
             reason=_cut(reason),
             result=each.result,
             workflow=each.workflow,
+            traceparent=each.traceparent,
         )
 
     def _is_there(self, uri: str) -> bool:
@@ -453,4 +457,5 @@ def _part(
         packed=request.packed,
         keep=request.keep,
         author=request.author or "",
+        traceparent=request.traceparent,
     )

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..build.build import WorkflowPart
-from ..build.identity import request_digest
+from ..build.identity import known_traceparent, request_digest
 from ..errors import InputError, PoisonMessage
 from ..names import SPEC_NAME_LENGTH, quoted
 from ..ports import StoredObject
@@ -23,6 +23,7 @@ from ..submission import (
     CONTEXT_METADATA,
     KEEP_METADATA,
     PARAMETERS_METADATA,
+    TRACEPARENT_METADATA,
     keep_seconds,
     object_request,
     result_uri,
@@ -61,6 +62,7 @@ class Request:
     key: str = ""  # the publisher's name for the request; the same key again is the same build
     anew: bool = False  # it is built even if nothing has changed, without results of earlier builds
     formerly: str = ""  # what asked for the builds of the same request in the release before
+    traceparent: str = ""  # as of Build
     author: str | None = None  # the mail address of the person who has written all of it; "": not known; None: not yet
 
     @property
@@ -106,10 +108,11 @@ def of_upload(found: StoredObject, bucket: str) -> Request:
         parameters=_metadata_parameters(found.metadata.get(PARAMETERS_METADATA)),
         packed=found.metadata.get(CONTEXT_METADATA),
         keep=found.metadata.get(KEEP_METADATA),
+        traceparent=known_traceparent(found.metadata.get(TRACEPARENT_METADATA, "")),
     )
 
 
-def of_message(data: bytes, message_id: str, bucket: str) -> Request:
+def of_message(data: bytes, message_id: str, bucket: str, traceparent: str = "") -> Request:
     """Take a message of build-requests for a request. PoisonMessage when it does not even name a spec."""
     if len(data) > REQUEST_LIMIT:
         raise PoisonMessage(
@@ -140,6 +143,7 @@ def of_message(data: bytes, message_id: str, bucket: str) -> Request:
         parameters=document.get("parameters", {}),
         keep=document.get(KEEP),
         key="" if key is None else str(key),
+        traceparent=known_traceparent(traceparent),
     )
     digest = request_digest(f"{made.content}\n{message_id if key is None else ''}")
     result = result_uri(bucket, name, f"{suffix}-{digest[:SUFFIX_DIGITS]}{PUBLISHED.removesuffix('.json')}")
@@ -158,6 +162,7 @@ def of_part(part: WorkflowPart) -> Request:
         packed=part.packed,
         keep=part.keep,
         author=part.author,
+        traceparent=part.traceparent,
     )
 
 

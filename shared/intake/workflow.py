@@ -24,6 +24,7 @@ class Wanted:
     asked: str  # its digest is in the build id
     result: str  # URI of the object that says how it ended
     workflow: WorkflowPart | None = None
+    traceparent: str = ""  # as of Build
 
     @property
     def id(self) -> str:
@@ -35,7 +36,7 @@ def wanted_build(part: WorkflowPart, index: int) -> Wanted:
     """Return one build of a workflow; the first is asked for as the only build of a file is."""
     asked = f"{part.asked} build {index}" if index else part.asked
     result = f"{part.result.removesuffix('.json')}~{index + 1}.json" if index else part.result
-    return Wanted(part.siblings[index].name, asked, result, replace(part, index=index))
+    return Wanted(part.siblings[index].name, asked, result, replace(part, index=index), part.traceparent)
 
 
 def followers(part: WorkflowPart) -> list[int]:

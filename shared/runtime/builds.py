@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..build.build import LOST, Build, State
 from ..build.damage import readable_builds
 from ..build.events import BuildRejected, BuildRequested
+from ..build.identity import known_traceparent
 from ..build.plan import AskedElements, Context
 from ..engine.history import Followed
 from ..errors import DamagedDocument, EnvironmentFault, GoldsmithError, InputError, NoSpace, NotFound
@@ -105,8 +106,10 @@ class LocalBuilds:
 
         self._backend.reserve.keep()
 
+        placed = replace(request, traceparent=known_traceparent(os.environ.get("TRACEPARENT", "")))
+
         def begin() -> None:
-            Engine(self.store, self.bus, self.clock, listener).request(request)
+            Engine(self.store, self.bus, self.clock, listener).request(placed)
 
         return self._to_its_end(request.build_id, interruption, listener=listener, begin=begin)
 

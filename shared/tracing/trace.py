@@ -10,9 +10,9 @@
     └── cleaning
         └── distribution
 
-All ids are made of the build's id, so a trace that is made again, by any process, is the same one. Attributes have the
-names of OpenTelemetry's conventions for CI/CD, or begin with `goldsmith.`. No output, parameter, variable or address
-of a webhook is among them.
+All ids are made of the build's id, so a trace that is made again, by any process, is the same one; a build that was
+asked for within a trace belongs to that one. Attributes have the names of OpenTelemetry's conventions for CI/CD, or
+begin with `goldsmith.`. No output, parameter, variable or address of a webhook is among them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from provisioner.protocol import (
 from ..build.build import ANNOUNCED, Build, Outcome, State, StepRecord
 from ..build.cost.usage import build_usage
 from ..build.events import Event, ImageExported, ImageMade, ImagesDeprecated
-from ..build.identity import span_id, trace_id
+from ..build.identity import span_id, trace_place
 from ..engine.build_times import BuildTimes, Span
 from ..engine.history import each_event
 from ..engine.script_table import ScriptRecord, ScriptTable, place_of, scripts_of
@@ -97,7 +97,7 @@ class TraceSpan:
 
     name: str
     id: str
-    parent: str  # "" for the root
+    parent: str  # for the root, the span of who has asked for the build, or "" where that is in no trace
     start: float
     end: float
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
@@ -124,7 +124,7 @@ def trace_of(build: Build, store: Store) -> BuildTrace:
         times.add(event)
         facts.setdefault(type(event), event)
     made = _Made(build, times, scripts_of(build, store), _links(build, store), facts)
-    return BuildTrace(trace_id(build.id), build.id, build.name, tuple(made.spans))
+    return BuildTrace(trace_place(build.id, build.traceparent)[0], build.id, build.name, tuple(made.spans))
 
 
 def webhook_trace(build: Build, name: str, start: float, end: float, failure: str | None) -> BuildTrace:
@@ -135,7 +135,7 @@ def webhook_trace(build: Build, name: str, start: float, end: float, failure: st
         attributes["error.type"] = "webhook"
     own = span_id(build.id, f"webhook {name} {start:.6f}")
     span = TraceSpan(f"webhook {name}", own, root, start, max(start, end), attributes, "client", _text(failure))
-    return BuildTrace(trace_id(build.id), build.id, build.name, (span,))
+    return BuildTrace(trace_place(build.id, build.traceparent)[0], build.id, build.name, (span,))
 
 
 def _text(text: str | None) -> str | None:
@@ -159,10 +159,10 @@ def _links(build: Build, store: Store) -> tuple[TraceLink, ...]:
 
 def _link(other: str, why: Literal["retry", "source"], store: Store) -> list[TraceLink]:
     try:
-        store.load(other)
+        found = store.load(other).build
     except (NotFound, DamagedDocument):  # set aside, or so old that it is gone
         return []
-    return [TraceLink(trace_id(other), span_id(other, _ROOT), why, other)]
+    return [TraceLink(trace_place(other, found.traceparent)[0], span_id(other, _ROOT), why, other)]
 
 
 class _Made:
@@ -213,7 +213,7 @@ class _Made:
         root = TraceSpan(
             f"BUILD {build.name}",
             span_id(build.id, _ROOT),
-            "",
+            trace_place(build.id, build.traceparent)[1],
             build.created,
             max(build.created, self._announced),
             _root_attributes(build),

@@ -102,9 +102,12 @@ def test_a_build_that_is_refused_there_says_why(cloud: Cloud, person: Person) ->
 
 def test_who_can_no_longer_follow_is_told_that_the_build_goes_on(person: Person) -> None:
     folder = person.spec("unseen", replace={"family: debian-12": "family: debian-11"})
-    blind = replace(person, environment={**person.environment, "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}"})
+    place = f"00-{'a' * 32}-{'b' * 16}-01"
+    environment = {"FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}", "TRACEPARENT": place}
+    blind = replace(person, environment={**person.environment, **environment})
     printed = blind.goldsmith("submit", folder / "build.yaml", status=1)
     build = person.finished("unseen")
+    assert build.traceparent == place
     assert f"build {build.id} goes on; see it with: goldsmith builds show {build.id} --project" in printed
     assert "it can be tried again" in printed.splitlines()[-1]
 

@@ -1,4 +1,4 @@
-"""A real build in a sandbox is traced from its request to its announcement, with the webhook that is told of it."""
+"""A real build in a sandbox is traced from its request on, within its caller's trace, with the webhook that is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from shared.build.identity import trace_id
 from shared.runtime.followers.webhooks import FILE
 from tests.shared.tracing.collector import collector
 from tests.shared.webhooks.receiver import receiver
@@ -15,6 +14,7 @@ from tests.system.sandboxes import sandboxed
 
 pytestmark = pytest.mark.slow
 
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PASSWORD = "correct-horse-battery"
 
 
@@ -31,11 +31,15 @@ def test_a_build_that_fails_in_its_second_step_is_traced_as_a_whole(goldsmith: G
     with collector() as there, receiver() as told:
         (goldsmith.home / FILE).touch(mode=0o600)
         (goldsmith.home / FILE).write_text(json.dumps({"chat": {"url": told.url, "format": "slack"}}))
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": there.endpoint, "OTEL_SERVICE_NAME": "images"}
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": there.endpoint,
+            "OTEL_SERVICE_NAME": "images",
+            "TRACEPARENT": f"00-{TRACE}-{CALLER}-01",
+        }
         done = goldsmith.run("build", spec, "--json", environment=environment)
         build = done.documents()[-1]["build"]
         assert (build["outcome"], len(told.got)) == ("failed", 1), done.text
-        assert there.tree == [
+        assert there.tree(CALLER) == [
             "BUILD traced",
             "  preparing",
             "  provisioning",
@@ -48,7 +52,7 @@ def test_a_build_that_fails_in_its_second_step_is_traced_as_a_whole(goldsmith: G
             "  webhook chat",
         ]
         spans = there.spans
-    assert {span.trace for span in spans} == {trace_id(build["id"])}
+    assert {span.trace for span in spans} == {TRACE}
     assert {span.resource["service.name"] for span in spans} == {"images"}
     failures = {span.name: span.failure for span in spans if span.failure is not None}
     reason = build["reason"]

@@ -38,6 +38,7 @@ _GOOGLES = re.compile(r"https://telemetry\.(?:[a-z0-9-]+\.rep\.)?googleapis\.com
 MOST_TRIES = 20  # of one trace
 LONGEST_DELAY = 600.0  # seconds between two of them, at least
 SPANS_PATIENCE = 5.0  # seconds for which the end of a build waits for a collector
+SHORTEST = 1.0  # seconds that are left when another trace is begun
 
 
 def wants_traces(environment: Mapping[str, str]) -> bool:
@@ -98,14 +99,14 @@ def send_traces(store: Store, queue: LocalBus, environment: Mapping[str, str], c
     try:
         collector = collector_here(environment)
         end = time.monotonic() + SPANS_PATIENCE
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > SHORTEST:
             waiting = queue.receive(build_id=SPANS_LINE, seconds=0.0)
             if waiting is None:
                 break
             if not _send_waiting(waiting, store, collector, left):
                 return
         for each in calls:
-            if (left := end - time.monotonic()) > 0:
+            if (left := end - time.monotonic()) > SHORTEST:
                 send_webhook_span(collector, each, left)
     except GoldsmithError as error:
         LOG.warning("no traces are sent: %s", error)

@@ -39,7 +39,7 @@ def finished(endpoint: str) -> tuple[Deployment, Build, Message]:
 def test_a_finished_build_is_sent_whole_and_again_with_the_same_ids(there: TestCollector) -> None:
     made, build, announced = finished(there.endpoint)
     assert made.push(FUNCTION, announced).status_code == 200
-    assert there.tree == [
+    assert there.tree() == [
         *("BUILD hello", "  preparing", "  provisioning", "    build machine", "      boot", "      greet"),
         *(
             "  exporting",

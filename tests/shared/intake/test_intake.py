@@ -17,7 +17,7 @@ from shared.build.limits import Limits
 from shared.errors import Conflict, EnvironmentFault, InputError, Permanent, PoisonMessage, SpecError, Transient
 from shared.intake.intake import Intake
 from shared.intake.request import stem
-from shared.submission import PARAMETERS_METADATA, object_request
+from shared.submission import PARAMETERS_METADATA, TRACEPARENT_METADATA, object_request
 from tests.shared.spec.reading import load_spec
 from tests.world import values
 from tests.world.intake import BUCKET, PLAIN, SCRIPT, SOURCE, SPEC, Desk, Place, planned, reason
@@ -118,6 +118,16 @@ class TestUpload:
         desk.put("specs/preload.sh", SCRIPT)
         build = desk.upload(SPEC, **{PARAMETERS_METADATA: '{"greeting": "hi"}'})
         assert planned(build).steps[0].inputs["env"] == {"GREETING": "hi"}
+
+    def test_the_trace_that_a_request_belongs_to_is_that_of_its_build_rejected_or_not(self, desk: Desk) -> None:
+        place = f"00-{'a' * 32}-{'b' * 16}-01"
+        metadata = {TRACEPARENT_METADATA: place}
+        assert desk.upload(PLAIN, **metadata).traceparent == place
+        rejected = desk.upload("name: [", "specs/bad.yaml", **metadata)
+        assert (rejected.outcome, rejected.traceparent) == (Outcome.FAILED, place)
+        assert desk.upload(PLAIN, **{TRACEPARENT_METADATA: "who knows"}).traceparent == ""
+        [asked] = desk.intake.published(json.dumps({"spec": PLAIN}).encode(), "17", place)
+        assert asked.traceparent == place
 
     @pytest.mark.parametrize("written", ["{", "[1]", '{"greeting": 1}', '"greeting"'])
     def test_parameters_that_are_none(self, desk: Desk, written: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shared.build.build import Build, Outcome, Sibling, State, WorkflowPart
@@ -33,6 +35,11 @@ def test_each_has_an_id_and_a_result_of_its_own() -> None:
     assert [each.id.rpartition("-")[0] for each in found] == ["one", "two", "three", "four"]
     assert [each.workflow and each.workflow.index for each in found] == [0, 1, 2, 3]
     assert found[1].result == "gs://my-bucket/results/web-7~2.json"
+
+
+def test_all_belong_to_the_trace_of_their_request() -> None:
+    asked = replace(PART, traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    assert {wanted_build(asked, index).traceparent for index in range(4)} == {asked.traceparent}
 
 
 def test_who_waits_for_whom() -> None:

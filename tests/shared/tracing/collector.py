@@ -44,10 +44,9 @@ class TestCollector:
     def spans(self) -> list[GotSpan]:
         return [span for headers, body in self.kept.got for span in decoded(headers, body)]
 
-    @property
-    def tree(self) -> list[str]:
-        """Return the names of all spans, each below its parent and indented, in the order of their starts."""
-        return tree(self.spans)
+    def tree(self, parent: str = "") -> list[str]:
+        """Return the names of all spans below one, each indented below its parent, in the order of their starts."""
+        return tree(self.spans, parent)
 
 
 @contextmanager

@@ -209,6 +209,18 @@ def test_a_rejected_build_has_its_reason() -> None:
     assert trace.spans[0].failure == build.reason
 
 
+def test_a_build_that_was_asked_for_within_a_trace_is_a_part_of_that_one() -> None:
+    world = World()
+    world.engine.request(replace(values.requested(), traceparent=f"00-{'a' * 32}-{'b' * 16}-01"))
+    world.finish()
+    build = world.build()
+    trace = trace_of(build, world.store)
+    assert (trace.id, trace.spans[0].parent) == ("a" * 32, "b" * 16)
+    later = values.build(id="hello-ffffffffffff", retry_of=build.id, outcome=Outcome.SUCCEEDED)
+    assert [link.trace for link in trace_of(later, world.store).spans[0].links] == ["a" * 32]
+    assert webhook_trace(build, "ci", values.NOON, values.NOON, None).id == "a" * 32
+
+
 def test_a_retry_and_a_build_of_our_image_lead_to_the_builds_before() -> None:
     _, base, world = traced(values.plan())
     assert base.image is not None
