@@ -32,6 +32,7 @@ POLL, LIST_POLL = 2.0, 15.0  # seconds: each look reads documents, which are pai
 PATIENCE = 10.0  # seconds for which a browser waits for what comes of a request
 STREAMS = 8  # live answers at once, of the 32 threads that the instance has
 STREAMS_EACH = 3  # of one viewer
+HEALTH_SECONDS = 20.0  # for which one answer about health serves all: it is made of up to 5000 documents
 STREAM_SECONDS = 50.0  # less than the function's time-out
 
 
@@ -46,6 +47,7 @@ class _Application:
         """Return the application that serves a backend."""
         from shared.dashboard.app import make_app
         from shared.dashboard.web.desk import Desk
+        from shared.dashboard.web.kept_answers import KeptAnswer
         from shared.dashboard.web.served import Served
         from shared.runtime.opening import cloud_desk
 
@@ -64,6 +66,7 @@ class _Application:
                     poll=POLL,
                     list_poll=LIST_POLL,
                     desk=desk,
+                    health=KeptAnswer(HEALTH_SECONDS, backend.clock.now),
                     streams=STREAMS,
                     streams_each=STREAMS_EACH,
                     stream_seconds=STREAM_SECONDS,

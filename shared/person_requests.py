@@ -35,7 +35,7 @@ LEADS_TO: Mapping[PersonRequestKind, str] = {
 
 LARGEST_ASKED = 16 << 10  # bytes of a message
 LONGEST_TOLD = 4000  # characters of what came of it
-_ID = re.compile(r"[0-9a-f]{32}")
+REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _SIZES = {"by": 320, "reason": 1000, "target": 1024, "channel": 16, "seen": 300}
 
 
@@ -100,6 +100,6 @@ def read_asked(data: bytes) -> PersonRequest:
     except (ValueError, RecursionError) as error:
         raise PoisonMessage(f"a person's request that cannot be read: {error}") from error
     long = next((name for name, size in _SIZES.items() if len(getattr(found, name)) > size), "")
-    if long or not _ID.fullmatch(found.id) or not found.by or not found.target:
+    if long or not REQUEST_ID.fullmatch(found.id) or not found.by or not found.target:
         raise PoisonMessage(f"a person's request of another form: {long or 'id'}")
     return replace(found, state="asked", told="", ended=0.0)

@@ -3,6 +3,7 @@
     os<TAB>ID<TAB>debian                    os-release's fields of FIELDS, first
     dpkg<TAB>NAME<TAB>VERSION<TAB>ARCHITECTURE<TAB>SOURCE<TAB>VENDOR<TAB>LICENCE
     rpm | apk | cos | cos-build<TAB>...     the same; cos-build: what Container-Optimized OS was built with
+    folder<TAB>PATH<TAB>BYTES<TAB>FILES     the largest folders, before the packages; see folders.py
     cut<TAB>17                              17 lines are left out: a report must stay below LIMIT
 
 SOURCE is the source package: NAME, NAME@VERSION or a source RPM's file name. A field is empty where the database has no
@@ -18,6 +19,7 @@ import os
 from ..system.files import read_text
 from ..system.os_release import os_release
 from ..system.process import find_program
+from .folders import largest_folders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ COS_LIST = "etc/cos-package-info.json"
 def take(root: str) -> tuple[str, str]:
     """Return the report's output and its message. A damaged database is part of the message and raises nothing."""
     lines = [_line("os", name, value) for name, value in os_release(root).items() if name in FIELDS]
+    lines += [_line("folder", path, str(size), str(files)) for path, size, files in largest_folders(root)]
     problems = []
     found = 0
     for read in (_dpkg, _rpm, _apk, _cos):

@@ -120,16 +120,20 @@ def shown_result(done: ImageAnswer) -> str:
             f"image {done.source} of project {done.project} is {already}in the channel {done.channel}, as {done.name}; "
             f"family {done.family} leads to {done.leads_to}"
         )
-    copies = [f"{copy.name}, whose family {copy.family} leads to {copy.leads_to}" for copy in done.copies]
+    copies = [f"{copy.name}, whose family {copy.family} leads to {copy.leads_to or 'no image'}" for copy in done.copies]
     listed = (done.descendants, done.builds, copies, done.rebuilt)
     built, under_way, taken_along, again = (", ".join(names) or "none" for names in listed)
     used = ["its users are not known"] if done.usage is None else usage_lines(done.usage)
     left = f"; not built again: {'; '.join(done.not_rebuilt)}" if done.not_rebuilt else ""
     return (
-        f"image {done.name} of project {done.project} is revoked: {done.reason}; its family {done.family} leads to "
-        f"{done.leads_to}; copies: {taken_along}; built from it: {built}; under way: {under_way}; "
+        f"image {done.name} of project {done.project} is revoked: {done.reason}; {_family(done)}"
+        f"; copies: {taken_along}; built from it: {built}; under way: {under_way}; "
         f"built again: {again}{left}; {'; '.join(used) or 'nothing uses it'}"
     )
+
+
+def _family(done: RevokedImage) -> str:
+    return f"its family {done.family} leads to {done.leads_to or 'no image'}" if done.family else "it is in no family"
 
 
 def _read(data: bytes) -> tuple[str, dict[str, Any]]:

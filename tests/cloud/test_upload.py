@@ -73,7 +73,8 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     assert VALUE not in logs
     folders = set(person.run("gsutil", "ls", f"gs://{person.bucket}/").split())
     wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "keys", "logs", "results", "specs")}
-    assert folders - {f"gs://{person.bucket}/uploads/"} == wanted  # those are of submits, before or beside this one
+    others = {f"gs://{person.bucket}/uploads/", f"gs://{person.bucket}/upkeep/"}  # of submits, and of each minute
+    assert folders - others == wanted
 
 
 def assert_shown(person: Person, newest: str, older: str, cloud: Cloud) -> None:
@@ -85,7 +86,8 @@ def assert_shown(person: Person, newest: str, older: str, cloud: Cloud) -> None:
     url = address.removesuffix("/api") + shown["downloads"][0]["href"]
     assert read_page(url)["spdxVersion"] == "SPDX-2.3"
     inside = read_page(f"{address}/images/{person.project}/{newest}/contents?q=bash")
-    assert ("bash" in {each["name"] for each in inside["packages"]}, inside["folders"]) == (True, None)
+    assert ("bash" in {each["name"] for each in inside["packages"]}, inside["folders"]["path"]) == (True, "/")
+    assert "/usr" in {each["path"] for each in inside["folders"]["folders"]}
     difference = read_page(f"{address}/diff?a={older}&b={newest}")["difference"]
     assert "content digest" in {each["name"] for each in difference["settings"]}
     [family] = [each for each in read_page(f"{address}/families")["families"] if each["family"] == "hello"]

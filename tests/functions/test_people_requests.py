@@ -145,6 +145,11 @@ def test_a_retry_that_cannot_be_is_told_in_words(deployment: Deployment, client:
     assert (refused.status_code, "keeps no image to go on with" in refused.get_data(as_text=True)) == (400, True)
 
 
+def test_a_request_that_no_form_can_have_made_is_none(client: Client) -> None:
+    for path, status in ((f"/requests/{'0' * 32}", 200), ("/requests/0", 404), ("/requests/done by ann", 404)):
+        assert client.get(path, headers=BROWSER, base_url=SITE).status_code == status
+
+
 def test_a_person_says_how_far_a_revocation_goes(deployment: Deployment, client: Client) -> None:
     ann, world = Person(client, ANN), deployment.world
     ann.ask("/ask/revoke?target=local/one")
@@ -154,6 +159,7 @@ def test_a_person_says_how_far_a_revocation_goes(deployment: Deployment, client:
     sent = ann.send({**ann.form(path), "alone": "yes", "cascade": "yes"})
     page = ann.look(sent.headers["Location"]).get_data(as_text=True)
     assert "its family may be left without a good image; what was built from it is built again" in page
+    assert "its family hello leads to no image" in page
     assert world.compute.all_images["two"].deprecated == "OBSOLETE"
     assert ann.send({**ann.form("/ask/promote?target=local/one&channel=dev"), "alone": "yes"}).status_code == 303
 

@@ -14,7 +14,7 @@ from ...build.image.approval import AskedPromotion
 from ...build.trigger import Trigger
 from ...errors import InputError, NotFound
 from ...people.take import why_not
-from ...person_requests import PersonRequest
+from ...person_requests import REQUEST_ID, PersonRequest
 from ..web.desk import header_values
 from ..web.pages import DashboardArea, Operation, Page, PageDocument, Parameter, html_answer
 from ..web.schemas import ANY_OBJECT, FLAG, NUMBER, TEXT, listing, record
@@ -51,7 +51,7 @@ def asks_about(served: Served, target: str) -> Sequence[Mapping[str, Any]]:
 
 def one_request(served: Served, _arguments: Mapping[str, str], request_id: str) -> PageDocument:
     """Return what has come of a request; nothing, for one that nobody has taken up yet."""
-    if len(request_id) > 100:
+    if not REQUEST_ID.fullmatch(request_id):
         raise NotFound("there is no such request")
     known = served.backend.store.person_request(request_id)
     title = "Asked for" if known is None else ASK_TITLES[known.kind]

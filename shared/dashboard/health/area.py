@@ -23,11 +23,20 @@ class HealthPage:
 
 
 def health_page(served: Served, _arguments: Mapping[str, str]) -> PageDocument:
-    """Return what needs a person."""
-    checks = all_checks(served)
+    """Return what needs a person, as it was some seconds ago at most."""
+    return served.health.get(lambda: _looked_for(served))
+
+
+def _looked_for(served: Served) -> PageDocument:
+    checks = tuple(sorted(all_checks(served), key=_urgency))
     page = HealthPage(checks, sum(each.count or 0 for each in checks), sum(each.count is None for each in checks))
     document: PageDocument = to_document(page)
     return document
+
+
+def _urgency(check: HealthCheck) -> int:
+    """Order checks: those that have found something, those that are not known, and the others, each as they were."""
+    return 0 if check.count else 1 if check.count is None else 2
 
 
 HEALTH = DashboardArea(

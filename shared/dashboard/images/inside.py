@@ -1,7 +1,7 @@
-"""What is inside an image: its packages and, on one machine, the sizes of its folders.
+"""What is inside an image: its packages, and the sizes of its folders.
 
-On one machine both are read from the disk. On Google Cloud functions cannot read disks: the packages are those that the
-build VM has told, and folders are not known.
+On one machine both are read from the disk. On Google Cloud functions cannot read disks: packages and folders are those
+that the build VM has told, and a guest may have written anything there.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from ...engine.history import each_event, maker_of
 from ...errors import GoldsmithError
 from ...json_values import to_document
 from ...ports import Image, Package
-from ...sbom.inventory import of_build
+from ...sbom.inventory import Inventory, MeasuredFolder, of_build
 from ..pictures.treemap import SizedFolder
 from ..web.pages import PageDocument
 from ..web.served import Served
-from .found import find_shown
+from .found import ShownImage, find_shown
 
 if TYPE_CHECKING:
     from ...images.folder_sizes import FolderSize
 
+MOST_BESIDE = 24  # folders that are shown of each folder
 MOST_PACKAGES = 300  # that a page lists
 LONGEST_SEARCH = 100  # characters
 
@@ -55,6 +56,7 @@ class ContentsPage:
     no_packages: str  # why they are not known; "": they are
     folders: SizedFolder | None  # the root
     no_folders: str  # why they are not known; "": they are
+    told_folders: bool  # by the build VM, before its clean-up
 
 
 def contents_page(served: Served, arguments: Mapping[str, str], project: str, name: str) -> PageDocument:
@@ -63,7 +65,7 @@ def contents_page(served: Served, arguments: Mapping[str, str], project: str, na
     text = arguments.get("q", "").strip()[:LONGEST_SEARCH].lower()
     installed, no_packages = packages_of(served, shown.image, shown.build)
     matching = [package for package in installed if text in package.name.lower()]
-    folders, no_folders = _folders(served, shown.image)
+    folders, no_folders = _folders(served, shown)
     page = ContentsPage(
         project=project,
         name=name,
@@ -77,6 +79,7 @@ def contents_page(served: Served, arguments: Mapping[str, str], project: str, na
         no_packages=no_packages,
         folders=folders,
         no_folders=no_folders,
+        told_folders=folders is not None and served.machine is None,
     )
     document: PageDocument = to_document(page)
     return document
@@ -93,20 +96,43 @@ def packages_of(served: Served, image: Image | None, build: Build | None) -> tup
             return found, ""
     if build is None:
         return (), "no build of ours has made it, so that nothing has told what is installed"
-    store = served.backend.store
-    told = of_build(each_event(store, maker_of(build, store), kinds=(INVENTORY, OLD_REPORT)))
+    told = _told(served, build)
     return (told.packages, "") if told is not None else ((), "its build has not told what is installed")
 
 
-def _folders(served: Served, image: Image | None) -> tuple[SizedFolder | None, str]:
-    if image is None:
-        return None, "the image has been deleted"
+def _told(served: Served, build: Build) -> Inventory | None:
+    """Return what the VM that has made an image has told of it."""
+    store = served.backend.store
+    return of_build(each_event(store, maker_of(build, store), kinds=(INVENTORY, OLD_REPORT)))
+
+
+def _folders(served: Served, shown: ShownImage) -> tuple[SizedFolder | None, str]:
     if served.machine is None:
-        return None, "on Google Cloud no function can read the disk of an image"
+        if shown.build is None:
+            return None, "no build of ours has made it, and on Google Cloud no function can read its disk"
+        told = _told(served, shown.build)
+        found = None if told is None else _tree(told.folders)
+        return found, "" if found is not None else "its build has not told of them"
+    if shown.image is None:
+        return None, "the image has been deleted"
     try:
-        return _sized(served.machine.folders(image.name)), ""
+        return _sized(served.machine.folders(shown.image.name)), ""
     except GoldsmithError as error:
         return None, str(error)
+
+
+def _tree(told: Sequence[MeasuredFolder]) -> SizedFolder | None:
+    """Return the root of the folders that a VM has told; None without it. One whose parent is not told is left out."""
+    below: dict[str, list[MeasuredFolder]] = {}
+    for each in told:
+        if each.path != "/":
+            below.setdefault(each.path.rpartition("/")[0] or "/", []).append(each)
+
+    def sized(folder: MeasuredFolder) -> SizedFolder:
+        largest = sorted(below.get(folder.path, ()), key=lambda each: (-each.bytes, each.path))[:MOST_BESIDE]
+        return SizedFolder(folder.path, folder.bytes, folder.files, tuple(sized(each) for each in largest))
+
+    return next((sized(each) for each in told if each.path == "/"), None)
 
 
 def _sized(folder: FolderSize) -> SizedFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...backend import Backend
 from ...build.build import Build, ImageUsage
@@ -12,6 +12,7 @@ from ...names import LOCAL
 from ...ports import Resource
 from .desk import Desk
 from .histories import RecentHistories
+from .kept_answers import KeptAnswer
 
 if TYPE_CHECKING:
     from ...images.diff.result import ImageDiff
@@ -84,4 +85,5 @@ class Served:
     streams_each: int = 8  # of one viewer, so that none keeps all others from theirs
     desk: Desk | None = None  # None: nothing can be asked for
     stream_seconds: float = 50.0  # after which a live answer ends, and its reader connects again
+    health: KeptAnswer[dict[str, Any]] = field(default_factory=KeptAnswer)
     histories: RecentHistories = field(default_factory=RecentHistories)

@@ -51,7 +51,7 @@ def test_each_package_is_a_line_of_seven_fields(root: Path) -> None:
     assert lines[:2] == ["os\tID\tfedora", "os\tVERSION_ID\t41"]
     assert "rpm\ttiny\t2:1.2-3\tnoarch\ttiny-1.2-3.src.rpm\tExample Works\tGPLv3+ and MIT" in lines
     assert "cos-build\tpkgconfig\t2\t\tvirtual/pkgconfig@2-r1\t\t" in lines
-    assert {line.count("\t") for line in lines[2:]} == {6}
+    assert {line.count("\t") for line in lines[2:] if not line.startswith("folder\t")} == {6}
 
 
 def test_a_machine_with_no_database_has_nothing_to_tell(tmp_path: Path) -> None:
@@ -88,7 +88,16 @@ def test_odd_characters_break_no_line(tmp_path: Path) -> None:
     (tmp_path / "etc/cos-package-info.json").write_text(json.dumps({"installedPackages": [entry]}))
     (tmp_path / "etc/os-release").write_bytes(b'ID="de\tb\xff"\nVERSION_ID\nother=1\n')
     output, _message = inventory.take(str(tmp_path))
-    assert output.split("\n") == ["os\tID\tde b\ufffd", "cos\tx y\t7\t\ta b/x y\t\t"]
+    told = [line for line in output.split("\n") if not line.startswith("folder")]
+    assert told == ["os\tID\tde b\ufffd", "cos\tx y\t7\t\ta b/x y\t\t"]
+
+
+def test_the_sizes_of_folders_are_told_before_the_packages(root: Path) -> None:
+    output, _message = inventory.take(str(root))
+    read = read_inventory(output)
+    assert output.split("\n")[2].startswith("folder\t/\t")
+    assert {"/", "/usr/lib", "/var/lib/dpkg"} <= {each.path for each in read.folders}
+    assert read.left_out == 0
 
 
 def test_the_report_comes_before_the_last_word(tmp_path: Path) -> None:

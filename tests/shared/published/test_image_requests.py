@@ -76,7 +76,7 @@ def test_an_image_is_promoted_and_the_same_again_changes_nothing(world: World) -
     revoked = take_image_request(
         b'{"revoke": {"image": "two", "reason": "bad", "alone": true}}', "local", world.backend
     )
-    assert "copies: two-prod, whose family hello-prod leads to None;" in shown_result(revoked)
+    assert "copies: two-prod, whose family hello-prod leads to no image;" in shown_result(revoked)
     with pytest.raises(PoisonMessage, match="refused: there is no channel test"):
         promote(world, image="one", to="test")
     with pytest.raises(PoisonMessage, match=r"a request to promote an image is refused: .* was revoked at"):

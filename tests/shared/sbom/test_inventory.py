@@ -14,7 +14,7 @@ from provisioner.protocol import INVENTORY, VERIFY
 from shared.build.events import Event
 from shared.ports import Package
 from shared.sbom.documents import Contents
-from shared.sbom.inventory import Inventory, of_build, read_inventory
+from shared.sbom.inventory import MOST_FOLDERS_READ, Inventory, MeasuredFolder, of_build, read_inventory
 from tests.project.source_tree import ROOT
 from tests.shared.sbom.checks import checked
 from tests.world import values
@@ -27,6 +27,17 @@ def test_fields_are_taken_as_they_stand() -> None:
     text = f"os\tID\tdebian\nos\tVERSION_ID\t12\n{LINE}\ncos-build\tx\t1\t\t\t\t\ncut\t17"
     tool = Package("x", "1", "", "cos", distribution="debian-12", build_time=True)
     assert read_inventory(text, "a note") == Inventory((LIBC, tool), {"ID": "debian", "VERSION_ID": "12"}, 17, "a note")
+
+
+def test_folders_are_read_and_those_that_are_none_are_counted() -> None:
+    good = ["folder\t/\t20\t2", "folder\t/usr/lib\t7\t1"]
+    twice, deep, relative = "folder\t/\t1\t1", "folder\t/a/b/c/d\t1\t1", "folder\tusr\t1\t1"
+    numbers = ["folder\t/a\t-1\t1", "folder\t/a\t1e9\t1", f"folder\t/a\t{'9' * 16}\t1", "folder\t/a\t1"]
+    read = read_inventory("\n".join([*good, twice, deep, relative, *numbers]))
+    assert read.folders == (MeasuredFolder("/", 20, 2), MeasuredFolder("/usr/lib", 7, 1))
+    assert read.left_out == 2 + len(numbers)
+    many = "\n".join(f"folder\t/{number}\t1\t1" for number in range(MOST_FOLDERS_READ + 5))
+    assert len(read_inventory(many).folders) == MOST_FOLDERS_READ
 
 
 def test_the_newest_of_the_building_vm_counts() -> None:

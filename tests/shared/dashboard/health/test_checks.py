@@ -194,6 +194,13 @@ def test_an_image_that_is_kept_beyond_its_time(world: World) -> None:
     assert checks(world, machine=None, project="p")["leaked"]["count"] == 1
 
 
+def test_what_has_found_something_comes_first_and_then_what_is_not_known(world: World) -> None:
+    report(world, dead_letters=None, unmeasured="no measurement")
+    assert world.store.save_trigger(values.trigger(paused=values.NOON, failures=5), None)
+    found = Pages(world, **CLOUD).json("/health")["checks"]
+    assert [(each["id"], each["count"]) for each in found[:3]] == [("paused", 1), ("dead-letters", None), ("stuck", 0)]
+
+
 def test_many_findings_are_counted_and_the_first_are_listed(world: World) -> None:
     machine = OneMachine()
     machine.left = [Resource("disk", f"gs-{number}", "local", "b", 1.0) for number in range(MOST_FINDINGS + 9)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.protocol import INVENTORY
 from shared.build.build import PushedCopy
 from shared.build.image.channels import Channel
 from shared.dashboard.images.downloads import LARGEST
@@ -188,10 +189,25 @@ def test_what_is_not_known_of_the_contents_is_told(world: World) -> None:
     compute.all_images = world.compute.all_images
     world.backend = replace(world.backend, compute=compute)
     page = Pages(world).html("/images/local/web-2/contents")
-    assert "no function can read the disk" in page
+    assert "its build has not told of them" in page
     assert "its build has not told what is installed" in page
     compute.fault = Permanent("dpkg: damaged")
     assert Pages(world).json("/images/local/web-2/contents")["no_packages"] == "dpkg: damaged"
+
+
+def test_the_sizes_of_folders_are_those_that_a_vm_has_told(world: World) -> None:
+    """On Google Cloud; what a guest makes up is drawn within the picture."""
+    rows = ("/\t1000\t5", "/usr\t900\t4", "/usr/lib\t999999999999999\t3", "/<script>\t1\t1", "/lost/below\t9\t1")
+    build = world.store.load("web-2-0123456789ab")
+    output = "\n".join(f"folder\t{row}" for row in rows)
+    told = values.reported(build_id=build.build.id, kind=INVENTORY, sequence=9, output=output)
+    world.store.save(build.build, build.version, told)
+    document = Pages(world).json("/images/local/web-2/contents")
+    assert [each["path"] for each in document["folders"]["folders"]] == ["/usr", "/<script>"]
+    assert document["folders"]["folders"][0]["folders"][0]["bytes"] == 999999999999999
+    page = Pages(world).html("/images/local/web-2/contents")
+    assert "As the build VM has told it" in page
+    assert "<script>" not in page.partition("<main")[2]
 
 
 def test_the_sizes_of_folders_are_drawn_and_in_a_table(world: World) -> None:
