@@ -108,3 +108,36 @@ def test_a_playbook_leaves_what_it_does(goldsmith: Goldsmith, tmp_path: Path) ->
         used = disk.root.read("/var/lib/used").decode()
     assert used.startswith("ansible-playbook [core 2.18.")
     assert '"ping": "pong"' in used
+
+
+BOOTED = """- hosts: all
+  tasks:
+    - ansible.builtin.systemd_service: {name: apt-daily.timer, state: stopped, enabled: false}
+    - ansible.builtin.copy: {content: "{{ ansible_facts['virtualization_role'] }}\\n", dest: /etc/role}
+"""
+
+
+@pytest.mark.vm
+@pytest.mark.soak
+def test_a_playbook_in_a_vm_meets_a_system_that_runs(goldsmith: Goldsmith, tmp_path: Path) -> None:
+    folder = tmp_path / "spec"
+    (folder / "play").mkdir(parents=True)
+    (folder / "play" / "site.yml").write_text(BOOTED)
+    (folder / "booted.yaml").write_text(
+        "name: booted\nsource: {project: local, family: debian-12}\ncontext: .\n"
+        "steps: [{name: site, action: ansible, inputs: {playbook: play/site.yml}}]\n"
+        "output: {family: booted}\nlocal: {engine: vm, proxy: {ca: ca.crt}}\n"
+    )
+    shutil.copy(AUTHORITIES, folder / "ca.crt")
+    done = goldsmith.run("build", folder / "booted.yaml")
+    assert done.status == 0, done.text
+    [image] = [image for image in goldsmith.images() if image["family"] == "booted"]
+    with (
+        Disk(goldsmith.home / "images" / image["name"] / "disk.raw") as disk,
+        Disk(goldsmith.home / "images" / "debian-12-base" / "disk.raw") as source,
+    ):
+        assert disk.root.read("/etc/role") == b"guest\n"
+        assert "apt-daily.timer" in source.root.names("/etc/systemd/system/timers.target.wants")
+        assert "apt-daily.timer" not in disk.root.names("/etc/systemd/system/timers.target.wants")
+        for name in ("/root", "/var/tmp", "/usr/local/bin", "/usr/local/lib"):
+            assert disk.root.names(name) == source.root.names(name)

@@ -15,17 +15,18 @@ from shared.names import nearest
 from shared.spec.cloudbuild.native_draft import Origin
 from shared.spec.document import Document, Position, Problem, with_texts
 from shared.spec.packer.draft import PackerDraft, draft_template_build, spec_names
+from shared.spec.packer.hcl_template import read_hcl_template
 from shared.spec.packer.json_template import is_json_template, read_json_template
 from shared.spec.packer.language.syntax import TEMPLATE_LIMIT, TemplateFiles
 from shared.spec.packer.options import BUILDERS
+from shared.spec.packer.parts import PackerBuild, PackerTemplate, Surroundings
 from shared.spec.packer.step_maker import FILES, TemplatePlaces
-from shared.spec.packer.template import PackerBuild, PackerTemplate, Surroundings, read_template
 from shared.spec.read import ParsedSpec, decode, read_specs
 from shared.spec.write import spec_text
 
 from .template_files import TemplateFolders, template_file_text
 
-HCL = ".pkr.hcl"
+HCL, HCL_IN_JSON = ".pkr.hcl", ".pkr.json"
 AUTOMATIC = (".auto.pkrvars.hcl", ".auto.pkrvars.json")
 FILES_LIMIT = 200
 SECRET_LENGTH = 5  # of the shortest value that is looked for
@@ -57,9 +58,7 @@ class ConvertedTemplate:
 
 def is_template(path: Path) -> bool:
     """Return whether a path is a template: a file in HCL, a folder of such, or a file in JSON with builders."""
-    if path.is_dir():
-        return any(path.glob(f"*{HCL}"))
-    if path.name.endswith(HCL):
+    if path.is_dir() or path.name.endswith((HCL, HCL_IN_JSON)):
         return True
     return path.suffix == ".json" and path.is_file() and is_json_template(_text(path))
 
@@ -90,6 +89,11 @@ def _line(parsed: ParsedSpec, problem: Problem) -> str:
 
 def _template(request: TemplateRequest, folders: TemplateFolders) -> PackerTemplate:
     path = request.path
+    other = sorted(path.glob(f"*{HCL_IN_JSON}")) if path.is_dir() else [path] if path.name.endswith(HCL_IN_JSON) else []
+    if other:
+        raise InputError(f"{other[0]}: is HCL in JSON, which is not read; write it as *{HCL}")
+    if path.is_dir() and not any(path.glob(f"*{HCL}")):
+        raise InputError(f"{path}: is a folder without *{HCL}; name a file, or a folder of templates")
     automatic = [file for ending in AUTOMATIC for file in sorted(path.glob(f"*{ending}"))] if path.is_dir() else []
     around = Surroundings(
         request.given,
@@ -105,7 +109,7 @@ def _template(request: TemplateRequest, folders: TemplateFolders) -> PackerTempl
     files = sorted(path.glob(f"*{HCL}")) if path.is_dir() else [path]
     if len(files) > FILES_LIMIT:
         raise InputError(f"{path} holds more than {FILES_LIMIT} templates; name one of them")
-    return read_template(TemplateFiles({str(file): _text(file) for file in files}), around)
+    return read_hcl_template(TemplateFiles({str(file): _text(file) for file in files}), around)
 
 
 def _text(path: Path) -> str:

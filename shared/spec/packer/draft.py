@@ -14,9 +14,9 @@ from ..document import Document, Position
 from .language.scope import Confidential, Varying
 from .option_reader import OptionReader
 from .options import BUILDERS, OTHER_POST_PROCESSOR, POST_PROCESSORS, OptionPlacement
+from .parts import PackerBuild, PackerPart
 from .step_maker import StepMaker, TemplatePlaces
 from .steps import add_steps
-from .template import PackerBuild, PackerPart
 
 DEFAULT_DISK_GB = 20  # of Packer's googlecompute
 DEFAULT_MACHINE_TYPE = "e2-standard-2"
@@ -47,6 +47,7 @@ _WINDOWS = re.compile(r"windows|sql-")
 _URL = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,12})\s*([KMGT]?)(?:i?B?)", re.IGNORECASE)
 _MEGABYTES = {"K": 1 / 1024, "M": 1, "": 1, "G": 1024, "T": 1024 * 1024}  # of a disk_size without a unit: MB
+_ENDING = re.compile(r"\.(qcow2|raw|img)$")
 _NOT_OF_A_NAME = re.compile(r"[^a-z0-9]+")
 _KEEPS_PACKER = re.compile(r"PACKER_BUILD(ER)?_(NAME|TYPE)")
 
@@ -314,14 +315,14 @@ class _Maker:
             options.fault(key, "is missing, or has no value; write the disk image to start from")
         else:
             self.disk_image(key, urls[0], checksum)
-        name = (options.text("vm_name") or "image").removesuffix(".qcow2").removesuffix(".raw").removesuffix(".img")
-        if options.text("vm_name"):
+        name = _ENDING.sub("", (self.fixed("vm_name") or "image").replace("/", "-"))
+        if self.fixed("vm_name"):
             self.draft.put(("output", "name"), _plain_name(name), options.place("vm_name"))
         self.disk_size()
         kind = options.text("format") or "qcow2"
         is_small = options.flag("disk_compression") and kind == "qcow2"
         self.put(("output", "formats"), "format", ["qcow2-compressed" if is_small else kind])
-        folder = options.text("output_directory") or f"output-{self.build.source.name}"
+        folder = self.fixed("output_directory") or f"output-{self.build.source.name}"
         self.put(("output", "export", "to"), "output_directory", f"{self.output(folder)}/{name}.tar.gz")
         self.put(("local", "cpus"), "cpus", options.number("cpus"))
         self.put(("local", "memory_mb"), "memory", options.number("memory"))
@@ -329,6 +330,14 @@ class _Maker:
         if options.flag("efi_boot") or firmware:
             option = "firmware" if firmware else "efi_boot"
             self.draft.put(("local", "boot"), "firmware", options.place(option))
+
+    def fixed(self, option: str) -> str | None:
+        """Return a text, or None where it is another one each time, which is told."""
+        setting = self.options.setting(option)
+        if setting is not None and isinstance(setting.value, Varying):
+            self.options.note(option, "not taken over: it is another text each time")
+            return None
+        return self.options.text(option)
 
     def disk_image(self, key: str, url: str, checksum: str | None) -> None:
         path = url.removeprefix("file://")
@@ -387,6 +396,11 @@ class _Maker:
         listed = paths.known if paths and isinstance(paths.known, list) else []
         if len(listed) != 1 or not isinstance(listed[0], str) or not listed[0].startswith("gs://"):
             return False
+        others = sorted(set(part.settings) - {"paths", "only", "except", "keep_input_artifact"})
+        kept = part.settings.get("keep_input_artifact")
+        notes = [f"not taken over: {', '.join(others)}: the deployment chooses the VM that writes it"] if others else []
+        notes += [] if kept and kept.known in (True, "true") else ["the image stays as well"]
+        self.notes += [(part.place.position, f"{part.place.shown}: {note}") for note in notes]
         self.draft.put(("output", "export", "to"), listed[0], paths.place if paths else part.place)
         return True
 

@@ -19,6 +19,7 @@ _BEFORE = re.compile(
     r"\s*(sudo\s+)?(chmod\s+\S+\s+'?\"?@path@'?\"?|\.\s+@vars@|set -e|(/usr/bin/)?cloud-init status --wait)\s*"
 )
 _FLAGS = re.compile(r"-[aefuxvl]*o?")
+_PLAIN = re.compile(r"[\w.,:/=+-]*")
 _DEPTH = 4
 
 
@@ -30,6 +31,7 @@ class ScriptRunner:
     options: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     as_root: bool = False
+    arguments: tuple[str, ...] = ()  # of the script
 
 
 def script_runner(command: str) -> ScriptRunner | None:
@@ -51,7 +53,8 @@ def _runner(text: str, depth: int) -> ScriptRunner | None:
     runner = ScriptRunner()
     while words and depth < _DEPTH:
         if words[0] == _PATH:
-            return runner if len(words) == 1 else None
+            arguments = tuple(words[1:])
+            return replace(runner, arguments=arguments) if all(map(_PLAIN.fullmatch, arguments)) else None
         if runner.program and words[0] == "-c":
             return _within(words[1:], runner, depth)
         if words[0].rpartition("/")[2] == "su" and not runner.program:
@@ -86,7 +89,7 @@ def _with_option(runner: ScriptRunner, words: list[str]) -> ScriptRunner | None:
     word = words.pop(0)
     if word == _VARIABLES:
         return runner
-    is_value = word == "pipefail" and runner.options[-1:] == ("-o",)
+    is_value = word == "pipefail" and runner.options[-1:] != () and runner.options[-1].endswith("o")
     return replace(runner, options=(*runner.options, word)) if is_value or _FLAGS.fullmatch(word) else None
 
 

@@ -13,7 +13,7 @@ from ..document import Document, KeyPath, Position, Problem, key_path, read_valu
 from .language.go_templates import Names, filled_value
 from .language.scope import Confidential, plain_value
 from .language.syntax import TEMPLATE_LIMIT, TemplateError, TemplateFiles
-from .template import (
+from .parts import (
     BUILDS_LIMIT,
     SECRET_NAME,
     PackerBuild,

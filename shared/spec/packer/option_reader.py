@@ -11,7 +11,7 @@ from ..document import Position
 from .language.scope import Confidential, Varying
 from .language.syntax import TemplateError
 from .options import OptionPlacement
-from .template import PackerPart, PartSetting, shown_kind
+from .parts import PackerPart, PartSetting, shown_kind
 
 _WORDS = {"true": True, "false": False}
 

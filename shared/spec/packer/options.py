@@ -302,7 +302,9 @@ OTHER_PROVISIONERS: Mapping[str, OptionPlacement] = {
 """Provisioners that are left out whole, or refused with the remedy. A shell-local that reaches the VM is refused."""
 
 POST_PROCESSORS: Mapping[str, OptionPlacement] = {
-    "googlecompute-export": OptionPlacement("taken", "output.export.to, for one path without options of its own"),
+    "googlecompute-export": OptionPlacement(
+        "taken", "output.export.to, for one path; other options are left out, and told"
+    ),
     "manifest": OptionPlacement("left", "goldsmith builds show --json BUILD has the image's name and more"),
     "checksum": OptionPlacement("left", "NAME.sha256 is beside each file in any case"),
     "compress": OptionPlacement("left", "output.formats says what the files are; gce is compressed"),

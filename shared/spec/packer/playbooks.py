@@ -32,7 +32,7 @@ def local_playbooks(maker: StepMaker, options: OptionReader) -> None:
     options.asked |= {"playbook_dir", "playbook_paths"}
     _beside(options, "group_vars", playbooks)
     _beside(options, "host_vars", playbooks)
-    roles = _roles(maker, options, "role_paths", playbooks, is_parent=False)
+    roles = _roles(maker, options, "role_paths", options.texts("role_paths"), playbooks, is_parent=False)
     settings = _program_settings(options.text("command") or "ansible-playbook")
     if settings is None:
         what = "is not the step's ansible-playbook; leave it out, or run your own program by a shell provisioner"
@@ -44,7 +44,7 @@ def local_playbooks(maker: StepMaker, options: OptionReader) -> None:
 def remote_playbooks(maker: StepMaker, options: OptionReader) -> None:
     """Run a playbook that Packer ran on the machine that builds."""
     playbooks = list(filter(None, [options.text("playbook_file")]))
-    roles = _roles(maker, options, "roles_path", playbooks, is_parent=True)
+    roles = _roles(maker, options, "roles_path", options.texts("roles_path"), playbooks, is_parent=True)
     roles += _settings(maker, options, "ansible_env_vars", options.texts("ansible_env_vars"), playbooks)
     note = "the playbook runs on the machine itself, and not on this one over ssh"
     options.note("playbook_file", f"{note}: what it does on localhost, it does there")
@@ -59,14 +59,10 @@ def _beside(options: OptionReader, key: str, playbooks: list[str]) -> None:
             options.fault(key, f"{quoted(path)} is not found from the playbook here; move it beside that")
 
 
-def _roles(maker: StepMaker, options: OptionReader, key: str, playbooks: list[str], *, is_parent: bool) -> list[str]:
-    """Return the folders of roles that are not beside the playbook; `is_parent`: an option names those."""
-    return _folders_of_roles(maker, options, key, options.texts(key), playbooks, is_parent=is_parent)
-
-
-def _folders_of_roles(
+def _roles(
     maker: StepMaker, options: OptionReader, key: str, paths: list[str], playbooks: list[str], *, is_parent: bool
 ) -> list[str]:
+    """Return the folders of roles that are not beside the playbook; `is_parent`: the paths name those."""
     beside = {posixpath.normpath(posixpath.join(posixpath.dirname(playbook), "roles")) for playbook in playbooks}
     found: list[str] = []
     for path in map(posixpath.normpath, paths):
@@ -94,7 +90,7 @@ def _settings(
     roles: list[str] = []
     for name, equals, value in (each.partition("=") for each in settings):
         if name == "ANSIBLE_ROLES_PATH":
-            roles += _folders_of_roles(maker, options, key, value.split(":"), playbooks, is_parent=True)
+            roles += _roles(maker, options, key, value.split(":"), playbooks, is_parent=True)
         elif name == "ANSIBLE_CONFIG" and equals:
             folders = {posixpath.normpath(posixpath.dirname(playbook)) for playbook in playbooks}
             if {posixpath.normpath(posixpath.dirname(value))} != folders or posixpath.basename(value) != "ansible.cfg":

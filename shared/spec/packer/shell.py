@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...names import quoted
 from ..cloudbuild.native_draft import Origin
 from .execute_command import ScriptRunner, script_runner
 from .language.scope import Confidential, Varying, template_text
 from .language.syntax import TemplateError
 from .option_reader import OptionReader
+from .parts import shown_kind
 from .step_maker import SHARED, StepMaker
-from .template import shown_kind
 
 INLINE_SHEBANG = "/bin/sh -e"
 _REBOOTS = (("reboot",), ("shutdown", "-r", "now"), ("shutdown", "-r", "+0"), ("systemctl", "reboot"))
@@ -26,32 +25,27 @@ _HARMLESS = ("echo", "sleep", "sync", "#")
 
 def shell_steps(maker: StepMaker, options: OptionReader) -> None:
     """Run scripts of the template, and inline commands as a script."""
-    env, secrets = _environment(maker, options)
-    runner = _runner(maker, options)
+    scripts = _Scripts(maker, options)
     inline = options.texts("inline")
     shebang = options.text("inline_shebang") or INLINE_SHEBANG
-    scripts = [*options.texts("scripts"), *filter(None, [options.text("script")])]
+    paths = [*options.texts("scripts"), *filter(None, [options.text("script")])]
     disconnects = options.flag("expect_disconnect")
     if disconnects and inline and _only_reboots(inline):
         maker.put("reboot", "reboot", {}, options.place("inline"), reads=[])
         maker.shares = False
         return
-    texts = ["\n".join(inline), *(maker.places.text(path) for path in scripts)]
+    if not {"inline", "script", "scripts"} & set(options.component.settings):
+        maker.draft.fault((), "runs nothing; write inline, script or scripts", options.component.place)
+    if inline:
+        scripts.inline(inline, shebang)
+    for path in paths:
+        scripts.script(path, "script" if "script" in options.component.settings else "scripts")
+    texts = ["\n".join(inline), *(maker.places.text(path) for path in paths)]
     if disconnects and any(_reboots(line) for text in texts for line in text.split("\n")):
         what = "makes the machine reboot within a script; end that with exit 194 in place of the reboot"
         options.fault("expect_disconnect", what)
     elif disconnects:
         options.note("expect_disconnect", "not taken over: there is no connection that ends")
-    if not {"inline", "script", "scripts"} & set(options.component.settings):
-        maker.draft.fault((), "runs nothing; write inline, script or scripts", options.component.place)
-    more = {"secrets": secrets} if secrets else {}
-    if inline and runner is not None:
-        _inline(maker, inline, shebang, runner, env, more, options)
-    for path in scripts if runner is not None else ():
-        key = "script" if "script" in options.component.settings else "scripts"
-        found = maker.path(options, key, path)
-        if found is not None and runner is not None:
-            _script(maker, path, found, runner, env, more, options.place(key))
     if any(_WAITS.search(text) for text in texts):
         place = options.component.place
         text = "waits for cloud-init, which is not run on one machine; leave that out for builds there"
@@ -59,97 +53,113 @@ def shell_steps(maker: StepMaker, options: OptionReader) -> None:
     maker.shares |= any(SHARED.search(text) for text in texts)
 
 
-def _inline(
-    maker: StepMaker,
-    lines: list[str],
-    shebang: str,
-    runner: ScriptRunner,
-    env: Mapping[str, str],
-    more: Mapping[str, Any],
-    options: OptionReader,
-) -> None:
-    """Write inline commands into a script."""
-    if runner.program:
-        shebang = " ".join([_absolute(runner.program), *runner.options])
-        if len(runner.options) > 1:
-            shebang = f"{_absolute(runner.program)} -{''.join(each.strip('-') for each in runner.options)}"
-    number = 1 + sum(name.startswith("inline-") for name in maker.steps)
-    path = maker.make(f"inline-{number}.sh", "\n".join([f"#!{shebang.removeprefix('#!')}", *lines, ""]))
-    maker.put(f"inline-{number}", "run-script", _inputs(path, env), options.place("inline"), reads=[], **more)
+class _Scripts:
+    """Makes steps of the scripts of one provisioner, which have one interpreter and one environment."""
+
+    def __init__(self, maker: StepMaker, options: OptionReader) -> None:
+        self.maker = maker
+        self.options = options
+        self.runner = self._runner()
+        self.env: dict[str, str] = {**maker.names, **dict(self.runner.env)}
+        self.secrets: dict[str, str] = {}
+        self._take_variables()
+
+    def inline(self, lines: list[str], shebang: str) -> None:
+        """Write inline commands into a script."""
+        runner = self.runner
+        if runner.program:
+            login = " -l" if any("l" in option for option in runner.options if option.startswith("-")) else ""
+            shebang = _absolute(runner.program) + login  # the kernel passes one option on, so the others are set
+        flags = [option.replace("l", "") if option.startswith("-") else option for option in runner.options]
+        flags = [flag for flag in flags if flag != "-"]
+        arguments = [f"set -- {shlex.join(runner.arguments)}"] if runner.arguments else []
+        lines = [*([f"set {' '.join(flags)}"] if flags else []), *arguments, *lines]
+        name = f"inline-{1 + sum(name.startswith('inline-') for name in self.maker.steps)}"
+        path = self.maker.make(f"{name}.sh", "\n".join([f"#!{shebang.removeprefix('#!')}", *lines, ""]))
+        self._put(name, {"script": path}, self.options.place("inline"), [])
+
+    def script(self, path: str, key: str) -> None:
+        """Run a script of the template; one whose interpreter has options is run by a script of ours."""
+        found = self.maker.path(self.options, key, path)
+        if found is None:
+            return
+        name = posixpath.basename(path).partition(".")[0] or "script"
+        inputs, reads = {"script": found}, []
+        if self.runner.options or self.runner.arguments:
+            words = [*self._interpreter(path), *self.runner.options, found, *self.runner.arguments]
+            text = f"#!/bin/sh\nexec {shlex.join(words)}\n"
+            inputs, reads = {"script": self.maker.make(f"{name}-runner.sh", text)}, [found]
+        elif self.runner.program:
+            inputs["interpreter"] = _absolute(self.runner.program)
+        self._put(name, inputs, self.options.place(key), reads)
+
+    def _interpreter(self, path: str) -> list[str]:
+        """Return the words that begin the command of a script: the program's, or those of its first line."""
+        if self.runner.program:
+            return [_absolute(self.runner.program)]
+        first = self.maker.places.text(path).partition("\n")[0]
+        return first[2:].split() if first.startswith("#!") and first[2:].split() else ["/bin/sh"]
+
+    def _put(self, name: str, inputs: Mapping[str, Any], place: Origin, reads: list[str]) -> None:
+        script, *others = inputs.items()
+        ordered = dict([script, *([("env", dict(self.env))] if self.env else []), *others])
+        more = {"secrets": self.secrets} if self.secrets else {}
+        self.maker.put(name, "run-script", ordered, place, reads=reads, **more)
+
+    def _runner(self) -> ScriptRunner:
+        """Return how scripts are run. What cannot be kept of it is a problem."""
+        command = self._command()
+        found = script_runner(command) if command else ScriptRunner()
+        if found is None:
+            what = "does more than to run the script as root; write the rest into the script, or leave it out"
+            self.options.fault("execute_command", what)
+            return ScriptRunner()
+        if not found.as_root and self.maker.runs_as_user is None:
+            self.maker.runs_as_user = self.options.component.place
+        return found
+
+    def _command(self) -> str | None:
+        """Return the command; a sensitive text in it is a password for sudo, and does not matter."""
+        setting = self.options.setting("execute_command")
+        value = setting.value if setting else None
+        if isinstance(value, Confidential) and (value.before or value.after):
+            return f"{value.before}password{value.after}"
+        return self.options.text("execute_command")
+
+    def _take_variables(self) -> None:
+        """Take the variables of the provisioner, and those that are secrets."""
+        for name, key, value in _variables(self.options):
+            if isinstance(value, Confidential) and value.is_whole:
+                self.secrets[name] = value.place or f"env:PKR_VAR_{value.variable}"
+                self.options.note(key, _secret_note(name, value))
+            elif isinstance(value, (Confidential, Varying)):
+                remedy = "give the sensitive variable alone" if isinstance(value, Confidential) else "use date there"
+                self.options.fault(key, f"{name} has {shown_kind(value)} in it; {remedy}")
+            else:
+                try:
+                    self.env[name] = template_text(value, self.options.place(key).position)
+                except TemplateError as error:
+                    self.options.fault(key, f"{name} {error}")
 
 
-def _script(
-    maker: StepMaker,
-    path: str,
-    found: str,
-    runner: ScriptRunner,
-    env: Mapping[str, str],
-    more: Mapping[str, Any],
-    place: Origin,
-) -> None:
-    """Run a script of the template; one whose interpreter has options is run by a script of ours."""
-    name = posixpath.basename(path).partition(".")[0] or "script"
-    inputs, reads = _inputs(found, env), []
-    if runner.options:
-        words = [_absolute(runner.program), *runner.options, found]
-        text = f"#!/bin/sh\nexec {' '.join(map(shlex.quote, words))}\n"
-        inputs, reads = _inputs(maker.make(f"{name}-runner.sh", text), env), [found]
-    elif runner.program:
-        inputs["interpreter"] = _absolute(runner.program)
-    maker.put(name, "run-script", inputs, place, reads=reads, **more)
-
-
-def _runner(maker: StepMaker, options: OptionReader) -> ScriptRunner | None:
-    """Return how scripts are run; None where that is a problem."""
-    command = options.text("execute_command")
-    found = script_runner(command) if command else ScriptRunner()
-    if found is None:
-        what = "does more than to run the script as root; write the rest into the script, or leave it out"
-        options.fault("execute_command", what)
-        return None
-    if not found.as_root and maker.runs_as_user is None:
-        maker.runs_as_user = options.component.place
-    return found
-
-
-def _environment(maker: StepMaker, options: OptionReader) -> tuple[dict[str, str], dict[str, str]]:
-    """Return a step's variables, and those that are secrets."""
-    env, secrets = dict(maker.names), {}
-    runner = script_runner(options.text("execute_command") or "") or ScriptRunner()
-    env |= dict(runner.env)
-    for name, key, value in _variables(maker, options):
-        if isinstance(value, Confidential) and value.is_whole:
-            secrets[name] = value.place or f"env:PKR_VAR_{value.variable}"
-            options.note(key, _secret_note(name, value))
-        elif isinstance(value, (Confidential, Varying)):
-            remedy = "give the sensitive variable alone" if isinstance(value, Confidential) else "use date there"
-            options.fault(key, f"{name} has {shown_kind(value)} in it; {remedy}")
-        else:
-            try:
-                env[name] = template_text(value, options.place(key).position)
-            except TemplateError as error:
-                options.fault(key, f"{name} {error}")
-    return env, secrets
-
-
-def _variables(maker: StepMaker, options: OptionReader) -> list[tuple[str, str, Any]]:
+def _variables(options: OptionReader) -> list[tuple[str, str, Any]]:
     """Return the variables of both options: name, option, value."""
     found = []
-    listed = options.setting("environment_vars")
-    for each in listed.value if listed and isinstance(listed.value, list) else []:
+    listed, mapped = options.setting("environment_vars"), options.setting("env")
+    if listed is not None and not isinstance(listed.value, list):
+        options.fault("environment_vars", f"needs a list of NAME=VALUE, not {shown_kind(listed.value)}; write one")
+        listed = None
+    if mapped is not None and not isinstance(mapped.value, dict):
+        options.fault("env", f"needs names and values, not {shown_kind(mapped.value)}; write those")
+        mapped = None
+    for each in listed.value if listed else ():
         pair = _pair(each)
         if pair is None:
-            options.fault("environment_vars", f"{quoted(str(each))} is no variable; write NAME=VALUE")
+            options.fault("environment_vars", f"{shown_kind(each)} is no variable; write NAME=VALUE")
         else:
             found.append((pair[0], "environment_vars", pair[1]))
-    mapped = options.setting("env")
-    for name, value in (mapped.value if mapped and isinstance(mapped.value, dict) else {}).items():
-        found.append((name, "env", value))
+    found += [(name, "env", value) for name, value in (mapped.value.items() if mapped else ())]
     return found
-
-
-def _inputs(script: str, env: Mapping[str, str]) -> dict[str, Any]:
-    return {"script": script, **({"env": dict(env)} if env else {})}
 
 
 def _absolute(program: str) -> str:

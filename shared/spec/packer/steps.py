@@ -12,10 +12,10 @@ from ..cloudbuild.native_draft import Origin
 from .language.scope import Varying
 from .option_reader import OptionReader
 from .options import OTHER_PROVISIONERS, PROVISIONERS
+from .parts import PackerPart
 from .playbooks import local_playbooks, remote_playbooks
 from .shell import shell_steps
 from .step_maker import SHARED, StepMaker, fit_name
-from .template import PackerPart
 
 _RETRIES_LIMIT = 10
 _CONNECTS = re.compile(r"\b(ssh|scp|rsync|sftp|ansible|pyinfra|salt|qmp_capabilities)")

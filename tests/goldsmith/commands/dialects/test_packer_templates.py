@@ -144,3 +144,12 @@ def test_options_of_templates_go_with_templates(run: Commands, folder: Path) -> 
     )
     path = run("convert", folder, "--path", "x")
     assert (path.status, "--path names elements of diskimage-builder" in path.err) == (2, True)
+
+
+def test_what_is_no_template_in_hcl_says_so(run: Commands, tmp_path: Path) -> None:
+    empty = run("convert", tmp_path)
+    assert (empty.status, f"{tmp_path}: is a folder without *.pkr.hcl" in empty.err) == (2, True)
+    (tmp_path / "a.pkr.json").write_text("{}")
+    for path in (tmp_path, tmp_path / "a.pkr.json"):
+        done = run("convert", path)
+        assert (done.status, "a.pkr.json: is HCL in JSON, which is not read" in done.err) == (2, True)

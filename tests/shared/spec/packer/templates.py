@@ -7,13 +7,15 @@ from fnmatch import fnmatch
 from typing import Any
 
 from shared.spec.packer.draft import PackerDraft, draft_template_build, spec_names
+from shared.spec.packer.hcl_template import read_hcl_template
 from shared.spec.packer.language.syntax import TemplateFiles
+from shared.spec.packer.parts import PackerTemplate, Surroundings
 from shared.spec.packer.step_maker import TemplatePlaces
-from shared.spec.packer.template import PackerTemplate, Surroundings, read_template
 
 FILES = {"setup.sh": "#!/bin/sh\n", "tmp.sh": "touch /tmp/x\n", "boot.sh": "sudo reboot\n", "motd": "hi\n"}
 FILES |= {"play/site.yml": "", "play/needs.yml": ""}
 FOLDERS = ("site", "site/", ".", "play/roles")
+SECRET = 'variable "token" {\n  sensitive = true\n}\n'
 SOURCE = """source "googlecompute" "web" {{
   project_id = "my-project"
   source_image_family = "debian-12"
@@ -43,7 +45,7 @@ def found_files(folder: str, pattern: str) -> list[str]:
 def template_of(text: str, given: Mapping[str, str] | None = None, **environment: str) -> PackerTemplate:
     """Return a template in HCL that has been read."""
     around = Surroundings(given or {}, {}, environment, read_file, found_files, "/work", ".")
-    return read_template(TemplateFiles({"web.pkr.hcl": text}), around)
+    return read_hcl_template(TemplateFiles({"web.pkr.hcl": text}), around)
 
 
 def drafts_of(template: PackerTemplate) -> list[PackerDraft]:

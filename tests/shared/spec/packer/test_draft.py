@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 
 from docs.generate_packer import PAGE, with_tables
-from shared.spec.packer.execute_command import ScriptRunner, script_runner
 from shared.spec.packer.options import BUILDERS, OTHER_PROVISIONERS, POST_PROCESSORS, PROVISIONERS
-from tests.shared.spec.packer.templates import drafts_of, hcl, notes_of, problems_of, template_of, told, values_of
+from tests.shared.spec.packer.templates import (
+    SECRET,
+    drafts_of,
+    hcl,
+    notes_of,
+    problems_of,
+    template_of,
+    told,
+    values_of,
+)
 
 STEP: dict[str, Any] = {"action": "run-script", "reads": ()}
-FREE = {"text": '"x"', "texts": '["x"]', "flag": "true", "number": "1"}
 
 
 def steps_of(rest: str, before: str = "") -> Any:
@@ -149,71 +156,6 @@ def test_a_disk_image_has_to_be_here(url: str, what: str) -> None:
     assert what in found[0]
 
 
-def test_scripts_and_inline_commands() -> None:
-    rest = """
-    provisioner "shell" {
-      environment_vars = ["A=1", "B=x=${1 + 1}"]
-      execute_command = "sudo -E bash '{{ .Path }}'"
-      scripts = ["setup.sh", "setup.sh"]
-      max_retries = 2
-      timeout = "1h5m"
-    }
-    provisioner "shell" {
-      inline = ["echo a", "echo b"]
-      env = { C = true }
-    }
-    provisioner "shell" {
-      script = "setup.sh"
-      execute_command = "chmod +x {{ .Path }}; sudo bash -eux {{ .Path }}"
-    }
-    """
-    template = template_of(hcl("", rest))
-    (draft,) = drafts_of(template)
-    first: Any = {
-        **STEP,
-        "inputs": {"script": "setup.sh", "env": {"A": "1", "B": "x=2"}, "interpreter": "/bin/bash"},
-        "timeout": "1h5m",
-        "retries": 2,
-    }
-    assert (problems_of(template), draft.document.data["steps"]) == (
-        [],
-        (
-            {"name": "setup", **first},
-            {"name": "setup-2", **first},
-            {"name": "inline-1", **STEP, "inputs": {"script": "made/inline-1.sh", "env": {"C": "true"}}},
-            {"name": "setup-3", **STEP, "inputs": {"script": "made/setup-runner.sh"}, "reads": ("setup.sh",)},
-        ),
-    )
-    assert draft.made == {
-        "inline-1.sh": "#!/bin/sh -e\necho a\necho b\n",
-        "setup-runner.sh": "#!/bin/sh\nexec /bin/bash -eux setup.sh\n",
-    }
-    assert [text for _, text in draft.notes] == [
-        'provisioner "shell": steps are root in the context\'s folder, with HOME=/root; Packer ran scripts as its user '
-        "in its home"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("command", "runner"),
-    [
-        ("chmod +x {{.Path}}; {{.Vars}} {{.Path}}", ScriptRunner()),
-        ("echo 'p' | sudo -S sh -c '{{ .Vars }} {{ .Path }}'", ScriptRunner(as_root=True)),
-        ("echo 'p' | {{ .Vars }} sudo -S -E bash '{{ .Path }}'", ScriptRunner("bash", as_root=True)),
-        ("{{ .Vars }} bash -e -o pipefail {{.Path}}", ScriptRunner("bash", ("-e", "-o", "pipefail"))),
-        ('sudo su - root -c "{{ .Vars }} {{ .Path }}"', ScriptRunner(as_root=True)),
-        ("sudo env A=1 {{ .Vars }} {{ .Path }}", ScriptRunner(env=(("A", "1"),), as_root=True)),
-        ("sudo -u postgres {{ .Path }}", None),
-        ("rm -rf /; {{ .Path }}", None),
-        ("{{ .Path }} argument", None),
-        ("sudo 'unclosed {{ .Path }}", None),
-        ('sh -c \'sh -c "sh -c \\"sh -c x\\""\'', None),
-    ],
-)
-def test_commands_that_run_scripts(command: str, runner: ScriptRunner | None) -> None:
-    assert script_runner(command) == runner
-
-
 def test_what_a_step_leaves_in_tmp_is_there_for_those_after_it() -> None:
     rest = """
     provisioner "file" {
@@ -254,68 +196,6 @@ def test_what_a_step_leaves_in_tmp_is_there_for_those_after_it() -> None:
 def test_files_go_where_scp_puts_them(options: str, inputs: Any) -> None:
     (step,) = steps_of(f'provisioner "file" {{\n{options}\n}}')
     assert step["inputs"] == inputs
-
-
-def test_playbooks_become_steps() -> None:
-    rest = """
-    provisioner "ansible-local" {
-      playbook_file = "play/site.yml"
-      playbook_dir = "play"
-      command = "sudo ansible-playbook"
-      role_paths = ["play/roles/one", "site"]
-      inventory_groups = ["web"]
-      extra_arguments = ["--extra-vars", "release=7 name='a b'", "--tags=x,y", "-vv"]
-      galaxy_file = "play/needs.yml"
-    }
-    provisioner "ansible" {
-      playbook_file = "setup.sh"
-      roles_path = "site"
-      extra_arguments = ["-e a=1", "--skip-tags", "z"]
-      user = "debian"
-    }
-    """
-    assert steps_of(rest) == (
-        {
-            "name": "site",
-            "action": "ansible",
-            "inputs": {
-                "playbook": "play/site.yml",
-                "groups": ("web",),
-                "roles": (".",),
-                "requirements": "play/needs.yml",
-                "extra_vars": {"release": "7", "name": "a b"},
-                "tags": ("x", "y"),
-            },
-            "reads": ("play",),
-        },
-        {
-            "name": "setup",
-            "action": "ansible",
-            "inputs": {"playbook": "setup.sh", "roles": ("site",), "extra_vars": {"a": "1"}, "skip_tags": ("z",)},
-        },
-    )
-
-
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ('command = "/opt/x/ansible-play"', "command: is not the step's ansible-playbook"),
-        ('extra_arguments = ["--limit", "x"]', "extra_arguments: '--limit' is not taken over"),
-        ('extra_arguments = ["-e", "@vars.yml"]', "extra_arguments: '@vars.yml' is a file; name it in vars_files"),
-        ('command = "cd /x; ansible-playbook"', "command: is not the step's ansible-playbook"),
-        ('command = "ANSIBLE_VAULT_PASSWORD_FILE=x ansible-playbook"', "command: 'ANSIBLE_VAULT_PASSWORD_FILE' is not"),
-        ('extra_arguments = ["-e", "{\\"a\\": true}"]', "extra_arguments: 'a' is no text in JSON"),
-        ('group_vars = "elsewhere/group_vars"', "group_vars: 'elsewhere/group_vars' is not found from the playbook"),
-        ('inventory_file = "hosts"', "inventory_file: cannot be kept"),
-    ],
-)
-def test_playbooks_that_cannot_be_kept(options: str, what: str) -> None:
-    rest = f'provisioner "ansible-local" {{\nplaybook_file = "play/site.yml"\n{options}\n}}'
-    (line,) = told("", rest)
-    assert line.startswith(what)
-
-
-SECRET = 'variable "token" {\n  sensitive = true\n}\n'
 
 
 def test_sensitive_variables_become_secrets() -> None:
@@ -472,23 +352,18 @@ def test_images_by_their_paths_and_by_their_names(image: str, source: Any) -> No
     assert values_of(f'source_image = "{image}"')["source"] == source
 
 
-def test_what_people_write_around_a_playbook() -> None:
-    rest = """
-    provisioner "ansible-local" {
-      playbook_file    = "play/site.yml"
-      command          = "ANSIBLE_FORCE_COLOR=1 PYTHONUNBUFFERED=1 sudo -E ansible-playbook"
-      inventory_groups = ["all", "web"]
-      extra_arguments  = ["-e", jsonencode({ a = "x y", n = 3 }), "--scp-extra-args", "-O", ""]
-    }
-    provisioner "ansible" {
-      playbook_file    = "play/site.yml"
-      ansible_env_vars = ["ANSIBLE_HOST_KEY_CHECKING=False", "ANSIBLE_ROLES_PATH=site:play/roles"]
-    }
-    """
-    inputs = [step["inputs"] for step in steps_of(rest)]
-    assert inputs == [
-        {"playbook": "play/site.yml", "groups": ("web",), "extra_vars": {"a": "x y", "n": "3"}},
-        {"playbook": "play/site.yml", "roles": ("site",)},
+def test_what_differs_each_time_in_names_of_files() -> None:
+    options = (
+        'disk_image = true\n iso_url = "motd"\n vm_name = "x-${timestamp()}"\n output_directory = "b-${timestamp()}"'
+    )
+    template = template_of(f'source "qemu" "x" {{\n {options}\n}}\nbuild {{ sources = ["qemu.x"] }}\n')
+    (draft,) = drafts_of(template)
+    assert problems_of(template) == []
+    assert "name" not in draft.document.data["output"]
+    assert draft.document.data["output"]["export"] == {"to": "output-x/image.tar.gz"}
+    assert [text for _, text in draft.notes] == [
+        "vm_name: not taken over: it is another text each time",
+        "output_directory: not taken over: it is another text each time",
     ]
 
 
@@ -512,7 +387,16 @@ def test_several_sources_are_several_specs() -> None:
 @pytest.mark.parametrize(
     ("post", "note", "to"),
     [
-        ('post-processor "googlecompute-export" { paths = ["gs://b/x.tar.gz"] }', None, "gs://b/x.tar.gz"),
+        (
+            'post-processor "googlecompute-export" {\n paths = ["gs://b/x.tar.gz"]\n keep_input_artifact = true\n}',
+            None,
+            "gs://b/x.tar.gz",
+        ),
+        (
+            'post-processor "googlecompute-export" { paths = ["gs://b/x.tar.gz"] }',
+            "the image stays as well",
+            "gs://b/x.tar.gz",
+        ),
         ('post-processor "googlecompute-export" { paths = ["gs://a/x", "gs://b/x"] }', "not taken over", None),
         ('post-processors {\n post-processor "manifest" {}\n}', "goldsmith builds show --json BUILD", None),
         ('post-processor "unknown" {}', "it comes after the image", None),
