@@ -498,6 +498,17 @@ resource "google_pubsub_topic_iam_member" "vm" {
   member  = google_service_account.vm.member
 }
 
+# Reports of VMs with another account come by the topic too, and not by their serial port alone, which is read each minute.
+
+resource "google_pubsub_topic_iam_member" "other_vm" {
+  for_each = var.vm_service_accounts
+
+  project = var.project
+  topic   = google_pubsub_topic.topic["build-reports"].name
+  role    = "roles/pubsub.publisher"
+  member  = "serviceAccount:${each.value}"
+}
+
 # Secrets.
 
 # Numbers and states of versions, and no values. In the projects of the secrets, where roles of this one do not exist, and

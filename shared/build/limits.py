@@ -28,7 +28,7 @@ _NETWORK = re.compile(r"(?:projects/([^/]+)/)?global/networks/([^/]+)")
 _SUBNET = re.compile(r"(?:projects/([^/]+)/)?(regions/[^/]+/subnetworks/[^/]+)")
 _POOLS = ("principal://", "principalSet://")
 _SHOWN = 300  # characters of a value in a message
-NETWORK = "default"  # what Compute Engine takes where a spec names neither network nor subnetwork
+DEFAULT_NETWORK = "default"  # what Compute Engine takes where a spec names neither network nor subnetwork
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def subnetworks(machine: MachinePlan) -> tuple[str, ...]:
 
     A network without a subnetwork is one in auto mode, whose subnetworks have its name; Compute Engine refuses others.
     """
-    path = compute_path(machine.subnet or machine.network or NETWORK)
+    path = compute_path(machine.subnet or machine.network or DEFAULT_NETWORK)
     project, name = machine.project, path
     if "/" in path:  # without a project, Compute Engine takes the machine's own
         match = (_SUBNET if machine.subnet else _NETWORK).fullmatch(path)

@@ -7,7 +7,7 @@ tell which build a resource belongs to. A machine's cidata is deleted with it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from .build import Build, ImageDocument, LedgerEntry, Outcome, State
 from .export_formats import CHECKSUM, EXPORT_FORMATS, GCE
 from .machine_types import is_moved, smallest_disk_gb
 from .orders import OrderKind
-from .plan import Plan
+from .plan import MachinePlan, Plan
 
 EXPIRY_MARGIN = 3600.0  # seconds after the deadline in which the build itself still cleans up
 
@@ -243,6 +243,27 @@ def exporter_gb(plan: Plan) -> int:
     files = any(known in QEMU_FORMATS for known in plan.image.formats)
     needed = plan.exporter.disk_size_gb + (plan.image.disk_size_gb + 1 if files else 0)
     return max(needed, smallest_disk_gb(plan.machine.disk_type))
+
+
+def made_in_order(plan: Plan) -> Iterator[str]:
+    """Yield in words what a build makes on Google Cloud, in this order. BUILD stands for its id."""
+    image, machine = plan.image, plan.machine
+    yield _vm_in_words(machine_name("BUILD", 1, BUILD), machine)
+    yield f"image {image.name}, {image.disk_size_gb} GB, in no family yet"
+    if plan.exporter is not None:
+        writer = replace(machine, disk_size_gb=exporter_gb(plan), scratch_gb=0)
+        yield _vm_in_words(machine_name("BUILD", 1, EXPORT), writer)
+        yield from export_targets(plan).values()
+    for name, verifier in plan.verifying_machines():
+        yield _vm_in_words(machine_name("BUILD", 1, VERIFY, plan.verifier_number(name)), verifier)
+    if image.family is not None:
+        yield f"image {image.name} joins family {image.family}"
+    yield from (f"image {copy.name_for(image)} in project {copy.project}" for copy in image.copies)
+
+
+def _vm_in_words(name: str, machine: MachinePlan) -> str:
+    scratch = f" and {machine.scratch_gb} GB" if machine.scratch_gb else ""
+    return f"VM {name}, {machine.machine_type}, {machine.disk_size_gb} GB{scratch} {machine.disk_type}"
 
 
 def checksums(plan: Plan) -> dict[str, str]:

@@ -30,7 +30,7 @@ CHROOT_ACTIONS = frozenset(
 MACHINE = "x86_64"
 LOCAL_IMAGE = "DIB_LOCAL_IMAGE"  # the variable that names a file beside the spec
 ROOT_GB = 10  # of the disk, where the spec names no size
-_DATED = ("bootstrap", "elements")  # what they fetch may be other things each time
+FETCHED = ("bootstrap", "elements")  # what they fetch may be other things each time
 _KEY_DIGITS = 12
 _NO_IMAGE = SourceImage("", "", "")  # where what boots the VM decides nothing
 _PATTERN = re.compile(r"[*?[]")
@@ -108,7 +108,7 @@ def plan_origin(
         **to_document(replace(origin, verified=False)),
         "version": version,
         "context": context.digest if context is not None and (place or kind == "elements") else "",
-        "requested": requested if kind in _DATED else 0,  # what mirrors hold cannot be known here
+        "requested": requested if kind in FETCHED else 0,  # what mirrors hold cannot be known here
     }
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     name = f"{_subject(spec, kind)}-{key[:_KEY_DIGITS]}"

@@ -28,12 +28,13 @@ from ..gcp.compute.compute import GoogleCompute
 from ..gcp.firestore import GoogleStore
 from ..gcp.identities import GoogleIdentities
 from ..gcp.pubsub import GoogleBus
+from ..gcp.rest.secret_versions import GoogleSecretVersions
 from ..gcp.settings import Settings
 from ..gcp.storage import GoogleBucket
 from ..identities import Identities
 from ..image_users import ImageUsers
 from ..keys import Keys
-from ..ports import Bucket, Clock, Compute, Message, Store
+from ..ports import Bucket, Clock, Compute, Message, SecretVersions, Store
 from ..submission import upload_uri
 from ..topology import IMAGES_TOPIC, LOGS, REQUESTS_TOPIC, RETIREMENT_REPORT
 
@@ -60,6 +61,7 @@ class CloudClient:
     identities: Identities
     image_users: ImageUsers
     project: str = ""
+    secret_versions: SecretVersions | None = None  # of the person; None: not asked for
 
     @property
     def family_concurrency(self) -> int | None:
@@ -256,4 +258,5 @@ def open_client(project: str, bucket: str) -> CloudClient:
         identities=GoogleIdentities(project, settings.certificates_url),
         image_users=compute,
         project=project,
+        secret_versions=GoogleSecretVersions(settings),
     )

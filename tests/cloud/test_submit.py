@@ -23,6 +23,10 @@ pytestmark = pytest.mark.vm
 def test_submit_of_an_installed_wheel_follows_the_build_to_its_image(person: Person, tmp_path: Path) -> None:
     folder = person.spec("submitted", replace={"family: hello": "family: submitted"})
     installed = replace(person, launcher=installed_goldsmith(tmp_path))
+    planned = json.loads(person.goldsmith("plan", folder / "build.yaml", "--set", "greeting=ahoy", "--json"))
+    assert [grant["variable"] for grant in planned["permissions"]] == ["source_projects"], (
+        "it begins with a private image"
+    )
     printed = installed.goldsmith("submit", folder / "build.yaml", "--set", "greeting=ahoy")
     assert "VM of attempt 1 started" in printed
     assert "step greet done" in printed
@@ -32,6 +36,7 @@ def test_submit_of_an_installed_wheel_follows_the_build_to_its_image(person: Per
     [build] = [each for each in person.builds() if each.name == "submitted"]
     assert build.plan is not None
     assert build.plan.steps[0].inputs["env"] == {"GREETING": "ahoy"}
+    assert build.plan.content_digest == planned["content_digest"]
     listed = person.goldsmith("builds", "list")
     assert f"{build.id}" in listed
     [shown] = [each for each in json.loads(person.goldsmith("builds", "list", "--json")) if each["id"] == build.id]

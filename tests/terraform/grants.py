@@ -27,6 +27,7 @@ AGENTS = {
     "serviceAccount:service-1@gcp-sa-pubsub.iam.gserviceaccount.com": "Pub/Sub",
     "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com": "Cloud Storage",
 }
+LENT = {"serviceAccount:other@other-project.iam.gserviceaccount.com": "vm_service_accounts"}
 ACCOUNTS = {function.deployed_name: function.name for function in topology.FUNCTIONS}
 OTHERS = {
     "other-project": "source_projects",
@@ -65,7 +66,7 @@ def _account(member: str) -> str:
     """Name a member: a function, one of our other accounts, an agent of Google's, or people."""
     if match := re.fullmatch(r"<google_service_account (goldsmith-(.*)) member>", member):
         return ACCOUNTS.get(match[1], match[2])
-    return {**AGENTS, **PEOPLE}.get(member, member)
+    return {**AGENTS, **PEOPLE, **LENT}.get(member, member)
 
 
 def _where(resource: Resource) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared import topology
+from shared.planning.permissions import MAKES_VMS, OF_BUILDS, OF_IMAGES, READS_SOURCES
 from shared.topology import PEOPLE, REPORTS_TOPIC
 from tests.project.source_tree import ROOT
 from tests.terraform.configuration import read_configuration
@@ -100,6 +101,17 @@ def test_functions_that_know_nothing_of_compute_engine_may_do_nothing_there(plan
     found = {grant.account for grant in grants(plan) if grant.what.startswith("compute.")}
     functions = {function.name for function in topology.FUNCTIONS}
     assert found & functions == {function.name for function in topology.FUNCTIONS if function.compute}
+
+
+def test_a_plan_names_the_roles_that_another_project_needs(plan: Plan) -> None:
+    roles = {role["role_id"] for role in plan.all("google_project_iam_custom_role")}
+    functions = {function.name for function in topology.FUNCTIONS} - {"retire_images"}
+    assert {f"goldsmith_{name}" for name in functions} & roles == {f"goldsmith_{name}" for name in OF_BUILDS}
+    of_images = {f"goldsmith_{name}_images" for name in functions}
+    assert of_images & roles == {f"goldsmith_{name}_images" for name in OF_IMAGES}
+    found = {grant.account for grant in grants(plan) if grant.where == "source_projects"}
+    assert found == {*READS_SOURCES, "export_image"}
+    assert {grant.account for grant in grants(plan) if grant.where == "vm_service_accounts"} == {*MAKES_VMS}
 
 
 def test_build_vms_publish_reports_and_nothing_else(plan: Plan) -> None:
