@@ -6,14 +6,12 @@
     Spot VMs                                        the same; they change each month                2025-03-06
     pd-standard, pd-balanced, pd-ssd,
     hyperdisk-extreme, objects                      the same                                        2025-03-06
-    pd-standard, pd-ssd in us-central1              Google's page of disk prices (2): the same      2026
+    pd-standard, pd-ssd in us-central1              Google's page of disk prices (2): the same      undated copy
     objects in us-central1                          Google's page of Cloud Storage (3): the same    2026-09-20
     invocations                                     Google's page of functions (4): the same        2021-01-10
     external addresses                              Google's page of networks (5)                   2026-10-16
-    f1-micro                                        Google's calculator (6): the same               2017-08-01
-    nvidia-tesla-t4                                 the API's SKU, as tests of others quote it (7)  2026
-    g1-small, other GPUs, hyperdisk-balanced,
-    custom images                                   written down, and compared with nothing
+    f1-micro, g1-small, GPUs T4, P100 and V100      the API's SKUs, as others quote them (6)        undated
+    GPU P4, hyperdisk-balanced, custom images       written down, and compared with nothing
 
 (1) https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator, commit 0166a59e. The factor of a region is its
     price of one machine type of the series by that of us-central1; vCPUs and memory differ alike.
@@ -21,8 +19,8 @@
 (3) https://cloud.google.com/storage/pricing, as api-evangelist/gcp-cloud-storage has transcribed it.
 (4) https://cloud.google.com/functions/pricing, as the Internet Archive has it.
 (5) https://cloud.google.com/vpc/network-pricing, as ChiefGyk3D/Clouds-Against-Humanity has read it.
-(6) Its pricelist.json, as https://gist.github.com/indraniel/cc3c4d1c5f03ba05bcc7793c7d166338 has it.
-(7) "Nvidia Tesla T4 GPU running in Americas", 350000000 nanos.
+(6) "Micro Instance with burstable CPU", "Small Instance with 1 VCPU", "Nvidia Tesla T4 GPU" and so on "running in
+    Americas": in tests and notes of several programs that read the API.
 
 What was compared with nothing may be wrong: compare it before a decision depends on it, and pass your own with
 `--prices`. Hyperdisk is without the IOPS and the throughput that are paid for beyond what each disk has.
