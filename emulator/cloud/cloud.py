@@ -231,6 +231,8 @@ class Cloud:
         self.pubsub.make()
         self.router = Router(self.pubsub, self.functions.urls, lambda url: self._token("pusher", url))
         opened.callback(self.router.close)
+        if self._signing_key:
+            self.trust(self._signing_key)  # the router is told of each object that is written
         self.scheduler = Scheduler(self.pubsub, self.functions.urls, lambda url: self._token("scheduler", url))
         opened.callback(self.scheduler.close)
         self.functions.wait_until_ready()
@@ -258,7 +260,6 @@ class Cloud:
         self._make_bucket()
         if self._signing_key:
             self.kms.make_version(self._signing_key)
-            self.trust(self._signing_key)
 
     def trust(self, *versions: str) -> None:
         """Let the signatures of these versions of keys count, as terraform/ writes them into the bucket."""

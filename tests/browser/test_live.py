@@ -25,6 +25,44 @@ def moving(tmp_path: Path) -> Iterator[tuple[Site, Path]]:
             yield served, running_console(backend.home)
 
 
+HIDDEN = """hidden => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+COUNTED = """
+window.streams = [];
+window.EventSource = class extends EventSource { constructor(...all) { super(...all); window.streams.push(this); } };
+"""
+STATES = "window.streams.map((each) => each.readyState === EventSource.CLOSED)"
+
+
+def test_a_page_that_nobody_sees_gives_its_stream_back(browser: Browser, moving: tuple[Site, Path]) -> None:
+    site, console = moving
+    with opened(browser, site) as view:
+        page = view.page
+        page.add_init_script(COUNTED)
+        page.clock.install()
+        view.go(f"{site.address}/builds/{RUNNING}")
+        log = page.locator("pre[data-log]")
+        console.write_text("the first line\r\n")
+        expect(log).to_contain_text("the first line")
+        page.evaluate(HIDDEN, True)
+        page.clock.run_for(19_000)
+        page.evaluate(HIDDEN, False)
+        page.clock.run_for(60_000)
+        assert page.evaluate(STATES) == [False], "it was seen again in time"
+        page.evaluate(HIDDEN, True)
+        page.clock.run_for(21_000)
+        assert page.evaluate(STATES) == [True]
+        with console.open("a") as more:
+            more.write("what came meanwhile\r\n")
+        page.evaluate(HIDDEN, False)
+        expect(log).to_contain_text("what came meanwhile")
+        assert log.locator(".line").count() == 2
+        assert page.evaluate(STATES) == [True, False]
+        assert (view.faults, page.evaluate("window.violations")) == ([], [])
+
+
 def test_a_build_is_followed_to_its_end(browser: Browser, moving: tuple[Site, Path]) -> None:
     site, console = moving
     tale = running(time.time())

@@ -6,6 +6,7 @@ import { appendLines } from "./log.js";
 const root = document.querySelector("[data-live]");
 const OFTEN = 400; // milliseconds between two readings, at least
 const AGAIN = 15000; // after which a refused stream is tried again
+const PATIENCE = 20000; // after which a page that nobody sees gives its stream back: there are few of them
 
 let reading = false;
 let stale = false;
@@ -46,9 +47,13 @@ function tell(text) {
   if (status && status.textContent !== text) status.textContent = text;
 }
 
+let source = null;
+let seen = "";
+let leaving = 0;
+
 function listen(last) {
-  const source = new EventSource(`${root.dataset.live}${location.search ? location.search + "&" : "?"}last=${encodeURIComponent(last)}`);
-  let seen = last;
+  source = new EventSource(`${root.dataset.live}${location.search ? location.search + "&" : "?"}last=${encodeURIComponent(last)}`);
+  seen = last;
   const note = (event) => { seen = event.lastEventId || seen; };
   source.addEventListener("builds", (event) => { note(event); refresh(); });
   source.addEventListener("build", (event) => {
@@ -59,11 +64,26 @@ function listen(last) {
   });
   source.addEventListener("log", (event) => { note(event); appendLines(JSON.parse(event.data)); });
   source.addEventListener("end", () => { source.close(); root.dataset.ended = "true"; refresh(); });
-  source.addEventListener("error", () => {
-    if (source.readyState !== EventSource.CLOSED) return; // it connects again by itself
-    setTimeout(() => { refresh(); listen(seen); }, AGAIN);
+  source.addEventListener("error", (event) => {
+    if (event.target.readyState !== EventSource.CLOSED) return; // it connects again by itself
+    setTimeout(() => { if (source === event.target) { refresh(); listen(seen); } }, AGAIN);
   });
-  addEventListener("pagehide", () => source.close(), { once: true });
 }
 
-if (root) listen(root.dataset.last ?? "");
+function leave() {
+  source?.close();
+  source = null;
+}
+
+function look() {
+  clearTimeout(leaving);
+  if (document.hidden) leaving = setTimeout(leave, PATIENCE);
+  else if (!source && !root.dataset.ended) { refresh(); listen(seen); }
+}
+
+if (root) {
+  listen(root.dataset.last ?? "");
+  document.addEventListener("visibilitychange", look);
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", (event) => { if (event.persisted) look(); });
+}
