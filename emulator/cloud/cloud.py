@@ -237,6 +237,8 @@ class Cloud:
         opened.callback(self.scheduler.close)
         self.functions.wait_until_ready()
         self.router.start()
+        if self._signing_key:  # a write, which the router hears of
+            self.trust(self._signing_key)
         self.scheduler.start()
 
     def _start_endpoints(self, opened: ExitStack) -> None:

@@ -102,12 +102,24 @@ def test_ways_to_build(reader: Reader) -> None:
     fails = reader.opens("goldsmith build SPEC --on-failure shell", SPEC=spec(reader, "fails"))
     with Terminal(fails, {}) as terminal:
         terminal.until(SHELL_IS_OPEN)
+        reader.types("ls ~/.local/share/goldsmith/builds/*/machines/*/", says="console.log")
         terminal.type("abort\n")
         assert terminal.finish() == 1
     (reader.folder / "kept.sh").rename(reader.folder / "preload.sh")
 
     twice = spec(reader, "twice")
     reader.types("goldsmith build SPEC --check-reproducible", SPEC=twice, says="building again")
+
+
+def test_a_build_that_failed_late_is_retried(reader: Reader) -> None:
+    """A file gets in the way of the folder that the archive is written to, and goes away again."""
+    (reader.folder / "preload.sh").write_text("sleep 2\n")
+    late = spec(reader, "late", "output: {family: late}\n")
+    in_the_way = "while read -r line; do case $line in *MachineStarted*) echo >late-files;; esac; done"
+    reader.run(f"goldsmith build {late} --output late-files --json | {in_the_way}", status=1)
+    (reader.folder / "late-files").unlink()
+    reader.types("goldsmith builds retry BUILD", BUILD=last_build(reader), says="newest of family late")
+    assert list((reader.folder / "late-files").glob("*.tar.gz"))
 
 
 def test_the_dashboard_is_served_until_ctrl_c(reader: Reader) -> None:
