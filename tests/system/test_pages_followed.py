@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,17 @@ pytestmark = pytest.mark.vm
 STEPS = "steps:\n- {name: greet, action: run-script, inputs: {script: preload.sh, env: {GREETING: hello}}}\n"
 SHELL_IS_OPEN = "abort: give up"
 LOCAL = "local: {engine: chroot, network: false, memory_mb: 512}\n"
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what git keeps of this checkout, with its Python; return the folder."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, names.stdout.split("\0")):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target, follow_symlinks=False)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
 
 
 def home_of(reader: Reader) -> Path:
@@ -133,13 +145,23 @@ def test_the_dashboard_is_served_until_ctrl_c(reader: Reader) -> None:
         assert terminal.finish() == 0
 
 
+@pytest.mark.soak
+def test_the_first_commands_of_the_readme(reader: Reader) -> None:
+    """On a machine that has all programs, and a home that has the image: the rest of `make demo`, and the dashboard."""
+    there = Reader(checkout(reader.folder / "goldsmith"), {"HOME": str(reader.folder)})
+    there.types("make setup")
+    there.types("make demo", says="its manifest is beside it")
+    [archive] = (there.folder / "out").glob("hello-*.tar.gz")
+    with Terminal(there.opens("goldsmith serve"), {}) as terminal:
+        address = terminal.until("\r\n").strip()
+        with requests.Session() as session:
+            page = session.get(address, headers={"Accept": "text/html"}, timeout=60).text
+        assert archive.name.removesuffix(".tar.gz") in page
+
+
 def test_the_first_hour_of_a_contributor(tmp_path: Path) -> None:
     """In a copy of the checkout: a line is broken, its test fails, and the line is taken back."""
-    copy = tmp_path / "goldsmith"
-    for name in ("shared", "provisioner", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "pyproject.toml", copy)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
+    copy = checkout(tmp_path / "goldsmith")
     reader = Reader(copy, {"PYTHONDONTWRITEBYTECODE": "1"})
     reader.run("git init -q . && git add shared && git -c user.name=me -c user.email=me@example.org commit -qm copy")
     reader.types(
