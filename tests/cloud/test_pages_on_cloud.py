@@ -225,8 +225,11 @@ def test_the_care_of_a_deployment(reader: Reader, person: Person, cloud: Cloud) 
         "$(terraform -chdir=terraform/examples/basic output -raw dashboard)/api/builds",
         says='"builds"',
     )
+    reader.run("gcloud pubsub topics publish dead-letters --message looked-at")  # a pull waits for one
     dead = reader.types("gcloud pubsub subscriptions pull dead-letters --project PROJECT --limit 10 --format json")
-    assert isinstance(json.loads(dead), list)
+    held = " ".join(f"--ack-ids={each['ackId']}" for each in json.loads(dead))
+    reader.run(f"gcloud pubsub subscriptions ack dead-letters {held}")
+    reader.run("gcloud pubsub topics publish dead-letters --message taken-away")
     reader.types("gcloud pubsub subscriptions pull dead-letters --project PROJECT --limit 10 --auto-ack")
     reader.types(
         "gcloud pubsub subscriptions seek specs --project PROJECT "
