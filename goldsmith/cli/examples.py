@@ -31,6 +31,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "goldsmith plan": ("goldsmith plan build.yaml", "goldsmith plan build.yaml --json"),
     "goldsmith convert": (
         "goldsmith convert cloudbuild.yaml --output specs",
+        "goldsmith convert web.pkr.hcl --var project_id=my-project --output specs",
         "goldsmith convert -- disk-image-create -o out/my-image vm debian-minimal my-app",
     ),
     "goldsmith dib": ("goldsmith dib -o out/my-image -t qcow2,raw vm debian-minimal my-app",),

@@ -29,7 +29,7 @@ from .template_files import TemplateFolders, template_file_text
 HCL, HCL_IN_JSON = ".pkr.hcl", ".pkr.json"
 AUTOMATIC = (".auto.pkrvars.hcl", ".auto.pkrvars.json")
 FILES_LIMIT = 200
-SECRET_LENGTH = 5  # of the shortest value that is looked for
+SECRET_LENGTH = 8  # of the shortest value that is looked for: shorter ones, such as ubuntu, are found anywhere
 _LEAK = "its value stands in the spec or in its files: write sensitive = true, and give it to a step alone"
 _REFERENCE = re.compile(r"\$\{")
 

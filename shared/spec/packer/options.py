@@ -239,13 +239,14 @@ _ANSIBLE = _table(
     {
         **_ANSIBLE_BOTH,
         "groups": "ansible.groups",
+        "host_alias": "ansible.groups, where a play is for it, or for default",
         "roles_path": "ansible.roles",
         "ansible_env_vars": "ansible.roles for ANSIBLE_ROLES_PATH; what is about ssh or output has no effect, others "
         "are refused",
     },
     {
         "user ansible_ssh_extra_args local_port ssh_host_key_file ssh_authorized_key_file ansible_proxy_key_type "
-        "sftp_command use_sftp use_proxy host_alias skip_version_check keep_inventory_file inventory_directory "
+        "sftp_command use_sftp use_proxy skip_version_check keep_inventory_file inventory_directory "
         "empty_groups": "the playbook runs on the machine itself, as root",
         "galaxy_command galaxy_force_install galaxy_force_with_deps": "requirements are installed for the step, and "
         "removed after it",

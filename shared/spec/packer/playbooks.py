@@ -23,6 +23,7 @@ _NO_EFFECT = re.compile(
     r"|PYTHON(UNBUFFERED|DONTWRITEBYTECODE)|(LANG|LC_ALL)"
 )
 _SUDO = re.compile(r"sudo|/usr/bin/sudo|env|-[EHSn]+|--preserve-env")
+_HOST = re.compile(r"[-.\w]+")
 _PROGRAM = re.compile(r"(/usr/(local/)?bin/)?ansible-playbook")
 
 
@@ -48,7 +49,10 @@ def remote_playbooks(maker: StepMaker, options: OptionReader) -> None:
     roles += _settings(maker, options, "ansible_env_vars", options.texts("ansible_env_vars"), playbooks)
     note = "the playbook runs on the machine itself, and not on this one over ssh"
     options.note("playbook_file", f"{note}: what it does on localhost, it does there")
-    _playbooks(maker, options, playbooks, options.texts("groups"), roles)
+    alias = options.text("host_alias") or "default"
+    lines = [line for playbook in playbooks for line in maker.places.text(playbook).split("\n") if "hosts:" in line]
+    groups = [alias] if any(alias in _HOST.findall(line) for line in lines) else []
+    _playbooks(maker, options, playbooks, [*groups, *options.texts("groups")], roles)
 
 
 def _beside(options: OptionReader, key: str, playbooks: list[str]) -> None:

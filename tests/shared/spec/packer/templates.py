@@ -13,7 +13,7 @@ from shared.spec.packer.parts import PackerTemplate, Surroundings
 from shared.spec.packer.step_maker import TemplatePlaces
 
 FILES = {"setup.sh": "#!/bin/sh\n", "tmp.sh": "touch /tmp/x\n", "boot.sh": "sudo reboot\n", "motd": "hi\n"}
-FILES |= {"play/site.yml": "", "play/needs.yml": ""}
+FILES |= {"play/site.yml": "- hosts: [default, db]\n", "play/needs.yml": ""}
 FOLDERS = ("site", "site/", ".", "play/roles")
 SECRET = 'variable "token" {\n  sensitive = true\n}\n'
 SOURCE = """source "googlecompute" "web" {{

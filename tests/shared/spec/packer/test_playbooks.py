@@ -82,5 +82,5 @@ def test_what_people_write_around_a_playbook() -> None:
     inputs = [step["inputs"] for step in values_of("", rest)["steps"]]
     assert inputs == [
         {"playbook": "play/site.yml", "groups": ("web",), "extra_vars": {"a": "x y", "n": "3"}},
-        {"playbook": "play/site.yml", "roles": ("site",)},
+        {"playbook": "play/site.yml", "groups": ("default",), "roles": ("site",)},
     ]
