@@ -69,6 +69,13 @@ def main(arguments: Sequence[str]) -> int:
         metavar="VERSION",
         help="the version of a key of Cloud KMS that signs what is stated of images; made where there is none",
     )
+    parser.add_argument(
+        "--otlp-endpoint",
+        type=_endpoint,
+        default="",
+        metavar="URL",
+        help="the collector of OpenTelemetry that gets traces of builds: http://127.0.0.1:4318; without it, none",
+    )
     options = parser.parse_args(arguments)
     os.umask(0o077)  # of the processes that it starts, too
     try:
@@ -92,6 +99,7 @@ def run(options: argparse.Namespace, asked: Event) -> None:
         channels=options.channels,
         people=options.people,
         signing_key=options.signing_key or "",
+        otlp_endpoint=options.otlp_endpoint,
     )
     with cloud:
         sys.stdout.write(directions(cloud))
@@ -168,6 +176,13 @@ def _key_version(text: str) -> str:
     if not re.fullmatch(KEY_VERSION, text):
         wanted = "projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/1"
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a version of a key, such as {wanted}")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    """Check the address of a collector, which has no path."""
+    if not re.fullmatch(r"https?://[^\s/]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address without a path, such as http://127.0.0.1:4318")
     return text
 
 

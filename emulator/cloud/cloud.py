@@ -70,7 +70,8 @@ class Cloud:
     `maker_image` what VMs boot from that make a root from nothing (GOLDSMITH_MAKER_IMAGE),
     `webhooks` who is told of finished builds (GOLDSMITH_WEBHOOKS), `channels` where images can be promoted to
     (GOLDSMITH_CHANNELS), `people` whose addresses are known (GOLDSMITH_PEOPLE), `signing_key` the version of a key that
-    signs what is stated of images, which is made where there is none (GOLDSMITH_SIGNING_KEY).
+    signs what is stated of images, which is made where there is none (GOLDSMITH_SIGNING_KEY), `otlp_endpoint` the
+    collector that traces go to (GOLDSMITH_OTLP_ENDPOINT).
     Builds, messages and instances end with it; objects and images stay.
     """
 
@@ -88,6 +89,7 @@ class Cloud:
         channels: str = "",
         people: str = "",
         signing_key: str = "",
+        otlp_endpoint: str = "",
     ) -> None:
         self.home = home.absolute()
         self.project = project
@@ -101,6 +103,7 @@ class Cloud:
         self._channels = channels
         self._people = people
         self._signing_key = signing_key
+        self._otlp_endpoint = otlp_endpoint
         self._closing = ExitStack()
         self.identity: Identity
         self.google: GoogleEmulators
@@ -160,6 +163,7 @@ class Cloud:
             **({"GOLDSMITH_MASTER_KEY": self._master_key} if function.keyed else {}),
             **({"GOLDSMITH_WEBHOOKS": self._webhooks} if function.webhooks else {}),
             **({"GOLDSMITH_SIGNING_KEY": self._signing_key} if function.signs else {}),
+            **({"GOLDSMITH_OTLP_ENDPOINT": self._otlp_endpoint} if function.spans else {}),
             **({"GOLDSMITH_IAP_AUDIENCE": IAP_AUDIENCE} if function.name == "dashboard" else {}),
             "GOLDSMITH_IAP_KEYS_URL": self._tokens_url + IAP_KEYS_PATH,
             "GOLDSMITH_DELIVERY": self._delivery,

@@ -96,7 +96,7 @@ class _Sending:
     def _refusal(self) -> Exception:
         where, status = self._collector.where, self._status
         if not status:
-            return Transient(f"{where} cannot be reached")
+            return Transient(f"{where} cannot be reached, or gives no answer")
         if status in _PASSING:
             return Transient(f"{where} answers with status {status}")
         return Permanent(f"{where} answers with status {status}")

@@ -16,6 +16,7 @@ from shared.clock import SystemClock
 from shared.images.catalogue import Catalogue
 from tests.cloud.maker_image import MAKER
 from tests.cloud.person import Person
+from tests.shared.tracing.collector import TestCollector, collector
 from tests.shared.webhooks.receiver import Receiver, receiver
 
 SIGNING_KEY = "projects/key-project/locations/us-central1/keyRings/images/cryptoKeys/statements/cryptoKeyVersions/1"
@@ -29,7 +30,16 @@ def told() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Receiver) -> Iterator[Cloud]:
+def traced() -> Iterator[TestCollector]:
+    """The collector that gets traces of all finished builds."""
+    with collector() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def cloud(
+    tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Receiver, traced: TestCollector
+) -> Iterator[Cloud]:
     """Google Cloud, with Debian 12 as its only image."""
     hooks = {"ci": {"url": told.url, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}
     home = tmp_path_factory.mktemp("cloud")
@@ -48,6 +58,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, debian_disk: Path, told: Rec
         channels=channels,
         people=people,
         signing_key=SIGNING_KEY,
+        otlp_endpoint=traced.endpoint,
     )
     with deployed as running:
         yield running

@@ -12,6 +12,7 @@ import pytest
 from emulator.cloud.cloud import Cloud
 from tests.cloud.conftest import SIGNING_KEY
 from tests.cloud.person import Person
+from tests.shared.tracing.collector import TestCollector, tree
 from tests.shared.webhooks.receiver import Receiver
 
 pytestmark = pytest.mark.vm
@@ -21,7 +22,7 @@ LICENSE = "projects/debian-cloud/global/licenses/debian-12-bookworm"
 
 
 def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
-    person: Person, told: Receiver, cloud: Cloud
+    person: Person, told: Receiver, traced: TestCollector, cloud: Cloud
 ) -> None:
     changes = {
         "  family: hello  #": "  deprecate_old: {ttl: 30d}\n  family: hello  #",
@@ -65,6 +66,7 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     assert_listed(person, second)
     built = {first["build"], second["build"]}
     told.wait_for(lambda bodies: built <= {json.loads(body)["data"]["build"] for body in bodies})
+    assert_traced(traced, second["build"])
     assert person.gcloud("compute", "instances", "list") == []
     assert person.gcloud("compute", "disks", "list") == []
     logs = person.run("gsutil", "cat", f"{second['logs']}/**")
@@ -75,6 +77,22 @@ def test_an_uploaded_spec_becomes_an_image_and_the_next_one_retires_it(
     wanted = {f"gs://{person.bucket}/{folder}/" for folder in ("contexts", "keys", "logs", "results", "specs")}
     others = {f"gs://{person.bucket}/uploads/", f"gs://{person.bucket}/upkeep/"}  # of submits, and of each minute
     assert folders - others == wanted
+
+
+def assert_traced(traced: TestCollector, build_id: str) -> None:
+    """The collector has the build, from its request to what follows it, and no secret."""
+
+    def is_whole(_bodies: object) -> bool:
+        return {"BUILD hello", "webhook ci"} <= {span.name for span in traced.of_build(build_id)}
+
+    traced.kept.wait_for(is_whole)
+    spans = traced.of_build(build_id)
+    assert tree(spans) == [
+        *("BUILD hello", "  preparing", "  provisioning", "    build machine", "      boot", "      greet"),
+        *("      fetch", "  exporting", "  publishing", "  cleaning", "    deprecation", "  webhook ci"),
+    ]
+    assert {span.failure for span in spans} == {None}
+    assert VALUE not in repr(spans)
 
 
 def assert_shown(person: Person, newest: str, older: str, cloud: Cloud) -> None:

@@ -39,7 +39,7 @@ def desk(page: CertificatesPage) -> Desk:
     made = Desk()
     people = {"ann": PersonRule((ANN, ROBOT), folder=True)}
     page.status = 200
-    identities = GoogleIdentities(DEPLOYMENT, page.url)
+    identities = GoogleIdentities(DEPLOYMENT, page.url, made.world.clock.now)
     made.world.backend = replace(made.world.backend, people=lambda: people, identities=identities)
     made.intake = made.intake_with(Place().limits)
     return made
@@ -124,6 +124,7 @@ def test_the_same_upload_delivered_later_needs_the_token_no_more(desk: Desk, pag
     with pytest.raises(Transient, match="certificates"):
         desk.intake.uploaded("specs/hello.yaml", generation)
     page.status = 200
+    desk.world.clock.time += 60  # so long is Google not asked again
     desk.world.compute.faults["image"] = Transient("not now")
     with pytest.raises(Transient, match="not now"):
         desk.intake.uploaded("specs/hello.yaml", generation)

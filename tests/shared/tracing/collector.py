@@ -44,6 +44,9 @@ class TestCollector:
     def spans(self) -> list[GotSpan]:
         return [span for headers, body in self.kept.got for span in decoded(headers, body)]
 
+    def of_build(self, build_id: str) -> list[GotSpan]:
+        return [span for span in self.spans if span.resource["cicd.pipeline.run.id"] == build_id]
+
     def tree(self, parent: str = "") -> list[str]:
         """Return the names of all spans below one, each indented below its parent, in the order of their starts."""
         return tree(self.spans, parent)
