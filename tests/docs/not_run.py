@@ -34,6 +34,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "gcloud secrets add-iam-policy-binding repository --project PROJECT "
         "--member serviceAccount:builder@PROJECT.iam.gserviceaccount.com --role roles/secretmanager.secretAccessor",
         "gcloud iam service-accounts create ann-approves --project my-project",
+        "gcloud iam service-accounts create builder --project PROJECT",
         "gcloud beta services identity create --service=iap.googleapis.com --project=PROJECT",
         "gcloud beta run services update goldsmith-dashboard --iap --region=REGION --project=PROJECT",
         "gcloud iap web add-iam-policy-binding --resource-type=cloud-run --service=goldsmith-dashboard --region=REGION "
