@@ -20,7 +20,7 @@ from .scope import (
     joined_parts,
     template_text,
 )
-from .strings import StringPiece, loop_rounds, parts_of, string_pieces
+from .strings import StringPiece, flushed, loop_rounds, parts_of, string_pieces
 from .syntax import Attribute, TemplateError, position_of, read_expression, string_text
 
 DEPTH_LIMIT = 120  # of trees within trees
@@ -36,9 +36,10 @@ def value_of(attribute: Attribute, scope: Scope) -> Any:
         raise TemplateError("nests too deep; write it flatter", attribute.position) from error
 
 
-def template_value(text: str, at: Position, scope: Scope) -> Any:
+def template_value(text: str, at: Position, scope: Scope, *, is_trimmed: bool = False) -> Any:
     """Work out a text with `${...}` in it, such as a heredoc's or a file's for templatefile(). TemplateError."""
-    return joined_parts(parts_of(string_pieces(text, at, partial(_expression, scope)), scope) or [""], at)
+    pieces = string_pieces(text, at, partial(_expression, scope))
+    return joined_parts(parts_of(flushed(pieces) if is_trimmed else pieces, scope) or [""], at)
 
 
 def _expression(scope: Scope, text: str, at: Position) -> Callable[[Scope], Any]:
@@ -122,12 +123,8 @@ class _Reader:
     def heredoc(self, tree: Any, *, is_trimmed: bool) -> Any:
         _, *lines = str(tree.children[0]).replace("\r\n", "\n").rstrip("\n").split("\n")
         text = "".join(f"{line}\n" for line in lines[:-1])  # the last has the delimiter
-        if is_trimmed:
-            lines = text.split("\n")
-            cut = min((len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()), default=0)
-            text = "\n".join(line[cut:] for line in lines)
         place = self.place(tree)
-        return template_value(text, Position(place.line + 1, 1), self.scope)
+        return template_value(text, Position(place.line + 1, 1), self.scope, is_trimmed=is_trimmed)
 
     def read_tuple(self, tree: Any, depth: int) -> Any:
         return [self.value(child, depth) for child in _values(tree)]

@@ -61,6 +61,25 @@ def string_pieces(
     return [*found, *_texts(text[place:], Position(line, 1))]
 
 
+def flushed(pieces: Sequence[StringPiece]) -> list[StringPiece]:
+    """Return the pieces of a heredoc `<<-` without the indent that its lines share.
+
+    As in HCL, lines behind one whose break `~` has taken away keep their indent: it is no beginning of a line any more.
+    https://github.com/hashicorp/terraform/issues/23710
+    """
+    found = _trimmed(pieces)
+    begins, cut, indents = True, [], []
+    for index, piece in enumerate(found):
+        text = piece.text if piece.kind == "text" else ""
+        if begins and (text.strip() or not text.endswith("\n")):  # no blank line
+            indents.append(len(text) - len(text.lstrip()))
+            cut.append(index)
+        begins = text.endswith("\n")
+    for index in cut:
+        found[index] = replace(found[index], text=found[index].text[min(indents) :])
+    return found
+
+
 def parts_of(pieces: Sequence[StringPiece], scope: Scope) -> list[Any]:
     """Return the texts and values that the pieces come to. TemplateError."""
     return _parts(_trimmed(pieces), scope)

@@ -131,19 +131,27 @@ def test_values_that_need_themselves_are_told() -> None:
     assert "3: cpus: local.a needs itself; write its value" in problems
 
 
-def test_directives_of_heredocs() -> None:
-    text = """<<-END
-    %{ for key, each in {a = [1, 2], b = []} ~}
-    ${key}:%{ for one in each } ${one}%{ endfor }
-    %{ if length(each) == 0 ~}
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        ("<<", "        a: 1 2\n          some\n            b:\n          none\n            %{ text\n"),
+        ("<<-", "    a: 1 2\n      some\n        b:\n      none\n        %{ text\n"),
+    ],
+)
+def test_directives_of_heredocs(mark: str, text: str) -> None:
+    heredoc = f"""{mark}END
+    %{{ for key, each in {{a = [1, 2], b = []}} ~}}
+    ${{key}}:%{{ for one in each }} ${{one}}%{{ endfor }}
+    %{{ if length(each) == 0 ~}}
       none
-    %{ else ~}
+    %{{ else ~}}
       some
-    %{ endif ~}
-    %{ endfor ~}
-    %%{ text
-    END"""
-    assert worked_out(text) == "a: 1 2\n  some\nb:\n  none\n%{ text\n"
+    %{{ endif ~}}
+    %{{ endfor ~}}
+    %%{{ text
+END
+"""
+    assert worked_out(heredoc) == text
 
 
 @pytest.mark.parametrize(
