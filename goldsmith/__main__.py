@@ -18,31 +18,54 @@ from shared.errors import GoldsmithError
 
 from .cli.app import app
 from .completion.answer import COMPLETING, answer
-from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, of_error
+from .exit_status import ENVIRONMENT, INTERRUPTED, NOT_SUCCEEDED, WRONG_INPUT, of_error
 from .screen.text import complain
+
+_OF_A_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # what is wrong with a path itself, whatever there is on the disk
 
 
 def main() -> int:
     """Run the command line; give the exit status, or leave with it where the command line itself is wrong."""
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8 costs letters, not the build
     if COMPLETING in os.environ:
         return _complete()
+    status = _run()
+    written = _flush()
+    return status or (0 if written else ENVIRONMENT)
+
+
+def _run() -> int:
+    """Run the command, and tell what went wrong; give the exit status."""
     try:
         app(prog_name="goldsmith")
+    except SystemExit as end:  # as typer ends
+        return end.code if isinstance(end.code, int) else 0
     except GoldsmithError as error:
         _tell(str(error))
         return of_error(error)
     except OSError as error:  # of a file that no code of ours expects to be wrong
         if error.errno == errno.EIO and _has_lost_terminal():
             return NOT_SUCCEEDED  # as where a reader has gone
-        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return ENVIRONMENT
+        if error.errno == errno.ENOSPC and not error.filename:
+            _lead_nowhere(sys.stdout)  # so that it is told once
+            error.filename = "standard output"
+        _tell(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error))
+        return WRONG_INPUT if error.errno in _OF_A_PATH else ENVIRONMENT
     except KeyboardInterrupt:  # before the command line was read; typer takes those that come later
         return INTERRUPTED
-    finally:
-        _flush()
     return 0
+
+
+def _open_what_is_closed() -> None:
+    """Open the standard streams that the process was started without, or files would take their numbers."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(opened, mode))
 
 
 def _complete() -> int:
@@ -67,12 +90,17 @@ def _tell(text: str) -> None:
         complain(text)
 
 
-def _flush() -> None:
-    """Write what is left, or Python would at its end, with a status of its own; a reader that has gone is no fault."""
+def _flush() -> bool:
+    """Write what is left, or Python would at its end, with a status of its own; a reader that has gone is no fault.
+
+    Return whether standard output has all.
+    """
     fault = _flushed(sys.stdout)
-    if fault is not None and not isinstance(fault, BrokenPipeError):
+    lost = fault is not None and not isinstance(fault, BrokenPipeError)
+    if fault is not None and lost:
         _tell(f"standard output: {fault.strerror}")
     _flushed(sys.stderr)
+    return not lost
 
 
 def _flushed(stream: TextIO) -> OSError | None:
@@ -80,9 +108,13 @@ def _flushed(stream: TextIO) -> OSError | None:
     try:
         stream.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _lead_nowhere(stream)
         return error
     return None
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.errors import EnvironmentFault, GoldsmithError, InputError
 
 NOT_SUCCEEDED = 1  # a build did not succeed, or the state could not be read or written
-BAD_INPUT = 2  # nothing was created
+WRONG_INPUT = 2  # nothing was created
 ENVIRONMENT = 3  # this machine or project lacks something
 INTERRUPTED = 130  # ended with Ctrl-C
 
@@ -13,5 +13,5 @@ INTERRUPTED = 130  # ended with Ctrl-C
 def of_error(error: GoldsmithError) -> int:
     """Return the exit status of what went wrong."""
     if isinstance(error, InputError):
-        return BAD_INPUT
+        return WRONG_INPUT
     return ENVIRONMENT if isinstance(error, EnvironmentFault) else NOT_SUCCEEDED

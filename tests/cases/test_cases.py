@@ -165,6 +165,7 @@ def test_what_is_decided_without_a_machine(tmp_path: Path, case: Case) -> None:
     assert run("builds", "list", "--json").document() == []
 
 
+@pytest.mark.slow
 def test_disks_in_odd_forms(tmp_path: Path) -> None:
     """Imported where they hold a whole disk, also under a wrong ending; refused with the reason where not."""
     run, folder = Commands(tmp_path / "home", tmp_path), tmp_path / "disks"

@@ -34,6 +34,7 @@ def most_publishing(seed: int) -> tuple[int, int]:
     return simulation.publishing, len([build for build in simulation.built() if build.outcome is Outcome.SUCCEEDED])
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_family_never_publish_at_once() -> None:
     found = [most_publishing(seed) for seed in range(40, 60)]
     assert {most for most, _succeeded in found} <= {0, 1}

@@ -61,6 +61,7 @@ def assert_version(launcher: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"goldsmith {RELEASE}\n", "")
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_builds_an_image(goldsmith: Goldsmith, tmp_path: Path) -> None:
     launcher = installed_goldsmith(tmp_path)
     brought = {path.name for path in site_packages(tmp_path).iterdir() if path.suffix != ".pth"}

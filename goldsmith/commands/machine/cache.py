@@ -60,7 +60,9 @@ def verify() -> int:
 
 
 def export_all(archive: Path) -> None:
-    """Write all layers into an archive."""
+    """Write all layers into an archive. InputError."""
+    if archive.is_dir() or not archive.name:
+        raise InputError(f"{archive} is a folder; name a file in it, such as {archive / 'layers.tar'}")
     say(f"{archive}: {_counted(opening.cache_here(home()).export(archive))}")
 
 

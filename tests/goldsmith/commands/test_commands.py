@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from goldsmith.exit_status import ENVIRONMENT, NOT_SUCCEEDED
 from shared.build.build import Build, Outcome, State
 from shared.build.events import read_build
 from shared.clock import SystemClock
@@ -396,11 +397,52 @@ def test_reader_that_has_gone_and_full_disk(home: Path) -> None:
     environment = {**os.environ, "GOLDSMITH_HOME": str(home)}
     reading, writing = os.pipe()
     os.close(reading)
-    for out, said in ((writing, ""), (os.open("/dev/full", os.O_WRONLY), "No space left on device")):
+    full = os.open("/dev/full", os.O_WRONLY)
+    for out, said, statuses in ((writing, "", (0, NOT_SUCCEEDED)), (full, "No space left on device", (ENVIRONMENT,))):
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.PIPE, text=True)
         os.close(out)
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == bool(said)
+        assert done.returncode in statuses
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_on_a_full_disk_is_one_line(unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "goldsmith", "--help"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "goldsmith: standard output: No space left on device\n"
+    assert done.returncode == ENVIRONMENT
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_change_nothing_but_what_is_seen(home: Path, closed: str) -> None:
+    keep(home, DONE)
+    for command, status in (("builds show hello", 0), ("builds show nothing", 2)):
+        line = f"exec '{sys.executable}' -m goldsmith {command} {closed}"
+        environment = {**os.environ, "GOLDSMITH_HOME": str(home)}
+        done = subprocess.run(["sh", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == status
+        assert "Traceback" not in done.stderr
+        assert bool(done.stdout) == (status == 0 and ">&-" not in closed.replace("2>&-", ""))
+
+
+@pytest.mark.parametrize(
+    "command", ["validate", "convert", "init --yes", "images import", "cache export", "cache import", "triggers add"]
+)
+def test_a_name_that_is_too_long_is_2(run: Commands, command: str, tmp_path: Path) -> None:
+    done = run(*command.split(), tmp_path / ("x" * 300))
+    assert (done.status, done.out) == (2, "")
+    assert "File name too long" in done.err
+    assert "Errno" not in done.err
+
+
+@pytest.mark.parametrize("place", ["/", "", "."])
+def test_the_archive_of_the_cache_is_no_folder(run: Commands, place: str) -> None:
+    done = run("cache", "export", place)
+    assert done.status == 2
+    assert "is a folder; name a file in it" in done.err
 
 
 @pytest.mark.parametrize("stream", ["/dev/full", "a reader that has gone"])

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.goldsmith.completion.interactive_shell import InteractiveShell
 from tests.goldsmith.completion.typed_lines import LINES
+
+pytestmark = pytest.mark.slow
 
 
 def test_bash_completes_lines(filled: Path, folder: Path) -> None:

@@ -10,6 +10,8 @@ from goldsmith.completion.installation import install_completion
 from tests.goldsmith.completion.interactive_shell import InteractiveShell
 from tests.goldsmith.completion.typed_lines import LINES
 
+pytestmark = pytest.mark.slow
+
 SHELLS = ("zsh", "fish")
 
 

@@ -18,6 +18,8 @@ from provisioner.system.partition_table import read_open_table, read_table
 from tests.provisioner.cos.disk import OEM, ROOT_A, STATE, CosDisk, make_cos_disk, tool
 from tests.provisioner.power_cut import MemoryDisk, Power, PowerCut
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 GIB = 1 << 30
 KEPT = (2, 4, 5, 6, 7, 9, 10, 11, 12)

@@ -17,6 +17,8 @@ from provisioner.elements.model import ElementsError, expand_elements, find_elem
 from tests.provisioner.elements.element_folders import ORIGINAL, PACKAGE
 from tests.provisioner.elements.original_programs import ask_original
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = find_elements([str(ORIGINAL)])
 NAMES = sorted(FOLDERS.by_name)
 SYSTEMS = ("debian-minimal", "ubuntu-minimal", "fedora", "centos", "opensuse", "rocky-container", "gentoo")

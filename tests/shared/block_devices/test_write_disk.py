@@ -34,6 +34,8 @@ from tests.shared.disks.small_disks import MIB, rooted, tool
 from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER, MODES, give, place_for, run
 from tests.shared.sandbox.trees import full_disk, in_folder, on_disk
 
+pytestmark = pytest.mark.slow
+
 TIME = 1_700_000_000
 GIB = 1 << 30
 FSTAB = FstabEntry()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -316,6 +317,7 @@ RARE = (
 """Seeds of stories that come to what few do; all others are tried where these do not suffice."""
 
 
+@pytest.mark.slow
 def test_the_stories_reach_every_rule() -> None:
     """Or the properties here would hold for nothing."""
     whole = replace(values.plan(), verify_steps=values.plan().steps)

@@ -24,6 +24,8 @@ from tests.provisioner.elements.element_folders import ORIGINAL, element
 from tests.shared.origins.cloud_disks import cloud_disk
 from tests.shared.sandbox.ordinary_user import MODES, place_for
 
+pytestmark = pytest.mark.slow
+
 ROOT = """#!/bin/bash
 set -eu
 mkdir -p "$TARGET_ROOT"/{bin,dev,etc,tmp,usr/local/bin}

@@ -24,6 +24,8 @@ from tests.shared.origins.containers import archived, layout, saved
 from tests.shared.sandbox.ordinary_user import AS_USER, MODES, give, place_for, run
 from tests.shared.sandbox.trees import CAPABILITY, on_disk
 
+pytestmark = pytest.mark.slow
+
 KERNEL: list[Entry] = [
     folder("./boot/"),
     entry("./boot/vmlinuz-6.1.0-9", data=b"old kernel"),

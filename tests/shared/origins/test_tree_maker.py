@@ -19,6 +19,8 @@ from tests.shared.origins.archives import TIME, Entry, compressed, entry, folder
 from tests.shared.sandbox.ordinary_user import AS_USER, run
 from tests.shared.sandbox.trees import CAPABILITY, in_folder, packed_acl
 
+pytestmark = pytest.mark.slow
+
 SMALL = Bounds("a test", read=1 << 20, kept=8 << 20, steps=10_000, remedy="leave it")
 CANARY = "canary"
 WAYS = ("tar", "gz", "bz2", "xz", "zst")

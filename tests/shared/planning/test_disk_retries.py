@@ -255,6 +255,7 @@ def test_of_two_at_once_one_wins_and_nothing_leaks(other: str, dies: bool) -> No
     assert at > 3
 
 
+@pytest.mark.slow
 def test_a_retry_that_dies_anywhere_comes_to_its_end() -> None:
     at = calls = 0
     while at <= calls:

@@ -358,6 +358,7 @@ def test_of_two_at_once_one_wins_and_nothing_is_lost(other: str, dies: bool) -> 
     assert at > 3
 
 
+@pytest.mark.slow
 def test_a_retry_that_dies_anywhere_comes_to_its_end() -> None:
     at = calls = 0
     while at <= calls:

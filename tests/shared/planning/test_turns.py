@@ -23,6 +23,8 @@ from shared.spec.model import Spec
 from tests.world import values
 from tests.world.world import Guest, World
 
+PARTS = [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 8))]
+
 SOURCE = SourceImage("local", "debian-12-20261101", "sha256-0001")
 O = Outcome  # noqa: E741 - as in test_lifecycle.py
 
@@ -95,7 +97,7 @@ class TestConcurrency:
         world.finish()
         assert world.most == 3
 
-    @pytest.mark.parametrize("part", range(8))
+    @pytest.mark.parametrize("part", PARTS)
     def test_a_process_may_die_at_any_call(self, part: int) -> None:
         calls = self.run(None).calls
         assert calls > 100
@@ -272,7 +274,7 @@ class TestSameContent:
         names = [build.image.name for build in map(world.build, ids) if build.image]
         assert names[1] == f"{names[0]}-2"
 
-    @pytest.mark.parametrize("part", range(8))
+    @pytest.mark.parametrize("part", PARTS)
     def test_a_process_may_die_at_any_call(self, part: int) -> None:
         calls = self.run(None).calls
         for call in range(part, calls, 8):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -323,6 +324,7 @@ def happen(fleet: Fleet, what: str, which: int) -> None:
         getattr(fleet, what)(which)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_the_family_and_its_channels_lead_to_good_images_whatever_happens(

@@ -30,6 +30,8 @@ from tests.world.published import FAMILY, add_build, build_of, image_of
 from tests.world.race import Race, Steps
 from tests.world.world import World
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("one", "two", "three", "four")  # oldest first; the first is published when it begins
 TRIES = 30
 MOST = 1000  # calls of one piece of work

@@ -107,6 +107,7 @@ def pushes(backend: LocalBackend) -> list[Path]:
     return [*(backend.home / "pushes").iterdir()]
 
 
+@pytest.mark.slow
 def test_gcloud_sees_the_image_of_a_command(cloud: Cloud, backend: LocalBackend, tmp_path: Path) -> None:
     environment = {
         **os.environ,
@@ -141,6 +142,7 @@ def test_gcloud_sees_the_image_of_a_command(cloud: Cloud, backend: LocalBackend,
     assert f"pushed:      {PROJECT}/web, id {seen['id']}" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_push_that_dies_anywhere_goes_on(cloud: Cloud, backend: LocalBackend) -> None:
     """The process ends before or after each call; the next one makes one image of each name, and leaves nothing."""
     calls = 0

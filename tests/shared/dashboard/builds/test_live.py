@@ -185,6 +185,7 @@ def test_a_line_that_has_not_ended_comes_with_the_next_piece(client: FlaskClient
     assert (more["lines"], more["start"], more["next"]) == ([[["half", ""]]], 6, 11)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_long_console_is_shown_and_all_of_it_can_be_read(client: FlaskClient, world: World) -> None:
     lines = [f"line {number}" for number in range(40_000)]
     world.bucket.write(f"logs/{RUNNING}/{VM}.log", "".join(f"{line}\n" for line in lines).encode())

@@ -21,6 +21,8 @@ from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.sandbox.ordinary_user import AS_ROOT, give, run
 from tests.shared.sandbox.trees import full_disk, on_disk
 
+pytestmark = pytest.mark.slow
+
 DATE = 1_700_000_000
 AFTER, BEFORE = DATE + 5000, DATE - 5000
 

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from shared.disks.disk import Disk
 from shared.sandbox.roots.tree_root import SourceDisk, copy_without_root, open_kept_root, unwritten_disk
 from shared.sandbox.roots.unpack_root import UnpackedRoot, unpack_root
@@ -11,6 +13,8 @@ from shared.sandbox.roots.write_root import write_root
 from shared.sandbox.user_namespace import run_with_all_ids
 from tests.shared.sandbox.ordinary_user import give, run
 from tests.shared.sandbox.trees import full_disk, on_disk
+
+pytestmark = pytest.mark.slow
 
 TIME = 1_700_000_000
 

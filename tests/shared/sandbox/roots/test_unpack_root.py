@@ -15,6 +15,8 @@ from tests.shared.disks.small_disks import LINUX_ROOT, MIB, os_tree, partitioned
 from tests.shared.sandbox.ordinary_user import give, run
 from tests.shared.sandbox.trees import NANOSECONDS, ROOT_START, full_disk, in_folder, on_disk
 
+pytestmark = pytest.mark.slow
+
 
 def unpacked(disk: str, folder: str) -> Any:
     """Unpack, and describe the files as their owner sees them."""

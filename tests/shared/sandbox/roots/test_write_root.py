@@ -18,6 +18,8 @@ from tests.shared.disks.small_disks import LINUX_ROOT, MIB, os_tree, partitioned
 from tests.shared.sandbox.ordinary_user import MODES, give, place_for, run
 from tests.shared.sandbox.trees import ROOT_START, full_disk, on_disk
 
+pytestmark = pytest.mark.slow
+
 TIME = 1_700_000_000
 SETTINGS = (
     "Filesystem volume name|Filesystem UUID|Filesystem features|Filesystem flags|Default mount options|Errors behavior|"
