@@ -29,7 +29,7 @@ _PATIENCE = (5.0, 10.0)  # seconds until the connection, and until each part of 
 _LONGEST_KEPT, _SHORTEST_KEPT = 6 * 3600.0, 60.0  # seconds
 _RENEWED_AT = 0.9  # of the time for which they count
 _WAIT = 3.0  # seconds that a thread waits for another one that fetches
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds after a fault, twice as long after each further one
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds after a second fault, twice as long after each further one
 _SKEW = 30  # seconds that Google's clock may be ahead of this one
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})")
 _GCLOUD = "gcloud auth print-identity-token --impersonate-service-account=ACCOUNT --include-email"
@@ -169,7 +169,7 @@ class _SignedByGoogle:
         try:
             found, seconds = self._fetch()
         except Transient as error:
-            pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE) if self._failures else 0.0
             self._failures, self._failed_until, self._failure = self._failures + 1, now + pause, str(error)
             return known.still(now, error)
         kept = min(max(seconds, _SHORTEST_KEPT), _LONGEST_KEPT)
