@@ -107,11 +107,15 @@ def newest_good(
 def _was_replaced(image: Image, backend: Backend) -> bool:
     """Return whether a build has deprecated an image, in favour of the one that it has made.
 
-    The document of that one says so. The release before has not written it there, a build that is still at it has not
-    yet, and one that has given it up never does: its events, and its state, do.
+    Its own document says so, also when the newer image is gone. For what earlier releases have deprecated, the document
+    of the newer one does. That was not written there by a build that is still at it, or has given it up, and by still
+    earlier releases: the build's events, and its state, say so.
     """
     if image.deprecated != "DEPRECATED" or not image.replacement:
         return False
+    known = find_image(image.project, image.name, backend)
+    if known is not None and known.id == image.id and known.replaced_by == image.replacement:
+        return True
     other = find_image(image.project, image.replacement, backend)
     if other is None:
         return False

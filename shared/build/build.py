@@ -258,6 +258,7 @@ class ImageDocument:
     verified: bool | None = None  # of a published one, whether it was booted and `verify` run; None: not known
     source_id: str = ""  # of a published one, the id of the image that it was built from; "": not known
     replaced: tuple[str, ...] = ()  # the older images of its family that were deprecated in its favour
+    replaced_by: str = ""  # the newer image for which a build has deprecated it, which may be gone; "": not known
     revoked: Revocation | None = None
     retired: Retirement | None = None
     distributed: tuple[Distributed, ...] = ()  # those that it has been shared with, and its copies on Google Cloud
@@ -270,12 +271,13 @@ class ImageDocument:
     def beside(self, known: ImageDocument | None) -> ImageDocument:
         """Return what a build writes of its image over what is known of it.
 
-        No revocation, no retirement and no copy is forgotten.
+        No replacement, no revocation, no retirement and no copy is forgotten.
         """
         if known is None or (known.build_id, known.id) != (self.build_id, self.id):
             return self
         return replace(
             self,
+            replaced_by=self.replaced_by or known.replaced_by,
             revoked=self.revoked or known.revoked,
             retired=self.retired or known.retired,
             distributed=self.distributed or known.distributed,

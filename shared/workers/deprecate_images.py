@@ -6,6 +6,7 @@ Never a newer one, never all at once. What is distributed hangs on nothing that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..backend import Backend
 from ..build.build import Build
@@ -14,10 +15,12 @@ from ..build.orders import Order
 from ..build.plan import ImagePlan
 from ..engine.reasons import distribution_warning
 from ..errors import CloudError, NotFound, Permanent, Transient
-from ..ownership import is_revoked, may_retire, newest_good
+from ..ownership import find_image, is_revoked, may_retire, newest_good
 from ..ports import Image
 from ..published.distribution import DistributionResult, distribute
 from .machines import planned
+
+_TRIES = 20  # while others change the same document
 
 
 def deprecate_images(build: Build, order: Order, backend: Backend) -> ImagesDeprecated:
@@ -77,6 +80,7 @@ def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[st
     done = [image.name for image in older if image.replacement == ours.name]  # by an earlier delivery of this order
     for image in active[policy.keep :]:
         try:
+            _record_replacement(image, ours.name, backend)
             backend.compute.deprecate_image(image.project, image.name, ours.name, deletes_at)
             done.append(image.name)
         except NotFound:
@@ -87,6 +91,20 @@ def _deprecate_older(ours: Image, plan: ImagePlan, backend: Backend) -> tuple[st
         _give_back(ours, older, backend)
     _raise(faults)
     return tuple(sorted(done))
+
+
+def _record_replacement(image: Image, newer: str, backend: Backend) -> None:
+    """Record in the document of an image, if it is ours, for which one it is about to be deprecated. Transient.
+
+    A revocation goes back to it by that, when the newer one has been deleted long since.
+    """
+    for _ in range(_TRIES):
+        known = find_image(image.project, image.name, backend)
+        if known is None or known.id != image.id or known.replaced_by == newer:
+            return
+        if backend.store.save_image(replace(known, replaced_by=newer), known):
+            return
+    raise Transient(f"what is known of image {image.name} is being changed by others")
 
 
 def _leads(ours: Image, family: Sequence[Image], backend: Backend) -> bool:

@@ -47,7 +47,7 @@ class Steps(Fuse):
 
     def touch(self) -> None:
         actor = self.actors.get(threading.get_ident())
-        if actor is None:
+        if actor is None or actor.ended:  # a thread of a pool can have the ident of one that has ended
             return
         actor.stopped.release()
         actor.go.acquire()

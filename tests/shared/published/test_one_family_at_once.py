@@ -1,153 +1,291 @@
 """All that can happen to the images of one family with channels, at once.
 
-Builds, retries, promotions, approvals, revocations and retirements, users and failures: each is whole, is killed at a
-call of an adapter, or is interrupted there by another one. What holds is looked at after every call:
-
-    the family leads to the newest of its images that are verified, published and not revoked, unless one that is newer
-    is just being revoked or taken back; a channel leads to no image that is unverified, revoked, gone, or not approved
-    where it has approvers; nothing is deleted that is in use, leads a family or a channel, or that Goldsmith has not
-    made; and what it has not made stays as it is
+Builds, retries, promotions, approvals, revocations, retirements, users, people, late messages and faults: each is
+whole, is killed at a call of an adapter, or runs beside another one, of which either goes on, and is killed, at any
+call. What is right is told by tests/world/family_law.py after every call, from what an observer sees.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from shared.build.build import Build, ImageDocument, Outcome, State, StepRecord
+from provisioner.protocol import VERIFY
+from shared.build.build import Build, Outcome, State, StepRecord
 from shared.build.damage import readable_builds
-from shared.build.image.approval import AskedPromotion, promotion_id
+from shared.build.image.approval import AskedPromotion, PromotionAnswer
 from shared.build.image.channels import Channel
+from shared.build.image.people import PersonRule
 from shared.build.image.retire_rules import RetireRule
-from shared.build.plan import Deprecation, ImagePlan
-from shared.errors import EnvironmentFault, InputError, NameTaken, Permanent, Transient
+from shared.build.plan import Deprecation, ImagePlan, SourceImage
+from shared.errors import GoldsmithError, InputError, Permanent, Transient
 from shared.image_users import ImageUse
 from shared.names import BUILD_LABEL
-from shared.planning.retries import ask_for_retry
-from shared.ports import Image, Message, ResourceKind
-from shared.published.approval import PersonsWord, answer_promotion, ask_promotion
+from shared.planning.retries import RETRY_PHASES, ask_for_retry
+from shared.ports import Image, Message
+from shared.published.approval import PersonsWord, answer_promotion, ask_promotion, lapse_promotions
+from shared.published.image_check import check_image
 from shared.published.retirement import Retiring, retire_images
 from shared.published.revocation import revoke_image
+from shared.upkeep.sweep import sweep_kept
 from tests.world import values
-from tests.world.fakes import FakeCompute, FakeDisk, FakeMachine
+from tests.world.fakes import FakeDisk, FakeMachine
+from tests.world.family_law import DAY, ApprovedChannel, FamilyLaw, age
 from tests.world.fuse import Died, Fuse
 from tests.world.published import FAMILY, add_build, build_of, image_of
+from tests.world.race import Race, Steps
 from tests.world.world import Guest, World
 
-DAY = 86_400.0
-CHANNELS = {"dev": Channel(), "prod": Channel(approvers=("ann@example.com",))}
-ALIEN = Image("local", "alien", "by-hand", 1.0, family=FAMILY)
-REFUSED = (InputError, Permanent, Transient, EnvironmentFault, NameTaken)
+PERSONS = {"ann@example.com": "ann", "ann@lab.example.com": "ann", "bob@example.com": "bob", "cat@example.com": "cat"}
+PEOPLE = {"ann": PersonRule(tuple(PERSONS)[:2]), "bob": PersonRule(("bob@example.com",))}  # cat is not named
+WITHIN = 2 * DAY
+CHANNELS = {"dev": Channel(), "prod": Channel(tuple(PERSONS), WITHIN)}
+FOREIGN = (
+    Image("local", "alien", "by-hand-1", 1.0, family=FAMILY),
+    Image(
+        *("local", "forged", "by-hand-2", 2.0),
+        family=FAMILY,
+        labels={BUILD_LABEL: "image-a-0123456789ab"},
+        deprecated="OBSOLETE",
+    ),
+    Image(
+        *("local", "shelved", "by-hand-3", values.NOON + 30),
+        family=FAMILY,
+        deprecated="DEPRECATED",
+        replacement="image-a",
+    ),
+    Image("local", "strange", "by-hand-4", values.NOON + 90, family=f"{FAMILY}-dev", deprecated="DEPRECATED"),
+)
+FAULTS: tuple[tuple[str, type[GoldsmithError]], ...] = (
+    ("set_family", Permanent),
+    ("create_image", Permanent),
+    ("deprecate_image", Permanent),
+    ("label_image", Permanent),
+    ("activate_image", Transient),
+    ("obsolete_image", Transient),
+    ("copy_image", Transient),
+    ("delete", Transient),
+)
+MOST = 100_000  # calls of one piece of work
+MESSAGES = 60  # that are handled at once, at most
+
+Ending: TypeAlias = Literal["both", "first", "second", "neither"]
 
 
-class Watched(FakeCompute):
-    """Shows each deletion to the test before it happens."""
+@dataclass(frozen=True)
+class Course:
+    """How something happens: whole, killed at a call, or beside something else."""
 
-    watch: Callable[[Image], None]
+    killed: int = 0
+    beside: str = ""
+    other: int = 0  # which one of that
+    turns: tuple[int, ...] = ()  # calls of either, in turn
+    ends: Ending = "both"  # what is not killed after these
 
-    def delete(self, kind: ResourceKind, name: str, project: str, zone: str, *, image_id: str = "") -> None:
-        if kind == "image" and name in self.all_images and image_id in ("", self.all_images[name].id):
-            self.watch(self.all_images[name])
-        super().delete(kind, name, project, zone, image_id=image_id)
+
+class Nobody:
+    """Tokens prove nothing here: people's words come by requests."""
+
+    def mail_of(self, token: str, purpose: str) -> str:
+        raise InputError("this token proves nothing")
 
 
 @dataclass
 class Guests(Guest):
-    """VMs of builds of which some fail their verification."""
+    """VMs of builds of which some fail their verification; the law sees which images pass."""
 
+    law: FamilyLaw = field(kw_only=True)
     failing: set[str] = field(default_factory=set)
 
     def run(self, machine: FakeMachine, disk: FakeDisk, publish: Callable[[Message], None]) -> bool:
-        failing = machine.request.job.build_id in self.failing
-        guest = Guest(fails_at=0, phase="verify", bucket=self.bucket) if failing else Guest(bucket=self.bucket)
+        job = machine.request.job
+        fails = job.phase == VERIFY and job.build_id in self.failing
+        image = self.law.images.get(machine.request.source_image)
+        if job.phase == VERIFY and image is not None:
+            (self.law.verified.discard if fails else self.law.verified.add)(image.id)
+        guest = Guest(fails_at=0, phase="verify", bucket=self.bucket) if fails else Guest(bucket=self.bucket)
         return guest.run(machine, disk, publish)
 
 
-class Calls(Fuse):
-    """Looks at the family after each call; at one of them another piece of work is done, or the process dies."""
+class Looks(Fuse):
+    """Looks at the family at each call, and ends the process at one of them."""
 
-    def __init__(self, fleet: Fleet, at: int | None = None, work: Callable[[], None] | None = None) -> None:
-        super().__init__()
-        self._fleet, self._at, self._work = fleet, at, work
-        self._busy = False
+    def __init__(self, look: Callable[[], None], last: int = 0) -> None:
+        super().__init__(last or None)
+        self._look = look
 
     def touch(self) -> None:
-        if self._busy:
-            return
-        self.count += 1
-        self._busy = True
-        try:
-            self._fleet.check()
-        finally:
-            self._busy = False
-        if self.count == self._at:
-            self._at = None
-            if self._work is None:
-                raise Died
-            self._work()
+        self._look()
+        super().touch()
 
 
-class Fleet:
-    """A family with two channels, and what is known to be done."""
+class Family:
+    """A family with two channels, what can happen to it, and the law of it."""
 
     def __init__(self) -> None:
-        self.guests = Guests()
-        self.world = World(self.guests)
-        self.compute = Watched(self.world.clock, self.world.bucket)
-        self.compute.watch = self.check_deletion
-        self.compute.all_images[ALIEN.name] = ALIEN
-        self.world.compute = self.compute
-        self.world.backend = replace(
-            self.world.backend, compute=self.compute, channels=lambda: CHANNELS, adopted_families=()
+        world = World()
+        channels = {"dev": ApprovedChannel({}), "prod": ApprovedChannel(PERSONS, WITHIN)}
+        named = {mail: person for mail, person in PERSONS.items() if person in PEOPLE}
+        self.law = FamilyLaw(FAMILY, channels, named, world.clock)
+        self.guests = Guests(law=self.law, bucket=world.bucket)
+        self.world = world
+        world.guest = self.guests
+        world.compute.all_images = self.law.images
+        world.backend = replace(
+            world.backend,
+            channels=lambda: CHANNELS,
+            people=lambda: PEOPLE,
+            identities=Nobody(),
+            adopted_families=(),
         )
-        self.used: dict[str, str] = {}  # names of images, by their ids
-        self.revoked: set[str] = set()  # ids of images whose revocation has returned
-        self.revoking: set[str] = set()  # ids of those that were begun
+        for image in FOREIGN:
+            self.law.images.place(image)
+            self.law.foreign[image.name] = image
         self.count = 0
-        self.deleted = 0
+        self._heard = 0
+        self._last_word: tuple[str, PromotionAnswer, PersonsWord] | None = None
         for name in ("image-a", "image-b", "image-c"):
-            self.publish(name)
-        self.calls(Calls(self))
+            self._publish(name)
+        self.calls(Looks(self.look))
 
-    def publish(self, name: str) -> None:
+    def _publish(self, name: str) -> None:
         """Have an image that an earlier build has made, in the place of the one before it."""
-        before = self.leads_to(FAMILY)
+        before = self.law.leads_to(FAMILY)
+        assert before is not None
         self.world.clock.time += 60
         build = replace(build_of(name), verify_steps=(StepRecord("look", "run-script", "done"),))
-        if before not in (None, ALIEN):
+        if before.id in self.law.made:
             build = replace(build, replaced=(before.name,))
-            self.compute.all_images[before.name] = replace(before, deprecated="DEPRECATED", replacement=name)
+            known = self.world.store.image("local", before.name)
+            assert known is not None
+            assert self.world.store.save_image(replace(known, replaced_by=name), known)
+            self.law.images.place(replace(before, deprecated="DEPRECATED", replacement=name))
         add_build(self.world.store, build)
-        self.compute.all_images[name] = replace(image_of(build), created=self.world.clock.now())
+        image = replace(image_of(build), created=self.world.clock.now())
+        self.law.makes(image)
+        self.law.images.place(image)
+        self.law.verified.add(image.id)
+        self.law.announced.add(image.id)
+        self.law.joined[image.id] = FAMILY
 
     def calls(self, fuse: Fuse) -> None:
-        self.world.store.fuse = self.world.bus.fuse = self.world.bucket.fuse = self.compute.fuse = fuse
+        world = self.world
+        world.store.fuse = world.bus.fuse = world.bucket.fuse = world.compute.fuse = fuse
 
-    # What may happen.
+    def look(self) -> None:
+        published = self.world.bus.published
+        while self._heard < len(published):
+            self.law.hears(published[self._heard])
+            self._heard += 1
+        self.law.check()
+
+    # How it happens.
+
+    def happen(self, what: str, which: int) -> None:
+        with suppress(GoldsmithError):
+            getattr(self, what)(which)
+
+    def take(self, what: str, which: int, course: Course) -> None:
+        self.law.recorded = frozenset(
+            each.id for each in self.law.images.values() if each.id in self.law.revoking and self._is_recorded(each)
+        )
+        if course.beside:
+            self._take_both(what, which, course)
+            return
+        self.law.undisturbed = frozenset(self.law.used) if what == "retire" and not course.killed else None
+        self.calls(Looks(self.look, course.killed))
+        with suppress(Died):
+            self.happen(what, which)
+        self.law.undisturbed = None
+        self.calls(Looks(self.look))
+
+    def _is_recorded(self, image: Image) -> bool:
+        document = json.loads(self.world.store.images["local", image.name])
+        return document["id"] == image.id and document["revoked"] is not None
+
+    def _take_both(self, what: str, which: int, course: Course) -> None:
+        steps = Steps()
+        self.calls(steps)
+        works = (lambda: self.happen(what, which), lambda: self.happen(course.beside, course.other))
+        with Race(steps, self.look, works) as race:
+            first, second = race.actors
+            for place, calls in enumerate(course.turns):
+                race.step(race.actors[place % 2], calls)
+            if course.ends in ("both", "first"):
+                race.step(first, MOST)
+            if course.ends in ("both", "second"):
+                race.step(second, MOST)
+        self.calls(Looks(self.look))
+        self.look()
+
+    def end(self) -> None:
+        """Let all that was begun come to its end."""
+        self.calls(Looks(self.look))
+        self.world.compute.faults.clear()
+        for _ in range(3):
+            self.world.settle()
+            self.world.tick()
+        self.world.clock.time += DAY  # nothing is held for longer
+        self.world.finish()
+        for image in list(self.law.images.values()):  # a revocation that was cut off is gone on with
+            if image.id in self.law.revoking - self.law.revoked:
+                with suppress(InputError):  # it was killed before it was recorded, and there is nothing to revoke
+                    self._revoke(image, alone=True)
+        self.law.revoking &= self.law.revoked
+        self.look()
+        assert all(build.state in (State.FINISHED, State.HELD) for build in self.builds())
+        for image in self.law.images.values():
+            if image.id in self.law.joined:
+                fit = image.id not in self.law.revoked and not image.is_obsolete
+                problems = check_image("local", image.name, self.world.backend).problems
+                assert fit == (not problems), (image.name, problems)
+
+    # What can happen.
 
     def begin(self, which: int) -> None:
-        """Ask for a build; each third one fails its verification."""
+        """Ask for a build, of which each third one fails its verification; some start from the family's own image."""
         self.count += 1
-        name = f"image-{self.count}"
-        build_id = f"hello-{self.count:012x}"
+        name, build_id = f"image-{self.count}", f"hello-{self.count:012x}"
         self.world.clock.time += 60
         image = ImagePlan("local", name, family=FAMILY, labels={BUILD_LABEL: build_id}, deprecate_old=Deprecation())
+        leads = self.law.leads_to(FAMILY)
+        source = values.plan().source
+        if which % 4 == 3 and leads is not None and leads.id in self.law.made:
+            source = SourceImage("local", leads.name, leads.id)
+        author = ("", *PERSONS)[which % 5]
+        at_least = (0, 0, 2, 3)[which // 2 % 4]
         plan = values.plan(
             build_id=build_id,
             request=f"{self.count:012x}".ljust(64, "0"),
+            source=source,
             image=image,
-            verify_steps=values.plan().steps,
+            verify_steps=None if which == 7 else values.plan().steps,
             retry_for=DAY,
+            retry_disk_for=DAY,
             requested=self.world.clock.now(),
+            author=author,
+            approvals={"prod": at_least} if at_least else {},
         )
+        self.law.authors[build_id], self.law.at_least[build_id] = author, at_least
+        if which == 7:
+            self.law.untested.add(build_id)
+        if source != values.plan().source:
+            self.law.sources[build_id] = source.id
         if which % 3 == 2:
             self.guests.failing.add(build_id)
         self.world.engine.request(values.requested(build_id=build_id, plan=plan))
+
+    def build(self, which: int) -> None:
+        self.begin(which)
+        self.work(MESSAGES)
 
     def work(self, which: int) -> None:
         """Handle some messages."""
@@ -156,196 +294,225 @@ class Fleet:
                 self.world.handle()
             self.world.boot()
 
-    def tick(self, _which: int) -> None:
-        self.world.tick()
-
     def finish(self, _which: int) -> None:
-        """Handle all messages but those that wait, or that another one is at."""
-        self.work(60)
+        """Handle all messages but those that wait."""
+        self.work(MESSAGES)
 
-    def refuse(self, _which: int) -> None:
-        """Have the next image that is to join a family refused."""
-        self.compute.faults["set_family"] = Permanent("403: compute.images.update is missing")
+    def redeliver(self, which: int) -> None:
+        """Deliver a message that was handled before."""
+        handled = [each for each in self.world.bus.published if each not in self.world.bus.waiting]
+        if handled:
+            self.world.deliver(handled[-1 - which * which % len(handled)])
+
+    def tick(self, which: int) -> None:
+        self.world.tick()
+        if which % 2:
+            sweep_kept(self.world.backend)
+            lapse_promotions(self.world.backend)
+
+    def fault(self, which: int) -> None:
+        """Have the next call of some kind refused, or answered by a fault that passes."""
+        method, kind = FAULTS[which % len(FAULTS)]
+        self.world.compute.faults[method] = kind(f"{method} is refused")
 
     def retry(self, which: int) -> None:
-        kept = [build for build in self.builds() if build.kept_until]
-        if kept:
+        kept = [build for build in self.builds() if build.kept_until or build.disk_until]
+        if not kept:
+            return
+        first = kept[which // 2 % len(kept)]
+        if which % 2:
             self.guests.failing.clear()
-            self.world.engine.request(ask_for_retry(kept[which % len(kept)], None, self.world.backend))
+        start = (None, *RETRY_PHASES.values())[which % 4]
+        asked = ask_for_retry(first, start, self.world.backend)
+        self.law.authors[asked.build_id] = self.law.authors[first.id]
+        self.law.at_least[asked.build_id] = self.law.at_least[first.id]
+        if first.id in self.law.untested:
+            self.law.untested.add(asked.build_id)
+        if first.id in self.guests.failing:
+            self.guests.failing.add(asked.build_id)
+        self.world.engine.request(asked)
+        self.work(MESSAGES if which % 3 else which)
 
     def promote(self, which: int) -> None:
-        ours = [image.name for image in self.compute.all_images.values() if image.family == FAMILY]
-        ask_promotion(
-            "local", ours[which // 2 % len(ours)], ("dev", "prod")[which % 2], self.world.backend, account="b"
-        )
+        ours = sorted((each for each in self.law.images.values() if each.id in self.law.made), key=age)
+        image, channel = ours[-1 - which // 2 % len(ours)], ("dev", "prod")[which % 2]
+        ask_promotion("local", image.name, channel, self.world.backend, account="ann@example.com")
 
-    def approve(self, which: int) -> None:
-        found = self.world.store.promotions()
-        waiting = [asked.image for asked in found if isinstance(asked, AskedPromotion) and asked.is_open]
-        if waiting:
-            word = PersonsWord("good", account="ann")
-            answer_promotion("local", waiting[which % len(waiting)], "prod", "approve", word, self.world.backend)
-        else:
+    def answer(self, which: int) -> None:
+        """Say yes or no to a promotion that waits, which is shown before."""
+        found = [each for each in self.world.store.promotions() if isinstance(each, AskedPromotion)]
+        waiting = [each for each in found if each.state == "waiting"]
+        if not waiting:
             self.promote(which | 1)
+            return
+        asked = waiting[which // 4 % len(waiting)]
+        self.count += 1
+        word = PersonsWord("looked at", "", tuple(PERSONS)[which % 4], f"request-{self.count}", asked.number)
+        self._say(asked, "refuse" if which == 9 else "approve", word)
+
+    def agree(self, which: int) -> None:
+        """Have several people say yes, perhaps after one who says no."""
+        if which > 7:
+            self.answer(9)
+        for each in range(which % 3 + 1):
+            self.answer(which + each & 7)
+
+    def _say(self, asked: AskedPromotion, answer: PromotionAnswer, word: PersonsWord) -> None:
+        if answer == "approve":
+            self.law.said(asked.image_id, asked.channel, asked.number, word.account)
+        done = answer_promotion("local", asked.image, asked.channel, answer, word, self.world.backend)
+        if isinstance(done, AskedPromotion) and done.state == "refused":
+            self.law.refused.add((done.image_id, done.channel, done.number))
 
     def revoke(self, which: int) -> None:
-        image = self.compute.all_images[self.name(which)]
-        self.revoking.add(image.id)
-        revoke_image("local", image.name, "bad", self.world.backend, alone=which % 2 == 0)
-        self.revoked.add(image.id)
+        ours = sorted((each for each in self.law.images.values() if each.id in self.law.made), key=age)
+        self._revoke(ours[-1 - which // 2 % len(ours)], alone=which % 4 == 3)
 
-    def retire(self, _which: int) -> None:
-        rules = {FAMILY: RetireRule(keep=1), f"{FAMILY}-dev": RetireRule(keep=1)}
+    def _revoke(self, image: Image, *, alone: bool) -> None:
+        begun = image.id in self.law.revoking
+        self.law.revoking.add(image.id)
+        if alone:
+            self.law.alone.add(image.id)
+        try:
+            revoke_image("local", image.name, "bad", self.world.backend, alone=alone)
+        except InputError:  # nothing has changed
+            if not begun:
+                self.law.revoking.discard(image.id)
+            raise
+        self.law.revoked.add(image.id)
+
+    def retire(self, which: int) -> None:
+        """Make what nothing uses OBSOLETE, and delete it a day later."""
+        rule = RetireRule(keep=1)
+        rules = {FAMILY: rule, f"{FAMILY}-dev": rule, f"{FAMILY}-prod": rule}
         retiring = Retiring("local", rules, ("local",), self)
-        for _phase in range(2):
-            list(retire_images(retiring, self.world.backend, self.world.clock.now() + 9 * DAY))
-            self.world.clock.time += DAY
-
-    def use(self, which: int) -> None:
-        usable = [
-            image for image in self.compute.all_images.values() if image.family == FAMILY and not image.is_obsolete
-        ]
-        if usable:
-            self.used |= {image.id: image.name for image in usable[: which + 1]}
-
-    def leave(self, _which: int) -> None:
-        self.used.clear()
-
-    def wait(self, _which: int) -> None:
-        self.world.clock.time += DAY
+        self.law.blind = which == 9
+        try:
+            for _phase in range(which % 2 + 1):
+                list(retire_images(retiring, self.world.backend, self.world.clock.now() + 9 * DAY))
+                self.world.clock.time += DAY
+        finally:
+            self.law.blind = False
 
     def uses(self, project: str, images_of: str) -> Iterator[ImageUse]:
-        yield from [ImageUse(name, image_id, f"disk of {name}") for image_id, name in self.used.items()]
+        if self.law.blind:
+            raise Permanent("403: this project cannot be read")
+        yield from [ImageUse(name, image_id, f"disk of {name}") for image_id, name in self.law.used.items()]
 
-    # What is the case, looked up without a call.
+    def use(self, which: int) -> None:
+        """Have disks made of images; none can be made of one that is OBSOLETE."""
+        found = [each for each in self.law.images.values() if each.id in self.law.joined and not each.is_obsolete]
+        for image in sorted(found, key=age)[: which % 3 + 1]:
+            self.law.used[image.id] = image.name
 
-    def name(self, which: int) -> str:
-        names = sorted(each.name for each in self.compute.all_images.values())
-        return names[which % len(names)]
+    def leave(self, _which: int) -> None:
+        self.law.used.clear()
+
+    def wait(self, which: int) -> None:
+        self.world.clock.time += DAY / (1 + which % 2)
+
+    def shelve(self, which: int) -> None:
+        """A person deprecates an image that was deprecated for another one."""
+        ours = [each for each in self.law.images.values() if each.id in self.law.joined]
+        old = [each for each in ours if each.deprecated == "DEPRECATED"]
+        if old:
+            image = sorted(old, key=age)[which % len(old)]
+            self.law.shelved.add(image.id)
+            self.law.images.place(replace(image, replacement=None))
 
     def builds(self) -> list[Build]:
         return list(readable_builds(self.world.store.builds()))
 
-    def known(self, image: Image) -> ImageDocument | None:
-        found = self.world.store.image(image.project, image.name)
-        return found if found is not None and found.id == image.id else None
+    def retried(self) -> int:
+        """Return how many retries have published an image."""
+        return sum(build.retry_of != "" and build.outcome is Outcome.SUCCEEDED for build in self.builds())
 
-    def build_of(self, image: Image) -> Build | None:
-        known = self.known(image)
-        return next((build for build in self.builds() if known is not None and build.id == known.build_id), None)
 
-    def has_verified(self, build: Build) -> bool:
-        """Return whether its image has passed, perhaps for the build that it is a retry of."""
-        if build.taken_up:
-            build = next(each for each in self.builds() if each.id == build.retry_of)
-            return self.has_verified(build)
-        return bool(build.verify_steps) and all(step.status == "done" for step in build.verify_steps)
+CAN_HAPPEN = (
+    *("begin", "build", "work", "finish", "redeliver", "tick", "fault", "retry", "promote", "answer", "agree"),
+    *("revoke", "retire", "use", "leave", "wait", "shelve"),
+)
+AT_ONCE = ("build", "finish", "work", "redeliver", "retry", "promote", "answer", "agree", "revoke", "retire")
+NUMBER = st.integers(0, 9)
+PAIRS = (
+    *(("promote", "revoke"), ("revoke", "revoke"), ("retire", "revoke"), ("build", "revoke"), ("finish", "revoke")),
+    *(("agree", "revoke"), ("retire", "retire"), ("promote", "retire"), ("promote", "promote")),
+)
+"""What is most likely to meet."""
+FEW = st.integers(0, 3)
+CALL = st.integers(1, 60)
+TURNS = st.lists(st.integers(0, 25), min_size=1, max_size=6).map(tuple)
+COURSE = st.one_of(
+    st.just(Course()),
+    st.builds(Course, killed=CALL),
+    st.builds(
+        Course,
+        beside=st.sampled_from((*AT_ONCE, *CAN_HAPPEN)),
+        other=NUMBER,
+        turns=TURNS,
+        ends=st.sampled_from(["both", "both", "first", "second", "neither"]),
+    ),
+)
 
-    def leads_to(self, family: str) -> Image | None:
-        active = [i for i in self.compute.all_images.values() if i.family == family and i.deprecated is None]
-        return max(active, key=lambda image: (image.created, image.name), default=None)
 
-    def good(self) -> list[Image]:
-        """The images that the family may lead to: of one that was replaced, what has replaced it is known."""
-        found = []
-        for image in self.compute.all_images.values():
-            known, build = self.known(image), self.build_of(image)
-            in_family = image.family == FAMILY and not image.is_obsolete
-            in_family = in_family and (image.deprecated is None or image.replacement in self.compute.all_images)
-            if in_family and known is not None and known.revoked is None and build is not None and succeeds(build):
-                found.append(image)
-        return found
+class OneFamily(RuleBasedStateMachine):
+    """What happens to a family, one thing or two at a time."""
 
-    # What holds at every moment.
+    def __init__(self) -> None:
+        super().__init__()
+        self.family = Family()
 
-    def check(self) -> None:
-        assert self.compute.all_images[ALIEN.name] == ALIEN, "what is not ours stays as it is"
-        self.check_family()
-        for channel in CHANNELS:
-            self.check_channel(channel)
+    @rule(what=st.sampled_from(CAN_HAPPEN), which=NUMBER)
+    def happens(self, what: str, which: int) -> None:
+        self.family.take(what, which, Course())
 
-    def check_family(self) -> None:
-        leads, good = self.leads_to(FAMILY), self.good()
-        assert leads is not None
-        newest = max(good, key=lambda image: (image.created, image.name), default=ALIEN)
-        if leads != ALIEN:
-            build = self.build_of(leads)
-            assert build is not None, leads
-            assert build.committed, (leads, build.state)
-            assert self.has_verified(build), build
-            assert leads.id not in self.revoked, leads
-        assert leads.created >= newest.created, (leads, newest)
-        passing = leads.id in self.revoking or leads not in (ALIEN, *good)  # what is being taken back
-        assert leads.name == newest.name or passing, (leads, newest)
+    @rule(which=NUMBER, course=COURSE)
+    def builds(self, which: int, course: Course) -> None:
+        self.family.take("build", which, course)
 
-    def check_channel(self, channel: str) -> None:
-        found = self.leads_to(f"{FAMILY}-{channel}")
-        if found is None:
-            return
-        known = self.known(found)
-        assert known is not None, found
-        assert known.copy is not None
-        assert (known.state, known.verified, known.copy.channel) == ("published", True, channel)
-        assert not {known.id, known.copy.id} & self.revoked, found
-        if CHANNELS[channel].approvers:
-            asked = self.world.store.promotion(promotion_id("local", known.copy.of, channel))
-            assert asked is not None
-            assert asked.approvals, asked
+    @rule(which=NUMBER, course=COURSE)
+    def goes_on(self, which: int, course: Course) -> None:
+        self.family.take("finish", which, course)
 
-    def check_deletion(self, image: Image) -> None:
-        build = self.build_of(image)
-        assert image.id not in self.used or build is None or not succeeds(build), ("nothing in use", image)
-        assert image != ALIEN, "nothing that Goldsmith has not made"
+    @rule(which=NUMBER, course=COURSE)
+    def retries(self, which: int, course: Course) -> None:
+        self.family.take("retry", which, course)
+
+    @rule(which=NUMBER, course=COURSE)
+    def promotes(self, which: int, course: Course) -> None:
+        self.family.take("promote", which, course)
+
+    @rule(which=NUMBER, course=COURSE)
+    def agrees(self, which: int, course: Course) -> None:
+        self.family.take("agree", which, course)
+
+    @rule(which=NUMBER, course=COURSE)
+    def revokes(self, which: int, course: Course) -> None:
+        self.family.take("revoke", which, course)
+
+    @rule(which=NUMBER, course=COURSE)
+    def retires(self, which: int, course: Course) -> None:
+        self.family.take("retire", which, course)
+
+    @rule(pair=st.sampled_from(PAIRS), which=FEW, other=FEW, turns=TURNS)
+    def collide(self, pair: tuple[str, str], which: int, other: int, turns: tuple[int, ...]) -> None:
+        self.family.take(pair[0], which, Course(0, pair[1], other, turns))
+
+    @rule(pair=st.sampled_from(PAIRS), which=FEW, other=FEW, killed=st.integers(1, 40))
+    def follow(self, pair: tuple[str, str], which: int, other: int, killed: int) -> None:
+        """One is killed, and the other one finds what it has left."""
+        self.family.take(pair[1], which, Course(killed))
+        self.family.take(pair[0], other, Course())
+
+    def teardown(self) -> None:
+        self.family.end()
+        law = self.family.law
+        event(f"{min(law.deleted, 3)} deleted")
+        event(f"{min(len(law.revoked), 3)} revoked")
+        event(f"{min(self.family.retried(), 2)} retries have published")
         for family in (FAMILY, *(f"{FAMILY}-{channel}" for channel in CHANNELS)):
-            assert image != self.leads_to(family), ("nothing that leads", image)
-        self.deleted += 1
+            event(f"{family} leads to {'ours' if law.good(family) else 'none of ours'}")
 
 
-def succeeds(build: Build) -> bool:
-    """Return whether its image is published, or is being published for good."""
-    return build.outcome is Outcome.SUCCEEDED or (build.committed > 0 and build.outcome is None)
-
-
-HAPPENINGS = (
-    *("begin", "work", "finish", "tick", "refuse", "retry", "promote", "approve", "revoke"),
-    *("retire", "use", "leave", "wait"),
-)
-OFTEN = ("promote", "approve", "revoke", "retire", "use", "begin", "retry", "finish")
-WHAT = st.sampled_from((*HAPPENINGS, *OFTEN * 3, *["finish"] * 3))
-STEPS = st.lists(
-    st.tuples(WHAT, st.integers(0, 9), st.sampled_from(["whole", "killed", "interrupted"]), st.integers(1, 60), WHAT),
-    min_size=4,
-    max_size=25,
-)
-
-
-def happen(fleet: Fleet, what: str, which: int) -> None:
-    with suppress(*REFUSED):
-        getattr(fleet, what)(which)
-
-
-@pytest.mark.slow
-@settings(max_examples=60, deadline=None)
-@given(STEPS)
-def test_the_family_and_its_channels_lead_to_good_images_whatever_happens(
-    steps: list[tuple[str, int, str, int, str]],
-) -> None:
-    fleet = Fleet()
-    for what, which, how, at, meanwhile in steps:
-        work = (lambda m=meanwhile, w=which: happen(fleet, m, w)) if how == "interrupted" else None
-        fleet.calls(Calls(fleet, None if how == "whole" else at, work))
-        with suppress(Died):
-            happen(fleet, what, which)
-    fleet.calls(Calls(fleet))
-    fleet.compute.faults.clear()
-    fleet.world.finish()
-    for image in list(fleet.compute.all_images.values()):  # a revocation that was cut off is gone on with
-        if image.id in fleet.revoking - fleet.revoked:
-            happen(fleet, "revoke", 2 * sorted(fleet.compute.all_images).index(image.name))
-    fleet.check()
-    event(f"{min(fleet.deleted, 2)} deleted, {min(len(fleet.revoked), 2)} revoked")
-    event(f"{sum(build.retry_of != '' and build.outcome is Outcome.SUCCEEDED for build in fleet.builds())} retries")
-    event("leads to ours" if fleet.leads_to(FAMILY) != ALIEN else "leads to none of ours")
-    for channel in CHANNELS:
-        event(f"{channel} leads" if fleet.leads_to(f"{FAMILY}-{channel}") else f"{channel} leads nowhere")
-    assert all(build.state in (State.FINISHED, State.HELD) for build in fleet.builds())
+OneFamily.TestCase.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=20, deadline=None)
+TestOneFamily = pytest.mark.slow(OneFamily.TestCase)

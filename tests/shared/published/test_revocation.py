@@ -368,3 +368,13 @@ class TestDeprecationMeanwhile:
         assert done.names == ("two",)
         states = {name: image.deprecated for name, image in world.compute.all_images.items() if image.family}
         assert states == {"one": "DEPRECATED", "two": "DEPRECATED", "three": "OBSOLETE", "four": None}
+
+    def test_it_is_gone_back_to_also_when_what_was_published_after_it_is_retired(self, world: World) -> None:
+        for age, name in enumerate(("five", "four")):
+            add(world, name, 500 * age, build_of(name, state=State.CLEANING, retiring=True))
+        for name in ("four", "five"):
+            deprecate_images(world.build(build_of(name).id), self.order(name), world.backend)
+        assert [known(world, name).replaced_by for name in ("three", "four")] == ["four", "five"]
+        world.compute.delete("image", "four", "local", "")
+        assert world.store.save_image(replace(known(world, "four"), state="gone"), known(world, "four"))
+        assert (revoke(world, "five").leads_to, leads_to(world)) == ("three", "three")
