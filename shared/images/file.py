@@ -126,8 +126,11 @@ def _errors_of(file: Path, disk: Path) -> Iterator[None]:
 
 def _reader(file: Path) -> Callable[[Path, Path], None]:
     """Choose by the file's content how a raw disk is made of it."""
-    with open_file(file) as opened:
-        head = opened.read(SECTOR)
+    try:
+        with open_file(file) as opened:
+            head = opened.read(SECTOR)
+    except OSError as error:  # of a device, or of a file on one that is broken
+        raise ImageFileError(f"{file}: cannot be read: {error.strerror}; give a disk image") from error
     if not head:
         raise ImageFileError(f"{file}: is empty; give a disk image")
     if is_packed(head):

@@ -457,3 +457,9 @@ def test_exit_status_is_the_same_where_standard_error_has_gone(home: Path, strea
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=out, check=False)
     os.close(out)
     assert done.returncode == 2
+
+
+def test_a_file_that_cannot_be_read_is_named(run: Commands) -> None:
+    done = run("images", "import", "/proc/self/mem")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("goldsmith: /proc/self/mem: cannot be read: Input/output error; ")
