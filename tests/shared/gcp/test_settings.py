@@ -32,6 +32,7 @@ EMULATOR = {
     "GOLDSMITH_IAP_KEYS_URL": "http://127.0.0.1:8000/iap/verify/public_key",
     "GOLDSMITH_WEBHOOKS": '{"chat": {"url": "https://chat.example.com/secret", "format": "slack"}}',
     "GOLDSMITH_SIGNING_KEY": "projects/p-1/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+    "GOLDSMITH_OTLP_ENDPOINT": "https://telemetry.googleapis.com",
     "GOLDSMITH_VM_PUBSUB_URL": "http://169.254.169.253",
     "GOLDSMITH_VM_STORAGE_URL": "http://169.254.169.253/",
     "GOLDSMITH_CERTIFICATES_URL": "http://127.0.0.1:8000/oauth2/v1/certs",
