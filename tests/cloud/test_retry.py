@@ -43,7 +43,7 @@ def test_what_failed_late_is_published_by_retries_without_a_second_build_vm(pers
             """--message '{"retry": "BUILD", "from": "verify"}'""",
             BUILD=unverified.id,
         )
-        person.until("unmade", lambda build: build.retry_of == unverified.id and build.finished)
+        person.until("unmade", lambda build: build.retry_of == unverified.id and build.outcome is not None)
     second = person.until("unmade", lambda build: build.retry_of == unverified.id and build.finished)
     assert second.image is not None, second.reason
     assert {step.status for step in second.verify_steps} == {"done"}
