@@ -28,7 +28,8 @@ def take_turn_to_publish(build: Build, store: Store, now: float) -> None:
         return
     if before and _publishes(before, store, now):
         raise Transient(f"build {build.id} waits for build {before}, which publishes in family {image.family}")
-    if not store.pass_turn(image.project, image.family, build.id, before):
+    taken = store.pass_turn(image.project, image.family, build.id, before)
+    if not taken and store.publisher(image.project, image.family) != build.id:  # else by another worker of this build
         raise Transient(f"build {build.id} waits: another build has just begun to publish in family {image.family}")
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from shared.build.build import Build, Outcome, State
 from shared.build.plan import Deprecation
-from shared.engine.family_turn import TURN_SECONDS, is_publishing
+from shared.engine.family_turn import TURN_SECONDS, is_publishing, take_turn_to_publish
 from shared.errors import Transient
 from tests.world import values
+from tests.world.memory_store import MemoryStore
 from tests.world.world import World
 
 STAGED = "o9-PublicationStaged"
@@ -97,6 +98,27 @@ def test_a_process_that_died_with_the_turn_leaves_it_to_its_build(world: World) 
     with pytest.raises(Transient):
         commit(world, second)
     assert commit(world, first).committed
+
+
+class _Overtaken(MemoryStore):
+    """A store in which another worker takes a free turn, for some build, as soon as it has been seen to be free."""
+
+    def __init__(self, build_id: str) -> None:
+        super().__init__()
+        self._build_id = build_id
+
+    def publisher(self, project: str, family: str) -> str:
+        found = super().publisher(project, family)
+        if not found:
+            self.pass_turn(project, family, self._build_id, "")
+        return found
+
+
+def test_two_workers_of_one_build_take_its_turn_at_once(world: World) -> None:
+    first, second, _third = IDS
+    take_turn_to_publish(world.build(first), _Overtaken(first), values.NOON)
+    with pytest.raises(Transient, match="another build has just begun to publish"):
+        take_turn_to_publish(world.build(first), _Overtaken(second), values.NOON)
 
 
 def test_a_failed_publication_is_waited_for_until_it_is_withdrawn(world: World) -> None:
