@@ -31,13 +31,18 @@ def run(seed: int) -> tuple[Simulation, list[str]]:
 
 
 def of_member(image: Image, simulation: Simulation) -> Iterator[str]:
-    """Look at an image that is about to join a family: everything else has been done, and is committed."""
+    """Look at an image that is about to join a family: everything else has been done, and is committed.
+
+    One that joins when its build is not waited for any longer may join beside another one: the older never leads.
+    """
     build = next((build for build in simulation.built() if is_of(image, build, simulation)), None)
     if build is None:
         yield f"{image.name} joins family {image.family}, of no build that there is"
         return
     if not build.committed:
         yield f"{image.name} joins family {image.family} before {build.id}, which is {build.state}, is committed"
+    if not is_publishing(build, simulation.clock.time):
+        return
     for other in simulation.built():
         publishes = other.committed and is_publishing(other, simulation.clock.time)
         if other.id != build.id and publishes and is_of_family(other, image.family):

@@ -105,6 +105,14 @@ def test_a_late_delivery_of_the_first_build_takes_nothing_back_of_its_retry() ->
     assert world.compute.all_images[IMAGE].family == "hello"
 
 
+def test_a_retry_has_the_author_and_the_approvals_of_the_first_build() -> None:
+    world, first = failed("publish", author="ann@example.com", approvals={"prod": 2})
+    retried(world, first)
+    image = world.store.image("local", IMAGE)
+    assert image is not None
+    assert (image.state, image.author, image.approvals) == ("published", "ann@example.com", {"prod": 2})
+
+
 def test_the_reason_names_the_command_and_the_end() -> None:
     _world, first = failed("verify")
     assert first.reason.endswith(

@@ -427,6 +427,21 @@ class TestAuthors:
         copy = written.store.image("local", "one-prod")
         assert (in_channel(written), copy and copy.author) == (["one-prod"], ANN)
 
+    def test_no_spelling_of_an_address_makes_another_person_of_an_author(self, written: World) -> None:
+        ask(written)
+        for own in (ANN.upper(), "Ann@Example.com", self.ROBOT.upper()):
+            assert isinstance(say(written, own), AskedPromotion)
+        with pytest.raises(InputError, match=r"ann\+2@example.com is no approver of the channel prod"):
+            say(written, "ann+2@example.com")
+        assert in_channel(written) == []
+
+    def test_a_spec_cannot_ask_for_fewer_than_the_deployment(self, world: World) -> None:
+        self.world_of(world, "")
+        asks_for(world, 1)
+        ask(world)
+        assert isinstance(say(world, BEN), AskedPromotion)
+        assert in_channel(world) == []
+
     def test_another_person_is_enough_alone(self, written: World) -> None:
         ask(written)
         assert isinstance(say(written, BEN), PromotedImage)

@@ -441,7 +441,7 @@ PAIRS = (
 """What is most likely to meet."""
 FEW = st.integers(0, 3)
 CALL = st.integers(1, 60)
-TURNS = st.lists(st.integers(0, 25), min_size=1, max_size=6).map(tuple)
+TURNS = st.lists(st.integers(0, 25) | st.just(MOST), min_size=1, max_size=6).map(tuple)
 COURSE = st.one_of(
     st.just(Course()),
     st.builds(Course, killed=CALL),
@@ -498,11 +498,24 @@ class OneFamily(RuleBasedStateMachine):
     def collide(self, pair: tuple[str, str], which: int, other: int, turns: tuple[int, ...]) -> None:
         self.family.take(pair[0], which, Course(0, pair[1], other, turns))
 
-    @rule(pair=st.sampled_from(PAIRS), which=FEW, other=FEW, killed=st.integers(1, 40))
+    @rule(pair=st.sampled_from(PAIRS), which=FEW, other=FEW, killed=st.integers(1, 15) | st.integers(1, 40))
     def follow(self, pair: tuple[str, str], which: int, other: int, killed: int) -> None:
         """One is killed, and the other one finds what it has left."""
         self.family.take(pair[1], which, Course(killed))
         self.family.take(pair[0], other, Course())
+
+    @rule(which=st.sampled_from((2, 5, 8)), start=NUMBER)
+    def fail(self, which: int, start: int) -> None:
+        """A verification fails, and is retried from some phase."""
+        self.family.take("build", which, Course())
+        self.family.take("retry", start, Course())
+
+    @rule(which=NUMBER, words=NUMBER)
+    def vote(self, which: int, words: int) -> None:
+        """People say yes to a new image."""
+        self.family.take("build", which, Course())
+        self.family.take("promote", 1, Course())
+        self.family.take("agree", words, Course())
 
     def teardown(self) -> None:
         self.family.end()
