@@ -114,8 +114,9 @@ def told(tmp_path: Path, *pieces: str) -> str:
     output = ScriptOutput()
     for piece in pieces:
         output.feed(piece.encode())
-    hide = StepOutput("s", str(tmp_path / "log"), StepConsole(str(tmp_path)), [PASSWORD.encode()]).hide
-    return "\n".join(failure_texts({"problem": "it failed", "tail": output.whole_lines().decode()}, hide))
+    step = StepOutput("s", str(tmp_path / "log"), StepConsole(str(tmp_path)), [PASSWORD.encode()])
+    step.close()
+    return "\n".join(failure_texts({"problem": "it failed", "tail": output.whole_lines().decode()}, step.hide))
 
 
 @pytest.mark.parametrize("cut", [OUTPUT_LIMIT, TAIL, LONGEST_WORDS])

@@ -21,10 +21,12 @@ def shown(tmp_path: Path, *pieces: bytes, name: str = "s") -> tuple[bytes, bytes
     console, log = tmp_path / "console", tmp_path / "log"
     console.write_bytes(b"")
     log.unlink(missing_ok=True)
-    output = StepOutput(name, str(log), StepConsole(str(console)))
+    opened = StepConsole(str(console))
+    output = StepOutput(name, str(log), opened)
     for piece in pieces:
         output.feed(piece)
     output.close()
+    os.close(opened._handle)  # which lives as long as a provisioner, and here for one of hundreds of examples
     return console.read_bytes(), log.read_bytes(), output.tail
 
 
