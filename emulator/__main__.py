@@ -72,7 +72,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--otlp-endpoint",
         type=_endpoint,
-        default="",
         metavar="URL",
         help="the collector of OpenTelemetry that gets traces of builds: http://127.0.0.1:4318; without it, none",
     )
@@ -99,7 +98,7 @@ def run(options: argparse.Namespace, asked: Event) -> None:
         channels=options.channels,
         people=options.people,
         signing_key=options.signing_key or "",
-        otlp_endpoint=options.otlp_endpoint,
+        otlp_endpoint=options.otlp_endpoint or "",
     )
     with cloud:
         sys.stdout.write(directions(cloud))
