@@ -31,6 +31,7 @@ class BuildTimes:
     machines: dict[str, list[Span]] = field(default_factory=dict)  # from start to end, by phase
     boots: dict[str, list[Span]] = field(default_factory=dict)  # by phase
     steps: dict[StepPlace, list[Span]] = field(default_factory=dict)
+    _ends: dict[StepPlace, tuple[int, int]] = field(default_factory=dict)  # attempt and number of the newest report
 
     def add(self, event: Event) -> None:
         """Take a VM's start and end, and what it reports of steps."""
@@ -56,13 +57,20 @@ class BuildTimes:
         if report.step is None:
             return
         spans = self.steps.setdefault((phase, report.step), [])
+        number = (report.attempt, report.sequence)
         if report.kind == STEP_STARTED:
+            if number < self._ends.get((phase, report.step), number):
+                return  # told after its end
             spans.append(Span("running", event.time, None, report.attempt))
         elif report.kind in (STEP_FINISHED, STEP_FAILED):
             ended = "done" if report.kind == STEP_FINISHED else "failed"
             if not (spans and spans[-1].end is None):  # it came out of order, or from the cache
-                spans.append(Span(ended, event.time - (report.seconds or 0.0), None, report.attempt))
+                spans.append(Span(ended, event.time, None, report.attempt))
             close_last(spans, ended, event.time)
+            booted = max((span.end or span.start for span in self.boots.get(phase, ())), default=0.0)
+            start = max(event.time - (report.seconds or 0.0), booted)  # it may have been told together with its end
+            spans[-1] = replace(spans[-1], start=min(start, spans[-1].start))
+            self._ends[phase, report.step] = number
 
 
 def close_last(spans: list[Span], what: str, time: float) -> None:

@@ -38,14 +38,17 @@ class Reader:
         line = self.writes(command, stands_for)
         return ["env", "-i", "-C", str(self.folder), *variables, "TERM=xterm", "bash", "-c", f"exec {line}"]
 
-    def follows(self, page: str, heading: str = "", fails: frozenset[str] = frozenset()) -> str:
+    def follows(
+        self, page: str, heading: str = "", fails: frozenset[str] = frozenset(), left_out: frozenset[str] = frozenset()
+    ) -> str:
         """Write all files of a page, or of what is below a heading, and run all its commands, in their order.
 
-        Return what they print. Those of NOT_RUN are left out, and those that need a terminal, which opens() is for;
-        those of `fails` end with exit status 1.
+        Return what they print. Those of NOT_RUN are left out, those that need a terminal, which opens() is for, and
+        those of `left_out`, which another test types; those of `fails` end with exit status 1.
         """
         steps: list[Command | File] = [*commands(Path(page)), *shown_files(Path(page))]
         found = sorted((step for step in steps if heading in ("", step.heading)), key=lambda step: step.line)
+        found = [step for step in found if step.text not in left_out]
         assert found, f"{page} has nothing to follow below {heading}"
         return "".join(self._does(step, fails) for step in found)
 

@@ -64,6 +64,27 @@ def test_a_step_whose_start_was_not_told_has_its_length() -> None:
     assert bar["end"] - bar["start"] == 4.0
 
 
+def test_a_step_whose_start_is_told_together_with_its_end_has_its_length() -> None:
+    tale = Tale("hello-0123456789ab", values.NOON, **names("hello-0123456789ab")).boots()
+    tale.say(STEP_STARTED, 3.9, step=0, tries=1)
+    tale.say(STEP_FINISHED, 0.1, step=0, tries=1, exit_status=0, seconds=0.75)
+    _, found = rows_of(tale)
+    [bar] = found["rows"][1]["bars"]
+    assert bar["end"] - bar["start"] == 0.75
+
+
+def test_a_step_whose_start_is_told_after_its_end_is_there_once() -> None:
+    """Pub/Sub delivers in any order."""
+    tale = Tale("hello-0123456789ab", values.NOON, **names("hello-0123456789ab")).boots().step(0, 4).step(1, 2)
+    store = MemoryStore()
+    build = tell(store, tale)
+    events = list(each_event(store, build.id))
+    told = [at for at, event in enumerate(events) if isinstance(event, Reported) and event.report.step is not None]
+    for first in told[::2]:
+        events[first : first + 2] = reversed(events[first : first + 2])
+    assert [[span.what for span in spans] for spans in times_of(events).steps.values()] == [["done"], ["done"]]
+
+
 def test_scripts_of_elements_stand_below_their_step() -> None:
     _, found = rows_of(of_elements(values.NOON))
     step = next(row for row in found["rows"] if row["label"] == "elements")
