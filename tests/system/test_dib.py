@@ -11,7 +11,6 @@ import pytest
 
 from shared.disks.disk import Disk
 from tests.provisioner.elements.element_folders import element
-from tests.shared.sandbox.ordinary_user import AS_ROOT, AS_USER
 from tests.system.command import Goldsmith
 from tests.system.sandboxes import assert_nothing_left
 
@@ -40,7 +39,7 @@ def elements(goldsmith: Goldsmith, rootfs: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("user", [pytest.param(AS_ROOT, marks=pytest.mark.soak), AS_USER], indirect=True)
+@pytest.mark.soak
 def test_files_are_made_and_named_as_there(empty: Goldsmith, debian_rootfs: Path) -> None:
     path, out = elements(empty, debian_rootfs), empty.home / "files"
     out.mkdir()

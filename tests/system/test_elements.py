@@ -20,7 +20,7 @@ from shared.disks.root_files import RootFiles
 from tests.provisioner.elements.element_folders import ORIGINAL, element
 from tests.shared.sandbox.ordinary_user import MODES
 from tests.system.command import Document, Goldsmith
-from tests.system.sandboxes import ROOT_IN_SOAK, assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
+from tests.system.sandboxes import assert_nothing_left, sandboxed, wait_for_no_group, wait_for_no_mount
 
 pytestmark = pytest.mark.slow
 BAD_INPUT = 2
@@ -290,7 +290,7 @@ def test_a_script_cannot_hide_its_failure(sandboxes: Goldsmith) -> None:
     assert_nothing_left(sandboxes)
 
 
-@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
+@pytest.mark.soak
 def test_builds_that_are_killed_at_any_moment_leave_nothing(sandboxes: Goldsmith) -> None:
     """Kill builds at random moments of all phases; what they have left is gone when the next one has ended."""
     host, inside = ("extra-data.d", "post-root.d", "pre-finalise.d", "cleanup.d"), PHASES

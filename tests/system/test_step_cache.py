@@ -87,6 +87,7 @@ def assert_same(goldsmith: Goldsmith, one: str, other: str) -> None:
     assert "the images are the same" in done.out, done.text
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_a_build_begins_after_the_steps_that_were_done_before(sandboxes: Goldsmith) -> None:
     """Mended: diskimage-builder begins each run anew, also after a failure."""
     plain = build(sandboxes, [False, False, False], "--no-cache")
@@ -140,6 +141,7 @@ def test_two_builds_that_want_one_layer_leave_one_that_no_other_user_reaches(san
     assert_nothing_left(sandboxes)
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_layers_go_to_another_machine_in_an_archive(sandboxes: Goldsmith) -> None:
     whole = build(sandboxes, [False, False, False])
     archive = sandboxes.folder / "layers.tar.zst"
