@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.cloud.cloud import Cloud
+from emulator.pubsub.courier import Faults
 from emulator.web.processes import free_port
 from shared.build.build import State
 from tests.cloud.person import Person
@@ -117,14 +118,20 @@ def test_who_can_no_longer_follow_is_told_that_the_build_goes_on(person: Person)
     assert "it can be tried again" in printed.splitlines()[-1]
 
 
-def test_on_a_terminal_what_is_waited_for_is_drawn_and_ctrl_c_leaves_the_build_to_go_on(person: Person) -> None:
+def test_on_a_terminal_what_is_waited_for_is_drawn_and_ctrl_c_leaves_the_build_to_go_on(
+    person: Person, cloud: Cloud
+) -> None:
     folder = person.spec("left", replace={"family: debian-12": "family: debian-11"})
     command = [person.launcher, "submit", folder / "build.yaml", "--project", person.project, "--bucket", person.bucket]
     environment = {**person.environment, "HOME": str(person.folder)}
     with Terminal([str(word) for word in command], environment) as terminal:
         terminal.resize(24, 60)
-        terminal.until("uploading ")
-        terminal.until("waiting for build left-")
+        cloud.router.break_things(Faults(is_lost=True))  # it begins when its upload is announced again
+        try:
+            terminal.until("uploading ")
+            terminal.until("waiting for build left-")
+        finally:
+            cloud.router.break_things(Faults())
         terminal.type("\x03")
         told = terminal.until("--project").split()
         assert "goes on; end it with: goldsmith builds cancel left-" in " ".join(told)
