@@ -80,7 +80,7 @@ test: setup ## run all tests, virtual machines included; minutes
 		$(LEFT_OUT:%=--ignore=%)
 
 .PHONY: quick
-quick: setup ## run the tests that need no virtual machine, emulator or Terraform, and take no seconds each; under three minutes on two cores
+quick: setup ## run the tests that need no virtual machine, emulator or Terraform, and take no seconds each; some four minutes on two cores
 	$(UNSYNCED) .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vm and not slow and not soak" \
 		$(addprefix --ignore=tests/,$(NOT_QUICK))
 
