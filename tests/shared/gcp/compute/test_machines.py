@@ -113,7 +113,7 @@ def test_nothing_is_doubled_or_lost_wherever_the_process_dies(
             break
         except Died:
             deaths += 1
-        zone = cloud.compute(delivery=delivery).create_machine(asked)
+        zone = delivered_again(cloud, asked, delivery)
         assert zone == (B if full else A)
         assert [where for where in cloud.instances() if asked.name in where] == [f"{zone}/{asked.name}"], number
         assert [where for where in cloud.disks() if asked.boot_disk in where] == [f"{zone}/{asked.boot_disk}"], number
@@ -121,6 +121,14 @@ def test_nothing_is_doubled_or_lost_wherever_the_process_dies(
         cloud.compute().delete("disk", asked.boot_disk, PROJECT, zone)
         assert cloud.disks() == {}, "what it was made with beside that has gone with it"
     assert deaths >= 10
+
+
+def delivered_again(cloud: Cloud, asked: MachineRequest, delivery: str) -> str:
+    """Deliver the order as often as Pub/Sub would: one that comes while a full zone gives the machine up is refused."""
+    for _ in range(5):
+        with suppress(Transient):
+            return cloud.compute(delivery=delivery).create_machine(asked)
+    return cloud.compute(delivery=delivery).create_machine(asked)
 
 
 def test_two_at_once_make_one_machine(cloud: Cloud) -> None:
