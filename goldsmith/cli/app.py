@@ -237,11 +237,13 @@ def submit(
 
 
 @app.command(rich_help_panel=SPECS)
-def validate(spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None) -> None:
+def validate(
+    spec: SpecArgument, parameters: Parameters = None, source: SourceOption = None, json: AsJson = False
+) -> None:
     """Check a spec and the files that it names; create nothing."""
     from ..commands.specs import validate as run
 
-    run(spec, named_values(parameters), source)
+    run(spec, named_values(parameters), source, as_json=json)
 
 
 @app.command(rich_help_panel=SPECS)

@@ -26,19 +26,20 @@ def cache_prune(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="SIZE", help="What may stay, such as 5G; the layers that were used last stay."),
     ] = None,
+    json: AsJson = False,
 ) -> None:
     """Remove the layers that no build uses at this moment, and the files of package mirrors."""
     from ..commands.machine.cache import prune as run
 
-    run(keep)
+    run(keep, as_json=json)
 
 
 @cache.command("verify")
-def cache_verify() -> None:
+def cache_verify(json: AsJson = False) -> None:
     """Read all layers, and remove the damaged ones."""
     from ..commands.machine.cache import verify as run
 
-    raise typer.Exit(run())
+    raise typer.Exit(run(as_json=json))
 
 
 @cache.command("export")

@@ -18,7 +18,7 @@ from shared.build.resources import kept_disk, kept_disk_json
 from shared.engine.history import followed_from_now
 from shared.engine.script_table import ScriptRecord, nest_scripts, scripts_of, steps_with_scripts
 from shared.errors import DamagedDocument, EnvironmentFault, InputError, NotFound, StoreError
-from shared.names import meant
+from shared.names import meant, quoted
 from shared.planning.line import Wait, waits_of
 from shared.planning.remedies import remedy_of
 from shared.planning.requests import ask_to_cancel as ask_to_cancel
@@ -266,6 +266,8 @@ def _find(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Buil
             pass
         except DamagedDocument as error:
             return Damaged(build_id, str(error))
+    if not build_id.strip():  # an unset variable of a script begins every id
+        raise InputError(f"no build is named; write how its id begins; see: goldsmith builds list{place.options}")
     builds = known.store.builds()
     matching = [build for build in builds if build.id.startswith(build_id)]
     exact = [build for build in matching if build.id == build_id]
@@ -276,4 +278,4 @@ def _find(known: LocalBuilds | CloudClient, build_id: str, place: Place) -> Buil
             f"{build_id} begins {len(matching)} builds: {', '.join(b.id for b in matching[:5])}; write more"
         )
     near = meant(build_id, (build.id for build in builds))
-    raise InputError(f"there is no build {build_id}{near}; see: goldsmith builds list{place.options}")
+    raise InputError(f"there is no build {quoted(build_id)}{near}; see: goldsmith builds list{place.options}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,14 +181,29 @@ def _absolute(folder: Path, place: str | None) -> str | None:
     return f"{path}/" if place.endswith("/") or path.is_dir() else str(path)
 
 
-def validate(path: Path, parameters: Mapping[str, str], source: Path | None) -> None:
-    """Print that a spec, or each build of a workflow, is good. SpecError if it is not."""
+def validate(path: Path, parameters: Mapping[str, str], source: Path | None, *, as_json: bool) -> None:
+    """Print that a spec, or each build of a workflow, is good. SpecError if it is not, also printed as JSON then."""
+    try:
+        specs = _valid_specs(path, parameters, source)
+    except SpecError as error:
+        if as_json:
+            print_json({"spec": str(path), "good": False, "builds": [], "problems": error.problems})
+        raise
+    if as_json:
+        builds = [{"name": spec.name, "steps": [step.name for step in spec.steps]} for spec in specs]
+        print_json({"spec": str(path), "good": True, "builds": builds, "problems": []})
+        return
+    for spec in specs:
+        count = len(spec.steps)
+        say(f"{path}: good: {spec.name}, {count} {'step' if count == 1 else 'steps'}")
+
+
+def _valid_specs(path: Path, parameters: Mapping[str, str], source: Path | None) -> Sequence[Spec]:
     file = read_builds(path, parameters, f"goldsmith validate {uuid.uuid4()}", source)
     for build in file.builds:
         if build.spec.context is not None and not build.spec.context.startswith("gs:"):
             check_elements(build.spec.steps, file.folder / build.spec.context)
-        count = len(build.spec.steps)
-        say(f"{path}: good: {build.spec.name}, {count} {'step' if count == 1 else 'steps'}")
+    return [build.spec for build in file.builds]
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def test_a_home_that_cannot_be_written_to_is_refused(goldsmith: Goldsmith, comma
 @pytest.mark.parametrize("command", [["builds", "show"], ["builds", "logs"], ["builds", "cancel"]])
 def test_a_build_that_is_not_there_is_refused(goldsmith: Goldsmith, command: list[str]) -> None:
     done = goldsmith.run(*command, "hello-0123")
-    assert_refused(goldsmith, done, BAD_INPUT, "there is no build hello-0123")
+    assert_refused(goldsmith, done, BAD_INPUT, "there is no build 'hello-0123'")
 
 
 @pytest.mark.parametrize("command", [["images", "show"], ["images", "delete"]])

@@ -37,22 +37,28 @@ def list_layers(*, as_json: bool) -> None:
         say(f"files of elements: of {lists} lists of elements, {megabytes(size)}")
 
 
-def prune(keep: str | None) -> None:
+def prune(keep: str | None, *, as_json: bool) -> None:
     """Remove all, or what was used longest ago until each kind takes no more than `keep`. InputError."""
     cache, most = opening.cache_here(home()), _size(keep)
     gone = cache.prune(most)
-    say(f"removed {_counted(len(gone))}, {megabytes(sum(layer.disk_bytes for layer in gone))}")
     packages = cache.prune_packages(most)
+    kept = cache.prune_kept_files(most)
+    if as_json:
+        print_json({"layers": [asdict(layer) for layer in gone], "packages_bytes": packages, "kept_bytes": kept})
+        return
+    say(f"removed {_counted(len(gone))}, {megabytes(sum(layer.disk_bytes for layer in gone))}")
     if packages:
         say(f"removed packages, {megabytes(packages)}")
-    kept = cache.prune_kept_files(most)
     if kept:
         say(f"removed files of elements, {megabytes(kept)}")
 
 
-def verify() -> int:
+def verify(*, as_json: bool) -> int:
     """Read all layers and remove the damaged ones; return the exit status."""
     damaged: Sequence[str] = opening.cache_here(home()).verify()
+    if as_json:
+        print_json({"damaged": damaged})
+        return NOT_SUCCEEDED if damaged else 0
     for key in damaged:
         complain(f"layer {key[:SHOWN]} was damaged, and is removed; the next build makes it again")
     say(f"removed {_counted(len(damaged))}" if damaged else "all layers are whole")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -97,12 +98,22 @@ def test_builds_show_takes_the_beginning_of_an_id(run: Commands, home: Path) -> 
     assert f"the whole log: {home}/builds/{LATER.id}/logs" in shown.out
 
 
+@pytest.mark.parametrize("name", ["", " "])
+@pytest.mark.parametrize("command", ["show", "logs", "cancel", "retry", "resume", "forget"])
+def test_an_empty_word_names_no_build(run: Commands, home: Path, command: str, name: str) -> None:
+    """Not the only one that there is, either."""
+    keep(home, DONE)
+    done = run("builds", command, name)
+    told = "goldsmith: no build is named; write how its id begins; see: goldsmith builds list\n"
+    assert (done.status, done.out, done.err) == (2, "", told)
+
+
 @pytest.mark.parametrize("command", ["show", "logs", "cancel"])
 def test_a_build_that_cannot_be_told_is_2(run: Commands, home: Path, command: str) -> None:
     keep(home, DONE, LATER)
     unknown, ambiguous = run("builds", command, "nope"), run("builds", command, "hello-aa")
     assert (unknown.status, unknown.out) == (2, "")
-    assert unknown.err == "goldsmith: there is no build nope; see: goldsmith builds list\n"
+    assert unknown.err == "goldsmith: there is no build 'nope'; see: goldsmith builds list\n"
     assert (ambiguous.status, ambiguous.out) == (2, "")
     assert f"hello-aa begins 2 builds: {LATER.id}, {DONE.id}; write more" in ambiguous.err
 
@@ -204,7 +215,7 @@ def test_the_nearest_names_are_told(run: Commands, home: Path, tmp_path: Path) -
     keep(home, DONE, LATER)
     add_image(home, tmp_path, "debian-12-1", family="debian-12")
     mistyped = DONE.id[:-2] + "zz"
-    assert f"there is no build {mistyped}; did you mean" in run("builds", "show", mistyped).err
+    assert f"there is no build '{mistyped}'; did you mean" in run("builds", "show", mistyped).err
     assert "did you mean debian-12-1?" in run("images", "show", "debain-12-1").err
     assert "did you mean debian-12-1?" in run("images", "delete", "debian-12").err
     spec = tmp_path / "x.yaml"
@@ -266,6 +277,8 @@ def test_validate_and_plan(run: Commands, home: Path, tmp_path: Path) -> None:
     spec = tmp_path / "build.yaml"
     spec.write_text("{name: x, source: {project: local, image: one}, steps: []}")
     assert run("validate", spec).out == f"{spec}: good: x, 0 steps\n"
+    good = {"spec": str(spec), "good": True, "builds": [{"name": "x", "steps": []}], "problems": []}
+    assert run("validate", spec, "--json").document() == good
     missing = run("plan", spec)
     assert (missing.status, missing.out) == (2, "")
     assert "source.image: project local has no image one" in missing.err
@@ -279,6 +292,11 @@ def test_validate_and_plan(run: Commands, home: Path, tmp_path: Path) -> None:
     bad = run("validate", spec)
     assert (bad.status, bad.out) == (2, "")
     assert "unknown key; did you mean name?" in bad.err
+    told = run("validate", spec, "--json")
+    assert (told.status, told.err) == (2, bad.err)
+    document = json.loads(told.out)
+    assert (document["good"], document["builds"]) == (False, [])
+    assert document["problems"] == [line.removeprefix("goldsmith: ") for line in bad.err.splitlines()]
 
 
 def test_archive_is_placed_beside_the_spec(run: Commands, home: Path, tmp_path: Path) -> None:
@@ -436,6 +454,12 @@ def test_a_name_that_is_too_long_is_2(run: Commands, command: str, tmp_path: Pat
     assert (done.status, done.out) == (2, "")
     assert "File name too long" in done.err
     assert "Errno" not in done.err
+
+
+def test_an_empty_cache(run: Commands) -> None:
+    assert run("cache", "verify", "--json").document() == {"damaged": []}
+    assert run("cache", "prune", "--json").document() == {"layers": [], "packages_bytes": 0, "kept_bytes": 0}
+    assert run("cache", "prune").out == "removed 0 layers, 0.0 MB\n"
 
 
 @pytest.mark.parametrize("place", ["/", "", "."])

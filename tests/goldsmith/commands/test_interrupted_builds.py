@@ -103,7 +103,7 @@ def test_resume_finishes_it_and_says_so_before_and_after(run: Commands, home: Pa
 def test_a_build_that_cannot_be_resumed_is_2(run: Commands, home: Path) -> None:
     keep(home, DONE)
     unknown, finished = run("builds", "resume", "nope"), run("builds", "resume", DONE.id)
-    assert (unknown.status, unknown.err) == (2, "goldsmith: there is no build nope; see: goldsmith builds list\n")
+    assert (unknown.status, unknown.err) == (2, "goldsmith: there is no build 'nope'; see: goldsmith builds list\n")
     assert (finished.status, finished.err) == (2, f"goldsmith: build {DONE.id} is finished already: failed\n")
 
 

@@ -65,7 +65,7 @@ def test_an_error_is_told_after_the_pager(home: Path, pager: Path) -> None:
     environment = {"GOLDSMITH_HOME": str(home), "PAGER": str(pager)}
     status, written, _ = watched(["builds", "show", "nope"], environment=environment)
     assert (status, written.splitlines()[0]) == (2, "it was paged")
-    assert "there is no build nope" in written.splitlines()[1]
+    assert "there is no build 'nope'" in written.splitlines()[1]
 
 
 def test_less_ends_by_itself_where_all_fits_on_the_screen(home: Path) -> None:
