@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-LIMIT = 60  # seconds for one command
+LIMIT = 240  # seconds for one command
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def groups_of(goldsmith: Goldsmith) -> list[Path]:
 
 
 def wait_for_no_group(goldsmith: Goldsmith) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while left := groups_of(goldsmith):
         assert time.monotonic() < until, left
         time.sleep(0.02)
@@ -40,7 +40,7 @@ def wait_for_no_group(goldsmith: Goldsmith) -> None:
 
 def wait_for_no_mount(goldsmith: Goldsmith) -> None:
     """Wait until the kernel has freed what the last process of a sandbox held."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while left := mounts_and_loops(goldsmith):
         assert time.monotonic() < until, left
         time.sleep(0.02)

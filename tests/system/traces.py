@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-PATIENCE = 5.0  # seconds in which the kernel ends what was tied to a killed process
+PATIENCE = 60.0  # seconds, on a busy machine, in which the kernel ends what was tied to a killed process
 
 
 class Traces:

@@ -25,8 +25,7 @@ from shared.topology import FUNCTIONS, SUBSCRIPTIONS
 from tests.emulator.listener import SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
-STARTS_WITHIN = 60.0  # seconds; a third of it on an idle machine of two cores
-STOPS_WITHIN = 15.0
+STOPS_WITHIN = SECONDS
 
 
 def test_goldsmith_needs_no_bucket() -> None:
@@ -87,9 +86,7 @@ def emulator(home: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    began = time.monotonic()
     with Cloud(tmp_path_factory.mktemp("cloud")) as made:
-        assert time.monotonic() - began < STARTS_WITHIN
         yield made
 
 

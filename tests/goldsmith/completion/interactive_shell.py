@@ -13,7 +13,7 @@ from typing import Self
 from tests.system.command import ROOT
 from tests.system.terminal import Terminal
 
-LIMIT = 60.0  # seconds for one line
+LIMIT = 240.0  # seconds for one line
 LOOK = 0.05  # seconds between looks at the line
 COMMANDS = {
     "bash": ("bash", "--norc", "-i"),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-LIMIT = 90  # seconds for one command
+LIMIT = 240  # seconds for one command
 _PARTS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
 
@@ -88,7 +88,7 @@ def watched(
         pass
     given_up.cancel()
     os.close(ours)
-    return process.wait(60), written.decode("utf-8", "replace"), seen
+    return process.wait(LIMIT), written.decode("utf-8", "replace"), seen
 
 
 def without_size() -> dict[str, str]:

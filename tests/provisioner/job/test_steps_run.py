@@ -177,19 +177,19 @@ def test_retries_are_counted_and_told(tmp_path: Path) -> None:
 
 def test_a_step_out_of_time_is_ended_with_all_it_started(tmp_path: Path) -> None:
     slow = "trap '' TERM; sleep 1000 & echo $! >pid; echo waiting; wait; sleep 1000"
-    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=0.4)), {"slow": slow})
+    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=2.0)), {"slow": slow})
     began = time.monotonic()
     assert machine.run().status == 1
-    assert 3.0 < time.monotonic() - began < 60.0  # TERM was not enough
+    assert time.monotonic() - began > 5.0  # TERM was not enough
     failure = machine.reports()[2]
-    assert (failure.kind, failure.exit_status, failure.message) == (STEP_FAILED, 137, "not done within 0.4 s")
+    assert (failure.kind, failure.exit_status, failure.message) == (STEP_FAILED, 137, "not done within 2 s")
     assert failure.output == "waiting\n"
     assert not alive(int((machine.state / "context/pid").read_text()))
 
 
 def test_a_step_out_of_time_leaves_no_process_that_ignores_the_end(tmp_path: Path) -> None:
     slow = "(trap '' TERM; echo $BASHPID >pid; exec sleep 1000) & wait"
-    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=0.4)), {"slow": slow})
+    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=2.0)), {"slow": slow})
     assert machine.run().status == 1
     assert machine.reports()[2].exit_status == 128 + 15
     assert not alive(int((machine.state / "context/pid").read_text()))
@@ -197,7 +197,7 @@ def test_a_step_out_of_time_leaves_no_process_that_ignores_the_end(tmp_path: Pat
 
 def test_a_step_out_of_time_may_clean_up(tmp_path: Path) -> None:
     slow = "trap 'echo cleaned; exit 3' TERM; sleep 1000 & wait"
-    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=0.4)), {"slow": slow})
+    machine = Provisioning(tmp_path / "m", job(script("slow", timeout=2.0)), {"slow": slow})
     machine.run()
     assert (machine.reports()[2].exit_status, machine.reports()[2].output) == (3, "cleaned\n")
 
@@ -209,7 +209,7 @@ until [ -s away ]; do sleep 0.1; done
 """
 
 
-@pytest.mark.parametrize(("end", "timeout"), [("exit 0", 60.0), ("exit 9", 60.0), ("sleep 60", 1.5)])
+@pytest.mark.parametrize(("end", "timeout"), [("exit 0", 60.0), ("exit 9", 60.0), ("sleep 600", 5.0)])
 def test_what_a_step_leaves_running_is_ended_before_the_next(tmp_path: Path, end: str, timeout: float) -> None:
     """However the step ended, and wherever its processes went: the next step or try has the machine to itself."""
     gone = "gone() { ! grep -q '^State:.[RSD]' /proc/$1/status; }"  # one that is dead may wait for its parent
@@ -217,7 +217,7 @@ def test_what_a_step_leaves_running_is_ended_before_the_next(tmp_path: Path, end
     files = {"leave": f"if [ -e away ]; then {alone}; exit; fi; {LEAVES}{end}", "next": alone}
     steps = (script("leave", timeout=timeout, retries=1), script("next"))
     machine = Provisioning(tmp_path / "m", job(*steps), files)
-    ended = machine.run(60)
+    ended = machine.run()
     assert ended.status == 0, ended.console
     assert "[step leave] ended what the step left running: " in ended.console
     assert "[step next] saved\n" in ended.console

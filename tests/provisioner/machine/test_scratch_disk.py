@@ -103,7 +103,7 @@ def test_a_disk_that_does_not_come_is_an_error(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(ScratchError, match="no disk of this machine is named scratch; build again"):
         wait_for(root, 0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
 
 
 def blank(path: Path) -> Path:

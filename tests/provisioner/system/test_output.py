@@ -112,7 +112,7 @@ def test_a_console_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
         console.say("hello")
     os.close(readable)
     os.close(writable)
-    assert time.monotonic() - began < CONSOLE_PATIENCE * 1.5
+    assert time.monotonic() - began < CONSOLE_PATIENCE * 3  # once for all three
 
 
 def test_binary_output_of_a_failed_step_can_be_told(tmp_path: Path) -> None:

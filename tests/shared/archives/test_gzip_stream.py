@@ -96,7 +96,7 @@ def test_closing_ends_the_threads_and_calls_that_wait_never_begin() -> None:
 
     def call(number: int) -> bool:
         begun.append(number)
-        return never.wait(0 if number == 0 else 0.02)
+        return never.wait(0 if number == 0 else 0.2)
 
     results = ahead((partial(call, number) for number in range(100)), workers=1, window=50)
     assert next(results) is False

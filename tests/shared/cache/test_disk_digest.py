@@ -50,9 +50,14 @@ def test_holes_and_zeros_do_not_count(disk: Path, tmp_path: Path) -> None:
 
 
 def test_a_digest_is_kept_while_the_file_is_the_same(disk: Path) -> None:
-    before = kept_digest(disk)
-    assert before == disk_digest(disk)
-    assert not disk.with_name(KEPT).exists()  # it was written a moment ago, and may be again in the same tick
+    before = disk_digest(disk)
+    for _ in range(20):  # a machine that is busy may take so long that it settles
+        disk.touch()
+        assert kept_digest(disk) == before
+        if not disk.with_name(KEPT).exists():
+            break  # it was written a moment ago, and may be again in the same tick
+        disk.with_name(KEPT).unlink()
+    assert not disk.with_name(KEPT).exists()
     settle(disk)
     assert kept_digest(disk) == before
     kept = json.loads(disk.with_name(KEPT).read_text())

@@ -239,10 +239,10 @@ class TestFaults:
     ) -> None:
         stored = created(proxied)
         proxy.refuse("Commit", status)
-        began = time.monotonic()
+        before = len(proxy.calls)
         with pytest.raises(Conflict, match=values.BUILD_ID):
             proxied.save(stored.build, stored.version, values.machine_started())
-        assert time.monotonic() - began < 0.5
+        assert [method for method, _request in proxy.calls[before:]].count("Commit") == 1
         assert len(proxied.events(values.BUILD_ID)) == 1
 
     def test_a_heartbeat_that_meets_another_is_moved_on(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
@@ -266,14 +266,14 @@ class TestFaults:
         began = time.monotonic()
         with pytest.raises(Transient, match=r"build.*tried again"):
             act(proxied, method, stored.build, stored.version)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # by default it would be 20 s
 
     @pytest.mark.parametrize("method", ["Commit", "BatchGetDocuments", "RunQuery"])
     def test_a_server_that_is_not_there_is_transient(self, project: str, method: str) -> None:
         began = time.monotonic()
         with pytest.raises(Transient, match=r"build.*tried again"):
             act(GoogleStore(project, f"127.0.0.1:{free_port()}", patience=0.5), method, values.build(), VERSION)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
 
     def test_a_missing_permission_or_index_is_permanent(self, proxied: GoogleStore, proxy: FirestoreProxy) -> None:
         proxy.refuse("BatchGetDocuments", grpc.StatusCode.PERMISSION_DENIED, "Missing or insufficient permissions.")

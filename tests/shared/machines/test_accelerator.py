@@ -47,12 +47,13 @@ def probe_with(
 def test_real_probe_ends_in_time_and_is_remembered(tmp_path: Path) -> None:
     began = time.monotonic()
     found = accelerator(tmp_path)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10  # a machine that hangs would not end by itself
     assert found.name in ("kvm", "tcg")
     assert found.reason
-    began = time.monotonic()
+    kept = tmp_path / "cache" / "accelerator.json"
+    before = kept.stat()
     assert accelerator(tmp_path) == found
-    assert time.monotonic() - began < 0.1
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # no second probe
 
 
 def test_boot_sector_runs_on_a_real_machine(tmp_path: Path) -> None:
@@ -63,16 +64,16 @@ def test_boot_sector_runs_on_a_real_machine(tmp_path: Path) -> None:
 
 
 def test_hanging_device_is_killed(tmp_path: Path) -> None:
-    done = probe_with(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n", tmp_path, 1)
+    done = probe_with(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n", tmp_path, 5)
     name, seconds, reason = done.stdout.split(" ", 2)
     assert name == "tcg"
-    assert float(seconds) <= 1.2
+    assert float(seconds) < 10
     assert "hangs" in reason
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
 def test_refusing_device_tells_why(tmp_path: Path) -> None:
-    done = probe_with("#!/bin/sh\necho 'failed to initialize kvm: Permission denied' >&2\nexit 1\n", tmp_path, 1)
+    done = probe_with("#!/bin/sh\necho 'failed to initialize kvm: Permission denied' >&2\nexit 1\n", tmp_path, 20)
     assert done.stdout.startswith("tcg ")
     assert "failed to initialize kvm: Permission denied" in done.stdout
 

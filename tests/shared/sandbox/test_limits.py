@@ -40,9 +40,9 @@ def test_groups_without_their_files_are_removed_again(tmp_path: Path) -> None:
 
 
 def test_processes_are_counted_with_their_children() -> None:
-    with subprocess.Popen(["sh", "-c", "sleep 30 & sleep 30 & wait"]) as shell:
+    with subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"]) as shell:
         try:
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while len(descendants(shell.pid)) < 3:
                 assert time.monotonic() < until
                 time.sleep(0.01)
@@ -76,7 +76,7 @@ def test_groups_go_when_the_last_holder_of_the_pipe_has_ended(tmp_path: Path) ->
         time.sleep(0.01)
     assert folder.exists()
     os.close(write)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while folder.exists():
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -330,7 +330,7 @@ def test_a_wait_asks_about_once_a_second(cloud: Cloud) -> None:
     compute = FusedCompute(cloud.settings, SystemClock(), Fuse())
     began = time.monotonic()
     assert not compute.wait_until_stopped(VM, PROJECT, A, 3.0)
-    assert 2.5 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 2.5
     assert 2 <= len(compute.calls.made) <= 16
 
 

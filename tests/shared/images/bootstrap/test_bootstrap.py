@@ -269,7 +269,7 @@ def test_two_at_once_make_one_image(bootstraps: Bootstraps) -> None:
     second_done = threading.Event()
     first = threading.Thread(target=lambda: bootstraps(make=slowly))
     first.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     bootstraps()
     second_done.set()
     first.join()
