@@ -25,7 +25,7 @@ from shared.machines.start import TIED
 
 from .http_server import LOOPBACK
 
-READY_SECONDS = 30.0  # Java on two busy cores has been seen to need 8
+READY_SECONDS = 120.0  # Java on two busy cores has been seen to need 8, and all functions start at once
 STOP_SECONDS = 3.0  # between SIGTERM and SIGKILL
 
 _POLL = 0.02  # seconds between two looks at something that cannot be waited for

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from goldsmith.commands.machine.serve import served_here
 from shared.dashboard.app import make_app
@@ -25,6 +25,9 @@ from tests.browser.scenes import RUNNING, fill
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE = 120_000  # milliseconds, for anything here to happen on a busy machine
+
+expect.set_options(timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Opened:
 def opened(browser: Browser, site: Site, **options: Any) -> Iterator[Opened]:
     """Open a window as a person does, by the address that was printed."""
     with browser.new_context(**options) as context:
+        context.set_default_timeout(PATIENCE)
         context.add_init_script(VIOLATIONS)
         found = Opened(context.new_page())
         found.page.on("pageerror", lambda error: found.faults.append(str(error)))

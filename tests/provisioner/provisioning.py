@@ -81,7 +81,7 @@ class Provisioning:
             [*self.within, *command, *self.options], stdout=pipe, stderr=out, env={**os.environ, **LOCALE, **self.env}
         )
 
-    def run(self, seconds: float = 120.0) -> Ended:
+    def run(self, seconds: float = 240.0) -> Ended:
         """Boot and wait for the end."""
         process = self.start()
         try:
@@ -137,7 +137,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until a condition holds, by polling every few milliseconds: it is mostly about files."""
     until = time.monotonic() + seconds
     while not condition():

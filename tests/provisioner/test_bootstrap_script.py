@@ -49,7 +49,7 @@ class Machine:
         """Start the script; return its exit status."""
         command = ["unshare", "--map-root-user", "--mount", "chroot", str(self.root)]
         command += ["/bin/sh", "/run/goldsmith/cidata/bootstrap.sh", *arguments]
-        return subprocess.run(command, check=False, timeout=120, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
+        return subprocess.run(command, check=False, timeout=240, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
 
 
 @pytest.fixture

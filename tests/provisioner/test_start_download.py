@@ -62,7 +62,7 @@ class Vm:
         assert SERVER in program
         command = [sys.executable, "-I", "-S", "-E", "-", str(self.cidata), str(self.state), str(self.patience)]
         program = program.replace(SERVER, self.url)
-        ended = subprocess.run(command, input=program, check=False, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, input=program, check=False, capture_output=True, text=True, timeout=240)
         return ended.returncode, ended.stderr
 
     def cidata_files(self) -> dict[str, bytes]:

@@ -63,7 +63,7 @@ class Machine:
     def run(self, *command: str) -> int:
         """Run a command in the root; return its exit status."""
         whole = ["unshare", "--map-root-user", "--mount", "chroot", str(self.root), "/bin/sh", *command]
-        return subprocess.run(whole, check=False, timeout=60, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
+        return subprocess.run(whole, check=False, timeout=240, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
 
 
 @pytest.fixture

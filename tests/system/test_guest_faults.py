@@ -119,10 +119,10 @@ def test_a_kernel_panic_is_told(goldsmith: Goldsmith) -> None:
 def test_a_guest_that_hangs_is_given_up(goldsmith: Goldsmith) -> None:
     """The provisioner is frozen; after the silence that the spec allows the machine is gone."""
     spec = goldsmith.spec(
-        [{"name": "hangs", "script": "kill -STOP $PPID\n" + FOREVER}], build={"silence": "30s", "attempts": 1}
+        [{"name": "hangs", "script": "kill -STOP $PPID\n" + FOREVER}], build={"silence": "60s", "attempts": 1}
     )
     done, build = goldsmith.build(spec)
-    assert_failed(goldsmith, done, build, "no sign of life from the VM for 3")
+    assert_failed(goldsmith, done, build, "no sign of life from the VM for 6")
     assert build["reason"].endswith(" s (during step 'hangs'), in the last of 1 attempts")
 
 
@@ -159,25 +159,25 @@ def test_a_step_that_takes_too_long_is_ended(goldsmith: Goldsmith) -> None:
     )
     done, build = goldsmith.build(spec)
     assert_failed(goldsmith, done, build, "step 'dawdles' failed: not done within 2 s")
-    assert 2 <= build["steps"][1]["seconds"] < 10
+    assert 2 <= build["steps"][1]["seconds"] < 60
 
 
 def test_the_deadline_ends_the_machine_within_seconds(goldsmith: Goldsmith) -> None:
-    spec = goldsmith.spec([{"name": "dawdles", "script": FOREVER}], build={"timeout": "12s"})
+    spec = goldsmith.spec([{"name": "dawdles", "script": FOREVER}], build={"timeout": "20s"})
     running = goldsmith.start("build", spec, "--json")
-    deadline = running.until(is_event("BuildRequested"))["event"]["time"] + 12
+    deadline = running.until(is_event("BuildRequested"))["event"]["time"] + 20
     running.until(is_event("MachineStarted"))
     (machine,) = goldsmith.traces.machines()
     end = os.pidfd_open(machine)
     try:
-        assert is_readable(end, deadline + 5 - time.time()), "the machine lives 5 s after the deadline"
+        assert is_readable(end, deadline + 20 - time.time()), "the machine lives 20 s after the deadline"
     finally:
         os.close(end)
     assert time.time() >= deadline
     done = running.finish()
     last = done.documents()[-1]["build"]
     assert (done.status, last["outcome"]) == (1, "timed_out")
-    assert last["reason"].startswith("not done 12 s after the request")
+    assert last["reason"].startswith("not done 20 s after the request")
     goldsmith.traces.assert_none()
 
 

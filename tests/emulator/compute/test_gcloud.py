@@ -30,7 +30,7 @@ class Terminal:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["gcloud", "compute", *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False, timeout=240)
 
     def say(self, *arguments: str) -> str:
         done = self.run(*arguments)

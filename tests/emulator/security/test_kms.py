@@ -42,7 +42,7 @@ def gcloud(kms: KmsEndpoint, folder: Path, *words: str | Path, status: int = 0) 
         "CLOUDSDK_CORE_PROJECT": "p-1",
     }
     command = ["gcloud", "kms", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == status, (words, done.stdout, done.stderr)
     return done.stdout if status == 0 else done.stderr
 

@@ -40,7 +40,7 @@ class Terminal:
             start_new_session=True,
         ) as process:
             try:
-                output, errors = process.communicate(timeout=120)
+                output, errors = process.communicate(timeout=240)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)  # both programs are wrappers around others
                 raise

@@ -64,7 +64,7 @@ def test_silence_has_a_bound(processes: Processes, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(EnvironmentFault, match=r"does not answer at .* after 0.3 s; .*child.log ends with"):
         child.wait_until_ready(f"http://127.0.0.1:{free_port()}/", 0.3)
-    assert time.monotonic() - began < 20  # by default it would be 30 s and more
+    assert time.monotonic() - began < 30  # by default it would be two minutes
 
 
 def test_the_environment_and_the_folder_are_the_childs(processes: Processes, tmp_path: Path) -> None:

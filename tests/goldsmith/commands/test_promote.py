@@ -200,7 +200,7 @@ def test_a_process_that_is_killed_leaves_a_promotion_that_goes_on(run: Commands,
     for last in range(3, 80, 4):
         process = _PROCESSES.Process(target=_promote_and_die, args=(str(images), last))
         process.start()
-        process.join(60)
+        process.join(240)
         found = families(images)
         assert found["one-prod"] == ("hello-prod", None)
         assert found.get("two-prod") in (None, (None, None), ("hello-prod", None))

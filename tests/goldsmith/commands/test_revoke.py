@@ -76,7 +76,7 @@ def test_revoke_and_check(run: Commands, images: Path) -> None:
 
 def test_what_has_its_disk_open_is_told(run: Commands, images: Path) -> None:
     with (images / "images" / "two" / "disk.raw").open("rb") as disk:
-        process = subprocess.Popen(["sleep", "60"], stdin=disk)
+        process = subprocess.Popen(["sleep", "600"], stdin=disk)
     user = f"process {process.pid}, which has its disk open"
     try:
         done = run("images", "revoke", "two", "--reason", "bad")
@@ -151,7 +151,7 @@ def test_killed_at_any_call_the_family_leads_to_one_of_both_and_the_command_goes
     for last in range(1, 60):
         process = _PROCESSES.Process(target=_revoke_and_die, args=(str(images), last))
         process.start()
-        process.join(60)
+        process.join(240)
         seen.append(states(images))
         if process.exitcode == 0:
             break

@@ -109,7 +109,7 @@ def test_without_credentials_it_is_one_line_with_the_remedy(spec: Path, tmp_path
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 3
     assert "absent.json was not found; run `gcloud auth application-default login`" in done.stderr.splitlines()[-1]

@@ -35,7 +35,7 @@ def test_a_script_begins_when_the_other_has_ended(tmp_path: Path, lock: str) -> 
             assert process.stdout.readline() == waits
             (machine.state / "context/held").write_text("it has ended\n")
             holder.communicate()
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=240)
         finally:
             process.kill()
             process.wait()

@@ -281,7 +281,7 @@ def test_idle_connections_give_way_to_new_ones(desk: Desk) -> None:
         began = time.monotonic()
         assert desk.post(envelope({"data": encoded(b"x")}))[0] == 200
         assert idle[0].recv(1) == b""  # the oldest was hung up on
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 9  # after 10 s of silence it would have been anyway
 
 
 def test_parallel_clients_each_get_their_answer(desk: Desk) -> None:

@@ -152,7 +152,7 @@ def test_qemu_knows_every_option(firmware: Firmware, emulated: bool, tmp_path: P
             pass_fds=(wiring.console, wiring.reports, monitor),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     assert done.returncode == 1

@@ -121,10 +121,10 @@ def test_gcloud_sees_the_image_of_a_command(cloud: Cloud, backend: LocalBackend,
         "CLOUDSDK_CORE_PROJECT": PROJECT,
     }
     command = [str(GOLDSMITH), "images", "push", "web", "--project", PROJECT, "--bucket", BUCKET, "--family", "hello"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     told = ["gcloud", "compute", "images", "describe-from-family", "hello", "--format=json"]
-    seen = json.loads(subprocess.run(told, env=environment, capture_output=True, check=True, timeout=120).stdout)
+    seen = json.loads(subprocess.run(told, env=environment, capture_output=True, check=True, timeout=240).stdout)
     local = backend.catalogue.get("web")
     known = backend.store.image("local", "web")
     assert local is not None

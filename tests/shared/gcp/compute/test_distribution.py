@@ -56,7 +56,7 @@ def gcloud(cloud: Cloud, folder: Path, *words: str) -> Any:
         "CLOUDSDK_CORE_PROJECT": PROJECT,
     }
     command = ["gcloud", "compute", "images", *words, "--format=json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
