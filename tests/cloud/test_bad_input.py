@@ -103,7 +103,7 @@ def uploaded(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def _finished(person: Person, build_id: str) -> Build:
     """Wait until a build is finished: the last fact may come after its result."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not (build := next(each for each in person.builds() if each.id == build_id)).finished:
         assert time.monotonic() < until, build
         time.sleep(0.1)

@@ -63,7 +63,7 @@ def test_a_published_image_is_written_to_a_bucket_by_a_vm(
     assert_reported(person, ended)
     source = {"name": "again", "rawDisk": {"source": f"https://storage.googleapis.com/{BUCKET}/{NAME}.tar.gz"}}
     requests.post(f"{person.compute_url}/compute/v1/projects/{person.project}/global/images", json=source, timeout=60)
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while not person.gcloud(
         "compute", "images", "list", "--no-standard-images", "--filter=name=again AND status=READY"
     ):

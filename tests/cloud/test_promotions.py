@@ -161,7 +161,7 @@ def wait_for(catalogue: Catalogue, family: str, name: str) -> None:
 
 
 def wait_until(holds: Callable[[], bool], told: str) -> None:
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < give_up, told
         time.sleep(0.2)

@@ -162,7 +162,7 @@ def take_back(person: Person, bad: str, before: str) -> None:
     request = {"revoke": {"image": bad, "reason": "its greeting is rude"}}
     for _ in range(2):
         person.run("gcloud", "pubsub", "topics", "publish", "image-requests", f"--message={json.dumps(request)}")
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 300
     while "goldsmith-revoked" not in (found := person.gcloud("compute", "images", "describe", bad)).get("labels", {}):
         assert time.monotonic() < give_up, found
         time.sleep(0.5)

@@ -37,14 +37,14 @@ def other_process(work: Work, path: Path) -> Iterator[tuple[BaseProcess, Any]]:
         yield process, ours
     finally:
         process.kill()
-        process.join(10)
+        process.join(60)
         process.close()
         ours.close()
 
 
 def hear(pipe: Connection) -> Any:
-    """Return the next thing said; a process that says nothing for 20 s has failed."""
-    assert pipe.poll(20), "the other process says nothing"
+    """Return the next thing said; a process that says nothing for two minutes has failed."""
+    assert pipe.poll(120), "the other process says nothing"
     return pipe.recv()
 
 
@@ -79,7 +79,7 @@ def add_events(path: Path, pipe: Connection) -> None:
 def hold_a_message(path: Path, pipe: Connection) -> None:
     """Take a message, tell its number, and never finish with it."""
     with Database(path) as database:
-        delivery = LocalBus(database).receive(build_id=values.BUILD_ID, seconds=10)
+        delivery = LocalBus(database).receive(build_id=values.BUILD_ID, seconds=60)
         pipe.send(delivery and delivery.id)
         pipe.recv()
 

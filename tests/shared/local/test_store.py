@@ -125,7 +125,7 @@ def test_a_killed_process_leaves_whole_writes(store: LocalStore, path: Path, dat
             assert confirmed > orders
             time.sleep(moments.uniform(0, 0.01))  # the moment of death is what is being varied
             process.kill()
-            process.join(10)
+            process.join(60)
             confirmed = max(confirmed, *everything_said(pipe))
         orders = store.load(values.BUILD_ID).build.orders
         assert orders >= confirmed
