@@ -74,6 +74,7 @@ FAULTS: tuple[tuple[str, type[GoldsmithError]], ...] = (
     ("copy_image", Transient),
     ("delete", Transient),
 )
+RUNS = ((DAY,), (DAY, DAY), (0.0, DAY))  # of the retirement, each with the time after it
 MOST = 100_000  # calls of one piece of work
 MESSAGES = 60  # that are handled at once, at most
 
@@ -150,6 +151,7 @@ class Family:
             self.law.images.place(image)
             self.law.foreign[image.name] = image
         self.count = 0
+        self.first_turn = 0  # calls in the first turn, when two things happened at once last
         self._heard = 0
         self._last_word: tuple[str, PromotionAnswer, PersonsWord] | None = None
         for name in ("image-a", "image-b", "image-c"):
@@ -218,7 +220,8 @@ class Family:
         with Race(steps, self.look, works) as race:
             first, second = race.actors
             for place, calls in enumerate(course.turns):
-                race.step(race.actors[place % 2], calls)
+                done = race.step(race.actors[place % 2], calls)
+                self.first_turn = self.first_turn if place else done
             if course.ends in ("both", "first"):
                 race.step(first, MOST)
             if course.ends in ("both", "second"):
@@ -244,9 +247,10 @@ class Family:
         assert all(build.state in (State.FINISHED, State.HELD) for build in self.builds())
         for image in self.law.images.values():
             if image.id in self.law.joined:
-                fit = image.id not in self.law.revoked and not image.is_obsolete
+                revoked = {image.id, self.law.copied.get(image.id, "")} & self.law.revoked
                 problems = check_image("local", image.name, self.world.backend).problems
-                assert fit == (not problems), (image.name, problems)
+                assert (not problems) == (not revoked and not image.is_obsolete), (image.name, problems)
+                assert bool(revoked) == any("was revoked" in each for each in problems), (image.name, problems)
 
     # What can happen.
 
@@ -382,15 +386,15 @@ class Family:
         self.law.revoked.add(image.id)
 
     def retire(self, which: int) -> None:
-        """Make what nothing uses OBSOLETE, and delete it a day later."""
+        """Make what nothing uses OBSOLETE, and delete it a day later; a run may follow another one at once."""
         rule = RetireRule(keep=1)
         rules = {FAMILY: rule, f"{FAMILY}-dev": rule, f"{FAMILY}-prod": rule}
         retiring = Retiring("local", rules, ("local",), self)
         self.law.blind = which == 9
         try:
-            for _phase in range(which % 2 + 1):
+            for time in RUNS[which % len(RUNS)]:
                 list(retire_images(retiring, self.world.backend, self.world.clock.now() + 9 * DAY))
-                self.world.clock.time += DAY
+                self.world.clock.time += time
         finally:
             self.law.blind = False
 
@@ -529,3 +533,39 @@ class OneFamily(RuleBasedStateMachine):
 
 OneFamily.TestCase.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=20, deadline=None)
 TestOneFamily = pytest.mark.slow(OneFamily.TestCase)
+
+
+MEETINGS = {
+    "an old image gets a copy": (("retire", 0), ("promote", 4)),
+    "an old image is revoked": (("retire", 0), ("revoke", 2)),
+    "an image that goes is revoked": (("retire", 0), ("revoke", 2)),
+    "a copied image is revoked": (("promote", 0), ("revoke", 0)),
+}
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_wherever_one_stops_what_the_other_one_writes_is_not_lost(meeting: str, turned: bool) -> None:
+    """Either stops after each of its calls, and the other one is whole; then all that is old goes."""
+    (what, which), (beside, other) = reversed(MEETINGS[meeting]) if turned else MEETINGS[meeting]
+    stop = 0
+    while True:
+        family = Family()
+        if "goes" in meeting:
+            family.take("retire", 0, Course())
+        family.take(what, which, Course(0, beside, other, (stop, MOST)))
+        family.end()
+        family.take("retire", 1, Course())
+        if family.first_turn < stop:
+            break
+        stop += 1
+    assert stop > 5
+
+
+def test_what_an_image_was_made_from_stays_and_what_goes_is_looked_at_a_day_later() -> None:
+    family = Family()
+    family.take("build", 3, Course())
+    for which in (2, 1, 0):
+        family.take("retire", which, Course())
+    family.end()
+    assert [each in family.law.images for each in ("image-b", "image-c", "image-1")] == [False, True, True]
