@@ -59,7 +59,7 @@ def pull(google: Mapping[str, str], bus: GoogleBus, project: str) -> Iterator[Pu
 
     def pulled(key: str, count: int) -> list[Message]:
         while len(mine := [message for message in waiting if message.ordering_key == key]) < count:
-            waiting.append(arrived.get(timeout=30))
+            waiting.append(arrived.get(timeout=120))
         for message in mine[:count]:
             waiting.remove(message)
         return mine[:count]
@@ -118,4 +118,4 @@ def test_a_server_that_is_not_there_is_transient_after_the_patience(project: str
     began = time.monotonic()
     with pytest.raises(Transient, match=r"topics/build-events: .*tried again"):
         GoogleBus(project, f"127.0.0.1:{free_port()}", patience=0.5).publish(numbered(1))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # by default it would be longer

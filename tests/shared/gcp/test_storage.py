@@ -85,7 +85,7 @@ def endpoint(served: StorageEndpoint, settings: Settings) -> Iterator[StorageEnd
 
 @pytest.fixture
 def bucket(settings: Settings, endpoint: StorageEndpoint) -> GoogleBucket:
-    return GoogleBucket(settings, patience=5.0)
+    return GoogleBucket(settings, patience=20.0)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_conflict_with_a_larger_object_is_told_without_reading_it(
 ) -> None:
     bucket.write(uri("a"), b"12")
     with pytest.raises(Conflict, match="written by another process"):
-        Unread(settings, patience=5.0).write_if_generation(uri("a"), b"1", "")
+        Unread(settings, patience=20.0).write_if_generation(uri("a"), b"1", "")
 
 
 @pytest.mark.parametrize(
@@ -371,14 +371,14 @@ class TestFaults:
         began = time.monotonic()
         with pytest.raises(Transient, match=r"gs://my-bucket/a: .*tried again"):
             GoogleBucket(settings, patience=0.5).read(uri("a"))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
     def test_a_server_that_is_not_there_is_transient(self, settings: Settings, uri: Uri) -> None:
         nowhere = Settings(**{**vars(settings), "storage_endpoint": f"http://127.0.0.1:{free_port()}"})
         began = time.monotonic()
         with pytest.raises(Transient, match=r"gs://my-bucket/a: Google cannot be reached"):
             GoogleBucket(nowhere, patience=0.5).read(uri("a"))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
     @pytest.mark.parametrize(
         ("permission", "act"),
