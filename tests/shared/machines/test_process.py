@@ -61,7 +61,7 @@ class Follower:
         return Running(process, [SerialPort(ours, self.file, watched=True)], Monitor("m", events))
 
     def outcome(self) -> MachineEnd:
-        assert self.machine.wait(60)
+        assert self.machine.wait(240)
         assert len(self.outcomes) == 1
         return self.outcomes[0]
 
