@@ -161,7 +161,9 @@ def objects(cloud: Cloud, prefix: str) -> list[str]:
         return [item["name"] for item in json.load(answer).get("items", [])]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.soak) for each in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_program_says_how_to_use_it_and_ends_when_asked(tmp_path: Path, number: signal.Signals) -> None:
     with emulator(tmp_path / "home") as (process, variables):
         for name in ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BOTO_CONFIG", "CLOUDSDK_CONFIG"):
