@@ -10,8 +10,9 @@
     objects in us-central1                          Google's page of Cloud Storage (3): the same    2026-09-20
     invocations                                     Google's page of functions (4): the same        2021-01-10
     external addresses                              Google's page of networks (5)                   2026-10-16
-    f1-micro, g1-small, GPUs T4, P100 and V100      the API's SKUs, as others quote them (6)        undated
-    GPU P4, hyperdisk-balanced, custom images       written down, and compared with nothing
+    f1-micro, g1-small, GPUs T4, P4, P100, V100     the API's SKUs, as others quote them (6)        undated
+    custom images                                   the API's "Storage Image", by Infracost (7)     2021-03-31
+    hyperdisk-balanced                              written down; some programs have the same (8)   undated
 
 (1) https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator, commit 0166a59e. The factor of a region is its
     price of one machine type of the series by that of us-central1; vCPUs and memory differ alike.
@@ -21,8 +22,10 @@
 (5) https://cloud.google.com/vpc/network-pricing, as ChiefGyk3D/Clouds-Against-Humanity has read it.
 (6) "Micro Instance with burstable CPU", "Small Instance with 1 VCPU", "Nvidia Tesla T4 GPU" and so on "running in
     Americas": in tests and notes of several programs that read the API.
+(7) https://github.com/infracost/infracost/pull/541, which reads the API.
+(8) Others have 0.04 to 0.12 dollars for a GB and month in us-central1, and none says where it was read.
 
-What was compared with nothing may be wrong: compare it before a decision depends on it, and pass your own with
+The price of hyperdisk-balanced may be wrong: compare it before a decision depends on it, and pass your own with
 `--prices`. Hyperdisk is without the IOPS and the throughput that are paid for beyond what each disk has.
 
 What is not here, and hence unknown: other series (a2 to a4x, c4, c4a, c4d, g2, g4, h3, m1 to m4, n4, z3), custom
