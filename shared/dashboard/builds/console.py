@@ -13,6 +13,7 @@ from ...build.build import Build
 from ...build.resources import machine_name
 from ...errors import CloudError, InputError, NotFound
 from ..web.pages import PageDocument
+from ..web.saved_files import saved_data, saved_object
 from ..web.served import Served
 from .ansi import StyledText, terminal_lines
 
@@ -20,6 +21,7 @@ CONSOLE_PORT = 1  # the serial port that is the console
 SHOWN_BYTES = 128 << 10  # of a console that one answer has
 DOWNLOAD_BYTES = 16 << 20  # of a console that is saved: its end
 MOST_MACHINES = 40  # that are named
+_TEXT = "text/plain"
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,30 @@ def _output(served: Served, build: Build, machine: ConsoleMachine, start: int, m
 
     A VM that runs is asked for all that its serial port has; of a console that is kept, no more than `most` is read.
     """
-    backend = served.backend
-    if not build.ended and machine.zone and build.plan is not None:
-        try:
-            project = build.plan.machine.project
-            return backend.compute.serial_output(machine.name, project, machine.zone, CONSOLE_PORT, max(start, 0))
-        except NotFound:
-            pass  # it is gone, and its console was kept before
+    running = _serial_output(served, build, machine, max(start, 0))
+    if running is not None:
+        return running
     try:
-        output, size = backend.bucket.read_part(
-            f"{backend.logs.format(build_id=build.id)}/{machine.name}.log", start, most
-        )
+        output, size = served.backend.bucket.read_part(_kept_at(served, build, machine), start, most)
     except NotFound:
         return b"", max(start, 0)
     begin = start if start >= 0 else max(0, size + start)
     return output, begin + len(output)
+
+
+def _serial_output(served: Served, build: Build, machine: ConsoleMachine, start: int) -> tuple[bytes, int] | None:
+    """Return the output of a VM that runs, from an offset on, and where that ends; None for one that is gone."""
+    if build.ended or not machine.zone or build.plan is None:
+        return None
+    compute, project = served.backend.compute, build.plan.machine.project
+    try:
+        return compute.serial_output(machine.name, project, machine.zone, CONSOLE_PORT, start)
+    except NotFound:
+        return None  # its console was kept before
+
+
+def _kept_at(served: Served, build: Build, machine: ConsoleMachine) -> str:
+    return f"{served.backend.logs.format(build_id=build.id)}/{machine.name}.log"
 
 
 def log_page(served: Served, arguments: Mapping[str, str], build_id: str) -> PageDocument:
@@ -153,7 +164,11 @@ def whole_log(served: Served, build_id: str) -> Response:
     known = {each.name: each for each in console_machines(build)}
     if machine not in known:
         raise InputError(f"build {build.id} has no VM {machine[:63]}; it has: {', '.join(known) or 'none'}")
-    output, _ = _output(served, build, known[machine], -DOWNLOAD_BYTES, DOWNLOAD_BYTES)
-    answer = Response(output, mimetype="text/plain")
-    answer.headers["Content-Disposition"] = f'attachment; filename="{machine}.log"'
-    return answer
+    file, running = f"{machine}.log", _serial_output(served, build, known[machine], 0)
+    if running is not None:
+        return saved_data(running[0][-DOWNLOAD_BYTES:], file, _TEXT)
+    try:
+        kept = _kept_at(served, build, known[machine])
+        return saved_object(served.backend.bucket, kept, file, _TEXT, last=DOWNLOAD_BYTES)
+    except NotFound:
+        return saved_data(b"", file, _TEXT)

@@ -14,6 +14,7 @@ from ...build.resources import results_stem, sbom_names, statement_name
 from ...engine.manifest import manifest
 from ...engine.script_table import scripts_of
 from ...errors import GoldsmithError, NotFound
+from ..web.saved_files import saved_data, saved_object
 from ..web.served import Served
 from .found import ShownImage, find_shown
 from .inside import packages_of
@@ -59,15 +60,15 @@ def image_document_file(served: Served, project: str, name: str, kind: str) -> R
     if kind not in TITLES or build is None or build.plan is None:
         raise NotFound(f"image {name} has no such document; its page lists those that it has")
     if kind == "manifest":
-        return _file(_manifest(served, shown, build), f"{build.plan.image.name}.json")
+        return saved_data(_manifest(served, shown, build), f"{build.plan.image.name}.json", _JSON)
     uri = _places(build, served.backend)[kind]
     try:
-        data, size = served.backend.bucket.read_part(uri, 0, LARGEST)
+        _, size = served.backend.bucket.read_part(uri, 0, 0)
+        if size <= LARGEST:
+            return saved_object(served.backend.bucket, uri, PurePosixPath(uri).name, _JSON, last=LARGEST)
     except NotFound as error:
         raise NotFound(f"{uri} is gone: it is deleted with the results or logs of build {build.id}") from error
-    if size > LARGEST:
-        raise NotFound(f"{uri} has {size} bytes, more than a page can answer with; read it there")
-    return _file(data, PurePosixPath(uri).name)
+    raise NotFound(f"{uri} has {size} bytes, more than a page can answer with; read it there")
 
 
 def _places(build: Build, backend: Backend) -> Mapping[str, str]:
@@ -94,9 +95,3 @@ def _manifest(served: Served, shown: ShownImage, build: Build) -> bytes:
     assert build.plan is not None
     packages, why = packages_of(served, shown.image, build)
     return manifest(build, build.plan, None if why else packages, scripts=scripts_of(build, served.backend.store))
-
-
-def _file(data: bytes, name: str) -> Response:
-    answer = Response(data, mimetype=_JSON)
-    answer.headers.set("Content-Disposition", "attachment", filename=name)
-    return answer
