@@ -9,7 +9,9 @@ from flask import Response
 from ...errors import Conflict
 from ...ports import Bucket
 
-PIECE = 1 << 20  # bytes of a file that are in memory at once: an instance may answer dozens of people at the same time
+SENT_AT_ONCE = (
+    1 << 20
+)  # bytes of a file that are in memory at once: an instance may answer dozens of people at the same time
 
 
 def saved_data(data: bytes, name: str, mimetype: str) -> Response:
@@ -22,7 +24,7 @@ def saved_object(bucket: Bucket, uri: str, name: str, mimetype: str, *, last: in
 
     An answer is cut off where the object is another one meanwhile, so that nobody takes parts of two for a file.
     """
-    first, size = bucket.read_part(uri, -last, min(last, PIECE))
+    first, size = bucket.read_part(uri, -last, min(last, SENT_AT_ONCE))
     length = min(last, size)
     answer = _named(Response(_pieces(bucket, uri, first, size, length), mimetype=mimetype), name)
     answer.content_length = length
@@ -33,7 +35,7 @@ def _pieces(bucket: Bucket, uri: str, first: bytes, size: int, length: int) -> I
     yield first
     at, piece = size - length + len(first), first
     while at < size and piece:
-        piece, now = bucket.read_part(uri, at, min(PIECE, size - at))
+        piece, now = bucket.read_part(uri, at, min(SENT_AT_ONCE, size - at))
         if now != size:
             raise Conflict(f"{uri} was written while it was sent; ask for it again")
         at += len(piece)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from shared.dashboard.web.saved_files import PIECE, saved_object
+from shared.dashboard.web.saved_files import SENT_AT_ONCE, saved_object
 from shared.errors import Conflict, NotFound
 from tests.world.memory_bucket import MemoryBucket
 
@@ -39,27 +39,27 @@ def sent(bucket: WatchedBucket, last: int) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7])
+@pytest.mark.parametrize("size", [0, 1, SENT_AT_ONCE - 1, SENT_AT_ONCE, SENT_AT_ONCE + 1, 5 * SENT_AT_ONCE + 7])
 def test_a_file_is_sent_piece_by_piece(size: int) -> None:
     bucket = WatchedBucket(data := bytes(number % 251 for number in range(1000)) * (size // 1000 + 1))
     bucket.objects[URI] = data = data[:size]
-    assert sent(bucket, last=32 * PIECE) == data
-    assert bucket.largest <= PIECE
+    assert sent(bucket, last=32 * SENT_AT_ONCE) == data
+    assert bucket.largest <= SENT_AT_ONCE
 
 
-@pytest.mark.parametrize("last", [1, PIECE, 2 * PIECE + 3])
+@pytest.mark.parametrize("last", [1, SENT_AT_ONCE, 2 * SENT_AT_ONCE + 3])
 def test_of_a_longer_one_the_end_is_sent(last: int) -> None:
-    data = b"".join(number.to_bytes(4, "big") for number in range(PIECE))
+    data = b"".join(number.to_bytes(4, "big") for number in range(SENT_AT_ONCE))
     assert sent(WatchedBucket(data), last=last) == data[-last:]
 
 
 def test_one_that_is_written_meanwhile_is_cut_off() -> None:
     with pytest.raises(Conflict, match="was written while it was sent; ask for it again"):
-        sent(WatchedBucket(b"x" * (3 * PIECE), changes_after=2), last=32 * PIECE)
+        sent(WatchedBucket(b"x" * (3 * SENT_AT_ONCE), changes_after=2), last=32 * SENT_AT_ONCE)
 
 
 def test_one_that_is_not_there_is_told_before_anything_is_sent() -> None:
     bucket = WatchedBucket(b"")
     del bucket.objects[URI]
     with pytest.raises(NotFound):
-        sent(bucket, last=PIECE)
+        sent(bucket, last=SENT_AT_ONCE)
