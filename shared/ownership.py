@@ -15,6 +15,7 @@ from .build.build import Build, ChannelCopy, ImageDocument, LedgerEntry, Outcome
 from .build.damage import Damaged, tell_damaged
 from .build.events import ImagesDeprecated
 from .build.identity import build_id, retry_request
+from .build.image.channels import family_of_channel
 from .build.plan import SourceImage
 from .build.resources import boot_disk_name, root_disk_name
 from .errors import DamagedDocument, NotFound
@@ -42,6 +43,17 @@ def content_of(image: Image, backend: Backend) -> str | None:
         return None
     made = (build.image.project, build.image.name, build.image.id)
     return build.plan.content_digest if made == (image.project, image.name, image.id) else None
+
+
+def why_for_promotions_alone(project: str, family: str | None, backend: Backend) -> str | None:
+    """Say why promotions alone may fill a family: it is a channel of a family that has images; None for any other."""
+    found = None if family is None else family_of_channel(family, backend.channels())
+    if found is None or not backend.compute.images(project, family=found[0]):
+        return None
+    return (
+        f"{family} is the channel {found[1]} of the family {found[0]}; name another family, and promote "
+        f"images of {found[0]}: goldsmith images promote NAME --to {found[1]}"
+    )
 
 
 def is_revoked(image: Image, backend: Backend) -> bool:

@@ -96,7 +96,7 @@ locals {
     }
     label_image = {
       builds = ["compute.globalOperations.get"]
-      images = ["compute.images.get", "compute.images.setLabels", "compute.images.update"]
+      images = ["compute.images.get", "compute.images.list", "compute.images.setLabels", "compute.images.update"]
       store  = "read", objects = { "specs/" = "read", "contexts/" = "read", "results/" = "write" }
       topics = ["build-events"], keyed = false, gives_vm = false
     }

@@ -15,7 +15,6 @@ from ..build.build import Build, ImageDocument, ImageRecord, State, Unfinished
 from ..build.damage import readable_builds
 from ..build.events import BuildRequested, CancelRequested, OrderFailed, TurnCame
 from ..build.identity import LABEL_DIGITS
-from ..build.image.channels import family_of_channel
 from ..build.image.people import persons_of
 from ..build.orders import Order
 from ..build.plan import ImagePlan, Plan
@@ -25,7 +24,7 @@ from ..engine.messages import event_message, order_message
 from ..engine.reasons import LONGEST_REASON
 from ..errors import DamagedDocument, InputError
 from ..names import BUILD_LABEL, DIGEST_LABEL, nearest
-from ..ownership import SWEEP, content_of, copy_of, known_build, revocation_of
+from ..ownership import SWEEP, content_of, copy_of, known_build, revocation_of, why_for_promotions_alone
 from ..ports import Bus, Clock, Image
 from .line import has_same_output
 
@@ -87,12 +86,9 @@ def find_made(plan: Plan, backend: Backend) -> Found:
 
 def refuse_channel(key: str, project: str, family: str | None, backend: Backend) -> None:
     """Raise InputError where a family is a channel of another one that has images: only promotions fill it."""
-    found = None if family is None else family_of_channel(family, backend.channels())
-    if found is not None and backend.compute.images(project, family=found[0]):
-        raise InputError(
-            f"{key}: {family} is the channel {found[1]} of the family {found[0]}; name another family, and promote "
-            f"images of {found[0]}: goldsmith images promote NAME --to {found[1]}"
-        )
+    why = why_for_promotions_alone(project, family, backend)
+    if why is not None:
+        raise InputError(f"{key}: {why}")
 
 
 def refuse_approvals(plan: Plan, backend: Backend) -> None:

@@ -28,7 +28,7 @@ from ..build.plan import Plan
 from ..engine.manifest import manifest
 from ..engine.script_table import scripts_of
 from ..errors import Conflict, GoldsmithError, NotFound, Permanent, Transient
-from ..ownership import revocation_of
+from ..ownership import revocation_of, why_for_promotions_alone
 from ..provenance.of_build import statement_about, statement_of, states_the_same
 from .bill_of_materials import BillOfMaterials
 from .files.stage import is_shown, stage, staged_content
@@ -62,6 +62,7 @@ def _prepare(build: Build, plan: Plan, order: Order, backend: Backend) -> tuple[
     """
     if plan.image.files_only:
         return _prepare_files(build, plan, backend)
+    _refuse_channel(plan, backend)
     relabel(plan.image.labels, build, order, backend)
     bill = BillOfMaterials(build, plan, backend)
     files = [*bill.store()]
@@ -133,7 +134,15 @@ def _show(build: Build, plan: Plan, order: Order, backend: Backend) -> None:
     if not plan.image.own_labels:  # from here on the store alone knows the image as ours, by its id
         relabel(plan.image.published_labels, build, order, backend)
     refuse_late(order, backend)
+    _refuse_channel(plan, backend)
     backend.compute.set_family(plan.image.project, plan.image.name, plan.image.family)
+
+
+def _refuse_channel(plan: Plan, backend: Backend) -> None:
+    """Raise Permanent where the family has become a channel since the build was requested."""
+    why = why_for_promotions_alone(plan.image.project, plan.image.family, backend)
+    if why is not None:
+        raise Permanent(f"output.family: {why}")
 
 
 def _move(file: PublishedFile, backend: Backend) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any, ClassVar
 
 import pytest
@@ -479,6 +480,29 @@ class TestChannels:
         build = world.build(queued.build_id)
         assert build.outcome is Outcome.FAILED
         assert "hello-prod is the channel prod of the family hello" in build.reason
+
+    def test_a_family_that_becomes_a_channel_during_a_build_gets_no_image(self) -> None:
+        """Whatever has been done of the build by then; for what had joined before, promotions are refused."""
+        ends = set()
+        for moment in count():
+            world = self.world()
+            asked = request(world, spec(output={"family": "hello-prod"}))
+            world.engine.request(asked)
+            for _ in range(moment):
+                if not world.bus.waiting or not world.handle():
+                    world.boot()
+            joined = world.compute.images("local", family="hello-prod")
+            world.compute.all_images["web"] = Image("local", "web", "web", values.NOON, family="hello")
+            world.finish()
+            build = world.build(asked.build_id)
+            ends.add(build.outcome)
+            if joined:
+                break
+            assert world.compute.images("local", family="hello-prod") == [], moment
+            assert build.outcome is Outcome.FAILED
+            assert "hello-prod is the channel prod of the family hello" in build.reason
+        assert ends == {Outcome.FAILED, Outcome.SUCCEEDED}
+        assert moment > 8
 
     def test_approvals_that_nobody_could_give_are_refused(self) -> None:
         world = self.world()
