@@ -21,7 +21,7 @@ from ..backend import Backend
 from ..build.build import ChannelCopy, ImageDocument, Revocation
 from ..build.image.channels import Channel, channel_family
 from ..errors import AlreadyExists, InputError, NotFound, Transient
-from ..names import NAME_LENGTH, nearest
+from ..names import NAME_LENGTH, nearest, quoted
 from ..ownership import revocation_of
 from ..ports import CopyRequest, Image
 from .image_check import check_image
@@ -84,9 +84,11 @@ def find_channel(name: str, backend: Backend) -> Channel:
     """Return a channel of the deployment. InputError."""
     channels = backend.channels()
     if not channels:
-        raise InputError(f"there is no channel {name}, since no channels are set up; docs/published-images.md says how")
+        raise InputError(
+            f"there is no channel {quoted(name)}, since no channels are set up; docs/published-images.md says how"
+        )
     if name not in channels:
-        raise InputError(f"there is no channel {name}; {nearest(name, channels)}")
+        raise InputError(f"there is no channel {quoted(name)}; {nearest(name, channels)}")
     return channels[name]
 
 

@@ -126,7 +126,7 @@ class TestGoodMessages:
         message = Message(IMAGES_TOPIC, b'{"promote": {"image": "local/one", "to": "prod"}}', {})
         assert deployment.push("deprecate_images", message).status_code == 200
         [entry] = [entry for entry in records(caplog) if entry["message"].startswith("dropped event")]
-        assert "a request to promote an image is refused: there is no channel prod" in entry["message"]
+        assert "a request to promote an image is refused: there is no channel 'prod'" in entry["message"]
 
     def test_failure_for_good_is_reported_and_acknowledged(self, deployment: Deployment) -> None:
         build = values.build()

@@ -94,7 +94,7 @@ def test_an_image_goes_through_channels_and_back(run: Commands, images: Path) ->
     ("words", "text"),
     [
         (("two",), "Missing option '--to'"),
-        (("two", "--to", "prd"), "there is no channel prd; did you mean prod?"),
+        (("two", "--to", "prd"), "there is no channel 'prd'; did you mean prod?"),
         (("none", "--to", "prod"), "image none of project local cannot be promoted: it is not there"),
         (("my-project/two", "--to", "prod"), "image my-project/two is not of this machine"),
         (("No Name", "--to", "prod"), "not a valid name"),

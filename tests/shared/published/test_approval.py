@@ -221,7 +221,7 @@ def test_who_may_approve_is_looked_at_when_it_is_carried_out(world: World) -> No
     with pytest.raises(InputError, match="channel prod has no approvers any more; promote the image without"):
         say(world, "cay@example.com")
     world.backend = replace(world.backend, channels=lambda: {"dev": Channel()})
-    with pytest.raises(InputError, match="there is no channel prod"):
+    with pytest.raises(InputError, match="there is no channel 'prod'"):
         say(world, "cay@example.com")
     world.backend = replace(world.backend, channels=lambda: CHANNELS)
     assert isinstance(say(world, "cay@example.com"), PromotedImage)

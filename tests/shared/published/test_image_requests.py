@@ -77,10 +77,19 @@ def test_an_image_is_promoted_and_the_same_again_changes_nothing(world: World) -
         b'{"revoke": {"image": "two", "reason": "bad", "alone": true}}', "local", world.backend
     )
     assert "copies: two-prod, whose family hello-prod leads to no image;" in shown_result(revoked)
-    with pytest.raises(PoisonMessage, match="refused: there is no channel test"):
+    with pytest.raises(PoisonMessage, match="refused: there is no channel 'test'"):
         promote(world, image="one", to="test")
     with pytest.raises(PoisonMessage, match=r"a request to promote an image is refused: .* was revoked at"):
         promote(world, image="two", to="prod")
+
+
+@pytest.mark.parametrize("channel", ["x" * 1_000_000, "\ud800", "a\nb", "\x1b[31m", ""])
+def test_a_channel_of_any_text_is_refused_in_one_short_line_that_can_be_logged(world: World, channel: str) -> None:
+    world.backend = replace(world.backend, channels=lambda: {"prod": Channel()})
+    with pytest.raises(PoisonMessage, match="there is no channel '") as refused:
+        promote(world, image="two", to=channel)
+    told = str(refused.value)
+    assert (told.isprintable(), len(told) < 200, told.encode().decode()) == (True, True, told)
 
 
 def test_what_cannot_be_ended_is_not_delivered_again(world: World) -> None:

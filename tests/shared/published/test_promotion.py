@@ -98,8 +98,8 @@ def test_a_copy_that_a_newer_one_has_replaced_is_not_told_as_promoted() -> None:
 @pytest.mark.parametrize(
     ("name", "channel", "text"),
     [
-        ("one", "test", "there is no channel test; write one of: dev, prod, vault"),
-        ("one", "prd", "there is no channel prd; did you mean prod?"),
+        ("one", "test", "there is no channel 'test'; write one of: dev, prod, vault"),
+        ("one", "prd", "there is no channel 'prd'; did you mean prod?"),
         ("one", "vault", "channel vault has approvers"),
         ("none", "prod", "image none of project local cannot be promoted: it is not there"),
         ("No Name", "prod", "not a valid name"),
