@@ -9,9 +9,7 @@ from flask import Response
 from ...errors import Conflict
 from ...ports import Bucket
 
-SENT_AT_ONCE = (
-    1 << 20
-)  # bytes of a file that are in memory at once: an instance may answer dozens of people at the same time
+SENT_AT_ONCE = 1 << 20  # bytes of a file that are in memory: an instance may answer dozens of people at a time
 
 
 def saved_data(data: bytes, name: str, mimetype: str) -> Response:
