@@ -62,7 +62,7 @@ def assert_checked(table: list[Document]) -> None:
     assert unseen.startswith("boot loader (the VM was booted directly"), checks["note"]
 
 
-def test_an_image_that_fails_verification_waits_for_a_retry_that_verifies_it(goldsmith: Goldsmith) -> None:
+def test_an_image_that_fails_verification_waits_for_a_retry_that_verifies_it_again(goldsmith: Goldsmith) -> None:
     """The verifying VM sees the new image, not the source; what it finds wrong keeps the image out of the family."""
     check = {"name": "check", "action": "run-script", "inputs": {"script": "check.sh"}}
     spec = release(goldsmith, 1, {"steps": [check]})
@@ -78,8 +78,16 @@ def test_an_image_that_fails_verification_waits_for_a_retry_that_verifies_it(gol
     assert list(goldsmith.output.iterdir()) == []
     late = goldsmith.run("builds", "retry", build["id"], "--from", "publish")
     assert (late.status, "failed at verify" in late.err) == (2, True), late.text
+    again = goldsmith.run("builds", "retry", build["id"], "--from", "verify")
+    assert again.status == 1, again.text
+    [retry] = [each for each in goldsmith.builds() if each["retry_of"] == build["id"]]
+    assert retry["reason"].startswith("step 'check' failed: exit status 3; image release-1 is in no family")
+    assert [step["status"] for step in retry["verify_steps"]] == ["done", "failed"], "it was looked at anew"
+    assert [(image["name"], image["family"]) for image in goldsmith.images()] == [("release-1", None)]
+    assert list(goldsmith.output.iterdir()) == []
     goldsmith.traces.wait_for_no_process()
-    assert goldsmith.traces.files() == [f"builds/{build['id']}/context.tar"]  # for the VM of a retry
+    assert goldsmith.run("sweep").status == 0
+    assert goldsmith.traces.files() == [f"builds/{retry['id']}/context.tar"]  # for the VM of the next retry
 
 
 def test_an_image_that_comes_up_in_emergency_mode_fails_verification(goldsmith: Goldsmith) -> None:
