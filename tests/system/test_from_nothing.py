@@ -42,6 +42,7 @@ def test_a_build_starts_from_a_root_file_system(empty: Goldsmith, debian_rootfs:
     assert list((empty.home / "images").glob(".*")) == []
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_what_cannot_be_a_source_is_refused(empty: Goldsmith, tmp_path: Path) -> None:
     archive = write(tmp_path / "small.tar", packed(system()))
     for more, why in (

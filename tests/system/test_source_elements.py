@@ -180,6 +180,7 @@ def test_a_script_that_fails_is_named(empty: Goldsmith, root: str, status: int, 
     assert empty.images() == empty.builds() == []
 
 
+@pytest.mark.parametrize("user", ROOT_IN_SOAK, indirect=True)
 def test_what_cannot_be_a_source_is_refused(empty: Goldsmith) -> None:
     spec = from_elements(empty, SMALL)
     document = json.loads(spec.read_text())
