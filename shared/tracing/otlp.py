@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import Permanent, Transient
+from ..names import quoted
 from .trace import BuildTrace, TraceSpan
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class _Sending:
         self._collector = collector
         self._patience = patience
         self._status = 0  # of the last answer
+        self._body = b""
         self.fault: Exception | None = Transient(f"{collector.where} was not asked")
 
     def run(self) -> None:
@@ -91,7 +93,22 @@ class _Sending:
                 # An answer that leads elsewhere counts as success for the exporter, which follows none.
                 if done is not SpanExportResult.SUCCESS or self._status >= 300:
                     return self._refusal()
+                if (refused := self._refused_spans()) is not None:
+                    return refused
         return None
+
+    def _refused_spans(self) -> Exception | None:
+        """Return what a collector that has taken the request says of spans that it has not taken. OTLP: no retry."""
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types in it
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        answer = ExportTraceServiceResponse()
+        try:
+            answer.ParseFromString(self._body)
+        except DecodeError:  # of some that say no more than that they have taken it
+            return None
+        count, why = answer.partial_success.rejected_spans, answer.partial_success.error_message
+        return Permanent(f"{self._collector.where} has refused {count} spans: {quoted(why)}") if count > 0 else None
 
     def _refusal(self) -> Exception:
         where, status = self._collector.where, self._status
@@ -113,7 +130,7 @@ class _Sending:
         return session
 
     def _note(self, response: requests.Response, **_: object) -> None:
-        self._status = response.status_code
+        self._status, self._body = response.status_code, response.content
 
 
 def bounded_adapter() -> Any:

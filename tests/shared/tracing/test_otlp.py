@@ -7,6 +7,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
 
 from shared.errors import Permanent, Transient
 from shared.tracing.otlp import BATCH, Collector, send_trace
@@ -61,6 +65,22 @@ def test_many_spans_come_in_several_requests(there: TestCollector) -> None:
     send_trace(BuildTrace("c" * 32, "hello-1", "hello", many), Collector(there.endpoint + PLACE))
     assert len(there.kept.got) == 2
     assert [span.name for span in there.spans] == [span.name for span in many]
+
+
+def test_spans_that_are_refused_in_an_answer_of_success_are_told(there: TestCollector) -> None:
+    there.kept.body = ExportTraceServiceResponse(
+        partial_success=ExportTracePartialSuccess(rejected_spans=1, error_message="too old\n" + "x" * 1000)
+    ).SerializeToString()
+    with pytest.raises(Permanent, match=r"^the collector at 127\.0\.0\.1 has refused 1 spans: 'too old\\nx+\.\.\.'$"):
+        send_trace(TRACE, Collector(there.endpoint + PLACE))
+
+
+@pytest.mark.parametrize(
+    "body", [b"ok", b"\xff" * 100, b"{}", b"<html>", ExportTraceServiceResponse().SerializeToString()]
+)
+def test_an_answer_that_refuses_nothing_is_success(there: TestCollector, body: bytes) -> None:
+    there.kept.body = body
+    send_trace(TRACE, Collector(there.endpoint + PLACE))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """`answers` are the statuses of the next requests; then 204."""
+    """`answers` are the statuses of the next requests; then 204, or 200 with `body`."""
 
     url: str = ""
+    body: bytes = b""
     answers: list[int] = field(default_factory=list)
     got: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
     silent: threading.Event = field(default_factory=threading.Event)  # set: the next answers come byte by byte
@@ -43,12 +44,13 @@ def receiver() -> Iterator[Receiver]:
             kept.got.append(({key.lower(): value for key, value in self.headers.items()}, body))
             while kept.silent.is_set() and not kept.ended.wait(0.05):
                 self.wfile.write(b"X")  # no status line, ever
-            status = kept.answers.pop(0) if kept.answers else 204
+            status = kept.answers.pop(0) if kept.answers else 200 if kept.body else 204
             self.send_response(status)
             if status in (301, 302, 307, 308):
                 self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(kept.body)))
             self.end_headers()
+            self.wfile.write(kept.body)
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
