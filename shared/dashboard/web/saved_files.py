@@ -22,22 +22,23 @@ def saved_object(bucket: Bucket, uri: str, name: str, mimetype: str, *, last: in
 
     An answer is cut off where the object is another one meanwhile, so that nobody takes parts of two for a file.
     """
+    generation = bucket.generation(uri)
     first, size = bucket.read_part(uri, -last, min(last, SENT_AT_ONCE))
     length = min(last, size)
-    answer = _named(Response(_pieces(bucket, uri, first, size, length), mimetype=mimetype), name)
+    answer = _named(Response(_pieces(bucket, uri, generation, first, size, length), mimetype=mimetype), name)
     answer.content_length = length
     return answer
 
 
-def _pieces(bucket: Bucket, uri: str, first: bytes, size: int, length: int) -> Iterator[bytes]:
-    yield first
+def _pieces(bucket: Bucket, uri: str, generation: str, first: bytes, size: int, length: int) -> Iterator[bytes]:
     at, piece = size - length + len(first), first
     while at < size and piece:
-        piece, now = bucket.read_part(uri, at, min(SENT_AT_ONCE, size - at))
-        if now != size:
-            raise Conflict(f"{uri} was written while it was sent; ask for it again")
-        at += len(piece)
         yield piece
+        piece, _ = bucket.read_part(uri, at, min(SENT_AT_ONCE, size - at))
+        at += len(piece)
+    if len(first) < length and (at != size or bucket.generation(uri) != generation):
+        raise Conflict(f"{uri} was written while it was sent; ask for it again")
+    yield piece
 
 
 def _named(answer: Response, name: str) -> Response:

@@ -13,17 +13,18 @@ URI = "gs://bucket/results/web.spdx.json"
 
 
 class WatchedBucket(MemoryBucket):
-    """Knows how much was read at once, and has another object after so many reads."""
+    """Knows how much was read at once, and has another object after so many reads: longer, shorter, or as long."""
 
-    def __init__(self, data: bytes, changes_after: int = 1000) -> None:
+    def __init__(self, data: bytes, changes_after: int = 1000, other: bytes = b"") -> None:
         super().__init__()
+        self.other = other
         self.objects[URI] = data
         self.largest = self.reads = 0
         self.changes_after = changes_after
 
     def read_part(self, uri: str, start: int, most: int) -> tuple[bytes, int]:
         if self.reads == self.changes_after:
-            self.objects[URI] += b"more"
+            self.objects[URI] = self.other
         self.reads += 1
         data, size = super().read_part(uri, start, most)
         self.largest = max(self.largest, len(data))
@@ -53,9 +54,12 @@ def test_of_a_longer_one_the_end_is_sent(last: int) -> None:
     assert sent(WatchedBucket(data), last=last) == data[-last:]
 
 
-def test_one_that_is_written_meanwhile_is_cut_off() -> None:
+@pytest.mark.parametrize("size", [0, 1, 3 * SENT_AT_ONCE - 1, 3 * SENT_AT_ONCE, 3 * SENT_AT_ONCE + 1])
+@pytest.mark.parametrize("reads", [1, 2])
+def test_one_that_is_written_meanwhile_is_cut_off(size: int, reads: int) -> None:
+    bucket = WatchedBucket(b"x" * (3 * SENT_AT_ONCE), changes_after=reads, other=b"y" * size)
     with pytest.raises(Conflict, match="was written while it was sent; ask for it again"):
-        sent(WatchedBucket(b"x" * (3 * SENT_AT_ONCE), changes_after=2), last=32 * SENT_AT_ONCE)
+        sent(bucket, last=32 * SENT_AT_ONCE)
 
 
 def test_one_that_is_not_there_is_told_before_anything_is_sent() -> None:
