@@ -49,17 +49,20 @@ class _Application:
         from shared.dashboard.web.desk import Desk
         from shared.dashboard.web.kept_answers import KeptAnswer
         from shared.dashboard.web.served import Served
+        from shared.planning.permissions import PREFIX, accounts_of
         from shared.runtime.opening import cloud_desk
 
         with self._lock:
             if self._made is None or self._made[0] is not backend:
                 bucket = backend.settings.bucket
+                accounts = accounts_of(backend.settings.project, backend.settings.vm_service_account)
                 behind = cloud_desk(backend) if backend.settings.iap_audience else None
                 desk = None if behind is None else Desk(behind.who, behind.send, patience=PATIENCE, rebuilds=True)
                 served = Served(
                     backend=backend,
                     place=backend.settings.project,
                     project=backend.settings.project,
+                    prefix=PREFIX if accounts is None else accounts.prefix,
                     options=f" --project {backend.settings.project} --bucket {bucket}",
                     retirement=f"gs://{bucket}/{RETIREMENT_REPORT}",
                     upkeep=f"gs://{bucket}/{UPKEEP_REPORT}",

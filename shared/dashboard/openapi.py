@@ -21,6 +21,8 @@ _REFUSALS = {
     "400": "An argument is wrong.",
     "401": "The token is missing: on one machine alone.",
     "404": "There is no such thing.",
+    "405": "This is not to be asked so.",
+    "421": "Another host is asked: on one machine alone.",
     "500": "A document cannot be read.",
     "503": "It may work later.",
 }

@@ -116,7 +116,7 @@ def _undone(report: UpkeepReport, served: Served) -> Iterator[HealthFinding]:
         yield HealthFinding("schedule expire-builds", why, _resume("expire-builds", served))
     for fault in report.faults:
         what, _, why = fault.partition(": ")
-        command = f"gcloud functions logs read goldsmith-expire-builds --region REGION --project {served.project}"
+        command = f"gcloud functions logs read {served.prefix}-expire-builds --region REGION --project {served.project}"
         yield HealthFinding(what, why or "it could not be done", command)
     try:
         retired = read_report(served.retirement, served.backend).time
@@ -130,7 +130,7 @@ def _undone(report: UpkeepReport, served: Served) -> Iterator[HealthFinding]:
 
 
 def _resume(job: str, served: Served) -> str:
-    return f"gcloud scheduler jobs resume goldsmith-{job} --location REGION --project {served.project}"
+    return f"gcloud scheduler jobs resume {served.prefix}-{job} --location REGION --project {served.project}"
 
 
 def this_machine(served: Served) -> HealthCheck:

@@ -73,6 +73,7 @@ class Served:
 
     backend: Backend
     place: str  # for people: the project, or this machine
+    prefix: str = "goldsmith"  # of the names of functions and schedules
     options: str = ""  # that name the place on a command line, with a space before them
     retirement: str = ""  # URI of the report of retire_images; "" where none is written
     upkeep: str = ""  # URI of what expire_builds has found; "" where it does not run

@@ -131,6 +131,8 @@ def test_a_schedule_that_is_paused(world: World) -> None:
     world.clock.time += 901.0
     [found] = checks(world, **CLOUD)["schedules"]["findings"]
     assert found["command"].startswith("gcloud scheduler jobs resume goldsmith-expire-builds --location REGION")
+    [found] = checks(world, prefix="acme", **CLOUD)["schedules"]["findings"]
+    assert found["command"].startswith("gcloud scheduler jobs resume acme-expire-builds --location REGION")
     world.clock.time += 13 * 3600.0
     assert [each["what"] for each in checks(world, **CLOUD)["schedules"]["findings"]] == [
         "schedule expire-builds",
