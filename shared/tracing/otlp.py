@@ -99,13 +99,12 @@ class _Sending:
 
     def _refused_spans(self) -> Exception | None:
         """Return what a collector that has taken the request says of spans that it has not taken. OTLP: no retry."""
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types in it
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
         answer = ExportTraceServiceResponse()
         try:
             answer.ParseFromString(self._body)
-        except DecodeError:  # of some that say no more than that they have taken it
+        except Exception:  # noqa: BLE001 - protobuf's own; some collectors say no more than that they have taken it
             return None
         count, why = answer.partial_success.rejected_spans, answer.partial_success.error_message
         return Permanent(f"{self._collector.where} has refused {count} spans: {quoted(why)}") if count > 0 else None
