@@ -186,7 +186,7 @@ def test_a_whole_id_may_begin_another_one(client: CloudClient, store: PaidStore)
 
 @pytest.mark.parametrize("build_id", ["other-0123456789ab", "a/b", "../x-0123456789ab", "", "hello-0123456789abc"])
 def test_an_id_of_no_build_is_told(client: CloudClient, build_id: str) -> None:
-    with pytest.raises(InputError, match="there is no build"):
+    with pytest.raises(InputError, match="there is no build" if build_id else "no build is named"):
         find_by_id(client, build_id, PLACE)
 
 
