@@ -29,6 +29,8 @@ def main() -> int:
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8 costs letters, not the build
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is typed in another encoding is refused as any answer is
     if COMPLETING in os.environ:
         return _complete()
     status = _run()

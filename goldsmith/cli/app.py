@@ -45,6 +45,7 @@ from .options import (
     WithSecrets,
     chosen_place,
     named_values,
+    not_empty,
     one_output,
 )
 from .triggers import triggers
@@ -214,8 +215,13 @@ def submit(
         typer.Option("--author", help="Prove that you are the image's author, by the account that gcloud acts as."),
     ] = False,
     impersonate: Annotated[
-        str, typer.Option(metavar="ACCOUNT", help="Prove it by your service account, of which gcloud gets a token.")
-    ] = "",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="ACCOUNT",
+            callback=not_empty,
+            help="Prove it by your service account, of which gcloud gets a token.",
+        ),
+    ] = None,
     token_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Prove it by the identity token in a file."),
@@ -229,7 +235,7 @@ def submit(
     from ..commands.submit import submit as run
     from ..screen.view import quiet_view, view
 
-    asked = MailProof(impersonate, token_file)
+    asked = MailProof(impersonate or "", token_file)
     proof = asked if author or asked != MailProof() else None
     one_output(as_json=json, quiet=quiet)
     flags = SubmitFlags(detach, kept, proof, quiet_view if quiet else view)

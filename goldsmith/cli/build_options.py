@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from .completions import one_of
-from .options import FAILURE, RESULT, RUN
+from .options import FAILURE, RESULT, RUN, not_empty
 
 OutputFolder = Annotated[
     Optional[Path],  # noqa: UP045
@@ -40,7 +40,11 @@ CompressionOption = Annotated[
 ]
 KeyOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(metavar="TEXT", help="Idempotency key: the same key again is the same build, not another one."),
+    typer.Option(
+        metavar="TEXT",
+        callback=not_empty,
+        help="Idempotency key: the same key again is the same build, not another one.",
+    ),
 ]
 NoCache = Annotated[
     bool,

@@ -9,7 +9,7 @@ import typer
 
 from .command_group import LOOK, MAKE, PUBLISHED, CommandGroup
 from .completions import families, image_names, one_of
-from .options import AsJson, BucketOption, FormatsOption, ImageName, ProjectOption, chosen_place
+from .options import AsJson, BucketOption, FormatsOption, ImageName, ProjectOption, chosen_place, not_empty
 
 images = CommandGroup("The image catalogue of this machine (project `local`).")
 
@@ -45,8 +45,13 @@ def images_approve(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in one line; it is recorded.")],
     refuse: Annotated[bool, typer.Option("--refuse", help="Say no: the promotion ends.")] = False,
     impersonate: Annotated[
-        str, typer.Option(metavar="ACCOUNT", help="With --project: your service account that approves; gcloud asks it.")
-    ] = "",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="ACCOUNT",
+            callback=not_empty,
+            help="With --project: your service account that approves; gcloud asks it.",
+        ),
+    ] = None,
     token_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="With --project: a file with the identity token, instead."),
@@ -59,7 +64,7 @@ def images_approve(
     from ..commands.published.mail_proof import MailProof
     from ..commands.published.promotions import approve
 
-    proof = MailProof(impersonate, token_file)
+    proof = MailProof(impersonate or "", token_file)
     place = chosen_place(project, bucket)
     raise typer.Exit(approve(name, channel, reason, proof, place, refuse=refuse, as_json=json))
 
@@ -135,11 +140,18 @@ def images_check(
     provenance: Annotated[
         bool, typer.Option("--provenance", help="Also status 1 unless its signed statement holds for its disk.")
     ] = False,
-    builder: Annotated[str, typer.Option(metavar="URI", help="With --provenance: who must have made it.")] = "",
+    builder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="URI", callback=not_empty, help="With --provenance: who must have made it."),
+    ] = None,
     source: Annotated[
-        str,
-        typer.Option(metavar="IMAGE", help="With --provenance: what it must be made from: PROJECT/NAME, name or id."),
-    ] = "",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="IMAGE",
+            callback=not_empty,
+            help="With --provenance: what it must be made from: PROJECT/NAME, name or id.",
+        ),
+    ] = None,
     key: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -155,7 +167,7 @@ def images_check(
     """Say whether an image may be used; status 1 if not."""
     from ..commands.images import print_verdict
 
-    stated = (builder, source) if provenance or builder or source or key else None
+    stated = (builder or "", source or "") if provenance or builder or source or key else None
     place = chosen_place(project, bucket)
     raise typer.Exit(print_verdict(name, place, verified=verified, stated=stated, keys=key or (), as_json=json))
 
@@ -247,15 +259,21 @@ def images_provenance(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="The public key that must have signed; else this machine's."),
     ] = None,
-    builder: Annotated[str, typer.Option(metavar="URI", help="The builder that must have made it.")] = "",
+    builder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="URI", callback=not_empty, help="The builder that must have made it."),
+    ] = None,
     source: Annotated[
-        str, typer.Option(metavar="IMAGE", help="What it must be made from: PROJECT/NAME, a name or an id.")
-    ] = "",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="IMAGE", callback=not_empty, help="What it must be made from: PROJECT/NAME, a name or an id."
+        ),
+    ] = None,
 ) -> None:
     """Check the signed statement about an image's origin against its disk, and print it."""
     from ..commands.images import show_statement
 
-    raise typer.Exit(show_statement(name, output, key, builder, source))
+    raise typer.Exit(show_statement(name, output, key, builder or "", source or ""))
 
 
 @images.command("lineage", rich_help_panel=LOOK)

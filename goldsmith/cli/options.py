@@ -110,6 +110,13 @@ BuildId = Annotated[
 ImageName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=image_names, help="An image's name.")]
 
 
+def not_empty(value: Optional[str]) -> Optional[str]:  # noqa: UP045 - typer reads annotations at run time
+    """Return an option's value. typer.BadParameter for an unset variable's, which would ask for less than was meant."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; write a value, or leave the option out")
+    return value
+
+
 def named_values(parameters: list[str] | None) -> dict[str, str]:
     """Return the values of --set by their names. typer.BadParameter."""
     pairs = {}

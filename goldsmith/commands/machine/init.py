@@ -6,7 +6,8 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,24 +53,42 @@ class Answers:
 
 def init(path: Path, answers: Answers, origin: Path | None, *, defaults: bool) -> None:
     """Write a spec that is not there yet, with its script and the schema beside it. InputError."""
+    if not path.name:  # "", as of an unset variable of a script
+        raise InputError("no file is named; write one, such as: goldsmith init build.yaml")
     if path.exists():
         raise InputError(f"{path} exists already; remove it, or name another file: goldsmith init other.yaml")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if origin is not None:
-        if answers != Answers():
-            raise InputError("--from takes everything from that file; leave the other options out, and edit the spec")
-        text, script = _converted(path, origin), ""
-    else:
-        known = answers if defaults or not can_ask() else _asked(path, answers)
-        text, script = _composed(path, known)
-    text = SCHEMA_LINE + text
-    read_specs(parse(text, str(path)))
-    _write_beside(path, script)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+    with _made_folder(path.parent):
+        if origin is not None:
+            if answers != Answers():
+                raise InputError(
+                    "--from takes everything from that file; leave the other options out, and edit the spec"
+                )
+            text, script = _converted(path, origin), ""
+        else:
+            known = answers if defaults or not can_ask() else _asked(path, answers)
+            text, script = _composed(path, known)
+        text = SCHEMA_LINE + text
+        read_specs(parse(text, str(path)))
+        _write_beside(path, script)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
     say(f"{path} is written; check it, and build it, with:")
-    say(f"  goldsmith validate {path}")
-    say(f"  goldsmith {'submit' if answers.project else 'build'} {path}")
+    say(f"  goldsmith validate {shlex.quote(str(path))}")
+    say(f"  goldsmith {'submit' if answers.project else 'build'} {shlex.quote(str(path))}")
+
+
+@contextlib.contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it again, with those above it that were made, where nothing has come into it."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def _asked(path: Path, answers: Answers) -> Answers:

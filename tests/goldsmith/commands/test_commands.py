@@ -108,6 +108,27 @@ def test_an_empty_word_names_no_build(run: Commands, home: Path, command: str, n
     assert (done.status, done.out, done.err) == (2, "", told)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("images", "check", "x", "--builder"),
+        ("images", "check", "x", "--source"),
+        ("images", "provenance", "x", "--builder"),
+        ("images", "provenance", "x", "--source"),
+        ("images", "approve", "x", "--channel", "prod", "--reason", "tested", "--impersonate"),
+        ("submit", "x.yaml", "--impersonate"),
+        ("build", "x.yaml", "--key"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_value_does_not_ask_for_less(run: Commands, words: tuple[str, ...]) -> None:
+    """As of an unset variable of a script: without its value the option would be as good as left out."""
+    for value in ("", " "):
+        done = run(*words, value)
+        assert (done.status, done.out) == (2, "")
+        assert f"Invalid value for '{words[-1]}': it is empty; write a value, or leave the option out" in done.err
+
+
 @pytest.mark.parametrize("command", ["show", "logs", "cancel"])
 def test_a_build_that_cannot_be_told_is_2(run: Commands, home: Path, command: str) -> None:
     keep(home, DONE, LATER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,28 @@ def test_bad_answers_write_nothing(run: Commands, folder: Path, words: tuple[str
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("--name", "Web_1"), ("--from", "no/such.yaml")])
+def test_folders_for_what_is_not_written_are_removed(run: Commands, folder: Path, words: tuple[str, ...]) -> None:
+    assert run("init", folder / "new" / "deep" / "build.yaml", *words).status == 2
+    assert list(folder.iterdir()) == []
+    (folder / "kept").mkdir()
+    assert run("init", folder / "kept" / "new" / "build.yaml", *words).status == 2
+    assert [list(each.iterdir()) for each in folder.iterdir()] == [[]], "it was there before"
+
+
+def test_an_empty_word_is_no_file_that_exists(run: Commands) -> None:
+    done = run("init", "")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "goldsmith: no file is named; write one, such as: goldsmith init build.yaml\n"
+
+
+def test_what_is_told_to_type_works_as_it_stands(run: Commands, folder: Path) -> None:
+    done = run("init", folder / "it's new.yaml")
+    assert done.status == 0, done.err
+    for line in done.out.splitlines()[1:]:
+        assert shlex.split(line)[2:] == [str(folder / "it's new.yaml")]
+
+
 def test_a_workflow_becomes_a_spec_that_is_good(run: Commands, folder: Path) -> None:
     spec = folder / "cos.yaml"
     done = run("init", spec, "--from", WORKFLOW)
@@ -121,8 +144,17 @@ def test_a_terminal_is_asked_until_the_answers_are_good(home: Path, folder: Path
     assert [step["inputs"] for step in values["steps"]] == [{"packages": ["nginx", "curl"]}]
 
 
+def test_letters_of_another_encoding_are_refused_as_any_others(home: Path, folder: Path) -> None:
+    """As they are typed in a terminal that is not set to UTF-8, while the locale is."""
+    environment = {"GOLDSMITH_HOME": str(home), "PYTHONIOENCODING": "utf-8:strict"}
+    status, written, _ = watched(["init", folder / "x.yaml"], environment=environment, typed=b"caf\xe9\n\x04")
+    assert status == 130, written
+    assert "is not a valid name" in written
+    assert "Traceback" not in written
+
+
 def test_a_terminal_that_ends_the_input_writes_nothing(home: Path, folder: Path) -> None:
     environment = {"GOLDSMITH_HOME": str(home)}
-    status, written, _ = watched(["init", folder / "x.yaml"], environment=environment, typed=b"\x04")
+    status, written, _ = watched(["init", folder / "new" / "x.yaml"], environment=environment, typed=b"\x04")
     assert status == 130, written
     assert list(folder.iterdir()) == []
