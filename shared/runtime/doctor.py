@@ -71,7 +71,11 @@ def _programs() -> Iterator[HostCheck]:
 
 
 def _packages() -> HostCheck:
-    missing = lacking_packages()
+    try:
+        missing = lacking_packages()
+    except GoldsmithError as error:  # a machine without cat, or a PATH without it
+        why = " ".join(str(error).split())
+        return HostCheck("packages", False, f"{why}; check PATH, which is {os.environ.get('PATH', 'not set')}")
     if missing:
         return HostCheck("packages", False, f"{' '.join(missing)}; install them by: {INSTALL}", INSTALL)
     return HostCheck("packages", True, "all that Debian and Ubuntu have of it")
@@ -106,7 +110,11 @@ def _foreign() -> HostCheck:
 def _namespaces() -> HostCheck:
     if os.geteuid() == 0:
         return HostCheck("bootstrap", True, "as root")
-    done = subprocess.run(["unshare", "--user", "--map-auto", "true"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["unshare", "--user", "--map-auto", "true"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        text = f"unshare cannot be run ({error.strerror}); install util-linux, and check PATH"
+        return HostCheck("bootstrap", False, text)
     if done.returncode == 0:
         return HostCheck("bootstrap", True, "rootless, in a user namespace")
     remedy = "allow user namespaces and give yourself ranges in /etc/subuid and /etc/subgid, or bootstrap as root"

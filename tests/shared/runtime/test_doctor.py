@@ -5,13 +5,20 @@ It probes KVM, and a probe that hangs in the kernel outlives its killing; so it 
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from shared.host.programs import PACKAGES
 from shared.runtime.doctor import FOREIGN_PROGRAMS, INSTALL, HostCheck, mending, namespace_commands
 from tests.goldsmith.command_line import Commands
+from tests.system.as_user import as_ordinary_user
+from tests.system.command import ROOT
 
 
 def examined(home: Path, tmp_path: Path) -> dict[str, tuple[bool, str]]:
@@ -32,6 +39,18 @@ def test_it_looks_at_everything_that_builds_need(tmp_path: Path) -> None:
 def test_what_make_setup_installs_is_found(tmp_path: Path) -> None:
     found = examined(tmp_path / "home", tmp_path)
     assert [found[program] for program in set(PACKAGES) - FOREIGN_PROGRAMS if not found[program][0]] == []
+
+
+@pytest.mark.parametrize("user", [(), as_ordinary_user()], ids=["this user", "ordinary user"])
+def test_a_path_that_leads_nowhere_is_examined_as_any_other(user: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("env", "-i", "HOME=/tmp", "PATH=/nonexistent", f"GOLDSMITH_HOME=/proc/{tmp_path.name}")
+    doctor = (sys.executable, "-m", "goldsmith", "doctor", "--json")
+    done = subprocess.run([*user, *words, *doctor], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    found = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert not found["qemu-system-x86_64"]["good"]
+    assert found["packages"]["text"].endswith("cat: not found; check PATH, which is /nonexistent")
+    assert found["bootstrap"]["good"] or "unshare cannot be run" in found["bootstrap"]["text"]
 
 
 def test_a_home_below_a_file_is_not_good(tmp_path: Path) -> None:
